@@ -1,0 +1,86 @@
+//! The entries of SETTINGS (protocol.md §5.4, §14).
+
+use std::fmt;
+
+/// The id of a setting. Unknown ids are kept; receivers ignore them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SettingId(pub u32);
+
+impl SettingId {
+    /// Estimated upload bandwidth in kB/s.
+    pub const UPLOAD_BANDWIDTH: Self = Self(1);
+    /// Estimated download bandwidth in kB/s.
+    pub const DOWNLOAD_BANDWIDTH: Self = Self(2);
+    /// Expected round-trip time in milliseconds.
+    pub const ROUND_TRIP_TIME: Self = Self(3);
+    /// How many streams of the receiver the sender accepts at once.
+    pub const MAX_CONCURRENT_STREAMS: Self = Self(4);
+    /// TCP congestion window in packets.
+    pub const CURRENT_CWND: Self = Self(5);
+    /// Retransmission rate of downloads, in percent.
+    pub const DOWNLOAD_RETRANS_RATE: Self = Self(6);
+    /// The window, in octets, that streams start with. Without effect in SPDY/2.
+    pub const INITIAL_WINDOW_SIZE: Self = Self(7);
+    /// Slots for client certificates (SPDY/3 alone).
+    pub const CLIENT_CERTIFICATE_VECTOR_SIZE: Self = Self(8);
+}
+
+impl fmt::Debug for SettingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SettingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::UPLOAD_BANDWIDTH => "UPLOAD_BANDWIDTH",
+            Self::DOWNLOAD_BANDWIDTH => "DOWNLOAD_BANDWIDTH",
+            Self::ROUND_TRIP_TIME => "ROUND_TRIP_TIME",
+            Self::MAX_CONCURRENT_STREAMS => "MAX_CONCURRENT_STREAMS",
+            Self::CURRENT_CWND => "CURRENT_CWND",
+            Self::DOWNLOAD_RETRANS_RATE => "DOWNLOAD_RETRANS_RATE",
+            Self::INITIAL_WINDOW_SIZE => "INITIAL_WINDOW_SIZE",
+            Self::CLIENT_CERTIFICATE_VECTOR_SIZE => "CLIENT_CERTIFICATE_VECTOR_SIZE",
+            Self(id) => return write!(f, "setting {id}"),
+        })
+    }
+}
+
+/// The flags of one entry. Unknown bits are kept on receipt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SettingFlags(pub u8);
+
+impl SettingFlags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// From a server: please send this value back on the next session.
+    pub const PERSIST_VALUE: Self = Self(1);
+    /// From a client: a value that the server asked to be remembered.
+    pub const PERSISTED: Self = Self(2);
+
+    /// Whether all bits of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// One entry of a SETTINGS frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Setting {
+    /// Which setting; at most 24 bits on the wire.
+    pub id: SettingId,
+    /// Its flags.
+    pub flags: SettingFlags,
+    /// Its value.
+    pub value: u32,
+}
+
+impl Setting {
+    /// An entry without flags.
+    #[must_use]
+    pub const fn new(id: SettingId, value: u32) -> Self {
+        Self { id, flags: SettingFlags::NONE, value }
+    }
+}

@@ -1,0 +1,1 @@
+//! Examples of the SPDY crates: see the files beside this one.
