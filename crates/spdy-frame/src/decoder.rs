@@ -1,39 +1,338 @@
-//! In the making.
-use bytes::{Bytes, BytesMut};
-use crate::{Frame, FrameError, Version};
+//! From octets to frames: [`parse`] for a buffer that holds whole frames, [`Decoder`] for octets as they arrive.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::{
+    Data, Frame, FrameError, FrameKind, StreamId, Version,
+    frame::head::{self, ControlHead, DataHead, HEAD_LENGTH, Head, MAX_LENGTH, Shape},
+    payload::{Payload, Shared, take},
+};
 
 /// Bounds on what the decoder accepts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DecodeLimits {
-    /// The longest control frame in octets of payload. Default 262,144; never below 8,192.
+    /// The longest control frame in octets of payload. Default 262,144; never below 8,192, which every
+    /// receiver has to accept (protocol.md §4.3).
+    ///
+    /// DATA frames have no such bound, as they are never held: their octets are handed on as they arrive.
     pub max_control_frame: u32,
-    /// Session errors for what is tolerated otherwise. Default false.
+    /// Session errors for what is tolerated otherwise: flag bits that a type does not have, and octets behind
+    /// the status of RST_STREAM. Default false.
     pub strict: bool,
 }
 
 impl Default for DecodeLimits {
-    fn default() -> Self { Self { max_control_frame: 256 * 1024, strict: false } }
+    fn default() -> Self {
+        Self {
+            max_control_frame: 256 * 1024,
+            strict: false,
+        }
+    }
 }
 
-/// Takes frames off a buffer.
+/// Takes frames off a buffer into which somebody reads what arrives.
+///
+/// It holds no octets itself and reserves nothing: a control frame stays in the buffer until it is complete, so
+/// the buffer grows with what the peer has really sent, to at most
+/// [`max_control_frame`](DecodeLimits::max_control_frame) and 8 octets. Payloads and header blocks are slices of
+/// the buffer, which lives as long as one of them does.
 #[derive(Debug)]
-pub struct Decoder {}
+pub struct Decoder {
+    version: Version,
+    limits: DecodeLimits,
+    state: State,
+}
+
+/// Where in the input the decoder stands.
+#[derive(Debug)]
+enum State {
+    /// Between two frames, as far as is known.
+    Between,
+    /// In front of a frame of which the buffer holds a part.
+    Waiting,
+    /// Inside a DATA frame.
+    Data(Data<()>),
+    /// Inside a control frame that is thrown away, with this many octets still to come.
+    Skipping(u32),
+}
 
 impl Decoder {
-    /// A decoder.
-    pub fn new(_version: Version, _limits: DecodeLimits) -> Self { Self {} }
-    /// Takes one frame, or one piece of a DATA frame, off the front of `src` without copying.
+    /// Makes a decoder for one direction of a session.
+    #[must_use]
+    pub fn new(version: Version, mut limits: DecodeLimits) -> Self {
+        limits.max_control_frame = limits.max_control_frame.max(MIN_CONTROL_FRAME_LIMIT);
+        Self {
+            version,
+            limits,
+            state: State::Between,
+        }
+    }
+
+    /// Takes one frame, or one piece of a DATA frame, off the front of `src` without copying. `None` means that
+    /// more octets are needed.
+    ///
+    /// DATA comes in pieces, so that a receiver need not hold up to 16 MiB and can answer a broken window at
+    /// the head: the first piece comes with the head, also when it is empty and [`rest`](Data::rest) says
+    /// that octets will follow; each later piece has at least one octet.
+    ///
+    /// Frames without a meaning in this session come as [`Frame::Unknown`]. If one is longer than
+    /// [`max_control_frame`](DecodeLimits::max_control_frame), it comes with its head and without payload, and
+    /// its octets are dropped as they arrive.
     ///
     /// # Errors
-    /// See [`FrameError`].
-    pub fn decode(&mut self, _src: &mut BytesMut) -> Result<Option<Frame<Bytes>>, FrameError> { unimplemented!() }
-    /// Whether a frame has begun and is not complete.
-    pub fn is_mid_frame(&self) -> bool { unimplemented!() }
+    ///
+    /// An error whose [`go_away`](FrameError::go_away) is `None` has taken its frame off `src`, and decoding
+    /// goes on. Every other error takes nothing: the session has to end, and the decoder repeats the error if
+    /// it is asked again. It comes as soon as it is certain, for most with the head of the frame;
+    /// [`FrameError::TooLarge`] and [`FrameError::Version`] wait for the stream id behind it, if the frame has
+    /// one that can be reset.
+    pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        match &mut self.state {
+            State::Between | State::Waiting => self.next_frame(src),
+            State::Data(_) if src.is_empty() => Ok(None),
+            State::Data(frame) => {
+                let piece = next_piece(frame, src);
+                Ok(Some(self.hand_on(piece)))
+            }
+            State::Skipping(rest) => {
+                let length = src.len().min(*rest as usize);
+                src.advance(length);
+                *rest -= length as u32;
+                if *rest > 0 {
+                    return Ok(None);
+                }
+                self.state = State::Between;
+                self.next_frame(src)
+            }
+        }
+    }
+
+    /// Whether the input so far ends inside a frame: asked after [`decode`](Self::decode) said `None`, at the
+    /// end of the peer's octets, it tells an orderly end from a broken one.
+    #[must_use]
+    pub const fn is_mid_frame(&self) -> bool {
+        !matches!(self.state, State::Between)
+    }
+
+    fn next_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        match Head::read(src) {
+            Some(Head::Data(head)) => self.begin_data(head, src).map(Some),
+            Some(Head::Control(head)) => self.control(head, src),
+            None => Ok(self.wait(src)),
+        }
+    }
+
+    fn begin_data(&mut self, head: DataHead, src: &mut BytesMut) -> Result<Frame, FrameError> {
+        let mut frame = Data::begin(head, self.limits.strict)?;
+        src.advance(HEAD_LENGTH);
+        let piece = next_piece(&mut frame, src);
+        self.state = State::Data(frame);
+        Ok(self.hand_on(piece))
+    }
+
+    /// Hands on a piece; the last one ends the frame.
+    fn hand_on(&mut self, piece: Data) -> Frame {
+        if piece.rest == 0 {
+            self.state = State::Between;
+        }
+        Frame::Data(piece)
+    }
+
+    fn control(
+        &mut self,
+        head: ControlHead,
+        src: &mut BytesMut,
+    ) -> Result<Option<Frame>, FrameError> {
+        let end = HEAD_LENGTH + head.length as usize;
+        match judge(self.version, &self.limits, head, &src[HEAD_LENGTH..])? {
+            Verdict::Skip if head.length > self.limits.max_control_frame => {
+                src.advance(HEAD_LENGTH);
+                self.state = State::Skipping(head.length);
+                Ok(Some(Frame::unknown(head, Bytes::new())))
+            }
+            Verdict::Skip if src.len() >= end => {
+                self.state = State::Between;
+                Ok(Some(Frame::unknown(head, Shared { src, end }.keep_from(0))))
+            }
+            Verdict::Read if src.len() >= end => {
+                self.state = State::Between;
+                self.read(head, end, src)
+            }
+            _ => Ok(self.wait(src)),
+        }
+    }
+
+    #[inline]
+    fn read(
+        &self,
+        head: ControlHead,
+        end: usize,
+        src: &mut BytesMut,
+    ) -> Result<Option<Frame>, FrameError> {
+        match Frame::parse_control(self.version, head, Shared { src, end }) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(error) => {
+                if error.go_away().is_none() {
+                    src.advance(end);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the frame at the front of `src` is not complete.
+    fn wait(&mut self, src: &BytesMut) -> Option<Frame> {
+        self.state = if src.is_empty() {
+            State::Between
+        } else {
+            State::Waiting
+        };
+        None
+    }
 }
 
-/// Parses one whole frame.
+/// Parses the frame at the front of `src`, if it is there as a whole, and tells how many octets it took.
+///
+/// This is for captures and tools: a DATA frame comes in one piece, and no frame is too long. A [`Decoder`] is
+/// for octets from a network.
 ///
 /// # Errors
-/// See [`FrameError`].
-pub fn parse(_version: Version, _src: &[u8]) -> Result<Option<(Frame<&[u8]>, usize)>, FrameError> { unimplemented!() }
+///
+/// As [`Decoder::decode`] in tolerant mode, but [`FrameError::TooLarge`] does not occur. The one frame that may
+/// be skipped after an error, a WINDOW_UPDATE of 0 octets for a stream, has 16 octets.
+#[expect(
+    clippy::type_complexity,
+    reason = "an alias would hide the three things that can happen"
+)]
+pub fn parse(version: Version, src: &[u8]) -> Result<Option<(Frame<&[u8]>, usize)>, FrameError> {
+    const LIMITS: DecodeLimits = DecodeLimits {
+        max_control_frame: MAX_LENGTH,
+        strict: false,
+    };
+    let Some(head) = Head::read(src) else {
+        return Ok(None);
+    };
+    let (verdict, length) = match head {
+        Head::Data(head) => (Verdict::Read, head.length),
+        Head::Control(head) => (
+            judge(version, &LIMITS, head, &src[HEAD_LENGTH..])?,
+            head.length,
+        ),
+    };
+    let end = HEAD_LENGTH + length as usize;
+    let Some(payload) = src.get(HEAD_LENGTH..end) else {
+        return Ok(None);
+    };
+    let frame = match (head, verdict) {
+        (Head::Data(head), _) => {
+            Frame::Data(Data::begin(head, LIMITS.strict)?.cut(length, payload))
+        }
+        (Head::Control(head), Verdict::Read) => Frame::parse_control(version, head, payload)?,
+        // Nothing waits here: the whole frame is there.
+        (Head::Control(head), Verdict::Skip | Verdict::Wait) => Frame::unknown(head, payload),
+    };
+    Ok(Some((frame, end)))
+}
+
+/// What is to be done with a control frame, as far as its head tells.
+enum Verdict {
+    /// Read it.
+    Read,
+    /// Skip it: it has no meaning here.
+    Skip,
+    /// Ask again when the stream id has come: it is wanted for an error.
+    Wait,
+}
+
+/// Judges a control frame by its head; `payload` is what has arrived behind it.
+///
+/// # Errors
+///
+/// A wrong version, length or, in strict decoding, flags.
+#[inline]
+fn judge(
+    version: Version,
+    limits: &DecodeLimits,
+    head: ControlHead,
+    payload: &[u8],
+) -> Result<Verdict, FrameError> {
+    if head.version != version.wire() {
+        return judge_other_version(version, head, payload);
+    }
+    let Some(shape) = Shape::of(version, head.number) else {
+        return Ok(Verdict::Skip);
+    };
+    shape.check(head, limits.strict)?;
+    if head.length > limits.max_control_frame {
+        return judge_too_large(shape.kind, limits.max_control_frame, head, payload);
+    }
+    Ok(Verdict::Read)
+}
+
+/// A frame of another version (protocol.md §4.4). SPDY/2 ignores it, unless a header block is in it: without
+/// that block the compression context is lost.
+#[cold]
+fn judge_other_version(
+    version: Version,
+    head: ControlHead,
+    payload: &[u8],
+) -> Result<Verdict, FrameError> {
+    let syn_stream = match head.number {
+        head::SYN_STREAM => match leading_id(head, payload) {
+            Some(id) => id,
+            None => return Ok(Verdict::Wait),
+        },
+        head::SYN_REPLY | head::HEADERS => None,
+        _ if version == Version::V2 => return Ok(Verdict::Skip),
+        _ => None,
+    };
+    Err(FrameError::Version {
+        found: head.version,
+        expected: version,
+        syn_stream,
+    })
+}
+
+#[cold]
+fn judge_too_large(
+    kind: FrameKind,
+    limit: u32,
+    head: ControlHead,
+    payload: &[u8],
+) -> Result<Verdict, FrameError> {
+    let stream = match kind {
+        FrameKind::SynStream | FrameKind::SynReply | FrameKind::Headers => {
+            match leading_id(head, payload) {
+                Some(id) => id,
+                None => return Ok(Verdict::Wait),
+            }
+        }
+        _ => None,
+    };
+    Err(FrameError::TooLarge {
+        kind,
+        length: head.length,
+        limit,
+        stream,
+    })
+}
+
+/// The stream id that leads a payload: `None` while it has not come, `Some(None)` if it is 0 or never comes.
+fn leading_id(head: ControlHead, payload: &[u8]) -> Option<Option<StreamId>> {
+    match payload.first_chunk::<4>() {
+        _ if head.length < 4 => Some(None),
+        Some(field) => Some(StreamId::from_field(u32::from_be_bytes(*field))),
+        None => None,
+    }
+}
+
+/// Cuts the next piece, as long as what `src` has of the frame.
+#[inline]
+fn next_piece(frame: &mut Data<()>, src: &mut BytesMut) -> Data {
+    let length = src.len().min(frame.rest as usize);
+    frame.cut(length as u32, take(src, length))
+}
+
+/// What every receiver has to accept, in octets (protocol.md §4.3).
+const MIN_CONTROL_FRAME_LIMIT: u32 = 8192;

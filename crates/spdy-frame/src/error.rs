@@ -73,13 +73,17 @@ impl FrameError {
     #[must_use]
     pub fn reset(&self) -> Option<(StreamId, RstStatus)> {
         match *self {
-            Self::Version { syn_stream: Some(stream), .. } => {
-                Some((stream, RstStatus::UNSUPPORTED_VERSION))
-            }
-            Self::TooLarge { stream: Some(stream), .. } => Some((stream, RstStatus::FRAME_TOO_LARGE)),
-            Self::ZeroIncrement { target: WindowTarget::Stream(stream) } => {
-                Some((stream, RstStatus::FLOW_CONTROL_ERROR))
-            }
+            Self::Version {
+                syn_stream: Some(stream),
+                ..
+            } => Some((stream, RstStatus::UNSUPPORTED_VERSION)),
+            Self::TooLarge {
+                stream: Some(stream),
+                ..
+            } => Some((stream, RstStatus::FRAME_TOO_LARGE)),
+            Self::ZeroIncrement {
+                target: WindowTarget::Stream(stream),
+            } => Some((stream, RstStatus::FLOW_CONTROL_ERROR)),
             _ => None,
         }
     }
@@ -88,7 +92,9 @@ impl FrameError {
     #[must_use]
     pub fn go_away(&self) -> Option<GoAwayStatus> {
         match self {
-            Self::ZeroIncrement { target: WindowTarget::Stream(_) } => None,
+            Self::ZeroIncrement {
+                target: WindowTarget::Stream(_),
+            } => None,
             _ => Some(GoAwayStatus::PROTOCOL_ERROR),
         }
     }
@@ -97,16 +103,39 @@ impl FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { found, expected, .. } => {
-                write!(f, "control frame has version {found} in a session of {expected}")
+            Self::Version {
+                found, expected, ..
+            } => {
+                write!(
+                    f,
+                    "control frame has version {found} in a session of {expected}"
+                )
             }
-            Self::TooLarge { kind, length, limit, .. } => {
-                write!(f, "{kind} frame announces {length} octets, more than {limit}")
+            Self::TooLarge {
+                kind,
+                length,
+                limit,
+                ..
+            } => {
+                write!(
+                    f,
+                    "{kind} frame announces {length} octets, more than {limit}"
+                )
             }
-            Self::Length { kind, length, min, max } if min == max => {
+            Self::Length {
+                kind,
+                length,
+                min,
+                max,
+            } if min == max => {
                 write!(f, "{kind} frame has length {length}, not {min}")
             }
-            Self::Length { kind, length, min, max } => {
+            Self::Length {
+                kind,
+                length,
+                min,
+                max,
+            } => {
                 write!(f, "{kind} frame has length {length}, not {min} to {max}")
             }
             Self::StreamIdZero { kind } => write!(f, "{kind} frame has stream id 0"),
@@ -212,9 +241,14 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong { length } => write!(f, "frame of {length} octets is longer than 16777215"),
+            Self::TooLong { length } => {
+                write!(f, "frame of {length} octets is longer than 16777215")
+            }
             Self::FieldTooLong { length } => {
-                write!(f, "header name or value of {length} octets does not fit its length field")
+                write!(
+                    f,
+                    "header name or value of {length} octets does not fit its length field"
+                )
             }
             Self::NotInVersion { kind, version } => write!(f, "{version} has no {kind} frame"),
         }

@@ -4,12 +4,38 @@
 //! shares it. `H` is how a header block is held: [`CompressedBlock`] as it came from the wire, or
 //! `&HeaderBlock` on its way into a [`HeaderEncoder`](crate::HeaderEncoder).
 
-use bytes::Bytes;
+use std::fmt;
 
-use crate::{GoAwayStatus, Priority, RstStatus, Setting, StreamId, WindowIncrement, WindowTarget};
+use bytes::{Bytes, BytesMut};
+
+use self::head::ControlHead;
+use crate::{EncodeError, FrameError, Version, payload::Payload};
+
+mod block;
+mod credential;
+mod data;
+mod go_away;
+pub(crate) mod head;
+mod headers;
+mod ping;
+mod rst_stream;
+mod settings;
+mod syn_reply;
+mod syn_stream;
+mod unknown;
+mod window_update;
+
+pub use self::{
+    block::CompressedBlock, credential::Credential, data::Data, go_away::GoAway, headers::Headers,
+    ping::Ping, rst_stream::RstStream, settings::Settings, syn_reply::SynReply,
+    syn_stream::SynStream, unknown::UnknownControl, window_update::WindowUpdate,
+};
 
 /// Any frame.
-#[derive(Debug)]
+///
+/// Its `Display` is one line for a log, such as
+/// `SYN_STREAM stream=1 associated=0 priority=3 flags=FIN block=72`.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Frame<B = Bytes> {
     /// DATA, or a piece of one.
     Data(Data<B>),
@@ -33,7 +59,7 @@ pub enum Frame<B = Bytes> {
     WindowUpdate(WindowUpdate),
     /// CREDENTIAL (SPDY/3): a client certificate; never deployed.
     Credential(Credential<B>),
-    /// A control frame of a type that the version does not have. Receivers skip it (protocol.md §5.11).
+    /// A control frame without a meaning in this session. Receivers skip it (protocol.md §5.11).
     Unknown(UnknownControl<B>),
 }
 
@@ -66,141 +92,123 @@ pub enum FrameKind {
     Unknown(u16),
 }
 
-/// A compressed header block as it stands in a frame: a slice of the input.
-///
-/// It has to go through the session's [`HeaderDecoder`](crate::HeaderDecoder) exactly once and in wire order,
-/// also when nobody wants its fields: the compression context runs through all blocks of a direction
-/// (protocol.md §8.4). So it is not `Clone`, and dropping it unread is flagged.
-#[derive(Debug)]
-#[must_use = "a block that is not inflated loses the compression context of the session"]
-pub struct CompressedBlock<B = Bytes>(pub(crate) B);
+impl<B> Frame<B> {
+    /// The kind of the frame.
+    #[must_use]
+    pub const fn kind(&self) -> FrameKind {
+        match self {
+            Self::Data(_) => FrameKind::Data,
+            Self::SynStream(_) => FrameKind::SynStream,
+            Self::SynReply(_) => FrameKind::SynReply,
+            Self::RstStream(_) => FrameKind::RstStream,
+            Self::Settings(_) => FrameKind::Settings,
+            Self::Noop => FrameKind::Noop,
+            Self::Ping(_) => FrameKind::Ping,
+            Self::GoAway(_) => FrameKind::GoAway,
+            Self::Headers(_) => FrameKind::Headers,
+            Self::WindowUpdate(_) => FrameKind::WindowUpdate,
+            Self::Credential(_) => FrameKind::Credential,
+            Self::Unknown(frame) => FrameKind::Unknown(frame.kind),
+        }
+    }
 
-/// DATA (protocol.md §6): payload of a stream, or a piece of it.
-#[derive(Debug)]
-pub struct Data<B = Bytes> {
-    /// The stream.
-    pub stream: StreamId,
-    /// Whether the sender has finished the stream with this piece. Only the last piece of a frame has it.
-    pub fin: bool,
-    /// Flag 0x02 of an early SPDY/3 text, "compressed": the payload cannot be interpreted. Never sent.
-    pub compressed: bool,
-    /// How many octets of the same frame are still to come in further pieces; 0 with the last piece.
-    pub rest: u32,
-    /// The octets. May be empty, also with `rest` above 0 when only the head has arrived.
-    pub payload: B,
+    /// Reads the payload of a control frame whose type the version has and whose length fits the type.
+    ///
+    /// # Errors
+    ///
+    /// What [`FrameError`] has for the inside of frames. Nothing was taken off the input then.
+    #[inline]
+    pub(crate) fn parse_control<P: Payload<Kept = B>>(
+        version: Version,
+        head: ControlHead,
+        payload: P,
+    ) -> Result<Self, FrameError> {
+        let flags = head.flags;
+        Ok(match head.number {
+            head::SYN_STREAM => Self::SynStream(SynStream::parse(version, flags, payload)?),
+            head::SYN_REPLY => Self::SynReply(SynReply::parse(version, flags, payload)?),
+            head::RST_STREAM => Self::RstStream(payload.read(RstStream::parse)?),
+            head::SETTINGS => {
+                Self::Settings(payload.read(|octets| Settings::parse(version, flags, octets))?)
+            }
+            head::NOOP => payload.read(|_| Ok(Self::Noop))?,
+            head::PING => Self::Ping(payload.read(|octets| Ok(Ping::parse(octets)))?),
+            head::GOAWAY => Self::GoAway(payload.read(|octets| GoAway::parse(version, octets))?),
+            head::HEADERS => Self::Headers(Headers::parse(version, flags, payload)?),
+            head::CREDENTIAL => Self::Credential(Credential::parse(payload)?),
+            head::WINDOW_UPDATE => match WindowUpdate::parse(version, payload.octets())? {
+                Some(frame) => payload.read(|_| Ok(Self::WindowUpdate(frame)))?,
+                None => Self::unknown(head, payload.keep_from(0)),
+            },
+            _ => Self::unknown(head, payload.keep_from(0)),
+        })
+    }
+
+    pub(crate) const fn unknown(head: ControlHead, payload: B) -> Self {
+        Self::Unknown(UnknownControl {
+            kind: head.number,
+            flags: head.flags,
+            payload,
+        })
+    }
 }
 
-/// SYN_STREAM (protocol.md §5.1): opens a stream.
-#[derive(Debug)]
-pub struct SynStream<H> {
-    /// The new stream.
-    pub stream: StreamId,
-    /// The stream that this one belongs to; pushes have one.
-    pub associated: Option<StreamId>,
-    /// How urgent the stream is.
-    pub priority: Priority,
-    /// The initiator sends nothing after this frame.
-    pub fin: bool,
-    /// The acceptor may not answer.
-    pub unidirectional: bool,
-    /// The header block.
-    pub block: H,
+impl<B: AsRef<[u8]>> Frame<B> {
+    /// Writes the frame, with its header block as it is.
+    ///
+    /// Sessions do not need it: they write header blocks with a [`HeaderEncoder`](crate::HeaderEncoder), and
+    /// other frames with the methods of their structs.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload; [`EncodeError::NotInVersion`] for NOOP
+    /// outside SPDY/2, WINDOW_UPDATE in SPDY/2 and CREDENTIAL outside SPDY/3. `dst` is as before then.
+    pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let not_in_version = Err(EncodeError::NotInVersion {
+            kind: self.kind(),
+            version,
+        });
+        match self {
+            Self::Data(frame) => return frame.encode(dst),
+            Self::SynStream(frame) => return frame.encode(version, dst),
+            Self::SynReply(frame) => return frame.encode(version, dst),
+            Self::RstStream(frame) => frame.encode(version, dst),
+            Self::Settings(frame) => frame.encode(version, dst),
+            Self::Noop if version != Version::V2 => return not_in_version,
+            Self::Noop => head::put_control(version, head::NOOP, 0, 0, dst),
+            Self::Ping(frame) => frame.encode(version, dst),
+            Self::GoAway(frame) => frame.encode(version, dst),
+            Self::Headers(frame) => return frame.encode(version, dst),
+            Self::WindowUpdate(_) if !version.has_stream_windows() => return not_in_version,
+            Self::WindowUpdate(frame) => frame.encode(version, dst),
+            Self::Credential(frame) => return frame.encode(version, dst),
+            Self::Unknown(frame) => return frame.encode(version, dst),
+        }
+        Ok(())
+    }
 }
 
-/// SYN_REPLY (protocol.md §5.2): accepts a stream.
-#[derive(Debug)]
-pub struct SynReply<H> {
-    /// The stream.
-    pub stream: StreamId,
-    /// The acceptor sends nothing after this frame.
-    pub fin: bool,
-    /// The header block.
-    pub block: H,
+impl<B: AsRef<[u8]>> fmt::Display for Frame<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(frame) => frame.fmt(f),
+            Self::SynStream(frame) => frame.fmt(f),
+            Self::SynReply(frame) => frame.fmt(f),
+            Self::RstStream(frame) => frame.fmt(f),
+            Self::Settings(frame) => frame.fmt(f),
+            Self::Noop => f.write_str("NOOP"),
+            Self::Ping(frame) => frame.fmt(f),
+            Self::GoAway(frame) => frame.fmt(f),
+            Self::Headers(frame) => frame.fmt(f),
+            Self::WindowUpdate(frame) => frame.fmt(f),
+            Self::Credential(frame) => frame.fmt(f),
+            Self::Unknown(frame) => frame.fmt(f),
+        }
+    }
 }
 
-/// RST_STREAM (protocol.md §5.3): ends a stream both ways at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RstStream {
-    /// The stream.
-    pub stream: StreamId,
-    /// Why.
-    pub status: RstStatus,
-}
-
-/// SETTINGS (protocol.md §5.4).
-///
-/// At most [`Settings::MAX_ENTRIES`] entries are kept; a longer frame is checked and its surplus ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// Frame flag 0x01, sent by servers only: forget the values persisted before.
-    pub clear: bool,
-    /// The entries in wire order; a repeated id is dropped (the first one counts).
-    pub entries: Vec<Setting>,
-}
-
-/// PING (protocol.md §5.6, §16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ping {
-    /// Odd if the client started the exchange, even (also 0) if the server did.
-    pub id: u32,
-}
-
-/// GOAWAY (protocol.md §5.7, §15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GoAway {
-    /// The highest stream of the receiver that the sender may have acted on.
-    pub last_good: Option<StreamId>,
-    /// Why; always [`GoAwayStatus::OK`] in SPDY/2, which has no field for it.
-    pub status: GoAwayStatus,
-}
-
-/// HEADERS (protocol.md §5.8): more fields for a stream; trailers when `fin` is set.
-#[derive(Debug)]
-pub struct Headers<H> {
-    /// The stream.
-    pub stream: StreamId,
-    /// The sender sends nothing after this frame. Honoured in SPDY/2 on receipt, never written there.
-    pub fin: bool,
-    /// The header block.
-    pub block: H,
-}
-
-/// WINDOW_UPDATE (protocol.md §5.9, §13).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowUpdate {
-    /// Whose window grows.
-    pub target: WindowTarget,
-    /// By how much.
-    pub increment: WindowIncrement,
-}
-
-/// CREDENTIAL (protocol.md §5.10): its length is checked, its contents are not.
-#[derive(Debug)]
-pub struct Credential<B = Bytes> {
-    /// The 1-based slot.
-    pub slot: u16,
-    /// Proof and certificates, uninterpreted.
-    pub payload: B,
-}
-
-/// A control frame whose type the version does not have.
-#[derive(Debug)]
-pub struct UnknownControl<B = Bytes> {
-    /// The type number.
-    pub kind: u16,
-    /// The flags octet.
-    pub flags: u8,
-    /// The payload.
-    pub payload: B,
-}
-
-impl Settings {
-    /// How many entries of one frame are looked at.
-    pub const MAX_ENTRIES: usize = 64;
-}
-
-impl std::fmt::Display for FrameKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for FrameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Data => "DATA",
             Self::SynStream => "SYN_STREAM",
@@ -218,9 +226,184 @@ impl std::fmt::Display for FrameKind {
     }
 }
 
-impl Frame<Bytes> {
-    /// In the making.
-    pub fn encode(&self, _version: crate::Version, _dst: &mut bytes::BytesMut) -> Result<(), crate::EncodeError> {
-        unimplemented!()
+/// Flags as a log shows them: the names of those that are set, joined by `|`, or 0.
+struct FlagNames<const N: usize>([(bool, &'static str); N]);
+
+impl<const N: usize> fmt::Display for FlagNames<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (_, name) in self.0.iter().filter(|(is_set, _)| *is_set) {
+            write!(f, "{separator}{name}")?;
+            separator = "|";
+        }
+        if separator.is_empty() {
+            f.write_str("0")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A status as a log shows it: its name, or its number if it has none.
+struct Code {
+    name: Option<&'static str>,
+    number: u32,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => f.write_str(name),
+            None => self.number.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        GoAwayStatus, Priority, RstStatus, Setting, SettingId, StreamId, WindowIncrement,
+        WindowTarget,
+    };
+
+    fn one_of_each() -> Vec<(Frame<&'static [u8]>, &'static str)> {
+        let stream = StreamId::new(3).unwrap();
+        let zip: &[u8] = b"zip";
+        let block = || CompressedBlock::new(zip);
+        let increment = WindowIncrement::new(9).unwrap();
+        vec![
+            (
+                Frame::Data(Data {
+                    stream,
+                    fin: true,
+                    compressed: true,
+                    rest: 0,
+                    payload: zip,
+                }),
+                "DATA stream=3 flags=FIN|COMPRESSED length=3",
+            ),
+            (
+                Frame::Data(Data {
+                    stream,
+                    fin: false,
+                    compressed: false,
+                    rest: 7,
+                    payload: &[],
+                }),
+                "DATA stream=3 flags=0 length=0 rest=7",
+            ),
+            (
+                Frame::SynStream(SynStream {
+                    stream,
+                    associated: StreamId::new(1),
+                    priority: Priority::HIGHEST,
+                    fin: true,
+                    unidirectional: true,
+                    block: block(),
+                }),
+                "SYN_STREAM stream=3 associated=1 priority=0 flags=FIN|UNIDIRECTIONAL block=3",
+            ),
+            (
+                Frame::SynReply(SynReply {
+                    stream,
+                    fin: false,
+                    block: block(),
+                }),
+                "SYN_REPLY stream=3 flags=0 block=3",
+            ),
+            (
+                Frame::RstStream(RstStream {
+                    stream,
+                    status: RstStatus::CANCEL,
+                }),
+                "RST_STREAM stream=3 status=CANCEL",
+            ),
+            (
+                Frame::Settings(Settings {
+                    clear: true,
+                    entries: vec![
+                        Setting::new(SettingId::MAX_CONCURRENT_STREAMS, 100),
+                        Setting::new(SettingId::INITIAL_WINDOW_SIZE, 65_536),
+                    ],
+                }),
+                "SETTINGS flags=CLEAR MAX_CONCURRENT_STREAMS=100 INITIAL_WINDOW_SIZE=65536",
+            ),
+            (Frame::Noop, "NOOP"),
+            (Frame::Ping(Ping { id: 7 }), "PING id=7"),
+            (
+                Frame::GoAway(GoAway {
+                    last_good: None,
+                    status: GoAwayStatus(99),
+                }),
+                "GOAWAY last_good=0 status=99",
+            ),
+            (
+                Frame::Headers(Headers {
+                    stream,
+                    fin: true,
+                    block: block(),
+                }),
+                "HEADERS stream=3 flags=FIN block=3",
+            ),
+            (
+                Frame::WindowUpdate(WindowUpdate {
+                    target: WindowTarget::Session,
+                    increment,
+                }),
+                "WINDOW_UPDATE stream=0 increment=9",
+            ),
+            (
+                Frame::Credential(Credential {
+                    slot: 2,
+                    payload: &[0; 4],
+                }),
+                "CREDENTIAL slot=2 length=4",
+            ),
+            (
+                Frame::Unknown(UnknownControl {
+                    kind: 0xf000,
+                    flags: 1,
+                    payload: zip,
+                }),
+                "UNKNOWN type=61440 flags=0x01 length=3",
+            ),
+        ]
+    }
+
+    #[test]
+    fn a_frame_shows_itself_in_one_line() {
+        for (frame, line) in one_of_each() {
+            assert_eq!(frame.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn frames_which_a_version_does_not_have_are_not_written() {
+        let refused = |version| -> Vec<FrameKind> {
+            let mut dst = BytesMut::new();
+            let all = one_of_each();
+            let refused = all.iter().filter_map(|(frame, _)| {
+                let error = frame.encode(version, &mut dst).err()?;
+                assert_eq!(
+                    error,
+                    EncodeError::NotInVersion {
+                        kind: frame.kind(),
+                        version
+                    }
+                );
+                Some(frame.kind())
+            });
+            refused.collect()
+        };
+        assert_eq!(
+            refused(Version::V2),
+            [FrameKind::WindowUpdate, FrameKind::Credential]
+        );
+        assert_eq!(refused(Version::V3), [FrameKind::Noop]);
+        assert_eq!(
+            refused(Version::V3_1),
+            [FrameKind::Noop, FrameKind::Credential]
+        );
     }
 }

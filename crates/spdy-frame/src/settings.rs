@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Version;
+
 /// The id of a setting. Unknown ids are kept; receivers ignore them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SettingId(pub u32);
@@ -81,6 +83,63 @@ impl Setting {
     /// An entry without flags.
     #[must_use]
     pub const fn new(id: SettingId, value: u32) -> Self {
-        Self { id, flags: SettingFlags::NONE, value }
+        Self {
+            id,
+            flags: SettingFlags::NONE,
+            value,
+        }
+    }
+
+    /// Reads an entry. SPDY/2 has the id first and in little-endian order, an old slip that became the
+    /// standard; later versions have the flags first and the id in network order (protocol.md §5.4).
+    pub(crate) const fn from_octets(version: Version, octets: [u8; 8]) -> Self {
+        let [a, b, c, d, value @ ..] = octets;
+        let (id, flags) = match version {
+            Version::V2 => (u32::from_le_bytes([a, b, c, 0]), d),
+            Version::V3 | Version::V3_1 => (u32::from_be_bytes([0, b, c, d]), a),
+        };
+        Self {
+            id: SettingId(id),
+            flags: SettingFlags(flags),
+            value: u32::from_be_bytes(value),
+        }
+    }
+
+    /// Writes an entry; of the id its lower 24 bits.
+    pub(crate) const fn to_octets(self, version: Version) -> [u8; 8] {
+        let SettingFlags(flags) = self.flags;
+        let [_, high, middle, low] = self.id.0.to_be_bytes();
+        let [p, q, r, s] = self.value.to_be_bytes();
+        match version {
+            Version::V2 => [low, middle, high, flags, p, q, r, s],
+            Version::V3 | Version::V3_1 => [flags, high, middle, low, p, q, r, s],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Setting = Setting {
+        id: SettingId(0x01_02_03),
+        flags: SettingFlags::PERSIST_VALUE,
+        value: 0x0405_0607,
+    };
+
+    #[test]
+    fn c072_entries_of_v2_have_a_little_endian_id_and_then_the_flags() {
+        let octets = [3, 2, 1, 1, 4, 5, 6, 7];
+        assert_eq!(ENTRY.to_octets(Version::V2), octets);
+        assert_eq!(Setting::from_octets(Version::V2, octets), ENTRY);
+    }
+
+    #[test]
+    fn c073_entries_of_v3_have_the_flags_and_then_a_big_endian_id() {
+        let octets = [1, 1, 2, 3, 4, 5, 6, 7];
+        for version in [Version::V3, Version::V3_1] {
+            assert_eq!(ENTRY.to_octets(version), octets);
+            assert_eq!(Setting::from_octets(version, octets), ENTRY);
+        }
     }
 }

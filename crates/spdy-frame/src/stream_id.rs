@@ -143,6 +143,9 @@ mod tests {
         let last_of_server = StreamId::new(0x7fff_fffe).unwrap();
         assert_eq!(StreamId::MAX.next(), None);
         assert_eq!(last_of_server.next(), None);
-        assert_eq!(StreamId::new(0x7fff_fffd).unwrap().next(), Some(StreamId::MAX));
+        assert_eq!(
+            StreamId::new(0x7fff_fffd).unwrap().next(),
+            Some(StreamId::MAX)
+        );
     }
 }

@@ -1,0 +1,243 @@
+//! What is tried with arbitrary octets. The fuzz targets call these functions, and so does a test of the crate
+//! with a stable compiler (`tests/fuzz_corpus.rs`).
+//!
+//! The first octet selects the version and a few more things; the others are the input. A function that
+//! returns has found nothing. The saved corpus is made of captures, by the ignored test there.
+
+use spdy_frame::{
+    CompressedBlock, Data, DecodeLimits, Decoder, Frame, FrameError, HeaderBlock,
+    HeaderCompression, HeaderDecoder, HeaderEncoder, HeaderLimits, Headers, StreamId, Version,
+    bytes::{Bytes, BytesMut},
+    parse,
+};
+
+/// Decodes the octets at once and in small pieces, which has to be the same; borrowed frames have to be the
+/// same too.
+pub fn decode(data: &[u8]) {
+    let Some((&selector, octets)) = data.split_first() else {
+        return;
+    };
+    let version = version(selector);
+    let mut limits = DecodeLimits::default();
+    limits.strict = selector & STRICT != 0;
+    let piece = 1 + usize::from(selector >> 4);
+    let at_once = transcript(version, limits.clone(), octets, octets.len().max(1));
+    let in_pieces = transcript(version, limits.clone(), octets, piece);
+    assert_eq!(at_once, in_pieces);
+
+    if let (Ok(Some((borrowed, _))), false) = (parse(version, octets), limits.strict) {
+        let line = borrowed.to_string();
+        match Decoder::new(version, limits).decode(&mut BytesMut::from(octets)) {
+            // The decoder keeps nothing of a frame that it skips for its length.
+            Ok(Some(Frame::Unknown(shared))) if shared.payload.is_empty() => {}
+            Ok(Some(shared)) => assert_eq!(shared.to_string(), line),
+            other => assert!(
+                matches!(other, Err(FrameError::TooLarge { .. })),
+                "{other:?}"
+            ),
+        }
+    }
+}
+
+/// Decodes the octets, encodes the frames, and decodes those: they have to be the same.
+pub fn roundtrip(data: &[u8]) {
+    let Some((&selector, octets)) = data.split_first() else {
+        return;
+    };
+    let version = version(selector);
+    let mut frames = Vec::new();
+    let mut encoded = BytesMut::new();
+    for frame in frames_of(version, octets) {
+        if let Some(frame) = writable(version, frame) {
+            frame
+                .encode(version, &mut encoded)
+                .expect("the frame was read in this version");
+            frames.push(frame);
+        }
+    }
+    assert_eq!(frames_of(version, &encoded), frames);
+}
+
+/// Inflates the octets as header blocks of one session, and writes what comes out with an encoder, which
+/// another decoder has to read again. Then takes the octets for names and values and does the same.
+pub fn headers(data: &[u8]) {
+    let Some((&selector, octets)) = data.split_first() else {
+        return;
+    };
+    let version = version(selector);
+    let mode = if selector & STRICT == 0 {
+        HeaderCompression::Indexed
+    } else {
+        HeaderCompression::Stored
+    };
+    let mut limits = HeaderLimits::default();
+    limits.max_size = 16 * 1024;
+    limits.max_inflated = 64 * 1024;
+    let mut decoder = HeaderDecoder::new(version, limits);
+    let mut echo = Echo::new(version, mode);
+    for block in Blocks(octets) {
+        match decoder.decode(CompressedBlock::new(block)) {
+            Ok(block) => echo.check(&block),
+            Err(error) if error.context_lost() => break,
+            Err(_) => {}
+        }
+    }
+    let mut echo = Echo::new(version, mode);
+    for block in Blocks(octets) {
+        echo.check(&block_of_fields(block));
+    }
+}
+
+/// Selects strict decoding, or stored header blocks.
+const STRICT: u8 = 0b1000;
+
+fn version(selector: u8) -> Version {
+    Version::ALL[usize::from(selector & 0b111) % Version::ALL.len()]
+}
+
+/// All that a decoder has to say about octets that come in pieces, without the borders of DATA pieces.
+fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usize) -> Vec<u8> {
+    let mut decoder = Decoder::new(version, limits);
+    let mut src = BytesMut::new();
+    let mut transcript = Vec::new();
+    let mut pieces = octets.chunks(piece);
+    let mut in_data = false;
+    loop {
+        match decoder.decode(&mut src) {
+            Ok(Some(Frame::Data(piece))) => {
+                if !in_data {
+                    let length = piece.payload.len() as u32 + piece.rest;
+                    let Data {
+                        stream, compressed, ..
+                    } = piece;
+                    transcript.extend(format!("\nDATA {stream} {compressed} {length} ").bytes());
+                }
+                transcript.extend(&piece.payload);
+                transcript.extend(piece.fin.then_some(b"FIN").into_iter().flatten());
+                in_data = piece.rest > 0;
+            }
+            Ok(Some(frame)) => {
+                assert!(!in_data, "a frame came inside another one");
+                transcript.extend(format!("\n{frame:?} {frame}").bytes());
+            }
+            Ok(None) => match pieces.next() {
+                Some(piece) => src.extend_from_slice(piece),
+                None => break,
+            },
+            Err(error) => {
+                transcript.extend(format!("\n{error:?} {error}").bytes());
+                if error.go_away().is_some() {
+                    return transcript;
+                }
+            }
+        }
+    }
+    let is_mid_frame = decoder.is_mid_frame();
+    assert!(!in_data || is_mid_frame);
+    assert!(src.is_empty() || is_mid_frame);
+    transcript.extend(format!("\nmid frame: {is_mid_frame}").bytes());
+    transcript
+}
+
+/// The frames of octets that come at once, up to the first error that ends a session.
+fn frames_of(version: Version, octets: &[u8]) -> Vec<Frame> {
+    let mut decoder = Decoder::new(version, DecodeLimits::default());
+    let mut src = BytesMut::from(octets);
+    let mut frames = Vec::new();
+    loop {
+        match decoder.decode(&mut src) {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => return frames,
+            Err(error) if error.go_away().is_some() => return frames,
+            Err(_) => {}
+        }
+    }
+}
+
+/// The frame as its encoding keeps it; `None` if it was skipped or is a piece.
+fn writable(version: Version, mut frame: Frame) -> Option<Frame> {
+    match &mut frame {
+        Frame::Data(data) if data.rest > 0 => return None,
+        // Skipped frames of another version have a type that this version has.
+        Frame::Unknown(unknown) if unknown.kind <= 10 => return None,
+        Frame::Headers(headers) if version == Version::V2 => headers.fin = false,
+        _ => {}
+    }
+    Some(frame)
+}
+
+/// An encoder, and a decoder that reads what it writes.
+struct Echo {
+    version: Version,
+    encoder: HeaderEncoder,
+    decoder: HeaderDecoder,
+}
+
+impl Echo {
+    fn new(version: Version, mode: HeaderCompression) -> Self {
+        let mut limits = HeaderLimits::default();
+        limits.max_fields = 100_000;
+        Self {
+            version,
+            encoder: HeaderEncoder::new(version, mode),
+            decoder: HeaderDecoder::new(version, limits),
+        }
+    }
+
+    fn check(&mut self, block: &HeaderBlock) {
+        let mut written = BytesMut::new();
+        let frame = Headers {
+            stream: StreamId::MAX,
+            fin: false,
+            block,
+        };
+        self.encoder
+            .headers(&frame, &mut written)
+            .expect("the fields fit");
+        let Ok(Some((Frame::Headers(frame), length))) = parse(self.version, &written) else {
+            panic!("not one HEADERS frame");
+        };
+        assert_eq!(length, written.len());
+        let read = self
+            .decoder
+            .decode(frame.block)
+            .expect("what we write we can read");
+        let fields = |block: &HeaderBlock| -> Vec<(Vec<u8>, Bytes)> {
+            block
+                .fields()
+                .map(|field| (field.name().to_vec(), field.value_bytes()))
+                .collect()
+        };
+        assert_eq!(fields(&read), fields(block));
+    }
+}
+
+/// Octets as blocks, each after its length in two octets.
+struct Blocks<'a>(&'a [u8]);
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (block, rest) = rest.split_at(length);
+        self.0 = rest;
+        Some(block)
+    }
+}
+
+/// A block with the fields that octets are taken for: names and values by turns, 0xff between them.
+fn block_of_fields(octets: &[u8]) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    let mut parts = octets.split(|octet| *octet == 0xff);
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        // Some are refused: that nothing is added then shows when the block is read again.
+        let _ = if name.len() % 2 == 0 {
+            block.append(name, value)
+        } else {
+            block.append_sensitive(name, value)
+        };
+    }
+    block
+}

@@ -1,0 +1,42 @@
+//! Header blocks on their way between frames and the compression context.
+
+use bytes::Bytes;
+
+/// A compressed header block as it stands in a frame: a slice of the input.
+///
+/// It has to go through the session's [`HeaderDecoder`](crate::HeaderDecoder) exactly once and in wire order,
+/// also when nobody wants its fields: the compression context runs through all blocks of a direction
+/// (protocol.md §8.4). So it is not `Clone`, and dropping it unread is flagged.
+///
+/// A block of no octets stands for no fields and does not touch the context (protocol.md §5.8).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a block that is not inflated loses the compression context of the session"]
+pub struct CompressedBlock<B = Bytes>(pub(crate) B);
+
+impl<B> CompressedBlock<B> {
+    /// Takes octets for a compressed block. Nothing is checked; tools and tests make frames of captured
+    /// octets with it.
+    pub const fn new(octets: B) -> Self {
+        Self(octets)
+    }
+}
+
+impl<B: AsRef<[u8]>> CompressedBlock<B> {
+    /// The compressed octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    /// The number of compressed octets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.octets().len()
+    }
+
+    /// Whether there are no octets, which means no fields.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.octets().is_empty()
+    }
+}

@@ -1,0 +1,139 @@
+//! CREDENTIAL (protocol.md §5.10).
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::head;
+use crate::{EncodeError, FrameError, FrameKind, Version, payload::Payload};
+
+/// CREDENTIAL (protocol.md §5.10): the lengths in it are checked, its contents are not.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential<B = Bytes> {
+    /// The 1-based slot.
+    pub slot: u16,
+    /// Proof and certificates with their lengths, uninterpreted.
+    pub payload: B,
+}
+
+impl<B> Credential<B> {
+    /// Reads a payload of at least 6 octets.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Length`] if proof and certificates do not end where the frame ends.
+    pub(crate) fn parse<P: Payload<Kept = B>>(payload: P) -> Result<Self, FrameError> {
+        let mut parts = payload.octets();
+        let length = parts.len() as u32;
+        let slot = parts.get_u16();
+        match missing(parts) {
+            0 => Ok(Self {
+                slot,
+                payload: payload.keep_from(2),
+            }),
+            missing => {
+                let wanted = length.saturating_add(missing);
+                let kind = FrameKind::Credential;
+                Err(FrameError::Length {
+                    kind,
+                    length,
+                    min: wanted,
+                    max: wanted,
+                })
+            }
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> Credential<B> {
+    /// Writes the frame.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::NotInVersion`] in SPDY/2 and SPDY/3.1, [`EncodeError::TooLong`] above 16,777,215
+    /// octets of payload.
+    pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        if version != Version::V3 {
+            return Err(EncodeError::NotInVersion {
+                kind: FrameKind::Credential,
+                version,
+            });
+        }
+        let start = head::begin_control(version, head::CREDENTIAL, 0, dst);
+        dst.put_u16(self.slot);
+        dst.extend_from_slice(self.payload.as_ref());
+        head::finish_control(start, dst)
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Display for Credential<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CREDENTIAL slot={} length={}",
+            self.slot,
+            self.payload.as_ref().len()
+        )
+    }
+}
+
+/// How many octets are missing behind `parts`, each of which is a 32-bit length and as many octets.
+fn missing(mut parts: &[u8]) -> u32 {
+    while !parts.is_empty() {
+        let Some((length, rest)) = parts.split_first_chunk::<4>() else {
+            return 4 - parts.len() as u32;
+        };
+        let length = u32::from_be_bytes(*length);
+        match rest.get(length as usize..) {
+            Some(next) => parts = next,
+            None => return length - rest.len() as u32,
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slot 3, a proof of two octets, certificates of three and of none.
+    const PAYLOAD: &[u8] = b"\x00\x03\x00\x00\x00\x02ok\x00\x00\x00\x03der\x00\x00\x00\x00";
+
+    #[test]
+    fn proof_and_certificates_tile_the_frame() {
+        let frame = Credential::parse(PAYLOAD).unwrap();
+        assert_eq!((frame.slot, frame.payload), (3, &PAYLOAD[2..]));
+        assert!(Credential::parse(&[0, 1, 0, 0, 0, 0][..]).is_ok());
+    }
+
+    #[test]
+    fn a_part_that_reaches_past_the_end_is_an_error() {
+        let wanted = |payload: &[u8]| match Credential::parse(payload).unwrap_err() {
+            FrameError::Length { min, max, .. } if min == max => max,
+            other => panic!("{other}"),
+        };
+        assert_eq!(wanted(&PAYLOAD[..PAYLOAD.len() - 1]), 19);
+        assert_eq!(wanted(&[0, 1, 0, 0, 0, 9, 1]), 15);
+        assert_eq!(wanted(&[0, 1, 0xff, 0xff, 0xff, 0xff]), u32::MAX);
+    }
+
+    #[test]
+    fn the_frame_exists_in_v3_only() {
+        let frame = Credential {
+            slot: 3,
+            payload: &PAYLOAD[2..],
+        };
+        let mut dst = BytesMut::new();
+        for version in [Version::V2, Version::V3_1] {
+            let error = EncodeError::NotInVersion {
+                kind: FrameKind::Credential,
+                version,
+            };
+            assert_eq!(frame.encode(version, &mut dst), Err(error));
+        }
+        assert!(dst.is_empty());
+        frame.encode(Version::V3, &mut dst).unwrap();
+        assert_eq!(dst[..8], *b"\x80\x03\x00\x0a\x00\x00\x00\x13");
+        assert_eq!(dst[8..], *PAYLOAD);
+    }
+}

@@ -1,0 +1,243 @@
+//! DATA (protocol.md §6).
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{
+    FlagNames,
+    head::{DataHead, FLAG_COMPRESSED, FLAG_FIN, MAX_LENGTH},
+};
+use crate::{EncodeError, FrameError, FrameKind, StreamId};
+
+/// DATA (protocol.md §6): payload of a stream, or a piece of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Data<B = Bytes> {
+    /// The stream.
+    pub stream: StreamId,
+    /// Whether the sender has finished the stream with this piece. Only the last piece of a frame has it.
+    pub fin: bool,
+    /// Flag 0x02 of an early SPDY/3 text, "compressed": the payload cannot be interpreted. Sessions never
+    /// send it and answer it with a stream error.
+    pub compressed: bool,
+    /// How many octets of the same frame are still to come in further pieces; 0 with the last piece.
+    pub rest: u32,
+    /// The octets. May be empty, also with `rest` above 0 when only the head has arrived.
+    pub payload: B,
+}
+
+impl Data {
+    /// Writes the head of a DATA frame; `length` octets of payload have to follow it. So a payload that lies
+    /// somewhere already is not copied.
+    ///
+    /// `length` is at most 16,777,215 octets. More does not fit the field: that is checked in debug builds.
+    #[inline]
+    pub fn encode_head(stream: StreamId, fin: bool, length: u32, dst: &mut BytesMut) {
+        put_head(stream, if fin { FLAG_FIN } else { 0 }, length, dst);
+    }
+}
+
+impl<B: AsRef<[u8]>> Data<B> {
+    /// Writes a whole frame that holds this payload. A piece becomes a frame of its own, which means the same
+    /// to the receiver: the borders of DATA frames carry no meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] for a payload of more than 16,777,215 octets.
+    pub fn encode(&self, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let payload = self.payload.as_ref();
+        if payload.len() > MAX_LENGTH as usize {
+            return Err(EncodeError::TooLong {
+                length: payload.len(),
+            });
+        }
+        let fin = if self.fin { FLAG_FIN } else { 0 };
+        let compressed = if self.compressed { FLAG_COMPRESSED } else { 0 };
+        put_head(self.stream, fin | compressed, payload.len() as u32, dst);
+        dst.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+/// A frame of which pieces are being cut: `rest` is what no piece has taken, `fin` belongs to the whole frame.
+impl Data<()> {
+    /// Begins a frame with its head.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::StreamIdZero`]; in strict decoding also [`FrameError::Flags`].
+    #[inline]
+    pub(crate) fn begin(head: DataHead, strict: bool) -> Result<Self, FrameError> {
+        if strict && head.flags & !(FLAG_FIN | FLAG_COMPRESSED) != 0 {
+            return Err(FrameError::Flags {
+                kind: FrameKind::Data,
+                flags: head.flags,
+            });
+        }
+        Ok(Self {
+            stream: head.stream.ok_or(FrameError::StreamIdZero {
+                kind: FrameKind::Data,
+            })?,
+            fin: head.flags & FLAG_FIN != 0,
+            compressed: head.flags & FLAG_COMPRESSED != 0,
+            rest: head.length,
+            payload: (),
+        })
+    }
+
+    /// Cuts a piece of `length` octets, at most `rest`, off the frame.
+    #[inline]
+    pub(crate) fn cut<B>(&mut self, length: u32, payload: B) -> Data<B> {
+        self.rest -= length;
+        Data {
+            stream: self.stream,
+            fin: self.fin && self.rest == 0,
+            compressed: self.compressed,
+            rest: self.rest,
+            payload,
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Display for Data<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = FlagNames([(self.fin, "FIN"), (self.compressed, "COMPRESSED")]);
+        write!(
+            f,
+            "DATA stream={} flags={flags} length={}",
+            self.stream,
+            self.payload.as_ref().len()
+        )?;
+        if self.rest > 0 {
+            write!(f, " rest={}", self.rest)?;
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn put_head(stream: StreamId, flags: u8, length: u32, dst: &mut BytesMut) {
+    debug_assert!(length <= MAX_LENGTH, "DATA frame of {length} octets");
+    dst.put_u64(
+        u64::from(stream.get()) << 32 | u64::from(flags) << 24 | u64::from(length & MAX_LENGTH),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: DataHead = DataHead {
+        stream: StreamId::new(1),
+        flags: 0,
+        length: 5,
+    };
+
+    #[test]
+    fn a_frame_is_a_head_and_its_payload() {
+        let mut dst = BytesMut::new();
+        let stream = StreamId::new(1).unwrap();
+        let frame = Data {
+            stream,
+            fin: true,
+            compressed: false,
+            rest: 0,
+            payload: "hello",
+        };
+        frame.encode(&mut dst).unwrap();
+        assert_eq!(dst[..], *b"\x00\x00\x00\x01\x01\x00\x00\x05hello");
+
+        dst.clear();
+        Data::encode_head(StreamId::MAX, false, MAX_LENGTH, &mut dst);
+        assert_eq!(dst[..], [0x7f, 0xff, 0xff, 0xff, 0x00, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_payload_past_24_bits_of_length_is_not_written() {
+        let mut dst = BytesMut::new();
+        let payload = vec![0; 0x0100_0000];
+        let frame = Data {
+            stream: StreamId::MAX,
+            fin: true,
+            compressed: false,
+            rest: 0,
+            payload,
+        };
+        assert_eq!(
+            frame.encode(&mut dst),
+            Err(EncodeError::TooLong {
+                length: 0x0100_0000
+            })
+        );
+        assert!(dst.is_empty());
+    }
+
+    #[test]
+    fn the_last_piece_alone_has_fin() {
+        let mut frame = Data::begin(
+            DataHead {
+                flags: FLAG_FIN,
+                ..HEAD
+            },
+            false,
+        )
+        .unwrap();
+        let head_alone = frame.cut(0, ());
+        let middle = frame.cut(3, ());
+        let last = frame.cut(2, ());
+        assert_eq!((head_alone.fin, head_alone.rest), (false, 5));
+        assert_eq!((middle.fin, middle.rest), (false, 2));
+        assert_eq!((last.fin, last.rest), (true, 0));
+    }
+
+    #[test]
+    fn c118_data_of_stream_0_is_a_session_error() {
+        let error = Data::begin(
+            DataHead {
+                stream: None,
+                ..HEAD
+            },
+            false,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            FrameError::StreamIdZero {
+                kind: FrameKind::Data
+            }
+        );
+        assert!(error.go_away().is_some());
+    }
+
+    #[test]
+    fn c119_the_compressed_flag_is_reported_in_either_mode() {
+        for strict in [false, true] {
+            let frame = Data::begin(
+                DataHead {
+                    flags: FLAG_COMPRESSED,
+                    ..HEAD
+                },
+                strict,
+            )
+            .unwrap();
+            assert!(frame.compressed && !frame.fin);
+        }
+    }
+
+    #[test]
+    fn unknown_flags_are_an_error_in_strict_decoding_only() {
+        let head = DataHead {
+            flags: 0x85,
+            ..HEAD
+        };
+        assert!(Data::begin(head, false).unwrap().fin);
+        let error = Data::begin(head, true).unwrap_err();
+        assert_eq!(
+            error,
+            FrameError::Flags {
+                kind: FrameKind::Data,
+                flags: 0x85
+            }
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! The eight octets that every frame starts with (protocol.md §4.1), and what each type makes of them.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::{EncodeError, FrameError, FrameKind, StreamId, Version};
+
+/// The octets of a head.
+pub(crate) const HEAD_LENGTH: usize = 8;
+
+/// The largest value of the 24-bit length field: the longest payload of a frame, in octets.
+pub(crate) const MAX_LENGTH: u32 = 0x00ff_ffff;
+
+/// FIN, on every frame that can have it.
+pub(crate) const FLAG_FIN: u8 = 0x01;
+/// UNIDIRECTIONAL, on SYN_STREAM.
+pub(crate) const FLAG_UNIDIRECTIONAL: u8 = 0x02;
+/// CLEAR_SETTINGS, on SETTINGS.
+pub(crate) const FLAG_CLEAR_SETTINGS: u8 = 0x01;
+/// "Compressed" on DATA, in an early SPDY/3 text only (protocol.md §6).
+pub(crate) const FLAG_COMPRESSED: u8 = 0x02;
+
+// Type numbers (protocol.md §4.2).
+pub(crate) const SYN_STREAM: u16 = 1;
+pub(crate) const SYN_REPLY: u16 = 2;
+pub(crate) const RST_STREAM: u16 = 3;
+pub(crate) const SETTINGS: u16 = 4;
+pub(crate) const NOOP: u16 = 5;
+pub(crate) const PING: u16 = 6;
+pub(crate) const GOAWAY: u16 = 7;
+pub(crate) const HEADERS: u16 = 8;
+pub(crate) const WINDOW_UPDATE: u16 = 9;
+pub(crate) const CREDENTIAL: u16 = 10;
+
+/// The head of a frame, taken apart but not judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// The control bit is set.
+    Control(ControlHead),
+    /// The control bit is clear.
+    Data(DataHead),
+}
+
+/// The head of a control frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ControlHead {
+    /// The version field: 15 bits.
+    pub(crate) version: u16,
+    /// The type number.
+    pub(crate) number: u16,
+    /// The flags octet.
+    pub(crate) flags: u8,
+    /// The octets after the head: at most [`MAX_LENGTH`].
+    pub(crate) length: u32,
+}
+
+/// The head of a DATA frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DataHead {
+    /// The stream; `None` for id 0.
+    pub(crate) stream: Option<StreamId>,
+    /// The flags octet.
+    pub(crate) flags: u8,
+    /// The octets after the head: at most [`MAX_LENGTH`].
+    pub(crate) length: u32,
+}
+
+impl Head {
+    /// Reads the head at the front of `src`; `None` while it is not complete.
+    #[inline]
+    pub(crate) fn read(src: &[u8]) -> Option<Self> {
+        let word = u64::from_be_bytes(*src.first_chunk::<HEAD_LENGTH>()?);
+        let flags = (word >> 24) as u8;
+        let length = word as u32 & MAX_LENGTH;
+        Some(if word >> 63 == 1 {
+            let version = (word >> 48) as u16 & 0x7fff;
+            Self::Control(ControlHead {
+                version,
+                number: (word >> 32) as u16,
+                flags,
+                length,
+            })
+        } else {
+            Self::Data(DataHead {
+                stream: StreamId::new((word >> 32) as u32),
+                flags,
+                length,
+            })
+        })
+    }
+}
+
+/// What a version says about one type of control frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The kind that the type number means.
+    pub(crate) kind: FrameKind,
+    /// The smallest legal length in octets.
+    pub(crate) min: u32,
+    /// The largest legal length in octets.
+    pub(crate) max: u32,
+    /// The flag bits that the type has.
+    pub(crate) flags: u8,
+}
+
+impl Shape {
+    /// Looks up a type number; `None` if the version does not have the type.
+    #[inline]
+    pub(crate) fn of(version: Version, number: u16) -> Option<&'static Self> {
+        static SHAPES: [[Option<Shape>; TYPES]; 3] = [
+            shapes(Version::V2),
+            shapes(Version::V3),
+            shapes(Version::V3_1),
+        ];
+        let version = match version {
+            Version::V2 => 0,
+            Version::V3 => 1,
+            Version::V3_1 => 2,
+        };
+        SHAPES[version].get(usize::from(number))?.as_ref()
+    }
+
+    /// Checks what the head alone can prove wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Length`]; in strict decoding also [`FrameError::Flags`], and `Length` for a RST_STREAM with
+    /// something behind its status (protocol.md §5.3).
+    #[inline]
+    pub(crate) fn check(&self, head: ControlHead, strict: bool) -> Result<(), FrameError> {
+        let max = if strict && self.kind == FrameKind::RstStream {
+            self.min
+        } else {
+            self.max
+        };
+        if head.length < self.min || head.length > max {
+            return Err(FrameError::Length {
+                kind: self.kind,
+                length: head.length,
+                min: self.min,
+                max,
+            });
+        }
+        if strict && head.flags & !self.flags != 0 {
+            return Err(FrameError::Flags {
+                kind: self.kind,
+                flags: head.flags,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// One more than the highest type number that any version has.
+const TYPES: usize = CREDENTIAL as usize + 1;
+
+/// Lengths and flags of all types (protocol.md §5), by type number.
+const fn shapes(version: Version) -> [Option<Shape>; TYPES] {
+    let v2 = matches!(version, Version::V2);
+    let v3 = matches!(version, Version::V3);
+    // SPDY/2 has two unused octets between the stream id and the block of SYN_REPLY and HEADERS.
+    let before_block = if v2 { 6 } else { 4 };
+    // SPDY/2 has no status in GOAWAY, but a peer in the field writes it there too.
+    let go_away = if v2 { 4 } else { 8 };
+    [
+        None,
+        Some(shape(
+            FrameKind::SynStream,
+            10,
+            MAX_LENGTH,
+            FLAG_FIN | FLAG_UNIDIRECTIONAL,
+        )),
+        Some(shape(
+            FrameKind::SynReply,
+            before_block,
+            MAX_LENGTH,
+            FLAG_FIN,
+        )),
+        // A peer in the field writes text behind the status.
+        Some(shape(FrameKind::RstStream, 8, MAX_LENGTH, 0)),
+        Some(shape(
+            FrameKind::Settings,
+            4,
+            MAX_LENGTH,
+            FLAG_CLEAR_SETTINGS,
+        )),
+        if v2 {
+            Some(shape(FrameKind::Noop, 0, 0, 0))
+        } else {
+            None
+        },
+        Some(shape(FrameKind::Ping, 4, 4, 0)),
+        Some(shape(FrameKind::GoAway, go_away, 8, 0)),
+        Some(shape(
+            FrameKind::Headers,
+            before_block,
+            MAX_LENGTH,
+            FLAG_FIN,
+        )),
+        if v2 {
+            None
+        } else {
+            Some(shape(FrameKind::WindowUpdate, 8, 8, 0))
+        },
+        if v3 {
+            Some(shape(FrameKind::Credential, 6, MAX_LENGTH, 0))
+        } else {
+            None
+        },
+    ]
+}
+
+const fn shape(kind: FrameKind, min: u32, max: u32, flags: u8) -> Shape {
+    Shape {
+        kind,
+        min,
+        max,
+        flags,
+    }
+}
+
+/// Reads the stream id of a frame that needs one.
+///
+/// # Errors
+///
+/// [`FrameError::StreamIdZero`].
+#[inline]
+pub(crate) fn stream_id(kind: FrameKind, field: u32) -> Result<StreamId, FrameError> {
+    StreamId::from_field(field).ok_or(FrameError::StreamIdZero { kind })
+}
+
+/// Writes the head of a control frame whose length is known and legal.
+#[inline]
+pub(crate) fn put_control(
+    version: Version,
+    number: u16,
+    flags: u8,
+    length: u32,
+    dst: &mut BytesMut,
+) {
+    debug_assert!(length <= MAX_LENGTH, "control frame of {length} octets");
+    let first = 0x8000_0000 | u32::from(version.wire()) << 16 | u32::from(number);
+    let second = u32::from(flags) << 24 | length;
+    dst.put_u64(u64::from(first) << 32 | u64::from(second));
+}
+
+/// Writes the head of a control frame whose length is not known yet. The answer is for [`finish_control`].
+pub(crate) fn begin_control(version: Version, number: u16, flags: u8, dst: &mut BytesMut) -> usize {
+    let start = dst.len();
+    put_control(version, number, flags, 0, dst);
+    start
+}
+
+/// Writes the length of everything after the head that [`begin_control`] wrote at `start`.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLong`] above 2^24-1 octets; the frame is taken off `dst` again.
+pub(crate) fn finish_control(start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
+    let length = dst.len() - start - HEAD_LENGTH;
+    if length > MAX_LENGTH as usize {
+        dst.truncate(start);
+        return Err(EncodeError::TooLong { length });
+    }
+    let field = (length as u32).to_be_bytes();
+    dst[start + 5..start + HEAD_LENGTH].copy_from_slice(&field[1..]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_bit_decides_how_a_head_is_read() {
+        assert_eq!(Head::read(&[0x80, 3, 0, 1, 1, 0, 0]), None);
+        assert_eq!(
+            Head::read(&[0xff, 0xff, 0xf0, 0x00, 0x81, 0xff, 0xff, 0xfe, 9]),
+            Some(Head::Control(ControlHead {
+                version: 0x7fff,
+                number: 0xf000,
+                flags: 0x81,
+                length: 0x00ff_fffe
+            }))
+        );
+        assert_eq!(
+            Head::read(&[0x7f, 0xff, 0xff, 0xff, 0x01, 0x01, 0x02, 0x03]),
+            Some(Head::Data(DataHead {
+                stream: Some(StreamId::MAX),
+                flags: 1,
+                length: 0x0001_0203
+            }))
+        );
+        assert_eq!(
+            Head::read(&[0; 8]),
+            Some(Head::Data(DataHead {
+                stream: None,
+                flags: 0,
+                length: 0
+            }))
+        );
+    }
+
+    #[test]
+    fn versions_have_the_types_of_the_table() {
+        let has = |version| -> Vec<u16> {
+            (0..=u16::MAX)
+                .filter(|&number| Shape::of(version, number).is_some())
+                .collect()
+        };
+        assert_eq!(has(Version::V2), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(has(Version::V3), [1, 2, 3, 4, 6, 7, 8, 9, 10]);
+        assert_eq!(has(Version::V3_1), [1, 2, 3, 4, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_length_is_written_when_the_payload_is_there() {
+        let mut dst = BytesMut::from(&b"before"[..]);
+        let start = begin_control(Version::V3_1, HEADERS, FLAG_FIN, &mut dst);
+        dst.put_bytes(7, 300);
+        finish_control(start, &mut dst).unwrap();
+        assert_eq!(dst[..14], *b"before\x80\x03\x00\x08\x01\x00\x01\x2c");
+        assert_eq!(dst.len(), 6 + 8 + 300);
+    }
+
+    #[test]
+    fn a_frame_past_24_bits_of_length_is_not_written() {
+        let mut dst = BytesMut::from(&b"before"[..]);
+        let start = begin_control(Version::V2, SYN_STREAM, 0, &mut dst);
+        dst.put_bytes(0, 0x0100_0000);
+        let error = finish_control(start, &mut dst);
+        assert_eq!(
+            error,
+            Err(EncodeError::TooLong {
+                length: 0x0100_0000
+            })
+        );
+        assert_eq!(dst[..], *b"before");
+    }
+}

@@ -1,0 +1,134 @@
+//! SYN_REPLY (protocol.md §5.2).
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::{
+    CompressedBlock, FlagNames,
+    head::{self, FLAG_FIN},
+};
+use crate::{EncodeError, FrameError, FrameKind, StreamId, Version, payload::Payload};
+
+/// SYN_REPLY (protocol.md §5.2): accepts a stream.
+///
+/// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
+/// [`HeaderEncoder::syn_reply`](crate::HeaderEncoder::syn_reply) to the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SynReply<H> {
+    /// The stream.
+    pub stream: StreamId,
+    /// The acceptor sends nothing after this frame.
+    pub fin: bool,
+    /// The header block.
+    pub block: H,
+}
+
+impl<B> SynReply<CompressedBlock<B>> {
+    /// Reads a payload of at least 6 octets in SPDY/2, 4 later.
+    #[inline]
+    pub(crate) fn parse<P: Payload<Kept = B>>(
+        version: Version,
+        flags: u8,
+        payload: P,
+    ) -> Result<Self, FrameError> {
+        let before_block = if version == Version::V2 { 6 } else { 4 };
+        Ok(Self {
+            stream: head::stream_id(FrameKind::SynReply, payload.octets().get_u32())?,
+            fin: flags & FLAG_FIN != 0,
+            block: CompressedBlock(payload.keep_from(before_block)),
+        })
+    }
+}
+
+impl<H> SynReply<H> {
+    /// Writes everything but the block and the length of the frame. The answer is for
+    /// [`head::finish_control`], once the block is written.
+    pub(crate) fn begin(&self, version: Version, dst: &mut BytesMut) -> usize {
+        let flags = if self.fin { FLAG_FIN } else { 0 };
+        let start = head::begin_control(version, head::SYN_REPLY, flags, dst);
+        dst.put_u32(self.stream.get());
+        if version == Version::V2 {
+            dst.put_u16(0);
+        }
+        start
+    }
+}
+
+impl<B: AsRef<[u8]>> SynReply<CompressedBlock<B>> {
+    /// Writes the frame with the block as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let start = self.begin(version, dst);
+        dst.extend_from_slice(self.block.octets());
+        head::finish_control(start, dst)
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Display for SynReply<CompressedBlock<B>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = FlagNames([(self.fin, "FIN")]);
+        write!(
+            f,
+            "SYN_REPLY stream={} flags={flags} block={}",
+            self.stream,
+            self.block.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c055_the_block_follows_two_unused_octets_in_v2_and_the_id_later() {
+        let payload = [0x80, 0, 0, 1, 0xff, 0xff, b'z'];
+        let v2 = SynReply::parse(Version::V2, FLAG_FIN, &payload[..]).unwrap();
+        assert_eq!(
+            (v2.stream.get(), v2.fin, v2.block.octets()),
+            (1, true, &b"z"[..])
+        );
+        let v3 = SynReply::parse(Version::V3, 0, &payload[..]).unwrap();
+        assert_eq!(
+            (v3.stream.get(), v3.fin, v3.block.octets()),
+            (1, false, &b"\xff\xffz"[..])
+        );
+    }
+
+    #[test]
+    fn c055_the_unused_octets_of_v2_are_written_as_zero() {
+        let stream = StreamId::new(3).unwrap();
+        let frame = SynReply {
+            stream,
+            fin: true,
+            block: CompressedBlock::new("zip"),
+        };
+        let mut dst = BytesMut::new();
+        frame.encode(Version::V2, &mut dst).unwrap();
+        assert_eq!(
+            dst[..],
+            *b"\x80\x02\x00\x02\x01\x00\x00\x09\x00\x00\x00\x03\x00\x00zip"
+        );
+        dst.clear();
+        frame.encode(Version::V3_1, &mut dst).unwrap();
+        assert_eq!(
+            dst[..],
+            *b"\x80\x03\x00\x02\x01\x00\x00\x07\x00\x00\x00\x03zip"
+        );
+    }
+
+    #[test]
+    fn stream_0_cannot_be_accepted() {
+        let error = SynReply::parse(Version::V3, 0, &[0x80, 0, 0, 0][..]).unwrap_err();
+        assert_eq!(
+            error,
+            FrameError::StreamIdZero {
+                kind: FrameKind::SynReply
+            }
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! Control frames to be skipped (protocol.md §5.11).
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use super::head;
+use crate::{EncodeError, Version};
+
+/// A control frame that has no meaning in this session, and so is skipped.
+///
+/// Most have a type that the version does not have (protocol.md §5.11). The others are frames of another
+/// version in SPDY/2 (protocol.md §4.4), and updates of the session's window by nothing in SPDY/3, which has
+/// no such window.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownControl<B = Bytes> {
+    /// The type number.
+    pub kind: u16,
+    /// The flags octet.
+    pub flags: u8,
+    /// The payload. Empty if the frame is longer than
+    /// [`max_control_frame`](crate::DecodeLimits::max_control_frame): then nobody keeps its octets.
+    pub payload: B,
+}
+
+impl<B: AsRef<[u8]>> UnknownControl<B> {
+    /// Writes the frame as it is, whatever its type number means. Sessions never send one; tests and tools do.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let start = head::begin_control(version, self.kind, self.flags, dst);
+        dst.extend_from_slice(self.payload.as_ref());
+        head::finish_control(start, dst)
+    }
+}
+
+impl<B: AsRef<[u8]>> fmt::Display for UnknownControl<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            flags,
+            payload,
+        } = self;
+        write!(
+            f,
+            "UNKNOWN type={kind} flags={flags:#04x} length={}",
+            payload.as_ref().len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_and_flags_are_written_as_they_are() {
+        let mut dst = BytesMut::new();
+        UnknownControl {
+            kind: 0xf000,
+            flags: 0x82,
+            payload: "host",
+        }
+        .encode(Version::V3_1, &mut dst)
+        .unwrap();
+        assert_eq!(dst[..], *b"\x80\x03\xf0\x00\x82\x00\x00\x04host");
+    }
+}

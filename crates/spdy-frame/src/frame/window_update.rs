@@ -1,0 +1,130 @@
+//! WINDOW_UPDATE (protocol.md §5.9).
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::head;
+use crate::{FrameError, MAX_WINDOW, Version, WindowIncrement, WindowTarget};
+
+/// WINDOW_UPDATE (protocol.md §5.9, §13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowUpdate {
+    /// Whose window grows.
+    pub target: WindowTarget,
+    /// By how much.
+    pub increment: WindowIncrement,
+}
+
+impl WindowUpdate {
+    /// Reads a payload of 8 octets; `None` if the frame means nothing in this version.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::ZeroIncrement`], unless it is for the session in SPDY/3, which has no session window:
+    /// stream 0 is ignored there, whatever the increment (protocol.md §20, 8).
+    pub(crate) fn parse(version: Version, mut payload: &[u8]) -> Result<Option<Self>, FrameError> {
+        let target = WindowTarget::from_field(payload.get_u32());
+        match WindowIncrement::new(payload.get_u32() & MAX_WINDOW) {
+            Some(increment) => Ok(Some(Self { target, increment })),
+            None if target == WindowTarget::Session && !version.has_session_window() => Ok(None),
+            None => Err(FrameError::ZeroIncrement { target }),
+        }
+    }
+
+    /// Writes the frame.
+    ///
+    /// SPDY/2 has no windows; writing one there is a mistake which debug builds catch.
+    #[inline]
+    pub fn encode(&self, version: Version, dst: &mut BytesMut) {
+        debug_assert!(version.has_stream_windows(), "WINDOW_UPDATE in {version}");
+        head::put_control(version, head::WINDOW_UPDATE, 0, 8, dst);
+        dst.put_u32(self.target.to_field());
+        dst.put_u32(self.increment.get());
+    }
+}
+
+impl fmt::Display for WindowUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "WINDOW_UPDATE stream={} increment={}",
+            self.target.to_field(),
+            self.increment
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StreamId;
+
+    fn update(stream: u32, octets: u32) -> WindowUpdate {
+        let increment = WindowIncrement::new(octets).unwrap();
+        WindowUpdate {
+            target: WindowTarget::from_field(stream),
+            increment,
+        }
+    }
+
+    #[test]
+    fn c028_reserved_bits_are_masked() {
+        let parsed = |payload: &[u8]| WindowUpdate::parse(Version::V3_1, payload);
+        assert_eq!(
+            parsed(&[0x80, 0, 0, 1, 0x80, 0, 0x80, 0]),
+            Ok(Some(update(1, 0x8000)))
+        );
+        assert_eq!(
+            parsed(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+            Ok(Some(update(0, MAX_WINDOW)))
+        );
+    }
+
+    #[test]
+    fn c190_an_increment_of_0_is_an_error_of_the_stream() {
+        for version in [Version::V3, Version::V3_1] {
+            let error = WindowUpdate::parse(version, &[0, 0, 0, 3, 0x80, 0, 0, 0]).unwrap_err();
+            let stream = StreamId::new(3).unwrap();
+            assert_eq!(
+                error,
+                FrameError::ZeroIncrement {
+                    target: WindowTarget::Stream(stream)
+                }
+            );
+            assert_eq!(error.go_away(), None);
+        }
+    }
+
+    #[test]
+    fn c191_an_increment_of_0_is_an_error_of_the_session_in_v3_1() {
+        let error = WindowUpdate::parse(Version::V3_1, &[0; 8]).unwrap_err();
+        assert!(error.go_away().is_some());
+    }
+
+    #[test]
+    fn c193_stream_0_is_no_error_in_v3() {
+        assert_eq!(WindowUpdate::parse(Version::V3, &[0; 8]), Ok(None));
+        let one = [0, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!(
+            WindowUpdate::parse(Version::V3, &one),
+            Ok(Some(update(0, 1)))
+        );
+    }
+
+    #[test]
+    fn the_session_is_stream_0_on_the_wire() {
+        let mut dst = BytesMut::new();
+        update(0, 65_536).encode(Version::V3_1, &mut dst);
+        assert_eq!(
+            dst[..],
+            *b"\x80\x03\x00\x09\x00\x00\x00\x08\x00\x00\x00\x00\x00\x01\x00\x00"
+        );
+        dst.clear();
+        update(1, 32_768).encode(Version::V3, &mut dst);
+        assert_eq!(
+            dst[..],
+            *b"\x80\x03\x00\x09\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x80\x00"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! The fuzz targets with a stable compiler: over their saved corpus, and over random changes of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use spdy_frame::{Frame, Version, parse};
+
+mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub)] // The file is a crate of its own to the fuzzer.
+mod targets;
+
+use support::Random;
+
+/// How many changed inputs each target gets.
+const CHANGES: usize = 7000;
+
+fn directory(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(of)
+}
+
+fn files(directory: PathBuf) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let paths = files(directory("fuzz/corpus").join(target));
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+fn run(target: &str, try_input: fn(&[u8])) {
+    let corpus = corpus(target);
+    assert!(corpus.len() >= 10, "the corpus of {target} is missing");
+    for input in &corpus {
+        try_input(input);
+    }
+    let mut random = Random::new(corpus.len() as u64);
+    for _ in 0..CHANGES {
+        let input = change(&mut random, &corpus);
+        try_input(&input);
+    }
+}
+
+/// A short stretch of one input, with octets changed, removed or taken from another input.
+fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = corpus[random.below(corpus.len())].clone();
+    input.truncate(1 + random.below(600));
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(input.len());
+        match random.below(5) {
+            0 => input[at] ^= 1 << random.below(8),
+            1 => input[at] = random.next() as u8,
+            2 => input[at..].iter_mut().take(3).for_each(|octet| *octet = 0),
+            3 => drop(input.drain(at..(at + random.below(20)).min(input.len()))),
+            _ => {
+                let other = &corpus[random.below(corpus.len())];
+                let from = random.below(other.len());
+                let octets = other[from..].iter().take(random.below(40));
+                input.splice(at..at, octets.copied());
+            }
+        }
+        if input.is_empty() {
+            return input;
+        }
+    }
+    input
+}
+
+#[test]
+fn decoding_is_the_same_at_once_and_in_pieces() {
+    run("decode", targets::decode);
+}
+
+#[test]
+fn what_is_decoded_can_be_encoded_and_decoded_again() {
+    run("roundtrip", targets::roundtrip);
+}
+
+#[test]
+fn header_blocks_are_read_without_a_panic_and_survive_our_encoder() {
+    run("headers", targets::headers);
+}
+
+/// Makes the saved corpus of the small captures in the workspace's `tests/fixtures`.
+#[test]
+#[ignore = "writes into the source tree"]
+fn make_the_corpus_again() {
+    for path in files(directory("../../tests/fixtures")) {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let octets = fs::read(&path).unwrap();
+        if path.extension().is_none_or(|extension| extension != "bin") || octets.len() > 4000 {
+            continue;
+        }
+        let version = match name.split('-').next() {
+            Some("v2") => Version::V2,
+            Some("v3") => Version::V3,
+            _ => Version::V3_1,
+        };
+        let selector = Version::ALL
+            .iter()
+            .position(|other| *other == version)
+            .unwrap() as u8;
+        save("decode", &name, selector | 0x60, &octets);
+        if octets.len() < 2500 {
+            save("roundtrip", &name, selector, &octets);
+        }
+        save("headers", &name, selector, &blocks(version, &octets));
+    }
+}
+
+fn save(target: &str, name: &str, selector: u8, octets: &[u8]) {
+    let directory = directory("fuzz/corpus").join(target);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(name), [&[selector], octets].concat()).unwrap();
+}
+
+/// The compressed header blocks of a capture, each after its length in two octets.
+fn blocks(version: Version, mut octets: &[u8]) -> Vec<u8> {
+    let mut blocks = Vec::new();
+    while let Some((frame, length)) = parse(version, octets).unwrap() {
+        let block = match &frame {
+            Frame::SynStream(frame) => frame.block.octets(),
+            Frame::SynReply(frame) => frame.block.octets(),
+            Frame::Headers(frame) => frame.block.octets(),
+            _ => &[],
+        };
+        if !block.is_empty() {
+            blocks.extend((block.len() as u16).to_be_bytes());
+            blocks.extend(block);
+        }
+        octets = &octets[length..];
+    }
+    blocks
+}
