@@ -1,0 +1,221 @@
+//! Everything about a session that can be set: bounds, times, and how flow control is done.
+
+use std::time::Duration;
+
+use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits};
+
+/// How a session behaves. The default suits a server or client of HTTP on the open network.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Bounds on sizes and counts.
+    pub limits: Limits,
+    /// Bounds on time.
+    pub timeouts: Timeouts,
+    /// Whether windows are obeyed and enforced.
+    pub flow_control: FlowControl,
+    /// How header blocks are compressed.
+    pub header_compression: HeaderCompression,
+    /// What becomes of a stream whose opening header block exceeds a soft limit of [`HeaderLimits`].
+    pub oversized_headers: OversizedHeaders,
+    /// How a stream is finished by trailers.
+    pub trailers: Trailers,
+    /// Whether a client accepts server-initiated streams. Default false: each is reset with REFUSED_STREAM.
+    pub accept_push: bool,
+    /// Whether frames are judged strictly: what [`spdy_frame::DecodeLimits::strict`] names ends the session.
+    pub strict: bool,
+}
+
+/// Whether flow control windows are in force (protocol.md §13, §3.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlowControl {
+    /// As the version says.
+    #[default]
+    Enforce,
+    /// For peers that know no windows whatever they negotiated (Kubernetes, moby/spdystream): sends are not
+    /// held back, excess is no error, WINDOW_UPDATE and SETTINGS are neither sent nor heeded. Back-pressure is
+    /// to stop reading the transport, so an unread stream holds up its neighbours.
+    Off,
+}
+
+/// The answer to a SYN_STREAM whose header block is sound but larger than a soft limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OversizedHeaders {
+    /// RST_STREAM: FRAME_TOO_LARGE, or PROTOCOL_ERROR in SPDY/2.
+    #[default]
+    Reset,
+    /// The stream is handed to the application with the fields that fitted, and
+    /// [`HeaderBlock::is_truncated`](spdy_frame::HeaderBlock::is_truncated) is true. An HTTP server answers 431.
+    Deliver,
+}
+
+/// How the last header block of a stream is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trailers {
+    /// HEADERS, then an empty DATA frame with FIN. Every peer we know reads it; node-spdy 4 ignores FIN on
+    /// HEADERS and would wait for ever.
+    #[default]
+    EmptyData,
+    /// HEADERS with FIN: eight octets less. SPDY/2 has no such flag and always gets the other form.
+    FinOnHeaders,
+}
+
+/// Bounds on what a peer can make a session hold or do. Each names what happens when it is reached.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Streams of the peer open at once, announced in SETTINGS. More are reset with REFUSED_STREAM. A stream
+    /// that the peer resets counts until the application has dropped its handles. Default 100.
+    pub max_streams: u32,
+    /// Streams of the peer that the application has not accepted yet. More are reset with REFUSED_STREAM.
+    /// Default 100.
+    pub max_backlog: usize,
+    /// Octets that one stream may receive before the application consumes them, announced as
+    /// INITIAL_WINDOW_SIZE. More is a stream error, FLOW_CONTROL_ERROR. Default 262,144.
+    pub stream_window: u32,
+    /// The same for all streams of a SPDY/3.1 session together; more ends the session. Never below 65,536,
+    /// the protocol's own start. Default 1,048,576.
+    pub session_window: u32,
+    /// Octets held for one stream where no window bounds them (SPDY/2, [`FlowControl::Off`]). Above it the
+    /// transport is not read. Default 262,144.
+    pub stream_buffer: usize,
+    /// The same for all streams together; it also bounds SPDY/3, which has no session window.
+    /// Default 1,048,576.
+    pub session_buffer: usize,
+    /// Octets of unsent payload that one stream may queue before its writer waits. Default 65,536.
+    pub stream_send_queue: usize,
+    /// Octets of unsent payload of all streams above which each stream is held to
+    /// [`min_send_queue`](Self::min_send_queue). Default 262,144.
+    pub session_send_queue: usize,
+    /// Octets that a stream may always queue, whatever the others hold. Default 16,384.
+    pub min_send_queue: usize,
+    /// The payload of a DATA frame at most. Default 16,384.
+    pub data_frame: usize,
+    /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read.
+    /// Default 256 frames.
+    pub max_queued_replies: usize,
+    /// Bounds on one header block.
+    pub headers: HeaderLimits,
+    /// A control frame on the wire, octets; longer ones end the session. Never below 8,192. Default 262,144.
+    pub max_control_frame: u32,
+    /// Octets of header blocks held for open streams together, 32 charged a field. A stream that would pass it
+    /// is refused, or reset if it is open. Default 1,048,576.
+    pub held_headers: usize,
+    /// Octets of a stream that are read and dropped after the application lost interest in them; then the
+    /// stream is reset with CANCEL. Default 1,048,576.
+    pub discard: u64,
+    /// Streams that the peer opens and resets. Above the rate the session ends. Default 1000, 33 a second.
+    pub peer_resets: Rate,
+    /// Errors of the peer that cost a RST_STREAM, and frames for streams that are gone. Above the rate the
+    /// session ends. Default 1000, 33 a second.
+    pub local_resets: Rate,
+    /// SETTINGS frames. Above the rate the session ends. Default 32, 10 a second.
+    pub settings: Rate,
+    /// Frames that carry nothing: empty DATA without FIN, HEADERS without fields. Above the rate the session
+    /// ends. Default 1000, 100 a second.
+    pub empty_frames: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_streams: 100,
+            max_backlog: 100,
+            stream_window: 256 * 1024,
+            session_window: 1024 * 1024,
+            stream_buffer: 256 * 1024,
+            session_buffer: 1024 * 1024,
+            stream_send_queue: 64 * 1024,
+            session_send_queue: 256 * 1024,
+            min_send_queue: 16 * 1024,
+            data_frame: 16 * 1024,
+            max_queued_replies: 256,
+            headers: HeaderLimits::default(),
+            max_control_frame: 256 * 1024,
+            held_headers: 1024 * 1024,
+            discard: 1024 * 1024,
+            peer_resets: Rate {
+                burst: 1000,
+                per_second: 33,
+            },
+            local_resets: Rate {
+                burst: 1000,
+                per_second: 33,
+            },
+            settings: Rate {
+                burst: 32,
+                per_second: 10,
+            },
+            empty_frames: Rate {
+                burst: 1000,
+                per_second: 100,
+            },
+        }
+    }
+}
+
+impl Limits {
+    /// The session's receive window: what is configured, but never less than the protocol starts with.
+    pub(crate) fn session_window(&self) -> u32 {
+        self.session_window
+            .clamp(DEFAULT_WINDOW, spdy_frame::MAX_WINDOW)
+    }
+
+    /// The window that streams start with.
+    pub(crate) fn stream_window(&self) -> u32 {
+        self.stream_window.clamp(1, spdy_frame::MAX_WINDOW)
+    }
+}
+
+/// How often something may happen: a token bucket, which forgives with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many at once.
+    pub burst: u32,
+    /// How many are forgiven each second.
+    pub per_second: u32,
+}
+
+/// Bounds on time. `None` waits for ever.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// A server waits so long for the first frame, then ends the session. Default 10 s.
+    pub first_frame: Option<Duration>,
+    /// A frame that has begun is complete by then, or the session ends. DATA counts piece by piece.
+    /// Default 30 s.
+    pub frame: Option<Duration>,
+    /// A session without streams ends after so long without a frame. Default 180 s.
+    pub idle: Option<Duration>,
+    /// With octets to write and no progress for so long, the session ends. Default 30 s.
+    pub write: Option<Duration>,
+    /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL.
+    /// Default 30 s.
+    pub blocked: Option<Duration>,
+    /// While the transport is not read because a stream's octets are not consumed
+    /// ([`Limits::stream_buffer`]): the fullest stream is reset after so long without progress. Default 60 s.
+    pub unread: Option<Duration>,
+    /// How long the transport is read after the last octet was written, so that a GOAWAY is not lost to a TCP
+    /// reset. Default 1 s.
+    pub linger: Duration,
+    /// A PING is sent after so long without a frame. Default `None`.
+    pub keep_alive: Option<Duration>,
+    /// An unanswered keep-alive PING ends the session after so long. Default 20 s.
+    pub keep_alive_reply: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_frame: Some(Duration::from_secs(10)),
+            frame: Some(Duration::from_secs(30)),
+            idle: Some(Duration::from_secs(180)),
+            write: Some(Duration::from_secs(30)),
+            blocked: Some(Duration::from_secs(30)),
+            unread: Some(Duration::from_secs(60)),
+            linger: Duration::from_secs(1),
+            keep_alive: None,
+            keep_alive_reply: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Why a stream or a session ended, told so that an application knows whether to try again.
+
+use std::{fmt, io, sync::Arc};
+
+use spdy_frame::{EncodeError, FrameError, GoAwayStatus, HeaderError, RstStatus, StreamId};
+
+/// Who caused the end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The application on this side.
+    Local,
+    /// This crate, since the peer broke a rule or a limit.
+    Library {
+        /// The rule.
+        reason: &'static str,
+    },
+    /// The peer.
+    Remote,
+}
+
+/// Which of [`Timeouts`](crate::Timeouts) ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// [`first_frame`](crate::Timeouts::first_frame).
+    FirstFrame,
+    /// [`frame`](crate::Timeouts::frame).
+    Frame,
+    /// [`idle`](crate::Timeouts::idle).
+    Idle,
+    /// [`write`](crate::Timeouts::write).
+    Write,
+    /// [`blocked`](crate::Timeouts::blocked).
+    Blocked,
+    /// [`unread`](crate::Timeouts::unread).
+    Unread,
+    /// The deadline given to a graceful shutdown.
+    Drain,
+    /// [`keep_alive_reply`](crate::Timeouts::keep_alive_reply).
+    KeepAlive,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FirstFrame => "no frame came in time",
+            Self::Frame => "a frame was not completed in time",
+            Self::Idle => "the session was idle for too long",
+            Self::Write => "the peer did not read for too long",
+            Self::Blocked => "the peer granted no window for too long",
+            Self::Unread => "received octets were not consumed for too long",
+            Self::Drain => "streams did not finish before the deadline of the shutdown",
+            Self::KeepAlive => "a keep-alive PING was not answered in time",
+        })
+    }
+}
+
+/// Why a session ended before its time. The outcome of streams that were open is unknown, unless they say so
+/// themselves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The transport failed.
+    Io(Arc<io::Error>),
+    /// The peer closed the transport while streams were open.
+    ConnectionLost,
+    /// The peer sent a frame that cannot be accepted.
+    Frame(FrameError),
+    /// The peer sent a header block that lost the compression context.
+    Headers(HeaderError),
+    /// The peer broke a rule, and was told so by GOAWAY.
+    Violation {
+        /// The status in our GOAWAY.
+        status: GoAwayStatus,
+        /// The rule.
+        reason: &'static str,
+    },
+    /// The peer ended the session with an error.
+    GoAway {
+        /// The highest of our streams that it may have acted on.
+        last_good: Option<StreamId>,
+        /// Its reason.
+        status: GoAwayStatus,
+    },
+    /// A timeout ran out.
+    TimedOut(Timeout),
+    /// The session was shut down, or its driver dropped, on this side.
+    Closed,
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(_) => f.write_str("transport failed"),
+            Self::ConnectionLost => {
+                f.write_str("peer closed the transport while streams were open")
+            }
+            Self::Frame(_) => f.write_str("peer sent a frame that cannot be accepted"),
+            Self::Headers(_) => f.write_str("peer sent a header block that cannot be accepted"),
+            Self::Violation { status, reason } => {
+                write!(f, "session ended with {status}: {reason}")
+            }
+            Self::GoAway { status, .. } => write!(f, "peer ended the session with {status}"),
+            Self::TimedOut(timeout) => timeout.fmt(f),
+            Self::Closed => f.write_str("session was closed on this side"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(&**error),
+            Self::Frame(error) => Some(error),
+            Self::Headers(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for SessionError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+/// Why an operation on a stream failed. The first fatal cause is kept: every later operation gives it again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The peer did not process the stream: it refused it, or its GOAWAY names a lower one. Safe to retry.
+    NotProcessed,
+    /// The stream was reset.
+    Reset {
+        /// The status of RST_STREAM.
+        status: RstStatus,
+        /// By whom.
+        origin: Origin,
+    },
+    /// The stream was reset because a timeout ran out.
+    TimedOut(Timeout),
+    /// This side has finished the stream already: there is nothing more to send or to reply.
+    Finished,
+    /// The frame cannot be written in this version.
+    Encode(EncodeError),
+    /// The session ended. The outcome of the stream is unknown.
+    Session(SessionError),
+}
+
+impl StreamError {
+    /// Whether the peer has certainly not acted on the stream.
+    #[must_use]
+    pub const fn is_retry_safe(&self) -> bool {
+        matches!(self, Self::NotProcessed)
+    }
+
+    /// The error of a stream that the peer reset.
+    pub(crate) fn from_peer(status: RstStatus) -> Self {
+        if status == RstStatus::REFUSED_STREAM {
+            Self::NotProcessed
+        } else {
+            Self::Reset {
+                status,
+                origin: Origin::Remote,
+            }
+        }
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotProcessed => f.write_str("peer did not process the stream"),
+            Self::Reset {
+                status,
+                origin: Origin::Remote,
+            } => {
+                write!(f, "peer reset the stream with {status}")
+            }
+            Self::Reset {
+                status,
+                origin: Origin::Local,
+            } => {
+                write!(f, "stream was reset on this side with {status}")
+            }
+            Self::Reset {
+                status,
+                origin: Origin::Library { reason },
+            } => {
+                write!(f, "stream was reset with {status}: {reason}")
+            }
+            Self::TimedOut(timeout) => timeout.fmt(f),
+            Self::Finished => f.write_str("this side has finished the stream"),
+            Self::Encode(_) => f.write_str("frame cannot be written"),
+            Self::Session(_) => f.write_str("session ended, outcome unknown"),
+        }
+    }
+}
+
+impl std::error::Error for StreamError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Session(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        let kind = match &error {
+            StreamError::NotProcessed => io::ErrorKind::ConnectionRefused,
+            StreamError::Reset { .. } => io::ErrorKind::ConnectionReset,
+            StreamError::TimedOut(_) => io::ErrorKind::TimedOut,
+            StreamError::Finished => io::ErrorKind::BrokenPipe,
+            StreamError::Encode(_) => io::ErrorKind::InvalidInput,
+            StreamError::Session(_) => io::ErrorKind::ConnectionAborted,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a stream could not be opened. Nothing was sent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The peer's MAX_CONCURRENT_STREAMS is reached. The async `open` waits instead.
+    TooManyStreams,
+    /// All 2^30 stream ids of this side are used: a new session is needed.
+    IdsExhausted,
+    /// One of the sides has sent GOAWAY: a new session is needed.
+    GoingAway,
+    /// The stream that a push would belong to is not open, or is finished on this side.
+    NoAssociatedStream,
+    /// The header block cannot be written in this version.
+    Encode(EncodeError),
+    /// The session has ended.
+    Session(SessionError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooManyStreams => "peer accepts no more streams at once",
+            Self::IdsExhausted => "all stream ids of this session are used",
+            Self::GoingAway => "session takes no new streams after GOAWAY",
+            Self::NoAssociatedStream => "stream that the push belongs to is not open",
+            Self::Encode(_) => "header block cannot be written",
+            Self::Session(_) => "session has ended",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Session(error) => Some(error),
+            _ => None,
+        }
+    }
+}

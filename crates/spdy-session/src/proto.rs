@@ -1,0 +1,80 @@
+//! The protocol machine: one side of a SPDY connection without I/O, clock, tasks or locks.
+//!
+//! A caller moves octets and tells the time; [`Connection`] does all the rest. The tokio driver of this crate is
+//! such a caller, and so are tests and programs on other runtimes. The calls of one turn, in this order:
+//!
+//! ```text
+//!   octets have come        handle_input(now, &mut buffer)      the transport has ended   handle_eof(now)
+//!   what happened           poll_event()        until None
+//!   the application acts    open, reply, send_data, consume, reset …
+//!   octets to write         poll_transmit(now)  write, advance, until empty
+//!   when to come back       poll_timeout()      then handle_timeout(now)
+//! ```
+//!
+//! Two connections in memory:
+//!
+//! ```
+//! use std::{sync::Arc, time::Instant};
+//!
+//! use bytes::{Buf, BytesMut};
+//! use spdy_session::{
+//!     Config,
+//!     proto::{Connection, Event, Open},
+//! };
+//! use spdy_frame::{HeaderBlock, Side, Version};
+//!
+//! let now = Instant::now();
+//! let config = Arc::new(Config::default());
+//! let mut client = Connection::new(Side::Client, Version::V3_1, Arc::clone(&config), now);
+//! let mut server = Connection::new(Side::Server, Version::V3_1, config, now);
+//!
+//! let stream = client.open(now, HeaderBlock::new(), Open::default())?;
+//! client.send_data(stream, "hello".into(), true)?;
+//!
+//! // The network: everything that one side has to write, the other one reads.
+//! let mut wire = BytesMut::new();
+//! let out = client.poll_transmit(now);
+//! while out.has_remaining() {
+//!     wire.extend_from_slice(out.chunk());
+//!     out.advance(out.chunk().len());
+//! }
+//! server.handle_input(now, &mut wire);
+//!
+//! let Some(Event::Opened(opened)) = server.poll_event() else { panic!("no stream") };
+//! assert_eq!(opened.id, stream);
+//! let Some(Event::Data { payload, fin, .. }) = server.poll_event() else { panic!("no data") };
+//! assert_eq!((&payload[..], fin), (&b"hello"[..], true));
+//! server.consume(stream, payload.len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Inside
+//!
+//! | Module | What it knows |
+//! |---|---|
+//! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output |
+//! | `state` | the two halves of a stream and what each may receive |
+//! | `stream` | one stream's record, and the store |
+//! | `flow` | windows |
+//! | `scheduler` | which stream writes next |
+//! | `transmit` | octets on their way out |
+//! | `limits` | token buckets against abuse |
+//! | `error` | a broken rule, and whether it costs the stream or the session |
+
+mod connection;
+mod error;
+mod event;
+mod flow;
+mod limits;
+mod scheduler;
+mod state;
+mod stream;
+mod transmit;
+
+pub use self::{
+    connection::{Connection, Open, Phase, Shutdown, Stats},
+    event::{Event, Opened, PingId},
+    transmit::Transmit,
+};
+
+pub(crate) use self::{event::Outcome, stream::IdHasher};

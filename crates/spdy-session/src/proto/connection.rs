@@ -1,0 +1,563 @@
+//! The connection: everything one side knows, and the dispatch of what comes in.
+
+mod application;
+mod clock;
+mod control;
+mod output;
+mod streams;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use spdy_frame::{
+    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder,
+    HeaderEncoder, MAX_WINDOW, RstStatus, Setting, SettingId, Side, StreamId, Version,
+};
+
+pub use self::application::{Open, Shutdown};
+use self::{clock::Clock, output::Output};
+use super::{
+    error::Violation,
+    event::{Event, Outcome, PingId},
+    flow::{RecvWindow, SendWindow},
+    limits::Bucket,
+    stream::{Stream, Streams},
+};
+use crate::{
+    SessionError, StreamError,
+    config::{Config, FlowControl},
+    error::Origin,
+    wire_log,
+};
+
+/// One side of a SPDY connection, without I/O and without a clock of its own.
+///
+/// See the [module](super) for the order of calls. Its methods are, by family:
+///
+/// - what the network or the clock did: [`handle_input`](Self::handle_input),
+///   [`handle_frame`](Self::handle_frame), [`handle_frame_error`](Self::handle_frame_error),
+///   [`handle_eof`](Self::handle_eof), [`handle_transport_error`](Self::handle_transport_error),
+///   [`handle_timeout`](Self::handle_timeout);
+/// - what the application wants: [`open`](Self::open), [`accept`](Self::accept), [`reply`](Self::reply),
+///   [`send_headers`](Self::send_headers), [`send_data`](Self::send_data), [`finish`](Self::finish),
+///   [`consume`](Self::consume), [`stop_reading`](Self::stop_reading), [`reset`](Self::reset),
+///   [`release`](Self::release), [`ping`](Self::ping), [`shutdown`](Self::shutdown);
+/// - what the caller must do now: [`poll_event`](Self::poll_event), [`poll_transmit`](Self::poll_transmit),
+///   [`poll_timeout`](Self::poll_timeout), [`wants_input`](Self::wants_input), [`phase`](Self::phase).
+#[derive(Debug)]
+pub struct Connection {
+    side: Side,
+    version: Version,
+    config: Arc<Config>,
+    phase: Phase,
+    outcome: Outcome,
+
+    decoder: Decoder,
+    inflater: HeaderDecoder,
+    deflater: HeaderEncoder,
+
+    streams: Streams,
+    /// Streams of ours that are not closed.
+    local_open: usize,
+    /// Streams of the peer that are not closed.
+    remote_open: usize,
+    /// Streams of the peer that are not accepted.
+    backlog: usize,
+    /// Streams that the peer opened and reset, and whose handles the application still has.
+    cancelled: HashSet<StreamId>,
+    /// Streams that we reset lately: what is still under way for them is dropped quietly.
+    reset_lately: VecDeque<StreamId>,
+    /// The size of the header blocks held for open streams.
+    held_headers: usize,
+
+    next_local: Option<StreamId>,
+    highest_remote: Option<StreamId>,
+    /// The highest stream of the peer that reached the application.
+    last_good: Option<StreamId>,
+    peer: Peer,
+
+    send_window: SendWindow,
+    recv_window: RecvWindow,
+    /// Streams whose unread octets have reached `Limits::stream_buffer`.
+    overfull: usize,
+
+    output: Output,
+    events: VecDeque<Event>,
+    next_ping: u32,
+    /// Our PINGs that are not answered, oldest first.
+    pings: VecDeque<(PingId, Instant)>,
+
+    peer_resets: Bucket,
+    local_resets: Bucket,
+    settings_frames: Bucket,
+    empty_frames: Bucket,
+    clock: Clock,
+}
+
+/// How far a connection is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Streams come and go.
+    Open,
+    /// GOAWAY was sent or is to be sent when all is done: no new streams, the open ones finish.
+    Draining,
+    /// Nothing is left but to write what [`Connection::poll_transmit`] gives, to shut the writing side of the
+    /// transport down and to close it.
+    Closing,
+}
+
+/// What the peer has told about itself.
+#[derive(Debug)]
+struct Peer {
+    max_streams: usize,
+    initial_window: u32,
+    /// Its GOAWAY came: no new streams of ours.
+    going_away: bool,
+    /// Its writing side of the transport is closed.
+    ended: bool,
+}
+
+/// How many of the streams that we reset are remembered.
+const RESET_LATELY: usize = 128;
+
+/// After so many waiting events decoding pauses, so that one turn's work is bounded.
+const MAX_EVENTS: usize = 128;
+
+impl Connection {
+    /// A connection at its start. It has SETTINGS to send, and over SPDY/3.1 a larger session window, unless
+    /// flow control is off.
+    #[must_use]
+    pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
+        let limits = &config.limits;
+        let mut connection = Self {
+            side,
+            version,
+            phase: Phase::Open,
+            outcome: Ok(()),
+            decoder: Decoder::new(version, decode_limits(&config)),
+            inflater: HeaderDecoder::new(version, limits.headers.clone()),
+            deflater: HeaderEncoder::new(version, config.header_compression),
+            streams: Streams::default(),
+            local_open: 0,
+            remote_open: 0,
+            backlog: 0,
+            cancelled: HashSet::new(),
+            reset_lately: VecDeque::new(),
+            held_headers: 0,
+            next_local: Some(StreamId::first(side)),
+            highest_remote: None,
+            last_good: None,
+            peer: Peer {
+                max_streams: usize::MAX,
+                initial_window: DEFAULT_WINDOW,
+                going_away: false,
+                ended: false,
+            },
+            send_window: SendWindow::new(DEFAULT_WINDOW),
+            recv_window: RecvWindow::new(DEFAULT_WINDOW),
+            overfull: 0,
+            output: Output::default(),
+            events: VecDeque::new(),
+            next_ping: side.first_id(),
+            pings: VecDeque::new(),
+            peer_resets: Bucket::new(limits.peer_resets, now),
+            local_resets: Bucket::new(limits.local_resets, now),
+            settings_frames: Bucket::new(limits.settings, now),
+            empty_frames: Bucket::new(limits.empty_frames, now),
+            clock: Clock::new(now),
+            config,
+        };
+        connection.announce();
+        connection
+    }
+
+    /// Takes frames off the front of `src` and handles them, until there is no whole frame, enough events wait,
+    /// or reading has to pause; octets that are left belong to the next call. Gives whether any frame was
+    /// handled.
+    ///
+    /// `src` is never copied: payloads are slices of it.
+    pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
+        let mut handled = false;
+        while self.wants_input() && self.events.len() < MAX_EVENTS {
+            match self.decoder.decode(src) {
+                Ok(Some(frame)) => self.handle_frame(now, frame),
+                Ok(None) => break,
+                Err(error) => self.handle_frame_error(now, error),
+            }
+            handled = true;
+        }
+        let partial = !src.is_empty() || self.decoder.is_mid_frame();
+        self.clock.input(now, handled, partial);
+        handled
+    }
+
+    /// Handles one frame of the peer.
+    pub fn handle_frame(&mut self, now: Instant, frame: Frame) {
+        wire_log::received(self.side, &frame);
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.clock.seen_frame = true;
+        let result = match frame {
+            Frame::Data(data) => self.on_data(now, data),
+            Frame::SynStream(frame) => self.on_syn_stream(now, frame),
+            Frame::SynReply(frame) => self.on_syn_reply(frame),
+            Frame::RstStream(frame) => self.on_rst_stream(now, frame),
+            Frame::Settings(frame) => self.on_settings(now, &frame),
+            Frame::Ping(frame) => {
+                self.on_ping(now, frame);
+                Ok(())
+            }
+            Frame::GoAway(frame) => {
+                self.on_go_away(frame);
+                Ok(())
+            }
+            Frame::Headers(frame) => self.on_headers(now, frame),
+            Frame::WindowUpdate(frame) => self.on_window_update(frame),
+            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => Ok(()),
+            // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
+        };
+        if let Err(violation) = result {
+            self.on_violation(now, violation);
+        }
+    }
+
+    /// Handles a frame that could not be decoded: tells the peer, and ends the session if it has to.
+    pub fn handle_frame_error(&mut self, now: Instant, error: FrameError) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        if let Some((id, status)) = error.reset() {
+            let status = self.status_in_version(status);
+            self.on_violation(
+                now,
+                Violation::stream(id, status, "frame cannot be accepted"),
+            );
+        }
+        if let Some(status) = error.go_away() {
+            self.fail(status, SessionError::Frame(error));
+        }
+    }
+
+    /// Handles the end of the peer's octets. Streams that it had not finished fail; answers to those it had
+    /// finished still go out, as the peer may only have closed its writing side.
+    pub fn handle_eof(&mut self, now: Instant) {
+        if self.phase == Phase::Closing || self.peer.ended {
+            return;
+        }
+        self.peer.ended = true;
+        self.clock.input(now, false, false);
+        let unfinished = self.streams.values().filter(|stream| !stream.is_received());
+        let lost: Vec<StreamId> = unfinished.map(|stream| stream.id).collect();
+        if !lost.is_empty() || self.decoder.is_mid_frame() {
+            self.outcome = Err(SessionError::ConnectionLost);
+        }
+        for id in lost {
+            self.drop_stream(id, StreamError::Session(SessionError::ConnectionLost));
+        }
+        self.phase = Phase::Draining;
+        self.output.go_away_sent = true; // Nobody would read it.
+        self.close_when_done();
+    }
+
+    /// Handles a failed transport: everything ends at once.
+    pub fn handle_transport_error(&mut self, error: SessionError) {
+        if self.phase == Phase::Closing {
+            self.drop_unwritten(&error);
+            return;
+        }
+        self.end(error);
+        self.output.discard_all();
+    }
+
+    /// Gives the next thing that happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether the transport should be read now. It should not while the peer leaves replies unread, or while
+    /// the application leaves octets unread that no window bounds: this is the only back-pressure then.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.phase != Phase::Closing
+            && !self.peer.ended
+            && self.output.replies() < self.config.limits.max_queued_replies
+            && !self.is_overfull()
+    }
+
+    /// How far the connection is on its way to its end.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why the connection ended, or will: `Ok` for an orderly end.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The negotiated version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The role of this side.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counts of what is alive: leaks become visible here.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            local_streams: self.local_open,
+            remote_streams: self.remote_open,
+            backlog: self.backlog,
+            cancelled: self.cancelled.len(),
+            unread: self.recv_window.held(),
+            unsent: self.output.unsent,
+            held_headers: self.held_headers,
+        }
+    }
+
+    // --- the way out ------------------------------------------------------------------------------------
+
+    fn on_violation(&mut self, now: Instant, violation: Violation) {
+        match violation {
+            Violation::Session { status, reason } => {
+                self.fail(status, SessionError::Violation { status, reason });
+            }
+            Violation::Stream { id, status, reason } => {
+                let origin = Origin::Library { reason };
+                self.reset_with(id, status, StreamError::Reset { status, origin });
+                self.charge_reset(now);
+            }
+        }
+    }
+
+    /// Charges a RST_STREAM that the peer caused.
+    fn charge_reset(&mut self, now: Instant) {
+        if !self.local_resets.take(now) {
+            self.fail_with("peer caused too many RST_STREAMs");
+        }
+    }
+
+    fn fail_with(&mut self, reason: &'static str) {
+        let status = GoAwayStatus::PROTOCOL_ERROR;
+        self.fail(status, SessionError::Violation { status, reason });
+    }
+
+    /// Ends the session with GOAWAY (protocol.md §12.1). All streams fail with `error`.
+    fn fail(&mut self, status: GoAwayStatus, error: SessionError) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        tracing::debug!(target: "spdy", side = %self.side, %status, %error, "session fails");
+        self.output.go_away(self.last_good_for_error(), status);
+        self.end(error);
+    }
+
+    /// Ends the session: nothing but control frames already queued goes out.
+    fn end(&mut self, error: SessionError) {
+        self.phase = Phase::Closing;
+        let open: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in open {
+            self.drop_stream(id, StreamError::Session(error.clone()));
+        }
+        self.drop_unwritten(&error);
+        self.output.stop();
+        self.outcome = Err(error);
+    }
+
+    /// Tells the owners of streams whose last octets are not written that these may never arrive.
+    fn drop_unwritten(&mut self, error: &SessionError) {
+        for id in self.output.take_unwritten() {
+            let error = StreamError::Session(error.clone());
+            self.events.push_back(Event::Reset { id, error });
+        }
+    }
+
+    /// Starts closing once nothing is left to do on a connection that takes no new streams.
+    fn close_when_done(&mut self) {
+        let ending = self.phase == Phase::Draining || self.peer.going_away;
+        if !ending || self.phase == Phase::Closing || !self.streams.is_empty() {
+            return;
+        }
+        if !self.output.go_away_sent {
+            self.output.go_away(self.last_good, GoAwayStatus::OK);
+        }
+        self.phase = Phase::Closing;
+    }
+
+    // --- streams, however they end ----------------------------------------------------------------------
+
+    /// Resets a stream, which need not exist any more, and tells the application if it did.
+    fn reset_with(&mut self, id: StreamId, status: RstStatus, error: StreamError) {
+        let told = match self.streams.get(&id) {
+            // Our SYN_STREAM has not left: for the peer the stream never was.
+            Some(stream) => stream.opening.is_none() || id.initiator() != self.side,
+            None => true,
+        };
+        if told {
+            self.output.reset(id, status);
+            self.remember_reset(id);
+        }
+        self.drop_stream(id, error);
+    }
+
+    /// Forgets a stream and tells the application why.
+    fn drop_stream(&mut self, id: StreamId, error: StreamError) {
+        if self.forget(id).is_some() {
+            tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
+            self.events.push_back(Event::Reset { id, error });
+        }
+    }
+
+    /// Takes a stream out of all books.
+    fn forget(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        if id.initiator() == self.side {
+            self.local_open -= 1;
+        } else {
+            self.remote_open -= 1;
+            self.backlog -= usize::from(!stream.accepted);
+        }
+        self.held_headers -= stream.header_octets;
+        self.overfull -= usize::from(self.is_full(&stream.recv_window));
+        self.output.unsent -= stream.queued_octets();
+        Some(stream)
+    }
+
+    /// Forgets a stream if both its halves are finished.
+    fn forget_if_closed(&mut self, id: StreamId) {
+        if self.streams.get(&id).is_some_and(Stream::is_closed) {
+            self.forget(id);
+        }
+    }
+
+    fn remember_reset(&mut self, id: StreamId) {
+        if self.reset_lately.len() == RESET_LATELY {
+            self.reset_lately.pop_front();
+        }
+        self.reset_lately.push_back(id);
+    }
+
+    // --- questions --------------------------------------------------------------------------------------
+
+    fn enforces_windows(&self) -> bool {
+        self.config.flow_control == FlowControl::Enforce
+    }
+
+    fn has_stream_windows(&self) -> bool {
+        self.enforces_windows() && self.version.has_stream_windows()
+    }
+
+    fn has_session_window(&self) -> bool {
+        self.enforces_windows() && self.version.has_session_window()
+    }
+
+    /// Whether a stream holds as much unread as it may where no window says so.
+    fn is_full(&self, window: &RecvWindow) -> bool {
+        !self.has_stream_windows() && window.held() >= self.config.limits.stream_buffer
+    }
+
+    /// Whether unread octets forbid reading the transport.
+    fn is_overfull(&self) -> bool {
+        self.overfull > 0
+            || (!self.has_session_window()
+                && self.recv_window.held() >= self.config.limits.session_buffer)
+    }
+
+    /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1).
+    fn last_good_for_error(&self) -> Option<StreamId> {
+        self.highest_remote
+    }
+
+    /// The status, or the nearest that the version has: codes above 7 came with SPDY/3.
+    fn status_in_version(&self, status: RstStatus) -> RstStatus {
+        if self.version == Version::V2 && status.0 > RstStatus::FLOW_CONTROL_ERROR.0 {
+            RstStatus::PROTOCOL_ERROR
+        } else {
+            status
+        }
+    }
+
+    /// Queues what a connection says first (protocol.md §3.7).
+    fn announce(&mut self) {
+        if !self.enforces_windows() {
+            return;
+        }
+        let limits = &self.config.limits;
+        let mut entries = Vec::with_capacity(2);
+        match self.side {
+            Side::Server => {
+                entries.push(Setting::new(
+                    SettingId::MAX_CONCURRENT_STREAMS,
+                    limits.max_streams,
+                ));
+            }
+            // Streams of the server are pushes.
+            Side::Client => {
+                let pushes = if self.config.accept_push {
+                    limits.max_streams
+                } else {
+                    0
+                };
+                entries.push(Setting::new(SettingId::MAX_CONCURRENT_STREAMS, pushes));
+            }
+        }
+        // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
+        let window = if self.version.has_stream_windows() {
+            limits.stream_window()
+        } else {
+            MAX_WINDOW
+        };
+        entries.push(Setting::new(SettingId::INITIAL_WINDOW_SIZE, window));
+        self.output.settings(entries);
+        if self.version.has_session_window() {
+            self.recv_window
+                .enlarge(limits.session_window() - DEFAULT_WINDOW);
+            self.output.session_credit = self.recv_window.take_credit(1);
+        }
+    }
+}
+
+/// What is alive in a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Streams that this side opened and that are not closed.
+    pub local_streams: usize,
+    /// Streams that the peer opened and that are not closed.
+    pub remote_streams: usize,
+    /// Streams of the peer that wait to be accepted.
+    pub backlog: usize,
+    /// Streams that the peer reset and whose handles still exist.
+    pub cancelled: usize,
+    /// Octets received and not consumed.
+    pub unread: usize,
+    /// Payload octets queued and not yet handed to the transport.
+    pub unsent: usize,
+    /// The size of the header blocks held for open streams.
+    pub held_headers: usize,
+}
+
+fn decode_limits(config: &Config) -> DecodeLimits {
+    let mut limits = DecodeLimits::default();
+    limits.max_control_frame = config.limits.max_control_frame;
+    limits.strict = config.strict;
+    limits
+}

@@ -1,0 +1,318 @@
+//! What the application wants.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, RstStatus, StreamId};
+
+use super::{Connection, Phase};
+use crate::{
+    OpenError, SessionError, StreamError,
+    error::Origin,
+    proto::{
+        state::{RecvHalf, SendHalf},
+        stream::{Outgoing, Stream},
+    },
+};
+
+/// How a stream is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open {
+    /// How urgent it is. Default 3.
+    pub priority: Priority,
+    /// Nothing follows the header block.
+    pub fin: bool,
+    /// The peer may not answer. Pushes are so.
+    pub unidirectional: bool,
+    /// The stream of the peer that this one belongs to. Pushes have one, which must be open and not finished
+    /// on this side.
+    pub associated: Option<StreamId>,
+}
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// GOAWAY; open streams finish, within `deadline` if there is one; then the transport is closed. Without
+    /// flow control GOAWAY comes last, since such peers stop reading at it.
+    Graceful {
+        /// What is not finished by then fails.
+        deadline: Option<Duration>,
+    },
+    /// GOAWAY and the end: open streams fail at once.
+    Now,
+}
+
+impl Connection {
+    /// Opens a stream. Ids are given in the order of the calls, and SYN_STREAMs leave in it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is sent then. When the ids are used up the session also starts to drain.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        headers: HeaderBlock,
+        how: Open,
+    ) -> Result<StreamId, OpenError> {
+        if self.phase != Phase::Open || self.peer.going_away {
+            return Err(match &self.outcome {
+                Err(error) if self.phase == Phase::Closing => OpenError::Session(error.clone()),
+                _ => OpenError::GoingAway,
+            });
+        }
+        let Some(id) = self.next_local else {
+            if how.associated.is_none() {
+                self.shutdown_gracefully(now, None);
+            }
+            return Err(OpenError::IdsExhausted);
+        };
+        if let Some(associated) = how.associated {
+            let may_push = |stream: &Stream| stream.send.is_open();
+            if !self.streams.get(&associated).is_some_and(may_push) {
+                return Err(OpenError::NoAssociatedStream);
+            }
+        }
+        if self.local_open >= self.peer.max_streams {
+            return Err(OpenError::TooManyStreams);
+        }
+        let stream = Stream {
+            send: if how.fin {
+                SendHalf::Finishing
+            } else {
+                SendHalf::Open
+            },
+            recv: if how.unidirectional {
+                RecvHalf::Finished
+            } else {
+                RecvHalf::Unreplied
+            },
+            associated: how.associated,
+            unidirectional: how.unidirectional,
+            opening: Some(headers),
+            ..self.new_stream(id, how.priority)
+        };
+        self.next_local = id.next();
+        self.local_open += 1;
+        self.streams.insert(id, stream);
+        self.output.openings.push_back(id);
+        Ok(id)
+    }
+
+    /// Whether [`open`](Self::open) would find a free place now.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.local_open < self.peer.max_streams
+    }
+
+    /// Whether a new stream of this side can still be opened, now or later.
+    #[must_use]
+    pub fn may_open(&self) -> bool {
+        self.phase == Phase::Open && !self.peer.going_away
+    }
+
+    /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless
+    /// it is of this side's parity and not below the next one.
+    pub fn skip_to(&mut self, id: StreamId) {
+        if id.initiator() == self.side && self.next_local.is_some_and(|next| id >= next) {
+            self.next_local = Some(id);
+        }
+    }
+
+    /// Takes a stream of the peer out of the backlog.
+    pub fn accept(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.accepted) {
+            stream.accepted = true;
+            self.backlog -= 1;
+        }
+    }
+
+    /// Answers a stream of the peer with SYN_REPLY, once.
+    ///
+    /// # Errors
+    /// [`StreamError::Finished`] if there is nothing to answer: a reply was given, the stream is unidirectional,
+    /// or it is gone.
+    pub fn reply(
+        &mut self,
+        id: StreamId,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        let Some(stream) = self
+            .streams
+            .get_mut(&id)
+            .filter(|stream| stream.send == SendHalf::Unreplied)
+        else {
+            return Err(StreamError::Finished);
+        };
+        stream.opening = Some(headers);
+        stream.send = if fin {
+            SendHalf::Finishing
+        } else {
+            SendHalf::Open
+        };
+        self.accept(id);
+        self.output.openings.push_back(id);
+        Ok(())
+    }
+
+    /// Queues header fields behind what is queued already: trailers with `fin`. A stream of the peer that is not
+    /// answered gets an empty SYN_REPLY first.
+    ///
+    /// # Errors
+    /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
+    pub fn send_headers(
+        &mut self,
+        id: StreamId,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.send(id, Some(Outgoing::Headers(headers)), fin)
+    }
+
+    /// Queues payload. How much is queued is the caller's to bound: [`Event::Sent`](crate::proto::Event::Sent)
+    /// says what has left. An empty payload without `fin` does nothing. A stream of the peer that is not
+    /// answered gets an empty SYN_REPLY first.
+    ///
+    /// # Errors
+    /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
+    pub fn send_data(
+        &mut self,
+        id: StreamId,
+        payload: Bytes,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        let item = (!payload.is_empty()).then_some(Outgoing::Data(payload));
+        self.send(id, item, fin)
+    }
+
+    /// Queues FIN: what is queued goes out first. The receiving half stays as it is.
+    ///
+    /// # Errors
+    /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), StreamError> {
+        self.send(id, None, true)
+    }
+
+    fn send(&mut self, id: StreamId, item: Option<Outgoing>, fin: bool) -> Result<(), StreamError> {
+        let Some(stream) = self
+            .streams
+            .get_mut(&id)
+            .filter(|stream| stream.send.is_open())
+        else {
+            return Err(StreamError::Finished);
+        };
+        if stream.send == SendHalf::Unreplied {
+            // SYN_REPLY precedes DATA, whatever the application does (protocol.md §6).
+            stream.send = SendHalf::Open;
+            stream.opening = Some(HeaderBlock::new());
+            self.output.openings.push_back(id);
+        }
+        if let Some(item) = item {
+            if let Outgoing::Data(payload) = &item {
+                self.output.unsent += payload.len();
+            }
+            stream.queue.push_back(item);
+        }
+        if fin {
+            stream.send = SendHalf::Finishing;
+        }
+        self.schedule(id);
+        Ok(())
+    }
+
+    /// Gives back `octets` of a stream's payload that the application is done with. This also counts for streams
+    /// that are gone: the session's credit is owed all the same.
+    pub fn consume(&mut self, id: StreamId, octets: usize) {
+        if octets == 0 {
+            return;
+        }
+        self.recv_window.consume(octets);
+        let (watches_buffer, buffer) =
+            (!self.has_stream_windows(), self.config.limits.stream_buffer);
+        let threshold = self.stream_credit_threshold();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let was_full = stream.recv_window.held() >= buffer;
+        stream.recv_window.consume(octets);
+        if watches_buffer {
+            self.overfull -= usize::from(was_full && stream.recv_window.held() < buffer);
+        } else if stream.recv != RecvHalf::Finished
+            && !stream.credit_due
+            && stream.recv_window.returnable() >= threshold
+        {
+            stream.credit_due = true;
+            self.output.credit_due.push(id);
+        }
+        self.clock.unread_since = None;
+    }
+
+    /// The application will read no more of a stream. One of ours is reset with CANCEL; of the peer's stream the
+    /// rest is dropped as it comes, up to [`Limits::discard`](crate::Limits::discard): many clients take a reset
+    /// after the response for a failure of the request (protocol.md §9.6).
+    pub fn stop_reading(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.recv == RecvHalf::Finished {
+            return;
+        }
+        if id.initiator() == self.side {
+            self.reset(id, RstStatus::CANCEL);
+        } else if stream.discard.is_none() {
+            stream.discard = Some(self.config.limits.discard);
+        }
+    }
+
+    /// Ends a stream both ways at once. What is queued on it is dropped.
+    pub fn reset(&mut self, id: StreamId, status: RstStatus) {
+        if self.streams.contains_key(&id) {
+            let status = self.status_in_version(status);
+            self.reset_with(
+                id,
+                status,
+                StreamError::Reset {
+                    status,
+                    origin: Origin::Local,
+                },
+            );
+        }
+    }
+
+    /// The application has dropped its last handle of a stream.
+    pub fn release(&mut self, id: StreamId) {
+        self.cancelled.remove(&id);
+    }
+
+    /// Ends the session, in order or at once. May be called again to hurry.
+    pub fn shutdown(&mut self, now: Instant, how: Shutdown) {
+        match how {
+            Shutdown::Graceful { deadline } => self.shutdown_gracefully(now, deadline),
+            Shutdown::Now if self.phase != Phase::Closing => {
+                if !self.output.go_away_sent {
+                    self.output.go_away(self.last_good, GoAwayStatus::OK);
+                }
+                self.end(SessionError::Closed);
+                self.outcome = Ok(());
+            }
+            Shutdown::Now => {}
+        }
+    }
+
+    pub(super) fn shutdown_gracefully(&mut self, now: Instant, deadline: Option<Duration>) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        if let Some(deadline) = deadline.and_then(|deadline| now.checked_add(deadline)) {
+            let earliest = self
+                .clock
+                .drain_deadline
+                .map_or(deadline, |earlier| earlier.min(deadline));
+            self.clock.drain_deadline = Some(earliest);
+        }
+        self.phase = Phase::Draining;
+        // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
+        if self.enforces_windows() && !self.output.go_away_sent {
+            self.output.go_away(self.last_good, GoAwayStatus::OK);
+        }
+    }
+}

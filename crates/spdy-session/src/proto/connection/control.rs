@@ -1,0 +1,128 @@
+//! Frames about the session: SETTINGS, PING, GOAWAY.
+
+use std::time::Instant;
+
+use spdy_frame::{
+    GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId, Settings, StreamId,
+};
+
+use super::{Connection, streams::window_overflow};
+use crate::{
+    SessionError, StreamError,
+    proto::{
+        error::Violation,
+        event::{Event, PingId},
+        flow::Overflow,
+    },
+};
+
+impl Connection {
+    pub(super) fn on_settings(&mut self, now: Instant, frame: &Settings) -> Result<(), Violation> {
+        if !self.settings_frames.take(now) {
+            return Err(Violation::session("peer sent too many SETTINGS frames"));
+        }
+        if !self.enforces_windows() {
+            return Ok(());
+        }
+        // Values with PERSISTED echo what this side once asked for: they are not the peer's (protocol.md §14).
+        let own = frame
+            .entries
+            .iter()
+            .filter(|entry| !entry.flags.contains(SettingFlags::PERSISTED));
+        for entry in own {
+            self.on_setting(now, entry)?;
+        }
+        Ok(())
+    }
+
+    fn on_setting(&mut self, now: Instant, entry: &Setting) -> Result<(), Violation> {
+        match entry.id {
+            SettingId::MAX_CONCURRENT_STREAMS => self.peer.max_streams = entry.value as usize,
+            SettingId::INITIAL_WINDOW_SIZE if self.version.has_stream_windows() => {
+                if entry.value > MAX_WINDOW {
+                    return Err(Violation::session("INITIAL_WINDOW_SIZE is above 2^31-1"));
+                }
+                self.change_initial_window(now, entry.value);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Applies the difference to every open stream (protocol.md §13.2).
+    fn change_initial_window(&mut self, now: Instant, value: u32) {
+        let difference = i64::from(value) - i64::from(self.peer.initial_window);
+        self.peer.initial_window = value;
+        let mut overflown = Vec::new();
+        let mut resumed = Vec::new();
+        for stream in self.streams.values_mut() {
+            match stream.send_window.shift(difference) {
+                Err(Overflow) => overflown.push(stream.id),
+                Ok(()) if stream.blocked_since.is_some() => resumed.push(stream.id),
+                Ok(()) => {}
+            }
+        }
+        for id in overflown {
+            self.on_violation(now, window_overflow(id));
+        }
+        for id in resumed {
+            self.resume(id);
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) {
+        if self.side.peer().owns(frame.id) {
+            self.output.pong(frame.id);
+            return;
+        }
+        // An answer. One that nobody waits for is ignored (protocol.md §16).
+        if let Some(position) = self.pings.iter().position(|(id, _)| id.0 == frame.id) {
+            if let Some((id, sent)) = self.pings.remove(position) {
+                self.clock.keep_alive_sent = None;
+                self.events.push_back(Event::Pong {
+                    id,
+                    rtt: now.saturating_duration_since(sent),
+                });
+            }
+        }
+    }
+
+    pub(super) fn on_go_away(&mut self, frame: GoAway) {
+        self.peer.going_away = true;
+        if frame.status != GoAwayStatus::OK {
+            self.outcome = Err(SessionError::GoAway {
+                last_good: frame.last_good,
+                status: frame.status,
+            });
+        }
+        self.events.push_back(Event::GoAway {
+            last_good: frame.last_good,
+            status: frame.status,
+        });
+        // Streams above last-good were not processed: they may be retried elsewhere (protocol.md §15).
+        let is_lost = |id: &&StreamId| id.initiator() == self.side && Some(**id) > frame.last_good;
+        let lost: Vec<StreamId> = self.streams.keys().filter(is_lost).copied().collect();
+        for id in lost {
+            self.drop_stream(id, StreamError::NotProcessed);
+        }
+    }
+
+    /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is given up then.
+    pub fn ping(&mut self, now: Instant) -> PingId {
+        let id = PingId(self.next_ping);
+        // Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
+        self.next_ping = match self.next_ping.checked_add(2) {
+            Some(next) => next,
+            None => self.side.first_id(),
+        };
+        if self.pings.len() == MAX_PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back((id, now));
+        self.output.ping(id.0);
+        id
+    }
+}
+
+/// How many PINGs of ours may wait for their answer.
+const MAX_PINGS: usize = 64;

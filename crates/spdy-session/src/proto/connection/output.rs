@@ -1,0 +1,529 @@
+//! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the openings of
+//! streams, then DATA and HEADERS by the scheduler.
+
+use std::{collections::VecDeque, fmt, mem, time::Instant};
+
+use bytes::Buf;
+use spdy_frame::{
+    Data, EncodeError, GoAway, GoAwayStatus, Headers, Ping, RstStatus, RstStream, Setting,
+    Settings, StreamId, SynReply, SynStream, Version, WindowIncrement, WindowTarget, WindowUpdate,
+};
+
+use super::{Connection, Phase};
+use crate::{
+    StreamError,
+    config::Trailers,
+    proto::{
+        event::Event,
+        scheduler::Scheduler,
+        state::SendHalf,
+        stream::{Outgoing, Stream},
+        transmit::Transmit,
+    },
+    wire_log,
+};
+
+/// DATA is added while fewer octets than this are ready: so a PING answer or a small response that comes later
+/// waits behind at most this much, five frames of the default size.
+const TRANSMIT_TARGET: usize = 64 * 1024;
+
+/// A stream gets credit at the latest when so many octets were consumed: Qt stops after 64 KiB whatever window
+/// was announced (clients in the field, protocol.md §19).
+const MAX_CREDIT_STEP: u32 = 32 * 1024;
+
+/// All queues towards the peer.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pongs: VecDeque<u32>,
+    control: VecDeque<Control>,
+    /// How many of `control` are replies that the peer caused.
+    resets: usize,
+    /// How many replies are in `transmit` at most, and the count of octets written when all of them are out.
+    replies_written: usize,
+    replies_end: u64,
+    /// Credit of the session that is to be announced beside the regular one.
+    pub(super) session_credit: Option<WindowIncrement>,
+    /// Streams to which credit is due.
+    pub(super) credit_due: Vec<StreamId>,
+    /// Streams whose SYN_STREAM or SYN_REPLY is due, in the order of the calls.
+    pub(super) openings: VecDeque<StreamId>,
+    scheduler: Scheduler,
+    /// Streams that wait for the session window.
+    waiting: VecDeque<StreamId>,
+    /// Payload octets in the queues of all streams.
+    pub(super) unsent: usize,
+    pub(super) go_away_sent: bool,
+    transmit: Transmit,
+    /// Octets of `transmit` when it was last looked at.
+    remaining: usize,
+    /// Octets written since the start.
+    written: u64,
+    /// Streams whose FIN is in `transmit`, with the count of octets written when it is out.
+    finished: VecDeque<(u64, StreamId)>,
+}
+
+/// A control frame without a header block.
+#[derive(Debug)]
+enum Control {
+    Reset(RstStream),
+    Ping(Ping),
+    GoAway(GoAway),
+    Settings(Settings),
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(frame) => frame.fmt(f),
+            Self::Ping(frame) => frame.fmt(f),
+            Self::GoAway(frame) => frame.fmt(f),
+            Self::Settings(frame) => frame.fmt(f),
+        }
+    }
+}
+
+impl Output {
+    pub(super) fn reset(&mut self, stream: StreamId, status: RstStatus) {
+        self.resets += 1;
+        self.control
+            .push_back(Control::Reset(RstStream { stream, status }));
+    }
+
+    pub(super) fn ping(&mut self, id: u32) {
+        self.control.push_back(Control::Ping(Ping { id }));
+    }
+
+    pub(super) fn pong(&mut self, id: u32) {
+        self.pongs.push_back(id);
+    }
+
+    pub(super) fn settings(&mut self, entries: Vec<Setting>) {
+        self.control.push_back(Control::Settings(Settings {
+            clear: false,
+            entries,
+        }));
+    }
+
+    pub(super) fn go_away(&mut self, last_good: Option<StreamId>, status: GoAwayStatus) {
+        self.go_away_sent = true;
+        self.control
+            .push_back(Control::GoAway(GoAway { last_good, status }));
+    }
+
+    /// How many frames wait that the peer caused, those that the transport has not taken among them.
+    pub(super) fn replies(&self) -> usize {
+        self.pongs.len() + self.resets + self.replies_written
+    }
+
+    /// Whether octets wait for the transport.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.transmit.has_remaining()
+    }
+
+    /// Drops all that an ended session does not send any more.
+    pub(super) fn stop(&mut self) {
+        self.pongs.clear();
+        self.openings.clear();
+        self.credit_due.clear();
+        self.session_credit = None;
+        self.scheduler.clear();
+        self.waiting.clear();
+    }
+
+    /// Drops everything: the transport is gone.
+    pub(super) fn discard_all(&mut self) {
+        self.stop();
+        self.control.clear();
+        self.resets = 0;
+        self.replies_written = 0;
+        self.transmit = Transmit::default();
+        self.remaining = 0;
+    }
+
+    /// Gives the streams whose last octets are not written.
+    pub(super) fn take_unwritten(&mut self) -> impl Iterator<Item = StreamId> + use<> {
+        mem::take(&mut self.finished).into_iter().map(|(_, id)| id)
+    }
+
+    /// Counts what was written since the last look.
+    fn note_progress(&mut self, now: Instant, progress: &mut Option<Instant>) {
+        let remaining = self.transmit.remaining();
+        if remaining < self.remaining {
+            self.written += (self.remaining - remaining) as u64;
+            *progress = Some(now);
+            if self.written >= self.replies_end {
+                self.replies_written = 0;
+            }
+        }
+        self.remaining = remaining;
+    }
+
+    /// How many octets will have been written when all that is in `transmit` now is out.
+    fn position(&self) -> u64 {
+        self.written + self.transmit.remaining() as u64
+    }
+}
+
+impl Connection {
+    /// Gives the octets to write, topped up with all that may go out now. Write them with
+    /// [`Buf::chunks_vectored`], [`advance`](Buf::advance) by what was written, and call again: the connection
+    /// has nothing to send when the result is empty.
+    pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
+        self.output
+            .note_progress(now, &mut self.clock.write_progress);
+        self.report_written();
+        self.close_when_done();
+        let before = self.output.remaining;
+        if before < TRANSMIT_TARGET {
+            self.fill(now);
+            self.close_when_done();
+            self.write_control();
+        }
+        self.output.remaining = self.output.transmit.remaining();
+        if before == 0 && self.output.remaining > 0 {
+            self.clock.write_progress = Some(now);
+        }
+        &mut self.output.transmit
+    }
+
+    /// Gives the memory back that an idle connection does not need.
+    pub fn release_buffers(&mut self) {
+        self.output.transmit.release();
+    }
+
+    /// Tells about streams whose FIN has been written.
+    fn report_written(&mut self) {
+        let written = self.output.written;
+        while let Some(&(_, id)) = self
+            .output
+            .finished
+            .front()
+            .filter(|(position, _)| *position <= written)
+        {
+            self.output.finished.pop_front();
+            self.events.push_back(Event::Sent {
+                id,
+                octets: 0,
+                fin: true,
+            });
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        self.write_control();
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.write_credit();
+        while let Some(id) = self.output.openings.pop_front() {
+            self.write_opening(id);
+        }
+        while self.output.transmit.remaining() < TRANSMIT_TARGET {
+            let Some(id) = self.output.scheduler.pop() else {
+                break;
+            };
+            self.write_stream(now, id);
+        }
+    }
+
+    fn write_control(&mut self) {
+        let version = self.version;
+        let replies = self.output.pongs.len() + mem::take(&mut self.output.resets);
+        while let Some(id) = self.output.pongs.pop_front() {
+            let frame = Ping { id };
+            wire_log::sent(self.side, frame);
+            frame.encode(version, self.output.transmit.frames());
+        }
+        while let Some(frame) = self.output.control.pop_front() {
+            wire_log::sent(self.side, &frame);
+            let dst = self.output.transmit.frames();
+            match frame {
+                Control::Reset(frame) => frame.encode(version, dst),
+                Control::Ping(frame) => frame.encode(version, dst),
+                Control::GoAway(frame) => frame.encode(version, dst),
+                Control::Settings(frame) => frame.encode(version, dst),
+            }
+        }
+        if replies > 0 {
+            self.output.replies_written += replies;
+            self.output.replies_end = self.output.position();
+        }
+    }
+
+    // --- credit -----------------------------------------------------------------------------------------
+
+    /// Octets consumed on a stream after which it gets credit.
+    pub(super) fn stream_credit_threshold(&self) -> u32 {
+        (self.config.limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
+    }
+
+    fn write_credit(&mut self) {
+        let mut due = mem::take(&mut self.output.credit_due);
+        for id in due.drain(..) {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            stream.credit_due = false;
+            // After the peer's FIN no stream credit is due (protocol.md §13.3).
+            if stream.recv == crate::proto::state::RecvHalf::Finished {
+                continue;
+            }
+            if let Some(increment) = stream.recv_window.take_credit(1) {
+                self.write_window_update(WindowTarget::Stream(id), increment);
+            }
+        }
+        self.output.credit_due = due;
+        if self.has_session_window() {
+            let threshold = self.config.limits.session_window() / 2;
+            let initial = self.output.session_credit.take();
+            for increment in initial
+                .into_iter()
+                .chain(self.recv_window.take_credit(threshold))
+            {
+                self.write_window_update(WindowTarget::Session, increment);
+            }
+        }
+    }
+
+    fn write_window_update(&mut self, target: WindowTarget, increment: WindowIncrement) {
+        let frame = WindowUpdate { target, increment };
+        wire_log::sent(self.side, frame);
+        frame.encode(self.version, self.output.transmit.frames());
+    }
+
+    // --- streams ----------------------------------------------------------------------------------------
+
+    /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
+    pub(super) fn schedule(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.scheduled || stream.opening.is_some() || !stream.has_output() {
+            return;
+        }
+        if stream.blocked_since.is_some() && !stream.is_unblocked() {
+            return;
+        }
+        stream.scheduled = true;
+        let priority = stream.priority;
+        self.output.scheduler.push(id, priority);
+    }
+
+    /// The stream's window grew.
+    pub(super) fn resume(&mut self, id: StreamId) {
+        self.schedule(id);
+    }
+
+    /// The session's window grew.
+    pub(super) fn resume_session(&mut self) {
+        if self.send_window.available() == 0 {
+            return;
+        }
+        for id in mem::take(&mut self.output.waiting) {
+            if let Some(stream) = self.streams.get(&id) {
+                self.output.scheduler.push(id, stream.priority);
+            }
+        }
+    }
+
+    fn write_opening(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(block) = stream.opening.take() else {
+            return;
+        };
+        let fin = stream.send == SendHalf::Finishing && stream.queue.is_empty();
+        let dst = self.output.transmit.frames();
+        let result = if id.initiator() == self.side {
+            let frame = SynStream {
+                stream: id,
+                associated: stream.associated,
+                priority: stream.priority,
+                fin,
+                unidirectional: stream.unidirectional,
+                block: &block,
+            };
+            wire_log::sent_syn_stream(self.side, &frame);
+            self.deflater.syn_stream(&frame, dst)
+        } else {
+            let frame = SynReply {
+                stream: id,
+                fin,
+                block: &block,
+            };
+            wire_log::sent_syn_reply(self.side, &frame);
+            self.deflater.syn_reply(&frame, dst)
+        };
+        match result {
+            Ok(()) if fin => self.finished(id),
+            Ok(()) => self.schedule(id),
+            Err(error) => self.abandon(id, error),
+        }
+    }
+
+    fn write_stream(&mut self, now: Instant, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.scheduled = false;
+        let fin = match stream.queue.front() {
+            Some(Outgoing::Data(_)) => match self.write_data(now, id) {
+                Some(fin) => fin,
+                None => return,
+            },
+            Some(Outgoing::Headers(_)) => match self.write_headers(id) {
+                Ok(fin) => fin,
+                Err(error) => return self.abandon(id, error),
+            },
+            None => {
+                wire_log::sent_data(self.side, id, 0, true);
+                Data::encode_head(id, true, 0, self.output.transmit.frames());
+                true
+            }
+        };
+        if fin {
+            self.finished(id)
+        } else {
+            self.schedule(id)
+        }
+    }
+
+    /// Writes one DATA frame, as large as the windows and the configured size allow. `None` if the windows
+    /// allow nothing: the stream waits then.
+    fn write_data(&mut self, now: Instant, id: StreamId) -> Option<bool> {
+        let (has_stream_windows, has_session_window) =
+            (self.has_stream_windows(), self.has_session_window());
+        let stream = self.streams.get_mut(&id)?;
+        let Some(Outgoing::Data(payload)) = stream.queue.front_mut() else {
+            return None;
+        };
+        let mut size = payload
+            .len()
+            .min(self.config.limits.data_frame.clamp(1, MAX_DATA));
+        if has_stream_windows {
+            size = size.min(stream.send_window.available());
+        }
+        if size == 0 {
+            stream.blocked_since.get_or_insert(now);
+            self.clock.watch_blocked(now, &self.config.timeouts);
+            return None;
+        }
+        if has_session_window {
+            size = size.min(self.send_window.available());
+            if size == 0 {
+                stream.scheduled = true;
+                stream.blocked_since.get_or_insert(now);
+                self.output.waiting.push_back(id);
+                self.clock.watch_blocked(now, &self.config.timeouts);
+                return None;
+            }
+            self.send_window.take(size);
+        }
+        if has_stream_windows {
+            stream.send_window.take(size);
+        }
+        stream.blocked_since = None;
+        let piece = if size == payload.len() {
+            mem::take(payload)
+        } else {
+            payload.split_to(size)
+        };
+        if payload.is_empty() {
+            stream.queue.pop_front();
+        }
+        let fin = stream.queue.is_empty() && stream.send == SendHalf::Finishing;
+        wire_log::sent_data(self.side, id, size, fin);
+        Data::encode_head(id, fin, size as u32, self.output.transmit.frames());
+        self.output.transmit.push_payload(piece);
+        self.output.unsent -= size;
+        self.report_sent(id, size);
+        Some(fin)
+    }
+
+    /// Writes one HEADERS frame. Gives whether FIN was in it.
+    fn write_headers(&mut self, id: StreamId) -> Result<bool, EncodeError> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(false);
+        };
+        let Some(Outgoing::Headers(block)) = stream.queue.pop_front() else {
+            return Ok(false);
+        };
+        let fin = stream.queue.is_empty()
+            && stream.send == SendHalf::Finishing
+            && self.config.trailers == Trailers::FinOnHeaders
+            && self.version != Version::V2;
+        let frame = Headers {
+            stream: id,
+            fin,
+            block: &block,
+        };
+        wire_log::sent_headers(self.side, &frame);
+        self.deflater
+            .headers(&frame, self.output.transmit.frames())?;
+        Ok(fin)
+    }
+
+    fn report_sent(&mut self, id: StreamId, size: usize) {
+        if let Some(Event::Sent {
+            id: last,
+            octets,
+            fin: false,
+        }) = self.events.back_mut()
+        {
+            if *last == id {
+                *octets += size;
+                return;
+            }
+        }
+        self.events.push_back(Event::Sent {
+            id,
+            octets: size,
+            fin: false,
+        });
+    }
+
+    /// FIN of a stream went into the outgoing octets.
+    fn finished(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.send = SendHalf::Finished;
+        }
+        self.output.finished.push_back((self.output.position(), id));
+        self.forget_if_closed(id);
+    }
+
+    /// A header block of the application cannot be written in this version: the stream ends, nothing else.
+    fn abandon(&mut self, id: StreamId, error: EncodeError) {
+        let is_unknown_to_peer = id.initiator() == self.side
+            && self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.recv == crate::proto::state::RecvHalf::Unreplied);
+        if !is_unknown_to_peer {
+            self.output.reset(id, RstStatus::INTERNAL_ERROR);
+            self.remember_reset(id);
+        }
+        self.drop_stream(id, StreamError::Encode(error));
+    }
+}
+
+impl Stream {
+    /// Whether a stream that waited for its window may go on.
+    fn is_unblocked(&self) -> bool {
+        self.send_window.available() > 0 || !matches!(self.queue.front(), Some(Outgoing::Data(_)))
+    }
+
+    /// Payload octets in the queue.
+    pub(super) fn queued_octets(&self) -> usize {
+        self.queue
+            .iter()
+            .map(|item| match item {
+                Outgoing::Data(payload) => payload.len(),
+                Outgoing::Headers(_) => 0,
+            })
+            .sum()
+    }
+}
+
+/// The longest payload of one frame.
+const MAX_DATA: usize = (1 << 24) - 1;

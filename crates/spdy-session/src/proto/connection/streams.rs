@@ -1,0 +1,540 @@
+//! Frames about streams. Each handler goes through the rules in the order of protocol.md §12.3.
+
+use std::{collections::VecDeque, time::Instant};
+
+use spdy_frame::{
+    CompressedBlock, DEFAULT_WINDOW, Data, HeaderBlock, HeaderError, Headers, RstStatus, RstStream,
+    Side, StreamId, SynReply, SynStream, Version, WindowTarget, WindowUpdate,
+};
+
+use super::{Connection, Phase};
+use crate::{
+    SessionError, StreamError,
+    config::OversizedHeaders,
+    proto::{
+        error::Violation,
+        event::{Event, Opened},
+        flow::{Overflow, RecvWindow, SendWindow},
+        state::{Input, RecvHalf, SendHalf, Unfit},
+        stream::Stream,
+    },
+};
+
+type Handled = Result<(), Violation>;
+
+impl Connection {
+    pub(super) fn on_syn_stream(
+        &mut self,
+        now: Instant,
+        frame: SynStream<CompressedBlock>,
+    ) -> Handled {
+        let id = frame.stream;
+        // Every block is inflated, whatever becomes of the stream (protocol.md §8.4).
+        let headers = self.inflate(id, frame.block)?;
+        if self.is_beyond_our_go_away(id) {
+            return Ok(());
+        }
+        self.check_new_id(id)?;
+        self.highest_remote = Some(id);
+        let headers = headers.map_err(|error| broken_block(id, &error))?;
+        if headers.is_truncated() && self.config.oversized_headers == OversizedHeaders::Reset {
+            return Err(self.oversized(id));
+        }
+        self.check_push(id, frame.associated, frame.unidirectional)?;
+        if let Some(reason) = self.reason_to_refuse(&headers) {
+            return Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason));
+        }
+        self.admit(SynStream {
+            stream: id,
+            associated: frame.associated,
+            priority: frame.priority,
+            fin: frame.fin,
+            unidirectional: frame.unidirectional,
+            block: headers,
+        });
+        if id.next().is_none() {
+            // The peer's ids are used up (protocol.md §11.1).
+            self.shutdown_gracefully(now, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_syn_reply(&mut self, frame: SynReply<CompressedBlock>) -> Handled {
+        let (id, fin) = (frame.stream, frame.fin);
+        let headers = self.inflate(id, frame.block)?;
+        let Some(stream) = self
+            .streams
+            .get_mut(&id)
+            .filter(|_| id.initiator() == self.side)
+        else {
+            return self.on_stray(id, "SYN_REPLY came for a stream that cannot have one");
+        };
+        let headers = settle_headers(stream, self.version, Input::Reply, fin, headers)?;
+        self.take_headers(id, &headers)?;
+        self.events.push_back(Event::Replied { id, headers, fin });
+        self.forget_if_closed(id);
+        Ok(())
+    }
+
+    pub(super) fn on_headers(&mut self, now: Instant, frame: Headers<CompressedBlock>) -> Handled {
+        let (id, fin) = (frame.stream, frame.fin);
+        let headers = self.inflate(id, frame.block)?;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return self.on_stray(id, "HEADERS came for a stream that is not open");
+        };
+        let headers = settle_headers(stream, self.version, Input::Headers, fin, headers)?;
+        if headers.is_empty() && !fin {
+            return self.charge_empty_frame(now);
+        }
+        self.take_headers(id, &headers)?;
+        if self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| stream.discard.is_none() || fin)
+        {
+            self.events.push_back(Event::Headers { id, headers, fin });
+        }
+        self.forget_if_closed(id);
+        Ok(())
+    }
+
+    pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
+        let (id, octets) = (data.stream, data.payload.len());
+        // The whole frame is judged at its head, before its payload is there.
+        let announced = octets as u64 + u64::from(data.rest);
+        if self.has_session_window() && !self.recv_window.allows(announced) {
+            return Err(Violation::session("DATA exceeds the session window"));
+        }
+        self.recv_window.receive(octets);
+        let refused = self.refuse_data(id, &data, announced);
+        if announced == 0 && !data.fin {
+            self.charge_empty_frame(now)?;
+        }
+        if let Some(verdict) = refused {
+            // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
+            self.recv_window.consume(octets);
+            return verdict;
+        }
+        let limits = &self.config.limits;
+        let (watches_buffer, buffer) = (!self.has_stream_windows(), limits.stream_buffer);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(());
+        };
+        if data.fin {
+            stream.recv = RecvHalf::Finished;
+        }
+        let was_full = stream.recv_window.held() >= buffer;
+        stream.recv_window.receive(octets);
+        if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
+            self.overfull += 1;
+        }
+        match stream.discard {
+            Some(_) => self.discard(id, octets, data.fin),
+            None if octets > 0 || data.fin => {
+                self.events.push_back(Event::Data {
+                    id,
+                    payload: data.payload,
+                    fin: data.fin,
+                });
+            }
+            None => {}
+        }
+        self.forget_if_closed(id);
+        Ok(())
+    }
+
+    pub(super) fn on_rst_stream(&mut self, now: Instant, frame: RstStream) -> Handled {
+        let id = frame.stream;
+        let Some(stream) = self.forget(id) else {
+            return Ok(()); // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
+        };
+        if id.initiator() != self.side {
+            if !self.peer_resets.take(now) {
+                return Err(Violation::session("peer reset too many streams of its own"));
+            }
+            if self.cancelled.len() < self.config.limits.max_streams as usize {
+                self.cancelled.insert(stream.id);
+            }
+        }
+        self.events.push_back(Event::Reset {
+            id,
+            error: StreamError::from_peer(frame.status),
+        });
+        self.cancel_pushes_of(id);
+        Ok(())
+    }
+
+    pub(super) fn on_window_update(&mut self, frame: WindowUpdate) -> Handled {
+        match frame.target {
+            WindowTarget::Session if self.has_session_window() => {
+                self.send_window.grow(frame.increment).map_err(|Overflow| {
+                    Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
+                })?;
+                self.resume_session();
+            }
+            WindowTarget::Stream(id) if self.has_stream_windows() => {
+                let Some(stream) = self.streams.get_mut(&id) else {
+                    return Ok(());
+                };
+                if stream.send == SendHalf::Finished {
+                    return Ok(());
+                }
+                stream
+                    .send_window
+                    .grow(frame.increment)
+                    .map_err(|Overflow| window_overflow(id))?;
+                self.resume(id);
+            }
+            // SPDY/3 knows no session window, and without flow control nothing counts.
+            WindowTarget::Session | WindowTarget::Stream(_) => {}
+        }
+        Ok(())
+    }
+
+    // --- SYN_STREAM, rule by rule -----------------------------------------------------------------------
+
+    /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
+    fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
+        self.output.go_away_sent && id.initiator() != self.side && Some(id) > self.highest_remote
+    }
+
+    fn check_new_id(&self, id: StreamId) -> Handled {
+        let is_v2 = self.version == Version::V2;
+        let broken = |reason| {
+            if is_v2 {
+                Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
+            } else {
+                Violation::session(reason)
+            }
+        };
+        if id.initiator() == self.side {
+            return Err(broken("SYN_STREAM has an id of the other side's parity"));
+        }
+        match self.highest_remote {
+            Some(highest) if id == highest || self.streams.contains_key(&id) => {
+                Err(Violation::stream(
+                    id,
+                    RstStatus::PROTOCOL_ERROR,
+                    "SYN_STREAM has an id that is in use",
+                ))
+            }
+            Some(highest) if id < highest => {
+                Err(broken("SYN_STREAM has an id below an earlier one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP layer's to judge.
+    fn check_push(
+        &self,
+        id: StreamId,
+        associated: Option<StreamId>,
+        unidirectional: bool,
+    ) -> Handled {
+        if self.side == Side::Server {
+            return Ok(());
+        }
+        if unidirectional {
+            let is_open = |associated: StreamId| {
+                associated.initiator() == self.side && self.streams.contains_key(&associated)
+            };
+            if !associated.is_some_and(is_open) {
+                let reason = "push belongs to no open stream";
+                return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
+            }
+        }
+        if !self.config.accept_push {
+            return Err(Violation::stream(
+                id,
+                RstStatus::REFUSED_STREAM,
+                "pushes are not accepted",
+            ));
+        }
+        Ok(())
+    }
+
+    fn reason_to_refuse(&self, headers: &HeaderBlock) -> Option<&'static str> {
+        let limits = &self.config.limits;
+        if self.phase != Phase::Open {
+            Some("session takes no new streams")
+        } else if self.remote_open + self.cancelled.len() >= limits.max_streams as usize {
+            Some("peer opened more streams than MAX_CONCURRENT_STREAMS")
+        } else if self.backlog >= limits.max_backlog {
+            Some("too many streams wait to be accepted")
+        } else if self.held_headers + headers.size() > limits.held_headers {
+            Some("header blocks of open streams are too large together")
+        } else {
+            None
+        }
+    }
+
+    fn admit(&mut self, frame: SynStream<HeaderBlock>) {
+        let SynStream {
+            stream: id,
+            associated,
+            priority,
+            fin,
+            unidirectional,
+            block: headers,
+        } = frame;
+        self.last_good = Some(id);
+        let stream = Stream {
+            send: if unidirectional {
+                SendHalf::Finished
+            } else {
+                SendHalf::Unreplied
+            },
+            recv: if fin {
+                RecvHalf::Finished
+            } else {
+                RecvHalf::Open
+            },
+            associated,
+            unidirectional,
+            header_octets: headers.size(),
+            accepted: false,
+            ..self.new_stream(id, priority)
+        };
+        self.held_headers += stream.header_octets;
+        self.remote_open += 1;
+        self.backlog += 1;
+        self.streams.insert(id, stream);
+        self.events.push_back(Event::Opened(Opened {
+            id,
+            headers,
+            fin,
+            priority,
+            associated,
+            unidirectional,
+        }));
+        self.forget_if_closed(id);
+    }
+
+    /// A record with nothing queued and both halves open.
+    pub(super) fn new_stream(&self, id: StreamId, priority: spdy_frame::Priority) -> Stream {
+        let window = if self.has_stream_windows() {
+            self.config.limits.stream_window()
+        } else {
+            DEFAULT_WINDOW
+        };
+        Stream {
+            id,
+            priority,
+            associated: None,
+            unidirectional: false,
+            send: SendHalf::Open,
+            recv: RecvHalf::Open,
+            send_window: SendWindow::new(self.peer.initial_window),
+            recv_window: RecvWindow::new(window),
+            opening: None,
+            queue: VecDeque::new(),
+            scheduled: false,
+            blocked_since: None,
+            credit_due: false,
+            discard: None,
+            header_octets: 0,
+            accepted: true,
+        }
+    }
+
+    // --- header blocks ----------------------------------------------------------------------------------
+
+    /// Inflates a block. The outer error ends the session, the inner one only the stream.
+    fn inflate(
+        &mut self,
+        id: StreamId,
+        block: CompressedBlock,
+    ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
+        match self.inflater.decode(block) {
+            Err(error) if error.context_lost() => {
+                if matches!(error, HeaderError::Bomb { .. }) && self.version != Version::V2 {
+                    self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
+                }
+                self.fail(
+                    spdy_frame::GoAwayStatus::PROTOCOL_ERROR,
+                    SessionError::Headers(error),
+                );
+                // The session is over: the caller has nothing more to judge.
+                Err(Violation::session(
+                    "header block lost the compression context",
+                ))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// Counts a block that an open stream received.
+    fn take_headers(&mut self, id: StreamId, headers: &HeaderBlock) -> Handled {
+        let size = headers.size();
+        if headers.is_truncated() || self.held_headers + size > self.config.limits.held_headers {
+            return Err(self.oversized(id));
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.header_octets += size;
+            self.held_headers += size;
+        }
+        Ok(())
+    }
+
+    fn oversized(&self, id: StreamId) -> Violation {
+        let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
+        Violation::stream(id, status, "header block exceeds a soft limit")
+    }
+
+    fn charge_empty_frame(&mut self, now: Instant) -> Handled {
+        if self.empty_frames.take(now) {
+            Ok(())
+        } else {
+            Err(Violation::session("peer sent too many empty frames"))
+        }
+    }
+
+    // --- DATA, rule by rule -----------------------------------------------------------------------------
+
+    /// Judges a DATA frame; `Some` if its octets are not wanted.
+    fn refuse_data(&mut self, id: StreamId, data: &Data, announced: u64) -> Option<Handled> {
+        let has_windows = self.has_stream_windows();
+        let Some(stream) = self.streams.get(&id) else {
+            return Some(self.on_stray_data(id));
+        };
+        if data.compressed {
+            let reason = "DATA has the flag COMPRESS";
+            return Some(Err(Violation::stream(
+                id,
+                RstStatus::PROTOCOL_ERROR,
+                reason,
+            )));
+        }
+        if let Err(unfit) = stream.recv.on(self.version, Input::Data, data.fin) {
+            return Some(Err(unfit_violation(id, unfit)));
+        }
+        if has_windows && !stream.recv_window.allows(announced) {
+            let reason = "DATA exceeds the stream window";
+            return Some(Err(Violation::stream(
+                id,
+                RstStatus::FLOW_CONTROL_ERROR,
+                reason,
+            )));
+        }
+        None
+    }
+
+    fn on_stray_data(&mut self, id: StreamId) -> Handled {
+        if self.is_never_used(id) {
+            return self.on_stray(id, "DATA came for a stream that was never opened");
+        }
+        // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored. Peers without flow
+        // control go on sending on streams that we reset.
+        if self.version == Version::V2
+            || !self.enforces_windows()
+            || self.reset_lately.contains(&id)
+        {
+            return Ok(());
+        }
+        self.remember_reset(id);
+        Err(Violation::stream(
+            id,
+            RstStatus::PROTOCOL_ERROR,
+            "DATA came for a closed stream",
+        ))
+    }
+
+    /// A frame for a stream that is not open is answered at most once, and not after our GOAWAY.
+    fn on_stray(&self, id: StreamId, reason: &'static str) -> Handled {
+        if self.is_beyond_our_go_away(id)
+            || self.reset_lately.contains(&id)
+            || !self.enforces_windows()
+        {
+            return Ok(());
+        }
+        Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
+    }
+
+    fn is_never_used(&self, id: StreamId) -> bool {
+        if id.initiator() == self.side {
+            self.next_local.is_some_and(|next| id >= next)
+        } else {
+            Some(id) > self.highest_remote
+        }
+    }
+
+    /// Drops octets of a stream that the application has lost interest in.
+    fn discard(&mut self, id: StreamId, octets: usize, fin: bool) {
+        self.consume(id, octets);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.discard = stream
+            .discard
+            .and_then(|left| left.checked_sub(octets as u64));
+        if stream.discard.is_none() && !fin {
+            let error = StreamError::Reset {
+                status: RstStatus::CANCEL,
+                origin: crate::Origin::Local,
+            };
+            self.reset_with(id, RstStatus::CANCEL, error);
+        }
+    }
+
+    // --- RST_STREAM -------------------------------------------------------------------------------------
+
+    /// Resetting a request stops its pushes too (protocol.md §10.1).
+    fn cancel_pushes_of(&mut self, id: StreamId) {
+        let is_push =
+            |stream: &&Stream| stream.associated == Some(id) && stream.id.initiator() == self.side;
+        let pushes: Vec<StreamId> = self
+            .streams
+            .values()
+            .filter(is_push)
+            .map(|stream| stream.id)
+            .collect();
+        for push in pushes {
+            let error = StreamError::from_peer(RstStatus::CANCEL);
+            self.reset_with(push, RstStatus::CANCEL, error);
+        }
+    }
+}
+
+/// Moves the receiving half on and judges the block.
+fn settle_headers(
+    stream: &mut Stream,
+    version: Version,
+    input: Input,
+    fin: bool,
+    headers: Result<HeaderBlock, HeaderError>,
+) -> Result<HeaderBlock, Violation> {
+    let id = stream.id;
+    let next = stream
+        .recv
+        .on(version, input, fin)
+        .map_err(|unfit| unfit_violation(id, unfit))?;
+    let headers = headers.map_err(|error| broken_block(id, &error))?;
+    stream.recv = next;
+    Ok(headers)
+}
+
+fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
+    let reason = match error {
+        HeaderError::Truncated => "header block ends before its last pair",
+        HeaderError::TrailingOctets => "octets follow the last pair of a header block",
+        HeaderError::EmptyName => "header name is empty",
+        HeaderError::InvalidName => "header name has an upper-case letter, NUL, CR or LF",
+        HeaderError::DuplicateName => "header name occurs twice in a block",
+        HeaderError::InvalidValue => "header value has a misplaced NUL, a CR or a LF",
+        _ => "header block is malformed",
+    };
+    Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
+}
+
+fn unfit_violation(id: StreamId, unfit: Unfit) -> Violation {
+    match unfit {
+        Unfit::Stream(status, reason) => Violation::stream(id, status, reason),
+        Unfit::Session(reason) => Violation::session(reason),
+    }
+}
+
+pub(super) fn window_overflow(id: StreamId) -> Violation {
+    let reason = "send window of the stream would exceed 2^31-1";
+    Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason)
+}

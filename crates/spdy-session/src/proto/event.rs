@@ -1,0 +1,99 @@
+//! What the peer did, as the application gets to know it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, StreamId};
+
+use crate::{SessionError, StreamError};
+
+/// One thing that happened. A frame becomes at most one event; `fin` travels inside it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer opened a stream. It counts as waiting until [`accept`](super::Connection::accept).
+    Opened(Opened),
+    /// The peer answered a stream of ours.
+    Replied {
+        /// The stream.
+        id: StreamId,
+        /// The header block of its SYN_REPLY.
+        headers: HeaderBlock,
+        /// The peer sends nothing more on it.
+        fin: bool,
+    },
+    /// More header fields came: trailers when `fin` is set.
+    Headers {
+        /// The stream.
+        id: StreamId,
+        /// The header block.
+        headers: HeaderBlock,
+        /// The peer sends nothing more on the stream.
+        fin: bool,
+    },
+    /// Payload came. Its octets are owed until [`consume`](super::Connection::consume) names them, also when the
+    /// stream is gone.
+    Data {
+        /// The stream.
+        id: StreamId,
+        /// The octets.
+        payload: Bytes,
+        /// The peer sends nothing more on the stream.
+        fin: bool,
+    },
+    /// Octets of a stream left its send queue for the transport.
+    Sent {
+        /// The stream.
+        id: StreamId,
+        /// How many payload octets.
+        octets: usize,
+        /// Whether FIN is among them: nothing of the stream is queued any more.
+        fin: bool,
+    },
+    /// The stream has ended abnormally. Nothing more comes of it.
+    Reset {
+        /// The stream.
+        id: StreamId,
+        /// Why.
+        error: StreamError,
+    },
+    /// Our PING was answered.
+    Pong {
+        /// What [`ping`](super::Connection::ping) gave.
+        id: PingId,
+        /// How long it took.
+        rtt: Duration,
+    },
+    /// The peer sent GOAWAY: it takes no more streams of ours. Streams above `last_good` get
+    /// [`Event::Reset`] of their own.
+    GoAway {
+        /// The highest of our streams it may have acted on.
+        last_good: Option<StreamId>,
+        /// Why.
+        status: GoAwayStatus,
+    },
+}
+
+/// A stream that the peer opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stream.
+    pub id: StreamId,
+    /// The header block of its SYN_STREAM.
+    pub headers: HeaderBlock,
+    /// The peer sends nothing more on it.
+    pub fin: bool,
+    /// How urgent the peer says it is.
+    pub priority: Priority,
+    /// The stream that it belongs to; pushes have one.
+    pub associated: Option<StreamId>,
+    /// Nothing may be answered.
+    pub unidirectional: bool,
+}
+
+/// The id of a PING of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PingId(pub(crate) u32);
+
+/// Why the machine stopped: an orderly end, or the error.
+pub(crate) type Outcome = Result<(), SessionError>;

@@ -1,0 +1,190 @@
+//! Windows: what may be sent, and what the peer may send (protocol.md §13).
+//!
+//! All arithmetic is in `i64`, far from its ends: a send window may go below zero when the peer lowers
+//! INITIAL_WINDOW_SIZE, and no sum of 31-bit increments overflows before it is refused.
+
+use spdy_frame::{MAX_WINDOW, WindowIncrement};
+
+/// What this side may still send to the peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendWindow {
+    available: i64,
+}
+
+/// A window would exceed 2^31-1 octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overflow;
+
+impl SendWindow {
+    pub(crate) fn new(octets: u32) -> Self {
+        Self {
+            available: i64::from(octets),
+        }
+    }
+
+    /// How many octets may go out now; 0 while the window is negative.
+    pub(crate) fn available(&self) -> usize {
+        usize::try_from(self.available).unwrap_or(0)
+    }
+
+    /// Takes `octets`, which are at most [`available`](Self::available), out of the window.
+    pub(crate) fn take(&mut self, octets: usize) {
+        debug_assert!(
+            octets <= self.available(),
+            "more was sent than the window has"
+        );
+        self.available -= octets as i64;
+    }
+
+    /// Adds what a WINDOW_UPDATE grants.
+    pub(crate) fn grow(&mut self, increment: WindowIncrement) -> Result<(), Overflow> {
+        self.shift(i64::from(increment.get()))
+    }
+
+    /// Applies a change of INITIAL_WINDOW_SIZE. The window may become negative.
+    pub(crate) fn shift(&mut self, octets: i64) -> Result<(), Overflow> {
+        let sum = self.available + octets;
+        if sum > i64::from(MAX_WINDOW) {
+            return Err(Overflow);
+        }
+        self.available = sum;
+        Ok(())
+    }
+}
+
+/// What the peer may still send to this side, and what has become of what it sent.
+///
+/// Invariant: `available + held + returnable == size`. Octets arrive (`available` to `held`), are consumed
+/// (`held` to `returnable`), and are granted again (`returnable` to `available`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecvWindow {
+    size: i64,
+    available: i64,
+    held: i64,
+    returnable: i64,
+}
+
+impl RecvWindow {
+    pub(crate) fn new(octets: u32) -> Self {
+        Self {
+            size: i64::from(octets),
+            available: i64::from(octets),
+            held: 0,
+            returnable: 0,
+        }
+    }
+
+    /// Whether a frame of `octets` fits into the window.
+    pub(crate) fn allows(&self, octets: u64) -> bool {
+        i64::try_from(octets).is_ok_and(|octets| octets <= self.available)
+    }
+
+    /// Octets that arrived and are not consumed.
+    pub(crate) fn held(&self) -> usize {
+        usize::try_from(self.held).unwrap_or(0)
+    }
+
+    /// Octets that were consumed and are not granted again.
+    pub(crate) fn returnable(&self) -> u32 {
+        u32::try_from(self.returnable).unwrap_or(u32::MAX)
+    }
+
+    /// Books `octets` that arrived. Without enforcement the window may go below zero; only `held` counts then.
+    pub(crate) fn receive(&mut self, octets: usize) {
+        self.available -= octets as i64;
+        self.held += octets as i64;
+        self.check();
+    }
+
+    /// Books `octets` that the application is done with.
+    pub(crate) fn consume(&mut self, octets: usize) {
+        debug_assert!(
+            octets as i64 <= self.held,
+            "more was consumed than had arrived"
+        );
+        self.held -= octets as i64;
+        self.returnable += octets as i64;
+        self.check();
+    }
+
+    /// Makes the window larger: the octets are granted with the next WINDOW_UPDATE.
+    pub(crate) fn enlarge(&mut self, octets: u32) {
+        self.size += i64::from(octets);
+        self.returnable += i64::from(octets);
+        self.check();
+    }
+
+    /// Takes the credit to be granted, once there are at least `threshold` octets of it.
+    pub(crate) fn take_credit(&mut self, threshold: u32) -> Option<WindowIncrement> {
+        if self.returnable < i64::from(threshold.max(1)) {
+            return None;
+        }
+        let increment = WindowIncrement::new(u32::try_from(self.returnable).ok()?)?;
+        self.available += self.returnable;
+        self.returnable = 0;
+        self.check();
+        Some(increment)
+    }
+
+    fn check(&self) {
+        debug_assert_eq!(
+            self.available + self.held + self.returnable,
+            self.size,
+            "credit is conserved"
+        );
+        debug_assert!(self.held >= 0 && self.returnable >= 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn increment(octets: u32) -> WindowIncrement {
+        WindowIncrement::new(octets).unwrap()
+    }
+
+    /// The figures of protocol.md §13.2.
+    #[test]
+    fn c184_a_smaller_initial_window_makes_a_used_one_negative() {
+        let mut window = SendWindow::new(65_536);
+        window.take(61_440);
+        window.shift(16_384 - 65_536).unwrap();
+        assert_eq!(window.available(), 0);
+        window.grow(increment(45_056)).unwrap();
+        assert_eq!(window.available(), 0, "exactly back at zero");
+        window.grow(increment(1)).unwrap();
+        assert_eq!(window.available(), 1);
+    }
+
+    #[test]
+    fn a_window_above_its_maximum_is_refused_and_unchanged() {
+        let mut window = SendWindow::new(MAX_WINDOW - 1);
+        window.grow(increment(1)).unwrap();
+        assert_eq!(window.grow(increment(1)), Err(Overflow));
+        assert_eq!(window.available(), MAX_WINDOW as usize);
+    }
+
+    #[test]
+    fn credit_comes_back_only_for_what_was_consumed() {
+        let mut window = RecvWindow::new(1000);
+        assert!(window.allows(1000) && !window.allows(1001));
+        window.receive(1000);
+        assert_eq!(window.take_credit(1), None);
+        window.consume(600);
+        assert_eq!(window.take_credit(601), None, "below the threshold");
+        assert_eq!(window.take_credit(600), Some(increment(600)));
+        assert_eq!(window.take_credit(1), None, "given once");
+        assert!(window.allows(600) && !window.allows(601));
+        assert_eq!(window.held(), 400);
+    }
+
+    #[test]
+    fn without_enforcement_the_window_goes_below_zero_and_recovers() {
+        let mut window = RecvWindow::new(10);
+        window.receive(100);
+        assert_eq!(window.held(), 100);
+        window.consume(100);
+        assert_eq!(window.held(), 0);
+    }
+}

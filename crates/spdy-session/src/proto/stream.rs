@@ -1,0 +1,92 @@
+//! One stream's record, and the store of all of them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use spdy_frame::{HeaderBlock, Priority, StreamId};
+
+use super::{
+    flow::{RecvWindow, SendWindow},
+    state::{RecvHalf, SendHalf},
+};
+
+/// All that is known of a stream that is not closed.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) priority: Priority,
+    pub(crate) associated: Option<StreamId>,
+    pub(crate) unidirectional: bool,
+    pub(crate) send: SendHalf,
+    pub(crate) recv: RecvHalf,
+    pub(crate) send_window: SendWindow,
+    pub(crate) recv_window: RecvWindow,
+    /// The block of our SYN_STREAM or SYN_REPLY until it is written.
+    pub(crate) opening: Option<HeaderBlock>,
+    /// What follows the opening.
+    pub(crate) queue: VecDeque<Outgoing>,
+    /// Whether the stream stands in the scheduler, or waits for the session window.
+    pub(crate) scheduled: bool,
+    /// Since when the stream has payload that its window does not let out.
+    pub(crate) blocked_since: Option<Instant>,
+    /// Whether a WINDOW_UPDATE is due.
+    pub(crate) credit_due: bool,
+    /// What the application may still drop unread; `None` while it reads.
+    pub(crate) discard: Option<u64>,
+    /// The size of the header blocks received on it.
+    pub(crate) header_octets: usize,
+    /// Whether the application has taken it up; streams of ours always are.
+    pub(crate) accepted: bool,
+}
+
+/// One thing in a stream's send queue.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Data(Bytes),
+    Headers(HeaderBlock),
+}
+
+impl Stream {
+    /// Whether both halves are finished.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.send == SendHalf::Finished && self.recv == RecvHalf::Finished
+    }
+
+    /// Whether the peer sends nothing more.
+    pub(crate) fn is_received(&self) -> bool {
+        self.recv == RecvHalf::Finished
+    }
+
+    /// Whether there is something to write after the opening.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.queue.is_empty() || self.send == SendHalf::Finishing
+    }
+}
+
+/// The open streams by id.
+pub(crate) type Streams = HashMap<StreamId, Stream, BuildHasherDefault<IdHasher>>;
+
+/// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.write_u32(octet.into());
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        // The golden ratio in 64 bits: neighbouring ids land far apart, in the top bits too.
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
