@@ -1,9 +1,94 @@
-//! SPDY sessions.
+//! SPDY sessions: many streams over one transport, as server or client, for SPDY/2, SPDY/3 and SPDY/3.1.
+//!
+//! *In scope*: streams and their states, flow control, settings, priorities, PING, GOAWAY and draining, limits and
+//! timeouts. *Out of scope*: what streams are used for. HTTP over them is the work of `spdy-tower`; sockets and TLS
+//! are the work of whoever has the transport.
+//!
+//! ```
+//! use spdy_frame::{HeaderBlock, Version};
+//! use spdy_session::{Config, Open};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any transport will do: TCP, TLS, or a pipe in memory.
+//! let (near, far) = duplex(4096);
+//!
+//! let (_session, mut incoming, driver) = spdy_session::server(far, Version::V3_1, Config::default());
+//! tokio::spawn(driver);
+//! tokio::spawn(async move {
+//!     while let Some(stream) = incoming.accept().await {
+//!         let mut stream = stream.reply(HeaderBlock::new()).unwrap();
+//!         let mut request = Vec::new();
+//!         stream.read_to_end(&mut request).await.unwrap();
+//!         stream.write_all(&request).await.unwrap();
+//!         stream.shutdown().await.unwrap();
+//!     }
+//! });
+//!
+//! let (session, _pushes, driver) = spdy_session::client(near, Version::V3_1, Config::default());
+//! tokio::spawn(driver);
+//! let mut stream = session.open(HeaderBlock::new(), Open::default()).await?;
+//! stream.write_all(b"echo").await?;
+//! stream.shutdown().await?;
+//! let mut answer = Vec::new();
+//! stream.read_to_end(&mut answer).await?;
+//! assert_eq!(answer, b"echo");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`server`] and [`client`] give three things: a [`Session`] to open streams and to end, an [`Incoming`] with the
+//! streams of the peer, and the [`Driver`], a future that does all the work. A [`Stream`] is `AsyncRead` and
+//! `AsyncWrite`; its halves can be used apart, piece by piece and without a copy.
+//!
+//! # What can be relied on
+//!
+//! - A reader sees the end of a stream only when the peer has finished it. Reset streams, lost transports and ended
+//!   sessions are errors, and say which it was ([`StreamError`], [`SessionError`]).
+//! - A reader that is slow stops its own peer stream and no other, as long as flow control is in force
+//!   ([`FlowControl`]). Credit goes back to the peer as octets are taken, not as they arrive.
+//! - A writer waits while its queue is full. Everything that is buffered has a bound, and the bound has a name in
+//!   [`Limits`]. Everything that waits has a time, in [`Timeouts`].
+//! - Nothing that the peer sends panics.
+//!
+//! # Without tokio
+//!
+//! Everything about the protocol is in [`proto::Connection`], which does no I/O and reads no clock. Without the
+//! default feature `tokio` the crate is that alone.
+//!
+//! # Logging
+//!
+//! Every frame is one line of [`tracing`] at level `TRACE` under the target `spdy::wire`. Ends of streams and
+//! sessions are at level `DEBUG` under the target `spdy`.
 
 mod config;
 mod error;
 pub mod proto;
 mod wire_log;
 
-pub use config::*;
-pub use error::*;
+#[cfg(feature = "tokio")]
+mod driver;
+#[cfg(feature = "tokio")]
+mod hub;
+#[cfg(feature = "tokio")]
+mod incoming;
+#[cfg(feature = "tokio")]
+mod session;
+#[cfg(feature = "tokio")]
+mod stream;
+
+pub use spdy_frame::{HeaderBlock, Priority, RstStatus, Side, StreamId, Version};
+
+pub use self::{
+    config::{Config, FlowControl, Limits, OversizedHeaders, Rate, Timeouts, Trailers},
+    error::{OpenError, Origin, SessionError, StreamError, Timeout},
+    proto::{Open, Shutdown},
+};
+#[cfg(feature = "tokio")]
+pub use self::{
+    driver::{Driver, client, server},
+    incoming::{Incoming, NoStream, PendingStream},
+    session::Session,
+    stream::{Received, RecvStream, SendReply, SendStream, Stream},
+};

@@ -77,4 +77,5 @@ pub use self::{
     transmit::Transmit,
 };
 
+#[cfg(feature = "tokio")]
 pub(crate) use self::{event::Outcome, stream::IdHasher};

@@ -42,6 +42,24 @@ pub enum Shutdown {
     Now,
 }
 
+impl Shutdown {
+    /// Of two wishes the one that ends the session sooner.
+    pub(crate) fn sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Now, _) | (_, Self::Now) => Self::Now,
+            (Self::Graceful { deadline: None }, other) => other,
+            (
+                Self::Graceful {
+                    deadline: Some(deadline),
+                },
+                Self::Graceful { deadline: other },
+            ) => Self::Graceful {
+                deadline: Some(other.map_or(deadline, |other| other.min(deadline))),
+            },
+        }
+    }
+}
+
 impl Connection {
     /// Opens a stream. Ids are given in the order of the calls, and SYN_STREAMs leave in it.
     ///

@@ -186,6 +186,12 @@ impl Connection {
         &mut self.output.transmit
     }
 
+    /// Whether octets given by [`poll_transmit`](Self::poll_transmit) have not been taken.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.output.is_waiting()
+    }
+
     /// Gives the memory back that an idle connection does not need.
     pub fn release_buffers(&mut self) {
         self.output.transmit.release();

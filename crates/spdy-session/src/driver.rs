@@ -1,0 +1,431 @@
+//! The future that moves octets between a transport and the protocol machine.
+//!
+//! One turn, of which [`Driver::poll_around`] does as many as there is something to do:
+//!
+//! ```text
+//!   orders of the handles ─► machine
+//!   transport ─► machine ─► events ─► handles          until the transport has nothing more, or a turn's share
+//!   work of the caller, which acts on its handles
+//!   orders of the handles ─► machine ─► transport      one vectored write for all that is ready
+//! ```
+//!
+//! The machine belongs to the driver alone. Handles are met in the [`Cell`] of their stream and in the [`Hub`].
+
+mod io;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    hash::BuildHasherDefault,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use spdy_frame::{Side, StreamId, Version};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    time::Sleep,
+};
+
+use self::io::{Read, Transport};
+use crate::{
+    OpenError, SessionError, StreamError,
+    config::Config,
+    hub::{Hub, OpenOrder, Orders},
+    incoming::{Incoming, PendingStream},
+    proto::{Connection, Event, IdHasher, Opened, Outcome, Phase, PingId},
+    session::Session,
+    stream::{
+        Stream,
+        cell::{Birth, Cell},
+    },
+};
+
+/// A session of which this side opened the transport.
+///
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one.
+pub fn client<IO>(io: IO, version: Version, config: Config) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Client, version, config)
+}
+
+/// A session of which this side accepted the transport.
+///
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one.
+pub fn server<IO>(io: IO, version: Version, config: Config) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Server, version, config)
+}
+
+fn session<IO>(
+    io: IO,
+    side: Side,
+    version: Version,
+    config: Config,
+) -> (Session, Incoming, Driver<IO>) {
+    let config = Arc::new(config);
+    let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
+    let driver = Driver {
+        transport: Transport::new(io),
+        machine: Machine {
+            connection: Connection::new(side, version, config, now()),
+            hub: Arc::clone(&hub),
+            cells: Cells::default(),
+            ready: Vec::new(),
+            opens: VecDeque::new(),
+            pings: VecDeque::new(),
+        },
+        alarm: None,
+        stage: Stage::Running,
+    };
+    (Session::first(Arc::clone(&hub)), Incoming::new(hub), driver)
+}
+
+/// Drives one session: a future that ends when the session has, with `Ok` if that was in order.
+///
+/// It has to be polled within a tokio runtime whose time is enabled. Dropped, it drops the transport; streams that
+/// are open fail then, and [`Session::closed`] gives [`SessionError::Closed`].
+pub struct Driver<IO> {
+    transport: Transport<IO>,
+    machine: Machine,
+    /// The next deadline, or an earlier moment.
+    alarm: Option<Pin<Box<Sleep>>>,
+    stage: Stage,
+}
+
+/// How far the end has come.
+#[derive(Debug)]
+enum Stage {
+    Running,
+    /// All is written. The transport is read on until then, so that the peer sees our GOAWAY before a TCP reset.
+    Lingering(Instant),
+    Ended(Outcome),
+}
+
+/// The protocol machine with those who wait for something from it.
+struct Machine {
+    connection: Connection,
+    hub: Arc<Hub>,
+    cells: Cells,
+    /// The cells that had orders; empty between two turns, kept for its memory.
+    ready: Vec<Arc<Cell>>,
+    /// Streams that wait for a free place.
+    opens: VecDeque<OpenOrder>,
+    pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
+}
+
+/// The cells of streams whose handles still want to know something.
+type Cells = HashMap<StreamId, Arc<Cell>, BuildHasherDefault<IdHasher>>;
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    /// Polls the driver with `work` in the middle of each turn, on the same task, between reading and writing. What
+    /// `work` hands to streams is written in the same turn, and waking this task for it costs nothing.
+    ///
+    /// `work` says whether it may have more to do at once. It is called again in each turn.
+    ///
+    /// # Errors
+    ///
+    /// Why the session has ended, unless in order.
+    pub fn poll_around(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut work: impl FnMut(&mut Context<'_>) -> bool,
+    ) -> Poll<Result<(), SessionError>> {
+        if let Stage::Ended(outcome) = &self.stage {
+            return Poll::Ready(outcome.clone());
+        }
+        self.machine.hub.unpark();
+        for _ in 0..TURNS_PER_POLL {
+            let now = now();
+            self.machine.carry_out(now);
+            let mut more = self.read(cx, now);
+            more |= work(cx);
+            self.machine.carry_out(now);
+            self.write(cx, now);
+            if let Poll::Ready(outcome) = self.poll_end(cx, now) {
+                self.machine.end(outcome.clone());
+                self.stage = Stage::Ended(outcome.clone());
+                return Poll::Ready(outcome);
+            }
+            more |= self.poll_alarm(cx);
+            if !more && self.machine.hub.park(cx) {
+                self.transport.rest();
+                return Poll::Pending;
+            }
+        }
+        // Others get their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads what there is and handles it. Says whether there may be more at once.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let machine = &mut self.machine;
+        for _ in 0..READS_PER_TURN {
+            while machine
+                .connection
+                .handle_input(now, self.transport.buffer())
+            {
+                machine.dispatch();
+            }
+            if !machine.connection.wants_input() {
+                return false;
+            }
+            match self.transport.poll_read(cx) {
+                Read::Some => continue,
+                Read::Nothing => {}
+                Read::End => machine.connection.handle_eof(now),
+                Read::Failed(error) => machine.connection.handle_transport_error(error.into()),
+            }
+            machine.dispatch();
+            return false;
+        }
+        true
+    }
+
+    /// Writes what may go out.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let connection = &mut self.machine.connection;
+        if let Poll::Ready(Err(error)) = self.transport.poll_write(cx, connection, now) {
+            connection.handle_transport_error(error.into());
+        }
+        self.machine.dispatch();
+    }
+
+    /// Ready when the session has ended and nothing is left to be done with the transport.
+    fn poll_end(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Outcome> {
+        let connection = &mut self.machine.connection;
+        if connection.phase() != Phase::Closing || connection.has_output() {
+            return Poll::Pending;
+        }
+        let until = match self.stage {
+            Stage::Lingering(until) => until,
+            _ => now + connection.config().timeouts.linger,
+        };
+        self.stage = Stage::Lingering(until);
+        if now < until {
+            ready!(self.transport.poll_shutdown(cx));
+            ready!(self.transport.poll_drain(cx));
+        }
+        Poll::Ready(connection.outcome().clone())
+    }
+
+    /// Acts when a deadline has passed, and sees to it that the task is woken at the next one. Says whether there is
+    /// something to do now.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
+        let next = match self.stage {
+            Stage::Lingering(until) => Some(until),
+            _ => self.machine.connection.poll_timeout(),
+        };
+        let Some(next) = next.map(tokio::time::Instant::from_std) else {
+            return false;
+        };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+        // A deadline that moved further away is looked at when the old one has come: most never do.
+        if next < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(next);
+        }
+        if alarm.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.machine.connection.handle_timeout(now());
+        self.machine.dispatch();
+        true
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Driver<IO> {
+    type Output = Result<(), SessionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().poll_around(cx, |_| false)
+    }
+}
+
+impl<IO> fmt::Debug for Driver<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("side", &self.machine.hub.side)
+            .field("version", &self.machine.hub.version)
+            .field("streams", &self.machine.cells.len())
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<IO> Drop for Driver<IO> {
+    fn drop(&mut self) {
+        if !matches!(self.stage, Stage::Ended(_)) {
+            self.machine.end(Err(SessionError::Closed));
+        }
+    }
+}
+
+impl Machine {
+    /// Carries out what the handles have ordered.
+    fn carry_out(&mut self, now: Instant) {
+        let orders = self.hub.take_orders(&mut self.ready);
+        if let Some(Orders {
+            opens,
+            pings,
+            shutdown,
+            ..
+        }) = orders
+        {
+            self.opens.extend(opens);
+            for answer in pings {
+                let id = self.connection.ping(now);
+                self.pings.push_back((id, answer));
+            }
+            if let Some(how) = shutdown {
+                self.connection.shutdown(now, how);
+            }
+        }
+        // Streams are opened before others go on: a push has to come before the payload that refers to it.
+        self.open_streams(now);
+        for cell in self.ready.drain(..) {
+            if cell.carry_out(&mut self.connection) {
+                self.cells.remove(&cell.id);
+            }
+        }
+        self.dispatch();
+    }
+
+    /// Opens the streams that wait, as many as the peer accepts.
+    fn open_streams(&mut self, now: Instant) {
+        while let Some(order) = self.opens.front() {
+            if !order.answer.is_closed()
+                && self.connection.may_open()
+                && !self.connection.has_place()
+            {
+                return;
+            }
+            let Some(OpenOrder {
+                headers,
+                how,
+                answer,
+            }) = self.opens.pop_front()
+            else {
+                return;
+            };
+            if answer.is_closed() {
+                continue;
+            }
+            let opened = self.connection.open(now, headers, how).map(|id| {
+                let birth = Birth {
+                    replied: !how.unidirectional,
+                    received: how.unidirectional,
+                    finished: how.fin,
+                    mute: false,
+                };
+                Stream::opened(self.add_cell(id, birth))
+            });
+            // Who asked may be gone: the stream is dropped then, which resets it.
+            _ = answer.send(opened);
+        }
+    }
+
+    fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<Cell> {
+        let cell = Arc::new(Cell::new(id, Arc::clone(&self.hub), birth));
+        self.cells.insert(id, Arc::clone(&cell));
+        cell
+    }
+
+    /// Tells the handles what has happened.
+    fn dispatch(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                Event::Opened(opened) => self.on_opened(opened),
+                Event::Replied { id, headers, fin } => {
+                    self.on_cell(id, |cell| cell.replied(headers, fin))
+                }
+                Event::Headers { id, headers, fin } => {
+                    self.on_cell(id, |cell| cell.headers(headers, fin))
+                }
+                Event::Data { id, payload, fin } => {
+                    let unwanted = match self.cells.get(&id) {
+                        Some(cell) => cell.data(payload, fin),
+                        None => payload.len(),
+                    };
+                    self.connection.consume(id, unwanted);
+                    if fin {
+                        self.remove_if_over(id);
+                    }
+                }
+                Event::Sent { id, octets, fin } => self.on_cell(id, |cell| cell.sent(octets, fin)),
+                Event::Reset { id, error } => self.on_reset(id, error),
+                Event::Pong { id, rtt } => self.on_pong(id, rtt),
+                // What it means for streams comes as events of theirs.
+                Event::GoAway { .. } => {}
+            }
+        }
+    }
+
+    fn on_opened(&mut self, opened: Opened) {
+        let birth = Birth {
+            replied: false,
+            received: opened.fin,
+            finished: false,
+            mute: opened.unidirectional,
+        };
+        let cell = self.add_cell(opened.id, birth);
+        self.hub.incoming(PendingStream::new(&cell, opened));
+    }
+
+    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&Cell)) {
+        if let Some(cell) = self.cells.get(&id) {
+            act(cell);
+            self.remove_if_over(id);
+        }
+    }
+
+    fn remove_if_over(&mut self, id: StreamId) {
+        if self.cells.get(&id).is_some_and(|cell| cell.is_over()) {
+            self.cells.remove(&id);
+        }
+    }
+
+    fn on_reset(&mut self, id: StreamId, error: StreamError) {
+        let released = self.cells.remove(&id).is_none_or(|cell| cell.fail(error));
+        if released {
+            self.connection.release(id);
+        }
+    }
+
+    fn on_pong(&mut self, id: PingId, rtt: Duration) {
+        // Answers come in order; a PING before this one was given up.
+        while let Some((waiting, answer)) = self.pings.pop_front() {
+            if waiting == id {
+                _ = answer.send(rtt);
+                return;
+            }
+        }
+    }
+
+    /// Tells everybody that the session has ended.
+    fn end(&mut self, outcome: Outcome) {
+        let error = outcome.clone().err().unwrap_or(SessionError::Closed);
+        for (_, cell) in self.cells.drain() {
+            cell.fail(StreamError::Session(error.clone()));
+        }
+        for order in self.opens.drain(..) {
+            _ = order.answer.send(Err(OpenError::Session(error.clone())));
+        }
+        self.hub.end(outcome);
+        self.pings.clear();
+    }
+}
+
+/// The time, which tests may set.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Turns before other tasks get theirs.
+const TURNS_PER_POLL: usize = 8;
+
+/// Reads of one turn: a peer that sends faster than we handle does not keep this side from writing.
+const READS_PER_TURN: usize = 4;

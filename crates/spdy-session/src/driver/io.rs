@@ -1,0 +1,133 @@
+//! The transport: a read buffer in front, vectored writes behind.
+
+use std::{
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::proto::Connection;
+
+/// A transport, with the octets that were read and not handled.
+#[derive(Debug)]
+pub(super) struct Transport<IO> {
+    io: IO,
+    buffer: BytesMut,
+    /// Something was written since the last flush.
+    unflushed: bool,
+    shut_down: bool,
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub(super) enum Read {
+    Some,
+    /// Nothing now; the task is woken when there is.
+    Nothing,
+    /// The peer has finished.
+    End,
+    Failed(io::Error),
+}
+
+impl<IO> Transport<IO> {
+    pub(super) fn new(io: IO) -> Self {
+        Self {
+            io,
+            buffer: BytesMut::new(),
+            unflushed: false,
+            shut_down: false,
+        }
+    }
+
+    /// What was read and not handled yet.
+    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Gives memory back before a pause that may be long.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        } else if self.buffer.capacity() > 2 * self.buffer.len().max(SMALL) {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Read {
+        if self.buffer.capacity() - self.buffer.len() < CHUNK / 2 {
+            self.buffer.reserve(CHUNK);
+        }
+        // The future has no state of its own: dropping it loses nothing.
+        match pin!(self.io.read_buf(&mut self.buffer)).poll(cx) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(0)) => Read::End,
+            Poll::Ready(Ok(_)) => Read::Some,
+            Poll::Ready(Err(error)) => Read::Failed(error),
+        }
+    }
+
+    /// Writes until the connection has nothing more for now, and flushes.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        now: Instant,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let out = connection.poll_transmit(now);
+            if !out.has_remaining() {
+                break;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = out.chunks_vectored(&mut slices);
+            let written =
+                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..filled]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            out.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the writing side. A transport that fails at it has ended as well.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.shut_down {
+            _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+            self.shut_down = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads and throws away, until the peer has finished.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.buffer.clear();
+            match self.poll_read(cx) {
+                Read::Some => {}
+                Read::Nothing => return Poll::Pending,
+                Read::End | Read::Failed(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// How much is read at once, in octets.
+const CHUNK: usize = 32 * 1024;
+
+/// A buffer of less than this, in octets, is not worth a copy to make it smaller.
+const SMALL: usize = 1024;
+
+/// How many pieces are written at once.
+const SLICES: usize = 32;

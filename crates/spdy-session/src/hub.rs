@@ -1,0 +1,369 @@
+//! What all handles of a session share with its driver.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use spdy_frame::{HeaderBlock, Side, Version};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    OpenError, SessionError,
+    config::{Config, Limits},
+    incoming::PendingStream,
+    proto::{Open, Outcome, Shutdown},
+    stream::{Stream, cell::Cell},
+};
+
+/// The meeting place of a session's handles and the driver.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) side: Side,
+    pub(crate) version: Version,
+    config: Arc<Config>,
+    /// Payload octets of all streams that have not left for the transport.
+    queued: AtomicUsize,
+    /// Octets that were consumed since the driver last ran.
+    consumed: AtomicUsize,
+    state: Mutex<State>,
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    orders: Orders,
+    incoming: Incoming,
+    /// How many [`Session`](crate::Session) handles there are.
+    sessions: usize,
+    /// The driver's task, while it waits to be woken.
+    parked: Option<Waker>,
+    /// How the session ended, once it has.
+    outcome: Option<Outcome>,
+}
+
+/// What the driver is to do.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// The streams that have orders of their own.
+    pub(crate) ready: Vec<Arc<Cell>>,
+    pub(crate) opens: VecDeque<OpenOrder>,
+    pub(crate) pings: Vec<oneshot::Sender<Duration>>,
+    pub(crate) shutdown: Option<Shutdown>,
+}
+
+/// A stream to be opened.
+#[derive(Debug)]
+pub(crate) struct OpenOrder {
+    pub(crate) headers: HeaderBlock,
+    pub(crate) how: Open,
+    pub(crate) answer: oneshot::Sender<Result<Stream, OpenError>>,
+}
+
+/// Streams of the peer that wait to be accepted.
+#[derive(Debug)]
+struct Incoming {
+    queue: VecDeque<PendingStream>,
+    waker: Option<Waker>,
+    /// The handle exists.
+    is_open: bool,
+}
+
+/// Whether the driver has to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// It is enough when it looks the next time.
+    Later,
+    Now,
+}
+
+impl Hub {
+    pub(crate) fn new(side: Side, version: Version, config: Arc<Config>) -> Self {
+        let state = State {
+            orders: Orders::default(),
+            incoming: Incoming {
+                queue: VecDeque::new(),
+                waker: None,
+                is_open: true,
+            },
+            sessions: 1,
+            parked: None,
+            outcome: None,
+        };
+        Self {
+            side,
+            version,
+            config,
+            queued: AtomicUsize::new(0),
+            consumed: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            ended: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under the lock, so a poisoned state is a sound one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the driver an order, unless the session has ended.
+    fn order(&self, place: impl FnOnce(&mut Orders)) -> Result<(), Outcome> {
+        let mut state = self.lock();
+        if let Some(outcome) = &state.outcome {
+            return Err(outcome.clone());
+        }
+        place(&mut state.orders);
+        let parked = state.parked.take();
+        drop(state);
+        wake(parked);
+        Ok(())
+    }
+}
+
+/// Sizes of queues.
+impl Hub {
+    /// How many octets a stream that has `queued` may add to its send queue now.
+    ///
+    /// A stream that gets 0 has octets queued, so it will hear that some have left and can ask again then.
+    pub(crate) fn room(&self, queued: usize) -> usize {
+        let Limits {
+            stream_send_queue,
+            session_send_queue,
+            min_send_queue,
+            ..
+        } = self.config.limits;
+        let min = min_send_queue.max(1);
+        let limit = if self.queued.load(Ordering::Relaxed) < session_send_queue {
+            stream_send_queue.max(min)
+        } else {
+            min
+        };
+        limit.saturating_sub(queued)
+    }
+
+    pub(crate) fn note_queued(&self, octets: usize) {
+        self.queued.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_sent(&self, octets: usize) {
+        self.queued.fetch_sub(octets, Ordering::Relaxed);
+    }
+
+    /// Counts octets that an application is done with. The driver need not be woken for a few: the peer has window
+    /// enough. Counted over all streams, or many small remainders could add up to the session's whole window.
+    pub(crate) fn note_consumed(&self, octets: usize) -> Urgency {
+        let sum = self.consumed.fetch_add(octets, Ordering::Relaxed) + octets;
+        if sum >= self.credit_step() {
+            Urgency::Now
+        } else {
+            Urgency::Later
+        }
+    }
+
+    fn credit_step(&self) -> usize {
+        let limits = &self.config.limits;
+        let window = (limits.stream_window as usize).min(limits.stream_buffer) / 4;
+        window.min(MAX_CREDIT_STEP)
+    }
+}
+
+/// For handles of streams.
+impl Hub {
+    /// Puts a cell with new orders on the ready list; `None`: it is there already.
+    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, urgency: Urgency) {
+        if cell.is_none() && urgency == Urgency::Later {
+            return;
+        }
+        let mut state = self.lock();
+        if state.outcome.is_some() {
+            return;
+        }
+        if let Some(cell) = cell {
+            state.orders.ready.push(Arc::clone(cell));
+        }
+        let parked = if urgency == Urgency::Now {
+            state.parked.take()
+        } else {
+            None
+        };
+        drop(state);
+        wake(parked);
+    }
+}
+
+/// For [`Session`](crate::Session).
+impl Hub {
+    pub(crate) fn open(&self, order: OpenOrder) -> Result<(), OpenError> {
+        self.order(|orders| orders.opens.push_back(order))
+            .map_err(|outcome| OpenError::Session(outcome.err().unwrap_or(SessionError::Closed)))
+    }
+
+    pub(crate) fn ping(&self, answer: oneshot::Sender<Duration>) -> Result<(), SessionError> {
+        self.order(|orders| orders.pings.push(answer))
+            .map_err(|outcome| outcome.err().unwrap_or(SessionError::Closed))
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        // A session that has ended is shut down already.
+        _ = self.order(|orders| {
+            orders.shutdown = Some(match orders.shutdown {
+                Some(earlier) => earlier.sooner(how),
+                None => how,
+            });
+        });
+    }
+
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.lock().outcome.clone()
+    }
+
+    /// Waits for the end of the session.
+    pub(crate) async fn ended(&self) -> Outcome {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if let Some(outcome) = self.outcome() {
+                return outcome;
+            }
+            ended.await;
+        }
+    }
+
+    pub(crate) fn session_cloned(&self) {
+        self.lock().sessions += 1;
+    }
+
+    /// Without handles that could open or accept a stream, the session ends when its streams have.
+    pub(crate) fn session_dropped(&self) {
+        let mut state = self.lock();
+        state.sessions -= 1;
+        self.end_if_abandoned(state);
+    }
+
+    fn end_if_abandoned(&self, state: MutexGuard<'_, State>) {
+        if state.sessions == 0 && !state.incoming.is_open {
+            drop(state);
+            self.shutdown(Shutdown::Graceful { deadline: None });
+        }
+    }
+}
+
+/// For [`Incoming`](crate::Incoming).
+impl Hub {
+    /// Takes a stream out of the queue. `Err`: there is none, and whether more may come.
+    pub(crate) fn accept(&self) -> Result<PendingStream, MayCome> {
+        let mut state = self.lock();
+        match state.incoming.queue.pop_front() {
+            Some(stream) => Ok(stream),
+            None => Err(MayCome(state.outcome.is_none())),
+        }
+    }
+
+    pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<PendingStream>> {
+        let mut state = self.lock();
+        match state.incoming.queue.pop_front() {
+            Some(stream) => Poll::Ready(Some(stream)),
+            None if state.outcome.is_some() => Poll::Ready(None),
+            None => {
+                state.incoming.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn incoming_dropped(&self) {
+        let mut state = self.lock();
+        state.incoming.is_open = false;
+        // Dropping a stream gives an order of its own, so it cannot happen under the lock.
+        let queue = mem::take(&mut state.incoming.queue);
+        self.end_if_abandoned(state);
+        drop(queue);
+    }
+}
+
+/// Whether a queue that is empty may get another stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MayCome(pub(crate) bool);
+
+/// For the driver.
+impl Hub {
+    /// The driver runs: nobody needs to wake it.
+    pub(crate) fn unpark(&self) {
+        self.lock().parked = None;
+    }
+
+    /// Takes the orders; `ready` gets the streams that have some. False: there are no others.
+    pub(crate) fn take_orders(&self, ready: &mut Vec<Arc<Cell>>) -> Option<Orders> {
+        self.consumed.store(0, Ordering::Relaxed);
+        let mut state = self.lock();
+        mem::swap(ready, &mut state.orders.ready);
+        let orders = &mut state.orders;
+        if orders.opens.is_empty() && orders.pings.is_empty() && orders.shutdown.is_none() {
+            return None;
+        }
+        let ready = mem::take(&mut orders.ready);
+        let orders = mem::take(orders);
+        state.orders.ready = ready;
+        Some(orders)
+    }
+
+    /// Registers the driver's task to be woken by the next order. False: there is one already.
+    pub(crate) fn park(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        let orders = &state.orders;
+        let is_idle = orders.ready.is_empty()
+            && orders.opens.is_empty()
+            && orders.pings.is_empty()
+            && orders.shutdown.is_none();
+        if is_idle {
+            state.parked = Some(cx.waker().clone());
+        }
+        is_idle
+    }
+
+    /// Queues a stream of the peer. Without a handle to accept it, it is dropped and thereby refused.
+    pub(crate) fn incoming(&self, stream: PendingStream) {
+        let mut state = self.lock();
+        if !state.incoming.is_open {
+            drop(state);
+            drop(stream);
+            return;
+        }
+        state.incoming.queue.push_back(stream);
+        let waker = state.incoming.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// The session has ended. Orders that were not carried out are dropped, which tells those who gave them.
+    pub(crate) fn end(&self, outcome: Outcome) {
+        let mut state = self.lock();
+        if state.outcome.is_some() {
+            return;
+        }
+        state.outcome = Some(outcome);
+        let orders = mem::take(&mut state.orders);
+        let queue = mem::take(&mut state.incoming.queue);
+        let waker = state.incoming.waker.take();
+        drop(state);
+        drop(orders);
+        drop(queue);
+        wake(waker);
+        self.ended.notify_waiters();
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The driver hears of consumed octets at the latest when there are so many.
+const MAX_CREDIT_STEP: usize = 32 * 1024;

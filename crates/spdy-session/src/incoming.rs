@@ -1,0 +1,177 @@
+//! Streams that the peer opens.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use spdy_frame::{HeaderBlock, Priority, RstStatus, StreamId};
+
+use crate::{
+    StreamError,
+    hub::{Hub, MayCome},
+    proto::Opened,
+    stream::{RecvStream, SendReply, Stream, cell::Cell},
+};
+
+/// Gives the streams that the peer opens, in the order of their ids.
+///
+/// Streams that are not taken wait, up to [`Limits::max_backlog`](crate::Limits::max_backlog); more are refused.
+/// When it is dropped, all are refused, those that wait among them.
+#[derive(Debug)]
+pub struct Incoming {
+    hub: Arc<Hub>,
+}
+
+impl Incoming {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    /// Waits for the next stream; `None` when the session has ended. Cancel safe.
+    pub async fn accept(&mut self) -> Option<PendingStream> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept), for implementations of `Future`. The task of the latest call is woken.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<PendingStream>> {
+        let stream = self.hub.poll_accept(cx);
+        if let Poll::Ready(Some(stream)) = &stream {
+            stream.reply.accept();
+        }
+        stream
+    }
+
+    /// Takes the next stream if it is there already. Nobody is woken when one comes: this is for the work that
+    /// [`Driver::poll_around`](crate::Driver::poll_around) calls again anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`NoStream`] says whether one may still come.
+    pub fn try_accept(&mut self) -> Result<PendingStream, NoStream> {
+        match self.hub.accept() {
+            Ok(stream) => {
+                stream.reply.accept();
+                Ok(stream)
+            }
+            Err(MayCome(true)) => Err(NoStream::Yet),
+            Err(MayCome(false)) => Err(NoStream::Ever),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.hub.incoming_dropped();
+    }
+}
+
+/// There is no stream to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStream {
+    /// One may still come.
+    Yet,
+    /// The session has ended.
+    Ever,
+}
+
+/// A stream that the peer has opened and that is not answered.
+///
+/// Dropped, it is refused: RST_STREAM with REFUSED_STREAM, which tells the peer that nothing was done and that it
+/// may safely try again.
+#[derive(Debug)]
+pub struct PendingStream {
+    opened: Opened,
+    recv: RecvStream,
+    reply: SendReply,
+}
+
+impl PendingStream {
+    pub(crate) fn new(cell: &Arc<Cell>, opened: Opened) -> Self {
+        let recv = RecvStream::new(Arc::clone(cell));
+        let reply = SendReply::new(Arc::clone(cell), RstStatus::REFUSED_STREAM);
+        Self {
+            opened,
+            recv,
+            reply,
+        }
+    }
+
+    /// The id of the stream.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
+        self.opened.id
+    }
+
+    /// The header block of its SYN_STREAM.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderBlock {
+        &self.opened.headers
+    }
+
+    /// How urgent the peer says it is. The session heeds it by itself.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.opened.priority
+    }
+
+    /// The stream that it belongs to; pushes have one.
+    #[must_use]
+    pub const fn associated(&self) -> Option<StreamId> {
+        self.opened.associated
+    }
+
+    /// Whether it cannot be answered.
+    #[must_use]
+    pub const fn is_unidirectional(&self) -> bool {
+        self.opened.unidirectional
+    }
+
+    /// Whether more may follow the header block: FIN has not come with it.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        !self.opened.fin
+    }
+
+    /// Answers with SYN_REPLY.
+    ///
+    /// # Errors
+    ///
+    /// If the stream has ended meanwhile; [`StreamError::Finished`] if it is unidirectional.
+    pub fn reply(self, headers: HeaderBlock) -> Result<Stream, StreamError> {
+        let (recv, reply) = self.split();
+        Ok(Stream::new(recv, reply.reply(headers, false)?))
+    }
+
+    /// Takes a unidirectional stream, which needs no answer.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself, if it is to be answered.
+    pub fn into_recv(self) -> Result<RecvStream, Box<Self>> {
+        if self.opened.unidirectional {
+            Ok(self.recv)
+        } else {
+            Err(Box::new(self))
+        }
+    }
+
+    /// Resets the stream.
+    pub fn refuse(self, status: RstStatus) {
+        self.reply.refuse(status);
+    }
+
+    /// The two directions apart, to be answered later. From now on the peer is not told that nothing was done: a
+    /// [`SendReply`] that is dropped resets the stream with CANCEL.
+    #[must_use]
+    pub fn split(self) -> (RecvStream, SendReply) {
+        (self.recv, self.reply.taken())
+    }
+
+    /// As [`split`](Self::split), with the header block.
+    #[must_use]
+    pub fn into_parts(self) -> (HeaderBlock, RecvStream, SendReply) {
+        (self.opened.headers, self.recv, self.reply.taken())
+    }
+}

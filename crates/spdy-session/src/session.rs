@@ -1,0 +1,120 @@
+//! The handle of a session.
+
+use std::{sync::Arc, time::Duration};
+
+use spdy_frame::{HeaderBlock, Side, Version};
+use tokio::sync::oneshot;
+
+use crate::{
+    OpenError, SessionError,
+    hub::{Hub, OpenOrder},
+    proto::{Open, Shutdown},
+    stream::Stream,
+};
+
+/// Opens streams and ends the session. Clones are handles of the same session.
+///
+/// Nothing happens unless the [`Driver`](crate::Driver) is polled. When all clones and the
+/// [`Incoming`](crate::Incoming) are dropped, the session ends once its open streams have.
+#[derive(Debug)]
+pub struct Session {
+    hub: Arc<Hub>,
+}
+
+impl Session {
+    /// The first handle of a hub, which counts it already.
+    pub(crate) fn first(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    /// Opens a stream with SYN_STREAM. Waits while the peer has as many open streams of this side as it accepts;
+    /// those who wait are served in order.
+    ///
+    /// The stream is there as soon as it is opened on this side: for the peer's answer see
+    /// [`Stream::headers`].
+    ///
+    /// Cancel safe: a stream that is not opened yet is not opened then, one that is opened already is reset with
+    /// CANCEL.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`OpenError`]. Nothing was sent then.
+    pub async fn open(&self, headers: HeaderBlock, how: Open) -> Result<Stream, OpenError> {
+        let (answer, opened) = oneshot::channel();
+        self.hub.open(OpenOrder {
+            headers,
+            how,
+            answer,
+        })?;
+        match opened.await {
+            Ok(result) => result,
+            Err(_) => Err(OpenError::Session(self.error())),
+        }
+    }
+
+    /// Measures a round trip with PING.
+    ///
+    /// Cancel safe: the answer is ignored then.
+    ///
+    /// # Errors
+    ///
+    /// Why the session has ended before an answer came. Of more than 64 PINGs under way the oldest are given up
+    /// with [`SessionError::Closed`].
+    pub async fn ping(&self) -> Result<Duration, SessionError> {
+        let (answer, pong) = oneshot::channel();
+        self.hub.ping(answer)?;
+        pong.await.map_err(|_| self.error())
+    }
+
+    /// Ends the session, in order or at once. Returns before it has ended: see [`closed`](Self::closed). May be
+    /// called again to hurry.
+    pub fn shutdown(&self, how: Shutdown) {
+        self.hub.shutdown(how);
+    }
+
+    /// Waits until the session has ended: `Ok` if that was in order, by either side. A driver that is dropped ends
+    /// the session with [`SessionError::Closed`].
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended otherwise.
+    pub async fn closed(&self) -> Result<(), SessionError> {
+        self.hub.ended().await
+    }
+
+    /// The negotiated version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.hub.version
+    }
+
+    /// The role of this side.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.hub.side
+    }
+
+    fn error(&self) -> SessionError {
+        self.hub
+            .outcome()
+            .and_then(Result::err)
+            .unwrap_or(SessionError::Closed)
+    }
+}
+
+impl Clone for Session {
+    fn clone(&self) -> Self {
+        self.hub.session_cloned();
+        Self {
+            hub: Arc::clone(&self.hub),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.hub.session_dropped();
+    }
+}

@@ -1,0 +1,348 @@
+//! The handles of a stream.
+
+pub(crate) mod cell;
+mod io;
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use spdy_frame::{HeaderBlock, RstStatus, StreamId};
+
+use self::cell::Cell;
+pub use self::cell::Received;
+use crate::StreamError;
+
+/// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite).
+///
+/// Reading ends with 0 octets only after the peer's FIN: whatever else ends the stream is an error, after all that
+/// came before it has been read. Writing takes octets as the send queue has room
+/// ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)); `shutdown` sends FIN and waits until it
+/// is written to the transport.
+///
+/// Dropped before it is finished, it is reset with CANCEL.
+#[derive(Debug)]
+pub struct Stream {
+    recv: RecvStream,
+    send: SendStream,
+}
+
+impl Stream {
+    pub(crate) fn new(recv: RecvStream, send: SendStream) -> Self {
+        Self { recv, send }
+    }
+
+    /// The handles of a stream that this side has opened.
+    pub(crate) fn opened(cell: Arc<Cell>) -> Self {
+        let send = SendHalf {
+            cell: Arc::clone(&cell),
+            on_drop: RstStatus::CANCEL,
+        };
+        Self {
+            recv: RecvStream::new(cell),
+            send: SendStream(send),
+        }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.send.id()
+    }
+
+    /// Waits for the peer's SYN_REPLY and gives its header block, once. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended before that. [`StreamError::Finished`] if there is nothing to wait for: it was
+    /// given already, the peer opened the stream, or may not answer.
+    pub async fn headers(&mut self) -> Result<HeaderBlock, StreamError> {
+        self.recv.reply().await
+    }
+
+    /// As [`RecvStream::headers`]: waits for the next HEADERS of the peer, trailers among them.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended, unless in order.
+    pub async fn more_headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
+        self.recv.headers().await
+    }
+
+    /// As [`SendStream::send_headers`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SendStream::send_headers`].
+    pub fn send_headers(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), StreamError> {
+        self.send.send_headers(headers, fin)
+    }
+
+    /// Ends the stream both ways. What is queued on it is dropped.
+    pub fn reset(self, status: RstStatus) {
+        self.send.reset(status);
+    }
+
+    /// The two directions apart, each for a task of its own.
+    #[must_use]
+    pub fn split(self) -> (RecvStream, SendStream) {
+        (self.recv, self.send)
+    }
+}
+
+/// The receiving half of a stream.
+///
+/// Dropped before the peer's FIN was read: a stream of this side is reset with CANCEL; of the peer's stream the rest
+/// is read and thrown away, up to [`Limits::discard`](crate::Limits::discard), since clients take a reset for a
+/// failure of the whole request (protocol.md §9.6).
+#[derive(Debug)]
+pub struct RecvStream {
+    cell: Arc<Cell>,
+    /// What is left of a piece that is being read octet by octet.
+    current: Bytes,
+    /// The length of that piece: its credit goes back when all of it was read.
+    unreported: usize,
+}
+
+impl RecvStream {
+    pub(crate) fn new(cell: Arc<Cell>) -> Self {
+        Self {
+            cell,
+            current: Bytes::new(),
+            unreported: 0,
+        }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.cell.id
+    }
+
+    /// As [`Stream::headers`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::headers`].
+    pub async fn reply(&mut self) -> Result<HeaderBlock, StreamError> {
+        poll_fn(|cx| self.poll_reply(cx)).await
+    }
+
+    /// As [`reply`](Self::reply), for implementations of `Future`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::headers`].
+    pub fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeaderBlock, StreamError>> {
+        self.cell.poll_reply(cx)
+    }
+
+    /// Waits for what comes next: a piece of payload as it arrived, or header fields; `None` after FIN. Flow-control
+    /// credit goes back to the peer with each piece that is taken (protocol.md §13.3). Cancel safe.
+    ///
+    /// What came before an abnormal end is given first, then the error, again and again.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended, unless in order.
+    pub async fn next(&mut self) -> Option<Result<Received, StreamError>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`next`](Self::next), for implementations of `Future`.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Received, StreamError>>> {
+        if !self.current.is_empty() {
+            let rest = std::mem::take(&mut self.current);
+            self.report();
+            return Poll::Ready(Some(Ok(Received::Data(rest))));
+        }
+        let next = self.cell.poll_next(cx);
+        if let Poll::Ready(Some(Ok(Received::Data(payload)))) = &next {
+            self.cell.consumed(payload.len());
+        }
+        next
+    }
+
+    /// Waits for the next header block that came after the first one, also from behind payload that was not read;
+    /// `None` if none will come any more. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended, unless in order.
+    pub async fn headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
+        poll_fn(|cx| self.cell.poll_headers(cx)).await.transpose()
+    }
+
+    /// Whether the peer's FIN has come and everything before it was taken.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.current.is_empty() && self.cell.is_drained()
+    }
+
+    /// Gives the credit of the current piece back.
+    fn report(&mut self) {
+        self.cell.consumed(std::mem::take(&mut self.unreported));
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        self.cell.drop_recv(self.unreported);
+    }
+}
+
+/// The sending half of a stream of the peer that is not answered yet.
+///
+/// Dropped, it resets the stream with CANCEL.
+#[derive(Debug)]
+pub struct SendReply(SendHalf);
+
+impl SendReply {
+    pub(crate) fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
+        Self(SendHalf { cell, on_drop })
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.0.cell.id
+    }
+
+    /// Answers with SYN_REPLY. With `fin` that is all this side sends.
+    ///
+    /// # Errors
+    ///
+    /// If the stream has ended meanwhile; [`StreamError::Finished`] if it is unidirectional.
+    pub fn reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
+        self.0.cell.reply(headers, fin)?;
+        Ok(SendStream(self.0))
+    }
+
+    /// Resets the stream.
+    pub fn refuse(self, status: RstStatus) {
+        self.0.cell.reset(status);
+    }
+
+    /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.0.cell.poll_closed(cx)
+    }
+
+    pub(crate) fn accept(&self) {
+        self.0.cell.accept();
+    }
+
+    pub(crate) fn taken(mut self) -> Self {
+        self.0.on_drop = RstStatus::CANCEL;
+        self
+    }
+}
+
+/// The sending half of a stream.
+///
+/// Dropped before it is finished, it resets the stream with CANCEL.
+#[derive(Debug)]
+pub struct SendStream(SendHalf);
+
+impl SendStream {
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.0.cell.id
+    }
+
+    /// Waits for room in the send queue ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). Cancel
+    /// safe.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    pub async fn ready(&mut self) -> Result<(), StreamError> {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// As [`ready`](Self::ready), for implementations of `Future`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.0.cell.poll_ready(cx)
+    }
+
+    /// Queues a piece of payload, uncopied; with `fin` it is the last one. Wait until the stream is
+    /// [`ready`](Self::ready) before each piece: the queue takes it in any case, and its bound is kept by waiting.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    pub fn send_data(&mut self, payload: Bytes, fin: bool) -> Result<(), StreamError> {
+        self.0.cell.send_data(payload, fin)
+    }
+
+    /// Queues header fields behind everything queued so far: trailers, with `fin`.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    pub fn send_headers(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), StreamError> {
+        self.0.cell.send_headers(headers, fin)
+    }
+
+    /// Sends FIN behind everything queued so far, and keeps the receiving half as it is. Does not wait: see
+    /// [`written`](Self::written).
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it already.
+    pub fn finish(&mut self) -> Result<(), StreamError> {
+        self.0.cell.send_data(Bytes::new(), true)
+    }
+
+    /// Waits until everything, with FIN, has been written to the transport. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended before that.
+    pub async fn written(&mut self) -> Result<(), StreamError> {
+        poll_fn(|cx| self.0.cell.poll_written(cx)).await
+    }
+
+    /// Ends the stream both ways. What is queued on it is dropped.
+    pub fn reset(self, status: RstStatus) {
+        self.0.cell.reset(status);
+    }
+
+    /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        self.0.cell.poll_closed(cx)
+    }
+
+    /// As [`poll_closed`](Self::poll_closed). Cancel safe.
+    pub async fn closed(&mut self) -> StreamError {
+        poll_fn(|cx| self.poll_closed(cx)).await
+    }
+}
+
+/// What happens when the sending half of a stream is dropped.
+#[derive(Debug)]
+struct SendHalf {
+    cell: Arc<Cell>,
+    on_drop: RstStatus,
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        self.cell.drop_send(self.on_drop);
+    }
+}

@@ -1,0 +1,91 @@
+//! The handles of a stream as tokio's `AsyncRead` and `AsyncWrite`.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Received, RecvStream, SendStream, Stream};
+
+/// Reads payload. Header blocks that come in between are passed over: who wants them reads with
+/// [`RecvStream::next`], or asks for [`RecvStream::headers`] before.
+impl AsyncRead for RecvStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.current.is_empty() {
+            match ready!(this.cell.poll_next(cx)).transpose()? {
+                Some(Received::Data(piece)) => {
+                    this.unreported = piece.len();
+                    this.current = piece;
+                }
+                Some(Received::Headers(_)) => {}
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let octets = buf.remaining().min(this.current.len());
+        buf.put_slice(&this.current[..octets]);
+        this.current.advance(octets);
+        if this.current.is_empty() {
+            this.report();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SendStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.cell.poll_write(cx, buf).map_err(io::Error::from)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.cell.poll_flush(cx).map_err(io::Error::from)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.0.cell.is_finished() {
+            this.finish()?;
+        }
+        this.0.cell.poll_written(cx).map_err(io::Error::from)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_shutdown(cx)
+    }
+}
