@@ -229,6 +229,11 @@ pub enum EncodeError {
         /// Its length in octets.
         length: usize,
     },
+    /// The number of header fields does not fit the version's length field (65,535 in SPDY/2).
+    TooManyFields {
+        /// The number of fields.
+        count: usize,
+    },
     /// The version does not have this kind of frame.
     NotInVersion {
         /// The kind of frame.
@@ -248,6 +253,12 @@ impl fmt::Display for EncodeError {
                 write!(
                     f,
                     "header name or value of {length} octets does not fit its length field"
+                )
+            }
+            Self::TooManyFields { count } => {
+                write!(
+                    f,
+                    "{count} header fields do not fit the field for their number"
                 )
             }
             Self::NotInVersion { kind, version } => write!(f, "{version} has no {kind} frame"),

@@ -1,126 +1,596 @@
-//! In the making.
-use bytes::{Bytes, BytesMut};
-use crate::{CompressedBlock, EncodeError, HeaderError, Headers, SynReply, SynStream, Version};
+//! Header blocks: names and values in order, as they are before compression (protocol.md §7).
 
-/// Names and values, in order; lower-case names, each once; several values of a name joined by NUL.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderBlock {}
+mod decoder;
+mod deflate;
+mod dictionary;
+mod encoder;
+mod recent;
 
-impl HeaderBlock {
-    /// An empty block.
-    #[must_use]
-    pub fn new() -> Self { unimplemented!() }
-    /// An empty block with room for `fields` fields and `octets` octets of names and values.
-    #[must_use]
-    pub fn with_capacity(_fields: usize, _octets: usize) -> Self { unimplemented!() }
-    /// Adds a field; a name that is there already gets one more value. Upper-case letters of the name are lowered.
-    ///
-    /// # Errors
-    /// `EmptyName`, `InvalidName`, `InvalidValue`; nothing is added then.
-    pub fn append(&mut self, _name: impl AsRef<[u8]>, _value: impl AsRef<[u8]>) -> Result<(), HeaderError> { unimplemented!() }
-    /// As [`append`](Self::append), for a secret: the encoder never matches it.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub fn append_sensitive(&mut self, _name: impl AsRef<[u8]>, _value: impl AsRef<[u8]>) -> Result<(), HeaderError> { unimplemented!() }
-    /// The whole value of a field, NULs and all.
-    pub fn get(&self, _name: impl AsRef<[u8]>) -> Option<&[u8]> { unimplemented!() }
-    /// Number of fields.
-    pub fn len(&self) -> usize { unimplemented!() }
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool { unimplemented!() }
-    /// Octets of names and values, and 32 for each field.
-    pub fn size(&self) -> usize { unimplemented!() }
-    /// Whether fields past the soft limits were dropped when the block was decoded.
-    pub fn is_truncated(&self) -> bool { unimplemented!() }
-    /// The fields in order.
-    pub fn fields(&self) -> Fields<'_> { unimplemented!() }
+use std::{fmt, iter::FusedIterator, ops::Range, slice};
+
+use bytes::Bytes;
+
+use crate::HeaderError;
+
+pub use self::{
+    decoder::{HeaderDecoder, HeaderLimits},
+    encoder::{HeaderCompression, HeaderEncoder},
+};
+
+/// Names and values in order: names in lower case and each once, several values of a name joined by NUL.
+///
+/// A decoded block is one buffer and the places of its fields in there; [`Field::value_bytes`] shares that buffer.
+/// A block is made with [`append`](Self::append), which refuses what no block may contain:
+///
+/// ```
+/// use spdy_frame::{HeaderBlock, HeaderError};
+///
+/// let mut block = HeaderBlock::new();
+/// block.append(":status", "200 OK")?;
+/// block.append("Set-Cookie", "a=1")?;
+/// block.append("set-cookie", "b=2")?;
+/// assert_eq!(block.append("x", "a\r\nb: c"), Err(HeaderError::InvalidValue));
+///
+/// assert_eq!(block.len(), 2);
+/// assert_eq!(block.get("set-cookie"), Some(&b"a=1\0b=2"[..]));
+/// let cookies = block.fields().last().unwrap();
+/// assert!(cookies.values().eq(["a=1".as_bytes(), b"b=2"]));
+/// # Ok::<(), HeaderError>(())
+/// ```
+///
+/// Blocks are equal if they have the same names and values in the same order.
+#[derive(Clone, Default)]
+pub struct HeaderBlock {
+    octets: Octets,
+    entries: Vec<Entry>,
+    truncated: bool,
 }
 
-/// Iterator over fields.
+impl HeaderBlock {
+    /// An empty block. Nothing is allocated.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty block with room for `fields` fields and `octets` octets of names and values.
+    #[must_use]
+    pub fn with_capacity(fields: usize, octets: usize) -> Self {
+        Self {
+            octets: Octets::Own(Vec::with_capacity(octets)),
+            entries: Vec::with_capacity(fields),
+            truncated: false,
+        }
+    }
+
+    /// A block of names and values, as [`append`](Self::append) takes them.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `append`.
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, HeaderError> {
+        let mut block = Self::new();
+        for (name, value) in pairs {
+            block.append(name, value)?;
+        }
+        Ok(block)
+    }
+
+    /// A block that was decoded. The entries are in order and inside of `octets`.
+    fn decoded(octets: Bytes, entries: Vec<Entry>, truncated: bool) -> Self {
+        Self {
+            octets: Octets::Shared(octets),
+            entries,
+            truncated,
+        }
+    }
+
+    /// Adds a field. Upper-case letters of the name are lowered. A name that is there already gets one more value;
+    /// an empty value is then left out, since two NULs in a row would stand for it. The value may be several
+    /// values joined by NUL.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is added then:
+    /// - [`EmptyName`](HeaderError::EmptyName),
+    /// - [`InvalidName`](HeaderError::InvalidName) for a NUL, CR or LF in the name,
+    /// - [`InvalidValue`](HeaderError::InvalidValue) for a CR or LF, and for a NUL at the start, at the end or
+    ///   behind another one; also if the block would get longer than 4 GiB, which no frame can carry.
+    pub fn append(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), HeaderError> {
+        self.add(name.as_ref(), value.as_ref(), false)
+    }
+
+    /// Adds a field whose value is a secret: as [`append`](Self::append), and the encoder writes the value in full
+    /// each time, so that nobody can find it out by the lengths of frames. [`Field::is_sensitive`] lists the
+    /// names for which that holds anyway.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn append_sensitive(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), HeaderError> {
+        self.add(name.as_ref(), value.as_ref(), true)
+    }
+
+    fn add(&mut self, name: &[u8], value: &[u8], sensitive: bool) -> Result<(), HeaderError> {
+        match check_name(name) {
+            Ok(()) | Err(NameError::UpperCase) => {}
+            Err(NameError::Empty) => return Err(HeaderError::EmptyName),
+            Err(NameError::Invalid) => return Err(HeaderError::InvalidName),
+        }
+        count_values(value)?;
+        let length = self.octets.len() + name.len() + value.len() + 1;
+        if length > u32::MAX as usize {
+            return Err(HeaderError::InvalidValue);
+        }
+
+        match self.position(name) {
+            Some(index) => self.join(index, value),
+            None => self.push(name, value),
+        }
+        if sensitive {
+            let index = self.position(name).expect("the name was added");
+            self.entries[index].sensitive = true;
+        }
+        Ok(())
+    }
+
+    /// Adds a field whose name is new.
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        let octets = self.octets.own();
+        let name_start = octets.len();
+        octets.extend(name.iter().map(u8::to_ascii_lowercase));
+        let value_start = octets.len();
+        octets.extend_from_slice(value);
+        let entry = Entry::new(name_start..value_start, value_start..octets.len());
+        self.entries.push(entry);
+    }
+
+    /// Adds a value to a field. What stands behind it in the buffer moves.
+    fn join(&mut self, index: usize, value: &[u8]) {
+        if value.is_empty() {
+            return;
+        }
+        let octets = self.octets.own();
+        let entry = self.entries[index];
+        let at = entry.value_end as usize;
+        let separator = (entry.value_start < entry.value_end).then_some(0);
+        let added = (value.len() + usize::from(separator.is_some())) as u32;
+        octets.splice(at..at, separator.into_iter().chain(value.iter().copied()));
+        self.entries[index].value_end += added;
+        for entry in &mut self.entries[index + 1..] {
+            entry.shift(added);
+        }
+    }
+
+    /// The whole value of a field, NULs and all. Names are in lower case.
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
+        let name = name.as_ref();
+        self.fields()
+            .find(|field| field.name() == name)
+            .map(|field| field.value())
+    }
+
+    /// The number of fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no fields.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What the block counts against a limit on memory: octets of names and values, and 32 for each field.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let sizes = self.entries.iter().map(|entry| {
+            let name = entry.name().len();
+            name + entry.value().len() + 32
+        });
+        sizes.sum()
+    }
+
+    /// Whether fields past the soft limits were dropped when the block was decoded, see [`HeaderLimits`].
+    #[must_use]
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    /// The fields in order.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            octets: &self.octets,
+            entries: self.entries.iter(),
+        }
+    }
+
+    /// Where a field is, whatever the case of `name`.
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        self.fields()
+            .position(|field| field.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl PartialEq for HeaderBlock {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields().eq(other.fields())
+    }
+}
+
+impl Eq for HeaderBlock {}
+
+/// Shows the fields as a map. The values of sensitive fields are left out, so that blocks may go to logs.
+impl fmt::Debug for HeaderBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for field in self.fields() {
+            let name = format_args!("{}", field.name().escape_ascii());
+            if field.is_sensitive() {
+                map.entry(&name, &format_args!("<sensitive>"));
+            } else {
+                map.entry(&name, &format_args!("{}", field.value().escape_ascii()));
+            }
+        }
+        if self.truncated {
+            map.entry(&format_args!("<truncated>"), &true);
+        }
+        map.finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a HeaderBlock {
+    type Item = Field<'a>;
+    type IntoIter = Fields<'a>;
+
+    fn into_iter(self) -> Fields<'a> {
+        self.fields()
+    }
+}
+
+/// The fields of a block in order.
 #[derive(Clone, Debug)]
-pub struct Fields<'a>(std::marker::PhantomData<&'a ()>);
+pub struct Fields<'a> {
+    octets: &'a Octets,
+    entries: slice::Iter<'a, Entry>,
+}
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
-    fn next(&mut self) -> Option<Field<'a>> { unimplemented!() }
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let octets = self.octets;
+        self.entries.next().map(|entry| Field { octets, entry })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
 }
+
+impl DoubleEndedIterator for Fields<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let octets = self.octets;
+        self.entries
+            .next_back()
+            .map(|entry| Field { octets, entry })
+    }
+}
+
+impl ExactSizeIterator for Fields<'_> {}
+
+impl FusedIterator for Fields<'_> {}
 
 /// One field of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct Field<'a>(std::marker::PhantomData<&'a ()>);
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    octets: &'a Octets,
+    entry: &'a Entry,
+}
 
 impl<'a> Field<'a> {
-    /// Name.
-    pub fn name(&self) -> &'a [u8] { unimplemented!() }
-    /// Whole value.
-    pub fn value(&self) -> &'a [u8] { unimplemented!() }
+    /// The name, in lower case.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        &self.octets.as_slice()[self.entry.name()]
+    }
+
+    /// The whole value: several values are joined by NUL.
+    #[must_use]
+    pub fn value(&self) -> &'a [u8] {
+        &self.octets.as_slice()[self.entry.value()]
+    }
+
     /// The values one by one.
-    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> { std::iter::empty() }
-    /// The whole value, sharing the block's buffer.
-    pub fn value_bytes(&self) -> Bytes { unimplemented!() }
-    /// Whether the encoder must not match it.
-    pub fn is_sensitive(&self) -> bool { unimplemented!() }
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.value().split(|octet| *octet == 0)
+    }
+
+    /// The whole value as [`value`](Self::value). It shares the buffer of a decoded block; of a block that was
+    /// made or changed it is a copy.
+    #[must_use]
+    pub fn value_bytes(&self) -> Bytes {
+        match self.octets {
+            Octets::Shared(octets) => octets.slice(self.entry.value()),
+            Octets::Own(octets) => Bytes::copy_from_slice(&octets[self.entry.value()]),
+        }
+    }
+
+    /// Whether the encoder writes the value in full each time: for fields that were added by
+    /// [`append_sensitive`](HeaderBlock::append_sensitive), and for `authorization`, `cookie`,
+    /// `proxy-authorization`, `set-cookie` and `www-authenticate`.
+    #[must_use]
+    pub fn is_sensitive(&self) -> bool {
+        self.entry.sensitive
+            || matches!(
+                self.name(),
+                b"authorization"
+                    | b"cookie"
+                    | b"proxy-authorization"
+                    | b"set-cookie"
+                    | b"www-authenticate"
+            )
+    }
 }
 
-/// Bounds on header blocks.
+impl PartialEq for Field<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.value() == other.value()
+    }
+}
+
+impl Eq for Field<'_> {}
+
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name().escape_ascii();
+        if self.is_sensitive() {
+            write!(f, "{name}: <sensitive>")
+        } else {
+            write!(f, "{name}: {}", self.value().escape_ascii())
+        }
+    }
+}
+
+/// The buffer of a block.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HeaderLimits {
-    /// Soft: octets inflated. Default 131,072.
-    pub max_size: usize,
-    /// Hard: octets inflated. Default 1,048,576.
-    pub max_inflated: usize,
-    /// Soft: fields, counted after values are split at NUL. Default 128.
-    pub max_fields: usize,
+enum Octets {
+    /// Inflated, and perhaps shared with values that were taken out.
+    Shared(Bytes),
+    /// Growing.
+    Own(Vec<u8>),
 }
 
-impl Default for HeaderLimits {
-    fn default() -> Self { Self { max_size: 128 * 1024, max_inflated: 1024 * 1024, max_fields: 128 } }
+impl Octets {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Shared(octets) => octets,
+            Self::Own(octets) => octets,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// The octets for writing, after a copy if they are shared.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(octets) = self {
+            *self = Self::Own(octets.to_vec());
+        }
+        match self {
+            Self::Own(octets) => octets,
+            Self::Shared(_) => unreachable!("shared octets were copied"),
+        }
+    }
 }
 
-/// How the encoder compresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HeaderCompression {
-    /// Whole fields.
-    #[default]
-    Indexed,
-    /// Stored blocks.
-    Stored,
+impl Default for Octets {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
 }
 
-/// Inflates the header blocks of one direction.
-#[derive(Debug)]
-pub struct HeaderDecoder {}
-impl HeaderDecoder {
-    /// New.
-    pub fn new(_version: Version, _limits: HeaderLimits) -> Self { unimplemented!() }
-    /// Inflates.
-    ///
-    /// # Errors
-    /// See [`HeaderError`].
-    pub fn decode<B: AsRef<[u8]>>(&mut self, _block: CompressedBlock<B>) -> Result<HeaderBlock, HeaderError> { unimplemented!() }
+/// Where a field is in the buffer of its block.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name_start: u32,
+    name_end: u32,
+    value_start: u32,
+    value_end: u32,
+    sensitive: bool,
 }
 
-/// Compresses the header blocks of one direction.
-#[derive(Debug)]
-pub struct HeaderEncoder {}
-impl HeaderEncoder {
-    /// New.
-    pub fn new(_version: Version, _mode: HeaderCompression) -> Self { unimplemented!() }
-    /// Writes a whole SYN_STREAM frame to `dst`.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn syn_stream(&mut self, _frame: &SynStream<&HeaderBlock>, _dst: &mut BytesMut) -> Result<(), EncodeError> { unimplemented!() }
-    /// Writes a whole SYN_REPLY frame to `dst`.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn syn_reply(&mut self, _frame: &SynReply<&HeaderBlock>, _dst: &mut BytesMut) -> Result<(), EncodeError> { unimplemented!() }
-    /// Writes a whole HEADERS frame to `dst`.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn headers(&mut self, _frame: &Headers<&HeaderBlock>, _dst: &mut BytesMut) -> Result<(), EncodeError> { unimplemented!() }
+impl Entry {
+    /// Ranges of a buffer that is no longer than 4 GiB.
+    fn new(name: Range<usize>, value: Range<usize>) -> Self {
+        debug_assert!(name.end <= value.start && value.end <= u32::MAX as usize);
+        Self {
+            name_start: name.start as u32,
+            name_end: name.end as u32,
+            value_start: value.start as u32,
+            value_end: value.end as u32,
+            sensitive: false,
+        }
+    }
+
+    fn name(&self) -> Range<usize> {
+        self.name_start as usize..self.name_end as usize
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.value_start as usize..self.value_end as usize
+    }
+
+    fn shift(&mut self, by: u32) {
+        self.name_start += by;
+        self.name_end += by;
+        self.value_start += by;
+        self.value_end += by;
+    }
+}
+
+/// What is wrong with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameError {
+    Empty,
+    /// NUL, CR or LF.
+    Invalid,
+    /// An upper-case letter and nothing worse.
+    UpperCase,
+}
+
+/// Judges a name (protocol.md §7.2).
+fn check_name(name: &[u8]) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    // Without branches this is done for many octets at once.
+    let (invalid, upper_case) = name
+        .iter()
+        .fold((false, false), |(invalid, upper_case), octet| {
+            let separator = (*octet == 0) | (*octet == b'\r') | (*octet == b'\n');
+            (invalid | separator, upper_case | octet.is_ascii_uppercase())
+        });
+    match (invalid, upper_case) {
+        (true, _) => Err(NameError::Invalid),
+        (false, true) => Err(NameError::UpperCase),
+        (false, false) => Ok(()),
+    }
+}
+
+/// Judges a value (protocol.md §7.2), and counts the values that are joined in it.
+fn count_values(value: &[u8]) -> Result<usize, HeaderError> {
+    // Nearly all values have no octet below 0x0e, which is found out for many octets at once.
+    let suspect = value
+        .iter()
+        .fold(false, |suspect, octet| suspect | (*octet < 0x0e));
+    if !suspect {
+        return Ok(1);
+    }
+    if value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+        return Err(HeaderError::InvalidValue);
+    }
+    let mut values = 0;
+    for part in value.split(|octet| *octet == 0) {
+        values += 1;
+        // A value that is empty as a whole is fine, and not suspect.
+        if part.is_empty() {
+            return Err(HeaderError::InvalidValue);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(pairs: &[(&str, &str)]) -> HeaderBlock {
+        HeaderBlock::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    fn pairs(block: &HeaderBlock) -> Vec<(&str, &str)> {
+        let text = |octets| std::str::from_utf8(octets).unwrap();
+        block
+            .fields()
+            .map(|field| (text(field.name()), text(field.value())))
+            .collect()
+    }
+
+    #[test]
+    fn c142_values_of_one_name_are_joined_wherever_the_field_stands() {
+        let block = block(&[
+            ("set-cookie", "a=1"),
+            ("vary", "x"),
+            ("Set-Cookie", "b=2"),
+            ("etag", "y"),
+            ("vary", "z"),
+            ("etag", "q"),
+        ]);
+        let expected = [
+            ("set-cookie", "a=1\0b=2"),
+            ("vary", "x\0z"),
+            ("etag", "y\0q"),
+        ];
+        assert_eq!(pairs(&block), expected);
+        assert_eq!(block.size(), 10 + 7 + 4 + 3 + 4 + 3 + 3 * 32);
+    }
+
+    #[test]
+    fn empty_values_are_skipped_when_there_are_others() {
+        let block = block(&[
+            ("a", ""),
+            ("b", ""),
+            ("a", "1"),
+            ("a", ""),
+            ("b", ""),
+            ("c", "2"),
+        ]);
+        assert_eq!(pairs(&block), [("a", "1"), ("b", ""), ("c", "2")]);
+    }
+
+    #[test]
+    fn c143_what_no_block_may_contain_is_refused_and_nothing_is_added() {
+        let mut block = block(&[("a", "1")]);
+        for (name, value, error) in [
+            ("", "x", HeaderError::EmptyName),
+            ("x\0", "x", HeaderError::InvalidName),
+            ("x\r", "x", HeaderError::InvalidName),
+            ("X\n", "x", HeaderError::InvalidName),
+            ("x", "\0", HeaderError::InvalidValue),
+            ("x", "\0x", HeaderError::InvalidValue),
+            ("x", "x\0", HeaderError::InvalidValue),
+            ("x", "x\0\0x", HeaderError::InvalidValue),
+            ("x", "x\rx", HeaderError::InvalidValue),
+            ("a", "\n", HeaderError::InvalidValue),
+        ] {
+            assert_eq!(block.append(name, value), Err(error.clone()));
+            assert_eq!(block.append_sensitive(name, value), Err(error));
+        }
+        assert_eq!(pairs(&block), [("a", "1")]);
+        block.append("A", "2\0three\t").unwrap();
+        assert_eq!(block.get("a"), Some(&b"1\x002\0three\t"[..]));
+        assert_eq!(block.fields().next().unwrap().values().count(), 3);
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_names_or_by_how_they_were_added() {
+        let mut block = block(&[("cookie", "x"), ("x-key", "1"), ("etag", "2")]);
+        block.append_sensitive("X-Key", "3").unwrap();
+        let sensitive: Vec<bool> = block.fields().map(|field| field.is_sensitive()).collect();
+        assert_eq!(sensitive, [true, true, false]);
+        assert_eq!(
+            format!("{block:?}"),
+            "{cookie: <sensitive>, x-key: <sensitive>, etag: 2}"
+        );
+    }
+
+    #[test]
+    fn blocks_are_equal_by_names_and_values() {
+        let one = block(&[("a", "1"), ("b", "2")]);
+        let octets = Bytes::from_static(b"--a-1b2");
+        let entries = vec![Entry::new(2..3, 4..5), Entry::new(5..6, 6..7)];
+        let mut other = HeaderBlock::decoded(octets, entries, true);
+        assert_eq!(one, other);
+        assert_ne!(one, block(&[("b", "2"), ("a", "1")]));
+        assert_ne!(one, block(&[("a", "1")]));
+
+        let value = other.fields().next_back().unwrap().value_bytes();
+        other.append("A", "three").unwrap();
+        assert_eq!(pairs(&other), [("a", "1\0three"), ("b", "2")]);
+        assert_eq!(value, "2", "what was taken out before stays");
+    }
 }

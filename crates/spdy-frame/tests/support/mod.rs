@@ -5,9 +5,9 @@
 
 use spdy_frame::{
     CompressedBlock, Credential, Data, DecodeLimits, Decoder, Frame, FrameError, GoAway,
-    GoAwayStatus, Headers, Ping, Priority, RstStatus, RstStream, Setting, SettingFlags, SettingId,
-    Settings, StreamId, SynReply, SynStream, UnknownControl, Version, WindowIncrement,
-    WindowTarget, WindowUpdate,
+    GoAwayStatus, HeaderBlock, HeaderDecoder, HeaderEncoder, HeaderError, Headers, Ping, Priority,
+    RstStatus, RstStream, Setting, SettingFlags, SettingId, Settings, StreamId, SynReply,
+    SynStream, UnknownControl, Version, WindowIncrement, WindowTarget, WindowUpdate,
     bytes::{Bytes, BytesMut},
 };
 
@@ -111,6 +111,76 @@ pub fn encode(version: Version, frames: &[Frame]) -> Vec<u8> {
         frame.encode(version, &mut dst).unwrap();
     }
     dst.to_vec()
+}
+
+/// A name and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// The names and values of a block.
+pub fn pairs(block: &HeaderBlock) -> Vec<Pair> {
+    block
+        .fields()
+        .map(|field| (field.name().to_vec(), field.value().to_vec()))
+        .collect()
+}
+
+/// Names and values as octets.
+pub fn text_pairs(pairs: &[(&str, &str)]) -> Vec<Pair> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+/// A header block before compression (protocol.md §7.1), sound or not.
+pub fn serialized(version: Version, pairs: &[Pair]) -> Vec<u8> {
+    let mut octets = number(version, pairs.len());
+    for string in pairs.iter().flat_map(|(name, value)| [name, value]) {
+        octets.extend(number(version, string.len()));
+        octets.extend(string);
+    }
+    octets
+}
+
+/// A number in a header block.
+pub fn number(version: Version, number: usize) -> Vec<u8> {
+    let octets = (number as u32).to_be_bytes();
+    octets[if version == Version::V2 { 2 } else { 0 }..].to_vec()
+}
+
+/// The octets that a zlib stream with the preset dictionary of `version` starts with.
+pub fn zlib_header(version: Version) -> &'static [u8] {
+    match version {
+        Version::V2 => b"\x78\x3f\xdf\xa2\x51\xb2",
+        Version::V3 | Version::V3_1 => b"\x78\x3f\xe3\xc6\xa7\xc2",
+    }
+}
+
+/// Octets in one stored deflate block and a sync marker.
+pub fn stored(octets: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(octets.len()).unwrap();
+    let head = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes()];
+    [&head.concat(), octets, b"\0\0\0\xff\xff"].concat()
+}
+
+pub fn decode_block(
+    decoder: &mut HeaderDecoder,
+    octets: &[u8],
+) -> Result<HeaderBlock, HeaderError> {
+    decoder.decode(CompressedBlock::new(octets))
+}
+
+/// What an encoder makes of a block.
+pub fn encode_block(encoder: &mut HeaderEncoder, version: Version, block: &HeaderBlock) -> Vec<u8> {
+    let mut dst = BytesMut::new();
+    let frame = Headers {
+        stream: StreamId::MAX,
+        fin: false,
+        block,
+    };
+    encoder.headers(&frame, &mut dst).unwrap();
+    let before_block = if version == Version::V2 { 14 } else { 12 };
+    dst[before_block..].to_vec()
 }
 
 /// A small generator of random numbers, the same ones for the same seed (xorshift64*).

@@ -1,0 +1,163 @@
+//! How long header blocks take: 1000 blocks of one session, requests of ten fields or responses of eight.
+
+use divan::{Bencher, black_box, counter::ItemsCount};
+use spdy_frame::{
+    CompressedBlock, Frame, HeaderBlock, HeaderCompression, HeaderDecoder, HeaderEncoder,
+    HeaderLimits, Headers, StreamId, Version,
+    bytes::{Bytes, BytesMut},
+    parse,
+};
+
+fn main() {
+    let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
+    let mut dst = BytesMut::new();
+    for (name, block) in [
+        ("request", request as fn(usize) -> HeaderBlock),
+        ("response", response),
+        ("response that differs", changing_response),
+    ] {
+        let lengths = [0, 1, 2].map(|round| {
+            dst.clear();
+            write(&mut encoder, &block(round), &mut dst);
+            dst.len() - 12
+        });
+        println!("{name}: blocks of {lengths:?} octets");
+    }
+    divan::main();
+}
+
+const BLOCKS: usize = 1000;
+
+fn request(_: usize) -> HeaderBlock {
+    HeaderBlock::from_pairs([
+        (":method", "GET"),
+        (":path", "/assets/application.js"),
+        (":version", "HTTP/1.1"),
+        (":host", "www.example.com"),
+        (":scheme", "https"),
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        ("accept-encoding", "gzip,deflate,sdch"),
+        ("accept-language", "en-US,en;q=0.8"),
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/38.0.2125.104 Safari/537.36",
+        ),
+        ("referer", "https://www.example.com/"),
+    ])
+    .unwrap()
+}
+
+fn response(_: usize) -> HeaderBlock {
+    HeaderBlock::from_pairs([
+        (":status", "200 OK"),
+        (":version", "HTTP/1.1"),
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-length", "5120"),
+        ("cache-control", "private, max-age=0"),
+        ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("server", "spdy-server"),
+        ("vary", "accept-encoding"),
+    ])
+    .unwrap()
+}
+
+/// Every length is another one, and every response has a cookie.
+fn changing_response(round: usize) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    for field in &response(round) {
+        match field.name() {
+            b"content-length" => block.append(field.name(), (1000 + 7 * round).to_string()),
+            name => block.append(name, field.value()),
+        }
+        .unwrap();
+    }
+    let cookie = format!("session={:032x}; Path=/; Secure", round * 0x1234_5678);
+    block.append("set-cookie", cookie).unwrap();
+    block
+}
+
+fn write(encoder: &mut HeaderEncoder, block: &HeaderBlock, dst: &mut BytesMut) {
+    let frame = Headers {
+        stream: StreamId::MAX,
+        fin: false,
+        block,
+    };
+    encoder.headers(&frame, dst).unwrap();
+}
+
+fn encode_all(bencher: Bencher<'_, '_>, mode: HeaderCompression, block: fn(usize) -> HeaderBlock) {
+    let blocks: Vec<HeaderBlock> = (0..BLOCKS).map(block).collect();
+    let mut dst = BytesMut::with_capacity(1 << 20);
+    let mut encoder = HeaderEncoder::new(Version::V3_1, mode);
+    bencher.counter(ItemsCount::new(BLOCKS)).bench_local(|| {
+        dst.clear();
+        for block in &blocks {
+            write(&mut encoder, black_box(block), &mut dst);
+        }
+        dst.len()
+    });
+}
+
+fn decode_all(bencher: Bencher<'_, '_>, mode: HeaderCompression, block: fn(usize) -> HeaderBlock) {
+    let mut encoder = HeaderEncoder::new(Version::V3_1, mode);
+    let mut written = BytesMut::new();
+    for round in 0..BLOCKS {
+        write(&mut encoder, &block(round), &mut written);
+    }
+    let mut rest = &written[..];
+    let mut blocks = Vec::new();
+    while let Some((frame, length)) = parse(Version::V3_1, rest).unwrap() {
+        let Frame::Headers(frame) = frame else {
+            panic!("not a HEADERS frame");
+        };
+        blocks.push(Bytes::copy_from_slice(frame.block.octets()));
+        rest = &rest[length..];
+    }
+    bencher.counter(ItemsCount::new(BLOCKS)).bench_local(|| {
+        let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+        for block in &blocks {
+            let block = decoder.decode(CompressedBlock::new(block)).unwrap();
+            black_box(block);
+        }
+    });
+}
+
+#[divan::bench]
+fn encode_requests(bencher: Bencher<'_, '_>) {
+    encode_all(bencher, HeaderCompression::Indexed, request);
+}
+
+#[divan::bench]
+fn encode_responses(bencher: Bencher<'_, '_>) {
+    encode_all(bencher, HeaderCompression::Indexed, response);
+}
+
+#[divan::bench]
+fn encode_changing_responses(bencher: Bencher<'_, '_>) {
+    encode_all(bencher, HeaderCompression::Indexed, changing_response);
+}
+
+#[divan::bench]
+fn encode_stored_responses(bencher: Bencher<'_, '_>) {
+    encode_all(bencher, HeaderCompression::Stored, response);
+}
+
+#[divan::bench]
+fn decode_requests(bencher: Bencher<'_, '_>) {
+    decode_all(bencher, HeaderCompression::Indexed, request);
+}
+
+#[divan::bench]
+fn decode_responses(bencher: Bencher<'_, '_>) {
+    decode_all(bencher, HeaderCompression::Indexed, response);
+}
+
+#[divan::bench]
+fn decode_changing_responses(bencher: Bencher<'_, '_>) {
+    decode_all(bencher, HeaderCompression::Indexed, changing_response);
+}
+
+#[divan::bench]
+fn decode_stored_requests(bencher: Bencher<'_, '_>) {
+    decode_all(bencher, HeaderCompression::Stored, request);
+}

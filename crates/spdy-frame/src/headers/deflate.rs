@@ -1,0 +1,225 @@
+//! Writes deflate blocks in the fixed Huffman code (RFC 1951 §3.2.6).
+//!
+//! Deflate takes bits from the low end of octets. Huffman codes go there with their bits reversed, numbers as they
+//! are.
+
+/// The shortest match that deflate has.
+pub(crate) const MIN_MATCH: usize = 3;
+
+/// The longest match that deflate has.
+const MAX_MATCH: usize = 258;
+
+/// The largest distance that deflate has.
+pub(crate) const WINDOW: u64 = 32 * 1024;
+
+/// The empty stored block, at the border of an octet, that ends every header block.
+const SYNC_MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// The most octets that one block and its sync marker take for `octets` octets of content; literals have up to 9
+/// bits. There is room for the last store of 8 octets in it as well.
+pub(crate) const fn bound(octets: usize) -> usize {
+    octets + octets / 8 + 24
+}
+
+/// One deflate block while it is written.
+#[derive(Debug)]
+pub(crate) struct BlockWriter<'a> {
+    dst: &'a mut [u8],
+    /// Whole octets written.
+    at: usize,
+    /// Bits that are not a whole octet yet.
+    bits: u64,
+    /// How many: at most 7 between calls.
+    count: u32,
+}
+
+impl<'a> BlockWriter<'a> {
+    /// Starts a block that is not the last one. The content has to fit: see [`bound`].
+    pub(crate) fn begin(dst: &'a mut [u8]) -> Self {
+        Self {
+            dst,
+            at: 0,
+            // Not the last block; fixed Huffman code.
+            bits: 0b010,
+            count: 3,
+        }
+    }
+
+    /// Writes octets as they are.
+    #[inline]
+    pub(crate) fn literals(&mut self, octets: &[u8]) {
+        let (words, rest) = octets.as_chunks::<8>();
+        for octets in words {
+            let word = u64::from_le_bytes(*octets);
+            if word & 0x8080_8080_8080_8080 == 0 {
+                self.eight(word);
+            } else {
+                octets.iter().for_each(|octet| self.literal(*octet));
+            }
+        }
+        rest.iter().for_each(|octet| self.literal(*octet));
+    }
+
+    #[inline]
+    fn literal(&mut self, octet: u8) {
+        if octet < 144 {
+            self.put(u64::from((0x30 + octet).reverse_bits()), 8);
+        } else {
+            let code = 0x190 + u16::from(octet - 144);
+            self.put(u64::from(code.reverse_bits() >> 7), 9);
+        }
+    }
+
+    /// Writes eight octets below 144 as [`literal`](Self::literal) would.
+    #[inline]
+    fn eight(&mut self, word: u64) {
+        let codes = (word + 0x3030_3030_3030_3030).swap_bytes().reverse_bits();
+        let whole = self.bits | codes << self.count;
+        self.dst[self.at..self.at + 8].copy_from_slice(&whole.to_le_bytes());
+        self.at += 8;
+        // In two steps, since a shift by 64 is none.
+        self.bits = codes >> 1 >> (63 - self.count);
+    }
+
+    /// Writes a copy of `length` octets that stand `distance` octets back. A copy of 3 to 258 octets is one match;
+    /// a longer one is several.
+    #[inline]
+    pub(crate) fn copy(&mut self, mut length: usize, distance: u64) {
+        debug_assert!(length >= MIN_MATCH && (1..=WINDOW).contains(&distance));
+        let (distance, distance_bits) = distance_code(distance as u32);
+        while length > 0 {
+            // No rest may be shorter than a match.
+            let part = match length {
+                0..=MAX_MATCH => length,
+                _ => MAX_MATCH.min(length - MIN_MATCH),
+            };
+            let (code, bits) = length_code(part as u32);
+            self.put(code | distance << bits, bits + distance_bits);
+            length -= part;
+        }
+    }
+
+    /// Ends the block and adds a sync marker. How many octets were written is the answer.
+    pub(crate) fn finish(mut self) -> usize {
+        // The code for the end of the block has seven zero bits. Three more start a stored block that is not the
+        // last one, and the border of an octet follows.
+        self.put(0, 7 + 3);
+        self.at += usize::from(self.count > 0);
+        let end = self.at + SYNC_MARKER.len();
+        self.dst[self.at..end].copy_from_slice(&SYNC_MARKER);
+        end
+    }
+
+    /// Writes up to 56 bits.
+    #[inline]
+    fn put(&mut self, bits: u64, count: u32) {
+        self.bits |= bits << self.count;
+        self.count += count;
+        self.dst[self.at..self.at + 8].copy_from_slice(&self.bits.to_le_bytes());
+        self.at += (self.count / 8) as usize;
+        self.bits >>= self.count & !7;
+        self.count &= 7;
+    }
+}
+
+/// The code and the extra bits for a length of 3 to 258, and how many they are together.
+#[inline]
+fn length_code(length: u32) -> (u64, u32) {
+    let above = length - MIN_MATCH as u32;
+    let (symbol, extra) = if length == MAX_MATCH as u32 {
+        (28, 0)
+    } else {
+        // Four symbols share a number of extra bits; so do the eight with none.
+        let extra = (above | 4).ilog2() - 2;
+        (4 * extra + (above >> extra), extra)
+    };
+    let rest = above & ((1 << extra) - 1);
+    // Symbols up to 279 have 7 bits, from 280 on 8. The first one for lengths is 257.
+    let (code, bits) = if symbol < 23 {
+        ((symbol as u8 + 1).reverse_bits() >> 1, 7)
+    } else {
+        ((0xc0 + symbol as u8 - 23).reverse_bits(), 8)
+    };
+    (u64::from(code) | u64::from(rest) << bits, bits + extra)
+}
+
+/// The code and the extra bits for a distance, and how many they are together.
+#[inline]
+fn distance_code(distance: u32) -> (u64, u32) {
+    let above = distance - 1;
+    // Two symbols share a number of extra bits; so do the four with none.
+    let extra = (above | 2).ilog2() - 1;
+    let symbol = 2 * extra + (above >> extra);
+    let rest = above & ((1 << extra) - 1);
+    let code = (symbol as u8).reverse_bits() >> 3;
+    (u64::from(code) | u64::from(rest) << 5, 5 + extra)
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Decompress, FlushDecompress, Status};
+
+    use super::*;
+
+    fn write(room: usize, write: impl FnOnce(&mut BlockWriter<'_>)) -> Vec<u8> {
+        let mut dst = vec![0; bound(room)];
+        let mut writer = BlockWriter::begin(&mut dst);
+        write(&mut writer);
+        let length = writer.finish();
+        dst.truncate(length);
+        dst
+    }
+
+    fn inflate(inflater: &mut Decompress, deflated: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(1 << 17);
+        let result = inflater.decompress_vec(deflated, &mut octets, FlushDecompress::Sync);
+        assert_eq!(result.unwrap(), Status::Ok);
+        octets
+    }
+
+    #[test]
+    fn an_empty_block_is_two_octets_and_the_marker() {
+        assert_eq!(write(0, |_| {}), [2, 0, 0, 0, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn all_literals_at_all_borders_are_read_again() {
+        let all: Vec<u8> = (0..=255).collect();
+        for shift in 0..16 {
+            let octets = [&vec![200; shift], &all[..], b"text as usual", &all[shift..]].concat();
+            let written = write(octets.len(), |writer| writer.literals(&octets));
+            assert_eq!(inflate(&mut Decompress::new(false), &written), octets);
+        }
+    }
+
+    #[test]
+    fn all_lengths_and_distances_are_read_again() {
+        let history: Vec<u8> = (0..WINDOW as u32 + 500)
+            .map(|index| (index.wrapping_mul(index) >> 7) as u8)
+            .collect();
+        let mut distances: Vec<usize> = (0..15)
+            .flat_map(|bit| [1 << bit, (1 << bit) + 1, 3 << bit])
+            .filter(|distance| *distance <= WINDOW as usize)
+            .collect();
+        distances.push(WINDOW as usize);
+        let lengths = (3..600).chain([40_000]);
+        for (round, length) in lengths.enumerate() {
+            let distance = distances[round % distances.len()];
+            let mut inflater = Decompress::new(false);
+            let written = write(history.len(), |writer| writer.literals(&history));
+            assert_eq!(inflate(&mut inflater, &written), history);
+            let written = write(length, |writer| writer.copy(length, distance as u64));
+            let expected: Vec<u8> = history[history.len() - distance..]
+                .iter()
+                .copied()
+                .cycle()
+                .take(length)
+                .collect();
+            assert_eq!(
+                inflate(&mut inflater, &written),
+                expected,
+                "{length} {distance}"
+            );
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What the encoder remembers of the fields it wrote, and where in the stream they are.
+
+use std::ops::Range;
+
+use super::deflate::WINDOW;
+
+/// The fields that were written lately: contents, to be compared, and positions, to be copied from.
+///
+/// A secret value never gets in here; of its field only the name does. Everything has a fixed size: when it is
+/// full, a sweep keeps what was written twice since the last sweep.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    fields: Vec<Sent>,
+    /// Names and values of the fields, one behind the other in the same order.
+    contents: Vec<u8>,
+    /// Places in `fields` by the hash of name and value.
+    by_field: Index,
+    /// Places in `fields` by the hash of the name: the last field that came in for each.
+    by_name: Index,
+    /// The place of the next field if blocks are like those before.
+    guess: usize,
+}
+
+/// A field that was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Where in the stream it was written last, its length in front included.
+    position: u64,
+    name_hash: u32,
+    field_hash: u32,
+    /// Where its name is in `contents`; the value follows.
+    at: u16,
+    name_length: u16,
+    /// `None` if the value is a secret or too long: it is not in `contents` then.
+    value_length: Option<u16>,
+    /// Whether it was written again since the last sweep.
+    used: bool,
+}
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        Self {
+            fields: Vec::with_capacity(FIELDS),
+            contents: Vec::with_capacity(CONTENTS),
+            by_field: Index::new(),
+            by_name: Index::new(),
+            guess: 0,
+        }
+    }
+
+    /// Looks for a field and notes that it is written at `position` now. How far back it was written before is the
+    /// answer.
+    #[inline]
+    pub(crate) fn find(&mut self, name: &[u8], value: &[u8], position: u64) -> Option<u64> {
+        let place = if self.is_field(self.guess, name, value) {
+            self.guess
+        } else {
+            let hash = hash(hash(0, name), value);
+            let found = self.by_field.find(hash, |place| {
+                self.fields[place].field_hash == hash && self.is_field(place, name, value)
+            });
+            let Some(place) = found else {
+                self.guess += 1;
+                return None;
+            };
+            place
+        };
+        self.guess = place + 1;
+        let field = &mut self.fields[place];
+        let distance = position - field.position;
+        field.position = position;
+        field.used = true;
+        Some(distance)
+    }
+
+    /// Looks for an earlier field of a name. How far back it is and the length of its value are the answer. The
+    /// length is left out for secrets.
+    pub(crate) fn find_name(&self, name: &[u8], position: u64) -> Option<(u64, Option<usize>)> {
+        let hash = hash(0, name);
+        let place = self
+            .by_name
+            .find(hash, |place| self.is_name(place, hash, name))?;
+        let field = &self.fields[place];
+        let distance = position - field.position;
+        // The field itself is no earlier one.
+        (distance > 0).then_some((distance, field.value_length.map(usize::from)))
+    }
+
+    /// Takes a field in that was not found, or the name of one whose value must not be matched.
+    pub(crate) fn insert(&mut self, name: &[u8], value: Option<&[u8]>, position: u64) {
+        let value = value.filter(|value| name.len() + value.len() <= LONGEST);
+        if name.len() > LONGEST {
+            return;
+        }
+        let name_hash = hash(0, name);
+        if value.is_none() {
+            let known = self.by_name.find(name_hash, |place| {
+                self.is_name(place, name_hash, name) && self.fields[place].value_length.is_none()
+            });
+            if let Some(place) = known {
+                self.fields[place].position = position;
+                self.fields[place].used = true;
+                return;
+            }
+        }
+
+        let length = name.len() + value.map_or(0, <[u8]>::len);
+        if self.fields.len() == FIELDS || self.contents.len() + length > CONTENTS {
+            self.sweep(position);
+        }
+        let sent = Sent {
+            position,
+            name_hash,
+            field_hash: value.map_or(0, |value| hash(name_hash, value)),
+            at: self.contents.len() as u16,
+            name_length: name.len() as u16,
+            value_length: value.map(|value| value.len() as u16),
+            used: false,
+        };
+        self.contents.extend_from_slice(name);
+        self.contents.extend_from_slice(value.unwrap_or_default());
+        self.fields.push(sent);
+        self.enter(self.fields.len() - 1);
+    }
+
+    /// Makes room: half of the table at least. What was used stays, the latest first.
+    #[cold]
+    fn sweep(&mut self, position: u64) {
+        let mut fields_left = FIELDS / 2;
+        let mut contents_left = CONTENTS / 2;
+        for field in self.fields.iter_mut().rev() {
+            let near = position - field.position <= WINDOW;
+            field.used &= near && fields_left > 0 && field.length() <= contents_left;
+            if field.used {
+                fields_left -= 1;
+                contents_left -= field.length();
+            }
+        }
+        let mut end = 0;
+        self.fields.retain_mut(|field| {
+            if field.used {
+                let at = usize::from(field.at);
+                self.contents.copy_within(at..at + field.length(), end);
+                field.at = end as u16;
+                field.used = false;
+                end += field.length();
+                true
+            } else {
+                false
+            }
+        });
+        self.contents.truncate(end);
+        self.by_field = Index::new();
+        self.by_name = Index::new();
+        (0..self.fields.len()).for_each(|place| self.enter(place));
+    }
+
+    /// Enters a field into the indexes.
+    fn enter(&mut self, place: usize) {
+        let Sent {
+            name_hash,
+            field_hash,
+            value_length,
+            ..
+        } = self.fields[place];
+        let name = self.fields[place].name();
+        let slot = self.by_name.slot(name_hash, |other| {
+            let other = &self.fields[other];
+            other.name_hash == name_hash
+                && self.contents[other.name()] == self.contents[name.clone()]
+        });
+        self.by_name.0[slot] = place as u8;
+        if value_length.is_some() {
+            let slot = self.by_field.slot(field_hash, |_| false);
+            self.by_field.0[slot] = place as u8;
+        }
+    }
+
+    fn is_name(&self, place: usize, hash: u32, name: &[u8]) -> bool {
+        let field = &self.fields[place];
+        field.name_hash == hash && self.contents[field.name()] == *name
+    }
+
+    #[inline]
+    fn is_field(&self, place: usize, name: &[u8], value: &[u8]) -> bool {
+        let Some(field) = self.fields.get(place) else {
+            return false;
+        };
+        // Lengths first: they tell most fields apart.
+        if usize::from(field.name_length) != name.len()
+            || field.value_length.map(usize::from) != Some(value.len())
+        {
+            return false;
+        }
+        let at = usize::from(field.at);
+        let (own_name, own_value) =
+            self.contents[at..at + name.len() + value.len()].split_at(name.len());
+        own_value == value && own_name == name
+    }
+}
+
+impl Sent {
+    fn name(&self) -> Range<usize> {
+        let at = usize::from(self.at);
+        at..at + usize::from(self.name_length)
+    }
+
+    fn length(&self) -> usize {
+        usize::from(self.name_length) + usize::from(self.value_length.unwrap_or(0))
+    }
+}
+
+/// A hash table of places, twice as large as there are places. Nothing is ever taken out of it.
+#[derive(Debug)]
+struct Index([u8; 2 * FIELDS]);
+
+impl Index {
+    const FREE: u8 = u8::MAX;
+
+    const fn new() -> Self {
+        Self([Self::FREE; 2 * FIELDS])
+    }
+
+    /// The slot of the place that `is` recognizes, or else a free one.
+    #[inline]
+    fn slot(&self, hash: u32, mut is: impl FnMut(usize) -> bool) -> usize {
+        let mut slot = hash as usize % self.0.len();
+        while self.0[slot] != Self::FREE && !is(usize::from(self.0[slot])) {
+            slot = (slot + 1) % self.0.len();
+        }
+        slot
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, is: impl FnMut(usize) -> bool) -> Option<usize> {
+        let place = self.0[self.slot(hash, is)];
+        (place != Self::FREE).then_some(usize::from(place))
+    }
+}
+
+/// A hash of octets behind those of `seed`. Contents are compared as well, so that it need not be a strong one.
+fn hash(seed: u32, octets: &[u8]) -> u32 {
+    let (words, rest) = octets.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut hash = u64::from(seed) ^ octets.len() as u64;
+    for word in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+    }
+    hash as u32
+}
+
+/// How many fields are remembered.
+const FIELDS: usize = 64;
+
+/// How many octets of names and values are remembered.
+const CONTENTS: usize = 4096;
+
+/// The longest field that is taken in.
+const LONGEST: usize = CONTENTS / 2;

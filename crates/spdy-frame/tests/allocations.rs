@@ -1,0 +1,226 @@
+//! What is allocated for frames and header blocks.
+
+use allocation_counter::{AllocationInfo, measure};
+use flate2::{Compress, Compression, FlushCompress};
+use spdy_frame::{
+    CompressedBlock, Data, DecodeLimits, Decoder, HeaderBlock, HeaderCompression, HeaderDecoder,
+    HeaderEncoder, HeaderError, HeaderLimits, Headers, Ping, RstStatus, RstStream, StreamId,
+    Version, WindowIncrement, WindowTarget, WindowUpdate,
+    bytes::{BufMut, BytesMut},
+};
+
+mod support;
+
+use support::{decode_block, number, serialized, stored, text_pairs, zlib_header};
+
+fn response() -> HeaderBlock {
+    HeaderBlock::from_pairs([
+        (":status", "200 OK"),
+        (":version", "HTTP/1.1"),
+        ("content-type", "text/html"),
+        ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("set-cookie", "session=0123456789"),
+    ])
+    .unwrap()
+}
+
+fn write(encoder: &mut HeaderEncoder, block: &HeaderBlock, dst: &mut BytesMut) {
+    let frame = Headers {
+        stream: StreamId::MAX,
+        fin: false,
+        block,
+    };
+    encoder.headers(&frame, dst).unwrap();
+}
+
+#[test]
+fn a_frame_without_a_header_block_is_decoded_without_an_allocation() {
+    let mut src = BytesMut::new();
+    let stream = StreamId::MAX;
+    for id in 0..100 {
+        Ping { id }.encode(Version::V3_1, &mut src);
+        let status = RstStatus::CANCEL;
+        RstStream { stream, status }.encode(Version::V3_1, &mut src);
+        let target = WindowTarget::Stream(stream);
+        let increment = WindowIncrement::new(1000).unwrap();
+        WindowUpdate { target, increment }.encode(Version::V3_1, &mut src);
+        Data::encode_head(stream, false, 100, &mut src);
+        src.put_bytes(7, 100);
+    }
+    let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
+    // The first split makes the buffer a shared one.
+    decoder.decode(&mut src).unwrap();
+    drop(src.split_to(0));
+    let mut frames = 1;
+    let info = measure(|| {
+        while decoder.decode(&mut src).unwrap().is_some() {
+            frames += 1;
+        }
+    });
+    assert_eq!(frames, 400);
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_block_is_encoded_without_an_allocation() {
+    for mode in [HeaderCompression::Indexed, HeaderCompression::Stored] {
+        let mut encoder = HeaderEncoder::new(Version::V3_1, mode);
+        let mut dst = BytesMut::with_capacity(1 << 20);
+        let mut blocks = vec![response(); 500];
+        for (index, block) in blocks.iter_mut().enumerate() {
+            block.append("x-request", format!("{index}")).unwrap();
+        }
+        write(&mut encoder, &response(), &mut dst);
+        let info = measure(|| {
+            for block in &blocks {
+                write(&mut encoder, block, &mut dst);
+            }
+        });
+        assert_eq!(info.count_total, 0, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_block_is_decoded_with_three_allocations() {
+    let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
+    let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+    let written: Vec<BytesMut> = (0..100)
+        .map(|_| {
+            let mut dst = BytesMut::new();
+            write(&mut encoder, &response(), &mut dst);
+            dst.split_off(12)
+        })
+        .collect();
+    decode_block(&mut decoder, &written[0]).unwrap();
+    for octets in &written[1..] {
+        let info = measure(|| {
+            let block = decoder.decode(CompressedBlock::new(octets)).unwrap();
+            let field = block.fields().last().unwrap();
+            assert_eq!(field.value_bytes(), "session=0123456789");
+        });
+        // The octets, the places of the fields, and the count of those who share the octets.
+        assert_eq!(info.count_total, 3);
+    }
+}
+
+#[test]
+fn the_states_of_a_session_are_small_and_come_late() {
+    let new = measure(|| {
+        let encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
+        let decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+        drop((encoder, decoder));
+    });
+    assert_eq!(new.count_total, 0);
+
+    let mut dst = BytesMut::with_capacity(1 << 20);
+    let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
+    write(
+        &mut HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed),
+        &response(),
+        &mut dst,
+    );
+    dst.clear();
+    let used = measure(|| {
+        for index in 0..200 {
+            let mut block = response();
+            block.append(format!("x-{index}"), "a value").unwrap();
+            write(&mut encoder, &block, &mut dst);
+        }
+    });
+    println!("an encoder holds {} octets", used.bytes_current);
+    assert!(used.bytes_current < 8 * 1024);
+
+    let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+    let used = measure(|| {
+        let octets = [
+            zlib_header(Version::V3_1),
+            &stored(&number(Version::V3_1, 0)),
+        ]
+        .concat();
+        decode_block(&mut decoder, &octets).unwrap();
+        let large = text_pairs(&[("x", &"y".repeat(60_000))]);
+        decode_block(&mut decoder, &stored(&serialized(Version::V3_1, &large))).unwrap();
+    });
+    println!("a decoder holds {} octets", used.bytes_current);
+    assert!(used.bytes_current < 60 * 1024);
+}
+
+/// Decodes one block with a decoder that has been used.
+fn decode(octets: &[u8]) -> (Result<HeaderBlock, HeaderError>, AllocationInfo) {
+    let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+    let first = [&b"\x78\x01"[..], &stored(&number(Version::V3_1, 0))].concat();
+    decode_block(&mut decoder, &first).unwrap();
+    let mut result = Ok(HeaderBlock::new());
+    let info = measure(|| result = decode_block(&mut decoder, octets));
+    (result, info)
+}
+
+#[test]
+fn c141_nothing_is_allocated_from_a_number_of_the_peer() {
+    for octets in [
+        &b"\xff\xff\xff\xff"[..],
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\0\0\0\x01\xff\xff\xff\xff",
+        b"\0\0\0\x01\0\0\0\x01x\xff\xff\xff\xff",
+    ] {
+        let (result, info) = decode(&stored(octets));
+        assert_eq!(result, Err(HeaderError::Truncated));
+        assert!(info.bytes_max < 4096, "{} octets", info.bytes_max);
+    }
+}
+
+/// The octets as zlib compresses them.
+fn deflate(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut compress = Compress::new(Compression::best(), false);
+    let mut deflated = Vec::with_capacity(1 << 20);
+    for part in parts {
+        compress
+            .compress_vec(&part, &mut deflated, FlushCompress::Sync)
+            .unwrap();
+    }
+    assert!(deflated.len() < deflated.capacity());
+    deflated
+}
+
+#[test]
+fn c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates() {
+    let soft = HeaderLimits::default().max_size as u64;
+    let large = text_pairs(&[("a", "1"), ("x", &"y".repeat(1_000_000))]);
+    let (result, info) = decode(&deflate([serialized(Version::V3_1, &large)]));
+    assert!(result.unwrap().is_truncated());
+    assert!(
+        info.bytes_max < 2 * soft + 8192,
+        "{} octets",
+        info.bytes_max
+    );
+
+    let (result, info) = decode(&deflate((0..32).map(|_| vec![0; 1 << 20])));
+    let limit = HeaderLimits::default().max_inflated;
+    assert_eq!(result, Err(HeaderError::Bomb { limit }));
+    assert!(
+        info.bytes_max < 2 * soft + 8192,
+        "{} octets",
+        info.bytes_max
+    );
+}
+
+#[test]
+fn many_tiny_fields_cost_no_more_than_the_limit_on_fields() {
+    let names: Vec<String> = (0..15_000).map(|index| format!("{index}")).collect();
+    let tiny: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let (result, info) = decode(&deflate([serialized(Version::V3_1, &text_pairs(&tiny))]));
+    let block = result.unwrap();
+    assert!(block.is_truncated());
+    assert_eq!(block.len(), 128);
+    let soft = HeaderLimits::default().max_size as u64;
+    assert!(
+        info.bytes_max < 2 * soft + 8192,
+        "{} octets",
+        info.bytes_max
+    );
+    assert!(
+        info.bytes_current < 8192,
+        "{} octets are kept",
+        info.bytes_current
+    );
+}
