@@ -297,35 +297,36 @@ impl Machine {
     /// Opens the streams that wait, as many as the peer accepts.
     fn open_streams(&mut self, now: Instant) {
         while let Some(order) = self.opens.front() {
-            if !order.answer.is_closed()
-                && self.connection.may_open()
-                && !self.connection.has_place()
-            {
+            let may_wait = order.how.associated.is_none() && !order.answer.is_closed();
+            if may_wait && self.connection.may_open() && !self.connection.has_place() {
                 return;
             }
-            let Some(OpenOrder {
-                headers,
-                how,
-                answer,
-            }) = self.opens.pop_front()
-            else {
+            let Some(order) = self.opens.pop_front() else {
                 return;
             };
-            if answer.is_closed() {
-                continue;
+            if !order.answer.is_closed() {
+                self.open_stream(now, order);
             }
-            let opened = self.connection.open(now, headers, how).map(|id| {
-                let birth = Birth {
-                    replied: !how.unidirectional,
-                    received: how.unidirectional,
-                    finished: how.fin,
-                    mute: false,
-                };
-                Stream::opened(self.add_cell(id, birth))
-            });
-            // Who asked may be gone: the stream is dropped then, which resets it.
-            _ = answer.send(opened);
         }
+    }
+
+    fn open_stream(&mut self, now: Instant, order: OpenOrder) {
+        let OpenOrder {
+            headers,
+            how,
+            answer,
+        } = order;
+        let opened = self.connection.open(now, headers, how).map(|id| {
+            let birth = Birth {
+                replied: !how.unidirectional,
+                received: how.unidirectional,
+                finished: how.fin,
+                mute: false,
+            };
+            Stream::opened(self.add_cell(id, birth))
+        });
+        // Who asked may be gone: the stream is dropped then, which resets it.
+        _ = answer.send(opened);
     }
 
     fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<Cell> {

@@ -201,12 +201,12 @@ impl Hub {
 impl Hub {
     pub(crate) fn open(&self, order: OpenOrder) -> Result<(), OpenError> {
         self.order(|orders| orders.opens.push_back(order))
-            .map_err(|outcome| OpenError::Session(outcome.err().unwrap_or(SessionError::Closed)))
+            .map_err(|outcome| OpenError::Session(error_of(outcome)))
     }
 
     pub(crate) fn ping(&self, answer: oneshot::Sender<Duration>) -> Result<(), SessionError> {
         self.order(|orders| orders.pings.push(answer))
-            .map_err(|outcome| outcome.err().unwrap_or(SessionError::Closed))
+            .map_err(error_of)
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
@@ -221,6 +221,11 @@ impl Hub {
 
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome.clone()
+    }
+
+    /// What to tell those who wanted something of a session that has ended.
+    pub(crate) fn error(&self) -> SessionError {
+        error_of(self.outcome().unwrap_or(Ok(())))
     }
 
     /// Waits for the end of the session.
@@ -357,6 +362,11 @@ impl Hub {
         wake(waker);
         self.ended.notify_waiters();
     }
+}
+
+/// An orderly end is an error to those who were not done.
+fn error_of(outcome: Outcome) -> SessionError {
+    outcome.err().unwrap_or(SessionError::Closed)
 }
 
 fn wake(waker: Option<Waker>) {

@@ -89,6 +89,6 @@ pub use self::{
 pub use self::{
     driver::{Driver, client, server},
     incoming::{Incoming, NoStream, PendingStream},
-    session::Session,
+    session::{Opening, Session},
     stream::{Received, RecvStream, SendReply, SendStream, Stream},
 };

@@ -1,6 +1,11 @@
 //! The handle of a session.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use spdy_frame::{HeaderBlock, Side, Version};
 use tokio::sync::oneshot;
@@ -28,27 +33,32 @@ impl Session {
     }
 
     /// Opens a stream with SYN_STREAM. Waits while the peer has as many open streams of this side as it accepts;
-    /// those who wait are served in order.
+    /// those who wait are served in order. A push, which has an [associated](Open::associated) stream, does not
+    /// wait: it fails with [`OpenError::TooManyStreams`].
     ///
-    /// The stream is there as soon as it is opened on this side: for the peer's answer see
-    /// [`Stream::headers`].
+    /// The order is given by this call, before the future is polled. The stream is there as soon as it is opened on
+    /// this side: for the peer's answer see [`Stream::headers`].
     ///
-    /// Cancel safe: a stream that is not opened yet is not opened then, one that is opened already is reset with
-    /// CANCEL.
+    /// Dropping the future gives the stream up: one that is not opened yet is not opened, one that is opened already
+    /// is reset with CANCEL.
     ///
     /// # Errors
     ///
     /// Those of [`OpenError`]. Nothing was sent then.
-    pub async fn open(&self, headers: HeaderBlock, how: Open) -> Result<Stream, OpenError> {
+    pub fn open(&self, headers: HeaderBlock, how: Open) -> Opening {
         let (answer, opened) = oneshot::channel();
-        self.hub.open(OpenOrder {
-            headers,
-            how,
-            answer,
-        })?;
-        match opened.await {
-            Ok(result) => result,
-            Err(_) => Err(OpenError::Session(self.error())),
+        let refused = self
+            .hub
+            .open(OpenOrder {
+                headers,
+                how,
+                answer,
+            })
+            .err();
+        Opening {
+            hub: Arc::clone(&self.hub),
+            opened,
+            refused,
         }
     }
 
@@ -63,7 +73,7 @@ impl Session {
     pub async fn ping(&self) -> Result<Duration, SessionError> {
         let (answer, pong) = oneshot::channel();
         self.hub.ping(answer)?;
-        pong.await.map_err(|_| self.error())
+        pong.await.map_err(|_| self.hub.error())
     }
 
     /// Ends the session, in order or at once. Returns before it has ended: see [`closed`](Self::closed). May be
@@ -95,12 +105,26 @@ impl Session {
     pub fn side(&self) -> Side {
         self.hub.side
     }
+}
 
-    fn error(&self) -> SessionError {
-        self.hub
-            .outcome()
-            .and_then(Result::err)
-            .unwrap_or(SessionError::Closed)
+/// A stream that is being opened: see [`Session::open`].
+#[derive(Debug)]
+#[must_use = "a stream is given up when this is dropped"]
+pub struct Opening {
+    hub: Arc<Hub>,
+    opened: oneshot::Receiver<Result<Stream, OpenError>>,
+    refused: Option<OpenError>,
+}
+
+impl Future for Opening {
+    type Output = Result<Stream, OpenError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(Err(error));
+        }
+        let opened = ready!(Pin::new(&mut self.opened).poll(cx));
+        Poll::Ready(opened.unwrap_or_else(|_| Err(OpenError::Session(self.hub.error()))))
     }
 }
 

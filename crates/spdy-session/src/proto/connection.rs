@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use spdy_frame::{
     DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder,
     HeaderEncoder, MAX_WINDOW, RstStatus, Setting, SettingId, Side, StreamId, Version,
+    WindowTarget,
 };
 
 pub use self::application::{Open, Shutdown};
@@ -24,7 +25,8 @@ use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
     flow::{RecvWindow, SendWindow},
-    limits::Bucket,
+    limits::{Bucket, PINGS},
+    state::SendHalf,
     stream::{Stream, Streams},
 };
 use crate::{
@@ -67,7 +69,7 @@ pub struct Connection {
     remote_open: usize,
     /// Streams of the peer that are not accepted.
     backlog: usize,
-    /// Streams that the peer opened and reset, and whose handles the application still has.
+    /// Streams that the peer opened and brought to a bad end, and whose handles the application still has.
     cancelled: HashSet<StreamId>,
     /// Streams that we reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
@@ -90,11 +92,15 @@ pub struct Connection {
     next_ping: u32,
     /// Our PINGs that are not answered, oldest first.
     pings: VecDeque<(PingId, Instant)>,
+    /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows are smaller
+    /// than the protocol's start.
+    settings_probe: Option<u32>,
 
     peer_resets: Bucket,
     local_resets: Bucket,
     settings_frames: Bucket,
     empty_frames: Bucket,
+    peer_pings: Bucket,
     clock: Clock,
 }
 
@@ -164,10 +170,12 @@ impl Connection {
             events: VecDeque::new(),
             next_ping: side.first_id(),
             pings: VecDeque::new(),
+            settings_probe: None,
             peer_resets: Bucket::new(limits.peer_resets, now),
             local_resets: Bucket::new(limits.local_resets, now),
             settings_frames: Bucket::new(limits.settings, now),
             empty_frames: Bucket::new(limits.empty_frames, now),
+            peer_pings: Bucket::new(PINGS, now),
             clock: Clock::new(now),
             config,
         };
@@ -190,7 +198,8 @@ impl Connection {
             }
             handled = true;
         }
-        let partial = !src.is_empty() || self.decoder.is_mid_frame();
+        // While reading pauses it is not the peer that keeps a frame from being complete.
+        let partial = self.wants_input() && (!src.is_empty() || self.decoder.is_mid_frame());
         self.clock.input(now, handled, partial);
         handled
     }
@@ -201,17 +210,14 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        self.clock.seen_frame = true;
+        self.clock.frame(now);
         let result = match frame {
             Frame::Data(data) => self.on_data(now, data),
             Frame::SynStream(frame) => self.on_syn_stream(now, frame),
-            Frame::SynReply(frame) => self.on_syn_reply(frame),
+            Frame::SynReply(frame) => self.on_syn_reply(now, frame),
             Frame::RstStream(frame) => self.on_rst_stream(now, frame),
             Frame::Settings(frame) => self.on_settings(now, &frame),
-            Frame::Ping(frame) => {
-                self.on_ping(now, frame);
-                Ok(())
-            }
+            Frame::Ping(frame) => self.on_ping(now, frame),
             Frame::GoAway(frame) => {
                 self.on_go_away(frame);
                 Ok(())
@@ -231,12 +237,9 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        if let Some((id, status)) = error.reset() {
-            let status = self.status_in_version(status);
-            self.on_violation(
-                now,
-                Violation::stream(id, status, "frame cannot be accepted"),
-            );
+        if let Some((id, status)) = error.reset().filter(|_| self.deserves_reset(&error)) {
+            let reason = "frame cannot be accepted";
+            self.on_violation(now, Violation::stream(id, status, reason));
         }
         if let Some(status) = error.go_away() {
             self.fail(status, SessionError::Frame(error));
@@ -251,13 +254,15 @@ impl Connection {
         }
         self.peer.ended = true;
         self.clock.input(now, false, false);
-        let unfinished = self.streams.values().filter(|stream| !stream.is_received());
-        let lost: Vec<StreamId> = unfinished.map(|stream| stream.id).collect();
-        if !lost.is_empty() || self.decoder.is_mid_frame() {
-            self.outcome = Err(SessionError::ConnectionLost);
+        // A stream that waits for a window waits in vain now.
+        let is_lost = |stream: &&Stream| !stream.is_received() || stream.blocked_since.is_some();
+        let lost = self.streams.values().filter(is_lost);
+        let lost: Vec<StreamId> = lost.map(|stream| stream.id).collect();
+        if self.decoder.is_mid_frame() {
+            self.note_loss();
         }
         for id in lost {
-            self.drop_stream(id, StreamError::Session(SessionError::ConnectionLost));
+            self.lose_stream(id);
         }
         self.phase = Phase::Draining;
         self.output.go_away_sent = true; // Nobody would read it.
@@ -266,11 +271,11 @@ impl Connection {
 
     /// Handles a failed transport: everything ends at once.
     pub fn handle_transport_error(&mut self, error: SessionError) {
-        if self.phase == Phase::Closing {
-            self.drop_unwritten(&error);
-            return;
+        if self.phase != Phase::Closing {
+            self.end(error);
+        } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
+            self.outcome = Err(error);
         }
-        self.end(error);
         self.output.discard_all();
     }
 
@@ -373,20 +378,37 @@ impl Connection {
     /// Ends the session: nothing but control frames already queued goes out.
     fn end(&mut self, error: SessionError) {
         self.phase = Phase::Closing;
+        self.output.stop();
         let open: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in open {
             self.drop_stream(id, StreamError::Session(error.clone()));
         }
         self.drop_unwritten(&error);
-        self.output.stop();
         self.outcome = Err(error);
     }
 
-    /// Tells the owners of streams whose last octets are not written that these may never arrive.
-    fn drop_unwritten(&mut self, error: &SessionError) {
+    /// Tells the owners of streams whose last octets are not written that these may never arrive. Gives whether
+    /// there were any.
+    fn drop_unwritten(&mut self, error: &SessionError) -> bool {
+        let mut any = false;
         for id in self.output.take_unwritten() {
             let error = StreamError::Session(error.clone());
             self.events.push_back(Event::Reset { id, error });
+            any = true;
+        }
+        any
+    }
+
+    /// The peer has closed its side of the transport and a stream is not complete.
+    fn lose_stream(&mut self, id: StreamId) {
+        self.note_loss();
+        self.drop_stream(id, StreamError::Session(SessionError::ConnectionLost));
+    }
+
+    /// The first cause of the end is kept.
+    fn note_loss(&mut self) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(SessionError::ConnectionLost);
         }
     }
 
@@ -418,11 +440,28 @@ impl Connection {
         self.drop_stream(id, error);
     }
 
-    /// Forgets a stream and tells the application why.
+    /// Forgets a stream before its end and tells the application why.
     fn drop_stream(&mut self, id: StreamId, error: StreamError) {
-        if self.forget(id).is_some() {
-            tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
-            self.events.push_back(Event::Reset { id, error });
+        let Some(stream) = self.forget(id) else {
+            return;
+        };
+        tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
+        if stream.send == SendHalf::Finished {
+            // Nothing more is told of it, also when its FIN gets out.
+            self.output.forget_finished(id);
+        }
+        if is_of_peer(&error) {
+            self.count_until_released(&stream);
+        }
+        self.events.push_back(Event::Reset { id, error });
+    }
+
+    /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
+    /// the stream keeps its place until then: else a peer that makes streams fail has more than its share.
+    fn count_until_released(&mut self, stream: &Stream) {
+        let is_counted = stream.id.initiator() != self.side && !stream.released;
+        if is_counted && self.cancelled.len() < self.config.limits.max_streams as usize {
+            self.cancelled.insert(stream.id);
         }
     }
 
@@ -437,13 +476,15 @@ impl Connection {
         }
         self.held_headers -= stream.header_octets;
         self.overfull -= usize::from(self.is_full(&stream.recv_window));
-        self.output.unsent -= stream.queued_octets();
+        self.output.unlist(&stream);
         Some(stream)
     }
 
-    /// Forgets a stream if both its halves are finished.
+    /// Forgets a stream if both its halves are finished. One that is not accepted stays, or the backlog would not
+    /// bound streams that close with their first frame.
     fn forget_if_closed(&mut self, id: StreamId) {
-        if self.streams.get(&id).is_some_and(Stream::is_closed) {
+        let is_done = |stream: &Stream| stream.is_closed() && stream.accepted;
+        if self.streams.get(&id).is_some_and(is_done) {
             self.forget(id);
         }
     }
@@ -471,7 +512,12 @@ impl Connection {
 
     /// Whether a stream holds as much unread as it may where no window says so.
     fn is_full(&self, window: &RecvWindow) -> bool {
-        !self.has_stream_windows() && window.held() >= self.config.limits.stream_buffer
+        !self.has_stream_windows() && window.held() >= self.stream_buffer()
+    }
+
+    /// The octets of one stream that stop reading where no window bounds them. A stream without any does not.
+    fn stream_buffer(&self) -> usize {
+        self.config.limits.stream_buffer.max(1)
     }
 
     /// Whether unread octets forbid reading the transport.
@@ -481,17 +527,41 @@ impl Connection {
                 && self.recv_window.held() >= self.config.limits.session_buffer)
     }
 
-    /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1).
+    /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1), but nothing above
+    /// an earlier GOAWAY (§15).
     fn last_good_for_error(&self) -> Option<StreamId> {
-        self.highest_remote
+        if self.output.go_away_sent {
+            self.last_good
+        } else {
+            self.highest_remote
+        }
     }
 
-    /// The status, or the nearest that the version has: codes above 7 came with SPDY/3.
+    /// Whether RST_STREAM answers a frame that could not be decoded.
+    fn deserves_reset(&self, error: &FrameError) -> bool {
+        match error {
+            // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
+            FrameError::TooLarge { .. } => self.version != Version::V2,
+            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
+            FrameError::ZeroIncrement {
+                target: WindowTarget::Stream(id),
+            } => self.has_stream_windows() && self.streams.contains_key(id),
+            _ => true,
+        }
+    }
+
+    /// The status, or PROTOCOL_ERROR if the version does not have it: 0 never was one, codes above 7 came with
+    /// SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
     fn status_in_version(&self, status: RstStatus) -> RstStatus {
-        if self.version == Version::V2 && status.0 > RstStatus::FLOW_CONTROL_ERROR.0 {
-            RstStatus::PROTOCOL_ERROR
-        } else {
+        let highest = match self.version {
+            Version::V2 => RstStatus::FLOW_CONTROL_ERROR,
+            Version::V3 | Version::V3_1 => RstStatus::FRAME_TOO_LARGE,
+        };
+        let is_retired = self.version == Version::V3_1 && status == RstStatus::INVALID_CREDENTIALS;
+        if (1..=highest.0).contains(&status.0) && !is_retired {
             status
+        } else {
+            RstStatus::PROTOCOL_ERROR
         }
     }
 
@@ -527,9 +597,14 @@ impl Connection {
         };
         entries.push(Setting::new(SettingId::INITIAL_WINDOW_SIZE, window));
         self.output.settings(entries);
+        if window < DEFAULT_WINDOW {
+            let probe = self.take_ping_id();
+            self.output.ping(probe);
+            self.settings_probe = Some(probe);
+        }
         if self.version.has_session_window() {
-            self.recv_window
-                .enlarge(limits.session_window() - DEFAULT_WINDOW);
+            let session_window = self.config.limits.session_window();
+            self.recv_window.enlarge(session_window - DEFAULT_WINDOW);
             self.output.session_credit = self.recv_window.take_credit(1);
         }
     }
@@ -545,7 +620,7 @@ pub struct Stats {
     pub remote_streams: usize,
     /// Streams of the peer that wait to be accepted.
     pub backlog: usize,
-    /// Streams that the peer reset and whose handles still exist.
+    /// Streams that the peer reset, or made fail, and whose handles still exist.
     pub cancelled: usize,
     /// Octets received and not consumed.
     pub unread: usize,
@@ -553,6 +628,15 @@ pub struct Stats {
     pub unsent: usize,
     /// The size of the header blocks held for open streams.
     pub held_headers: usize,
+}
+
+/// Whether the peer brought the stream to its end, by its will or by its fault.
+fn is_of_peer(error: &StreamError) -> bool {
+    match error {
+        StreamError::NotProcessed | StreamError::TimedOut(_) => true,
+        StreamError::Reset { origin, .. } => *origin != Origin::Local,
+        _ => false,
+    }
 }
 
 fn decode_limits(config: &Config) -> DecodeLimits {

@@ -62,21 +62,29 @@ pub(crate) struct RecvWindow {
     available: i64,
     held: i64,
     returnable: i64,
+    /// What the peer may send beyond the window, since it may have begun before it knew the size.
+    slack: i64,
 }
 
 impl RecvWindow {
     pub(crate) fn new(octets: u32) -> Self {
+        Self::with_slack(octets, 0)
+    }
+
+    /// A window that lets `slack` octets more pass.
+    pub(crate) fn with_slack(octets: u32, slack: u32) -> Self {
         Self {
             size: i64::from(octets),
             available: i64::from(octets),
             held: 0,
             returnable: 0,
+            slack: i64::from(slack),
         }
     }
 
     /// Whether a frame of `octets` fits into the window.
     pub(crate) fn allows(&self, octets: u64) -> bool {
-        i64::try_from(octets).is_ok_and(|octets| octets <= self.available)
+        i64::try_from(octets).is_ok_and(|octets| octets <= self.available + self.slack)
     }
 
     /// Octets that arrived and are not consumed.
@@ -124,6 +132,15 @@ impl RecvWindow {
         self.returnable = 0;
         self.check();
         Some(increment)
+    }
+
+    /// Takes the credit to be granted, once the peer has used half of what it can have: of the window without
+    /// the octets that are held. So octets that nobody consumes make grants small, and never stop them.
+    pub(crate) fn take_due_credit(&mut self) -> Option<WindowIncrement> {
+        if self.returnable < self.available {
+            return None;
+        }
+        self.take_credit(1)
     }
 
     fn check(&self) {
@@ -177,6 +194,36 @@ mod tests {
         assert_eq!(window.take_credit(1), None, "given once");
         assert!(window.allows(600) && !window.allows(601));
         assert_eq!(window.held(), 400);
+    }
+
+    #[test]
+    fn credit_is_due_when_half_of_what_is_not_held_is_used() {
+        let mut window = RecvWindow::new(1000);
+        window.receive(499);
+        window.consume(499);
+        assert_eq!(window.take_due_credit(), None);
+        window.receive(1);
+        window.consume(1);
+        assert_eq!(window.take_due_credit(), Some(increment(500)));
+        window.receive(900);
+        window.receive(100);
+        window.consume(40);
+        assert_eq!(
+            window.take_due_credit(),
+            Some(increment(40)),
+            "960 are held"
+        );
+        assert_eq!(window.take_due_credit(), None);
+    }
+
+    #[test]
+    fn slack_passes_and_is_not_granted_again() {
+        let mut window = RecvWindow::with_slack(10, 90);
+        assert!(window.allows(100) && !window.allows(101));
+        window.receive(100);
+        window.consume(100);
+        assert_eq!(window.take_credit(1), Some(increment(100)));
+        assert_eq!(window.available, 10);
     }
 
     #[test]

@@ -15,6 +15,13 @@ pub(crate) struct Bucket {
 
 const TOKEN: u64 = 1_000_000;
 
+/// PINGs of the peer. Reading the answers does not make a flood of them harmless: each costs a turn of the driver.
+/// No honest peer comes near.
+pub(crate) const PINGS: Rate = Rate {
+    burst: 10_000,
+    per_second: 1000,
+};
+
 impl Bucket {
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self {
@@ -26,9 +33,7 @@ impl Bucket {
 
     /// Takes one token; false when there is none.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
-        if self.level < TOKEN {
-            self.refill(now);
-        }
+        self.refill(now);
         match self.level.checked_sub(TOKEN) {
             Some(level) => {
                 self.level = level;
@@ -40,6 +45,9 @@ impl Bucket {
 
     fn refill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.filled).as_micros();
+        if elapsed == 0 {
+            return; // What is below a microsecond counts the next time.
+        }
         let gained = u64::try_from(elapsed)
             .unwrap_or(u64::MAX)
             .saturating_mul(self.rate.per_second.into());
@@ -74,5 +82,18 @@ mod tests {
         let later = start + Duration::from_secs(3600);
         assert!((0..3).all(|_| bucket.take(later)));
         assert!(!bucket.take(later), "it never holds more than the burst");
+    }
+
+    #[test]
+    fn a_bucket_that_was_full_for_long_gives_one_burst_and_not_two() {
+        let start = Instant::now();
+        let rate = Rate {
+            burst: 3,
+            per_second: 2,
+        };
+        let mut bucket = Bucket::new(rate, start);
+        let later = start + Duration::from_secs(3600);
+        assert!((0..3).all(|_| bucket.take(later)));
+        assert!(!bucket.take(later));
     }
 }

@@ -47,6 +47,15 @@ impl Scheduler {
         level.ring.pop_front()
     }
 
+    /// Takes a stream out that does not write any more.
+    pub(crate) fn remove(&mut self, id: StreamId, priority: Priority) {
+        let ring = &mut self.levels[usize::from(priority.get())].ring;
+        if let Some(place) = ring.iter().position(|&waiting| waiting == id) {
+            ring.remove(place);
+            self.ready -= 1;
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
@@ -99,6 +108,19 @@ mod tests {
         scheduler.push(id(3), Priority::HIGHEST);
         assert_eq!(scheduler.pop(), Some(id(3)));
         assert_eq!(scheduler.pop(), Some(id(1)));
+        assert_eq!(scheduler.pop(), None);
+    }
+
+    #[test]
+    fn a_stream_that_was_taken_out_does_not_come_up() {
+        let mut scheduler = Scheduler::default();
+        for raw in [1, 3, 5] {
+            scheduler.push(id(raw), priority(3));
+        }
+        scheduler.remove(id(3), priority(3));
+        scheduler.remove(id(7), priority(3));
+        assert_eq!(scheduler.pop(), Some(id(1)));
+        assert_eq!(scheduler.pop(), Some(id(5)));
         assert_eq!(scheduler.pop(), None);
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Stream {
     pub(crate) header_octets: usize,
     /// Whether the application has taken it up; streams of ours always are.
     pub(crate) accepted: bool,
+    /// Whether the application has dropped its handles.
+    pub(crate) released: bool,
 }
 
 /// One thing in a stream's send queue.

@@ -140,6 +140,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.accepted) {
             stream.accepted = true;
             self.backlog -= 1;
+            self.forget_if_closed(id);
         }
     }
 
@@ -233,6 +234,7 @@ impl Connection {
         if fin {
             stream.send = SendHalf::Finishing;
         }
+        self.accept(id);
         self.schedule(id);
         Ok(())
     }
@@ -244,8 +246,7 @@ impl Connection {
             return;
         }
         self.recv_window.consume(octets);
-        let (watches_buffer, buffer) =
-            (!self.has_stream_windows(), self.config.limits.stream_buffer);
+        let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
         let threshold = self.stream_credit_threshold();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -281,24 +282,30 @@ impl Connection {
         }
     }
 
-    /// Ends a stream both ways at once. What is queued on it is dropped.
+    /// Ends a stream both ways at once. What is queued on it is dropped. A status that the version does not have
+    /// goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
-        if self.streams.contains_key(&id) {
-            let status = self.status_in_version(status);
-            self.reset_with(
-                id,
-                status,
-                StreamError::Reset {
-                    status,
-                    origin: Origin::Local,
-                },
-            );
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let is_closed = stream.is_closed();
+        let status = self.status_in_version(status);
+        let origin = Origin::Local;
+        let error = StreamError::Reset { status, origin };
+        if is_closed {
+            // It only waited to be accepted. For the peer it is closed: some fail at a RST_STREAM then.
+            self.drop_stream(id, error);
+        } else {
+            self.reset_with(id, status, error);
         }
     }
 
-    /// The application has dropped its last handle of a stream.
+    /// The application has dropped its last handle of a stream, which need not be closed.
     pub fn release(&mut self, id: StreamId) {
         self.cancelled.remove(&id);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.released = true;
+        }
     }
 
     /// Ends the session, in order or at once. May be called again to hurry.

@@ -15,7 +15,7 @@ pub(super) struct Clock {
     last_input: Instant,
     /// Since when a frame is incomplete.
     partial_since: Option<Instant>,
-    pub(super) seen_frame: bool,
+    seen_frame: bool,
     /// When outgoing octets last moved, or began to wait.
     pub(super) write_progress: Option<Instant>,
     /// When to look for streams that wait too long for a window.
@@ -41,16 +41,19 @@ impl Clock {
         }
     }
 
+    /// A frame came.
+    pub(super) fn frame(&mut self, now: Instant) {
+        self.last_input = now;
+        self.seen_frame = true;
+    }
+
     /// Octets came: whole frames among them or not, and with the beginning of another behind them or not.
     pub(super) fn input(&mut self, now: Instant, handled: bool, partial: bool) {
-        if handled {
-            self.last_input = now;
+        if handled || !partial {
             self.partial_since = None;
         }
-        if !partial {
-            self.partial_since = None;
-        } else if self.partial_since.is_none() {
-            self.partial_since = Some(now);
+        if partial {
+            self.partial_since.get_or_insert(now);
         }
     }
 
@@ -86,7 +89,10 @@ impl Connection {
             .map(|(_, what)| what)
             .collect();
         for what in due {
-            self.on_deadline(now, what);
+            // One of them may have ended the session: then only the write timeout still has a meaning.
+            if self.phase != Phase::Closing || matches!(what, Deadline::Write) {
+                self.on_deadline(now, what);
+            }
         }
     }
 
@@ -100,55 +106,53 @@ impl Connection {
     }
 
     fn deadlines(&self) -> [Option<(Instant, Deadline)>; 8] {
-        let (clock, timeouts) = (&self.clock, &self.config.timeouts);
+        let mut deadlines = [None; 8];
+        deadlines[0] = self.write_deadline();
         if self.phase == Phase::Closing {
-            let write = clock
-                .write_progress
-                .and_then(|since| after(since, timeouts.write));
-            return [
-                write.map(|at| (at, Deadline::Write)),
-                None,
-                None,
-                None,
-                None,
-                None,
-                None,
-                None,
-            ];
+            return deadlines;
         }
-        let is_idle = self.streams.is_empty() && self.cancelled.is_empty();
-        let is_writing = self.output.is_waiting();
-        let first = (self.side == Side::Server && !clock.seen_frame)
-            .then(|| after(clock.started, timeouts.first_frame))
-            .flatten();
-        let frame = clock
-            .partial_since
-            .filter(|_| self.wants_input())
-            .and_then(|since| after(since, timeouts.frame));
-        let idle = is_idle
-            .then(|| after(clock.last_input, timeouts.idle))
-            .flatten();
-        let write = clock
+        let (clock, timeouts) = (&self.clock, &self.config.timeouts);
+        let start = Some(clock.started).filter(|_| self.side == Side::Server && !clock.seen_frame);
+        let partial = clock.partial_since.filter(|_| self.wants_input());
+        deadlines[1] = due(start, timeouts.first_frame, Deadline::FirstFrame);
+        deadlines[2] = due(partial, timeouts.frame, Deadline::Frame);
+        deadlines[3] = due(self.idle_since(), timeouts.idle, Deadline::Idle);
+        deadlines[4] = clock.blocked_check.map(|at| (at, Deadline::Blocked));
+        deadlines[5] = due(clock.unread_since, timeouts.unread, Deadline::Unread);
+        deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
+        deadlines[7] = self.keep_alive_deadline();
+        deadlines
+    }
+
+    fn write_deadline(&self) -> Option<(Instant, Deadline)> {
+        let since = self
+            .clock
             .write_progress
-            .filter(|_| is_writing)
-            .and_then(|since| after(since, timeouts.write));
-        let unread = clock
-            .unread_since
-            .and_then(|since| after(since, timeouts.unread));
-        let keep_alive = match clock.keep_alive_sent {
-            Some(sent) => after(sent, Some(timeouts.keep_alive_reply)),
-            None => after(clock.last_input, timeouts.keep_alive),
-        };
-        [
-            first.map(|at| (at, Deadline::FirstFrame)),
-            frame.map(|at| (at, Deadline::Frame)),
-            idle.map(|at| (at, Deadline::Idle)),
-            write.map(|at| (at, Deadline::Write)),
-            clock.blocked_check.map(|at| (at, Deadline::Blocked)),
-            unread.map(|at| (at, Deadline::Unread)),
-            clock.drain_deadline.map(|at| (at, Deadline::Drain)),
-            keep_alive.map(|at| (at, Deadline::KeepAlive)),
-        ]
+            .filter(|_| self.output.is_waiting());
+        due(since, self.config.timeouts.write, Deadline::Write)
+    }
+
+    /// A response that took long to write was no idle time, though nothing came meanwhile.
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.streams.is_empty() && self.cancelled.is_empty();
+        is_idle.then(|| {
+            let written = self.clock.write_progress;
+            written.map_or(self.clock.last_input, |at| at.max(self.clock.last_input))
+        })
+    }
+
+    fn keep_alive_deadline(&self) -> Option<(Instant, Deadline)> {
+        let (clock, timeouts) = (&self.clock, &self.config.timeouts);
+        match clock.keep_alive_sent {
+            // No answer can come.
+            _ if self.peer.ended => None,
+            None => due(
+                Some(clock.last_input),
+                timeouts.keep_alive,
+                Deadline::KeepAlive,
+            ),
+            sent => due(sent, Some(timeouts.keep_alive_reply), Deadline::KeepAlive),
+        }
     }
 
     fn on_deadline(&mut self, now: Instant, what: Deadline) {
@@ -230,6 +234,15 @@ enum Deadline {
     Unread,
     Drain,
     KeepAlive,
+}
+
+/// What is due `timeout` after `since`, if there are both.
+fn due(
+    since: Option<Instant>,
+    timeout: Option<Duration>,
+    what: Deadline,
+) -> Option<(Instant, Deadline)> {
+    after(since?, timeout).map(|at| (at, what))
 }
 
 /// The moment `timeout` after `since`; `None` without a timeout, or past the end of time.

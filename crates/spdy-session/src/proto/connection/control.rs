@@ -6,13 +6,15 @@ use spdy_frame::{
     GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId, Settings, StreamId,
 };
 
-use super::{Connection, streams::window_overflow};
+use super::{Connection, Phase, streams::window_overflow};
 use crate::{
     SessionError, StreamError,
     proto::{
         error::Violation,
         event::{Event, PingId},
         flow::Overflow,
+        state::SendHalf,
+        stream::Stream,
     },
 };
 
@@ -55,7 +57,8 @@ impl Connection {
         self.peer.initial_window = value;
         let mut overflown = Vec::new();
         let mut resumed = Vec::new();
-        for stream in self.streams.values_mut() {
+        let sending = |stream: &&mut Stream| stream.send != SendHalf::Finished;
+        for stream in self.streams.values_mut().filter(sending) {
             match stream.send_window.shift(difference) {
                 Err(Overflow) => overflown.push(stream.id),
                 Ok(()) if stream.blocked_since.is_some() => resumed.push(stream.id),
@@ -66,17 +69,30 @@ impl Connection {
             self.on_violation(now, window_overflow(id));
         }
         for id in resumed {
-            self.resume(id);
+            self.schedule(id);
         }
     }
 
-    pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) {
+    pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) -> Result<(), Violation> {
+        if !self.peer_pings.take(now) {
+            return Err(Violation::session("peer sent too many PINGs"));
+        }
         if self.side.peer().owns(frame.id) {
             self.output.pong(frame.id);
+        } else {
+            self.on_pong(now, frame.id);
+        }
+        Ok(())
+    }
+
+    /// An answer. One that nobody waits for is ignored (protocol.md §16).
+    fn on_pong(&mut self, now: Instant, id: u32) {
+        if self.settings_probe == Some(id) {
+            // The peer has seen our SETTINGS: it has no excuse any more (protocol.md §13.3).
+            self.settings_probe = None;
             return;
         }
-        // An answer. One that nobody waits for is ignored (protocol.md §16).
-        if let Some(position) = self.pings.iter().position(|(id, _)| id.0 == frame.id) {
+        if let Some(position) = self.pings.iter().position(|(ping, _)| ping.0 == id) {
             if let Some((id, sent)) = self.pings.remove(position) {
                 self.clock.keep_alive_sent = None;
                 self.events.push_back(Event::Pong {
@@ -108,18 +124,25 @@ impl Connection {
     }
 
     /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is given up then.
+    ///
+    /// On a connection that is closing nothing is sent, and no answer comes.
     pub fn ping(&mut self, now: Instant) -> PingId {
-        let id = PingId(self.next_ping);
-        // Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
-        self.next_ping = match self.next_ping.checked_add(2) {
-            Some(next) => next,
-            None => self.side.first_id(),
-        };
+        let id = PingId(self.take_ping_id());
+        if self.phase == Phase::Closing {
+            return id;
+        }
         if self.pings.len() == MAX_PINGS {
             self.pings.pop_front();
         }
         self.pings.push_back((id, now));
         self.output.ping(id.0);
+        id
+    }
+
+    /// Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
+    pub(super) fn take_ping_id(&mut self) -> u32 {
+        let id = self.next_ping;
+        self.next_ping = id.checked_add(2).unwrap_or(self.side.first_id());
         id
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     proto::{
         event::Event,
         scheduler::Scheduler,
-        state::SendHalf,
+        state::{RecvHalf, SendHalf},
         stream::{Outgoing, Stream},
         transmit::Transmit,
     },
@@ -138,6 +138,27 @@ impl Output {
         self.replies_written = 0;
         self.transmit = Transmit::default();
         self.remaining = 0;
+    }
+
+    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
+    pub(super) fn unlist(&mut self, stream: &Stream) {
+        let id = stream.id;
+        self.unsent -= stream.queued_octets();
+        if stream.opening.is_some() {
+            self.openings.retain(|&other| other != id);
+        }
+        if stream.scheduled {
+            self.scheduler.remove(id, stream.priority);
+            self.waiting.retain(|&other| other != id);
+        }
+        if stream.credit_due {
+            self.credit_due.retain(|&other| other != id);
+        }
+    }
+
+    /// Does not tell any more when the FIN of a stream is written.
+    pub(super) fn forget_finished(&mut self, id: StreamId) {
+        self.finished.retain(|&(_, other)| other != id);
     }
 
     /// Gives the streams whose last octets are not written.
@@ -271,7 +292,7 @@ impl Connection {
             };
             stream.credit_due = false;
             // After the peer's FIN no stream credit is due (protocol.md §13.3).
-            if stream.recv == crate::proto::state::RecvHalf::Finished {
+            if stream.recv == RecvHalf::Finished {
                 continue;
             }
             if let Some(increment) = stream.recv_window.take_credit(1) {
@@ -280,12 +301,9 @@ impl Connection {
         }
         self.output.credit_due = due;
         if self.has_session_window() {
-            let threshold = self.config.limits.session_window() / 2;
             let initial = self.output.session_credit.take();
-            for increment in initial
-                .into_iter()
-                .chain(self.recv_window.take_credit(threshold))
-            {
+            let regular = self.recv_window.take_due_credit();
+            for increment in initial.into_iter().chain(regular) {
                 self.write_window_update(WindowTarget::Session, increment);
             }
         }
@@ -307,17 +325,15 @@ impl Connection {
         if stream.scheduled || stream.opening.is_some() || !stream.has_output() {
             return;
         }
-        if stream.blocked_since.is_some() && !stream.is_unblocked() {
-            return;
+        if stream.blocked_since.is_some() {
+            if !stream.is_unblocked() {
+                return;
+            }
+            stream.blocked_since = None;
         }
         stream.scheduled = true;
         let priority = stream.priority;
         self.output.scheduler.push(id, priority);
-    }
-
-    /// The stream's window grew.
-    pub(super) fn resume(&mut self, id: StreamId) {
-        self.schedule(id);
     }
 
     /// The session's window grew.
@@ -364,7 +380,8 @@ impl Connection {
         match result {
             Ok(()) if fin => self.finished(id),
             Ok(()) => self.schedule(id),
-            Err(error) => self.abandon(id, error),
+            // A stream of ours that was not opened does not exist for the peer.
+            Err(error) => self.abandon(id, error, id.initiator() != self.side),
         }
     }
 
@@ -380,9 +397,10 @@ impl Connection {
             },
             Some(Outgoing::Headers(_)) => match self.write_headers(id) {
                 Ok(fin) => fin,
-                Err(error) => return self.abandon(id, error),
+                Err(error) => return self.abandon(id, error, true),
             },
             None => {
+                debug_assert_eq!(stream.send, SendHalf::Finishing);
                 wire_log::sent_data(self.side, id, 0, true);
                 Data::encode_head(id, true, 0, self.output.transmit.frames());
                 true
@@ -395,46 +413,30 @@ impl Connection {
         }
     }
 
-    /// Writes one DATA frame, as large as the windows and the configured size allow. `None` if the windows
-    /// allow nothing: the stream waits then.
+    /// Writes one DATA frame, as large as the windows and the configured size allow. Gives whether FIN was in it;
+    /// `None` if the windows allow nothing: the stream waits then.
     fn write_data(&mut self, now: Instant, id: StreamId) -> Option<bool> {
+        let size = match self.sendable(id) {
+            Ok(size) => size,
+            Err(obstacle) => {
+                self.wait_for_window(now, id, obstacle);
+                return None;
+            }
+        };
         let (has_stream_windows, has_session_window) =
             (self.has_stream_windows(), self.has_session_window());
         let stream = self.streams.get_mut(&id)?;
         let Some(Outgoing::Data(payload)) = stream.queue.front_mut() else {
             return None;
         };
-        let mut size = payload
-            .len()
-            .min(self.config.limits.data_frame.clamp(1, MAX_DATA));
-        if has_stream_windows {
-            size = size.min(stream.send_window.available());
-        }
-        if size == 0 {
-            stream.blocked_since.get_or_insert(now);
-            self.clock.watch_blocked(now, &self.config.timeouts);
-            return None;
-        }
         if has_session_window {
-            size = size.min(self.send_window.available());
-            if size == 0 {
-                stream.scheduled = true;
-                stream.blocked_since.get_or_insert(now);
-                self.output.waiting.push_back(id);
-                self.clock.watch_blocked(now, &self.config.timeouts);
-                return None;
-            }
             self.send_window.take(size);
         }
         if has_stream_windows {
             stream.send_window.take(size);
         }
         stream.blocked_since = None;
-        let piece = if size == payload.len() {
-            mem::take(payload)
-        } else {
-            payload.split_to(size)
-        };
+        let piece = payload.split_to(size);
         if payload.is_empty() {
             stream.queue.pop_front();
         }
@@ -445,6 +447,44 @@ impl Connection {
         self.output.unsent -= size;
         self.report_sent(id, size);
         Some(fin)
+    }
+
+    /// How many octets of the payload at the front of a stream's queue may go out now, at least 1; or what is in
+    /// their way.
+    fn sendable(&self, id: StreamId) -> Result<usize, Obstacle> {
+        let mut size = self.config.limits.data_frame.clamp(1, MAX_DATA);
+        if let Some(stream) = self.streams.get(&id) {
+            if let Some(Outgoing::Data(payload)) = stream.queue.front() {
+                size = size.min(payload.len());
+            }
+            if self.has_stream_windows() {
+                size = size.min(stream.send_window.available());
+            }
+        }
+        if size == 0 {
+            return Err(Obstacle::StreamWindow);
+        }
+        if self.has_session_window() {
+            size = size.min(self.send_window.available());
+        }
+        if size == 0 {
+            return Err(Obstacle::SessionWindow);
+        }
+        Ok(size)
+    }
+
+    fn wait_for_window(&mut self, now: Instant, id: StreamId, obstacle: Obstacle) {
+        if self.peer.ended {
+            return self.lose_stream(id); // Nobody is left to grant anything.
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.blocked_since.get_or_insert(now);
+            if obstacle == Obstacle::SessionWindow {
+                stream.scheduled = true;
+                self.output.waiting.push_back(id);
+            }
+        }
+        self.clock.watch_blocked(now, &self.config.timeouts);
     }
 
     /// Writes one HEADERS frame. Gives whether FIN was in it.
@@ -498,19 +538,22 @@ impl Connection {
         self.forget_if_closed(id);
     }
 
-    /// A header block of the application cannot be written in this version: the stream ends, nothing else.
-    fn abandon(&mut self, id: StreamId, error: EncodeError) {
-        let is_unknown_to_peer = id.initiator() == self.side
-            && self
-                .streams
-                .get(&id)
-                .is_some_and(|stream| stream.recv == crate::proto::state::RecvHalf::Unreplied);
-        if !is_unknown_to_peer {
+    /// A header block of the application cannot be written in this version: the stream ends, nothing else. The
+    /// peer is told if it knows the stream.
+    fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
+        if is_known {
             self.output.reset(id, RstStatus::INTERNAL_ERROR);
             self.remember_reset(id);
         }
         self.drop_stream(id, StreamError::Encode(error));
     }
+}
+
+/// Which window keeps a stream from sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    StreamWindow,
+    SessionWindow,
 }
 
 impl Stream {

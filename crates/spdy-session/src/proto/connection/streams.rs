@@ -52,14 +52,18 @@ impl Connection {
             unidirectional: frame.unidirectional,
             block: headers,
         });
-        if id.next().is_none() {
-            // The peer's ids are used up (protocol.md §11.1).
+        if self.side == Side::Server && id.next().is_none() {
+            // The client's ids are used up (protocol.md §11.1). Pushes simply stop.
             self.shutdown_gracefully(now, None);
         }
         Ok(())
     }
 
-    pub(super) fn on_syn_reply(&mut self, frame: SynReply<CompressedBlock>) -> Handled {
+    pub(super) fn on_syn_reply(
+        &mut self,
+        now: Instant,
+        frame: SynReply<CompressedBlock>,
+    ) -> Handled {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
         let Some(stream) = self
@@ -67,7 +71,7 @@ impl Connection {
             .get_mut(&id)
             .filter(|_| id.initiator() == self.side)
         else {
-            return self.on_stray(id, "SYN_REPLY came for a stream that cannot have one");
+            return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
         };
         let headers = settle_headers(stream, self.version, Input::Reply, fin, headers)?;
         self.take_headers(id, &headers)?;
@@ -80,7 +84,7 @@ impl Connection {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
         let Some(stream) = self.streams.get_mut(&id) else {
-            return self.on_stray(id, "HEADERS came for a stream that is not open");
+            return self.on_stray(now, id, "HEADERS came for a stream that is not open");
         };
         let headers = settle_headers(stream, self.version, Input::Headers, fin, headers)?;
         if headers.is_empty() && !fin {
@@ -99,68 +103,38 @@ impl Connection {
     }
 
     pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
-        let (id, octets) = (data.stream, data.payload.len());
+        let octets = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
         let announced = octets as u64 + u64::from(data.rest);
         if self.has_session_window() && !self.recv_window.allows(announced) {
             return Err(Violation::session("DATA exceeds the session window"));
         }
         self.recv_window.receive(octets);
-        let refused = self.refuse_data(id, &data, announced);
-        if announced == 0 && !data.fin {
-            self.charge_empty_frame(now)?;
-        }
-        if let Some(verdict) = refused {
-            // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
-            self.recv_window.consume(octets);
-            return verdict;
-        }
-        let limits = &self.config.limits;
-        let (watches_buffer, buffer) = (!self.has_stream_windows(), limits.stream_buffer);
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return Ok(());
-        };
-        if data.fin {
-            stream.recv = RecvHalf::Finished;
-        }
-        let was_full = stream.recv_window.held() >= buffer;
-        stream.recv_window.receive(octets);
-        if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
-            self.overfull += 1;
-        }
-        match stream.discard {
-            Some(_) => self.discard(id, octets, data.fin),
-            None if octets > 0 || data.fin => {
-                self.events.push_back(Event::Data {
-                    id,
-                    payload: data.payload,
-                    fin: data.fin,
-                });
+        let is_empty = announced == 0 && !data.fin;
+        match self.judge_data(&data, announced) {
+            Ok(Fate::Deliver) => self.deliver(data),
+            dropped => {
+                // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
+                self.recv_window.consume(octets);
+                dropped?;
             }
-            None => {}
         }
-        self.forget_if_closed(id);
+        if is_empty {
+            return self.charge_empty_frame(now);
+        }
         Ok(())
     }
 
     pub(super) fn on_rst_stream(&mut self, now: Instant, frame: RstStream) -> Handled {
         let id = frame.stream;
-        let Some(stream) = self.forget(id) else {
+        if !self.streams.contains_key(&id) {
             return Ok(()); // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
-        };
-        if id.initiator() != self.side {
-            if !self.peer_resets.take(now) {
-                return Err(Violation::session("peer reset too many streams of its own"));
-            }
-            if self.cancelled.len() < self.config.limits.max_streams as usize {
-                self.cancelled.insert(stream.id);
-            }
         }
-        self.events.push_back(Event::Reset {
-            id,
-            error: StreamError::from_peer(frame.status),
-        });
+        self.drop_stream(id, StreamError::from_peer(frame.status));
         self.cancel_pushes_of(id);
+        if id.initiator() != self.side && !self.peer_resets.take(now) {
+            return Err(Violation::session("peer reset too many streams of its own"));
+        }
         Ok(())
     }
 
@@ -183,7 +157,7 @@ impl Connection {
                     .send_window
                     .grow(frame.increment)
                     .map_err(|Overflow| window_overflow(id))?;
-                self.resume(id);
+                self.schedule(id);
             }
             // SPDY/3 knows no session window, and without flow control nothing counts.
             WindowTarget::Session | WindowTarget::Stream(_) => {}
@@ -318,6 +292,10 @@ impl Connection {
         } else {
             DEFAULT_WINDOW
         };
+        let slack = match self.settings_probe {
+            Some(_) => DEFAULT_WINDOW.saturating_sub(window),
+            None => 0,
+        };
         Stream {
             id,
             priority,
@@ -326,7 +304,7 @@ impl Connection {
             send: SendHalf::Open,
             recv: RecvHalf::Open,
             send_window: SendWindow::new(self.peer.initial_window),
-            recv_window: RecvWindow::new(window),
+            recv_window: RecvWindow::with_slack(window, slack),
             opening: None,
             queue: VecDeque::new(),
             scheduled: false,
@@ -335,6 +313,7 @@ impl Connection {
             discard: None,
             header_octets: 0,
             accepted: true,
+            released: false,
         }
     }
 
@@ -392,63 +371,83 @@ impl Connection {
 
     // --- DATA, rule by rule -----------------------------------------------------------------------------
 
-    /// Judges a DATA frame; `Some` if its octets are not wanted.
-    fn refuse_data(&mut self, id: StreamId, data: &Data, announced: u64) -> Option<Handled> {
-        let has_windows = self.has_stream_windows();
+    fn judge_data(&self, data: &Data, announced: u64) -> Result<Fate, Violation> {
+        let id = data.stream;
         let Some(stream) = self.streams.get(&id) else {
-            return Some(self.on_stray_data(id));
+            return self.judge_stray_data(id);
         };
         if data.compressed {
             let reason = "DATA has the flag COMPRESS";
-            return Some(Err(Violation::stream(
-                id,
-                RstStatus::PROTOCOL_ERROR,
-                reason,
-            )));
+            return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
         }
-        if let Err(unfit) = stream.recv.on(self.version, Input::Data, data.fin) {
-            return Some(Err(unfit_violation(id, unfit)));
-        }
-        if has_windows && !stream.recv_window.allows(announced) {
+        stream
+            .recv
+            .on(self.version, Input::Data, data.fin)
+            .map_err(|unfit| unfit_violation(id, unfit))?;
+        if self.has_stream_windows() && !stream.recv_window.allows(announced) {
             let reason = "DATA exceeds the stream window";
-            return Some(Err(Violation::stream(
-                id,
-                RstStatus::FLOW_CONTROL_ERROR,
-                reason,
-            )));
+            return Err(Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason));
         }
-        None
+        Ok(Fate::Deliver)
     }
 
-    fn on_stray_data(&mut self, id: StreamId) -> Handled {
+    /// DATA for streams that are gone is not charged: a peer may have much of it under way when it hears of a
+    /// reset (protocol.md §12.3, "not before 10 MB").
+    fn judge_stray_data(&self, id: StreamId) -> Result<Fate, Violation> {
+        if self.is_answered(id) {
+            return Ok(Fate::Drop);
+        }
         if self.is_never_used(id) {
-            return self.on_stray(id, "DATA came for a stream that was never opened");
+            let reason = "DATA came for a stream that was never opened";
+            return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
         }
-        // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored. Peers without flow
-        // control go on sending on streams that we reset.
-        if self.version == Version::V2
-            || !self.enforces_windows()
-            || self.reset_lately.contains(&id)
-        {
-            return Ok(());
+        // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored.
+        if self.version == Version::V2 {
+            return Ok(Fate::Drop);
         }
-        self.remember_reset(id);
-        Err(Violation::stream(
-            id,
-            RstStatus::PROTOCOL_ERROR,
-            "DATA came for a closed stream",
-        ))
+        let reason = "DATA came for a closed stream";
+        Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason))
     }
 
-    /// A frame for a stream that is not open is answered at most once, and not after our GOAWAY.
-    fn on_stray(&self, id: StreamId, reason: &'static str) -> Handled {
-        if self.is_beyond_our_go_away(id)
-            || self.reset_lately.contains(&id)
-            || !self.enforces_windows()
-        {
+    fn deliver(&mut self, data: Data) {
+        let (id, octets, fin) = (data.stream, data.payload.len(), data.fin);
+        let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if fin {
+            stream.recv = RecvHalf::Finished;
+        }
+        let was_full = stream.recv_window.held() >= buffer;
+        stream.recv_window.receive(octets);
+        if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
+            self.overfull += 1;
+        }
+        if stream.discard.is_some() {
+            self.discard(id, octets, fin);
+        } else if octets > 0 || fin {
+            let payload = data.payload;
+            self.events.push_back(Event::Data { id, payload, fin });
+        }
+        self.forget_if_closed(id);
+    }
+
+    /// A frame with a header block for a stream that is not open. It is answered at most once, and charged each
+    /// time: its block had to be inflated.
+    fn on_stray(&mut self, now: Instant, id: StreamId, reason: &'static str) -> Handled {
+        if self.is_answered(id) {
+            self.charge_reset(now);
             return Ok(());
         }
         Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
+    }
+
+    /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY. Peers without flow
+    /// control go on sending on streams that we reset.
+    fn is_answered(&self, id: StreamId) -> bool {
+        self.is_beyond_our_go_away(id)
+            || self.reset_lately.contains(&id)
+            || !self.enforces_windows()
     }
 
     fn is_never_used(&self, id: StreamId) -> bool {
@@ -494,6 +493,13 @@ impl Connection {
             self.reset_with(push, RstStatus::CANCEL, error);
         }
     }
+}
+
+/// What becomes of a piece of DATA.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Deliver,
+    Drop,
 }
 
 /// Moves the receiving half on and judges the block.
