@@ -1,0 +1,128 @@
+//! What requests, responses and trailers have in common: header fields on their way in and out.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+};
+use spdy_frame::{Field, HeaderBlock, Version};
+
+use crate::malformed::Malformed;
+
+/// What becomes of received fields that speak of a single HTTP/1.1 connection (protocol.md §9.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConnectionFields {
+    /// They are dropped.
+    Drop,
+    /// They make the message malformed.
+    Refuse,
+}
+
+/// Adds a field of a received block to `map`, value by value, without copying the values.
+///
+/// Several cookies become one `cookie` line; of every other field each value gets a line of its own
+/// (protocol.md §9.5).
+pub(crate) fn receive(
+    map: &mut HeaderMap,
+    field: Field<'_>,
+    connection_fields: ConnectionFields,
+) -> Result<(), Malformed> {
+    let name = HeaderName::from_bytes(field.name()).map_err(|_| Malformed::FieldName)?;
+    if is_connection_field(&name) {
+        return match connection_fields {
+            ConnectionFields::Drop => Ok(()),
+            ConnectionFields::Refuse => Err(Malformed::ConnectionField),
+        };
+    }
+    let whole = field.value_bytes();
+    if !whole.contains(&VALUE_SEPARATOR) {
+        return add(map, name, whole);
+    }
+    let mut values = whole.split(|&octet| octet == VALUE_SEPARATOR);
+    if name == COOKIE {
+        let crumbs: Vec<&[u8]> = values.collect();
+        return add(map, name, crumbs.join(&b"; "[..]).into());
+    }
+    values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value)))
+}
+
+/// Adds the fields of a HEADERS frame to `map`. What frames or routes a request cannot come this late.
+pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Result<(), Malformed> {
+    for field in block.fields() {
+        receive(map, field, ConnectionFields::Drop)?;
+    }
+    if map.contains_key(CONTENT_LENGTH) || map.contains_key(HOST) {
+        return Err(Malformed::FieldName);
+    }
+    Ok(())
+}
+
+/// Checks a value and adds it. What HTTP/1.1 could not carry as it is gets refused, never repaired.
+fn add(map: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(), Malformed> {
+    let is_padding = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    if is_padding(value.first()) || is_padding(value.last()) {
+        return Err(Malformed::FieldValue);
+    }
+    let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::FieldValue)?;
+    if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
+        // Other transfer codings are between two ends of one HTTP/1.1 connection.
+        return Ok(());
+    }
+    map.try_append(name, value)
+        .map_err(|_| Malformed::TooManyFields)?;
+    Ok(())
+}
+
+/// Adds the fields of `map` to a block that will be sent: repeated ones NUL-joined, secrets kept out of the
+/// compressor's sight. Left out are the fields of a single connection, those that `connection` names
+/// (protocol.md §9.4), and the names in `reserved`.
+pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) {
+    let has_connection = map.contains_key(CONNECTION);
+    for (name, value) in map {
+        if is_connection_field(name)
+            || name == TE
+            || reserved.contains(&name.as_str())
+            || (has_connection && is_named_by_connection(map, name))
+        {
+            continue;
+        }
+        let added = if value.is_sensitive() {
+            block.append_sensitive(name, value)
+        } else {
+            block.append(name, value)
+        };
+        // `http` allows neither NUL, CR nor LF in names and values, and no empty name.
+        debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
+    }
+}
+
+/// Whether every value of the block fits the version's length fields: 16 bits in SPDY/2.
+pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
+    let is_short = |octets: &[u8]| u16::try_from(octets.len()).is_ok();
+    version != Version::V2
+        || block
+            .fields()
+            .all(|field| is_short(field.name()) && is_short(field.value()))
+}
+
+/// Whether a field speaks of one HTTP/1.1 connection. SPDY has frames for what these say.
+fn is_connection_field(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+fn is_named_by_connection(map: &HeaderMap, name: &HeaderName) -> bool {
+    let names = |value: &HeaderValue| {
+        value.as_bytes().split(|&octet| octet == b',').any(|named| {
+            named
+                .trim_ascii()
+                .eq_ignore_ascii_case(name.as_str().as_bytes())
+        })
+    };
+    map.get_all(CONNECTION).iter().any(names)
+}
+
+/// Stands between the values of one field (protocol.md §7.2).
+pub(crate) const VALUE_SEPARATOR: u8 = 0;

@@ -1,0 +1,236 @@
+//! Server push: responses that a client has not asked for yet (protocol.md §10).
+
+use std::{
+    error::Error,
+    fmt,
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use http::{Request, Response, Uri, response::Parts, uri::PathAndQuery};
+use http_body::Body;
+use spdy_frame::{HeaderBlock, Priority, StreamId, Version};
+use spdy_session::{Open, OpenError, Opening, Session, StreamError};
+use tracing::debug;
+
+use crate::{
+    response::{self, Origin},
+    server::{Answer, BoxError, Failure, Pump, StreamInfo},
+};
+
+/// Pushes responses that belong to one request.
+///
+/// Nothing is pushed unless the application does it with this: few clients gain by it, and some break. A client that
+/// refuses a push gets no more of them in its session.
+///
+/// ```
+/// # use http::{Request, Response, header::CONTENT_TYPE};
+/// use spdy_tower::{Body, Pusher};
+///
+/// async fn page(request: Request<Body>) -> &'static str {
+///     if let Some(pusher) = Pusher::of(&request) {
+///         let style = Response::builder().header(CONTENT_TYPE, "text/css").body("p { color: navy }".to_owned());
+///         // A push that is not made is no loss: the client asks for the resource by itself.
+///         _ = pusher.push("/style.css", style.unwrap());
+///     }
+///     "<link rel=stylesheet href=/style.css><p>Hello"
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pusher {
+    pushes: Pushes,
+    version: Version,
+    associated: StreamId,
+    origin: Origin,
+}
+
+impl Pusher {
+    /// The pusher of a request; `None` if it did not come over SPDY, or its URI names no origin.
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Option<Self> {
+        let info = request.extensions().get::<StreamInfo>()?;
+        let (scheme, host) = (request.uri().scheme()?, request.uri().authority()?);
+        Some(Self {
+            pushes: info.pushes.clone(),
+            version: info.version,
+            associated: info.id,
+            origin: Origin {
+                scheme: scheme.clone(),
+                host: host.clone(),
+            },
+        })
+    }
+
+    /// Pushes `response` as the answer to a GET of `path`, which may have a query, from the same origin.
+    ///
+    /// It has to be called before the response that refers to `path` is given: the client learns of the push before
+    /// it can ask. The body is sent in the background, with the lowest priority, and may outlive the request. When the
+    /// client refuses it, resets the request, or the session ends, it is dropped.
+    ///
+    /// The client's limit on streams is not waited for: a push above it is not made.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`]; nothing was sent then. That the client takes the push is not known yet when this returns.
+    pub fn push<B>(&self, path: &str, response: Response<B>) -> Result<(), PushError>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        if self.pushes.0.refused.load(Ordering::Relaxed) {
+            return Err(PushError::Refused);
+        }
+        let path = path_of(path)?;
+        let (head, body) = response.into_parts();
+        let block = self.block(path.as_str(), head, body.size_hint().exact())?;
+        let how = Open {
+            // No response that the client did ask for waits for one that it did not.
+            priority: Priority::LOWEST,
+            // Not with FIN, even without a body: clients in the field do not take it (protocol.md §10.1).
+            fin: false,
+            unidirectional: true,
+            associated: Some(self.associated),
+        };
+        let opening = self.pushes.0.session.open(block, how);
+        let (version, refused) = (self.version, Arc::clone(&self.pushes.0.refused));
+        self.pushes.add(Box::pin(async move {
+            if let Err(error) = send(version, opening, body).await {
+                debug!(%error, "push ended early");
+                if let Unsent::Stream(Failure::Gone(StreamError::NotProcessed)) = error {
+                    refused.store(true, Ordering::Relaxed);
+                }
+            }
+        }));
+        Ok(())
+    }
+
+    fn block(&self, path: &str, head: Parts, size: Option<u64>) -> Result<HeaderBlock, PushError> {
+        response::pushed(self.version, &self.origin, path, head, size).ok_or(PushError::Header)
+    }
+}
+
+/// Why nothing is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The client has refused an earlier push of this session.
+    Refused,
+    /// The path does not begin with a slash, or is none.
+    Path,
+    /// SPDY/2 cannot carry a header of more than 65,535 octets.
+    Header,
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "client has refused an earlier push",
+            Self::Path => "path of a push does not begin with a slash",
+            Self::Header => "a header of the push is longer than 65535 octets",
+        })
+    }
+}
+
+impl Error for PushError {}
+
+/// What all requests of a session need for their pushes.
+#[derive(Clone)]
+pub(crate) struct Pushes(Arc<Shared>);
+
+struct Shared {
+    session: Session,
+    /// Pushes that the connection has not begun yet.
+    tasks: Mutex<Vec<Task>>,
+    /// Apart, so that a task does not keep alive what keeps it alive.
+    refused: Arc<AtomicBool>,
+}
+
+/// Sends one push. It is run by the connection, and dropped with it.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Pushes {
+    pub(crate) fn new(session: Session) -> Self {
+        Self(Arc::new(Shared {
+            session,
+            tasks: Mutex::default(),
+            refused: Arc::default(),
+        }))
+    }
+
+    fn add(&self, task: Task) {
+        self.tasks().push(task);
+    }
+
+    /// The pushes that were asked for since the last call.
+    pub(crate) fn take(&self) -> Vec<Task> {
+        mem::take(&mut self.tasks())
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<Task>> {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pushes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pushes")
+            .field("refused", &self.0.refused)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn send<B>(version: Version, opening: Opening, body: B) -> Result<(), Unsent>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    let (_, stream) = opening.await?.split();
+    let mut answer = Answer::Begun(stream);
+    let mut pump = pin!(Pump::new(None, body));
+    let sent = poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
+        Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
+        sent => sent,
+    });
+    Ok(sent.await?)
+}
+
+/// Why a push was not sent to its end.
+#[derive(Debug)]
+enum Unsent {
+    Open(OpenError),
+    Stream(Failure),
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(error) => error.fmt(f),
+            Self::Stream(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl From<OpenError> for Unsent {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Self {
+        Self::Stream(failure)
+    }
+}
+
+fn path_of(path: &str) -> Result<PathAndQuery, PushError> {
+    let uri: Uri = path.parse().map_err(|_| PushError::Path)?;
+    let is_path = path.starts_with('/') && uri.authority().is_none();
+    uri.into_parts()
+        .path_and_query
+        .filter(|_| is_path)
+        .ok_or(PushError::Path)
+}

@@ -1,0 +1,263 @@
+//! From the header block of a SYN_STREAM to the head of an HTTP request (protocol.md §9.1, §9.2).
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{CONTENT_LENGTH, HOST},
+    uri::{self, Authority, PathAndQuery, Scheme},
+};
+use spdy_frame::{Field, HeaderBlock, Version};
+
+use crate::{
+    fields::{self, ConnectionFields, VALUE_SEPARATOR},
+    malformed::Malformed,
+};
+
+/// The head of a request, judged and ready for the application.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Method, target, version and fields.
+    pub(crate) request: Request<()>,
+    /// How many octets the body announces itself to have.
+    pub(crate) content_length: Option<u64>,
+}
+
+impl Head {
+    /// Reads the block of a SYN_STREAM. `has_body`: FIN did not come with it.
+    ///
+    /// The target becomes the URI. With a scheme and a host it has both, as hyper does it for HTTP/2; without a
+    /// scheme (SPDY/2 only) it is the path alone. The authority also becomes the `host` field, for applications
+    /// written for HTTP/1.1.
+    pub(crate) fn read(
+        version: Version,
+        block: &HeaderBlock,
+        has_body: bool,
+        connection_fields: ConnectionFields,
+    ) -> Result<Self, Malformed> {
+        if block.is_truncated() {
+            return Err(Malformed::HeadersTooLarge);
+        }
+        let mut line = RequestLine::default();
+        let mut headers = HeaderMap::with_capacity(block.len());
+        for field in block.fields() {
+            match (Meta::of(version, field.name()), field.name()) {
+                (Some(meta), _) => line.set(meta, field)?,
+                (None, [b':', ..]) => return Err(Malformed::UnknownMeta),
+                // SPDY/3 has `:host` for it, and no request may have both (protocol.md §9.4).
+                (None, b"host") if connection_fields == ConnectionFields::Drop => {}
+                (None, b"host") => return Err(Malformed::ConnectionField),
+                (None, _) => fields::receive(&mut headers, field, connection_fields)?,
+            }
+        }
+
+        let mut request = Request::new(());
+        *request.method_mut() = line.method()?;
+        *request.version_mut() = line.http_version()?;
+        let (uri, host) = line.target(version, request.method())?;
+        *request.uri_mut() = uri;
+        if let Some(host) = host {
+            headers.insert(
+                HOST,
+                HeaderValue::from_maybe_shared(host).map_err(|_| Malformed::Host)?,
+            );
+        }
+        let content_length = content_length(&headers)?;
+        if !has_body && content_length.is_some_and(|octets| octets > 0) {
+            return Err(Malformed::BodyMissing);
+        }
+        *request.headers_mut() = headers;
+        Ok(Self {
+            request,
+            content_length,
+        })
+    }
+}
+
+/// The meta headers of a request.
+#[derive(Clone, Copy, Debug)]
+enum Meta {
+    Method,
+    Target,
+    HttpVersion,
+    Host,
+    Scheme,
+}
+
+impl Meta {
+    fn of(version: Version, name: &[u8]) -> Option<Self> {
+        Some(match (version, name) {
+            (Version::V2, b"method") | (Version::V3 | Version::V3_1, b":method") => Self::Method,
+            (Version::V2, b"url") | (Version::V3 | Version::V3_1, b":path") => Self::Target,
+            (Version::V2, b"version") | (Version::V3 | Version::V3_1, b":version") => {
+                Self::HttpVersion
+            }
+            (Version::V2, b"host") | (Version::V3 | Version::V3_1, b":host") => Self::Host,
+            (Version::V2, b"scheme") | (Version::V3 | Version::V3_1, b":scheme") => Self::Scheme,
+            _ => return None,
+        })
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::HttpVersion => "HTTP version",
+            Self::Host => "host",
+            Self::Scheme => "scheme",
+        }
+    }
+}
+
+/// The meta headers that came.
+#[derive(Debug, Default)]
+struct RequestLine {
+    values: [Option<Bytes>; 5],
+}
+
+impl RequestLine {
+    fn set(&mut self, meta: Meta, field: Field<'_>) -> Result<(), Malformed> {
+        if field.value().contains(&VALUE_SEPARATOR) {
+            return Err(Malformed::Repeated(meta.what()));
+        }
+        self.values[meta as usize] = Some(field.value_bytes());
+        Ok(())
+    }
+
+    fn get(&self, meta: Meta) -> Option<&Bytes> {
+        self.values[meta as usize].as_ref()
+    }
+
+    fn require(&self, meta: Meta) -> Result<&Bytes, Malformed> {
+        self.get(meta)
+            .ok_or_else(|| Malformed::Missing(meta.what()))
+    }
+
+    fn method(&self) -> Result<Method, Malformed> {
+        Method::from_bytes(self.require(Meta::Method)?).map_err(|_| Malformed::Method)
+    }
+
+    fn http_version(&self) -> Result<http::Version, Malformed> {
+        match &self.require(Meta::HttpVersion)?[..] {
+            b"HTTP/1.1" => Ok(http::Version::HTTP_11),
+            b"HTTP/1.0" => Ok(http::Version::HTTP_10),
+            _ => Err(Malformed::HttpVersion),
+        }
+    }
+
+    /// The request target in the form that the method asks for, and what the `host` field says.
+    fn target(&self, version: Version, method: &Method) -> Result<(Uri, Option<Bytes>), Malformed> {
+        let target = self.require(Meta::Target)?;
+        if target.len() > MAX_TARGET {
+            return Err(Malformed::TargetTooLong);
+        }
+        let authority = self.get(Meta::Host).map(authority).transpose()?;
+        let scheme = self.get(Meta::Scheme).map(scheme).transpose()?;
+        if *method == Method::CONNECT {
+            return authority_form(target);
+        }
+        if version != Version::V2 {
+            self.require(Meta::Host)?;
+            self.require(Meta::Scheme)?;
+        }
+        let host = self.get(Meta::Host).cloned();
+        match &target[..] {
+            [b'/', ..] => Ok((origin_form(target, scheme, authority)?, host)),
+            b"*" if *method == Method::OPTIONS => Ok((Uri::from_static("*"), host)),
+            _ => absolute_form(target),
+        }
+    }
+}
+
+/// `a.test:443`: where a tunnel leads to.
+fn authority_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
+    let authority = authority(target).map_err(|_| Malformed::Target)?;
+    if authority.port().is_none() {
+        return Err(Malformed::Target);
+    }
+    Ok((Uri::from(authority), Some(target.clone())))
+}
+
+/// `/path?query`: what most requests have.
+fn origin_form(
+    target: &Bytes,
+    scheme: Option<Scheme>,
+    authority: Option<Authority>,
+) -> Result<Uri, Malformed> {
+    if target.contains(&b'#') {
+        return Err(Malformed::Target);
+    }
+    let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| Malformed::Target)?;
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = Some(path);
+    // Clients of SPDY/2 may leave out the scheme, the host, or both, as node-spdy 1 does.
+    if let (Some(scheme), Some(authority)) = (scheme, authority) {
+        parts.scheme = Some(scheme);
+        parts.authority = Some(authority);
+    }
+    Uri::from_parts(parts).map_err(|_| Malformed::Target)
+}
+
+/// `http://a.test/path`: what a proxy gets. It says more than the meta headers, and wins.
+fn absolute_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
+    let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| Malformed::Target)?;
+    let Some(authority) = uri
+        .authority()
+        .filter(|_| uri.scheme().is_some() && !target.contains(&b'#'))
+    else {
+        return Err(Malformed::Target);
+    };
+    check_authority(authority).map_err(|_| Malformed::Target)?;
+    let host = Bytes::copy_from_slice(authority.as_str().as_bytes());
+    Ok((uri, Some(host)))
+}
+
+fn authority(octets: &Bytes) -> Result<Authority, Malformed> {
+    let authority = Authority::from_maybe_shared(octets.clone()).map_err(|_| Malformed::Host)?;
+    check_authority(&authority)?;
+    Ok(authority)
+}
+
+/// A host has a name, no user before it, and behind it at most a number.
+fn check_authority(authority: &Authority) -> Result<(), Malformed> {
+    let (whole, name) = (authority.as_str(), authority.host());
+    let is_port = |port: &str| {
+        port.bytes().all(|octet| octet.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    let behind = whole.strip_prefix(name).ok_or(Malformed::Host)?;
+    match behind.strip_prefix(':') {
+        _ if name.is_empty() || whole.contains('@') => Err(Malformed::Host),
+        None if behind.is_empty() => Ok(()),
+        Some(port) if is_port(port) => Ok(()),
+        _ => Err(Malformed::Host),
+    }
+}
+
+fn scheme(octets: &Bytes) -> Result<Scheme, Malformed> {
+    let is_scheme = |octet: &u8| octet.is_ascii_alphanumeric() || b"+-.".contains(octet);
+    if !octets.first().is_some_and(u8::is_ascii_alphabetic) || !octets.iter().all(is_scheme) {
+        return Err(Malformed::Scheme);
+    }
+    Scheme::try_from(&octets[..]).map_err(|_| Malformed::Scheme)
+}
+
+/// One number, or none. Two that are equal are refused as well: what stands behind may read only one.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(octets), None) => Ok(Some(octets)),
+        _ => Err(Malformed::ContentLength),
+    }
+}
+
+/// What the `http` crate holds in a URI.
+const MAX_TARGET: usize = 65_534;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,368 @@
+//! From the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
+
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::CONTENT_LENGTH,
+    response::Parts,
+    uri::{Authority, Scheme},
+};
+use spdy_frame::{HeaderBlock, Version};
+
+use crate::fields;
+
+/// The head of a response: its status and its fields.
+///
+/// `size` is what is known of the body's length, for `content-length` if the application has not set it.
+/// `None` if SPDY/2 cannot carry a value: its lengths have 16 bits.
+pub(crate) fn block(
+    version: Version,
+    method: &Method,
+    head: Parts,
+    size: Option<u64>,
+) -> Option<HeaderBlock> {
+    let fields = head.headers.len() + 3;
+    let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
+    put_head(
+        &mut block,
+        version,
+        method,
+        head,
+        size,
+        response_names(version),
+    );
+    fields::fits(version, &block).then_some(block)
+}
+
+/// The head of a response to a request that nobody made: what it would have asked for, then the response.
+///
+/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1, §19).
+pub(crate) fn pushed(
+    version: Version,
+    origin: &Origin,
+    path: &str,
+    head: Parts,
+    size: Option<u64>,
+) -> Option<HeaderBlock> {
+    let (scheme, host) = (origin.scheme.as_str(), origin.host.as_str());
+    let fields = head.headers.len() + 7;
+    let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
+    match version {
+        Version::V2 => {
+            put(&mut block, "method", "GET");
+            put(&mut block, "url", &format!("{scheme}://{host}{path}"));
+        }
+        Version::V3 | Version::V3_1 => {
+            put(&mut block, ":method", "GET");
+            put(&mut block, ":scheme", scheme);
+            put(&mut block, ":host", host);
+            put(&mut block, ":path", path);
+        }
+    }
+    put_head(
+        &mut block,
+        version,
+        &Method::GET,
+        head,
+        size,
+        push_names(version),
+    );
+    fields::fits(version, &block).then_some(block)
+}
+
+/// Where a push comes from: the origin of the request that it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) scheme: Scheme,
+    pub(crate) host: Authority,
+}
+
+fn put_head(
+    block: &mut HeaderBlock,
+    version: Version,
+    method: &Method,
+    head: Parts,
+    size: Option<u64>,
+    reserved: &[&str],
+) {
+    let (status, mut headers) = (head.status, head.headers);
+    if has_no_length(method, status) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    put(block, meta_names(version)[0], status.as_str());
+    put(block, meta_names(version)[1], "HTTP/1.1");
+    fields::send(block, &headers, reserved);
+    let announced = size.filter(|&octets| is_length(method, status, octets));
+    if let Some(octets) = announced.filter(|_| !headers.contains_key(CONTENT_LENGTH)) {
+        put(block, CONTENT_LENGTH.as_str(), &octets.to_string());
+    }
+}
+
+/// A whole response of this crate's own: a status and no body.
+pub(crate) fn bare(version: Version, status: StatusCode) -> HeaderBlock {
+    let mut block = HeaderBlock::with_capacity(3, 3 * OCTETS_OF_A_FIELD);
+    put(&mut block, meta_names(version)[0], status.as_str());
+    put(&mut block, meta_names(version)[1], "HTTP/1.1");
+    put(&mut block, CONTENT_LENGTH.as_str(), "0");
+    block
+}
+
+/// The block of a HEADERS frame behind the body.
+pub(crate) fn trailers(version: Version, trailers: &HeaderMap) -> Option<HeaderBlock> {
+    let mut block = HeaderBlock::with_capacity(trailers.len(), OCTETS_OF_A_FIELD * trailers.len());
+    fields::send(&mut block, trailers, response_names(version));
+    fields::fits(version, &block).then_some(block)
+}
+
+/// Whether a response has no body, whatever the application gives it (protocol.md §9.6).
+pub(crate) fn is_bodyless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+/// Whether a `content-length` would say something that is not so (RFC 9110, section 8.6): without content, and
+/// before a tunnel.
+fn has_no_length(method: &Method, status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || (*method == Method::CONNECT && status.is_success())
+}
+
+/// Whether the size of the body that the application gave is the length of what GET would have got. For HEAD it may
+/// have left the body out.
+fn is_length(method: &Method, status: StatusCode, octets: u64) -> bool {
+    let is_none = has_no_length(method, status) || status == StatusCode::NOT_MODIFIED;
+    !is_none && (*method != Method::HEAD || octets > 0)
+}
+
+/// Status and HTTP version. The status goes without a reason phrase, which no client needs.
+const fn meta_names(version: Version) -> [&'static str; 2] {
+    match version {
+        Version::V2 => ["status", "version"],
+        Version::V3 | Version::V3_1 => [":status", ":version"],
+    }
+}
+
+/// Names that an application cannot use: in SPDY/2 the meta headers look like others (protocol.md §9.1).
+const fn response_names(version: Version) -> &'static [&'static str] {
+    match version {
+        Version::V2 => &["status", "version"],
+        Version::V3 | Version::V3_1 => &[],
+    }
+}
+
+/// The same for a push, which has the meta headers of a request too.
+const fn push_names(version: Version) -> &'static [&'static str] {
+    match version {
+        Version::V2 => &["status", "version", "method", "url"],
+        Version::V3 | Version::V3_1 => &[],
+    }
+}
+
+fn put(block: &mut HeaderBlock, name: &str, value: &str) {
+    let added = block.append(name, value);
+    debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
+}
+
+/// A guess at the octets of a name and a value together.
+const OCTETS_OF_A_FIELD: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(name, value);
+        }
+        map
+    }
+
+    fn ok(headers: HeaderMap) -> Parts {
+        let mut head = http::Response::new(()).into_parts().0;
+        head.headers = headers;
+        head
+    }
+
+    /// The block of a response of status 200 to GET.
+    fn block(version: Version, headers: HeaderMap, size: Option<u64>) -> Option<HeaderBlock> {
+        super::block(version, &Method::GET, ok(headers), size)
+    }
+
+    fn listed(block: &HeaderBlock) -> Vec<(String, String)> {
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        block
+            .fields()
+            .map(|field| (text(field.name()), text(field.value())))
+            .collect()
+    }
+
+    /// The fields of a response of status 200 behind its status and version.
+    fn sent(version: Version, fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        listed(&block(version, map(fields), None).unwrap()).split_off(2)
+    }
+
+    fn pairs(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        fields
+            .iter()
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    #[test]
+    fn c151_status_and_version_come_first() {
+        for version in Version::ALL {
+            let expected = match version {
+                Version::V2 => [("status", "404"), ("version", "HTTP/1.1"), ("x-a", "b")],
+                _ => [(":status", "404"), (":version", "HTTP/1.1"), ("x-a", "b")],
+            };
+            let mut head = ok(map(&[("x-a", "b")]));
+            head.status = StatusCode::NOT_FOUND;
+            let block = super::block(version, &Method::GET, head, None).unwrap();
+            assert_eq!(listed(&block), pairs(&expected));
+            assert_eq!(
+                listed(&bare(version, StatusCode::NOT_FOUND))[..2],
+                pairs(&expected[..2])
+            );
+        }
+    }
+
+    #[test]
+    fn c152_fields_of_one_connection_stay_behind() {
+        for version in Version::ALL {
+            let fields = [
+                ("connection", "close, X-Hop"),
+                ("connection", "x-other"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "close"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "h2c"),
+                ("te", "trailers"),
+                ("x-hop", "1"),
+                ("x-other", "2"),
+                ("x-end", "3"),
+            ];
+            assert_eq!(sent(version, &fields), pairs(&[("x-end", "3")]));
+        }
+    }
+
+    #[test]
+    fn c142_repeated_fields_become_one_pair() {
+        for version in Version::ALL {
+            let fields = [
+                ("set-cookie", "a=1"),
+                ("vary", "accept"),
+                ("set-cookie", "b=2; path=/"),
+            ];
+            let expected = [("set-cookie", "a=1\0b=2; path=/"), ("vary", "accept")];
+            assert_eq!(sent(version, &fields), pairs(&expected));
+        }
+    }
+
+    #[test]
+    fn empty_values_do_not_leave_stray_separators() {
+        for fields in [
+            &[("x-a", ""), ("x-a", "1"), ("x-a", "")][..],
+            &[("x-a", "1")],
+        ] {
+            assert_eq!(sent(Version::V3_1, fields), pairs(&[("x-a", "1")]));
+        }
+        assert_eq!(
+            sent(Version::V3_1, &[("x-a", ""), ("x-a", "")]),
+            pairs(&[("x-a", "")])
+        );
+    }
+
+    #[test]
+    fn an_application_cannot_disturb_the_meta_headers_of_version_2() {
+        let fields = [("status", "500"), ("version", "2"), ("url", "/")];
+        assert_eq!(sent(Version::V2, &fields), pairs(&[("url", "/")]));
+        assert_eq!(sent(Version::V3, &fields), pairs(&fields));
+    }
+
+    #[test]
+    fn secrets_are_marked_for_the_compressor() {
+        let mut headers = map(&[("x-plain", "1"), ("x-token", "2")]);
+        headers.get_mut("x-token").unwrap().set_sensitive(true);
+        let block = block(Version::V3_1, headers, None).unwrap();
+        let secret: Vec<_> = block
+            .fields()
+            .filter(|field| field.is_sensitive())
+            .map(|field| field.name())
+            .collect();
+        assert_eq!(secret, [b"x-token"]);
+    }
+
+    #[test]
+    fn content_length_is_added_where_it_is_missing() {
+        let length = |fields: &[(&'static str, &'static str)], known| {
+            let block = block(Version::V3, map(fields), known).unwrap();
+            block
+                .get("content-length")
+                .map(|value| String::from_utf8(value.to_vec()).unwrap())
+        };
+        assert_eq!(length(&[], Some(0)).as_deref(), Some("0"));
+        assert_eq!(
+            length(&[], Some(u64::MAX)).as_deref(),
+            Some("18446744073709551615")
+        );
+        assert_eq!(
+            length(&[("content-length", "7")], Some(8)).as_deref(),
+            Some("7")
+        );
+        assert_eq!(length(&[], None), None);
+    }
+
+    #[test]
+    fn content_length_is_only_where_it_is_true() {
+        let length = |method, status, own: &'static str| {
+            let mut head = ok(map(&[("content-length", own)]));
+            if own.is_empty() {
+                head.headers.clear();
+            }
+            head.status = status;
+            let block = super::block(Version::V3, &method, head, Some(5)).unwrap();
+            block
+                .get("content-length")
+                .map(|value| String::from_utf8(value.to_vec()).unwrap())
+        };
+        let ok = StatusCode::OK;
+        assert_eq!(length(Method::HEAD, ok, "").as_deref(), Some("5"));
+        assert_eq!(length(Method::HEAD, ok, "7").as_deref(), Some("7"));
+        for own in ["", "7"] {
+            assert_eq!(length(Method::GET, StatusCode::NO_CONTENT, own), None);
+            assert_eq!(length(Method::HEAD, StatusCode::NO_CONTENT, own), None);
+            assert_eq!(length(Method::CONNECT, ok, own), None);
+        }
+        assert_eq!(length(Method::GET, StatusCode::NOT_MODIFIED, ""), None);
+        assert_eq!(
+            length(Method::GET, StatusCode::NOT_MODIFIED, "7").as_deref(),
+            Some("7")
+        );
+        assert_eq!(
+            length(Method::CONNECT, StatusCode::BAD_GATEWAY, "").as_deref(),
+            Some("5")
+        );
+    }
+
+    #[test]
+    fn version_2_does_not_carry_values_above_65535_octets() {
+        let half = HeaderValue::from_bytes(&[b'a'; 32_767]).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x-long", half.clone());
+        headers.append("x-long", half.clone());
+        assert!(block(Version::V2, headers.clone(), None).is_some());
+        assert!(trailers(Version::V2, &headers).is_some());
+        headers.append("x-long", half);
+        assert!(block(Version::V2, headers.clone(), None).is_none());
+        assert!(trailers(Version::V2, &headers).is_none());
+        assert!(block(Version::V3, headers.clone(), None).is_some());
+    }
+}

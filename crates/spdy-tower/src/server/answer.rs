@@ -1,0 +1,90 @@
+//! What may still be said to the client on one stream.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use spdy_frame::{HeaderBlock, RstStatus, Version};
+use spdy_session::{SendReply, SendStream, StreamError};
+
+use crate::response;
+
+/// The sending side of an exchange. Each step takes it to the next state, so nothing can be said twice.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// SYN_REPLY has not been sent.
+    Due(SendReply),
+    /// SYN_REPLY has been sent, and FIN has not.
+    Begun(SendStream),
+    /// There is no more to say.
+    Given,
+}
+
+impl Answer {
+    /// Sends SYN_REPLY; with `fin` that is all.
+    pub(crate) fn begin(&mut self, head: HeaderBlock, fin: bool) -> Result<(), StreamError> {
+        let Self::Due(reply) = std::mem::replace(self, Self::Given) else {
+            return Err(StreamError::Finished);
+        };
+        let stream = reply.reply(head, fin)?;
+        if !fin {
+            *self = Self::Begun(stream);
+        }
+        Ok(())
+    }
+
+    /// Waits for room in the stream's send queue.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match self {
+            Self::Begun(stream) => stream.poll_ready(cx),
+            Self::Due(_) => Poll::Ready(Ok(())),
+            Self::Given => Poll::Ready(Err(StreamError::Finished)),
+        }
+    }
+
+    /// Sends a piece of the body; with `fin` that is all.
+    pub(crate) fn data(&mut self, octets: Bytes, fin: bool) -> Result<(), StreamError> {
+        self.on_stream(fin, |stream| stream.send_data(octets, fin))
+    }
+
+    /// Sends trailers, which end the response.
+    pub(crate) fn trailers(&mut self, block: HeaderBlock) -> Result<(), StreamError> {
+        self.on_stream(true, |stream| stream.send_headers(block, true))
+    }
+
+    fn on_stream(
+        &mut self,
+        fin: bool,
+        send: impl FnOnce(&mut SendStream) -> Result<(), StreamError>,
+    ) -> Result<(), StreamError> {
+        let Self::Begun(stream) = self else {
+            return Err(StreamError::Finished);
+        };
+        send(stream)?;
+        if fin {
+            *self = Self::Given;
+        }
+        Ok(())
+    }
+
+    /// Ends the exchange with a failure: a bare response while there is none yet, else RST_STREAM.
+    pub(crate) fn fail(&mut self, version: Version, status: StatusCode, reset: RstStatus) {
+        match std::mem::replace(self, Self::Given) {
+            Self::Due(reply) => {
+                // The stream may have ended meanwhile; then the client knows already.
+                _ = reply.reply(response::bare(version, status), true);
+            }
+            Self::Begun(stream) => stream.reset(reset),
+            Self::Given => {}
+        }
+    }
+
+    /// Waits for the client to give the stream up, or for the end of the session.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        match self {
+            Self::Due(reply) => reply.poll_closed(cx),
+            Self::Begun(stream) => stream.poll_closed(cx),
+            Self::Given => Poll::Ready(StreamError::Finished),
+        }
+    }
+}

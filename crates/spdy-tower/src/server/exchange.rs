@@ -1,0 +1,191 @@
+//! One request and its response.
+//!
+//! ```text
+//! Waiting ──ready, call──► Working ──response──► Answering ──last frame──► Over
+//!    │                        │                      │                      ▲
+//!    └────── error, panic, malformed body, client gone, session gone ───────┘
+//! ```
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Method, Request, Response};
+use pin_project_lite::pin_project;
+use spdy_frame::{HeaderBlock, Version};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::{HttpService, answer::Answer, failure::Failure, pump::Pump};
+use crate::{Body, body::Fault, response};
+
+pin_project! {
+    /// A future that ends when the request has been answered, or needs no answer any more.
+    ///
+    /// Dropped early, it leaves the stream refused or reset, as the handles inside do.
+    pub(super) struct Exchange<S: HttpService> {
+        #[pin]
+        state: State<S>,
+        answer: Answer,
+        version: Version,
+        method: Method,
+        // Heard from when the body of the request turns out malformed. `None`: that cannot happen any more.
+        fault: Option<oneshot::Receiver<Fault>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S: HttpService> {
+        Waiting { service: S, request: Option<Request<Body>> },
+        Working { #[pin] future: S::Future },
+        Answering { #[pin] pump: Pump<S::ResponseBody> },
+        Over,
+    }
+}
+
+impl<S: HttpService> Exchange<S> {
+    /// An exchange that waits for the service to be ready. The service is one request's own.
+    pub(super) fn new(
+        service: S,
+        request: Request<Body>,
+        answer: Answer,
+        version: Version,
+        fault: Option<oneshot::Receiver<Fault>>,
+    ) -> Self {
+        let method = request.method().clone();
+        let state = State::Waiting {
+            service,
+            request: Some(request),
+        };
+        Self {
+            state,
+            answer,
+            version,
+            method,
+            fault,
+        }
+    }
+
+    fn poll_steps(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            let mut this = self.as_mut().project();
+            let next = match this.state.as_mut().project() {
+                StateProjection::Waiting { service, request } => {
+                    let Poll::Ready(ready) = service.poll_ready(cx) else {
+                        return self.poll_disturbed(cx).map(Err);
+                    };
+                    ready.map_err(Failure::application)?;
+                    let request = request
+                        .take()
+                        .expect("a request waits until it is taken to be called with");
+                    State::Working {
+                        future: service.call(request),
+                    }
+                }
+                StateProjection::Working { future } => {
+                    let Poll::Ready(response) = future.poll(cx) else {
+                        return self.poll_disturbed(cx).map(Err);
+                    };
+                    // Whatever the application has made of a malformed body, the client is told the truth.
+                    if has_come(this.fault) {
+                        return Poll::Ready(Err(Failure::Fault));
+                    }
+                    let response = response.map_err(Failure::application)?;
+                    match split(*this.version, this.method, response)? {
+                        (head, Some(body)) => State::Answering {
+                            pump: Pump::new(Some(head), body),
+                        },
+                        (head, None) => {
+                            this.answer.begin(head, true)?;
+                            State::Over
+                        }
+                    }
+                }
+                StateProjection::Answering { pump } => {
+                    let Poll::Ready(end) = pump.poll(cx, *this.version, this.answer) else {
+                        return self.poll_disturbed(cx).map(Err);
+                    };
+                    end?;
+                    State::Over
+                }
+                StateProjection::Over => return Poll::Ready(Ok(())),
+            };
+            this.state.set(next);
+        }
+    }
+
+    /// Waits for a reason to give up what is under way.
+    fn poll_disturbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
+        let this = self.project();
+        if let Some(fault) = this.fault {
+            match Pin::new(fault).poll(cx) {
+                Poll::Ready(Ok(Fault)) => return Poll::Ready(Failure::Fault),
+                // The body was read to its end, or dropped.
+                Poll::Ready(Err(_)) => *this.fault = None,
+                Poll::Pending => {}
+            }
+        }
+        this.answer.poll_closed(cx).map(Failure::Gone)
+    }
+
+    /// Tells the client, and whoever reads the log.
+    fn fail(self: Pin<&mut Self>, failure: Failure) {
+        let this = self.project();
+        // An application that sends the body back fails because the body does.
+        let failure = if has_come(this.fault) {
+            Failure::Fault
+        } else {
+            failure
+        };
+        match &failure {
+            Failure::Gone(_) | Failure::Fault => debug!(%failure, "request ended early"),
+            _ => warn!(%failure, "request failed"),
+        }
+        match failure.told() {
+            Some((status, reset)) => this.answer.fail(*this.version, status, reset),
+            None => *this.answer = Answer::Given,
+        }
+    }
+}
+
+impl<S: HttpService> Future for Exchange<S> {
+    type Output = ();
+
+    /// A panic of the application costs this one request. What panicked is not called again but dropped, so nobody
+    /// sees what it has left half done.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let step = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_steps(cx)));
+        if let Err(failure) = ready!(step.unwrap_or(Poll::Ready(Err(Failure::Panic)))) {
+            self.as_mut().fail(failure);
+            // What the application holds goes at once, not when somebody drops the exchange.
+            let mut state = self.project().state;
+            _ = catch_unwind(AssertUnwindSafe(|| state.set(State::Over)));
+        }
+        Poll::Ready(())
+    }
+}
+
+/// The header block of a response, and the body if there is anything in it to send.
+fn split<B: http_body::Body>(
+    version: Version,
+    method: &Method,
+    response: Response<B>,
+) -> Result<(HeaderBlock, Option<B>), Failure> {
+    let (head, body) = response.into_parts();
+    if head.status.is_informational() {
+        // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
+        return Err(Failure::Response("response has a 1xx status"));
+    }
+    let has_body = !response::is_bodyless(method, head.status) && !body.is_end_stream();
+    let block = response::block(version, method, head, body.size_hint().exact()).ok_or(
+        Failure::Response("a response header is longer than 65535 octets"),
+    )?;
+    Ok((block, has_body.then_some(body)))
+}
+
+fn has_come(fault: &mut Option<oneshot::Receiver<Fault>>) -> bool {
+    fault.as_mut().is_some_and(|fault| fault.try_recv().is_ok())
+}

@@ -1,0 +1,60 @@
+//! How an exchange ends without the response it was meant to have.
+
+use std::fmt;
+
+use http::StatusCode;
+use spdy_frame::RstStatus;
+use spdy_session::StreamError;
+
+use super::BoxError;
+
+/// Why an exchange ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The client has given the stream up, or the session has ended.
+    Gone(StreamError),
+    /// The body of the request is not what its head announces.
+    Fault,
+    /// The application panicked.
+    Panic,
+    /// The application, or the body of its response, gave an error.
+    Application(BoxError),
+    /// The response cannot be sent over SPDY.
+    Response(&'static str),
+}
+
+impl Failure {
+    pub(crate) fn application(error: impl Into<BoxError>) -> Self {
+        Self::Application(error.into())
+    }
+
+    /// What the client is told: the status of a response while there is none yet, else that of RST_STREAM.
+    /// `None`: nobody listens.
+    pub(crate) const fn told(&self) -> Option<(StatusCode, RstStatus)> {
+        match self {
+            Self::Gone(_) => None,
+            Self::Fault => Some((StatusCode::BAD_REQUEST, RstStatus::PROTOCOL_ERROR)),
+            Self::Panic | Self::Application(_) | Self::Response(_) => {
+                Some((StatusCode::INTERNAL_SERVER_ERROR, RstStatus::INTERNAL_ERROR))
+            }
+        }
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(error) => error.fmt(f),
+            Self::Fault => f.write_str("request body is not what the request announces"),
+            Self::Panic => f.write_str("application panicked"),
+            Self::Application(error) => write!(f, "application failed: {error}"),
+            Self::Response(reason) => f.write_str(reason),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The body of a response on its way to the client.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use pin_project_lite::pin_project;
+use spdy_frame::{HeaderBlock, Version};
+
+use super::{BoxError, answer::Answer, failure::Failure};
+use crate::response;
+
+pin_project! {
+    /// Moves a body to a stream, as fast as the stream takes it.
+    ///
+    /// The head of the response and one piece of the body are held back until it is known what follows: so FIN
+    /// travels on the last frame, and a body that fails at once can still become an answer of 500.
+    pub(crate) struct Pump<B> {
+        #[pin]
+        body: B,
+        head: Option<HeaderBlock>,
+        held: Option<Bytes>,
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> Pump<B> {
+    /// `head` is `None` if it has been sent already.
+    pub(crate) const fn new(head: Option<HeaderBlock>, body: B) -> Self {
+        Self {
+            body,
+            head,
+            held: None,
+        }
+    }
+
+    /// Ready when the whole response has been handed to the session.
+    pub(crate) fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        version: Version,
+        answer: &mut Answer,
+    ) -> Poll<Result<(), Failure>> {
+        for _ in 0..FRAMES_PER_POLL {
+            ready!(answer.poll_ready(cx))?;
+            let Poll::Ready(frame) = self.as_mut().project().body.poll_frame(cx) else {
+                self.flush(answer)?;
+                return Poll::Pending;
+            };
+            match frame
+                .transpose()
+                .map_err(Failure::application)?
+                .map(Frame::into_data)
+            {
+                None => return Poll::Ready(self.finish(answer)),
+                Some(Ok(octets)) => {
+                    self.as_mut().take(octets, answer)?;
+                    if self.body.is_end_stream() {
+                        return Poll::Ready(self.finish(answer));
+                    }
+                }
+                Some(Err(frame)) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return Poll::Ready(self.finish_with(&trailers, version, answer));
+                }
+            }
+        }
+        // A body that is always ready lets others have their turn.
+        self.flush(answer)?;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what was held and holds the next piece.
+    fn take(
+        mut self: Pin<&mut Self>,
+        mut octets: B::Data,
+        answer: &mut Answer,
+    ) -> Result<(), Failure> {
+        // `Bytes` moves here; other buffers are copied once.
+        let octets = octets.copy_to_bytes(octets.remaining());
+        if !octets.is_empty() {
+            self.as_mut().flush(answer)?;
+            *self.project().held = Some(octets);
+        }
+        Ok(())
+    }
+
+    /// Sends what is held, with more to come.
+    fn flush(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
+        let this = self.project();
+        if let Some(head) = this.head.take() {
+            answer.begin(head, false)?;
+        }
+        if let Some(octets) = this.held.take() {
+            answer.data(octets, false)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is held, and FIN with the last of it.
+    fn finish(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
+        let this = self.project();
+        let held = this.held.take();
+        if let Some(head) = this.head.take() {
+            answer.begin(head, held.is_none())?;
+            if held.is_none() {
+                return Ok(());
+            }
+        }
+        answer.data(held.unwrap_or_default(), true)?;
+        Ok(())
+    }
+
+    fn finish_with(
+        mut self: Pin<&mut Self>,
+        trailers: &HeaderMap,
+        version: Version,
+        answer: &mut Answer,
+    ) -> Result<(), Failure> {
+        let block = response::trailers(version, trailers)
+            .ok_or(Failure::Response("a trailer is longer than 65535 octets"))?;
+        if block.is_empty() {
+            return self.finish(answer);
+        }
+        self.as_mut().flush(answer)?;
+        answer.trailers(block)?;
+        Ok(())
+    }
+}
+
+/// Pieces of a body that are moved before others get their turn.
+const FRAMES_PER_POLL: usize = 32;

@@ -1,0 +1,438 @@
+//! What goes wrong with one request: the client is told, and the session goes on.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response, StatusCode},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use spdy_frame::{HeaderBlock, RstStatus, Version};
+use spdy_session::{Config, Origin, Received, RecvStream, StreamError};
+use spdy_tower::{BodyError, BoxError, Builder};
+use tokio::sync::mpsc;
+use tower::{Service, service_fn};
+
+use self::support::{Client, Reply, in_all_versions, status, within};
+
+#[tokio::test]
+async fn a_handler_that_panics_is_500() {
+    in_all_versions(async |version| {
+        let late = async || {
+            tokio::task::yield_now().await;
+            panic!("late");
+        };
+        let router = Router::new()
+            .route("/now", get(async || -> &'static str { panic!("now") }))
+            .route("/late", get(async move || -> &'static str { late().await }))
+            .route("/", get(async || "fine"));
+        let client = Client::of(version, router);
+        assert_eq!(client.ask("GET", "/now").await.status(), 500);
+        assert_eq!(client.ask("GET", "/late").await.status(), 500);
+        assert_eq!(client.ask("GET", "/").await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_that_panics_when_called_is_500() {
+    in_all_versions(async |version| {
+        let service = service_fn(|request: Request<spdy_tower::Body>| {
+            assert_eq!(request.uri().path(), "/");
+            async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) }
+        });
+        let client = Client::of(version, service);
+        assert_eq!(client.ask("GET", "/bad").await.status(), 500);
+        assert_eq!(client.ask("GET", "/").await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_that_gives_an_error_is_500() {
+    in_all_versions(async |version| {
+        let service =
+            service_fn(
+                async |request: Request<spdy_tower::Body>| match request.uri().path() {
+                    "/" => Ok(Response::new(Full::new(Bytes::from("fine")))),
+                    _ => Err(BoxError::from("out of paper")),
+                },
+            );
+        let client = Client::of(version, service);
+        assert_eq!(client.ask("GET", "/bad").await.status(), 500);
+        assert_eq!(client.ask("GET", "/").await.status(), 200);
+        let client = Client::of(version, NeverReady);
+        assert_eq!(client.ask("GET", "/").await.status(), 500);
+    })
+    .await;
+}
+
+/// A service whose readiness fails.
+#[derive(Clone)]
+struct NeverReady;
+
+impl Service<Request<spdy_tower::Body>> for NeverReady {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Err("never ready".into()))
+    }
+
+    fn call(&mut self, _: Request<spdy_tower::Body>) -> Self::Future {
+        unreachable!("it was never ready")
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails_at_once_is_500_and_later_a_reset() {
+    in_all_versions(async |version| {
+        let router = Router::new()
+            .route("/first", get(async || Body::new(Breaks::after(&[]))))
+            .route(
+                "/second",
+                get(async || Body::new(Breaks::after(&["one", "two"]))),
+            )
+            .route(
+                "/panic",
+                get(async || {
+                    Body::new(Breaks {
+                        panics: true,
+                        ..Breaks::after(&["one", "two"])
+                    })
+                }),
+            );
+        let client = Client::of(version, router);
+        assert_eq!(client.ask("GET", "/first").await.status(), 500);
+        for path in ["/second", "/panic"] {
+            let (receive, _send) = client.open(client.head("GET", path), true).await;
+            assert_reset(
+                Reply::read(receive).await.map(|_| ()),
+                RstStatus::INTERNAL_ERROR,
+            );
+        }
+    })
+    .await;
+}
+
+/// A body that gives some pieces and then breaks.
+struct Breaks {
+    pieces: Vec<&'static str>,
+    panics: bool,
+}
+
+impl Breaks {
+    fn after(pieces: &[&'static str]) -> Self {
+        Self {
+            pieces: pieces.iter().rev().copied().collect(),
+            panics: false,
+        }
+    }
+}
+
+impl http_body::Body for Breaks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        let Some(piece) = self.pieces.pop() else {
+            assert!(!self.panics, "the body breaks");
+            return Poll::Ready(Some(Err("disk on fire".into())));
+        };
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from(piece)))))
+    }
+}
+
+#[tokio::test]
+async fn a_1xx_status_is_no_response() {
+    in_all_versions(async |version| {
+        let client = Client::of(
+            version,
+            Router::new().route("/", get(async || StatusCode::SWITCHING_PROTOCOLS)),
+        );
+        assert_eq!(client.ask("GET", "/").await.status(), 500);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_requests_get_400_and_never_reach_the_application() {
+    in_all_versions(async |version| {
+        let client = Client::of(
+            version,
+            service_fn(
+                async |_: Request<spdy_tower::Body>| -> Result<Response<Body>, Infallible> {
+                    panic!("a malformed request has arrived")
+                },
+            ),
+        );
+        let malformed: [&dyn Fn(&mut HeaderBlock); 5] = [
+            &|head| *head = HeaderBlock::new(),
+            &|head| head.append(":strange", "x").unwrap(),
+            &|head| {
+                head.append(
+                    if version == Version::V2 {
+                        "url"
+                    } else {
+                        ":path"
+                    },
+                    "/2",
+                )
+                .unwrap()
+            },
+            &|head| head.append("x-a", "a\x01b").unwrap(),
+            &|head| head.append("content-length", "5, 5").unwrap(),
+        ];
+        for change in malformed {
+            let mut head = client.head("GET", "/");
+            change(&mut head);
+            let (receive, _send) = client.open(head, true).await;
+            let reply = Reply::read(receive).await.unwrap();
+            assert_eq!((reply.status(), &reply.body[..]), (400, &b""[..]));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn strict_sessions_refuse_the_fields_of_a_connection() {
+    in_all_versions(async |version| {
+        for strict in [false, true] {
+            let mut config = Config::default();
+            config.strict = strict;
+            let router = Router::new().route("/", get(async || "fine"));
+            let client = Client::with(version, &Builder::new().config(config), router);
+            let mut head = client.head("GET", "/");
+            head.append("connection", "close").unwrap();
+            let (receive, _send) = client.open(head, true).await;
+            let status = Reply::read(receive).await.unwrap().status();
+            assert_eq!(status, if strict { 400 } else { 200 });
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c144_a_request_head_that_is_too_large_is_431() {
+    in_all_versions(async |version| {
+        let client = Client::of(version, Router::new().route("/", get(async || "fine")));
+        let mut head = client.head("GET", "/");
+        for number in 0..200 {
+            head.append(format!("x-{number}"), "x").unwrap();
+        }
+        let (receive, _send) = client.open(head, true).await;
+        assert_eq!(Reply::read(receive).await.unwrap().status(), 431);
+        assert_eq!(client.ask("GET", "/").await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c154_a_body_shorter_than_announced_is_400() {
+    in_all_versions(async |version| {
+        for path in ["/read", "/swallow"] {
+            let client = Client::of(version, readers());
+            let reply = upload(&client, path, "10", &["12345"]).await.unwrap();
+            assert_eq!(reply.status(), 400, "{path}");
+        }
+        let client = Client::of(version, readers());
+        assert_400_or_reset(upload(&client, "/echo", "10", &["12345"]).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c155_a_body_longer_than_announced_is_400() {
+    in_all_versions(async |version| {
+        for path in ["/read", "/swallow"] {
+            let client = Client::of(version, readers());
+            let reply = upload(&client, path, "5", &["1234567890"]).await.unwrap();
+            assert_eq!(reply.status(), 400, "{path}");
+        }
+        let client = Client::of(version, readers());
+        assert_400_or_reset(upload(&client, "/echo", "5", &["1234567890"]).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c155_a_body_that_goes_wrong_after_the_response_began_resets_the_stream() {
+    in_all_versions(async |version| {
+        let client = Client::of(version, readers());
+        let mut head = client.head("POST", "/echo");
+        head.append("content-length", "5").unwrap();
+        let (mut receive, mut send) = client.open(head, false).await;
+        assert_eq!(status(&Reply::head(&mut receive).await.unwrap()), 200);
+        send.send_data("123".into(), false).unwrap();
+        assert!(matches!(
+            within(receive.next()).await,
+            Some(Ok(Received::Data(_)))
+        ));
+        send.send_data("456".into(), false).unwrap();
+        assert_reset(drain(receive).await, RstStatus::PROTOCOL_ERROR);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_trailers_are_400() {
+    in_all_versions(async |version| {
+        for (name, value) in [("content-length", "3"), (":path", "/"), ("x-a", " padded")] {
+            let client = Client::of(version, readers());
+            let (receive, mut send) = client.open(client.head("POST", "/read"), false).await;
+            send.send_data("123".into(), false).unwrap();
+            let mut trailers = HeaderBlock::new();
+            trailers.append(name, value).unwrap();
+            send.send_headers(trailers, true).unwrap();
+            assert_eq!(Reply::read(receive).await.unwrap().status(), 400, "{name}");
+        }
+    })
+    .await;
+}
+
+/// A handler that sends the body back may have begun its response before the body turned out wrong.
+fn assert_400_or_reset(reply: Result<Reply, StreamError>) {
+    match reply {
+        Ok(reply) => assert_eq!(reply.status(), 400),
+        Err(error) => assert!(
+            matches!(
+                error,
+                StreamError::Reset {
+                    status: RstStatus::PROTOCOL_ERROR,
+                    origin: Origin::Remote
+                }
+            ),
+            "{error:?}"
+        ),
+    }
+}
+
+/// Handlers that read the body, send it back, or read it in a task of their own while they wait for better times.
+fn readers() -> Router {
+    let read = async |body: Body| match body.collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(_) => Err(StatusCode::IM_A_TEAPOT),
+    };
+    let swallow = async |body: Body| {
+        let task = tokio::spawn(body.collect());
+        task.await.unwrap().unwrap_err();
+        pending::<()>().await;
+    };
+    Router::new()
+        .route("/read", post(read))
+        .route("/echo", post(async |body: Body| body))
+        .route("/swallow", post(swallow))
+}
+
+/// Sends the pieces before it looks at the reply.
+async fn upload(
+    client: &Client,
+    path: &str,
+    length: &str,
+    pieces: &[&'static str],
+) -> Result<Reply, StreamError> {
+    let mut head = client.head("POST", path);
+    head.append("content-length", length).unwrap();
+    let (receive, mut send) = client.open(head, false).await;
+    for piece in pieces {
+        send.send_data(Bytes::from(*piece), false).unwrap();
+    }
+    send.finish().unwrap();
+    Reply::read(receive).await
+}
+
+#[tokio::test]
+async fn a_client_that_cancels_drops_the_handler_and_breaks_the_body() {
+    in_all_versions(async |version| {
+        let (report, mut reports) = mpsc::unbounded_channel();
+        let handler = async move |body: Body| {
+            let ended = Ended(report.clone());
+            let _ = report.send("began");
+            tokio::spawn(async move {
+                let error = body.collect().await.unwrap_err();
+                let error = std::error::Error::source(&error)
+                    .unwrap()
+                    .downcast_ref::<BodyError>()
+                    .unwrap()
+                    .clone();
+                assert!(
+                    matches!(
+                        error,
+                        BodyError::Stream(StreamError::Reset {
+                            status: RstStatus::CANCEL,
+                            ..
+                        })
+                    ),
+                    "{error:?}"
+                );
+                drop(ended);
+            });
+            let _ended = Ended(report.clone());
+            pending::<()>().await;
+        };
+        let client = Client::of(version, Router::new().route("/", post(handler)));
+        let (_receive, send) = client.open(client.head("POST", "/"), false).await;
+        assert_eq!(within(reports.recv()).await, Some("began"));
+        send.reset(RstStatus::CANCEL);
+        assert_eq!(within(reports.recv()).await, Some("ended"));
+        assert_eq!(within(reports.recv()).await, Some("ended"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transport_that_breaks_drops_the_handlers() {
+    in_all_versions(async |version| {
+        let (report, mut reports) = mpsc::unbounded_channel();
+        let handler = async move |_body: Body| {
+            let _ended = Ended(report.clone());
+            let _ = report.send("began");
+            pending::<()>().await;
+        };
+        let client = Client::of(version, Router::new().route("/", post(handler)));
+        let _stream = client.open(client.head("POST", "/"), false).await;
+        assert_eq!(within(reports.recv()).await, Some("began"));
+        client.cut();
+        assert_eq!(within(reports.recv()).await, Some("ended"));
+        within(client.server).await.unwrap().unwrap_err();
+    })
+    .await;
+}
+
+/// Tells when it is dropped.
+struct Ended(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.send("ended");
+    }
+}
+
+async fn drain(mut receive: RecvStream) -> Result<(), StreamError> {
+    while let Some(received) = within(receive.next()).await {
+        received?;
+    }
+    Ok(())
+}
+
+#[track_caller]
+fn assert_reset(end: Result<(), StreamError>, expected: RstStatus) {
+    match end {
+        Err(StreamError::Reset { status, .. }) => assert_eq!(status, expected),
+        other => panic!("no reset: {other:?}"),
+    }
+}

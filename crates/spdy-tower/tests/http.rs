@@ -1,0 +1,346 @@
+//! An unchanged `axum::Router` served over each version: what works.
+
+mod support;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::SET_COOKIE},
+    response::{AppendHeaders, IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Channel, channel::Sender};
+use spdy_frame::{HeaderBlock, Priority};
+use spdy_session::{Open, Received};
+use spdy_tower::{BoxError, StreamInfo};
+
+use self::support::{Client, Reply, in_all_versions, status, within};
+
+#[tokio::test]
+async fn a_page_is_served() {
+    in_all_versions(async |version| {
+        let client = Client::of(version, Router::new().route("/", get(|| async { "hello" })));
+        let reply = client.ask("GET", "/").await;
+        assert_eq!((reply.status(), &reply.body[..]), (200, &b"hello"[..]));
+        assert_eq!(
+            reply.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(reply.header("content-length"), Some("5"));
+        assert_eq!(client.ask("GET", "/no").await.status(), 404);
+        assert_eq!(client.ask("POST", "/").await.status(), 405);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_body_comes_back_whole() {
+    in_all_versions(async |version| {
+        let client = Client::of(
+            version,
+            Router::new().route("/echo", post(async |body: Body| body)),
+        );
+        let sent: Vec<u8> = (0..1_500_000_u32)
+            .map(|place| (place % 251) as u8)
+            .collect();
+        let (receive, mut send) = client.open(client.head("POST", "/echo"), false).await;
+        let upload = async {
+            for piece in sent.chunks(10_000) {
+                within(std::future::poll_fn(|cx| send.poll_ready(cx)))
+                    .await
+                    .unwrap();
+                send.send_data(Bytes::copy_from_slice(piece), false)
+                    .unwrap();
+            }
+            send.finish().unwrap();
+        };
+        let (reply, ()) = tokio::join!(Reply::read(receive), upload);
+        let reply = reply.unwrap();
+        assert_eq!(reply.status(), 200);
+        assert!(
+            reply.body == sent,
+            "{} octets came back changed",
+            reply.body.len()
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_bodies_stream_at_the_same_time() {
+    in_all_versions(async |version| {
+        let client = Client::of(
+            version,
+            Router::new().route("/echo", post(async |body: Body| body)),
+        );
+        let (mut receive, mut send) = client.open(client.head("POST", "/echo"), false).await;
+        assert_eq!(status(&Reply::head(&mut receive).await.unwrap()), 200);
+        for word in ["one", "two", "three"] {
+            send.send_data(word.into(), false).unwrap();
+            let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+                panic!("no {word}")
+            };
+            assert_eq!(octets, word);
+        }
+        send.finish().unwrap();
+        assert!(within(receive.next()).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_response_streams_as_it_is_made() {
+    in_all_versions(async |version| {
+        let (router, tap) = tapped();
+        let client = Client::of(version, router);
+        let (mut receive, _send) = client.open(client.head("GET", "/stream"), true).await;
+        let head = Reply::head(&mut receive).await.unwrap();
+        assert_eq!(head.get("content-length"), None);
+        let mut tap = tap.lock().unwrap().take().unwrap();
+        for word in ["one", "two"] {
+            within(tap.send_data(word.into())).await.unwrap();
+            let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+                panic!("no {word}")
+            };
+            assert_eq!(octets, word);
+        }
+        drop(tap);
+        assert!(within(receive.next()).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c106_request_trailers_reach_the_application() {
+    in_all_versions(async |version| {
+        let handler = async |body: Body| {
+            let body = body.collect().await.unwrap();
+            let sum = body.trailers().unwrap()["x-sum"].clone();
+            [
+                (HeaderName::from_static("x-sum-seen"), sum),
+                (HeaderName::from_static("x-body"), octets(body.to_bytes())),
+            ]
+        };
+        let client = Client::of(version, Router::new().route("/", post(handler)));
+        let (receive, mut send) = client.open(client.head("POST", "/"), false).await;
+        send.send_data("ab".into(), false).unwrap();
+        send.send_data("cd".into(), false).unwrap();
+        let mut trailers = HeaderBlock::new();
+        trailers.append("x-sum", "42").unwrap();
+        send.send_headers(trailers, true).unwrap();
+        let reply = Reply::read(receive).await.unwrap();
+        assert_eq!(
+            (
+                reply.status(),
+                reply.header("x-sum-seen"),
+                reply.header("x-body")
+            ),
+            (200, Some("42"), Some("abcd"))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c110_response_trailers_come_last() {
+    in_all_versions(async |version| {
+        let (router, tap) = tapped();
+        let client = Client::of(version, router);
+        let (receive, _send) = client.open(client.head("GET", "/stream"), true).await;
+        let reply = tokio::spawn(Reply::read(receive));
+        let mut tap = within(async {
+            loop {
+                if let Some(tap) = tap.lock().unwrap().take() {
+                    return tap;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        tap.send_data("body".into()).await.unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.append("x-sum", HeaderValue::from_static("1"));
+        trailers.append("x-sum", HeaderValue::from_static("2"));
+        trailers.append("connection", HeaderValue::from_static("close"));
+        tap.send_trailers(trailers).await.unwrap();
+        let reply = reply.await.unwrap().unwrap();
+        assert_eq!(reply.body, b"body");
+        let trailers = reply.trailers.unwrap();
+        assert_eq!(
+            (trailers.len(), trailers.get("x-sum")),
+            (1, Some(&b"1\x002"[..]))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c159_head_has_the_length_and_no_body() {
+    in_all_versions(async |version| {
+        let own = async || ([("content-length", "7")], "");
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/own", axum::routing::head(own));
+        let client = Client::of(version, router);
+        for (path, length) in [("/", "5"), ("/own", "7")] {
+            let reply = client.ask("HEAD", path).await;
+            assert_eq!(
+                (reply.status(), reply.header("content-length")),
+                (200, Some(length))
+            );
+            assert_eq!(reply.body, b"");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c160_no_content_and_not_modified_have_no_body() {
+    in_all_versions(async |version| {
+        let router = Router::new()
+            .route("/204", get(async || (StatusCode::NO_CONTENT, "x")))
+            .route("/304", get(async || (StatusCode::NOT_MODIFIED, "x")));
+        let client = Client::of(version, router);
+        for (path, status) in [("/204", 204), ("/304", 304)] {
+            let reply = client.ask("GET", path).await;
+            assert_eq!((reply.status(), &reply.body[..]), (status, &b""[..]));
+        }
+        assert_eq!(
+            client.ask("GET", "/204").await.header("content-length"),
+            None
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_cookies_are_two_values_of_one_field() {
+    in_all_versions(async |version| {
+        let handler = async || AppendHeaders([(SET_COOKIE, "a=1"), (SET_COOKIE, "b=2")]);
+        let client = Client::of(version, Router::new().route("/", get(handler)));
+        assert_eq!(
+            client.ask("GET", "/").await.header("set-cookie"),
+            Some("a=1\0b=2")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_knows_its_stream() {
+    in_all_versions(async |version| {
+        let handler = async |Extension(info): Extension<StreamInfo>| {
+            format!("{} {} {}", info.version, info.id, info.priority.get())
+        };
+        let client = Client::of(version, Router::new().route("/", get(handler)));
+        client.ask("GET", "/").await;
+        let how = Open {
+            fin: true,
+            priority: Priority::new(2).unwrap(),
+            ..Open::default()
+        };
+        let stream = client
+            .session
+            .open(client.head("GET", "/"), how)
+            .await
+            .unwrap();
+        let reply = Reply::read(stream.split().0).await.unwrap();
+        assert_eq!(
+            String::from_utf8(reply.body).unwrap(),
+            format!("{version} 3 2")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c164_expect_continue_gets_no_interim_reply() {
+    in_all_versions(async |version| {
+        let client = Client::of(
+            version,
+            Router::new().route("/", post(async |body: Bytes| body)),
+        );
+        let mut head = client.head("POST", "/");
+        head.append("expect", "100-continue").unwrap();
+        let (receive, mut send) = client.open(head, false).await;
+        send.send_data("body".into(), true).unwrap();
+        let reply = Reply::read(receive).await.unwrap();
+        assert_eq!((reply.status(), &reply.body[..]), (200, &b"body"[..]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_get_may_finish_with_an_empty_data_frame() {
+    in_all_versions(async |version| {
+        let handler = async |request: Request| {
+            octets(request.into_body().collect().await.unwrap().to_bytes())
+                .len()
+                .to_string()
+        };
+        let client = Client::of(version, Router::new().route("/", get(handler)));
+        let (receive, mut send) = client.open(client.head("GET", "/"), false).await;
+        send.finish().unwrap();
+        assert_eq!(Reply::read(receive).await.unwrap().body, b"0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_response_may_come_before_the_request_has_ended() {
+    in_all_versions(async |version| {
+        let client = Client::of(version, Router::new().route("/", post(async || "early")));
+        let (receive, mut send) = client.open(client.head("POST", "/"), false).await;
+        let reply = Reply::read(receive).await.unwrap();
+        assert_eq!((reply.status(), &reply.body[..]), (200, &b"early"[..]));
+        send.send_data("late".into(), true).unwrap();
+        assert_eq!(client.ask("GET", "/").await.status(), 405);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unknown_length_is_not_announced_and_a_known_one_is() {
+    in_all_versions(async |version| {
+        let handler = async |body: Body| -> Response { body.into_response() };
+        let client = Client::of(version, Router::new().route("/", post(handler)));
+        assert_eq!(
+            client.post("/", "12345").await.header("content-length"),
+            None
+        );
+        let mut head = client.head("POST", "/");
+        head.append("content-length", "5").unwrap();
+        let (receive, mut send) = client.open(head, false).await;
+        send.send_data("12345".into(), true).unwrap();
+        assert_eq!(
+            Reply::read(receive).await.unwrap().header("content-length"),
+            Some("5")
+        );
+    })
+    .await;
+}
+
+/// A route whose body the test itself makes, once it has been asked for.
+fn tapped() -> (Router, Tap) {
+    let tap = Tap::default();
+    let open = Arc::clone(&tap);
+    let handler = async move || {
+        let (sender, body) = Channel::<Bytes, BoxError>::new(4);
+        *open.lock().unwrap() = Some(sender);
+        Body::new(body)
+    };
+    (Router::new().route("/stream", get(handler)), tap)
+}
+
+type Tap = Arc<Mutex<Option<Sender<Bytes, BoxError>>>>;
+
+fn octets(octets: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(octets).unwrap()
+}
