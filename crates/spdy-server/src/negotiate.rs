@@ -1,0 +1,332 @@
+//! Which protocol a connection speaks: by ALPN under TLS, by its first octets in plain text.
+//!
+//! Nothing is sent while the question is open (protocol.md §3.4): the versions of SPDY lay out even their first
+//! frames differently. The octets read to find the answer are given back to the protocol through [`Rewind`].
+
+use std::{error::Error, fmt, io, str::FromStr};
+
+use spdy_frame::Version;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::rewind::Rewind;
+
+/// The protocol of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// SPDY in one of its versions.
+    Spdy(Version),
+    /// HTTP/2.
+    Http2,
+    /// HTTP/1.1, and HTTP/1.0 from old clients.
+    Http1,
+}
+
+impl Protocol {
+    /// All protocols in the order in which the server prefers them when a client offers several.
+    pub const PREFERENCE: [Self; 5] = [
+        Self::Spdy(Version::V3_1),
+        Self::Spdy(Version::V3),
+        Self::Spdy(Version::V2),
+        Self::Http2,
+        Self::Http1,
+    ];
+
+    /// The ALPN protocol id, without a length octet (protocol.md §3.1).
+    #[must_use]
+    pub const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Spdy(version) => version.alpn(),
+            Self::Http2 => b"h2",
+            Self::Http1 => b"http/1.1",
+        }
+    }
+
+    /// Finds the protocol that an ALPN id names, octet for octet.
+    #[must_use]
+    pub fn from_alpn(id: &[u8]) -> Option<Self> {
+        Self::PREFERENCE
+            .into_iter()
+            .find(|protocol| protocol.alpn() == id)
+    }
+
+    /// The name people know it by, such as `SPDY/3.1` or `HTTP/2`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spdy(Version::V2) => "SPDY/2",
+            Self::Spdy(Version::V3) => "SPDY/3",
+            Self::Spdy(Version::V3_1) => "SPDY/3.1",
+            Self::Http2 => "HTTP/2",
+            Self::Http1 => "HTTP/1.1",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What version field 3 stands for on a plaintext listener.
+///
+/// SPDY/3 and SPDY/3.1 write the same first octets, so without ALPN somebody has to say which one is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainVersion {
+    /// SPDY/3: a window for each stream.
+    V3,
+    /// SPDY/3.1: also a window for the session. What nearly every client of today speaks.
+    #[default]
+    V3_1,
+}
+
+impl From<PlainVersion> for Version {
+    fn from(version: PlainVersion) -> Self {
+        match version {
+            PlainVersion::V3 => Self::V3,
+            PlainVersion::V3_1 => Self::V3_1,
+        }
+    }
+}
+
+impl FromStr for PlainVersion {
+    type Err = UnknownPlainVersion;
+
+    fn from_str(token: &str) -> Result<Self, UnknownPlainVersion> {
+        match token {
+            "spdy/3" => Ok(Self::V3),
+            "spdy/3.1" => Ok(Self::V3_1),
+            _ => Err(UnknownPlainVersion),
+        }
+    }
+}
+
+/// The text is neither `spdy/3` nor `spdy/3.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownPlainVersion;
+
+impl fmt::Display for UnknownPlainVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the version is neither spdy/3 nor spdy/3.1")
+    }
+}
+
+impl Error for UnknownPlainVersion {}
+
+/// Reads from a fresh plaintext connection until its protocol is known, and not one octet more than that takes.
+///
+/// Nothing is written. The error is `UnexpectedEof` when the peer leaves first, and `InvalidData` when its octets
+/// begin none of the protocols. There is no time limit in here; the caller has one.
+pub(crate) async fn first_octets<IO>(
+    mut io: IO,
+    three: PlainVersion,
+) -> io::Result<(Protocol, Rewind<IO>)>
+where
+    IO: AsyncRead + Unpin,
+{
+    let mut octets = [0; H2_PREFACE.len()];
+    let mut filled = 0;
+    loop {
+        match io.read(&mut octets[filled..]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => filled += more,
+        }
+        match recognise(&octets[..filled], three) {
+            Guess::Is(protocol) => return Ok((protocol, Rewind::new(io, octets, filled))),
+            Guess::Nothing => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, UnknownProtocol));
+            }
+            Guess::NeedsMore => {}
+        }
+    }
+}
+
+/// What the octets read so far tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    Is(Protocol),
+    NeedsMore,
+    Nothing,
+}
+
+/// Tells the protocols apart by the first octets of the client (protocol.md §3.4).
+///
+/// With all of [`H2_PREFACE`]'s length at hand the answer is never [`Guess::NeedsMore`].
+fn recognise(octets: &[u8], three: PlainVersion) -> Guess {
+    match octets {
+        // The control bit and the version field of a SPDY control frame.
+        [] | [0x80] => Guess::NeedsMore,
+        [0x80, 2, ..] => Guess::Is(Protocol::Spdy(Version::V2)),
+        [0x80, 3, ..] => Guess::Is(Protocol::Spdy(three.into())),
+        preface if preface.starts_with(H2_PREFACE) => Guess::Is(Protocol::Http2),
+        // `P` may yet become POST or PUT.
+        partial if H2_PREFACE.starts_with(partial) => Guess::NeedsMore,
+        [b'A'..=b'Z', ..] => Guess::Is(Protocol::Http1),
+        _ => Guess::Nothing,
+    }
+}
+
+/// How the connection preface of HTTP/2 begins. No other method is called `PRI`.
+const H2_PREFACE: &[u8; 14] = b"PRI * HTTP/2.0";
+
+/// The first octets begin neither SPDY nor HTTP.
+#[derive(Debug)]
+struct UnknownProtocol;
+
+impl fmt::Display for UnknownProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the first octets begin neither SPDY nor HTTP")
+    }
+}
+
+impl Error for UnknownProtocol {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const V2: Guess = Guess::Is(Protocol::Spdy(Version::V2));
+    const V3: Guess = Guess::Is(Protocol::Spdy(Version::V3));
+    const V3_1: Guess = Guess::Is(Protocol::Spdy(Version::V3_1));
+
+    #[test]
+    fn protocol_ids_are_matched_octet_for_octet() {
+        for protocol in Protocol::PREFERENCE {
+            assert_eq!(Protocol::from_alpn(protocol.alpn()), Some(protocol));
+        }
+        for id in ["spdy/1", "spdy/4a2", "H2", "http/1.0", "h2c", ""] {
+            assert_eq!(Protocol::from_alpn(id.as_bytes()), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn c007_the_version_field_of_the_first_control_frame_tells_spdy_2_from_3() {
+        let settings = [0, 4, 0, 0, 0, 4, 0, 0, 0, 0];
+        for (version, three, expected) in [
+            (2, PlainVersion::V3, V2),
+            (2, PlainVersion::V3_1, V2),
+            (3, PlainVersion::V3, V3),
+            (3, PlainVersion::V3_1, V3_1),
+        ] {
+            let frame = [&[0x80, version], &settings[..]].concat();
+            assert_eq!(recognise(&frame[..1], three), Guess::NeedsMore);
+            assert_eq!(recognise(&frame[..2], three), expected);
+            assert_eq!(recognise(&frame, three), expected);
+        }
+    }
+
+    #[test]
+    fn c008_an_upper_case_letter_begins_http_1() {
+        for request in [
+            "GET / HTTP/1.1",
+            "POST /",
+            "PUT /",
+            "PRIMER /",
+            "PRI * HTTP/1.1",
+            "OPTIONS *",
+            "Z",
+        ] {
+            assert_eq!(
+                recognise(request.as_bytes(), PlainVersion::V3_1),
+                Guess::Is(Protocol::Http1),
+                "{request}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_preface_of_http_2_is_recognised_at_its_last_octet() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        for end in 1..H2_PREFACE.len() {
+            assert_eq!(
+                recognise(&preface[..end], PlainVersion::V3_1),
+                Guess::NeedsMore,
+                "{end}"
+            );
+        }
+        for end in H2_PREFACE.len()..=preface.len() {
+            assert_eq!(
+                recognise(&preface[..end], PlainVersion::V3_1),
+                Guess::Is(Protocol::Http2),
+                "{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_begins_nothing() {
+        for octets in [
+            &[0x16, 3, 1][..], // TLS
+            &[0x80, 1],        // SPDY/1
+            &[0x80, 4],
+            &[0x81, 3],
+            &[0, 0, 0, 1], // a DATA frame
+            b"get / HTTP/1.1",
+            b"\r\nGET /",
+            b"\xff",
+        ] {
+            assert_eq!(
+                recognise(octets, PlainVersion::V3_1),
+                Guess::Nothing,
+                "{octets:02x?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn c009_nothing_is_sent_before_the_version_is_known() {
+        let (mut client, server) = duplex(64);
+        let detection = tokio::spawn(first_octets(server, PlainVersion::V3_1));
+        client.write_all(&[0x80]).await.unwrap();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!detection.is_finished());
+
+        client.write_all(&[3]).await.unwrap();
+        let (protocol, server) = detection.await.unwrap().unwrap();
+        assert_eq!(protocol, Protocol::Spdy(Version::V3_1));
+        drop(server);
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(
+            sent, b"",
+            "the server has written before it knew the version"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_protocol_reads_every_octet_from_the_first_one() {
+        let (mut client, server) = duplex(1);
+        let request = b"PRIVATE / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let writer = tokio::spawn(async move { client.write_all(request).await });
+        let (protocol, mut server) = first_octets(server, PlainVersion::V3_1).await.unwrap();
+        assert_eq!(protocol, Protocol::Http1);
+        let mut seen = Vec::new();
+        server.read_to_end(&mut seen).await.unwrap();
+        writer.await.unwrap().unwrap();
+        assert_eq!(seen, request);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_or_speaks_something_else_is_an_error() {
+        for (octets, kind) in [
+            (&b""[..], io::ErrorKind::UnexpectedEof),
+            (b"PRI", io::ErrorKind::UnexpectedEof),
+            (b"\x16\x03", io::ErrorKind::InvalidData),
+        ] {
+            let error = first_octets(octets, PlainVersion::V3_1).await.unwrap_err();
+            assert_eq!(error.kind(), kind);
+        }
+    }
+
+    #[test]
+    fn plain_versions_are_named_by_their_tokens() {
+        assert_eq!("spdy/3".parse(), Ok(PlainVersion::V3));
+        assert_eq!("spdy/3.1".parse(), Ok(PlainVersion::V3_1));
+        assert_eq!("spdy/2".parse::<PlainVersion>(), Err(UnknownPlainVersion));
+        assert_eq!(Version::from(PlainVersion::default()), Version::V3_1);
+    }
+}

@@ -1,0 +1,118 @@
+//! A transport whose first octets were read already and are read once more.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A transport that yields `N` octets or fewer again before it goes on reading.
+///
+/// Reads and writes pass through untouched once the octets are gone; vectored writes always do.
+#[derive(Debug)]
+pub(crate) struct Rewind<IO, const N: usize = 14> {
+    io: IO,
+    octets: [u8; N],
+    /// The octets `start..end` are still to be read.
+    start: usize,
+    end: usize,
+}
+
+impl<IO, const N: usize> Rewind<IO, N> {
+    /// Puts the first `len` of `octets` in front of what `io` will yield. `len` is at most `N`.
+    pub(crate) fn new(io: IO, octets: [u8; N], len: usize) -> Self {
+        debug_assert!(len <= N, "more octets than there are");
+        Self {
+            io,
+            octets,
+            start: 0,
+            end: len,
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin, const N: usize> AsyncRead for Rewind<IO, N> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.start == self.end {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let len = buf.remaining().min(self.end - self.start);
+        buf.put_slice(&self.octets[self.start..self.start + len]);
+        self.start += len;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin, const N: usize> AsyncWrite for Rewind<IO, N> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn octets_come_again_in_pieces_of_any_size_and_only_once() {
+        for piece in 1..8 {
+            let mut io = Rewind::new(&b"defgh"[..], *b"abc-", 3);
+            let mut seen = Vec::new();
+            let mut buf = vec![0; piece];
+            loop {
+                match io.read(&mut buf).await.unwrap() {
+                    0 => break,
+                    len => seen.extend_from_slice(&buf[..len]),
+                }
+            }
+            assert_eq!(seen, b"abcdefgh", "in pieces of {piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn vectored_writes_reach_the_transport_as_they_are() {
+        let (ours, mut theirs) = duplex(64);
+        let mut io = Rewind::new(ours, [0; 4], 0);
+        assert!(io.is_write_vectored());
+        let written = io
+            .write_vectored(&[IoSlice::new(b"head"), IoSlice::new(b"payload")])
+            .await
+            .unwrap();
+        assert_eq!(written, 11);
+        let mut seen = [0; 11];
+        theirs.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"headpayload");
+    }
+}

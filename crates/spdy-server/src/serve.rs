@@ -1,0 +1,327 @@
+//! One connection from the first octet to the last: handshake, choice of protocol, requests.
+//!
+//! SPDY goes to spdy-tower, HTTP/2 and HTTP/1 to hyper, all with the same application.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{BoxError, Router, response::Response, routing::future::RouteFuture};
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+use hyper::server::conn::{http1, http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    config::{Config, Timeouts, Transport},
+    idle::Idle,
+    negotiate::{PlainVersion, Protocol, first_octets},
+    shutdown::Lifeline,
+    tls::{self, Tls, TlsInfo},
+};
+
+/// What a request's connection is like. The application finds it in the extensions of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The protocol that carries the request.
+    pub protocol: Protocol,
+    /// The address of the other end.
+    pub peer: SocketAddr,
+    /// What the TLS handshake has agreed on; `None` in plain text.
+    pub tls: Option<TlsInfo>,
+}
+
+/// What all connections share: the application, the protocols' settings, the certificate.
+pub(crate) struct Service {
+    app: Router,
+    tls: Option<Tls>,
+    plain_version: PlainVersion,
+    timeouts: Timeouts,
+    spdy: spdy_tower::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    http1: http1::Builder,
+}
+
+impl Service {
+    pub(crate) fn new(app: Router, tls: Option<Tls>, config: &Config) -> Self {
+        Self {
+            app,
+            tls,
+            plain_version: config.plain_version,
+            timeouts: config.timeouts,
+            spdy: spdy_tower::Builder::new(),
+            http2: http2_builder(),
+            http1: http1_builder(),
+        }
+    }
+
+    /// Serves a connection that was just accepted, until it ends or the server does.
+    pub(crate) async fn connection(
+        &self,
+        io: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        mut lifeline: Lifeline,
+    ) -> Result<(), BoxError> {
+        // Boxed, so that the memory a handshake needs is free again when the connection comes to rest.
+        match Box::pin(self.begin(io, peer, transport, &mut lifeline)).await? {
+            Some(connection) => run(connection, lifeline).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out which protocol is spoken. `None`: the server drains, and the client had not said anything yet.
+    async fn begin(
+        &self,
+        io: TcpStream,
+        peer: SocketAddr,
+        transport: Transport,
+        lifeline: &mut Lifeline,
+    ) -> Result<Option<Pin<Box<dyn Connection>>>, BoxError> {
+        let limit = self.timeouts.handshake;
+        match (transport, &self.tls) {
+            (Transport::Tls, Some(tls)) => {
+                let Some(io) = within(limit, handshake(tls, io, lifeline)).await? else {
+                    return Ok(None);
+                };
+                let state = io.get_ref().1;
+                let info = ConnectionInfo {
+                    protocol: tls::selected(state),
+                    peer,
+                    tls: Some(TlsInfo::new(state)),
+                };
+                self.establish(io, info).map(Some)
+            }
+            (Transport::Tls, None) => {
+                unreachable!("a server with a TLS listener has a certificate")
+            }
+            (Transport::Plain, _) => {
+                let detection = until_draining(lifeline, first_octets(io, self.plain_version));
+                let Some((protocol, io)) = within(limit, detection).await? else {
+                    return Ok(None);
+                };
+                let info = ConnectionInfo {
+                    protocol,
+                    peer,
+                    tls: None,
+                };
+                self.establish(io, info).map(Some)
+            }
+        }
+    }
+
+    /// Puts the protocol on the transport. Nothing is read or written before the connection is polled.
+    ///
+    /// The box has the size of one protocol's connection. As part of an `async fn` each would take the room of the
+    /// largest, several times over.
+    fn establish<IO>(
+        &self,
+        io: IO,
+        info: ConnectionInfo,
+    ) -> Result<Pin<Box<dyn Connection>>, BoxError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        debug!(protocol = %info.protocol, tls = info.tls.map(|tls| tls.version), "connection established");
+        let app = App {
+            router: self.app.clone(),
+            info,
+        };
+        Ok(match info.protocol {
+            Protocol::Spdy(version) => Box::pin(self.spdy.serve_connection(io, version, app)),
+            Protocol::Http2 => {
+                let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
+                Box::pin(
+                    self.http2
+                        .serve_connection(io, TowerToHyperService::new(app)),
+                )
+            }
+            Protocol::Http1 => {
+                let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
+                Box::pin(
+                    self.http1
+                        .serve_connection(io, TowerToHyperService::new(app))
+                        .with_upgrades(),
+                )
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("plain_version", &self.plain_version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shakes hands. `None`: the server drains, and the client had not said anything yet.
+async fn handshake(
+    tls: &Tls,
+    io: TcpStream,
+    lifeline: &mut Lifeline,
+) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+    match until_draining(lifeline, Tls::hello(io)).await? {
+        Some(hello) => tls.handshake(hello).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Waits for the peer to begin. `None`: the server drains first, so that no request of this peer will be lost.
+async fn until_draining<T>(
+    lifeline: &mut Lifeline,
+    beginning: impl Future<Output = io::Result<T>>,
+) -> io::Result<Option<T>> {
+    tokio::select! {
+        biased;
+        begun = beginning => begun.map(Some),
+        () = lifeline.draining() => Ok(None),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    beginning: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(limit, beginning)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Runs a connection to its end; asks it to finish when the server drains, and drops it when the server is cut.
+async fn run(
+    mut connection: Pin<Box<dyn Connection>>,
+    mut lifeline: Lifeline,
+) -> Result<(), BoxError> {
+    tokio::select! {
+        biased;
+        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
+        () = lifeline.draining() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
+        () = lifeline.cut() => Ok(()),
+    }
+}
+
+/// What the connections of all protocols have in common.
+trait Connection: Send {
+    /// Drives the connection until it has ended.
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+
+    /// Takes no new requests, and ends when those that are under way have been answered.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<IO> Connection for spdy_tower::Connection<IO, App>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.poll(cx).map_err(Into::into)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<IO> Connection for http2::Connection<TokioIo<IO>, TowerToHyperService<App>, TokioExecutor>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.poll(cx).map_err(Into::into)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        // hyper's own method, which goes before the trait's.
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<IO> Connection for http1::UpgradeableConnection<TokioIo<IO>, TowerToHyperService<App>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.poll(cx).map_err(Into::into)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+/// The application as one connection calls it: every request carries the connection's [`ConnectionInfo`].
+#[derive(Clone, Debug)]
+struct App {
+    router: Router,
+    info: ConnectionInfo,
+}
+
+impl<B> tower::Service<Request<B>> for App
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        tower::Service::<Request<B>>::poll_ready(&mut self.router, cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.info);
+        self.router.call(request)
+    }
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        // While requests are open this tells a peer that waits from one that is gone, and keeps `Idle` quiet.
+        .keep_alive_interval(PING_INTERVAL)
+        .max_header_list_size(MAX_HEADERS as u32);
+    builder
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEADERS);
+    builder
+}
+
+/// How often an HTTP/2 peer with open requests is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long an HTTP/1 client may take for a request's head; also how long it may rest between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The octets of header fields accepted in one request, as for SPDY.
+const MAX_HEADERS: usize = 128 * 1024;

@@ -1,0 +1,303 @@
+//! The program itself: started, used over HTTP/1.1 and ended by signals.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+/// The program while it runs. It is killed when dropped.
+struct Program {
+    child: Child,
+    /// What it has printed at start.
+    lines: Vec<String>,
+}
+
+impl Program {
+    /// Starts the program; `lines` is how many lines it prints before it serves.
+    fn start(arguments: &[&str], lines: usize) -> Self {
+        let mut child = command(arguments).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let lines = stdout
+            .lines()
+            .take(lines)
+            .collect::<Result<_, _>>()
+            .unwrap();
+        Self { child, lines }
+    }
+
+    fn plain(arguments: &[&str]) -> Self {
+        Self::start(&[&["--plain", "127.0.0.1:0"], arguments].concat(), 2)
+    }
+
+    /// The host and port in a line that begins with a URL.
+    fn address(&self, line: usize) -> &str {
+        let url = self.lines[line].split(' ').next().unwrap();
+        url.split('/').nth(2).unwrap()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let io = TcpStream::connect(self.address(1)).unwrap();
+        io.set_read_timeout(Some(LONG)).unwrap();
+        io
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end; returns the exit status, how long it took, and what was written to standard error.
+    fn wait(mut self) -> (ExitStatus, Duration, String) {
+        let start = Instant::now();
+        while start.elapsed() < LONG {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (
+                    status,
+                    start.elapsed(),
+                    read_all(self.child.stderr.take().unwrap()),
+                );
+            }
+            sleep(Duration::from_millis(5));
+        }
+        panic!("the program did not end");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spdy-server"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn read_all(mut stderr: ChildStderr) -> String {
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn ask(io: &mut TcpStream, path: &str) {
+    write!(io, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+}
+
+/// Reads the head of an answer.
+fn head(io: &mut BufReader<TcpStream>) -> Vec<String> {
+    io.lines()
+        .map(Result::unwrap)
+        .take_while(|line| !line.is_empty())
+        .collect()
+}
+
+fn field<'a>(head: &'a [String], name: &str) -> &'a str {
+    let prefix = format!("{name}: ");
+    head.iter()
+        .find_map(|line| line.strip_prefix(&prefix))
+        .unwrap()
+}
+
+/// Long enough that only a program that hangs takes longer.
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn it_prints_its_urls_and_its_fingerprint_and_serves() {
+    let program = Program::start(
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--plain",
+            "127.0.0.1:0",
+            "--threads",
+            "1",
+        ],
+        4,
+    );
+    assert!(
+        program.lines[0].starts_with("spdy-server "),
+        "{:?}",
+        program.lines
+    );
+    assert!(
+        program.lines[1].starts_with("https://127.0.0.1:"),
+        "{:?}",
+        program.lines
+    );
+    assert!(
+        program.lines[2].starts_with("http://127.0.0.1:"),
+        "{:?}",
+        program.lines
+    );
+    let fingerprint = program.lines[3]
+        .strip_prefix("certificate SHA-256 ")
+        .unwrap();
+    assert_eq!(fingerprint.split(':').count(), 32);
+
+    let mut io = TcpStream::connect(program.address(2)).unwrap();
+    ask(&mut io, "/hello");
+    let mut io = BufReader::new(io);
+    let head = head(&mut io);
+    assert_eq!(head[0], "HTTP/1.1 200 OK");
+    assert_eq!(field(&head, "content-length"), "100");
+}
+
+#[test]
+fn it_serves_a_directory() {
+    let directory = concat!(env!("CARGO_TARGET_TMPDIR"), "/program");
+    fs::create_dir_all(directory).unwrap();
+    fs::write(format!("{directory}/a.txt"), "from the disk").unwrap();
+    let program = Program::plain(&[directory]);
+    let mut io = program.connect();
+    write!(io, "GET /a.txt HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nfrom the disk"), "{answer}");
+}
+
+#[test]
+fn sigterm_in_mid_download_loses_no_octet() {
+    let program = Program::plain(&[]);
+    let mut io = program.connect();
+    ask(&mut io, "/bytes/20000000");
+    let mut io = BufReader::new(io);
+    let head = head(&mut io);
+    let mut hasher = Sha256::new();
+    let mut start = [0; 100_000];
+    io.read_exact(&mut start).unwrap();
+    hasher.update(start);
+
+    program.signal("TERM");
+    // Until the listener is gone, so that the rest comes from a server that drains.
+    let address = program.address(1).to_owned();
+    let waiting = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(waiting.elapsed() < LONG, "the socket is still open");
+        sleep(Duration::from_millis(5));
+    }
+    let mut rest = Vec::new();
+    io.read_to_end(&mut rest).unwrap();
+    assert_eq!(start.len() + rest.len(), 20_000_000);
+    hasher.update(&rest);
+    let digest: String = hasher
+        .finalize()
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    assert_eq!(digest, field(&head, "x-sha256"));
+
+    let (status, _, stderr) = program.wait();
+    assert!(status.success(), "{status}: {stderr}");
+}
+
+#[test]
+fn connections_at_rest_do_not_hold_up_the_end() {
+    for signal in ["TERM", "INT"] {
+        let program = Program::plain(&[]);
+        let _silent = program.connect();
+        let mut kept = program.connect();
+        ask(&mut kept, "/hello");
+        let mut octets = [0; 100];
+        kept.read_exact(&mut octets).unwrap();
+        program.signal(signal);
+        let (status, took, stderr) = program.wait();
+        assert!(status.success(), "{status}: {stderr}");
+        assert!(took < Duration::from_secs(10), "{signal} took {took:?}");
+    }
+}
+
+#[test]
+fn what_does_not_end_within_the_drain_timeout_is_cut() {
+    let program = Program::plain(&["--drain-timeout", "1"]);
+    let mut io = program.connect();
+    ask(&mut io, "/slow/60000");
+    sleep(Duration::from_millis(100));
+    program.signal("TERM");
+    let (status, took, stderr) = program.wait();
+    assert!(status.success(), "{status}");
+    assert!(
+        took >= Duration::from_millis(900) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+    assert!(
+        stderr.contains("1 connections had not ended in time and were cut"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let program = Program::plain(&["--drain-timeout", "60"]);
+    let mut io = program.connect();
+    ask(&mut io, "/slow/60000");
+    sleep(Duration::from_millis(100));
+    program.signal("TERM");
+    sleep(Duration::from_millis(200));
+    program.signal("INT");
+    let (status, took, stderr) = program.wait();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(stderr.contains("ended at once"), "{stderr}");
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_start_is_said_in_one_line_with_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (arguments, expected) in [
+        (
+            &["--plain", &taken][..],
+            format!("spdy-server: cannot listen on {taken}: "),
+        ),
+        (
+            &["--plain", "127.0.0.1:0", "/no/such/dir"],
+            "spdy-server: cannot serve the directory /no/such/dir: ".into(),
+        ),
+        (
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--cert",
+                "/no/cert.pem",
+                "--key",
+                "/no/key.pem",
+            ],
+            "spdy-server: cannot read /no/cert.pem: ".into(),
+        ),
+    ] {
+        let output = command(arguments).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.starts_with(&expected), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (argument, expected) in [
+        ("--help", "--plain-version"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let output = command(&[argument]).output().unwrap();
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(expected));
+    }
+}
