@@ -1,6 +1,7 @@
 //! How long header blocks take: 1000 blocks of one session, requests of ten fields or responses of eight.
 
 use divan::{Bencher, black_box, counter::ItemsCount};
+use flate2::{Compress, Compression, FlushCompress};
 use spdy_frame::{
     CompressedBlock, Frame, HeaderBlock, HeaderCompression, HeaderDecoder, HeaderEncoder,
     HeaderLimits, Headers, StreamId, Version,
@@ -123,6 +124,15 @@ fn decode_all(bencher: Bencher<'_, '_>, mode: HeaderCompression, block: fn(usize
 }
 
 #[divan::bench]
+fn make_responses(bencher: Bencher<'_, '_>) {
+    bencher.counter(ItemsCount::new(BLOCKS)).bench_local(|| {
+        for round in 0..BLOCKS {
+            black_box(response(round));
+        }
+    });
+}
+
+#[divan::bench]
 fn encode_requests(bencher: Bencher<'_, '_>) {
     encode_all(bencher, HeaderCompression::Indexed, request);
 }
@@ -160,4 +170,18 @@ fn decode_changing_responses(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn decode_stored_requests(bencher: Bencher<'_, '_>) {
     decode_all(bencher, HeaderCompression::Stored, request);
+}
+
+/// What a block costs that inflates beyond the hard limit, with the making of the inflater.
+#[divan::bench]
+fn refuse_a_bomb(bencher: Bencher<'_, '_>) {
+    let mut bomb = Vec::with_capacity(1 << 20);
+    Compress::new(Compression::best(), true)
+        .compress_vec(&vec![0; 64 << 20], &mut bomb, FlushCompress::Sync)
+        .unwrap();
+    bencher.bench_local(|| {
+        let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
+        let error = decoder.decode(CompressedBlock::new(&bomb)).unwrap_err();
+        assert!(error.context_lost());
+    });
 }

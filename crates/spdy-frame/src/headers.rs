@@ -4,17 +4,28 @@ mod decoder;
 mod deflate;
 mod dictionary;
 mod encoder;
+mod field;
+mod indexed;
+mod numbers;
 mod recent;
+mod rules;
+mod stored;
 
-use std::{fmt, iter::FusedIterator, ops::Range, slice};
+use std::fmt;
 
 use bytes::Bytes;
 
 use crate::HeaderError;
 
+use self::{
+    field::{Entry, Octets},
+    rules::{NameError, check_name, count_values},
+};
+
 pub use self::{
     decoder::{HeaderDecoder, HeaderLimits},
     encoder::{HeaderCompression, HeaderEncoder},
+    field::{Field, Fields},
 };
 
 /// Names and values in order: names in lower case and each once, several values of a name joined by NUL.
@@ -47,7 +58,7 @@ pub struct HeaderBlock {
 }
 
 impl HeaderBlock {
-    /// An empty block. Nothing is allocated.
+    /// An empty block. Nothing is allocated before the first field.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -133,22 +144,31 @@ impl HeaderBlock {
             return Err(HeaderError::InvalidValue);
         }
 
-        match self.position(name) {
-            Some(index) => self.join(index, value),
-            None => self.push(name, value),
-        }
-        if sensitive {
-            let index = self.position(name).expect("the name was added");
-            self.entries[index].sensitive = true;
-        }
+        let index = match self.position(name) {
+            Some(index) => {
+                self.join(index, value);
+                index
+            }
+            None => {
+                self.push(name, value);
+                self.entries.len() - 1
+            }
+        };
+        self.entries[index].sensitive |= sensitive;
         Ok(())
     }
 
     /// Adds a field whose name is new.
     fn push(&mut self, name: &[u8], value: &[u8]) {
         let octets = self.octets.own();
+        if self.entries.is_empty() {
+            // Most blocks are no larger, and growing in small steps takes longer than all the rest.
+            self.entries.reserve(USUAL_FIELDS);
+            octets.reserve(USUAL_OCTETS);
+        }
         let name_start = octets.len();
-        octets.extend(name.iter().map(u8::to_ascii_lowercase));
+        octets.extend_from_slice(name);
+        octets[name_start..].make_ascii_lowercase();
         let value_start = octets.len();
         octets.extend_from_slice(value);
         let entry = Entry::new(name_start..value_start, value_start..octets.len());
@@ -211,10 +231,7 @@ impl HeaderBlock {
     /// The fields in order.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
-        Fields {
-            octets: &self.octets,
-            entries: self.entries.iter(),
-        }
+        Fields::new(&self.octets, &self.entries)
     }
 
     /// Where a field is, whatever the case of `name`.
@@ -260,239 +277,11 @@ impl<'a> IntoIterator for &'a HeaderBlock {
     }
 }
 
-/// The fields of a block in order.
-#[derive(Clone, Debug)]
-pub struct Fields<'a> {
-    octets: &'a Octets,
-    entries: slice::Iter<'a, Entry>,
-}
+/// The fields that a new block has room for.
+const USUAL_FIELDS: usize = 12;
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
-
-    fn next(&mut self) -> Option<Field<'a>> {
-        let octets = self.octets;
-        self.entries.next().map(|entry| Field { octets, entry })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.entries.size_hint()
-    }
-}
-
-impl DoubleEndedIterator for Fields<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let octets = self.octets;
-        self.entries
-            .next_back()
-            .map(|entry| Field { octets, entry })
-    }
-}
-
-impl ExactSizeIterator for Fields<'_> {}
-
-impl FusedIterator for Fields<'_> {}
-
-/// One field of a block.
-#[derive(Clone, Copy)]
-pub struct Field<'a> {
-    octets: &'a Octets,
-    entry: &'a Entry,
-}
-
-impl<'a> Field<'a> {
-    /// The name, in lower case.
-    #[must_use]
-    pub fn name(&self) -> &'a [u8] {
-        &self.octets.as_slice()[self.entry.name()]
-    }
-
-    /// The whole value: several values are joined by NUL.
-    #[must_use]
-    pub fn value(&self) -> &'a [u8] {
-        &self.octets.as_slice()[self.entry.value()]
-    }
-
-    /// The values one by one.
-    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.value().split(|octet| *octet == 0)
-    }
-
-    /// The whole value as [`value`](Self::value). It shares the buffer of a decoded block; of a block that was
-    /// made or changed it is a copy.
-    #[must_use]
-    pub fn value_bytes(&self) -> Bytes {
-        match self.octets {
-            Octets::Shared(octets) => octets.slice(self.entry.value()),
-            Octets::Own(octets) => Bytes::copy_from_slice(&octets[self.entry.value()]),
-        }
-    }
-
-    /// Whether the encoder writes the value in full each time: for fields that were added by
-    /// [`append_sensitive`](HeaderBlock::append_sensitive), and for `authorization`, `cookie`,
-    /// `proxy-authorization`, `set-cookie` and `www-authenticate`.
-    #[must_use]
-    pub fn is_sensitive(&self) -> bool {
-        self.entry.sensitive
-            || matches!(
-                self.name(),
-                b"authorization"
-                    | b"cookie"
-                    | b"proxy-authorization"
-                    | b"set-cookie"
-                    | b"www-authenticate"
-            )
-    }
-}
-
-impl PartialEq for Field<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name() && self.value() == other.value()
-    }
-}
-
-impl Eq for Field<'_> {}
-
-impl fmt::Debug for Field<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name().escape_ascii();
-        if self.is_sensitive() {
-            write!(f, "{name}: <sensitive>")
-        } else {
-            write!(f, "{name}: {}", self.value().escape_ascii())
-        }
-    }
-}
-
-/// The buffer of a block.
-#[derive(Clone, Debug)]
-enum Octets {
-    /// Inflated, and perhaps shared with values that were taken out.
-    Shared(Bytes),
-    /// Growing.
-    Own(Vec<u8>),
-}
-
-impl Octets {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Shared(octets) => octets,
-            Self::Own(octets) => octets,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    /// The octets for writing, after a copy if they are shared.
-    fn own(&mut self) -> &mut Vec<u8> {
-        if let Self::Shared(octets) = self {
-            *self = Self::Own(octets.to_vec());
-        }
-        match self {
-            Self::Own(octets) => octets,
-            Self::Shared(_) => unreachable!("shared octets were copied"),
-        }
-    }
-}
-
-impl Default for Octets {
-    fn default() -> Self {
-        Self::Own(Vec::new())
-    }
-}
-
-/// Where a field is in the buffer of its block.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    name_start: u32,
-    name_end: u32,
-    value_start: u32,
-    value_end: u32,
-    sensitive: bool,
-}
-
-impl Entry {
-    /// Ranges of a buffer that is no longer than 4 GiB.
-    fn new(name: Range<usize>, value: Range<usize>) -> Self {
-        debug_assert!(name.end <= value.start && value.end <= u32::MAX as usize);
-        Self {
-            name_start: name.start as u32,
-            name_end: name.end as u32,
-            value_start: value.start as u32,
-            value_end: value.end as u32,
-            sensitive: false,
-        }
-    }
-
-    fn name(&self) -> Range<usize> {
-        self.name_start as usize..self.name_end as usize
-    }
-
-    fn value(&self) -> Range<usize> {
-        self.value_start as usize..self.value_end as usize
-    }
-
-    fn shift(&mut self, by: u32) {
-        self.name_start += by;
-        self.name_end += by;
-        self.value_start += by;
-        self.value_end += by;
-    }
-}
-
-/// What is wrong with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NameError {
-    Empty,
-    /// NUL, CR or LF.
-    Invalid,
-    /// An upper-case letter and nothing worse.
-    UpperCase,
-}
-
-/// Judges a name (protocol.md §7.2).
-fn check_name(name: &[u8]) -> Result<(), NameError> {
-    if name.is_empty() {
-        return Err(NameError::Empty);
-    }
-    // Without branches this is done for many octets at once.
-    let (invalid, upper_case) = name
-        .iter()
-        .fold((false, false), |(invalid, upper_case), octet| {
-            let separator = (*octet == 0) | (*octet == b'\r') | (*octet == b'\n');
-            (invalid | separator, upper_case | octet.is_ascii_uppercase())
-        });
-    match (invalid, upper_case) {
-        (true, _) => Err(NameError::Invalid),
-        (false, true) => Err(NameError::UpperCase),
-        (false, false) => Ok(()),
-    }
-}
-
-/// Judges a value (protocol.md §7.2), and counts the values that are joined in it.
-fn count_values(value: &[u8]) -> Result<usize, HeaderError> {
-    // Nearly all values have no octet below 0x0e, which is found out for many octets at once.
-    let suspect = value
-        .iter()
-        .fold(false, |suspect, octet| suspect | (*octet < 0x0e));
-    if !suspect {
-        return Ok(1);
-    }
-    if value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
-        return Err(HeaderError::InvalidValue);
-    }
-    let mut values = 0;
-    for part in value.split(|octet| *octet == 0) {
-        values += 1;
-        // A value that is empty as a whole is fine, and not suspect.
-        if part.is_empty() {
-            return Err(HeaderError::InvalidValue);
-        }
-    }
-    Ok(values)
-}
+/// The octets of names and values that a new block has room for.
+const USUAL_OCTETS: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -367,7 +367,7 @@ fn c128_a_thousand_requests_and_replies_are_short_and_read_again() {
         request
     };
     let reply = |round: usize| {
-        let status = if round % 7 == 0 {
+        let status = if round.is_multiple_of(7) {
             "404 Not Found"
         } else {
             "200 OK"
@@ -435,6 +435,26 @@ fn a_changed_value_costs_itself_and_a_match_for_the_name() {
             let written = encode_block(&mut encoder, version, &date(second));
             assert!(written.len() <= 29 + 4 + 4 + 6, "{}", written.len());
         }
+    }
+}
+
+#[test]
+fn fields_that_are_used_stay_short_among_thousands_of_others() {
+    for version in Version::ALL {
+        let mut encoder = HeaderEncoder::new(version, Indexed);
+        let mut decoder = decoder(version);
+        let agent = "a long and constant value, as that of a user-agent".repeat(4);
+        let mut long = 0;
+        for round in 0..5000 {
+            let mut block = block(&[("user-agent", &agent), ("accept", "*/*")]);
+            block
+                .append("x-trace", format!("{round}{}", "-".repeat(60)))
+                .unwrap();
+            let written = encode_block(&mut encoder, version, &block);
+            assert_eq!(decode_block(&mut decoder, &written), Ok(block));
+            long += usize::from(written.len() > 90);
+        }
+        assert_eq!(long, 1, "the first block is long");
     }
 }
 
@@ -564,7 +584,7 @@ fn no_match_touches_a_secret() {
             "{version}: {count} secrets, {} matches",
             inflater.matches.len()
         );
-        assert!(count > 1000 && inflater.matches.len() > 5000);
+        assert!(count > 1000 && inflater.matches.len() > 1500);
         for (from, to) in inflater.matches {
             for place in from.clone().chain(to.clone()) {
                 let secret = usize::try_from(place).is_ok_and(|place| is_secret[place]);

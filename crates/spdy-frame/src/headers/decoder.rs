@@ -2,10 +2,16 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Entry, HeaderBlock, NameError, check_name, count_values, dictionary::Dictionary};
+use super::{
+    HeaderBlock,
+    dictionary::Dictionary,
+    field::Entry,
+    numbers::Numbers,
+    rules::{NameError, check_name, count_values},
+};
 use crate::{CompressedBlock, HeaderError, Version};
 
 /// Bounds on the header blocks that are received.
@@ -40,7 +46,7 @@ impl Default for HeaderLimits {
 /// (protocol.md §8.4). An error in the fields leaves the decoder usable. When the compression context is lost
 /// ([`HeaderError::context_lost`]) the error is for good: it is the answer to every later block as well.
 ///
-/// A decoder holds about 50 KiB from its first block to its end, and next to nothing before.
+/// A decoder holds about 46 KiB from its first block to its end, and next to nothing before.
 #[derive(Debug)]
 pub struct HeaderDecoder {
     version: Version,
@@ -53,7 +59,11 @@ pub struct HeaderDecoder {
 impl HeaderDecoder {
     /// A decoder for one direction of a session. Nothing is allocated yet.
     #[must_use]
-    pub const fn new(version: Version, limits: HeaderLimits) -> Self {
+    pub const fn new(version: Version, mut limits: HeaderLimits) -> Self {
+        // Places in a block have 32 bits.
+        if limits.max_size > u32::MAX as usize {
+            limits.max_size = u32::MAX as usize;
+        }
         Self {
             version,
             limits,
@@ -124,52 +134,59 @@ impl HeaderDecoder {
         }
     }
 
-    /// Takes the inflated octets apart and judges them (protocol.md §7.2). This is the place of all those rules.
+    /// Takes the inflated octets apart and judges them (protocol.md §7.2).
     fn parse(&self, dropped: bool) -> Result<HeaderBlock, HeaderError> {
-        let end = self.inflated.len();
+        let octets = &self.inflated[..];
         let mut pairs = Pairs {
-            octets: &self.inflated,
-            wide: self.version != Version::V2,
+            octets,
+            numbers: Numbers::of(self.version),
             at: 0,
         };
-        // Octets that were dropped are the only reason to go on with a block that is too short.
-        let or_dropped = |error: HeaderError| if dropped { Ok(()) } else { Err(error) };
+        // That octets were dropped is the only excuse for a block that ends early.
+        let ends_early = || {
+            if dropped {
+                Ok(())
+            } else {
+                Err(HeaderError::Truncated)
+            }
+        };
 
         let Some(count) = pairs.number() else {
-            or_dropped(HeaderError::Truncated)?;
+            ends_early()?;
             return Ok(HeaderBlock::decoded(Bytes::new(), Vec::new(), true));
         };
-        // Each pair takes its lengths at least, so what is there bounds the count (protocol.md §7.3).
-        let most = (end - pairs.at) / pairs.smallest();
+        // Each pair has at least its lengths, so the octets that are there bound the count.
+        let most = (octets.len() - pairs.at) / pairs.smallest();
         if count > most {
-            or_dropped(HeaderError::Truncated)?;
+            ends_early()?;
         }
-        let mut entries = Vec::with_capacity(count.min(most).min(self.limits.max_fields));
-        let mut fields = 0;
         let mut truncated = dropped;
+        let mut entries = Vec::with_capacity(count.min(most).min(self.limits.max_fields));
+        let mut values = 0;
         for _ in 0..count {
             let Some(entry) = pairs.pair() else {
-                or_dropped(HeaderError::Truncated)?;
+                ends_early()?;
                 break;
             };
-            check_name(&self.inflated[entry.name()]).map_err(|error| match error {
+            check_name(&octets[entry.name()]).map_err(|error| match error {
                 NameError::Empty => HeaderError::EmptyName,
                 NameError::Invalid | NameError::UpperCase => HeaderError::InvalidName,
             })?;
-            fields += count_values(&self.inflated[entry.value()])?;
-            if fields > self.limits.max_fields {
+            values += count_values(&octets[entry.value()])?;
+            if values > self.limits.max_fields {
                 truncated = true;
                 break;
             }
             entries.push(entry);
         }
-        if !truncated && pairs.at < end {
+        if !truncated && pairs.at < octets.len() {
             return Err(HeaderError::TrailingOctets);
         }
-        if has_duplicates(&self.inflated, &entries) {
+        if has_duplicates(octets, &entries) {
             return Err(HeaderError::DuplicateName);
         }
-        let octets = Bytes::copy_from_slice(&self.inflated[..pairs.at]);
+        let end = entries.last().map_or(0, |entry| entry.value().end);
+        let octets = Bytes::copy_from_slice(&octets[..end]);
         Ok(HeaderBlock::decoded(octets, entries, truncated))
     }
 }
@@ -282,8 +299,7 @@ fn make_room(inflated: &mut Vec<u8>, max_size: usize) {
 /// Reads an inflated block.
 struct Pairs<'a> {
     octets: &'a [u8],
-    /// Whether numbers have 32 bits; 16 in SPDY/2.
-    wide: bool,
+    numbers: Numbers,
     /// Where the next number is.
     at: usize,
 }
@@ -291,18 +307,7 @@ struct Pairs<'a> {
 impl Pairs<'_> {
     /// Octets of a pair with an empty name and an empty value.
     const fn smallest(&self) -> usize {
-        if self.wide { 8 } else { 4 }
-    }
-
-    fn number(&mut self) -> Option<usize> {
-        let mut rest = &self.octets[self.at..];
-        let number = if self.wide {
-            rest.try_get_u32().ok()? as usize
-        } else {
-            usize::from(rest.try_get_u16().ok()?)
-        };
-        self.at = self.octets.len() - rest.len();
-        Some(number)
+        2 * self.numbers.width()
     }
 
     fn pair(&mut self) -> Option<Entry> {
@@ -320,25 +325,37 @@ impl Pairs<'_> {
         self.at += length;
         Some(start..self.at)
     }
+
+    fn number(&mut self) -> Option<usize> {
+        let number = self.numbers.read(&self.octets[self.at..])?;
+        self.at += self.numbers.width();
+        Some(number)
+    }
 }
 
-/// Whether a name occurs twice. Few names are compared in pairs, many after sorting, so that the time stays near
-/// the number of octets.
+/// Whether a name occurs twice. No name is empty.
 fn has_duplicates(octets: &[u8], entries: &[Entry]) -> bool {
     let name = |entry: &Entry| &octets[entry.name()];
-    if entries.len() <= FEW {
-        let mut rest = entries.iter();
-        return rest.by_ref().any(|entry| {
-            let name = name(entry);
-            let others = entries.iter();
-            others
-                .take_while(|other| other.name_start < entry.name_start)
-                .any(|other| octets[other.name()] == *name)
-        });
+    if entries.len() > FEW {
+        // Sorting keeps the time near the number of octets.
+        let mut names: Vec<&[u8]> = entries.iter().map(name).collect();
+        names.sort_unstable();
+        return names.windows(2).any(|pair| pair[0] == pair[1]);
     }
-    let mut names: Vec<&[u8]> = entries.iter().map(name).collect();
-    names.sort_unstable();
-    names.windows(2).any(|pair| pair[0] == pair[1])
+    // Equal names have equal marks, so that few names need a look at all those before.
+    let mut marks = 0_u64;
+    entries.iter().enumerate().any(|(index, entry)| {
+        let name = name(entry);
+        let (middle, last) = (name[name.len() / 2], name[name.len() - 1]);
+        let sum = 5 * name.len() + 3 * usize::from(middle) + usize::from(last);
+        let mark = 1 << (sum % 64);
+        let suspect = marks & mark != 0;
+        marks |= mark;
+        suspect
+            && entries[..index]
+                .iter()
+                .any(|other| octets[other.name()] == *name)
+    })
 }
 
 /// The least room for a step of inflating. Below 260 octets of room the inflater is slow.
@@ -347,5 +364,5 @@ const STEP: usize = 2048;
 /// The largest buffer that is kept between blocks.
 const KEPT: usize = 4096;
 
-/// Up to so many names are compared in pairs.
+/// Above so many names they are sorted to find duplicates.
 const FEW: usize = 32;

@@ -4,26 +4,26 @@
 //! are.
 
 /// The shortest match that deflate has.
-pub(crate) const MIN_MATCH: usize = 3;
+pub(super) const MIN_MATCH: usize = 3;
 
 /// The longest match that deflate has.
 const MAX_MATCH: usize = 258;
 
 /// The largest distance that deflate has.
-pub(crate) const WINDOW: u64 = 32 * 1024;
+pub(super) const WINDOW: u64 = 32 * 1024;
 
 /// The empty stored block, at the border of an octet, that ends every header block.
 const SYNC_MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// The most octets that one block and its sync marker take for `octets` octets of content; literals have up to 9
 /// bits. There is room for the last store of 8 octets in it as well.
-pub(crate) const fn bound(octets: usize) -> usize {
+pub(super) const fn bound(octets: usize) -> usize {
     octets + octets / 8 + 24
 }
 
 /// One deflate block while it is written.
 #[derive(Debug)]
-pub(crate) struct BlockWriter<'a> {
+pub(super) struct BlockWriter<'a> {
     dst: &'a mut [u8],
     /// Whole octets written.
     at: usize,
@@ -35,7 +35,7 @@ pub(crate) struct BlockWriter<'a> {
 
 impl<'a> BlockWriter<'a> {
     /// Starts a block that is not the last one. The content has to fit: see [`bound`].
-    pub(crate) fn begin(dst: &'a mut [u8]) -> Self {
+    pub(super) fn begin(dst: &'a mut [u8]) -> Self {
         Self {
             dst,
             at: 0,
@@ -47,7 +47,7 @@ impl<'a> BlockWriter<'a> {
 
     /// Writes octets as they are.
     #[inline]
-    pub(crate) fn literals(&mut self, octets: &[u8]) {
+    pub(super) fn literals(&mut self, octets: &[u8]) {
         let (words, rest) = octets.as_chunks::<8>();
         for octets in words {
             let word = u64::from_le_bytes(*octets);
@@ -84,7 +84,7 @@ impl<'a> BlockWriter<'a> {
     /// Writes a copy of `length` octets that stand `distance` octets back. A copy of 3 to 258 octets is one match;
     /// a longer one is several.
     #[inline]
-    pub(crate) fn copy(&mut self, mut length: usize, distance: u64) {
+    pub(super) fn copy(&mut self, mut length: usize, distance: u64) {
         debug_assert!(length >= MIN_MATCH && (1..=WINDOW).contains(&distance));
         let (distance, distance_bits) = distance_code(distance as u32);
         while length > 0 {
@@ -100,7 +100,7 @@ impl<'a> BlockWriter<'a> {
     }
 
     /// Ends the block and adds a sync marker. How many octets were written is the answer.
-    pub(crate) fn finish(mut self) -> usize {
+    pub(super) fn finish(mut self) -> usize {
         // The code for the end of the block has seven zero bits. Three more start a stored block that is not the
         // last one, and the border of an octet follows.
         self.put(0, 7 + 3);
@@ -180,6 +180,15 @@ mod tests {
     #[test]
     fn an_empty_block_is_two_octets_and_the_marker() {
         assert_eq!(write(0, |_| {}), [2, 0, 0, 0, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn the_longest_output_fits_its_bound() {
+        for length in 0..400 {
+            let octets = vec![0xff; length];
+            let written = write(length, |writer| writer.literals(&octets));
+            assert_eq!(inflate(&mut Decompress::new(false), &written), octets);
+        }
     }
 
     #[test]

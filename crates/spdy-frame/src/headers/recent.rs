@@ -1,6 +1,6 @@
 //! What the encoder remembers of the fields it wrote, and where in the stream they are.
 
-use std::ops::Range;
+use std::{array, cmp::Reverse, ops::Range};
 
 use super::deflate::WINDOW;
 
@@ -9,7 +9,7 @@ use super::deflate::WINDOW;
 /// A secret value never gets in here; of its field only the name does. Everything has a fixed size: when it is
 /// full, a sweep keeps what was written twice since the last sweep.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(super) struct Recent {
     fields: Vec<Sent>,
     /// Names and values of the fields, one behind the other in the same order.
     contents: Vec<u8>,
@@ -23,7 +23,7 @@ pub(crate) struct Recent {
 
 /// A field that was written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent {
+struct Sent {
     /// Where in the stream it was written last, its length in front included.
     position: u64,
     name_hash: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Sent {
 }
 
 impl Recent {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             fields: Vec::with_capacity(FIELDS),
             contents: Vec::with_capacity(CONTENTS),
@@ -51,7 +51,7 @@ impl Recent {
     /// Looks for a field and notes that it is written at `position` now. How far back it was written before is the
     /// answer.
     #[inline]
-    pub(crate) fn find(&mut self, name: &[u8], value: &[u8], position: u64) -> Option<u64> {
+    pub(super) fn touch(&mut self, name: &[u8], value: &[u8], position: u64) -> Option<u64> {
         let place = if self.is_field(self.guess, name, value) {
             self.guess
         } else {
@@ -75,7 +75,7 @@ impl Recent {
 
     /// Looks for an earlier field of a name. How far back it is and the length of its value are the answer. The
     /// length is left out for secrets.
-    pub(crate) fn find_name(&self, name: &[u8], position: u64) -> Option<(u64, Option<usize>)> {
+    pub(super) fn find_name(&self, name: &[u8], position: u64) -> Option<(u64, Option<usize>)> {
         let hash = hash(0, name);
         let place = self
             .by_name
@@ -87,7 +87,7 @@ impl Recent {
     }
 
     /// Takes a field in that was not found, or the name of one whose value must not be matched.
-    pub(crate) fn insert(&mut self, name: &[u8], value: Option<&[u8]>, position: u64) {
+    pub(super) fn insert(&mut self, name: &[u8], value: Option<&[u8]>, position: u64) {
         let value = value.filter(|value| name.len() + value.len() <= LONGEST);
         if name.len() > LONGEST {
             return;
@@ -126,9 +126,13 @@ impl Recent {
     /// Makes room: half of the table at least. What was used stays, the latest first.
     #[cold]
     fn sweep(&mut self, position: u64) {
+        let mut places: [usize; FIELDS] = array::from_fn(|place| place);
+        let places = &mut places[..self.fields.len()];
+        places.sort_unstable_by_key(|place| Reverse(self.fields[*place].position));
         let mut fields_left = FIELDS / 2;
         let mut contents_left = CONTENTS / 2;
-        for field in self.fields.iter_mut().rev() {
+        for place in places {
+            let field = &mut self.fields[*place];
             let near = position - field.position <= WINDOW;
             field.used &= near && fields_left > 0 && field.length() <= contents_left;
             if field.used {
@@ -259,3 +263,78 @@ const CONTENTS: usize = 4096;
 
 /// The longest field that is taken in.
 const LONGEST: usize = CONTENTS / 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_where_it_was_written_last() {
+        let mut recent = Recent::new();
+        assert_eq!(recent.touch(b"a", b"1", 10), None);
+        recent.insert(b"a", Some(b"1"), 10);
+        assert_eq!(recent.touch(b"a", b"1", 30), Some(20));
+        assert_eq!(recent.touch(b"a", b"1", 35), Some(5));
+        for (name, value) in [("a", "2"), ("a", ""), ("a1", ""), ("", "a1"), ("a", "11")] {
+            assert_eq!(recent.touch(name.as_bytes(), value.as_bytes(), 40), None);
+        }
+    }
+
+    #[test]
+    fn of_a_secret_only_the_name_is_known() {
+        let mut recent = Recent::new();
+        recent.insert(b"cookie", None, 10);
+        assert_eq!(recent.touch(b"cookie", b"", 50), None);
+        assert_eq!(recent.find_name(b"cookie", 50), Some((40, None)));
+        recent.insert(b"cookie", None, 50);
+        assert_eq!(recent.find_name(b"cookie", 60), Some((10, None)));
+        assert_eq!(recent.fields.len(), 1);
+        assert_eq!(recent.contents, b"cookie");
+    }
+
+    #[test]
+    fn a_name_leads_to_its_last_new_field() {
+        let mut recent = Recent::new();
+        recent.insert(b"date", Some(b"monday"), 10);
+        recent.insert(b"date", Some(b"tuesday"), 30);
+        assert_eq!(recent.find_name(b"date", 50), Some((20, Some(7))));
+        assert_eq!(recent.find_name(b"dat", 50), None);
+        // What is being written is no earlier field.
+        assert_eq!(recent.touch(b"date", b"tuesday", 60), Some(30));
+        assert_eq!(recent.find_name(b"date", 60), None);
+    }
+
+    #[test]
+    fn a_sweep_keeps_what_was_used_and_is_near() {
+        let mut recent = Recent::new();
+        recent.insert(b"far", Some(b"away"), 0);
+        recent.insert(b"near", Some(b"by"), 10);
+        recent.insert(b"unused", Some(b""), 20);
+        assert_eq!(recent.touch(b"far", b"away", 30), Some(30));
+        let position = 30 + WINDOW + 1;
+        assert_eq!(recent.touch(b"near", b"by", position), Some(WINDOW + 21));
+        for index in 0..200_u64 {
+            let name = format!("{index}").into_bytes();
+            recent.insert(&name, Some(b"value"), position + index);
+            assert!(recent.touch(b"near", b"by", position + index).is_some());
+            assert!(recent.touch(&name, b"value", position + index).is_some());
+            assert!(recent.fields.len() <= FIELDS && recent.contents.len() <= CONTENTS);
+        }
+        assert_eq!(recent.touch(b"far", b"away", position + 200), None);
+        assert_eq!(recent.touch(b"unused", b"", position + 200), None);
+    }
+
+    #[test]
+    fn what_is_too_long_does_not_come_in() {
+        let mut recent = Recent::new();
+        let long = vec![b'x'; LONGEST + 1];
+        recent.insert(&long, Some(b""), 10);
+        recent.insert(b"x", Some(&long), 20);
+        assert_eq!(recent.touch(b"x", &long, 30), None);
+        assert_eq!(recent.find_name(b"x", 30), Some((10, None)));
+        assert_eq!(recent.contents, b"x");
+        let long = &long[2..];
+        recent.insert(b"x", Some(long), 40);
+        assert_eq!(recent.touch(b"x", long, 50), Some(10));
+    }
+}

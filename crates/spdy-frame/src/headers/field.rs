@@ -1,0 +1,195 @@
+//! One field of a header block, and how fields are kept.
+
+use std::{fmt, iter::FusedIterator, ops::Range, slice};
+
+use bytes::Bytes;
+
+/// The fields of a block in order.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    octets: &'a Octets,
+    entries: slice::Iter<'a, Entry>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(octets: &'a Octets, entries: &'a [Entry]) -> Self {
+        let entries = entries.iter();
+        Self { octets, entries }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let octets = self.octets;
+        self.entries.next().map(|entry| Field { octets, entry })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Fields<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let octets = self.octets;
+        self.entries
+            .next_back()
+            .map(|entry| Field { octets, entry })
+    }
+}
+
+impl ExactSizeIterator for Fields<'_> {}
+
+impl FusedIterator for Fields<'_> {}
+
+/// One field of a block.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    octets: &'a Octets,
+    entry: &'a Entry,
+}
+
+impl<'a> Field<'a> {
+    /// The name, in lower case.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        &self.octets.as_slice()[self.entry.name()]
+    }
+
+    /// The whole value: several values are joined by NUL.
+    #[must_use]
+    pub fn value(&self) -> &'a [u8] {
+        &self.octets.as_slice()[self.entry.value()]
+    }
+
+    /// The values one by one.
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.value().split(|octet| *octet == 0)
+    }
+
+    /// The whole value as [`value`](Self::value). It shares the buffer of a decoded block; of a block that was
+    /// made or changed it is a copy.
+    #[must_use]
+    pub fn value_bytes(&self) -> Bytes {
+        match self.octets {
+            Octets::Shared(octets) => octets.slice(self.entry.value()),
+            Octets::Own(octets) => Bytes::copy_from_slice(&octets[self.entry.value()]),
+        }
+    }
+
+    /// Whether the encoder writes the value in full each time: for fields that were added by
+    /// [`append_sensitive`](crate::HeaderBlock::append_sensitive), and for `authorization`, `cookie`,
+    /// `proxy-authorization`, `set-cookie` and `www-authenticate`.
+    #[must_use]
+    pub fn is_sensitive(&self) -> bool {
+        self.entry.sensitive
+            || matches!(
+                self.name(),
+                b"authorization"
+                    | b"cookie"
+                    | b"proxy-authorization"
+                    | b"set-cookie"
+                    | b"www-authenticate"
+            )
+    }
+}
+
+impl PartialEq for Field<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.value() == other.value()
+    }
+}
+
+impl Eq for Field<'_> {}
+
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name().escape_ascii();
+        if self.is_sensitive() {
+            write!(f, "{name}: <sensitive>")
+        } else {
+            write!(f, "{name}: {}", self.value().escape_ascii())
+        }
+    }
+}
+
+/// The buffer of a block.
+#[derive(Clone, Debug)]
+pub(super) enum Octets {
+    /// Inflated, and perhaps shared with values that were taken out.
+    Shared(Bytes),
+    /// Growing.
+    Own(Vec<u8>),
+}
+
+impl Octets {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Shared(octets) => octets,
+            Self::Own(octets) => octets,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// The octets for writing, after a copy if they are shared.
+    pub(super) fn own(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(octets) = self {
+            *self = Self::Own(octets.to_vec());
+        }
+        match self {
+            Self::Own(octets) => octets,
+            Self::Shared(_) => unreachable!("shared octets were copied"),
+        }
+    }
+}
+
+impl Default for Octets {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+/// Where a field is in the buffer of its block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) name_start: u32,
+    pub(super) name_end: u32,
+    pub(super) value_start: u32,
+    pub(super) value_end: u32,
+    /// Whether the field was added as a secret.
+    pub(super) sensitive: bool,
+}
+
+impl Entry {
+    /// Ranges of a buffer that is no longer than 4 GiB.
+    pub(super) fn new(name: Range<usize>, value: Range<usize>) -> Self {
+        debug_assert!(name.end <= value.start && value.end <= u32::MAX as usize);
+        Self {
+            name_start: name.start as u32,
+            name_end: name.end as u32,
+            value_start: value.start as u32,
+            value_end: value.end as u32,
+            sensitive: false,
+        }
+    }
+
+    pub(super) fn name(&self) -> Range<usize> {
+        self.name_start as usize..self.name_end as usize
+    }
+
+    pub(super) fn value(&self) -> Range<usize> {
+        self.value_start as usize..self.value_end as usize
+    }
+
+    pub(super) fn shift(&mut self, by: u32) {
+        self.name_start += by;
+        self.name_end += by;
+        self.value_start += by;
+        self.value_end += by;
+    }
+}

@@ -1,0 +1,220 @@
+//! Header blocks in which fields that were sent before are references.
+
+use std::ops::Range;
+
+use super::{
+    HeaderBlock,
+    deflate::{BlockWriter, MIN_MATCH, WINDOW},
+    dictionary::Dictionary,
+    numbers::{Number, Numbers},
+    recent::Recent,
+};
+use crate::Version;
+
+/// What the compression of one direction knows of the octets that went before.
+#[derive(Debug)]
+pub(super) struct Context {
+    numbers: Numbers,
+    dictionary: &'static Dictionary,
+    recent: Recent,
+    /// Octets of all blocks before the next octet.
+    position: u64,
+    /// The number of fields of the last block, and where it was written.
+    count: Option<(usize, u64)>,
+}
+
+impl Context {
+    pub(super) fn new(version: Version) -> Self {
+        Self {
+            numbers: Numbers::of(version),
+            dictionary: Dictionary::of(version),
+            recent: Recent::new(),
+            position: 0,
+            count: None,
+        }
+    }
+
+    /// Writes a deflate block and a sync marker to `dst`, which is large enough. The length is the answer.
+    pub(super) fn write(&mut self, block: &HeaderBlock, dst: &mut [u8]) -> usize {
+        let mut writer = BlockWriter::begin(dst);
+        let mut run = self.write_count(block.len(), &mut writer);
+        for field in block.fields() {
+            let (name, value) = (field.name(), field.value());
+            let sensitive = field.is_sensitive();
+            let found = if sensitive {
+                None
+            } else {
+                self.recent.touch(name, value, self.position)
+            };
+            let length = 2 * self.numbers.width() + name.len() + value.len();
+            match found {
+                Some(distance) if distance <= WINDOW => {
+                    run.add(length, distance, &mut writer);
+                }
+                _ => {
+                    run.end(&mut writer);
+                    self.write_in_full(name, value, sensitive, &mut writer);
+                    if found.is_none() {
+                        let value = (!sensitive).then_some(value);
+                        self.recent.insert(name, value, self.position);
+                    }
+                }
+            }
+            self.position += length as u64;
+        }
+        run.end(&mut writer);
+        writer.finish()
+    }
+
+    /// Writes the number of fields, or makes it the start of a run if the last block had as many.
+    fn write_count(&mut self, count: usize, writer: &mut BlockWriter<'_>) -> Run {
+        let position = self.position;
+        let octets = self.numbers.octets(count);
+        self.position += self.numbers.width() as u64;
+        let mut run = Run::default();
+        match self.count.replace((count, position)) {
+            Some((last, at)) if last == count && position - at <= WINDOW => {
+                run.distance = position - at;
+                run.length = octets.as_slice().len();
+                run.count = octets;
+            }
+            _ => writer.literals(octets.as_slice()),
+        }
+        run
+    }
+
+    /// Writes a field that is no copy. Its name may be one, with what the length of its value shares with the
+    /// length there; so may a value in the dictionary be.
+    fn write_in_full(
+        &self,
+        name: &[u8],
+        value: &[u8],
+        sensitive: bool,
+        writer: &mut BlockWriter<'_>,
+    ) {
+        let name_length = self.numbers.octets(name.len());
+        let value_length = self.numbers.octets(value.len());
+        let parts = [name_length.as_slice(), name, value_length.as_slice(), value];
+        let copy = self
+            .find_name(name, value_length, sensitive)
+            .or_else(|| self.find_word(parts, sensitive))
+            .filter(|copy| copy.length >= MIN_MATCH);
+        match copy {
+            Some(copy) => {
+                literals(parts, 0..copy.from, writer);
+                writer.copy(copy.length, copy.distance);
+                literals(parts, copy.from + copy.length..usize::MAX, writer);
+            }
+            None => literals(parts, 0..usize::MAX, writer),
+        }
+    }
+
+    /// Finds a name in an earlier field.
+    fn find_name(&self, name: &[u8], value_length: Number, sensitive: bool) -> Option<Match> {
+        let (distance, earlier) = self.recent.find_name(name, self.position)?;
+        let shared = match earlier {
+            Some(earlier) if !sensitive => {
+                let earlier = self.numbers.octets(earlier);
+                shared_octets(&[value_length.as_slice()], earlier.as_slice())
+            }
+            _ => 0,
+        };
+        (distance <= WINDOW).then_some(Match {
+            from: 0,
+            length: self.numbers.width() + name.len() + shared,
+            distance,
+        })
+    }
+
+    /// Finds the name of a field in the dictionary, which has it without a colon. In SPDY/3 its length is there in
+    /// front, and perhaps its value behind.
+    fn find_word(&self, parts: [&[u8]; 4], sensitive: bool) -> Option<Match> {
+        let [name_length, name, value_length, value] = parts;
+        let colon = usize::from(name.first() == Some(&b':'));
+        let dictionary = self.dictionary.octets;
+        let mut start = self.dictionary.find(&name[colon..])?;
+        let end = start + name.len() - colon;
+        let mut from = name_length.len() + colon;
+        let mut shared = 0;
+        if matches!(self.numbers, Numbers::Long) {
+            if colon == 0 {
+                start -= name_length.len();
+                from = 0;
+            }
+            if !sensitive {
+                shared = shared_octets(&[value_length, value], &dictionary[end..]);
+                // Of a value it is all or nothing.
+                if shared < value_length.len() + value.len() {
+                    shared = shared.min(value_length.len());
+                }
+            }
+        }
+        let distance = self.position + (from + dictionary.len() - start) as u64;
+        (distance <= WINDOW).then_some(Match {
+            from,
+            length: end - start + shared,
+            distance,
+        })
+    }
+}
+
+/// Copies that are put off, since their neighbour may come from the same distance and join.
+#[derive(Debug, Default)]
+struct Run {
+    length: usize,
+    distance: u64,
+    /// The number of fields, if the run starts with it.
+    count: Number,
+}
+
+impl Run {
+    /// Adds a copy behind those that are there.
+    #[inline]
+    fn add(&mut self, length: usize, distance: u64, writer: &mut BlockWriter<'_>) {
+        if distance != self.distance {
+            self.end(writer);
+            self.distance = distance;
+        }
+        self.length += length;
+    }
+
+    /// Writes what was put off.
+    #[inline]
+    fn end(&mut self, writer: &mut BlockWriter<'_>) {
+        if self.length >= MIN_MATCH {
+            writer.copy(self.length, self.distance);
+        } else if self.length > 0 {
+            // Only the number of fields of SPDY/2 is too short for a match.
+            writer.literals(self.count.as_slice());
+        }
+        self.length = 0;
+    }
+}
+
+/// A part of a serialized field that stands somewhere in the stream or the dictionary.
+#[derive(Clone, Copy, Debug)]
+struct Match {
+    /// Where the part starts in the field.
+    from: usize,
+    length: usize,
+    /// How far back it is.
+    distance: u64,
+}
+
+/// Writes a range of parts that follow each other.
+fn literals(parts: [&[u8]; 4], range: Range<usize>, writer: &mut BlockWriter<'_>) {
+    let mut before = 0;
+    for part in parts {
+        let start = range.start.saturating_sub(before).min(part.len());
+        let end = range.end.saturating_sub(before).min(part.len());
+        writer.literals(&part[start..end]);
+        before += part.len();
+    }
+}
+
+/// How many octets parts that follow each other share with `others` from the start.
+fn shared_octets(parts: &[&[u8]], others: &[u8]) -> usize {
+    let octets = parts.iter().copied().flatten();
+    let pairs = octets.zip(others);
+    pairs.take_while(|(one, other)| one == other).count()
+}
