@@ -72,7 +72,7 @@ mod stream;
 mod transmit;
 
 pub use self::{
-    connection::{Connection, Open, Phase, Shutdown, Stats},
+    connection::{Connection, Open, Phase, Shutdown, Stats, Windows},
     event::{Event, Opened, PingId},
     transmit::Transmit,
 };

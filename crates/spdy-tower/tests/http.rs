@@ -344,3 +344,35 @@ type Tap = Arc<Mutex<Option<Sender<Bytes, BoxError>>>>;
 fn octets(octets: Bytes) -> HeaderValue {
     HeaderValue::from_maybe_shared(octets).unwrap()
 }
+
+/// The body of the response is ready whenever it is asked: what it waits for is room in the send queue, while its
+/// exchange also waits for the client to give up.
+#[tokio::test]
+async fn a_response_larger_than_every_queue_and_window_arrives_whole() {
+    in_all_versions(async |version| {
+        let large: Bytes = (0..3_000_000_u32)
+            .map(|place| (place % 251) as u8)
+            .collect();
+        let pieces = large.clone();
+        let handler = async move || {
+            let pieces: Vec<_> = pieces.chunks(20_000).map(Bytes::copy_from_slice).collect();
+            let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+            tokio::spawn(async move {
+                for piece in pieces {
+                    sender.send_data(piece).await.unwrap();
+                }
+            });
+            Body::new(body)
+        };
+        let whole = large.clone();
+        let router = Router::new()
+            .route("/pieces", get(handler))
+            .route("/whole", get(async move || whole));
+        let client = Client::of(version, router);
+        for path in ["/pieces", "/whole"] {
+            let reply = client.ask("GET", path).await;
+            assert!(reply.body == large, "{path}: {} octets", reply.body.len());
+        }
+    })
+    .await;
+}

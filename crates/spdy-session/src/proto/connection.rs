@@ -338,6 +338,24 @@ impl Connection {
         }
     }
 
+    /// The windows of the session or of an open stream, as this side counts them: lost credit becomes visible here.
+    #[must_use]
+    pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
+        let (send, receive) = match target {
+            WindowTarget::Session => (&self.send_window, &self.recv_window),
+            WindowTarget::Stream(id) => {
+                let stream = self.streams.get(&id)?;
+                (&stream.send_window, &stream.recv_window)
+            }
+        };
+        Some(Windows {
+            send: send.octets(),
+            receive: receive.octets(),
+            unread: receive.held(),
+            returnable: receive.returnable(),
+        })
+    }
+
     // --- the way out ------------------------------------------------------------------------------------
 
     fn on_violation(&mut self, now: Instant, violation: Violation) {
@@ -637,6 +655,21 @@ fn is_of_peer(error: &StreamError) -> bool {
         StreamError::Reset { origin, .. } => *origin != Origin::Local,
         _ => false,
     }
+}
+
+/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always the size of the
+/// receiving window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Windows {
+    /// What this side may send. Negative when the peer has made its window smaller.
+    pub send: i64,
+    /// What the peer may send.
+    pub receive: i64,
+    /// What the peer has sent and nobody has consumed.
+    pub unread: usize,
+    /// What was consumed and is not granted again.
+    pub returnable: u32,
 }
 
 fn decode_limits(config: &Config) -> DecodeLimits {

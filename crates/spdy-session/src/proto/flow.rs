@@ -27,6 +27,11 @@ impl SendWindow {
         usize::try_from(self.available).unwrap_or(0)
     }
 
+    /// The window itself, which may be negative.
+    pub(crate) fn octets(&self) -> i64 {
+        self.available
+    }
+
     /// Takes `octets`, which are at most [`available`](Self::available), out of the window.
     pub(crate) fn take(&mut self, octets: usize) {
         debug_assert!(
@@ -85,6 +90,11 @@ impl RecvWindow {
     /// Whether a frame of `octets` fits into the window.
     pub(crate) fn allows(&self, octets: u64) -> bool {
         i64::try_from(octets).is_ok_and(|octets| octets <= self.available + self.slack)
+    }
+
+    /// What the peer may send, without slack.
+    pub(crate) fn octets(&self) -> i64 {
+        self.available
     }
 
     /// Octets that arrived and are not consumed.

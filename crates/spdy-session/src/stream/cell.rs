@@ -73,7 +73,7 @@ struct Send {
     /// Payload octets which have not left for the transport, here and in the machine.
     queued: usize,
     dropped: bool,
-    waits_for: WaitsFor,
+    awaited: Awaited,
     waker: Option<Waker>,
 }
 
@@ -96,13 +96,16 @@ enum Fin {
     Written,
 }
 
-/// What the sending handle's task was told to wait for. The end of the stream wakes it in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitsFor {
-    Room,
-    Flushed,
-    Written,
-    End,
+/// What the sending handle's task waits for. It may be several things at once; the end of the stream wakes it in any
+/// case.
+#[derive(Clone, Copy, Debug, Default)]
+struct Awaited {
+    /// Room in the queue.
+    room: bool,
+    /// That nothing is queued.
+    flushed: bool,
+    /// That FIN is written.
+    written: bool,
 }
 
 /// What else the handles want of the machine.
@@ -162,7 +165,7 @@ impl Cell {
                 },
                 queued: 0,
                 dropped: false,
-                waits_for: WaitsFor::End,
+                awaited: Awaited::default(),
                 waker: None,
             },
             orders: Orders::default(),
@@ -386,7 +389,8 @@ impl Cell {
         state.check_send()?;
         let room = self.hub.room(state.send.queued);
         if room == 0 {
-            state.send.wait(WaitsFor::Room, cx);
+            state.send.awaited.room = true;
+            park(&mut state.send.waker, cx);
             return Poll::Pending;
         }
         let written = room.min(octets.len());
@@ -404,7 +408,8 @@ impl Cell {
         if self.hub.room(state.send.queued) > 0 {
             return Poll::Ready(Ok(()));
         }
-        state.send.wait(WaitsFor::Room, cx);
+        state.send.awaited.room = true;
+        park(&mut state.send.waker, cx);
         Poll::Pending
     }
 
@@ -412,13 +417,15 @@ impl Cell {
     pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
         let is_done = state.send.queued == 0;
-        state.poll_until(is_done, WaitsFor::Flushed, cx)
+        state.send.awaited.flushed = true;
+        state.poll_until(is_done, cx)
     }
 
     /// Waits until FIN has been written to the transport.
     pub(crate) fn poll_written(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
-        state.poll_until(false, WaitsFor::Written, cx)
+        state.send.awaited.written = true;
+        state.poll_until(false, cx)
     }
 
     /// Waits for an abnormal end.
@@ -427,7 +434,7 @@ impl Cell {
         match &state.end {
             Some(end) => Poll::Ready(end.clone()),
             None => {
-                state.send.wait(WaitsFor::End, cx);
+                park(&mut state.send.waker, cx);
                 Poll::Pending
             }
         }
@@ -494,19 +501,14 @@ impl State {
 }
 
 impl State {
-    fn poll_until(
-        &mut self,
-        is_done: bool,
-        what: WaitsFor,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), StreamError>> {
+    fn poll_until(&mut self, is_done: bool, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         match &self.end {
             // What was written before the end was written.
             _ if self.send.fin == Fin::Written => Poll::Ready(Ok(())),
             Some(end) => Poll::Ready(Err(end.clone())),
             None if is_done => Poll::Ready(Ok(())),
             None => {
-                self.send.wait(what, cx);
+                park(&mut self.send.waker, cx);
                 Poll::Pending
             }
         }
@@ -519,11 +521,6 @@ impl Send {
             self.items
                 .push_back(Item::Data(self.joined.split().freeze()));
         }
-    }
-
-    fn wait(&mut self, what: WaitsFor, cx: &Context<'_>) {
-        self.waits_for = what;
-        park(&mut self.waker, cx);
     }
 }
 
@@ -595,13 +592,20 @@ impl Cell {
         if fin {
             send.fin = Fin::Written;
         }
-        let is_due = match send.waits_for {
-            WaitsFor::Room => self.hub.room(send.queued) > 0,
-            WaitsFor::Flushed => send.queued == 0,
-            WaitsFor::Written => send.fin == Fin::Written,
-            WaitsFor::End => false,
+        let Awaited {
+            room,
+            flushed,
+            written,
+        } = send.awaited;
+        let is_due = (room && self.hub.room(send.queued) > 0)
+            || (flushed && send.queued == 0)
+            || (written && send.fin == Fin::Written);
+        let waker = if is_due {
+            send.awaited = Awaited::default();
+            send.waker.take()
+        } else {
+            None
         };
-        let waker = if is_due { send.waker.take() } else { None };
         drop(state);
         wake(waker);
     }
