@@ -84,10 +84,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             if !out.has_remaining() {
                 break;
             }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = out.chunks_vectored(&mut slices);
-            let written =
-                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..filled]))?;
+            let written = ready!(poll_write_some(Pin::new(&mut self.io), cx, out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -121,6 +118,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             }
         }
     }
+}
+
+/// Writes what one call takes.
+fn poll_write_some(
+    io: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    out: &impl Buf,
+) -> Poll<io::Result<usize>> {
+    if out.chunk().len() == out.remaining() {
+        return io.poll_write(cx, out.chunk());
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let filled = out.chunks_vectored(&mut slices);
+    io.poll_write_vectored(cx, &slices[..filled])
 }
 
 /// How much is read at once, in octets.
