@@ -106,11 +106,14 @@ pub struct Limits {
     pub discard: u64,
     /// Streams that the peer opens and resets. Above the rate the session ends. Default 1000, 33 a second.
     pub peer_resets: Rate,
-    /// Errors of the peer that cost a RST_STREAM, and frames for streams that are gone. Above the rate the
+    /// Errors of the peer that cost a RST_STREAM, and header frames for streams that are gone. Above the rate the
     /// session ends. Default 1000, 33 a second.
     pub local_resets: Rate,
     /// SETTINGS frames. Above the rate the session ends. Default 32, 10 a second.
     pub settings: Rate,
+    /// PINGs. Reading the answers does not make a flood of them harmless: each costs a turn of the session. Above
+    /// the rate the session ends. Default 10,000, 1,000 a second.
+    pub pings: Rate,
     /// Frames that carry nothing: empty DATA without FIN, HEADERS without fields. Above the rate the session
     /// ends. Default 1000, 100 a second.
     pub empty_frames: Rate,
@@ -145,6 +148,10 @@ impl Default for Limits {
             settings: Rate {
                 burst: 32,
                 per_second: 10,
+            },
+            pings: Rate {
+                burst: 10_000,
+                per_second: 1000,
             },
             empty_frames: Rate {
                 burst: 1000,

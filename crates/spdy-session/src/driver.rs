@@ -32,7 +32,7 @@ use tokio::{
 
 use self::io::{Read, Transport};
 use crate::{
-    OpenError, SessionError, StreamError,
+    OpenError, SessionError, StreamError, Timeout,
     config::Config,
     hub::{Hub, OpenOrder, Orders},
     incoming::{Incoming, PendingStream},
@@ -140,9 +140,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let now = now();
             self.machine.carry_out(now);
             let mut more = self.read(cx, now);
+            let paused = !self.machine.connection.wants_input();
             more |= work(cx);
             self.machine.carry_out(now);
             self.write(cx, now);
+            // What ended the pause of reading does not wake this task: it happened in this turn.
+            more |= paused && self.machine.connection.wants_input();
             if let Poll::Ready(outcome) = self.poll_end(cx, now) {
                 self.machine.end(outcome.clone());
                 self.stage = Stage::Ended(outcome.clone());
@@ -201,6 +204,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         let until = match self.stage {
             Stage::Lingering(until) => until,
+            // Nothing could be written, so there is nothing to wait for.
+            _ if is_broken(connection.outcome()) => now,
             _ => now + connection.config().timeouts.linger,
         };
         self.stage = Stage::Lingering(until);
@@ -418,6 +423,14 @@ impl Machine {
         self.hub.end(outcome);
         self.pings.clear();
     }
+}
+
+/// Whether the transport takes nothing any more.
+fn is_broken(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Err(SessionError::Io(_) | SessionError::TimedOut(Timeout::Write))
+    )
 }
 
 /// The time, which tests may set.

@@ -52,7 +52,7 @@
 //!
 //! | Module | What it knows |
 //! |---|---|
-//! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output |
+//! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
 //! | `state` | the two halves of a stream and what each may receive |
 //! | `stream` | one stream's record, and the store |
 //! | `flow` | windows |

@@ -20,6 +20,8 @@ pub(super) struct Transport<IO> {
     /// Something was written since the last flush.
     unflushed: bool,
     shut_down: bool,
+    /// Octets thrown away at the end.
+    drained: usize,
 }
 
 /// What came of reading.
@@ -40,6 +42,7 @@ impl<IO> Transport<IO> {
             buffer: BytesMut::new(),
             unflushed: false,
             shut_down: false,
+            drained: 0,
         }
     }
 
@@ -107,16 +110,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Poll::Ready(())
     }
 
-    /// Reads and throws away, until the peer has finished.
+    /// Reads and throws away, until the peer has finished, or goes on for too long.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        while self.drained < MAX_DRAINED {
+            self.drained += self.buffer.len();
             self.buffer.clear();
             match self.poll_read(cx) {
                 Read::Some => {}
                 Read::Nothing => return Poll::Pending,
-                Read::End | Read::Failed(_) => return Poll::Ready(()),
+                Read::End | Read::Failed(_) => break,
             }
         }
+        Poll::Ready(())
     }
 }
 
@@ -136,6 +141,9 @@ fn poll_write_some(
 
 /// How much is read at once, in octets.
 const CHUNK: usize = 32 * 1024;
+
+/// A peer that sends more than this, in octets, after the end does not stop by being read.
+const MAX_DRAINED: usize = 256 * 1024;
 
 /// A buffer of less than this, in octets, is not worth a copy to make it smaller.
 const SMALL: usize = 1024;

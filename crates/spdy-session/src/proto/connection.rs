@@ -3,7 +3,10 @@
 mod application;
 mod clock;
 mod control;
+mod data;
+mod ending;
 mod output;
+mod queues;
 mod streams;
 
 use std::{
@@ -14,25 +17,22 @@ use std::{
 
 use bytes::BytesMut;
 use spdy_frame::{
-    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder,
-    HeaderEncoder, MAX_WINDOW, RstStatus, Setting, SettingId, Side, StreamId, Version,
-    WindowTarget,
+    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder, Side,
+    StreamId, Version, WindowTarget,
 };
 
 pub use self::application::{Open, Shutdown};
-use self::{clock::Clock, output::Output};
+use self::{clock::Clock, queues::Output};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
     flow::{RecvWindow, SendWindow},
-    limits::{Bucket, PINGS},
-    state::SendHalf,
+    limits::Bucket,
     stream::{Stream, Streams},
 };
 use crate::{
-    SessionError, StreamError,
+    SessionError,
     config::{Config, FlowControl},
-    error::Origin,
     wire_log,
 };
 
@@ -69,7 +69,8 @@ pub struct Connection {
     remote_open: usize,
     /// Streams of the peer that are not accepted.
     backlog: usize,
-    /// Streams that the peer opened and brought to a bad end, and whose handles the application still has.
+    /// Streams of the peer that are gone, by its will or before they were accepted, and whose handles the
+    /// application still has.
     cancelled: HashSet<StreamId>,
     /// Streams that we reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
@@ -175,7 +176,7 @@ impl Connection {
             local_resets: Bucket::new(limits.local_resets, now),
             settings_frames: Bucket::new(limits.settings, now),
             empty_frames: Bucket::new(limits.empty_frames, now),
-            peer_pings: Bucket::new(PINGS, now),
+            peer_pings: Bucket::new(limits.pings, now),
             clock: Clock::new(now),
             config,
         };
@@ -301,7 +302,6 @@ impl Connection {
     }
 
     /// Why the connection ended, or will: `Ok` for an orderly end.
-    #[must_use]
     pub const fn outcome(&self) -> &Outcome {
         &self.outcome
     }
@@ -356,164 +356,6 @@ impl Connection {
         })
     }
 
-    // --- the way out ------------------------------------------------------------------------------------
-
-    fn on_violation(&mut self, now: Instant, violation: Violation) {
-        match violation {
-            Violation::Session { status, reason } => {
-                self.fail(status, SessionError::Violation { status, reason });
-            }
-            Violation::Stream { id, status, reason } => {
-                let origin = Origin::Library { reason };
-                self.reset_with(id, status, StreamError::Reset { status, origin });
-                self.charge_reset(now);
-            }
-        }
-    }
-
-    /// Charges a RST_STREAM that the peer caused.
-    fn charge_reset(&mut self, now: Instant) {
-        if !self.local_resets.take(now) {
-            self.fail_with("peer caused too many RST_STREAMs");
-        }
-    }
-
-    fn fail_with(&mut self, reason: &'static str) {
-        let status = GoAwayStatus::PROTOCOL_ERROR;
-        self.fail(status, SessionError::Violation { status, reason });
-    }
-
-    /// Ends the session with GOAWAY (protocol.md §12.1). All streams fail with `error`.
-    fn fail(&mut self, status: GoAwayStatus, error: SessionError) {
-        if self.phase == Phase::Closing {
-            return;
-        }
-        tracing::debug!(target: "spdy", side = %self.side, %status, %error, "session fails");
-        self.output.go_away(self.last_good_for_error(), status);
-        self.end(error);
-    }
-
-    /// Ends the session: nothing but control frames already queued goes out.
-    fn end(&mut self, error: SessionError) {
-        self.phase = Phase::Closing;
-        self.output.stop();
-        let open: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in open {
-            self.drop_stream(id, StreamError::Session(error.clone()));
-        }
-        self.drop_unwritten(&error);
-        self.outcome = Err(error);
-    }
-
-    /// Tells the owners of streams whose last octets are not written that these may never arrive. Gives whether
-    /// there were any.
-    fn drop_unwritten(&mut self, error: &SessionError) -> bool {
-        let mut any = false;
-        for id in self.output.take_unwritten() {
-            let error = StreamError::Session(error.clone());
-            self.events.push_back(Event::Reset { id, error });
-            any = true;
-        }
-        any
-    }
-
-    /// The peer has closed its side of the transport and a stream is not complete.
-    fn lose_stream(&mut self, id: StreamId) {
-        self.note_loss();
-        self.drop_stream(id, StreamError::Session(SessionError::ConnectionLost));
-    }
-
-    /// The first cause of the end is kept.
-    fn note_loss(&mut self) {
-        if self.outcome.is_ok() {
-            self.outcome = Err(SessionError::ConnectionLost);
-        }
-    }
-
-    /// Starts closing once nothing is left to do on a connection that takes no new streams.
-    fn close_when_done(&mut self) {
-        let ending = self.phase == Phase::Draining || self.peer.going_away;
-        if !ending || self.phase == Phase::Closing || !self.streams.is_empty() {
-            return;
-        }
-        if !self.output.go_away_sent {
-            self.output.go_away(self.last_good, GoAwayStatus::OK);
-        }
-        self.phase = Phase::Closing;
-    }
-
-    // --- streams, however they end ----------------------------------------------------------------------
-
-    /// Resets a stream, which need not exist any more, and tells the application if it did.
-    fn reset_with(&mut self, id: StreamId, status: RstStatus, error: StreamError) {
-        let told = match self.streams.get(&id) {
-            // Our SYN_STREAM has not left: for the peer the stream never was.
-            Some(stream) => stream.opening.is_none() || id.initiator() != self.side,
-            None => true,
-        };
-        if told {
-            self.output.reset(id, status);
-            self.remember_reset(id);
-        }
-        self.drop_stream(id, error);
-    }
-
-    /// Forgets a stream before its end and tells the application why.
-    fn drop_stream(&mut self, id: StreamId, error: StreamError) {
-        let Some(stream) = self.forget(id) else {
-            return;
-        };
-        tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
-        if stream.send == SendHalf::Finished {
-            // Nothing more is told of it, also when its FIN gets out.
-            self.output.forget_finished(id);
-        }
-        if is_of_peer(&error) {
-            self.count_until_released(&stream);
-        }
-        self.events.push_back(Event::Reset { id, error });
-    }
-
-    /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
-    /// the stream keeps its place until then: else a peer that makes streams fail has more than its share.
-    fn count_until_released(&mut self, stream: &Stream) {
-        let is_counted = stream.id.initiator() != self.side && !stream.released;
-        if is_counted && self.cancelled.len() < self.config.limits.max_streams as usize {
-            self.cancelled.insert(stream.id);
-        }
-    }
-
-    /// Takes a stream out of all books.
-    fn forget(&mut self, id: StreamId) -> Option<Stream> {
-        let stream = self.streams.remove(&id)?;
-        if id.initiator() == self.side {
-            self.local_open -= 1;
-        } else {
-            self.remote_open -= 1;
-            self.backlog -= usize::from(!stream.accepted);
-        }
-        self.held_headers -= stream.header_octets;
-        self.overfull -= usize::from(self.is_full(&stream.recv_window));
-        self.output.unlist(&stream);
-        Some(stream)
-    }
-
-    /// Forgets a stream if both its halves are finished. One that is not accepted stays, or the backlog would not
-    /// bound streams that close with their first frame.
-    fn forget_if_closed(&mut self, id: StreamId) {
-        let is_done = |stream: &Stream| stream.is_closed() && stream.accepted;
-        if self.streams.get(&id).is_some_and(is_done) {
-            self.forget(id);
-        }
-    }
-
-    fn remember_reset(&mut self, id: StreamId) {
-        if self.reset_lately.len() == RESET_LATELY {
-            self.reset_lately.pop_front();
-        }
-        self.reset_lately.push_back(id);
-    }
-
     // --- questions --------------------------------------------------------------------------------------
 
     fn enforces_windows(&self) -> bool {
@@ -542,89 +384,7 @@ impl Connection {
     fn is_overfull(&self) -> bool {
         self.overfull > 0
             || (!self.has_session_window()
-                && self.recv_window.held() >= self.config.limits.session_buffer)
-    }
-
-    /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1), but nothing above
-    /// an earlier GOAWAY (§15).
-    fn last_good_for_error(&self) -> Option<StreamId> {
-        if self.output.go_away_sent {
-            self.last_good
-        } else {
-            self.highest_remote
-        }
-    }
-
-    /// Whether RST_STREAM answers a frame that could not be decoded.
-    fn deserves_reset(&self, error: &FrameError) -> bool {
-        match error {
-            // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
-            FrameError::TooLarge { .. } => self.version != Version::V2,
-            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
-            FrameError::ZeroIncrement {
-                target: WindowTarget::Stream(id),
-            } => self.has_stream_windows() && self.streams.contains_key(id),
-            _ => true,
-        }
-    }
-
-    /// The status, or PROTOCOL_ERROR if the version does not have it: 0 never was one, codes above 7 came with
-    /// SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
-    fn status_in_version(&self, status: RstStatus) -> RstStatus {
-        let highest = match self.version {
-            Version::V2 => RstStatus::FLOW_CONTROL_ERROR,
-            Version::V3 | Version::V3_1 => RstStatus::FRAME_TOO_LARGE,
-        };
-        let is_retired = self.version == Version::V3_1 && status == RstStatus::INVALID_CREDENTIALS;
-        if (1..=highest.0).contains(&status.0) && !is_retired {
-            status
-        } else {
-            RstStatus::PROTOCOL_ERROR
-        }
-    }
-
-    /// Queues what a connection says first (protocol.md §3.7).
-    fn announce(&mut self) {
-        if !self.enforces_windows() {
-            return;
-        }
-        let limits = &self.config.limits;
-        let mut entries = Vec::with_capacity(2);
-        match self.side {
-            Side::Server => {
-                entries.push(Setting::new(
-                    SettingId::MAX_CONCURRENT_STREAMS,
-                    limits.max_streams,
-                ));
-            }
-            // Streams of the server are pushes.
-            Side::Client => {
-                let pushes = if self.config.accept_push {
-                    limits.max_streams
-                } else {
-                    0
-                };
-                entries.push(Setting::new(SettingId::MAX_CONCURRENT_STREAMS, pushes));
-            }
-        }
-        // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
-        let window = if self.version.has_stream_windows() {
-            limits.stream_window()
-        } else {
-            MAX_WINDOW
-        };
-        entries.push(Setting::new(SettingId::INITIAL_WINDOW_SIZE, window));
-        self.output.settings(entries);
-        if window < DEFAULT_WINDOW {
-            let probe = self.take_ping_id();
-            self.output.ping(probe);
-            self.settings_probe = Some(probe);
-        }
-        if self.version.has_session_window() {
-            let session_window = self.config.limits.session_window();
-            self.recv_window.enlarge(session_window - DEFAULT_WINDOW);
-            self.output.session_credit = self.recv_window.take_credit(1);
-        }
+                && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
     }
 }
 
@@ -638,7 +398,8 @@ pub struct Stats {
     pub remote_streams: usize,
     /// Streams of the peer that wait to be accepted.
     pub backlog: usize,
-    /// Streams that the peer reset, or made fail, and whose handles still exist.
+    /// Streams of the peer whose handles still exist, and which it reset, made fail, or closed before they were
+    /// accepted. They count as open for its MAX_CONCURRENT_STREAMS.
     pub cancelled: usize,
     /// Octets received and not consumed.
     pub unread: usize,
@@ -646,15 +407,6 @@ pub struct Stats {
     pub unsent: usize,
     /// The size of the header blocks held for open streams.
     pub held_headers: usize,
-}
-
-/// Whether the peer brought the stream to its end, by its will or by its fault.
-fn is_of_peer(error: &StreamError) -> bool {
-    match error {
-        StreamError::NotProcessed | StreamError::TimedOut(_) => true,
-        StreamError::Reset { origin, .. } => *origin != Origin::Local,
-        _ => false,
-    }
 }
 
 /// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always the size of the

@@ -15,13 +15,6 @@ pub(crate) struct Bucket {
 
 const TOKEN: u64 = 1_000_000;
 
-/// PINGs of the peer. Reading the answers does not make a flood of them harmless: each costs a turn of the driver.
-/// No honest peer comes near.
-pub(crate) const PINGS: Rate = Rate {
-    burst: 10_000,
-    per_second: 1000,
-};
-
 impl Bucket {
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Self {

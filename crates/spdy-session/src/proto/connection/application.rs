@@ -42,6 +42,7 @@ pub enum Shutdown {
     Now,
 }
 
+#[cfg(feature = "tokio")]
 impl Shutdown {
     /// Of two wishes the one that ends the session sooner.
     pub(crate) fn sooner(self, other: Self) -> Self {
@@ -140,7 +141,6 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.accepted) {
             stream.accepted = true;
             self.backlog -= 1;
-            self.forget_if_closed(id);
         }
     }
 
@@ -285,22 +285,15 @@ impl Connection {
     /// Ends a stream both ways at once. What is queued on it is dropped. A status that the version does not have
     /// goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
-        let Some(stream) = self.streams.get(&id) else {
-            return;
-        };
-        let is_closed = stream.is_closed();
-        let status = self.status_in_version(status);
-        let origin = Origin::Local;
-        let error = StreamError::Reset { status, origin };
-        if is_closed {
-            // It only waited to be accepted. For the peer it is closed: some fail at a RST_STREAM then.
-            self.drop_stream(id, error);
-        } else {
-            self.reset_with(id, status, error);
+        if self.streams.contains_key(&id) {
+            let status = self.status_in_version(status);
+            let origin = Origin::Local;
+            self.reset_with(id, status, StreamError::Reset { status, origin });
         }
     }
 
-    /// The application has dropped its last handle of a stream, which need not be closed.
+    /// The application has dropped its last handle of a stream. It is to be told of every stream, however it ended and
+    /// also before it ends.
     pub fn release(&mut self, id: StreamId) {
         self.cancelled.remove(&id);
         if let Some(stream) = self.streams.get_mut(&id) {

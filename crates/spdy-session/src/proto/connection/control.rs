@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use spdy_frame::{
-    GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId, Settings, StreamId,
+    DEFAULT_WINDOW, GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId,
+    Settings, Side, StreamId,
 };
 
 use super::{Connection, Phase, streams::window_overflow};
@@ -19,6 +20,39 @@ use crate::{
 };
 
 impl Connection {
+    /// Queues what a connection says first (protocol.md §3.7).
+    pub(super) fn announce(&mut self) {
+        if !self.enforces_windows() {
+            return;
+        }
+        let limits = &self.config.limits;
+        // Streams of the server are pushes.
+        let streams = match self.side {
+            Side::Client if !self.config.accept_push => 0,
+            Side::Client | Side::Server => limits.max_streams,
+        };
+        // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
+        let window = if self.version.has_stream_windows() {
+            limits.stream_window()
+        } else {
+            MAX_WINDOW
+        };
+        self.output.settings(vec![
+            Setting::new(SettingId::MAX_CONCURRENT_STREAMS, streams),
+            Setting::new(SettingId::INITIAL_WINDOW_SIZE, window),
+        ]);
+        if window < DEFAULT_WINDOW {
+            let probe = self.take_ping_id();
+            self.output.ping(probe);
+            self.settings_probe = Some(probe);
+        }
+        if self.version.has_session_window() {
+            let session_window = self.config.limits.session_window();
+            self.recv_window.enlarge(session_window - DEFAULT_WINDOW);
+            self.output.session_credit = self.recv_window.take_credit(1);
+        }
+    }
+
     pub(super) fn on_settings(&mut self, now: Instant, frame: &Settings) -> Result<(), Violation> {
         if !self.settings_frames.take(now) {
             return Err(Violation::session("peer sent too many SETTINGS frames"));
@@ -92,14 +126,11 @@ impl Connection {
             self.settings_probe = None;
             return;
         }
-        if let Some(position) = self.pings.iter().position(|(ping, _)| ping.0 == id) {
-            if let Some((id, sent)) = self.pings.remove(position) {
-                self.clock.keep_alive_sent = None;
-                self.events.push_back(Event::Pong {
-                    id,
-                    rtt: now.saturating_duration_since(sent),
-                });
-            }
+        let position = self.pings.iter().position(|(ping, _)| ping.0 == id);
+        if let Some((id, sent)) = position.and_then(|position| self.pings.remove(position)) {
+            self.clock.keep_alive_sent = None;
+            let rtt = now.saturating_duration_since(sent);
+            self.events.push_back(Event::Pong { id, rtt });
         }
     }
 
@@ -142,7 +173,7 @@ impl Connection {
     /// Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
     pub(super) fn take_ping_id(&mut self) -> u32 {
         let id = self.next_ping;
-        self.next_ping = id.checked_add(2).unwrap_or(self.side.first_id());
+        self.next_ping = id.checked_add(2).unwrap_or_else(|| self.side.first_id());
         id
     }
 }

@@ -1,21 +1,20 @@
 //! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the openings of
 //! streams, then DATA and HEADERS by the scheduler.
 
-use std::{collections::VecDeque, fmt, mem, time::Instant};
+use std::{mem, time::Instant};
 
 use bytes::Buf;
 use spdy_frame::{
-    Data, EncodeError, GoAway, GoAwayStatus, Headers, Ping, RstStatus, RstStream, Setting,
-    Settings, StreamId, SynReply, SynStream, Version, WindowIncrement, WindowTarget, WindowUpdate,
+    Data, EncodeError, Headers, Ping, RstStatus, StreamId, SynReply, SynStream, Version,
+    WindowIncrement, WindowTarget, WindowUpdate,
 };
 
-use super::{Connection, Phase};
+use super::{Connection, Phase, queues::Control};
 use crate::{
     StreamError,
     config::Trailers,
     proto::{
         event::Event,
-        scheduler::Scheduler,
         state::{RecvHalf, SendHalf},
         stream::{Outgoing, Stream},
         transmit::Transmit,
@@ -31,164 +30,11 @@ const TRANSMIT_TARGET: usize = 64 * 1024;
 /// was announced (clients in the field, protocol.md §19).
 const MAX_CREDIT_STEP: u32 = 32 * 1024;
 
-/// All queues towards the peer.
-#[derive(Debug, Default)]
-pub(super) struct Output {
-    pongs: VecDeque<u32>,
-    control: VecDeque<Control>,
-    /// How many of `control` are replies that the peer caused.
-    resets: usize,
-    /// How many replies are in `transmit` at most, and the count of octets written when all of them are out.
-    replies_written: usize,
-    replies_end: u64,
-    /// Credit of the session that is to be announced beside the regular one.
-    pub(super) session_credit: Option<WindowIncrement>,
-    /// Streams to which credit is due.
-    pub(super) credit_due: Vec<StreamId>,
-    /// Streams whose SYN_STREAM or SYN_REPLY is due, in the order of the calls.
-    pub(super) openings: VecDeque<StreamId>,
-    scheduler: Scheduler,
-    /// Streams that wait for the session window.
-    waiting: VecDeque<StreamId>,
-    /// Payload octets in the queues of all streams.
-    pub(super) unsent: usize,
-    pub(super) go_away_sent: bool,
-    transmit: Transmit,
-    /// Octets of `transmit` when it was last looked at.
-    remaining: usize,
-    /// Octets written since the start.
-    written: u64,
-    /// Streams whose FIN is in `transmit`, with the count of octets written when it is out.
-    finished: VecDeque<(u64, StreamId)>,
-}
-
-/// A control frame without a header block.
-#[derive(Debug)]
-enum Control {
-    Reset(RstStream),
-    Ping(Ping),
-    GoAway(GoAway),
-    Settings(Settings),
-}
-
-impl fmt::Display for Control {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reset(frame) => frame.fmt(f),
-            Self::Ping(frame) => frame.fmt(f),
-            Self::GoAway(frame) => frame.fmt(f),
-            Self::Settings(frame) => frame.fmt(f),
-        }
-    }
-}
-
-impl Output {
-    pub(super) fn reset(&mut self, stream: StreamId, status: RstStatus) {
-        self.resets += 1;
-        self.control
-            .push_back(Control::Reset(RstStream { stream, status }));
-    }
-
-    pub(super) fn ping(&mut self, id: u32) {
-        self.control.push_back(Control::Ping(Ping { id }));
-    }
-
-    pub(super) fn pong(&mut self, id: u32) {
-        self.pongs.push_back(id);
-    }
-
-    pub(super) fn settings(&mut self, entries: Vec<Setting>) {
-        self.control.push_back(Control::Settings(Settings {
-            clear: false,
-            entries,
-        }));
-    }
-
-    pub(super) fn go_away(&mut self, last_good: Option<StreamId>, status: GoAwayStatus) {
-        self.go_away_sent = true;
-        self.control
-            .push_back(Control::GoAway(GoAway { last_good, status }));
-    }
-
-    /// How many frames wait that the peer caused, those that the transport has not taken among them.
-    pub(super) fn replies(&self) -> usize {
-        self.pongs.len() + self.resets + self.replies_written
-    }
-
-    /// Whether octets wait for the transport.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.transmit.has_remaining()
-    }
-
-    /// Drops all that an ended session does not send any more.
-    pub(super) fn stop(&mut self) {
-        self.pongs.clear();
-        self.openings.clear();
-        self.credit_due.clear();
-        self.session_credit = None;
-        self.scheduler.clear();
-        self.waiting.clear();
-    }
-
-    /// Drops everything: the transport is gone.
-    pub(super) fn discard_all(&mut self) {
-        self.stop();
-        self.control.clear();
-        self.resets = 0;
-        self.replies_written = 0;
-        self.transmit = Transmit::default();
-        self.remaining = 0;
-    }
-
-    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
-    pub(super) fn unlist(&mut self, stream: &Stream) {
-        let id = stream.id;
-        self.unsent -= stream.queued_octets();
-        if stream.opening.is_some() {
-            self.openings.retain(|&other| other != id);
-        }
-        if stream.scheduled {
-            self.scheduler.remove(id, stream.priority);
-            self.waiting.retain(|&other| other != id);
-        }
-        if stream.credit_due {
-            self.credit_due.retain(|&other| other != id);
-        }
-    }
-
-    /// Does not tell any more when the FIN of a stream is written.
-    pub(super) fn forget_finished(&mut self, id: StreamId) {
-        self.finished.retain(|&(_, other)| other != id);
-    }
-
-    /// Gives the streams whose last octets are not written.
-    pub(super) fn take_unwritten(&mut self) -> impl Iterator<Item = StreamId> + use<> {
-        mem::take(&mut self.finished).into_iter().map(|(_, id)| id)
-    }
-
-    /// Counts what was written since the last look.
-    fn note_progress(&mut self, now: Instant, progress: &mut Option<Instant>) {
-        let remaining = self.transmit.remaining();
-        if remaining < self.remaining {
-            self.written += (self.remaining - remaining) as u64;
-            *progress = Some(now);
-            if self.written >= self.replies_end {
-                self.replies_written = 0;
-            }
-        }
-        self.remaining = remaining;
-    }
-
-    /// How many octets will have been written when all that is in `transmit` now is out.
-    fn position(&self) -> u64 {
-        self.written + self.transmit.remaining() as u64
-    }
-}
-
 impl Connection {
     /// Gives the octets to write, topped up with all that may go out now. Write them with
     /// [`Buf::chunks_vectored`], [`advance`](Buf::advance) by what was written, and call again: the connection
-    /// has nothing to send when the result is empty.
+    /// has nothing to send when the result is empty. Ask [`wants_input`](Self::wants_input) again then: that the
+    /// peer has taken its replies may have ended a pause of reading.
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
         self.output
             .note_progress(now, &mut self.clock.write_progress);
@@ -516,11 +362,10 @@ impl Connection {
             octets,
             fin: false,
         }) = self.events.back_mut()
+            && *last == id
         {
-            if *last == id {
-                *octets += size;
-                return;
-            }
+            *octets += size;
+            return;
         }
         self.events.push_back(Event::Sent {
             id,

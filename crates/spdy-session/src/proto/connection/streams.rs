@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, time::Instant};
 
 use spdy_frame::{
-    CompressedBlock, DEFAULT_WINDOW, Data, HeaderBlock, HeaderError, Headers, RstStatus, RstStream,
-    Side, StreamId, SynReply, SynStream, Version, WindowTarget, WindowUpdate,
+    CompressedBlock, DEFAULT_WINDOW, HeaderBlock, HeaderError, Headers, RstStatus, RstStream, Side,
+    StreamId, SynReply, SynStream, Version, WindowTarget, WindowUpdate,
 };
 
 use super::{Connection, Phase};
@@ -99,29 +99,6 @@ impl Connection {
             self.events.push_back(Event::Headers { id, headers, fin });
         }
         self.forget_if_closed(id);
-        Ok(())
-    }
-
-    pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
-        let octets = data.payload.len();
-        // The whole frame is judged at its head, before its payload is there.
-        let announced = octets as u64 + u64::from(data.rest);
-        if self.has_session_window() && !self.recv_window.allows(announced) {
-            return Err(Violation::session("DATA exceeds the session window"));
-        }
-        self.recv_window.receive(octets);
-        let is_empty = announced == 0 && !data.fin;
-        match self.judge_data(&data, announced) {
-            Ok(Fate::Deliver) => self.deliver(data),
-            dropped => {
-                // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
-                self.recv_window.consume(octets);
-                dropped?;
-            }
-        }
-        if is_empty {
-            return self.charge_empty_frame(now);
-        }
         Ok(())
     }
 
@@ -361,7 +338,7 @@ impl Connection {
         Violation::stream(id, status, "header block exceeds a soft limit")
     }
 
-    fn charge_empty_frame(&mut self, now: Instant) -> Handled {
+    pub(super) fn charge_empty_frame(&mut self, now: Instant) -> Handled {
         if self.empty_frames.take(now) {
             Ok(())
         } else {
@@ -369,68 +346,7 @@ impl Connection {
         }
     }
 
-    // --- DATA, rule by rule -----------------------------------------------------------------------------
-
-    fn judge_data(&self, data: &Data, announced: u64) -> Result<Fate, Violation> {
-        let id = data.stream;
-        let Some(stream) = self.streams.get(&id) else {
-            return self.judge_stray_data(id);
-        };
-        if data.compressed {
-            let reason = "DATA has the flag COMPRESS";
-            return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
-        }
-        stream
-            .recv
-            .on(self.version, Input::Data, data.fin)
-            .map_err(|unfit| unfit_violation(id, unfit))?;
-        if self.has_stream_windows() && !stream.recv_window.allows(announced) {
-            let reason = "DATA exceeds the stream window";
-            return Err(Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason));
-        }
-        Ok(Fate::Deliver)
-    }
-
-    /// DATA for streams that are gone is not charged: a peer may have much of it under way when it hears of a
-    /// reset (protocol.md §12.3, "not before 10 MB").
-    fn judge_stray_data(&self, id: StreamId) -> Result<Fate, Violation> {
-        if self.is_answered(id) {
-            return Ok(Fate::Drop);
-        }
-        if self.is_never_used(id) {
-            let reason = "DATA came for a stream that was never opened";
-            return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
-        }
-        // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored.
-        if self.version == Version::V2 {
-            return Ok(Fate::Drop);
-        }
-        let reason = "DATA came for a closed stream";
-        Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason))
-    }
-
-    fn deliver(&mut self, data: Data) {
-        let (id, octets, fin) = (data.stream, data.payload.len(), data.fin);
-        let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        if fin {
-            stream.recv = RecvHalf::Finished;
-        }
-        let was_full = stream.recv_window.held() >= buffer;
-        stream.recv_window.receive(octets);
-        if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
-            self.overfull += 1;
-        }
-        if stream.discard.is_some() {
-            self.discard(id, octets, fin);
-        } else if octets > 0 || fin {
-            let payload = data.payload;
-            self.events.push_back(Event::Data { id, payload, fin });
-        }
-        self.forget_if_closed(id);
-    }
+    // --- streams that are not open -----------------------------------------------------------------------
 
     /// A frame with a header block for a stream that is not open. It is answered at most once, and charged each
     /// time: its block had to be inflated.
@@ -444,35 +360,17 @@ impl Connection {
 
     /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY. Peers without flow
     /// control go on sending on streams that we reset.
-    fn is_answered(&self, id: StreamId) -> bool {
+    pub(super) fn is_answered(&self, id: StreamId) -> bool {
         self.is_beyond_our_go_away(id)
             || self.reset_lately.contains(&id)
             || !self.enforces_windows()
     }
 
-    fn is_never_used(&self, id: StreamId) -> bool {
+    pub(super) fn is_never_used(&self, id: StreamId) -> bool {
         if id.initiator() == self.side {
             self.next_local.is_some_and(|next| id >= next)
         } else {
             Some(id) > self.highest_remote
-        }
-    }
-
-    /// Drops octets of a stream that the application has lost interest in.
-    fn discard(&mut self, id: StreamId, octets: usize, fin: bool) {
-        self.consume(id, octets);
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.discard = stream
-            .discard
-            .and_then(|left| left.checked_sub(octets as u64));
-        if stream.discard.is_none() && !fin {
-            let error = StreamError::Reset {
-                status: RstStatus::CANCEL,
-                origin: crate::Origin::Local,
-            };
-            self.reset_with(id, RstStatus::CANCEL, error);
         }
     }
 
@@ -493,13 +391,6 @@ impl Connection {
             self.reset_with(push, RstStatus::CANCEL, error);
         }
     }
-}
-
-/// What becomes of a piece of DATA.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Deliver,
-    Drop,
 }
 
 /// Moves the receiving half on and judges the block.
@@ -533,7 +424,7 @@ fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
     Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
 }
 
-fn unfit_violation(id: StreamId, unfit: Unfit) -> Violation {
+pub(super) fn unfit_violation(id: StreamId, unfit: Unfit) -> Violation {
     match unfit {
         Unfit::Stream(status, reason) => Violation::stream(id, status, reason),
         Unfit::Session(reason) => Violation::session(reason),

@@ -1,0 +1,219 @@
+//! All that waits to go out.
+
+use std::{collections::VecDeque, fmt, mem, time::Instant};
+
+use bytes::Buf;
+use spdy_frame::{
+    GoAway, GoAwayStatus, Ping, RstStatus, RstStream, Setting, Settings, StreamId, WindowIncrement,
+};
+
+use crate::proto::{scheduler::Scheduler, stream::Stream, transmit::Transmit};
+
+/// All queues towards the peer.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) pongs: VecDeque<u32>,
+    pub(super) control: VecDeque<Control>,
+    /// How many of `control` are replies that the peer caused.
+    pub(super) resets: usize,
+    /// How many replies are in `transmit` at most, and the count of octets written when all of them are out.
+    pub(super) replies_written: usize,
+    pub(super) replies_end: u64,
+    /// Credit of the session that is to be announced beside the regular one.
+    pub(super) session_credit: Option<WindowIncrement>,
+    /// Streams to which credit is due.
+    pub(super) credit_due: Vec<StreamId>,
+    /// Streams whose SYN_STREAM or SYN_REPLY is due, in the order of the calls.
+    pub(super) openings: VecDeque<StreamId>,
+    pub(super) scheduler: Scheduler,
+    /// Streams that wait for the session window.
+    pub(super) waiting: VecDeque<StreamId>,
+    /// Payload octets in the queues of all streams.
+    pub(super) unsent: usize,
+    pub(super) go_away_sent: bool,
+    pub(super) transmit: Transmit,
+    /// Octets of `transmit` when it was last looked at.
+    pub(super) remaining: usize,
+    /// Octets written since the start.
+    pub(super) written: u64,
+    /// Streams whose FIN is in `transmit`, with the count of octets written when it is out.
+    pub(super) finished: VecDeque<(u64, StreamId)>,
+}
+
+/// A control frame without a header block.
+#[derive(Debug)]
+pub(super) enum Control {
+    Reset(RstStream),
+    Ping(Ping),
+    GoAway(GoAway),
+    Settings(Settings),
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(frame) => frame.fmt(f),
+            Self::Ping(frame) => frame.fmt(f),
+            Self::GoAway(frame) => frame.fmt(f),
+            Self::Settings(frame) => frame.fmt(f),
+        }
+    }
+}
+
+impl Output {
+    pub(super) fn reset(&mut self, stream: StreamId, status: RstStatus) {
+        self.resets += 1;
+        self.control
+            .push_back(Control::Reset(RstStream { stream, status }));
+    }
+
+    pub(super) fn ping(&mut self, id: u32) {
+        self.control.push_back(Control::Ping(Ping { id }));
+    }
+
+    pub(super) fn pong(&mut self, id: u32) {
+        self.pongs.push_back(id);
+    }
+
+    pub(super) fn settings(&mut self, entries: Vec<Setting>) {
+        self.control.push_back(Control::Settings(Settings {
+            clear: false,
+            entries,
+        }));
+    }
+
+    pub(super) fn go_away(&mut self, last_good: Option<StreamId>, status: GoAwayStatus) {
+        self.go_away_sent = true;
+        self.control
+            .push_back(Control::GoAway(GoAway { last_good, status }));
+    }
+
+    /// How many frames wait that the peer caused, those that the transport has not taken among them.
+    pub(super) fn replies(&self) -> usize {
+        self.pongs.len() + self.resets + self.replies_written
+    }
+
+    /// Whether octets wait for the transport.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.transmit.has_remaining()
+    }
+
+    /// Drops all that an ended session does not send any more.
+    pub(super) fn stop(&mut self) {
+        self.pongs.clear();
+        self.openings.clear();
+        self.credit_due.clear();
+        self.session_credit = None;
+        self.scheduler.clear();
+        self.waiting.clear();
+    }
+
+    /// Drops everything: the transport is gone.
+    pub(super) fn discard_all(&mut self) {
+        self.stop();
+        self.control.clear();
+        self.resets = 0;
+        self.replies_written = 0;
+        self.transmit = Transmit::default();
+        self.remaining = 0;
+    }
+
+    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
+    pub(super) fn unlist(&mut self, stream: &Stream) {
+        let id = stream.id;
+        self.unsent -= stream.queued_octets();
+        if stream.opening.is_some() {
+            self.openings.retain(|&other| other != id);
+        }
+        if stream.scheduled {
+            self.scheduler.remove(id, stream.priority);
+            self.waiting.retain(|&other| other != id);
+        }
+        if stream.credit_due {
+            self.credit_due.retain(|&other| other != id);
+        }
+    }
+
+    /// Does not tell any more when the FIN of a stream is written.
+    pub(super) fn forget_finished(&mut self, id: StreamId) {
+        self.finished.retain(|&(_, other)| other != id);
+    }
+
+    /// Gives the streams whose last octets are not written.
+    pub(super) fn take_unwritten(&mut self) -> impl Iterator<Item = StreamId> + use<> {
+        mem::take(&mut self.finished).into_iter().map(|(_, id)| id)
+    }
+
+    /// Counts what was written since the last look.
+    pub(super) fn note_progress(&mut self, now: Instant, progress: &mut Option<Instant>) {
+        let remaining = self.transmit.remaining();
+        if remaining < self.remaining {
+            self.written += (self.remaining - remaining) as u64;
+            *progress = Some(now);
+            if self.written >= self.replies_end {
+                self.replies_written = 0;
+            }
+        }
+        self.remaining = remaining;
+    }
+
+    /// How many octets will have been written when all that is in `transmit` now is out.
+    pub(super) fn position(&self) -> u64 {
+        self.written + self.transmit.remaining() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use spdy_frame::{HeaderBlock, Side, Version};
+
+    use super::*;
+    use crate::{
+        config::Config,
+        proto::connection::{Connection, Open},
+    };
+
+    /// Opens three streams with more payload than the session's window takes.
+    fn client(now: Instant) -> (Connection, [StreamId; 3]) {
+        let config = Arc::new(Config::default());
+        let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
+        let streams = [(); 3].map(|()| {
+            let stream = client.open(now, HeaderBlock::new(), Open::default());
+            let stream = stream.expect("there is no limit yet");
+            let payload = vec![0; 60_000].into();
+            client
+                .send_data(stream, payload, false)
+                .expect("it is open");
+            stream
+        });
+        (client, streams)
+    }
+
+    fn write_all(client: &mut Connection, now: Instant) {
+        while client.poll_transmit(now).has_remaining() {
+            let out = client.poll_transmit(now);
+            out.advance(out.remaining());
+        }
+    }
+
+    #[test]
+    fn streams_that_are_gone_leave_the_queues() {
+        let now = Instant::now();
+        let (mut client, streams) = client(now);
+        client.reset(streams[1], RstStatus::CANCEL);
+        assert_eq!(client.output.openings, [streams[0], streams[2]]);
+
+        write_all(&mut client, now);
+        assert_eq!(client.output.waiting, [streams[0], streams[2]]);
+        client.reset(streams[0], RstStatus::CANCEL);
+        assert_eq!(client.output.waiting, [streams[2]]);
+
+        client.send_window.shift(1).expect("it is small");
+        client.resume_session();
+        client.reset(streams[2], RstStatus::CANCEL);
+        assert_eq!(client.output.scheduler.pop(), None);
+        assert_eq!(client.output.unsent, 0);
+    }
+}
