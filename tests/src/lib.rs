@@ -1,1 +1,21 @@
-//! The support library of the tests.
+//! What the tests across the crates share.
+//!
+//! | Module | What it has |
+//! |---|---|
+//! | [`frames`] | frames as raw octets, right ones and wrong ones |
+//! | [`wire`] | a peer that writes such octets and reads frames, on the codec alone |
+//! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
+//! | [`pair`] | two such machines and the octets between them |
+//! | [`process`] | the program `spdy-server` while it runs, and connections to it |
+//!
+//! A test of the session layer that used the session layer as its peer could not send what that layer refuses to send,
+//! and would not notice a mistake that both ends make. So [`frames`] and [`wire`] do not know it. Header blocks go out in
+//! stored deflate blocks, written here and not by the encoder under test; what comes in is read with `spdy-frame`, whose
+//! decoder is held against recordings of other implementations by the test `codec_vectors`.
+
+pub mod frames;
+mod happened;
+pub mod machine;
+pub mod pair;
+pub mod process;
+pub mod wire;

@@ -1,0 +1,310 @@
+//! Two [`Connection`]s and the octets between them, which arrive when and as the test wants.
+//!
+//! ```
+//! use spdy_frame::Version;
+//! use spdy_session::proto::Open;
+//! use spdy_tests::{machine::{Happened, request_block}, pair::Pair};
+//!
+//! let mut pair = Pair::new(Version::V3_1).in_pieces(1);
+//! let stream = pair.open(request_block(Version::V3_1), Open { fin: true, ..Open::default() });
+//! pair.run();
+//! assert!(matches!(pair.server_events()[..], [Happened::Opened { id, .. }] if id == stream));
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BytesMut};
+use spdy_frame::{HeaderBlock, Side, StreamId, Version, WindowTarget};
+use spdy_session::{
+    Config, FlowControl,
+    proto::{Connection, Open},
+};
+
+use crate::machine::Happened;
+
+/// A client, a server, and what is under way between them.
+#[derive(Debug)]
+pub struct Pair {
+    /// The client's side.
+    pub client: Connection,
+    /// The server's side.
+    pub server: Connection,
+    now: Instant,
+    piece: usize,
+    to_client: Lane,
+    to_server: Lane,
+}
+
+/// One direction of the transport, and its end.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Octets that were sent and have not arrived.
+    under_way: BytesMut,
+    /// Octets that have arrived and were not taken as frames.
+    input: BytesMut,
+    happened: Vec<Happened>,
+    /// How many of these [`Pair::run_reading`] has looked at.
+    read: usize,
+}
+
+impl Pair {
+    /// A pair with the default configuration, except that the client accepts pushes.
+    #[must_use]
+    pub fn new(version: Version) -> Self {
+        let mut client = Config::default();
+        client.accept_push = true;
+        Self::with(version, client, Config::default())
+    }
+
+    /// A pair with the configurations of the client and the server.
+    #[must_use]
+    pub fn with(version: Version, client: Config, server: Config) -> Self {
+        let now = Instant::now();
+        Self {
+            client: Connection::new(Side::Client, version, Arc::new(client), now),
+            server: Connection::new(Side::Server, version, Arc::new(server), now),
+            now,
+            piece: usize::MAX,
+            to_client: Lane::default(),
+            to_server: Lane::default(),
+        }
+    }
+
+    /// The same, with octets that are written and arrive in pieces of this size.
+    #[must_use]
+    pub fn in_pieces(mut self, size: usize) -> Self {
+        self.piece = size;
+        self
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The connection of a side.
+    pub fn side(&mut self, side: Side) -> &mut Connection {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// Has the client open a stream, and gives its number.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be opened.
+    pub fn open(&mut self, headers: HeaderBlock, how: Open) -> u32 {
+        let stream = self.client.open(self.now, headers, how);
+        stream.expect("a stream can be opened").get()
+    }
+
+    /// Puts at most `most` octets that a side has to write on their way. Gives how many.
+    pub fn transmit(&mut self, from: Side, most: usize) -> usize {
+        let (connection, lane) = match from {
+            Side::Client => (&mut self.client, &mut self.to_server),
+            Side::Server => (&mut self.server, &mut self.to_client),
+        };
+        let out = connection.poll_transmit(self.now);
+        let mut left = most.min(out.remaining());
+        let moved = left;
+        while left > 0 {
+            let step = out.chunk().len().min(left);
+            lane.under_way.extend_from_slice(&out.chunk()[..step]);
+            out.advance(step);
+            left -= step;
+        }
+        self.collect(from);
+        moved
+    }
+
+    /// Puts octets on their way that the connection of this side has not written.
+    pub fn inject(&mut self, from: Side, octets: &[u8]) {
+        let lane = match from {
+            Side::Client => &mut self.to_server,
+            Side::Server => &mut self.to_client,
+        };
+        lane.under_way.extend_from_slice(octets);
+    }
+
+    /// Lets at most `most` octets arrive at a side, unless its reading is paused. Gives whether that led to anything.
+    pub fn deliver(&mut self, to: Side, most: usize) -> bool {
+        let (connection, lane) = match to {
+            Side::Client => (&mut self.client, &mut self.to_client),
+            Side::Server => (&mut self.server, &mut self.to_server),
+        };
+        let mut moved = 0;
+        if connection.wants_input() {
+            moved = most.min(lane.under_way.len());
+            let arrived = lane.under_way.split_to(moved);
+            lane.input.extend_from_slice(&arrived);
+        }
+        let mut handled = false;
+        while connection.handle_input(self.now, &mut lane.input) {
+            handled = true;
+            while let Some(event) = connection.poll_event() {
+                lane.happened.push(event.into());
+            }
+        }
+        self.collect(to);
+        moved > 0 || handled
+    }
+
+    /// How many octets are on their way to a side, or have arrived without being a whole frame.
+    #[must_use]
+    pub fn under_way(&self, to: Side) -> usize {
+        let lane = match to {
+            Side::Client => &self.to_client,
+            Side::Server => &self.to_server,
+        };
+        lane.under_way.len() + lane.input.len()
+    }
+
+    /// Moves octets in both directions until nothing moves any more.
+    pub fn run(&mut self) {
+        loop {
+            if !self.move_octets() {
+                return;
+            }
+        }
+    }
+
+    /// As [`run`](Self::run), with applications that read: the data of all events not yet taken is consumed, and more
+    /// as it comes.
+    pub fn run_reading(&mut self) {
+        loop {
+            let mut moved = false;
+            for side in [Side::Client, Side::Server] {
+                moved |= self.consume_all(side) > 0;
+            }
+            moved |= self.move_octets();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Moves a piece in each direction. Both sides write before either reads, since writing may be what lets reading
+    /// go on.
+    fn move_octets(&mut self) -> bool {
+        let written = [Side::Client, Side::Server].map(|side| self.transmit(side, self.piece));
+        let read = [Side::Client, Side::Server].map(|side| self.deliver(side, self.piece));
+        written != [0; 2] || read != [false; 2]
+    }
+
+    fn consume_all(&mut self, side: Side) -> usize {
+        let lane = self.lane(side);
+        let data: Vec<(u32, usize)> = lane.happened[lane.read..]
+            .iter()
+            .filter_map(|event| match event {
+                Happened::Data { id, payload, .. } => Some((*id, payload.len())),
+                _ => None,
+            })
+            .collect();
+        lane.read = lane.happened.len();
+        for &(stream, octets) in &data {
+            let stream = StreamId::new(stream).expect("events have stream ids");
+            self.side(side).consume(stream, octets);
+        }
+        data.len()
+    }
+
+    /// Time passes for both sides.
+    pub fn advance(&mut self, time: Duration) {
+        self.now += time;
+        for side in [Side::Client, Side::Server] {
+            let now = self.now;
+            let connection = self.side(side);
+            if connection.poll_timeout().is_some_and(|at| at <= now) {
+                connection.handle_timeout(now);
+            }
+            self.collect(side);
+        }
+    }
+
+    /// A side hears that the other one has closed its direction of the transport. What was under way is lost.
+    pub fn lose(&mut self, to: Side) {
+        let (connection, lane) = match to {
+            Side::Client => (&mut self.client, &mut self.to_client),
+            Side::Server => (&mut self.server, &mut self.to_server),
+        };
+        lane.under_way.clear();
+        lane.input.clear();
+        connection.handle_eof(self.now);
+        self.collect(to);
+    }
+
+    /// What happened on the client's side since the last call, without [`Happened::Sent`].
+    pub fn client_events(&mut self) -> Vec<Happened> {
+        without_sent(self.all_events(Side::Client))
+    }
+
+    /// What happened on the server's side since the last call, without [`Happened::Sent`].
+    pub fn server_events(&mut self) -> Vec<Happened> {
+        without_sent(self.all_events(Side::Server))
+    }
+
+    /// What happened on a side since the last call.
+    pub fn all_events(&mut self, side: Side) -> Vec<Happened> {
+        self.collect(side);
+        let lane = self.lane(side);
+        lane.read = 0;
+        std::mem::take(&mut lane.happened)
+    }
+
+    /// Shows that nothing is left of the streams there were: no stream, no octet and no lost credit. All octets must
+    /// have arrived, and everything read.
+    ///
+    /// # Panics
+    ///
+    /// If something is left.
+    pub fn assert_clean(&mut self) {
+        for side in [Side::Client, Side::Server] {
+            assert_eq!(self.under_way(side), 0);
+            let connection = self.side(side);
+            assert_eq!(connection.stats(), Default::default(), "{side}");
+        }
+        let version = self.client.version();
+        let is_off = |connection: &Connection| connection.config().flow_control == FlowControl::Off;
+        if !version.has_session_window() || is_off(&self.client) || is_off(&self.server) {
+            return;
+        }
+        let windows = |connection: &Connection| {
+            connection
+                .windows(WindowTarget::Session)
+                .expect("the session has windows")
+        };
+        let (client, server) = (windows(&self.client), windows(&self.server));
+        assert_eq!(client.send, server.receive, "the server's credit");
+        assert_eq!(server.send, client.receive, "the client's credit");
+        for (connection, windows) in [(&self.client, client), (&self.server, server)] {
+            let size = i64::from(connection.config().limits.session_window);
+            assert_eq!(windows.receive + i64::from(windows.returnable), size);
+        }
+    }
+
+    fn lane(&mut self, to: Side) -> &mut Lane {
+        match to {
+            Side::Client => &mut self.to_client,
+            Side::Server => &mut self.to_server,
+        }
+    }
+
+    fn collect(&mut self, side: Side) {
+        while let Some(event) = self.side(side).poll_event() {
+            self.lane(side).happened.push(event.into());
+        }
+    }
+}
+
+fn without_sent(events: Vec<Happened>) -> Vec<Happened> {
+    events
+        .into_iter()
+        .filter(|event| !matches!(event, Happened::Sent { .. }))
+        .collect()
+}

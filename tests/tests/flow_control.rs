@@ -1,0 +1,317 @@
+//! The windows of the peer: what is sent, and when (protocol.md §13.2, §23.13).
+
+use std::time::Duration;
+
+use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_session::{Config, Timeout};
+use spdy_tests::{
+    frames,
+    machine::{End, Happened, Machine, SINCE_V3, block, id, payload_of, reset},
+    wire::Received,
+};
+
+const INITIAL_WINDOW: u32 = 7;
+const MAX: u32 = 0x7fff_ffff;
+
+/// A server that has queued responses of this size for streams 1, 3, … and has sent what it may.
+fn stalled(version: Version, streams: u32, octets: usize) -> (Machine, Vec<Received>) {
+    let mut server = Machine::server(version);
+    for n in 0..streams {
+        server.request(2 * n + 1);
+        server.respond(2 * n + 1, octets);
+    }
+    let sent = server.sent();
+    (server, sent)
+}
+
+#[test]
+fn c179_c180_exactly_the_window_is_sent_and_then_exactly_what_is_granted() {
+    for version in SINCE_V3 {
+        let (mut server, sent) = stalled(version, 1, 200_000);
+        assert_eq!(payload_of(1, &sent), 65_536);
+        assert_eq!(server.sent(), []);
+        server.feed(frames::window_update(version, 1, 1000));
+        let first = server.sent();
+        server.feed(frames::window_update(version, 0, 1000));
+        let second = server.sent();
+        let expected = if version == Version::V3 {
+            (1000, 0)
+        } else {
+            (0, 1000)
+        };
+        assert_eq!((payload_of(1, &first), payload_of(1, &second)), expected);
+        assert_eq!(server.sent(), []);
+    }
+}
+
+#[test]
+fn c181_c182_the_session_window_holds_for_all_streams_together_in_spdy_3_1_alone() {
+    for (version, expected) in [(Version::V3, 131_072), (Version::V3_1, 65_536)] {
+        let mut server = Machine::server(version);
+        if version == Version::V3_1 {
+            server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        }
+        for stream in [1, 3] {
+            server.request(stream);
+            server.respond(stream, 200_000);
+        }
+        let sent = server.sent();
+        assert_eq!(payload_of(1, &sent) + payload_of(3, &sent), expected);
+        assert_eq!(payload_of(1, &sent), expected / 2, "shared evenly");
+    }
+}
+
+#[test]
+fn c183_a_small_initial_window_holds_from_the_start() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 10)]));
+        server.request(1);
+        server.respond(1, 1000);
+        assert_eq!(payload_of(1, &server.sent()), 10);
+        assert_eq!(server.sent(), []);
+    }
+}
+
+#[test]
+fn c184_a_window_that_was_made_negative_has_to_be_paid_back() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.request(1);
+        server.reply(1, false);
+        server.send(1, 60_000, false);
+        assert_eq!(payload_of(1, &server.sent()), 60_000);
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 16_384)]));
+        server.send(1, 1000, true);
+        assert_eq!(server.sent(), []);
+        server.feed(frames::window_update(version, 1, 43_616));
+        assert_eq!(server.sent(), [], "exactly zero");
+        server.feed(frames::window_update(version, 1, 1));
+        assert_eq!(payload_of(1, &server.sent()), 1);
+        assert_eq!(server.sent(), []);
+    }
+}
+
+#[test]
+fn c185_a_larger_initial_window_opens_streams_that_wait() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.feed(frames::window_update(version, 0, 100_000));
+        server.request(1);
+        server.respond(1, 200_000);
+        assert_eq!(payload_of(1, &server.sent()), 65_536);
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 65_546)]));
+        assert_eq!(payload_of(1, &server.sent()), 10);
+        assert_eq!(server.sent(), []);
+    }
+}
+
+#[test]
+fn c186_settings_do_not_open_the_session_window() {
+    let (mut server, sent) = stalled(Version::V3_1, 1, 200_000);
+    assert_eq!(payload_of(1, &sent), 65_536);
+    server.feed(frames::settings(Version::V3_1, &[(INITIAL_WINDOW, MAX)]));
+    assert_eq!(server.sent(), []);
+    server.feed(frames::window_update(Version::V3_1, 0, 5));
+    assert_eq!(payload_of(1, &server.sent()), 5);
+}
+
+#[test]
+fn c187_c189_a_stream_window_beyond_the_largest_costs_the_stream() {
+    for version in SINCE_V3 {
+        for by_settings in [false, true] {
+            let mut server = Machine::server(version);
+            server.upload(1);
+            server.upload(3);
+            if by_settings {
+                server.feed(frames::window_update(version, 1, 100));
+                server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+            } else {
+                server.feed(frames::window_update(version, 1, MAX - 65_535));
+            }
+            assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
+            let end = End::Library(RstStatus::FLOW_CONTROL_ERROR);
+            assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
+            server.respond(3, 10);
+            assert_eq!(payload_of(3, &server.sent()), 10);
+            server.assert_usable();
+        }
+        let mut server = Machine::server(version);
+        server.upload(1);
+        server.feed(frames::window_update(version, 1, MAX - 65_536));
+        assert_eq!(server.sent(), [], "the largest window is legal");
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn c188_a_session_window_beyond_the_largest_ends_the_session() {
+    let mut server = Machine::server(Version::V3_1);
+    server.feed(frames::window_update(Version::V3_1, 0, MAX - 65_536));
+    server.assert_usable();
+    server.feed(frames::window_update(Version::V3_1, 0, 1));
+    server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
+}
+
+#[test]
+fn c190_c191_a_grant_of_nothing_costs_what_it_is_for() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.upload(1);
+        server.feed(frames::window_update(version, 1, 0));
+        assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.assert_usable();
+    }
+    let mut server = Machine::server(Version::V3_1);
+    server.feed(frames::window_update(Version::V3_1, 0, 0));
+    server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
+}
+
+#[test]
+fn c192_grants_for_streams_that_are_gone_are_ignored() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.request(1);
+        server.reply(1, true);
+        server.upload(3);
+        server.reply(3, true);
+        server.sent();
+        server.all_events();
+        for increment in [1, MAX, 0] {
+            // Closed, finished on our side, never opened.
+            for stream in if increment == 0 {
+                vec![1, 9, 10]
+            } else {
+                vec![1, 3, 9, 10]
+            } {
+                server.feed(frames::window_update(version, stream, increment));
+            }
+        }
+        assert_eq!((server.sent(), server.events()), (vec![], vec![]));
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn c193_spdy_3_ignores_grants_for_the_session() {
+    let mut server = Machine::server(Version::V3);
+    for increment in [0, 1, MAX, MAX] {
+        server.feed(frames::window_update(Version::V3, 0, increment));
+    }
+    assert_eq!(server.sent(), []);
+    server.assert_usable();
+}
+
+#[test]
+fn c194_fin_needs_no_window() {
+    for version in SINCE_V3 {
+        let (_, sent) = stalled(version, 1, 65_536);
+        assert!(matches!(
+            sent.last(),
+            Some(Received::Data { fin: true, .. })
+        ));
+
+        let mut server = Machine::server(version);
+        server.request(1);
+        server.reply(1, false);
+        server.send(1, 65_536, false);
+        assert_eq!(payload_of(1, &server.sent()), 65_536);
+        server.connection.finish(id(1)).unwrap();
+        let payload = Default::default();
+        assert_eq!(
+            server.sent(),
+            [Received::Data {
+                stream: 1,
+                fin: true,
+                payload
+            }]
+        );
+        assert_eq!(server.connection.stats(), Default::default());
+    }
+}
+
+#[test]
+fn c202_control_frames_need_no_window() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 0)]));
+        server.upload(1);
+        server.upload(3);
+        server.reply(1, false);
+        let late = block(&[("x-late", "yes")]);
+        server.connection.send_headers(id(1), late, true).unwrap();
+        server.connection.reset(id(3), RstStatus::CANCEL);
+        let sent = server.sent();
+        assert!(
+            matches!(
+                sent[..],
+                [
+                    Received::RstStream(_),
+                    Received::SynReply { .. },
+                    Received::Headers { .. },
+                    Received::Data { fin: true, .. }
+                ]
+            ),
+            "{sent:?}"
+        );
+        server.events();
+        server.feed(frames::headers(version, 1).field("x-trailer", "yes").fin());
+        assert!(matches!(
+            server.events()[..],
+            [Happened::Headers { id: 1, .. }]
+        ));
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn c204_spdy_2_sends_without_any_grant() {
+    let (_, sent) = stalled(Version::V2, 1, 10 << 20);
+    assert_eq!(payload_of(1, &sent), 10 << 20);
+}
+
+#[test]
+fn a_stream_that_gets_no_window_is_reset_in_time_and_the_session_lives() {
+    for version in SINCE_V3 {
+        let mut config = Config::default();
+        config.timeouts.blocked = Some(Duration::from_secs(20));
+        let mut server = Machine::server(version).with(config);
+        server.feed(frames::window_update(version, 0, 1 << 20));
+        server.request(1);
+        server.respond(1, 100_000);
+        server.sent();
+        server.advance(Duration::from_secs(19));
+        server.feed(frames::window_update(version, 1, 1));
+        assert_eq!(payload_of(1, &server.sent()), 1);
+        server.advance(Duration::from_secs(19));
+        assert_eq!(server.sent(), []);
+        server.all_events();
+        server.advance(Duration::from_secs(1));
+        assert_eq!(server.sent(), [reset(1, RstStatus::CANCEL)]);
+        let end = End::TimedOut(Timeout::Blocked);
+        assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
+        assert_eq!(server.connection.stats().unsent, 0);
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn a_stream_that_gets_a_little_window_now_and_then_lives() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        if version == Version::V3_1 {
+            // Here the session's window is what it waits for.
+            server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        }
+        server.request(1);
+        server.respond(1, 200_000);
+        assert_eq!(payload_of(1, &server.sent()), 65_536);
+        for _ in 0..5 {
+            server.advance(Duration::from_secs(20));
+            let target = if version == Version::V3_1 { 0 } else { 1 };
+            server.feed(frames::window_update(version, target, 100));
+            assert_eq!(payload_of(1, &server.sent()), 100);
+        }
+        server.assert_usable();
+    }
+}

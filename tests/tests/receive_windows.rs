@@ -1,0 +1,272 @@
+//! Our own windows: what is accepted, and when credit is given (protocol.md §13.3, §23.13).
+
+use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_session::{Config, FlowControl, proto::Phase};
+use spdy_tests::{
+    frames,
+    machine::{Machine, SINCE_V3, credit, id, reset},
+    wire::Received,
+};
+
+fn config(stream_window: u32, session_window: u32) -> Config {
+    let mut config = Config::default();
+    config.limits.stream_window = stream_window;
+    config.limits.session_window = session_window;
+    config
+}
+
+/// The WINDOW_UPDATE frames among those sent, as (stream, octets).
+fn updates(frames: &[Received]) -> Vec<(u32, u32)> {
+    let updates = frames.iter();
+    updates
+        .filter_map(|frame| match frame {
+            Received::WindowUpdate(update) => {
+                Some((update.target.to_field(), update.increment.get()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn c195_one_octet_beyond_the_stream_window_costs_the_stream() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version).with(config(100_000, 1 << 20));
+        server.upload(1);
+        server.feed(frames::data(1, vec![0; 100_000]));
+        assert_eq!(server.sent(), []);
+        server.feed(frames::data(1, [0]));
+        assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.events();
+        server.consume(1, 100_000);
+        assert_eq!(server.connection.stats().unread, 0);
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn a_window_below_the_protocols_start_holds_when_the_peer_has_seen_it() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version).with(config(1000, 1 << 20));
+        let Received::Ping(probe) = server.greeting()[1] else {
+            panic!(
+                "a PING tells when SETTINGS were seen: {:?}",
+                server.greeting()
+            );
+        };
+        server.upload(1);
+        server.feed(frames::data(1, vec![0; 65_536]));
+        assert_eq!(
+            server.sent(),
+            [],
+            "it may have been sent before SETTINGS came"
+        );
+        server.feed(frames::data(1, [0]));
+        assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.feed(frames::ping(version, probe.id));
+        server.events();
+        server.upload(3);
+        server.feed(frames::data(3, vec![0; 1001]));
+        assert_eq!(server.sent(), [reset(3, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.consume(1, 65_536);
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn c196_data_beyond_the_session_window_ends_the_session() {
+    let version = Version::V3_1;
+    let mut server = Machine::server(version).with(config(100_000, 150_000));
+    server.upload(1);
+    server.upload(3);
+    server.feed(frames::data(1, vec![0; 100_000]));
+    server.feed(frames::data(3, vec![0; 50_000]));
+    assert_eq!(server.sent(), []);
+    server.feed(frames::data(3, [0]));
+    server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
+}
+
+#[test]
+fn c197_octets_that_nobody_wants_are_given_back_to_the_session() {
+    let version = Version::V3_1;
+    for size in [1000, 16_384, 100_000] {
+        let mut config = Config::default();
+        config.limits.max_streams = 1;
+        let mut server = Machine::server(version).with(config);
+        server.upload(1);
+        server.feed(frames::syn_stream(version, 3).post("/refused"));
+        assert_eq!(server.sent(), [reset(3, RstStatus::REFUSED_STREAM)]);
+        let (mut octets, mut given_back) = (0, 0);
+        while octets < 10 << 20 {
+            for stream in [3, 99] {
+                server.feed(frames::data(stream, vec![0; size]));
+                octets += size;
+            }
+            let sent = server.sent();
+            given_back += updates(&sent)
+                .iter()
+                .map(|(_, octets)| *octets as usize)
+                .sum::<usize>();
+        }
+        assert!(octets - given_back < 1 << 19, "{octets} {given_back}");
+        for _ in 0..64 {
+            server.feed(frames::data(1, vec![0; 16_384]));
+            server.consume(1, 16_384);
+            server.sent();
+        }
+        server.feed(frames::data(1, []).fin());
+        server.events();
+        server.reply(1, true);
+        server.sent();
+        assert_eq!(server.connection.stats(), Default::default());
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn c198_c199_credit_comes_when_the_application_has_read() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.upload(1);
+        for _ in 0..16 {
+            server.feed(frames::data(1, vec![0; 16_384]));
+        }
+        assert_eq!(
+            server.sent(),
+            [],
+            "the window is used up and nothing is granted"
+        );
+        server.upload(3);
+        server.feed(frames::data(3, vec![0; 40_000]));
+        server.consume(3, 40_000);
+        assert_eq!(server.sent(), [credit(3, 40_000)], "others flow");
+        server.consume(1, 32_767);
+        assert_eq!(server.sent(), [], "credit is batched");
+        server.consume(1, 1);
+        assert_eq!(server.sent(), [credit(1, 32_768)]);
+        let mut octets: usize = 262_144 + 32_768;
+        server.feed(frames::data(1, vec![0; 32_768]));
+        server.consume(1, 262_144);
+        while octets < 1 << 20 {
+            let granted: u32 = updates(&server.sent())
+                .iter()
+                .filter(|(stream, _)| *stream == 1)
+                .map(|(_, octets)| *octets)
+                .sum();
+            assert!(granted > 0, "the upload goes on");
+            server.feed(frames::data(1, vec![0; granted as usize]));
+            server.consume(1, granted as usize);
+            octets += granted as usize;
+        }
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn credit_of_the_session_comes_although_others_do_not_read() {
+    let version = Version::V3_1;
+    let mut server = Machine::server(version).with(config(100_000, 150_000));
+    server.upload(1);
+    server.upload(3);
+    server.feed(frames::data(1, vec![0; 100_000]));
+    // A third of the session's window is left. A stream that is read must not come to a halt in it.
+    let mut window = 50_000;
+    for _ in 0..100 {
+        let octets = 16_384.min(window);
+        assert!(octets > 0);
+        server.feed(frames::data(3, vec![0; octets]));
+        server.consume(3, octets);
+        window -= octets;
+        for (stream, octets) in updates(&server.sent()) {
+            window += if stream == 0 { octets as usize } else { 0 };
+        }
+    }
+    assert_eq!(server.connection.phase(), Phase::Open);
+}
+
+#[test]
+fn c200_after_fin_a_stream_gets_no_credit_and_the_session_does() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version).with(config(100_000, 100_000));
+        server.upload(1);
+        server.feed(frames::data(1, vec![0; 60_000]));
+        server.consume(1, 40_000);
+        server.feed(frames::data(1, vec![0; 10_000]).fin());
+        server.consume(1, 30_000);
+        let expected = if version == Version::V3_1 {
+            vec![credit(0, 70_000)]
+        } else {
+            vec![]
+        };
+        assert_eq!(server.sent(), expected);
+    }
+}
+
+#[test]
+fn c203_octets_of_a_stream_that_was_reset_are_given_back_when_they_are_consumed() {
+    for by_peer in [false, true] {
+        let version = Version::V3_1;
+        let mut server = Machine::server(version).with(config(65_536, 65_536));
+        server.upload(1);
+        server.feed(frames::data(1, vec![0; 40_000]));
+        if by_peer {
+            server.feed(frames::rst_stream(version, 1, RstStatus::CANCEL));
+        } else {
+            server.connection.reset(id(1), RstStatus::CANCEL);
+        }
+        server.sent();
+        assert_eq!(server.connection.stats().unread, 40_000);
+        server.consume(1, 40_000);
+        assert_eq!(server.sent(), [credit(0, 40_000)]);
+    }
+}
+
+#[test]
+fn c205_where_no_window_bounds_it_an_unread_stream_stops_the_reading() {
+    for flow_control in [FlowControl::Enforce, FlowControl::Off] {
+        let version = match flow_control {
+            FlowControl::Enforce => Version::V2,
+            FlowControl::Off => Version::V3_1,
+        };
+        let mut config = Config::default();
+        config.flow_control = flow_control;
+        config.limits.stream_buffer = 100_000;
+        let mut server = Machine::server(version).with(config);
+        server.upload(1);
+        for _ in 0..20 {
+            server.feed(frames::data(1, vec![0; 10_000]));
+        }
+        assert!(!server.connection.wants_input());
+        assert_eq!(server.connection.stats().unread, 100_000);
+        assert_eq!(server.unread_input(), 10 * 10_008);
+        server.consume(1, 50_000);
+        server.read();
+        assert_eq!(server.connection.stats().unread, 100_000);
+        server.consume(1, 100_000);
+        server.read();
+        assert_eq!(server.unread_input(), 0);
+        server.consume(1, 50_000);
+        assert_eq!(server.sent(), []);
+        server.assert_usable();
+    }
+}
+
+#[test]
+fn spdy_3_stops_reading_when_all_streams_together_hold_too_much() {
+    let version = Version::V3;
+    let mut config = Config::default();
+    config.limits.session_buffer = 300_000;
+    let mut server = Machine::server(version).with(config);
+    for stream in [1, 3, 5] {
+        server.upload(stream);
+        server.feed(frames::data(stream, vec![0; 100_000]));
+    }
+    assert!(!server.connection.wants_input());
+    server.connection.reset(id(1), RstStatus::CANCEL);
+    assert!(
+        !server.connection.wants_input(),
+        "its octets are still held"
+    );
+    server.consume(1, 100_000);
+    assert!(server.connection.wants_input());
+}
