@@ -154,6 +154,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             more |= self.poll_alarm(cx);
             if !more && self.machine.hub.park(cx) {
                 self.transport.rest();
+                self.machine.connection.release_buffers();
                 return Poll::Pending;
             }
         }
@@ -319,9 +320,11 @@ impl Machine {
         let OpenOrder {
             headers,
             how,
+            note,
             answer,
         } = order;
         let opened = self.connection.open(now, headers, how).map(|id| {
+            (note.0)(id);
             let birth = Birth {
                 replied: !how.unidirectional,
                 received: how.unidirectional,
@@ -365,7 +368,7 @@ impl Machine {
                 Event::Reset { id, error } => self.on_reset(id, error),
                 Event::Pong { id, rtt } => self.on_pong(id, rtt),
                 // What it means for streams comes as events of theirs.
-                Event::GoAway { .. } => {}
+                Event::GoAway { .. } => self.hub.note_going_away(),
             }
         }
     }

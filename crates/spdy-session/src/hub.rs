@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use spdy_frame::{HeaderBlock, Side, Version};
+use spdy_frame::{HeaderBlock, Side, StreamId, Version};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
@@ -44,6 +44,8 @@ struct State {
     sessions: usize,
     /// The driver's task, while it waits to be woken.
     parked: Option<Waker>,
+    /// One of the sides has said that it wants no more streams.
+    going_away: bool,
     /// How the session ended, once it has.
     outcome: Option<Outcome>,
 }
@@ -63,7 +65,17 @@ pub(crate) struct Orders {
 pub(crate) struct OpenOrder {
     pub(crate) headers: HeaderBlock,
     pub(crate) how: Open,
+    pub(crate) note: Note,
     pub(crate) answer: oneshot::Sender<Result<Stream, OpenError>>,
+}
+
+/// Hears the id of a stream as soon as it has one.
+pub(crate) struct Note(pub(crate) Box<dyn FnOnce(StreamId) + Send>);
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Note")
+    }
 }
 
 /// Streams of the peer that wait to be accepted.
@@ -94,6 +106,7 @@ impl Hub {
             },
             sessions: 1,
             parked: None,
+            going_away: false,
             outcome: None,
         };
         Self {
@@ -209,7 +222,13 @@ impl Hub {
             .map_err(error_of)
     }
 
+    pub(crate) fn takes_streams(&self) -> bool {
+        let state = self.lock();
+        !state.going_away && state.outcome.is_none()
+    }
+
     pub(crate) fn shutdown(&self, how: Shutdown) {
+        self.note_going_away();
         // A session that has ended is shut down already.
         _ = self.order(|orders| {
             orders.shutdown = Some(match orders.shutdown {
@@ -330,6 +349,11 @@ impl Hub {
             state.parked = Some(cx.waker().clone());
         }
         is_idle
+    }
+
+    /// No more streams can be opened.
+    pub(crate) fn note_going_away(&self) {
+        self.lock().going_away = true;
     }
 
     /// Queues a stream of the peer. Without a handle to accept it, it is dropped and thereby refused.

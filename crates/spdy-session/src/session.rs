@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use spdy_frame::{HeaderBlock, Side, Version};
+use spdy_frame::{HeaderBlock, Side, StreamId, Version};
 use tokio::sync::oneshot;
 
 use crate::{
     OpenError, SessionError,
-    hub::{Hub, OpenOrder},
+    hub::{Hub, Note, OpenOrder},
     proto::{Open, Shutdown},
     stream::Stream,
 };
@@ -46,12 +46,29 @@ impl Session {
     ///
     /// Those of [`OpenError`]. Nothing was sent then.
     pub fn open(&self, headers: HeaderBlock, how: Open) -> Opening {
+        self.open_noting(headers, how, |_| {})
+    }
+
+    /// As [`open`](Self::open), and calls `note` with the id of the stream before anything that the peer sends about
+    /// it is seen: a push that belongs to the stream may be accepted before the future is polled. `note` runs on the
+    /// driver's task and must not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); `note` is not called then.
+    pub fn open_noting(
+        &self,
+        headers: HeaderBlock,
+        how: Open,
+        note: impl FnOnce(StreamId) + Send + 'static,
+    ) -> Opening {
         let (answer, opened) = oneshot::channel();
         let refused = self
             .hub
             .open(OpenOrder {
                 headers,
                 how,
+                note: Note(Box::new(note)),
                 answer,
             })
             .err();
@@ -60,6 +77,13 @@ impl Session {
             opened,
             refused,
         }
+    }
+
+    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, or the session has ended.
+    /// It may change at any time, so what [`open`](Self::open) says is what counts.
+    #[must_use]
+    pub fn takes_streams(&self) -> bool {
+        self.hub.takes_streams()
     }
 
     /// Measures a round trip with PING.

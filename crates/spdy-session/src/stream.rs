@@ -183,6 +183,11 @@ impl RecvStream {
         poll_fn(|cx| self.cell.poll_headers(cx)).await.transpose()
     }
 
+    /// Ends the stream both ways, for a reader that finds what came to be wrong.
+    pub fn reset(self, status: RstStatus) {
+        self.cell.reset(status);
+    }
+
     /// Whether the peer's FIN has come and everything before it was taken.
     #[must_use]
     pub fn is_finished(&self) -> bool {

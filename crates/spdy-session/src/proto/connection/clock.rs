@@ -96,8 +96,8 @@ impl Connection {
         }
     }
 
-    /// Starts or stops the clock of unread octets; the driver calls it when it has done what it can.
-    pub fn note_unread(&mut self, now: Instant) {
+    /// Starts or stops the clock of unread octets.
+    pub(super) fn note_unread(&mut self, now: Instant) {
         if !self.is_overfull() {
             self.clock.unread_since = None;
         } else if self.clock.unread_since.is_none() {

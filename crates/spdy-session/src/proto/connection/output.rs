@@ -38,6 +38,7 @@ impl Connection {
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
         self.output
             .note_progress(now, &mut self.clock.write_progress);
+        self.note_unread(now);
         self.report_written();
         self.close_when_done();
         let before = self.output.remaining;
@@ -91,11 +92,12 @@ impl Connection {
         while let Some(id) = self.output.openings.pop_front() {
             self.write_opening(id);
         }
-        while self.output.transmit.remaining() < TRANSMIT_TARGET {
-            let Some(id) = self.output.scheduler.pop() else {
-                break;
-            };
+        // At least one frame, however much the openings took: a flood of them starves nobody.
+        while let Some(id) = self.output.scheduler.pop() {
             self.write_stream(now, id);
+            if self.output.transmit.remaining() >= TRANSMIT_TARGET {
+                break;
+            }
         }
     }
 
