@@ -87,7 +87,7 @@ pub struct Limits {
     /// Octets of unsent payload of all streams above which each stream is held to
     /// [`min_send_queue`](Self::min_send_queue). Default 262,144.
     pub session_send_queue: usize,
-    /// Octets that a stream may always queue, whatever the others hold. Default 16,384.
+    /// Octets that a stream may always queue, whatever the others hold. Default 8,192.
     pub min_send_queue: usize,
     /// The payload of a DATA frame at most. Default 16,384.
     pub data_frame: usize,
@@ -117,6 +117,9 @@ pub struct Limits {
     /// Frames that carry nothing: empty DATA without FIN, HEADERS without fields. Above the rate the session
     /// ends. Default 1000, 100 a second.
     pub empty_frames: Rate,
+    /// Frames about nothing: RST_STREAM for streams that are gone, NOOP, CREDENTIAL, control frames of unknown types.
+    /// Above the rate the session ends. Default 10,000, 1,000 a second.
+    pub idle_frames: Rate,
 }
 
 impl Default for Limits {
@@ -130,7 +133,7 @@ impl Default for Limits {
             session_buffer: 1024 * 1024,
             stream_send_queue: 64 * 1024,
             session_send_queue: 256 * 1024,
-            min_send_queue: 16 * 1024,
+            min_send_queue: 8 * 1024,
             data_frame: 16 * 1024,
             max_queued_replies: 256,
             headers: HeaderLimits::default(),
@@ -157,11 +160,50 @@ impl Default for Limits {
                 burst: 1000,
                 per_second: 100,
             },
+            idle_frames: Rate {
+                burst: 10_000,
+                per_second: 1000,
+            },
         }
     }
 }
 
 impl Limits {
+    /// The most memory that one session holds at once, in octets, whatever its peer does: the sum of the bounds, with
+    /// what the bookkeeping takes. Not counted are the transport and what the application keeps by itself: pieces that
+    /// it has taken, the state of its handlers, header blocks of its own.
+    ///
+    /// With the default it is below 9 MiB. It is a bound and no forecast: a session at rest holds a few KiB.
+    #[must_use]
+    pub const fn session_memory(&self) -> usize {
+        let streams = self.max_streams as usize;
+        let received = if self.session_window as usize > self.session_buffer {
+            self.session_window as usize
+        } else {
+            self.session_buffer
+        };
+        // The piece that is being sent is kept until the last of it has left.
+        let sent = self.session_send_queue
+            + self.stream_send_queue
+            + streams * (self.min_send_queue + 16 * 1024);
+        let blocks = self.held_headers + self.held_headers / 4;
+        // Two reads more than the buffer allows may be on their way.
+        MAX_PINNED * (received + 64 * 1024)
+            + blocks
+            + sent
+            // What is ready to be written.
+            + 2 * (64 * 1024 + self.data_frame)
+            + 64 * self.max_queued_replies
+            // A control frame that is not complete, while its buffer grows; and the largest block inflated.
+            + 5 * self.max_control_frame as usize / 2
+            + 64 * 1024
+            + 2 * self.headers.max_size
+            // Both compression contexts.
+            + 320 * 1024
+            // The records of streams, and of streams that are gone and whose handles exist.
+            + streams * 2 * 1536
+    }
+
     /// The session's receive window: what is configured, but never less than the protocol starts with.
     pub(crate) fn session_window(&self) -> u32 {
         self.session_window
@@ -173,6 +215,9 @@ impl Limits {
         self.stream_window.clamp(1, spdy_frame::MAX_WINDOW)
     }
 }
+
+/// A piece of payload that the application has not taken keeps at most so many times its own length.
+pub(crate) const MAX_PINNED: usize = 3;
 
 /// How often something may happen: a token bucket, which forgives with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

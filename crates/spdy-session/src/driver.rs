@@ -73,6 +73,7 @@ fn session<IO>(
             hub: Arc::clone(&hub),
             cells: Cells::default(),
             ready: Vec::new(),
+            read_buffer: 0,
             opens: VecDeque::new(),
             pings: VecDeque::new(),
         },
@@ -110,6 +111,8 @@ struct Machine {
     cells: Cells,
     /// The cells that had orders; empty between two turns, kept for its memory.
     ready: Vec<Arc<Cell>>,
+    /// The size of the buffer that payload is a slice of.
+    read_buffer: usize,
     /// Streams that wait for a free place.
     opens: VecDeque<OpenOrder>,
     pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
@@ -136,8 +139,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return Poll::Ready(outcome.clone());
         }
         self.machine.hub.unpark();
+        let start = now();
+        let mut now = start;
         for _ in 0..TURNS_PER_POLL {
-            let now = now();
             self.machine.carry_out(now);
             let mut more = self.read(cx, now);
             let paused = !self.machine.connection.wants_input();
@@ -157,6 +161,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.machine.connection.release_buffers();
                 return Poll::Pending;
             }
+            now = self::now();
+            if now.saturating_duration_since(start) >= MAX_POLL {
+                break;
+            }
         }
         // Others get their turn.
         cx.waker().wake_by_ref();
@@ -167,6 +175,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let machine = &mut self.machine;
         for _ in 0..READS_PER_TURN {
+            machine.read_buffer = self.transport.buffer_size();
             while machine
                 .connection
                 .handle_input(now, self.transport.buffer())
@@ -175,6 +184,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
             if !machine.connection.wants_input() {
                 return false;
+            }
+            if self::now().saturating_duration_since(now) >= MAX_POLL {
+                return true;
             }
             match self.transport.poll_read(cx) {
                 Read::Some => continue,
@@ -356,7 +368,7 @@ impl Machine {
                 }
                 Event::Data { id, payload, fin } => {
                     let unwanted = match self.cells.get(&id) {
-                        Some(cell) => cell.data(payload, fin),
+                        Some(cell) => cell.data(payload, fin, self.read_buffer),
                         None => payload.len(),
                     };
                     self.connection.consume(id, unwanted);
@@ -441,7 +453,10 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Turns before other tasks get theirs.
+/// No turn begins, and nothing more is read in one, when so much time has gone by: then other tasks get theirs.
+const MAX_POLL: Duration = Duration::from_micros(500);
+
+/// Turns before other tasks get theirs, however short.
 const TURNS_PER_POLL: usize = 8;
 
 /// Reads of one turn: a peer that sends faster than we handle does not keep this side from writing.

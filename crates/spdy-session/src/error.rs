@@ -26,7 +26,7 @@ pub enum Timeout {
     FirstFrame,
     /// [`frame`](crate::Timeouts::frame).
     Frame,
-    /// [`idle`](crate::Timeouts::idle).
+    /// [`idle`](crate::Timeouts::idle). No error has it: an idle session ends in order.
     Idle,
     /// [`write`](crate::Timeouts::write).
     Write,

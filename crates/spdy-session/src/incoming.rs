@@ -83,8 +83,9 @@ pub enum NoStream {
 #[derive(Debug)]
 pub struct PendingStream {
     opened: Opened,
-    recv: RecvStream,
+    // Before the other half, since of two orders to reset a stream the first one counts.
     reply: SendReply,
+    recv: RecvStream,
 }
 
 impl PendingStream {
@@ -93,8 +94,8 @@ impl PendingStream {
         let reply = SendReply::new(Arc::clone(cell), RstStatus::REFUSED_STREAM);
         Self {
             opened,
-            recv,
             reply,
+            recv,
         }
     }
 
@@ -151,7 +152,7 @@ impl PendingStream {
     /// The stream itself, if it is to be answered.
     pub fn into_recv(self) -> Result<RecvStream, Box<Self>> {
         if self.opened.unidirectional {
-            Ok(self.recv)
+            Ok(self.split().0)
         } else {
             Err(Box::new(self))
         }
@@ -163,15 +164,17 @@ impl PendingStream {
     }
 
     /// The two directions apart, to be answered later. From now on the peer is not told that nothing was done: a
-    /// [`SendReply`] that is dropped resets the stream with CANCEL.
+    /// [`SendReply`] that is dropped resets the stream with CANCEL, unless it cannot be answered anyway.
     #[must_use]
     pub fn split(self) -> (RecvStream, SendReply) {
-        (self.recv, self.reply.taken())
+        let (_, recv, reply) = self.into_parts();
+        (recv, reply)
     }
 
     /// As [`split`](Self::split), with the header block.
     #[must_use]
     pub fn into_parts(self) -> (HeaderBlock, RecvStream, SendReply) {
-        (self.opened.headers, self.recv, self.reply.taken())
+        let on_drop = (!self.opened.unidirectional).then_some(RstStatus::CANCEL);
+        (self.opened.headers, self.recv, self.reply.taken(on_drop))
     }
 }

@@ -118,6 +118,12 @@ impl Session {
         self.hub.ended().await
     }
 
+    /// Whether both are handles of one session.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.hub, &other.hub)
+    }
+
     /// The negotiated version.
     #[must_use]
     pub fn version(&self) -> Version {

@@ -39,7 +39,7 @@ impl Stream {
     pub(crate) fn opened(cell: Arc<Cell>) -> Self {
         let send = SendHalf {
             cell: Arc::clone(&cell),
-            on_drop: RstStatus::CANCEL,
+            on_drop: Some(RstStatus::CANCEL),
         };
         Self {
             recv: RecvStream::new(cell),
@@ -86,6 +86,11 @@ impl Stream {
         self.send.reset(status);
     }
 
+    /// As [`SendStream::closed`].
+    pub async fn closed(&mut self) -> StreamError {
+        self.send.closed().await
+    }
+
     /// The two directions apart, each for a task of its own.
     #[must_use]
     pub fn split(self) -> (RecvStream, SendStream) {
@@ -95,8 +100,8 @@ impl Stream {
 
 /// The receiving half of a stream.
 ///
-/// Dropped before the peer's FIN was read: a stream of this side is reset with CANCEL; of the peer's stream the rest
-/// is read and thrown away, up to [`Limits::discard`](crate::Limits::discard), since clients take a reset for a
+/// Dropped before the peer's FIN was read: a stream of this side is reset with CANCEL, and so is one that cannot be
+/// answered; of other streams of the peer the rest is read and thrown away, up to [`Limits::discard`](crate::Limits::discard), since clients take a reset for a
 /// failure of the whole request (protocol.md §9.6).
 #[derive(Debug)]
 pub struct RecvStream {
@@ -214,6 +219,7 @@ pub struct SendReply(SendHalf);
 
 impl SendReply {
     pub(crate) fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
+        let on_drop = Some(on_drop);
         Self(SendHalf { cell, on_drop })
     }
 
@@ -247,8 +253,8 @@ impl SendReply {
         self.0.cell.accept();
     }
 
-    pub(crate) fn taken(mut self) -> Self {
-        self.0.on_drop = RstStatus::CANCEL;
+    pub(crate) fn taken(mut self, on_drop: Option<RstStatus>) -> Self {
+        self.0.on_drop = on_drop;
         self
     }
 }
@@ -285,7 +291,8 @@ impl SendStream {
         self.0.cell.poll_ready(cx)
     }
 
-    /// Queues a piece of payload, uncopied; with `fin` it is the last one. Wait until the stream is
+    /// Queues a piece of payload; with `fin` it is the last one. It is not copied unless it is short (less than 1 KiB):
+    /// such pieces are joined. Wait until the stream is
     /// [`ready`](Self::ready) before each piece: the queue takes it in any case, and its bound is kept by waiting.
     ///
     /// # Errors
@@ -328,7 +335,8 @@ impl SendStream {
         self.0.cell.reset(status);
     }
 
-    /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
+    /// Waits for the stream to end, without reading or writing: by RST_STREAM, by a timeout, with its session; or in
+    /// order, once both sides have finished, which is [`StreamError::Finished`]. Octets that came may still be unread.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
@@ -343,7 +351,7 @@ impl SendStream {
 #[derive(Debug)]
 struct SendHalf {
     cell: Arc<Cell>,
-    on_drop: RstStatus,
+    on_drop: Option<RstStatus>,
 }
 
 impl Drop for SendHalf {

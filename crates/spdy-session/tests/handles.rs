@@ -211,6 +211,61 @@ async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
     .await;
 }
 
+/// The near side is the client here: it takes pushes.
+#[tokio::test]
+async fn a_push_that_is_dropped_is_refused_or_cancelled() {
+    in_all_versions(async |version| {
+        let mut taking = Config::default();
+        taking.accept_push = true;
+        let (mut near, mut far) = pair_with(version, taking, Config::default());
+        let (_request, page) = stream(&near, &mut far).await;
+        let how = Open {
+            unidirectional: true,
+            associated: Some(page.id()),
+            ..Open::default()
+        };
+        for is_taken in [false, true] {
+            let push = within(far.session.open(HeaderBlock::new(), how)).await;
+            let (_, mut send) = push.unwrap().split();
+            let pending = within(near.incoming.accept()).await.unwrap();
+            let expected = if is_taken {
+                drop(pending.into_recv().unwrap());
+                "peer reset the stream with CANCEL"
+            } else {
+                drop(pending);
+                "peer did not process the stream"
+            };
+            assert_eq!(within(send.closed()).await.to_string(), expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (noted, mut ids) = tokio::sync::mpsc::unbounded_channel();
+        let opening = near
+            .session
+            .open_noting(HeaderBlock::new(), Open::default(), move |id| {
+                noted.send(id).unwrap();
+            });
+        let theirs = within(far.incoming.accept()).await.unwrap();
+        assert_eq!(within(ids.recv()).await, Some(theirs.id()));
+        assert_eq!(within(opening).await.unwrap().id(), theirs.id());
+
+        assert!(near.session.takes_streams() && near.session.is_same(&near.session.clone()));
+        assert!(!near.session.is_same(&far.session));
+        far.session.shutdown(Shutdown::Graceful { deadline: None });
+        assert!(!far.session.takes_streams());
+        while near.session.takes_streams() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn without_an_incoming_handle_streams_are_refused() {
     in_all_versions(async |version| {

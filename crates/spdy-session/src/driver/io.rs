@@ -17,6 +17,8 @@ use crate::proto::Connection;
 pub(super) struct Transport<IO> {
     io: IO,
     buffer: BytesMut,
+    /// The size of the memory that `buffer` is in.
+    buffer_size: usize,
     /// Something was written since the last flush.
     unflushed: bool,
     shut_down: bool,
@@ -40,6 +42,7 @@ impl<IO> Transport<IO> {
         Self {
             io,
             buffer: BytesMut::new(),
+            buffer_size: 0,
             unflushed: false,
             shut_down: false,
             drained: 0,
@@ -51,12 +54,32 @@ impl<IO> Transport<IO> {
         &mut self.buffer
     }
 
+    /// How much memory a slice of the buffer keeps alive, in octets.
+    pub(super) fn buffer_size(&self) -> usize {
+        self.buffer_size
+    }
+
+    /// Makes room for what is read next. For the rest of a long control frame the buffer grows by half: left to itself
+    /// it would double, and keep what was in front of the frame.
+    fn make_room(&mut self) {
+        let length = self.buffer.len();
+        if length > CHUNK {
+            let mut larger = BytesMut::with_capacity(length + length / 2);
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        } else {
+            self.buffer.reserve(CHUNK);
+        }
+        self.buffer_size = self.buffer.capacity();
+    }
+
     /// Gives memory back before a pause that may be long.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         } else if self.buffer.capacity() > 2 * self.buffer.len().max(SMALL) {
             self.buffer = BytesMut::from(&self.buffer[..]);
+            self.buffer_size = self.buffer.capacity();
         }
     }
 }
@@ -64,7 +87,7 @@ impl<IO> Transport<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Read {
         if self.buffer.capacity() - self.buffer.len() < CHUNK / 2 {
-            self.buffer.reserve(CHUNK);
+            self.make_room();
         }
         // The future has no state of its own: dropping it loses nothing.
         match pin!(self.io.read_buf(&mut self.buffer)).poll(cx) {

@@ -101,6 +101,7 @@ pub struct Connection {
     local_resets: Bucket,
     settings_frames: Bucket,
     empty_frames: Bucket,
+    idle_frames: Bucket,
     peer_pings: Bucket,
     clock: Clock,
 }
@@ -176,6 +177,7 @@ impl Connection {
             local_resets: Bucket::new(limits.local_resets, now),
             settings_frames: Bucket::new(limits.settings, now),
             empty_frames: Bucket::new(limits.empty_frames, now),
+            idle_frames: Bucket::new(limits.idle_frames, now),
             peer_pings: Bucket::new(limits.pings, now),
             clock: Clock::new(now),
             config,
@@ -225,8 +227,8 @@ impl Connection {
             }
             Frame::Headers(frame) => self.on_headers(now, frame),
             Frame::WindowUpdate(frame) => self.on_window_update(frame),
-            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => Ok(()),
             // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
+            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => self.charge_idle_frame(now),
         };
         if let Err(violation) = result {
             self.on_violation(now, violation);
@@ -291,7 +293,7 @@ impl Connection {
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Closing
             && !self.peer.ended
-            && self.output.replies() < self.config.limits.max_queued_replies
+            && self.output.replies() < self.config.limits.max_queued_replies.max(1)
             && !self.is_overfull()
     }
 

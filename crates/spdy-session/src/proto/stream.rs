@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
+    mem,
     time::Instant,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, Priority, StreamId};
 
 use super::{
@@ -63,6 +64,26 @@ impl Stream {
         self.recv == RecvHalf::Finished
     }
 
+    /// Puts payload behind what is queued. Small pieces are joined: else the bookkeeping of many that wait would
+    /// exceed the payload, which alone is bounded.
+    pub(crate) fn queue_data(&mut self, payload: Bytes) {
+        match self.queue.back_mut() {
+            Some(Outgoing::Data(last)) if last.len() + payload.len() <= JOINED_LENGTH => {
+                let mut joined = match mem::take(last).try_into_mut() {
+                    Ok(joined) => joined,
+                    Err(shared) => {
+                        let mut joined = BytesMut::with_capacity(JOINED_LENGTH);
+                        joined.extend_from_slice(&shared);
+                        joined
+                    }
+                };
+                joined.extend_from_slice(&payload);
+                *last = joined.freeze();
+            }
+            _ => self.queue.push_back(Outgoing::Data(payload)),
+        }
+    }
+
     /// Whether there is something to write after the opening.
     pub(crate) fn has_output(&self) -> bool {
         !self.queue.is_empty() || self.send == SendHalf::Finishing
@@ -92,3 +113,6 @@ impl Hasher for IdHasher {
         self.0
     }
 }
+
+/// Pieces of payload that wait one behind the other have more than this together, in octets.
+const JOINED_LENGTH: usize = 2 * 1024;

@@ -16,6 +16,7 @@ use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
 use crate::{
     StreamError,
+    config::MAX_PINNED,
     hub::{Hub, Urgency},
     proto::Connection,
 };
@@ -70,6 +71,8 @@ struct Send {
     /// Small writes are joined here, behind all items.
     joined: BytesMut,
     fin: Fin,
+    /// This side cannot send on the stream, by nature.
+    mute: bool,
     /// Payload octets which have not left for the transport, here and in the machine.
     queued: usize,
     dropped: bool,
@@ -163,6 +166,7 @@ impl Cell {
                     Birth { finished: true, .. } => Fin::HandedOver,
                     Birth { .. } => Fin::Open,
                 },
+                mute: birth.mute,
                 queued: 0,
                 dropped: false,
                 awaited: Awaited::default(),
@@ -261,11 +265,19 @@ impl Cell {
         let stop = !state.recv.fin && state.end.is_none();
         state.orders.consumed += unread;
         state.orders.stop_reading |= stop;
+        if stop && state.send.mute {
+            // Nobody waits for an answer, so a reset does no harm.
+            state.orders.reset.get_or_insert(RstStatus::CANCEL);
+        }
+        let waker = state.take_closed_waker();
         if stop || unread > 0 {
             self.enlist(state, Urgency::Now);
         } else if state.is_released() {
             self.enlist(state, Urgency::Later);
+        } else {
+            drop(state);
         }
+        wake(waker);
     }
 }
 
@@ -289,17 +301,16 @@ impl Recv {
     fn take(&mut self) -> Option<Received> {
         match self.pieces.pop_front() {
             None if self.joined.is_empty() => None,
-            None => Some(Received::Data(self.joined.split().freeze())),
+            None => Some(Received::Data(mem::take(&mut self.joined).freeze())),
             received => received,
         }
     }
 
-    /// Keeps a piece of payload. While the reader keeps up, and for large pieces, it is a slice of the read buffer.
-    /// A reader that falls behind gets small pieces copied together: otherwise a few octets each could pin one
-    /// buffer each.
-    fn keep(&mut self, payload: Bytes) {
-        let waiting = self.pieces.len() + usize::from(!self.joined.is_empty());
-        if waiting < SHARED_PIECES || payload.len() >= SHARED_LENGTH {
+    /// Keeps a piece of payload, a slice of a read buffer of `buffer` octets, which lives as long as the slice does.
+    /// A piece that is a large part of it is kept as it is. Others are copied, and joined while nobody takes them:
+    /// otherwise a few octets each could pin one buffer each, and their bookkeeping would exceed them.
+    fn keep(&mut self, payload: Bytes, buffer: usize) {
+        if payload.len() * MAX_PINNED >= buffer {
             self.flush_joined();
             self.pieces.push_back(Received::Data(payload));
             return;
@@ -317,8 +328,8 @@ impl Recv {
 
     fn flush_joined(&mut self) {
         if !self.joined.is_empty() {
-            self.pieces
-                .push_back(Received::Data(self.joined.split().freeze()));
+            let joined = mem::take(&mut self.joined).freeze();
+            self.pieces.push_back(Received::Data(joined));
         }
     }
 
@@ -356,12 +367,17 @@ impl Cell {
             return self.check_send();
         }
         self.send(fin, |send| {
-            if octets > 0 {
+            if octets == 0 {
+                return;
+            }
+            if octets < SMALL_LENGTH {
+                send.join(&payload);
+            } else {
                 send.flush_joined();
                 send.items.push_back(Item::Data(payload));
-                send.queued += octets;
-                self.hub.note_queued(octets);
             }
+            send.queued += octets;
+            self.hub.note_queued(octets);
         })
     }
 
@@ -394,7 +410,7 @@ impl Cell {
             return Poll::Pending;
         }
         let written = room.min(octets.len());
-        state.send.joined.extend_from_slice(&octets[..written]);
+        state.send.join(&octets[..written]);
         state.send.queued += written;
         self.hub.note_queued(written);
         self.enlist(state, Urgency::Now);
@@ -428,11 +444,12 @@ impl Cell {
         state.poll_until(false, cx)
     }
 
-    /// Waits for an abnormal end.
+    /// Waits for the end: [`StreamError::Finished`] if it is in order.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<StreamError> {
         let mut state = self.lock();
         match &state.end {
             Some(end) => Poll::Ready(end.clone()),
+            None if state.is_over() => Poll::Ready(StreamError::Finished),
             None => {
                 park(&mut state.send.waker, cx);
                 Poll::Pending
@@ -454,11 +471,16 @@ impl Cell {
         }
     }
 
-    /// The sending handle is dropped. A stream that it has not finished is reset.
-    pub(crate) fn drop_send(self: &Arc<Self>, status: RstStatus) {
+    /// The sending handle is dropped. With a status, a stream that it has not finished is reset, and so is one that the
+    /// peer has not finished and that this side cannot send on.
+    pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
         let mut state = self.lock();
         state.send.dropped = true;
-        if state.send.fin == Fin::Open && state.end.is_none() {
+        let is_open = state.send.fin == Fin::Open || (state.send.mute && !state.recv.fin);
+        if let Some(status) = status
+            && is_open
+            && state.end.is_none()
+        {
             state.orders.reset.get_or_insert(status);
             self.enlist(state, Urgency::Now);
         } else if state.is_released() {
@@ -516,10 +538,20 @@ impl State {
 }
 
 impl Send {
+    /// Copies octets behind what is queued, in pieces that are not so large that a rest of one pins much.
+    fn join(&mut self, octets: &[u8]) {
+        for piece in octets.chunks(JOINED_LENGTH) {
+            if self.joined.len() + piece.len() > JOINED_LENGTH {
+                self.flush_joined();
+            }
+            self.joined.extend_from_slice(piece);
+        }
+    }
+
     fn flush_joined(&mut self) {
         if !self.joined.is_empty() {
-            self.items
-                .push_back(Item::Data(self.joined.split().freeze()));
+            let joined = mem::take(&mut self.joined).freeze();
+            self.items.push_back(Item::Data(joined));
         }
     }
 }
@@ -563,13 +595,13 @@ impl Cell {
         });
     }
 
-    /// Takes payload in. Says how many octets of it nobody wants.
-    pub(crate) fn data(&self, payload: Bytes, fin: bool) -> usize {
+    /// Takes payload in, a slice of a read buffer of `buffer` octets. Says how many octets of it nobody wants.
+    pub(crate) fn data(&self, payload: Bytes, fin: bool, buffer: usize) -> usize {
         let mut unwanted = 0;
         self.received(fin, |recv| match payload.len() {
             octets if recv.dropped => unwanted = octets,
             0 => {}
-            _ => recv.keep(payload),
+            _ => recv.keep(payload, buffer),
         });
         unwanted
     }
@@ -578,9 +610,10 @@ impl Cell {
         let mut state = self.lock();
         keep(&mut state.recv);
         state.recv.fin |= fin;
-        let waker = state.recv.waker.take();
+        let wakers = (state.recv.waker.take(), state.take_closed_waker());
         drop(state);
-        wake(waker);
+        wake(wakers.0);
+        wake(wakers.1);
     }
 
     /// Octets left the queue.
@@ -604,7 +637,7 @@ impl Cell {
             send.awaited = Awaited::default();
             send.waker.take()
         } else {
-            None
+            state.take_closed_waker()
         };
         drop(state);
         wake(waker);
@@ -633,6 +666,15 @@ impl Cell {
 }
 
 impl State {
+    /// The task that waits for the end of the stream, if this is it.
+    fn take_closed_waker(&mut self) -> Option<Waker> {
+        if self.is_over() {
+            self.send.waker.take()
+        } else {
+            None
+        }
+    }
+
     fn is_released(&self) -> bool {
         self.recv.dropped && self.send.dropped
     }
@@ -681,11 +723,9 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Fewer pieces than this waiting means that the reader keeps up.
-const SHARED_PIECES: usize = 2;
-
-/// A piece of this length is worth a slice of the read buffer, in octets: it pins at most eight times its own length.
-const SHARED_LENGTH: usize = 4 * 1024;
+/// Pieces to be sent that are shorter than this, in octets, are copied together: one frame less costs more than the
+/// copy, and so do many small pieces that wait.
+const SMALL_LENGTH: usize = 1024;
 
 /// Small pieces are joined into pieces of about this length, in octets.
 const JOINED_LENGTH: usize = 16 * 1024;

@@ -225,11 +225,13 @@ impl Connection {
             stream.opening = Some(HeaderBlock::new());
             self.output.openings.push_back(id);
         }
-        if let Some(item) = item {
-            if let Outgoing::Data(payload) = &item {
+        match item {
+            Some(Outgoing::Data(payload)) => {
                 self.output.unsent += payload.len();
+                stream.queue_data(payload);
             }
-            stream.queue.push_back(item);
+            Some(headers) => stream.queue.push_back(headers),
+            None => {}
         }
         if fin {
             stream.send = SendHalf::Finishing;

@@ -105,7 +105,8 @@ impl Connection {
     pub(super) fn on_rst_stream(&mut self, now: Instant, frame: RstStream) -> Handled {
         let id = frame.stream;
         if !self.streams.contains_key(&id) {
-            return Ok(()); // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
+            // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
+            return self.charge_idle_frame(now);
         }
         self.drop_stream(id, StreamError::from_peer(frame.status));
         self.cancel_pushes_of(id);
@@ -322,7 +323,7 @@ impl Connection {
 
     /// Counts a block that an open stream received.
     fn take_headers(&mut self, id: StreamId, headers: &HeaderBlock) -> Handled {
-        let size = headers.size();
+        let size = headers.size() + BLOCK_OVERHEAD;
         if headers.is_truncated() || self.held_headers + size > self.config.limits.held_headers {
             return Err(self.oversized(id));
         }
@@ -343,6 +344,17 @@ impl Connection {
             Ok(())
         } else {
             Err(Violation::session("peer sent too many empty frames"))
+        }
+    }
+
+    /// A frame that is about nothing. A few of them are normal: they have crossed the end of their stream.
+    pub(super) fn charge_idle_frame(&mut self, now: Instant) -> Handled {
+        if self.idle_frames.take(now) {
+            Ok(())
+        } else {
+            Err(Violation::session(
+                "peer sent too many frames about nothing",
+            ))
         }
     }
 
@@ -392,6 +404,10 @@ impl Connection {
         }
     }
 }
+
+/// What a block that follows the first one of its stream counts besides its fields, in octets: with one field it
+/// takes about as much to keep.
+const BLOCK_OVERHEAD: usize = 224;
 
 /// Moves the receiving half on and judges the block.
 fn settle_headers(

@@ -1,0 +1,220 @@
+//! What the application knows, and what has to be true of the machine.
+
+use std::collections::BTreeMap;
+
+use spdy_frame::{
+    DecodeLimits, Decoder, Frame, HeaderDecoder, HeaderLimits, StreamId, Version, WindowTarget,
+    bytes::{Bytes, BytesMut},
+};
+use spdy_session::{
+    FlowControl,
+    proto::{Connection, Event, Open, Phase},
+};
+
+/// The streams that the application knows.
+#[derive(Debug, Default)]
+pub(crate) struct Books(BTreeMap<StreamId, Stream>);
+
+#[derive(Debug, Default)]
+struct Stream {
+    unread: usize,
+    received: usize,
+    queued: usize,
+    finished: bool,
+    ended: bool,
+    failed: bool,
+    given_up: bool,
+    mute: bool,
+}
+
+impl Books {
+    pub(crate) fn streams(&self) -> Vec<StreamId> {
+        self.0.keys().copied().collect()
+    }
+
+    pub(crate) fn opened_here(&mut self, id: StreamId, how: Open) {
+        let stream = Stream {
+            finished: how.fin,
+            ended: how.unidirectional,
+            ..Stream::default()
+        };
+        assert!(self.0.insert(id, stream).is_none(), "ids are new");
+    }
+
+    pub(crate) fn queued(&mut self, id: StreamId, octets: usize) {
+        self.stream(id).queued += octets;
+    }
+
+    pub(crate) fn finished(&mut self, id: StreamId, fin: bool) {
+        if let Some(stream) = self.0.get_mut(&id) {
+            stream.finished |= fin;
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, id: StreamId) {
+        if let Some(stream) = self.0.get_mut(&id) {
+            stream.given_up = true;
+        }
+    }
+
+    /// Takes at most `most` of what is unread. Says how many octets.
+    pub(crate) fn consume(&mut self, id: StreamId, most: usize) -> usize {
+        let Some(stream) = self.0.get_mut(&id) else {
+            return 0;
+        };
+        let octets = most.min(stream.unread);
+        stream.unread -= octets;
+        octets
+    }
+
+    /// The application drops its handles of a stream that is over.
+    pub(crate) fn release(&mut self, connection: &mut Connection, id: StreamId) {
+        if self.0.get(&id).is_some_and(|stream| stream.failed) {
+            connection.release(id);
+        }
+    }
+
+    /// The octets that come next on a stream.
+    pub(crate) fn payload(&self, id: StreamId, octets: usize) -> Bytes {
+        let at = self.0.get(&id).map_or(0, |stream| stream.queued);
+        (at..at + octets).map(|at| pattern(id, at)).collect()
+    }
+
+    pub(crate) fn note_events(&mut self, connection: &mut Connection) {
+        while let Some(event) = connection.poll_event() {
+            self.note(&event);
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Opened(opened) => {
+                let stream = Stream {
+                    ended: opened.fin,
+                    mute: opened.unidirectional,
+                    finished: opened.unidirectional,
+                    ..Stream::default()
+                };
+                assert!(
+                    self.0.insert(opened.id, stream).is_none(),
+                    "a stream is opened once"
+                );
+            }
+            Event::Replied { id, fin, .. } | Event::Headers { id, fin, .. } => {
+                let stream = self.live(*id);
+                assert!(!stream.ended, "nothing comes after FIN");
+                stream.ended = *fin;
+            }
+            Event::Data { id, payload, fin } => {
+                let stream = self.live(*id);
+                assert!(!stream.ended, "nothing comes after FIN");
+                stream.ended = *fin;
+                stream.received += payload.len();
+                stream.unread += payload.len();
+            }
+            Event::Sent { id, .. } => drop(self.live(*id)),
+            Event::Reset { id, .. } => self.live(*id).failed = true,
+            _ => {}
+        }
+    }
+
+    fn live(&mut self, id: StreamId) -> &mut Stream {
+        let stream = self.stream(id);
+        assert!(!stream.failed, "nothing is told after the end");
+        stream
+    }
+
+    fn stream(&mut self, id: StreamId) -> &mut Stream {
+        self.0.get_mut(&id).expect("the stream was opened")
+    }
+
+    pub(crate) fn check(&self, connection: &Connection) {
+        let (stats, config) = (connection.stats(), connection.config());
+        let limits = &config.limits;
+        let unread: usize = self.0.values().map(|stream| stream.unread).sum();
+        assert_eq!(stats.unread, unread);
+        assert!(stats.backlog <= limits.max_backlog);
+        assert!(stats.remote_streams + stats.cancelled <= 2 * limits.max_streams as usize);
+        assert!(stats.held_headers <= limits.held_headers);
+        let Some(session) = connection.windows(WindowTarget::Session) else {
+            panic!("the session has windows");
+        };
+        assert_eq!(session.unread, unread);
+        if config.flow_control == FlowControl::Enforce {
+            let size = match connection.version() {
+                Version::V3_1 => i64::from(limits.session_window),
+                Version::V2 | Version::V3 => 65_536,
+            };
+            let sum = session.receive + session.unread as i64 + i64::from(session.returnable);
+            assert_eq!(sum, size, "credit is conserved");
+        }
+        if connection.phase() == Phase::Closing {
+            assert_eq!((stats.local_streams, stats.remote_streams), (0, 0));
+        }
+    }
+
+    /// Nothing is left to be done for a session that goes on.
+    pub(crate) fn assert_settled(&self) {
+        for (id, stream) in &self.0 {
+            let is_over = stream.failed
+                || stream.given_up
+                || (stream.finished && (stream.ended || stream.mute));
+            assert!(is_over, "{id} waits for ever: {stream:?}");
+        }
+    }
+
+    /// What was sent has been received, unless a side gave the stream up.
+    pub(crate) fn assert_received(&self, sender: &Self) {
+        for (id, here) in &self.0 {
+            let Some(there) = sender.0.get(id) else {
+                continue;
+            };
+            if ![here, there]
+                .iter()
+                .any(|stream| stream.failed || stream.given_up)
+            {
+                assert_eq!(here.received, there.queued, "{id}");
+            }
+        }
+    }
+}
+
+fn pattern(id: StreamId, at: usize) -> u8 {
+    (at + 7 * id.get() as usize) as u8
+}
+
+/// Reads with the codec what a machine writes.
+pub(crate) struct ReadBack {
+    octets: BytesMut,
+    decoder: Decoder,
+    headers: HeaderDecoder,
+}
+
+impl ReadBack {
+    pub(crate) fn new(version: Version) -> Self {
+        Self {
+            octets: BytesMut::new(),
+            decoder: Decoder::new(version, DecodeLimits::default()),
+            headers: HeaderDecoder::new(version, HeaderLimits::default()),
+        }
+    }
+
+    pub(crate) fn add(&mut self, octets: &[u8]) {
+        self.octets.extend_from_slice(octets);
+        while let Some(frame) = self
+            .decoder
+            .decode(&mut self.octets)
+            .expect("it writes sound frames")
+        {
+            let block = match frame {
+                Frame::SynStream(frame) => frame.block,
+                Frame::SynReply(frame) => frame.block,
+                Frame::Headers(frame) => frame.block,
+                _ => continue,
+            };
+            self.headers
+                .decode(block)
+                .expect("it writes sound header blocks");
+        }
+    }
+}

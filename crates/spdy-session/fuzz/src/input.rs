@@ -1,0 +1,176 @@
+//! Octets as a script.
+
+use spdy_frame::{
+    Data, GoAway, GoAwayStatus, HeaderBlock, HeaderCompression, HeaderEncoder, Headers, Ping,
+    Priority, RstStatus, RstStream, StreamId, SynReply, SynStream, Version, WindowIncrement,
+    WindowTarget, WindowUpdate,
+    bytes::{BufMut, BytesMut},
+};
+
+use super::id;
+
+/// What is left of the octets. At the end there are zeros.
+pub(crate) struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(crate) const fn new(octets: &'a [u8]) -> Self {
+        Self(octets)
+    }
+
+    pub(crate) fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn octet(&mut self) -> u8 {
+        self.next().unwrap_or(0)
+    }
+
+    fn number(&mut self) -> u32 {
+        match self.octet() {
+            255 => u32::from_be_bytes([self.octet(), self.octet(), self.octet(), self.octet()]),
+            254 => 0x7fff_ffff - u32::from(self.octet()),
+            253 => 0xffff,
+            small => u32::from(small),
+        }
+    }
+
+    fn take(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+/// Mostly a stream that there may be.
+pub(crate) fn stream_id(input: &mut Input<'_>) -> StreamId {
+    match input.octet() {
+        255 => id(input.number()),
+        small => id(u32::from(small % 12) + 1),
+    }
+}
+
+/// Header fields out of a few.
+pub(crate) fn block(input: &mut Input<'_>) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    let fields = input.octet();
+    for n in 0..fields % 4 {
+        let (name, value) = match fields >> (n + 2) & 3 {
+            0 => (&b"x-same"[..], &b"the same"[..]),
+            1 => (&b"cookie"[..], &b"secret"[..]),
+            2 => (&b"x-more"[..], input.take(5)),
+            _ => (input.take(3), input.take(5)),
+        };
+        // Names that are none and values that are none stay out.
+        _ = block.append(name, value);
+    }
+    block
+}
+
+/// The frames of a peer.
+pub(crate) struct Frames {
+    version: Version,
+    encoder: HeaderEncoder,
+}
+
+impl Frames {
+    pub(crate) fn new(version: Version) -> Self {
+        Self {
+            version,
+            encoder: HeaderEncoder::new(version, HeaderCompression::Indexed),
+        }
+    }
+}
+
+/// Writes one frame, which may have a wrong octet.
+pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: &mut BytesMut) {
+    let start = wire.len();
+    let version = frames.version;
+    let stream = stream_id(input);
+    let flags = input.octet();
+    let fin = flags & 1 != 0;
+    match what % 12 {
+        0 | 1 => {
+            let block = block(input);
+            let frame = SynStream {
+                stream,
+                associated: (flags & 2 != 0).then(|| stream_id(input)),
+                priority: Priority::from_octet(version, flags),
+                fin,
+                unidirectional: flags & 4 != 0,
+                block: &block,
+            };
+            _ = frames.encoder.syn_stream(&frame, wire);
+        }
+        2 => {
+            let block = block(input);
+            let frame = SynReply {
+                stream,
+                fin,
+                block: &block,
+            };
+            _ = frames.encoder.syn_reply(&frame, wire);
+        }
+        3 => {
+            let block = block(input);
+            let frame = Headers {
+                stream,
+                fin,
+                block: &block,
+            };
+            _ = frames.encoder.headers(&frame, wire);
+        }
+        4 | 5 => {
+            let length = usize::from(input.octet()) << (flags >> 5);
+            Data::encode_head(stream, fin, length as u32, wire);
+            wire.put_bytes(7, length);
+        }
+        6 => RstStream {
+            stream,
+            status: RstStatus(input.number()),
+        }
+        .encode(version, wire),
+        7 => settings(version, input, flags, wire),
+        8 => Ping { id: input.number() }.encode(version, wire),
+        9 => {
+            let last_good = (!fin).then_some(stream);
+            let status = GoAwayStatus(input.number());
+            GoAway { last_good, status }.encode(version, wire);
+        }
+        10 if version != Version::V2 => {
+            let target = if flags & 2 == 0 {
+                WindowTarget::Stream(stream)
+            } else {
+                WindowTarget::Session
+            };
+            if let Some(increment) = WindowIncrement::new(input.number()) {
+                WindowUpdate { target, increment }.encode(version, wire);
+            }
+        }
+        _ => wire.extend_from_slice(input.take(usize::from(flags % 32))),
+    }
+    // One in sixteen is damaged.
+    let written = wire.len() - start;
+    if flags >> 3 & 0b1111 == 0b1111 && written > 0 {
+        let at = start + usize::from(input.octet()) % written;
+        wire[at] ^= 1 << (input.octet() % 8);
+    }
+}
+
+/// SETTINGS with entries that may stand there twice.
+fn settings(version: Version, input: &mut Input<'_>, flags: u8, wire: &mut BytesMut) {
+    let entries = flags % 4;
+    wire.put_u16(0x8000 | version.wire());
+    wire.put_u16(4);
+    wire.put_u32(4 + 8 * u32::from(entries));
+    wire.put_u32(entries.into());
+    for _ in 0..entries {
+        let id = u32::from(input.octet() % 9);
+        match version {
+            Version::V2 => wire.put_u32_le(id),
+            Version::V3 | Version::V3_1 => wire.put_u32(id),
+        }
+        wire.put_u32(input.number());
+    }
+}

@@ -1,0 +1,318 @@
+//! What is tried with sessions. The fuzz targets call these functions, and so does a test of the crate with a stable
+//! compiler (`tests/fuzz_corpus.rs`).
+//!
+//! The first octet selects the version, the side and a few limits; the others are a script of frames of the peer and
+//! calls of the application. A function that returns has found nothing.
+
+mod books;
+mod input;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use spdy_frame::{
+    RstStatus, Side, StreamId, Version,
+    bytes::{Buf, BytesMut},
+};
+use spdy_session::{
+    Config, FlowControl, SessionError,
+    proto::{Connection, Open, Phase, Shutdown},
+};
+
+use self::{
+    books::{Books, ReadBack},
+    input::{Input, block, frame, stream_id},
+};
+
+/// One side of a session, with a peer that says anything: right frames in any order, with any ids, and wrong ones.
+pub fn peer(data: &[u8]) {
+    let mut input = Input::new(data);
+    let selector = input.octet();
+    let side = if selector & 4 == 0 {
+        Side::Server
+    } else {
+        Side::Client
+    };
+    let mut end = End::new(side, version(selector), config(selector >> 3));
+    let mut frames = input::Frames::new(end.connection.version());
+    let mut wire = BytesMut::new();
+    while let Some(what) = input.next() {
+        if what < 128 {
+            frame(&mut frames, &mut input, what, &mut wire);
+            end.read(&mut wire);
+        } else {
+            end.act(&mut input, what & 0x7f);
+            end.read(&mut wire);
+        }
+        end.check();
+    }
+    end.finish();
+}
+
+/// Both sides of a session whose applications do anything that they may: neither breaks a rule, no octet is lost.
+pub fn pair(data: &[u8]) {
+    let mut input = Input::new(data);
+    let selector = input.octet();
+    let (version, config) = (version(selector), config(selector >> 3));
+    let mut ends = [Side::Client, Side::Server].map(|side| End::new(side, version, config.clone()));
+    let mut lanes = [BytesMut::new(), BytesMut::new()];
+    while let Some(what) = input.next() {
+        let from = usize::from(what & 1);
+        match what >> 1 {
+            what @ 0..96 => ends[from].act(&mut input, what % 12),
+            96..112 => {
+                let most = usize::from(input.octet()) << (what >> 6 & 7);
+                ends[from].write(most, &mut lanes[from]);
+            }
+            _ => {
+                let to = 1 - from;
+                let octets = usize::from(input.octet()).min(lanes[from].len());
+                let mut piece = ends[to].part.split();
+                piece.unsplit(lanes[from].split_to(octets));
+                ends[to].read(&mut piece);
+                ends[to].part = piece;
+            }
+        }
+        for end in &mut ends {
+            end.check();
+            assert!(
+                end.connection.outcome().is_ok(),
+                "{:?}",
+                end.connection.outcome()
+            );
+        }
+    }
+    settle(&mut ends, &mut lanes);
+    if std::env::var("DBG").is_ok() { for end in &ends { eprintln!("{:?}\n{:?} unsent {:?} windows {:?} wants {}", end.books, end.connection.stats(), end.connection.has_output(), end.connection.windows(spdy_frame::WindowTarget::Session), end.connection.wants_input()); } eprintln!("lanes {:?} parts {:?} {:?}", lanes.iter().map(|l|l.len()).collect::<Vec<_>>(), ends[0].part.len(), ends[1].part.len()); }
+    for end in &mut ends {
+        assert!(
+            end.connection.outcome().is_ok(),
+            "{:?}",
+            end.connection.outcome()
+        );
+        end.books.assert_settled();
+    }
+    let [client, server] = &ends;
+    client.books.assert_received(&server.books);
+    server.books.assert_received(&client.books);
+}
+
+/// Everything is accepted, read and finished, and all octets arrive.
+fn settle(ends: &mut [End; 2], lanes: &mut [BytesMut; 2]) {
+    for _ in 0..10_000 {
+        let mut moved = false;
+        for from in 0..2 {
+            moved |= ends[from].write(usize::MAX, &mut lanes[from]);
+            moved |= ends[from].settle();
+            let to = 1 - from;
+            let mut octets = ends[to].part.split();
+            octets.unsplit(lanes[from].split());
+            let before = octets.len();
+            ends[to].read(&mut octets);
+            moved |= octets.len() != before;
+            ends[to].part = octets;
+            ends[to].check();
+        }
+        if !moved {
+            return;
+        }
+    }
+    panic!("it does not come to rest");
+}
+
+/// One side of a session.
+struct End {
+    connection: Connection,
+    now: Instant,
+    books: Books,
+    read_back: ReadBack,
+    /// Octets that have arrived and are not a whole frame.
+    part: BytesMut,
+}
+
+impl End {
+    fn new(side: Side, version: Version, config: Config) -> Self {
+        let now = Instant::now();
+        Self {
+            connection: Connection::new(side, version, Arc::new(config), now),
+            now,
+            books: Books::default(),
+            read_back: ReadBack::new(version),
+            part: BytesMut::new(),
+        }
+    }
+
+    fn read(&mut self, wire: &mut BytesMut) {
+        while self.connection.handle_input(self.now, wire) {
+            self.books.note_events(&mut self.connection);
+        }
+        self.books.note_events(&mut self.connection);
+    }
+
+    /// Writes at most so many octets, which the codec reads back. Says whether there were any.
+    fn write(&mut self, most: usize, lane: &mut BytesMut) -> bool {
+        let out = self.connection.poll_transmit(self.now);
+        let waiting = out.remaining();
+        assert!(waiting < 1 << 20, "{waiting} octets are prepared at once");
+        let before = lane.len();
+        while lane.len() - before < most && out.has_remaining() {
+            let octets = out.chunk().len().min(most - (lane.len() - before));
+            lane.extend_from_slice(&out.chunk()[..octets]);
+            out.advance(octets);
+        }
+        self.read_back.add(&lane[before..]);
+        self.books.note_events(&mut self.connection);
+        lane.len() > before
+    }
+
+    /// A call of the application.
+    fn act(&mut self, input: &mut Input<'_>, what: u8) {
+        let (id, size) = (
+            stream_id(input),
+            usize::from(input.octet()) << (input.octet() % 9),
+        );
+        let connection = &mut self.connection;
+        match what % 16 {
+            0 => self.open(input),
+            1 => {
+                let fin = size % 2 == 0;
+                if connection.reply(id, block(input), fin).is_ok() {
+                    self.books.finished(id, fin);
+                }
+            }
+            2 | 3 => {
+                let fin = input.octet() % 8 == 0;
+                let payload = self.books.payload(id, size);
+                if connection.send_data(id, payload, fin).is_ok() {
+                    self.books.queued(id, size);
+                    self.books.finished(id, fin);
+                }
+            }
+            4 => {
+                let fin = size % 2 == 0;
+                if connection.send_headers(id, block(input), fin).is_ok() {
+                    self.books.finished(id, fin);
+                }
+            }
+            5 => {
+                let octets = self.books.consume(id, size);
+                connection.consume(id, octets);
+            }
+            6 => connection.accept(id),
+            7 => {
+                if size % 4 == 0 {
+                    connection.stop_reading(id);
+                    self.books.give_up(id);
+                }
+            }
+            8 => {
+                if size % 4 == 0 {
+                    self.books.give_up(id);
+                    connection.reset(id, RstStatus(u32::from(input.octet() % 16)));
+                }
+            }
+            9 => self.books.release(connection, id),
+            10 => drop(connection.ping(self.now)),
+            11 => {
+                self.now += Duration::from_millis(size as u64 % 50);
+                connection.handle_timeout(self.now);
+            }
+            // What ends the session follows: only of use when the peer is not one of ours.
+            12 => {
+                self.now += Duration::from_secs(size as u64);
+                connection.handle_timeout(self.now);
+            }
+            13 => drop(self.write(size, &mut BytesMut::new())),
+            14 => match size % 8 {
+                0 => connection.shutdown(self.now, Shutdown::Now),
+                1 => connection.shutdown(self.now, Shutdown::Graceful { deadline: None }),
+                2 => connection.handle_eof(self.now),
+                3 => connection.handle_transport_error(SessionError::Closed),
+                _ => {}
+            },
+            _ => drop(self.write(usize::MAX, &mut BytesMut::new())),
+        }
+        self.books.note_events(&mut self.connection);
+    }
+
+    fn open(&mut self, input: &mut Input<'_>) {
+        let kind = input.octet();
+        let is_push = self.connection.side() == Side::Server;
+        let how = Open {
+            fin: kind % 4 == 0,
+            unidirectional: is_push,
+            associated: is_push.then(|| stream_id(input)),
+            ..Open::default()
+        };
+        if let Ok(id) = self.connection.open(self.now, block(input), how) {
+            self.books.opened_here(id, how);
+        }
+    }
+
+    /// Accepts, reads and finishes everything. Says whether there was something.
+    fn settle(&mut self) -> bool {
+        let mut moved = false;
+        for id in self.books.streams() {
+            self.connection.accept(id);
+            moved |= self.connection.finish(id).is_ok();
+            self.books.finished(id, true);
+            let octets = self.books.consume(id, usize::MAX);
+            self.connection.consume(id, octets);
+            moved |= octets > 0;
+        }
+        self.books.note_events(&mut self.connection);
+        moved
+    }
+
+    fn check(&mut self) {
+        self.books.check(&self.connection);
+    }
+
+    /// The transport ends, and nothing is left.
+    fn finish(&mut self) {
+        self.settle();
+        self.connection.handle_eof(self.now);
+        self.settle();
+        for _ in 0..10 {
+            self.write(usize::MAX, &mut BytesMut::new());
+            self.settle();
+        }
+        assert_eq!(self.connection.phase(), Phase::Closing);
+        for id in self.books.streams() {
+            self.connection.release(id);
+        }
+        assert_eq!(self.connection.stats(), Default::default());
+        assert!(self.connection.poll_timeout().is_none());
+    }
+}
+
+fn version(selector: u8) -> Version {
+    Version::ALL[usize::from(selector & 3) % Version::ALL.len()]
+}
+
+/// A few limits that matter, small and large.
+fn config(selector: u8) -> Config {
+    let mut config = Config::default();
+    let large = selector & 1 == 0;
+    let limits = &mut config.limits;
+    limits.max_streams = if large { 100 } else { 2 };
+    limits.max_backlog = if large { 100 } else { 3 };
+    limits.stream_window = if large { 65_536 } else { 100 };
+    limits.stream_buffer = if large { 65_536 } else { 100 };
+    limits.discard = if large { 1 << 20 } else { 100 };
+    limits.max_queued_replies = if large { 256 } else { 2 };
+    limits.data_frame = if large { 16_384 } else { 50 };
+    config.accept_push = true;
+    config.strict = selector & 2 != 0;
+    if selector & 4 != 0 {
+        config.flow_control = FlowControl::Off;
+    }
+    config
+}
+
+/// The id of a stream, or the first there is.
+fn id(number: u32) -> StreamId {
+    StreamId::new(number).unwrap_or(StreamId::first(Side::Client))
+}
