@@ -1,30 +1,38 @@
-//! The body of a request, read from its stream.
+//! The body of a request or of a response, read from its stream.
 
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Received, RecvStream, StreamError};
 use tokio::sync::oneshot;
 
-use crate::fields;
+use crate::{
+    client::{self, Asked},
+    fields,
+};
 
-/// The body of a request: octets as they come, then trailers if there are any.
+/// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
 ///
-/// Nothing is read ahead. Flow-control credit goes back to the client as frames are taken, so an application that
-/// stops reading stops the client (protocol.md §13.3). Where the request has a `content-length`, the octets are
-/// counted; a client that sends fewer or more gets an answer of 400, or a reset if the answer has begun
-/// (protocol.md §9.6).
+/// Nothing is read ahead. Flow-control credit goes back to the peer as frames are taken, so an application that
+/// stops reading stops the peer (protocol.md §13.3). Header fields that come while the body is under way are given
+/// with the trailers, after the last octet.
 ///
-/// Header fields that come while the body is under way are given with the trailers, after the last octet.
+/// *Of a request*: where there is a `content-length`, the octets are counted; a client that sends fewer or more gets
+/// an answer of 400, or a reset if the answer has begun (protocol.md §9.6). Dropping the body tells the session that
+/// nobody wants the rest: it is read and thrown away within [`Limits::discard`](spdy_session::Limits::discard), and
+/// the response is not disturbed.
 ///
-/// Dropping the body tells the session that nobody wants the rest: it is read and thrown away within
-/// [`Limits::discard`](spdy_session::Limits::discard), and the response is not disturbed.
+/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it; a body that is cut is an error
+/// in any case. With HEAD, 204 and 304 there are no octets, whatever comes. SPDY/2 has no trailers. Dropping the body
+/// before its end resets the stream with CANCEL, the rest of the request's body with it.
 ///
 /// After the end and after an error the body gives `None`.
 #[derive(Debug, Default)]
@@ -36,10 +44,30 @@ pub struct Body {
 #[derive(Debug)]
 struct Source {
     stream: RecvStream,
-    announced: Option<u64>,
+    role: Role,
     received: u64,
     trailers: Option<HeaderMap>,
-    fault: oneshot::Sender<Fault>,
+}
+
+/// What is asked of a body.
+#[derive(Debug)]
+enum Role {
+    Request {
+        announced: Option<u64>,
+        fault: oneshot::Sender<Fault>,
+    },
+    Response {
+        version: Version,
+        /// There are no octets to be had.
+        is_bodyless: bool,
+        /// Kept while the stream may get pushes.
+        _asked: Option<Arc<Asked>>,
+    },
+    /// A response that was not asked for, with all header fields that have come.
+    Push {
+        version: Version,
+        fields: HeaderBlock,
+    },
 }
 
 /// Tells the exchange that the client has broken a rule with its body.
@@ -53,33 +81,60 @@ impl Body {
         Self { source: None }
     }
 
-    /// A body of so many octets as `content-length` announces.
-    pub(crate) fn new(
+    /// The body of a request, of so many octets as `content-length` announces.
+    pub(crate) fn request(
         stream: RecvStream,
         announced: Option<u64>,
     ) -> (Self, oneshot::Receiver<Fault>) {
         let (fault, notice) = oneshot::channel();
-        let source = Source {
-            stream,
-            announced,
-            received: 0,
-            trailers: None,
-            fault,
-        };
         (
-            Self {
-                source: Some(source),
-            },
+            Self::new(stream, Role::Request { announced, fault }),
             notice,
         )
     }
 
+    /// The body of a response.
+    pub(crate) fn response(
+        stream: RecvStream,
+        version: Version,
+        is_bodyless: bool,
+        asked: Option<Arc<Asked>>,
+    ) -> Self {
+        let role = Role::Response {
+            version,
+            is_bodyless,
+            _asked: asked,
+        };
+        Self::new(stream, role)
+    }
+
+    /// The body of a push whose header fields have come so far.
+    pub(crate) fn pushed(stream: RecvStream, version: Version, fields: HeaderBlock) -> Self {
+        Self::new(stream, Role::Push { version, fields })
+    }
+
+    fn new(stream: RecvStream, role: Role) -> Self {
+        Self {
+            source: Some(Source {
+                stream,
+                role,
+                received: 0,
+                trailers: None,
+            }),
+        }
+    }
+
     fn fail(&mut self, error: BodyError) -> BodyError {
-        if let Some(source) = self.source.take()
-            && !matches!(error, BodyError::Stream(_))
-        {
+        let Some(source) = self.source.take() else {
+            return error;
+        };
+        match (source.role, &error) {
+            (_, BodyError::Stream(_)) => {}
             // Nobody listens when the response is complete: then there is nothing left to say.
-            _ = source.fault.send(Fault);
+            (Role::Request { fault, .. }, _) => _ = fault.send(Fault),
+            (Role::Response { .. } | Role::Push { .. }, _) => {
+                source.stream.reset(RstStatus::PROTOCOL_ERROR)
+            }
         }
         error
     }
@@ -97,13 +152,15 @@ impl Source {
                 .transpose()
                 .map_err(BodyError::Stream)?
             {
-                Some(Received::Data(octets)) if octets.is_empty() => {}
+                Some(Received::Data(octets)) if octets.is_empty() || self.is_bodyless() => {}
                 Some(Received::Data(octets)) => {
                     self.received += octets.len() as u64;
                     self.check_length()?;
                     return Poll::Ready(Some(Ok(Frame::data(octets))));
                 }
+                Some(Received::Headers(_)) if !self.has_trailers() => {}
                 Some(Received::Headers(block)) => {
+                    self.check_push(&block)?;
                     let trailers = self.trailers.get_or_insert_default();
                     fields::receive_trailers(trailers, &block).map_err(|_| BodyError::Trailers)?;
                 }
@@ -116,7 +173,11 @@ impl Source {
     }
 
     fn check_length(&self) -> Result<(), BodyError> {
-        let Some(announced) = self.announced else {
+        let Role::Request {
+            announced: Some(announced),
+            ..
+        } = self.role
+        else {
             return Ok(());
         };
         let received = self.received;
@@ -127,6 +188,39 @@ impl Source {
             });
         }
         Ok(())
+    }
+
+    const fn is_bodyless(&self) -> bool {
+        matches!(
+            self.role,
+            Role::Response {
+                is_bodyless: true,
+                ..
+            }
+        )
+    }
+
+    /// A client of SPDY/2 must ignore HEADERS behind DATA (protocol.md §9.8).
+    const fn has_trailers(&self) -> bool {
+        match self.role {
+            Role::Response {
+                version: Version::V2,
+                ..
+            }
+            | Role::Push {
+                version: Version::V2,
+                ..
+            } => self.received == 0,
+            _ => true,
+        }
+    }
+
+    /// No header field of a push may come twice (protocol.md §10.3).
+    fn check_push(&self, block: &HeaderBlock) -> Result<(), BodyError> {
+        match &self.role {
+            Role::Push { fields, .. } if client::repeats(fields, block) => Err(BodyError::Trailers),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -169,9 +263,15 @@ impl http_body::Body for Body {
         let Some(source) = &self.source else {
             return SizeHint::with_exact(0);
         };
-        match source.announced {
-            Some(announced) => SizeHint::with_exact(announced.saturating_sub(source.received)),
-            None => SizeHint::default(),
+        match source.role {
+            Role::Request {
+                announced: Some(announced),
+                ..
+            } => SizeHint::with_exact(announced.saturating_sub(source.received)),
+            Role::Response {
+                is_bodyless: true, ..
+            } => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
         }
     }
 }
@@ -190,14 +290,15 @@ pub enum BodyError {
         /// The octets that came; more may have been on their way.
         received: u64,
     },
-    /// The trailers are not HTTP header fields, or are such that must not be trailers. The client is told as above.
+    /// The trailers are not HTTP header fields, or are such that must not be trailers. A client is told as above, a
+    /// server by a reset with PROTOCOL_ERROR.
     Trailers,
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stream(_) => f.write_str("stream of the request failed"),
+            Self::Stream(_) => f.write_str("stream of the body failed"),
             Self::Length {
                 announced,
                 received,
@@ -207,7 +308,7 @@ impl fmt::Display for BodyError {
                     "request body has {received} octets, content-length says {announced}"
                 )
             }
-            Self::Trailers => f.write_str("trailers of the request are malformed"),
+            Self::Trailers => f.write_str("trailers are malformed"),
         }
     }
 }

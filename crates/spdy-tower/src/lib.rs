@@ -1,10 +1,12 @@
-//! Serves any [`tower`] service of HTTP requests over SPDY/2, SPDY/3 and SPDY/3.1, `axum::Router` unchanged.
+//! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, from both ends: serves any [`tower`] service, `axum::Router` unchanged, and
+//! sends requests.
 //!
 //! *In scope*: HTTP requests and responses as SPDY carries them (protocol.md §9): their heads in the form of each
-//! version, bodies that stream both ways with back-pressure, trailers, failures told as HTTP or as RST_STREAM.
+//! version, bodies that stream both ways with back-pressure, trailers, push, tunnels, failures told as HTTP or as
+//! RST_STREAM; and the HTTP/1.1 Upgrade to SPDY/3.1.
 //!
-//! *Out of scope*: sockets, TLS and the choice of a protocol (`spdy-server` has them), and everything about frames,
-//! windows and limits (`spdy-session`).
+//! *Out of scope*: listening, TLS and the choice of a protocol as a server (`spdy-server` has them), and everything
+//! about frames, windows and limits (`spdy-session`).
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -29,14 +31,18 @@
 //! ```
 //!
 //! Start with [`Builder`]: it makes a [`Connection`] of a transport and a service. Requests come with a [`Body`],
-//! and with [`StreamInfo`] among their extensions.
+//! and with [`StreamInfo`] among their extensions. The other end is in [`client`].
+//!
+//! Cargo features, none of them on by default: `upgrade` for HTTP/1.1 Upgrade as server and client, `client` for a client
+//! that connects by itself. Both need hyper.
 //!
 //! # Requests
 //!
 //! - What HTTP does not allow is answered with 400, 414 or 431 and never reaches the service. Nothing is repaired:
 //!   every request that is accepted can be written as HTTP/1.1 and reads as the same request there.
 //! - The URI holds scheme, host and path, as with hyper and HTTP/2; without a scheme (some clients of SPDY/2) it is
-//!   the path alone. The host is in the `host` field too, as with HTTP/1.1. The URI of CONNECT is host and port.
+//!   the path alone. The host is in the `host` field too, as with HTTP/1.1. The URI of CONNECT is host and port; its
+//!   octets are in a [`Tunnel`], and its body is empty.
 //! - `http::Request::version` is what the client names: HTTP/1.1 from all clients known. [`StreamInfo`] has the
 //!   version of SPDY.
 //! - Several cookies become one `cookie` line; of every other field each value has a line of its own.
@@ -53,12 +59,16 @@
 //! - When the client gives up, the handler is dropped where it stands.
 
 mod body;
+pub mod client;
 mod fields;
 mod malformed;
 mod push;
 mod request;
 mod response;
 mod server;
+mod tunnel;
+#[cfg(feature = "upgrade")]
+pub mod upgrade;
 
 pub use spdy_frame::{Priority, StreamId, Version};
 pub use spdy_session as session;
@@ -67,4 +77,5 @@ pub use self::{
     body::{Body, BodyError},
     push::{PushError, Pusher},
     server::{BoxError, Builder, Connection, HttpService, StreamInfo},
+    tunnel::{OnTunnel, Tunnel},
 };

@@ -71,7 +71,8 @@ impl Pusher {
     ///
     /// It has to be called before the response that refers to `path` is given: the client learns of the push before
     /// it can ask. The body is sent in the background, with the lowest priority, and may outlive the request. When the
-    /// client refuses it, resets the request, or the session ends, it is dropped.
+    /// client refuses it, resets the request, or the session ends, it is dropped. Trailers of a push are not sent.
+    /// Before the body of the first push a round trip is waited for, in which the client may refuse it.
     ///
     /// The client's limit on streams is not waited for: a push above it is not made.
     ///
@@ -82,7 +83,7 @@ impl Pusher {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        if self.pushes.0.refused.load(Ordering::Relaxed) {
+        if self.pushes.0.taste.refuses.load(Ordering::Relaxed) {
             return Err(PushError::Refused);
         }
         let path = path_of(path)?;
@@ -97,12 +98,13 @@ impl Pusher {
             associated: Some(self.associated),
         };
         let opening = self.pushes.0.session.open(block, how);
-        let (version, refused) = (self.version, Arc::clone(&self.pushes.0.refused));
+        let (version, session) = (self.version, self.pushes.0.session.clone());
+        let taste = Arc::clone(&self.pushes.0.taste);
         self.pushes.add(Box::pin(async move {
-            if let Err(error) = send(version, opening, body).await {
+            if let Err(error) = send(version, opening, body, &session, &taste).await {
                 debug!(%error, "push ended early");
                 if let Unsent::Stream(Failure::Gone(StreamError::NotProcessed)) = error {
-                    refused.store(true, Ordering::Relaxed);
+                    taste.refuses.store(true, Ordering::Relaxed);
                 }
             }
         }));
@@ -147,7 +149,16 @@ struct Shared {
     /// Pushes that the connection has not begun yet.
     tasks: Mutex<Vec<Task>>,
     /// Apart, so that a task does not keep alive what keeps it alive.
-    refused: Arc<AtomicBool>,
+    taste: Arc<Taste>,
+}
+
+/// What the client has shown of its liking for pushes.
+#[derive(Debug, Default)]
+struct Taste {
+    /// It has let one pass.
+    takes: AtomicBool,
+    /// It has refused one.
+    refuses: AtomicBool,
 }
 
 /// Sends one push. It is run by the connection, and dropped with it.
@@ -158,7 +169,7 @@ impl Pushes {
         Self(Arc::new(Shared {
             session,
             tasks: Mutex::default(),
-            refused: Arc::default(),
+            taste: Arc::default(),
         }))
     }
 
@@ -179,18 +190,35 @@ impl Pushes {
 impl fmt::Debug for Pushes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pushes")
-            .field("refused", &self.0.refused)
+            .field("taste", &self.0.taste)
             .finish_non_exhaustive()
     }
 }
 
-async fn send<B>(version: Version, opening: Opening, body: B) -> Result<(), Unsent>
+async fn send<B>(
+    version: Version,
+    opening: Opening,
+    body: B,
+    session: &Session,
+    taste: &Taste,
+) -> Result<(), Unsent>
 where
     B: Body<Error: Into<BoxError>>,
 {
     let (_, stream) = opening.await?.split();
     let mut answer = Answer::Begun(stream);
-    let mut pump = pin!(Pump::new(None, body));
+    if !taste.takes.load(Ordering::Relaxed) {
+        // What the client says of the push comes before the PONG. A small push would be over by then, and the refusal
+        // of a stream that is over tells nobody anything.
+        let mut pong = pin!(session.ping());
+        poll_fn(|cx| match answer.poll_closed(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(Failure::Gone(end))),
+            Poll::Pending => pong.as_mut().poll(cx).map(|_| Ok(())),
+        })
+        .await?;
+        taste.takes.store(true, Ordering::Relaxed);
+    }
+    let mut pump = pin!(Pump::push(body));
     let sent = poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
         Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
         sent => sent,

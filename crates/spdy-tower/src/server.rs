@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use spdy_frame::{Priority, RstStatus, StreamId, Version};
 use spdy_session::{
@@ -27,7 +27,7 @@ use tracing::debug;
 
 use self::exchange::Exchange;
 pub(crate) use self::{answer::Answer, failure::Failure, pump::Pump};
-use crate::{Body, fields::ConnectionFields, push::Pushes, request::Head};
+use crate::{Body, fields::ConnectionFields, push::Pushes, request::Head, tunnel::TunnelDue};
 
 /// What a service may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -282,13 +282,15 @@ impl<S: HttpService> Requests<S> {
                 return None;
             }
         };
-        let (body, fault) = if has_body {
-            let (body, fault) = Body::new(receive, content_length);
-            (body, Some(fault))
-        } else {
-            (Body::empty(), None)
-        };
-        let mut request = request.map(|()| body);
+        let mut request = request.map(|()| Body::empty());
+        let (mut fault, mut tunnel) = (None, None);
+        if request.method() == Method::CONNECT {
+            tunnel = Some(TunnelDue::offer(receive, request.extensions_mut()));
+        } else if has_body {
+            let (body, notice) = Body::request(receive, content_length);
+            *request.body_mut() = body;
+            fault = Some(notice);
+        }
         request.extensions_mut().insert(StreamInfo {
             version,
             id,
@@ -301,6 +303,7 @@ impl<S: HttpService> Requests<S> {
             answer,
             version,
             fault,
+            tunnel,
         ))
     }
 }

@@ -33,6 +33,14 @@ impl Answer {
         Ok(())
     }
 
+    /// Sends SYN_REPLY and gives the rest of the stream away.
+    pub(crate) fn open(&mut self, head: HeaderBlock) -> Result<SendStream, StreamError> {
+        match std::mem::replace(self, Self::Given) {
+            Self::Due(reply) => reply.reply(head, false),
+            Self::Begun(_) | Self::Given => Err(StreamError::Finished),
+        }
+    }
+
     /// Waits for room in the stream's send queue.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         match self {

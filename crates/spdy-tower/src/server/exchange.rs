@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::{HttpService, answer::Answer, failure::Failure, pump::Pump};
-use crate::{Body, body::Fault, response};
+use crate::{Body, body::Fault, response, tunnel::TunnelDue};
 
 pin_project! {
     /// A future that ends when the request has been answered, or needs no answer any more.
@@ -33,6 +33,8 @@ pin_project! {
         method: Method,
         // Heard from when the body of the request turns out malformed. `None`: that cannot happen any more.
         fault: Option<oneshot::Receiver<Fault>>,
+        // What CONNECT asks for.
+        tunnel: Option<TunnelDue>,
     }
 }
 
@@ -54,6 +56,7 @@ impl<S: HttpService> Exchange<S> {
         answer: Answer,
         version: Version,
         fault: Option<oneshot::Receiver<Fault>>,
+        tunnel: Option<TunnelDue>,
     ) -> Self {
         let method = request.method().clone();
         let state = State::Waiting {
@@ -66,6 +69,7 @@ impl<S: HttpService> Exchange<S> {
             version,
             method,
             fault,
+            tunnel,
         }
     }
 
@@ -94,11 +98,20 @@ impl<S: HttpService> Exchange<S> {
                         return Poll::Ready(Err(Failure::Fault));
                     }
                     let response = response.map_err(Failure::application)?;
-                    match split(*this.version, this.method, response)? {
-                        (head, Some(body)) => State::Answering {
+                    let tunnel = this
+                        .tunnel
+                        .take()
+                        .filter(|due| response.status().is_success() && due.is_wanted());
+                    let (head, body) = split(*this.version, this.method, response)?;
+                    match (body, tunnel) {
+                        (_, Some(tunnel)) => {
+                            tunnel.open(this.answer.open(head)?);
+                            State::Over
+                        }
+                        (Some(body), None) => State::Answering {
                             pump: Pump::new(Some(head), body),
                         },
-                        (head, None) => {
+                        (None, None) => {
                             this.answer.begin(head, true)?;
                             State::Over
                         }

@@ -24,6 +24,7 @@ pin_project! {
         body: B,
         head: Option<HeaderBlock>,
         held: Option<Bytes>,
+        has_trailers: bool,
     }
 }
 
@@ -34,6 +35,18 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
             body,
             head,
             held: None,
+            has_trailers: true,
+        }
+    }
+
+    /// For a push, whose head has been sent. No header field of a push may come behind its payload (protocol.md
+    /// §10.1): trailers are left out.
+    pub(crate) const fn push(body: B) -> Self {
+        Self {
+            body,
+            head: None,
+            held: None,
+            has_trailers: false,
         }
     }
 
@@ -62,6 +75,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                         return Poll::Ready(self.finish(answer));
                     }
                 }
+                Some(Err(_)) if !self.has_trailers => return Poll::Ready(self.finish(answer)),
                 Some(Err(frame)) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     return Poll::Ready(self.finish_with(&trailers, version, answer));

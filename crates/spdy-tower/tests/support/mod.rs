@@ -3,11 +3,14 @@
 // Each test file uses its own part of this module, and `pub` reaches no further than it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod client;
+
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use spdy_frame::{
-    DecodeLimits, Decoder, Frame, HeaderBlock, HeaderCompression, HeaderEncoder, SynStream, Version,
+    DecodeLimits, Decoder, Frame, HeaderBlock, HeaderCompression, HeaderEncoder, Priority,
+    StreamId, SynStream, Version,
 };
 use spdy_session::{
     Config, Open, Received, RecvStream, SendStream, Session, SessionError, StreamError,
@@ -188,6 +191,28 @@ impl RawClient {
     pub async fn open(&mut self, frame: &SynStream<&HeaderBlock>) {
         let mut octets = BytesMut::new();
         self.encoder.syn_stream(frame, &mut octets).unwrap();
+        within(self.io.write_all(&octets)).await.unwrap();
+    }
+
+    /// Asks for a path with GET.
+    pub async fn ask(&mut self, stream: u32, path: &str) {
+        let head = head(self.version, "GET", path);
+        let frame = SynStream {
+            stream: StreamId::new(stream).unwrap(),
+            associated: None,
+            priority: Priority::default(),
+            fin: true,
+            unidirectional: false,
+            block: &head,
+        };
+        self.open(&frame).await;
+    }
+
+    /// Sends a control frame without flags.
+    pub async fn control(&mut self, kind: u8, payload: &[u32]) {
+        let version = if self.version == Version::V2 { 2 } else { 3 };
+        let mut octets = vec![0x80, version, 0, kind, 0, 0, 0, 4 * payload.len() as u8];
+        octets.extend(payload.iter().flat_map(|word| word.to_be_bytes()));
         within(self.io.write_all(&octets)).await.unwrap();
     }
 

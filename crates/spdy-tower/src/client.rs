@@ -1,0 +1,245 @@
+//! HTTP requests over a session, as its client: [`handshake`] on a transport that is there. With the cargo feature
+//! `client` also `Client`, which makes its connections itself, by TLS with ALPN or without,
+//! and speaks HTTP/2 or HTTP/1.1 where the server has no SPDY.
+//!
+//! ```
+//! use http::Request;
+//! use http_body_util::{BodyExt, Empty};
+//! use spdy_tower::{Version, client, session::Config};
+//! use tower::ServiceExt;
+//!
+//! # async fn fetch(transport: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+//! let (requests, driver) = client::handshake(transport, Version::V3_1, Config::default());
+//! tokio::spawn(driver);
+//!
+//! let request = Request::get("https://a.test/").body(Empty::<bytes::Bytes>::new())?;
+//! let response = requests.oneshot(request).await?;
+//! println!("{}", response.status());
+//! let page = response.into_body().collect().await?.to_bytes();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Requests
+//!
+//! - Scheme and host are those of the URI. Without them the host is that of the `host` field and the scheme `https`.
+//! - Fields of a single HTTP/1.1 connection are left out, several `cookie` lines become one, and `content-length` is
+//!   added where the length of the body is known. The method CONNECT opens a [`Tunnel`](crate::Tunnel).
+//! - A [`Priority`] among the extensions of a request is the priority of its stream.
+//! - The body is sent while the response is waited for and read. The octets wait while the server grants no window.
+//!
+//! # Responses
+//!
+//! - The response future is ready with the head. Dropping it, or the [`Body`] before its end, resets the stream with
+//!   CANCEL.
+//! - A head that is no HTTP is an error, and a reset with PROTOCOL_ERROR.
+
+#[cfg(feature = "client")]
+mod connector;
+mod error;
+mod exchange;
+mod origin;
+#[cfg(feature = "client")]
+mod pool;
+mod push;
+mod request;
+mod response;
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Method, Request, Response};
+use spdy_frame::{Priority, Version};
+use spdy_session::{Config, Driver, Open, OpenError, Session};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::Service;
+
+#[cfg(feature = "client")]
+pub use self::{
+    connector::{Connector, ConnectorError, Plain},
+    pool::{Client, FetchError, ResponseBody},
+};
+pub use self::{
+    error::Error,
+    push::{Pushed, Pushes},
+};
+use self::{exchange::Exchange, origin::Registry};
+pub(crate) use self::{origin::Asked, push::repeats};
+use crate::{Body, BoxError};
+
+/// Begins a session as its client. Pushes are refused, whatever [`Config::accept_push`] says.
+///
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is what was negotiated, or what is known of the
+/// server. When all clones of the [`SendRequest`] are dropped, the session ends after the responses under way.
+pub fn handshake<IO>(
+    transport: IO,
+    version: Version,
+    mut config: Config,
+) -> (SendRequest, Driver<IO>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    config.accept_push = false;
+    let (session, _, driver) = spdy_session::client(transport, version, config);
+    let requests = SendRequest {
+        session,
+        registry: None,
+    };
+    (requests, driver)
+}
+
+/// As [`handshake`], with the responses that the server pushes.
+pub fn handshake_with_pushes<IO>(
+    transport: IO,
+    version: Version,
+    mut config: Config,
+) -> (SendRequest, Pushes, Driver<IO>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    config.accept_push = true;
+    let (session, incoming, driver) = spdy_session::client(transport, version, config);
+    let registry = Registry::default();
+    let pushes = Pushes::new(incoming, version, registry.clone());
+    let requests = SendRequest {
+        session,
+        registry: Some(registry),
+    };
+    (requests, pushes, driver)
+}
+
+/// Sends the requests of one session. Clones send over the same session.
+///
+/// As a [`tower::Service`] it is ready while the session takes requests. A request that finds as many streams open as
+/// the server accepts waits in its future, behind those that were sent before.
+#[derive(Clone)]
+pub struct SendRequest {
+    session: Session,
+    /// What was asked for, if pushes have to be judged by it.
+    registry: Option<Registry>,
+}
+
+impl SendRequest {
+    /// Sends a request. The order is given by this call; the future waits for the head of the response, and has to be
+    /// polled within a tokio runtime for the body to be sent.
+    pub fn send<B>(&self, request: Request<B>) -> ResponseFuture
+    where
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let exchange = self.begin(request);
+        ResponseFuture(Box::pin(async {
+            let (error, _) = match exchange {
+                Ok(exchange) => match exchange.run().await {
+                    Ok(response) => return Ok(response),
+                    Err(failed) => failed,
+                },
+                Err(error) => return Err(error),
+            };
+            Err(error)
+        }))
+    }
+
+    /// Whether the session takes requests. It may change at any time; a request that comes too late fails with
+    /// [`Error::NotSent`].
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.session.takes_streams()
+    }
+
+    /// The session, for PING and shutdown.
+    #[must_use]
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether both are handles of one session.
+    #[cfg(feature = "client")]
+    fn is_same(&self, other: &Self) -> bool {
+        self.session.is_same(&other.session)
+    }
+
+    /// Opens the stream of a request.
+    fn begin<B: http_body::Body>(&self, request: Request<B>) -> Result<Exchange<B>, Error> {
+        let version = self.session.version();
+        let (head, body) = request.into_parts();
+        let how = Open {
+            priority: head
+                .extensions
+                .get::<Priority>()
+                .copied()
+                .unwrap_or_default(),
+            fin: body.is_end_stream() && head.method != Method::CONNECT,
+            ..Open::default()
+        };
+        let (block, asked) = request::block(version, &head, body.size_hint().exact())?;
+        let (opening, asked) = match &self.registry {
+            None => (self.session.open(block, how), None),
+            Some(registry) => {
+                let (note, asked) = registry.register(asked);
+                (self.session.open_noting(block, how, note), Some(asked))
+            }
+        };
+        Ok(Exchange {
+            session: self.session.clone(),
+            version,
+            method: head.method,
+            fin: how.fin,
+            opening,
+            asked,
+            body,
+        })
+    }
+}
+
+impl<B> Service<Request<B>> for SendRequest
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(if self.is_ready() {
+            Ok(())
+        } else {
+            Err(Error::NotSent(OpenError::GoingAway))
+        })
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.send(request)
+    }
+}
+
+impl fmt::Debug for SendRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRequest")
+            .field("version", &self.session.version())
+            .field("is_ready", &self.is_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for the head of a response: see [`SendRequest::send`].
+///
+/// Dropped, it gives the request up: one that was not sent yet is not sent, else its stream is reset with CANCEL.
+#[must_use = "a request is given up when this is dropped"]
+pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}

@@ -1,0 +1,161 @@
+//! One request and its response, as the client sees it.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+
+use http::{Method, Response};
+use spdy_frame::{HeaderBlock, RstStatus, Version};
+use spdy_session::{Opening, RecvStream, SendStream, Session};
+
+use super::{Asked, Error, response};
+use crate::{
+    Body, BoxError, Tunnel,
+    response::is_bodyless,
+    server::{Answer, Failure, Pump},
+};
+
+/// A request whose stream is being opened.
+pub(super) struct Exchange<B> {
+    /// Keeps the session until the stream is open, if the caller does not.
+    pub(super) session: Session,
+    pub(super) version: Version,
+    pub(super) method: Method,
+    /// FIN goes with the head.
+    pub(super) fin: bool,
+    pub(super) opening: Opening,
+    pub(super) asked: Option<Arc<Asked>>,
+    pub(super) body: B,
+}
+
+impl<B> Exchange<B>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    /// Waits for the head of the response, and sends the body meanwhile. What is not sent by then is sent by a task.
+    ///
+    /// With an error comes the body of the request, if nothing was taken from it.
+    pub(super) async fn run(self) -> Result<Response<Body>, (Error, Option<B>)> {
+        let Self {
+            session,
+            version,
+            method,
+            fin,
+            opening,
+            asked,
+            body,
+        } = self;
+        let (mut receive, send) = match opening.await {
+            Ok(stream) => stream.split(),
+            Err(error) => return Err((error.into(), Some(body))),
+        };
+        drop(session);
+        if fin || method == Method::CONNECT {
+            let block = match receive.reply().await {
+                Ok(block) => block,
+                Err(error) => return Err((error.into(), Some(body))),
+            };
+            let head = head(version, &block);
+            return match head {
+                Ok(head) if method == Method::CONNECT => Ok(tunnel(version, head, receive, send)),
+                Ok(head) => Ok(response(version, &method, head, receive, asked)),
+                Err(error) => Err((reset(receive, error), None)),
+            };
+        }
+        let mut upload: Upload = Box::pin(upload(version, send, body));
+        let (block, is_sent) = match reply(&mut receive, &mut upload).await {
+            Ok(replied) => replied,
+            Err(error) => return Err((error, None)),
+        };
+        match head(version, &block) {
+            Ok(head) => {
+                if !is_sent {
+                    tokio::spawn(upload);
+                }
+                Ok(response(version, &method, head, receive, asked))
+            }
+            Err(error) => Err((reset(receive, error), None)),
+        }
+    }
+}
+
+/// Sends the body of a request. Dropped, it resets the stream.
+type Upload = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+async fn upload<B>(version: Version, stream: SendStream, body: B) -> Result<(), Failure>
+where
+    B: http_body::Body<Error: Into<BoxError>>,
+{
+    let mut answer = Answer::Begun(stream);
+    let mut pump = pin!(Pump::new(None, body));
+    poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
+        Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
+        sent => sent,
+    })
+    .await
+}
+
+/// Waits for SYN_REPLY while the body is sent. Says whether all of it was.
+async fn reply(
+    receive: &mut RecvStream,
+    upload: &mut Upload,
+) -> Result<(HeaderBlock, bool), Error> {
+    let mut is_sent = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(block) = receive.poll_reply(cx) {
+            return Poll::Ready(Ok((block?, is_sent)));
+        }
+        if !is_sent && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
+            is_sent = true;
+            match sent {
+                // What has become of the stream, the next look at the receiving half tells.
+                Ok(()) | Err(Failure::Gone(_)) => {}
+                Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
+                Err(Failure::Response(reason)) => return Poll::Ready(Err(Error::Request(reason))),
+                Err(Failure::Fault | Failure::Panic) => {}
+            }
+            return receive.poll_reply(cx).map(|block| Ok((block?, is_sent)));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn head(version: Version, block: &HeaderBlock) -> Result<Response<()>, Error> {
+    response::read(version, block, |_| false).map_err(Error::Response)
+}
+
+fn reset(receive: RecvStream, error: Error) -> Error {
+    receive.reset(RstStatus::PROTOCOL_ERROR);
+    error
+}
+
+fn response(
+    version: Version,
+    method: &Method,
+    head: Response<()>,
+    receive: RecvStream,
+    asked: Option<Arc<Asked>>,
+) -> Response<Body> {
+    let is_bodyless = is_bodyless(method, head.status());
+    head.map(|()| Body::response(receive, version, is_bodyless, asked))
+}
+
+/// The answer to CONNECT: a tunnel, or a response like others.
+fn tunnel(
+    version: Version,
+    mut head: Response<()>,
+    receive: RecvStream,
+    mut send: SendStream,
+) -> Response<Body> {
+    if head.status().is_success() {
+        Tunnel::new(receive, send).attach(head.extensions_mut());
+        return head.map(|()| Body::empty());
+    }
+    // The stream may have ended already: then nothing needs to be said.
+    _ = send.finish();
+    response(version, &Method::CONNECT, head, receive, None)
+}

@@ -1,0 +1,155 @@
+//! HTTP/1.1 Upgrade to SPDY/3.1, as a server and as a client (protocol.md §3.5).
+//!
+//! This is how Kubernetes opens its streams: an ordinary request with `connection: upgrade` and `upgrade: SPDY/3.1`,
+//! the answer 101, and from then on SPDY frames on the same transport. The request itself is not a stream.
+//!
+//! A handler of `axum` or `hyper` accepts one with [`accept`]:
+//!
+//! ```
+//! use axum::extract::Request;
+//! use http::Response;
+//! use spdy_tower::upgrade;
+//!
+//! async fn streams(mut request: Request) -> Response<String> {
+//!     let (response, upgraded) = match upgrade::accept(&mut request) {
+//!         Ok(accepted) => accepted,
+//!         Err(error) => return error.into_response(),
+//!     };
+//!     tokio::spawn(async move {
+//!         let (_session, mut incoming, driver) = upgraded.server(upgrade::config()).await?;
+//!         tokio::spawn(driver);
+//!         while let Some(stream) = incoming.accept().await {
+//!             // Answer it.
+//!         }
+//!         std::io::Result::Ok(())
+//!     });
+//!     response
+//! }
+//! ```
+//!
+//! A client sends [`request`] with [`connect`]. What the two agree on besides SPDY, such as
+//! `x-stream-protocol-version`, goes in the headers of that request and of the response, which belong to the caller.
+
+mod client;
+mod server;
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, UPGRADE},
+};
+use hyper_util::rt::TokioIo;
+use spdy_session::{Config, FlowControl};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use self::{
+    client::{ConnectError, MAX_REFUSAL, connect, request},
+    server::{OnSession, UpgradeError, accept},
+};
+
+/// The configuration for peers that upgrade, which use SPDY as a plain multiplexer: [`FlowControl::Off`], since they
+/// know no windows, and times for sessions that rest for hours.
+///
+/// A stream that is not read holds up all others of its session then: read every stream, or drop it.
+#[must_use]
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config.flow_control = FlowControl::Off;
+    // `kubectl port-forward` opens its first streams when somebody connects to it.
+    config.timeouts.first_frame = None;
+    config.timeouts.idle = Some(IDLE);
+    config
+}
+
+/// The transport behind a request that was upgraded. Octets that came with the head are read first.
+pub struct Upgraded(TokioIo<hyper::upgrade::Upgraded>);
+
+impl Upgraded {
+    fn new(io: hyper::upgrade::Upgraded) -> Self {
+        Self(TokioIo::new(io))
+    }
+
+    /// What hyper gave, for `downcast`: octets that were read already are in its parts.
+    #[must_use]
+    pub fn into_inner(self) -> hyper::upgrade::Upgraded {
+        self.0.into_inner()
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+/// Whether a head, of a request or of its answer, says that the connection changes to SPDY/3.1.
+fn is_agreed(headers: &HeaderMap) -> bool {
+    has_token(headers, &CONNECTION, b"upgrade") && has_token(headers, &UPGRADE, TOKEN.as_bytes())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+    let has = |value: &HeaderValue| {
+        let mut tokens = value.as_bytes().split(|&octet| octet == b',');
+        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token))
+    };
+    headers.get_all(name).iter().any(has)
+}
+
+/// Says that the connection changes to SPDY/3.1.
+fn agree(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(TOKEN));
+}
+
+/// How SPDY/3.1 is called in an `upgrade` field.
+const TOKEN: &str = "SPDY/3.1";
+
+/// How long a session may rest without a stream: as long as with the servers of Kubernetes.
+const IDLE: Duration = Duration::from_secs(4 * 60 * 60);

@@ -1,0 +1,143 @@
+//! The side that asks to upgrade.
+
+use std::{
+    error::Error,
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header::HOST, uri::PathAndQuery};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Upgraded, agree, is_agreed};
+
+/// A GET request that asks to upgrade to SPDY/3.1, for [`connect`]. The method may be changed, and headers be added.
+///
+/// The `host` field is the authority of the URI, and the target its path.
+#[must_use]
+pub fn request(uri: &Uri) -> Request<()> {
+    let mut request = Request::new(());
+    let target = match uri.path_and_query().map(PathAndQuery::as_str) {
+        Some(target) if target.starts_with('/') => target.parse(),
+        target => format!("/{}", target.unwrap_or_default()).parse(),
+    };
+    *request.uri_mut() = target.unwrap_or_default();
+    if let Some(host) = uri.authority().map(|authority| authority.as_str())
+        && let Ok(host) = HeaderValue::from_str(host.rsplit('@').next().unwrap_or(host))
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    agree(request.headers_mut());
+    request
+}
+
+/// Sends a request on a transport and waits for the upgrade. Gives the head of the answer, whose status is 101, and
+/// the transport: octets that came behind the head are the first to be read from it.
+///
+/// There is no time limit but the caller's. Dropping the future drops the transport.
+///
+/// ```
+/// # async fn streams() -> Result<(), Box<dyn std::error::Error>> {
+/// use spdy_tower::{Version, session, upgrade};
+/// use tokio::net::TcpStream;
+///
+/// let request = upgrade::request(&"http://127.0.0.1:8080/streams".parse()?);
+/// let transport = TcpStream::connect("127.0.0.1:8080").await?;
+/// let (_response, transport) = upgrade::connect(transport, request).await?;
+/// let (session, _incoming, driver) = session::client(transport, Version::V3_1, upgrade::config());
+/// tokio::spawn(driver);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ConnectError`], with the server's answer if it has another one.
+pub async fn connect<IO>(
+    transport: IO,
+    request: Request<()>,
+) -> Result<(Response<()>, Upgraded), ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(transport)).await?;
+    let exchange = async {
+        let request = request.map(|()| Empty::<Bytes>::new());
+        let mut response = sender.send_request(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS || !is_agreed(response.headers()) {
+            return Err(refused(response).await);
+        }
+        let transport = hyper::upgrade::on(&mut response).await?;
+        Ok((response.map(drop), Upgraded::new(transport)))
+    };
+    // What goes wrong with the connection is told to the exchange.
+    let mut connection = pin!(connection.with_upgrades());
+    let mut exchange = pin!(exchange);
+    let mut is_over = false;
+    poll_fn(move |cx: &mut Context<'_>| -> Poll<_> {
+        is_over = is_over || connection.as_mut().poll(cx).is_ready();
+        exchange.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Reads what the server says in place of an upgrade, as much as is kept of it.
+async fn refused(response: Response<Incoming>) -> ConnectError {
+    let (head, mut body) = response.into_parts();
+    let mut kept = BytesMut::new();
+    // What follows a 101 is a protocol that nobody asked for.
+    while head.status != StatusCode::SWITCHING_PROTOCOLS
+        && kept.len() < MAX_REFUSAL
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        kept.extend_from_slice(frame.data_ref().map_or(&[][..], |octets| octets));
+    }
+    kept.truncate(MAX_REFUSAL);
+    ConnectError::Refused(Box::new(Response::from_parts(head, kept.freeze())))
+}
+
+/// As much is kept of the body of another answer than 101, octets.
+pub const MAX_REFUSAL: usize = 64 * 1024;
+
+/// Why there is no upgrade.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The transport failed, or what came was not HTTP/1.1.
+    Transport(Box<dyn Error + Send + Sync>),
+    /// The server's answer is another one: not 101, or without the fields that go with it. Its body is cut at
+    /// [`MAX_REFUSAL`] octets.
+    Refused(Box<Response<Bytes>>),
+}
+
+impl From<hyper::Error> for ConnectError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Transport(error.into())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(_) => f.write_str("request to upgrade failed"),
+            Self::Refused(response) => {
+                write!(f, "server does not upgrade: {}", response.status())
+            }
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Transport(error) => Some(&**error),
+            Self::Refused(_) => None,
+        }
+    }
+}

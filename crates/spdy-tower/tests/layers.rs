@@ -1,0 +1,247 @@
+//! What people put round their services works over SPDY as it does over HTTP/1.1: each layer, by the client of this crate.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    routing::{get as on_get, post as on_post},
+};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Channel};
+use spdy_frame::Version;
+use spdy_tower::{BoxError, client::SendRequest};
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
+use tower_http::{
+    compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+
+use self::support::{
+    client::{client_of, get, octets, post},
+    in_all_versions, within,
+};
+
+#[tokio::test]
+async fn compression() {
+    in_all_versions(async |version| {
+        let text = "over and over and ".repeat(1000);
+        let sent = text.clone();
+        let router = Router::new().route("/", on_get(async move || sent));
+        let requests = client_of(version, router.layer(CompressionLayer::new()));
+        let mut request = get("/");
+        request
+            .headers_mut()
+            .insert("accept-encoding", HeaderValue::from_static("gzip"));
+        let response = within(requests.send(request)).await.unwrap();
+        assert_eq!(response.headers()["content-encoding"], "gzip");
+        assert!(response.headers().get("content-length").is_none());
+        let packed = octets(response.into_body()).await;
+        assert!(
+            packed.starts_with(&[0x1f, 0x8b]) && packed.len() < 1000,
+            "{}",
+            packed.len()
+        );
+
+        let response = within(requests.send(get("/"))).await.unwrap();
+        assert_eq!(octets(response.into_body()).await, text);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_timeout() {
+    in_all_versions(async |version| {
+        let slow = async || tokio::time::sleep(Duration::from_secs(60)).await;
+        let limit =
+            TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(20));
+        let router = Router::new()
+            .route("/slow", on_get(slow))
+            .route("/", on_get(async || "fast"));
+        let requests = client_of(version, router.layer(limit));
+        let (slow, fast) = tokio::join!(
+            within(requests.send(get("/slow"))),
+            within(requests.send(get("/")))
+        );
+        assert_eq!(slow.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(fast.unwrap().status(), StatusCode::OK);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_on_bodies() {
+    in_all_versions(async |version| {
+        let router = Router::new().route("/", on_post(async |body: Bytes| body));
+        let requests = client_of(version, router.layer(RequestBodyLimitLayer::new(100)));
+        let response = within(requests.send(post("/", "x".repeat(100))))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let response = within(requests.send(post("/", "x".repeat(101))))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        // Without a length the octets are counted as they come.
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        sender.send_data("x".repeat(101).into()).await.unwrap();
+        drop(sender);
+        let request = http::Request::post("https://a.test/").body(body).unwrap();
+        let response = within(requests.send(request)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_on_requests_at_once() {
+    in_all_versions(async |version| {
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (count, maximum) = (Arc::clone(&now), Arc::clone(&most));
+        let slow = async move || {
+            maximum.fetch_max(count.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            count.fetch_sub(1, Ordering::SeqCst);
+        };
+        let service = ServiceBuilder::new()
+            .layer(GlobalConcurrencyLimitLayer::new(3))
+            .service(Router::new().route("/", on_get(slow)));
+        let requests = client_of(version, service);
+        let all = (0..20).map(|_| tokio::spawn(requests.send(get("/"))));
+        for response in all.collect::<Vec<_>>() {
+            assert_eq!(
+                within(response).await.unwrap().unwrap().status(),
+                StatusCode::OK
+            );
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tracing_of_requests_and_bodies() {
+    in_all_versions(async |version| {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| {
+            let seen = Arc::clone(&seen);
+            move || seen.lock().unwrap().push(what)
+        };
+        let (asked, answered, ended) = (note("request"), note("response"), note("end"));
+        let layer = TraceLayer::new_for_http()
+            .on_request(move |_: &Request, _: &tracing::Span| asked())
+            .on_response(move |_: &Response<_>, _: Duration, _: &tracing::Span| answered())
+            .on_eos(move |_: Option<&HeaderMap>, _: Duration, _: &tracing::Span| ended());
+        let requests = client_of(
+            version,
+            Router::new()
+                .route("/", on_get(async || "page"))
+                .layer(layer),
+        );
+        let response = within(requests.send(get("/"))).await.unwrap();
+        assert_eq!(octets(response.into_body()).await, "page");
+        assert_eq!(*seen.lock().unwrap(), ["request", "response"]);
+    })
+    .await;
+}
+
+/// A bidirectional stream in the manner of gRPC: messages with a length before each, a status in the trailers.
+#[tokio::test]
+async fn streams_of_messages_in_both_directions() {
+    in_all_versions(async |version| {
+        let requests = client_of(version, Router::new().route("/sum", on_post(sums)));
+        let (mut sender, mut received) = call(&requests).await;
+        let mut sum = 0;
+        for number in 1..=100_u32 {
+            sender.send_data(message(number)).await.unwrap();
+            sum += number;
+            assert_eq!(received.next().await, Some(sum));
+        }
+        drop(sender);
+        assert_eq!(received.next().await, None);
+        if version != Version::V2 {
+            assert_eq!(received.trailers.unwrap()["grpc-status"], "0");
+        }
+    })
+    .await;
+}
+
+/// Answers each number with the sum so far.
+async fn sums(request: Request) -> axum::body::Body {
+    assert_eq!(request.headers()["te"], "trailers");
+    let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+    let mut numbers = Messages::of(request.into_body());
+    tokio::spawn(async move {
+        let mut sum = 0;
+        while let Some(number) = numbers.next().await {
+            sum += number;
+            sender.send_data(message(sum)).await.unwrap();
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        sender.send_trailers(trailers).await.unwrap();
+    });
+    axum::body::Body::new(body)
+}
+
+async fn call(
+    requests: &SendRequest,
+) -> (
+    http_body_util::channel::Sender<Bytes, BoxError>,
+    Messages<spdy_tower::Body>,
+) {
+    let (sender, body) = Channel::<Bytes, BoxError>::new(1);
+    let request = http::Request::post("https://a.test/sum")
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap();
+    let response = within(requests.send(request)).await.unwrap();
+    (sender, Messages::of(response.into_body()))
+}
+
+fn message(number: u32) -> Bytes {
+    let mut octets = BytesMut::new();
+    octets.put_u8(0);
+    octets.put_u32(4);
+    octets.put_u32(number);
+    octets.freeze()
+}
+
+/// The messages of a body, however it is cut into frames.
+struct Messages<B> {
+    body: B,
+    unread: BytesMut,
+    trailers: Option<HeaderMap>,
+}
+
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> Messages<B> {
+    fn of(body: B) -> Self {
+        Self {
+            body,
+            unread: BytesMut::new(),
+            trailers: None,
+        }
+    }
+
+    async fn next(&mut self) -> Option<u32> {
+        while self.unread.len() < 9 {
+            match within(self.body.frame()).await?.unwrap().into_data() {
+                Ok(octets) => self.unread.extend_from_slice(&octets),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            }
+        }
+        let mut message = self.unread.split_to(9);
+        message.advance(5);
+        Some(message.get_u32())
+    }
+}

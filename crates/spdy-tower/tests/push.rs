@@ -1,0 +1,654 @@
+//! Server push: what the adapter sends, and what the client makes of it.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, extract::Request, routing::get as on_get};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
+use http_body::Frame as BodyFrame;
+use http_body_util::{BodyExt, Channel, Full};
+use spdy_frame::{Frame, HeaderBlock, Priority, RstStatus, StreamId, Version};
+use spdy_session::{
+    Config, Incoming, Open, PendingStream, Received, RecvStream, Session, StreamError,
+};
+use spdy_tower::{
+    BoxError, Builder, PushError, Pusher,
+    client::{Pushed, Pushes, ResponseFuture, SendRequest},
+};
+use tokio::io::duplex;
+
+use self::support::{
+    RawClient, Reply,
+    client::{Server, block, get, octets, ok},
+    head, in_all_versions, within,
+};
+
+fn style() -> Response<Full<Bytes>> {
+    let response = Response::builder().header(CONTENT_TYPE, "text/css");
+    response.body("p { color: navy }".into()).unwrap()
+}
+
+/// A page that pushes `/style.css` before it is given.
+fn page() -> Router {
+    let page = async |request: Request| {
+        Pusher::of(&request)
+            .unwrap()
+            .push("/style.css?v=1", style())
+            .unwrap();
+        "page"
+    };
+    Router::new().route("/", on_get(page))
+}
+
+/// A client that sees the streams of the server.
+fn browser(version: Version, config: Config, router: Router) -> (Session, Incoming) {
+    let (near, far) = duplex(16 * 1024);
+    tokio::spawn(Builder::new().serve_connection(far, version, router));
+    let (session, incoming, driver) = spdy_session::client(near, version, config);
+    tokio::spawn(driver);
+    (session, incoming)
+}
+
+fn taking() -> Config {
+    let mut config = Config::default();
+    config.accept_push = true;
+    config
+}
+
+async fn ask(session: &Session) -> (StreamId, RecvStream) {
+    let how = Open {
+        fin: true,
+        ..Open::default()
+    };
+    let head = head(session.version(), "GET", "/");
+    let (receive, _) = within(session.open(head, how)).await.unwrap().split();
+    (receive.id(), receive)
+}
+
+async fn pushed(incoming: &mut Incoming) -> PendingStream {
+    within(incoming.accept()).await.unwrap()
+}
+
+async fn none(incoming: &mut Incoming) {
+    let push = tokio::time::timeout(Duration::from_millis(50), incoming.accept()).await;
+    assert!(push.is_err(), "{push:?}");
+}
+
+#[tokio::test]
+async fn c167_c168_a_push_says_what_it_is() {
+    in_all_versions(async |version| {
+        let (session, mut incoming) = browser(version, taking(), page());
+        let (id, receive) = ask(&session).await;
+        let push = pushed(&mut incoming).await;
+        let lowest = match version {
+            Version::V2 => Priority::new(3).unwrap(),
+            _ => Priority::LOWEST,
+        };
+        assert!(push.id().get().is_multiple_of(2) && push.is_unidirectional());
+        assert_eq!((push.associated(), push.priority()), (Some(id), lowest));
+        let mut expected = match version {
+            Version::V2 => vec![("method", "GET"), ("url", "https://a.test/style.css?v=1")],
+            _ => vec![
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":host", "a.test"),
+                (":path", "/style.css?v=1"),
+            ],
+        };
+        match version {
+            Version::V2 => expected.extend([("status", "200"), ("version", "HTTP/1.1")]),
+            _ => expected.extend([(":status", "200"), (":version", "HTTP/1.1")]),
+        }
+        expected.extend([("content-type", "text/css"), ("content-length", "17")]);
+        assert_eq!(push.headers(), &HeaderBlock::from_pairs(expected).unwrap());
+
+        let mut style = push.into_recv().unwrap();
+        let Some(Ok(Received::Data(octets))) = within(style.next()).await else {
+            panic!("no style")
+        };
+        assert_eq!(octets, "p { color: navy }");
+        assert!(within(style.next()).await.is_none());
+        assert_eq!(Reply::read(receive).await.unwrap().body, b"page");
+    })
+    .await;
+}
+
+/// The application has given its response, and pushes then.
+#[tokio::test]
+async fn c169_a_push_behind_the_end_of_the_response_is_not_made() {
+    in_all_versions(async |version| {
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let page = async move |request: Request| {
+            *keep.lock().unwrap() = Pusher::of(&request);
+            "page"
+        };
+        let (session, mut incoming) =
+            browser(version, taking(), Router::new().route("/", on_get(page)));
+        let (_, receive) = ask(&session).await;
+        assert_eq!(Reply::read(receive).await.unwrap().body, b"page");
+        let pusher: Pusher = kept.lock().unwrap().take().unwrap();
+        pusher.push("/late.css", style()).unwrap();
+        // The connection looks at its pushes when it has something to do.
+        let (_, receive) = ask(&session).await;
+        assert_eq!(Reply::read(receive).await.unwrap().body, b"page");
+        none(&mut incoming).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c170_a_push_comes_before_the_page_that_refers_to_it() {
+    in_all_versions(async |version| {
+        let mut client = RawClient::of(version, page());
+        client.ask(1, "/").await;
+        let mut kinds = Vec::new();
+        while kinds.len() < 3 {
+            kinds.push(match client.next().await {
+                Frame::SynStream(_) => "push",
+                Frame::SynReply(_) => "reply",
+                Frame::Data(data) if data.stream.get() == 1 => "page",
+                Frame::Ping(_) => continue,
+                frame => panic!("{frame:?}"),
+            });
+        }
+        let at = |kind| kinds.iter().position(|&other| other == kind).unwrap();
+        assert!(
+            at("push") < at("page") && at("reply") < at("page"),
+            "{kinds:?}"
+        );
+    })
+    .await;
+}
+
+/// A body that never ends, and counts how many of its kind there are.
+struct Endless(Arc<AtomicUsize>);
+
+impl Endless {
+    fn response(alive: &Arc<AtomicUsize>) -> Response<Self> {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Response::new(Self(Arc::clone(alive)))
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(BodyFrame::data(Bytes::from_static(&[0; 1000])))))
+    }
+}
+
+/// A page whose body the test holds open, with endless pushes; how many of those there are.
+fn endless(pushes: usize) -> (Router, Arc<AtomicUsize>) {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&alive);
+    let page = async move |request: Request| {
+        let pusher = Pusher::of(&request).unwrap();
+        for number in 0..pushes {
+            pusher
+                .push(&format!("/{number}"), Endless::response(&count))
+                .unwrap();
+        }
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        tokio::spawn(async move {
+            sender.send_data("first".into()).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sender.send_data("last".into()).await
+        });
+        axum::body::Body::new(body)
+    };
+    (Router::new().route("/", on_get(page)), alive)
+}
+
+async fn until(count: &AtomicUsize, expected: usize) {
+    let reached = async {
+        while count.load(Ordering::Relaxed) != expected {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(reached).await;
+}
+
+#[tokio::test]
+async fn c171_a_push_that_is_cancelled_stops_and_the_page_does_not() {
+    in_all_versions(async |version| {
+        let (router, alive) = endless(2);
+        let (session, mut incoming) = browser(version, taking(), router);
+        let (_, page) = ask(&session).await;
+        let first = pushed(&mut incoming).await;
+        let mut second = pushed(&mut incoming).await.into_recv().unwrap();
+        // SPDY/2 has no windows: what is not read holds up all else.
+        let second = tokio::spawn(async move { while let Some(Ok(_)) = second.next().await {} });
+        assert_eq!(alive.load(Ordering::Relaxed), 2);
+        first.refuse(RstStatus::CANCEL);
+        until(&alive, 1).await;
+        assert_eq!(Reply::read(page).await.unwrap().body, b"firstlast");
+        second.abort();
+        until(&alive, 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c070_a_request_that_is_cancelled_takes_its_pushes_along() {
+    in_all_versions(async |version| {
+        let (router, alive) = endless(2);
+        let (session, mut incoming) = browser(version, taking(), router);
+        let (_, page) = ask(&session).await;
+        let _first = pushed(&mut incoming).await.into_recv().unwrap();
+        let _second = pushed(&mut incoming).await.into_recv().unwrap();
+        assert_eq!(alive.load(Ordering::Relaxed), 2);
+        page.reset(RstStatus::CANCEL);
+        until(&alive, 0).await;
+    })
+    .await;
+}
+
+/// HEADERS on a push: the application's trailers would come behind the payload, so there are none.
+#[tokio::test]
+async fn c172_a_push_has_no_late_headers() {
+    in_all_versions(async |version| {
+        let page = async |request: Request| {
+            let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
+            sender.send_data("style".into()).await.unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", HeaderValue::from_static("1"));
+            sender.send_trailers(trailers).await.unwrap();
+            drop(sender);
+            Pusher::of(&request)
+                .unwrap()
+                .push("/style", Response::new(body))
+                .unwrap();
+            "page"
+        };
+        let (session, mut incoming) =
+            browser(version, taking(), Router::new().route("/", on_get(page)));
+        let _page = ask(&session).await;
+        let mut style = pushed(&mut incoming).await.into_recv().unwrap();
+        let first = within(style.next()).await;
+        assert!(
+            matches!(&first, Some(Ok(Received::Data(octets))) if octets == "style"),
+            "{first:?}"
+        );
+        assert!(within(style.next()).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c082_a_client_that_takes_none_gets_none() {
+    in_all_versions(async |version| {
+        let (router, alive) = endless(1);
+        // It says so by MAX_CONCURRENT_STREAMS of 0.
+        let (session, mut incoming) = browser(version, Config::default(), router);
+        let (_, page) = ask(&session).await;
+        assert_eq!(Reply::read(page).await.unwrap().body, b"firstlast");
+        until(&alive, 0).await;
+        none(&mut incoming).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c083_a_push_above_the_clients_limit_is_dropped() {
+    in_all_versions(async |version| {
+        let (router, alive) = endless(2);
+        let mut config = taking();
+        config.limits.max_streams = 1;
+        let (session, mut incoming) = browser(version, config, router);
+        let (_, _page) = ask(&session).await;
+        let _first = pushed(&mut incoming).await.into_recv().unwrap();
+        until(&alive, 1).await;
+        none(&mut incoming).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_refuses_a_push_gets_no_more() {
+    in_all_versions(async |version| {
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&answers);
+        let page = async move |request: Request| {
+            let answer = Pusher::of(&request).unwrap().push("/style.css", style());
+            seen.lock().unwrap().push(answer);
+            "page"
+        };
+        let mut client = RawClient::of(version, Router::new().route("/", on_get(page)));
+        client.ask(1, "/").await;
+        // As Qt does it, and before it answers the PING.
+        loop {
+            match client.next().await {
+                Frame::SynStream(push) => {
+                    client
+                        .control(3, &[push.stream.get(), RstStatus::REFUSED_STREAM.0])
+                        .await;
+                }
+                Frame::Ping(ping) => {
+                    client.control(6, &[ping.id]).await;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        // The task of the push has to hear of it first.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.ask(3, "/").await;
+        loop {
+            match client.next().await {
+                Frame::Data(page) if page.stream.get() == 3 => break,
+                Frame::SynStream(_) => panic!("another push"),
+                _ => {}
+            }
+        }
+        let answers = answers.lock().unwrap();
+        assert_eq!(answers[0], Ok(()));
+        assert_eq!(answers[1], Err(PushError::Refused));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_paths_of_the_same_origin_are_pushed() {
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&answers);
+    let page = async move |request: Request| {
+        let pusher = Pusher::of(&request).unwrap();
+        for path in [
+            "https://b.test/",
+            "//b.test/",
+            "style.css",
+            "",
+            "*",
+            "/a b",
+            "/\u{e9}\r\n",
+        ] {
+            seen.lock()
+                .unwrap()
+                .push((path, pusher.push(path, style())));
+        }
+        "page"
+    };
+    let (session, mut incoming) = browser(
+        Version::V3_1,
+        taking(),
+        Router::new().route("/", on_get(page)),
+    );
+    let (_, receive) = ask(&session).await;
+    Reply::read(receive).await.unwrap();
+    for (path, answer) in &*answers.lock().unwrap() {
+        // `//b.test/` is a path, odd as it is: nothing of it becomes a host.
+        let expected = if *path == "//b.test/" {
+            Ok(())
+        } else {
+            Err(PushError::Path)
+        };
+        assert_eq!(answer, &expected, "{path}");
+    }
+    let push = pushed(&mut incoming).await;
+    assert_eq!(push.headers().get(":host"), Some(&b"a.test"[..]));
+}
+
+/// The client of this crate with a request under way, and how its server opens a push.
+struct Pair {
+    version: Version,
+    requests: SendRequest,
+    pushes: Pushes,
+    server: Server,
+    response: Option<(ResponseFuture, PendingStream)>,
+}
+
+impl Pair {
+    fn new(version: Version) -> Self {
+        let (requests, pushes, server) = Server::with_pushes(version);
+        Self {
+            version,
+            requests,
+            pushes,
+            server,
+            response: None,
+        }
+    }
+
+    /// Sends a request, and pushes `pairs` with it. Gives what the client takes of it, and the server's end of it.
+    async fn push(&mut self, pairs: &[(&str, &str)]) -> (Option<Pushed>, spdy_session::SendStream) {
+        let response = self.requests.send(get("/page"));
+        let stream = self.server.accept().await;
+        let how = Open {
+            unidirectional: true,
+            associated: Some(stream.id()),
+            ..Open::default()
+        };
+        let head = block(self.version, pairs);
+        let (_, send) = within(self.server.session.open(head, how))
+            .await
+            .unwrap()
+            .split();
+        let mut send = send;
+        self.response = Some((response, stream));
+        let pushed = tokio::select! {
+            pushed = within(self.pushes.next()) => Some(pushed.unwrap()),
+            _ = send.closed() => None,
+        };
+        (pushed, send)
+    }
+}
+
+/// What a push says it answers.
+fn identity(version: Version) -> Vec<(&'static str, &'static str)> {
+    match version {
+        Version::V2 => vec![(":path", "https://a.test/style.css")],
+        _ => vec![
+            (":scheme", "https"),
+            (":host", "a.test"),
+            (":path", "/style.css"),
+        ],
+    }
+}
+
+const HEAD: [(&str, &str); 3] = [
+    (":status", "200 OK"),
+    (":version", "HTTP/1.1"),
+    ("content-type", "text/css"),
+];
+
+async fn assert_reset(mut send: spdy_session::SendStream, expected: RstStatus) {
+    match within(send.closed()).await {
+        StreamError::Reset { status, .. } => assert_eq!(status, expected),
+        StreamError::NotProcessed => assert_eq!(RstStatus::REFUSED_STREAM, expected),
+        end => panic!("{end:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_push_of_the_adapter_reaches_the_client() {
+    in_all_versions(async |version| {
+        let (near, far) = duplex(16 * 1024);
+        tokio::spawn(Builder::new().serve_connection(far, version, page()));
+        let (requests, mut pushes, driver) =
+            spdy_tower::client::handshake_with_pushes(near, version, Config::default());
+        tokio::spawn(driver);
+        let response = within(requests.send(get("/"))).await.unwrap();
+        let pushed = within(pushes.next()).await.unwrap();
+        assert_eq!(pushed.request().method(), "GET");
+        assert_eq!(pushed.request().uri(), "https://a.test/style.css?v=1");
+        let style = within(pushed.response()).await.unwrap();
+        assert_eq!(style.headers()[CONTENT_TYPE], "text/css");
+        assert_eq!(style.headers().len(), 2, "{:?}", style.headers());
+        assert_eq!(octets(style.into_body()).await, "p { color: navy }");
+        assert_eq!(octets(response.into_body()).await, "page");
+    })
+    .await;
+}
+
+/// As Netty does it.
+#[tokio::test]
+async fn the_head_of_a_push_may_come_later() {
+    in_all_versions(async |version| {
+        let mut pair = Pair::new(version);
+        let (pushed, mut send) = pair.push(&identity(version)).await;
+        send.send_headers(block(version, &HEAD), false).unwrap();
+        send.send_data("style".into(), true).unwrap();
+        let style = within(pushed.unwrap().response()).await.unwrap();
+        assert_eq!(style.headers()[CONTENT_TYPE], "text/css");
+        assert_eq!(octets(style.into_body()).await, "style");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c174_c175_a_push_that_says_not_what_it_answers_is_reset() {
+    in_all_versions(async |version| {
+        let identity = identity(version);
+        for missing in 0..identity.len() {
+            let mut pairs = identity.clone();
+            pairs.remove(missing);
+            pairs.extend(HEAD);
+            let (pushed, send) = Pair::new(version).push(&pairs).await;
+            assert!(pushed.is_none());
+            assert_reset(send, RstStatus::PROTOCOL_ERROR).await;
+        }
+        for odd in [(":path", "no path"), (":method", "POST"), (":path", "")] {
+            let mut pairs = identity.clone();
+            pairs.retain(|&(name, _)| name != odd.0);
+            pairs.push(odd);
+            let (pushed, send) = Pair::new(version).push(&pairs).await;
+            assert!(pushed.is_none(), "{odd:?}");
+            assert_reset(send, RstStatus::PROTOCOL_ERROR).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c177_a_push_of_another_origin_is_refused() {
+    in_all_versions(async |version| {
+        for (scheme, host, is_same) in [
+            ("https", "a.test", true),
+            ("https", "A.test:443", true),
+            ("https", "b.test", false),
+            ("https", "a.test:444", false),
+            ("http", "a.test", false),
+            ("https", "a.test.b.test", false),
+        ] {
+            let url = format!("{scheme}://{host}/style.css");
+            let mut pairs = match version {
+                Version::V2 => vec![(":path", &*url)],
+                _ => vec![
+                    (":scheme", scheme),
+                    (":host", host),
+                    (":path", "/style.css"),
+                ],
+            };
+            pairs.extend(HEAD);
+            let (pushed, send) = Pair::new(version).push(&pairs).await;
+            assert_eq!(pushed.is_some(), is_same, "{url}");
+            if !is_same {
+                assert_reset(send, RstStatus::REFUSED_STREAM).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c178_headers_that_repeat_one_of_a_push_reset_it() {
+    in_all_versions(async |version| {
+        // Of the first block, before the head is whole.
+        let mut pair = Pair::new(version);
+        let (pushed, mut send) = pair.push(&identity(version)).await;
+        let mut repeated = identity(version);
+        repeated.extend(HEAD);
+        send.send_headers(block(version, &repeated), false).unwrap();
+        assert!(within(pushed.unwrap().response()).await.is_err());
+        assert_reset(send, RstStatus::PROTOCOL_ERROR).await;
+
+        // And behind it.
+        let mut pairs = identity(version);
+        pairs.extend(HEAD);
+        let mut pair = Pair::new(version);
+        let (pushed, mut send) = pair.push(&pairs).await;
+        send.send_headers(block(version, &HEAD[2..]), false)
+            .unwrap();
+        let style = within(pushed.unwrap().response()).await.unwrap();
+        assert!(within(style.into_body().collect()).await.is_err());
+        assert_reset(send, RstStatus::PROTOCOL_ERROR).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_without_a_head_is_reset() {
+    in_all_versions(async |version| {
+        let mut pair = Pair::new(version);
+        let (pushed, mut send) = pair.push(&identity(version)).await;
+        send.send_data("style".into(), false).unwrap();
+        assert!(within(pushed.unwrap().response()).await.is_err());
+        assert_reset(send, RstStatus::PROTOCOL_ERROR).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_that_is_dropped_is_cancelled() {
+    in_all_versions(async |version| {
+        let mut pairs = identity(version);
+        pairs.extend(HEAD);
+        let mut pair = Pair::new(version);
+        let (pushed, send) = pair.push(&pairs).await;
+        drop(pushed.unwrap());
+        assert_reset(send, RstStatus::CANCEL).await;
+
+        let mut pair = Pair::new(version);
+        let (pushed, send) = pair.push(&pairs).await;
+        drop(within(pushed.unwrap().response()).await.unwrap());
+        assert_reset(send, RstStatus::CANCEL).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pushes_are_refused_unless_asked_for() {
+    in_all_versions(async |version| {
+        let (requests, mut server) = Server::new(version);
+        let response = requests.send(get("/page"));
+        let stream = server.accept().await;
+        let how = Open {
+            unidirectional: true,
+            associated: Some(stream.id()),
+            ..Open::default()
+        };
+        let mut pairs = identity(version);
+        pairs.extend(HEAD);
+        // Either the client's SETTINGS have come, or it refuses the stream.
+        if let Ok(push) = within(server.session.open(block(version, &pairs), how)).await {
+            assert_reset(push.split().1, RstStatus::REFUSED_STREAM).await;
+        }
+        let (_, reply) = stream.split();
+        reply.reply(ok(version, &[]), true).unwrap();
+        assert_eq!(within(response).await.unwrap().status(), 200);
+    })
+    .await;
+}
