@@ -1,4 +1,4 @@
-//! The applications that the program serves: a small built-in site, or a directory of files.
+//! The applications that the program serves: a small built-in site, a directory of files, or another server's answers.
 //!
 //! The site has what a newcomer wants to see and what a test needs:
 //!
@@ -19,6 +19,7 @@
 
 mod bytes;
 mod hold;
+mod proxy;
 mod push;
 mod tools;
 
@@ -38,6 +39,7 @@ use axum::{
 };
 use tower_http::services::ServeDir;
 
+pub use self::proxy::{Proxy, Upstream, UpstreamError, proxy};
 use self::{bytes::Digests, hold::Gate};
 use crate::serve::ConnectionInfo;
 

@@ -1,25 +1,40 @@
 //! What a server needs to know before it starts.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+mod bind;
 
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
+
+pub use self::bind::{Address, AddressError, Bind, Endpoint, Transport};
 use crate::negotiate::PlainVersion;
 
 /// The configuration of a [`Server`](crate::Server).
 ///
-/// Its default listens for TLS on port 8443 of both loopback addresses, with a self-signed certificate.
+/// Its default listens for TLS on port 8443 of both loopback addresses, with a self-signed certificate. Everything that
+/// is off by default costs nothing while it is off.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen. Several sockets of both kinds may stand side by side.
     pub binds: Vec<Bind>,
+    /// Whether other processes may listen on the same addresses at the same time, each served a share of the
+    /// connections. For restarts: the new process starts before the old one ends. (Off by default.)
+    pub reuse_port: bool,
+    /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2, which says who the client
+    /// is. To be turned on behind a proxy that sends it, and only there: clients could claim to be anybody. (Off by
+    /// default.)
+    pub proxy_protocol: bool,
     /// What TLS listeners show to clients. Read only when there is one.
     pub certificate: Certificate,
+    /// How often the files of the certificate are looked at. When they have changed, connections from then on see the
+    /// new certificate.
+    pub certificate_check: Duration,
     /// What version field 3 of SPDY stands for on plaintext listeners.
     pub plain_version: PlainVersion,
+    /// The port to name in an `Alternate-Protocol` field of HTTP/1 responses: where SPDY is spoken over TLS.
+    pub advertise: Option<NonZeroU16>,
+    /// Where to write a line for each request.
+    pub access_log: Option<AccessLog>,
+    /// Where to answer `/metrics` in the text format of Prometheus, and `/healthz`. In plain text.
+    pub metrics: Option<Address>,
     /// How many connections may be open at once, over all listeners. More of them wait in the system's queue.
     pub max_connections: usize,
     /// How long peers may take.
@@ -30,68 +45,28 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             binds: Bind::localhost(),
+            reuse_port: false,
+            proxy_protocol: false,
             certificate: Certificate::SelfSigned,
+            certificate_check: Duration::from_secs(5),
             plain_version: PlainVersion::default(),
+            advertise: None,
+            access_log: None,
+            metrics: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             timeouts: Timeouts::default(),
         }
     }
 }
 
-/// An address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bind {
-    /// The address; with port 0 the system chooses a free port.
-    pub address: SocketAddr,
-    /// What the connections carry.
-    pub transport: Transport,
-    /// Whether the server refuses to start without it. Otherwise an address that the machine does not have is left
-    /// out; every other failure is an error all the same.
-    pub required: bool,
-}
-
-impl Bind {
-    /// Listens for TLS connections on `address`.
-    #[must_use]
-    pub const fn tls(address: SocketAddr) -> Self {
+impl Config {
+    /// The same for listeners that clients reach directly.
+    pub(crate) fn without_proxy(&self) -> Self {
         Self {
-            address,
-            transport: Transport::Tls,
-            required: true,
+            proxy_protocol: false,
+            ..self.clone()
         }
     }
-
-    /// Listens for plaintext connections on `address`.
-    #[must_use]
-    pub const fn plain(address: SocketAddr) -> Self {
-        Self {
-            address,
-            transport: Transport::Plain,
-            required: true,
-        }
-    }
-
-    /// TLS on port 8443 of 127.0.0.1 and, where the machine has it, of ::1.
-    #[must_use]
-    pub fn localhost() -> Vec<Self> {
-        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, DEFAULT_PORT));
-        vec![
-            Self::tls(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
-            Self {
-                required: false,
-                ..Self::tls(v6)
-            },
-        ]
-    }
-}
-
-/// What the connections of a listener carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TLS 1.2 or 1.3; the protocol is chosen by ALPN.
-    Tls,
-    /// Plain text; the protocol is told by the first octets.
-    Plain,
 }
 
 /// Where a certificate and its key come from.
@@ -100,13 +75,22 @@ pub enum Certificate {
     /// Made at start for `localhost`, `127.0.0.1` and `::1`, and gone with the process.
     #[default]
     SelfSigned,
-    /// Read from PEM files at start.
+    /// Read from PEM files at start, and again when they have changed.
     Files {
         /// The certificate, followed by its intermediates if any.
         chain: PathBuf,
         /// The private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
         key: PathBuf,
     },
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// To standard output.
+    Stdout,
+    /// To the end of a file, which is made if there is none.
+    File(PathBuf),
 }
 
 /// How long peers may take. A server without such limits is held by whoever connects and says nothing.
@@ -131,61 +115,5 @@ impl Default for Timeouts {
     }
 }
 
-/// A socket the server listens on. Displayed as the URL under which it is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The address, with the port that the system chose if it was left to it.
-    pub address: SocketAddr,
-    /// What the connections carry.
-    pub transport: Transport,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.transport {
-            Transport::Tls => "https",
-            Transport::Plain => "http",
-        };
-        write!(f, "{scheme}://{}/", self.address)
-    }
-}
-
-/// The port of HTTPS for servers that may not open 443.
-const DEFAULT_PORT: u16 = 8443;
-
 /// Far more than the file descriptors most systems allow, and few enough that idle sessions stay below 1 GiB.
 const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_shown_as_urls() {
-        let tls = Endpoint {
-            address: "127.0.0.1:8443".parse().unwrap(),
-            transport: Transport::Tls,
-        };
-        let plain = Endpoint {
-            address: "[::1]:80".parse().unwrap(),
-            transport: Transport::Plain,
-        };
-        assert_eq!(tls.to_string(), "https://127.0.0.1:8443/");
-        assert_eq!(plain.to_string(), "http://[::1]:80/");
-    }
-
-    #[test]
-    fn only_the_second_of_the_two_loopback_addresses_may_be_missing() {
-        let shown: Vec<_> = Bind::localhost()
-            .iter()
-            .map(|bind| (bind.address.to_string(), bind.transport, bind.required))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                ("127.0.0.1:8443".into(), Transport::Tls, true),
-                ("[::1]:8443".into(), Transport::Tls, false)
-            ]
-        );
-    }
-}

@@ -1,7 +1,9 @@
 //! The command line: what may be said, and the configuration that follows from it.
 
+mod file;
+mod manual;
+
 use std::{
-    net::SocketAddr,
     num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
     thread,
@@ -9,20 +11,24 @@ use std::{
 };
 
 use clap::{
-    Parser,
+    CommandFactory, FromArgMatches, Parser,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use spdy_server::{Bind, Certificate, Config, PlainVersion, Timeouts};
+use clap_complete::Shell;
+use spdy_server::{
+    AccessLog, Address, Bind, Certificate, Config, PlainVersion, Timeouts,
+    app::{Proxy, Upstream},
+};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-/// Serves a directory, or a small built-in site, over SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1.
+/// Serves an application, a directory, or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1.
 ///
 /// All protocols share one port. Under TLS the protocol is chosen by ALPN, in the order above; in plain text it is told
 /// by the first octets a client sends. Any browser of today opens the same URL as a client that knows only SPDY.
 ///
 /// Without arguments the built-in site is served at https://localhost:8443/ with a certificate made at start.
 #[derive(Debug, Parser)]
-#[command(name = "spdy-server", version, after_long_help = AFTER_HELP)]
+#[command(name = "spdy-server", version, after_long_help = manual::AFTER_HELP)]
 pub(crate) struct Flags {
     /// The directory to serve; the built-in site when left out
     ///
@@ -30,34 +36,82 @@ pub(crate) struct Flags {
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 
+    /// Pass all requests on to an application
+    ///
+    /// http://HOST:PORT or unix:/PATH for one that speaks HTTP/1.1, h2://HOST:PORT for HTTP/2 without TLS. It is told
+    /// who asks by x-forwarded-for, -proto, -host and forwarded; host stays what the client sends. WebSocket, other
+    /// upgrades and CONNECT are not passed on. Without an answer of the application the client gets 502 or 504.
+    #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
+    proxy: Option<Upstream>,
+
+    /// How long the application may be silent before it is given up
+    #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
+    proxy_timeout: NonZeroU32,
+
+    /// How many requests an HTTP/1.1 application gets at once; more of them wait
+    #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
+    proxy_connections: NonZeroU32,
+
+    /// Keep what clients say in x-forwarded-* and forwarded, and add to it
+    ///
+    /// For servers behind another proxy, and only there: clients could claim to be anybody.
+    #[arg(long, requires = "proxy", help_heading = PROXY)]
+    trust_forwarded: bool,
+
     /// Listen for TLS connections on this address; may be given several times
     ///
-    /// Without --listen and --plain the server listens on 127.0.0.1:8443 and, where there is such an address, on
-    /// [::1]:8443. With port 0 a free port is chosen and printed.
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<SocketAddr>,
+    /// IP:PORT or unix:/PATH. Without --listen, --plain and --systemd the server listens on 127.0.0.1:8443 and, where
+    /// there is such an address, on [::1]:8443. With port 0 a free port is chosen and printed. Clients that know NPN
+    /// and no ALPN get HTTP/1.1, unless the program was built with the feature npn.
+    #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
+    listen: Vec<Address>,
 
     /// Listen for plaintext connections on this address; may be given several times
     ///
-    /// With --plain and without --listen there is no TLS listener and no certificate.
-    #[arg(long, value_name = "ADDR")]
-    plain: Vec<SocketAddr>,
+    /// IP:PORT or unix:/PATH. With --plain and without --listen there is no TLS listener and no certificate.
+    #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
+    plain: Vec<Address>,
+
+    /// Serve the sockets that systemd hands over
+    ///
+    /// Those with FileDescriptorName=plain carry plain text, all others TLS.
+    #[arg(long, help_heading = SOCKETS)]
+    systemd: bool,
+
+    /// Let a new process listen on the same addresses while this one ends
+    ///
+    /// Both need the flag (SO_REUSEPORT). At a Unix socket the new process takes the place of the old one.
+    #[arg(long, help_heading = SOCKETS)]
+    reuse_port: bool,
+
+    /// Read the client's address from a header of the PROXY protocol, version 1 or 2
+    ///
+    /// Every connection has to begin with one. For servers behind a proxy that sends it, and only there.
+    #[arg(long, help_heading = SOCKETS)]
+    proxy_protocol: bool,
 
     /// What version field 3 stands for on plaintext listeners
     ///
     /// SPDY/3 and SPDY/3.1 cannot be told apart by their first octets, and differ in flow control. SPDY/2 is always
     /// recognised.
-    #[arg(long, value_name = "VERSION", default_value = "spdy/3.1", value_parser = plain_versions())]
+    #[arg(long, value_name = "VERSION", default_value = "spdy/3.1", value_parser = plain_versions(), help_heading = SOCKETS)]
     plain_version: PlainVersion,
+
+    /// Name this port in an Alternate-Protocol field of HTTP/1 responses
+    ///
+    /// Tells old clients where SPDY is spoken over TLS.
+    #[arg(long, value_name = "PORT", help_heading = SOCKETS)]
+    advertise: Option<NonZeroU16>,
 
     /// The certificate to show, in PEM form, followed by its intermediates
     ///
-    /// Without it a self-signed certificate for localhost, 127.0.0.1 and ::1 is made at start.
-    #[arg(long, value_name = "FILE", requires = "key")]
+    /// Without it a self-signed certificate for localhost, 127.0.0.1 and ::1 is made at start. When the files change,
+    /// or on SIGHUP, they are read again; connections that are open stay. Files that are of no use change nothing.
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = TLS)]
     cert: Option<PathBuf>,
 
     /// The certificate's private key, in PEM form and without a passphrase
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = TLS)]
     key: Option<PathBuf>,
 
     /// How long to wait for open requests after SIGINT or SIGTERM
@@ -78,30 +132,71 @@ pub(crate) struct Flags {
     /// What to log to standard error
     ///
     /// error, warn, info, debug or trace; or a list such as warn,spdy_server=debug with a level for each part.
-    #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = log_filter)]
+    #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = log_filter, help_heading = LOGS)]
     log: String,
+
+    /// Write a line for each request to this file; - is standard output
+    ///
+    /// The combined format, and then the protocol, the stream, the seconds it took and the octets of the request's
+    /// body. The file is opened again on SIGHUP. Status 499 is a client that left before there was an answer.
+    #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
+    access_log: Option<AccessLog>,
+
+    /// Answer /metrics (for Prometheus) and /healthz on this address, in plain text
+    #[arg(long, value_name = "ADDR", help_heading = LOGS)]
+    metrics: Option<Address>,
+
+    /// Read flags from this TOML file
+    ///
+    /// Each key is the name of a flag without its dashes, and "directory" for DIR. Flags that may be given several
+    /// times are arrays; those without a value are true. What is said on the command line counts more.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print completions for this shell and exit
+    #[arg(long, value_name = "SHELL", exclusive = true, hide_short_help = true)]
+    completions: Option<Shell>,
+
+    /// Print the manual page and exit
+    #[arg(long, exclusive = true, hide_short_help = true)]
+    man: bool,
 }
 
-const AFTER_HELP: &str = "\
-Examples:
-  spdy-server                                   the built-in site at https://localhost:8443/
-  spdy-server public/                           the files of public/ at the same address
-  spdy-server --plain 127.0.0.1:8080            plain text only
-  spdy-server --listen 0.0.0.0:443 --cert chain.pem --key key.pem /var/www
-
-  curl --insecure https://localhost:8443/hello
-  curl --http2-prior-knowledge http://127.0.0.1:8080/bytes/1000000 --output /dev/null
-
-At start the URLs and the certificate's SHA-256 are printed to standard output, each URL at the beginning of a line.
-
-Exit status:
-  0  ended by a signal
-  1  not started: a port in use, an unreadable certificate, a missing directory
-  2  a mistake in the arguments";
+const PROXY: &str = "Proxy";
+const SOCKETS: &str = "Sockets";
+const TLS: &str = "TLS";
+const LOGS: &str = "Logs and metrics";
 
 impl Flags {
+    /// Reads the command line, and the file that it names. Prints and ends the process when that is all it asks for,
+    /// or when there is a mistake in it.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = Self::command().get_matches();
+        let flags = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let Some(text) = manual::wanted(flags.completions, flags.man) {
+            manual::print_and_exit(&text);
+        }
+        match &flags.config {
+            Some(path) => file::merge(path, &matches, std::env::args_os())
+                .unwrap_or_else(|error| error.exit()),
+            None => flags,
+        }
+    }
+
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
+    }
+
+    pub(crate) fn proxy(&self) -> Option<Proxy> {
+        let mut proxy = Proxy::new(self.proxy.clone()?);
+        proxy.trust_forwarded = self.trust_forwarded;
+        proxy.answer_timeout = Duration::from_secs(self.proxy_timeout.get().into());
+        proxy.max_connections = self.proxy_connections.get() as usize;
+        Some(proxy)
+    }
+
+    pub(crate) const fn systemd(&self) -> bool {
+        self.systemd
     }
 
     pub(crate) fn log(&self) -> EnvFilter {
@@ -115,23 +210,36 @@ impl Flags {
     }
 
     pub(crate) fn config(self) -> Config {
+        let idle = match &self.proxy {
+            // A client that waits for a slow application is not idle.
+            Some(_) => Duration::from_secs(self.proxy_timeout.get().into()),
+            None => Duration::ZERO,
+        };
+        let timeouts = Timeouts::default();
         let mut binds: Vec<_> = self.listen.into_iter().map(Bind::tls).collect();
         binds.extend(self.plain.into_iter().map(Bind::plain));
-        if binds.is_empty() {
+        if binds.is_empty() && !self.systemd {
             binds = Bind::localhost();
         }
         Config {
             binds,
+            reuse_port: self.reuse_port,
+            proxy_protocol: self.proxy_protocol,
             certificate: match (self.cert, self.key) {
                 (Some(chain), Some(key)) => Certificate::Files { chain, key },
                 _ => Certificate::SelfSigned,
             },
             plain_version: self.plain_version,
+            advertise: self.advertise,
+            access_log: self.access_log,
+            metrics: self.metrics,
             max_connections: self.max_connections.get() as usize,
             timeouts: Timeouts {
                 drain: Duration::from_secs(self.drain_timeout.into()),
-                ..Timeouts::default()
+                idle: timeouts.idle.max(idle),
+                ..timeouts
             },
+            ..Config::default()
         }
     }
 }
@@ -145,15 +253,26 @@ fn log_filter(text: &str) -> Result<String, ParseError> {
     EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
+fn access_log(text: &str) -> Result<AccessLog, &'static str> {
+    match text {
+        "" => Err("a file needs a name"),
+        "-" => Ok(AccessLog::Stdout),
+        path => Ok(AccessLog::File(path.into())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use spdy_server::Transport;
 
     use super::*;
 
+    fn flags(words: &str) -> Flags {
+        Flags::try_parse_from(words.split(' ')).unwrap()
+    }
+
     fn config(words: &str) -> Config {
-        Flags::try_parse_from(words.split(' ')).unwrap().config()
+        flags(words).config()
     }
 
     #[test]
@@ -167,12 +286,13 @@ mod tests {
             format!("{:?}", config("spdy-server")),
             format!("{:?}", Config::default())
         );
+        assert!(config("spdy-server --systemd").binds.is_empty());
     }
 
     #[test]
     fn listeners_may_be_given_several_times_and_replace_the_default() {
         let binds = config(
-            "spdy-server --plain 127.0.0.1:1 --listen [::1]:2 --listen 127.0.0.1:3 --plain [::1]:0",
+            "spdy-server --plain 127.0.0.1:1 --listen [::1]:2 --listen 127.0.0.1:3 --plain unix:/a",
         )
         .binds;
         let shown: Vec<_> = binds
@@ -185,7 +305,7 @@ mod tests {
                 (Transport::Tls, "[::1]:2".into(), true),
                 (Transport::Tls, "127.0.0.1:3".into(), true),
                 (Transport::Plain, "127.0.0.1:1".into(), true),
-                (Transport::Plain, "[::1]:0".into(), true),
+                (Transport::Plain, "unix:/a".into(), true),
             ]
         );
         let plain_only = config("spdy-server --plain 127.0.0.1:0").binds;
@@ -198,19 +318,34 @@ mod tests {
 
     #[test]
     fn values_find_their_place() {
-        let config = config(
-            "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 d",
+        let all = config(
+            "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
+             --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
         );
         assert_eq!(
-            config.certificate,
+            all.certificate,
             Certificate::Files {
                 chain: "a".into(),
                 key: "b".into()
             }
         );
-        assert_eq!(config.plain_version, PlainVersion::V3);
-        assert_eq!(config.timeouts.drain, Duration::from_secs(7));
-        assert_eq!(config.max_connections, 9);
+        assert_eq!(all.plain_version, PlainVersion::V3);
+        assert_eq!(all.timeouts.drain, Duration::from_secs(7));
+        assert_eq!(all.max_connections, 9);
+        assert_eq!(all.advertise, NonZeroU16::new(443));
+        assert_eq!(all.access_log, Some(AccessLog::Stdout));
+        assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
+        assert!(all.reuse_port && all.proxy_protocol);
+
+        let proxy = flags("spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4")
+            .proxy()
+            .unwrap();
+        assert_eq!(proxy.upstream.to_string(), "http://a:1");
+        assert_eq!(proxy.answer_timeout, Duration::from_secs(3));
+        assert_eq!(proxy.max_connections, 4);
+        assert!(!proxy.trust_forwarded);
+        let patient = config("spdy-server --proxy http://a:1 --proxy-timeout 900");
+        assert_eq!(patient.timeouts.idle, Duration::from_secs(900));
     }
 
     #[test]
@@ -220,8 +355,16 @@ mod tests {
             "spdy-server --key a",
             "spdy-server --plain-version spdy/2",
             "spdy-server --listen nowhere",
+            "spdy-server --listen unix:",
             "spdy-server --max-connections 0",
             "spdy-server --log spdy_server=loudly",
+            "spdy-server --proxy https://a",
+            "spdy-server --proxy http://a b",
+            "spdy-server --proxy-timeout 1",
+            "spdy-server --trust-forwarded",
+            "spdy-server --advertise 0",
+            "spdy-server --man b",
+            "spdy-server --completions tcl",
             "spdy-server a b",
         ] {
             assert!(Flags::try_parse_from(words.split(' ')).is_err(), "{words}");

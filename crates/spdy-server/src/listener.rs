@@ -1,39 +1,60 @@
 //! The accept loop: one for each socket, all of them under one limit of connections.
 
+mod open;
+#[cfg(unix)]
+mod unix;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tracing::{Instrument, debug, debug_span, warn};
 
+use self::open::Accepting;
+pub use self::open::Inherited;
 use crate::{
-    config::{Bind, Endpoint},
+    config::{Bind, Endpoint, Transport},
     serve::Service,
     shutdown::Lifeline,
+    socket::Socket,
 };
 
 /// A bound socket that nobody accepts from yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
+    socket: Accepting,
     endpoint: Endpoint,
 }
 
 impl Listener {
-    pub(crate) async fn bind(bind: Bind) -> io::Result<Self> {
-        let socket = TcpListener::bind(bind.address).await?;
+    /// Opens a socket. With `shared` other processes may do the same at the same time.
+    pub(crate) async fn bind(bind: &Bind, shared: bool) -> io::Result<Self> {
+        let socket = Accepting::open(&bind.address, shared).await?;
         let endpoint = Endpoint {
-            address: socket.local_addr()?,
+            address: socket.address()?,
             transport: bind.transport,
         };
         Ok(Self { socket, endpoint })
     }
 
-    pub(crate) const fn endpoint(&self) -> Endpoint {
-        self.endpoint
+    /// Takes sockets over that were opened by somebody else.
+    pub(crate) fn inherited(inherited: Inherited) -> io::Result<Vec<Self>> {
+        let listener = |(socket, transport): (Accepting, _)| {
+            let address = socket.address()?;
+            let endpoint = Endpoint { address, transport };
+            Ok(Self { socket, endpoint })
+        };
+        inherited
+            .into_sockets()?
+            .into_iter()
+            .map(listener)
+            .collect()
+    }
+
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Accepts connections, each on a task of its own, until the server drains. Then the socket is closed.
@@ -44,30 +65,31 @@ impl Listener {
         mut lifeline: Lifeline,
     ) {
         loop {
-            let (io, peer, permit) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
-                () = lifeline.draining() => return,
-                accepted = self.accept(&permits) => accepted,
+                () = lifeline.draining() => break,
+                accepted = self.accept(&permits, &service) => accepted,
             };
-            let connection = connection(
-                Arc::clone(&service),
-                self.endpoint,
-                io,
-                peer,
-                lifeline.clone(),
-                permit,
+            spawn(accepted, &self.endpoint, &service, &lifeline);
+        }
+        // The system would reset the connections that it has let in already.
+        for (io, peer) in self.socket.close() {
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                return;
+            };
+            spawn(
+                Accepted { io, peer, permit },
+                &self.endpoint,
+                &service,
+                &lifeline,
             );
-            tokio::spawn(connection.instrument(debug_span!("connection", %peer)));
         }
     }
 
     /// Waits for a connection, then for a place below the limit. Errors are waited out in here.
     ///
     /// In this order the listeners share the limit: one that waits for connections holds no place meanwhile.
-    async fn accept(
-        &self,
-        permits: &Arc<Semaphore>,
-    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&self, permits: &Arc<Semaphore>, service: &Service) -> Accepted {
         let mut pause = FIRST_PAUSE;
         let (io, peer) = loop {
             match self.socket.accept().await {
@@ -83,33 +105,47 @@ impl Listener {
             }
         };
         if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return (io, peer, permit);
+            return Accepted { io, peer, permit };
         }
         warn!(listener = %self.endpoint, "as many connections are open as the limit allows; new ones wait");
+        service.limit_reached();
         let permit = Arc::clone(permits)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        (io, peer, permit)
+        Accepted { io, peer, permit }
     }
+}
+
+/// A connection that has its place below the limit.
+struct Accepted {
+    io: Socket,
+    peer: Option<SocketAddr>,
+    permit: OwnedSemaphorePermit,
+}
+
+fn spawn(accepted: Accepted, endpoint: &Endpoint, service: &Arc<Service>, lifeline: &Lifeline) {
+    let span = match accepted.peer {
+        Some(peer) => debug_span!("connection", %peer),
+        None => debug_span!("connection", listener = %endpoint),
+    };
+    let connection = connection(
+        Arc::clone(service),
+        endpoint.transport,
+        accepted,
+        lifeline.clone(),
+    );
+    tokio::spawn(connection.instrument(span));
 }
 
 /// One connection from beginning to end. The permit and the lifeline go with it.
 async fn connection(
     service: Arc<Service>,
-    endpoint: Endpoint,
-    io: TcpStream,
-    peer: SocketAddr,
+    transport: Transport,
+    Accepted { io, peer, permit }: Accepted,
     lifeline: Lifeline,
-    permit: OwnedSemaphorePermit,
 ) {
-    // Frames are written when they are due, so there is nothing to wait for. A failure means that the peer is gone
-    // already, which the first read will tell.
-    let _ = io.set_nodelay(true);
-    match service
-        .connection(io, peer, endpoint.transport, lifeline)
-        .await
-    {
+    match service.connection(io, peer, transport, lifeline).await {
         Ok(()) => debug!("connection ended"),
         // Clients end connections in every way there is; none of them is worth an operator's time.
         Err(error) => debug!(error, "connection failed"),
@@ -134,7 +170,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::Config;
+
+    async fn listener() -> (Listener, SocketAddr) {
+        let bind = Bind::plain("127.0.0.1:0".parse::<SocketAddr>().unwrap());
+        let listener = Listener::bind(&bind, false).await.unwrap();
+        let address = listener.endpoint().address.tcp().unwrap();
+        (listener, address)
+    }
+
+    fn service() -> Service {
+        Service::new(axum::Router::new(), None, &Config::default(), None)
+    }
 
     #[test]
     fn running_out_of_descriptors_is_waited_out_and_a_lost_peer_is_not() {
@@ -150,37 +200,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_over_the_limit_waits_until_another_has_ended() {
-        let listener = Listener::bind(Bind::plain("127.0.0.1:0".parse().unwrap()))
-            .await
-            .unwrap();
+        let ((listener, address), service) = (listener().await, service());
         let permits = Arc::new(Semaphore::new(1));
-        let address = listener.endpoint().address;
         let _first = TcpStream::connect(address).await.unwrap();
         let _second = TcpStream::connect(address).await.unwrap();
 
-        let (_io, _peer, permit) = listener.accept(&permits).await;
-        let waiting =
-            tokio::time::timeout(Duration::from_millis(50), listener.accept(&permits)).await;
+        let Accepted { permit, .. } = listener.accept(&permits, &service).await;
+        let waiting = tokio::time::timeout(
+            Duration::from_millis(50),
+            listener.accept(&permits, &service),
+        )
+        .await;
         assert!(waiting.is_err(), "a second connection was accepted");
         drop(permit);
         let _third = TcpStream::connect(address).await.unwrap();
-        let _accepted = listener.accept(&permits).await;
+        let _accepted = listener.accept(&permits, &service).await;
     }
 
     #[tokio::test]
     async fn a_listener_without_connections_takes_no_place_from_another() {
-        let quiet = Listener::bind(Bind::plain("127.0.0.1:0".parse().unwrap()))
-            .await
-            .unwrap();
-        let busy = Listener::bind(Bind::plain("127.0.0.1:0".parse().unwrap()))
-            .await
-            .unwrap();
-        let permits = Arc::new(Semaphore::new(1));
-        let _client = TcpStream::connect(busy.endpoint().address).await.unwrap();
+        let ((quiet, _), (busy, address)) = (listener().await, listener().await);
+        let (permits, service) = (Arc::new(Semaphore::new(1)), service());
+        let _client = TcpStream::connect(address).await.unwrap();
         tokio::select! {
             biased;
-            _ = quiet.accept(&permits) => panic!("nobody has connected there"),
-            _ = busy.accept(&permits) => {}
+            _ = quiet.accept(&permits, &service) => panic!("nobody has connected there"),
+            _ = busy.accept(&permits, &service) => {}
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_the_queue_when_the_socket_is_closed_is_taken_along() {
+        let (listener, address) = listener().await;
+        let _clients = [
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        ];
+        assert_eq!(listener.socket.close().count(), 2);
     }
 }

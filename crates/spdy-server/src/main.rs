@@ -1,4 +1,7 @@
-//! The program `spdy-server`: a site or a directory over SPDY, HTTP/2 and HTTP/1.1. `--help` says the rest.
+//! The program `spdy-server`: an application, a directory or a site over SPDY, HTTP/2 and HTTP/1.1. `--help` says the
+//! rest.
+
+#![forbid(unsafe_code)]
 
 mod flags;
 
@@ -9,15 +12,16 @@ use std::{
 };
 
 use axum::Router;
-use clap::Parser;
-use spdy_server::{Config, Drained, Server, Signals, Transport, Version, app};
+use spdy_server::{
+    Address, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport, Version, app,
+};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use self::flags::Flags;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let flags = Flags::from_command_line();
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,27 +33,59 @@ fn main() -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     log_to_stderr(flags.log());
-    let runtime = runtime(flags.threads())?;
-    let (app, what) = match flags.directory() {
-        Some(directory) => (
-            app::directory(directory)?,
-            format!("the files of {}", directory.display()),
-        ),
-        None => (app::site(), "the built-in site".to_owned()),
+    // Before there are threads, as this changes the environment.
+    let inherited = if flags.systemd() {
+        sockets_of_systemd()?
+    } else {
+        Inherited::default()
     };
-    let outcome = runtime.block_on(serve(flags.config(), app, &what));
+    let runtime = runtime(flags.threads())?;
+    let (app, what) = application(&flags)?;
+    let outcome = runtime.block_on(serve(flags.config(), inherited, app, &what));
     // Work on other threads, such as reading a file for a client that was cut, is of no use any more.
     runtime.shutdown_background();
     outcome
 }
 
+fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
+    let inherited = Inherited::from_systemd().map_err(|error| {
+        format!("cannot listen on a socket that systemd has handed over: {error}")
+    })?;
+    if inherited.is_empty() {
+        return Err("systemd has handed over no socket".into());
+    }
+    Ok(inherited)
+}
+
+/// What is served, and how that is called.
+fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
+    if let Some(proxy) = flags.proxy() {
+        let what = format!("the application at {}", proxy.upstream);
+        return Ok((app::proxy(proxy), what));
+    }
+    Ok(match flags.directory() {
+        Some(directory) => (
+            app::directory(directory)?,
+            format!("the files of {}", directory.display()),
+        ),
+        None => (app::site(), "the built-in site".to_owned()),
+    })
+}
+
 /// Serves until the first signal, then drains; a second signal ends the server at once.
-async fn serve(config: Config, app: Router, what: &str) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    config: Config,
+    inherited: Inherited,
+    app: Router,
+    what: &str,
+) -> Result<(), Box<dyn Error>> {
     let plain_version = config.plain_version.into();
     let drain = config.timeouts.drain;
     // Before the first client can connect, so that a signal always means a graceful end.
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
-    let server = Server::bind(config).await?;
+    let hangups = Hangups::new()?;
+    let server = Server::bind_with(config, inherited).await?;
+    tokio::spawn(hangups.follow(server.reload()));
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
 
@@ -84,15 +120,23 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
         env!("CARGO_PKG_VERSION")
     )?;
     for endpoint in server.endpoints() {
-        match endpoint.transport {
-            Transport::Tls => writeln!(
-                out,
-                "{endpoint} (spdy/3.1, spdy/3, spdy/2, h2, http/1.1 by ALPN)"
-            )?,
-            Transport::Plain => writeln!(
-                out,
-                "{endpoint} (spdy/2, {plain_version}, h2, http/1.1 by their first octets)"
-            )?,
+        let protocols = match endpoint.transport {
+            Transport::Tls => format!("{} by {NEGOTIATION}", ids(Protocol::PREFERENCE)),
+            Transport::Plain => {
+                format!("spdy/2, {plain_version}, h2, http/1.1 by their first octets")
+            }
+        };
+        let carrier = match (&endpoint.address, endpoint.transport) {
+            (Address::Unix(_), Transport::Tls) => "TLS: ",
+            (Address::Unix(_), Transport::Plain) => "plain text: ",
+            (Address::Tcp(_), _) => "",
+        };
+        writeln!(out, "{endpoint} ({carrier}{protocols})")?;
+    }
+    if let Some(endpoint) = server.metrics() {
+        match endpoint.address {
+            Address::Tcp(_) => writeln!(out, "{endpoint}metrics and {endpoint}healthz")?,
+            Address::Unix(_) => writeln!(out, "{endpoint} /metrics and /healthz")?,
         }
     }
     for address in server.left_out() {
@@ -105,6 +149,46 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
         writeln!(out, "certificate SHA-256 {fingerprint}")?;
     }
     out.flush()
+}
+
+const NEGOTIATION: &str = if cfg!(feature = "npn") {
+    "ALPN or NPN"
+} else {
+    "ALPN"
+};
+
+fn ids(protocols: [Protocol; 5]) -> String {
+    protocols
+        .map(|protocol| String::from_utf8_lossy(protocol.alpn()).into_owned())
+        .join(", ")
+}
+
+/// The signal that says: look at the files again.
+struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// From now on the signal does not end the process any more.
+    fn new() -> io::Result<Self> {
+        #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            #[cfg(unix)]
+            signal: signal(SignalKind::hangup())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn follow(mut self, reload: Reload) {
+        while self.signal.recv().await.is_some() {
+            reload.now();
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn follow(self, _: Reload) {}
 }
 
 /// One thread runs everything there itself; several share the connections.

@@ -8,22 +8,22 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A transport that yields `N` octets or fewer again before it goes on reading.
+/// A transport that yields some octets again before it goes on reading.
 ///
 /// Reads and writes pass through untouched once the octets are gone; vectored writes always do.
 #[derive(Debug)]
-pub(crate) struct Rewind<IO, const N: usize = 14> {
+pub(crate) struct Rewind<IO, O = [u8; 14]> {
     io: IO,
-    octets: [u8; N],
+    octets: O,
     /// The octets `start..end` are still to be read.
     start: usize,
     end: usize,
 }
 
-impl<IO, const N: usize> Rewind<IO, N> {
-    /// Puts the first `len` of `octets` in front of what `io` will yield. `len` is at most `N`.
-    pub(crate) fn new(io: IO, octets: [u8; N], len: usize) -> Self {
-        debug_assert!(len <= N, "more octets than there are");
+impl<IO, O: AsRef<[u8]>> Rewind<IO, O> {
+    /// Puts the first `len` of `octets` in front of what `io` will yield. There are so many at least.
+    pub(crate) fn new(io: IO, octets: O, len: usize) -> Self {
+        debug_assert!(len <= octets.as_ref().len(), "more octets than there are");
         Self {
             io,
             octets,
@@ -33,7 +33,7 @@ impl<IO, const N: usize> Rewind<IO, N> {
     }
 }
 
-impl<IO: AsyncRead + Unpin, const N: usize> AsyncRead for Rewind<IO, N> {
+impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewind<IO, O> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -43,13 +43,17 @@ impl<IO: AsyncRead + Unpin, const N: usize> AsyncRead for Rewind<IO, N> {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
         let len = buf.remaining().min(self.end - self.start);
-        buf.put_slice(&self.octets[self.start..self.start + len]);
+        buf.put_slice(&self.octets.as_ref()[self.start..self.start + len]);
         self.start += len;
+        if self.start == self.end {
+            // Their memory is of no use any more, if they have any of their own.
+            (self.octets, self.start, self.end) = (O::default(), 0, 0);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<IO: AsyncWrite + Unpin, const N: usize> AsyncWrite for Rewind<IO, N> {
+impl<IO: AsyncWrite + Unpin, O: Unpin> AsyncWrite for Rewind<IO, O> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

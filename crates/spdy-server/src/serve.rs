@@ -8,7 +8,8 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,17 +25,19 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tracing::debug;
 
 use crate::{
     config::{Config, Timeouts, Transport},
     idle::Idle,
+    metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_octets},
+    proxy_protocol,
     shutdown::Lifeline,
-    tls::{self, Tls, TlsInfo},
+    socket::Socket,
+    tls::{self, Secured, Tls, TlsInfo},
 };
 
 /// What a request's connection is like. The application finds it in the extensions of every request.
@@ -42,8 +45,8 @@ use crate::{
 pub struct ConnectionInfo {
     /// The protocol that carries the request.
     pub protocol: Protocol,
-    /// The address of the other end.
-    pub peer: SocketAddr,
+    /// The address of the client: of the other end, or what the PROXY protocol says. `None` at a Unix socket.
+    pub peer: Option<SocketAddr>,
     /// What the TLS handshake has agreed on; `None` in plain text.
     pub tls: Option<TlsInfo>,
 }
@@ -51,70 +54,93 @@ pub struct ConnectionInfo {
 /// What all connections share: the application, the protocols' settings, the certificate.
 pub(crate) struct Service {
     app: Router,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     plain_version: PlainVersion,
+    proxy_protocol: bool,
     timeouts: Timeouts,
+    metrics: Option<Arc<Metrics>>,
     spdy: spdy_tower::Builder,
     http2: http2::Builder<TokioExecutor>,
     http1: http1::Builder,
 }
 
 impl Service {
-    pub(crate) fn new(app: Router, tls: Option<Tls>, config: &Config) -> Self {
+    pub(crate) fn new(
+        app: Router,
+        tls: Option<Arc<Tls>>,
+        config: &Config,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         Self {
             app,
             tls,
             plain_version: config.plain_version,
+            proxy_protocol: config.proxy_protocol,
             timeouts: config.timeouts,
+            metrics,
             spdy: spdy_tower::Builder::new(),
             http2: http2_builder(),
             http1: http1_builder(),
         }
     }
 
+    /// Notes that a connection has to wait for others to end.
+    pub(crate) fn limit_reached(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.limit_reached();
+        }
+    }
+
     /// Serves a connection that was just accepted, until it ends or the server does.
     pub(crate) async fn connection(
         &self,
-        io: TcpStream,
-        peer: SocketAddr,
+        io: Socket,
+        peer: Option<SocketAddr>,
         transport: Transport,
         mut lifeline: Lifeline,
     ) -> Result<(), BoxError> {
+        let _open = self.metrics.as_ref().map(|metrics| metrics.connection());
         // Boxed, so that the memory a handshake needs is free again when the connection comes to rest.
-        match Box::pin(self.begin(io, peer, transport, &mut lifeline)).await? {
-            Some(connection) => run(connection, lifeline).await,
-            None => Ok(()),
+        match Box::pin(self.begin(io, peer, transport, &mut lifeline)).await {
+            Ok(Some((connection, _open))) => run(connection, lifeline).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.handshake_failed(transport, &error);
+                Err(error.into())
+            }
         }
     }
 
     /// Finds out which protocol is spoken. `None`: the server drains, and the client had not said anything yet.
     async fn begin(
         &self,
-        io: TcpStream,
-        peer: SocketAddr,
+        mut io: Socket,
+        peer: Option<SocketAddr>,
         transport: Transport,
         lifeline: &mut Lifeline,
-    ) -> Result<Option<Pin<Box<dyn Connection>>>, BoxError> {
-        let limit = self.timeouts.handshake;
+    ) -> io::Result<Option<Established>> {
+        let deadline = Instant::now() + self.timeouts.handshake;
+        let mut peer = peer;
+        if self.proxy_protocol {
+            let header = until_draining(lifeline, proxy_protocol::read(&mut io));
+            let Some(said) = within(deadline, header).await? else {
+                return Ok(None);
+            };
+            peer = said.or(peer);
+        }
         match (transport, &self.tls) {
             (Transport::Tls, Some(tls)) => {
-                let Some(io) = within(limit, handshake(tls, io, lifeline)).await? else {
+                let Some(secured) = within(deadline, handshake(tls, io, lifeline)).await? else {
                     return Ok(None);
                 };
-                let state = io.get_ref().1;
-                let info = ConnectionInfo {
-                    protocol: tls::selected(state),
-                    peer,
-                    tls: Some(TlsInfo::new(state)),
-                };
-                self.establish(io, info).map(Some)
+                Ok(Some(self.establish_secured(secured, peer)))
             }
             (Transport::Tls, None) => {
                 unreachable!("a server with a TLS listener has a certificate")
             }
             (Transport::Plain, _) => {
                 let detection = until_draining(lifeline, first_octets(io, self.plain_version));
-                let Some((protocol, io)) = within(limit, detection).await? else {
+                let Some((protocol, io)) = within(deadline, detection).await? else {
                     return Ok(None);
                 };
                 let info = ConnectionInfo {
@@ -122,8 +148,34 @@ impl Service {
                     peer,
                     tls: None,
                 };
-                self.establish(io, info).map(Some)
+                Ok(Some(self.establish(io, info)))
             }
+        }
+    }
+
+    fn establish_secured(&self, secured: Secured<Socket>, peer: Option<SocketAddr>) -> Established {
+        let info = |protocol, tls| ConnectionInfo {
+            protocol,
+            peer,
+            tls: Some(tls),
+        };
+        match secured {
+            Secured::Rustls(io) => {
+                let state = io.get_ref().1;
+                let info = info(tls::selected(state), TlsInfo::new(state));
+                self.establish(io, info)
+            }
+            #[cfg(feature = "npn")]
+            Secured::Npn(io, protocol, tls) => self.establish(io, info(protocol, tls)),
+        }
+    }
+
+    fn handshake_failed(&self, transport: Transport, error: &io::Error) {
+        // Who connects and leaves without a word, as health checks do, has not failed.
+        if let Some(metrics) = &self.metrics
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            metrics.handshake_failed(transport);
         }
     }
 
@@ -131,11 +183,7 @@ impl Service {
     ///
     /// The box has the size of one protocol's connection. As part of an `async fn` each would take the room of the
     /// largest, several times over.
-    fn establish<IO>(
-        &self,
-        io: IO,
-        info: ConnectionInfo,
-    ) -> Result<Pin<Box<dyn Connection>>, BoxError>
+    fn establish<IO>(&self, io: IO, info: ConnectionInfo) -> Established
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -144,7 +192,11 @@ impl Service {
             router: self.app.clone(),
             info,
         };
-        Ok(match info.protocol {
+        let open = self
+            .metrics
+            .as_ref()
+            .map(|metrics| metrics.session(info.protocol));
+        let connection: Pin<Box<dyn Connection>> = match info.protocol {
             Protocol::Spdy(version) => Box::pin(self.spdy.serve_connection(io, version, app)),
             Protocol::Http2 => {
                 let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
@@ -161,7 +213,8 @@ impl Service {
                         .with_upgrades(),
                 )
             }
-        })
+        };
+        (connection, open)
     }
 }
 
@@ -173,12 +226,15 @@ impl fmt::Debug for Service {
     }
 }
 
+/// A connection that is ready to run, and its place in the metrics.
+type Established = (Pin<Box<dyn Connection>>, Option<Open>);
+
 /// Shakes hands. `None`: the server drains, and the client had not said anything yet.
 async fn handshake(
     tls: &Tls,
-    io: TcpStream,
+    io: Socket,
     lifeline: &mut Lifeline,
-) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+) -> io::Result<Option<Secured<Socket>>> {
     match until_draining(lifeline, Tls::hello(io)).await? {
         Some(hello) => tls.handshake(hello).await.map(Some),
         None => Ok(None),
@@ -186,22 +242,30 @@ async fn handshake(
 }
 
 /// Waits for the peer to begin. `None`: the server drains first, so that no request of this peer will be lost.
+///
+/// Who has only just connected is about to say something, and gets the time for it.
 async fn until_draining<T>(
     lifeline: &mut Lifeline,
     beginning: impl Future<Output = io::Result<T>>,
 ) -> io::Result<Option<T>> {
+    let arrived = Instant::now();
+    let mut beginning = pin!(beginning);
     tokio::select! {
         biased;
-        begun = beginning => begun.map(Some),
-        () = lifeline.draining() => Ok(None),
+        begun = &mut beginning => return begun.map(Some),
+        () = lifeline.draining() => {}
+    }
+    match timeout_at(arrived + FIRST_WORD, beginning).await {
+        Ok(begun) => begun.map(Some),
+        Err(_) => Ok(None),
     }
 }
 
 async fn within<T>(
-    limit: Duration,
+    deadline: Instant,
     beginning: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    timeout(limit, beginning)
+    timeout_at(deadline, beginning)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -316,6 +380,9 @@ fn http1_builder() -> http1::Builder {
         .max_buf_size(MAX_HEADERS);
     builder
 }
+
+/// How long after its arrival a client may be silent and is served all the same, though the server drains.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// How often an HTTP/2 peer with open requests is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_secs(60);

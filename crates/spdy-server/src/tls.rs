@@ -1,51 +1,143 @@
-//! TLS: the certificate, the ALPN list, and the handshake.
+//! TLS: the ALPN list, the handshake, and the certificate with its changes.
+//!
+//! rustls does it all, but for clients that know NPN alone: with the feature `npn` OpenSSL answers those.
 //!
 //! TLS 1.2 and 1.3 are spoken. TLS 1.2 with ECDHE, AES-128-GCM and P-256 has to stay: the browsers that speak SPDY know
 //! nothing newer.
 
+mod certificate;
+mod files;
+#[cfg(feature = "npn")]
+mod hello;
+#[cfg(feature = "npn")]
+mod npn;
+
 use std::{
-    error::Error,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+    io,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{
-        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
-        pem::{self, PemObject},
-    },
     server::{Acceptor, ServerConnection},
     version::{TLS12, TLS13},
 };
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
+use self::certificate::Identity;
+pub use self::certificate::{CertificateError, Fingerprint};
+pub(crate) use self::files::Watch;
 use crate::{config::Certificate, negotiate::Protocol};
 
-/// What TLS connections are accepted with: a certificate and two configurations that differ in ALPN alone.
-#[derive(Clone, Debug)]
+/// What TLS connections are accepted with. It may change while connections are open: they keep what they have.
+#[derive(Debug)]
 pub(crate) struct Tls {
+    certificate: Certificate,
+    current: RwLock<Arc<Current>>,
+}
+
+/// A certificate, and two configurations that differ in ALPN alone.
+#[derive(Debug)]
+struct Current {
     /// For clients that offer a protocol of ours.
     choosing: Arc<ServerConfig>,
     /// For everybody else: no protocol is selected, and HTTP/1.1 is spoken.
     silent: Arc<ServerConfig>,
+    /// For clients that offer NPN and no ALPN.
+    #[cfg(feature = "npn")]
+    npn: npn::Npn,
     fingerprint: Fingerprint,
+}
+
+/// The transport below TLS. With NPN the client's first message is looked at beforehand, and then read once more.
+#[cfg(feature = "npn")]
+type Wire<IO> = crate::rewind::Rewind<IO, Vec<u8>>;
+#[cfg(not(feature = "npn"))]
+type Wire<IO> = IO;
+
+/// A client's first message, and who is to answer it.
+// Neither of the two is kept anywhere, so that a box would save no memory.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Hello<IO> {
+    Rustls(StartHandshake<Wire<IO>>),
+    #[cfg(feature = "npn")]
+    Npn(Wire<IO>),
+}
+
+/// A connection whose handshake is over.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Secured<IO> {
+    Rustls(TlsStream<Wire<IO>>),
+    #[cfg(feature = "npn")]
+    Npn(tokio_openssl::SslStream<Wire<IO>>, Protocol, TlsInfo),
 }
 
 impl Tls {
     pub(crate) fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
-        let (chain, key) = match certificate {
-            Certificate::SelfSigned => self_signed().map_err(CertificateError::Generate)?,
-            Certificate::Files { chain, key } => (read_chain(chain)?, read_key(key)?),
+        let current = Current::new(&Identity::load(certificate)?)?;
+        Ok(Self {
+            certificate: certificate.clone(),
+            current: RwLock::new(Arc::new(current)),
+        })
+    }
+
+    /// Reads the files of the certificate again. On an error everything stays as it is.
+    ///
+    /// A certificate that was made at start is kept: nobody could know another one.
+    pub(crate) fn reload(&self) -> Result<(), CertificateError> {
+        if self.certificate == Certificate::SelfSigned {
+            return Ok(());
+        }
+        let new = Current::new(&Identity::load(&self.certificate)?)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+
+    /// Reads the client's first message. There is no time limit in here.
+    pub(crate) async fn hello<IO>(io: IO) -> io::Result<Hello<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        #[cfg(feature = "npn")]
+        let io = match hello::read(io).await? {
+            (io, true) => return Ok(Hello::Npn(io)),
+            (io, false) => io,
         };
-        let fingerprint =
-            Fingerprint(Sha256::digest(chain.first().expect("a chain is never empty")).into());
-        let mut choosing = server_config(chain, key).map_err(CertificateError::Refused)?;
+        LazyConfigAcceptor::new(Acceptor::default(), io)
+            .await
+            .map(Hello::Rustls)
+    }
+
+    /// Ends the handshake that `hello` began. There is no time limit in here.
+    pub(crate) async fn handshake<IO>(&self, hello: Hello<IO>) -> io::Result<Secured<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let current = self.current();
+        match hello {
+            Hello::Rustls(hello) => current.accept(hello).await.map(Secured::Rustls),
+            #[cfg(feature = "npn")]
+            Hello::Npn(io) => {
+                let (io, protocol, info) = current.npn.accept(io).await?;
+                Ok(Secured::Npn(io, protocol, info))
+            }
+        }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.current().fingerprint
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Current {
+    fn new(identity: &Identity) -> Result<Self, CertificateError> {
+        let mut choosing = server_config(identity).map_err(CertificateError::Refused)?;
         let silent = choosing.clone();
         choosing.alpn_protocols = Protocol::PREFERENCE
             .map(|protocol| protocol.alpn().to_vec())
@@ -53,23 +145,13 @@ impl Tls {
         Ok(Self {
             choosing: Arc::new(choosing),
             silent: Arc::new(silent),
-            fingerprint,
+            #[cfg(feature = "npn")]
+            npn: npn::Npn::new(identity).map_err(CertificateError::RefusedForNpn)?,
+            fingerprint: identity.fingerprint(),
         })
     }
 
-    /// Reads the client's first message. There is no time limit in here.
-    pub(crate) async fn hello<IO>(io: IO) -> std::io::Result<StartHandshake<IO>>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        LazyConfigAcceptor::new(Acceptor::default(), io).await
-    }
-
-    /// Ends the handshake that `hello` began. There is no time limit in here.
-    pub(crate) async fn handshake<IO>(
-        &self,
-        hello: StartHandshake<IO>,
-    ) -> std::io::Result<TlsStream<IO>>
+    async fn accept<IO>(&self, hello: StartHandshake<IO>) -> io::Result<TlsStream<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -86,10 +168,16 @@ impl Tls {
         };
         hello.into_stream(Arc::clone(config)).await
     }
+}
 
-    pub(crate) const fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
+fn server_config(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+    // Clients keep their sessions themselves, so that resumption costs the server no memory.
+    config.ticketer = ring::Ticketer::new()?;
+    Ok(config)
 }
 
 /// The protocol that a finished handshake has selected.
@@ -125,138 +213,6 @@ impl TlsInfo {
     }
 }
 
-/// The SHA-256 of a certificate. Displayed as browsers and openssl do: `3F:A0:…`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, rest @ ..] = &self.0;
-        write!(f, "{first:02X}")?;
-        rest.iter().try_for_each(|octet| write!(f, ":{octet:02X}"))
-    }
-}
-
-/// Why there is no certificate to serve with.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum CertificateError {
-    /// A PEM file cannot be read or is no PEM file.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: pem::Error,
-    },
-    /// A PEM file holds no certificate.
-    NoCertificate(PathBuf),
-    /// A PEM file holds no private key, or none that is free of a passphrase.
-    NoKey(PathBuf),
-    /// The certificate and the key do not belong together, or are of a kind that is not supported.
-    Refused(rustls::Error),
-    /// No self-signed certificate could be made.
-    Generate(rcgen::Error),
-}
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
-            Self::NoCertificate(path) => {
-                write!(f, "{} holds no certificate in PEM form", path.display())
-            }
-            Self::NoKey(path) => {
-                write!(
-                    f,
-                    "{} holds no private key in PEM form without a passphrase",
-                    path.display()
-                )
-            }
-            Self::Refused(_) => f.write_str("the certificate cannot be used with the key"),
-            Self::Generate(_) => f.write_str("no self-signed certificate could be made"),
-        }
-    }
-}
-
-impl Error for CertificateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            // The words `I/O error` around the system's own message say nothing more.
-            Self::Read {
-                source: pem::Error::Io(error),
-                ..
-            } => Some(error),
-            Self::Read { source, .. } => Some(source),
-            Self::Refused(error) => Some(error),
-            Self::Generate(error) => Some(error),
-            Self::NoCertificate(_) | Self::NoKey(_) => None,
-        }
-    }
-}
-
-type Chain = Vec<CertificateDer<'static>>;
-
-fn server_config(chain: Chain, key: PrivateKeyDer<'static>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    // Clients keep their sessions themselves, so that resumption costs the server no memory.
-    config.ticketer = ring::Ticketer::new()?;
-    Ok(config)
-}
-
-/// Makes a certificate for this machine's own names.
-fn self_signed() -> Result<(Chain, PrivateKeyDer<'static>), rcgen::Error> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-    let mut params = rcgen::CertificateParams::new(names)?;
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "localhost");
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + now.saturating_sub(CLOCK_SKEW);
-    params.not_after = epoch + (now + SELF_SIGNED_LIFE);
-
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = params.self_signed(&key)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    Ok((vec![certificate.into()], key.into()))
-}
-
-/// How far behind a client's clock may be.
-const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Some clients refuse certificates that live for more than 398 days.
-const SELF_SIGNED_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
-
-fn read_chain(path: &Path) -> Result<Chain, CertificateError> {
-    let unreadable = |source| CertificateError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let chain: Chain = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
-    if chain.is_empty() {
-        return Err(CertificateError::NoCertificate(path.to_owned()));
-    }
-    Ok(chain)
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => CertificateError::NoKey(path.to_owned()),
-        source => CertificateError::Read {
-            path: path.to_owned(),
-            source,
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
@@ -271,9 +227,9 @@ mod tests {
         ids: &[&str],
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> (Protocol, Option<String>) {
-        let (chain, key) = self_signed().unwrap();
+        let identity = certificate::self_signed().unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(chain[0].clone()).unwrap();
+        roots.add(identity.chain[0].clone()).unwrap();
         let mut client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
@@ -281,15 +237,9 @@ mod tests {
             .with_no_client_auth();
         client.alpn_protocols = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
 
-        let mut choosing = server_config(chain, key).unwrap();
-        let silent = Arc::new(choosing.clone());
-        choosing.alpn_protocols = Protocol::PREFERENCE
-            .map(|protocol| protocol.alpn().to_vec())
-            .into();
         let tls = Tls {
-            choosing: Arc::new(choosing),
-            silent,
-            fingerprint: Fingerprint([0; 32]),
+            certificate: Certificate::SelfSigned,
+            current: RwLock::new(Arc::new(Current::new(&identity).unwrap())),
         };
 
         let (ours, theirs) = duplex(16 * 1024);
@@ -298,12 +248,21 @@ mod tests {
         let (client, server) = tokio::join!(connector.connect(name, theirs), async {
             tls.handshake(Tls::hello(ours).await.unwrap()).await
         });
-        let (client, server) = (client.unwrap(), server.unwrap());
+        let client = client.unwrap();
+        let server = by_rustls(server.unwrap());
         let client: &ClientConnection = client.get_ref().1;
         let at_client = client
             .alpn_protocol()
             .map(|id| String::from_utf8(id.to_vec()).unwrap());
         (selected(server.get_ref().1), at_client)
+    }
+
+    fn by_rustls<IO>(secured: Secured<IO>) -> TlsStream<Wire<IO>> {
+        match secured {
+            Secured::Rustls(io) => io,
+            #[cfg(feature = "npn")]
+            Secured::Npn(..) => panic!("the client has offered no NPN"),
+        }
     }
 
     const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
@@ -348,18 +307,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn a_fingerprint_reads_as_openssl_prints_it() {
-        let mut octets = [0; 32];
-        octets[0] = 0xab;
-        octets[31] = 0x0f;
-        let shown = Fingerprint(octets).to_string();
-        assert_eq!(shown.len(), 32 * 3 - 1);
-        assert!(
-            shown.starts_with("AB:00:") && shown.ends_with(":00:0F"),
-            "{shown}"
-        );
     }
 }

@@ -1,121 +1,18 @@
 //! The program itself: started, used over HTTP/1.1 and ended by signals.
 
+mod common;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 
-/// The program while it runs. It is killed when dropped.
-struct Program {
-    child: Child,
-    /// What it has printed at start.
-    lines: Vec<String>,
-}
-
-impl Program {
-    /// Starts the program; `lines` is how many lines it prints before it serves.
-    fn start(arguments: &[&str], lines: usize) -> Self {
-        let mut child = command(arguments).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let lines = stdout
-            .lines()
-            .take(lines)
-            .collect::<Result<_, _>>()
-            .unwrap();
-        Self { child, lines }
-    }
-
-    fn plain(arguments: &[&str]) -> Self {
-        Self::start(&[&["--plain", "127.0.0.1:0"], arguments].concat(), 2)
-    }
-
-    /// The host and port in a line that begins with a URL.
-    fn address(&self, line: usize) -> &str {
-        let url = self.lines[line].split(' ').next().unwrap();
-        url.split('/').nth(2).unwrap()
-    }
-
-    fn connect(&self) -> TcpStream {
-        let io = TcpStream::connect(self.address(1)).unwrap();
-        io.set_read_timeout(Some(LONG)).unwrap();
-        io
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for the end; returns the exit status, how long it took, and what was written to standard error.
-    fn wait(mut self) -> (ExitStatus, Duration, String) {
-        let start = Instant::now();
-        while start.elapsed() < LONG {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (
-                    status,
-                    start.elapsed(),
-                    read_all(self.child.stderr.take().unwrap()),
-                );
-            }
-            sleep(Duration::from_millis(5));
-        }
-        panic!("the program did not end");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spdy-server"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn read_all(mut stderr: ChildStderr) -> String {
-    let mut text = String::new();
-    stderr.read_to_string(&mut text).unwrap();
-    text
-}
-
-fn ask(io: &mut TcpStream, path: &str) {
-    write!(io, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-}
-
-/// Reads the head of an answer.
-fn head(io: &mut BufReader<TcpStream>) -> Vec<String> {
-    io.lines()
-        .map(Result::unwrap)
-        .take_while(|line| !line.is_empty())
-        .collect()
-}
-
-fn field<'a>(head: &'a [String], name: &str) -> &'a str {
-    let prefix = format!("{name}: ");
-    head.iter()
-        .find_map(|line| line.strip_prefix(&prefix))
-        .unwrap()
-}
-
-/// Long enough that only a program that hangs takes longer.
-const LONG: Duration = Duration::from_secs(30);
+use self::common::program::{LONG, Program, ask, command, field, head};
 
 #[test]
 fn it_prints_its_urls_and_its_fingerprint_and_serves() {

@@ -68,9 +68,11 @@ async fn an_address_that_may_be_missing_is_left_out() {
         required: false,
         ..Bind::plain(absent)
     };
-    let server = bind(&[Bind::plain(loopback()), optional]).await.unwrap();
+    let server = bind(&[Bind::plain(loopback()), optional.clone()])
+        .await
+        .unwrap();
     assert_eq!(server.endpoints().len(), 1);
-    assert_eq!(server.left_out(), [absent]);
+    assert_eq!(server.left_out(), [absent.into()]);
     assert_eq!(server.fingerprint(), None);
 
     let error = bind(&[optional]).await.unwrap_err();

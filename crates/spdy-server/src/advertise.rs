@@ -1,0 +1,60 @@
+//! The `Alternate-Protocol` field, by which HTTP/1 clients learn that SPDY is spoken (protocol.md §3.6).
+
+use std::num::NonZeroU16;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use spdy_frame::Version;
+
+use crate::{negotiate::Protocol, serve::ConnectionInfo};
+
+/// Names `port` in the HTTP/1 responses of `app`. Without a port `app` stays as it is.
+pub(crate) fn advertise(app: Router, port: Option<NonZeroU16>) -> Router {
+    match port {
+        Some(port) => app.layer(from_fn_with_state(value(port), add)),
+        None => app,
+    }
+}
+
+async fn add(State(value): State<HeaderValue>, request: Request, next: Next) -> Response {
+    // SPDY/2 "Server Advertisement": on a SPDY stream the field would say what the client knows already.
+    let is_news = request
+        .extensions()
+        .get::<ConnectionInfo>()
+        .is_some_and(|info| info.protocol == Protocol::Http1);
+    let mut response = next.run(request).await;
+    if is_news {
+        response.headers_mut().insert(ALTERNATE_PROTOCOL, value);
+    }
+    response
+}
+
+/// All versions, best first: clients take the first one that they know.
+fn value(port: NonZeroU16) -> HeaderValue {
+    let alternatives = [Version::V3_1, Version::V3, Version::V2].map(|version| {
+        let token = str::from_utf8(version.alpn()).expect("ALPN ids are ASCII");
+        format!("{port}:npn-{token}")
+    });
+    HeaderValue::try_from(alternatives.join(",")).expect("digits and tokens are valid")
+}
+
+const ALTERNATE_PROTOCOL: HeaderName = HeaderName::from_static("alternate-protocol");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_is_named_with_the_port() {
+        let port = NonZeroU16::new(443).unwrap();
+        assert_eq!(
+            value(port),
+            "443:npn-spdy/3.1,443:npn-spdy/3,443:npn-spdy/2"
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! A reverse proxy: requests go to an application that speaks HTTP/1.1, or HTTP/2 without TLS.
+//!
+//! Bodies stream both ways, with the back-pressure of either side. A client that leaves ends its request at the
+//! application, too. Switching protocols (WebSocket and other upgrades) and CONNECT are not proxied: the application
+//! sees a request without `upgrade`, and CONNECT is answered with 501.
+//!
+//! The application is told who asks: `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host` and `forwarded`. What
+//! the client itself sends under these names is dropped, unless it is [trusted](Proxy::trust_forwarded). `host` stays
+//! what the client has sent.
+
+mod failure;
+mod fields;
+mod upload;
+mod upstream;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{Method, StatusCode, Version},
+    response::{IntoResponse, Response},
+};
+use tracing::{debug, info, warn};
+
+pub use self::upstream::{Upstream, UpstreamError};
+use self::{failure::Failure, fields::Forwarding, upload::Upload, upstream::Pool};
+use crate::serve::ConnectionInfo;
+
+/// What a reverse proxy needs to know.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Proxy {
+    /// The application.
+    pub upstream: Upstream,
+    /// Whether to keep what clients say in `x-forwarded-*` and `forwarded`, and to add to it. To be turned on behind
+    /// another proxy, and only there. (Off by default.)
+    pub trust_forwarded: bool,
+    /// How long a connection to the application may take, the wait for a free one included.
+    pub connect_timeout: Duration,
+    /// How long the application may be silent: before an answer begins, while no octet of the request moves either,
+    /// and in the midst of an answer. In the midst it may be up to twice as long.
+    pub answer_timeout: Duration,
+    /// How many requests may be at an HTTP/1.1 application at once; each has a connection of its own. More of them
+    /// wait.
+    pub max_connections: usize,
+}
+
+impl Proxy {
+    /// A proxy with the default limits.
+    #[must_use]
+    pub const fn new(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            trust_forwarded: false,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(60),
+            max_connections: 512,
+        }
+    }
+}
+
+/// Passes every request on to an application.
+pub fn proxy(proxy: Proxy) -> Router {
+    let forwarder = Forwarder {
+        forwarding: Forwarding::new(&proxy.upstream, proxy.trust_forwarded),
+        answer_timeout: proxy.answer_timeout,
+        pool: Pool::new(proxy),
+        failing: AtomicBool::new(false),
+    };
+    Router::new()
+        .fallback(forward)
+        .with_state(Arc::new(forwarder))
+}
+
+struct Forwarder {
+    forwarding: Forwarding,
+    answer_timeout: Duration,
+    pool: Pool,
+    /// Whether the last request has failed. An application that is down is worth one line in the log.
+    failing: AtomicBool,
+}
+
+async fn forward(State(forwarder): State<Arc<Forwarder>>, request: Request) -> Response {
+    if request.method() == Method::CONNECT {
+        let text = "This server passes no CONNECT on.\n";
+        return (StatusCode::NOT_IMPLEMENTED, text).into_response();
+    }
+    match forwarder.forward(request).await {
+        Ok(response) => {
+            if forwarder.failing.swap(false, Ordering::Relaxed) {
+                info!("the application answers again");
+            }
+            response
+        }
+        Err(failure) => {
+            forwarder.note(&failure);
+            failure.into_response()
+        }
+    }
+}
+
+impl Forwarder {
+    async fn forward(&self, request: Request) -> Result<Response, Failure> {
+        let info = request.extensions().get::<ConnectionInfo>().copied();
+        let (mut head, body) = request.into_parts();
+        // The application's protocol is not the client's, and nothing of the client's connection concerns it.
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        self.forwarding.request(&mut head, info);
+        let (body, progress) = Upload::new(body);
+        let sending = self.pool.send(Request::from_parts(head, body));
+        let response = progress.or_silent(sending, self.answer_timeout).await?;
+
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::Switched);
+        }
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        fields::remove_hop_by_hop(&mut head.headers);
+        Ok(Response::from_parts(head, Body::new(body)))
+    }
+
+    fn note(&self, failure: &Failure) {
+        let reason = failure.reason();
+        if !failure.is_the_applications() {
+            debug!(reason, "{failure}");
+        } else if self.failing.swap(true, Ordering::Relaxed) {
+            debug!(reason, "{failure}");
+        } else {
+            warn!(reason, "{failure}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The header fields that do not pass a proxy as they are.
+
+use std::{fmt::Write, net::IpAddr};
+
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{
+        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+    request::Parts,
+};
+
+use super::Upstream;
+use crate::serve::ConnectionInfo;
+
+/// How requests are made ready for the application.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    /// Whether the application gets whole URIs, as HTTP/2 has them.
+    absolute: bool,
+    /// What stands in for a host that the client does not name.
+    host: HeaderValue,
+    trusted: bool,
+}
+
+impl Forwarding {
+    pub(super) fn new(upstream: &Upstream, trusted: bool) -> Self {
+        Self {
+            absolute: upstream.is_http2(),
+            host: HeaderValue::try_from(upstream.authority()).expect("an authority is valid"),
+            trusted,
+        }
+    }
+
+    /// Puts the request's fields and its URI in the form that the application wants.
+    pub(super) fn request(&self, head: &mut Parts, info: Option<ConnectionInfo>) {
+        let host = self.host_of(head);
+        // RFC 9112 §6.1: of the two it is this one that counts, and the other may be somebody's trick.
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        // `trailers` says that trailers are welcome, and they pass.
+        let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
+        remove_hop_by_hop(&mut head.headers);
+        if wants_trailers && self.absolute {
+            head.headers
+                .insert(TE, const { HeaderValue::from_static("trailers") });
+        }
+        self.tell_who_asks(&mut head.headers, &host, info);
+        head.uri = self.target(&head.uri, &host);
+        if self.absolute {
+            head.headers.remove(HOST);
+        } else {
+            head.headers.insert(HOST, host);
+        }
+    }
+
+    /// The host that the client has named: HTTP/2 has it in the URI.
+    fn host_of(&self, head: &Parts) -> HeaderValue {
+        head.uri
+            .authority()
+            .and_then(|authority| HeaderValue::try_from(authority.as_str()).ok())
+            .or_else(|| head.headers.get(HOST).cloned())
+            .unwrap_or_else(|| self.host.clone())
+    }
+
+    fn target(&self, uri: &Uri, host: &HeaderValue) -> Uri {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        if !self.absolute {
+            return target.parse().unwrap_or_default();
+        }
+        let mut builder = Uri::builder().scheme("http").path_and_query(target);
+        if let Ok(host) = host.to_str() {
+            builder = builder.authority(host);
+        }
+        builder.build().unwrap_or_default()
+    }
+
+    fn tell_who_asks(
+        &self,
+        fields: &mut HeaderMap,
+        host: &HeaderValue,
+        info: Option<ConnectionInfo>,
+    ) {
+        if !self.trusted {
+            for name in [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST] {
+                fields.remove(name);
+            }
+        }
+        let peer = info
+            .and_then(|info| info.peer)
+            .map(|peer| peer.ip().to_canonical());
+        let proto = match info.and_then(|info| info.tls) {
+            Some(_) => "https",
+            None => "http",
+        };
+        if let Some(peer) = peer {
+            append(fields, FORWARDED_FOR, &peer.to_string());
+        }
+        append(fields, FORWARDED, &forwarded(peer, host, proto));
+        // These two have one value. The first proxy on the way knows it.
+        fields
+            .entry(FORWARDED_PROTO)
+            .or_insert(HeaderValue::from_static(proto));
+        fields.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
+    }
+}
+
+/// Removes the fields that concern one connection only (RFC 9110 §7.6.1), and those meant for a proxy.
+pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    let named: Vec<_> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        fields.remove(name);
+    }
+}
+
+/// One element of `forwarded` (RFC 7239).
+fn forwarded(peer: Option<IpAddr>, host: &HeaderValue, proto: &str) -> String {
+    let mut text = match peer {
+        Some(IpAddr::V4(peer)) => format!("for={peer}"),
+        Some(IpAddr::V6(peer)) => format!("for=\"[{peer}]\""),
+        None => "for=unknown".into(),
+    };
+    if let Ok(host) = host.to_str() {
+        let host = host.replace(['"', '\\'], "");
+        write!(text, ";host=\"{host}\"").expect("a String takes any text");
+    }
+    text + ";proto=" + proto
+}
+
+/// Adds to the end of the list in a field, on the same line.
+fn append(fields: &mut HeaderMap, name: HeaderName, more: &str) {
+    let mut list = fields
+        .get_all(&name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect::<Vec<_>>();
+    list.push(more);
+    if let Ok(value) = HeaderValue::try_from(list.join(", ")) {
+        fields.insert(name, value);
+    }
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+static HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+    use crate::negotiate::Protocol;
+
+    fn info(peer: &str) -> ConnectionInfo {
+        ConnectionInfo {
+            protocol: Protocol::Http2,
+            peer: Some(peer.parse().unwrap()),
+            tls: None,
+        }
+    }
+
+    fn ready(upstream: &str, trusted: bool, request: Request<()>) -> Parts {
+        let forwarding = Forwarding::new(&upstream.parse().unwrap(), trusted);
+        let (mut head, ()) = request.into_parts();
+        forwarding.request(&mut head, Some(info("[2001:db8::1]:7")));
+        head
+    }
+
+    #[test]
+    fn fields_of_the_connection_and_those_it_names_stay_behind() {
+        let request = Request::get("/a?b")
+            .header("host", "example.com")
+            .header("connection", "close, X-Secret")
+            .header("x-secret", "1")
+            .header("keep-alive", "timeout=5")
+            .header("te", "trailers, deflate")
+            .header("upgrade", "websocket")
+            .header("accept", "*/*");
+        let head = ready("http://127.0.0.1:1", false, request.body(()).unwrap());
+        assert_eq!(head.uri, "/a?b");
+        let mut names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "forwarded",
+                "host",
+                "x-forwarded-for",
+                "x-forwarded-host",
+                "x-forwarded-proto"
+            ]
+        );
+        assert_eq!(head.headers["host"], "example.com");
+    }
+
+    #[test]
+    fn what_a_client_says_about_itself_is_believed_only_when_it_is_trusted() {
+        let request = || {
+            Request::get("http://example.com/")
+                .header("x-forwarded-for", "192.0.2.1")
+                .header("x-forwarded-proto", "https")
+                .header("forwarded", "for=192.0.2.1")
+                .body(())
+                .unwrap()
+        };
+        let head = ready("http://127.0.0.1:1", false, request());
+        assert_eq!(head.headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(head.headers["x-forwarded-proto"], "http");
+        assert_eq!(head.headers["x-forwarded-host"], "example.com");
+        assert_eq!(
+            head.headers["forwarded"],
+            "for=\"[2001:db8::1]\";host=\"example.com\";proto=http"
+        );
+
+        let head = ready("http://127.0.0.1:1", true, request());
+        assert_eq!(head.headers["x-forwarded-for"], "192.0.2.1, 2001:db8::1");
+        assert_eq!(head.headers["x-forwarded-proto"], "https");
+        assert_eq!(
+            head.headers["forwarded"],
+            "for=192.0.2.1, for=\"[2001:db8::1]\";host=\"example.com\";proto=http"
+        );
+    }
+
+    #[test]
+    fn http_2_gets_the_host_in_the_uri_and_http_1_in_the_field() {
+        let request = || Request::get("https://example.com/a").body(()).unwrap();
+        let head = ready("h2://127.0.0.1:1", false, request());
+        assert_eq!(head.uri, "http://example.com/a");
+        assert_eq!(head.headers.get("host"), None);
+        let head = ready("http://127.0.0.1:1", false, request());
+        assert_eq!(
+            (head.uri.to_string().as_str(), &head.headers["host"]),
+            ("/a", &HeaderValue::from_static("example.com"))
+        );
+        let nameless = Request::get("/a").body(()).unwrap();
+        let head = ready("http://127.0.0.1:1", false, nameless);
+        assert_eq!(head.headers["host"], "127.0.0.1:1");
+    }
+}

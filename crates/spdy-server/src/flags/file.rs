@@ -1,0 +1,158 @@
+//! The configuration file: flags under their own names, in TOML.
+//!
+//! The file is turned into arguments, so that it can say what the command line can, no more and no less, and is held to
+//! the same rules.
+
+use std::{ffi::OsString, fs, path::Path};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches, error::ErrorKind,
+    parser::ValueSource,
+};
+use toml::{Table, Value};
+
+use super::Flags;
+
+/// Reads `path` and adds what it says to the command line, whose own flags count more.
+pub(super) fn merge(
+    path: &Path,
+    matches: &ArgMatches,
+    line: impl Iterator<Item = OsString>,
+) -> Result<Flags, Error> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let message = format!(
+            "cannot read the configuration file {}: {error}\n",
+            path.display()
+        );
+        Error::raw(ErrorKind::Io, message)
+    })?;
+    let more = arguments(&text, matches).map_err(|reason| {
+        let message = format!("{}: {reason}\n", path.display());
+        Error::raw(ErrorKind::InvalidValue, message)
+    })?;
+    let mut line: Vec<_> = line.collect();
+    let after_name = line.len().min(1);
+    line.splice(after_name..after_name, more.into_iter().map(OsString::from));
+    let matches = Flags::command().try_get_matches_from(line)?;
+    Flags::from_arg_matches(&matches)
+}
+
+/// The arguments that stand for the keys of a file, without those that the command line has.
+fn arguments(text: &str, matches: &ArgMatches) -> Result<Vec<String>, String> {
+    let table: Table = text.parse().map_err(|error| format!("{error}"))?;
+    let command = Flags::command();
+    let mut arguments = Vec::new();
+    for (key, value) in &table {
+        let flag = flag(&command, key).ok_or_else(|| format!("there is no key `{key}`"))?;
+        let values = values(flag, key, value)?;
+        let id = flag.get_id().as_str();
+        if matches.value_source(id) == Some(ValueSource::CommandLine) {
+            continue;
+        }
+        for value in values {
+            arguments.extend(flag.get_long().map(|long| format!("--{long}")));
+            arguments.extend(value);
+        }
+    }
+    Ok(arguments)
+}
+
+/// The flag that a key names.
+fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    command
+        .get_arguments()
+        .filter(|flag| !ONLY_ON_THE_LINE.contains(&flag.get_id().as_str()))
+        .find(|flag| flag.get_long().unwrap_or_else(|| flag.get_id().as_str()) == key)
+}
+
+/// What a value says: one item for each time the flag is given, `None` for a flag without a value.
+fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
+    match (flag.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![None]),
+        (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
+        (ArgAction::SetTrue, _) => Err(format!("`{key}` is true or false")),
+        (ArgAction::Append, Value::Array(items)) => items
+            .iter()
+            .map(|item| scalar(item).map(Some))
+            .collect::<Option<_>>()
+            .ok_or_else(|| format!("`{key}` is a text, or an array of texts")),
+        (_, value) => scalar(value)
+            .map(|text| vec![Some(text)])
+            .ok_or_else(|| format!("`{key}` is a text or a number")),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Flags that make no sense in a file.
+const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "version"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, line: &str) -> Result<Vec<String>, String> {
+        let matches = Flags::command()
+            .try_get_matches_from(line.split(' '))
+            .unwrap();
+        arguments(text, &matches)
+    }
+
+    #[test]
+    fn keys_become_the_flags_of_their_names() {
+        let text = "\
+            directory = \"public\"\n\
+            plain = [\"127.0.0.1:1\", \"unix:/a\"]\n\
+            listen = \"127.0.0.1:2\"\n\
+            threads = 2\n\
+            reuse-port = true\n\
+            systemd = false\n";
+        let mut arguments = read(text, "spdy-server").unwrap().join(" ");
+        arguments.insert_str(0, "spdy-server ");
+        for part in [
+            " public",
+            " --plain 127.0.0.1:1 --plain unix:/a",
+            " --listen 127.0.0.1:2",
+            " --threads 2",
+            " --reuse-port",
+        ] {
+            assert!(arguments.contains(part), "{part} in {arguments}");
+        }
+        assert!(!arguments.contains("systemd"));
+    }
+
+    #[test]
+    fn the_command_line_counts_more() {
+        let text = "threads = 2\nplain = [\"127.0.0.1:1\"]\nlog = \"info\"\n";
+        assert_eq!(
+            read(text, "spdy-server --threads 3 --plain 127.0.0.1:9").unwrap(),
+            ["--log", "info"]
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        for (text, reason) in [
+            ("tread = 2", "there is no key `tread`"),
+            ("config = \"a\"", "there is no key `config`"),
+            ("help = true", "there is no key `help`"),
+            ("[listen]\na = 1", "`listen` is a text or a number"),
+            ("listen = [1.5]", "`listen` is a text, or an array of texts"),
+            ("threads = [1]", "`threads` is a text or a number"),
+            ("reuse-port = 1", "`reuse-port` is true or false"),
+        ] {
+            assert_eq!(read(text, "spdy-server").unwrap_err(), reason, "{text}");
+        }
+        assert!(
+            read("threads = ", "spdy-server")
+                .unwrap_err()
+                .contains("line 1")
+        );
+    }
+}

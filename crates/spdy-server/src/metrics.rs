@@ -1,0 +1,251 @@
+//! What is counted for Prometheus, and the pages that tell it.
+//!
+//! Labels are known beforehand, so that counting is an addition and nothing else.
+
+use std::{
+    array, fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{config::Transport, negotiate::Protocol};
+
+/// All counters of a server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    draining: AtomicBool,
+    connections: Counter,
+    connections_open: Gauge,
+    limit_reached: Counter,
+    handshake_failures: [Counter; 2],
+    protocols: [Counters; PROTOCOLS],
+}
+
+/// What is counted for each protocol.
+#[derive(Debug)]
+struct Counters {
+    sessions: Counter,
+    sessions_open: Gauge,
+    requests: [Counter; CLASSES.len()],
+    requests_open: Gauge,
+    received: Counter,
+    sent: Counter,
+    duration: Histogram,
+}
+
+/// A request that was answered, or left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// `None`: the client has left before there was an answer.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) duration: Duration,
+}
+
+impl Metrics {
+    pub(crate) fn new(max_connections: usize) -> Self {
+        let mut registry = Registry::with_prefix("spdy_server");
+        let mut names = Names(&mut registry);
+        let connections = names.one("connections", "Connections accepted");
+        let connections_open = names.one("connections_open", "Connections that are open");
+        let limit: Gauge = names.one("connections_limit", "Connections that may be open at once");
+        limit.set(i64::try_from(max_connections).unwrap_or(i64::MAX));
+        let limit_reached = names.one(
+            "connections_limit_reached",
+            "Connections that had to wait for others to end",
+        );
+        let failures: Family<[Label; 1], Counter> = names.one(
+            "handshake_failures",
+            "Connections that failed before their protocol was known",
+        );
+        let sessions = names.family("sessions", "Connections whose protocol was found");
+        let sessions_open = names.family("sessions_open", "Such connections that are open");
+        let requests: Family<[Label; 2], Counter> =
+            names.one("requests", "Requests by protocol and class of status");
+        let requests_open = names.family("requests_open", "Requests that are under way");
+        let received = names.family("request_body_octets", "Octets of request bodies received");
+        let sent = names.family("response_body_octets", "Octets of response bodies sent");
+        let duration: Family<[Label; 1], Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        names.0.register(
+            "request_duration_seconds",
+            "From the request's head to the last octet of the answer",
+            duration.clone(),
+        );
+
+        let counters = |protocol: Protocol| {
+            let label = ("protocol", token(protocol));
+            Counters {
+                sessions: sessions.get_or_create_owned(&[label]),
+                sessions_open: sessions_open.get_or_create_owned(&[label]),
+                requests: CLASSES
+                    .map(|class| requests.get_or_create_owned(&[label, ("status", class)])),
+                requests_open: requests_open.get_or_create_owned(&[label]),
+                received: received.get_or_create_owned(&[label]),
+                sent: sent.get_or_create_owned(&[label]),
+                duration: duration.get_or_create_owned(&[label]),
+            }
+        };
+        Self {
+            protocols: array::from_fn(|index| counters(Protocol::PREFERENCE[index])),
+            handshake_failures: ["tls", "plain"]
+                .map(|transport| failures.get_or_create_owned(&[("transport", transport)])),
+            registry,
+            draining: AtomicBool::new(false),
+            connections,
+            connections_open,
+            limit_reached,
+        }
+    }
+
+    /// Counts a connection that is open as long as the guard is held.
+    pub(crate) fn connection(self: &Arc<Self>) -> Open {
+        self.connections.inc();
+        Open::new(&self.connections_open)
+    }
+
+    pub(crate) fn limit_reached(&self) {
+        self.limit_reached.inc();
+    }
+
+    pub(crate) fn handshake_failed(&self, transport: Transport) {
+        self.handshake_failures[usize::from(transport == Transport::Plain)].inc();
+    }
+
+    /// Counts a connection whose protocol is known, and that is open as long as the guard is held.
+    pub(crate) fn session(&self, protocol: Protocol) -> Open {
+        let counters = self.of(protocol);
+        counters.sessions.inc();
+        Open::new(&counters.sessions_open)
+    }
+
+    /// Counts a request as under way as long as the guard is held.
+    pub(crate) fn request(&self, protocol: Protocol) -> Open {
+        Open::new(&self.of(protocol).requests_open)
+    }
+
+    /// Counts a request that is over.
+    pub(crate) fn measured(&self, protocol: Protocol, measured: Measured) {
+        let counters = self.of(protocol);
+        let class = measured
+            .status
+            .map_or(0, |status| usize::from(status.as_u16() / 100));
+        counters.requests[if class < CLASSES.len() { class } else { 0 }].inc();
+        counters.received.inc_by(measured.received);
+        counters.sent.inc_by(measured.sent);
+        counters.duration.observe(measured.duration.as_secs_f64());
+    }
+
+    /// Says to health checks that the server takes no new work.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn of(&self, protocol: Protocol) -> &Counters {
+        let index = Protocol::PREFERENCE
+            .iter()
+            .position(|known| *known == protocol);
+        &self.protocols[index.expect("all protocols are listed")]
+    }
+}
+
+/// One more in a gauge, as long as this is held.
+pub(crate) struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Open")
+    }
+}
+
+/// Gives names to metrics.
+struct Names<'a>(&'a mut Registry);
+
+impl Names<'_> {
+    fn one<M>(&mut self, name: &str, help: &str) -> M
+    where
+        M: prometheus_client::registry::Metric + Clone + Default,
+    {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn family<M>(&mut self, name: &str, help: &str) -> Family<[Label; 1], M>
+    where
+        Family<[Label; 1], M>: prometheus_client::registry::Metric,
+        M: Default,
+    {
+        self.one(name, help)
+    }
+}
+
+/// The pages `/metrics` and `/healthz`.
+pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/metrics", get(page))
+        .route("/healthz", get(health))
+        .with_state(metrics)
+}
+
+async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).expect("a String takes any text");
+    ([(CONTENT_TYPE, OPENMETRICS)], text).into_response()
+}
+
+async fn health(State(metrics): State<Arc<Metrics>>) -> Response {
+    if metrics.draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ok\n".into_response()
+}
+
+type Label = (&'static str, &'static str);
+
+fn token(protocol: Protocol) -> &'static str {
+    str::from_utf8(protocol.alpn()).expect("ALPN ids are ASCII")
+}
+
+const PROTOCOLS: usize = Protocol::PREFERENCE.len();
+
+/// The classes of status, with the class of 200 at index 2. 1xx is never an answer.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Seconds: from what a handler in memory takes to what a client gives up at.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,340 @@
+//! The server as a whole: what it binds, what it runs, how it ends.
+
+use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::spawn_blocking,
+    time::sleep,
+};
+use tracing::{info, warn};
+
+use crate::{
+    access_log::Log,
+    advertise,
+    config::{AccessLog, Address, Bind, Config, Endpoint, Transport},
+    listener::{Inherited, Listener},
+    metrics::{self, Metrics},
+    observe::Observers,
+    serve::Service,
+    shutdown::{Drained, Lifecycle},
+    tls::{CertificateError, Fingerprint, Tls, Watch},
+};
+
+/// A server that is ready to run: its sockets are bound and its certificate is loaded.
+///
+/// Clients may connect from now on; they are answered once [`run`](Self::run) is called.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    listeners: Vec<Listener>,
+    endpoints: Vec<Endpoint>,
+    left_out: Vec<Address>,
+    metrics: Option<Listener>,
+    tls: Option<Arc<Tls>>,
+    log: Option<Arc<Log>>,
+    reload: Reload,
+}
+
+impl Server {
+    /// Binds all sockets, and loads the certificate if one of them carries TLS.
+    ///
+    /// # Errors
+    /// [`StartError`] names the address or the file that stood in the way. Nothing stays bound then.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, Inherited::default()).await
+    }
+
+    /// Does the same, and serves sockets as well that somebody else has opened.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn bind_with(config: Config, inherited: Inherited) -> Result<Self, StartError> {
+        let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
+        let mut left_out = Vec::new();
+        for bind in &config.binds {
+            match Listener::bind(bind, config.reuse_port).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if !bind.required && is_absent(&error) => {
+                    left_out.push(bind.address.clone());
+                }
+                Err(source) => return Err(cannot_listen(&bind.address, source)),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        let metrics = match &config.metrics {
+            Some(address) => Some(listen_for_metrics(address, config.reuse_port).await?),
+            None => None,
+        };
+        let endpoints: Vec<_> = listeners
+            .iter()
+            .map(|listener| listener.endpoint().clone())
+            .collect();
+        let needs_tls = endpoints
+            .iter()
+            .any(|endpoint| endpoint.transport == Transport::Tls);
+        let tls = needs_tls
+            .then(|| Tls::new(&config.certificate).map(Arc::new))
+            .transpose()?;
+        let log = match &config.access_log {
+            Some(target) => Some(Arc::new(open_log(target)?)),
+            None => None,
+        };
+        Ok(Self {
+            config,
+            listeners,
+            endpoints,
+            left_out,
+            metrics,
+            tls,
+            log,
+            reload: Reload::default(),
+        })
+    }
+
+    /// The sockets that the server listens on: inherited ones first, then those of [`Config::binds`] in their order.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The addresses that were not [required](Bind::required) and that this machine does not have.
+    #[must_use]
+    pub fn left_out(&self) -> &[Address] {
+        &self.left_out
+    }
+
+    /// Where the metrics are; `None` without [`Config::metrics`].
+    #[must_use]
+    pub fn metrics(&self) -> Option<&Endpoint> {
+        self.metrics.as_ref().map(Listener::endpoint)
+    }
+
+    /// The SHA-256 of the certificate; `None` without a TLS listener.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().map(|tls| tls.fingerprint())
+    }
+
+    /// A handle by which the running server is told to look at its files again.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// Serves `app` until `shutdown` ends, then drains: the sockets are closed, requests under way are answered, and
+    /// whoever has not finished within [`Timeouts::drain`](crate::Timeouts::drain) is cut.
+    ///
+    /// Dropping this future cuts all connections at once.
+    pub async fn run(self, app: Router, shutdown: impl Future<Output = ()>) -> Drained {
+        let Self {
+            config,
+            listeners,
+            metrics: metrics_listener,
+            tls,
+            log,
+            reload,
+            ..
+        } = self;
+        let metrics = metrics_listener
+            .is_some()
+            .then(|| Arc::new(Metrics::new(config.max_connections)));
+        let observers = Observers {
+            log: log.clone(),
+            metrics: metrics.clone(),
+        };
+        let app = advertise::advertise(observers.look_at(app), config.advertise);
+        // Health checks want an answer until the last connection has ended, so this one ends after the others.
+        let pages = Lifecycle::new();
+        if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
+            let app = metrics::pages(Arc::clone(metrics));
+            let service = Service::new(app, None, &config.without_proxy(), None);
+            let permits = Arc::new(Semaphore::new(MAX_METRICS_CONNECTIONS));
+            tokio::spawn(listener.run(Arc::new(service), permits, pages.lifeline()));
+        }
+
+        let lifecycle = Lifecycle::new();
+        let permits = Arc::new(Semaphore::new(
+            config.max_connections.min(Semaphore::MAX_PERMITS),
+        ));
+        let service = Arc::new(Service::new(app, tls.clone(), &config, metrics.clone()));
+        for listener in listeners {
+            tokio::spawn(listener.run(
+                Arc::clone(&service),
+                Arc::clone(&permits),
+                lifecycle.lifeline(),
+            ));
+        }
+        drop((service, observers));
+        let files = Files::new(tls, log.clone(), &config);
+        tokio::select! {
+            () = shutdown => {}
+            () = files.keep_up(&reload) => {}
+        }
+        if let Some(metrics) = metrics {
+            metrics.drain();
+        }
+        let drained = lifecycle.drain(config.timeouts.drain).await;
+        if let Some(log) = log {
+            let _ = spawn_blocking(move || log.finish()).await;
+        }
+        drained
+    }
+}
+
+/// Tells a running server to read its certificate again, and to open its access log again.
+#[derive(Clone, Debug, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Returns at once. When the new certificate cannot be used, the server keeps the old one and logs a warning.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The files that may change while the server runs.
+struct Files {
+    tls: Option<Arc<Tls>>,
+    log: Option<Arc<Log>>,
+    watch: Option<Watch>,
+    period: Duration,
+}
+
+impl Files {
+    fn new(tls: Option<Arc<Tls>>, log: Option<Arc<Log>>, config: &Config) -> Self {
+        Self {
+            watch: tls.as_ref().and_then(|_| Watch::new(&config.certificate)),
+            tls,
+            log,
+            period: config.certificate_check,
+        }
+    }
+
+    /// Follows the files. Never ends.
+    async fn keep_up(mut self, reload: &Reload) {
+        loop {
+            let asked = tokio::select! {
+                () = reload.0.notified() => true,
+                () = sleep(self.period) => false,
+            };
+            let changed = match &mut self.watch {
+                Some(watch) if asked => {
+                    watch.catch_up();
+                    true
+                }
+                Some(watch) => watch.has_changed(),
+                None => false,
+            };
+            if changed {
+                self.load();
+            }
+            if asked && let Some(log) = &self.log {
+                log.reopen();
+            }
+        }
+    }
+
+    fn load(&self) {
+        let Some(tls) = &self.tls else { return };
+        match tls.reload() {
+            Ok(()) => info!(fingerprint = %tls.fingerprint(), "the certificate was read again"),
+            Err(error) => warn!(
+                reason = error.source().map(ToString::to_string),
+                "{error}; the certificate stays what it was"
+            ),
+        }
+    }
+}
+
+async fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
+    Listener::bind(&Bind::plain(address.clone()), shared)
+        .await
+        .map_err(|source| cannot_listen(address, source))
+}
+
+fn cannot_listen(address: &Address, source: io::Error) -> StartError {
+    StartError::Listen {
+        address: address.clone(),
+        source,
+    }
+}
+
+fn open_log(target: &AccessLog) -> Result<Log, StartError> {
+    Log::open(target).map_err(|source| StartError::AccessLog {
+        path: match target {
+            AccessLog::Stdout => "standard output".into(),
+            AccessLog::File(path) => path.clone(),
+        },
+        source,
+    })
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen {
+        /// The address.
+        address: Address,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A socket that somebody else has opened cannot be used.
+    Inherited(io::Error),
+    /// There is no certificate to serve TLS with.
+    Certificate(CertificateError),
+    /// The access log cannot be opened.
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// [`Config::binds`] is empty, or every address in it was left out.
+    NoListener,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::Inherited(_) => f.write_str("cannot listen on a socket that was handed over"),
+            Self::Certificate(error) => error.fmt(f),
+            Self::AccessLog { path, .. } => {
+                write!(f, "cannot open the access log {}", path.display())
+            }
+            Self::NoListener => f.write_str("there is no address to listen on"),
+        }
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Listen { source, .. } | Self::AccessLog { source, .. } => Some(source),
+            Self::Inherited(source) => Some(source),
+            Self::Certificate(error) => error.source(),
+            Self::NoListener => None,
+        }
+    }
+}
+
+impl From<CertificateError> for StartError {
+    fn from(error: CertificateError) -> Self {
+        Self::Certificate(error)
+    }
+}
+
+/// Whether binding failed because the machine has no such address, or no such family of addresses.
+fn is_absent(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Whoever reads metrics needs few connections; the server's own limit is for its clients.
+const MAX_METRICS_CONNECTIONS: usize = 64;

@@ -1,0 +1,99 @@
+//! The files of a certificate, looked at from time to time.
+
+use std::{fs, path::PathBuf, time::SystemTime};
+
+use crate::config::Certificate;
+
+/// Tells when the files of a certificate have changed.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    files: [PathBuf; 2],
+    /// What was there when the last change was told.
+    told: State,
+    /// What was there at the last look.
+    seen: State,
+}
+
+/// The time and the length of each file, which tell one version from another. `None`: it cannot be looked at.
+type State = [Option<(SystemTime, u64)>; 2];
+
+impl Watch {
+    /// Remembers what is there now. `None`: the certificate has no files.
+    pub(crate) fn new(certificate: &Certificate) -> Option<Self> {
+        let files = match certificate {
+            Certificate::SelfSigned => return None,
+            Certificate::Files { chain, key } => [chain.clone(), key.clone()],
+        };
+        let now = look(&files);
+        Some(Self {
+            files,
+            told: now,
+            seen: now,
+        })
+    }
+
+    /// Looks at the files. The answer is yes, once, when they differ from those of the last yes and were the same at
+    /// two looks in a row: a certificate and its key are two files, and are not replaced in one instant.
+    pub(crate) fn has_changed(&mut self) -> bool {
+        let now = look(&self.files);
+        let at_rest = now == self.seen;
+        self.seen = now;
+        if !at_rest || now == self.told {
+            return false;
+        }
+        self.told = now;
+        true
+    }
+
+    /// Takes what is there now as told.
+    pub(crate) fn catch_up(&mut self) {
+        self.seen = look(&self.files);
+        self.told = self.seen;
+    }
+}
+
+fn look(files: &[PathBuf; 2]) -> State {
+    files.each_ref().map(|path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_and_when_it_is_over() {
+        let directory = env::temp_dir().join(format!("spdy-server-watch-{}", process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (chain, key) = (directory.join("chain"), directory.join("key"));
+        fs::write(&chain, "1").unwrap();
+        fs::write(&key, "1").unwrap();
+        let certificate = Certificate::Files {
+            chain: chain.clone(),
+            key: key.clone(),
+        };
+        let mut watch = Watch::new(&certificate).unwrap();
+        assert!(!watch.has_changed() && !watch.has_changed());
+
+        fs::write(&chain, "22").unwrap();
+        assert!(!watch.has_changed());
+        fs::write(&key, "22").unwrap();
+        assert!(!watch.has_changed());
+        assert!(watch.has_changed());
+        assert!(!watch.has_changed() && !watch.has_changed());
+
+        fs::write(&key, "333").unwrap();
+        watch.catch_up();
+        assert!(!watch.has_changed() && !watch.has_changed());
+
+        fs::remove_file(&key).unwrap();
+        assert!(!watch.has_changed());
+        assert!(watch.has_changed() && !watch.has_changed());
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(Watch::new(&Certificate::SelfSigned).is_none());
+    }
+}

@@ -1,0 +1,151 @@
+//! Certificates that change while the server runs.
+
+mod common;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, routing::get};
+use rustls::RootCertStore;
+use spdy_server::{Bind, Certificate, Config, Server};
+
+#[cfg(all(unix, feature = "cli"))]
+use self::common::program::Program;
+use self::common::server::{LONG, Running, connect, http1, loopback};
+
+/// The files of a certificate that can be made anew.
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).unwrap();
+        Self {
+            chain: directory.join("chain.pem"),
+            key: directory.join("key.pem"),
+        }
+    }
+
+    /// Writes a new certificate; returns what trusts it alone.
+    fn renew(&self) -> RootCertStore {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&self.chain, made.cert.pem()).unwrap();
+        fs::write(&self.key, made.signing_key.serialize_pem()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        roots
+    }
+
+    fn certificate(&self) -> Certificate {
+        Certificate::Files {
+            chain: self.chain.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
+/// Whether a client that trusts `roots` alone gets through.
+async fn is_trusted(address: SocketAddr, roots: &RootCertStore) -> bool {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots.clone())
+        .with_no_client_auth();
+    let io = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect("localhost".try_into().unwrap(), io)
+        .await
+        .is_ok()
+}
+
+async fn become_trusted(address: SocketAddr, roots: &RootCertStore) {
+    let start = Instant::now();
+    while !is_trusted(address, roots).await {
+        assert!(start.elapsed() < LONG, "the new certificate is not shown");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn new_files_of_a_certificate_are_taken_up_and_sessions_go_on() {
+    let files = Files::new("renewed");
+    let first = files.renew();
+    let config = Config {
+        binds: vec![Bind::tls(loopback())],
+        certificate: files.certificate(),
+        certificate_check: Duration::from_millis(50),
+        ..Config::default()
+    };
+    let app = Router::new().route("/", get(async || "x"));
+    let server = Running::start(config, app).await;
+    let open = connect(server.address, first.clone(), &["http/1.1"]).await;
+
+    let second = files.renew();
+    become_trusted(server.address, &second).await;
+    assert!(!is_trusted(server.address, &first).await);
+    assert!(http1(open, "/").await.ends_with("x"));
+
+    // Files that are of no use change nothing, and what comes after them does.
+    fs::write(&files.chain, "nothing").unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(is_trusted(server.address, &second).await);
+    let third = files.renew();
+    become_trusted(server.address, &third).await;
+}
+
+#[tokio::test]
+async fn a_handle_has_the_files_read_at_once() {
+    let files = Files::new("asked");
+    let first = files.renew();
+    let config = Config {
+        binds: vec![Bind::tls(loopback())],
+        certificate: files.certificate(),
+        certificate_check: LONG * 10,
+        ..Config::default()
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let reload = server.reload();
+    tokio::spawn(server.run(Router::new(), std::future::pending()));
+    assert!(is_trusted(address, &first).await);
+    let second = files.renew();
+    assert!(is_trusted(address, &first).await);
+    reload.now();
+    become_trusted(address, &second).await;
+}
+
+#[cfg(all(unix, feature = "cli"))]
+#[tokio::test]
+async fn sighup_reads_the_certificate_again_and_a_bad_one_is_one_warning() {
+    let files = Files::new("hangup");
+    let first = files.renew();
+    let (chain, key) = (files.chain.to_str().unwrap(), files.key.to_str().unwrap());
+    let program = Program::start(
+        &["--listen", "127.0.0.1:0", "--cert", chain, "--key", key],
+        3,
+    );
+    let address = program.address(1).parse().unwrap();
+    assert!(is_trusted(address, &first).await);
+    let second = files.renew();
+    program.signal("HUP");
+    become_trusted(address, &second).await;
+
+    fs::write(&files.key, "nothing").unwrap();
+    program.signal("HUP");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(is_trusted(address, &second).await);
+    program.signal("TERM");
+    let (status, _, stderr) = program.wait();
+    assert!(status.success());
+    let warning = "key.pem holds no private key in PEM form without a passphrase; the certificate stays what it was";
+    assert_eq!(stderr.matches(warning).count(), 1, "{stderr}");
+}

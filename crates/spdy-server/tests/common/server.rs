@@ -1,0 +1,166 @@
+//! A server in this process, and clients of it.
+
+use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::Router;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use spdy_server::{Bind, Certificate, Config, Drained, Server, Timeouts, Version};
+use spdy_tower::session::{self, HeaderBlock, Open};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// A server that runs, and what is needed to end it.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: oneshot::Sender<()>,
+    pub(crate) task: JoinHandle<Drained>,
+}
+
+impl Running {
+    pub(crate) async fn start(config: Config, app: Router) -> Self {
+        let server = Server::bind(config).await.unwrap();
+        let address = server.endpoints()[0].address.tcp().unwrap();
+        let (shutdown, asked) = oneshot::channel();
+        let task = tokio::spawn(server.run(app, async {
+            let _ = asked.await;
+        }));
+        Self {
+            address,
+            shutdown,
+            task,
+        }
+    }
+
+    pub(crate) async fn end(self) -> Drained {
+        self.shutdown.send(()).unwrap();
+        timeout(LONG, self.task)
+            .await
+            .expect("the server did not end")
+            .unwrap()
+    }
+}
+
+pub(crate) fn plain(timeouts: Timeouts) -> Config {
+    Config {
+        binds: vec![Bind::plain(loopback())],
+        timeouts,
+        ..Config::default()
+    }
+}
+
+pub(crate) fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A TLS configuration whose certificate a client can be told to trust. Each test has a directory of its own for it.
+pub(crate) fn tls(test: &str) -> (Config, RootCertStore) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::create_dir_all(&directory).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (chain, key) = (directory.join("chain.pem"), directory.join("key.pem"));
+    fs::write(&chain, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let certificate = Certificate::Files { chain, key };
+    (
+        Config {
+            binds: vec![Bind::tls(loopback())],
+            certificate,
+            ..Config::default()
+        },
+        roots,
+    )
+}
+
+pub(crate) async fn connect(
+    address: SocketAddr,
+    roots: RootCertStore,
+    offered: &[&str],
+) -> TlsStream<TcpStream> {
+    let mut config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    config.alpn_protocols = offered.iter().map(|id| id.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .unwrap()
+}
+
+/// Sends one HTTP/1.1 request and returns all that comes back.
+pub(crate) async fn http1(mut io: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(LONG, io.read_to_end(&mut answer))
+        .await
+        .expect("the answer did not end")
+        .unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+pub(crate) async fn http2<IO>(io: IO, path: &str) -> (StatusCode, Bytes)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(format!("http://localhost{path}"))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    (
+        answer.status(),
+        answer.into_body().collect().await.unwrap().to_bytes(),
+    )
+}
+
+/// Sends one request over a SPDY session of its own; returns the fields of the answer, and its body.
+pub(crate) async fn spdy<IO>(io: IO, version: Version, path: &str) -> (HeaderBlock, Vec<u8>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, _pushes, driver) = session::client(io, version, session::Config::default());
+    tokio::spawn(driver);
+    let names = match version {
+        Version::V2 => ["method", "url", "version", "host", "scheme"],
+        _ => [":method", ":path", ":version", ":host", ":scheme"],
+    };
+    let values = ["GET", path, "HTTP/1.1", "localhost", "http"];
+    let mut head = HeaderBlock::new();
+    for (name, value) in names.into_iter().zip(values) {
+        head.append(name, value).unwrap();
+    }
+    let mut stream = session.open(head, Open::default()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let fields = timeout(LONG, stream.headers())
+        .await
+        .expect("there was no answer")
+        .unwrap();
+    let mut body = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut body))
+        .await
+        .expect("the answer did not end")
+        .unwrap();
+    (fields, body)
+}

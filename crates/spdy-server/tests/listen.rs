@@ -1,0 +1,282 @@
+//! Sockets of all kinds: Unix sockets, shared ports, sockets of systemd, connections through a proxy.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread::{self, sleep},
+    time::Duration,
+};
+
+use axum::{Extension, Router, routing::get};
+use spdy_server::{Bind, Config, ConnectionInfo, Drained, Server, Timeouts, Version};
+use tokio::io::AsyncWriteExt;
+
+use self::common::{
+    program::{LONG, Program, command},
+    server::{Running, http1, plain, spdy},
+};
+
+/// A path for a socket of this name, where nothing is yet.
+fn socket(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_file(&path);
+    path
+}
+
+fn get_hello(mut io: impl Read + Write) -> std::io::Result<String> {
+    io.write_all(b"GET /hello HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    io.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn it_listens_on_a_unix_socket_and_removes_its_file() {
+    let path = socket("plain.sock");
+    let address = format!("unix:{}", path.display());
+    let program = Program::start(&["--plain", &address], 2);
+    let expected = format!("{address} (plain text: spdy/2, ");
+    assert!(
+        program.lines[1].starts_with(&expected),
+        "{:?}",
+        program.lines
+    );
+    let answer = get_hello(UnixStream::connect(&path).unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+    // Somebody else's socket is not taken away.
+    let output = command(&["--plain", &address]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = format!("spdy-server: cannot listen on {address}: ");
+    assert!(stderr.starts_with(&expected), "{stderr}");
+
+    program.signal("TERM");
+    let (status, _, stderr) = program.wait();
+    assert!(status.success(), "{stderr}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_a_dead_server_left_behind_is_replaced_and_no_other_file_is() {
+    let path = socket("left.sock");
+    let address = format!("unix:{}", path.display());
+    let program = Program::start(&["--plain", &address], 2);
+    drop(program);
+    assert!(path.exists(), "it was killed and could not clean up");
+    let program = Program::start(&["--plain", &address], 2);
+    assert!(get_hello(UnixStream::connect(&path).unwrap()).is_ok());
+    drop(program);
+
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "precious").unwrap();
+    let output = command(&["--plain", &address]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_new_process_takes_a_unix_socket_over() {
+    let path = socket("shared.sock");
+    let address = format!("unix:{}", path.display());
+    let arguments = ["--plain", &address, "--reuse-port"];
+    let old = Program::start(&arguments, 2);
+    let new = Program::start(&arguments, 2);
+    old.signal("TERM");
+    let (status, _, stderr) = old.wait();
+    assert!(status.success(), "{stderr}");
+    let answer = get_hello(UnixStream::connect(&path).unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    drop(new);
+}
+
+#[test]
+fn sockets_of_systemd_are_served() {
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = plain.local_addr().unwrap();
+    // The shell hands its standard input on as descriptor 3, as systemd would.
+    let script =
+        "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=plain exec \"$0\" --systemd 3<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_spdy-server")])
+        .stdin(Stdio::from(OwnedFd::from(plain)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let program = Program::spawn(command, 2);
+    assert!(
+        program.lines[1].starts_with(&format!("http://{address}/ (spdy/2, ")),
+        "{:?}",
+        program.lines
+    );
+    let answer = get_hello(TcpStream::connect(address).unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
+fn without_a_socket_of_systemd_there_is_no_start() {
+    let output = command(&["--systemd"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "spdy-server: systemd has handed over no socket\n"
+    );
+}
+
+/// New connections all the time, an old process that ends and a new one that takes over.
+///
+/// On Linux a connection that arrives in the very instant in which a shared socket is closed is reset by the system
+/// before anybody could serve it. So a request may be sent once more if its connection was never served, and no answer
+/// may be cut short.
+#[test]
+fn a_rolling_restart_loses_no_request() {
+    let old = Program::plain(&["--reuse-port", "--threads", "1"]);
+    let address = old.address(1).to_owned();
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let new = thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    hello_or_again(&address);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let slow = scope.spawn(|| {
+            let mut io = TcpStream::connect(&address).unwrap();
+            write!(io, "GET /slow/1000 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            io.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        sleep(Duration::from_millis(300));
+        let new = Program::start(&["--plain", &address, "--reuse-port", "--threads", "1"], 2);
+        assert_eq!(new.address(1), address);
+        old.signal("TERM");
+        let (status, _, stderr) = old.wait();
+        assert!(status.success(), "{stderr}");
+        assert!(!stderr.contains("cut"), "{stderr}");
+        assert!(!slow.is_finished() || slow.join().unwrap().ends_with("waited 1000 ms\n"));
+        let before = answered.load(Ordering::Relaxed);
+        while answered.load(Ordering::Relaxed) < before + 100 {
+            sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+        new
+    });
+    drop(new);
+    assert!(answered.load(Ordering::Relaxed) > 200);
+}
+
+/// Asks until there is an answer. An answer that has begun must be whole.
+fn hello_or_again(address: &str) {
+    for _ in 0..3 {
+        let Ok(io) = TcpStream::connect(address) else {
+            continue;
+        };
+        io.set_read_timeout(Some(LONG)).unwrap();
+        match get_hello(io) {
+            Ok(answer) if answer.is_empty() => {}
+            Ok(answer) => {
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+                assert!(answer.ends_with("Bye\n"), "{answer}");
+                return;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+    panic!("three connections in a row were not served");
+}
+
+#[tokio::test]
+async fn who_has_only_just_connected_is_served_though_the_server_drains() {
+    let app = Router::new().route("/", get(async || "served"));
+    let server = Running::start(plain(Timeouts::default()), app).await;
+    let io = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    // Accepted, or still in the queue of the system: both have to do.
+    let ending = tokio::spawn(server.end());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(http1(io, "/").await.ends_with("served"));
+    assert_eq!(ending.await.unwrap(), Drained { cut: 0 });
+}
+
+/// Starts a server that wants the header of the PROXY protocol, and whose answer is the client's address.
+async fn behind_a_proxy() -> SocketAddr {
+    let app = Router::new().route(
+        "/",
+        get(async |Extension(info): Extension<ConnectionInfo>| format!("{:?}", info.peer)),
+    );
+    let config = Config {
+        proxy_protocol: true,
+        binds: vec![Bind::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
+        timeouts: Timeouts {
+            handshake: Duration::from_millis(500),
+            ..Timeouts::default()
+        },
+        ..Config::default()
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    tokio::spawn(server.run(app, std::future::pending()));
+    address
+}
+
+#[tokio::test]
+async fn the_clients_address_is_the_one_that_the_proxy_names() {
+    let address = behind_a_proxy().await;
+    let v2 = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..],
+        &[192, 0, 2, 2, 127, 0, 0, 1, 0x13, 0x88, 1, 0xbb],
+    ]
+    .concat();
+    for (header, peer) in [
+        (
+            &b"PROXY TCP4 192.0.2.1 127.0.0.1 5000 443\r\n"[..],
+            "Some(192.0.2.1:5000)",
+        ),
+        (&v2, "Some(192.0.2.2:5000)"),
+    ] {
+        let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+        io.write_all(header).await.unwrap();
+        let answer = http1(io, "/").await;
+        assert!(answer.ends_with(peer), "{answer}");
+        let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+        io.write_all(header).await.unwrap();
+        let (_, body) = spdy(io, Version::V3_1, "/").await;
+        assert_eq!(body, peer.as_bytes());
+    }
+    let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+    io.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
+    assert!(http1(io, "/").await.contains("Some(127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn without_the_header_of_the_proxy_a_connection_is_closed() {
+    let address = behind_a_proxy().await;
+    for begin in [
+        &b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..],
+        b"PROXY TCP4",
+        b"",
+    ] {
+        let mut io = TcpStream::connect(address).unwrap();
+        io.set_read_timeout(Some(LONG)).unwrap();
+        io.write_all(begin).unwrap();
+        let told = tokio::task::spawn_blocking(move || {
+            let mut told = Vec::new();
+            // Octets that nobody read turn the end into a reset.
+            let _ = io.read_to_end(&mut told);
+            told
+        });
+        assert_eq!(told.await.unwrap(), b"");
+    }
+}

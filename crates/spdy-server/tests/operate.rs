@@ -1,0 +1,286 @@
+//! What an operator works with: the configuration file, logs, metrics, what responses advertise.
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufReader, Read, Write},
+    net::TcpStream,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, routing::get};
+use spdy_server::{Config, Timeouts, Version};
+
+use self::common::{
+    program::{LONG, Program, ask, command, head},
+    server::{Running, http1, http2, plain, spdy},
+};
+
+/// A new and empty directory for a test.
+fn directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn get_page(address: &str, path: &str) -> String {
+    let mut io = TcpStream::connect(address).unwrap();
+    io.set_read_timeout(Some(LONG)).unwrap();
+    write!(
+        io,
+        "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nuser-agent: me \"x\"\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Waits until `found` gives something.
+fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        if let Some(found) = found() {
+            return found;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("there was no {what}");
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_configuration_file_says_what_flags_say() {
+    let directory = directory("config");
+    let file = directory.join("spdy.toml");
+    fs::write(directory.join("a.txt"), "from the disk").unwrap();
+    let text = format!(
+        "directory = {:?}\nplain = [\"127.0.0.1:0\", \"[::1]:1\"]\nthreads = 1\ndrain-timeout = 5\n",
+        directory.to_str().unwrap()
+    );
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    // The listeners of the command line replace those of the file.
+    let program = Program::plain(&["--config", file]);
+    let answer = get_page(program.address(1), "/a.txt");
+    assert!(answer.ends_with("from the disk"), "{answer}");
+
+    for (text, expected) in [
+        ("plian = 1\n", "there is no key `plian`"),
+        (
+            "listen = \"nowhere\"\n",
+            "invalid value 'nowhere' for '--listen <ADDR>'",
+        ),
+        ("threads = \n", "TOML parse error at line 1"),
+    ] {
+        fs::write(file, text).unwrap();
+        let output = command(&["--config", file]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    let output = command(&["--config", "/no/such.toml"]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("cannot read the configuration file /no/such.toml: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn completions_and_the_manual_page_are_printed() {
+    for (arguments, expected) in [
+        (&["--completions", "bash"][..], "--plain-version"),
+        (&["--completions", "zsh"], "#compdef spdy-server"),
+        (&["--man"], ".TH spdy-server 1"),
+    ] {
+        let output = command(arguments).output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn the_access_log_has_a_line_for_each_request_and_follows_its_file() {
+    let directory = directory("access");
+    let (log, moved) = (directory.join("access.log"), directory.join("moved.log"));
+    let program = Program::plain(&["--access-log", log.to_str().unwrap()]);
+    get_page(program.address(1), "/hello?a=%22");
+    let mut io = program.connect();
+    write!(
+        io,
+        "POST /sink HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n12345"
+    )
+    .unwrap();
+    let _ = head(&mut BufReader::new(io));
+    let seen = wait_for("line", || {
+        Some(lines(&log)).filter(|lines| lines.len() == 2)
+    });
+    let (start, rest) = seen[0].split_once(" - - [").unwrap();
+    let (_, rest) = rest.split_once("] ").unwrap();
+    assert_eq!(start, "127.0.0.1");
+    let expected = "\"GET /hello?a=%22 HTTP/1.1\" 200 100 \"-\" \"me \\\"x\\\"\" HTTP/1.1 - 0.";
+    assert!(rest.starts_with(expected), "{rest}");
+    assert!(
+        seen[1].contains("\"POST /sink HTTP/1.1\" 200 2 "),
+        "{seen:?}"
+    );
+    assert!(seen[1].ends_with(" 5"), "{seen:?}");
+
+    // A client that leaves without an answer.
+    let mut io = program.connect();
+    ask(&mut io, "/slow/60000");
+    sleep(Duration::from_millis(100));
+    drop(io);
+    wait_for("line", || {
+        lines(&log)
+            .get(2)
+            .cloned()
+            .filter(|line| line.contains("\" 499 0 "))
+    });
+
+    fs::rename(&log, &moved).unwrap();
+    program.signal("HUP");
+    wait_for("new file", || log.exists().then_some(()));
+    get_page(program.address(1), "/hello");
+    wait_for("line", || (lines(&log).len() == 1).then_some(()));
+    assert_eq!(lines(&moved).len(), 3);
+
+    // What was answered last is in the file, too, when the program has ended.
+    get_page(program.address(1), "/hello");
+    program.signal("TERM");
+    let (status, ..) = program.wait();
+    assert!(status.success());
+    assert_eq!(lines(&log).len(), 2);
+}
+
+#[test]
+fn an_access_log_that_cannot_be_opened_is_said_at_start() {
+    let output = command(&["--plain", "127.0.0.1:0", "--access-log", "/no/such/log"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.starts_with("spdy-server: cannot open the access log /no/such/log: "),
+        "{stderr}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_warning_and_disturbs_no_request() {
+    let program = Program::plain(&["--access-log", "/dev/full"]);
+    for _ in 0..5 {
+        assert!(get_page(program.address(1), "/hello").starts_with("HTTP/1.1 200 OK"));
+        sleep(Duration::from_millis(20));
+    }
+    program.signal("TERM");
+    let (status, _, stderr) = program.wait();
+    assert!(status.success());
+    assert_eq!(
+        stderr.matches("cannot write the access log").count(),
+        1,
+        "{stderr}"
+    );
+}
+
+#[test]
+fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
+    let program = Program::start(
+        &[
+            "--plain",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+            "--max-connections",
+            "77",
+        ],
+        3,
+    );
+    let metrics = program.address(2).to_owned();
+    get_page(program.address(1), "/hello");
+    get_page(program.address(1), "/status/404");
+    let mut silent = program.connect();
+    silent.write_all(b"\x16\x03\x01").unwrap();
+    let text = wait_for("count", || {
+        Some(get_page(&metrics, "/metrics")).filter(|text| {
+            text.contains("spdy_server_handshake_failures_total{transport=\"plain\"} 1\n")
+        })
+    });
+    for line in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n",
+        "spdy_server_connections_total 3\n",
+        "spdy_server_connections_limit 77\n",
+        "spdy_server_connections_limit_reached_total 0\n",
+        "spdy_server_sessions_total{protocol=\"http/1.1\"} 2\n",
+        "spdy_server_requests_total{protocol=\"http/1.1\",status=\"2xx\"} 1\n",
+        "spdy_server_requests_total{protocol=\"http/1.1\",status=\"4xx\"} 1\n",
+        "spdy_server_requests_total{protocol=\"spdy/3.1\",status=\"2xx\"} 0\n",
+        "spdy_server_requests_open{protocol=\"http/1.1\"} 0\n",
+        "spdy_server_request_duration_seconds_count{protocol=\"http/1.1\"} 2\n",
+        "# EOF\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    assert!(get_page(&metrics, "/healthz").ends_with("\r\n\r\nok\n"));
+
+    let mut slow = program.connect();
+    ask(&mut slow, "/slow/1500");
+    let open = "spdy_server_requests_open{protocol=\"http/1.1\"} 1\n";
+    wait_for("open request", || {
+        get_page(&metrics, "/metrics").contains(open).then_some(())
+    });
+    program.signal("TERM");
+    wait_for("503", || {
+        get_page(&metrics, "/healthz")
+            .starts_with("HTTP/1.1 503 ")
+            .then_some(())
+    });
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("waited 1500 ms\n"), "{answer}");
+    assert!(program.wait().0.success());
+}
+
+#[tokio::test]
+async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
+    let config = Config {
+        advertise: NonZeroU16::new(8443),
+        ..plain(Timeouts::default())
+    };
+    let app = Router::new().route("/", get(async || "x"));
+    let server = Running::start(config, app.clone()).await;
+    let tcp = async || {
+        tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap()
+    };
+    let expected = "alternate-protocol: 8443:npn-spdy/3.1,8443:npn-spdy/3,8443:npn-spdy/2\r\n";
+    for path in ["/", "/missing"] {
+        let answer = http1(tcp().await, path).await;
+        assert!(answer.contains(expected), "{answer}");
+    }
+    for version in [Version::V2, Version::V3_1] {
+        let (fields, body) = spdy(tcp().await, version, "/").await;
+        assert_eq!(body, b"x");
+        assert_eq!(fields.get("alternate-protocol"), None);
+    }
+    assert_eq!(http2(tcp().await, "/").await.1, "x");
+
+    let silent = Running::start(plain(Timeouts::default()), app).await;
+    let io = tokio::net::TcpStream::connect(silent.address)
+        .await
+        .unwrap();
+    assert!(!http1(io, "/").await.contains("alternate-protocol"));
+}
