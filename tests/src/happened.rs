@@ -168,7 +168,8 @@ impl From<StreamError> for End {
     }
 }
 
-fn fields(block: &HeaderBlock) -> Fields {
+/// Names and values.
+pub(crate) fn fields(block: &HeaderBlock) -> Fields {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     block
         .fields()

@@ -6,6 +6,7 @@
 //! | [`wire`] | a peer that writes such octets and reads frames, on the codec alone |
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
 //! | [`pair`] | two such machines and the octets between them |
+//! | [`conformance`] | the page that says which test proves which row of the checklist |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
 //!
 //! A test of the session layer that used the session layer as its peer could not send what that layer refuses to send,
@@ -13,6 +14,9 @@
 //! stored deflate blocks, written here and not by the encoder under test; what comes in is read with `spdy-frame`, whose
 //! decoder is held against recordings of other implementations by the test `codec_vectors`.
 
+mod application;
+pub mod conformance;
+mod driven;
 pub mod frames;
 mod happened;
 pub mod machine;

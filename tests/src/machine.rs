@@ -3,6 +3,10 @@
 //! A [`Machine`] is fed with [`RawFrame`]s, so its peer may say anything; what it sends is read by the codec alone and
 //! held against the rules for senders on the way (protocol.md §23, rows 25, 31, 55, 68 and 201), in every test.
 //!
+//! When a machine is dropped, all that was done with it is done again over the driver of `spdy-session` and its
+//! handles, on a transport in memory under a clock of the test: the same frames have to come out, and the handles have
+//! to tell the same (module `driven`). A test whose steps no handle can do says so with [`Machine::alone`].
+//!
 //! ```
 //! use spdy_frame::Version;
 //! use spdy_tests::{frames, machine::{Happened, Machine}};
@@ -24,8 +28,13 @@ use spdy_session::{
     proto::{Connection, Open, Phase},
 };
 
-pub use crate::happened::{End, Happened};
+pub use crate::{
+    application::Application,
+    happened::{End, Happened},
+};
 use crate::{
+    application::{Outset, Step},
+    driven,
     frames::{self, RawFrame, StoredBlocks},
     wire::{Reader, Received},
 };
@@ -34,7 +43,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Machine {
     /// The connection. Everything that the application may do is done here.
-    pub connection: Connection,
+    pub connection: Application,
+    outset: Outset,
+    /// Everything that has happened.
+    log: Vec<Happened>,
     now: Instant,
     blocks: StoredBlocks,
     input: BytesMut,
@@ -62,8 +74,16 @@ impl Machine {
     #[must_use]
     pub fn new(side: Side, version: Version, config: Config) -> Self {
         let now = Instant::now();
+        let config = Arc::new(config);
+        let connection = Connection::new(side, version, Arc::clone(&config), now);
         let mut machine = Self {
-            connection: Connection::new(side, version, Arc::new(config), now),
+            connection: Application::new(connection),
+            outset: Outset {
+                side,
+                version,
+                config,
+            },
+            log: Vec::new(),
             now,
             blocks: StoredBlocks::new(version),
             input: BytesMut::new(),
@@ -82,6 +102,13 @@ impl Machine {
         Self::new(self.connection.side(), self.connection.version(), config)
     }
 
+    /// What is done here is not done over the driver as well, for this reason.
+    #[must_use]
+    pub fn alone(mut self, why: &'static str) -> Self {
+        self.connection.alone(why);
+        self
+    }
+
     /// What the connection said first.
     #[must_use]
     pub fn greeting(&self) -> &[Received] {
@@ -98,6 +125,7 @@ impl Machine {
 
     /// Receives octets of any kind.
     pub fn feed_octets(&mut self, octets: &[u8]) {
+        self.connection.script.push(Step::Input(octets.to_vec()));
         self.input.extend_from_slice(octets);
         self.read();
     }
@@ -126,7 +154,11 @@ impl Machine {
 
     /// Goes on with what was fed while reading was paused.
     pub fn read(&mut self) {
-        while self.connection.handle_input(self.now, &mut self.input) {
+        while self
+            .connection
+            .inner()
+            .handle_input(self.now, &mut self.input)
+        {
             self.collect();
         }
         self.collect();
@@ -140,7 +172,8 @@ impl Machine {
 
     /// The peer closes its direction of the transport.
     pub fn end_of_input(&mut self) {
-        self.connection.handle_eof(self.now);
+        self.connection.script.push(Step::EndOfInput);
+        self.connection.inner().handle_eof(self.now);
         self.collect();
     }
 
@@ -154,16 +187,21 @@ impl Machine {
                 rounds < 1000,
                 "a deadline that has passed is set again and again"
             );
-            self.now = self.now.max(deadline);
-            self.connection.handle_timeout(self.now);
+            self.pass_until(self.now.max(deadline));
+            self.connection.inner().handle_timeout(self.now);
             self.collect();
             if self.connection.poll_timeout() == Some(deadline) {
                 // The driver writes before it looks at its timers again.
-                let _ = self.connection.poll_transmit(self.now);
+                let _ = self.connection.inner().poll_transmit(self.now);
                 self.collect();
             }
         }
-        self.now = until;
+        self.pass_until(until);
+    }
+
+    fn pass_until(&mut self, then: Instant) {
+        self.connection.script.push(Step::Advance(then - self.now));
+        self.now = then;
     }
 
     /// What time it is.
@@ -215,7 +253,7 @@ impl Machine {
     pub fn sent_octets(&mut self) -> Vec<u8> {
         let mut octets = Vec::new();
         loop {
-            let out = self.connection.poll_transmit(self.now);
+            let out = self.connection.inner().poll_transmit(self.now);
             if !out.has_remaining() {
                 break;
             }
@@ -226,12 +264,14 @@ impl Machine {
         }
         self.collect();
         assert_canonical(self.connection.version(), &octets);
+        self.connection.script.push(Step::Output(octets.clone()));
         octets
     }
 
     /// Lets the connection prepare what it has to send, without reading any of it. Gives how many octets wait.
     pub fn unsent_octets(&mut self) -> usize {
-        let waiting = self.connection.poll_transmit(self.now).remaining();
+        self.connection.script.push(Step::Prepare);
+        let waiting = self.connection.inner().poll_transmit(self.now).remaining();
         self.collect();
         waiting
     }
@@ -251,8 +291,10 @@ impl Machine {
     }
 
     fn collect(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
-            self.happened.push(event.into());
+        while let Some(event) = self.connection.inner().poll_event() {
+            let event = Happened::from(event);
+            self.log.push(event.clone());
+            self.happened.push(event);
         }
     }
 
@@ -428,6 +470,16 @@ impl Machine {
         assert_eq!(self.connection.phase(), Phase::Closing);
         assert!(!self.connection.wants_input());
         (frame.last_good.map_or(0, StreamId::get), sent)
+    }
+}
+
+/// What a test has done with the machine has to come to the same over the driver.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.connection.alone.is_none() {
+            self.collect();
+            driven::follow(&self.outset, &self.connection, &self.log);
+        }
     }
 }
 

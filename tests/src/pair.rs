@@ -165,6 +165,16 @@ impl Pair {
         lane.under_way.len() + lane.input.len()
     }
 
+    /// Whether octets have arrived at a side that are not a whole frame.
+    #[must_use]
+    pub fn has_part(&self, to: Side) -> bool {
+        let lane = match to {
+            Side::Client => &self.to_client,
+            Side::Server => &self.to_server,
+        };
+        !lane.input.is_empty()
+    }
+
     /// Moves octets in both directions until nothing moves any more.
     pub fn run(&mut self) {
         loop {

@@ -232,6 +232,8 @@ fn c123_streams_of_one_priority_take_turns_in_frames_of_the_configured_size() {
         open_windows(&mut server);
         for stream in [1, 3] {
             server.request(stream);
+        }
+        for stream in [1, 3] {
             server.respond(stream, 50_000);
         }
         let sent = server.sent();
@@ -256,6 +258,8 @@ fn c124_the_highest_priority_is_served_first_and_the_lowest_at_last() {
                     .priority_octets(priority)
                     .fin(),
             );
+        }
+        for stream in [1, 3] {
             server.respond(stream, 30 * 16_384);
         }
         let order = order(&server.sent());

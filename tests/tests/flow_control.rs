@@ -53,12 +53,28 @@ fn c181_c182_the_session_window_holds_for_all_streams_together_in_spdy_3_1_alone
         }
         for stream in [1, 3] {
             server.request(stream);
+        }
+        for stream in [1, 3] {
             server.respond(stream, 200_000);
         }
         let sent = server.sent();
         assert_eq!(payload_of(1, &sent) + payload_of(3, &sent), expected);
         assert_eq!(payload_of(1, &sent), expected / 2, "shared evenly");
     }
+}
+
+#[test]
+fn c006_spdy_3_needs_grants_for_streams_alone() {
+    let version = Version::V3;
+    let (mut server, sent) = stalled(version, 1, 200_000);
+    let mut received = payload_of(1, &sent);
+    while received < 200_000 {
+        server.feed(frames::window_update(version, 1, 10_000));
+        let octets = payload_of(1, &server.sent());
+        assert_eq!(octets, 10_000.min(200_000 - received));
+        received += octets;
+    }
+    server.assert_usable();
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! HEADERS, header blocks that are wrong, and the compression context (protocol.md §23.8, §23.10).
 
 use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, RstStatus, Version};
-use spdy_session::{
-    Config, OversizedHeaders, SessionError, Trailers,
-    proto::{Connection, Open},
-};
+use spdy_session::{Config, OversizedHeaders, SessionError, Trailers, proto::Open};
 use spdy_tests::{
-    frames::{self, RawFrame},
-    machine::{End, Happened, Machine, block, id, reset},
+    frames::{self, RawFrame, plain_block},
+    machine::{Application, End, Happened, Machine, block, id, reset},
     pair::Pair,
     wire::Received,
 };
@@ -324,6 +321,27 @@ fn c143_what_is_sent_has_names_in_lower_case_and_each_once() {
     }
 }
 
+#[test]
+fn c129_a_client_without_a_dictionary_is_understood() {
+    for version in Version::ALL {
+        let mut server = Machine::server(version);
+        let plain = plain_block(version, &[(b"x-plain".to_vec(), b"yes".to_vec())]);
+        let mut octets = vec![0x78, 0x01, 0];
+        octets.extend((plain.len() as u16).to_le_bytes());
+        octets.extend((!(plain.len() as u16)).to_le_bytes());
+        octets.extend(plain);
+        octets.extend([0, 0, 0, 0xff, 0xff]);
+        server.feed(frames::syn_stream(version, 1).compressed_block(octets));
+        let events = server.events();
+        let [Happened::Opened { id: 1, fields, .. }] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(*fields, [("x-plain".into(), "yes".into())]);
+        server.continue_blocks();
+        server.assert_usable();
+    }
+}
+
 /// A request whose fields have 900,000 octets, above the soft and below the hard limit.
 fn oversized(version: Version) -> RawFrame {
     let sizes = match version {
@@ -424,7 +442,7 @@ fn c147_blocks_are_compressed_in_the_order_in_which_they_leave() {
             let octet = Priority::new(priority).unwrap().to_octet(version);
             server.feed(frames::syn_stream(version, 2 * n + 1).priority_octets([octet, 0]));
         }
-        let reply = |connection: &mut Connection, stream| {
+        let reply = |connection: &mut Application, stream| {
             let mut fields = HeaderBlock::new();
             fields
                 .append("x-stream", format!("the stream {stream}"))

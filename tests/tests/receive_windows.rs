@@ -126,7 +126,7 @@ fn c197_octets_that_nobody_wants_are_given_back_to_the_session() {
 #[test]
 fn c198_c199_credit_comes_when_the_application_has_read() {
     for version in SINCE_V3 {
-        let mut server = Machine::server(version);
+        let mut server = Machine::server(version).alone("handles give credit piece by piece");
         server.upload(1);
         for _ in 0..16 {
             server.feed(frames::data(1, vec![0; 16_384]));
@@ -159,6 +159,43 @@ fn c198_c199_credit_comes_when_the_application_has_read() {
             octets += granted as usize;
         }
         server.assert_usable();
+    }
+}
+
+#[test]
+fn c201_no_grant_lifts_the_peer_above_the_largest_window() {
+    const MAX: i64 = 0x7fff_ffff;
+    for version in SINCE_V3 {
+        for window in [65_536, 1 << 20, MAX as u32, u32::MAX] {
+            let mut server = Machine::server(version).with(config(window, window));
+            let mut session = 65_536;
+            let grants = updates(server.greeting());
+            session += grants
+                .iter()
+                .map(|(_, octets)| i64::from(*octets))
+                .sum::<i64>();
+            assert!(grants.iter().all(|(stream, _)| *stream == 0) && session <= MAX);
+            server.upload(1);
+            let mut stream = i64::from(window.min(MAX as u32));
+            for round in 0..50 {
+                let octets = [1, 60_000, 30_000][round % 3].min(stream as usize);
+                server.feed(frames::data(1, vec![0; octets]));
+                server.consume(1, octets);
+                stream -= octets as i64;
+                session -= octets as i64;
+                for (target, octets) in updates(&server.sent()) {
+                    assert!(octets > 0);
+                    let window = if target == 0 {
+                        &mut session
+                    } else {
+                        &mut stream
+                    };
+                    *window += i64::from(octets);
+                    assert!(*window <= MAX, "{target}: {window}");
+                }
+            }
+            server.assert_usable();
+        }
     }
 }
 

@@ -114,11 +114,31 @@ fn c064_data_behind_a_full_window_is_dropped_with_its_stream() {
 }
 
 #[test]
+fn c064_in_spdy_2_data_that_is_not_prepared_is_dropped_with_its_stream() {
+    let version = Version::V2;
+    let mut server = Machine::server(version);
+    server.request(1);
+    server.request(3);
+    server.respond(1, 1_000_000);
+    server.respond(3, 1000);
+    let prepared = server.unsent_octets();
+    assert!(prepared < 100_000, "{prepared}");
+    server.feed(frames::rst_stream(version, 1, RstStatus::CANCEL));
+    assert_eq!(server.connection.stats().unsent, 0);
+    let sent = server.sent();
+    assert!(payload_of(1, &sent) < prepared);
+    assert_eq!(payload_of(3, &sent), 1000);
+    server.assert_usable();
+}
+
+#[test]
 fn c064_a_stream_that_waited_for_the_session_window_leaves_no_trace() {
     let version = Version::V3_1;
     let mut server = Machine::server(version);
     for stream in [1, 3, 5] {
         server.request(stream);
+    }
+    for stream in [1, 3, 5] {
         server.respond(stream, 60_000);
     }
     let sent = server.sent();
@@ -271,7 +291,8 @@ fn c070_resetting_a_request_stops_its_pushes() {
 #[test]
 fn a_stream_that_was_never_sent_is_not_reset_on_the_wire() {
     for version in Version::ALL {
-        let mut client = Machine::client(version);
+        let mut client =
+            Machine::client(version).alone("a handle is there when SYN_STREAM is prepared");
         let stream = client.open(Open::default());
         client.connection.reset(id(stream), RstStatus::CANCEL);
         assert_eq!(client.sent(), []);

@@ -1,0 +1,99 @@
+//! Header blocks that are small on the wire and large when they are inflated (protocol.md §23.10).
+
+use std::time::{Duration, Instant};
+
+use flate2::{Compress, Compression, FlushCompress};
+use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_session::Config;
+use spdy_tests::{
+    frames::{self, StoredBlocks},
+    machine::{Machine, reset},
+};
+
+/// The length of one value in SPDY/2, whose lengths have 16 bits.
+const PIECE: usize = 62_500;
+
+/// A block with one value, or with values of [`PIECE`] octets in SPDY/2, of so many octets together.
+fn deflated(version: Version, octets: usize) -> Vec<u8> {
+    let pieces = octets / PIECE;
+    // A block that is stored, and then pieces that are deflated apart: one can stand behind the other.
+    let head = match version {
+        Version::V2 => (pieces as u16).to_be_bytes().to_vec(),
+        Version::V3 | Version::V3_1 => {
+            let length = (pieces * PIECE) as u32;
+            [&[0, 0, 0, 1, 0, 0, 0, 1, b'a'], &length.to_be_bytes()[..]].concat()
+        }
+    };
+    let mut packed = StoredBlocks::new(version).compress(&head);
+    match version {
+        Version::V2 => {
+            // Names differ as far as it matters.
+            let names: Vec<Vec<u8>> = (b'a'..=b'z').map(|name| deflate(&pair(name))).collect();
+            for piece in names.iter().cycle().take(pieces) {
+                packed.extend(piece);
+            }
+        }
+        Version::V3 | Version::V3_1 => packed.extend(deflate(&[b'v'; PIECE]).repeat(pieces)),
+    }
+    packed
+}
+
+fn pair(name: u8) -> Vec<u8> {
+    let mut pair = vec![0, 1, name];
+    pair.extend((PIECE as u16).to_be_bytes());
+    pair.resize(pair.len() + PIECE, b'v');
+    pair
+}
+
+fn deflate(plain: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(1000);
+    Compress::new(Compression::best(), false)
+        .compress_vec(plain, &mut octets, FlushCompress::Sync)
+        .expect("there is room for so little");
+    octets
+}
+
+#[test]
+fn c144_a_million_octets_in_a_thousand_cost_the_stream() {
+    for version in Version::ALL {
+        let block = deflated(version, 1_000_000);
+        assert!(block.len() < 2500, "{}", block.len());
+        let mut server = Machine::server(version);
+        server.feed(frames::syn_stream(version, 1).compressed_block(block).fin());
+        let status = match version {
+            Version::V2 => RstStatus::PROTOCOL_ERROR,
+            Version::V3 | Version::V3_1 => RstStatus::FRAME_TOO_LARGE,
+        };
+        assert_eq!(server.sent(), [reset(1, status)]);
+        assert_eq!(server.events(), []);
+        server.continue_blocks();
+        server.assert_usable();
+    }
+}
+
+/// What it costs in memory is measured by `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates`.
+#[test]
+fn c145_a_gibibyte_ends_the_session_at_once() {
+    for version in Version::ALL {
+        let block = deflated(version, 1 << 30);
+        let mut roomy = Config::default();
+        roomy.limits.max_control_frame = 4 << 20;
+        // Its frame is too long by default; where it is not, what it inflates to is.
+        for config in [Config::default(), roomy] {
+            let began = Instant::now();
+            let mut server = Machine::server(version).with(config);
+            server.feed(
+                frames::syn_stream(version, 1)
+                    .compressed_block(block.clone())
+                    .fin(),
+            );
+            let (_, before) = server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
+            let expected = match version {
+                Version::V2 => vec![],
+                Version::V3 | Version::V3_1 => vec![reset(1, RstStatus::FRAME_TOO_LARGE)],
+            };
+            assert_eq!(before, expected);
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+    }
+}

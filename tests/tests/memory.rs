@@ -1,0 +1,411 @@
+//! How much memory a session holds while its peer does its worst, counted by the allocator.
+//!
+//! The session and its application run on the thread that is measured; what the peer allocates is not counted.
+
+use std::{
+    future::{Future, poll_fn},
+    os::unix::net::UnixStream,
+    thread,
+    time::Duration,
+};
+
+use allocation_counter::{AllocationInfo, measure};
+use flate2::{Compress, Compression, FlushCompress};
+use spdy_frame::Version;
+use spdy_session::{Config, HeaderBlock, Incoming, Limits, RecvStream, SendReply};
+use spdy_tests::frames::{self, RawFrame, StoredBlocks};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Runtime,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// Everything at once: headers to the limit, payload cut so that it pins as much as possible, the smallest pieces and
+/// header blocks between them, answers that may not be sent, replies that nobody reads, and half a frame.
+#[test]
+fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
+    for version in Version::ALL {
+        let bound = Limits::default().session_memory();
+        let info = attack(version, Handler::Writes, worst);
+        println!(
+            "{version}: {} of {bound} octets at the peak",
+            info.bytes_max
+        );
+        assert!((info.bytes_max as usize) < bound, "{version}: {info:?}");
+        assert!(
+            info.bytes_max > 2_000_000,
+            "the attack has hit nothing: {info:?}"
+        );
+    }
+}
+
+#[test]
+fn the_bound_of_the_default_is_below_nine_mebibytes() {
+    assert!(Limits::default().session_memory() < 9 << 20);
+}
+
+/// Rows 9 and 10: the bookkeeping of many small pieces is no larger than what they count for.
+#[test]
+fn s09_single_octets_that_nobody_reads_cost_what_the_window_says() {
+    for version in Version::ALL {
+        let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+            peer.send(frames::syn_stream(version, 1).post("/")).await;
+            let octet = frames::data(1, "x").octets(&mut peer.blocks);
+            // As many as the window of one stream takes.
+            peer.send_octets(&octet.repeat(262_143)).await;
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
+    }
+}
+
+/// Rows 9 and 10: as much for what is echoed to a peer that does not read.
+#[test]
+fn s09_single_octets_that_are_echoed_and_not_read_cost_what_the_queue_says() {
+    for version in Version::ALL {
+        let info = attack(version, Handler::Echoes, move |mut peer: Peer| async move {
+            if version != Version::V2 {
+                peer.send(frames::settings(version, &[(7, 0)])).await;
+            }
+            peer.send(frames::syn_stream(version, 1).post("/")).await;
+            let octet = frames::data(1, "x").octets(&mut peer.blocks);
+            let junk = frames::control(version, 4711, vec![0; 30_000]).octets(&mut peer.blocks);
+            for _ in 0..100 {
+                peer.send_octets(&octet.repeat(1000)).await;
+                peer.send_octets(&octet).await;
+                peer.send_octets(&junk).await;
+            }
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
+    }
+}
+
+/// Row 9: a slice of a few octets would keep the whole buffer that it was read into.
+#[test]
+fn s09_a_few_octets_on_each_stream_do_not_pin_a_buffer_each() {
+    for version in Version::ALL {
+        let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+            for stream in 0..100 {
+                peer.send(frames::syn_stream(version, 2 * stream + 1).post("/"))
+                    .await;
+            }
+            let junk = frames::control(version, 4711, vec![0; 250_000]).octets(&mut peer.blocks);
+            for stream in 0..100 {
+                for _ in 0..3 {
+                    peer.send_octets(&junk).await;
+                    peer.send(frames::data(2 * stream + 1, "octets")).await;
+                }
+            }
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
+    }
+}
+
+/// Row 3: what a field or a block takes besides its octets is counted.
+#[test]
+fn s03_tiny_header_blocks_are_charged_for_what_they_take() {
+    for version in Version::ALL {
+        let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+            peer.send(frames::syn_stream(version, 1).post("/")).await;
+            let tiny = frames::headers(version, 1).field("a", "");
+            for _ in 0..40_000 {
+                let octets = [
+                    tiny.octets(&mut peer.blocks),
+                    frames::data(1, "x").octets(&mut peer.blocks),
+                ];
+                if !peer.try_send_octets(&octets.concat()).await {
+                    break;
+                }
+            }
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 2_000_000, "{version}: {info:?}");
+    }
+}
+
+/// Row 1: inflating stops at the hard limit, and holds no more than the soft one meanwhile.
+#[test]
+fn s01_a_bomb_takes_no_more_than_the_soft_limit() {
+    for version in Version::ALL {
+        // 64 MiB in 64 KiB; the session sees one MiB of it.
+        let bomb = bomb(version, 64 << 20);
+        assert!(bomb.len() < 100_000);
+        let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+            let frame = frames::syn_stream(version, 1).compressed_block(bomb);
+            peer.send(frame).await;
+            peer.expect_end().await;
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 600_000, "{version}: {info:?}");
+    }
+}
+
+/// Row 2: numbers of the peer are compared with what is there before they are used.
+#[test]
+fn s02_large_numbers_allocate_nothing() {
+    for version in Version::ALL {
+        let mut settings = u32::MAX.to_be_bytes().to_vec();
+        settings.extend([0; 16]);
+        let attacks = [
+            frames::control(version, 4, settings),
+            frames::control(version, 4, []).length(0xff_ffff),
+            frames::syn_stream(version, 1).length(0xff_ffff),
+            frames::syn_stream(version, 1).plain_block([0xff; 64]),
+            frames::data(1, "x").length(0xff_ffff),
+        ];
+        for frame in attacks {
+            let said = frame.clone();
+            let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+                peer.send(said).await;
+                sleep(Duration::from_millis(5)).await;
+                peer
+            });
+            assert!(info.bytes_max < 150_000, "{version} {frame:?}: {info:?}");
+        }
+    }
+}
+
+/// Row 7: replies that nobody reads.
+#[test]
+fn s07_pings_from_a_peer_that_does_not_read_take_no_memory() {
+    for version in Version::ALL {
+        let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
+            let ping = frames::ping(version, 1).octets(&mut peer.blocks);
+            while peer.try_send_octets(&ping.repeat(100)).await {}
+            peer
+        });
+        println!("{version}: {} octets at the peak", info.bytes_max);
+        assert!(info.bytes_max < 200_000, "{version}: {info:?}");
+    }
+}
+
+async fn worst(mut peer: Peer) -> Peer {
+    let version = peer.version;
+    if version != Version::V2 {
+        // Answers may not be sent.
+        peer.send(frames::settings(version, &[(7, 0)])).await;
+    }
+    // As many small fields as a block may have, on as many streams as there may be.
+    for stream in 0..100 {
+        let frame = frames::syn_stream(version, 2 * stream + 1).post("/");
+        let frame = (0..120).fold(frame, |frame, n| {
+            frame.field(format!("x-{n}"), "0123456789012345678901234567890123456789")
+        });
+        peer.send(frame).await;
+    }
+    // Large pieces, each alone in the buffer that it is read into.
+    for round in 0..90 {
+        let piece = frames::data(2 * (round % 100) + 1, vec![7; 11_000]);
+        let junk = frames::control(version, 4711, vec![0; 32 * 1024 - 11_000 - 16]);
+        let unit = [
+            piece.octets(&mut peer.blocks),
+            junk.octets(&mut peer.blocks),
+        ];
+        if !peer.try_send_octets(&unit.concat()).await {
+            return peer; // The transport is not read any more.
+        }
+    }
+    // The smallest pieces of both kinds.
+    for _ in 0..500 {
+        peer.send(frames::headers(version, 1).field("a", "")).await;
+        peer.send(frames::data(1, "x")).await;
+    }
+    // Half of the longest frame, and before it what is to be answered.
+    let ping = frames::ping(version, 1).octets(&mut peer.blocks);
+    for _ in 0..200 {
+        peer.send_octets(&ping).await;
+    }
+    let half = frames::headers(version, 1)
+        .plain_block(vec![0; 200_000])
+        .length(256 * 1024)
+        .octets(&mut peer.blocks);
+    peer.try_send_octets(&half).await;
+    peer
+}
+
+/// What the application does with a stream.
+#[derive(Clone, Copy, Debug)]
+enum Handler {
+    /// It keeps the request and does nothing.
+    Idles,
+    /// It keeps the request, and answers with more than may be queued.
+    Writes,
+    /// It sends back what comes.
+    Echoes,
+}
+
+/// Serves a session that is attacked, and counts what is allocated for it. All has to be free in the end.
+///
+/// The peer has a thread of its own, so nothing of it is counted. It reads nothing unless the attack says so.
+fn attack<F>(
+    version: Version,
+    handler: Handler,
+    attack: impl FnOnce(Peer) -> F + Send + 'static,
+) -> AllocationInfo
+where
+    F: Future<Output = Peer>,
+{
+    // What is allocated once and kept for the process is there afterwards.
+    serve(version, Handler::Echoes, warm_up);
+    let info = serve(version, handler, attack);
+    assert!(
+        info.bytes_current.abs() < 4096,
+        "{version}: all memory is back: {info:?}"
+    );
+    info
+}
+
+async fn warm_up(mut peer: Peer) -> Peer {
+    let version = peer.version;
+    peer.send(frames::syn_stream(version, 1).post("/")).await;
+    peer.send(frames::data(1, "x").fin()).await;
+    sleep(Duration::from_millis(2)).await;
+    peer
+}
+
+fn serve<F>(
+    version: Version,
+    handler: Handler,
+    attack: impl FnOnce(Peer) -> F + Send + 'static,
+) -> AllocationInfo
+where
+    F: Future<Output = Peer>,
+{
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    let peer = thread::spawn(move || {
+        runtime().block_on(async {
+            let peer = attack(Peer::new(version, near)).await;
+            // The session does what it still can.
+            sleep(Duration::from_millis(20)).await;
+            drop(peer);
+        });
+    });
+    let runtime = runtime();
+    let info = measure(|| {
+        runtime.block_on(async {
+            far.set_nonblocking(true).expect("sockets can be so");
+            let io = tokio::net::UnixStream::from_std(far).expect("a socket");
+            let (session, incoming, driver) = spdy_session::server(io, version, Config::default());
+            let (end, ()) = tokio::join!(timeout(PATIENCE, driver), application(incoming, handler));
+            _ = end.expect("the session ends");
+            drop(session);
+        });
+    });
+    peer.join().expect("the attack was done");
+    info
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be built")
+}
+
+/// Keeps everything that it is given.
+async fn application(mut incoming: Incoming, handler: Handler) {
+    let mut handlers = JoinSet::new();
+    while let Some(stream) = incoming.accept().await {
+        let (headers, receive, reply) = stream.into_parts();
+        handlers.spawn(async move {
+            handle(handler, receive, reply).await;
+            drop(headers);
+        });
+    }
+    handlers.shutdown().await;
+}
+
+async fn handle(handler: Handler, mut receive: RecvStream, mut reply: SendReply) {
+    match handler {
+        Handler::Idles => {
+            poll_fn(|cx| reply.poll_closed(cx)).await;
+        }
+        Handler::Writes => {
+            let Ok(mut send) = reply.reply(HeaderBlock::new(), false) else {
+                return;
+            };
+            static BODY: [u8; 10_000] = [b'x'; 10_000];
+            while send.write_all(&BODY).await.is_ok() {}
+        }
+        Handler::Echoes => {
+            let Ok(mut send) = reply.reply(HeaderBlock::new(), false) else {
+                return;
+            };
+            while let Some(Ok(piece)) = receive.next().await {
+                let spdy_session::Received::Data(piece) = piece else {
+                    continue;
+                };
+                if send.ready().await.is_err() || send.send_data(piece, false).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    drop(receive);
+}
+
+/// The peer.
+struct Peer {
+    version: Version,
+    io: tokio::net::UnixStream,
+    blocks: StoredBlocks,
+}
+
+impl Peer {
+    fn new(version: Version, io: UnixStream) -> Self {
+        io.set_nonblocking(true).expect("sockets can be so");
+        Self {
+            version,
+            io: tokio::net::UnixStream::from_std(io).expect("a socket"),
+            blocks: StoredBlocks::new(version),
+        }
+    }
+
+    async fn send(&mut self, frame: RawFrame) {
+        let octets = frame.octets(&mut self.blocks);
+        self.send_octets(&octets).await;
+    }
+
+    async fn send_octets(&mut self, octets: &[u8]) {
+        assert!(self.try_send_octets(octets).await, "nothing is read");
+    }
+
+    /// Whether the octets were taken within a time that is long for a session that reads.
+    async fn try_send_octets(&mut self, octets: &[u8]) -> bool {
+        let sent = timeout(Duration::from_secs(1), self.io.write_all(octets)).await;
+        matches!(sent, Ok(Ok(())))
+    }
+
+    async fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, self.io.read_to_end(&mut rest)).await;
+        _ = end.expect("the session has ended");
+    }
+}
+
+/// A compressed block of so many octets, all of them 0.
+fn bomb(version: Version, octets: usize) -> Vec<u8> {
+    // The zlib header and dictionary come from a block of no octets.
+    let mut out = StoredBlocks::new(version).compress(&[]);
+    let mut deflate = Compress::new(Compression::best(), false);
+    let zeros = vec![0; 1 << 20];
+    let mut piece = Vec::with_capacity(1 << 16);
+    for _ in 0..octets >> 20 {
+        piece.clear();
+        deflate
+            .compress_vec(&zeros, &mut piece, FlushCompress::Sync)
+            .expect("it can be compressed");
+        out.extend_from_slice(&piece);
+    }
+    out
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);

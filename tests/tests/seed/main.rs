@@ -1,0 +1,211 @@
+//! What the seed of this project left unsolved: its limitations L1 to L12 with the bullets that say when each counts as
+//! solved, and its defects X1 to X17. A test names its bullet: `l03_2_…`, `x11_…`.
+
+mod bounds;
+mod defects;
+mod endings;
+mod errors;
+mod frames_and_settings;
+mod sending;
+mod support;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// How many bullets each limitation has.
+const BULLETS: [usize; 12] = [5, 4, 6, 7, 6, 5, 3, 4, 3, 6, 5, 5];
+const DEFECTS: usize = 17;
+
+/// Bullets that tests elsewhere prove.
+const ELSEWHERE: &[(&str, &[&str])] = &[
+    (
+        "l01_1",
+        &[
+            "c001_a_protocol_that_is_offered_alone_is_selected",
+            "c001_c007_pages_downloads_and_uploads_come_whole",
+        ],
+    ),
+    (
+        "l01_2",
+        &[
+            "c001_a_protocol_that_is_offered_alone_is_selected",
+            "c025_c031_every_kind_of_frame_is_sent_as_the_version_has_it",
+        ],
+    ),
+    (
+        "l01_3",
+        &["c003_http_1_is_served_when_no_protocol_is_in_common"],
+    ),
+    (
+        "l01_4",
+        &["c003_with_no_protocol_in_common_none_is_selected_and_http_1_is_spoken"],
+    ),
+    (
+        "l01_5",
+        &["c002_the_servers_preference_decides_and_3_1_comes_first"],
+    ),
+    (
+        "l02_1",
+        &[
+            "c092_a_peer_that_never_reads_its_answers_is_cut_off",
+            "c092_pings_that_nobody_reads_the_answers_to_end_the_session_in_time",
+        ],
+    ),
+    (
+        "l03_6",
+        &["c029_no_memory_is_reserved_for_what_is_only_announced"],
+    ),
+    (
+        "l05_2",
+        &[
+            "c183_a_small_initial_window_holds_from_the_start",
+            "c184_a_window_that_was_made_negative_has_to_be_paid_back",
+        ],
+    ),
+    (
+        "l05_3",
+        &[
+            "c072_c073_the_first_frame_says_what_the_peer_may_do",
+            "c056_a_stream_over_the_limit_is_refused_and_the_others_live",
+        ],
+    ),
+    (
+        "l05_5",
+        &[
+            "c076_unknown_ids_are_ignored",
+            "c079_c080_a_count_that_does_not_fit_the_length_ends_the_session",
+        ],
+    ),
+    // Values to be persisted are not given to the application, so no store can exist and nothing is echoed.
+    (
+        "l05_6",
+        &["c077_persist_value_is_ignored_and_the_value_counts"],
+    ),
+    (
+        "l06_5",
+        &["c107_headers_on_a_stream_that_never_was_are_answered_once"],
+    ),
+    (
+        "l07_2",
+        &["c040_c041_the_last_id_there_is_is_served_and_the_session_drains"],
+    ),
+    (
+        "l08_4",
+        &["c007_the_version_field_of_the_first_control_frame_tells_spdy_2_from_3"],
+    ),
+    (
+        "l10_6",
+        &["a_stream_that_breaks_is_an_error_after_what_came_before"],
+    ),
+    (
+        "l11_3",
+        &["c124_the_highest_priority_is_served_first_and_the_lowest_at_last"],
+    ),
+    ("l11_4", &["c090_an_answer_overtakes_data_that_is_queued"]),
+    // The codec depends on no runtime: `.ci/run` looks at its dependencies, which also keeps it so.
+    (
+        "l12_1",
+        &["what_is_decoded_can_be_encoded_and_decoded_again"],
+    ),
+    (
+        "l12_2",
+        &[
+            "what_is_decoded_can_be_encoded_and_decoded_again",
+            "c017_what_is_written_is_read_again_in_order",
+        ],
+    ),
+    (
+        "l12_4",
+        &[
+            "c016_it_does_not_matter_in_which_pieces_octets_arrive",
+            "decoding_is_the_same_at_once_and_in_pieces",
+        ],
+    ),
+    // The types of frames are private constants of the codec: nothing else can read them.
+    ("l12_5", &["c018_unknown_types_are_skipped_by_their_length"]),
+    (
+        "x04",
+        &["a_stream_that_breaks_is_an_error_after_what_came_before"],
+    ),
+    (
+        "x07",
+        &["c108_c113_c114_data_and_headers_after_fin_cost_the_stream"],
+    ),
+    (
+        "x09",
+        &[
+            "c123_streams_of_one_priority_take_turns_in_frames_of_the_configured_size",
+            "c124_the_highest_priority_is_served_first_and_the_lowest_at_last",
+        ],
+    ),
+    (
+        "x10",
+        &[
+            "c133_to_c141_c146_a_broken_block_costs_its_stream_alone",
+            "c130_c131_c132_a_context_that_is_lost_ends_the_session",
+        ],
+    ),
+    (
+        "x11",
+        &["c143_what_is_sent_has_names_in_lower_case_and_each_once"],
+    ),
+    (
+        "x13",
+        &[
+            "a_client_that_has_closed_its_direction_gets_its_answers",
+            "c210_a_transport_that_closes_leaves_the_outcome_of_open_streams_unknown",
+        ],
+    ),
+    ("x14", &["c159_a_response_without_a_body_is_one_frame"]),
+    (
+        "x15",
+        &["c100_streams_above_the_last_good_may_be_tried_again"],
+    ),
+    (
+        "x16",
+        &["c097_c098_streams_after_our_go_away_are_ignored_and_their_octets_given_back"],
+    ),
+    ("x17", &["every_row_has_a_test_or_a_reason"]),
+];
+
+#[test]
+fn every_bullet_has_a_test() {
+    let mut functions = BTreeSet::new();
+    let root = spdy_tests::conformance::root();
+    for folder in ["crates", "tests"] {
+        collect(&root.join(folder), &mut functions);
+    }
+    let limitations = BULLETS.iter().zip(1..).flat_map(|(bullets, limitation)| {
+        (1..=*bullets).map(move |n| format!("l{limitation:02}_{n}"))
+    });
+    let defects = (1..=DEFECTS).map(|n| format!("x{n:02}"));
+    for bullet in limitations.chain(defects) {
+        let part = format!("{bullet}_");
+        let is_here = functions.iter().any(|name| name.contains(&part));
+        let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == bullet);
+        assert!(is_here || elsewhere.is_some(), "{bullet} has no test");
+        for name in elsewhere.iter().flat_map(|(_, names)| *names) {
+            assert!(functions.contains(*name), "{bullet}: there is no {name}");
+        }
+    }
+}
+
+/// The names of all functions in a folder.
+fn collect(folder: &Path, functions: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("node_modules") {
+            collect(&path, functions);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            let names = text.lines().filter_map(|line| {
+                let line = line.trim_start();
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                line.strip_prefix("fn ")?
+                    .split('(')
+                    .next()
+                    .map(str::to_owned)
+            });
+            functions.extend(names);
+        }
+    }
+}

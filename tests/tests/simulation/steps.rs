@@ -1,0 +1,320 @@
+//! What a schedule may do in one step.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use spdy_frame::{RstStatus, Side, WindowTarget};
+use spdy_session::{
+    SessionError,
+    proto::{Open, Phase, Shutdown},
+};
+use spdy_tests::{
+    frames::{self, StoredBlocks},
+    machine::{block, id},
+};
+
+use crate::{Fault, SIDES, Simulation, Stream};
+
+impl Simulation {
+    pub(crate) fn step(&mut self, side: Side) {
+        match self.random.below(42) {
+            0..8 => {
+                let most = self.some_size();
+                self.transmit(side, most);
+            }
+            8..16 => self.deliver(side),
+            16..19 => self.open(side),
+            19..22 => self.reply(side),
+            22..27 => self.send(side),
+            27 => self.finish(side),
+            28 => self.trailers(side),
+            29..33 => self.consume(side),
+            33 => self.reset(side),
+            34 => self.stop_reading(side),
+            35 => {
+                let now = self.pair.now();
+                self.pair.side(side).ping(now);
+                self.books(side).pings += 1;
+            }
+            36 => self.change_settings(side),
+            37 => self.accept(side),
+            38 => self.delay(),
+            39 => self.stalled[side as usize] = 5 + self.random.below(40),
+            _ => self.release(side),
+        }
+        self.note_events();
+    }
+
+    fn transmit(&mut self, side: Side, most: usize) {
+        let now = self.pair.now();
+        let waiting = Buf::remaining(self.pair.side(side).poll_transmit(now));
+        assert!(waiting < 128 << 10, "{waiting} octets are prepared at once");
+        self.pair.transmit(side, most);
+    }
+
+    fn deliver(&mut self, side: Side) {
+        let most = self.some_size();
+        if self.stalled[side as usize] > 0 {
+            self.stalled[side as usize] -= 1;
+            if self.pair.under_way(side) > 0 {
+                self.faults.note(Fault::Stall);
+            }
+            return;
+        }
+        self.pair.deliver(side, most);
+        if self.pair.has_part(side) && self.pair.side(side).wants_input() {
+            self.faults.note(Fault::Cut);
+        }
+    }
+
+    fn delay(&mut self) {
+        let time = self.random.below(20) as u64;
+        if SIDES.iter().any(|side| self.pair.under_way(*side) > 0) {
+            self.faults.note(Fault::Delay);
+        }
+        self.pair.advance(Duration::from_millis(time));
+    }
+
+    fn open(&mut self, side: Side) {
+        let associated = match side {
+            Side::Client => None,
+            Side::Server => self.some_stream(side, |stream| stream.may_send),
+        };
+        let is_push = associated.is_some();
+        let fin = self.random.below(4) == 0;
+        let how = Open {
+            fin,
+            unidirectional: is_push,
+            associated: associated.map(id),
+            ..Open::default()
+        };
+        if side == Side::Server && !is_push {
+            return;
+        }
+        let now = self.pair.now();
+        let mark = self.random.below(1000).to_string();
+        let headers = block(&[("x-random", &mark), ("cookie", &mark), ("x-same", "same")]);
+        let Ok(opened) = self.pair.side(side).open(now, headers, how) else {
+            return;
+        };
+        let stream = Stream {
+            may_send: !fin,
+            replied: true,
+            finished: fin,
+            ended: is_push,
+            ..Stream::default()
+        };
+        let earlier = self.books(side).streams.insert(opened.get(), stream);
+        assert!(earlier.is_none(), "ids are new");
+    }
+
+    fn reply(&mut self, side: Side) {
+        let Some(stream) = self.some_stream(side, |stream| stream.may_send && !stream.replied)
+        else {
+            return;
+        };
+        let fin = self.random.below(5) == 0;
+        let headers = block(&[(":status", "200"), ("x-same", "same")]);
+        self.pair
+            .side(side)
+            .reply(id(stream), headers, fin)
+            .unwrap();
+        let stream = self.stream(side, stream);
+        stream.replied = true;
+        stream.may_send = !fin;
+        stream.finished = fin;
+    }
+
+    fn send(&mut self, side: Side) {
+        let Some(number) = self.some_stream(side, |_| true) else {
+            return;
+        };
+        // A window of few octets passes few of them in each round.
+        let window = self.pair.side(side.peer()).config().limits.stream_window as usize;
+        let octets = self.some_size().min(200 * window);
+        let target = WindowTarget::Stream(id(number));
+        if let Some(windows) = self.pair.side(side).windows(target)
+            && windows.send < 0
+        {
+            self.faults.note(Fault::NegativeWindow);
+        }
+        let fin = self.random.below(6) == 0;
+        let at = self.stream(side, number).queued;
+        let payload = pattern(number, side, at, octets);
+        let result = self.pair.side(side).send_data(id(number), payload, fin);
+        let stream = self.stream(side, number);
+        assert_eq!(result.is_ok(), stream.may_send, "{number}: {stream:?}");
+        if result.is_ok() {
+            stream.queued += octets;
+            stream.finished = fin;
+            stream.may_send = !fin;
+            stream.replied = true;
+        }
+    }
+
+    fn finish(&mut self, side: Side) {
+        if let Some(number) = self.some_stream(side, |stream| stream.may_send) {
+            self.pair.side(side).finish(id(number)).unwrap();
+            let stream = self.stream(side, number);
+            stream.finished = true;
+            stream.may_send = false;
+            stream.replied = true;
+        }
+    }
+
+    fn trailers(&mut self, side: Side) {
+        if let Some(number) = self.some_stream(side, |stream| stream.may_send) {
+            let fin = self.random.below(2) == 0;
+            let headers = block(&[("x-trailer", "t"), ("x-same", "same")]);
+            let connection = self.pair.side(side);
+            connection.send_headers(id(number), headers, fin).unwrap();
+            let stream = self.stream(side, number);
+            stream.finished = fin;
+            stream.may_send = !fin;
+            stream.replied = true;
+        }
+    }
+
+    fn consume(&mut self, side: Side) {
+        if let Some(number) = self.some_stream(side, |stream| stream.unread > 0) {
+            let octets = match self.random.below(2) {
+                0 => self.stream(side, number).unread,
+                _ => {
+                    self.random
+                        .below(self.sides[side as usize].streams[&number].unread)
+                        + 1
+                }
+            };
+            let connection = self.pair.side(side);
+            let windows = connection.windows(WindowTarget::Stream(id(number)));
+            let is_paused = connection.phase() == Phase::Open && !connection.wants_input();
+            let is_used_up = windows.is_some_and(|windows| windows.receive == 0);
+            connection.consume(id(number), octets);
+            if is_paused || is_used_up {
+                self.faults.note(Fault::SlowReader);
+            }
+            self.stream(side, number).unread -= octets;
+        }
+    }
+
+    fn reset(&mut self, side: Side) {
+        if self.random.below(3) > 0 {
+            return;
+        }
+        if let Some(number) = self.some_stream(side, |stream| stream.end.is_none()) {
+            let status = [RstStatus::CANCEL, RstStatus::REFUSED_STREAM][self.random.below(2)];
+            self.pair.side(side).reset(id(number), status);
+        }
+    }
+
+    fn stop_reading(&mut self, side: Side) {
+        if self.random.below(3) > 0 {
+            return;
+        }
+        if let Some(number) = self.some_stream(side, |stream| !stream.ended) {
+            self.pair.side(side).stop_reading(id(number));
+            self.faults.note(Fault::StopReading);
+            self.stream(side, number).dropped = true;
+        }
+    }
+
+    fn accept(&mut self, side: Side) {
+        if let Some(number) = self.some_stream(side, |_| true) {
+            self.pair.side(side).accept(id(number));
+        }
+    }
+
+    fn release(&mut self, side: Side) {
+        if let Some(number) = self.some_stream(side, |stream| stream.end.is_some()) {
+            self.pair.side(side).release(id(number));
+        }
+    }
+
+    /// A side changes its mind about what it lets the other one do, but never to more than it enforces.
+    fn change_settings(&mut self, side: Side) {
+        if self.settings_left[side as usize] == 0 {
+            return;
+        }
+        self.settings_left[side as usize] -= 1;
+        let enforced = self.pair.side(side).config().limits.stream_window;
+        let window = self.random.below(enforced as usize + 1) as u32;
+        let streams = self.random.below(20) as u32;
+        self.slip_in_settings(side, window, streams);
+    }
+
+    pub(crate) fn slip_in_settings(&mut self, side: Side, window: u32, streams: u32) {
+        // All frames go first, so that this one does not come in the middle of another. A session that has ended may have
+        // thrown the rest of one away.
+        while self.pair.transmit(side, usize::MAX) > 0 {}
+        if self.pair.side(side).phase() == Phase::Closing {
+            return;
+        }
+        let settings = frames::settings(self.version, &[(4, streams), (7, window)]);
+        let octets = settings.octets(&mut StoredBlocks::new(self.version));
+        self.pair.inject(side, &octets);
+        let has_streams = self.pair.side(side).stats() != Default::default();
+        if has_streams && self.announced[side as usize] != window {
+            self.faults.note(Fault::WindowChange);
+        }
+        self.announced[side as usize] = window;
+    }
+
+    pub(crate) fn break_off(&mut self, side: Side) {
+        let now = self.pair.now();
+        let has_streams = SIDES
+            .map(|side| self.pair.side(side).stats())
+            .map(|stats| stats.local_streams + stats.remote_streams)
+            != [0; 2];
+        let way = self.random.below(6);
+        let fault = [
+            Fault::GoAway,
+            Fault::EndAtOnce,
+            Fault::HalfOpen,
+            Fault::TransportError,
+            Fault::Garbage,
+        ];
+        if has_streams && way < fault.len() {
+            self.faults.note(fault[way]);
+        }
+        match way {
+            0 => {
+                let deadline = self.random.below(3) == 0;
+                let deadline = deadline.then_some(Duration::from_millis(30));
+                let how = Shutdown::Graceful { deadline };
+                self.pair.side(side).shutdown(now, how);
+            }
+            1 => self.pair.side(side).shutdown(now, Shutdown::Now),
+            2 => self.pair.lose(side),
+            3 => {
+                let error = SessionError::Closed;
+                self.pair.side(side).handle_transport_error(error);
+                self.pair.lose(side.peer());
+            }
+            4 => {
+                // What makes the other side end the session.
+                while self.pair.transmit(side, usize::MAX) > 0 {}
+                self.pair.inject(side, &[0; 8]);
+            }
+            // Nothing moves for so long that timeouts run out.
+            _ => {
+                let time = 25 + self.random.below(50) as u64;
+                self.pair.advance(Duration::from_secs(time));
+                for side in SIDES {
+                    let outcome = self.pair.side(side).outcome();
+                    if has_streams && matches!(outcome, Err(SessionError::TimedOut(_))) {
+                        self.faults.note(Fault::Timeout);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The octets that `sender` sends on a stream from an offset on.
+pub(crate) fn pattern(stream: u32, sender: Side, at: usize, octets: usize) -> Bytes {
+    const PERIOD: usize = 251;
+    static OCTETS: std::sync::LazyLock<Bytes> =
+        std::sync::LazyLock::new(|| (0..200_000).map(|n| (n % PERIOD) as u8).collect());
+    let start = (at + stream as usize * 7 + sender.first_id() as usize * 100) % PERIOD;
+    OCTETS.slice(start..start + octets)
+}
