@@ -1,0 +1,179 @@
+//! Which protocol is spoken over the streams: asked for in `x-stream-protocol-version`, before the upgrade.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+/// The versions of the protocol of exec and attach. Later ones order above earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// `channel.k8s.io`. Its clients never finish stdin, so a command that waits for the end of its input hangs.
+    V1,
+    /// `v2.channel.k8s.io`: failures are text.
+    V2,
+    /// `v3.channel.k8s.io`: terminals can be resized.
+    V3,
+    /// `v4.channel.k8s.io`: the outcome is a JSON Status, with the exit code.
+    V4,
+    /// `v5.channel.k8s.io`: stdin can be finished over WebSocket too. Over SPDY it is passed over.
+    V5,
+}
+
+impl Protocol {
+    /// What servers support over SPDY.
+    pub const OVER_SPDY: [Self; 4] = [Self::V4, Self::V3, Self::V2, Self::V1];
+
+    /// What servers support over WebSocket.
+    pub const OVER_WEBSOCKET: [Self; 2] = [Self::V5, Self::V4];
+
+    /// The name that is sent.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "channel.k8s.io",
+            Self::V2 => "v2.channel.k8s.io",
+            Self::V3 => "v3.channel.k8s.io",
+            Self::V4 => "v4.channel.k8s.io",
+            Self::V5 => "v5.channel.k8s.io",
+        }
+    }
+
+    /// Whether a terminal has a stream of sizes.
+    #[must_use]
+    pub fn has_resize(self) -> bool {
+        self >= Self::V3
+    }
+
+    /// Whether the outcome is a JSON Status and not text.
+    #[must_use]
+    pub fn has_status(self) -> bool {
+        self >= Self::V4
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Takes the first protocol of the client that is among `supported`, by its place there.
+///
+/// The error is the answer of a real server: 400 to a client that names none, 403 with the list to one that names
+/// no supported one.
+pub(crate) fn choose(headers: &HeaderMap, supported: &[&'static str]) -> Result<usize, Refusal> {
+    let offered = names(headers, &VERSION);
+    if offered.is_empty() {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_NAMED));
+    }
+    first_of(&offered, supported).ok_or_else(|| {
+        let text = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports [{}], server accepts [{}]",
+            offered.join(" "),
+            supported.join(" ")
+        );
+        let mut refusal = Refusal::new(StatusCode::FORBIDDEN, text);
+        for name in supported {
+            let name = HeaderValue::from_static(name);
+            refusal.0.headers_mut().append(&ACCEPTED, name);
+        }
+        refusal
+    })
+}
+
+/// The place among `supported` of the first of `offered` that is there.
+pub(crate) fn first_of(offered: &[&str], supported: &[&str]) -> Option<usize> {
+    let place = |name: &&str| supported.iter().position(|supported| supported == name);
+    offered.iter().find_map(place)
+}
+
+/// The values of a field that may stand on several lines and hold lists.
+pub(crate) fn names<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let lines = headers.get_all(name).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// An answer in place of an upgrade.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) Box<Response<String>>);
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let mut response = Response::new(text.into());
+        *response.status_mut() = status;
+        Self(Box::new(response))
+    }
+
+    pub(crate) fn into_response(self) -> Response<String> {
+        *self.0
+    }
+}
+
+/// The protocol of port-forward, which has one version.
+pub(crate) const PORT_FORWARD: &str = "portforward.k8s.io";
+
+/// The field with the protocols of the client, and with the one that is chosen.
+pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+
+const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
+
+const NOT_NAMED: &str = "unable to upgrade: X-Stream-Protocol-Version is required";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUPPORTED: [&str; 4] = [
+        "v4.channel.k8s.io",
+        "v3.channel.k8s.io",
+        "v2.channel.k8s.io",
+        "channel.k8s.io",
+    ];
+
+    fn offer(lines: &[&'static str]) -> Result<usize, Refusal> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(&VERSION, HeaderValue::from_static(line));
+        }
+        choose(&headers, &SUPPORTED)
+    }
+
+    #[test]
+    fn the_first_of_the_client_that_is_supported_is_taken() {
+        let kubectl = [
+            "v5.channel.k8s.io",
+            "v4.channel.k8s.io",
+            "v3.channel.k8s.io",
+        ];
+        assert_eq!(offer(&kubectl).unwrap(), 0);
+        assert_eq!(offer(&["v2.channel.k8s.io, v4.channel.k8s.io"]).unwrap(), 2);
+        assert_eq!(offer(&["channel.k8s.io"]).unwrap(), 3);
+    }
+
+    #[test]
+    fn nothing_in_common_is_answered_with_403_and_the_list() {
+        let Refusal(response) = offer(&["v5.channel.k8s.io", "v6"]).unwrap_err();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let accepted = response.headers().get_all(&ACCEPTED).iter();
+        assert!(accepted.eq(SUPPORTED));
+        assert_eq!(
+            response.body(),
+            "unable to upgrade: unable to negotiate protocol: client supports [v5.channel.k8s.io v6], \
+             server accepts [v4.channel.k8s.io v3.channel.k8s.io v2.channel.k8s.io channel.k8s.io]"
+        );
+    }
+
+    #[test]
+    fn no_protocol_at_all_is_answered_with_400() {
+        assert_eq!(offer(&[]).unwrap_err().0.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            offer(&[" , "]).unwrap_err().0.status(),
+            StatusCode::BAD_REQUEST
+        );
+    }
+}

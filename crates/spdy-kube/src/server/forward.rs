@@ -1,0 +1,248 @@
+//! One port-forward session: pairs of streams, each a connection to a port.
+
+mod pairs;
+
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use spdy_session::{
+    HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Shutdown, Stream,
+    StreamError, Version,
+};
+use tokio::{
+    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    task::JoinSet,
+    time::timeout,
+};
+
+use self::pairs::{Half, Key, Pair, Pairs};
+use super::{Server, Transport, command::say};
+use crate::BoxError;
+
+/// Connects to a port.
+pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, BoxError>> + Send>>;
+
+/// Serves one session, to its end.
+pub(crate) async fn serve<IO>(transport: IO, server: &Server, pod: String, connect: Connect)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, mut incoming, driver) =
+        spdy_session::server(transport, Version::V3_1, server.config.clone());
+    let driver = tokio::spawn(driver);
+    let forwarder = Arc::new(Forwarder { pod, connect });
+    let mut pairs = Pairs::new(server.gather);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = incoming.accept() => {
+                let Some(stream) = stream else {
+                    break;
+                };
+                if let Some((key, pair)) = pair(&mut pairs, stream) {
+                    let forwarder = Arc::clone(&forwarder);
+                    connections.spawn(async move {
+                        forwarder.forward(pair).await;
+                        key
+                    });
+                }
+            }
+            Some(ended) = connections.join_next() => match ended {
+                Ok(key) => pairs.ended(&key),
+                Err(error) => tracing::warn!(target: "spdy", %error, "a forwarded connection panicked"),
+            },
+            (error, data) = pairs.expired() => drop(tokio::spawn(give_up(error, data))),
+        }
+    }
+    // The client is gone, and with it all that the connections were for.
+    connections.abort_all();
+    session.shutdown(Shutdown::Now);
+    _ = driver.await;
+}
+
+/// Puts a stream to the one it belongs to. Gives the pair if that makes it complete.
+fn pair(pairs: &mut Pairs, stream: PendingStream) -> Option<(Key, Pair)> {
+    let Some(place) = Half::of(stream.headers(), stream.id()).filter(|half| pairs.has_place(half))
+    else {
+        tracing::debug!(target: "spdy", stream = %stream.id(), "stream is no half of a connection");
+        stream.refuse(RstStatus::PROTOCOL_ERROR);
+        return None;
+    };
+    // The client waits for the answer before it opens the next stream.
+    let stream = stream.reply(HeaderBlock::new()).ok()?;
+    pairs.add(place, stream)
+}
+
+/// The other half never came.
+async fn give_up(error: Option<Stream>, data: Option<Stream>) {
+    tracing::debug!(target: "spdy", "the other stream of a connection did not come");
+    if let Some(error) = error {
+        let (_, mut error) = error.split();
+        let told = say(&mut error, "timed out waiting for streams".to_owned());
+        _ = timeout(Duration::from_secs(1), told).await;
+    }
+    drop(data);
+}
+
+/// Makes connections for a session.
+struct Forwarder {
+    /// How errors call the pod.
+    pod: String,
+    connect: Connect,
+}
+
+impl Forwarder {
+    /// Connects, and copies until both sides have ended. The error stream is finished on every path: the client holds
+    /// its connection open until then.
+    async fn forward(&self, pair: Pair) {
+        let Pair { port, error, data } = pair;
+        let (_, mut error) = error.split();
+        let (from, mut to) = data.split();
+        let target = tokio::select! {
+            target = (self.connect)(port) => target,
+            _ = to.closed() => {
+                _ = error.finish();
+                return;
+            }
+        };
+        let result = match target {
+            Ok(target) => copy(from, &mut to, &mut error, target).await,
+            Err(why) => Err(why),
+        };
+        let text = match result {
+            Ok(()) => String::new(),
+            Err(why) => {
+                let Self { pod, .. } = self;
+                tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
+                format!("error forwarding port {port} to pod {pod}: {why}")
+            }
+        };
+        // The text comes before the end of the data, at which the client may look for it.
+        if say(&mut error, text).await.is_ok() {
+            to.reset(RstStatus::CANCEL);
+        }
+    }
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder")
+            .field("pod", &self.pod)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Copies both ways. The error is one of the target that is worth telling.
+async fn copy(
+    from: RecvStream,
+    to: &mut SendStream,
+    error: &mut SendStream,
+    target: Box<dyn Transport>,
+) -> Result<(), BoxError> {
+    let (target_from, target_to) = io::split(target);
+    let mut up = std::pin::pin!(upload(from, target_to));
+    let mut down = std::pin::pin!(download(target_from, to));
+    let mut is_sending = true;
+    loop {
+        tokio::select! {
+            up = &mut up, if is_sending => match up {
+                Upload::Done => is_sending = false,
+                Upload::Gone => return Ok(()),
+            },
+            down = &mut down => match down? {
+                Download::Done => break,
+                Download::Gone => return Ok(()),
+            },
+        }
+    }
+    // The client closes its connection at the end of this, whatever the target still wants to hear.
+    _ = say(error, String::new()).await;
+    if is_sending {
+        _ = timeout(HALF_CLOSED, up).await;
+    }
+    Ok(())
+}
+
+/// How copying to the target has ended.
+#[derive(Debug)]
+enum Upload {
+    /// The client has finished, or the target takes no more: it may still send.
+    Done,
+    /// The client has reset the connection or is gone.
+    Gone,
+}
+
+async fn upload(mut from: RecvStream, mut to: impl AsyncWrite + Unpin) -> Upload {
+    loop {
+        match from.next().await {
+            Some(Ok(Received::Data(piece))) => {
+                // What the client still sends is thrown away when the stream is dropped.
+                if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
+                    return Upload::Done;
+                }
+            }
+            Some(Ok(Received::Headers(_))) => {}
+            Some(Err(_)) => return Upload::Gone,
+            None => break,
+        }
+    }
+    _ = to.shutdown().await;
+    Upload::Done
+}
+
+/// How copying from the target has ended.
+#[derive(Debug)]
+enum Download {
+    /// The target has finished: it may still listen.
+    Done,
+    /// The target has reset the connection, or the client has, or is gone.
+    Gone,
+}
+
+async fn download(
+    mut from: impl AsyncRead + Unpin,
+    to: &mut SendStream,
+) -> Result<Download, BoxError> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(PIECE);
+        let read = tokio::select! {
+            read = from.read_buf(&mut buffer) => read,
+            _ = to.closed() => return Ok(Download::Gone),
+        };
+        match read {
+            Ok(0) => break,
+            Ok(_) => {}
+            // So targets end that close with input unread. To tell it would end the whole session of the client.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Ok(Download::Gone);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let sent = match to.ready().await {
+            Ok(()) => to.send_data(buffer.split().freeze(), false),
+            gone => gone,
+        };
+        if sent.is_err() {
+            return Ok(Download::Gone);
+        }
+    }
+    Ok(match finish(to).await {
+        Ok(()) => Download::Done,
+        Err(_) => Download::Gone,
+    })
+}
+
+async fn finish(stream: &mut SendStream) -> Result<(), StreamError> {
+    stream.finish()?;
+    stream.written().await
+}
+
+/// How much is read from a target at once, octets.
+const PIECE: usize = 32 * 1024;
+
+/// How long a target is written to when it has finished itself. The client closes its side at the first end, so
+/// little can come.
+const HALF_CLOSED: Duration = Duration::from_secs(30);

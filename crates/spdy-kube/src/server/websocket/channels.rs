@@ -1,0 +1,226 @@
+//! Exec and attach over WebSocket: the streams are channels, told apart by the first octet of each message.
+
+use std::{future::pending, io, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use hyper::upgrade::OnUpgrade;
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::{
+    Error, Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+
+use super::{Socket, socket};
+use crate::{
+    Io, Protocol, Streams,
+    server::{
+        Run, Server,
+        command::{Kind, supervise},
+    },
+    stdio::{Client, Piece, Resize, Stdin, Stdout},
+};
+
+type Sender = SplitSink<Socket, Message>;
+
+type Receiver = SplitStream<Socket>;
+
+/// Serves one session, to its end.
+pub(in crate::server) async fn serve(
+    upgraded: OnUpgrade,
+    server: &Server,
+    kind: Kind,
+    protocol: Protocol,
+    streams: Streams,
+    run: Run,
+) -> io::Result<()> {
+    let (mut sender, receiver) = socket(upgraded).await?.split();
+    let (inputs, stdin, resize) = Inputs::new(protocol, streams);
+    let (stdout, from_stdout) = output(streams.stdout);
+    let (stderr, from_stderr) = output(streams.has_stderr());
+    let (gone, client) = Client::new();
+    let io = Io {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        tty: streams.tty,
+        client,
+    };
+    // Reading and writing do not wait for each other.
+    let (connected, disconnected) = oneshot::channel::<()>();
+    let reading = async move {
+        read(receiver, inputs).await;
+        drop(connected);
+    };
+    let serving = async {
+        let command = supervise(run, io, kind, server.grace, gone, disconnected);
+        let copying = copy(&mut sender, from_stdout, from_stderr);
+        let (outcome, copied) = tokio::join!(command, copying);
+        copied?;
+        match outcome {
+            Some(outcome) => conclude(&mut sender, outcome.to_stream(protocol)).await,
+            None => Ok(()),
+        }
+    };
+    let (mut reading, mut serving) = (std::pin::pin!(reading), std::pin::pin!(serving));
+    let mut is_reading = true;
+    let told = loop {
+        tokio::select! {
+            () = &mut reading, if is_reading => is_reading = false,
+            told = &mut serving => break told,
+        }
+    };
+    if let Err(error) = told {
+        tracing::debug!(target: "spdy", %error, "outcome was not told");
+    } else if is_reading {
+        // What was not read would make the system reset the connection, and the outcome could be lost.
+        _ = timeout(LINGER, reading).await;
+    }
+    Ok(())
+}
+
+/// Reads until the client is gone.
+async fn read(mut receiver: Receiver, mut inputs: Inputs) {
+    while let Some(Ok(message)) = receiver.next().await {
+        // PINGs are answered by the library, and so is the end.
+        if let Message::Binary(message) = message {
+            inputs.take(message).await;
+        }
+    }
+}
+
+/// Copies the outputs until they have ended.
+async fn copy(
+    sender: &mut Sender,
+    mut stdout: Option<DuplexStream>,
+    mut stderr: Option<DuplexStream>,
+) -> Result<(), Error> {
+    while stdout.is_some() || stderr.is_some() {
+        let message = tokio::select! {
+            message = next(STDOUT, &mut stdout) => message,
+            message = next(STDERR, &mut stderr) => message,
+        };
+        if let Some(message) = message {
+            sender.send(Message::Binary(message)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the next piece of an output; `None` at its end. Cancel safe.
+async fn next(channel: u8, output: &mut Option<DuplexStream>) -> Option<Bytes> {
+    let Some(pipe) = output else {
+        return pending().await;
+    };
+    let mut message = BytesMut::with_capacity(1 + PIECE);
+    message.put_u8(channel);
+    match pipe.read_buf(&mut message).await {
+        Ok(1..) => Some(message.freeze()),
+        _ => {
+            *output = None;
+            None
+        }
+    }
+}
+
+/// Tells the outcome, and ends.
+async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
+    let mut message = BytesMut::with_capacity(1 + outcome.len());
+    message.put_u8(ERROR);
+    message.put_slice(outcome.as_bytes());
+    sender.send(Message::Binary(message.freeze())).await?;
+    let close = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    sender.send(Message::Close(Some(close))).await
+}
+
+/// An output of the command, and where to read it.
+fn output(is_wanted: bool) -> (Option<Stdout>, Option<DuplexStream>) {
+    if !is_wanted {
+        return (None, None);
+    }
+    let (near, far) = duplex(PIPE);
+    (Some(Stdout::pipe(near)), Some(far))
+}
+
+/// What the client sends.
+#[derive(Debug)]
+struct Inputs {
+    stdin: Option<mpsc::Sender<Piece>>,
+    resize: Option<mpsc::Sender<Piece>>,
+    /// Whether the end of an input can be said.
+    has_close: bool,
+}
+
+impl Inputs {
+    fn new(protocol: Protocol, streams: Streams) -> (Self, Option<Stdin>, Option<Resize>) {
+        let input = |is_wanted: bool| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            is_wanted
+                .then(|| (sender, Stdin::channel(receiver)))
+                .unzip()
+        };
+        let (to_stdin, stdin) = input(streams.stdin);
+        let (to_resize, resize) = input(streams.tty);
+        let inputs = Self {
+            stdin: to_stdin,
+            resize: to_resize,
+            has_close: protocol >= Protocol::V5,
+        };
+        (inputs, stdin, resize.map(Resize::new))
+    }
+
+    /// Hands a message to its channel. Waits while that is full: the client is held up then.
+    async fn take(&mut self, mut message: Bytes) {
+        let Some(channel) = message.first().copied() else {
+            return;
+        };
+        message.advance(1);
+        let (channel, piece) = match (channel, message.first()) {
+            (CLOSE, Some(&channel)) if self.has_close => (channel, Piece::End),
+            (_, Some(_)) => (channel, Piece::Data(message)),
+            (_, None) => return,
+        };
+        let place = match channel {
+            STDIN => &mut self.stdin,
+            RESIZE => &mut self.resize,
+            _ => return,
+        };
+        let is_end = matches!(piece, Piece::End);
+        if let Some(sender) = place
+            && (sender.send(piece).await.is_err() || is_end)
+        {
+            *place = None;
+        }
+    }
+}
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// From v5 on: the channel named in the next octet has ended.
+const CLOSE: u8 = 255;
+
+/// So many messages of an input wait for the command.
+const QUEUE: usize = 4;
+
+/// How much of an output is sent at once, octets.
+const PIECE: usize = 32 * 1024;
+
+/// How much of an output waits for the client, octets.
+const PIPE: usize = 64 * 1024;
+
+/// How long the client is read after the end.
+const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,108 @@
+//! A stream of octets cut into messages, at any place.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// The octets in the binary messages of a WebSocket, as a transport. Each write is a message; the end of the writing
+/// side is the end of the WebSocket.
+#[derive(Debug)]
+pub(crate) struct Tunnel<S> {
+    messages: S,
+    /// What is left of a message that is being read.
+    current: Bytes,
+}
+
+impl<S> Tunnel<S> {
+    pub(super) fn new(messages: S) -> Self {
+        Self {
+            messages,
+            current: Bytes::new(),
+        }
+    }
+}
+
+impl<S> AsyncRead for Tunnel<S>
+where
+    S: Stream<Item = Result<Message, Error>> + Unpin,
+{
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.current.is_empty() {
+            match ready!(Pin::new(&mut self.messages).poll_next(cx)) {
+                Some(Ok(Message::Binary(octets))) => self.current = octets,
+                // PINGs are answered by the library.
+                Some(Ok(_)) => {}
+                Some(Err(Error::ConnectionClosed)) | None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        let octets = buffer.remaining().min(self.current.len());
+        buffer.put_slice(&self.current[..octets]);
+        self.current.advance(octets);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> AsyncWrite for Tunnel<S>
+where
+    S: Sink<Message, Error = Error> + Unpin,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(octets)])
+    }
+
+    /// One message for all of it: so frames are not torn into head and payload.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if length == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let mut messages = Pin::new(&mut self.messages);
+        ready!(messages.as_mut().poll_ready(cx)).map_err(io::Error::other)?;
+        let mut message = BytesMut::with_capacity(length.min(MAX_WRITE));
+        for slice in slices {
+            let room = MAX_WRITE - message.len();
+            message.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        let written = message.len();
+        let message = Message::Binary(message.freeze());
+        messages.start_send(message).map_err(io::Error::other)?;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.messages).poll_flush(cx);
+        flushed.map_err(io::Error::other)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.messages).poll_close(cx);
+        closed.map_err(io::Error::other)
+    }
+}
+
+/// A message of ours is not longer, in octets.
+const MAX_WRITE: usize = 64 * 1024;

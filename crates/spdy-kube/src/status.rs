@@ -1,0 +1,337 @@
+//! How a command ended, and how that is said: in the JSON of Kubernetes, or as text to older clients.
+
+use std::{error::Error, fmt};
+
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+
+use crate::Protocol;
+
+/// Why a command could not be run, or a connection not be made. Its text is shown to the user.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The exit code of a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit(u8);
+
+impl Exit {
+    /// It did what it should.
+    pub const SUCCESS: Self = Self(0);
+
+    /// It ended with a code, 0 for success.
+    #[must_use]
+    pub const fn code(code: u8) -> Self {
+        Self(code)
+    }
+
+    /// It was ended by a signal, for which shells say 128 and its number.
+    #[must_use]
+    pub const fn signal(number: u8) -> Self {
+        Self(128_u8.saturating_add(number))
+    }
+
+    /// The code, as `$?` shows it.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Whether the code is 0.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl From<std::process::ExitStatus> for Exit {
+    fn from(status: std::process::ExitStatus) -> Self {
+        #[cfg(unix)]
+        if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
+            return Self::signal(u8::try_from(number).unwrap_or(u8::MAX));
+        }
+        // Where codes are larger than an octet, a failure stays one.
+        Self(u8::try_from(status.code().unwrap_or(1)).unwrap_or(u8::MAX))
+    }
+}
+
+/// The outcome of a request, as the `Status` object of Kubernetes. It is what the error stream of exec and attach
+/// carries at the end, and the body of refusals over HTTP, which kubectl prints as errors of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All went well.
+    Success,
+    /// The command ran and did not end with 0.
+    Exit(Exit),
+    /// Something else went wrong.
+    Failure {
+        /// One word, such as `NotFound`.
+        reason: String,
+        /// For the user.
+        message: String,
+        /// As in HTTP.
+        code: u16,
+    },
+}
+
+impl Status {
+    /// Something is not there: `pods "demo" not found`.
+    #[must_use]
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
+    /// The request is wrong.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// The server failed.
+    #[must_use]
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        )
+    }
+
+    fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
+        Self::Failure {
+            reason: reason.to_owned(),
+            message: message.into(),
+            code: code.as_u16(),
+        }
+    }
+
+    /// Reads the JSON of an error stream.
+    ///
+    /// # Errors
+    ///
+    /// [`StatusError`], as kubectl judges it: not JSON, neither `Success` nor `Failure`, or a failure of the command
+    /// without an exit code from 0 to 255.
+    pub fn from_json(json: &[u8]) -> Result<Self, StatusError> {
+        let value: Value = serde_json::from_slice(json).map_err(|_| StatusError::NotJson)?;
+        match value["status"].as_str() {
+            Some("Success") => return Ok(Self::Success),
+            Some("Failure") => {}
+            _ => return Err(StatusError::NoOutcome),
+        }
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        if value["reason"] == NON_ZERO {
+            return exit_code(&value).map(|code| Self::Exit(Exit(code)));
+        }
+        Ok(Self::Failure {
+            reason: text("reason"),
+            message: text("message"),
+            code: value["code"]
+                .as_u64()
+                .and_then(|code| code.try_into().ok())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The JSON of it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut object = Map::new();
+        object.insert("metadata".into(), json!({}));
+        let outcome = match self {
+            Self::Success => "Success",
+            _ => "Failure",
+        };
+        object.insert("status".into(), outcome.into());
+        match self {
+            Self::Success => {}
+            Self::Exit(exit) => {
+                let code = exit.get().to_string();
+                let causes = json!({"causes": [{"reason": EXIT_CODE, "message": code}]});
+                object.insert("reason".into(), NON_ZERO.into());
+                object.insert("message".into(), self.to_string().into());
+                object.insert("details".into(), causes);
+            }
+            Self::Failure {
+                reason,
+                message,
+                code,
+            } => {
+                object.insert("reason".into(), reason.as_str().into());
+                object.insert("message".into(), message.as_str().into());
+                object.insert("code".into(), (*code).into());
+            }
+        }
+        Value::Object(object).to_string()
+    }
+
+    /// An answer over HTTP, with the code of the failure, which kubectl prints as `Error from server (NotFound): …`.
+    #[must_use]
+    pub fn into_response(self) -> Response<String> {
+        let code = match &self {
+            Self::Success => StatusCode::OK,
+            Self::Exit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failure { code, .. } => {
+                StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        };
+        // In a body the object has to say what it is.
+        let body = self
+            .to_json()
+            .replacen('{', r#"{"kind":"Status","apiVersion":"v1","#, 1);
+        let mut response = Response::new(body);
+        *response.status_mut() = code;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+
+    /// What the error stream carries in a version of the protocol.
+    pub(crate) fn to_stream(&self, protocol: Protocol) -> String {
+        match self {
+            _ if protocol.has_status() => self.to_json(),
+            Self::Success => String::new(),
+            failure => failure.to_string(),
+        }
+    }
+}
+
+impl From<Exit> for Status {
+    fn from(exit: Exit) -> Self {
+        if exit.is_success() {
+            Self::Success
+        } else {
+            Self::Exit(exit)
+        }
+    }
+}
+
+/// What the user is told.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("success"),
+            Self::Exit(exit) => write!(
+                f,
+                "command terminated with non-zero exit code: exit status {}",
+                exit.get()
+            ),
+            Self::Failure { message, .. } => f.write_str(message),
+        }
+    }
+}
+
+/// Finds the code among the causes of a command that failed.
+fn exit_code(status: &Value) -> Result<u8, StatusError> {
+    let causes = status["details"]["causes"].as_array();
+    let mut causes = causes.into_iter().flatten();
+    let cause = causes
+        .find(|cause| cause["reason"] == EXIT_CODE)
+        .ok_or(StatusError::NoExitCode)?;
+    let code = cause["message"].as_str().unwrap_or_default();
+    code.parse().map_err(|_| StatusError::NoExitCode)
+}
+
+/// The JSON at the end of an error stream is no proper Status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// It cannot be parsed.
+    NotJson,
+    /// It says neither `Success` nor `Failure`.
+    NoOutcome,
+    /// The command failed, and no code from 0 to 255 says how.
+    NoExitCode,
+}
+
+impl fmt::Display for StatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotJson => "status on the error stream is not JSON",
+            Self::NoOutcome => "status on the error stream is neither Success nor Failure",
+            Self::NoExitCode => "status on the error stream has no exit code from 0 to 255",
+        })
+    }
+}
+
+impl Error for StatusError {}
+
+const NON_ZERO: &str = "NonZeroExitCode";
+
+const EXIT_CODE: &str = "ExitCode";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_is_said_as_kubectl_wants_it() {
+        let value: Value =
+            serde_json::from_str(&Status::from(Exit::code(7)).to_stream(Protocol::V4)).unwrap();
+        let expected = json!({
+            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+            "message": "command terminated with non-zero exit code: exit status 7",
+            "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn success_is_a_status_from_v4_on_and_nothing_before() {
+        let success = Status::from(Exit::SUCCESS);
+        let json = r#"{"metadata":{},"status":"Success"}"#;
+        assert_eq!(success.to_stream(Protocol::V4), json);
+        assert_eq!(success.to_stream(Protocol::V3), "");
+        assert_eq!(
+            Status::from(Exit::code(3)).to_stream(Protocol::V2),
+            "command terminated with non-zero exit code: exit status 3"
+        );
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let all = [
+            Status::Success,
+            Status::Exit(Exit::signal(9)),
+            Status::internal("a \"quoted\" text\n"),
+            Status::not_found("pods \"x\" not found"),
+        ];
+        for status in all {
+            assert_eq!(Status::from_json(status.to_json().as_bytes()), Ok(status));
+        }
+    }
+
+    #[test]
+    fn what_kubectl_refuses_is_refused() {
+        let read = |json: &str| Status::from_json(json.as_bytes());
+        assert_eq!(read("exit status 1"), Err(StatusError::NotJson));
+        assert_eq!(read("[]"), Err(StatusError::NoOutcome));
+        assert_eq!(read(r#"{"status":"Maybe"}"#), Err(StatusError::NoOutcome));
+        let failure = r#"{"status":"Failure","reason":"NonZeroExitCode"}"#;
+        assert_eq!(read(failure), Err(StatusError::NoExitCode));
+        let large = r#"{"status":"Failure","reason":"NonZeroExitCode",
+            "details":{"causes":[{"reason":"ExitCode","message":"256"}]}}"#;
+        assert_eq!(read(large), Err(StatusError::NoExitCode));
+    }
+
+    #[test]
+    fn a_refusal_over_http_says_what_it_is() {
+        let response = Status::not_found("pods \"x\" not found").into_response();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        let value: Value = serde_json::from_str(response.body()).unwrap();
+        assert_eq!(
+            (&value["kind"], &value["code"]),
+            (&json!("Status"), &json!(404))
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_signal_is_128_and_its_number() {
+        use std::os::unix::process::ExitStatusExt;
+
+        assert_eq!(Exit::from(std::process::ExitStatus::from_raw(9)).get(), 137);
+        assert_eq!(
+            Exit::from(std::process::ExitStatus::from_raw(7 << 8)).get(),
+            7
+        );
+    }
+}

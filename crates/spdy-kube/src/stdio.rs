@@ -1,0 +1,342 @@
+//! The streams of a command, whatever they travel over.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use spdy_session::{Received, RecvStream, SendStream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    sync::{mpsc, watch},
+};
+
+pub use self::resize::{Resize, Size};
+
+mod resize;
+
+/// The streams of a command: those that the client asked for, and news of the client.
+///
+/// A stream that the program has no use for may be dropped at any time. An output that is dropped has ended; the
+/// outcome of the command is told when all have.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Io {
+    /// What the client sends, if it sends anything: else the command gets an empty input.
+    pub stdin: Option<Stdin>,
+    /// Where output goes.
+    pub stdout: Option<Stdout>,
+    /// Where errors go. `None` for a command with a terminal, whose errors are part of its output.
+    pub stderr: Option<Stdout>,
+    /// The sizes of the client's terminal, if the command has one and the client tells.
+    pub resize: Option<Resize>,
+    /// Whether the command has a terminal.
+    pub tty: bool,
+    /// Tells when the client is gone.
+    pub client: Client,
+}
+
+impl Io {
+    /// Copies between the client and a command, until both outputs of the command have ended.
+    ///
+    /// - At the end of the client's input, and at once if there is none, `stdin` is shut down and dropped.
+    /// - A command that reads no more, or has ended, does not hold up the session: what still comes is thrown away.
+    /// - When the client is gone `stdin` is kept open, for a command that takes the end of its input for good news;
+    ///   an output that nobody reads is dropped.
+    /// - `EIO` from an output is its end: so a terminal ends.
+    ///
+    /// Takes the streams out of [`Io`]. Dropping the future ends them.
+    ///
+    /// # Errors
+    ///
+    /// What reading the outputs of the command fails with.
+    pub async fn copy<I, O, E>(
+        &mut self,
+        stdin: Option<I>,
+        stdout: Option<O>,
+        stderr: Option<E>,
+    ) -> io::Result<()>
+    where
+        I: AsyncWrite + Unpin,
+        O: AsyncRead + Unpin,
+        E: AsyncRead + Unpin,
+    {
+        let input = feed(self.stdin.take(), stdin);
+        let outputs = async {
+            let stdout = drain(stdout, self.stdout.take());
+            let stderr = drain(stderr, self.stderr.take());
+            tokio::try_join!(stdout, stderr)
+        };
+        let (mut input, mut outputs) = (std::pin::pin!(input), std::pin::pin!(outputs));
+        let mut fed = false;
+        loop {
+            tokio::select! {
+                () = &mut input, if !fed => fed = true,
+                ended = &mut outputs => return ended.map(drop),
+            }
+        }
+    }
+}
+
+/// Copies the client's input to the command.
+async fn feed(from: Option<Stdin>, to: Option<impl AsyncWrite + Unpin>) {
+    let (Some(mut from), Some(mut to)) = (from, to) else {
+        return;
+    };
+    while let Some(piece) = from.next().await {
+        let Ok(piece) = piece else {
+            // The client is gone. This is not the end of the input.
+            return std::future::pending().await;
+        };
+        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+    _ = to.shutdown().await;
+}
+
+/// Copies an output of the command to the client, or throws it away.
+async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> io::Result<()> {
+    let Some(mut from) = from else {
+        return Ok(());
+    };
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(PIECE);
+        match from.read_buf(&mut buffer).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(EIO) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        match &mut to {
+            Some(to) => {
+                if to.send(buffer.split().freeze()).await.is_err() {
+                    return Ok(());
+                }
+            }
+            None => buffer.clear(),
+        }
+    }
+}
+
+/// The client's input. Reading it ends only when the client has ended it: when the client is gone, reading fails.
+///
+/// While it is not read, the client is held up, and with it all that it sends, resizes among them. Dropped, what still
+/// comes is thrown away.
+#[derive(Debug)]
+pub struct Stdin(Source);
+
+#[derive(Debug)]
+enum Source {
+    Spdy(RecvStream),
+    Channel {
+        pieces: mpsc::Receiver<Piece>,
+        current: Bytes,
+        is_over: bool,
+    },
+}
+
+/// What comes over a WebSocket.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Data(Bytes),
+    End,
+}
+
+impl Stdin {
+    pub(crate) fn spdy(stream: RecvStream) -> Self {
+        Self(Source::Spdy(stream))
+    }
+
+    pub(crate) fn channel(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self(Source::Channel {
+            pieces,
+            current: Bytes::new(),
+            is_over: false,
+        })
+    }
+
+    /// Waits for the next piece of input, as it came; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match &mut self.0 {
+            Source::Spdy(stream) => loop {
+                return match std::task::ready!(stream.poll_next(cx)) {
+                    Some(Ok(Received::Headers(_))) => continue,
+                    Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
+                    Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+                    None => Poll::Ready(None),
+                };
+            },
+            Source::Channel { current, .. } if !current.is_empty() => {
+                Poll::Ready(Some(Ok(std::mem::take(current))))
+            }
+            Source::Channel { is_over: true, .. } => Poll::Ready(None),
+            Source::Channel {
+                pieces, is_over, ..
+            } => Poll::Ready(match std::task::ready!(pieces.poll_recv(cx)) {
+                Some(Piece::Data(piece)) => Some(Ok(piece)),
+                Some(Piece::End) => {
+                    *is_over = true;
+                    None
+                }
+                None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
+            }),
+        }
+    }
+}
+
+impl AsyncRead for Stdin {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Source::Spdy(stream) = &mut self.0 {
+            return Pin::new(stream).poll_read(cx, buffer);
+        }
+        let Some(mut piece) = std::task::ready!(self.poll_next(cx)).transpose()? else {
+            return Poll::Ready(Ok(()));
+        };
+        let octets = buffer.remaining().min(piece.len());
+        buffer.put_slice(&piece.split_to(octets));
+        if let Source::Channel { current, .. } = &mut self.0 {
+            *current = piece;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// An output to the client. A client that does not read holds the writer up.
+///
+/// Dropped or shut down, it ends, after all that was written.
+#[derive(Debug)]
+pub struct Stdout(Sink);
+
+#[derive(Debug)]
+enum Sink {
+    Spdy(Returning),
+    Pipe(DuplexStream),
+}
+
+impl Stdout {
+    /// An output over a stream, which is finished and given `back` when the output is dropped.
+    pub(crate) fn spdy(stream: SendStream, back: mpsc::UnboundedSender<SendStream>) -> Self {
+        Self(Sink::Spdy(Returning {
+            stream: Some(stream),
+            back,
+        }))
+    }
+
+    pub(crate) fn pipe(pipe: DuplexStream) -> Self {
+        Self(Sink::Pipe(pipe))
+    }
+
+    /// Writes a piece without copying it, where that is possible. Waits for room first.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or wants no more of this output.
+    pub async fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        match &mut self.0 {
+            Sink::Spdy(stream) => {
+                let stream = stream.get()?;
+                stream.ready().await?;
+                Ok(stream.send_data(piece, false)?)
+            }
+            Sink::Pipe(pipe) => pipe.write_all(&piece).await,
+        }
+    }
+
+    fn sink(&mut self) -> io::Result<Pin<&mut (dyn AsyncWrite + Unpin)>> {
+        let sink: &mut (dyn AsyncWrite + Unpin) = match &mut self.0 {
+            Sink::Spdy(stream) => stream.get()?,
+            Sink::Pipe(pipe) => pipe,
+        };
+        Ok(Pin::new(sink))
+    }
+}
+
+impl AsyncWrite for Stdout {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.sink()?.poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sink()?.poll_shutdown(cx)
+    }
+}
+
+/// A stream that is finished and given back when it is dropped.
+#[derive(Debug)]
+struct Returning {
+    stream: Option<SendStream>,
+    back: mpsc::UnboundedSender<SendStream>,
+}
+
+impl Returning {
+    fn get(&mut self) -> io::Result<&mut SendStream> {
+        self.stream
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            // It may have been shut down already, or the client be gone.
+            _ = stream.finish();
+            _ = self.back.send(stream);
+        }
+    }
+}
+
+/// News of the client. Clones tell the same.
+#[derive(Clone, Debug)]
+pub struct Client(watch::Receiver<bool>);
+
+impl Client {
+    /// A client, and the way to say that it is gone. Dropping that says it too.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Waits until the client is gone before the command has ended. The command gets some time then, to be hung up and
+    /// to end: see [`Server::grace`](crate::Server::grace). Cancel safe.
+    pub async fn gone(&mut self) {
+        // An error: nobody is left who could tell.
+        _ = self.0.wait_for(|gone| *gone).await;
+    }
+
+    /// Whether the client is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        *self.0.borrow()
+    }
+}
+
+/// How much of an output is read at once, octets.
+const PIECE: usize = 32 * 1024;
+
+/// What reading a terminal gives when its other side is closed.
+const EIO: i32 = 5;

@@ -1,0 +1,170 @@
+//! The sizes of a terminal.
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Stdin;
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+impl Size {
+    /// The line that says it.
+    #[must_use]
+    pub fn to_json(self) -> String {
+        let Self { width, height } = self;
+        format!("{{\"Width\":{width},\"Height\":{height}}}\n")
+    }
+}
+
+/// The sizes of the client's terminal, as it changes.
+///
+/// A program that takes them late gets the first few and the last one. Dropped, they are thrown away.
+#[derive(Debug)]
+pub struct Resize(mpsc::Receiver<Size>);
+
+impl Resize {
+    /// Waits for the next size. The first one comes when the client has opened its streams. `None` when no more will
+    /// come: the client is gone, or has sent something that is no size. Cancel safe.
+    pub async fn next(&mut self) -> Option<Size> {
+        self.0.recv().await
+    }
+
+    /// Sizes that are read from a stream, by a task which goes on until the stream ends: so they never hold up their
+    /// neighbours.
+    pub(crate) fn new(stream: Stdin) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(read(stream, sender));
+        Self(receiver)
+    }
+}
+
+/// Reads sizes. Of those that are not taken in time only the last is kept.
+async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
+    let mut parser = Parser::default();
+    let mut latest = None;
+    loop {
+        tokio::select! {
+            piece = stream.next() => {
+                let Some(Ok(piece)) = piece else {
+                    break;
+                };
+                let Some(read) = parser.read(&piece) else {
+                    tracing::debug!(target: "spdy", "size of the terminal is no JSON of a size");
+                    return;
+                };
+                for size in read {
+                    if latest.is_some() || sizes.try_send(size).is_err() {
+                        latest = Some(size);
+                    }
+                }
+            }
+            place = sizes.reserve(), if latest.is_some() => match (place, latest.take()) {
+                (Ok(place), Some(size)) => place.send(size),
+                // Nobody wants them. Dropping the stream throws away what comes.
+                _ => return,
+            },
+        }
+    }
+    if let Some(size) = latest {
+        _ = sizes.send(size).await;
+    }
+}
+
+/// Takes sizes out of a stream of JSON objects, which may be cut anywhere.
+#[derive(Debug, Default)]
+pub(crate) struct Parser(Vec<u8>);
+
+impl Parser {
+    /// Takes the sizes that are complete now. `None`: this is something else.
+    pub(crate) fn read(&mut self, piece: &[u8]) -> Option<Vec<Size>> {
+        self.0.extend_from_slice(piece);
+        let mut objects = serde_json::Deserializer::from_slice(&self.0).into_iter::<Value>();
+        let mut sizes = Vec::new();
+        let mut taken = 0;
+        while let Some(object) = objects.next() {
+            match object {
+                Ok(object) => sizes.push(size(&object)?),
+                Err(error) if error.is_eof() => break,
+                Err(_) => return None,
+            }
+            taken = objects.byte_offset();
+        }
+        self.0.drain(..taken);
+        (self.0.len() <= MAX_OBJECT).then_some(sizes)
+    }
+}
+
+fn size(object: &Value) -> Option<Size> {
+    // Go does not mind the case of names, and takes what is missing for 0.
+    let fields = object.as_object()?;
+    let field = |name: &str| {
+        let found = fields
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map_or(Some(0), |(_, value)| value.as_u64()?.try_into().ok())
+    };
+    Some(Size {
+        width: field("Width")?,
+        height: field("Height")?,
+    })
+}
+
+/// So many sizes wait to be taken.
+const QUEUE: usize = 16;
+
+/// An object is shorter than this, in octets.
+const MAX_OBJECT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size {
+        width: 111,
+        height: 33,
+    };
+
+    #[test]
+    fn objects_are_read_wherever_they_are_cut() {
+        let wire = format!("{}{}", SIZE.to_json(), r#"{"width": 80,"height":24} "#);
+        for cut in 0..=wire.len() {
+            let mut parser = Parser::default();
+            let (first, second) = wire.as_bytes().split_at(cut);
+            let mut sizes = parser.read(first).unwrap();
+            sizes.extend(parser.read(second).unwrap());
+            let other = Size {
+                width: 80,
+                height: 24,
+            };
+            assert_eq!(sizes, [SIZE, other], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for wrong in [
+            "not JSON",
+            "[1,2]",
+            "7 ",
+            r#"{"Width":-1,"Height":1}"#,
+            r#"{"Width":65536,"Height":1}"#,
+            r#"{"Width":"80","Height":24}"#,
+        ] {
+            assert_eq!(Parser::default().read(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_never_ends_is_refused() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.read(b"{\"Width\":"), Some(vec![]));
+        assert_eq!(parser.read(&[b' '; 2 * MAX_OBJECT]), None);
+    }
+}

@@ -1,0 +1,200 @@
+//! Tokens that stand for a request that was agreed on before: the URLs of a container runtime.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// Requests that wait to be fetched by a token, each once and not for long.
+///
+/// A container runtime gets `Exec`, `Attach` and `PortForward` over gRPC, and answers with a URL `/exec/TOKEN`. Whoever
+/// knows the token may run the command, so: it comes from the random numbers of the system, is compared in a time
+/// that does not depend on how much of it is right, works once, and expires. At most [`MAX_WAITING`] wait.
+pub struct Tokens<T> {
+    waiting: Mutex<VecDeque<Waiting<T>>>,
+    lifetime: Duration,
+    max_waiting: usize,
+}
+
+/// A request that was not fetched yet. The oldest expires first.
+struct Waiting<T> {
+    token: [u8; LENGTH],
+    until: Instant,
+    request: T,
+}
+
+impl<T> Tokens<T> {
+    /// No requests, which will expire after a minute.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_limits(LIFETIME, MAX_WAITING)
+    }
+
+    /// No requests, with other bounds.
+    #[must_use]
+    pub const fn with_limits(lifetime: Duration, max_waiting: usize) -> Self {
+        Self {
+            waiting: Mutex::new(VecDeque::new()),
+            lifetime,
+            max_waiting,
+        }
+    }
+
+    /// Keeps a request, and gives the token to fetch it with: eight characters, which can stand in a path as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`]: too many wait, or the system has no random numbers.
+    pub fn insert(&self, request: T) -> Result<String, TokenError> {
+        self.insert_at(Instant::now(), request)
+    }
+
+    /// Takes the request that the token stands for. `None` if it is unknown, used or expired: a 404.
+    pub fn take(&self, token: &str) -> Option<T> {
+        self.take_at(Instant::now(), token)
+    }
+
+    fn insert_at(&self, now: Instant, request: T) -> Result<String, TokenError> {
+        let mut octets = [0; LENGTH];
+        getrandom::fill(&mut octets).map_err(|_| TokenError::NoRandom)?;
+        let token = octets.map(|octet| ALPHABET[usize::from(octet) % ALPHABET.len()]);
+        let mut waiting = self.waiting(now);
+        if waiting.len() >= self.max_waiting {
+            return Err(TokenError::TooMany);
+        }
+        waiting.push_back(Waiting {
+            token,
+            until: now + self.lifetime,
+            request,
+        });
+        Ok(token.map(char::from).iter().collect())
+    }
+
+    fn take_at(&self, now: Instant, token: &str) -> Option<T> {
+        let mut waiting = self.waiting(now);
+        // All are looked at, whichever it is.
+        let mut found = NOWHERE;
+        for (place, waiting) in (0..NOWHERE).zip(waiting.iter()) {
+            let is_it: Choice = waiting.token[..].ct_eq(token.as_bytes());
+            found.conditional_assign(&place, is_it);
+        }
+        waiting
+            .remove(found as usize)
+            .map(|waiting| waiting.request)
+    }
+
+    /// Those that have not expired.
+    fn waiting(&self, now: Instant) -> MutexGuard<'_, VecDeque<Waiting<T>>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let expired = waiting.iter().take_while(|waiting| waiting.until <= now);
+        let expired = expired.count();
+        waiting.drain(..expired);
+        waiting
+    }
+}
+
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tells how many wait, and no token.
+impl<T> fmt::Debug for Tokens<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("waiting", &self.waiting(Instant::now()).len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request gets no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// As many wait as may: a `ResourceExhausted` over gRPC.
+    TooMany,
+    /// The system gives no random numbers.
+    NoRandom,
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooMany => "maximum number of in-flight requests exceeded",
+            Self::NoRandom => "system gives no random numbers",
+        })
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// So many requests may wait, unless [`Tokens::with_limits`] says otherwise.
+pub const MAX_WAITING: usize = 1000;
+
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The characters of a token.
+const LENGTH: usize = 8;
+
+/// 64 characters, so that an octet chooses each as often.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// No place in the queue.
+const NOWHERE: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_token_works_once() {
+        let tokens = Tokens::new();
+        let (first, second) = (tokens.insert(1).unwrap(), tokens.insert(2).unwrap());
+        assert_eq!(tokens.take(&second), Some(2));
+        assert_eq!(tokens.take(&second), None);
+        assert_eq!(tokens.take(&first), Some(1));
+        assert_eq!(tokens.take(&first), None);
+    }
+
+    #[test]
+    fn a_token_expires_after_a_minute() {
+        let (tokens, now) = (Tokens::new(), Instant::now());
+        let token = tokens.insert_at(now, ()).unwrap();
+        let later = now + Duration::from_secs(60);
+        assert_eq!(tokens.take_at(later, &token), None);
+        let token = tokens.insert_at(now, ()).unwrap();
+        let just_in_time = later - Duration::from_millis(1);
+        assert_eq!(tokens.take_at(just_in_time, &token), Some(()));
+    }
+
+    #[test]
+    fn a_thousand_wait_and_no_more() {
+        let (tokens, now) = (Tokens::new(), Instant::now());
+        let given: HashSet<String> = (0..MAX_WAITING)
+            .map(|_| tokens.insert_at(now, ()).unwrap())
+            .collect();
+        assert_eq!(given.len(), MAX_WAITING, "no token is given twice");
+        assert_eq!(tokens.insert_at(now, ()), Err(TokenError::TooMany));
+        let later = now + Duration::from_secs(61);
+        assert!(tokens.insert_at(later, ()).is_ok(), "the others expired");
+    }
+
+    #[test]
+    fn what_is_no_token_is_unknown() {
+        let tokens = Tokens::new();
+        let token = tokens.insert(()).unwrap();
+        assert_eq!(token.len(), 8);
+        assert!(token.bytes().all(|octet| ALPHABET.contains(&octet)));
+        for wrong in ["", "AAAAAAAA", &token[..7], &format!("{token}A"), "ÄÖÜß"] {
+            assert_eq!(tokens.take(wrong), None);
+        }
+        assert_eq!(tokens.take(&token), Some(()));
+    }
+}

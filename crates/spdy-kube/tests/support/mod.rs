@@ -1,0 +1,135 @@
+//! A server on loopback, and clients of it that open the streams they like.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Request, routing::any};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use spdy_kube::{BoxError, Exit, Io, Options, Server};
+use spdy_session::{HeaderBlock, Open, Session, Stream, StreamError};
+use spdy_tower::upgrade::{self, ConnectError};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// A server whose `/exec` runs `run` with the streams that the query asks for.
+pub(crate) async fn exec_server<F, R>(server: Server, run: F) -> SocketAddr
+where
+    F: Fn(Io) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Exit, BoxError>> + Send + 'static,
+{
+    let exec = move |mut request: Request| {
+        let (server, run) = (server.clone(), run.clone());
+        async move {
+            let query = request.uri().query().unwrap_or_default();
+            match Options::from_query(query) {
+                Ok(options) => server.exec(&mut request, options.streams, run),
+                Err(error) => spdy_kube::Status::bad_request(error.to_string()).into_response(),
+            }
+        }
+    };
+    serve(Router::new().route("/exec", any(exec))).await
+}
+
+/// A server whose `/forward` connects to the ports of this machine.
+pub(crate) async fn forward_server(server: Server) -> SocketAddr {
+    let forward = move |mut request: Request| {
+        let server = server.clone();
+        async move {
+            let connect = |port| async move { Ok(TcpStream::connect(("127.0.0.1", port)).await?) };
+            server.port_forward(&mut request, "demo", connect)
+        }
+    };
+    serve(Router::new().route("/forward", any(forward))).await
+}
+
+pub(crate) async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// A session that was upgraded to.
+pub(crate) struct Client {
+    pub(crate) response: Response<()>,
+    pub(crate) session: Session,
+}
+
+/// Asks for `path` with protocols to choose from.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    path: &str,
+    protocols: &[&str],
+) -> Result<Client, Response<Bytes>> {
+    let mut request = upgrade::request(&format!("http://{address}{path}").parse().unwrap());
+    for name in protocols {
+        request.headers_mut().append(
+            HeaderName::from_static("x-stream-protocol-version"),
+            HeaderValue::from_str(name).unwrap(),
+        );
+    }
+    let transport = TcpStream::connect(address).await.unwrap();
+    let connected = timeout(SOON, upgrade::connect(transport, request)).await;
+    match connected.expect("an answer comes soon") {
+        Ok((response, transport)) => {
+            let (session, incoming, driver) =
+                spdy_session::client(transport, spdy_session::Version::V3_1, spdy_kube::config());
+            tokio::spawn(driver);
+            drop(incoming);
+            Ok(Client { response, session })
+        }
+        Err(ConnectError::Refused(response)) => Err(*response),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl Client {
+    pub(crate) fn chosen(&self) -> &str {
+        let name = &self.response.headers()["x-stream-protocol-version"];
+        assert_eq!(self.response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        name.to_str().unwrap()
+    }
+
+    /// Opens a stream and waits for the answer, as kubectl does.
+    pub(crate) async fn open(&self, fields: &[(&str, &str)]) -> Result<Stream, StreamError> {
+        let headers = HeaderBlock::from_pairs(fields.iter().copied()).unwrap();
+        let mut stream = self
+            .session
+            .open(headers, Open::default())
+            .await
+            .expect("session is open");
+        let answer = timeout(SOON, stream.headers()).await;
+        let headers = answer.expect("an answer comes soon")?;
+        assert!(headers.is_empty());
+        Ok(stream)
+    }
+
+    /// Opens a stream of exec.
+    pub(crate) async fn open_type(&self, name: &str) -> Result<Stream, StreamError> {
+        self.open(&[("streamtype", name)]).await
+    }
+}
+
+/// All that comes on a stream, which has to end in order.
+pub(crate) async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let (octets, result) = read_any(stream).await;
+    result.expect("stream ends in order");
+    octets
+}
+
+/// All that comes on a stream, and how it ends.
+pub(crate) async fn read_any(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> (String, io::Result<usize>) {
+    let mut octets = Vec::new();
+    let result = timeout(SOON, stream.read_to_end(&mut octets)).await;
+    let result = result.expect("stream ends soon");
+    (String::from_utf8(octets).unwrap(), result)
+}

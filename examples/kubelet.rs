@@ -1,0 +1,221 @@
+//! A node with one pod, for kubectl alone: no cluster, no containers. `kubectl exec` runs local processes, `attach`
+//! joins a process that is started for it, `cp` and `port-forward` work on this machine.
+//!
+//! Run with `cargo run --release -p spdy-examples --example kubelet -- --listen 127.0.0.1:8001`, and then
+//! `kubectl --server http://127.0.0.1:8001 exec -it demo -- sh`.
+//!
+//! It runs what it is told by whoever reaches its port. It is for demonstration and tests.
+
+#[path = "kubelet/process.rs"]
+mod process;
+
+use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::Response,
+    routing::{any, get},
+};
+use serde_json::{Value, json};
+use spdy_kube::{Options, Server, Status, Tokens};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+};
+
+type Answer = Response<String>;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listen = arguments()?;
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    eprintln!("This runs commands as you on this machine, for everybody who can reach {address}.");
+    println!("kubectl --server http://{address} exec -it demo -- sh");
+    // Children have the default for every signal that is caught here, and inherit those that are ignored: so a shell
+    // in the background would give them a control-C that does nothing.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let _hang_ups = signal(SignalKind::hangup())?;
+    tokio::select! {
+        served = axum::serve(listener, app()) => Ok(served?),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = quit.recv() => Ok(()),
+    }
+}
+
+/// The address to listen on. One that others could reach has to be wanted.
+fn arguments() -> Result<SocketAddr, Box<dyn Error>> {
+    let (mut listen, mut is_public) = (SocketAddr::from(([127, 0, 0, 1], 8001)), false);
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--listen" => {
+                listen = arguments
+                    .next()
+                    .ok_or("--listen wants ADDRESS:PORT")?
+                    .parse()?
+            }
+            "--public" => is_public = true,
+            _ => {
+                return Err(format!(
+                    "usage: kubelet [--listen ADDRESS:PORT] [--public]: {argument}"
+                )
+                .into());
+            }
+        }
+    }
+    if !listen.ip().is_loopback() && !is_public {
+        return Err("an address that is not loopback needs --public: it runs commands".into());
+    }
+    Ok(listen)
+}
+
+fn app() -> Router {
+    let server = Server::new().grace(Duration::from_secs(2));
+    let app = Arc::new(App {
+        server,
+        tokens: Tokens::new(),
+    });
+    let pod = "/api/v1/namespaces/{namespace}/pods/{pod}";
+    Router::new()
+        .route("/version", get(|| async { Json(version()) }))
+        .route(
+            "/api",
+            get(|| async { Json(json!({"kind": "APIVersions", "versions": ["v1"]})) }),
+        )
+        .route(
+            "/apis",
+            get(|| async {
+                Json(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}))
+            }),
+        )
+        .route("/api/v1", get(|| async { Json(resources()) }))
+        .route(pod, get(get_pod))
+        .route(&format!("{pod}/exec"), any(exec))
+        .route(&format!("{pod}/attach"), any(attach))
+        .route(&format!("{pod}/portforward"), any(port_forward))
+        // As a container runtime: a URL is asked for here, and works once.
+        .route("/cri/exec", get(prepare))
+        .route("/exec/{token}", any(exec_prepared))
+        .with_state(app)
+}
+
+/// What all requests share.
+struct App {
+    server: Server,
+    tokens: Tokens<Options>,
+}
+
+async fn get_pod(Path(pod): Path<(String, String)>) -> Result<Json<Value>, Answer> {
+    find(&pod)?;
+    Ok(Json(json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": "demo", "namespace": "default", "uid": UID},
+        "spec": {"containers": [{"name": "demo", "image": "none", "stdin": true}]},
+        "status": {"phase": "Running", "podIP": "127.0.0.1"},
+    })))
+}
+
+async fn exec(
+    State(app): State<Arc<App>>,
+    Path(pod): Path<(String, String)>,
+    mut request: Request,
+) -> Result<Answer, Answer> {
+    find(&pod)?;
+    let options = options(&request)?;
+    run_command(&app, &mut request, options)
+}
+
+fn run_command(app: &App, request: &mut Request, options: Options) -> Result<Answer, Answer> {
+    if options.command.is_empty() {
+        let message = "you must specify at least one command for the container";
+        return Err(Status::bad_request(message).into_response());
+    }
+    let run = |io| process::run(options.command, io);
+    Ok(app.server.exec(request, options.streams, run))
+}
+
+async fn attach(
+    State(app): State<Arc<App>>,
+    Path(pod): Path<(String, String)>,
+    mut request: Request,
+) -> Result<Answer, Answer> {
+    find(&pod)?;
+    let options = options(&request)?;
+    let script = "echo attached; echo attached-err >&2; exec cat";
+    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let join = |io| async { process::run(command, io).await.map(drop) };
+    Ok(app.server.attach(&mut request, options.streams, join))
+}
+
+async fn port_forward(
+    State(app): State<Arc<App>>,
+    Path(pod): Path<(String, String)>,
+    mut request: Request,
+) -> Result<Answer, Answer> {
+    find(&pod)?;
+    let connect = |port| async move {
+        let socket = match TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(socket) => socket,
+            Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error)?,
+        };
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    };
+    let name = format!("demo, uid {UID}");
+    Ok(app.server.port_forward(&mut request, name, connect))
+}
+
+/// What `Exec` of a container runtime does over gRPC: gives the path to ask next.
+async fn prepare(State(app): State<Arc<App>>, request: Request) -> Result<String, Answer> {
+    let token = app.tokens.insert(options(&request)?);
+    let token = token.map_err(|error| Status::internal(error).into_response())?;
+    Ok(format!("/exec/{token}\n"))
+}
+
+async fn exec_prepared(
+    State(app): State<Arc<App>>,
+    Path(token): Path<String>,
+    mut request: Request,
+) -> Result<Answer, Answer> {
+    let options = app.tokens.take(&token);
+    let options = options.ok_or_else(|| Status::not_found("no such token").into_response())?;
+    run_command(&app, &mut request, options)
+}
+
+fn find((namespace, name): &(String, String)) -> Result<(), Answer> {
+    if (namespace.as_str(), name.as_str()) == ("default", "demo") {
+        return Ok(());
+    }
+    Err(Status::not_found(format!("pods {name:?} not found")).into_response())
+}
+
+fn options(request: &Request) -> Result<Options, Answer> {
+    let refuse = |why: String| Status::bad_request(why).into_response();
+    let options = Options::from_query(request.uri().query().unwrap_or_default())
+        .map_err(|error| refuse(error.to_string()))?;
+    match options.container.as_deref() {
+        None | Some("demo") => Ok(options),
+        Some(name) => Err(refuse(format!(
+            "container {name} is not valid for pod demo"
+        ))),
+    }
+}
+
+/// The kinds of things that there are, as far as kubectl has to know.
+fn resources() -> Value {
+    let pods = json!({
+        "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["get"], "shortNames": ["po"],
+    });
+    json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [pods]})
+}
+
+fn version() -> Value {
+    json!({"major": "1", "minor": "30", "gitVersion": "v1.30.0-spdy"})
+}
+
+const UID: &str = "3a7e4f0c-5a3b-4a6e-9a4c-d3a6b1a0c0de";
