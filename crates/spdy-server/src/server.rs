@@ -210,7 +210,7 @@ impl Files {
             watch: tls.as_ref().and_then(|_| Watch::new(&config.certificate)),
             tls,
             log,
-            period: config.certificate_check,
+            period: config.certificate_check.max(SHORTEST_CHECK),
         }
     }
 
@@ -219,7 +219,7 @@ impl Files {
         loop {
             let asked = tokio::select! {
                 () = reload.0.notified() => true,
-                () = sleep(self.period) => false,
+                () = sleep(self.period), if self.watch.is_some() => false,
             };
             let changed = match &mut self.watch {
                 Some(watch) if asked => {
@@ -335,6 +335,9 @@ fn is_absent(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
+
+/// Looking at files more often would be all that the server does.
+const SHORTEST_CHECK: Duration = Duration::from_millis(10);
 
 /// Whoever reads metrics needs few connections; the server's own limit is for its clients.
 const MAX_METRICS_CONNECTIONS: usize = 64;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use spdy_server::{Config, Timeouts, Version};
+use spdy_server::{AccessLog, Config, Timeouts, Version};
 
 use self::common::{
     program::{LONG, Program, ask, command, head},
@@ -162,6 +162,39 @@ fn the_access_log_has_a_line_for_each_request_and_follows_its_file() {
     let (status, ..) = program.wait();
     assert!(status.success());
     assert_eq!(lines(&log).len(), 2);
+}
+
+#[tokio::test]
+async fn the_access_log_names_protocol_and_stream() {
+    let log = directory("streams").join("access.log");
+    let config = Config {
+        access_log: Some(AccessLog::File(log.clone())),
+        ..plain(Timeouts::default())
+    };
+    let app = Router::new().route("/", get(async || "x"));
+    let server = Running::start(config, app).await;
+    let tcp = async || {
+        tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap()
+    };
+    spdy(tcp().await, Version::V3_1, "/").await;
+    spdy(tcp().await, Version::V2, "/").await;
+    http2(tcp().await, "/").await;
+    let seen = loop {
+        let seen = lines(&log);
+        if seen.len() == 3 {
+            break seen;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    for (line, end) in seen
+        .iter()
+        .zip(["SPDY/3.1 1 0.", "SPDY/2 1 0.", "HTTP/2 - 0."])
+    {
+        let expected = format!("\"GET / HTTP/1.1\" 200 1 \"-\" \"-\" {end}");
+        assert!(line.contains(&expected), "{line}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fmt::Write, net::IpAddr};
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
-        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
         TRANSFER_ENCODING, UPGRADE,
     },
     request::Parts,
@@ -36,10 +36,6 @@ impl Forwarding {
     /// Puts the request's fields and its URI in the form that the application wants.
     pub(super) fn request(&self, head: &mut Parts, info: Option<ConnectionInfo>) {
         let host = self.host_of(head);
-        // RFC 9112 §6.1: of the two it is this one that counts, and the other may be somebody's trick.
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            head.headers.remove(CONTENT_LENGTH);
-        }
         // `trailers` says that trailers are welcome, and they pass.
         let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
         remove_hop_by_hop(&mut head.headers);
