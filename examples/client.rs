@@ -53,12 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         for (name, value) in response.headers() {
             println!("   {name}: {}", value.to_str().unwrap_or("?"));
         }
-        let page = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?;
-        println!("{}", String::from_utf8_lossy(&page.to_bytes()));
+        let page = response.into_body().collect().await?.to_bytes();
+        println!("{}", String::from_utf8_lossy(&page));
     }
     Ok(())
 }

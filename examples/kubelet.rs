@@ -14,7 +14,9 @@ use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::Response,
+    http::{Response, header::UPGRADE},
+    middleware::{self, Next},
+    response::IntoResponse,
     routing::{any, get},
 };
 use serde_json::{Value, json};
@@ -102,6 +104,18 @@ fn app() -> Router {
         .route("/cri/exec", get(prepare))
         .route("/exec/{token}", any(exec_prepared))
         .with_state(app)
+        .layer(middleware::from_fn(log))
+}
+
+/// Says on stderr what was asked for, over which protocol, and what was answered.
+async fn log(request: Request, next: Next) -> impl IntoResponse {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let protocol = request.headers().get(UPGRADE).cloned();
+    let protocol = protocol.as_ref().and_then(|name| name.to_str().ok());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    eprintln!("{status} {} {method} {path}", protocol.unwrap_or("-"));
+    response
 }
 
 /// What all requests share.

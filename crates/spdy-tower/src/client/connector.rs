@@ -46,7 +46,8 @@ pub enum Plain {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// The first request to an origin asks to upgrade to SPDY/3.1. A server that does not gets HTTP/1.1.
+    /// Each new connection asks with a GET of `/` to upgrade to SPDY/3.1. A server that does not gets HTTP/1.1, on a
+    /// connection more.
     Upgrade,
     /// SPDY at once, for servers that are known to speak it.
     Spdy(Version),

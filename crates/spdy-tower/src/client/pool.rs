@@ -6,7 +6,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::{
     Error, SendRequest,
     connector::{Connection, Connector, ConnectorError, Origin, RequestBody},
 };
-use crate::{Body, BoxError};
+use crate::{Body, BodyError, BoxError};
 
 /// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, whatever the server speaks.
 ///
@@ -32,8 +32,7 @@ use crate::{Body, BoxError};
 /// tokio runtime.
 ///
 /// ```no_run
-/// use std::sync::Arc;
-///
+/// use bytes::Bytes;
 /// use http_body_util::{BodyExt, Empty};
 /// use spdy_tower::client::{Client, Connector};
 /// use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -41,7 +40,7 @@ use crate::{Body, BoxError};
 /// # async fn fetch(roots: RootCertStore) -> Result<(), Box<dyn std::error::Error>> {
 /// let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 /// let client = Client::new(Connector::new(tls));
-/// let request = http::Request::get("https://a.test/").body(Empty::new())?;
+/// let request = http::Request::get("https://a.test/").body(Empty::<Bytes>::new())?;
 /// let response = client.send(request).await?;
 /// let page = response.into_body().collect().await?.to_bytes();
 /// # Ok(())
@@ -288,20 +287,16 @@ impl ResponseBody {
 
 impl http_body::Body for ResponseBody {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = FetchError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(match &mut self.0 {
-            Source::Spdy(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
-            }
-            Source::Http(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
-            }
-        })
+    ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        match &mut self.0 {
+            Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
+            Source::Http(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Http),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -319,7 +314,7 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// Why a request of a [`Client`] got no response.
+/// Why a request of a [`Client`] got no response, or not all of it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -327,7 +322,9 @@ pub enum FetchError {
     Connect(ConnectorError),
     /// The request failed over SPDY.
     Spdy(Error),
-    /// The request failed over HTTP/2 or HTTP/1.1.
+    /// The body of the response failed over SPDY.
+    Body(BodyError),
+    /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
     Http(hyper::Error),
 }
 
@@ -347,6 +344,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect(_) => "request could not be sent",
+            Self::Body(_) => "response ended early",
             Self::Spdy(_) | Self::Http(_) => "request failed",
         })
     }
@@ -357,6 +355,7 @@ impl StdError for FetchError {
         Some(match self {
             Self::Connect(error) => error,
             Self::Spdy(error) => error,
+            Self::Body(error) => error,
             Self::Http(error) => error,
         })
     }
