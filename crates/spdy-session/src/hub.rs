@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt, mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -20,6 +17,7 @@ use crate::{
     incoming::PendingStream,
     proto::{Open, Outcome, Shutdown},
     stream::{Stream, cell::Cell},
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
 /// The meeting place of a session's handles and the driver.

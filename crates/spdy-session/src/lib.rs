@@ -77,6 +77,8 @@ mod incoming;
 mod session;
 #[cfg(feature = "tokio")]
 mod stream;
+#[cfg(feature = "tokio")]
+mod sync;
 
 pub use spdy_frame::{HeaderBlock, Priority, RstStatus, Side, StreamId, Version};
 

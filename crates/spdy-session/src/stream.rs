@@ -145,8 +145,8 @@ impl RecvStream {
         self.cell.poll_reply(cx)
     }
 
-    /// Waits for what comes next: a piece of payload as it arrived, or header fields; `None` after FIN. Flow-control
-    /// credit goes back to the peer with each piece that is taken (protocol.md §13.3). Cancel safe.
+    /// Waits for what comes next: a piece of payload, which may be a frame, a part of one or several short ones; or header
+    /// fields; `None` after FIN. It keeps at most three times its own length of memory. Flow-control credit goes back to the peer with each piece that is taken (protocol.md §13.3). Cancel safe.
     ///
     /// What came before an abnormal end is given first, then the error, again and again.
     ///

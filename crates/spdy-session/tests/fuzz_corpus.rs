@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 mod targets;
 
 /// How many changed inputs each target gets, and how many of random octets.
-const CHANGES: usize = 4000;
+const CHANGES: usize = 1000;
 
 #[test]
 fn a_session_bears_whatever_its_peer_says() {

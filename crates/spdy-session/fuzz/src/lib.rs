@@ -85,7 +85,6 @@ pub fn pair(data: &[u8]) {
         }
     }
     settle(&mut ends, &mut lanes);
-    if std::env::var("DBG").is_ok() { for end in &ends { eprintln!("{:?}\n{:?} unsent {:?} windows {:?} wants {}", end.books, end.connection.stats(), end.connection.has_output(), end.connection.windows(spdy_frame::WindowTarget::Session), end.connection.wants_input()); } eprintln!("lanes {:?} parts {:?} {:?}", lanes.iter().map(|l|l.len()).collect::<Vec<_>>(), ends[0].part.len(), ends[1].part.len()); }
     for end in &mut ends {
         assert!(
             end.connection.outcome().is_ok(),
@@ -151,8 +150,10 @@ impl End {
         self.books.note_events(&mut self.connection);
     }
 
-    /// Writes at most so many octets, which the codec reads back. Says whether there were any.
+    /// Writes at most so many octets, which the codec reads back. Says whether that led to anything: it may also be what
+    /// lets reading go on.
     fn write(&mut self, most: usize, lane: &mut BytesMut) -> bool {
+        let was_paused = !self.connection.wants_input();
         let out = self.connection.poll_transmit(self.now);
         let waiting = out.remaining();
         assert!(waiting < 1 << 20, "{waiting} octets are prepared at once");
@@ -164,7 +165,7 @@ impl End {
         }
         self.read_back.add(&lane[before..]);
         self.books.note_events(&mut self.connection);
-        lane.len() > before
+        lane.len() > before || (was_paused && self.connection.wants_input())
     }
 
     /// A call of the application.
@@ -275,10 +276,7 @@ impl End {
         self.settle();
         self.connection.handle_eof(self.now);
         self.settle();
-        for _ in 0..10 {
-            self.write(usize::MAX, &mut BytesMut::new());
-            self.settle();
-        }
+        while self.write(usize::MAX, &mut BytesMut::new()) {}
         assert_eq!(self.connection.phase(), Phase::Closing);
         for id in self.books.streams() {
             self.connection.release(id);

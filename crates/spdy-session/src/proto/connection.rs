@@ -1,12 +1,15 @@
 //! The connection: everything one side knows, and the dispatch of what comes in.
 
 mod application;
+mod blocks;
 mod clock;
 mod control;
+mod credit;
 mod data;
 mod ending;
 mod output;
 mod queues;
+mod stats;
 mod streams;
 
 use std::{
@@ -18,10 +21,13 @@ use std::{
 use bytes::BytesMut;
 use spdy_frame::{
     DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder, Side,
-    StreamId, Version, WindowTarget,
+    StreamId, Version,
 };
 
-pub use self::application::{Open, Shutdown};
+pub use self::{
+    application::{Open, Shutdown},
+    stats::{Stats, Windows},
+};
 use self::{clock::Clock, queues::Output};
 use super::{
     error::Violation,
@@ -326,38 +332,6 @@ impl Connection {
         &self.config
     }
 
-    /// Counts of what is alive: leaks become visible here.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats {
-            local_streams: self.local_open,
-            remote_streams: self.remote_open,
-            backlog: self.backlog,
-            cancelled: self.cancelled.len(),
-            unread: self.recv_window.held(),
-            unsent: self.output.unsent,
-            held_headers: self.held_headers,
-        }
-    }
-
-    /// The windows of the session or of an open stream, as this side counts them: lost credit becomes visible here.
-    #[must_use]
-    pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
-        let (send, receive) = match target {
-            WindowTarget::Session => (&self.send_window, &self.recv_window),
-            WindowTarget::Stream(id) => {
-                let stream = self.streams.get(&id)?;
-                (&stream.send_window, &stream.recv_window)
-            }
-        };
-        Some(Windows {
-            send: send.octets(),
-            receive: receive.octets(),
-            unread: receive.held(),
-            returnable: receive.returnable(),
-        })
-    }
-
     // --- questions --------------------------------------------------------------------------------------
 
     fn enforces_windows(&self) -> bool {
@@ -388,42 +362,6 @@ impl Connection {
             || (!self.has_session_window()
                 && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
     }
-}
-
-/// What is alive in a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Streams that this side opened and that are not closed.
-    pub local_streams: usize,
-    /// Streams that the peer opened and that are not closed.
-    pub remote_streams: usize,
-    /// Streams of the peer that wait to be accepted.
-    pub backlog: usize,
-    /// Streams of the peer whose handles still exist, and which it reset, made fail, or closed before they were
-    /// accepted. They count as open for its MAX_CONCURRENT_STREAMS.
-    pub cancelled: usize,
-    /// Octets received and not consumed.
-    pub unread: usize,
-    /// Payload octets queued and not yet handed to the transport.
-    pub unsent: usize,
-    /// The size of the header blocks held for open streams.
-    pub held_headers: usize,
-}
-
-/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always the size of the
-/// receiving window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Windows {
-    /// What this side may send. Negative when the peer has made its window smaller.
-    pub send: i64,
-    /// What the peer may send.
-    pub receive: i64,
-    /// What the peer has sent and nobody has consumed.
-    pub unread: usize,
-    /// What was consumed and is not granted again.
-    pub returnable: u32,
 }
 
 fn decode_limits(config: &Config) -> DecodeLimits {

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     config::MAX_PINNED,
     hub::{Hub, Urgency},
     proto::Connection,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The meeting place of a stream's handles and the driver.

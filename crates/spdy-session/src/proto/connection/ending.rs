@@ -32,6 +32,25 @@ impl Connection {
         }
     }
 
+    pub(super) fn charge_empty_frame(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.empty_frames.take(now) {
+            Ok(())
+        } else {
+            Err(Violation::session("peer sent too many empty frames"))
+        }
+    }
+
+    /// A frame that is about nothing. A few of them are normal: they have crossed the end of their stream.
+    pub(super) fn charge_idle_frame(&mut self, now: Instant) -> Result<(), Violation> {
+        if self.idle_frames.take(now) {
+            Ok(())
+        } else {
+            Err(Violation::session(
+                "peer sent too many frames about nothing",
+            ))
+        }
+    }
+
     pub(super) fn fail_with(&mut self, reason: &'static str) {
         let status = GoAwayStatus::PROTOCOL_ERROR;
         self.fail(status, SessionError::Violation { status, reason });
@@ -209,7 +228,8 @@ impl Connection {
     }
 }
 
-/// Whether the peer brought the stream to its end, by its will or by its fault.
+/// Whether the peer brought the stream to its end, by its will or by its fault. An application that has
+/// reset a stream itself knows that it is gone.
 fn is_of_peer(error: &StreamError) -> bool {
     match error {
         StreamError::NotProcessed | StreamError::TimedOut(_) => true,

@@ -6,7 +6,6 @@ use std::{mem, time::Instant};
 use bytes::Buf;
 use spdy_frame::{
     Data, EncodeError, Headers, Ping, RstStatus, StreamId, SynReply, SynStream, Version,
-    WindowIncrement, WindowTarget, WindowUpdate,
 };
 
 use super::{Connection, Phase, queues::Control};
@@ -15,7 +14,7 @@ use crate::{
     config::Trailers,
     proto::{
         event::Event,
-        state::{RecvHalf, SendHalf},
+        state::SendHalf,
         stream::{Outgoing, Stream},
         transmit::Transmit,
     },
@@ -25,10 +24,6 @@ use crate::{
 /// DATA is added while fewer octets than this are ready: so a PING answer or a small response that comes later
 /// waits behind at most this much, five frames of the default size.
 const TRANSMIT_TARGET: usize = 64 * 1024;
-
-/// A stream gets credit at the latest when so many octets were consumed: Qt stops after 64 KiB whatever window
-/// was announced (clients in the field, protocol.md §19).
-const MAX_CREDIT_STEP: u32 = 32 * 1024;
 
 impl Connection {
     /// Gives the octets to write, topped up with all that may go out now. Write them with
@@ -123,44 +118,6 @@ impl Connection {
             self.output.replies_written += replies;
             self.output.replies_end = self.output.position();
         }
-    }
-
-    // --- credit -----------------------------------------------------------------------------------------
-
-    /// Octets consumed on a stream after which it gets credit.
-    pub(super) fn stream_credit_threshold(&self) -> u32 {
-        (self.config.limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
-    }
-
-    fn write_credit(&mut self) {
-        let mut due = mem::take(&mut self.output.credit_due);
-        for id in due.drain(..) {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
-            };
-            stream.credit_due = false;
-            // After the peer's FIN no stream credit is due (protocol.md §13.3).
-            if stream.recv == RecvHalf::Finished {
-                continue;
-            }
-            if let Some(increment) = stream.recv_window.take_credit(1) {
-                self.write_window_update(WindowTarget::Stream(id), increment);
-            }
-        }
-        self.output.credit_due = due;
-        if self.has_session_window() {
-            let initial = self.output.session_credit.take();
-            let regular = self.recv_window.take_due_credit();
-            for increment in initial.into_iter().chain(regular) {
-                self.write_window_update(WindowTarget::Session, increment);
-            }
-        }
-    }
-
-    fn write_window_update(&mut self, target: WindowTarget, increment: WindowIncrement) {
-        let frame = WindowUpdate { target, increment };
-        wire_log::sent(self.side, frame);
-        frame.encode(self.version, self.output.transmit.frames());
     }
 
     // --- streams ----------------------------------------------------------------------------------------

@@ -3,13 +3,16 @@
 use std::{collections::VecDeque, time::Instant};
 
 use spdy_frame::{
-    CompressedBlock, DEFAULT_WINDOW, HeaderBlock, HeaderError, Headers, RstStatus, RstStream, Side,
-    StreamId, SynReply, SynStream, Version, WindowTarget, WindowUpdate,
+    CompressedBlock, DEFAULT_WINDOW, HeaderBlock, Headers, RstStatus, RstStream, Side, StreamId,
+    SynReply, SynStream, Version, WindowTarget, WindowUpdate,
 };
 
-use super::{Connection, Phase};
+use super::{
+    Connection, Phase,
+    blocks::{broken_block, settle_headers},
+};
 use crate::{
-    SessionError, StreamError,
+    StreamError,
     config::OversizedHeaders,
     proto::{
         error::Violation,
@@ -295,69 +298,6 @@ impl Connection {
         }
     }
 
-    // --- header blocks ----------------------------------------------------------------------------------
-
-    /// Inflates a block. The outer error ends the session, the inner one only the stream.
-    fn inflate(
-        &mut self,
-        id: StreamId,
-        block: CompressedBlock,
-    ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
-        match self.inflater.decode(block) {
-            Err(error) if error.context_lost() => {
-                if matches!(error, HeaderError::Bomb { .. }) && self.version != Version::V2 {
-                    self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
-                }
-                self.fail(
-                    spdy_frame::GoAwayStatus::PROTOCOL_ERROR,
-                    SessionError::Headers(error),
-                );
-                // The session is over: the caller has nothing more to judge.
-                Err(Violation::session(
-                    "header block lost the compression context",
-                ))
-            }
-            result => Ok(result),
-        }
-    }
-
-    /// Counts a block that an open stream received.
-    fn take_headers(&mut self, id: StreamId, headers: &HeaderBlock) -> Handled {
-        let size = headers.size() + BLOCK_OVERHEAD;
-        if headers.is_truncated() || self.held_headers + size > self.config.limits.held_headers {
-            return Err(self.oversized(id));
-        }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.header_octets += size;
-            self.held_headers += size;
-        }
-        Ok(())
-    }
-
-    fn oversized(&self, id: StreamId) -> Violation {
-        let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
-        Violation::stream(id, status, "header block exceeds a soft limit")
-    }
-
-    pub(super) fn charge_empty_frame(&mut self, now: Instant) -> Handled {
-        if self.empty_frames.take(now) {
-            Ok(())
-        } else {
-            Err(Violation::session("peer sent too many empty frames"))
-        }
-    }
-
-    /// A frame that is about nothing. A few of them are normal: they have crossed the end of their stream.
-    pub(super) fn charge_idle_frame(&mut self, now: Instant) -> Handled {
-        if self.idle_frames.take(now) {
-            Ok(())
-        } else {
-            Err(Violation::session(
-                "peer sent too many frames about nothing",
-            ))
-        }
-    }
-
     // --- streams that are not open -----------------------------------------------------------------------
 
     /// A frame with a header block for a stream that is not open. It is answered at most once, and charged each
@@ -403,41 +343,6 @@ impl Connection {
             self.reset_with(push, RstStatus::CANCEL, error);
         }
     }
-}
-
-/// What a block that follows the first one of its stream counts besides its fields, in octets: with one field it
-/// takes about as much to keep.
-const BLOCK_OVERHEAD: usize = 224;
-
-/// Moves the receiving half on and judges the block.
-fn settle_headers(
-    stream: &mut Stream,
-    version: Version,
-    input: Input,
-    fin: bool,
-    headers: Result<HeaderBlock, HeaderError>,
-) -> Result<HeaderBlock, Violation> {
-    let id = stream.id;
-    let next = stream
-        .recv
-        .on(version, input, fin)
-        .map_err(|unfit| unfit_violation(id, unfit))?;
-    let headers = headers.map_err(|error| broken_block(id, &error))?;
-    stream.recv = next;
-    Ok(headers)
-}
-
-fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
-    let reason = match error {
-        HeaderError::Truncated => "header block ends before its last pair",
-        HeaderError::TrailingOctets => "octets follow the last pair of a header block",
-        HeaderError::EmptyName => "header name is empty",
-        HeaderError::InvalidName => "header name has an upper-case letter, NUL, CR or LF",
-        HeaderError::DuplicateName => "header name occurs twice in a block",
-        HeaderError::InvalidValue => "header value has a misplaced NUL, a CR or a LF",
-        _ => "header block is malformed",
-    };
-    Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
 }
 
 pub(super) fn unfit_violation(id: StreamId, unfit: Unfit) -> Violation {

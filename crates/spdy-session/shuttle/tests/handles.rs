@@ -1,0 +1,314 @@
+//! Handles and drivers on tasks of their own, in many thousand orders. A wake-up that is lost leaves every task waiting,
+//! which the scheduler reports, with the order in which it came about.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use shuttle::{future, thread};
+use spdy_session::{
+    Config, HeaderBlock, Incoming, Open, Received, RecvStream, RstStatus, SendStream, Session,
+    Shutdown, StreamError, Version,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How many orders of each test are tried.
+const ORDERS: usize = 20_000;
+
+/// Each of some writes waits for room, and each read for a piece.
+#[test]
+fn every_piece_and_every_end_arrives() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || future::block_on(echo(server)));
+            future::block_on(async move {
+                let (session, _incoming) = client;
+                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let stream = opened.expect("it can be opened");
+                let (mut recv, mut send) = stream.split();
+                let sending = thread::spawn(move || {
+                    future::block_on(async move {
+                        for n in 0..3 {
+                            send.ready().await.expect("the stream is open");
+                            send.send_data(Bytes::from(vec![n; 5]), n == 2)
+                                .expect("it is open");
+                        }
+                        send.written().await.expect("it is written");
+                    });
+                });
+                recv.reply().await.expect("it is answered");
+                assert_eq!(read(&mut recv).await.expect("it ends"), 15);
+                sending.join().expect("it does not panic");
+            });
+            serving.join().expect("it does not panic");
+        },
+        ORDERS,
+    );
+}
+
+/// Handles are dropped while what they are for comes.
+#[test]
+fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || {
+                future::block_on(async move {
+                    let (_session, mut incoming) = server;
+                    while let Some(stream) = incoming.accept().await {
+                        let Ok(stream) = stream.reply(HeaderBlock::new()) else {
+                            continue;
+                        };
+                        let (mut recv, send) = stream.split();
+                        let dropping = thread::spawn(move || drop(send));
+                        _ = read(&mut recv).await;
+                        dropping.join().expect("it does not panic");
+                    }
+                });
+            });
+            future::block_on(async move {
+                let (session, _incoming) = client;
+                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let (recv, mut send) = opened.expect("it can be opened").split();
+                let dropping = thread::spawn(move || drop(recv));
+                _ = send.send_data(Bytes::from_static(b"hello"), false);
+                _ = send.ready().await;
+                let waiting = thread::spawn(move || {
+                    // The peer or the handle that is dropped resets it.
+                    future::block_on(async move { send.closed().await })
+                });
+                dropping.join().expect("it does not panic");
+                let end = waiting.join().expect("it does not panic");
+                assert!(matches!(end, StreamError::Reset { .. }), "{end:?}");
+            });
+            serving.join().expect("it does not panic");
+        },
+        ORDERS,
+    );
+}
+
+/// A session ends while streams are opened, answered and waited for.
+#[test]
+fn a_session_that_ends_meanwhile_is_told_to_all() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || future::block_on(echo(server)));
+            let (session, incoming) = client;
+            drop(incoming);
+            let asking = {
+                let session = session.clone();
+                thread::spawn(move || {
+                    future::block_on(async move {
+                        let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                        let Ok(stream) = opened else { return };
+                        let (mut recv, mut send) = stream.split();
+                        _ = send.send_data(Bytes::from_static(b"hello"), true);
+                        if read(&mut recv).await.is_ok() {
+                            assert!(send.written().await.is_ok());
+                        }
+                    });
+                })
+            };
+            let pinging = {
+                let session = session.clone();
+                thread::spawn(move || drop(future::block_on(session.ping())))
+            };
+            let watching = {
+                let session = session.clone();
+                thread::spawn(move || drop(future::block_on(session.closed())))
+            };
+            session.shutdown(Shutdown::Now);
+            drop(session);
+            for task in [asking, pinging, watching, serving] {
+                task.join().expect("it does not panic");
+            }
+        },
+        ORDERS,
+    );
+}
+
+/// A reset of one side meets writes of the other.
+#[test]
+fn a_reset_meets_a_writer() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || {
+                future::block_on(async move {
+                    let (_session, mut incoming) = server;
+                    while let Some(stream) = incoming.accept().await {
+                        stream.refuse(RstStatus::REFUSED_STREAM);
+                    }
+                });
+            });
+            future::block_on(async move {
+                let (session, _incoming) = client;
+                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let (mut recv, send) = opened.expect("it can be opened").split();
+                let writing = thread::spawn(move || future::block_on(fill(send)));
+                let end = recv.next().await.expect("it does not end in order");
+                assert!(end.expect_err("it was refused").is_retry_safe());
+                let end = writing.join().expect("it does not panic");
+                assert!(end.is_retry_safe(), "{end:?}");
+            });
+            serving.join().expect("it does not panic");
+        },
+        ORDERS,
+    );
+}
+
+/// Writes until that fails.
+async fn fill(mut send: SendStream) -> StreamError {
+    loop {
+        if let Err(error) = send.ready().await {
+            return error;
+        }
+        if let Err(error) = send.send_data(Bytes::from_static(b"more"), false) {
+            return error;
+        }
+    }
+}
+
+async fn read(recv: &mut RecvStream) -> Result<usize, StreamError> {
+    let mut octets = 0;
+    while let Some(piece) = recv.next().await {
+        if let Received::Data(payload) = piece? {
+            octets += payload.len();
+        }
+    }
+    Ok(octets)
+}
+
+/// Answers every stream with what it brings.
+async fn echo((_session, mut incoming): (Session, Incoming)) {
+    while let Some(stream) = incoming.accept().await {
+        let Ok(stream) = stream.reply(HeaderBlock::new()) else {
+            continue;
+        };
+        let (mut recv, mut send) = stream.split();
+        while let Some(Ok(piece)) = recv.next().await {
+            if let Received::Data(payload) = piece {
+                _ = send.send_data(payload, false);
+            }
+        }
+        _ = send.finish();
+    }
+}
+
+/// A client and a server, whose drivers have tasks of their own and end with their handles.
+fn pair() -> ((Session, Incoming), (Session, Incoming)) {
+    let (near, far) = (Arc::default(), Arc::default());
+    let near_pipe = Pipe {
+        input: Arc::clone(&near),
+        output: Arc::clone(&far),
+    };
+    let far_pipe = Pipe {
+        input: far,
+        output: near,
+    };
+    let (session, incoming, driver) = spdy_session::client(near_pipe, Version::V3_1, config());
+    thread::spawn(move || drop(future::block_on(driver)));
+    let (far_session, far_incoming, driver) =
+        spdy_session::server(far_pipe, Version::V3_1, config());
+    thread::spawn(move || drop(future::block_on(driver)));
+    ((session, incoming), (far_session, far_incoming))
+}
+
+/// Small queues, and no time: there is no clock.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.limits.stream_send_queue = 6;
+    config.limits.session_send_queue = 6;
+    config.limits.min_send_queue = 3;
+    let timeouts = &mut config.timeouts;
+    timeouts.first_frame = None;
+    timeouts.frame = None;
+    timeouts.idle = None;
+    timeouts.write = None;
+    timeouts.blocked = None;
+    timeouts.unread = None;
+    timeouts.keep_alive = None;
+    timeouts.linger = std::time::Duration::ZERO;
+    config
+}
+
+/// One end of a transport in memory.
+struct Pipe {
+    input: Arc<Mutex<Lane>>,
+    output: Arc<Mutex<Lane>>,
+}
+
+#[derive(Default)]
+struct Lane {
+    octets: VecDeque<u8>,
+    ended: bool,
+    reader: Option<Waker>,
+}
+
+impl Lane {
+    fn wake(lane: &Mutex<Self>) {
+        // The lock is not held while others may go on.
+        let waker = lane.lock().expect("nobody panics").reader.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut lane = self.input.lock().expect("nobody panics");
+        if lane.octets.is_empty() && !lane.ended {
+            lane.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let octets = lane.octets.len().min(buf.remaining());
+        let octets: Vec<u8> = lane.octets.drain(..octets).collect();
+        buf.put_slice(&octets);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.output
+            .lock()
+            .expect("nobody panics")
+            .octets
+            .extend(buf);
+        Lane::wake(&self.output);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.output.lock().expect("nobody panics").ended = true;
+        Lane::wake(&self.output);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.output.lock().expect("nobody panics").ended = true;
+        Lane::wake(&self.output);
+    }
+}
