@@ -8,33 +8,36 @@
 //! Two things are not compared, as handles do them in steps of their own: when WINDOW_UPDATE frames are sent, and how
 //! payload is cut into pieces between two frames of other streams.
 
+mod handles;
+mod pipe;
+mod story;
+mod transcript;
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fmt,
     future::Future,
-    io,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
-use spdy_frame::{HeaderBlock, Side, Version};
+use spdy_frame::{HeaderBlock, Side};
 use spdy_session::{
-    Driver, Incoming, Opening, PendingStream, Received as Piece, RecvStream, SendReply, SendStream,
-    Session, SessionError, StreamError, proto::Phase,
+    Driver, Incoming, PendingStream, SendStream, Session, SessionError, proto::Phase,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::{
+    handles::Handles,
+    pipe::{Pipe, State, Woken, poll},
+    story::{Story, stories},
+    transcript::{Order, Transcript},
+};
 use crate::{
     application::{Application, Outset, Step},
-    happened::{End, Happened, fields},
-    wire::{Fields, Reader, Received},
+    happened::{Happened, fields},
+    wire::Reader,
 };
 
 /// Follows the script of a connection.
@@ -57,10 +60,11 @@ pub(crate) fn follow(outset: &Outset, did: &Application, happened: &[Happened]) 
                 Step::Output(octets) => {
                     expected.add(octets);
                     sent.add(&driven.output());
-                    if sent != expected {
+                    if sent.frames != expected.frames {
                         assert!(
                             driven.order.is_free,
-                            "driver:\n{sent:#?}machine:\n{expected:#?}"
+                            "driver: {:#?}\nmachine: {:#?}",
+                            sent.frames, expected.frames
                         );
                         assert_eq!(sent.by_stream(), expected.by_stream());
                     }
@@ -91,48 +95,6 @@ struct Driven {
     pings: Vec<Pin<Box<dyn Future<Output = ()>>>>,
     end: Option<Result<(), SessionError>>,
     order: Order,
-}
-
-/// What the application has of a stream.
-#[derive(Debug, Default)]
-struct Handles {
-    opening: Option<Opening>,
-    pending: Option<PendingStream>,
-    recv: Option<RecvStream>,
-    reply: Option<SendReply>,
-    send: Option<SendStream>,
-    story: Story,
-    /// The peer may not send on it.
-    mute: bool,
-    /// The application has given it up, so it is not told how it goes on.
-    given_up: bool,
-}
-
-/// What a stream brings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Story {
-    opened: Option<(Fields, bool, u8, u32, bool)>,
-    replied: Option<Fields>,
-    data: Payload,
-    headers: Vec<Fields>,
-    finished: bool,
-    end: Option<End>,
-}
-
-/// Payload, of which only the length is shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Payload(Vec<u8>);
-
-impl Payload {
-    fn add(&mut self, octets: &[u8]) {
-        self.0.extend_from_slice(octets);
-    }
-}
-
-impl fmt::Debug for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} octets", self.0.len())
-    }
 }
 
 impl Driven {
@@ -382,314 +344,9 @@ impl Driven {
     }
 }
 
-impl Handles {
-    /// Takes a stream that is not answered apart.
-    fn split(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            let (recv, reply) = pending.split();
-            (self.recv, self.reply) = (Some(recv), Some(reply));
-        }
-    }
-
-    fn reply(&mut self, headers: HeaderBlock, fin: bool) {
-        self.split();
-        let reply = self.reply.take().expect("it is answered once");
-        self.send = reply.reply(headers, fin).ok();
-    }
-
-    /// Reads at most so many octets, and says how many.
-    fn read(&mut self, most: usize) -> usize {
-        self.split();
-        let Some(recv) = &mut self.recv else {
-            return 0;
-        };
-        let mut room = vec![0; most];
-        let mut buffer = ReadBuf::new(&mut room);
-        let mut cx = Context::from_waker(Waker::noop());
-        _ = Pin::new(recv).poll_read(&mut cx, &mut buffer);
-        self.story.data.add(buffer.filled());
-        buffer.filled().len()
-    }
-
-    /// Reads what has come and is not read.
-    fn read_all(&mut self, is_ours: bool) {
-        let Some(recv) = &mut self.recv else {
-            return;
-        };
-        let mut cx = Context::from_waker(Waker::noop());
-        if is_ours && let Poll::Ready(Ok(block)) = recv.poll_reply(&mut cx) {
-            self.story.replied = Some(fields(&block));
-        }
-        while let Poll::Ready(next) = recv.poll_next(&mut cx) {
-            match next {
-                Some(Ok(Piece::Data(payload))) => self.story.data.add(&payload),
-                Some(Ok(Piece::Headers(block))) => self.story.headers.push(fields(&block)),
-                Some(Err(error)) => {
-                    self.story.end = Some(error.into());
-                    return;
-                }
-                None => {
-                    self.story.finished = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// How the stream has ended, as its sender gets to know it.
-    fn closed(&mut self) -> Option<End> {
-        let mut cx = Context::from_waker(Waker::noop());
-        let end: Poll<StreamError> = match (&mut self.reply, &mut self.send) {
-            (Some(reply), _) => reply.poll_closed(&mut cx),
-            (_, Some(send)) => send.poll_closed(&mut cx),
-            _ => return None,
-        };
-        match end {
-            Poll::Ready(error) => Some(error.into()),
-            Poll::Pending => None,
-        }
-    }
-}
-
-/// What the machine has told, stream by stream.
-fn stories(happened: &[Happened]) -> BTreeMap<u32, Story> {
-    let mut stories = BTreeMap::<u32, Story>::new();
-    for event in happened {
-        let Some(stream) = event.stream() else {
-            continue;
-        };
-        if matches!(event, Happened::Sent { .. }) {
-            continue;
-        }
-        let story = stories.entry(stream).or_default();
-        match event.clone() {
-            Happened::Opened {
-                fields,
-                fin,
-                priority,
-                associated,
-                unidirectional,
-                ..
-            } => {
-                story.opened = Some((fields, fin, priority, associated, unidirectional));
-                story.finished = fin;
-            }
-            Happened::Replied { fields, fin, .. } => {
-                story.replied = Some(fields);
-                story.finished |= fin;
-            }
-            Happened::Headers { fields, fin, .. } => {
-                story.headers.push(fields);
-                story.finished |= fin;
-            }
-            Happened::Data { payload, fin, .. } => {
-                story.data.add(&payload);
-                story.finished |= fin;
-            }
-            Happened::Reset { end, .. } => story.end = Some(end),
-            Happened::Sent { .. } | Happened::Pong { .. } | Happened::GoAway { .. } => {}
-        }
-    }
-    stories
-}
-
-/// What one side has sent, in a form that does not depend on how payload was cut.
-struct Transcript {
-    reader: Reader,
-    frames: Vec<Received>,
-}
-
-impl Transcript {
-    const fn new(reader: Reader) -> Self {
-        Self {
-            reader,
-            frames: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, octets: &[u8]) {
-        self.reader.buffer().extend_from_slice(octets);
-        while let Some(frame) = self.reader.next_frame().expect("it sends sound frames") {
-            self.push(frame);
-        }
-        assert!(!self.reader.is_mid_frame(), "it sends whole frames");
-    }
-
-    fn push(&mut self, frame: Received) {
-        match (self.frames.last_mut(), frame) {
-            (_, Received::WindowUpdate(_)) => {}
-            (
-                Some(Received::Data {
-                    stream,
-                    fin,
-                    payload,
-                }),
-                Received::Data {
-                    stream: next,
-                    fin: last,
-                    payload: more,
-                },
-            ) if *stream == next => {
-                *payload = Bytes::from([&payload[..], &more[..]].concat());
-                *fin = last;
-            }
-            (_, frame) => self.frames.push(frame),
-        }
-    }
-}
-
-impl Transcript {
-    /// The frames of each stream; 0 has those of the session.
-    fn by_stream(&self) -> BTreeMap<u32, Self> {
-        let mut streams = BTreeMap::<u32, Self>::new();
-        for frame in &self.frames {
-            let stream = match frame {
-                Received::Data { stream, .. }
-                | Received::SynStream { stream, .. }
-                | Received::SynReply { stream, .. }
-                | Received::Headers { stream, .. } => *stream,
-                Received::RstStream(frame) => frame.stream.get(),
-                _ => 0,
-            };
-            streams
-                .entry(stream)
-                .or_insert_with(|| Self::new(Reader::new(Version::V2)))
-                .push(frame.clone());
-        }
-        streams
-    }
-}
-
-/// Whether the order of frames of different streams is one of the driver's own.
-#[derive(Default)]
-struct Order {
-    /// The application has done something since anything was written.
-    is_pending: bool,
-    /// It may differ from that of the machine from now on.
-    is_free: bool,
-}
-
-impl Order {
-    /// The driver prepares frames whenever it runs, and it opens streams before it does anything else; the machine was
-    /// asked to at the end, and did things in the order of the calls. Streams that are accepted together count as called
-    /// then.
-    fn note(&mut self, step: &Step) {
-        match step {
-            Step::Output(_) => self.is_pending = false,
-            Step::Input(_) | Step::EndOfInput | Step::Prepare | Step::Open(..)
-                if self.is_pending =>
-            {
-                self.is_free = true;
-            }
-            Step::Input(_) | Step::EndOfInput | Step::Prepare | Step::Advance(_) => {}
-            _ => self.is_pending = true,
-        }
-    }
-}
-
-impl PartialEq for Transcript {
-    fn eq(&self, other: &Self) -> bool {
-        self.frames == other.frames
-    }
-}
-
-impl fmt::Debug for Transcript {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.frames.iter().map(|frame| match frame {
-            Received::Data {
-                stream,
-                fin,
-                payload,
-            } => format!("DATA {stream} of {} octets, fin {fin}", payload.len()),
-            frame => format!("{frame:?}"),
-        });
-        f.debug_list().entries(lines).finish()
-    }
-}
-
-/// A transport in memory whose other end is the script.
-struct Pipe(Rc<RefCell<State>>);
-
-#[derive(Default)]
-struct State {
-    input: BytesMut,
-    ended: bool,
-    reader: Option<Waker>,
-    output: Vec<u8>,
-    /// Somebody reads the output.
-    is_read: bool,
-    writer: Option<Waker>,
-}
-
-impl State {
-    fn wake(place: &mut Option<Waker>) {
-        if let Some(waker) = place.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut state = self.0.borrow_mut();
-        if state.input.is_empty() && !state.ended {
-            state.reader = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let octets = state.input.len().min(buf.remaining());
-        buf.put_slice(&state.input.split_to(octets));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.0.borrow_mut();
-        if !state.is_read {
-            state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        state.output.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Whether a task was woken.
-#[derive(Debug, Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Polls a future once.
-fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
-    let mut future = pin!(future);
-    future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-}
-
 #[cfg(test)]
 mod tests {
+    use spdy_frame::Version;
     use spdy_session::Config;
 
     use super::*;

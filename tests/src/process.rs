@@ -100,6 +100,17 @@ impl Server {
         io
     }
 
+    /// Connects to the port for TLS, and says nothing yet.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not accept the connection.
+    pub async fn connect_to_tls(&self) -> TcpStream {
+        TcpStream::connect(self.tls)
+            .await
+            .expect("the server listens")
+    }
+
     /// Connects over TLS, trusting the certificate whose fingerprint the server has printed and no other, and agrees on
     /// a protocol version by ALPN.
     ///

@@ -931,6 +931,20 @@ async fn s15_a_session_at_rest_ends_after_three_minutes() {
     }
 }
 
+/// A session that has failed reads on for a moment, so that GOAWAY is not lost, and no longer than that.
+#[tokio::test(start_paused = true)]
+async fn s15_a_peer_that_goes_on_after_goaway_is_not_listened_to_for_long() {
+    for version in Version::ALL {
+        let mut served = Served::new(version, Handler::Waits);
+        served.peer.send(frames::ping(version, 1).length(3)).await;
+        served.peer.recv_until(is_goaway).await;
+        let start = tokio::time::Instant::now();
+        let end = served.driver.await.unwrap();
+        assert!(matches!(end, Err(SessionError::Frame(_))), "{end:?}");
+        assert_eq!(start.elapsed().as_secs(), 1);
+    }
+}
+
 /// With the keep-alive, a peer that is gone without a word is found out though a stream is open.
 #[tokio::test(start_paused = true)]
 async fn s15_s24_a_keep_alive_finds_a_peer_that_is_gone() {

@@ -97,7 +97,10 @@ fn s22_sessions_leave_no_descriptor_behind() {
             (0..rounds / WAYS.len() + 1).for_each(|_| session());
             // The other test of this file has descriptors of its own, a handful.
             let after = descriptors();
-            assert!(after <= before + 8, "{version} {way:?}: {before} before, {after} after");
+            assert!(
+                after <= before + 8,
+                "{version} {way:?}: {before} before, {after} after"
+            );
             assert_eq!(runtime.metrics().num_alive_tasks(), 0);
         }
     }

@@ -1,0 +1,210 @@
+//! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md that are about its transports, and
+//! those that are about its memory and its other clients. `examples/hostile.rs` does the same with more of everything.
+
+use std::time::{Duration, Instant};
+
+use spdy_frame::{RstStatus, Version};
+use spdy_session::{Config, HeaderBlock, Open, Received, Session};
+use spdy_tests::{
+    frames::{self, RawFrame, StoredBlocks},
+    process::Server,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+/// Row 15: nothing at all, half a handshake, half a frame, each in plain text and over TLS; all at once, since each takes
+/// its ten seconds. A client that means well is served meanwhile.
+#[tokio::test]
+async fn s15_peers_that_take_their_time_are_gone_after_ten_seconds() {
+    let version = Version::V3_1;
+    let server = Server::start(&[]);
+    let ping = frames::ping(version, 1).octets(&mut StoredBlocks::new(version));
+    let healthy = Healthy::connect(&server, version).await;
+
+    let silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.write_all(&ping[..5]).await.unwrap();
+    let mut http = server.connect().await;
+    http.write_all(b"GET / HTT").await.unwrap();
+    let silent_tls = server.connect_to_tls().await;
+    let mut half_hello = server.connect_to_tls().await;
+    // A record that announces a ClientHello, and a part of it.
+    half_hello
+        .write_all(&[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3])
+        .await
+        .unwrap();
+    let quiet_tls = server.connect_tls(version).await;
+
+    let start = Instant::now();
+    let ends = async {
+        tokio::join!(
+            ended(silent),
+            ended(half),
+            ended(silent_tls),
+            ended(half_hello),
+            ended(quiet_tls),
+        )
+    };
+    let (ends, requests) = tokio::join!(ends, healthy.ask_for(Duration::from_secs(9)));
+    assert!(requests > 100, "{requests}");
+    let [first, .., last] = {
+        let mut ends = [ends.0, ends.1, ends.2, ends.3, ends.4].map(|end| end - start);
+        ends.sort();
+        ends
+    };
+    assert!(first >= Duration::from_secs(9), "{first:?}");
+    assert!(last < Duration::from_secs(20), "{last:?}");
+    drop(http);
+}
+
+/// When the peer has closed or reset the connection.
+async fn ended(mut io: impl tokio::io::AsyncRead + Unpin) -> Instant {
+    let mut rest = Vec::new();
+    _ = timeout(Duration::from_secs(40), io.read_to_end(&mut rest))
+        .await
+        .expect("the server ends the connection");
+    Instant::now()
+}
+
+/// Rows 1, 2, 5, 6, 7 and 9: many sessions one after the other, none of which leaves anything behind.
+#[tokio::test]
+async fn s22_floods_leave_the_memory_of_the_server_as_it_was() {
+    for version in [Version::V3_1, Version::V2] {
+        let server = Server::start(&[]);
+        let healthy = Healthy::connect(&server, version).await;
+        let floods: [fn(Version, u32) -> Vec<RawFrame>; 5] = [
+            |version, _| vec![frames::ping(version, 1)],
+            |version, n| {
+                vec![
+                    frames::syn_stream(version, 2 * n + 1).get("/hello").fin(),
+                    frames::rst_stream(version, 2 * n + 1, RstStatus::CANCEL),
+                ]
+            },
+            |version, n| {
+                vec![
+                    frames::syn_stream(version, 2 * n + 1)
+                        .get("/slow/500")
+                        .fin(),
+                    frames::data(2 * n + 1, "after FIN"),
+                ]
+            },
+            |version, n| match n {
+                0 => vec![frames::syn_stream(version, 1).post("/sink")],
+                _ => vec![frames::data(1, "")],
+            },
+            |version, _| {
+                let count = u32::MAX.to_be_bytes();
+                vec![frames::control(
+                    version,
+                    4,
+                    [count, [0; 4], [0; 4]].concat(),
+                )]
+            },
+        ];
+        // What the server allocates once is there afterwards.
+        for flood in floods {
+            flood_once(&server, version, flood, true).await;
+        }
+        let before = server.resident_memory();
+        for _ in 0..2 {
+            for flood in floods {
+                for reads in [true, false] {
+                    flood_once(&server, version, flood, reads).await;
+                }
+            }
+        }
+        let after = server.resident_memory();
+        assert!(
+            after < before + (8 << 20),
+            "{version}: {before} octets before, {after} after"
+        );
+        assert!(healthy.ask_for(Duration::from_millis(200)).await > 2);
+    }
+}
+
+async fn flood_once(
+    server: &Server,
+    version: Version,
+    flood: fn(Version, u32) -> Vec<RawFrame>,
+    reads: bool,
+) {
+    let (mut read, mut write) = server.connect().await.into_split();
+    let reading = tokio::spawn(async move {
+        if reads {
+            _ = read.read_to_end(&mut Vec::new()).await;
+        }
+        read
+    });
+    let mut blocks = StoredBlocks::new(version);
+    let mut n = 0;
+    let flooding = async {
+        loop {
+            let mut octets = Vec::new();
+            while octets.len() < 8192 {
+                for frame in flood(version, n) {
+                    octets.extend(frame.octets(&mut blocks));
+                }
+                n += 1;
+            }
+            if write.write_all(&octets).await.is_err() {
+                break;
+            }
+        }
+    };
+    // A server that does not read any more is left alone after a while.
+    let patience = if reads { 20_000 } else { 200 };
+    let end = timeout(Duration::from_millis(patience), flooding).await;
+    assert!(
+        end.is_ok() || !reads,
+        "{version}: the server takes {n} rounds"
+    );
+    reading.abort();
+}
+
+/// A client that asks for a page every few milliseconds.
+struct Healthy {
+    session: Session,
+    version: Version,
+}
+
+impl Healthy {
+    async fn connect(server: &Server, version: Version) -> Self {
+        let io: TcpStream = server.connect().await;
+        let (session, _pushes, driver) = spdy_session::client(io, version, Config::default());
+        tokio::spawn(driver);
+        Self { session, version }
+    }
+
+    /// Gives the number of requests, all of which were answered.
+    async fn ask_for(&self, time: Duration) -> usize {
+        let start = Instant::now();
+        let mut requests = 0;
+        while start.elapsed() < time {
+            let names = match self.version {
+                Version::V2 => ["method", "url", "version", "host", "scheme"],
+                Version::V3 | Version::V3_1 => [":method", ":path", ":version", ":host", ":scheme"],
+            };
+            let values = ["GET", "/hello", "HTTP/1.1", "localhost", "http"];
+            let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
+            let how = Open {
+                fin: true,
+                ..Open::default()
+            };
+            let (mut receive, _) = self.session.open(head, how).await.unwrap().split();
+            receive.reply().await.unwrap();
+            let mut octets = 0;
+            while let Some(received) = receive.next().await {
+                if let Received::Data(piece) = received.unwrap() {
+                    octets += piece.len();
+                }
+            }
+            assert_eq!(octets, 100);
+            requests += 1;
+            sleep(Duration::from_millis(20)).await;
+        }
+        requests
+    }
+}
