@@ -326,7 +326,13 @@ const ATTACKS: [Attack; 15] = [
         round: |peer, n| {
             let fields: Vec<String> = (0..122).map(|n| format!("x-{n}")).collect();
             for stream in 0..100 {
-                peer.request(2 * (100 * n + stream) + 1, "GET", "/bytes/100000", true, &fields);
+                peer.request(
+                    2 * (100 * n + stream) + 1,
+                    "GET",
+                    "/bytes/100000",
+                    true,
+                    &fields,
+                );
             }
         },
     },
@@ -416,7 +422,7 @@ impl Peer {
         let values = [method, path, "HTTP/1.1", "localhost", "http"];
         let mut plain = Vec::new();
         let is_v2 = self.version == Version::V2;
-        let mut number = |plain: &mut Vec<u8>, number: usize| {
+        let number = |plain: &mut Vec<u8>, number: usize| {
             let octets = (number as u32).to_be_bytes();
             plain.extend(if is_v2 { &octets[2..] } else { &octets[..] });
         };
@@ -539,6 +545,8 @@ impl Attacker {
             bomb = peer.bomb;
         }
         outcome.time = start.elapsed();
+        // What is in the system's buffers reaches the server, and the sessions are still open.
+        thread::sleep(Duration::from_secs(1));
         Ok(outcome)
     }
 
@@ -548,7 +556,9 @@ impl Attacker {
         io.set_write_timeout(Some(Duration::from_millis(300)))?;
         let reader = if self.attack.reads {
             let mut io = io.try_clone()?;
-            Some(thread::spawn(move || while matches!(io.read(&mut [0; 65_536]), Ok(1..)) {}))
+            Some(thread::spawn(move || {
+                while matches!(io.read(&mut [0; 65_536]), Ok(1..)) {}
+            }))
         } else {
             None
         };
@@ -576,6 +586,9 @@ impl Attacker {
                 let start = Instant::now();
                 while !is_over() && start.elapsed() < Duration::from_secs(2) {
                     thread::sleep(Duration::from_micros(100));
+                }
+                if is_over() {
+                    break End::Ended;
                 }
             }
             if rounds == most || peer.is_over {

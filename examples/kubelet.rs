@@ -14,10 +14,14 @@ use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{Response, header::UPGRADE},
+    http::{
+        Response, StatusCode,
+        header::{ORIGIN, UPGRADE},
+    },
     middleware::{self, Next},
-    response::IntoResponse,
+    response::{self, IntoResponse},
     routing::{any, get},
+    serve::ListenerExt,
 };
 use serde_json::{Value, json};
 use spdy_kube::{Options, Server, Status, Tokens};
@@ -28,11 +32,22 @@ use tokio::{
 
 type Answer = Response<String>;
 
+/// What kubectl prints as an error from the server.
+struct Refusal(Status);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> response::Response {
+        self.0.into_response().into_response()
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let listen = arguments()?;
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
+    // Octets that are typed do not wait for others.
+    let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
     eprintln!("This runs commands as you on this machine, for everybody who can reach {address}.");
     println!("kubectl --server http://{address} exec -it demo -- sh");
     // Children have the default for every signal that is caught here, and inherit those that are ignored: so a shell
@@ -104,7 +119,16 @@ fn app() -> Router {
         .route("/cri/exec", get(prepare))
         .route("/exec/{token}", any(exec_prepared))
         .with_state(app)
+        .layer(middleware::from_fn(no_browsers))
         .layer(middleware::from_fn(log))
+}
+
+/// Any page that a browser shows could ask for a command to be run, over WebSocket. Browsers say where they come from.
+async fn no_browsers(request: Request, next: Next) -> response::Response {
+    if request.headers().contains_key(ORIGIN) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    next.run(request).await
 }
 
 /// Says on stderr what was asked for, over which protocol, and what was answered.
@@ -124,7 +148,7 @@ struct App {
     tokens: Tokens<Options>,
 }
 
-async fn get_pod(Path(pod): Path<(String, String)>) -> Result<Json<Value>, Answer> {
+async fn get_pod(Path(pod): Path<(String, String)>) -> Result<Json<Value>, Refusal> {
     find(&pod)?;
     Ok(Json(json!({
         "kind": "Pod", "apiVersion": "v1",
@@ -138,16 +162,16 @@ async fn exec(
     State(app): State<Arc<App>>,
     Path(pod): Path<(String, String)>,
     mut request: Request,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refusal> {
     find(&pod)?;
     let options = options(&request)?;
     run_command(&app, &mut request, options)
 }
 
-fn run_command(app: &App, request: &mut Request, options: Options) -> Result<Answer, Answer> {
+fn run_command(app: &App, request: &mut Request, options: Options) -> Result<Answer, Refusal> {
     if options.command.is_empty() {
         let message = "you must specify at least one command for the container";
-        return Err(Status::bad_request(message).into_response());
+        return Err(Refusal(Status::bad_request(message)));
     }
     let run = |io| process::run(options.command, io);
     Ok(app.server.exec(request, options.streams, run))
@@ -157,7 +181,7 @@ async fn attach(
     State(app): State<Arc<App>>,
     Path(pod): Path<(String, String)>,
     mut request: Request,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refusal> {
     find(&pod)?;
     let options = options(&request)?;
     let script = "echo attached; echo attached-err >&2; exec cat";
@@ -170,7 +194,7 @@ async fn port_forward(
     State(app): State<Arc<App>>,
     Path(pod): Path<(String, String)>,
     mut request: Request,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refusal> {
     find(&pod)?;
     let connect = |port| async move {
         let socket = match TcpStream::connect(("127.0.0.1", port)).await {
@@ -185,9 +209,9 @@ async fn port_forward(
 }
 
 /// What `Exec` of a container runtime does over gRPC: gives the path to ask next.
-async fn prepare(State(app): State<Arc<App>>, request: Request) -> Result<String, Answer> {
+async fn prepare(State(app): State<Arc<App>>, request: Request) -> Result<String, Refusal> {
     let token = app.tokens.insert(options(&request)?);
-    let token = token.map_err(|error| Status::internal(error).into_response())?;
+    let token = token.map_err(|error| Refusal(Status::internal(error)))?;
     Ok(format!("/exec/{token}\n"))
 }
 
@@ -195,21 +219,23 @@ async fn exec_prepared(
     State(app): State<Arc<App>>,
     Path(token): Path<String>,
     mut request: Request,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refusal> {
     let options = app.tokens.take(&token);
-    let options = options.ok_or_else(|| Status::not_found("no such token").into_response())?;
+    let options = options.ok_or_else(|| Refusal(Status::not_found("no such token")))?;
     run_command(&app, &mut request, options)
 }
 
-fn find((namespace, name): &(String, String)) -> Result<(), Answer> {
+fn find((namespace, name): &(String, String)) -> Result<(), Refusal> {
     if (namespace.as_str(), name.as_str()) == ("default", "demo") {
         return Ok(());
     }
-    Err(Status::not_found(format!("pods {name:?} not found")).into_response())
+    Err(Refusal(Status::not_found(format!(
+        "pods {name:?} not found"
+    ))))
 }
 
-fn options(request: &Request) -> Result<Options, Answer> {
-    let refuse = |why: String| Status::bad_request(why).into_response();
+fn options(request: &Request) -> Result<Options, Refusal> {
+    let refuse = |why: String| Refusal(Status::bad_request(why));
     let options = Options::from_query(request.uri().query().unwrap_or_default())
         .map_err(|error| refuse(error.to_string()))?;
     match options.container.as_deref() {

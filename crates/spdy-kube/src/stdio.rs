@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use spdy_session::{Received, RecvStream, SendStream};
+use spdy_session::{Received, RecvStream, SendStream, StreamError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::{mpsc, watch},
@@ -122,7 +122,8 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> 
     }
 }
 
-/// The client's input. Reading it ends only when the client has ended it: when the client is gone, reading fails.
+/// The client's input. Reading it ends only when the client has finished or reset it: when the client is gone, reading
+/// fails.
 ///
 /// While it is not read, the client is held up, and with it all that it sends, resizes among them. Dropped, what still
 /// comes is thrown away.
@@ -174,8 +175,9 @@ impl Stdin {
                 return match std::task::ready!(stream.poll_next(cx)) {
                     Some(Ok(Received::Headers(_))) => continue,
                     Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
+                    // Some clients end their input so.
+                    Some(Err(StreamError::Reset { .. })) | None => Poll::Ready(None),
                     Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-                    None => Poll::Ready(None),
                 };
             },
             Source::Channel { current, .. } if !current.is_empty() => {
@@ -203,7 +205,7 @@ impl AsyncRead for Stdin {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Source::Spdy(stream) = &mut self.0 {
-            return Pin::new(stream).poll_read(cx, buffer);
+            return end_at_reset(std::task::ready!(Pin::new(stream).poll_read(cx, buffer)));
         }
         let Some(mut piece) = std::task::ready!(self.poll_next(cx)).transpose()? else {
             return Poll::Ready(Ok(()));
@@ -215,6 +217,14 @@ impl AsyncRead for Stdin {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// A stream that its peer resets has ended: many do it so.
+pub(crate) fn end_at_reset(read: io::Result<()>) -> Poll<io::Result<()>> {
+    Poll::Ready(match read {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        read => read,
+    })
 }
 
 /// An output to the client. A client that does not read holds the writer up.

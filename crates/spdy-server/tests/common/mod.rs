@@ -6,3 +6,5 @@
 #[cfg(feature = "cli")]
 pub(crate) mod program;
 pub(crate) mod server;
+#[cfg(feature = "cli")]
+pub(crate) mod tool;

@@ -1,0 +1,152 @@
+//! Port-forward, as the side that connects.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use http::Request;
+use spdy_session::{Session, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::{ClientError, Output, connect, open};
+use crate::negotiate::{PORT_FORWARD, VERSION, names};
+
+/// A session in which connections to the ports of a pod are made. Dropped with all its connections, it ends.
+#[derive(Debug)]
+pub struct Forward {
+    session: Session,
+    requests: AtomicU64,
+}
+
+impl Forward {
+    /// Begins a session, with a request for port-forward.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn connect<IO>(transport: IO, request: Request<()>) -> Result<Self, ClientError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (response, session) = connect(transport, request, &[PORT_FORWARD]).await?;
+        if names(response.headers(), &VERSION) != [PORT_FORWARD] {
+            return Err(ClientError::Protocol);
+        }
+        Ok(Self {
+            session,
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes a connection to a port. It is there before the server has connected: whether that goes well is seen when
+    /// it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn open(&self, port: u16) -> Result<Connection, ClientError> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed).to_string();
+        let port = port.to_string();
+        let fields = |kind| {
+            [
+                ("streamtype", kind),
+                ("port", &*port),
+                ("requestid", &*request),
+            ]
+        };
+        let mut error = open(&self.session, &fields("error")).await?;
+        error.shutdown().await?;
+        let data = open(&self.session, &fields("data")).await?;
+        Ok(Connection {
+            data,
+            error: Output::new(error),
+            told: Vec::new(),
+            is_over: false,
+        })
+    }
+
+    /// Waits until the session has ended, by whichever side.
+    pub async fn closed(&self) {
+        _ = self.session.closed().await;
+    }
+}
+
+/// A connection to a port of a pod. Reading ends when the target has; it fails with what the server says, if it could
+/// not connect. Dropped, the connection is reset.
+#[derive(Debug)]
+pub struct Connection {
+    data: Stream,
+    error: Output,
+    /// What the server says of an error.
+    told: Vec<u8>,
+    is_over: bool,
+}
+
+impl Connection {
+    /// At the end of the data it is known whether that was one in order.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.error).poll_read(cx, &mut buffer))?;
+            let room = MAX_TEXT - self.told.len();
+            match buffer.filled() {
+                [] => break,
+                text => self.told.extend_from_slice(&text[..text.len().min(room)]),
+            }
+        }
+        self.is_over = true;
+        if self.told.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let text = String::from_utf8_lossy(&self.told).into_owned();
+        Poll::Ready(Err(io::Error::other(text)))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_over || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.data).poll_read(cx, buffer));
+        match read {
+            Ok(()) if buffer.filled().len() > before => Poll::Ready(Ok(())),
+            Ok(()) => self.poll_end(cx),
+            Err(error) => {
+                // The reason is more telling than the reset that goes with it.
+                ready!(self.poll_end(cx))?;
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.data).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.data).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.data).poll_shutdown(cx)
+    }
+}
+
+/// As much is kept of what a server says, octets.
+const MAX_TEXT: usize = 64 * 1024;

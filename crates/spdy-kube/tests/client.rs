@@ -1,0 +1,305 @@
+//! This crate's client with its server, directly and through a relay.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, extract::Request, routing::any};
+use http::{HeaderValue, Response, StatusCode};
+use spdy_kube::{
+    Exit, Protocol, Server, Size, Status, Streams, Tap,
+    client::{self, ClientError, Forward, Remote},
+    relay,
+};
+use spdy_session::{HeaderBlock, Side, StreamId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use self::support::{SOON, exec_server, forward_server, serve};
+
+const ALL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+/// A server that turns its input into capitals, complains, and ends with 7.
+async fn shouting() -> SocketAddr {
+    exec_server(Server::new(), |mut io| async move {
+        let mut input = String::new();
+        let mut stdin = io.stdin.take().unwrap();
+        stdin.read_to_string(&mut input).await?;
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(input.to_uppercase().as_bytes()).await?;
+        if let Some(mut stderr) = io.stderr.take() {
+            stderr.write_all(b"oops").await?;
+        }
+        Ok(Exit::code(7))
+    })
+    .await
+}
+
+async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remote, ClientError> {
+    let uri = format!("http://{address}/exec?{query}");
+    let transport = TcpStream::connect(address).await.unwrap();
+    client::exec(transport, client::request(&uri.parse().unwrap()), streams).await
+}
+
+/// Talks to a [`shouting`] server.
+async fn shout(address: SocketAddr) {
+    let query = "command=x&stdin=true&stdout=true&stderr=true";
+    let mut remote = exec(address, query, ALL).await.unwrap();
+    assert_eq!(remote.protocol, Protocol::V4);
+    let mut stdin = remote.stdin.take().unwrap();
+    stdin.write_all(b"hello").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    let mut output = remote.stdout.take().unwrap();
+    output.read_to_string(&mut stdout).await.unwrap();
+    let mut errors = remote.stderr.take().unwrap();
+    errors.read_to_string(&mut stderr).await.unwrap();
+    assert_eq!((&*stdout, &*stderr), ("HELLO", "oops"));
+    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
+    assert_eq!(outcome.unwrap(), Status::Exit(Exit::code(7)));
+}
+
+#[tokio::test]
+async fn a_command_is_run() {
+    shout(shouting().await).await;
+}
+
+#[tokio::test]
+async fn the_size_of_the_terminal_is_told() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let size = io.resize.take().unwrap().next().await.unwrap();
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(size.to_json().as_bytes()).await?;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let streams = Streams {
+        stdout: true,
+        tty: true,
+        ..Streams::default()
+    };
+    let mut remote = exec(address, "command=x&stdout=1&tty=1", streams)
+        .await
+        .unwrap();
+    let size = Size {
+        width: 100,
+        height: 30,
+    };
+    remote.resize.as_mut().unwrap().resize(size).await.unwrap();
+    let mut told = String::new();
+    let stdout = remote.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut told).await.unwrap();
+    assert_eq!(told, size.to_json());
+    assert_eq!(remote.outcome().await.unwrap(), Status::Success);
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_with_what_the_server_says() {
+    let address = shouting().await;
+    let refused = exec(address, "command=x", Streams::default()).await;
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("400"), "{refused}");
+    assert!(refused.contains("at least 1 of stdin"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_outcome_that_does_not_come_is_an_error() {
+    let app = Router::new().route("/exec", any(break_off));
+    let address = serve(app).await;
+    let streams = Streams {
+        stdout: true,
+        ..Streams::default()
+    };
+    let remote = exec(address, "stdout=true", streams).await.unwrap();
+    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
+    assert!(
+        matches!(outcome, Err(ClientError::Stream(_))),
+        "{outcome:?}"
+    );
+}
+
+/// Answers the streams and lets go of the transport.
+async fn break_off(mut request: Request) -> Response<String> {
+    let (mut response, upgraded) = spdy_tower::upgrade::accept(&mut request).unwrap();
+    let name = HeaderValue::from_static("v4.channel.k8s.io");
+    let headers = response.headers_mut();
+    headers.insert("x-stream-protocol-version", name);
+    tokio::spawn(async move {
+        let server = upgraded.server(spdy_kube::config()).await;
+        let (_session, mut incoming, driver) = server.unwrap();
+        let driver = tokio::spawn(driver);
+        for _ in 0..2 {
+            let stream = incoming.accept().await.unwrap();
+            let stream = stream.reply(HeaderBlock::new()).unwrap();
+            tokio::spawn(async move {
+                let _stream = stream;
+                std::future::pending::<()>().await
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        driver.abort();
+    });
+    response
+}
+
+#[tokio::test]
+async fn a_client_that_is_dropped_ends_the_command() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let address = exec_server(Server::new(), move |mut io| {
+        let told = told.clone();
+        async move {
+            io.client.gone().await;
+            told.send(())?;
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    let remote = exec(address, "command=x&stdin=1&stdout=1&stderr=1", ALL).await;
+    drop(remote.unwrap());
+    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    assert_eq!(gone, Some(()));
+}
+
+async fn echo_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = socket.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    port
+}
+
+async fn forward(address: SocketAddr) -> Forward {
+    let uri = format!("http://{address}/forward");
+    let transport = TcpStream::connect(address).await.unwrap();
+    let request = client::request(&uri.parse().unwrap());
+    Forward::connect(transport, request).await.unwrap()
+}
+
+/// Makes connections over a server of [`forward_server`].
+async fn connect(address: SocketAddr) {
+    let forward = forward(address).await;
+    let port = echo_port().await;
+    for text in ["one", "two", "three"] {
+        let mut connection = forward.open(port).await.unwrap();
+        connection.write_all(text.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, text);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut connection = forward.open(closed).await.unwrap();
+    let error = timeout(SOON, connection.read(&mut [0])).await;
+    let error = error.expect("it ends soon").unwrap_err().to_string();
+    assert!(error.starts_with("error forwarding port"), "{error}");
+}
+
+#[tokio::test]
+async fn connections_are_made() {
+    connect(forward_server(Server::new()).await).await;
+}
+
+/// Keeps what passes.
+#[derive(Clone, Debug, Default)]
+struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Tap for Record {
+    fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
+        let kind = String::from_utf8_lossy(headers.get("streamtype").unwrap());
+        self.0.lock().unwrap().push(format!("{stream} {kind}"));
+    }
+
+    fn passed(&self, stream: StreamId, from: Side, octets: &[u8]) {
+        let octets = String::from_utf8_lossy(octets);
+        let line = format!("{stream} {from:?} {octets}");
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+/// A relay in front of a server.
+async fn relay_to(server: SocketAddr, record: Record) -> SocketAddr {
+    let handler = move |mut request: Request| {
+        let record = record.clone();
+        async move {
+            let target = request.uri().path_and_query().unwrap();
+            let uri = format!("http://{server}{target}").parse().unwrap();
+            match TcpStream::connect(server).await {
+                Ok(transport) => {
+                    let onward = client::request(&uri);
+                    relay(&mut request, onward, transport, record).await
+                }
+                Err(error) => Status::internal(error).into_response(),
+            }
+        }
+    };
+    serve(Router::new().fallback(any(handler))).await
+}
+
+#[tokio::test]
+async fn a_relay_passes_a_command_and_its_tap_sees_it() {
+    let record = Record::default();
+    shout(relay_to(shouting().await, record.clone()).await).await;
+    let lines = record.0.lock().unwrap().clone();
+    let error = format!("1 Server {}", Status::Exit(Exit::code(7)).to_json());
+    assert_eq!(lines[..4], ["1 error", "3 stdin", "5 stdout", "7 stderr"]);
+    for line in ["3 Client hello", "5 Server HELLO", "7 Server oops", &error] {
+        assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_passes_connections() {
+    let server = forward_server(Server::new()).await;
+    connect(relay_to(server, Record::default()).await).await;
+}
+
+#[tokio::test]
+async fn a_relay_passes_refusals() {
+    let relay = relay_to(shouting().await, Record::default()).await;
+    let refused = exec(relay, "command=x", Streams::default()).await;
+    let Err(ClientError::Connect(spdy_tower::upgrade::ConnectError::Refused(refused))) = refused
+    else {
+        panic!("not refused");
+    };
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let address = exec_server(Server::new(), move |mut io| {
+        let told = told.clone();
+        async move {
+            io.client.gone().await;
+            told.send(())?;
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    let relay = relay_to(address, Record::default()).await;
+    let remote = exec(relay, "command=x&stdin=1&stdout=1&stderr=1", ALL).await;
+    drop(remote.unwrap());
+    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    assert_eq!(gone, Some(()));
+}

@@ -1,0 +1,218 @@
+//! Exec, attach and port-forward over WebSocket.
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
+use spdy_kube::{Exit, Server, Size, Status};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
+};
+
+use self::support::{SOON, exec_server, forward_server};
+
+type Socket = WebSocketStream<TcpStream>;
+
+async fn open(address: SocketAddr, path: &str, protocols: &str) -> Result<Socket, StatusCode> {
+    let uri = format!("ws://{address}{path}");
+    let mut request = uri.into_client_request().unwrap();
+    let offered = HeaderValue::from_str(protocols).unwrap();
+    request
+        .headers_mut()
+        .insert(SEC_WEBSOCKET_PROTOCOL, offered);
+    let transport = TcpStream::connect(address).await.unwrap();
+    match client_async(request, transport).await {
+        Ok((socket, response)) => {
+            let chosen = &response.headers()[SEC_WEBSOCKET_PROTOCOL];
+            assert!(protocols.ends_with(chosen.to_str().unwrap()));
+            Ok(socket)
+        }
+        Err(Error::Http(response)) => Err(response.status()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn send(socket: &mut Socket, channel: u8, octets: &[u8]) {
+    let message = [&[channel], octets].concat();
+    socket.send(Message::Binary(message.into())).await.unwrap();
+}
+
+/// All that comes on stdout and stderr, the outcome, and the code of the end.
+async fn read(socket: &mut Socket) -> (String, String, String, Option<CloseCode>) {
+    let mut channels = [const { Vec::new() }; 4];
+    while let Some(message) = timeout(SOON, socket.next()).await.expect("it ends soon") {
+        match message.expect("it ends in order") {
+            Message::Binary(message) => {
+                channels[usize::from(message[0])].extend_from_slice(&message[1..]);
+            }
+            Message::Close(frame) => {
+                let [_, stdout, stderr, error] = channels.map(|c| String::from_utf8(c).unwrap());
+                return (stdout, stderr, error, frame.map(|frame| frame.code));
+            }
+            _ => {}
+        }
+    }
+    panic!("no close frame");
+}
+
+#[tokio::test]
+async fn v5_carries_streams_and_the_end_of_stdin() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let mut input = String::new();
+        let mut stdin = io.stdin.take().unwrap();
+        stdin.read_to_string(&mut input).await?;
+        let (mut stdout, mut stderr) = (io.stdout.take().unwrap(), io.stderr.take().unwrap());
+        stdout.write_all(input.to_uppercase().as_bytes()).await?;
+        stderr.write_all(b"oops").await?;
+        Ok(Exit::code(7))
+    })
+    .await;
+    let path = "/exec?command=x&stdin=true&stdout=true&stderr=true";
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    send(&mut socket, 0, b"hel").await;
+    send(&mut socket, 0, b"").await;
+    send(&mut socket, 9, b"unknown").await;
+    send(&mut socket, 0, b"lo").await;
+    send(&mut socket, 255, &[0]).await;
+    let expected = Status::Exit(Exit::code(7)).to_json();
+    let (stdout, stderr, error, code) = read(&mut socket).await;
+    assert_eq!((&*stdout, &*stderr, error), ("HELLO", "oops", expected));
+    assert_eq!(code, Some(CloseCode::Normal));
+}
+
+#[tokio::test]
+async fn v4_has_no_end_of_stdin() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let stdin = io.stdin.as_mut().unwrap();
+        let mut octets = [0; 3];
+        stdin.read_exact(&mut octets).await?;
+        let ended = timeout(Duration::from_millis(300), stdin.next()).await;
+        assert!(ended.is_err(), "nothing more comes");
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
+    send(&mut socket, 0, b"abc").await;
+    send(&mut socket, 255, &[0]).await;
+    let (.., error, _) = read(&mut socket).await;
+    assert_eq!(error, Status::Success.to_json());
+}
+
+#[tokio::test]
+async fn sizes_of_the_terminal_arrive() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let mut resize = io.resize.take().unwrap();
+        let size = resize.next().await.unwrap();
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(size.to_json().as_bytes()).await?;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let path = "/exec?command=x&stdout=true&tty=true";
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    let size = Size {
+        width: 111,
+        height: 33,
+    };
+    let json = size.to_json();
+    send(&mut socket, 4, &json.as_bytes()[..7]).await;
+    send(&mut socket, 4, &json.as_bytes()[7..]).await;
+    let (stdout, ..) = read(&mut socket).await;
+    assert_eq!(stdout, json);
+}
+
+#[tokio::test]
+async fn a_large_input_comes_back_whole() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let (mut stdin, mut stdout) = (io.stdin.take().unwrap(), io.stdout.take().unwrap());
+        tokio::io::copy(&mut stdin, &mut stdout).await?;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let path = "/exec?command=cat&stdin=true&stdout=true";
+    let socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    let (mut sender, mut receiver) = socket.split();
+    let piece: Bytes = [&[0][..], &[b'x'; 32 * 1024]].concat().into();
+    tokio::spawn(async move {
+        for _ in 0..200 {
+            sender.send(Message::Binary(piece.clone())).await.unwrap();
+        }
+        let end = Message::Binary(Bytes::from_static(&[255, 0]));
+        sender.send(end).await.unwrap();
+    });
+    let mut received = 0;
+    while let Some(message) = timeout(SOON, receiver.next()).await.unwrap() {
+        match message.unwrap() {
+            Message::Binary(message) if message[0] == 1 => received += message.len() - 1,
+            Message::Close(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(received, 200 * 32 * 1024);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_told_of() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let address = exec_server(Server::new(), move |mut io| {
+        let told = told.clone();
+        async move {
+            assert!(io.stdin.take().unwrap().next().await.unwrap().is_err());
+            io.client.gone().await;
+            told.send(())?;
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    let path = "/exec?command=x&stdin=true";
+    drop(open(address, path, "v5.channel.k8s.io").await.unwrap());
+    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    assert_eq!(gone, Some(()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_so_that_the_client_asks_for_spdy() {
+    let address = exec_server(Server::new(), |_| async { Ok(Exit::SUCCESS) }).await;
+    let path = "/exec?command=x&stdout=true";
+    let refused = open(address, path, "v9.channel.k8s.io").await;
+    assert_eq!(refused.err(), Some(StatusCode::BAD_REQUEST));
+    let nothing = open(address, "/exec?command=x", "v5.channel.k8s.io").await;
+    assert_eq!(nothing.err(), Some(StatusCode::BAD_REQUEST));
+    let address = forward_server(Server::new()).await;
+    let refused = open(address, "/forward", "v5.channel.k8s.io").await;
+    assert_eq!(refused.err(), Some(StatusCode::BAD_REQUEST));
+}
+
+#[tokio::test]
+async fn messages_that_are_no_channel_or_too_long_do_no_harm() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        io.client.gone().await;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let path = "/exec?command=x&stdin=true";
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    socket.send(Message::Binary(Bytes::new())).await.unwrap();
+    socket.send(Message::Text("text".into())).await.unwrap();
+    send(&mut socket, 255, &[]).await;
+    send(&mut socket, 255, &[77]).await;
+    // Longer than any client sends: the end.
+    _ = socket
+        .send(Message::Binary(vec![0; 2_000_000].into()))
+        .await;
+    let end = timeout(SOON, async {
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    end.await.expect("the server ends it");
+}

@@ -1,0 +1,307 @@
+//! `spdy get`: requests, all of one origin over one session.
+
+mod output;
+mod progress;
+
+use std::{fs, io::Read, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
+};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use self::{
+    output::{Output, Turns},
+    progress::Progress,
+};
+use super::{
+    connect::{Connection, Connector, Protocol},
+    exchange::{Body, Payload, Requests, SendError},
+    failure::{Exit, Failure, print_json},
+    flags::Get,
+    origin::{Origin, Url},
+};
+
+pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
+    if !get.output.is_empty() && get.output.len() != get.urls.len() {
+        let message = "--output is given once for each URL, or not at all";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let has_tls = get.urls.iter().any(|url| url.origin.is_tls);
+    let connector =
+        Connector::new(get.offer()?, &get.reach, has_tls)?.windows(STREAM_WINDOW, SESSION_WINDOW);
+    let work = Arc::new(Work {
+        body: get.data.as_deref().map(read).transpose()?,
+        progress: Progress::new(!get.output.is_empty() && !get.reach.verbose),
+        turns: Turns::default(),
+        connector,
+        get,
+    });
+
+    let mut groups = JoinSet::new();
+    for group in by_origin(&work.get.urls) {
+        groups.spawn(Arc::clone(&work).fetch_all(group));
+    }
+    let mut exits = vec![Exit::Success; work.get.urls.len()];
+    for (place, exit) in groups.join_all().await.into_iter().flatten() {
+        exits[place] = exit;
+    }
+    let first = exits.into_iter().find(|&exit| exit != Exit::Success);
+    Ok(first.unwrap_or(Exit::Success))
+}
+
+/// The places of the URLs of each origin.
+fn by_origin(urls: &[Url]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(&Origin, Vec<usize>)> = Vec::new();
+    for (place, url) in urls.iter().enumerate() {
+        match groups.iter_mut().find(|(origin, _)| **origin == url.origin) {
+            Some((_, places)) => places.push(place),
+            None => groups.push((&url.origin, vec![place])),
+        }
+    }
+    groups.into_iter().map(|(_, places)| places).collect()
+}
+
+fn read(data: &str) -> Result<Bytes, Failure> {
+    let Some(name) = data.strip_prefix('@') else {
+        return Ok(Bytes::copy_from_slice(data.as_bytes()));
+    };
+    let octets = if name == "-" {
+        let mut octets = Vec::new();
+        std::io::stdin().read_to_end(&mut octets).map(|_| octets)
+    } else {
+        fs::read(name)
+    };
+    octets
+        .map(Bytes::from)
+        .map_err(|error| Failure::local(format_args!("cannot read {name}"), &error))
+}
+
+struct Work {
+    get: Get,
+    body: Option<Bytes>,
+    connector: Connector,
+    turns: Turns,
+    progress: Progress,
+}
+
+impl Work {
+    /// Does the requests to one origin: at once, or over HTTP/1.1 one after the other.
+    async fn fetch_all(self: Arc<Self>, places: Vec<usize>) -> Vec<(usize, Exit)> {
+        let origin = &self.get.urls[places[0]].origin;
+        let mut connection = match self.connector.connect(origin).await {
+            Ok(connection) => connection,
+            Err(failure) => {
+                return self.give_up(&places, &failure).await;
+            }
+        };
+        let protocol = connection.protocol;
+        let mut exits = Vec::new();
+        let mut fetches = JoinSet::new();
+        for place in places {
+            if let Some(mut requests) = connection.requests.share() {
+                let work = Arc::clone(&self);
+                fetches.spawn(async move {
+                    let outcome = work.fetch(place, &mut requests, protocol).await;
+                    work.finish(place, outcome).await
+                });
+            } else {
+                let outcome = self.fetch(place, &mut connection.requests, protocol).await;
+                exits.push(self.finish(place, outcome).await);
+            }
+        }
+        exits.extend(fetches.join_all().await);
+        connection.end().await;
+        exits
+    }
+
+    /// Without a connection no request of an origin has a response.
+    async fn give_up(&self, places: &[usize], failure: &Failure) -> Vec<(usize, Exit)> {
+        let mut exits = Vec::new();
+        for &place in places {
+            let failure = Failure::new(failure.exit, failure.to_string());
+            exits.push(self.finish(place, Err(failure)).await);
+        }
+        exits
+    }
+
+    /// Says what has to be said about a request, and lets the next URL have standard output.
+    async fn finish(&self, place: usize, outcome: Result<Exit, Failure>) -> (usize, Exit) {
+        let exit = match outcome {
+            Ok(exit) => exit,
+            Err(failure) => {
+                self.turns.wait(place).await;
+                let url = &self.get.urls[place];
+                let said = if self.get.json {
+                    print_json(&json!({"url": url.to_string(), "error": failure.to_string()}))
+                } else {
+                    Ok(())
+                };
+                self.progress.suspend(|| {
+                    Failure::new(failure.exit, format!("{url}: {failure}")).report();
+                });
+                said.map_or_else(|unsaid| unsaid.exit, |()| failure.exit)
+            }
+        };
+        self.turns.pass(place).await;
+        (place, exit)
+    }
+
+    async fn fetch(
+        &self,
+        place: usize,
+        requests: &mut Requests,
+        protocol: Protocol,
+    ) -> Result<Exit, Failure> {
+        let start = Instant::now();
+        let failed = |error: SendError| Failure::new(Exit::Exchange, error.message);
+        match requests.send(self.request(place)).await {
+            Ok(response) => self.receive(place, protocol, response, start).await,
+            Err(error) if error.is_retry_safe => {
+                let mut connection: Connection =
+                    self.connector.connect(&self.get.urls[place].origin).await?;
+                let again = connection.requests.send(self.request(place)).await;
+                let response = again.map_err(failed)?;
+                let exit = self
+                    .receive(place, connection.protocol, response, start)
+                    .await;
+                connection.end().await;
+                exit
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn request(&self, place: usize) -> Request<Payload> {
+        let body = self.body.clone();
+        let usual = match body {
+            Some(_) => Method::POST,
+            None => Method::GET,
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.get.headers {
+            headers.append(name, value.clone());
+        }
+        headers.entry(ACCEPT).or_insert(ANYTHING);
+        headers.entry(USER_AGENT).or_insert(AGENT);
+        if body.is_some() {
+            headers.entry(CONTENT_TYPE).or_insert(FORM);
+        }
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        *request.method_mut() = self.get.method.clone().unwrap_or(usual);
+        *request.uri_mut() = self.get.urls[place].uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+
+    async fn receive(
+        &self,
+        place: usize,
+        protocol: Protocol,
+        response: Response<Body>,
+        start: Instant,
+    ) -> Result<Exit, Failure> {
+        let to_head = start.elapsed();
+        let (head, mut body) = response.into_parts();
+        let url = self.get.urls[place].to_string();
+        let bar = self.progress.bar(&url, length(&head.headers));
+        let mut output = match self.get.output.get(place) {
+            Some(path) => Output::file(path)?,
+            None if self.get.json => Output::nowhere(),
+            None => Output::stdout(&self.turns, place),
+        };
+        if self.get.include {
+            let mut text = format!("{} {}\r\n", title(protocol), head.status).into_bytes();
+            write_fields(&mut text, &head.headers);
+            output.write(text.into())?;
+        }
+        let mut octets = 0;
+        let mut trailers = HeaderMap::new();
+        while let Some(frame) = body.next().await {
+            let frame = frame.map_err(|message| {
+                let message = format!("response broke off after {octets} octets: {message}");
+                Failure::new(Exit::Exchange, message)
+            })?;
+            match frame.into_data() {
+                Ok(piece) => {
+                    octets += piece.len() as u64;
+                    bar.inc(piece.len() as u64);
+                    output.write(piece)?;
+                }
+                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+            }
+        }
+        if self.get.include && !trailers.is_empty() {
+            let mut text = Vec::new();
+            write_fields(&mut text, &trailers);
+            output.write(text.into())?;
+        }
+        output.finish().await?;
+        bar.finish();
+        if self.get.json {
+            self.turns.wait(place).await;
+            print_json(&json!({
+                "url": url,
+                "protocol": protocol.to_string(),
+                "status": head.status.as_u16(),
+                "headers": json_fields(&head.headers),
+                "trailers": json_fields(&trailers),
+                "octets": octets,
+                "file": self.get.output.get(place).map(|path| path.display().to_string()),
+                "seconds_to_head": to_head.as_secs_f64(),
+                "seconds": start.elapsed().as_secs_f64(),
+            }))?;
+        }
+        let is_refused = head.status.is_client_error() || head.status.is_server_error();
+        Ok(if self.get.fail && is_refused {
+            Exit::Status
+        } else {
+            Exit::Success
+        })
+    }
+}
+
+/// What a response says of the length of its body.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// How a protocol begins a response that is shown to people.
+fn title(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Http2 => "HTTP/2".into(),
+        protocol => protocol.to_string().to_ascii_uppercase(),
+    }
+}
+
+fn write_fields(text: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+fn json_fields(fields: &HeaderMap) -> Value {
+    let pair = |(name, value): (_, &HeaderValue)| {
+        json!([format!("{name}"), String::from_utf8_lossy(value.as_bytes())])
+    };
+    fields
+        .iter()
+        .map(|(name, value)| pair((name.as_str(), value)))
+        .collect()
+}
+
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("spdy/", env!("CARGO_PKG_VERSION")));
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+
+/// Enough for 40 megabytes a second from the other side of the world.
+const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
+const SESSION_WINDOW: u32 = 16 * 1024 * 1024;

@@ -1,0 +1,162 @@
+//! `spdy load`: many requests, and how fast the responses came.
+
+mod tally;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, header::USER_AGENT};
+use http_body_util::Full;
+use tokio::task::JoinSet;
+
+use self::tally::{Report, Tally};
+use super::{
+    connect::{Connection, Connector},
+    exchange::{Payload, Requests},
+    failure::{Exit, Failure, print, print_json},
+    flags::Load,
+};
+
+pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
+    let origin = &load.url.origin;
+    let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?;
+    let mut connections = Vec::new();
+    for _ in 0..load.sessions.get() {
+        connections.push(connector.connect(origin).await?);
+    }
+    let request = request(&load);
+    if load.warm_up > 0 {
+        phase(&load, &connections, &request, load.warm_up).await;
+    }
+    let [received, sent] = octets(&connections);
+    let start = Instant::now();
+    let tally = phase(&load, &connections, &request, load.requests.get()).await;
+    let took = start.elapsed();
+    let wire = octets(&connections);
+    let report = Report {
+        url: load.url.to_string(),
+        protocol: connections[0].protocol,
+        sessions: load.sessions.get(),
+        streams: load.streams.get(),
+        requests: load.requests.get(),
+        took,
+        connect: connect_times(&connections),
+        wire: [wire[0] - received, wire[1] - sent],
+        tally: tally.sorted(),
+    };
+    if load.json {
+        print_json(&report.json())?;
+    } else {
+        print(report.to_string().as_bytes())?;
+    }
+    let mut ending: JoinSet<()> = connections.into_iter().map(Connection::end).collect();
+    while ending.join_next().await.is_some() {}
+    Ok(report.exit())
+}
+
+fn request(load: &Load) -> Request<Payload> {
+    let octets = load
+        .body
+        .map(|octets| Bytes::from(vec![b'x'; octets as usize]));
+    let method = match octets {
+        Some(_) => Method::POST,
+        None => Method::GET,
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in &load.headers {
+        headers.append(name, value.clone());
+    }
+    headers.entry(USER_AGENT).or_insert(AGENT);
+    let mut request = Request::new(Full::new(octets.unwrap_or_default()));
+    *request.method_mut() = method;
+    *request.uri_mut() = load.url.uri.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Does so many requests, over all sessions at once.
+async fn phase(
+    load: &Load,
+    connections: &[Connection],
+    request: &Request<Payload>,
+    count: u32,
+) -> Tally {
+    let left = Arc::new(AtomicU32::new(count));
+    let mut workers = JoinSet::new();
+    for connection in connections {
+        for _ in 0..load.streams.get() {
+            let requests = connection.requests.share();
+            let requests = requests.expect("what is offered takes several requests at once");
+            workers.spawn(work(requests, request.clone(), Arc::clone(&left)));
+        }
+    }
+    let mut whole = Tally::default();
+    while let Some(tally) = workers.join_next().await {
+        whole.add(tally.expect("the worker does not panic"));
+    }
+    let unsent = left.load(Ordering::Relaxed);
+    if unsent > 0 {
+        whole.failed("not sent: every session had ended".into(), unsent);
+    }
+    whole
+}
+
+/// Does one request after the other, until there are no more or the session has ended.
+async fn work(mut requests: Requests, request: Request<Payload>, left: Arc<AtomicU32>) -> Tally {
+    let mut tally = Tally::default();
+    while requests.is_open() && take_one(&left) {
+        let start = Instant::now();
+        match exchange(&mut requests, request.clone()).await {
+            Ok((status, octets)) => tally.done(status, octets, start.elapsed()),
+            Err(message) => tally.failed(message, 1),
+        }
+    }
+    tally
+}
+
+fn take_one(left: &AtomicU32) -> bool {
+    let one_less = |left: u32| left.checked_sub(1);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+        .is_ok()
+}
+
+/// The status, and the length of the body.
+async fn exchange(
+    requests: &mut Requests,
+    request: Request<Payload>,
+) -> Result<(u16, u64), String> {
+    let response = requests.send(request).await;
+    let response = response.map_err(|error| error.message)?;
+    let (head, mut body) = response.into_parts();
+    let mut octets = 0;
+    while let Some(frame) = body.next().await {
+        octets += frame?.data_ref().map_or(0, Bytes::len) as u64;
+    }
+    Ok((head.status.as_u16(), octets))
+}
+
+fn octets(connections: &[Connection]) -> [u64; 2] {
+    connections.iter().fold([0, 0], |[received, sent], it| {
+        let [more_received, more_sent] = it.wire.octets();
+        [received + more_received, sent + more_sent]
+    })
+}
+
+/// The least, the mean and the most.
+fn connect_times(connections: &[Connection]) -> [Duration; 3] {
+    let times = || connections.iter().map(|connection| connection.took);
+    let sum: Duration = times().sum();
+    [
+        times().min().unwrap_or_default(),
+        sum / connections.len().max(1) as u32,
+        times().max().unwrap_or_default(),
+    ]
+}
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("spdy/", env!("CARGO_PKG_VERSION")));

@@ -1,0 +1,57 @@
+//! The program `spdy`: requests, round trips and load over SPDY, and a look at recorded frames. `--help` says the rest.
+
+#![forbid(unsafe_code)]
+
+mod connect;
+mod counted;
+mod exchange;
+mod failure;
+mod flags;
+mod get;
+mod inspect;
+mod load;
+mod origin;
+mod ping;
+mod tls;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::Builder;
+
+use self::{
+    failure::{Exit, Failure},
+    flags::{Command, Flags},
+};
+
+fn main() -> ExitCode {
+    let outcome = match Flags::parse().command {
+        Command::Get(get) => on_runtime(1, get::run(get)),
+        Command::Ping(ping) => on_runtime(1, ping::run(ping)),
+        Command::Load(load) => on_runtime(load.threads.get().into(), load::run(load)),
+        Command::Inspect(inspect) => inspect::run(&inspect),
+    };
+    outcome.unwrap_or_else(|failure| failure.report()).into()
+}
+
+fn on_runtime(
+    threads: usize,
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("cannot start", &error))?;
+    let outcome = runtime.block_on(work);
+    // A name that is still being looked up is of no use any more.
+    runtime.shutdown_background();
+    outcome
+}

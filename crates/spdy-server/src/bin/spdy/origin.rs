@@ -1,0 +1,85 @@
+//! URLs, and where they lead.
+
+use std::fmt;
+
+use http::Uri;
+
+/// Scheme, host and port. Requests to the same one share a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) is_tls: bool,
+    host: String,
+    pub(crate) port: u16,
+}
+
+impl Origin {
+    /// The host without the brackets of an IPv6 address.
+    pub(crate) fn name(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// An absolute URL of http or https.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    pub(crate) uri: Uri,
+    pub(crate) origin: Origin,
+}
+
+impl Url {
+    /// Reads one from the command line. What is behind `#` is nothing for a server.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.split('#').next().unwrap_or_default();
+        let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+        let is_tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("a URL begins with http:// or https://".into()),
+        };
+        let authority = uri.authority().ok_or("the URL has no host")?;
+        if authority.as_str().contains('@') {
+            return Err("the URL has a user name: send it with --header authorization:…".into());
+        }
+        let origin = Origin {
+            is_tls,
+            host: authority.host().to_ascii_lowercase(),
+            port: authority
+                .port_u16()
+                .unwrap_or(if is_tls { 443 } else { 80 }),
+        };
+        Ok(Self { uri, origin })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_leads_to_an_origin() {
+        for (text, name, shown) in [
+            ("https://A.test/x#y", "a.test", "a.test:443"),
+            ("http://a.test", "a.test", "a.test:80"),
+            ("https://[::1]:8443/", "::1", "[::1]:8443"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(url.origin.name(), name);
+            assert_eq!(url.origin.to_string(), shown);
+        }
+        for text in ["a.test", "/x", "ftp://a.test/", "https://u:p@a.test/", ""] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+}

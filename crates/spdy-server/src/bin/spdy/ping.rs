@@ -1,0 +1,85 @@
+//! `spdy ping`: round trips over one session.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    connect::Connector,
+    failure::{Exit, Failure, print, print_json},
+    flags::Ping,
+};
+
+pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
+    let origin = &ping.url.origin;
+    let connector = Connector::new(ping.reach.spdy()?, &ping.reach, origin.is_tls)?;
+    let connection = connector.connect(origin).await?;
+    let session = connection
+        .session()
+        .expect("nothing but SPDY was offered")
+        .clone();
+
+    let mut times = Vec::new();
+    let mut lost = None;
+    for number in 1..=ping.count.get() {
+        if number > 1 {
+            sleep(Duration::from_millis(ping.interval)).await;
+        }
+        match timeout(PATIENCE, session.ping()).await {
+            Ok(Ok(time)) => {
+                times.push(milliseconds(time));
+                if !ping.json {
+                    let line = format!("{origin}: {number} {:.3} ms\n", milliseconds(time));
+                    print(line.as_bytes())?;
+                }
+            }
+            Ok(Err(error)) => {
+                lost = Some(Failure::exchange("session was lost", &error));
+                break;
+            }
+            Err(_) => {
+                let message = format!("no answer within {} s", PATIENCE.as_secs());
+                lost = Some(Failure::new(Exit::Exchange, message));
+                break;
+            }
+        }
+    }
+
+    let min = times.iter().copied().fold(f64::INFINITY, f64::min);
+    let max = times.iter().copied().fold(0.0, f64::max);
+    let avg = times.iter().sum::<f64>() / times.len() as f64;
+    if ping.json {
+        // JSON has no infinity: without an answer the figures are null.
+        print_json(&json!({
+            "url": ping.url.to_string(),
+            "protocol": connection.protocol.to_string(),
+            "connect_ms": milliseconds(connection.took),
+            "times_ms": &times,
+            "min_ms": min,
+            "avg_ms": avg,
+            "max_ms": max,
+            "error": lost.as_ref().map(Failure::to_string),
+        }))?;
+    } else if !times.is_empty() {
+        let line = format!(
+            "{}, {} round trips: min {min:.3} ms, avg {avg:.3} ms, max {max:.3} ms\n",
+            connection.protocol,
+            times.len(),
+        );
+        print(line.as_bytes())?;
+    }
+    drop(session);
+    connection.end().await;
+    match lost {
+        Some(failure) => Err(failure),
+        None => Ok(Exit::Success),
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,106 @@
+//! Whom to trust.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+
+use super::failure::{Exit, Failure};
+
+/// A configuration without ALPN.
+pub(crate) fn config(insecure: bool, cacert: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows TLS 1.2 and 1.3");
+    let builder = if insecure {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+    } else {
+        let roots = match cacert {
+            Some(path) => roots_of(path)?,
+            None => roots_of_the_system()?,
+        };
+        builder.with_root_certificates(roots)
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, Failure> {
+    let what = || format!("cannot read certificates from {}", path.display());
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| Failure::local(what(), &error))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| Failure::local(what(), &error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| Failure::local(what(), &error))?;
+    }
+    if roots.is_empty() {
+        return Err(Failure::new(
+            Exit::Local,
+            format!("there is no certificate in {}", path.display()),
+        ));
+    }
+    Ok(roots)
+}
+
+/// Some of a system's certificates are often of no use; all of them seldom are.
+fn roots_of_the_system() -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(Failure::new(
+            Exit::Local,
+            "this system has no root certificates: name some with --cacert",
+        ));
+    }
+    Ok(roots)
+}
+
+/// Takes every certificate. The handshake itself has to be sound all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

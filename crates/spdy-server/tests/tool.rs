@@ -1,0 +1,302 @@
+//! `spdy get` against the real server: what comes out, where it goes, and what is said when it does not.
+
+mod common;
+
+use std::{fs, process::Command, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use self::common::tool::{SPDY, Site, directory, spdy, spdy_reading};
+
+#[test]
+fn it_takes_the_best_that_alpn_gives_and_trusts_the_file_that_is_named() {
+    let site = Site::start("tool-alpn");
+    let page = spdy(&["get", "--cacert", &site.cacert, &site.https("/hello")]).well();
+    assert!(
+        page.contains("one hundred octets") && page.len() == 100,
+        "{page}"
+    );
+
+    let ran = spdy(&["get", "-i", "--insecure", &site.https("/cookies")]).well();
+    assert!(ran.starts_with("SPDY/3.1 200 OK\r\n"), "{ran}");
+    assert_eq!(ran.matches("set-cookie: ").count(), 2);
+    assert!(ran.ends_with("\r\n\r\ntwo cookies\n"), "{ran}");
+}
+
+#[test]
+fn it_insists_on_a_version() {
+    let site = Site::start("tool-versions");
+    for version in ["2", "3", "3.1"] {
+        let title = format!("SPDY/{version} 200 OK\r\n");
+        let ran = spdy(&["get", "-ki", "--spdy", version, &site.https("/hello")]).well();
+        assert!(ran.starts_with(&title), "{ran}");
+        // The server takes version field 3 in plain text for SPDY/3.1, which an answer this small does not show.
+        for flag in ["--spdy", "--plain-version"] {
+            let ran = spdy(&["get", "-i", flag, version, &site.http("/hello")]).well();
+            assert!(ran.starts_with(&title), "{ran}");
+        }
+    }
+    for url in [site.https("/hello"), site.http("/hello")] {
+        let ran = spdy(&["get", "-ki", "--http1", &url]).well();
+        assert!(ran.starts_with("HTTP/1.1 200 OK\r\n"), "{ran}");
+    }
+}
+
+#[test]
+fn it_sends_fields_methods_and_bodies() {
+    let site = Site::start("tool-requests");
+    let headers = site.http("/headers");
+    let ran = spdy(&[
+        "get",
+        "-H",
+        "x-colour: blue",
+        "-H",
+        "accept:text/html",
+        &headers,
+    ])
+    .well();
+    assert!(ran.contains("x-colour: blue\n"), "{ran}");
+    assert!(
+        ran.contains("accept: text/html\n") && !ran.contains("*/*"),
+        "{ran}"
+    );
+    assert!(ran.contains("user-agent: spdy/"), "{ran}");
+
+    let echo = site.http("/echo");
+    assert_eq!(spdy(&["get", "-d", "a=b", &echo]).well(), "a=b");
+    let file = format!("{}/body", directory("tool-body"));
+    fs::write(&file, vec![b'z'; 300_000]).unwrap();
+    let at_file = format!("@{file}");
+    let sink = site.http("/sink");
+    assert_eq!(spdy(&["get", "-d", &at_file, &sink]).well(), "300000\n");
+    assert_eq!(
+        spdy(&["get", "-d", &at_file, "--http1", &sink]).well(),
+        "300000\n"
+    );
+    let ran = spdy_reading(&["get", "-d", "@-", &echo], b"from a pipe");
+    assert_eq!(ran.well(), "from a pipe");
+
+    let ran = spdy(&["get", "-i", "-X", "HEAD", &site.http("/hello")]).well();
+    assert!(
+        ran.contains("content-length: 100\r\n") && ran.ends_with("\r\n\r\n"),
+        "{ran}"
+    );
+    let ran = spdy(&["get", "-i", "-X", "DELETE", &site.http("/hello")]).well();
+    assert!(ran.starts_with("SPDY/3.1 405 "), "{ran}");
+
+    let ran = spdy(&["get", "-d", "@/nowhere", &echo]);
+    assert!(ran.ill(4).starts_with("cannot read /nowhere: "), "{ran:?}");
+}
+
+#[test]
+fn several_urls_share_a_session_are_asked_for_at_once_and_come_out_in_order() {
+    let site = Site::start("tool-several");
+    let paths = ["/slow/400", "/bytes/3000000", "/slow/400", "/hello"];
+    let urls = paths.map(|path| site.http(path));
+    let mut arguments = vec!["get", "-v"];
+    arguments.extend(urls.iter().map(String::as_str));
+    let ran = spdy(&arguments);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with(b"waited 400 ms\n\x07\x26"));
+    assert!(ran.stdout.ends_with(b"HTTP/1.1. Bye\n"));
+    assert_eq!(ran.stdout.len(), 2 * 14 + 3_000_000 + 100);
+
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line.contains("* connected"))
+            .count(),
+        1
+    );
+    // No answer was waited for before the last request.
+    let find = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    assert!(
+        find("> SYN_STREAM stream=7") < find("< SYN_REPLY"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn frames_are_shown_as_they_pass_with_their_times() {
+    let site = Site::start("tool-frames");
+    let ran = spdy(&["get", "-v", "-k", &site.https("/slow/200")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("TLSv1_3, spdy/3.1"), "{}", ran.stderr);
+    let time = |text: &str| -> f64 {
+        let line = ran.stderr.lines().find(|line| line.contains(text));
+        let line = line.unwrap_or_else(|| panic!("no {text} in {}", ran.stderr));
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let waited = time("< SYN_REPLY stream=1") - time("> SYN_STREAM stream=1");
+    assert!((0.19..5.0).contains(&waited), "{waited}");
+    assert!(time("< DATA stream=1") <= time("> GOAWAY"));
+}
+
+#[test]
+fn files_get_whole_bodies_and_json_tells_about_them() {
+    let site = Site::start("tool-files");
+    let directory = directory("tool-files-out");
+    let files = ["a", "b"].map(|name| format!("{directory}/{name}"));
+    let urls = [site.https("/bytes/5000000"), site.http("/trailers")];
+    let ran = spdy(&[
+        "get", "-k", "--json", "-o", &files[0], "-o", &files[1], &urls[0], &urls[1],
+    ]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""));
+    let told = ran.json();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0]["protocol"], "spdy/3.1");
+    assert_eq!(told[0]["status"], 200);
+    assert_eq!(told[0]["octets"], 5_000_000);
+    assert_eq!(told[0]["file"], *files[0]);
+    let field = |fields: &serde_json::Value, name: &str| {
+        let mut fields = fields.as_array().unwrap().iter();
+        let field = fields.find(|field| field[0] == *name).unwrap();
+        field[1].as_str().unwrap().to_owned()
+    };
+    let hash = |path: &String| {
+        let digest = Sha256::digest(fs::read(path).unwrap());
+        digest
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(hash(&files[0]), field(&told[0]["headers"], "x-sha256"));
+    assert_eq!(hash(&files[1]), field(&told[1]["trailers"], "x-checksum"));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_one_message_and_disturbs_nothing_else() {
+    let site = Site::start("tool-full");
+    let directory = directory("tool-full-out");
+    let good = format!("{directory}/good");
+    let nowhere = format!("{directory}/none/file");
+    let big = site.http("/bytes/3000000");
+    for (file, reason) in [
+        ("/dev/full", "No space left on device"),
+        (&nowhere, "No such file or directory"),
+    ] {
+        if file == "/dev/full" && !fs::exists(file).unwrap() {
+            continue;
+        }
+        let ran = spdy(&["get", "-o", file, "-o", &good, &big, &big]);
+        let said = ran.ill(4);
+        assert!(
+            said.contains(&format!("cannot write to {file}: {reason}")),
+            "{said}"
+        );
+        assert_eq!(fs::metadata(&good).unwrap().len(), 3_000_000);
+    }
+    let ran = spdy(&["get", "-o", &good, &big, &big]);
+    assert_eq!(
+        ran.ill(2),
+        "--output is given once for each URL, or not at all"
+    );
+}
+
+#[test]
+fn failures_have_their_exit_status() {
+    let site = Site::start("tool-failures");
+    let missing = site.http("/nothing");
+    assert_eq!(
+        spdy(&["get", &missing]).well(),
+        "there is nothing at /nothing\n"
+    );
+    assert_eq!(spdy(&["get", "--fail", &missing]).code, 5);
+
+    let ran = spdy(&["get", "http://127.0.0.1:1/"]);
+    assert!(
+        ran.ill(3).contains("cannot connect to 127.0.0.1:1: "),
+        "{ran:?}"
+    );
+    let ran = spdy(&["get", "--connect-timeout", "1", "http://a.invalid/"]);
+    assert!(
+        ran.ill(3).contains("cannot connect to a.invalid:80: "),
+        "{ran:?}"
+    );
+    // The certificate of another site.
+    let other = Site::start("tool-failures-other");
+    let ran = spdy(&["get", "--cacert", &other.cacert, &site.https("/")]);
+    assert!(ran.ill(3).contains("invalid peer certificate"), "{ran:?}");
+    let ran = spdy(&["get", "--cacert", "/dev/null", &site.https("/")]);
+    assert_eq!(ran.ill(4), "there is no certificate in /dev/null");
+    // TLS where plain text is spoken.
+    let ran = spdy(&["get", "-k", &site.http("/").replace("http:", "https:")]);
+    ran.ill(3);
+
+    // The first that fails decides; the others come all the same, in order.
+    let ran = spdy(&["get", &site.http("/hello"), "http://127.0.0.1:1/", &missing]);
+    ran.ill(3);
+    assert_eq!(ran.stdout.len(), 100 + 29);
+    let ran = spdy(&["get", "--json", "http://127.0.0.1:1/", &missing]);
+    assert!(
+        ran.json()[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("cannot connect")
+    );
+    assert_eq!(ran.json()[1]["status"], 404);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it() {
+    let site = Site::start("tool-pipe");
+    let command = format!("{SPDY} get {} | head -c 3", site.http("/bytes/50000000"));
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert_eq!(output.stdout, [7, 38, 69]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("cannot write to standard output: Broken pipe"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_sees_a_progress_bar() {
+    use std::io::Read;
+
+    let site = Site::start("tool-bar");
+    let file = format!("{}/out", directory("tool-bar-out"));
+    let (mut pty, pts) = pty_process::blocking::open().unwrap();
+    pty.resize(pty_process::Size::new(24, 200)).unwrap();
+    let mut child = pty_process::blocking::Command::new(SPDY)
+        .args(["get", "-o", &file, &site.http("/bytes/40000000")])
+        .spawn(pts)
+        .unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 4096];
+    // A terminal whose program has ended gives an error on some systems.
+    while let Ok(octets @ 1..) = pty.read(&mut piece) {
+        seen.extend_from_slice(&piece[..octets]);
+    }
+    assert!(child.wait().unwrap().success());
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.contains("/bytes/40000000 ["), "{seen}");
+    assert!(seen.contains("MiB/38.15 MiB"), "{seen}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 40_000_000);
+}
+
+#[test]
+fn help_names_the_exit_status() {
+    let help = spdy(&["--help"]).well();
+    for word in ["get", "ping", "load", "inspect", "Exit status:"] {
+        assert!(help.contains(word), "{help}");
+    }
+    assert_eq!(spdy(&["get"]).code, 2);
+}
+
+#[test]
+fn a_long_answer_before_its_turn_does_not_hold_up_the_one_that_is_due() {
+    let site = Site::start("tool-turns");
+    for version in ["2", "3", "3.1"] {
+        let start = std::time::Instant::now();
+        let [slow, long] = ["/slow/300", "/bytes/30000000"].map(|path| site.https(path));
+        let ran = spdy(&["get", "-k", "--spdy", version, &slow, &long]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.stdout.len(), 14 + 30_000_000);
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}

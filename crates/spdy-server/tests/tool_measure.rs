@@ -1,0 +1,178 @@
+//! `spdy ping`, `spdy load` and `spdy inspect`.
+
+mod common;
+
+use std::fs;
+
+use self::common::tool::{Site, directory, spdy};
+
+#[test]
+fn ping_measures_round_trips_in_every_version() {
+    let site = Site::start("tool-ping");
+    for version in ["2", "3", "3.1"] {
+        let url = site.https("/");
+        let words = [
+            "ping",
+            "-k",
+            "-n",
+            "3",
+            "--interval",
+            "0",
+            "--spdy",
+            version,
+            &url,
+        ];
+        let text = spdy(&words).well();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(
+            text.contains(&format!("spdy/{version}, 3 round trips: min ")),
+            "{text}"
+        );
+    }
+    let ran = spdy(&[
+        "ping",
+        "-n",
+        "4",
+        "--interval",
+        "0",
+        "--json",
+        &site.http("/"),
+    ]);
+    let told = &ran.json()[0];
+    assert_eq!(told["times_ms"].as_array().unwrap().len(), 4);
+    let [min, avg, max] = ["min_ms", "avg_ms", "max_ms"].map(|key| told[key].as_f64().unwrap());
+    assert!(
+        0.0 < min && min <= avg && avg <= max && max < 1000.0,
+        "{told}"
+    );
+}
+
+#[test]
+fn ping_needs_an_answer() {
+    let ran = spdy(&["ping", "http://127.0.0.1:1/"]);
+    assert!(ran.ill(3).starts_with("cannot connect to "), "{ran:?}");
+    // HTTP/1.1 and nothing else, which takes a frame for a mistake.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut io, _) = listener.accept().unwrap();
+        io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let ran = spdy(&["ping", &url]);
+    assert!(ran.ill(1).starts_with("session was lost: "), "{ran:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn load_measures_spdy_and_http2_alike() {
+    let site = Site::start("tool-load");
+    for (flags, protocol) in [
+        (&["--spdy", "3.1"][..], "spdy/3.1"),
+        (&["--spdy", "2"], "spdy/2"),
+        (&["--h2"], "h2"),
+    ] {
+        for url in [site.http("/hello"), site.https("/hello")] {
+            let usual = [
+                "load",
+                "-k",
+                "-c",
+                "3",
+                "-m",
+                "7",
+                "-n",
+                "1000",
+                "--warm-up",
+                "100",
+            ];
+            let ran = spdy(&[&usual, flags, &["--json", &url]].concat());
+            assert_eq!((ran.code, &*ran.stderr), (0, ""));
+            let told = &ran.json()[0];
+            assert_eq!(told["protocol"], protocol);
+            assert_eq!(told["statuses"]["2xx"], 1000, "{told}");
+            assert_eq!(told["octets"]["bodies"], 100_000);
+            assert_eq!(told["errors"], 0);
+            let latency = &told["latency_ms"];
+            let keys = ["min", "p50", "p90", "p99", "max"];
+            let found = keys.map(|key| latency[key].as_f64().unwrap());
+            assert!(found.is_sorted() && found[0] > 0.0, "{told}");
+            assert!(told["octets"]["received"].as_u64().unwrap() > 100_000);
+        }
+    }
+}
+
+#[test]
+fn load_sends_bodies_and_tells_people() {
+    let site = Site::start("tool-load-post");
+    let url = site.http("/sink");
+    for flags in [&[][..], &["--h2"], &["--threads", "2"]] {
+        let usual = ["load", "-c", "2", "-m", "2", "-n", "50", "--body", "100000"];
+        let text = spdy(&[&usual[..], flags, &[&url]].concat()).well();
+        assert!(text.contains("status    2xx 50, 3xx 0"), "{text}");
+        assert!(text.contains("octets    350 in bodies"), "{text}");
+        assert!(
+            text.contains("p90") && text.contains("errors    0"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn load_counts_what_goes_wrong() {
+    let site = Site::start("tool-load-wrong");
+    let ran = spdy(&["load", "-n", "10", "--json", &site.http("/status/503")]);
+    assert_eq!(ran.code, 5);
+    assert_eq!(ran.json()[0]["statuses"]["5xx"], 10);
+
+    // A server that leaves after the preface of the client.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let ran = spdy(&["load", "-n", "10", "-m", "2", "--json", &url]);
+    server.join().unwrap();
+    assert_eq!(ran.code, 1);
+    let told = &ran.json()[0];
+    assert_eq!(told["errors"], 10, "{told}");
+    assert_eq!(told["statuses"]["2xx"], 0);
+}
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
+
+#[test]
+fn inspect_shows_the_frames_of_a_recording() {
+    let file = format!("{FIXTURES}/v2-node-node-tour.c2s.bin");
+    let text = spdy(&["inspect", "2", &file]).well();
+    assert!(text.contains("SYN_STREAM stream=1 "), "{text}");
+    assert!(text.contains("\n    method: GET\n"), "{text}");
+
+    let ran = spdy(&["inspect", "--json", "spdy/2", &file]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""));
+    let frames = ran.json();
+    let head = frames.iter().find(|frame| frame["kind"] == "SYN_STREAM");
+    let fields = head.unwrap()["fields"].as_array().unwrap();
+    assert!(
+        fields.contains(&serde_json::json!(["method", "GET"])),
+        "{fields:?}"
+    );
+    assert_eq!(frames[0]["octet"], 0);
+}
+
+#[test]
+fn inspect_says_where_a_recording_is_no_spdy() {
+    let directory = directory("tool-inspect");
+    let whole = fs::read(format!("{FIXTURES}/v2-node-node-tour.c2s.bin")).unwrap();
+    let cut = format!("{directory}/cut");
+    fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
+    let ran = spdy(&["inspect", "2", &cut]);
+    assert_eq!(ran.ill(1), "the recording ends inside a frame");
+    assert!(!ran.stdout.is_empty());
+
+    let ran = spdy(&["inspect", "3.1", &cut]);
+    assert!(
+        ran.ill(1)
+            .starts_with("the frame at octet 0 is malformed: "),
+        "{ran:?}"
+    );
+    let ran = spdy(&["inspect", "2", &format!("{directory}/none")]);
+    assert!(ran.ill(4).starts_with("cannot read "), "{ran:?}");
+}

@@ -1,0 +1,213 @@
+//! `spdy` and servers that are not `spdy-server`: without SPDY, with HTTP/1.1 Upgrade, and some that fail.
+
+mod common;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request, response::Response, routing::any};
+use bytes::Bytes;
+use http_body::Frame;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ServerConfig, crypto::ring};
+use spdy_server::{Timeouts, Version};
+use spdy_tower::{
+    Builder,
+    session::{self, Shutdown},
+    upgrade,
+};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, spawn_blocking},
+    time::{Sleep, sleep},
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::common::{
+    server::{Running, plain},
+    tool::{Ran, Site, spdy},
+};
+
+/// The tool, while this thread serves it.
+async fn run(arguments: &[&str]) -> Ran {
+    let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+    let tool = move || spdy(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    spawn_blocking(tool).await.unwrap()
+}
+
+/// A TLS server of HTTP without SPDY, whose ALPN protocols are these.
+async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = made.signing_key.serialize_der().try_into().unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Those who want SPDY leave.
+                let Ok(io) = acceptor.accept(io).await else {
+                    return;
+                };
+                let is_h2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
+                let answer = service_fn(|_: hyper::Request<hyper::body::Incoming>| async {
+                    Ok::<_, io::Error>(Response::new("no SPDY here\n".to_owned()))
+                });
+                let io = TokioIo::new(io);
+                _ = if is_h2 {
+                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    builder.serve_connection(io, answer).await
+                } else {
+                    let builder = hyper::server::conn::http1::Builder::new();
+                    builder.serve_connection(io, answer).await
+                };
+            });
+        }
+    });
+    (url, task)
+}
+
+#[tokio::test]
+async fn it_falls_back_to_http_unless_a_version_is_insisted_on() {
+    for (alpn, title) in [
+        (&["h2", "http/1.1"][..], "HTTP/2 200 OK"),
+        (&["http/1.1"], "HTTP/1.1 200 OK"),
+        (&[], "HTTP/1.1 200 OK"),
+    ] {
+        let (url, server) = without_spdy(alpn).await;
+        // Over HTTP/1.1 one after the other.
+        let text = run(&["get", "-ki", &url, &url]).await.well();
+        assert_eq!(text.matches(title).count(), 2, "{text}");
+        assert_eq!(text.matches("no SPDY here\n").count(), 2, "{text}");
+
+        let ran = run(&["get", "-k", "--spdy", "3.1", &url]).await;
+        assert!(ran.ill(3).ends_with(" speaks none of spdy/3.1"), "{ran:?}");
+        for command in ["ping", "load"] {
+            let ran = run(&[command, "-k", &url]).await;
+            let said = ran.ill(3);
+            assert!(
+                said.ends_with(" speaks none of spdy/3.1, spdy/3, spdy/2"),
+                "{said}"
+            );
+        }
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn it_upgrades_from_http1() {
+    let app = Router::new().fallback(any(async |mut request: Request| {
+        let (response, upgraded) = match upgrade::accept(&mut request) {
+            Ok(accepted) => accepted,
+            Err(error) => return error.into_response().map(Body::from),
+        };
+        tokio::spawn(async move {
+            let io = upgraded.await?;
+            let site = spdy_server::app::site();
+            let session = Builder::new().serve_connection(io, Version::V3_1, site);
+            session.await.map_err(io::Error::other)
+        });
+        response.map(Body::from)
+    }));
+    let server = Running::start(plain(Timeouts::default()), app).await;
+    let url = format!("http://{}/bytes/1000000", server.address);
+    for flags in [&[][..], &["--spdy", "3.1"]] {
+        let ran = run(&[&["get", "--upgrade", "--json"], flags, &[&url]].concat()).await;
+        assert_eq!((ran.code, &*ran.stderr), (0, ""));
+        let told = &ran.json()[0];
+        assert_eq!(told["protocol"], "spdy/3.1");
+        assert_eq!(told["octets"], 1_000_000);
+    }
+    let text = run(&["ping", "--upgrade", "-n", "1", &url]).await.well();
+    assert!(text.contains("spdy/3.1, 1 round trips"), "{text}");
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The server itself upgrades nothing.
+#[test]
+fn without_an_upgrade_it_falls_back_unless_it_is_insisted_on() {
+    let site = Site::start("tool-upgrade");
+    for url in [site.http("/hello"), site.https("/hello")] {
+        let text = spdy(&["get", "-ki", "--upgrade", &url]).well();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        let ran = spdy(&["get", "-k", "--upgrade", "--spdy", "3.1", &url]);
+        let said = ran.ill(3);
+        assert!(
+            said.ends_with(" does not upgrade to SPDY/3.1: its answer is 200 OK"),
+            "{said}"
+        );
+    }
+}
+
+/// A server that is about to end says so by GOAWAY, and what it has not acted on can be asked for once more.
+#[tokio::test]
+async fn what_was_certainly_not_processed_is_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hello", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (io, _) = listener.accept().await.unwrap();
+        let config = session::Config::default();
+        let (ending, incoming, driver) = session::server(io, Version::V3_1, config);
+        ending.shutdown(Shutdown::Graceful { deadline: None });
+        drop((ending, incoming));
+        driver.await.unwrap();
+        let (io, _) = listener.accept().await.unwrap();
+        let site = spdy_server::app::site();
+        let session = Builder::new().serve_connection(io, Version::V3_1, site);
+        session.await.unwrap();
+    });
+    assert_eq!(run(&["get", &url]).await.well().len(), 100);
+    server.await.unwrap();
+}
+
+/// A body that breaks off a while after its beginning.
+#[derive(Default)]
+struct Broken(Option<Pin<Box<Sleep>>>);
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(end) = &mut self.0 else {
+            self.0 = Some(Box::pin(sleep(Duration::from_millis(100))));
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"beginning")))));
+        };
+        ready!(end.as_mut().poll(cx));
+        Poll::Ready(Some(Err(io::Error::other("broken"))))
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_a_failure() {
+    let app = Router::new().fallback(any(async || Response::new(Body::new(Broken::default()))));
+    let server = Running::start(plain(Timeouts::default()), app).await;
+    let url = format!("http://{}/", server.address);
+    for flags in [&["--spdy", "2"][..], &["--spdy", "3.1"], &["--http1"]] {
+        let ran = run(&[&["get"], flags, &[&url]].concat()).await;
+        assert!(
+            ran.ill(1).contains("response broke off after 9 octets: "),
+            "{ran:?}"
+        );
+        assert_eq!(ran.stdout, b"beginning");
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
