@@ -275,20 +275,19 @@ pub fn page(
 const INTRODUCTION: &str = "\
 # Conformance
 
-Made by `cargo run -p spdy-tests --bin conformance` from the checklist in [protocol.md §23](protocol.md#23-conformance-checklist),
-the names of the tests and the output of `cargo test --workspace`: not to be edited. How to make it again is in the
-[source](../tests/src/bin/conformance.rs).
+Made from the checklist in [protocol.md §23](protocol.md#23-conformance-checklist), the names of the tests and the output
+of a test run: not to be edited. The commands are in the [source](../tests/src/bin/conformance.rs).
 
 Versions: 2, 3, 31 for SPDY/3.1, or all. Levels: M for MUST, S for SHOULD, D for deployed practice or a decision of
-protocol.md. A test covers every version that its row names.
+protocol.md. The tests of a row cover every version that it names and that makes a difference to it.
 
-How the rows of the session layer are tested, most of 16 to 148 and 179 to 210: a test says octets to one side of a
-connection and reads octets and events from it. It does so with the protocol machine alone, where every step can be
-seen, and then everything that was done is done again over the tokio driver with its handles, on a transport in memory
-and under a clock of the test: the same frames have to come out in the same order, and the handles have to tell the
-same. The tests which act where no handle can (they say `alone` and why) show only the machine; what they prove of the
-driver is proved by tests of the driver. Rows 149 to 178 run over the HTTP layer and the driver, and rows of the
-transport against the server or its program.
+Most of the rows 16 to 148 and 179 to 210 are about the session. Their tests say octets to one side of a connection and
+read octets and events from it. They do so with the protocol machine alone, where every step can be seen; then all that
+was done is done again over the tokio driver and its handles, on a transport in memory and under a clock of the test, and
+the same frames have to come out, in the same order wherever the order is not the driver's own, and the handles have to
+tell the same (`tests/src/driven.rs`). A few tests do what no handle can, such as using up the ids; they say `alone` and
+why, and show the machine only. Rows 149 to 178 run over the HTTP layer and the driver, and rows of the transport against
+the server or its program.
 ";
 
 const TABLE_HEAD: &str = "

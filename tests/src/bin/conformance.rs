@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo test --workspace 2>&1 | tee target/tests.log
-//! cargo run -p spdy-tests --bin conformance -- target/tests.log
-//! cargo run -p spdy-tests --bin conformance -- --check target/tests.log
+//! cargo test -p spdy-server --features npn --test npn 2>&1 | tee target/npn.log
+//! cargo run -p spdy-tests --bin conformance -- target/tests.log target/npn.log
+//! cargo run -p spdy-tests --bin conformance -- --check target/tests.log target/npn.log
 //! ```
 
 use std::{collections::BTreeMap, env, fs, process::ExitCode};

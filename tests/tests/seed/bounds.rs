@@ -97,7 +97,7 @@ async fn l02_4_a_session_that_is_stalled_does_not_slow_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l03_1_credit_is_given_for_what_was_read_and_the_window_is_enforced() {
+async fn c198_c199_l03_1_credit_is_given_for_what_was_read_and_the_window_is_enforced() {
     for version in SINCE_V3 {
         let mut config = Config::default();
         config.limits.stream_window = 65_536;

@@ -68,7 +68,7 @@ impl Books {
     }
 
     /// The application drops its handles of a stream that is over.
-    pub(crate) fn release(&mut self, connection: &mut Connection, id: StreamId) {
+    pub(crate) fn release(&self, connection: &mut Connection, id: StreamId) {
         if self.0.get(&id).is_some_and(|stream| stream.failed) {
             connection.release(id);
         }

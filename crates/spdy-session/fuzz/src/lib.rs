@@ -75,7 +75,7 @@ pub fn pair(data: &[u8]) {
                 ends[to].part = piece;
             }
         }
-        for end in &mut ends {
+        for end in &ends {
             end.check();
             assert!(
                 end.connection.outcome().is_ok(),
@@ -85,7 +85,7 @@ pub fn pair(data: &[u8]) {
         }
     }
     settle(&mut ends, &mut lanes);
-    for end in &mut ends {
+    for end in &ends {
         assert!(
             end.connection.outcome().is_ok(),
             "{:?}",
@@ -178,13 +178,13 @@ impl End {
         match what % 16 {
             0 => self.open(input),
             1 => {
-                let fin = size % 2 == 0;
+                let fin = size.is_multiple_of(2);
                 if connection.reply(id, block(input), fin).is_ok() {
                     self.books.finished(id, fin);
                 }
             }
             2 | 3 => {
-                let fin = input.octet() % 8 == 0;
+                let fin = input.octet().is_multiple_of(8);
                 let payload = self.books.payload(id, size);
                 if connection.send_data(id, payload, fin).is_ok() {
                     self.books.queued(id, size);
@@ -192,7 +192,7 @@ impl End {
                 }
             }
             4 => {
-                let fin = size % 2 == 0;
+                let fin = size.is_multiple_of(2);
                 if connection.send_headers(id, block(input), fin).is_ok() {
                     self.books.finished(id, fin);
                 }
@@ -203,13 +203,13 @@ impl End {
             }
             6 => connection.accept(id),
             7 => {
-                if size % 4 == 0 {
+                if size.is_multiple_of(4) {
                     connection.stop_reading(id);
                     self.books.give_up(id);
                 }
             }
             8 => {
-                if size % 4 == 0 {
+                if size.is_multiple_of(4) {
                     self.books.give_up(id);
                     connection.reset(id, RstStatus(u32::from(input.octet() % 16)));
                 }
@@ -242,7 +242,7 @@ impl End {
         let kind = input.octet();
         let is_push = self.connection.side() == Side::Server;
         let how = Open {
-            fin: kind % 4 == 0,
+            fin: kind.is_multiple_of(4),
             unidirectional: is_push,
             associated: is_push.then(|| stream_id(input)),
             ..Open::default()
@@ -267,7 +267,7 @@ impl End {
         moved
     }
 
-    fn check(&mut self) {
+    fn check(&self) {
         self.books.check(&self.connection);
     }
 
