@@ -292,7 +292,9 @@ impl Machine {
 
     fn collect(&mut self) {
         while let Some(event) = self.connection.inner().poll_event() {
-            let event = Happened::from(event);
+            let Some(event) = Happened::of(event) else {
+                continue;
+            };
             self.log.push(event.clone());
             self.happened.push(event);
         }

@@ -148,7 +148,7 @@ impl Pair {
         while connection.handle_input(self.now, &mut lane.input) {
             handled = true;
             while let Some(event) = connection.poll_event() {
-                lane.happened.push(event.into());
+                lane.happened.extend(Happened::of(event));
             }
         }
         self.collect(to);
@@ -307,7 +307,7 @@ impl Pair {
 
     fn collect(&mut self, side: Side) {
         while let Some(event) = self.side(side).poll_event() {
-            self.lane(side).happened.push(event.into());
+            self.lane(side).happened.extend(Happened::of(event));
         }
     }
 }

@@ -379,6 +379,7 @@ impl Machine {
                 Event::Sent { id, octets, fin } => self.on_cell(id, |cell| cell.sent(octets, fin)),
                 Event::Reset { id, error } => self.on_reset(id, error),
                 Event::Pong { id, rtt } => self.on_pong(id, rtt),
+                Event::Settings(settings) => self.hub.note_settings(&settings),
                 // What it means for streams comes as events of theirs.
                 Event::GoAway { .. } => self.hub.note_going_away(),
             }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use spdy_frame::{HeaderBlock, Side, StreamId, Version};
+use spdy_frame::{HeaderBlock, Setting, Settings, Side, StreamId, Version};
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
@@ -44,6 +44,8 @@ struct State {
     parked: Option<Waker>,
     /// One of the sides has said that it wants no more streams.
     going_away: bool,
+    /// What the peer has announced: the latest entry of each id.
+    settings: Vec<Setting>,
     /// How the session ended, once it has.
     outcome: Option<Outcome>,
 }
@@ -105,6 +107,7 @@ impl Hub {
             sessions: 1,
             parked: None,
             going_away: false,
+            settings: Vec::new(),
             outcome: None,
         };
         Self {
@@ -218,6 +221,10 @@ impl Hub {
     pub(crate) fn ping(&self, answer: oneshot::Sender<Duration>) -> Result<(), SessionError> {
         self.order(|orders| orders.pings.push(answer))
             .map_err(error_of)
+    }
+
+    pub(crate) fn peer_settings(&self) -> Vec<Setting> {
+        self.lock().settings.clone()
     }
 
     pub(crate) fn takes_streams(&self) -> bool {
@@ -347,6 +354,18 @@ impl Hub {
             state.parked = Some(cx.waker().clone());
         }
         is_idle
+    }
+
+    /// Keeps what the peer has announced, as many ids as one frame may have.
+    pub(crate) fn note_settings(&self, frame: &Settings) {
+        let settings = &mut self.lock().settings;
+        for entry in &frame.entries {
+            match settings.iter().position(|known| known.id == entry.id) {
+                Some(known) => settings[known] = *entry,
+                None if settings.len() < Settings::MAX_ENTRIES => settings.push(*entry),
+                None => {}
+            }
+        }
     }
 
     /// No more streams can be opened.

@@ -40,6 +40,7 @@
 //! }
 //! server.handle_input(now, &mut wire);
 //!
+//! let Some(Event::Settings(_)) = server.poll_event() else { panic!("no SETTINGS") };
 //! let Some(Event::Opened(opened)) = server.poll_event() else { panic!("no stream") };
 //! assert_eq!(opened.id, stream);
 //! let Some(Event::Data { payload, fin, .. }) = server.poll_event() else { panic!("no data") };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use spdy_frame::{HeaderBlock, Side, StreamId, Version};
+use spdy_frame::{HeaderBlock, Setting, Side, StreamId, Version};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -84,6 +84,16 @@ impl Session {
     #[must_use]
     pub fn takes_streams(&self) -> bool {
         self.hub.takes_streams()
+    }
+
+    /// What the peer has announced in SETTINGS so far: the latest entry of each id, at most 64 of them, as it came. So
+    /// an application may keep what a server asks to be kept ([`SettingFlags::PERSIST_VALUE`]): the session keeps and
+    /// echoes nothing by itself (protocol.md §14).
+    ///
+    /// [`SettingFlags::PERSIST_VALUE`]: spdy_frame::SettingFlags::PERSIST_VALUE
+    #[must_use]
+    pub fn peer_settings(&self) -> Vec<Setting> {
+        self.hub.peer_settings()
     }
 
     /// Measures a round trip with PING.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_frame::{GoAwayStatus, RstStatus, SettingFlags, SettingId, Version};
 use spdy_session::{Config, Open, Received as Piece};
 use spdy_tests::{
     frames,
@@ -10,7 +10,7 @@ use spdy_tests::{
     wire::Received,
 };
 
-use crate::support::{connect, serve, within};
+use crate::support::{connect, serve, settle, within};
 
 const MAX_STREAMS: u32 = 4;
 
@@ -221,6 +221,37 @@ fn c126_l12_3_the_vectors_pass_through_a_live_session() {
             assert_eq!((*id, fields), (stream, &expected));
             server.reply(stream, true);
             assert_eq!(server.sent().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn l05_6_values_to_be_kept_are_given_to_the_application_and_never_echoed() {
+    for version in Version::ALL {
+        let mut side = connect(version, Config::default());
+        let persist = 1 << 24;
+        let entries = [(4, 7), (persist | 5, 32), (0x00ab_cdef, 9)];
+        side.peer.send(frames::settings(version, &entries)).await;
+        settle().await;
+        let persisted = |id| {
+            let settings = side.session.peer_settings();
+            let entry = settings.into_iter().find(|entry| entry.id == id).unwrap();
+            (entry.value, entry.flags)
+        };
+        assert_eq!(persisted(SettingId(5)), (32, SettingFlags::PERSIST_VALUE));
+        assert_eq!(persisted(SettingId(0x00ab_cdef)), (9, SettingFlags::NONE));
+        assert_eq!(persisted(SettingId::MAX_CONCURRENT_STREAMS).0, 7);
+        // The client has announced its own settings at its start, and says nothing more.
+        side.peer
+            .recv_until(|frame| matches!(frame, Received::Settings(_)))
+            .await;
+        side.peer.send(frames::ping(version, 2)).await;
+        loop {
+            match side.peer.recv().await {
+                Received::Ping(_) => break,
+                Received::Settings(settings) => panic!("{settings:?}"),
+                _ => {}
+            }
         }
     }
 }

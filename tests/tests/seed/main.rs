@@ -75,11 +75,6 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
             "c079_c080_a_count_that_does_not_fit_the_length_ends_the_session",
         ],
     ),
-    // Values to be persisted are not given to the application, so no store can exist and nothing is echoed.
-    (
-        "l05_6",
-        &["c077_persist_value_is_ignored_and_the_value_counts"],
-    ),
     (
         "l06_5",
         &["c107_headers_on_a_stream_that_never_was_are_answered_once"],

@@ -225,7 +225,7 @@ impl Connection {
             Frame::SynStream(frame) => self.on_syn_stream(now, frame),
             Frame::SynReply(frame) => self.on_syn_reply(now, frame),
             Frame::RstStream(frame) => self.on_rst_stream(now, frame),
-            Frame::Settings(frame) => self.on_settings(now, &frame),
+            Frame::Settings(frame) => self.on_settings(now, frame),
             Frame::Ping(frame) => self.on_ping(now, frame),
             Frame::GoAway(frame) => {
                 self.on_go_away(frame);

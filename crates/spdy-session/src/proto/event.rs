@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, StreamId};
+use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, Settings, StreamId};
 
 use crate::{SessionError, StreamError};
 
@@ -64,6 +64,10 @@ pub enum Event {
         /// How long it took.
         rtt: Duration,
     },
+    /// The peer sent SETTINGS, given as they came: with ids that nobody knows, and with the flags that ask for a value
+    /// to be kept. What concerns the session is applied already; nothing is ever kept or echoed by it
+    /// (protocol.md §14).
+    Settings(Settings),
     /// The peer sent GOAWAY: it takes no more streams of ours. Streams above `last_good` get
     /// [`Event::Reset`] of their own.
     GoAway {

@@ -53,13 +53,18 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_settings(&mut self, now: Instant, frame: &Settings) -> Result<(), Violation> {
+    pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Result<(), Violation> {
         if !self.settings_frames.take(now) {
             return Err(Violation::session("peer sent too many SETTINGS frames"));
         }
-        if !self.enforces_windows() {
-            return Ok(());
+        if self.enforces_windows() {
+            self.apply_settings(now, &frame)?;
         }
+        self.events.push_back(Event::Settings(frame));
+        Ok(())
+    }
+
+    fn apply_settings(&mut self, now: Instant, frame: &Settings) -> Result<(), Violation> {
         // Values with PERSISTED echo what this side once asked for: they are not the peer's (protocol.md §14).
         let own = frame
             .entries
