@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use spdy_kube::{Exit, Protocol, Server, Size, Status};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Handle,
     sync::mpsc,
     time::timeout,
 };
@@ -321,4 +322,33 @@ async fn a_client_without_any_stream_does_not_stay() {
     let client = connect(address, OUT, &V5_TO_V1).await.unwrap();
     let ended = timeout(SOON, client.session.closed()).await;
     _ = ended.expect("the server ends the session");
+}
+
+#[tokio::test]
+async fn an_output_that_somebody_keeps_does_not_keep_a_session_without_client() {
+    let address = exec_server(Server::new(), |mut io| async move {
+        let stdout = io.stdout.take();
+        tokio::spawn(async move {
+            let _stdout = stdout;
+            tokio::time::sleep(SOON).await;
+        });
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let client = connect(address, OUT, &V5_TO_V1).await.unwrap();
+    let error = client.open_type("error").await.unwrap();
+    let stdout = client.open_type("stdout").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop((client, error, stdout));
+    let back = async {
+        // The task that keeps the output is left.
+        while tasks() != before + 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON / 2, back)
+        .await
+        .expect("the session ends soon");
 }

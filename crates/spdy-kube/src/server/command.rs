@@ -63,8 +63,14 @@ async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
         return;
     };
     // The end of an output comes before the outcome; what it carried is the most important of all.
-    while let Some(mut output) = outputs.ended.recv().await {
-        _ = output.written().await;
+    loop {
+        tokio::select! {
+            output = outputs.ended.recv() => match output {
+                Some(mut output) => _ = output.written().await,
+                None => break,
+            },
+            _ = error.closed() => return,
+        }
     }
     let outcome = command.to_stream(protocol);
     if let Err(reason) = say(&mut error, outcome).await {

@@ -10,7 +10,7 @@ use futures_util::{
 use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::{
@@ -55,14 +55,21 @@ pub(in crate::server) async fn serve(
         client,
     };
     // Reading and writing do not wait for each other.
-    let (connected, disconnected) = oneshot::channel::<()>();
+    let (connected, mut connection) = Client::new();
     let reading = async move {
         read(receiver, inputs).await;
         drop(connected);
     };
     let serving = async {
-        let command = supervise(run, io, kind, server.grace, gone, disconnected);
-        let copying = copy(&mut sender, from_stdout, from_stderr);
+        let mut watched = connection.clone();
+        let command = supervise(run, io, kind, server.grace, gone, watched.gone());
+        let copying = async {
+            tokio::select! {
+                copied = copy(&mut sender, from_stdout, from_stderr) => copied,
+                // Whoever still holds an output holds nobody up.
+                () = connection.gone() => Ok(()),
+            }
+        };
         let (outcome, copied) = tokio::join!(command, copying);
         copied?;
         match outcome {
