@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use spdy_frame::{Side, StreamId, Version};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -366,16 +367,7 @@ impl Machine {
                 Event::Headers { id, headers, fin } => {
                     self.on_cell(id, |cell| cell.headers(headers, fin))
                 }
-                Event::Data { id, payload, fin } => {
-                    let unwanted = match self.cells.get(&id) {
-                        Some(cell) => cell.data(payload, fin, self.read_buffer),
-                        None => payload.len(),
-                    };
-                    self.connection.consume(id, unwanted);
-                    if fin {
-                        self.remove_if_over(id);
-                    }
-                }
+                Event::Data { id, payload, fin } => self.on_data(id, payload, fin),
                 Event::Sent { id, octets, fin } => self.on_cell(id, |cell| cell.sent(octets, fin)),
                 Event::Reset { id, error } => self.on_reset(id, error),
                 Event::Pong { id, rtt } => self.on_pong(id, rtt),
@@ -397,15 +389,20 @@ impl Machine {
         self.hub.incoming(PendingStream::new(&cell, opened));
     }
 
-    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&Cell)) {
-        if let Some(cell) = self.cells.get(&id) {
-            act(cell);
-            self.remove_if_over(id);
+    fn on_data(&mut self, id: StreamId, payload: Bytes, fin: bool) {
+        let (unwanted, over) = match self.cells.get(&id) {
+            Some(cell) => cell.data(payload, fin, self.read_buffer),
+            None => (payload.len(), false),
+        };
+        self.connection.consume(id, unwanted);
+        if over {
+            self.cells.remove(&id);
         }
     }
 
-    fn remove_if_over(&mut self, id: StreamId) {
-        if self.cells.get(&id).is_some_and(|cell| cell.is_over()) {
+    /// Tells a cell, which says whether it is of no more use.
+    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&Cell) -> bool) {
+        if self.cells.get(&id).is_some_and(|cell| act(cell)) {
             self.cells.remove(&id);
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     incoming::PendingStream,
     proto::{Open, Outcome, Shutdown},
     stream::{Stream, cell::Cell},
-    sync::{AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
 /// The meeting place of a session's handles and the driver.
@@ -30,6 +30,9 @@ pub(crate) struct Hub {
     queued: AtomicUsize,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
+    /// Whether the driver waits to be woken. It changes under the lock of `state`, and is looked at without: a cell that
+    /// finds itself listed was listed under its own lock, so the look comes after the driver's last one at the list.
+    is_parked: AtomicBool,
     state: Mutex<State>,
     ended: Notify,
 }
@@ -116,6 +119,7 @@ impl Hub {
             config,
             queued: AtomicUsize::new(0),
             consumed: AtomicUsize::new(0),
+            is_parked: AtomicBool::new(false),
             state: Mutex::new(state),
             ended: Notify::new(),
         }
@@ -126,6 +130,12 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes the driver's task to be woken, if it waits.
+    fn take_parked(&self, state: &mut State) -> Option<Waker> {
+        self.is_parked.store(false, Ordering::Relaxed);
+        state.parked.take()
+    }
+
     /// Gives the driver an order, unless the session has ended.
     fn order(&self, place: impl FnOnce(&mut Orders)) -> Result<(), Outcome> {
         let mut state = self.lock();
@@ -133,7 +143,7 @@ impl Hub {
             return Err(outcome.clone());
         }
         place(&mut state.orders);
-        let parked = state.parked.take();
+        let parked = self.take_parked(&mut state);
         drop(state);
         wake(parked);
         Ok(())
@@ -189,25 +199,25 @@ impl Hub {
 
 /// For handles of streams.
 impl Hub {
-    /// Puts a cell with new orders on the ready list; `None`: it is there already.
-    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, urgency: Urgency) {
-        if cell.is_none() && urgency == Urgency::Later {
-            return;
+    /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds the cell's lock,
+    /// and wakes what it is given when it does not any more.
+    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, urgency: Urgency) -> Option<Waker> {
+        // A driver that does not wait looks at the ready list before it does. So far there is nothing to lock for.
+        if cell.is_none() && (urgency == Urgency::Later || !self.is_parked.load(Ordering::Relaxed))
+        {
+            return None;
         }
         let mut state = self.lock();
         if state.outcome.is_some() {
-            return;
+            return None;
         }
         if let Some(cell) = cell {
             state.orders.ready.push(Arc::clone(cell));
         }
-        let parked = if urgency == Urgency::Now {
-            state.parked.take()
-        } else {
-            None
-        };
-        drop(state);
-        wake(parked);
+        match urgency {
+            Urgency::Now => self.take_parked(&mut state),
+            Urgency::Later => None,
+        }
     }
 }
 
@@ -324,7 +334,9 @@ pub(crate) struct MayCome(pub(crate) bool);
 impl Hub {
     /// The driver runs: nobody needs to wake it.
     pub(crate) fn unpark(&self) {
-        self.lock().parked = None;
+        if self.is_parked.load(Ordering::Relaxed) {
+            self.take_parked(&mut self.lock());
+        }
     }
 
     /// Takes the orders; `ready` gets the streams that have some. False: there are no others.
@@ -352,6 +364,7 @@ impl Hub {
             && orders.shutdown.is_none();
         if is_idle {
             state.parked = Some(cx.waker().clone());
+            self.is_parked.store(true, Ordering::Relaxed);
         }
         is_idle
     }

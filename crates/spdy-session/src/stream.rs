@@ -37,10 +37,7 @@ impl Stream {
 
     /// The handles of a stream that this side has opened.
     pub(crate) fn opened(cell: Arc<Cell>) -> Self {
-        let send = SendHalf {
-            cell: Arc::clone(&cell),
-            on_drop: Some(RstStatus::CANCEL),
-        };
+        let send = SendHalf::new(Arc::clone(&cell), RstStatus::CANCEL);
         Self {
             recv: RecvStream::new(cell),
             send: SendStream(send),
@@ -219,8 +216,7 @@ pub struct SendReply(SendHalf);
 
 impl SendReply {
     pub(crate) fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
-        let on_drop = Some(on_drop);
-        Self(SendHalf { cell, on_drop })
+        Self(SendHalf::new(cell, on_drop))
     }
 
     /// The id.
@@ -237,6 +233,18 @@ impl SendReply {
     pub fn reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
         self.0.cell.reply(headers, fin)?;
         Ok(SendStream(self.0))
+    }
+
+    /// Answers with SYN_REPLY, all the payload there is, and FIN: one order for the driver where the answer is at hand.
+    /// How much it is does not wait for room in the send queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`reply`](Self::reply).
+    pub fn reply_with(mut self, headers: HeaderBlock, payload: Bytes) -> Result<(), StreamError> {
+        self.0.cell.reply_in_full(headers, payload)?;
+        self.0.gone = true;
+        Ok(())
     }
 
     /// Resets the stream.
@@ -352,10 +360,24 @@ impl SendStream {
 struct SendHalf {
     cell: Arc<Cell>,
     on_drop: Option<RstStatus>,
+    /// The cell knows already that this half is dropped.
+    gone: bool,
+}
+
+impl SendHalf {
+    fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
+        Self {
+            cell,
+            on_drop: Some(on_drop),
+            gone: false,
+        }
+    }
 }
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        self.cell.drop_send(self.on_drop);
+        if !self.gone {
+            self.cell.drop_send(self.on_drop);
+        }
     }
 }

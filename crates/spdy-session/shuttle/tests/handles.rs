@@ -164,6 +164,56 @@ fn a_reset_meets_a_writer() {
     );
 }
 
+/// A reader takes a piece, which the driver need not hear of at once, while a writer on another task says the last
+/// word. Nobody else wakes the driver.
+#[test]
+fn a_quiet_order_does_not_hide_an_urgent_one() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || {
+                future::block_on(async move {
+                    let (_session, mut incoming) = server;
+                    let stream = incoming.accept().await.expect("one is opened");
+                    let stream = stream.reply(HeaderBlock::new()).expect("it is open");
+                    let (mut recv, mut send) = stream.split();
+                    let reading = thread::spawn(move || {
+                        future::block_on(async move {
+                            let mut octets = 0;
+                            while octets < 10 {
+                                match recv.next().await {
+                                    Some(Ok(Received::Data(payload))) => octets += payload.len(),
+                                    other => panic!("the stream goes on, but: {other:?}"),
+                                }
+                            }
+                            recv
+                        })
+                    });
+                    let answer = Bytes::from_static(b"bye");
+                    send.send_data(answer, true).expect("it is open");
+                    let mut recv = reading.join().expect("it does not panic");
+                    assert!(matches!(recv.next().await, None));
+                });
+            });
+            future::block_on(async move {
+                let (session, _incoming) = client;
+                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let (mut recv, mut send) = opened.expect("it can be opened").split();
+                for word in [&b"hello"[..], b"there"] {
+                    send.ready().await.expect("it is open");
+                    send.send_data(Bytes::from_static(word), false)
+                        .expect("it is open");
+                }
+                assert_eq!(read(&mut recv).await.expect("it ends"), 3);
+                send.finish().expect("it is open");
+                _ = send.written().await;
+            });
+            serving.join().expect("it does not panic");
+        },
+        ORDERS,
+    );
+}
+
 /// Writes until that fails.
 async fn fill(mut send: SendStream) -> StreamError {
     loop {

@@ -1,0 +1,226 @@
+//! The receiving half: what has come and is not taken yet.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use spdy_frame::{HeaderBlock, RstStatus};
+
+use super::{Birth, Cell, JOINED_LENGTH, State, park, wake};
+use crate::{StreamError, config::MAX_PINNED, hub::Urgency};
+
+/// What has come and is not taken yet.
+#[derive(Debug)]
+pub(super) struct Recv {
+    reply: Reply,
+    pieces: VecDeque<Received>,
+    /// Small pieces are joined here, behind all others.
+    joined: BytesMut,
+    pub(super) fin: bool,
+    /// The handle is gone: nobody wants what comes.
+    pub(super) dropped: bool,
+    pub(super) waker: Option<Waker>,
+}
+
+/// The SYN_REPLY of the peer.
+#[derive(Debug)]
+enum Reply {
+    /// The peer opened the stream, or may not answer: there will be none.
+    None,
+    Due,
+    Here(HeaderBlock),
+    Taken,
+}
+
+/// What a stream brings, in order.
+#[derive(Debug)]
+pub enum Received {
+    /// Payload; never empty.
+    Data(Bytes),
+    /// A header block that came after the first one: trailers, if nothing follows.
+    Headers(HeaderBlock),
+}
+
+/// For the receiving handle.
+impl Cell {
+    pub(crate) fn poll_reply(&self, cx: &Context<'_>) -> Poll<Result<HeaderBlock, StreamError>> {
+        let mut state = self.lock();
+        match mem::replace(&mut state.recv.reply, Reply::Taken) {
+            Reply::Here(block) => Poll::Ready(Ok(block)),
+            Reply::Due => {
+                state.recv.reply = Reply::Due;
+                match &state.end {
+                    Some(end) => Poll::Ready(Err(end.clone())),
+                    None => {
+                        park(&mut state.recv.waker, cx);
+                        Poll::Pending
+                    }
+                }
+            }
+            Reply::None | Reply::Taken => Poll::Ready(Err(StreamError::Finished)),
+        }
+    }
+
+    /// The next thing that came; `None` after FIN. What came before an abnormal end is given first.
+    pub(crate) fn poll_next(
+        &self,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Received, StreamError>>> {
+        let mut state = self.lock();
+        match state.recv.take() {
+            Some(received) => Poll::Ready(Some(Ok(received))),
+            None => state.poll_drained(cx),
+        }
+    }
+
+    /// The next header block, also from behind payload that is not taken yet.
+    pub(crate) fn poll_headers(
+        &self,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<HeaderBlock, StreamError>>> {
+        let mut state = self.lock();
+        let is_headers = |piece: &Received| matches!(piece, Received::Headers(_));
+        let position = state.recv.pieces.iter().position(is_headers);
+        match position.and_then(|position| state.recv.pieces.remove(position)) {
+            Some(Received::Headers(block)) => Poll::Ready(Some(Ok(block))),
+            _ => state.poll_drained(cx),
+        }
+    }
+
+    /// Whether the peer has finished and all that came was taken.
+    pub(crate) fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.recv.fin && state.recv.pieces.is_empty() && state.recv.joined.is_empty()
+    }
+
+    /// The application is done with octets that it took: their credit goes back.
+    pub(crate) fn consumed(self: &Arc<Self>, octets: usize) {
+        if octets > 0 {
+            let mut state = self.lock();
+            state.orders.consumed += octets;
+            self.enlist(state, self.hub.note_consumed(octets));
+        }
+    }
+
+    /// The receiving handle is dropped with `octets` taken and not reported.
+    pub(crate) fn drop_recv(self: &Arc<Self>, octets: usize) {
+        let mut state = self.lock();
+        let unread = octets + state.recv.discard();
+        state.recv.dropped = true;
+        let stop = !state.recv.fin && state.end.is_none();
+        state.orders.consumed += unread;
+        state.orders.stop_reading |= stop;
+        if stop && state.send.mute {
+            // Nobody waits for an answer, so a reset does no harm.
+            state.orders.reset.get_or_insert(RstStatus::CANCEL);
+        }
+        let waker = state.take_closed_waker();
+        if stop || unread > 0 {
+            self.enlist(state, Urgency::Now);
+        } else if state.is_released() {
+            self.enlist(state, Urgency::Later);
+        } else {
+            drop(state);
+        }
+        wake(waker);
+    }
+}
+
+impl State {
+    /// What to say when everything that came was taken.
+    fn poll_drained<T>(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
+        if self.recv.fin {
+            return Poll::Ready(None);
+        }
+        match &self.end {
+            Some(end) => Poll::Ready(Some(Err(end.clone()))),
+            None => {
+                park(&mut self.recv.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Recv {
+    pub(super) fn new(birth: Birth) -> Self {
+        Self {
+            reply: if birth.replied {
+                Reply::Due
+            } else {
+                Reply::None
+            },
+            pieces: VecDeque::new(),
+            joined: BytesMut::new(),
+            fin: birth.received,
+            dropped: false,
+            waker: None,
+        }
+    }
+
+    fn take(&mut self) -> Option<Received> {
+        match self.pieces.pop_front() {
+            None if self.joined.is_empty() => None,
+            None => Some(Received::Data(mem::take(&mut self.joined).freeze())),
+            received => received,
+        }
+    }
+
+    /// Keeps a piece of payload, a slice of a read buffer of `buffer` octets, which lives as long as the slice does.
+    /// A piece that is a large part of it is kept as it is. Others are copied, and joined while nobody takes them:
+    /// otherwise a few octets each could pin one buffer each, and their bookkeeping would exceed them.
+    ///
+    /// Says how many octets nobody wants.
+    pub(super) fn keep_data(&mut self, payload: Bytes, buffer: usize) -> usize {
+        if self.dropped {
+            return payload.len();
+        }
+        if payload.is_empty() {
+            return 0;
+        }
+        if payload.len() * MAX_PINNED >= buffer {
+            self.flush_joined();
+            self.pieces.push_back(Received::Data(payload));
+            return 0;
+        }
+        self.joined.extend_from_slice(&payload);
+        if self.joined.len() >= JOINED_LENGTH {
+            self.flush_joined();
+        }
+        0
+    }
+
+    pub(super) fn keep_reply(&mut self, block: HeaderBlock) {
+        self.reply = Reply::Here(block);
+    }
+
+    pub(super) fn keep_headers(&mut self, block: HeaderBlock) {
+        if !self.dropped {
+            self.flush_joined();
+            self.pieces.push_back(Received::Headers(block));
+        }
+    }
+
+    fn flush_joined(&mut self) {
+        if !self.joined.is_empty() {
+            let joined = mem::take(&mut self.joined).freeze();
+            self.pieces.push_back(Received::Data(joined));
+        }
+    }
+
+    /// Drops everything, and says how many octets of payload that was.
+    fn discard(&mut self) -> usize {
+        let joined = mem::take(&mut self.joined).len();
+        let octets = mem::take(&mut self.pieces)
+            .into_iter()
+            .map(|piece| match piece {
+                Received::Data(payload) => payload.len(),
+                Received::Headers(_) => 0,
+            });
+        joined + octets.sum::<usize>()
+    }
+}

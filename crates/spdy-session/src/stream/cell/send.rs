@@ -1,0 +1,372 @@
+//! The sending half: what is to be sent.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use spdy_frame::{HeaderBlock, RstStatus, StreamId};
+
+use super::{Birth, Cell, JOINED_LENGTH, State, park};
+use crate::{
+    StreamError,
+    hub::{Hub, Urgency},
+    proto::Connection,
+};
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(super) struct Send {
+    reply: Option<HeaderBlock>,
+    items: VecDeque<Item>,
+    /// Small writes are joined here, behind all items.
+    joined: BytesMut,
+    fin: Fin,
+    /// This side cannot send on the stream, by nature.
+    pub(super) mute: bool,
+    /// Payload octets which have not left for the transport, here and in the machine.
+    queued: usize,
+    pub(super) dropped: bool,
+    awaited: Awaited,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Data(Bytes),
+    Headers(HeaderBlock),
+}
+
+/// How far our FIN is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fin {
+    /// The application may send more.
+    Open,
+    /// The application has finished.
+    Ordered,
+    /// The machine knows.
+    HandedOver,
+    /// It is written to the transport.
+    Written,
+}
+
+/// What the sending handle's task waits for. It may be several things at once; the end of the stream wakes it in any
+/// case.
+#[derive(Clone, Copy, Debug, Default)]
+struct Awaited {
+    /// Room in the queue.
+    room: bool,
+    /// That nothing is queued.
+    flushed: bool,
+    /// That FIN is written.
+    written: bool,
+}
+
+/// For the sending handle.
+impl Cell {
+    /// Answers the peer's stream.
+    pub(crate) fn reply(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.send(fin, |send| send.reply = Some(headers))
+    }
+
+    /// Answers the peer's stream with all there is to say, and drops the sending handle.
+    pub(crate) fn reply_in_full(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send(true, |send| {
+            send.reply = Some(headers);
+            if !payload.is_empty() {
+                send.push(payload, true, &self.hub);
+            }
+            send.dropped = true;
+        })
+    }
+
+    pub(crate) fn send_data(
+        self: &Arc<Self>,
+        payload: Bytes,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        let octets = payload.len();
+        if octets == 0 && !fin {
+            return self.check_send();
+        }
+        self.send(fin, |send| {
+            if octets > 0 {
+                send.push(payload, fin, &self.hub);
+            }
+        })
+    }
+
+    pub(crate) fn send_headers(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.send(fin, |send| {
+            send.flush_joined();
+            send.items.push_back(Item::Headers(headers));
+        })
+    }
+
+    /// Copies as much of `octets` as there is room for.
+    pub(crate) fn poll_write(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        octets: &[u8],
+    ) -> Poll<Result<usize, StreamError>> {
+        if octets.is_empty() {
+            return Poll::Ready(self.check_send().map(|()| 0));
+        }
+        let mut state = self.lock();
+        state.check_send()?;
+        let room = self.hub.room(state.send.queued);
+        if room == 0 {
+            state.send.awaited.room = true;
+            park(&mut state.send.waker, cx);
+            return Poll::Pending;
+        }
+        let written = room.min(octets.len());
+        state.send.join(&octets[..written]);
+        state.send.queued += written;
+        self.hub.note_queued(written);
+        self.enlist(state, Urgency::Now);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Waits for room in the queue.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        state.check_send()?;
+        if self.hub.room(state.send.queued) > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        state.send.awaited.room = true;
+        park(&mut state.send.waker, cx);
+        Poll::Pending
+    }
+
+    /// Waits until everything queued has left for the transport.
+    pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        let is_done = state.send.queued == 0;
+        state.send.awaited.flushed = true;
+        state.poll_until(is_done, cx)
+    }
+
+    /// Waits until FIN has been written to the transport.
+    pub(crate) fn poll_written(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        state.send.awaited.written = true;
+        state.poll_until(false, cx)
+    }
+
+    /// Waits for the end: [`StreamError::Finished`] if it is in order.
+    pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        let mut state = self.lock();
+        match &state.end {
+            Some(end) => Poll::Ready(end.clone()),
+            None if state.is_over() => Poll::Ready(StreamError::Finished),
+            None => {
+                park(&mut state.send.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether this side has finished the stream.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.lock().send.fin > Fin::Open
+    }
+
+    /// Ends the stream both ways.
+    pub(crate) fn reset(self: &Arc<Self>, status: RstStatus) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.orders.reset.get_or_insert(status);
+            self.enlist(state, Urgency::Now);
+        }
+    }
+
+    /// The sending handle is dropped. With a status, a stream that it has not finished is reset, and so is one that the
+    /// peer has not finished and that this side cannot send on.
+    pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
+        let mut state = self.lock();
+        state.send.dropped = true;
+        let is_open = state.send.fin == Fin::Open || (state.send.mute && !state.recv.fin);
+        if let Some(status) = status
+            && is_open
+            && state.end.is_none()
+        {
+            state.orders.reset.get_or_insert(status);
+            self.enlist(state, Urgency::Now);
+        } else if state.is_released() {
+            self.enlist(state, Urgency::Later);
+        }
+    }
+
+    /// Takes the stream out of the backlog.
+    pub(crate) fn accept(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.orders.accepted = true;
+        self.enlist(state, Urgency::Later);
+    }
+
+    fn check_send(&self) -> Result<(), StreamError> {
+        self.lock().check_send()
+    }
+
+    fn send(self: &Arc<Self>, fin: bool, queue: impl FnOnce(&mut Send)) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        state.check_send()?;
+        queue(&mut state.send);
+        if fin {
+            state.send.fin = Fin::Ordered;
+        }
+        self.enlist(state, Urgency::Now);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether anything may still be sent.
+    fn check_send(&self) -> Result<(), StreamError> {
+        match &self.end {
+            Some(end) => Err(end.clone()),
+            None if self.send.fin > Fin::Open => Err(StreamError::Finished),
+            None => Ok(()),
+        }
+    }
+
+    fn poll_until(&mut self, is_done: bool, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.end {
+            // What was written before the end was written.
+            _ if self.send.fin == Fin::Written => Poll::Ready(Ok(())),
+            Some(end) => Poll::Ready(Err(end.clone())),
+            None if is_done => Poll::Ready(Ok(())),
+            None => {
+                park(&mut self.send.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Send {
+    pub(super) fn new(birth: Birth) -> Self {
+        Self {
+            reply: None,
+            items: VecDeque::new(),
+            joined: BytesMut::new(),
+            fin: match birth {
+                Birth { mute: true, .. } => Fin::Written,
+                Birth { finished: true, .. } => Fin::HandedOver,
+                Birth { .. } => Fin::Open,
+            },
+            mute: birth.mute,
+            queued: 0,
+            dropped: false,
+            awaited: Awaited::default(),
+            waker: None,
+        }
+    }
+
+    /// Adds a piece that is not empty, which may be the last one.
+    fn push(&mut self, payload: Bytes, last: bool, hub: &Hub) {
+        let octets = payload.len();
+        let joins = octets < SMALL_LENGTH && !(last && self.joined.is_empty());
+        if joins {
+            self.join(&payload);
+        } else {
+            self.flush_joined();
+            self.items.push_back(Item::Data(payload));
+        }
+        self.queued += octets;
+        hub.note_queued(octets);
+    }
+
+    /// Copies octets behind what is queued, in pieces that are not so large that a rest of one pins much.
+    fn join(&mut self, octets: &[u8]) {
+        for piece in octets.chunks(JOINED_LENGTH) {
+            if self.joined.len() + piece.len() > JOINED_LENGTH {
+                self.flush_joined();
+            }
+            self.joined.extend_from_slice(piece);
+        }
+    }
+
+    fn flush_joined(&mut self) {
+        if !self.joined.is_empty() {
+            let joined = mem::take(&mut self.joined).freeze();
+            self.items.push_back(Item::Data(joined));
+        }
+    }
+
+    /// Drops everything, and says how many octets of payload that was, with those the machine had.
+    pub(super) fn discard(&mut self) -> usize {
+        self.items.clear();
+        self.joined = BytesMut::new();
+        self.reply = None;
+        mem::take(&mut self.queued)
+    }
+
+    /// Notes that octets have left, and takes the task that waits for just that.
+    pub(super) fn sent(&mut self, octets: usize, fin: bool, hub: &Hub) -> Option<Waker> {
+        self.queued -= octets;
+        if fin {
+            self.fin = Fin::Written;
+        }
+        let Awaited {
+            room,
+            flushed,
+            written,
+        } = self.awaited;
+        let is_due = (room && hub.room(self.queued) > 0)
+            || (flushed && self.queued == 0)
+            || (written && self.is_written());
+        if !is_due {
+            return None;
+        }
+        self.awaited = Awaited::default();
+        self.waker.take()
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        self.fin == Fin::Written
+    }
+
+    /// Moves what is queued into the machine. It refuses what comes for a stream that has ended meanwhile; the
+    /// handle gets to know that by the event of the end.
+    pub(super) fn hand_over(&mut self, id: StreamId, connection: &mut Connection) {
+        self.flush_joined();
+        let fin = self.fin == Fin::Ordered;
+        if let Some(headers) = self.reply.take() {
+            _ = connection.reply(id, headers, fin && self.items.is_empty());
+        } else if fin && self.items.is_empty() {
+            _ = connection.finish(id);
+        }
+        while let Some(item) = self.items.pop_front() {
+            let last = fin && self.items.is_empty();
+            _ = match item {
+                Item::Data(payload) => connection.send_data(id, payload, last),
+                Item::Headers(headers) => connection.send_headers(id, headers, last),
+            };
+        }
+        if fin {
+            self.fin = Fin::HandedOver;
+        }
+    }
+}
+
+/// Pieces to be sent that are shorter than this, in octets, are copied together: one frame less costs more than the
+/// copy, and so do many small pieces that wait.
+const SMALL_LENGTH: usize = 1024;
