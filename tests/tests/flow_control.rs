@@ -1,6 +1,6 @@
 //! The windows of the peer: what is sent, and when (protocol.md §13.2, §23.13).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{Config, Timeout};
@@ -122,6 +122,87 @@ fn c185_a_larger_initial_window_opens_streams_that_wait() {
     }
 }
 
+/// Streams whose windows are negative by different amounts go on one after the other, with what the change gives each.
+#[test]
+fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.feed(frames::window_update(version, 0, 1 << 20));
+        let change = |server: &mut Machine, window| {
+            server.feed(frames::settings(version, &[(INITIAL_WINDOW, window)]));
+            let sent = server.sent();
+            [1, 3, 5].map(|stream| payload_of(stream, &sent))
+        };
+        assert_eq!(change(&mut server, 100), [0; 3]);
+        for stream in [1, 3, 5] {
+            server.request(stream);
+            server.respond(stream, 1000);
+        }
+        let sent = server.sent();
+        assert_eq!([1, 3, 5].map(|id| payload_of(id, &sent)), [100; 3]);
+        assert_eq!(change(&mut server, 10), [0; 3], "the windows are -90");
+        server.feed(frames::window_update(version, 3, 50));
+        server.feed(frames::window_update(version, 5, 80));
+        assert_eq!(server.sent(), [], "they are -90, -40 and -10");
+        assert_eq!(change(&mut server, 20), [0; 3]);
+        assert_eq!(change(&mut server, 21), [0, 0, 1]);
+        assert_eq!(change(&mut server, 51), [0, 1, 30]);
+        assert_eq!(change(&mut server, 0), [0; 3]);
+        server.feed(frames::window_update(version, 1, 101));
+        assert_eq!(payload_of(1, &server.sent()), 1);
+        assert_eq!(change(&mut server, 101), [101, 50, 50]);
+        for stream in [1, 3, 5] {
+            server.feed(frames::rst_stream(version, stream, RstStatus::CANCEL));
+            server.connection.release(id(stream));
+        }
+        server.events();
+        assert_eq!(change(&mut server, 1 << 20), [0; 3], "they are gone");
+        server.assert_usable();
+    }
+}
+
+/// Ten thousand streams that wait are not looked at by ten thousand changes that let none of them go on, nor by those
+/// that concern one of them. Looked at one by one, it would take many seconds.
+#[test]
+fn s08_a_change_costs_the_same_for_any_number_of_streams() {
+    const STREAMS: u32 = 10_000;
+    for version in SINCE_V3 {
+        let mut config = Config::default();
+        config.limits.settings.burst = 1_000_000;
+        config.limits.max_streams = STREAMS;
+        config.limits.max_backlog = STREAMS as usize;
+        config.limits.held_headers = usize::MAX;
+        let mut server = Machine::server(version)
+            .with(config)
+            .alone("the time of the machine alone counts");
+        server.feed(frames::window_update(version, 0, 1 << 30));
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 100)]));
+        for stream in (0..STREAMS).map(|n| 2 * n + 1) {
+            server.request(stream);
+            server.respond(stream, 1000);
+        }
+        let sent = server.sent();
+        assert_eq!(payload_of(1, &sent), 100);
+        // One stream has more than what it has used.
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 1)]));
+        server.feed(frames::window_update(version, 1, 100));
+
+        let start = Instant::now();
+        let mut octets = payload_of(1, &server.sent());
+        for n in 0..STREAMS {
+            let window = 2 + n % 98;
+            server.feed(frames::settings(version, &[(INITIAL_WINDOW, window)]));
+            if n % 98 == 97 {
+                octets += payload_of(1, &server.sent());
+            }
+        }
+        assert_eq!(octets, 99, "of stream 1, for a window of 99");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{version}: {took:?}");
+        assert_eq!(server.sent(), []);
+    }
+}
+
 #[test]
 fn c186_settings_do_not_open_the_session_window() {
     let (mut server, sent) = stalled(Version::V3_1, 1, 200_000);
@@ -156,6 +237,34 @@ fn c187_c189_a_stream_window_beyond_the_largest_costs_the_stream() {
         server.upload(1);
         server.feed(frames::window_update(version, 1, MAX - 65_536));
         assert_eq!(server.sent(), [], "the largest window is legal");
+        server.assert_usable();
+    }
+}
+
+/// What was granted counts for as long as it is not used up, and for nothing when this side has finished.
+#[test]
+fn c189_a_grant_that_was_used_leaves_room_for_the_largest_window() {
+    for version in SINCE_V3 {
+        let mut server = Machine::server(version);
+        server.feed(frames::window_update(version, 0, 1 << 20));
+        for stream in [1, 3, 5] {
+            server.upload(stream);
+            server.feed(frames::window_update(version, stream, 1000));
+        }
+        server.reply(1, false);
+        server.send(1, 1000, false);
+        server.respond(3, 10);
+        server.sent();
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        assert_eq!(server.sent(), [reset(5, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.feed(frames::window_update(version, 1, 1));
+        assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
+        server.connection.release(id(1));
+        server.connection.release(id(5));
+        server.events();
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, 1)]));
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        assert_eq!(server.sent(), []);
         server.assert_usable();
     }
 }

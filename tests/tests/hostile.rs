@@ -620,7 +620,7 @@ async fn s08_settings_are_charged() {
 }
 
 /// All that the bucket lets through, with as many streams as there can be, all of them waiting for a window: a change
-/// looks at each stream once and writes one frame for each at most.
+/// costs the same for any number of streams and writes one frame for each at most.
 #[tokio::test]
 async fn s08_a_flapping_window_over_all_streams_is_cheap() {
     for version in [Version::V3, Version::V3_1] {

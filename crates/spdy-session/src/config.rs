@@ -1,8 +1,10 @@
 //! Everything about a session that can be set: bounds, times, and how flow control is done.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits};
+
+use crate::Counters;
 
 /// How a session behaves. The default suits a server or client of HTTP on the open network.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub accept_push: bool,
     /// Whether frames are judged strictly: what [`spdy_frame::DecodeLimits::strict`] names ends the session.
     pub strict: bool,
+    /// Where the session adds up what it does, for metrics. Any number of sessions may share it. Default none.
+    pub counters: Option<Arc<Counters>>,
 }
 
 /// Whether flow control windows are in force (protocol.md §13, §3.5).

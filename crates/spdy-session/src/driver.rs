@@ -291,6 +291,7 @@ impl Machine {
             opens,
             pings,
             shutdown,
+            ready_before,
             ..
         }) = orders
         {
@@ -300,17 +301,25 @@ impl Machine {
                 self.pings.push_back((id, answer));
             }
             if let Some(how) = shutdown {
+                // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
+                // opened are not opened any more.
+                self.carry_out_ready(ready_before);
                 self.connection.shutdown(now, how);
             }
         }
         // Streams are opened before others go on: a push has to come before the payload that refers to it.
         self.open_streams(now);
-        for cell in self.ready.drain(..) {
+        self.carry_out_ready(self.ready.len());
+        self.dispatch();
+    }
+
+    /// Carries out the orders of so many cells.
+    fn carry_out_ready(&mut self, cells: usize) {
+        for cell in self.ready.drain(..cells) {
             if cell.carry_out(&mut self.connection) {
                 self.cells.remove(&cell.id);
             }
         }
-        self.dispatch();
     }
 
     /// Opens the streams that wait, as many as the peer accepts.

@@ -61,6 +61,8 @@ pub(crate) struct Orders {
     pub(crate) opens: VecDeque<OpenOrder>,
     pub(crate) pings: Vec<oneshot::Sender<Duration>>,
     pub(crate) shutdown: Option<Shutdown>,
+    /// How many of `ready` had orders before the shutdown was ordered.
+    pub(crate) ready_before: usize,
 }
 
 /// A stream to be opened.
@@ -246,6 +248,7 @@ impl Hub {
         self.note_going_away();
         // A session that has ended is shut down already.
         _ = self.order(|orders| {
+            orders.ready_before = orders.ready.len();
             orders.shutdown = Some(match orders.shutdown {
                 Some(earlier) => earlier.sooner(how),
                 None => how,

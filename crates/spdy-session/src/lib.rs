@@ -63,6 +63,7 @@
 //! sessions are at level `DEBUG` under the target `spdy`.
 
 mod config;
+mod counters;
 mod error;
 pub mod proto;
 mod wire_log;
@@ -84,6 +85,7 @@ pub use spdy_frame::{HeaderBlock, Priority, RstStatus, Side, StreamId, Version};
 
 pub use self::{
     config::{Config, FlowControl, Limits, OversizedHeaders, Rate, Timeouts, Trailers},
+    counters::{Count, Counters, Counts, Limit},
     error::{OpenError, Origin, SessionError, StreamError, Timeout},
     proto::{Open, Shutdown},
 };

@@ -1,10 +1,11 @@
 //! L11: large sends are cut up, and take turns.
 
-use spdy_frame::{RstStatus, Version};
-use spdy_session::Config;
+use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
+use spdy_session::{Config, Open, Shutdown};
 use spdy_tests::{
     frames,
-    machine::{Machine, payload_of},
+    machine::{Happened, Machine, block, id, payload_of, reply_block, request_block},
+    pair::Pair,
     wire::Received,
 };
 use tokio::io::AsyncWriteExt;
@@ -91,32 +92,194 @@ fn l11_2_a_small_response_overtakes_a_large_one() {
     }
 }
 
+/// Of what is ready when a stream is reset, by either side, only the frame goes out that has begun to, however much the
+/// transport has taken before; and the session has the credit back.
+#[test]
+fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
+    const FRAME: usize = 8 + 16_384;
+    const RST_STREAM: usize = 16;
+    for version in Version::ALL {
+        for by in [Side::Server, Side::Client] {
+            for (request_is_complete, octets) in [(false, 300_000), (true, 300_000), (true, 50_000)]
+            {
+                for taken in [0, 1, FRAME - 1, FRAME, FRAME + 9, 3 * FRAME] {
+                    let mut pair = wide(version);
+                    let fin = request_is_complete;
+                    let how = Open {
+                        fin,
+                        ..Open::default()
+                    };
+                    let stream = id(pair.open(request_block(version), how));
+                    pair.run();
+                    let reply = pair.server.reply(stream, reply_block(version), false);
+                    reply.expect("it can be answered");
+                    pair.run();
+                    let sent = pair.server.send_data(stream, vec![0; octets].into(), true);
+                    sent.expect("it takes data");
+                    assert_eq!(pair.transmit(Side::Server, taken), taken);
+                    pair.all_events(Side::Server);
+
+                    pair.side(by).reset(stream, RstStatus::CANCEL);
+                    let mut rest = (FRAME - taken % FRAME) % FRAME;
+                    match by {
+                        Side::Server => rest += RST_STREAM,
+                        Side::Client => {
+                            pair.transmit(Side::Client, usize::MAX);
+                            pair.deliver(Side::Server, usize::MAX);
+                        }
+                    }
+                    let told = pair.server_events();
+                    assert!(
+                        matches!(told[..], [Happened::Reset { .. }]),
+                        "{version}: {told:?}"
+                    );
+                    assert_eq!(
+                        pair.transmit(Side::Server, usize::MAX),
+                        rest,
+                        "{version}, by the {by}, {taken} of {octets} octets were taken"
+                    );
+                    pair.run_reading();
+                    pair.server.release(stream);
+                    pair.client.release(stream);
+                    pair.assert_clean();
+                }
+            }
+        }
+    }
+}
+
+/// A header block cannot be taken back, nor what stands in front of it: the peer would see a response with a gap.
+#[test]
+fn l11_5_what_trailers_follow_is_not_taken_back() {
+    for version in Version::ALL {
+        let mut pair = wide(version);
+        let how = Open {
+            fin: true,
+            ..Open::default()
+        };
+        let stream = id(pair.open(request_block(version), how));
+        pair.run();
+        let server = &mut pair.server;
+        server
+            .reply(stream, reply_block(version), false)
+            .and_then(|()| server.send_data(stream, vec![0; 20_000].into(), false))
+            .and_then(|()| server.send_headers(stream, block(&[("x-trailer", "1")]), true))
+            .expect("it takes them");
+        pair.transmit(Side::Server, 1);
+        pair.server.reset(stream, RstStatus::CANCEL);
+        pair.run_reading();
+        let events = pair.client_events();
+        let payload: usize = events
+            .iter()
+            .filter_map(|event| match event {
+                Happened::Data { payload, fin, .. } => Some(payload.len()).filter(|_| !fin),
+                _ => None,
+            })
+            .sum();
+        assert_eq!(payload, 20_000, "{version}: {events:?}");
+        assert!(matches!(
+            events[events.len() - 2..],
+            [Happened::Headers { fin: false, .. }, Happened::Reset { .. }]
+        ));
+        pair.assert_clean();
+    }
+}
+
+/// A pair of which each side lets the other send much.
+fn wide(version: Version) -> Pair {
+    let mut config = Config::default();
+    config.limits.stream_window = 1 << 20;
+    Pair::with(version, config.clone(), config)
+}
+
 #[tokio::test]
 async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
     for version in Version::ALL {
-        let mut side = serve(version, Config::default());
-        let (_recv, mut send) = side.upload(1).await.split();
-        let sending = tokio::spawn(async move {
-            let error = send.write_all(&vec![0; 20 << 20]).await.unwrap_err();
-            (send, error)
-        });
-        settle().await;
-        assert!(!sending.is_finished());
-        side.peer
-            .send(frames::rst_stream(version, 1, RstStatus::CANCEL))
-            .await;
-        let (_send, error) = within(sending).await.unwrap();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-        // What the transport holds and what is prepared comes, and no more.
-        side.peer.send(frames::ping(version, 1)).await;
-        let mut octets = 0;
-        loop {
-            match side.peer.recv().await {
-                Received::Data { payload, .. } => octets += payload.len(),
-                Received::Ping(_) => break,
-                other => panic!("{other:?}"),
+        for by_the_peer in [true, false] {
+            let mut side = serve(version, Config::default());
+            let (_recv, send) = side.upload(1).await.split();
+            let (cancel, cancelled) = tokio::sync::oneshot::channel::<()>();
+            let sending = tokio::spawn(async move {
+                let mut send = send;
+                tokio::select! {
+                    error = async { send.write_all(&vec![0; 20 << 20]).await.unwrap_err() } => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                    }
+                    Ok(()) = cancelled => send.reset(RstStatus::CANCEL),
+                }
+            });
+            settle().await;
+            assert!(!sending.is_finished());
+            let cancel = if by_the_peer {
+                side.peer
+                    .send(frames::rst_stream(version, 1, RstStatus::CANCEL))
+                    .await;
+                Some(cancel)
+            } else {
+                cancel.send(()).expect("it waits");
+                None
+            };
+            within(sending).await.unwrap();
+            drop(cancel);
+            settle().await;
+            // What the transport holds comes, and the rest of the frame that it holds a part of.
+            side.peer.send(frames::ping(version, 1)).await;
+            let (mut octets, mut resets) = (0, 0);
+            loop {
+                match side.peer.recv().await {
+                    Received::Data { payload, .. } => octets += payload.len(),
+                    Received::RstStream(_) => resets += 1,
+                    Received::Ping(_) => break,
+                    other => panic!("{other:?}"),
+                }
             }
+            assert!(
+                octets <= crate::support::PIPE + 16_384,
+                "{octets} octets after the reset"
+            );
+            assert_eq!(resets, usize::from(!by_the_peer));
         }
-        assert!(octets <= crate::support::PIPE + 6 * 16_384, "{octets}");
+    }
+}
+
+/// Who resets a stream and then ends the session has the reset said first: behind GOAWAY it might not be read.
+#[tokio::test]
+async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
+    let graceful = Shutdown::Graceful { deadline: None };
+    for version in Version::ALL {
+        for how in [Shutdown::Now, graceful] {
+            let mut side = serve(version, Config::default());
+            let (_recv, send) = side.upload(1).await.split();
+            send.reset(RstStatus::INTERNAL_ERROR);
+            side.session.shutdown(how);
+            let Received::RstStream(reset) = side.peer.recv().await else {
+                panic!("RST_STREAM comes first");
+            };
+            assert_eq!(
+                (reset.stream.get(), reset.status),
+                (1, RstStatus::INTERNAL_ERROR)
+            );
+            let Received::GoAway(end) = side.peer.recv().await else {
+                panic!("GOAWAY follows");
+            };
+            assert_eq!(end.status, GoAwayStatus::OK);
+            side.peer.shutdown().await;
+            within(side.driver).await.unwrap().unwrap();
+        }
+    }
+}
+
+/// What comes after the end was ordered is not said any more: the peer hears of the end of the session.
+#[tokio::test]
+async fn a_stream_that_is_reset_behind_the_end_of_the_session_is_not_reset() {
+    for version in Version::ALL {
+        let mut side = serve(version, Config::default());
+        let (_recv, send) = side.upload(1).await.split();
+        side.session.shutdown(Shutdown::Now);
+        send.reset(RstStatus::INTERNAL_ERROR);
+        assert!(matches!(side.peer.recv().await, Received::GoAway(_)));
+        side.peer.shutdown().await;
+        within(side.driver).await.unwrap().unwrap();
+        assert_eq!(side.peer.recv_or_end().await, None);
     }
 }

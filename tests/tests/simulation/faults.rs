@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     StopReading,
     /// A stream was reset and the peer heard of it.
     Reset,
+    /// A stream was reset with frames of it ready for the transport, which did not go out.
+    TakenBack,
     /// A stream was refused.
     Refused,
     /// A side changed the windows of open streams.
@@ -40,13 +42,14 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Cut,
         Self::Delay,
         Self::Stall,
         Self::SlowReader,
         Self::StopReading,
         Self::Reset,
+        Self::TakenBack,
         Self::Refused,
         Self::WindowChange,
         Self::NegativeWindow,

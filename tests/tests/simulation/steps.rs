@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use spdy_frame::{RstStatus, Side, WindowTarget};
 use spdy_session::{
     SessionError,
-    proto::{Open, Phase, Shutdown},
+    proto::{Connection, Open, Phase, Shutdown},
 };
 use spdy_tests::{
     frames::{self, StoredBlocks},
@@ -29,7 +29,11 @@ impl Simulation {
             27 => self.finish(side),
             28 => self.trailers(side),
             29..33 => self.consume(side),
-            33 => self.reset(side),
+            33 => match self.random.below(3) {
+                0 => self.reset(side),
+                1 => self.cancel(side),
+                _ => {}
+            },
             34 => self.stop_reading(side),
             35 => {
                 let now = self.pair.now();
@@ -126,12 +130,16 @@ impl Simulation {
     }
 
     fn send(&mut self, side: Side) {
-        let Some(number) = self.some_stream(side, |_| true) else {
-            return;
-        };
+        if let Some(number) = self.some_stream(side, |_| true) {
+            let octets = self.some_size();
+            self.send_on(side, number, octets);
+        }
+    }
+
+    fn send_on(&mut self, side: Side, number: u32, octets: usize) {
         // A window of few octets passes few of them in each round.
         let window = self.pair.side(side.peer()).config().limits.stream_window as usize;
-        let octets = self.some_size().min(200 * window);
+        let octets = octets.min(200 * window);
         let target = WindowTarget::Stream(id(number));
         if let Some(windows) = self.pair.side(side).windows(target)
             && windows.send < 0
@@ -198,13 +206,45 @@ impl Simulation {
     }
 
     fn reset(&mut self, side: Side) {
-        if self.random.below(3) > 0 {
-            return;
-        }
         if let Some(number) = self.some_stream(side, |stream| stream.end.is_none()) {
             let status = [RstStatus::CANCEL, RstStatus::REFUSED_STREAM][self.random.below(2)];
-            self.pair.side(side).reset(id(number), status);
+            self.reset_now(side, number, status);
         }
+    }
+
+    fn reset_now(&mut self, side: Side, number: u32, status: RstStatus) {
+        let credit = |connection: &mut Connection| {
+            let windows = connection.windows(WindowTarget::Session);
+            windows.expect("the session has windows").send
+        };
+        let connection = self.pair.side(side);
+        let before = credit(connection);
+        connection.reset(id(number), status);
+        if credit(connection) > before {
+            self.faults.note(Fault::TakenBack);
+        }
+    }
+
+    /// A stream is reset by either side while a part of what it sends is on its way.
+    fn cancel(&mut self, side: Side) {
+        let Some(number) = self.some_stream(side, |stream| stream.end.is_none()) else {
+            return;
+        };
+        if self.stream(side, number).may_send {
+            self.send_on(side, number, 60_000);
+        }
+        for _ in 0..self.random.below(3) {
+            let most = self.some_size();
+            self.transmit(side, most);
+        }
+        self.note_events();
+        if self.random.below(2) == 0 {
+            return self.reset_now(side, number, RstStatus::CANCEL);
+        }
+        let peer = side.peer();
+        self.pair.side(peer).reset(id(number), RstStatus::CANCEL);
+        self.transmit(peer, usize::MAX);
+        self.pair.deliver(side, usize::MAX);
     }
 
     fn stop_reading(&mut self, side: Side) {

@@ -9,6 +9,7 @@ mod data;
 mod ending;
 mod output;
 mod queues;
+mod sent;
 mod stats;
 mod streams;
 
@@ -20,8 +21,8 @@ use std::{
 
 use bytes::BytesMut;
 use spdy_frame::{
-    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder, Side,
-    StreamId, Version,
+    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder,
+    MAX_WINDOW, Side, StreamId, Version,
 };
 
 pub use self::{
@@ -37,8 +38,9 @@ use super::{
     stream::{Stream, Streams},
 };
 use crate::{
-    SessionError,
+    Count, Limit, SessionError,
     config::{Config, FlowControl},
+    counters::Tally,
     wire_log,
 };
 
@@ -110,6 +112,7 @@ pub struct Connection {
     idle_frames: Bucket,
     peer_pings: Bucket,
     clock: Clock,
+    tally: Tally,
 }
 
 /// How far a connection is on its way to its end.
@@ -128,12 +131,20 @@ pub enum Phase {
 #[derive(Debug)]
 struct Peer {
     max_streams: usize,
+    /// A frame of it came. A server that has a limit of streams says so in its first one.
+    is_heard: bool,
     initial_window: u32,
+    /// With an INITIAL_WINDOW_SIZE up to this no window exceeds 2^31-1.
+    most_initial: i64,
     /// Its GOAWAY came: no new streams of ours.
     going_away: bool,
     /// Its writing side of the transport is closed.
     ended: bool,
 }
+
+/// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2 clients do: no server
+/// should accept fewer (protocol.md §14), and what is refused would have to be sent again.
+const ASSUMED_STREAMS: usize = 100;
 
 /// How many of the streams that we reset are remembered.
 const RESET_LATELY: usize = 128;
@@ -166,12 +177,17 @@ impl Connection {
             highest_remote: None,
             last_good: None,
             peer: Peer {
-                max_streams: usize::MAX,
+                max_streams: match side {
+                    Side::Client if config.flow_control == FlowControl::Enforce => ASSUMED_STREAMS,
+                    Side::Client | Side::Server => usize::MAX,
+                },
+                is_heard: false,
                 initial_window: DEFAULT_WINDOW,
+                most_initial: i64::from(MAX_WINDOW),
                 going_away: false,
                 ended: false,
             },
-            send_window: SendWindow::new(DEFAULT_WINDOW),
+            send_window: SendWindow::default(),
             recv_window: RecvWindow::new(DEFAULT_WINDOW),
             overfull: 0,
             output: Output::default(),
@@ -186,6 +202,7 @@ impl Connection {
             idle_frames: Bucket::new(limits.idle_frames, now),
             peer_pings: Bucket::new(limits.pings, now),
             clock: Clock::new(now),
+            tally: Tally::new(config.counters.as_ref()),
             config,
         };
         connection.announce();
@@ -198,7 +215,7 @@ impl Connection {
     ///
     /// `src` is never copied: payloads are slices of it.
     pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
-        let mut handled = false;
+        let (mut handled, before) = (false, src.len());
         while self.wants_input() && self.events.len() < MAX_EVENTS {
             match self.decoder.decode(src) {
                 Ok(Some(frame)) => self.handle_frame(now, frame),
@@ -207,6 +224,8 @@ impl Connection {
             }
             handled = true;
         }
+        self.tally
+            .add(Count::OctetsReceived, (before - src.len()) as u64);
         // While reading pauses it is not the peer that keeps a frame from being complete.
         let partial = self.wants_input() && (!src.is_empty() || self.decoder.is_mid_frame());
         self.clock.input(now, handled, partial);
@@ -220,6 +239,10 @@ impl Connection {
             return;
         }
         self.clock.frame(now);
+        self.count_received(&frame);
+        if !std::mem::replace(&mut self.peer.is_heard, true) {
+            self.peer.max_streams = usize::MAX;
+        }
         let result = match frame {
             Frame::Data(data) => self.on_data(now, data),
             Frame::SynStream(frame) => self.on_syn_stream(now, frame),
@@ -245,6 +268,9 @@ impl Connection {
     pub fn handle_frame_error(&mut self, now: Instant, error: FrameError) {
         if self.phase == Phase::Closing {
             return;
+        }
+        if matches!(error, FrameError::TooLarge { .. }) {
+            self.reached(Limit::MaxControlFrame);
         }
         if let Some((id, status)) = error.reset().filter(|_| self.deserves_reset(&error)) {
             let reason = "frame cannot be accepted";

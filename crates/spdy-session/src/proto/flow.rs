@@ -5,10 +5,12 @@
 
 use spdy_frame::{MAX_WINDOW, WindowIncrement};
 
-/// What this side may still send to the peer.
-#[derive(Clone, Copy, Debug)]
+/// What this side may still send to the peer, beside what the window begins with: so a change of INITIAL_WINDOW_SIZE,
+/// which counts for all streams, has to be written down but once.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendWindow {
-    available: i64,
+    /// What was granted, less what was sent.
+    granted: i64,
 }
 
 /// A window would exceed 2^31-1 octets.
@@ -16,43 +18,48 @@ pub(crate) struct SendWindow {
 pub(crate) struct Overflow;
 
 impl SendWindow {
-    pub(crate) fn new(octets: u32) -> Self {
-        Self {
-            available: i64::from(octets),
-        }
-    }
-
     /// How many octets may go out now; 0 while the window is negative.
-    pub(crate) fn available(&self) -> usize {
-        usize::try_from(self.available).unwrap_or(0)
+    pub(crate) fn available(&self, initial: u32) -> usize {
+        usize::try_from(self.octets(initial)).unwrap_or(0)
     }
 
-    /// The window itself, which may be negative.
-    pub(crate) fn octets(&self) -> i64 {
-        self.available
+    /// The window itself. It is negative when the peer has made the windows smaller than what was sent.
+    pub(crate) fn octets(&self, initial: u32) -> i64 {
+        i64::from(initial) + self.granted
+    }
+
+    /// The window opens as soon as it begins with more than so many octets.
+    pub(crate) fn shortfall(&self) -> i64 {
+        -self.granted
+    }
+
+    /// The largest window that this one may begin with; all are below if it is negative.
+    pub(crate) fn most_initial(&self) -> i64 {
+        i64::from(MAX_WINDOW) - self.granted
     }
 
     /// Takes `octets`, which are at most [`available`](Self::available), out of the window.
     pub(crate) fn take(&mut self, octets: usize) {
-        debug_assert!(
-            octets <= self.available(),
-            "more was sent than the window has"
-        );
-        self.available -= octets as i64;
+        self.granted -= octets as i64;
+    }
+
+    /// Puts back what was taken and is not sent. If the peer has granted it a second time meanwhile, the window is above
+    /// its maximum, and no grant fits into it.
+    pub(crate) fn give_back(&mut self, octets: usize) {
+        self.granted += octets as i64;
     }
 
     /// Adds what a WINDOW_UPDATE grants.
-    pub(crate) fn grow(&mut self, increment: WindowIncrement) -> Result<(), Overflow> {
-        self.shift(i64::from(increment.get()))
-    }
-
-    /// Applies a change of INITIAL_WINDOW_SIZE. The window may become negative.
-    pub(crate) fn shift(&mut self, octets: i64) -> Result<(), Overflow> {
-        let sum = self.available + octets;
-        if sum > i64::from(MAX_WINDOW) {
+    pub(crate) fn grow(
+        &mut self,
+        initial: u32,
+        increment: WindowIncrement,
+    ) -> Result<(), Overflow> {
+        let granted = self.granted + i64::from(increment.get());
+        if i64::from(initial) + granted > i64::from(MAX_WINDOW) {
             return Err(Overflow);
         }
-        self.available = sum;
+        self.granted = granted;
         Ok(())
     }
 }
@@ -174,22 +181,25 @@ mod tests {
     /// The figures of protocol.md §13.2.
     #[test]
     fn c184_a_smaller_initial_window_makes_a_used_one_negative() {
-        let mut window = SendWindow::new(65_536);
+        let mut window = SendWindow::default();
         window.take(61_440);
-        window.shift(16_384 - 65_536).unwrap();
-        assert_eq!(window.available(), 0);
-        window.grow(increment(45_056)).unwrap();
-        assert_eq!(window.available(), 0, "exactly back at zero");
-        window.grow(increment(1)).unwrap();
-        assert_eq!(window.available(), 1);
+        assert_eq!(window.available(65_536), 4096);
+        assert_eq!(window.octets(16_384), -45_056);
+        assert_eq!(window.available(16_384), 0);
+        assert_eq!(window.shortfall(), 61_440);
+        window.grow(16_384, increment(45_056)).unwrap();
+        assert_eq!(window.available(16_384), 0, "exactly back at zero");
+        window.grow(16_384, increment(1)).unwrap();
+        assert_eq!(window.available(16_384), 1);
     }
 
     #[test]
     fn a_window_above_its_maximum_is_refused_and_unchanged() {
-        let mut window = SendWindow::new(MAX_WINDOW - 1);
-        window.grow(increment(1)).unwrap();
-        assert_eq!(window.grow(increment(1)), Err(Overflow));
-        assert_eq!(window.available(), MAX_WINDOW as usize);
+        let mut window = SendWindow::default();
+        window.grow(MAX_WINDOW - 1, increment(1)).unwrap();
+        assert_eq!(window.grow(MAX_WINDOW - 1, increment(1)), Err(Overflow));
+        assert_eq!(window.available(MAX_WINDOW - 1), MAX_WINDOW as usize);
+        assert_eq!(window.most_initial(), i64::from(MAX_WINDOW - 1));
     }
 
     #[test]

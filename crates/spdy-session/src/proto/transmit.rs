@@ -1,12 +1,17 @@
-//! The octets on their way to the transport: frame heads in one buffer, payloads beside it uncopied.
+//! The octets on their way to the transport: frame heads in one buffer, payloads beside it uncopied; and beside them
+//! the list of the frames, so that what has left can be told and what has not begun to leave can be taken back.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
+use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
 
 /// Payloads up to this many octets are copied beside their heads: one slice less to write costs less than the
 /// copy.
 const COPY_LIMIT: usize = 512;
+
+/// The head of a DATA frame, in octets.
+const DATA_HEAD: u32 = 8;
 
 /// What is ready to be written, as a [`Buf`]: take it in order with
 /// [`chunks_vectored`](Buf::chunks_vectored) and [`advance`](Buf::advance).
@@ -17,6 +22,45 @@ pub struct Transmit {
     tail: BytesMut,
     /// Octets of `pieces`.
     ahead: usize,
+    /// The frames of all octets that are here, and in front of them those that have left and were not looked at.
+    frames: VecDeque<Ready>,
+    /// Octets of `frames` that are here.
+    listed: usize,
+    /// Octets of `frames` that have left.
+    gone: usize,
+    /// Octets that have left since the start.
+    taken: u64,
+}
+
+/// A frame that is ready.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    octets: u32,
+    frame: Outbound,
+}
+
+const _: () = assert!(size_of::<Ready>() <= 16, "there may be thousands");
+
+/// What has to be known of a frame when it leaves, or is not to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outbound {
+    /// DATA; with `fin` it is to be told when it has left.
+    Data {
+        stream: StreamId,
+        fin: bool,
+    },
+    /// A frame with a header block. It cannot be taken back: the blocks behind it refer to it.
+    Block {
+        kind: FrameKind,
+        stream: StreamId,
+        fin: bool,
+    },
+    /// An answer to a PING.
+    Pong,
+    Reset(RstStatus),
+    GoAway(GoAwayStatus),
+    /// Any other frame, of which only the kind matters.
+    Other(FrameKind),
 }
 
 impl Transmit {
@@ -39,10 +83,159 @@ impl Transmit {
         self.pieces.push_back(payload);
     }
 
+    /// Says which frame the octets are that were added since the last call.
+    pub(crate) fn list(&mut self, frame: Outbound) {
+        let octets = self.remaining() - self.listed;
+        self.listed += octets;
+        let octets = u32::try_from(octets).expect("a frame has less than 2^24 + 8 octets");
+        self.frames.push_back(Ready { octets, frame });
+    }
+
+    /// Takes the next frame off the list that has left whole.
+    pub(crate) fn pop_sent(&mut self) -> Option<Outbound> {
+        let octets = self.frames.front()?.octets as usize;
+        self.gone = self.gone.checked_sub(octets)?;
+        self.frames.pop_front().map(|ready| ready.frame)
+    }
+
+    /// Takes DATA of a stream back of which no octet has left. What remains of the stream is the front of it without a
+    /// gap, so nothing is taken that has a header block of the stream behind it. Gives how many octets of payload it
+    /// was; `None` if there was nothing to take.
+    pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
+        let (first, front) = self.first_to_take(stream)?;
+        self.ahead += self.tail.len();
+        let mut old = mem::take(&mut self.pieces);
+        old.push_back(self.tail.split().freeze());
+        let (mut kept, mut payload) = (front, 0);
+        for ready in self.frames.range(first..) {
+            let octets = ready.octets as usize;
+            if ready.frame.stream() == Some(stream) {
+                split(&mut old, kept, |piece| self.pieces.push_back(piece));
+                split(&mut old, octets, drop);
+                kept = 0;
+                payload += (ready.octets - DATA_HEAD) as usize;
+                self.ahead -= octets;
+                self.listed -= octets;
+            } else {
+                kept += octets;
+            }
+        }
+        split(&mut old, kept, |piece| self.pieces.push_back(piece));
+        let mut index = 0;
+        self.frames.retain(|ready| {
+            index += 1;
+            index <= first || ready.frame.stream() != Some(stream)
+        });
+        Some(payload)
+    }
+
+    /// Where in the list the frames of a stream begin that can be taken back, and how many octets stand in front.
+    fn first_to_take(&self, stream: StreamId) -> Option<(usize, usize)> {
+        let (mut first, mut at) = (None, 0);
+        for (index, ready) in self.frames.iter().enumerate() {
+            if ready.frame.stream() == Some(stream) {
+                let is_whole = at >= self.gone && matches!(ready.frame, Outbound::Data { .. });
+                first = match first {
+                    _ if !is_whole => None,
+                    None => Some((index, at - self.gone)),
+                    earlier => earlier,
+                };
+            }
+            at += ready.octets as usize;
+        }
+        first
+    }
+
+    /// Whether it is to be told when the FIN of a stream has left.
+    pub(crate) fn has_fin(&self, stream: StreamId) -> bool {
+        let frames = self.frames.iter();
+        frames
+            .map(|ready| ready.frame)
+            .any(|mut frame| frame.take_fin() == Some(stream))
+    }
+
+    /// Does not tell any more when the FIN of a stream has left.
+    pub(crate) fn forget_fin(&mut self, stream: StreamId) {
+        for ready in &mut self.frames {
+            if ready.frame.stream() == Some(stream) {
+                ready.frame.take_fin();
+            }
+        }
+    }
+
+    /// Gives the streams whose FIN has not left, and does not tell any more when it has.
+    pub(crate) fn take_fins(&mut self) -> Vec<StreamId> {
+        let frames = self.frames.iter_mut();
+        frames.filter_map(|ready| ready.frame.take_fin()).collect()
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            taken: self.taken,
+            ..Self::default()
+        };
+    }
+
+    /// How much memory it takes, in octets: frames of one octet would take more than they have.
+    pub(crate) fn held(&self) -> usize {
+        self.remaining() + self.frames.len() * size_of::<Ready>()
+    }
+
+    /// How many octets have left since the start.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Gives the memory back that an idle session does not need.
     pub(crate) fn release(&mut self) {
-        if !self.has_remaining() {
-            *self = Self::default();
+        if !self.has_remaining() && self.frames.is_empty() {
+            self.clear();
+        }
+    }
+}
+
+impl Outbound {
+    pub(crate) const fn kind(self) -> FrameKind {
+        match self {
+            Self::Data { .. } => FrameKind::Data,
+            Self::Pong => FrameKind::Ping,
+            Self::Reset(_) => FrameKind::RstStream,
+            Self::GoAway(_) => FrameKind::GoAway,
+            Self::Block { kind, .. } | Self::Other(kind) => kind,
+        }
+    }
+
+    /// The stream whose payload, headers or end it has.
+    const fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Data { stream, .. } | Self::Block { stream, .. } => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The stream that is finished by it; asked for once.
+    pub(crate) fn take_fin(&mut self) -> Option<StreamId> {
+        match self {
+            Self::Data { stream, fin } | Self::Block { stream, fin, .. } => {
+                mem::take(fin).then_some(*stream)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Takes `octets` off the front of `pieces`.
+fn split(pieces: &mut VecDeque<Bytes>, mut octets: usize, mut take: impl FnMut(Bytes)) {
+    while octets > 0 {
+        let front = pieces.front_mut().expect("the list has no more octets");
+        let piece = front.split_to(octets.min(front.len()));
+        octets -= piece.len();
+        if front.is_empty() {
+            pieces.pop_front();
+        }
+        if !piece.is_empty() {
+            take(piece);
         }
     }
 }
@@ -75,6 +268,9 @@ impl Buf for Transmit {
 
     fn advance(&mut self, mut octets: usize) {
         assert!(octets <= self.remaining(), "advanced past the end");
+        self.listed -= octets;
+        self.gone += octets;
+        self.taken += octets as u64;
         while let Some(front) = self.pieces.front_mut() {
             let step = octets.min(front.len());
             front.advance(step);
@@ -125,6 +321,7 @@ mod tests {
                 let payload = vec![round; usize::from(round) * 97];
                 expected.extend_from_slice(&payload);
                 transmit.push_payload(Bytes::from(payload));
+                transmit.list(Outbound::Pong);
             }
             assert_eq!(transmit.remaining(), expected.len());
             assert_eq!(drain(&mut transmit, step), expected);
@@ -137,6 +334,97 @@ mod tests {
         let mut transmit = Transmit::default();
         transmit.frames().extend_from_slice(b"head");
         transmit.push_payload(payload.clone());
+        transmit.list(Outbound::Pong);
         assert_eq!(transmit.pieces[1].as_ptr(), payload.as_ptr());
+    }
+
+    fn stream(raw: u32) -> StreamId {
+        StreamId::new(raw).unwrap()
+    }
+
+    /// Adds a DATA frame whose octets say where they are from.
+    fn push_data(transmit: &mut Transmit, raw: u32, octets: usize, fin: bool) -> Vec<u8> {
+        transmit.frames().extend_from_slice(&[raw as u8; 8]);
+        transmit.push_payload(Bytes::from(vec![raw as u8; octets]));
+        let stream = stream(raw);
+        transmit.list(Outbound::Data { stream, fin });
+        vec![raw as u8; 8 + octets]
+    }
+
+    fn push_block(transmit: &mut Transmit, raw: u32) -> Vec<u8> {
+        transmit.frames().extend_from_slice(&[raw as u8; 20]);
+        transmit.list(Outbound::Block {
+            kind: FrameKind::Headers,
+            stream: stream(raw),
+            fin: false,
+        });
+        vec![raw as u8; 20]
+    }
+
+    fn sent(transmit: &mut Transmit) -> usize {
+        std::iter::from_fn(|| transmit.pop_sent()).count()
+    }
+
+    #[test]
+    fn frames_are_taken_back_unless_they_have_begun_to_leave() {
+        for taken in [0, 1, 1500, 2017, 2018, 2250] {
+            let mut transmit = Transmit::default();
+            let mut expected = Vec::new();
+            for octets in [1000, 100, 0, 10_000] {
+                expected.extend(push_data(&mut transmit, 1, octets, false));
+                expected.extend(push_data(&mut transmit, 3, octets + 1, false));
+            }
+            // The frames of stream 1 in front of this one have left, or a part of the last.
+            let whole = |at: usize| at >= taken;
+            let (mut at, mut left, mut payload) = (0, Vec::new(), 0);
+            for octets in [1008, 1009, 108, 109, 8, 9, 10_008, 10_009] {
+                let frame = &expected[at..at + octets];
+                if frame[0] == 1 && whole(at) {
+                    payload += octets - 8;
+                } else {
+                    left.extend_from_slice(frame);
+                }
+                at += octets;
+            }
+            transmit.advance(taken);
+            assert_eq!(transmit.take_back(stream(1)), Some(payload), "{taken}");
+            assert_eq!(transmit.take_back(stream(1)), None);
+            assert_eq!(transmit.remaining(), left.len() - taken);
+            assert_eq!(drain(&mut transmit, 700), left[taken..]);
+            assert_eq!(transmit.taken(), left.len() as u64);
+            sent(&mut transmit);
+            assert!(transmit.frames.is_empty() && transmit.gone == 0 && transmit.listed == 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_back_in_front_of_a_header_block_of_the_stream() {
+        let mut transmit = Transmit::default();
+        let mut left = push_data(&mut transmit, 1, 1000, false);
+        left.extend(push_block(&mut transmit, 3));
+        left.extend(push_block(&mut transmit, 1));
+        push_data(&mut transmit, 1, 600, false);
+        left.extend(push_block(&mut transmit, 3));
+        push_data(&mut transmit, 1, 0, true);
+        assert_eq!(transmit.take_back(stream(1)), Some(600));
+        assert!(transmit.take_fins().is_empty());
+        assert_eq!(transmit.take_back(stream(3)), None);
+        assert_eq!(drain(&mut transmit, 5000), left);
+        assert_eq!(sent(&mut transmit), 4);
+    }
+
+    #[test]
+    fn a_frame_is_told_when_its_last_octet_has_left() {
+        let mut transmit = Transmit::default();
+        push_data(&mut transmit, 1, 10, false);
+        push_data(&mut transmit, 1, 600, true);
+        transmit.advance(18);
+        assert_eq!(sent(&mut transmit), 1);
+        transmit.advance(607);
+        assert_eq!(transmit.pop_sent(), None);
+        transmit.advance(1);
+        let mut last = transmit.pop_sent().unwrap();
+        assert_eq!(last.take_fin(), Some(stream(1)));
+        assert_eq!(last.take_fin(), None);
     }
 }

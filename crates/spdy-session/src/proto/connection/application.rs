@@ -7,7 +7,7 @@ use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, RstStatus, StreamId};
 
 use super::{Connection, Phase};
 use crate::{
-    OpenError, SessionError, StreamError,
+    Count, OpenError, SessionError, StreamError,
     error::Origin,
     proto::{
         state::{RecvHalf, SendHalf},
@@ -111,6 +111,7 @@ impl Connection {
         };
         self.next_local = id.next();
         self.local_open += 1;
+        self.tally.one(Count::StreamsOpened);
         self.streams.insert(id, stream);
         self.output.openings.push_back(id);
         Ok(id)
@@ -284,13 +285,17 @@ impl Connection {
         }
     }
 
-    /// Ends a stream both ways at once. What is queued on it is dropped. A status that the version does not have
+    /// Ends a stream both ways at once. What is queued on it is dropped, and of what [`poll_transmit`](Self::poll_transmit)
+    /// has given, the frames of which no octet was taken, unless a header block of the stream stands behind them. A status that the version does not have
     /// goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
+        let status = self.status_in_version(status);
+        let origin = Origin::Local;
+        let error = StreamError::Reset { status, origin };
         if self.streams.contains_key(&id) {
-            let status = self.status_in_version(status);
-            let origin = Origin::Local;
-            self.reset_with(id, status, StreamError::Reset { status, origin });
+            self.reset_with(id, status, error);
+        } else if self.drop_ready(id, error) {
+            self.tell_reset(id, status);
         }
     }
 

@@ -6,7 +6,7 @@ use spdy_frame::{
 
 use super::{Connection, streams::unfit_violation};
 use crate::{
-    SessionError,
+    Limit, SessionError,
     proto::{error::Violation, state::Input, stream::Stream},
 };
 
@@ -19,8 +19,11 @@ impl Connection {
     ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
         match self.inflater.decode(block) {
             Err(error) if error.context_lost() => {
-                if matches!(error, HeaderError::Bomb { .. }) && self.version != Version::V2 {
-                    self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
+                if matches!(error, HeaderError::Bomb { .. }) {
+                    self.reached(Limit::HeadersMaxInflated);
+                    if self.version != Version::V2 {
+                        self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
+                    }
                 }
                 self.fail(GoAwayStatus::PROTOCOL_ERROR, SessionError::Headers(error));
                 // The session is over: the caller has nothing more to judge.
@@ -39,8 +42,11 @@ impl Connection {
         headers: &HeaderBlock,
     ) -> Result<(), Violation> {
         let size = headers.size() + BLOCK_OVERHEAD;
-        if headers.is_truncated() || self.held_headers + size > self.config.limits.held_headers {
-            return Err(self.oversized(id));
+        if headers.is_truncated() {
+            return Err(self.oversized(id).beyond(Limit::Headers));
+        }
+        if self.held_headers + size > self.config.limits.held_headers {
+            return Err(self.oversized(id).beyond(Limit::HeldHeaders));
         }
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.header_octets += size;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
 
 use super::{Connection, Phase};
-use crate::{SessionError, StreamError, config::Timeouts, error::Timeout};
+use crate::{Limit, SessionError, StreamError, config::Timeouts, error::Timeout};
 
 /// The moments that deadlines are counted from.
 #[derive(Debug)]
@@ -156,22 +156,34 @@ impl Connection {
     }
 
     fn on_deadline(&mut self, now: Instant, what: Deadline) {
-        let timed_out = |timeout| SessionError::TimedOut(timeout);
         match what {
-            Deadline::FirstFrame => self.fail(GoAwayStatus::OK, timed_out(Timeout::FirstFrame)),
-            Deadline::Frame => self.fail(GoAwayStatus::PROTOCOL_ERROR, timed_out(Timeout::Frame)),
+            Deadline::FirstFrame => self.time_out(GoAwayStatus::OK, Timeout::FirstFrame),
+            Deadline::Frame => self.time_out(GoAwayStatus::PROTOCOL_ERROR, Timeout::Frame),
             // An idle session ends in order, with GOAWAY OK (protocol.md §15).
-            Deadline::Idle => self.shutdown_gracefully(now, None),
-            Deadline::Write => self.handle_transport_error(timed_out(Timeout::Write)),
-            Deadline::Drain => self.fail(GoAwayStatus::OK, timed_out(Timeout::Drain)),
+            Deadline::Idle => {
+                if self.phase == Phase::Open {
+                    self.reached(Limit::Idle);
+                }
+                self.shutdown_gracefully(now, None);
+            }
+            Deadline::Write => {
+                self.reached(Limit::Write);
+                self.handle_transport_error(SessionError::TimedOut(Timeout::Write));
+            }
+            Deadline::Drain => self.time_out(GoAwayStatus::OK, Timeout::Drain),
             Deadline::Blocked => self.reset_blocked(now),
             Deadline::Unread => self.reset_fullest(now),
             Deadline::KeepAlive if self.clock.keep_alive_sent.is_none() => {
                 self.ping(now);
                 self.clock.keep_alive_sent = Some(now);
             }
-            Deadline::KeepAlive => self.fail(GoAwayStatus::OK, timed_out(Timeout::KeepAlive)),
+            Deadline::KeepAlive => self.time_out(GoAwayStatus::OK, Timeout::KeepAlive),
         }
+    }
+
+    fn time_out(&mut self, status: GoAwayStatus, timeout: Timeout) {
+        self.reached(timeout.into());
+        self.fail(status, SessionError::TimedOut(timeout));
     }
 
     /// Resets the streams that wait too long for a window, and says when to look again.
@@ -195,11 +207,7 @@ impl Connection {
             }
         }
         for id in expired {
-            self.reset_with(
-                id,
-                RstStatus::CANCEL,
-                StreamError::TimedOut(Timeout::Blocked),
-            );
+            self.time_out_stream(id, Timeout::Blocked);
         }
     }
 
@@ -213,13 +221,14 @@ impl Connection {
             .filter(|stream| stream.recv_window.held() > 0)
             .map(|s| s.id);
         if let Some(id) = fullest {
-            self.reset_with(
-                id,
-                RstStatus::CANCEL,
-                StreamError::TimedOut(Timeout::Unread),
-            );
+            self.time_out_stream(id, Timeout::Unread);
         }
         self.clock.unread_since = Some(now);
+    }
+
+    fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {
+        self.reached(timeout.into());
+        self.reset_with(id, RstStatus::CANCEL, StreamError::TimedOut(timeout));
     }
 }
 

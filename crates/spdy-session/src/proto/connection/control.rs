@@ -9,11 +9,10 @@ use spdy_frame::{
 
 use super::{Connection, Phase, streams::window_overflow};
 use crate::{
-    SessionError, StreamError,
+    Limit, SessionError, StreamError,
     proto::{
         error::Violation,
         event::{Event, PingId},
-        flow::Overflow,
         state::SendHalf,
         stream::Stream,
     },
@@ -55,7 +54,8 @@ impl Connection {
 
     pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Result<(), Violation> {
         if !self.settings_frames.take(now) {
-            return Err(Violation::session("peer sent too many SETTINGS frames"));
+            let violation = Violation::session("peer sent too many SETTINGS frames");
+            return Err(violation.beyond(Limit::Settings));
         }
         if self.enforces_windows() {
             self.apply_settings(now, &frame)?;
@@ -90,31 +90,37 @@ impl Connection {
         Ok(())
     }
 
-    /// Applies the difference to every open stream (protocol.md §13.2).
+    /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
-        let difference = i64::from(value) - i64::from(self.peer.initial_window);
         self.peer.initial_window = value;
+        if i64::from(value) > self.peer.most_initial {
+            self.reset_overflown(now);
+        }
+        self.resume_streams();
+    }
+
+    /// Resets the streams whose windows are too large now. It looks at all streams, which it does again only after another
+    /// of them was granted more than it had sent.
+    fn reset_overflown(&mut self, now: Instant) {
         let mut overflown = Vec::new();
-        let mut resumed = Vec::new();
-        let sending = |stream: &&mut Stream| stream.send != SendHalf::Finished;
-        for stream in self.streams.values_mut().filter(sending) {
-            match stream.send_window.shift(difference) {
-                Err(Overflow) => overflown.push(stream.id),
-                Ok(()) if stream.blocked_since.is_some() => resumed.push(stream.id),
-                Ok(()) => {}
+        self.peer.most_initial = i64::from(MAX_WINDOW);
+        let sending = |stream: &&Stream| stream.send != SendHalf::Finished;
+        for stream in self.streams.values().filter(sending) {
+            let most = stream.send_window.most_initial();
+            if i64::from(self.peer.initial_window) > most {
+                overflown.push(stream.id);
+            } else {
+                self.peer.most_initial = self.peer.most_initial.min(most);
             }
         }
         for id in overflown {
             self.on_violation(now, window_overflow(id));
         }
-        for id in resumed {
-            self.schedule(id);
-        }
     }
 
     pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) -> Result<(), Violation> {
         if !self.peer_pings.take(now) {
-            return Err(Violation::session("peer sent too many PINGs"));
+            return Err(Violation::session("peer sent too many PINGs").beyond(Limit::Pings));
         }
         if self.side.peer().owns(frame.id) {
             self.output.pong(frame.id);

@@ -2,10 +2,13 @@
 
 use std::mem;
 
-use spdy_frame::{WindowIncrement, WindowTarget, WindowUpdate};
+use spdy_frame::{FrameKind, WindowIncrement, WindowTarget, WindowUpdate};
 
 use super::Connection;
-use crate::{proto::state::RecvHalf, wire_log};
+use crate::{
+    proto::{state::RecvHalf, transmit::Outbound},
+    wire_log,
+};
 
 impl Connection {
     /// Octets consumed on a stream after which it gets credit.
@@ -41,7 +44,9 @@ impl Connection {
     fn write_window_update(&mut self, target: WindowTarget, increment: WindowIncrement) {
         let frame = WindowUpdate { target, increment };
         wire_log::sent(self.side, frame);
-        frame.encode(self.version, self.output.transmit.frames());
+        let transmit = &mut self.output.transmit;
+        frame.encode(self.version, transmit.frames());
+        transmit.list(Outbound::Other(FrameKind::WindowUpdate));
     }
 }
 

@@ -6,7 +6,7 @@ use spdy_frame::{Data, RstStatus, StreamId, Version};
 
 use super::{Connection, streams::unfit_violation};
 use crate::{
-    StreamError,
+    Limit, StreamError,
     error::Origin,
     proto::{
         error::Violation,
@@ -21,7 +21,8 @@ impl Connection {
         // The whole frame is judged at its head, before its payload is there.
         let announced = octets as u64 + u64::from(data.rest);
         if self.has_session_window() && !self.recv_window.allows(announced) {
-            return Err(Violation::session("DATA exceeds the session window"));
+            let violation = Violation::session("DATA exceeds the session window");
+            return Err(violation.beyond(Limit::SessionWindow));
         }
         self.recv_window.receive(octets);
         let is_empty = announced == 0 && !data.fin;
@@ -54,7 +55,8 @@ impl Connection {
             .map_err(|unfit| unfit_violation(id, unfit))?;
         if self.has_stream_windows() && !stream.recv_window.allows(announced) {
             let reason = "DATA exceeds the stream window";
-            return Err(Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason));
+            let violation = Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason);
+            return Err(violation.beyond(Limit::StreamWindow));
         }
         Ok(Fate::Deliver)
     }
@@ -110,6 +112,7 @@ impl Connection {
             .discard
             .and_then(|left| left.checked_sub(octets as u64));
         if stream.discard.is_none() && !fin {
+            self.reached(Limit::Discard);
             let error = StreamError::Reset {
                 status: RstStatus::CANCEL,
                 origin: Origin::Local,

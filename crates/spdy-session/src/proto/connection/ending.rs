@@ -6,18 +6,23 @@ use spdy_frame::{FrameError, GoAwayStatus, RstStatus, StreamId, Version, WindowT
 
 use super::{Connection, Phase, RESET_LATELY};
 use crate::{
-    SessionError, StreamError,
+    Count, Limit, SessionError, StreamError,
     error::Origin,
     proto::{error::Violation, event::Event, state::SendHalf, stream::Stream},
 };
 
 impl Connection {
     pub(super) fn on_violation(&mut self, now: Instant, violation: Violation) {
+        if let Some(limit) = violation.limit() {
+            self.reached(limit);
+        }
         match violation {
-            Violation::Session { status, reason } => {
+            Violation::Session { status, reason, .. } => {
                 self.fail(status, SessionError::Violation { status, reason });
             }
-            Violation::Stream { id, status, reason } => {
+            Violation::Stream {
+                id, status, reason, ..
+            } => {
                 let origin = Origin::Library { reason };
                 self.reset_with(id, status, StreamError::Reset { status, origin });
                 self.charge_reset(now);
@@ -25,10 +30,20 @@ impl Connection {
         }
     }
 
+    /// Counts a bound that ends something.
+    pub(super) fn reached(&mut self, limit: Limit) {
+        self.tally.one(Count::Limit(limit));
+    }
+
     /// Charges a RST_STREAM that the peer caused.
     pub(super) fn charge_reset(&mut self, now: Instant) {
-        if !self.local_resets.take(now) {
-            self.fail_with("peer caused too many RST_STREAMs");
+        if self.phase != Phase::Closing && !self.local_resets.take(now) {
+            self.reached(Limit::LocalResets);
+            let (status, reason) = (
+                GoAwayStatus::PROTOCOL_ERROR,
+                "peer caused too many RST_STREAMs",
+            );
+            self.fail(status, SessionError::Violation { status, reason });
         }
     }
 
@@ -36,7 +51,8 @@ impl Connection {
         if self.empty_frames.take(now) {
             Ok(())
         } else {
-            Err(Violation::session("peer sent too many empty frames"))
+            let reason = "peer sent too many empty frames";
+            Err(Violation::session(reason).beyond(Limit::EmptyFrames))
         }
     }
 
@@ -45,15 +61,9 @@ impl Connection {
         if self.idle_frames.take(now) {
             Ok(())
         } else {
-            Err(Violation::session(
-                "peer sent too many frames about nothing",
-            ))
+            let reason = "peer sent too many frames about nothing";
+            Err(Violation::session(reason).beyond(Limit::IdleFrames))
         }
-    }
-
-    pub(super) fn fail_with(&mut self, reason: &'static str) {
-        let status = GoAwayStatus::PROTOCOL_ERROR;
-        self.fail(status, SessionError::Violation { status, reason });
     }
 
     /// Ends the session with GOAWAY (protocol.md §12.1). All streams fail with `error`.
@@ -81,13 +91,13 @@ impl Connection {
     /// Tells the owners of streams whose last octets are not written that these may never arrive. Gives whether
     /// there were any.
     pub(super) fn drop_unwritten(&mut self, error: &SessionError) -> bool {
-        let mut any = false;
-        for id in self.output.take_unwritten() {
+        self.note_sent();
+        let unwritten = self.output.transmit.take_fins();
+        for &id in &unwritten {
             let error = StreamError::Session(error.clone());
             self.events.push_back(Event::Reset { id, error });
-            any = true;
         }
-        any
+        !unwritten.is_empty()
     }
 
     /// The peer has closed its side of the transport and a stream is not complete.
@@ -125,8 +135,7 @@ impl Connection {
             None => true,
         };
         if told {
-            self.output.reset(id, status);
-            self.remember_reset(id);
+            self.tell_reset(id, status);
         }
         self.drop_stream(id, error);
     }
@@ -139,7 +148,7 @@ impl Connection {
         tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
         if stream.send == SendHalf::Finished {
             // Nothing more is told of it, also when its FIN gets out.
-            self.output.forget_finished(id);
+            self.output.transmit.forget_fin(id);
         }
         if is_of_peer(&error) {
             self.count_until_released(&stream);

@@ -3,20 +3,21 @@
 
 use std::{mem, time::Instant};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use spdy_frame::{
-    Data, EncodeError, Headers, Ping, RstStatus, StreamId, SynReply, SynStream, Version,
+    DEFAULT_WINDOW, EncodeError, FrameKind, Headers, Ping, RstStatus, StreamId, SynReply,
+    SynStream, Version,
 };
 
 use super::{Connection, Phase, queues::Control};
 use crate::{
-    StreamError,
+    Count, StreamError,
     config::Trailers,
     proto::{
         event::Event,
         state::SendHalf,
         stream::{Outgoing, Stream},
-        transmit::Transmit,
+        transmit::{Outbound, Transmit},
     },
     wire_log,
 };
@@ -31,21 +32,24 @@ impl Connection {
     /// has nothing to send when the result is empty. Ask [`wants_input`](Self::wants_input) again then: that the
     /// peer has taken its replies may have ended a pause of reading.
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
-        self.output
-            .note_progress(now, &mut self.clock.write_progress);
+        self.note_sent();
+        let octets = self.output.take_progress();
+        if octets > 0 {
+            self.clock.write_progress = Some(now);
+            self.tally.add(Count::OctetsSent, octets);
+        }
         self.note_unread(now);
-        self.report_written();
         self.close_when_done();
-        let before = self.output.remaining;
-        if before < TRANSMIT_TARGET {
+        let before = self.output.transmit.remaining();
+        if self.output.transmit.held() < TRANSMIT_TARGET {
             self.fill(now);
             self.close_when_done();
             self.write_control();
         }
-        self.output.remaining = self.output.transmit.remaining();
-        if before == 0 && self.output.remaining > 0 {
+        if before == 0 && self.output.is_waiting() {
             self.clock.write_progress = Some(now);
         }
+        self.tally.flush();
         &mut self.output.transmit
     }
 
@@ -60,24 +64,6 @@ impl Connection {
         self.output.transmit.release();
     }
 
-    /// Tells about streams whose FIN has been written.
-    fn report_written(&mut self) {
-        let written = self.output.written;
-        while let Some(&(_, id)) = self
-            .output
-            .finished
-            .front()
-            .filter(|(position, _)| *position <= written)
-        {
-            self.output.finished.pop_front();
-            self.events.push_back(Event::Sent {
-                id,
-                octets: 0,
-                fin: true,
-            });
-        }
-    }
-
     fn fill(&mut self, now: Instant) {
         self.write_control();
         if self.phase == Phase::Closing {
@@ -90,33 +76,43 @@ impl Connection {
         // At least one frame, however much the openings took: a flood of them starves nobody.
         while let Some(id) = self.output.scheduler.pop() {
             self.write_stream(now, id);
-            if self.output.transmit.remaining() >= TRANSMIT_TARGET {
+            if self.output.transmit.held() >= TRANSMIT_TARGET {
                 break;
             }
         }
     }
 
     fn write_control(&mut self) {
-        let version = self.version;
-        let replies = self.output.pongs.len() + mem::take(&mut self.output.resets);
+        let (version, transmit) = (self.version, &mut self.output.transmit);
+        self.output.replies_ready += self.output.pongs.len() + mem::take(&mut self.output.resets);
         while let Some(id) = self.output.pongs.pop_front() {
             let frame = Ping { id };
             wire_log::sent(self.side, frame);
-            frame.encode(version, self.output.transmit.frames());
+            frame.encode(version, transmit.frames());
+            transmit.list(Outbound::Pong);
         }
         while let Some(frame) = self.output.control.pop_front() {
             wire_log::sent(self.side, &frame);
-            let dst = self.output.transmit.frames();
-            match frame {
-                Control::Reset(frame) => frame.encode(version, dst),
-                Control::Ping(frame) => frame.encode(version, dst),
-                Control::GoAway(frame) => frame.encode(version, dst),
-                Control::Settings(frame) => frame.encode(version, dst),
-            }
-        }
-        if replies > 0 {
-            self.output.replies_written += replies;
-            self.output.replies_end = self.output.position();
+            let dst = transmit.frames();
+            let frame = match frame {
+                Control::Reset(frame) => {
+                    frame.encode(version, dst);
+                    Outbound::Reset(frame.status)
+                }
+                Control::Ping(frame) => {
+                    frame.encode(version, dst);
+                    Outbound::Other(FrameKind::Ping)
+                }
+                Control::GoAway(frame) => {
+                    frame.encode(version, dst);
+                    Outbound::GoAway(frame.status)
+                }
+                Control::Settings(frame) => {
+                    frame.encode(version, dst);
+                    Outbound::Other(FrameKind::Settings)
+                }
+            };
+            transmit.list(frame);
         }
     }
 
@@ -131,10 +127,13 @@ impl Connection {
             return;
         }
         if stream.blocked_since.is_some() {
-            if !stream.is_unblocked() {
+            if stream.send_window.available(self.peer.initial_window) == 0 {
                 return;
             }
             stream.blocked_since = None;
+            self.output
+                .blocked
+                .remove(&(stream.send_window.shortfall(), id));
         }
         stream.scheduled = true;
         let priority = stream.priority;
@@ -143,13 +142,25 @@ impl Connection {
 
     /// The session's window grew.
     pub(super) fn resume_session(&mut self) {
-        if self.send_window.available() == 0 {
+        if self.send_window.available(DEFAULT_WINDOW) == 0 {
             return;
         }
         for id in mem::take(&mut self.output.waiting) {
             if let Some(stream) = self.streams.get(&id) {
                 self.output.scheduler.push(id, stream.priority);
             }
+        }
+    }
+
+    /// The windows of all streams grew.
+    pub(super) fn resume_streams(&mut self) {
+        let initial = i64::from(self.peer.initial_window);
+        while let Some(&(shortfall, id)) = self.output.blocked.first() {
+            if shortfall >= initial {
+                return;
+            }
+            self.output.blocked.pop_first();
+            self.schedule(id);
         }
     }
 
@@ -162,7 +173,7 @@ impl Connection {
         };
         let fin = stream.send == SendHalf::Finishing && stream.queue.is_empty();
         let dst = self.output.transmit.frames();
-        let result = if id.initiator() == self.side {
+        let (kind, result) = if id.initiator() == self.side {
             let frame = SynStream {
                 stream: id,
                 associated: stream.associated,
@@ -172,7 +183,7 @@ impl Connection {
                 block: &block,
             };
             wire_log::sent_syn_stream(self.side, &frame);
-            self.deflater.syn_stream(&frame, dst)
+            (FrameKind::SynStream, self.deflater.syn_stream(&frame, dst))
         } else {
             let frame = SynReply {
                 stream: id,
@@ -180,13 +191,20 @@ impl Connection {
                 block: &block,
             };
             wire_log::sent_syn_reply(self.side, &frame);
-            self.deflater.syn_reply(&frame, dst)
+            (FrameKind::SynReply, self.deflater.syn_reply(&frame, dst))
         };
-        match result {
-            Ok(()) if fin => self.finished(id),
-            Ok(()) => self.schedule(id),
+        if let Err(error) = result {
             // A stream of ours that was not opened does not exist for the peer.
-            Err(error) => self.abandon(id, error, id.initiator() != self.side),
+            return self.abandon(id, error, id.initiator() != self.side);
+        }
+        let stream = id;
+        self.output
+            .transmit
+            .list(Outbound::Block { kind, stream, fin });
+        if fin {
+            self.finished(id)
+        } else {
+            self.schedule(id)
         }
     }
 
@@ -207,7 +225,7 @@ impl Connection {
             None => {
                 debug_assert_eq!(stream.send, SendHalf::Finishing);
                 wire_log::sent_data(self.side, id, 0, true);
-                Data::encode_head(id, true, 0, self.output.transmit.frames());
+                self.output.data(id, true, Bytes::new());
                 true
             }
         };
@@ -247,8 +265,7 @@ impl Connection {
         }
         let fin = stream.queue.is_empty() && stream.send == SendHalf::Finishing;
         wire_log::sent_data(self.side, id, size, fin);
-        Data::encode_head(id, fin, size as u32, self.output.transmit.frames());
-        self.output.transmit.push_payload(piece);
+        self.output.data(id, fin, piece);
         self.output.unsent -= size;
         self.report_sent(id, size);
         Some(fin)
@@ -263,14 +280,14 @@ impl Connection {
                 size = size.min(payload.len());
             }
             if self.has_stream_windows() {
-                size = size.min(stream.send_window.available());
+                size = size.min(stream.send_window.available(self.peer.initial_window));
             }
         }
         if size == 0 {
             return Err(Obstacle::StreamWindow);
         }
         if self.has_session_window() {
-            size = size.min(self.send_window.available());
+            size = size.min(self.send_window.available(DEFAULT_WINDOW));
         }
         if size == 0 {
             return Err(Obstacle::SessionWindow);
@@ -284,9 +301,15 @@ impl Connection {
         }
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.blocked_since.get_or_insert(now);
-            if obstacle == Obstacle::SessionWindow {
-                stream.scheduled = true;
-                self.output.waiting.push_back(id);
+            match obstacle {
+                Obstacle::StreamWindow => {
+                    let shortfall = stream.send_window.shortfall();
+                    self.output.blocked.insert((shortfall, id));
+                }
+                Obstacle::SessionWindow => {
+                    stream.scheduled = true;
+                    self.output.waiting.push_back(id);
+                }
             }
         }
         self.clock.watch_blocked(now, &self.config.timeouts);
@@ -312,6 +335,11 @@ impl Connection {
         wire_log::sent_headers(self.side, &frame);
         self.deflater
             .headers(&frame, self.output.transmit.frames())?;
+        self.output.transmit.list(Outbound::Block {
+            kind: FrameKind::Headers,
+            stream: id,
+            fin,
+        });
         Ok(fin)
     }
 
@@ -338,7 +366,6 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.send = SendHalf::Finished;
         }
-        self.output.finished.push_back((self.output.position(), id));
         self.forget_if_closed(id);
     }
 
@@ -346,8 +373,7 @@ impl Connection {
     /// peer is told if it knows the stream.
     fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
         if is_known {
-            self.output.reset(id, RstStatus::INTERNAL_ERROR);
-            self.remember_reset(id);
+            self.tell_reset(id, RstStatus::INTERNAL_ERROR);
         }
         self.drop_stream(id, StreamError::Encode(error));
     }
@@ -361,11 +387,6 @@ enum Obstacle {
 }
 
 impl Stream {
-    /// Whether a stream that waited for its window may go on.
-    fn is_unblocked(&self) -> bool {
-        self.send_window.available() > 0 || !matches!(self.queue.front(), Some(Outgoing::Data(_)))
-    }
-
     /// Payload octets in the queue.
     pub(super) fn queued_octets(&self) -> usize {
         self.queue

@@ -1,13 +1,21 @@
 //! All that waits to go out.
 
-use std::{collections::VecDeque, fmt, mem, time::Instant};
-
-use bytes::Buf;
-use spdy_frame::{
-    GoAway, GoAwayStatus, Ping, RstStatus, RstStream, Setting, Settings, StreamId, WindowIncrement,
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt, mem,
 };
 
-use crate::proto::{scheduler::Scheduler, stream::Stream, transmit::Transmit};
+use bytes::{Buf, Bytes};
+use spdy_frame::{
+    Data, GoAway, GoAwayStatus, Ping, RstStatus, RstStream, Setting, Settings, StreamId,
+    WindowIncrement,
+};
+
+use crate::proto::{
+    scheduler::Scheduler,
+    stream::Stream,
+    transmit::{Outbound, Transmit},
+};
 
 /// All queues towards the peer.
 #[derive(Debug, Default)]
@@ -16,9 +24,8 @@ pub(super) struct Output {
     pub(super) control: VecDeque<Control>,
     /// How many of `control` are replies that the peer caused.
     pub(super) resets: usize,
-    /// How many replies are in `transmit` at most, and the count of octets written when all of them are out.
-    pub(super) replies_written: usize,
-    pub(super) replies_end: u64,
+    /// How many replies are in `transmit`.
+    pub(super) replies_ready: usize,
     /// Credit of the session that is to be announced beside the regular one.
     pub(super) session_credit: Option<WindowIncrement>,
     /// Streams to which credit is due.
@@ -28,16 +35,14 @@ pub(super) struct Output {
     pub(super) scheduler: Scheduler,
     /// Streams that wait for the session window.
     pub(super) waiting: VecDeque<StreamId>,
+    /// Streams that wait for their own window, those in front that need the least.
+    pub(super) blocked: BTreeSet<(i64, StreamId)>,
     /// Payload octets in the queues of all streams.
     pub(super) unsent: usize,
     pub(super) go_away_sent: bool,
     pub(super) transmit: Transmit,
-    /// Octets of `transmit` when it was last looked at.
-    pub(super) remaining: usize,
-    /// Octets written since the start.
+    /// Octets written from the start until `transmit` was last looked at.
     pub(super) written: u64,
-    /// Streams whose FIN is in `transmit`, with the count of octets written when it is out.
-    pub(super) finished: VecDeque<(u64, StreamId)>,
 }
 
 /// A control frame without a header block.
@@ -90,7 +95,14 @@ impl Output {
 
     /// How many frames wait that the peer caused, those that the transport has not taken among them.
     pub(super) fn replies(&self) -> usize {
-        self.pongs.len() + self.resets + self.replies_written
+        self.pongs.len() + self.resets + self.replies_ready
+    }
+
+    /// Makes a DATA frame ready.
+    pub(super) fn data(&mut self, stream: StreamId, fin: bool, payload: Bytes) {
+        Data::encode_head(stream, fin, payload.len() as u32, self.transmit.frames());
+        self.transmit.push_payload(payload);
+        self.transmit.list(Outbound::Data { stream, fin });
     }
 
     /// Whether octets wait for the transport.
@@ -106,6 +118,7 @@ impl Output {
         self.session_credit = None;
         self.scheduler.clear();
         self.waiting.clear();
+        self.blocked.clear();
     }
 
     /// Drops everything: the transport is gone.
@@ -113,9 +126,8 @@ impl Output {
         self.stop();
         self.control.clear();
         self.resets = 0;
-        self.replies_written = 0;
-        self.transmit = Transmit::default();
-        self.remaining = 0;
+        self.replies_ready = 0;
+        self.transmit.clear();
     }
 
     /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
@@ -129,43 +141,24 @@ impl Output {
             self.scheduler.remove(id, stream.priority);
             self.waiting.retain(|&other| other != id);
         }
+        if stream.blocked_since.is_some() {
+            self.blocked.remove(&(stream.send_window.shortfall(), id));
+        }
         if stream.credit_due {
             self.credit_due.retain(|&other| other != id);
         }
     }
 
-    /// Does not tell any more when the FIN of a stream is written.
-    pub(super) fn forget_finished(&mut self, id: StreamId) {
-        self.finished.retain(|&(_, other)| other != id);
-    }
-
-    /// Gives the streams whose last octets are not written.
-    pub(super) fn take_unwritten(&mut self) -> impl Iterator<Item = StreamId> + use<> {
-        mem::take(&mut self.finished).into_iter().map(|(_, id)| id)
-    }
-
-    /// Counts what was written since the last look.
-    pub(super) fn note_progress(&mut self, now: Instant, progress: &mut Option<Instant>) {
-        let remaining = self.transmit.remaining();
-        if remaining < self.remaining {
-            self.written += (self.remaining - remaining) as u64;
-            *progress = Some(now);
-            if self.written >= self.replies_end {
-                self.replies_written = 0;
-            }
-        }
-        self.remaining = remaining;
-    }
-
-    /// How many octets will have been written when all that is in `transmit` now is out.
-    pub(super) fn position(&self) -> u64 {
-        self.written + self.transmit.remaining() as u64
+    /// How many octets were written since the last look.
+    pub(super) fn take_progress(&mut self) -> u64 {
+        let written = self.transmit.taken();
+        written - mem::replace(&mut self.written, written)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Instant};
 
     use spdy_frame::{HeaderBlock, Side, Version};
 
@@ -210,7 +203,7 @@ mod tests {
         client.reset(streams[0], RstStatus::CANCEL);
         assert_eq!(client.output.waiting, [streams[2]]);
 
-        client.send_window.shift(1).expect("it is small");
+        client.send_window.give_back(1);
         client.resume_session();
         client.reset(streams[2], RstStatus::CANCEL);
         assert_eq!(client.output.scheduler.pop(), None);

@@ -1,10 +1,22 @@
 //! What can be seen of a connection: how much is alive, and the windows.
 
-use spdy_frame::WindowTarget;
+use spdy_frame::{DEFAULT_WINDOW, Frame, WindowTarget};
 
 use super::Connection;
+use crate::Count;
 
 impl Connection {
+    pub(super) fn count_received(&mut self, frame: &Frame) {
+        match frame {
+            // The frame counts with its last piece.
+            Frame::Data(data) if data.rest > 0 => return,
+            Frame::RstStream(frame) => self.tally.one(Count::ResetsReceived(frame.status)),
+            Frame::GoAway(frame) => self.tally.one(Count::GoAwaysReceived(frame.status)),
+            _ => {}
+        }
+        self.tally.one(Count::FramesReceived(frame.kind()));
+    }
+
     /// Counts of what is alive: leaks become visible here.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -23,14 +35,15 @@ impl Connection {
     #[must_use]
     pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
         let (send, receive) = match target {
-            WindowTarget::Session => (&self.send_window, &self.recv_window),
+            WindowTarget::Session => (self.send_window.octets(DEFAULT_WINDOW), &self.recv_window),
             WindowTarget::Stream(id) => {
                 let stream = self.streams.get(&id)?;
-                (&stream.send_window, &stream.recv_window)
+                let send = stream.send_window.octets(self.peer.initial_window);
+                (send, &stream.recv_window)
             }
         };
         Some(Windows {
-            send: send.octets(),
+            send,
             receive: receive.octets(),
             unread: receive.held(),
             returnable: receive.returnable(),

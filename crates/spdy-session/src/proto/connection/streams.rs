@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use spdy_frame::{
     CompressedBlock, DEFAULT_WINDOW, HeaderBlock, Headers, RstStatus, RstStream, Side, StreamId,
-    SynReply, SynStream, Version, WindowTarget, WindowUpdate,
+    SynReply, SynStream, Version, WindowIncrement, WindowTarget, WindowUpdate,
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     blocks::{broken_block, settle_headers},
 };
 use crate::{
-    StreamError,
+    Count, Limit, StreamError,
     config::OversizedHeaders,
     proto::{
         error::Violation,
@@ -40,13 +40,14 @@ impl Connection {
         self.check_new_id(id)?;
         self.highest_remote = Some(id);
         let headers = headers.map_err(|error| broken_block(id, &error))?;
-        if headers.is_truncated() && self.config.oversized_headers == OversizedHeaders::Reset {
-            return Err(self.oversized(id));
+        if headers.is_truncated() {
+            match self.config.oversized_headers {
+                OversizedHeaders::Reset => return Err(self.oversized(id).beyond(Limit::Headers)),
+                OversizedHeaders::Deliver => self.reached(Limit::Headers),
+            }
         }
         self.check_push(id, frame.associated, frame.unidirectional)?;
-        if let Some(reason) = self.reason_to_refuse(&headers) {
-            return Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason));
-        }
+        self.check_room(id, &headers)?;
         self.admit(SynStream {
             stream: id,
             associated: frame.associated,
@@ -107,14 +108,18 @@ impl Connection {
 
     pub(super) fn on_rst_stream(&mut self, now: Instant, frame: RstStream) -> Handled {
         let id = frame.stream;
-        if !self.streams.contains_key(&id) {
+        let error = StreamError::from_peer(frame.status);
+        if self.streams.contains_key(&id) {
+            self.take_back(id);
+            self.drop_stream(id, error);
+        } else if !self.drop_ready(id, error) {
             // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
             return self.charge_idle_frame(now);
         }
-        self.drop_stream(id, StreamError::from_peer(frame.status));
         self.cancel_pushes_of(id);
         if id.initiator() != self.side && !self.peer_resets.take(now) {
-            return Err(Violation::session("peer reset too many streams of its own"));
+            let violation = Violation::session("peer reset too many streams of its own");
+            return Err(violation.beyond(Limit::PeerResets));
         }
         Ok(())
     }
@@ -122,27 +127,37 @@ impl Connection {
     pub(super) fn on_window_update(&mut self, frame: WindowUpdate) -> Handled {
         match frame.target {
             WindowTarget::Session if self.has_session_window() => {
-                self.send_window.grow(frame.increment).map_err(|Overflow| {
+                let grown = self.send_window.grow(DEFAULT_WINDOW, frame.increment);
+                grown.map_err(|Overflow| {
                     Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
                 })?;
                 self.resume_session();
             }
             WindowTarget::Stream(id) if self.has_stream_windows() => {
-                let Some(stream) = self.streams.get_mut(&id) else {
-                    return Ok(());
-                };
-                if stream.send == SendHalf::Finished {
-                    return Ok(());
-                }
-                stream
-                    .send_window
-                    .grow(frame.increment)
-                    .map_err(|Overflow| window_overflow(id))?;
-                self.schedule(id);
+                self.grow_stream(id, frame.increment)?;
             }
             // SPDY/3 knows no session window, and without flow control nothing counts.
             WindowTarget::Session | WindowTarget::Stream(_) => {}
         }
+        Ok(())
+    }
+
+    fn grow_stream(&mut self, id: StreamId, increment: WindowIncrement) -> Handled {
+        let initial = self.peer.initial_window;
+        let sending = |stream: &&mut Stream| stream.send != SendHalf::Finished;
+        let Some(stream) = self.streams.get_mut(&id).filter(sending) else {
+            return Ok(());
+        };
+        let before = stream.send_window.shortfall();
+        let grown = stream.send_window.grow(initial, increment);
+        grown.map_err(|Overflow| window_overflow(id))?;
+        if self.output.blocked.remove(&(before, id)) {
+            let shortfall = stream.send_window.shortfall();
+            self.output.blocked.insert((shortfall, id));
+        }
+        let most = stream.send_window.most_initial();
+        self.peer.most_initial = self.peer.most_initial.min(most);
+        self.schedule(id);
         Ok(())
     }
 
@@ -209,18 +224,21 @@ impl Connection {
         Ok(())
     }
 
-    fn reason_to_refuse(&self, headers: &HeaderBlock) -> Option<&'static str> {
+    fn check_room(&self, id: StreamId, headers: &HeaderBlock) -> Handled {
         let limits = &self.config.limits;
+        let refused = |reason| Violation::stream(id, RstStatus::REFUSED_STREAM, reason);
         if self.phase != Phase::Open {
-            Some("session takes no new streams")
+            Err(refused("session takes no new streams"))
         } else if self.remote_open + self.cancelled.len() >= limits.max_streams as usize {
-            Some("peer opened more streams than MAX_CONCURRENT_STREAMS")
+            let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
+            Err(refused(reason).beyond(Limit::MaxStreams))
         } else if self.backlog >= limits.max_backlog {
-            Some("too many streams wait to be accepted")
+            Err(refused("too many streams wait to be accepted").beyond(Limit::MaxBacklog))
         } else if self.held_headers + headers.size() > limits.held_headers {
-            Some("header blocks of open streams are too large together")
+            let reason = "header blocks of open streams are too large together";
+            Err(refused(reason).beyond(Limit::HeldHeaders))
         } else {
-            None
+            Ok(())
         }
     }
 
@@ -254,6 +272,7 @@ impl Connection {
         self.held_headers += stream.header_octets;
         self.remote_open += 1;
         self.backlog += 1;
+        self.tally.one(Count::StreamsReceived);
         self.streams.insert(id, stream);
         self.events.push_back(Event::Opened(Opened {
             id,
@@ -284,7 +303,7 @@ impl Connection {
             unidirectional: false,
             send: SendHalf::Open,
             recv: RecvHalf::Open,
-            send_window: SendWindow::new(self.peer.initial_window),
+            send_window: SendWindow::default(),
             recv_window: RecvWindow::with_slack(window, slack),
             opening: None,
             queue: VecDeque::new(),

@@ -1,0 +1,342 @@
+//! Counters for metrics: what any number of sessions have done together.
+//!
+//! A session counts what happens often in [`Tally`], a plain array of its own, and adds it to the shared [`Counters`]
+//! once for each time that it writes. What happens seldom is added at once.
+
+mod limit;
+mod tally;
+
+use std::{
+    array, fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use spdy_frame::{FrameKind, GoAwayStatus, RstStatus};
+
+pub use self::limit::Limit;
+pub(crate) use self::tally::Tally;
+
+/// What sessions have done, counted together. Sessions that have it in
+/// [`Config::counters`](crate::Config::counters) add to it; it outlives them, and no number in it ever gets smaller.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use spdy_frame::FrameKind;
+/// use spdy_session::{Config, Count, Counters};
+///
+/// let counters = Arc::new(Counters::default());
+/// let mut config = Config::default();
+/// config.counters = Some(Arc::clone(&counters));
+/// // … sessions with this configuration …
+/// assert_eq!(counters.get(Count::FramesSent(FrameKind::Data)), 0);
+/// for (count, number) in counters.snapshot().iter() {
+///     println!("{count} {number}"); // frames_sent{type="DATA"} 0
+/// }
+/// ```
+///
+/// A session adds what it has counted when it has something to write or to wait for, and when it ends; a number may be
+/// late by that. Without counters a session counts nothing, and pays nothing.
+pub struct Counters([AtomicU64; COUNTS]);
+
+impl Counters {
+    /// One of the numbers.
+    #[must_use]
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count.index()].load(Relaxed)
+    }
+
+    /// All of them as they are now. Numbers that change meanwhile may be of slightly different moments.
+    #[must_use]
+    pub fn snapshot(&self) -> Counts {
+        Counts(array::from_fn(|index| self.0[index].load(Relaxed)))
+    }
+
+    fn add(&self, index: usize, number: u64) {
+        self.0[index].fetch_add(number, Relaxed);
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+/// The numbers of [`Counters`] at one moment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Counts([u64; COUNTS]);
+
+impl Counts {
+    /// One of the numbers.
+    #[must_use]
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count.index()]
+    }
+
+    /// All numbers, 0 among them, in the order of [`Count::all`].
+    pub fn iter(&self) -> impl Iterator<Item = (Count, u64)> + '_ {
+        Count::all().zip(self.0)
+    }
+}
+
+/// The numbers that are not 0.
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = self.iter().filter(|(_, number)| *number > 0);
+        f.debug_map()
+            .entries(counted.map(|(count, number)| (format!("{count}"), number)))
+            .finish()
+    }
+}
+
+/// One thing that is counted.
+///
+/// Frame types that nobody knows are counted together, and so are unknown status codes: any of them gives that number,
+/// and [`all`](Self::all) has each of these groups once, under a type or code without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Count {
+    /// Frames of the peer that were complete and could be decoded; a DATA frame counts with its last octet.
+    FramesReceived(FrameKind),
+    /// Frames whose last octet the transport has taken.
+    FramesSent(FrameKind),
+    /// Octets read from the transport and taken as frames, heads included. Octets in front of a frame that is not
+    /// complete count with it.
+    OctetsReceived,
+    /// Octets that the transport has taken.
+    OctetsSent,
+    /// Streams that the peer opened and the application got to see.
+    StreamsReceived,
+    /// Streams that this side opened.
+    StreamsOpened,
+    /// RST_STREAM frames of the peer.
+    ResetsReceived(RstStatus),
+    /// RST_STREAM frames that the transport has taken.
+    ResetsSent(RstStatus),
+    /// GOAWAY frames of the peer. In SPDY/2 all count as OK.
+    GoAwaysReceived(GoAwayStatus),
+    /// GOAWAY frames that the transport has taken; in SPDY/2 the status is not on the wire, and counts all the same. A
+    /// session that drains and fails meanwhile sends two.
+    GoAwaysSent(GoAwayStatus),
+    /// How often a bound or a timeout ended something.
+    Limit(Limit),
+}
+
+impl Count {
+    /// Everything that is counted, in a fixed order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let resets = || (0..RESETS as u32).map(RstStatus);
+        let go_aways = || (0..GO_AWAYS as u32).map(GoAwayStatus);
+        let received = KINDS.map(Self::FramesReceived).into_iter();
+        received
+            .chain(KINDS.map(Self::FramesSent))
+            .chain([
+                Self::OctetsReceived,
+                Self::OctetsSent,
+                Self::StreamsReceived,
+                Self::StreamsOpened,
+            ])
+            .chain(resets().map(Self::ResetsReceived))
+            .chain(resets().map(Self::ResetsSent))
+            .chain(go_aways().map(Self::GoAwaysReceived))
+            .chain(go_aways().map(Self::GoAwaysSent))
+            .chain(Limit::ALL.map(Self::Limit))
+    }
+
+    /// A name for metrics, the same for all types, codes or limits: `frames_sent`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FramesReceived(_) => "frames_received",
+            Self::FramesSent(_) => "frames_sent",
+            Self::OctetsReceived => "octets_received",
+            Self::OctetsSent => "octets_sent",
+            Self::StreamsReceived => "streams_received",
+            Self::StreamsOpened => "streams_opened",
+            Self::ResetsReceived(_) => "resets_received",
+            Self::ResetsSent(_) => "resets_sent",
+            Self::GoAwaysReceived(_) => "go_aways_received",
+            Self::GoAwaysSent(_) => "go_aways_sent",
+            Self::Limit(_) => "limits_reached",
+        }
+    }
+
+    /// What tells those of one name apart, as a key and a value: `("type", "DATA")`, `("status", "CANCEL")`,
+    /// `("limit", "peer_resets")`. The value is `other` for what has no name.
+    #[must_use]
+    pub fn label(self) -> Option<(&'static str, String)> {
+        const OTHER: &str = "other";
+        let (key, value) = match self {
+            Self::FramesReceived(FrameKind::Unknown(_))
+            | Self::FramesSent(FrameKind::Unknown(_)) => ("type", OTHER),
+            Self::FramesReceived(kind) | Self::FramesSent(kind) => {
+                return Some(("type", kind.to_string()));
+            }
+            Self::OctetsReceived
+            | Self::OctetsSent
+            | Self::StreamsReceived
+            | Self::StreamsOpened => return None,
+            Self::ResetsReceived(status) | Self::ResetsSent(status) => {
+                ("status", status.name().unwrap_or(OTHER))
+            }
+            Self::GoAwaysReceived(status) | Self::GoAwaysSent(status) => {
+                ("status", status.name().unwrap_or(OTHER))
+            }
+            Self::Limit(limit) => ("limit", limit.name()),
+        };
+        Some((key, value.to_owned()))
+    }
+
+    /// The place in [`Self::all`].
+    fn index(self) -> usize {
+        match self {
+            Self::FramesReceived(kind) => place_of_kind(kind),
+            Self::FramesSent(kind) => FRAMES_SENT + place_of_kind(kind),
+            Self::OctetsReceived => OCTETS_RECEIVED,
+            Self::OctetsSent => OCTETS_SENT,
+            Self::StreamsReceived => STREAMS_RECEIVED,
+            Self::StreamsOpened => STREAMS_OPENED,
+            Self::ResetsReceived(status) => RESETS_RECEIVED + place_of_reset(status),
+            Self::ResetsSent(status) => RESETS_SENT + place_of_reset(status),
+            Self::GoAwaysReceived(status) => GO_AWAYS_RECEIVED + place_of_go_away(status),
+            Self::GoAwaysSent(status) => GO_AWAYS_SENT + place_of_go_away(status),
+            Self::Limit(limit) => LIMITS + limit as usize,
+        }
+    }
+}
+
+/// As metrics are written: `frames_sent{type="DATA"}`.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self.label() {
+            Some((key, value)) => write!(f, "{{{key}=\"{value}\"}}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The kinds of frames, the unknown ones last.
+const KINDS: [FrameKind; 12] = [
+    FrameKind::Data,
+    FrameKind::SynStream,
+    FrameKind::SynReply,
+    FrameKind::RstStream,
+    FrameKind::Settings,
+    FrameKind::Noop,
+    FrameKind::Ping,
+    FrameKind::GoAway,
+    FrameKind::Headers,
+    FrameKind::WindowUpdate,
+    FrameKind::Credential,
+    FrameKind::Unknown(0),
+];
+
+/// RST_STREAM has the codes from 1 on; 0 is any other.
+const RESETS: usize = RstStatus::FRAME_TOO_LARGE.0 as usize + 1;
+
+/// GOAWAY has the codes from 0 on; the one above them is any other.
+const GO_AWAYS: usize = GoAwayStatus::INTERNAL_ERROR.0 as usize + 2;
+
+// Where each group begins in `Count::all`. What happens often comes first.
+const FRAMES_SENT: usize = KINDS.len();
+const OCTETS_RECEIVED: usize = FRAMES_SENT + KINDS.len();
+const OCTETS_SENT: usize = OCTETS_RECEIVED + 1;
+const STREAMS_RECEIVED: usize = OCTETS_SENT + 1;
+const STREAMS_OPENED: usize = STREAMS_RECEIVED + 1;
+const OFTEN: usize = STREAMS_OPENED + 1;
+const RESETS_RECEIVED: usize = OFTEN;
+const RESETS_SENT: usize = RESETS_RECEIVED + RESETS;
+const GO_AWAYS_RECEIVED: usize = RESETS_SENT + RESETS;
+const GO_AWAYS_SENT: usize = GO_AWAYS_RECEIVED + GO_AWAYS;
+const LIMITS: usize = GO_AWAYS_SENT + GO_AWAYS;
+const COUNTS: usize = LIMITS + Limit::ALL.len();
+
+const fn place_of_kind(kind: FrameKind) -> usize {
+    match kind {
+        FrameKind::Data => 0,
+        FrameKind::SynStream => 1,
+        FrameKind::SynReply => 2,
+        FrameKind::RstStream => 3,
+        FrameKind::Settings => 4,
+        FrameKind::Noop => 5,
+        FrameKind::Ping => 6,
+        FrameKind::GoAway => 7,
+        FrameKind::Headers => 8,
+        FrameKind::WindowUpdate => 9,
+        FrameKind::Credential => 10,
+        FrameKind::Unknown(_) => 11,
+    }
+}
+
+const fn place_of_reset(status: RstStatus) -> usize {
+    if status.0 < RESETS as u32 {
+        status.0 as usize
+    } else {
+        0
+    }
+}
+
+const fn place_of_go_away(status: GoAwayStatus) -> usize {
+    match status {
+        GoAwayStatus::OK => 0,
+        GoAwayStatus::PROTOCOL_ERROR => 1,
+        // Its two codes.
+        _ if status.name().is_some() => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_count_has_its_own_place_and_name() {
+        let all: Vec<Count> = Count::all().collect();
+        assert_eq!(all.len(), COUNTS);
+        for (place, count) in all.iter().enumerate() {
+            assert_eq!(count.index(), place, "{count}");
+        }
+        let names: HashSet<String> = all.iter().map(Count::to_string).collect();
+        assert_eq!(names.len(), COUNTS);
+        assert!(names.contains("frames_sent{type=\"DATA\"}"));
+        assert!(names.contains("resets_received{status=\"other\"}"));
+        assert!(names.contains("limits_reached{limit=\"headers.max_inflated\"}"));
+        assert!(names.contains("octets_sent"));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_counted_together() {
+        let same = [
+            [
+                Count::FramesReceived(FrameKind::Unknown(99)),
+                Count::FramesReceived(FrameKind::Unknown(11)),
+            ],
+            [
+                Count::ResetsSent(RstStatus(99)),
+                Count::ResetsSent(RstStatus(0)),
+            ],
+            [
+                Count::GoAwaysReceived(GoAwayStatus(11)),
+                Count::GoAwaysReceived(GoAwayStatus::INTERNAL_ERROR),
+            ],
+            [
+                Count::GoAwaysSent(GoAwayStatus(99)),
+                Count::GoAwaysSent(GoAwayStatus(3)),
+            ],
+        ];
+        for [one, other] in same {
+            assert_eq!(one.index(), other.index());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What has become of frames that were ready: the transport has taken them, or they are taken back.
+
+use spdy_frame::{RstStatus, StreamId};
+
+use super::Connection;
+use crate::{
+    Count, StreamError,
+    proto::{event::Event, transmit::Outbound},
+};
+
+impl Connection {
+    /// Counts the frames that the transport has taken since the last call, and tells about streams whose FIN is out.
+    pub(super) fn note_sent(&mut self) {
+        while let Some(mut frame) = self.output.transmit.pop_sent() {
+            self.tally.one(Count::FramesSent(frame.kind()));
+            match frame {
+                Outbound::Pong => self.output.replies_ready -= 1,
+                Outbound::Reset(status) => {
+                    self.output.replies_ready -= 1;
+                    self.tally.one(Count::ResetsSent(status));
+                }
+                Outbound::GoAway(status) => self.tally.one(Count::GoAwaysSent(status)),
+                _ => {}
+            }
+            if let Some(id) = frame.take_fin() {
+                let (octets, fin) = (0, true);
+                self.events.push_back(Event::Sent { id, octets, fin });
+            }
+        }
+    }
+
+    /// Says RST_STREAM, and nothing of the stream in front of it that can be taken back.
+    pub(super) fn tell_reset(&mut self, id: StreamId, status: RstStatus) {
+        self.take_back(id);
+        self.output.reset(id, status);
+        self.remember_reset(id);
+    }
+
+    /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer has seen the end:
+    /// the rest is taken back. False if there is no such stream.
+    pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
+        let is_closed = !self.streams.contains_key(&id) && self.output.transmit.has_fin(id);
+        let is_ready = is_closed && self.take_back(id);
+        if is_ready {
+            self.events.push_back(Event::Reset { id, error });
+        }
+        is_ready
+    }
+
+    /// Takes back what has not begun to leave of a stream that is over, and of the session's window what it took. Gives
+    /// whether there was anything.
+    pub(super) fn take_back(&mut self, id: StreamId) -> bool {
+        let Some(octets) = self.output.transmit.take_back(id) else {
+            return false;
+        };
+        if self.has_session_window() {
+            self.send_window.give_back(octets);
+            self.resume_session();
+        }
+        true
+    }
+}
