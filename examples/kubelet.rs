@@ -92,7 +92,8 @@ fn arguments() -> Result<SocketAddr, Box<dyn Error>> {
 }
 
 fn app() -> Router {
-    let server = Server::new().grace(Duration::from_secs(2));
+    let seconds = Duration::from_secs(2);
+    let server = Server::new().grace(seconds).watch(seconds);
     let app = Arc::new(App {
         server,
         tokens: Tokens::new(),

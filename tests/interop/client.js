@@ -36,8 +36,14 @@ const TIMEOUT = 20_000
 /** The largest packet of a recording, in octets: it has to fit IPv4. */
 const PACKET = 16384
 
-/** The fields of every request. */
+/** The fields of every request, unless it has others. */
 const FIELDS = { 'user-agent': 'node-spdy', accept: '*/*', 'x-multi': ['alpha', 'beta'] }
+
+/** Fields as some pages of the web make browsers send: 18 of them, of 74,000 octets together with their names. */
+const LARGE_FIELDS = Object.fromEntries(Array.from({ length: 18 }, (_, i) => {
+  const name = i === 0 ? 'cookie' : `x-large-${String(i).padStart(2, '0')}`
+  return [name, printable((i < 2 ? 4112 : 4111) - name.length)]
+}))
 
 /** What both packages are asked to do: each function gets a session and returns the figures for its line. */
 const CHECKS = {
@@ -59,7 +65,7 @@ const CHECKS = {
 
   async echo (session) {
     const body = crypto.randomBytes(1 << 20)
-    const response = await session.request('POST', '/echo', body)
+    const response = await session.request('POST', '/echo', { body })
     assert.equal(response.status, 200)
     assert.ok(body.equals(response.body), `${response.body.length} octets came back, not the same`)
     return '1048576 octets there and back'
@@ -83,6 +89,27 @@ const CHECKS = {
       assert.ok(lines.includes(line), `no line "${line}"`)
     }
     return 'the fields sent, a line for each value'
+  },
+
+  async large (session) {
+    const octets = Object.entries(LARGE_FIELDS).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+    assert.equal(octets, 74000)
+    const expected = Object.entries(LARGE_FIELDS).map(([name, value]) => `${name}: ${value}`)
+    // The context of the compression has to outlast them.
+    for (const fields of [LARGE_FIELDS, FIELDS, LARGE_FIELDS]) {
+      const response = await session.request('GET', '/headers', { fields })
+      assert.equal(response.status, 200)
+      const lines = response.body.toString('latin1').split('\n')
+      if (fields === FIELDS) {
+        assert.ok(lines.includes('x-multi: beta'))
+        assert.ok(!lines.some((line) => line.startsWith('x-large-')))
+        continue
+      }
+      const arrived = lines.filter((line) => /^(cookie|x-large-\d\d): /.test(line))
+      assert.equal(arrived.length, expected.length)
+      expected.forEach((line) => assert.ok(arrived.includes(line), `${line.slice(0, 12)} has not arrived as sent`))
+    }
+    return `${expected.length} fields of ${octets} octets, each as sent, twice on a session`
   },
 
   async missing (session) {
@@ -112,7 +139,7 @@ const TRANSPORT_CHECKS = {
   async push (session) {
     const pushes = []
     const take = (stream) => stream.on('pushPromise', (push) => pushes.push(collect(push)))
-    const response = await session.request('GET', '/push', undefined, take)
+    const response = await session.request('GET', '/push', { prepare: take })
     assert.equal(response.status, 200)
     assert.equal(pushes.length, 1)
     const { url, status, headers, body } = await pushes[0]
@@ -168,9 +195,9 @@ class TransportSession {
   }
 
   /** `prepare` may add listeners to the stream. */
-  request (method, path, body, prepare = () => {}) {
+  request (method, path, { body, fields, prepare = () => {} } = {}) {
     return new Promise((resolve, reject) => {
-      const stream = this.open(method, path, reject)
+      const stream = this.open(method, path, reject, fields)
       prepare(stream)
       const response = { status: 0, headers: {}, body: [], trailers: {} }
       stream.on('response', (status, headers) => Object.assign(response, { status, headers }))
@@ -192,8 +219,8 @@ class TransportSession {
     })
   }
 
-  open (method, path, reject) {
-    const stream = this.connection.request({ method, path, host: this.authority, headers: FIELDS }, (error) => {
+  open (method, path, reject, fields = FIELDS) {
+    const stream = this.connection.request({ method, path, host: this.authority, headers: fields }, (error) => {
       if (error) {
         reject(error)
       }
@@ -236,10 +263,10 @@ class AgentSession {
     agent._spdyState.socket.on('close', () => this.fail(new Error('the connection was closed')))
   }
 
-  request (method, path, body) {
+  request (method, path, { body, fields = FIELDS } = {}) {
     return new Promise((resolve, reject) => {
       const { host, port } = this.target
-      const options = { host, port, method, path, headers: FIELDS, agent: this.agent }
+      const options = { host, port, method, path, headers: fields, agent: this.agent }
       const request = (this.target.tls ? https : http).request(options, (response) => {
         const chunks = []
         response.on('data', (chunk) => chunks.push(chunk))
@@ -328,7 +355,7 @@ async function record (target, path) {
       await TRANSPORT_CHECKS.cookies(session)
       await TRANSPORT_CHECKS.trailers(session)
       // More than the window of any server seen in the field, so that it has to send WINDOW_UPDATE.
-      await session.request('POST', '/echo', crypto.randomBytes(2 << 20))
+      await session.request('POST', '/echo', { body: crypto.randomBytes(2 << 20) })
       await session.requestAndReset('/bytes/200000')
       await TRANSPORT_CHECKS.ping(session)
     })()]))
@@ -388,6 +415,11 @@ function collect (push) {
 /** The octets of `/bytes/N`. */
 function pattern (length) {
   return Buffer.alloc(length, Buffer.from(Array.from({ length: 256 }, (_, i) => (i * 31 + 7) % 256)))
+}
+
+/** So many octets that may stand in a field, none of them a space: that could not stand at either end. */
+function printable (length) {
+  return Array.from(crypto.randomBytes(length), (octet) => String.fromCharCode(0x21 + octet % 0x5e)).join('')
 }
 
 /** Sees to it that the peer is the server meant, and that it took the protocol offered. */

@@ -6,10 +6,12 @@ mod dictionary;
 mod encoder;
 mod field;
 mod indexed;
+mod inflate;
 mod numbers;
 mod recent;
 mod rules;
 mod stored;
+mod window;
 
 use std::fmt;
 
@@ -54,6 +56,7 @@ pub use self::{
 pub struct HeaderBlock {
     octets: Octets,
     entries: Vec<Entry>,
+    names: Marks,
     truncated: bool,
 }
 
@@ -70,6 +73,7 @@ impl HeaderBlock {
         Self {
             octets: Octets::Own(Vec::with_capacity(octets)),
             entries: Vec::with_capacity(fields),
+            names: Marks::default(),
             truncated: false,
         }
     }
@@ -94,6 +98,7 @@ impl HeaderBlock {
         Self {
             octets: Octets::Shared(octets),
             entries,
+            names: Marks::ALL,
             truncated,
         }
     }
@@ -133,63 +138,70 @@ impl HeaderBlock {
     }
 
     fn add(&mut self, name: &[u8], value: &[u8], sensitive: bool) -> Result<(), HeaderError> {
-        match check_name(name) {
-            Ok(()) | Err(NameError::UpperCase) => {}
+        let is_lower_case = match check_name(name) {
+            Ok(()) => true,
+            Err(NameError::UpperCase) => false,
             Err(NameError::Empty) => return Err(HeaderError::EmptyName),
             Err(NameError::Invalid) => return Err(HeaderError::InvalidName),
-        }
-        count_values(value)?;
+        };
+        let joined = count_values(value)? > 1;
         let length = self.octets.len() + name.len() + value.len() + 1;
         if length > u32::MAX as usize {
             return Err(HeaderError::InvalidValue);
         }
 
-        let index = match self.position(name) {
-            Some(index) => {
-                self.join(index, value);
-                index
-            }
-            None => {
-                self.push(name, value);
-                self.entries.len() - 1
-            }
+        let is_new = self.names.insert(name);
+        let known = if is_new { None } else { self.position(name) };
+        let entry = match known {
+            Some(index) => self.join(index, value),
+            None => self.push(name, value, is_lower_case),
         };
-        self.entries[index].sensitive |= sensitive;
+        entry.sensitive |= sensitive;
+        entry.joined |= joined;
         Ok(())
     }
 
     /// Adds a field whose name is new.
-    fn push(&mut self, name: &[u8], value: &[u8]) {
+    fn push(&mut self, name: &[u8], value: &[u8], is_lower_case: bool) -> &mut Entry {
         let octets = self.octets.own();
-        if self.entries.is_empty() {
-            // Most blocks are no larger, and growing in small steps takes longer than all the rest.
+        // Most blocks are no larger, and growing in small steps takes longer than all the rest.
+        if self.entries.capacity() == 0 {
             self.entries.reserve(USUAL_FIELDS);
+        }
+        if octets.capacity() == 0 {
             octets.reserve(USUAL_OCTETS);
         }
         let name_start = octets.len();
         octets.extend_from_slice(name);
-        octets[name_start..].make_ascii_lowercase();
+        if !is_lower_case {
+            octets[name_start..].make_ascii_lowercase();
+        }
         let value_start = octets.len();
         octets.extend_from_slice(value);
         let entry = Entry::new(name_start..value_start, value_start..octets.len());
         self.entries.push(entry);
+        self.entries.last_mut().expect("it was just pushed")
     }
 
     /// Adds a value to a field. What stands behind it in the buffer moves.
-    fn join(&mut self, index: usize, value: &[u8]) {
+    fn join(&mut self, index: usize, value: &[u8]) -> &mut Entry {
+        let (entry, behind) = self.entries[index..]
+            .split_first_mut()
+            .expect("it is there");
         if value.is_empty() {
-            return;
+            return entry;
         }
         let octets = self.octets.own();
-        let entry = self.entries[index];
         let at = entry.value_end as usize;
         let separator = (entry.value_start < entry.value_end).then_some(0);
         let added = (value.len() + usize::from(separator.is_some())) as u32;
         octets.splice(at..at, separator.into_iter().chain(value.iter().copied()));
-        self.entries[index].value_end += added;
-        for entry in &mut self.entries[index + 1..] {
+        entry.value_end += added;
+        entry.joined |= separator.is_some();
+        for entry in behind {
             entry.shift(added);
         }
+        entry
     }
 
     /// The whole value of a field, NULs and all. Names are in lower case.
@@ -230,14 +242,38 @@ impl HeaderBlock {
 
     /// The fields in order.
     #[must_use]
+    #[inline]
     pub fn fields(&self) -> Fields<'_> {
         Fields::new(&self.octets, &self.entries)
     }
 
     /// Where a field is, whatever the case of `name`.
     fn position(&self, name: &[u8]) -> Option<usize> {
-        self.fields()
-            .position(|field| field.name().eq_ignore_ascii_case(name))
+        let octets = self.octets.as_slice();
+        // From the end, since a name that is repeated mostly follows itself.
+        self.entries
+            .iter()
+            .rposition(|entry| octets[entry.name()].eq_ignore_ascii_case(name))
+    }
+}
+
+/// Which names a block may have: one bit for all names that look alike.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks(u64);
+
+impl Marks {
+    /// Any name.
+    const ALL: Self = Self(u64::MAX);
+
+    /// Takes a name in, whatever its case, which is not empty. Whether it is surely new is the answer.
+    #[inline]
+    fn insert(&mut self, name: &[u8]) -> bool {
+        let lower = |at: usize| usize::from(name[at] | 0x20);
+        let sum = 5 * name.len() + 3 * lower(name.len() / 2) + lower(name.len() - 1);
+        let mark = 1 << (sum % 64);
+        let is_new = self.0 & mark == 0;
+        self.0 |= mark;
+        is_new
     }
 }
 
@@ -329,6 +365,28 @@ mod tests {
             ("c", "2"),
         ]);
         assert_eq!(pairs(&block), [("a", "1"), ("b", ""), ("c", "2")]);
+    }
+
+    #[test]
+    fn a_field_tells_whether_it_has_several_values() {
+        let block = block(&[
+            ("a", "1"),
+            ("b", "1\x002"),
+            ("c", ""),
+            ("c", "1"),
+            ("A", "2"),
+        ]);
+        let joined: Vec<bool> = block.fields().map(|field| field.is_joined()).collect();
+        assert_eq!(joined, [true, true, false]);
+    }
+
+    #[test]
+    fn room_that_was_asked_for_is_enough() {
+        let mut block = HeaderBlock::with_capacity(2, 10);
+        block.append("abc", "de").unwrap();
+        block.append("fgh", "ij").unwrap();
+        assert_eq!(block.entries.capacity(), 2);
+        assert_eq!(block.octets.own().capacity(), 10);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use spdy_frame::{Frame, Version, parse};
+use spdy_frame::Version;
 
 mod support;
 
@@ -85,56 +85,4 @@ fn what_is_decoded_can_be_encoded_and_decoded_again() {
 #[test]
 fn header_blocks_are_read_without_a_panic_and_survive_our_encoder() {
     run("headers", targets::headers);
-}
-
-/// Makes the saved corpus of the small captures in the workspace's `tests/fixtures`.
-#[test]
-#[ignore = "writes into the source tree"]
-fn make_the_corpus_again() {
-    for path in files(directory("../../tests/fixtures")) {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let octets = fs::read(&path).unwrap();
-        if path.extension().is_none_or(|extension| extension != "bin") || octets.len() > 4000 {
-            continue;
-        }
-        let version = match name.split('-').next() {
-            Some("v2") => Version::V2,
-            Some("v3") => Version::V3,
-            _ => Version::V3_1,
-        };
-        let selector = Version::ALL
-            .iter()
-            .position(|other| *other == version)
-            .unwrap() as u8;
-        save("decode", &name, selector | 0x60, &octets);
-        if octets.len() < 2500 {
-            save("roundtrip", &name, selector, &octets);
-        }
-        save("headers", &name, selector, &blocks(version, &octets));
-    }
-}
-
-fn save(target: &str, name: &str, selector: u8, octets: &[u8]) {
-    let directory = directory("fuzz/corpus").join(target);
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join(name), [&[selector], octets].concat()).unwrap();
-}
-
-/// The compressed header blocks of a capture, each after its length in two octets.
-fn blocks(version: Version, mut octets: &[u8]) -> Vec<u8> {
-    let mut blocks = Vec::new();
-    while let Some((frame, length)) = parse(version, octets).unwrap() {
-        let block = match &frame {
-            Frame::SynStream(frame) => frame.block.octets(),
-            Frame::SynReply(frame) => frame.block.octets(),
-            Frame::Headers(frame) => frame.block.octets(),
-            _ => &[],
-        };
-        if !block.is_empty() {
-            blocks.extend((block.len() as u16).to_be_bytes());
-            blocks.extend(block);
-        }
-        octets = &octets[length..];
-    }
-    blocks
 }

@@ -392,6 +392,42 @@ fn a_block_without_a_sync_marker_is_judged_by_what_is_there() {
     }
 }
 
+/// What was learned of a block is used for the next one if that has the same octets. It has to be true of it.
+#[test]
+fn a_block_that_comes_again_is_judged_alike() {
+    let mut limits = HeaderLimits::default();
+    limits.max_fields = 3;
+    for version in Version::ALL {
+        let good = serialized(version, &text_pairs(&[("a", "1\x002"), ("b", "3")]));
+        let other = serialized(version, &text_pairs(&[("a", "1\x002"), ("c", "3")]));
+        let longer = [&number(version, 2)[..], &good].concat();
+        let bad = serialized(version, &text_pairs(&[("a", "1"), ("a", "2")]));
+        let many = serialized(version, &text_pairs(&[("a", "1\x002\x003"), ("b", "4")]));
+        let none = serialized(version, &[]);
+        let all = [&good, &other, &longer, &bad, &many, &none];
+
+        // Each pair of blocks, and each of them twice; the window wraps within a block again and again.
+        let mut decoder = started_with(version, limits.clone());
+        for round in 0..100 {
+            for (first, second) in all.iter().flat_map(|one| all.map(|other| (one, other))) {
+                for octets in [first, second, second] {
+                    let mut fresh = started_with(version, limits.clone());
+                    let expected = decode_block(&mut fresh, &stored(octets));
+                    let result = decode_block(&mut decoder, &stored(octets));
+                    assert_eq!(result, expected, "{round}");
+                    if let (Ok(result), Ok(expected)) = (result, expected) {
+                        let joined = |block: &HeaderBlock| -> Vec<bool> {
+                            block.fields().map(|field| field.is_joined()).collect()
+                        };
+                        assert_eq!(joined(&result), joined(&expected));
+                        assert_eq!(result.is_truncated(), expected.is_truncated());
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn c109_a_block_of_no_octets_has_no_fields_and_does_not_touch_the_context() {
     let mut headers = decoder(V3);

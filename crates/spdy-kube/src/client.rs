@@ -30,12 +30,13 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, Uri};
 use spdy_session::{
-    HeaderBlock, Incoming, Open, OpenError, RecvStream, SendStream, Session, Stream, StreamError,
-    Version,
+    HeaderBlock, Open, OpenError, RecvStream, SendStream, Session, SessionError, Stream,
+    StreamError, Version,
 };
 use spdy_tower::upgrade::{self, ConnectError, Upgraded};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -236,11 +237,10 @@ where
     Ok((response, session))
 }
 
-/// Begins a session on a transport that was upgraded.
-pub(crate) fn begin(transport: Upgraded) -> (Session, Incoming) {
-    let (session, incoming, driver) = spdy_session::client(transport, Version::V3_1, config());
-    tokio::spawn(driver);
-    (session, incoming)
+/// Begins a session on a transport that was upgraded. The task drives it.
+pub(crate) fn begin(transport: Upgraded) -> (Session, JoinHandle<Result<(), SessionError>>) {
+    let (session, _, driver) = spdy_session::client(transport, Version::V3_1, config());
+    (session, tokio::spawn(driver))
 }
 
 /// Opens a stream and waits for the answer.

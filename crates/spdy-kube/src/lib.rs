@@ -59,9 +59,10 @@
 //! - Everything that waits for a client has a deadline, but for what a user may do for hours: to leave an output unread,
 //!   or a command its input. What is held of a session meanwhile is bounded ([`config()`]): about 1 MiB, of which a
 //!   stopped reader can use some 100 KiB.
-//! - A client that vanishes is noticed when its connection ends. A command that is not reading its input keeps the end
-//!   of the connection from being seen while the client has more to send than is held: set TCP keep-alive on sockets
-//!   that you accept, and give commands a limit of your own where that matters.
+//! - A client that vanishes is noticed when its connection ends; while a command leaves its input unread, so that the
+//!   connection is not read either, within some 20 s ([`Server::watch`]). A client whose machine or network is gone ends
+//!   no connection: set TCP keep-alive on sockets that you accept, and give commands a limit of your own where that
+//!   matters.
 //! - GOAWAY is the last frame, and the transport is read for a second after it, so that the outcome is not lost.
 //!
 //! Each session is a few tasks of the tokio runtime that the method of [`Server`] is called in. They end with the

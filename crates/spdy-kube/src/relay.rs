@@ -1,19 +1,24 @@
 //! A relay: takes a client's request, asks another server the same, and passes the streams between the two.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
     HeaderBlock, Open, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
-    SendStream, Session, Shutdown, Side, Stream, StreamError, StreamId, Version,
+    SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId, Version,
 };
 use spdy_tower::upgrade::{self, ConnectError, Upgraded};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 
-use crate::{client, negotiate::VERSION, server::config};
+use crate::{
+    client,
+    negotiate::VERSION,
+    server::{WATCH, config, watch::watched},
+};
 
 /// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.
 pub trait Tap: Send + Sync + 'static {
@@ -25,6 +30,12 @@ pub trait Tap: Send + Sync + 'static {
     /// Octets pass, sent by `from`.
     fn passed(&self, stream: StreamId, from: Side, octets: &[u8]) {
         _ = (stream, from, octets);
+    }
+
+    /// Nothing more passes on a stream that was opened. Streams that are open when the session ends are not told of: the
+    /// tap is dropped then.
+    fn closed(&self, stream: StreamId) {
+        _ = stream;
     }
 }
 
@@ -99,19 +110,23 @@ fn refused(error: ConnectError) -> Response<String> {
 
 /// Passes streams until one of the sessions has ended, and ends the other.
 async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
+    let (client, mut watch) = watched(client, WATCH);
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config());
     let driver = tokio::spawn(driver);
-    let (to_server, _) = client::begin(server);
+    let (to_server, driver_to_server) = client::begin(server);
     let mut streams = JoinSet::new();
+    let mut open = BTreeSet::new();
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
                 Some(stream) => {
+                    open.insert(stream.id());
                     tap.opened(stream.id(), stream.headers());
                     let how = Open { priority: stream.priority(), ..Open::default() };
                     // The order of streams is that of these calls.
                     let opening = to_server.open(stream.headers().clone(), how);
-                    streams.spawn(pass(stream, opening, to_server.clone(), Arc::clone(&tap)));
+                    let sessions = (to_client.clone(), to_server.clone());
+                    streams.spawn(pass(stream, opening, sessions, Arc::clone(&tap)));
                 }
                 None => break,
             },
@@ -120,26 +135,64 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
                 while streams.join_next().await.is_some() {}
                 break;
             }
-            Some(_) = streams.join_next() => {}
+            Some(ended) = streams.join_next() => match ended {
+                Ok(id) => _ = open.remove(&id),
+                Err(error) => tracing::warn!(target: "spdy", %error, "a relayed stream panicked"),
+            },
+            () = watch.lost(open.first().copied()) => break,
         }
     }
     streams.abort_all();
     to_server.shutdown(Shutdown::Now);
     to_client.shutdown(Shutdown::Now);
-    _ = driver.await;
+    tokio::join!(end(driver), end(driver_to_server));
 }
 
-/// Passes one stream, until the server's direction has ended, and the client's has too or leads nowhere.
-async fn pass(stream: PendingStream, opening: Opening, to_server: Session, tap: Arc<dyn Tap>) {
+/// Waits for the last octets of a session. A peer that does not take them gets no more time than this.
+async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
+    if timeout(ENDED, &mut driver).await.is_err() {
+        driver.abort();
+    }
+}
+
+/// Passes one stream, until the server's direction has ended, and the client's has too or leads nowhere. Gives its id.
+async fn pass(
+    stream: PendingStream,
+    opening: Opening,
+    sessions: (Session, Session),
+    tap: Arc<dyn Tap>,
+) -> StreamId {
+    let id = stream.id();
+    pass_both_ways(stream, opening, sessions, &*tap).await;
+    tap.closed(id);
+    id
+}
+
+async fn pass_both_ways(
+    stream: PendingStream,
+    opening: Opening,
+    (to_client, to_server): (Session, Session),
+    tap: &dyn Tap,
+) {
     let id = stream.id();
     let (from_client, reply) = stream.split();
-    let Some((server, to_client)) = answer(opening, reply).await else {
+    let Some((server, down)) = answer(opening, reply).await else {
         tracing::debug!(target: "spdy", stream = %id, "stream is not relayed");
         return;
     };
-    let (from_server, up_to_server) = server.split();
-    let up = copy(id, Side::Client, from_client, up_to_server, &*tap);
-    let down = copy(id, Side::Server, from_server, to_client, &*tap);
+    let (from_server, up) = server.split();
+    let up = async {
+        if let Some((up, status)) = copy(id, Side::Client, from_client, up, tap).await {
+            up.reset(status);
+        }
+    };
+    let down = async {
+        if let Some((down, status)) = copy(id, Side::Server, from_server, down, tap).await {
+            // A reset takes back an answer that is not written. Once the client has answered a PING, ours was.
+            _ = timeout(ANSWERED, to_client.ping()).await;
+            down.reset(status);
+        }
+    };
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     let mut is_sending = true;
     loop {
@@ -168,8 +221,15 @@ async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStrea
     }
 }
 
-/// Copies one direction to its end, and ends it in the same way.
-async fn copy(id: StreamId, side: Side, mut from: RecvStream, mut to: SendStream, tap: &dyn Tap) {
+/// Copies one direction to its end, and ends it in the same way. When that is to be a reset, gives the stream and the
+/// status; what came before it is written then.
+async fn copy(
+    id: StreamId,
+    side: Side,
+    mut from: RecvStream,
+    mut to: SendStream,
+    tap: &dyn Tap,
+) -> Option<(SendStream, RstStatus)> {
     while let Some(received) = from.next().await {
         let sent = match received {
             Ok(Received::Data(piece)) => {
@@ -180,15 +240,19 @@ async fn copy(id: StreamId, side: Side, mut from: RecvStream, mut to: SendStream
                 }
             }
             Ok(Received::Headers(headers)) => to.send_headers(headers, false),
-            Err(error) => return to.reset(status_of(&error)),
+            Err(error) => {
+                _ = to.flush().await;
+                return Some((to, status_of(&error)));
+            }
         };
         if sent.is_err() {
-            return;
+            return None;
         }
     }
     if to.finish().is_ok() {
         _ = to.written().await;
     }
+    None
 }
 
 /// The status to reset a stream with whose other side has ended so.
@@ -199,6 +263,12 @@ fn status_of(error: &StreamError) -> RstStatus {
         _ => RstStatus::CANCEL,
     }
 }
+
+/// How long a client may take to answer a PING before a stream is reset all the same.
+const ANSWERED: Duration = Duration::from_secs(5);
+
+/// How long the last octets of a session may take.
+const ENDED: Duration = Duration::from_secs(5);
 
 /// Where refusals say what would be accepted.
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");

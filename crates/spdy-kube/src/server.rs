@@ -2,6 +2,7 @@
 
 mod command;
 mod forward;
+pub(crate) mod watch;
 mod websocket;
 
 use std::{io, pin::Pin, time::Duration};
@@ -31,16 +32,19 @@ pub struct Server {
     config: Config,
     gather: Duration,
     grace: Duration,
+    watch: Duration,
 }
 
 impl Server {
-    /// A server that waits 30 s for streams and gives commands 10 s when their client is gone.
+    /// A server that waits 30 s for streams, gives commands 10 s when their client is gone, and looks after clients that
+    /// are held up each 10 s.
     #[must_use]
     pub fn new() -> Self {
         Self {
             config: config(),
             gather: GATHER,
             grace: GRACE,
+            watch: WATCH,
         }
     }
 
@@ -55,6 +59,14 @@ impl Server {
     #[must_use]
     pub const fn grace(mut self, time: Duration) -> Self {
         self.grace = time;
+        self
+    }
+
+    /// How often a client is looked after whose connection is not read, because a command does not read its input or a
+    /// target what is forwarded to it. One that is gone is noticed within about two of these times. Zero counts as 1 ms.
+    #[must_use]
+    pub const fn watch(mut self, period: Duration) -> Self {
+        self.watch = period;
         self
     }
 
@@ -292,6 +304,9 @@ const OVER_WEBSOCKET: [&str; 2] = {
 const GATHER: Duration = Duration::from_secs(30);
 
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A few octets for each client that is held up, and a command that goes on for so long without its client.
+pub(crate) const WATCH: Duration = Duration::from_secs(10);
 
 /// As long as a session may be idle.
 const STALLED: Duration = Duration::from_secs(4 * 60 * 60);

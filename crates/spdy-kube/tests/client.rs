@@ -3,19 +3,25 @@
 mod support;
 
 use std::{
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, extract::Request, routing::any};
+use bytes::{Buf, BytesMut};
 use http::{HeaderValue, Response, StatusCode};
 use spdy_kube::{
     Exit, Protocol, Server, Size, Status, Streams, Tap,
     client::{self, ClientError, Forward, Remote},
     relay,
 };
-use spdy_session::{HeaderBlock, Side, StreamId};
+use spdy_session::{
+    HeaderBlock, RstStatus, Side, StreamId, Version,
+    proto::{Connection, Event},
+};
+use spdy_tower::upgrade::{self, Upgraded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -133,7 +139,7 @@ async fn an_outcome_that_does_not_come_is_an_error() {
 
 /// Answers the streams and lets go of the transport.
 async fn break_off(mut request: Request) -> Response<String> {
-    let (mut response, upgraded) = spdy_tower::upgrade::accept(&mut request).unwrap();
+    let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
     let name = HeaderValue::from_static("v4.channel.k8s.io");
     let headers = response.headers_mut();
     headers.insert("x-stream-protocol-version", name);
@@ -224,6 +230,12 @@ async fn connections_are_made() {
 #[derive(Clone, Debug, Default)]
 struct Record(Arc<Mutex<Vec<String>>>);
 
+impl Record {
+    fn has(&self, line: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|found| found == line)
+    }
+}
+
 impl Tap for Record {
     fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
         let kind = String::from_utf8_lossy(headers.get("streamtype").unwrap());
@@ -234,6 +246,10 @@ impl Tap for Record {
         let octets = String::from_utf8_lossy(octets);
         let line = format!("{stream} {from:?} {octets}");
         self.0.lock().unwrap().push(line);
+    }
+
+    fn closed(&self, stream: StreamId) {
+        self.0.lock().unwrap().push(format!("{stream} closed"));
     }
 }
 
@@ -271,15 +287,86 @@ async fn a_relay_passes_a_command_and_its_tap_sees_it() {
 #[tokio::test]
 async fn a_relay_passes_connections() {
     let server = forward_server(Server::new()).await;
-    connect(relay_to(server, Record::default()).await).await;
+    let record = Record::default();
+    connect(relay_to(server, record.clone()).await).await;
+    // The session may go on: what the tap keeps of a connection it can let go with that.
+    let closed = async {
+        while !["1 closed", "3 closed"].iter().all(|line| record.has(line)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, closed)
+        .await
+        .expect("both streams have ended");
+}
+
+/// A server that answers each stream, sends the `text` that is asked for 100,000 times, and resets the stream: all with one
+/// write.
+async fn resetting() -> SocketAddr {
+    let handler = async |mut request: Request| {
+        let (response, upgraded) = upgrade::accept(&mut request).unwrap();
+        tokio::spawn(async move { reset_all(upgraded.await.unwrap()).await });
+        response
+    };
+    serve(Router::new().fallback(any(handler))).await
+}
+
+async fn reset_all(mut transport: Upgraded) -> io::Result<()> {
+    let config = Arc::new(spdy_kube::config());
+    let mut connection = Connection::new(Side::Server, Version::V3_1, config, Instant::now());
+    let mut input = BytesMut::new();
+    while transport.read_buf(&mut input).await? > 0 {
+        connection.handle_input(Instant::now(), &mut input);
+        let mut output = Vec::new();
+        while let Some(event) = connection.poll_event() {
+            let Event::Opened(opened) = event else {
+                continue;
+            };
+            let text = opened.headers.get("text").unwrap().repeat(100_000);
+            connection
+                .reply(opened.id, HeaderBlock::new(), false)
+                .unwrap();
+            connection.send_data(opened.id, text.into(), false).unwrap();
+            take_output(&mut connection, &mut output);
+            connection.reset(opened.id, RstStatus::CANCEL);
+        }
+        take_output(&mut connection, &mut output);
+        transport.write_all(&output).await?;
+    }
+    Ok(())
+}
+
+fn take_output(connection: &mut Connection, output: &mut Vec<u8>) {
+    loop {
+        let out = connection.poll_transmit(Instant::now());
+        let Some(length) = Some(out.chunk().len()).filter(|length| *length > 0) else {
+            return;
+        };
+        output.extend_from_slice(out.chunk());
+        out.advance(length);
+    }
+}
+
+#[tokio::test]
+async fn a_relay_passes_what_came_before_a_reset() {
+    let relay = relay_to(resetting().await, Record::default()).await;
+    let client = support::connect(relay, "/forward", &[]).await.unwrap();
+    for number in 0..20 {
+        // Also the answer alone.
+        let text = if number % 2 == 0 { "text" } else { "" };
+        let fields = [("streamtype", "data"), ("text", text)];
+        let mut stream = client.open(&fields).await.expect("there is an answer");
+        let (octets, end) = support::read_any(&mut stream).await;
+        assert_eq!(octets.len(), text.len() * 100_000);
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 #[tokio::test]
 async fn a_relay_passes_refusals() {
     let relay = relay_to(shouting().await, Record::default()).await;
     let refused = exec(relay, "command=x", Streams::default()).await;
-    let Err(ClientError::Connect(spdy_tower::upgrade::ConnectError::Refused(refused))) = refused
-    else {
+    let Err(ClientError::Connect(upgrade::ConnectError::Refused(refused))) = refused else {
         panic!("not refused");
     };
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);

@@ -6,7 +6,8 @@
 //! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS OCTETS "REFERER" "USER-AGENT" PROTOCOL STREAM SECONDS RECEIVED
 //! ```
 //!
-//! A status of 499 stands for a client that left before there was an answer. What is not known is `-`.
+//! A request that is malformed, and so never reaches the application, has a line as far as it can be read. A status of 499
+//! stands for a client that left before there was an answer. What is not known is `-`.
 
 use std::{
     fmt::Write as _,
@@ -15,15 +16,14 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
     time::SystemTime,
 };
 
-use axum::http::{HeaderValue, Method, Uri};
 use httpdate::HttpDate;
 use tracing::warn;
 
@@ -34,6 +34,8 @@ use crate::{config::AccessLog, metrics::Measured, negotiate::Protocol};
 pub(crate) struct Log {
     orders: SyncSender<Order>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Octets of the lines that wait.
+    waiting: Arc<AtomicUsize>,
     lost: AtomicU64,
 }
 
@@ -42,12 +44,12 @@ pub(crate) struct Log {
 pub(crate) struct Entry<'a> {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) at: SystemTime,
-    pub(crate) method: &'a Method,
-    pub(crate) uri: &'a Uri,
+    pub(crate) method: &'a [u8],
+    pub(crate) target: &'a [u8],
     pub(crate) protocol: Protocol,
     pub(crate) stream: Option<u32>,
-    pub(crate) referer: Option<&'a HeaderValue>,
-    pub(crate) agent: Option<&'a HeaderValue>,
+    pub(crate) referer: Option<&'a [u8]>,
+    pub(crate) agent: Option<&'a [u8]>,
     pub(crate) measured: Measured,
 }
 
@@ -63,19 +65,26 @@ impl Log {
         let output = Output::open(target)?;
         let (sender, orders) = sync_channel(QUEUE);
         let target = target.clone();
+        let waiting = Arc::<AtomicUsize>::default();
+        let taken = Arc::clone(&waiting);
         let writer = thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(output, &target, &orders))?;
+            .spawn(move || write(output, &target, &orders, &taken))?;
         Ok(Self {
             orders: sender,
             writer: Mutex::new(Some(writer)),
+            waiting,
             lost: AtomicU64::new(0),
         })
     }
 
     /// Writes a line. Never waits: when the disk is too slow, lines are lost, and their number is told.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
-        if self.orders.try_send(Order::Write(entry.line())).is_err() {
+        let line = entry.line();
+        let octets = line.len();
+        let waiting = self.waiting.fetch_add(octets, Ordering::Relaxed) + octets;
+        if waiting > MAX_WAITING || self.orders.try_send(Order::Write(line)).is_err() {
+            self.waiting.fetch_sub(octets, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         } else if self.lost.load(Ordering::Relaxed) > 0 {
             let lost = self.lost.swap(0, Ordering::Relaxed);
@@ -113,18 +122,16 @@ impl Entry<'_> {
             Some(peer) => write!(line, "{}", peer.ip().to_canonical())?,
             None => line.push('-'),
         }
-        write!(line, " - - [{}] \"{} ", Time(self.at), self.method)?;
-        let target = self
-            .uri
-            .path_and_query()
-            .map_or("*", |target| target.as_str());
-        escape(line, target.as_bytes());
+        write!(line, " - - [{}] \"", Time(self.at))?;
+        escape(line, self.method);
+        line.push(' ');
+        escape(line, self.target);
         let measured = &self.measured;
         let status = measured.status.map_or(LEFT, |status| status.as_u16());
         write!(line, " HTTP/1.1\" {status} {} \"", measured.sent)?;
-        escape(line, self.referer.map_or(b"-", HeaderValue::as_bytes));
+        escape(line, self.referer.unwrap_or(b"-"));
         line.push_str("\" \"");
-        escape(line, self.agent.map_or(b"-", HeaderValue::as_bytes));
+        escape(line, self.agent.unwrap_or(b"-"));
         write!(line, "\" {} ", self.protocol)?;
         match self.stream {
             Some(stream) => write!(line, "{stream}")?,
@@ -189,10 +196,10 @@ fn append(path: &Path) -> io::Result<File> {
 
 /// Writes what comes, until the end is ordered or nobody is left to order anything. Failures are told once, until
 /// lines go through again.
-fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>) {
+fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, waiting: &AtomicUsize) {
     let (mut ended, mut failing) = (false, false);
     while !ended && let Ok(first) = orders.recv() {
-        let outcome = write_all_there_is(&mut output, target, orders, first, &mut ended);
+        let outcome = write_all_there_is(&mut output, target, orders, first, waiting, &mut ended);
         if let Err(error) = &outcome
             && !failing
         {
@@ -207,12 +214,16 @@ fn write_all_there_is(
     target: &AccessLog,
     orders: &Receiver<Order>,
     first: Order,
+    waiting: &AtomicUsize,
     ended: &mut bool,
 ) -> io::Result<()> {
     let mut order = first;
     loop {
         match order {
-            Order::Write(line) => output.as_write().write_all(line.as_bytes())?,
+            Order::Write(line) => {
+                waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                output.as_write().write_all(line.as_bytes())?;
+            }
             Order::Reopen => {
                 // What cannot be written to the old file will not be written to the new one either.
                 let flushed = output.as_write().flush();
@@ -231,32 +242,53 @@ fn write_all_there_is(
     }
 }
 
-/// How many lines may wait for the disk.
+/// How many lines may wait for the disk, and how many octets they may have: clients say how long a line is.
 const QUEUE: usize = 8192;
+const MAX_WAITING: usize = 8 * 1024 * 1024;
 
 /// The status that other servers log, too, for a client that has left.
 const LEFT: u16 = 499;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::mpsc::sync_channel, time::Duration};
 
     use axum::http::StatusCode;
     use spdy_frame::Version;
 
     use super::*;
 
+    /// Of a request of which nothing is known.
+    fn line() -> Entry<'static> {
+        Entry {
+            peer: None,
+            at: SystemTime::UNIX_EPOCH,
+            method: b"OPTIONS",
+            target: b"*",
+            protocol: Protocol::Http1,
+            stream: None,
+            referer: None,
+            agent: None,
+            measured: Measured {
+                status: None,
+                received: 0,
+                sent: 0,
+                duration: Duration::ZERO,
+            },
+        }
+    }
+
     #[test]
     fn a_line_is_the_combined_format_and_more() {
         let entry = Entry {
             peer: Some("[::ffff:192.0.2.1]:80".parse().unwrap()),
             at: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-            method: &Method::GET,
-            uri: &Uri::from_static("https://a/b?c"),
+            method: b"GET",
+            target: b"/b?c",
             protocol: Protocol::Spdy(Version::V3_1),
             stream: Some(7),
             referer: None,
-            agent: Some(&HeaderValue::from_bytes(b"say \"hi\"\\ \xff").unwrap()),
+            agent: Some(b"say \"hi\"\\ \xff"),
             measured: Measured {
                 status: Some(StatusCode::OK),
                 received: 3,
@@ -273,25 +305,31 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_a_dash_and_a_client_that_left_is_499() {
-        let entry = Entry {
-            peer: None,
-            at: SystemTime::UNIX_EPOCH,
-            method: &Method::OPTIONS,
-            uri: &Uri::from_static("*"),
-            protocol: Protocol::Http1,
-            stream: None,
-            referer: None,
-            agent: None,
-            measured: Measured {
-                status: None,
-                received: 0,
-                sent: 0,
-                duration: Duration::ZERO,
-            },
-        };
         assert_eq!(
-            entry.line(),
+            line().line(),
             "- - - [01/Jan/1970:00:00:00 +0000] \"OPTIONS * HTTP/1.1\" 499 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0\n"
         );
+    }
+
+    #[test]
+    fn lines_that_wait_for_the_disk_have_a_bound() {
+        let (orders, waiting) = sync_channel(QUEUE);
+        let log = Log {
+            orders,
+            writer: Mutex::new(None),
+            waiting: Arc::default(),
+            lost: AtomicU64::new(0),
+        };
+        let target = vec![b'x'; MAX_WAITING / 8];
+        let entry = Entry {
+            target: &target,
+            ..line()
+        };
+        for _ in 0..20 {
+            log.write(&entry);
+        }
+        assert_eq!(waiting.try_iter().count(), 7);
+        assert_eq!(log.lost.load(Ordering::Relaxed), 13);
+        assert!(log.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
     }
 }

@@ -41,12 +41,14 @@
 //!   over from the other ([`Config::reuse_port`]), the PROXY protocol ([`Config::proxy_protocol`]).
 //! - *Certificates* are read again when their files change, or when [`Reload`] asks for it. Connections that are open
 //!   stay; a certificate that cannot be used changes nothing.
-//! - *The access log* ([`Config::access_log`]) has a line for each request that reaches the application: the combined
-//!   format, then protocol, stream, seconds and octets of the request's body. It never holds up a request.
+//! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format, then protocol, stream,
+//!   seconds and octets of the request's body. It never holds up a request.
 //! - *Metrics* ([`Config::metrics`]) for Prometheus, and `/healthz`, which is 503 once the server drains: connections,
-//!   sessions, requests by protocol and class of status, octets of bodies, failed handshakes, a histogram of durations.
-//!   Frames are not counted: the session tells nobody about them but its log. Nor are requests that spdy-tower or hyper
-//!   answer by themselves, because they are malformed.
+//!   sessions, requests by protocol and class of status, octets of bodies, failed handshakes, a histogram of durations;
+//!   of SPDY also frames by type, octets, resets and GOAWAYs by status, each by direction, limits and timeouts that were
+//!   reached by name, and malformed requests.
+//! - *Malformed requests* over SPDY never reach the application; they are logged and counted all the same. Those over
+//!   HTTP/2 and HTTP/1.1 are not: hyper answers them by itself and tells nobody.
 //! - *The reverse proxy* is [`app::proxy`].
 //!
 //! # Features

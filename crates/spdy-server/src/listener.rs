@@ -173,7 +173,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::Config;
+    use crate::{Config, observe::Observers};
 
     async fn listener() -> (Listener, SocketAddr) {
         let bind = Bind::plain("127.0.0.1:0".parse::<SocketAddr>().unwrap());
@@ -183,7 +183,12 @@ mod tests {
     }
 
     fn service() -> Service {
-        Service::new(axum::Router::new(), None, &Config::default(), None)
+        Service::new(
+            axum::Router::new(),
+            None,
+            &Config::default(),
+            Observers::default(),
+        )
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Labels are known beforehand, so that counting is an addition and nothing else.
 
+mod frames;
+
 use std::{
     array, fmt,
     sync::{
@@ -23,7 +25,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use spdy_tower::session;
 
+use self::frames::Frames;
 use crate::{config::Transport, negotiate::Protocol};
 
 /// All counters of a server.
@@ -35,6 +39,7 @@ pub(crate) struct Metrics {
     connections_open: Gauge,
     limit_reached: Counter,
     handshake_failures: [Counter; 2],
+    frames: Arc<session::Counters>,
     protocols: [Counters; PROTOCOLS],
 }
 
@@ -45,6 +50,7 @@ struct Counters {
     sessions_open: Gauge,
     requests: [Counter; CLASSES.len()],
     requests_open: Gauge,
+    malformed: [Counter; REFUSALS.len()],
     received: Counter,
     sent: Counter,
     duration: Histogram,
@@ -80,6 +86,10 @@ impl Metrics {
         let sessions_open = names.family("sessions_open", "Such connections that are open");
         let requests: Family<[Label; 2], Counter> =
             names.one("requests", "Requests by protocol and class of status");
+        let malformed: Family<[Label; 2], Counter> = names.one(
+            "malformed_requests",
+            "Requests over SPDY that were answered before the application, by status",
+        );
         let requests_open = names.family("requests_open", "Requests that are under way");
         let received = names.family("request_body_octets", "Octets of request bodies received");
         let sent = names.family("response_body_octets", "Octets of response bodies sent");
@@ -91,6 +101,9 @@ impl Metrics {
             duration.clone(),
         );
 
+        let frames = Arc::<session::Counters>::default();
+        registry.register_collector(Box::new(Frames(Arc::clone(&frames))));
+
         let counters = |protocol: Protocol| {
             let label = ("protocol", token(protocol));
             Counters {
@@ -99,6 +112,13 @@ impl Metrics {
                 requests: CLASSES
                     .map(|class| requests.get_or_create_owned(&[label, ("status", class)])),
                 requests_open: requests_open.get_or_create_owned(&[label]),
+                malformed: REFUSALS.map(|status| match protocol {
+                    Protocol::Spdy(_) => {
+                        malformed.get_or_create_owned(&[label, ("status", status)])
+                    }
+                    // Nobody counts them.
+                    Protocol::Http2 | Protocol::Http1 => Counter::default(),
+                }),
                 received: received.get_or_create_owned(&[label]),
                 sent: sent.get_or_create_owned(&[label]),
                 duration: duration.get_or_create_owned(&[label]),
@@ -109,6 +129,7 @@ impl Metrics {
             handshake_failures: ["tls", "plain"]
                 .map(|transport| failures.get_or_create_owned(&[("transport", transport)])),
             registry,
+            frames,
             draining: AtomicBool::new(false),
             connections,
             connections_open,
@@ -142,13 +163,25 @@ impl Metrics {
         Open::new(&self.of(protocol).requests_open)
     }
 
+    /// What SPDY sessions are to count in.
+    pub(crate) const fn frames(&self) -> &Arc<session::Counters> {
+        &self.frames
+    }
+
+    /// Counts a request that the application did not get to see, with this answer.
+    pub(crate) fn malformed(&self, protocol: Protocol, status: StatusCode) {
+        let counters = self.of(protocol);
+        counters.requests[class(status)].inc();
+        let place = REFUSALS.iter().position(|known| *known == status.as_str());
+        if let Some(place) = place {
+            counters.malformed[place].inc();
+        }
+    }
+
     /// Counts a request that is over.
     pub(crate) fn measured(&self, protocol: Protocol, measured: Measured) {
         let counters = self.of(protocol);
-        let class = measured
-            .status
-            .map_or(0, |status| usize::from(status.as_u16() / 100));
-        counters.requests[if class < CLASSES.len() { class } else { 0 }].inc();
+        counters.requests[measured.status.map_or(0, class)].inc();
         counters.received.inc_by(measured.received);
         counters.sent.inc_by(measured.sent);
         counters.duration.observe(measured.duration.as_secs_f64());
@@ -247,5 +280,14 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
+
+/// The place in [`CLASSES`].
+fn class(status: StatusCode) -> usize {
+    let class = usize::from(status.as_u16() / 100);
+    if class < CLASSES.len() { class } else { 0 }
+}
+
+/// What spdy-tower answers malformed requests with.
+const REFUSALS: [&str; 3] = ["400", "414", "431"];
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -26,7 +26,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use spdy_tower::StreamInfo;
+use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version};
 
 use crate::{
     access_log::{Entry, Log},
@@ -49,6 +49,45 @@ impl Observers {
             return app;
         }
         app.layer(from_fn_with_state(self.clone(), observe))
+    }
+
+    /// Has the malformed requests of a SPDY connection looked at, which never reach the application.
+    pub(crate) fn look_at_malformed(&self, spdy: &Builder, connection: ConnectionInfo) -> Builder {
+        if self.log.is_none() && self.metrics.is_none() {
+            return spdy.clone();
+        }
+        let observers = self.clone();
+        let told = move |request: &MalformedRequest<'_>| observers.malformed(connection, request);
+        spdy.clone().on_malformed(told)
+    }
+
+    fn malformed(&self, connection: ConnectionInfo, request: &MalformedRequest<'_>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.malformed(connection.protocol, request.status);
+        }
+        if let Some(log) = &self.log {
+            let [method, target] = match request.version {
+                Version::V2 => ["method", "url"],
+                Version::V3 | Version::V3_1 => [":method", ":path"],
+            };
+            let field = |name| request.headers.get(name);
+            log.write(&Entry {
+                peer: connection.peer,
+                at: SystemTime::now(),
+                method: field(method).unwrap_or(b"-"),
+                target: field(target).unwrap_or(b"-"),
+                protocol: connection.protocol,
+                stream: Some(request.stream.get()),
+                referer: field("referer"),
+                agent: field("user-agent"),
+                measured: Measured {
+                    status: Some(request.status),
+                    received: 0,
+                    sent: 0,
+                    duration: Duration::ZERO,
+                },
+            });
+        }
     }
 }
 
@@ -127,12 +166,12 @@ impl Drop for Exchange {
             log.write(&Entry {
                 peer: self.connection.and_then(|info| info.peer),
                 at: asked.at,
-                method: &asked.method,
-                uri: &asked.uri,
+                method: asked.method.as_str().as_bytes(),
+                target: asked.target().as_bytes(),
                 protocol,
                 stream: asked.stream,
-                referer: asked.referer.as_ref(),
-                agent: asked.agent.as_ref(),
+                referer: asked.referer.as_ref().map(HeaderValue::as_bytes),
+                agent: asked.agent.as_ref().map(HeaderValue::as_bytes),
                 measured,
             });
         }
@@ -152,6 +191,17 @@ impl Asked {
                 .map(|info| info.id.get()),
             referer: field(REFERER),
             agent: field(USER_AGENT),
+        }
+    }
+}
+
+impl Asked {
+    /// What stands in the request line: of CONNECT host and port.
+    fn target(&self) -> &str {
+        match (self.uri.path_and_query(), self.uri.authority()) {
+            (Some(target), _) => target.as_str(),
+            (None, Some(host)) => host.as_str(),
+            (None, None) => "*",
         }
     }
 }

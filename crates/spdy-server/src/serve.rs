@@ -34,6 +34,7 @@ use crate::{
     idle::Idle,
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_octets},
+    observe::Observers,
     proxy_protocol,
     shutdown::Lifeline,
     socket::Socket,
@@ -58,7 +59,7 @@ pub(crate) struct Service {
     plain_version: PlainVersion,
     proxy_protocol: bool,
     timeouts: Timeouts,
-    metrics: Option<Arc<Metrics>>,
+    observers: Observers,
     spdy: spdy_tower::Builder,
     http2: http2::Builder<TokioExecutor>,
     http1: http1::Builder,
@@ -69,24 +70,28 @@ impl Service {
         app: Router,
         tls: Option<Arc<Tls>>,
         config: &Config,
-        metrics: Option<Arc<Metrics>>,
+        observers: Observers,
     ) -> Self {
         Self {
+            spdy: spdy_builder(&observers),
             app,
             tls,
             plain_version: config.plain_version,
             proxy_protocol: config.proxy_protocol,
             timeouts: config.timeouts,
-            metrics,
-            spdy: spdy_tower::Builder::new(),
+            observers,
             http2: http2_builder(),
             http1: http1_builder(),
         }
     }
 
+    const fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.observers.metrics.as_ref()
+    }
+
     /// Notes that a connection has to wait for others to end.
     pub(crate) fn limit_reached(&self) {
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = self.metrics() {
             metrics.limit_reached();
         }
     }
@@ -99,7 +104,7 @@ impl Service {
         transport: Transport,
         mut lifeline: Lifeline,
     ) -> Result<(), BoxError> {
-        let _open = self.metrics.as_ref().map(|metrics| metrics.connection());
+        let _open = self.metrics().map(|metrics| metrics.connection());
         // Boxed, so that the memory a handshake needs is free again when the connection comes to rest.
         match Box::pin(self.begin(io, peer, transport, &mut lifeline)).await {
             Ok(Some((connection, _open))) => run(connection, lifeline).await,
@@ -172,7 +177,7 @@ impl Service {
 
     fn handshake_failed(&self, transport: Transport, error: &io::Error) {
         // Who connects and leaves without a word, as health checks do, has not failed.
-        if let Some(metrics) = &self.metrics
+        if let Some(metrics) = self.metrics()
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
             metrics.handshake_failed(transport);
@@ -192,12 +197,12 @@ impl Service {
             router: self.app.clone(),
             info,
         };
-        let open = self
-            .metrics
-            .as_ref()
-            .map(|metrics| metrics.session(info.protocol));
+        let open = self.metrics().map(|metrics| metrics.session(info.protocol));
         let connection: Pin<Box<dyn Connection>> = match info.protocol {
-            Protocol::Spdy(version) => Box::pin(self.spdy.serve_connection(io, version, app)),
+            Protocol::Spdy(version) => {
+                let spdy = self.observers.look_at_malformed(&self.spdy, info);
+                Box::pin(spdy.serve_connection(io, version, app))
+            }
             Protocol::Http2 => {
                 let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
                 Box::pin(
@@ -360,6 +365,15 @@ where
         request.extensions_mut().insert(self.info);
         self.router.call(request)
     }
+}
+
+fn spdy_builder(observers: &Observers) -> spdy_tower::Builder {
+    let mut config = spdy_tower::session::Config::default();
+    config.counters = observers
+        .metrics
+        .as_ref()
+        .map(|metrics| Arc::clone(metrics.frames()));
+    spdy_tower::Builder::new().config(config)
 }
 
 fn http2_builder() -> http2::Builder<TokioExecutor> {

@@ -151,7 +151,8 @@ impl Server {
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
             let app = metrics::pages(Arc::clone(metrics));
-            let service = Service::new(app, None, &config.without_proxy(), None);
+            let nobody = Observers::default();
+            let service = Service::new(app, None, &config.without_proxy(), nobody);
             let permits = Arc::new(Semaphore::new(MAX_METRICS_CONNECTIONS));
             tokio::spawn(listener.run(Arc::new(service), permits, pages.lifeline()));
         }
@@ -160,7 +161,7 @@ impl Server {
         let permits = Arc::new(Semaphore::new(
             config.max_connections.min(Semaphore::MAX_PERMITS),
         ));
-        let service = Arc::new(Service::new(app, tls.clone(), &config, metrics.clone()));
+        let service = Arc::new(Service::new(app, tls.clone(), &config, observers));
         for listener in listeners {
             tokio::spawn(listener.run(
                 Arc::clone(&service),
@@ -168,7 +169,7 @@ impl Server {
                 lifecycle.lifeline(),
             ));
         }
-        drop((service, observers));
+        drop(service);
         let files = Files::new(tls, log.clone(), &config);
         tokio::select! {
             () = shutdown => {}

@@ -6,17 +6,19 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{Router, routing::get};
 use rustls::RootCertStore;
-use spdy_server::{Bind, Certificate, Config, Server};
+use spdy_server::{Bind, Certificate, Config, Server, Version};
+use spdy_tower::session::{self, HeaderBlock, Open, Session};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::client::TlsStream;
 
 #[cfg(all(unix, feature = "cli"))]
 use self::common::program::Program;
-use self::common::server::{LONG, Running, connect, http1, loopback};
+use self::common::server::{LONG, Running, connect, connect_with, http1, loopback};
 
 /// The files of a certificate that can be made anew.
 struct Files {
@@ -54,17 +56,7 @@ impl Files {
 
 /// Whether a client that trusts `roots` alone gets through.
 async fn is_trusted(address: SocketAddr, roots: &RootCertStore) -> bool {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots.clone())
-        .with_no_client_auth();
-    let io = tokio::net::TcpStream::connect(address).await.unwrap();
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("localhost".try_into().unwrap(), io)
-        .await
-        .is_ok()
+    connect_with(address, roots.clone(), &[]).await.is_ok()
 }
 
 async fn become_trusted(address: SocketAddr, roots: &RootCertStore) {
@@ -73,6 +65,26 @@ async fn become_trusted(address: SocketAddr, roots: &RootCertStore) {
         assert!(start.elapsed() < LONG, "the new certificate is not shown");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn begin(io: TlsStream<TcpStream>) -> Session {
+    let (session, _, driver) = session::client(io, Version::V3_1, session::Config::default());
+    tokio::spawn(driver);
+    session
+}
+
+/// A request over a session that is open.
+async fn ask(session: &Session) {
+    let names = [":method", ":path", ":version", ":host", ":scheme"];
+    let values = ["GET", "/", "HTTP/1.1", "localhost", "https"];
+    let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
+    let how = Open {
+        fin: true,
+        ..Open::default()
+    };
+    let mut stream = session.open(head, how).await.unwrap();
+    let fields = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    assert!(fields.get(":status").unwrap().starts_with(b"200"));
 }
 
 #[tokio::test]
@@ -88,11 +100,15 @@ async fn new_files_of_a_certificate_are_taken_up_and_sessions_go_on() {
     let app = Router::new().route("/", get(async || "x"));
     let server = Running::start(config, app).await;
     let open = connect(server.address, first.clone(), &["http/1.1"]).await;
+    let session = connect(server.address, first.clone(), &["spdy/3.1"]).await;
+    let session = begin(session);
+    ask(&session).await;
 
     let second = files.renew();
     become_trusted(server.address, &second).await;
     assert!(!is_trusted(server.address, &first).await);
     assert!(http1(open, "/").await.ends_with("x"));
+    ask(&session).await;
 
     // Files that are of no use change nothing, and what comes after them does.
     fs::write(&files.chain, "nothing").unwrap();
@@ -134,10 +150,12 @@ async fn sighup_reads_the_certificate_again_and_a_bad_one_is_one_warning() {
         3,
     );
     let address = program.address(1).parse().unwrap();
-    assert!(is_trusted(address, &first).await);
+    let session = begin(connect(address, first.clone(), &["spdy/3.1"]).await);
+    ask(&session).await;
     let second = files.renew();
     program.signal("HUP");
     become_trusted(address, &second).await;
+    ask(&session).await;
 
     fs::write(&files.key, "nothing").unwrap();
     program.signal("HUP");

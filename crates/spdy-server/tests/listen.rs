@@ -131,6 +131,70 @@ fn without_a_socket_of_systemd_there_is_no_start() {
     );
 }
 
+#[test]
+fn many_sockets_of_all_kinds_are_served_at_once() {
+    let paths = ["many-tls.sock", "many-plain.sock"].map(socket);
+    let [tls, plain] = paths
+        .each_ref()
+        .map(|path| format!("unix:{}", path.display()));
+    let any = "127.0.0.1:0";
+    let arguments = [
+        "--listen", any, "--listen", any, "--listen", &tls, "--plain", any, "--plain", any,
+        "--plain", &plain,
+    ];
+    let program = Program::start(&arguments, 8);
+    let spdy = |url: &str| common::tool::spdy(&["get", "-ki", url]).well();
+    for (line, scheme) in [(1, "https"), (2, "https"), (4, "http"), (5, "http")] {
+        let answer = spdy(&format!("{scheme}://{}/hello", program.address(line)));
+        assert!(answer.starts_with("SPDY/3.1 200 OK\r\n"), "{answer}");
+    }
+    assert!(get_hello(UnixStream::connect(&paths[1]).unwrap()).is_ok());
+    // TLS is expected there: plain text gets no answer.
+    let told = get_hello(UnixStream::connect(&paths[0]).unwrap());
+    assert!(!told.is_ok_and(|told| told.starts_with("HTTP/")));
+}
+
+#[test]
+fn connections_above_the_limit_wait_for_others_to_end() {
+    let program = Program::plain(&["--max-connections", "2"]);
+    let held = [program.connect(), program.connect()];
+    let waiting = program.connect();
+    let asking = thread::spawn(move || get_hello(waiting).unwrap());
+    // Nothing can be waited for but that nothing happens.
+    sleep(Duration::from_millis(200));
+    assert!(!asking.is_finished());
+    drop(held);
+    assert!(asking.join().unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+/// Without descriptors the server waits, a little longer each time, and goes on when there are some.
+#[cfg(target_os = "linux")]
+#[test]
+fn running_out_of_descriptors_is_waited_out() {
+    const DESCRIPTORS: usize = 24;
+    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" --plain 127.0.0.1:0 --threads 1");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_spdy-server")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let program = Program::spawn(command, 2);
+    let held: Vec<_> = (0..DESCRIPTORS).map(|_| program.connect()).collect();
+    let waiting = program.connect();
+    let asking = thread::spawn(move || get_hello(waiting).unwrap());
+    // Long enough for a loop without pauses to be seen.
+    sleep(Duration::from_millis(500));
+    assert!(!asking.is_finished());
+    drop(held);
+    assert!(asking.join().unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    program.signal("TERM");
+    let (status, _, stderr) = program.wait();
+    assert!(status.success(), "{stderr}");
+    let warnings = stderr.matches("cannot accept connections").count();
+    assert!((1..50).contains(&warnings), "{stderr}");
+}
+
 /// New connections all the time, an old process that ends and a new one that takes over.
 ///
 /// On Linux a connection that arrives in the very instant in which a shared socket is closed is reset by the system
@@ -157,6 +221,8 @@ fn a_rolling_restart_loses_no_request() {
             io.read_to_string(&mut answer).unwrap();
             answer
         });
+        let url = format!("http://{address}/slow/1000");
+        let over_spdy = scope.spawn(move || slow_or_again(&url));
         sleep(Duration::from_millis(300));
         let new = Program::start(&["--plain", &address, "--reuse-port", "--threads", "1"], 2);
         assert_eq!(new.address(1), address);
@@ -164,7 +230,8 @@ fn a_rolling_restart_loses_no_request() {
         let (status, _, stderr) = old.wait();
         assert!(status.success(), "{stderr}");
         assert!(!stderr.contains("cut"), "{stderr}");
-        assert!(!slow.is_finished() || slow.join().unwrap().ends_with("waited 1000 ms\n"));
+        assert!(slow.join().unwrap().ends_with("waited 1000 ms\n"));
+        over_spdy.join().unwrap();
         let before = answered.load(Ordering::Relaxed);
         while answered.load(Ordering::Relaxed) < before + 100 {
             sleep(Duration::from_millis(5));
@@ -174,6 +241,19 @@ fn a_rolling_restart_loses_no_request() {
     });
     drop(new);
     assert!(answered.load(Ordering::Relaxed) > 200);
+}
+
+/// The same over SPDY: GOAWAY lets what is under way be answered.
+fn slow_or_again(url: &str) {
+    for _ in 0..3 {
+        let ran = common::tool::spdy(&["get", url]);
+        if ran.code == 0 {
+            assert_eq!(ran.stdout, b"waited 1000 ms\n");
+            return;
+        }
+        assert_eq!(ran.stdout, b"", "{ran:?}");
+    }
+    panic!("three sessions in a row were not served");
 }
 
 /// Asks until there is an answer. An answer that has begun must be whole.

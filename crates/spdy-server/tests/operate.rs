@@ -13,11 +13,12 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use spdy_server::{AccessLog, Config, Timeouts, Version};
+use rustls::RootCertStore;
+use spdy_server::{AccessLog, Config, PlainVersion, Server, Timeouts, Version};
 
 use self::common::{
     program::{LONG, Program, ask, command, head},
-    server::{Running, http1, http2, plain, spdy},
+    server::{Running, connect, connect_with, http1, http2, loopback, plain, spdy, tls},
 };
 
 /// A new and empty directory for a test.
@@ -286,30 +287,87 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
     assert!(program.wait().0.success());
 }
 
+/// Failed handshakes by transport, and how long requests took.
+#[tokio::test]
+async fn failed_handshakes_and_durations_are_measured() {
+    let (mut config, roots) = tls("handshakes");
+    config.metrics = Some(loopback().into());
+    let app = Router::new().route("/", get(async || "x")).route(
+        "/slow",
+        get(async || tokio::time::sleep(Duration::from_millis(60)).await),
+    );
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let metrics = server.metrics().unwrap().address.tcp().unwrap();
+    tokio::spawn(server.run(app, std::future::pending()));
+
+    // Plain text where TLS is spoken, and a client that trusts nobody.
+    let io = tokio::net::TcpStream::connect(address).await.unwrap();
+    let _ = http1(io, "/").await;
+    let nobody = connect_with(address, RootCertStore::empty(), &["spdy/3.1"]).await;
+    assert!(nobody.is_err());
+    for path in ["/", "/slow"] {
+        let io = connect(address, roots.clone(), &["spdy/3.1"]).await;
+        spdy(io, Version::V3_1, path).await;
+    }
+    let duration = "spdy_server_request_duration_seconds";
+    let of = "protocol=\"spdy/3.1\"";
+    let expected = [
+        "spdy_server_handshake_failures_total{transport=\"tls\"} 2\n".to_owned(),
+        "spdy_server_handshake_failures_total{transport=\"plain\"} 0\n".to_owned(),
+        format!("{duration}_count{{{of}}} 2\n"),
+        format!("{duration}_bucket{{le=\"0.05\",{of}}} 1\n"),
+        format!("{duration}_bucket{{le=\"60.0\",{of}}} 2\n"),
+        format!("{duration}_bucket{{le=\"+Inf\",{of}}} 2\n"),
+    ];
+    let start = Instant::now();
+    loop {
+        let io = tokio::net::TcpStream::connect(metrics).await.unwrap();
+        let text = http1(io, "/metrics").await;
+        let missing: Vec<_> = expected
+            .iter()
+            .filter(|line| !text.contains(*line))
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(start.elapsed() < LONG, "{missing:?} in {text}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
-    let config = Config {
-        advertise: NonZeroU16::new(8443),
-        ..plain(Timeouts::default())
-    };
     let app = Router::new().route("/", get(async || "x"));
-    let server = Running::start(config, app.clone()).await;
-    let tcp = async || {
-        tokio::net::TcpStream::connect(server.address)
-            .await
-            .unwrap()
-    };
-    let expected = "alternate-protocol: 8443:npn-spdy/3.1,8443:npn-spdy/3,8443:npn-spdy/2\r\n";
-    for path in ["/", "/missing"] {
-        let answer = http1(tcp().await, path).await;
-        assert!(answer.contains(expected), "{answer}");
+    // In plain text a server takes version field 3 for one of the two.
+    for (plain_version, versions) in [
+        (PlainVersion::V3, [Version::V2, Version::V3]),
+        (PlainVersion::V3_1, [Version::V2, Version::V3_1]),
+    ] {
+        let config = Config {
+            advertise: NonZeroU16::new(8443),
+            plain_version,
+            ..plain(Timeouts::default())
+        };
+        let server = Running::start(config, app.clone()).await;
+        let tcp = async || {
+            tokio::net::TcpStream::connect(server.address)
+                .await
+                .unwrap()
+        };
+        let expected = "alternate-protocol: 8443:npn-spdy/3.1,8443:npn-spdy/3,8443:npn-spdy/2\r\n";
+        for path in ["/", "/missing"] {
+            let answer = http1(tcp().await, path).await;
+            assert!(answer.contains(expected), "{answer}");
+        }
+        for version in versions {
+            for path in ["/", "/missing"] {
+                let (fields, _) = spdy(tcp().await, version, path).await;
+                assert_eq!(fields.get("alternate-protocol"), None, "{version}");
+            }
+        }
+        assert_eq!(http2(tcp().await, "/").await.1, "x");
     }
-    for version in [Version::V2, Version::V3_1] {
-        let (fields, body) = spdy(tcp().await, version, "/").await;
-        assert_eq!(body, b"x");
-        assert_eq!(fields.get("alternate-protocol"), None);
-    }
-    assert_eq!(http2(tcp().await, "/").await.1, "x");
 
     let silent = Running::start(plain(Timeouts::default()), app).await;
     let io = tokio::net::TcpStream::connect(silent.address)

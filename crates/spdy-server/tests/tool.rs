@@ -28,18 +28,35 @@ fn it_insists_on_a_version() {
     let site = Site::start("tool-versions");
     for version in ["2", "3", "3.1"] {
         let title = format!("SPDY/{version} 200 OK\r\n");
-        let ran = spdy(&["get", "-ki", "--spdy", version, &site.https("/hello")]).well();
+        let ran = spdy(&["get", "-ki", "--version", version, &site.https("/hello")]).well();
         assert!(ran.starts_with(&title), "{ran}");
         // The server takes version field 3 in plain text for SPDY/3.1, which an answer this small does not show.
-        for flag in ["--spdy", "--plain-version"] {
-            let ran = spdy(&["get", "-i", flag, version, &site.http("/hello")]).well();
-            assert!(ran.starts_with(&title), "{ran}");
-        }
+        let ran = spdy(&["get", "-i", "--version", version, &site.http("/hello")]).well();
+        assert!(ran.starts_with(&title), "{ran}");
     }
     for url in [site.https("/hello"), site.http("/hello")] {
         let ran = spdy(&["get", "-ki", "--http1", &url]).well();
         assert!(ran.starts_with("HTTP/1.1 200 OK\r\n"), "{ran}");
     }
+}
+
+#[test]
+fn plain_text_is_spoken_where_it_is_asked_for() {
+    let site = Site::start("tool-plain");
+    let https_at_plain_port = site.http("/hello").replace("http:", "https:");
+    for (flags, title) in [
+        (&[][..], "SPDY/3.1 200 OK\r\n"),
+        (&["--version", "2"], "SPDY/2 200 OK\r\n"),
+        (&["--http1"], "HTTP/1.1 200 OK\r\n"),
+    ] {
+        for url in [&site.http("/hello"), &https_at_plain_port] {
+            let ran = spdy(&[&["get", "-i", "--plain"], flags, &[url]].concat()).well();
+            assert!(ran.starts_with(title), "{ran}");
+        }
+    }
+    // A server of TLS does not answer plain text.
+    let ran = spdy(&["get", "--plain", &site.https("/hello")]);
+    assert!([1, 3].contains(&ran.code), "{ran:?}");
 }
 
 #[test]
@@ -285,7 +302,31 @@ fn help_names_the_exit_status() {
     for word in ["get", "ping", "load", "inspect", "Exit status:"] {
         assert!(help.contains(word), "{help}");
     }
-    assert_eq!(spdy(&["get"]).code, 2);
+    for mistake in [&["get"][..], &[], &["get", "--version", "4", "http://a/"]] {
+        assert_eq!(spdy(mistake).code, 2);
+    }
+    let version = spdy(&["--version"]).well();
+    assert_eq!(version, concat!("spdy ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn completions_and_the_manual_pages_are_printed() {
+    for (arguments, expected) in [
+        (&["--completions", "bash"][..], "--connect-timeout"),
+        (&["--completions", "zsh"], "#compdef spdy"),
+        (&["--completions", "fish"], "complete -c spdy"),
+        (&["--man"], ".TH spdy 1"),
+        (&["--man", "get"], ".TH spdy-get 1"),
+        (&["--man", "load"], "warm\\-up"),
+    ] {
+        let text = spdy(arguments).well();
+        assert!(text.contains(expected), "{text}");
+    }
+    let unread = Command::new("sh")
+        .args(["-c", &format!("{SPDY} --man >/dev/full")])
+        .output()
+        .unwrap();
+    assert_eq!(unread.status.code(), Some(4));
 }
 
 #[test]
@@ -294,7 +335,7 @@ fn a_long_answer_before_its_turn_does_not_hold_up_the_one_that_is_due() {
     for version in ["2", "3", "3.1"] {
         let start = std::time::Instant::now();
         let [slow, long] = ["/slow/300", "/bytes/30000000"].map(|path| site.https(path));
-        let ran = spdy(&["get", "-k", "--spdy", version, &slow, &long]);
+        let ran = spdy(&["get", "-k", "--version", version, &slow, &long]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert_eq!(ran.stdout.len(), 14 + 30_000_000);
         assert!(start.elapsed() < Duration::from_secs(20));

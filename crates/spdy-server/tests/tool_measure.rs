@@ -18,7 +18,7 @@ fn ping_measures_round_trips_in_every_version() {
             "3",
             "--interval",
             "0",
-            "--spdy",
+            "--version",
             version,
             &url,
         ];
@@ -68,8 +68,8 @@ fn ping_needs_an_answer() {
 fn load_measures_spdy_and_http2_alike() {
     let site = Site::start("tool-load");
     for (flags, protocol) in [
-        (&["--spdy", "3.1"][..], "spdy/3.1"),
-        (&["--spdy", "2"], "spdy/2"),
+        (&["--version", "3.1"][..], "spdy/3.1"),
+        (&["--version", "2"], "spdy/2"),
         (&["--h2"], "h2"),
     ] {
         for url in [site.http("/hello"), site.https("/hello")] {
@@ -134,6 +134,29 @@ fn load_counts_what_goes_wrong() {
     let told = &ran.json()[0];
     assert_eq!(told["errors"], 10, "{told}");
     assert_eq!(told["statuses"]["2xx"], 0);
+}
+
+/// What is no answer is an object with an error, whatever the command.
+#[test]
+fn failures_are_told_in_json() {
+    for command in ["get", "ping", "load"] {
+        let ran = spdy(&[command, "--json", "http://127.0.0.1:1/"]);
+        let said = ran.ill(3).to_owned();
+        let told = ran.json();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["url"], "http://127.0.0.1:1/");
+        let error = told[0]["error"].as_str().unwrap();
+        assert!(error.starts_with("cannot connect to "), "{error}");
+        assert!(said.ends_with(error), "{said}: {error}");
+    }
+    let file = format!("{}/garbage", directory("tool-json"));
+    fs::write(&file, [0x80, 2, 0, 5, 0, 0, 0, 0, 1]).unwrap();
+    let ran = spdy(&["inspect", "--json", "2", &file]);
+    ran.ill(1);
+    let told = ran.json();
+    assert_eq!(told[0]["kind"], "NOOP");
+    assert_eq!(told[1]["file"], *file);
+    assert_eq!(told[1]["error"], "the recording ends inside a frame");
 }
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");

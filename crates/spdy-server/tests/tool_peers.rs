@@ -94,8 +94,24 @@ async fn it_falls_back_to_http_unless_a_version_is_insisted_on() {
         let text = run(&["get", "-ki", &url, &url]).await.well();
         assert_eq!(text.matches(title).count(), 2, "{text}");
         assert_eq!(text.matches("no SPDY here\n").count(), 2, "{text}");
+        let ran = run(&["get", "-kv", "-H", "x-a: b", &url]).await;
+        let protocol = if title.starts_with("HTTP/2") {
+            "h2"
+        } else {
+            "http/1.1"
+        };
+        for shown in [
+            format!(", {protocol}\n"),
+            format!("* {protocol} is spoken and no SPDY"),
+            format!("> {protocol} GET "),
+            " x-a: b\n".to_owned(),
+            format!("< {protocol} 200 OK\n"),
+            " content-length: 13\n".to_owned(),
+        ] {
+            assert!(ran.stderr.contains(&shown), "{shown}: {}", ran.stderr);
+        }
 
-        let ran = run(&["get", "-k", "--spdy", "3.1", &url]).await;
+        let ran = run(&["get", "-k", "--version", "3.1", &url]).await;
         assert!(ran.ill(3).ends_with(" speaks none of spdy/3.1"), "{ran:?}");
         for command in ["ping", "load"] {
             let ran = run(&[command, "-k", &url]).await;
@@ -126,13 +142,17 @@ async fn it_upgrades_from_http1() {
     }));
     let server = Running::start(plain(Timeouts::default()), app).await;
     let url = format!("http://{}/bytes/1000000", server.address);
-    for flags in [&[][..], &["--spdy", "3.1"]] {
+    for flags in [&[][..], &["--version", "3.1"]] {
         let ran = run(&[&["get", "--upgrade", "--json"], flags, &[&url]].concat()).await;
         assert_eq!((ran.code, &*ran.stderr), (0, ""));
         let told = &ran.json()[0];
         assert_eq!(told["protocol"], "spdy/3.1");
         assert_eq!(told["octets"], 1_000_000);
     }
+    let ran = run(&["get", "--upgrade", "-v", "-o", "/dev/null", &url]).await;
+    let (before, after) = ran.stderr.split_once("* upgraded to spdy/3.1\n").unwrap();
+    assert!(before.contains(": http/1.1\n"), "{before}");
+    assert!(after.contains("> SYN_STREAM stream=1 "), "{after}");
     let text = run(&["ping", "--upgrade", "-n", "1", &url]).await.well();
     assert!(text.contains("spdy/3.1, 1 round trips"), "{text}");
     assert_eq!(server.end().await.cut, 0);
@@ -145,7 +165,7 @@ fn without_an_upgrade_it_falls_back_unless_it_is_insisted_on() {
     for url in [site.http("/hello"), site.https("/hello")] {
         let text = spdy(&["get", "-ki", "--upgrade", &url]).well();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-        let ran = spdy(&["get", "-k", "--upgrade", "--spdy", "3.1", &url]);
+        let ran = spdy(&["get", "-k", "--upgrade", "--version", "3.1", &url]);
         let said = ran.ill(3);
         assert!(
             said.ends_with(" does not upgrade to SPDY/3.1: its answer is 200 OK"),
@@ -201,7 +221,7 @@ async fn a_response_that_breaks_off_is_a_failure() {
     let app = Router::new().fallback(any(async || Response::new(Body::new(Broken::default()))));
     let server = Running::start(plain(Timeouts::default()), app).await;
     let url = format!("http://{}/", server.address);
-    for flags in [&["--spdy", "2"][..], &["--spdy", "3.1"], &["--http1"]] {
+    for flags in [&["--version", "2"][..], &["--version", "3.1"], &["--http1"]] {
         let ran = run(&[&["get"], flags, &[&url]].concat()).await;
         assert!(
             ran.ill(1).contains("response broke off after 9 octets: "),

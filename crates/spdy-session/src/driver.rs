@@ -74,6 +74,7 @@ fn session<IO>(
             hub: Arc::clone(&hub),
             cells: Cells::default(),
             ready: Vec::new(),
+            taken: Vec::new(),
             read_buffer: 0,
             opens: VecDeque::new(),
             pings: VecDeque::new(),
@@ -112,6 +113,8 @@ struct Machine {
     cells: Cells,
     /// The cells that had orders; empty between two turns, kept for its memory.
     ready: Vec<Arc<Cell>>,
+    /// The streams that were accepted, likewise.
+    taken: Vec<StreamId>,
     /// The size of the buffer that payload is a slice of.
     read_buffer: usize,
     /// Streams that wait for a free place.
@@ -286,7 +289,10 @@ impl<IO> Drop for Driver<IO> {
 impl Machine {
     /// Carries out what the handles have ordered.
     fn carry_out(&mut self, now: Instant) {
-        let orders = self.hub.take_orders(&mut self.ready);
+        let orders = self.hub.take_orders(&mut self.ready, &mut self.taken);
+        for id in self.taken.drain(..) {
+            self.connection.accept(id);
+        }
         if let Some(Orders {
             opens,
             pings,

@@ -87,6 +87,8 @@ impl fmt::Debug for Note {
 #[derive(Debug)]
 struct Incoming {
     queue: VecDeque<PendingStream>,
+    /// What was taken out of the queue since the driver last looked.
+    taken: Vec<StreamId>,
     waker: Option<Waker>,
     /// The handle exists.
     is_open: bool,
@@ -106,6 +108,7 @@ impl Hub {
             orders: Orders::default(),
             incoming: Incoming {
                 queue: VecDeque::new(),
+                taken: Vec::new(),
                 waker: None,
                 is_open: true,
             },
@@ -301,7 +304,7 @@ impl Hub {
     /// Takes a stream out of the queue. `Err`: there is none, and whether more may come.
     pub(crate) fn accept(&self) -> Result<PendingStream, MayCome> {
         let mut state = self.lock();
-        match state.incoming.queue.pop_front() {
+        match state.incoming.pop() {
             Some(stream) => Ok(stream),
             None => Err(MayCome(state.outcome.is_none())),
         }
@@ -309,7 +312,7 @@ impl Hub {
 
     pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<PendingStream>> {
         let mut state = self.lock();
-        match state.incoming.queue.pop_front() {
+        match state.incoming.pop() {
             Some(stream) => Poll::Ready(Some(stream)),
             None if state.outcome.is_some() => Poll::Ready(None),
             None => {
@@ -329,6 +332,15 @@ impl Hub {
     }
 }
 
+impl Incoming {
+    /// Takes a stream. It counts as waiting until the driver looks, which is before it reads on: that is soon enough.
+    fn pop(&mut self) -> Option<PendingStream> {
+        let stream = self.queue.pop_front()?;
+        self.taken.push(stream.id());
+        Some(stream)
+    }
+}
+
 /// Whether a queue that is empty may get another stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MayCome(pub(crate) bool);
@@ -342,11 +354,17 @@ impl Hub {
         }
     }
 
-    /// Takes the orders; `ready` gets the streams that have some. False: there are no others.
-    pub(crate) fn take_orders(&self, ready: &mut Vec<Arc<Cell>>) -> Option<Orders> {
+    /// Takes the orders, and gives those that there usually are none of: `ready` gets the streams that have some, `taken`
+    /// those that are not to wait for acceptance any more. Both are empty before.
+    pub(crate) fn take_orders(
+        &self,
+        ready: &mut Vec<Arc<Cell>>,
+        taken: &mut Vec<StreamId>,
+    ) -> Option<Orders> {
         self.consumed.store(0, Ordering::Relaxed);
         let mut state = self.lock();
         mem::swap(ready, &mut state.orders.ready);
+        mem::swap(taken, &mut state.incoming.taken);
         let orders = &mut state.orders;
         if orders.opens.is_empty() && orders.pings.is_empty() && orders.shutdown.is_none() {
             return None;

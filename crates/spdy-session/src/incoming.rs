@@ -36,11 +36,7 @@ impl Incoming {
 
     /// As [`accept`](Self::accept), for implementations of `Future`. The task of the latest call is woken.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<PendingStream>> {
-        let stream = self.hub.poll_accept(cx);
-        if let Poll::Ready(Some(stream)) = &stream {
-            stream.reply.accept();
-        }
-        stream
+        self.hub.poll_accept(cx)
     }
 
     /// Takes the next stream if it is there already. Nobody is woken when one comes: this is for the work that
@@ -51,10 +47,7 @@ impl Incoming {
     /// [`NoStream`] says whether one may still come.
     pub fn try_accept(&mut self) -> Result<PendingStream, NoStream> {
         match self.hub.accept() {
-            Ok(stream) => {
-                stream.reply.accept();
-                Ok(stream)
-            }
+            Ok(stream) => Ok(stream),
             Err(MayCome(true)) => Err(NoStream::Yet),
             Err(MayCome(false)) => Err(NoStream::Ever),
         }
@@ -90,7 +83,7 @@ pub struct PendingStream {
 
 impl PendingStream {
     pub(crate) fn new(cell: &Arc<Cell>, opened: Opened) -> Self {
-        let recv = RecvStream::new(Arc::clone(cell));
+        let recv = RecvStream::new(Arc::clone(cell), opened.fin);
         let reply = SendReply::new(Arc::clone(cell), RstStatus::REFUSED_STREAM);
         Self {
             opened,

@@ -39,7 +39,7 @@ impl Stream {
     pub(crate) fn opened(cell: Arc<Cell>) -> Self {
         let send = SendHalf::new(Arc::clone(&cell), RstStatus::CANCEL);
         Self {
-            recv: RecvStream::new(cell),
+            recv: RecvStream::new(cell, false),
             send: SendStream(send),
         }
     }
@@ -107,12 +107,16 @@ pub struct RecvStream {
     current: Bytes,
     /// The length of that piece: its credit goes back when all of it was read.
     unreported: usize,
+    /// Nothing was to come from the start, so nobody waits to hear that the handle is dropped.
+    idle: bool,
 }
 
 impl RecvStream {
-    pub(crate) fn new(cell: Arc<Cell>) -> Self {
+    /// `idle`: the peer had finished when it opened the stream.
+    pub(crate) fn new(cell: Arc<Cell>, idle: bool) -> Self {
         Self {
             cell,
+            idle,
             current: Bytes::new(),
             unreported: 0,
         }
@@ -204,7 +208,9 @@ impl RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        self.cell.drop_recv(self.unreported);
+        if !self.idle {
+            self.cell.drop_recv(self.unreported);
+        }
     }
 }
 
@@ -255,10 +261,6 @@ impl SendReply {
     /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
-    }
-
-    pub(crate) fn accept(&self) {
-        self.0.cell.accept();
     }
 
     pub(crate) fn taken(mut self, on_drop: Option<RstStatus>) -> Self {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     client::{self, Asked},
-    fields,
+    fields, request,
 };
 
 /// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
@@ -30,21 +30,26 @@ use crate::{
 /// nobody wants the rest: it is read and thrown away within [`Limits::discard`](spdy_session::Limits::discard), and
 /// the response is not disturbed.
 ///
-/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it; a body that is cut is an error
-/// in any case. With HEAD, 204 and 304 there are no octets, whatever comes. SPDY/2 has no trailers. Dropping the body
-/// before its end resets the stream with CANCEL, the rest of the request's body with it.
+/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it: what [`size_hint`] says. All
+/// octets are given, also where it is wrong; a body that is cut is an error in any case. With HEAD, 204 and 304 there are
+/// no octets, whatever comes. SPDY/2 has no trailers. Dropping the body before its end resets the stream with CANCEL, the
+/// rest of the request's body with it.
 ///
 /// After the end and after an error the body gives `None`.
+///
+/// [`size_hint`]: http_body::Body::size_hint
 #[derive(Debug, Default)]
 pub struct Body {
-    /// `None`: there was no body, or its end was reached.
-    source: Option<Source>,
+    /// `None`: there was no body, or its end was reached. Most requests have none, and are moved more than once.
+    source: Option<Box<Source>>,
 }
 
 #[derive(Debug)]
 struct Source {
     stream: RecvStream,
     role: Role,
+    /// What `content-length` says.
+    announced: Option<u64>,
     received: u64,
     trailers: Option<HeaderMap>,
 }
@@ -53,7 +58,6 @@ struct Source {
 #[derive(Debug)]
 enum Role {
     Request {
-        announced: Option<u64>,
         fault: oneshot::Sender<Fault>,
     },
     Response {
@@ -66,7 +70,7 @@ enum Role {
     /// A response that was not asked for, with all header fields that have come.
     Push {
         version: Version,
-        fields: HeaderBlock,
+        fields: Box<HeaderBlock>,
     },
 }
 
@@ -88,16 +92,17 @@ impl Body {
     ) -> (Self, oneshot::Receiver<Fault>) {
         let (fault, notice) = oneshot::channel();
         (
-            Self::new(stream, Role::Request { announced, fault }),
+            Self::new(stream, announced, Role::Request { fault }),
             notice,
         )
     }
 
-    /// The body of a response.
+    /// The body of a response with these fields.
     pub(crate) fn response(
         stream: RecvStream,
         version: Version,
         is_bodyless: bool,
+        headers: &HeaderMap,
         asked: Option<Arc<Asked>>,
     ) -> Self {
         let role = Role::Response {
@@ -105,22 +110,29 @@ impl Body {
             is_bodyless,
             _asked: asked,
         };
-        Self::new(stream, role)
+        Self::new(stream, announced(headers), role)
     }
 
-    /// The body of a push whose header fields have come so far.
-    pub(crate) fn pushed(stream: RecvStream, version: Version, fields: HeaderBlock) -> Self {
-        Self::new(stream, Role::Push { version, fields })
+    /// The body of a push with these fields of a response, whose header block has come so far.
+    pub(crate) fn pushed(
+        stream: RecvStream,
+        version: Version,
+        headers: &HeaderMap,
+        fields: HeaderBlock,
+    ) -> Self {
+        let fields = Box::new(fields);
+        Self::new(stream, announced(headers), Role::Push { version, fields })
     }
 
-    fn new(stream: RecvStream, role: Role) -> Self {
+    fn new(stream: RecvStream, announced: Option<u64>, role: Role) -> Self {
         Self {
-            source: Some(Source {
+            source: Some(Box::new(Source {
                 stream,
                 role,
+                announced,
                 received: 0,
                 trailers: None,
-            }),
+            })),
         }
     }
 
@@ -128,10 +140,11 @@ impl Body {
         let Some(source) = self.source.take() else {
             return error;
         };
+        let source = *source;
         match (source.role, &error) {
             (_, BodyError::Stream(_)) => {}
             // Nobody listens when the response is complete: then there is nothing left to say.
-            (Role::Request { fault, .. }, _) => _ = fault.send(Fault),
+            (Role::Request { fault }, _) => _ = fault.send(Fault),
             (Role::Response { .. } | Role::Push { .. }, _) => {
                 source.stream.reset(RstStatus::PROTOCOL_ERROR)
             }
@@ -173,11 +186,7 @@ impl Source {
     }
 
     fn check_length(&self) -> Result<(), BodyError> {
-        let Role::Request {
-            announced: Some(announced),
-            ..
-        } = self.role
-        else {
+        let (Role::Request { .. }, Some(announced)) = (&self.role, self.announced) else {
             return Ok(());
         };
         let received = self.received;
@@ -259,21 +268,28 @@ impl http_body::Body for Body {
         })
     }
 
+    /// Exact where `content-length` says something and is not wrong yet.
     fn size_hint(&self) -> SizeHint {
         let Some(source) = &self.source else {
             return SizeHint::with_exact(0);
         };
-        match source.role {
-            Role::Request {
-                announced: Some(announced),
-                ..
-            } => SizeHint::with_exact(announced.saturating_sub(source.received)),
-            Role::Response {
-                is_bodyless: true, ..
-            } => SizeHint::with_exact(0),
-            _ => SizeHint::default(),
-        }
+        let left = |announced: u64| match source.role {
+            Role::Request { .. } => Some(announced.saturating_sub(source.received)),
+            Role::Response { .. } | Role::Push { .. } => announced.checked_sub(source.received),
+        };
+        let is_over = source.is_bodyless() || self.is_end_stream();
+        let left = if is_over {
+            Some(0)
+        } else {
+            source.announced.and_then(left)
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
+}
+
+/// What a response says of its length, if that makes sense.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    request::content_length(headers).ok().flatten()
 }
 
 /// Why a body ended before its time.

@@ -41,6 +41,8 @@ mod exchange;
 mod origin;
 #[cfg(feature = "client")]
 mod pool;
+#[cfg(feature = "client")]
+mod protocol;
 mod push;
 mod request;
 mod response;
@@ -61,6 +63,7 @@ use tower::Service;
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
     pool::{Client, FetchError, ResponseBody},
+    protocol::Protocol,
 };
 pub use self::{
     error::Error,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE},
 };
 use spdy_frame::{Field, HeaderBlock, Version};
 
@@ -27,15 +27,15 @@ pub(crate) fn receive(
     field: Field<'_>,
     connection_fields: ConnectionFields,
 ) -> Result<(), Malformed> {
-    let name = HeaderName::from_bytes(field.name()).map_err(|_| Malformed::FieldName)?;
-    if is_connection_field(&name) {
+    if is_of_connection(field.name()) {
         return match connection_fields {
             ConnectionFields::Drop => Ok(()),
             ConnectionFields::Refuse => Err(Malformed::ConnectionField),
         };
     }
+    let name = HeaderName::from_bytes(field.name()).map_err(|_| Malformed::FieldName)?;
     let whole = field.value_bytes();
-    if !whole.contains(&VALUE_SEPARATOR) {
+    if !field.is_joined() {
         return add(map, name, whole);
     }
     let mut values = whole.split(|&octet| octet == VALUE_SEPARATOR);
@@ -57,13 +57,17 @@ pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Resu
     Ok(())
 }
 
-/// Checks a value and adds it. What HTTP/1.1 could not carry as it is gets refused, never repaired.
-fn add(map: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(), Malformed> {
+/// Checks a value. What HTTP/1.1 could not carry as it is gets refused, never repaired.
+pub(crate) fn value(octets: Bytes) -> Result<HeaderValue, Malformed> {
     let is_padding = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    if is_padding(value.first()) || is_padding(value.last()) {
+    if is_padding(octets.first()) || is_padding(octets.last()) {
         return Err(Malformed::FieldValue);
     }
-    let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::FieldValue)?;
+    HeaderValue::from_maybe_shared(octets).map_err(|_| Malformed::FieldValue)
+}
+
+fn add(map: &mut HeaderMap, name: HeaderName, octets: Bytes) -> Result<(), Malformed> {
+    let value = value(octets)?;
     if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
         // Other transfer codings are between two ends of one HTTP/1.1 connection.
         return Ok(());
@@ -77,10 +81,10 @@ fn add(map: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(), Malfor
 /// compressor's sight. Left out are the fields of a single connection, those that `connection` names
 /// (protocol.md §9.4), and the names in `reserved`.
 pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) {
-    let has_connection = map.contains_key(CONNECTION);
+    let has_connection = has(map, &CONNECTION);
     for (name, value) in map {
-        if is_connection_field(name)
-            || name == TE
+        if name == TE
+            || is_of_connection(name.as_str().as_bytes())
             || reserved.contains(&name.as_str())
             || (has_connection && is_named_by_connection(map, name))
         {
@@ -96,6 +100,11 @@ pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) 
     }
 }
 
+/// Whether `map` has a field. Few fields are sooner looked through than a name is hashed.
+pub(crate) fn has(map: &HeaderMap, name: &HeaderName) -> bool {
+    map.keys().any(|key| key == name)
+}
+
 /// Whether every value of the block fits the version's length fields: 16 bits in SPDY/2.
 pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
     let is_short = |octets: &[u8]| u16::try_from(octets.len()).is_ok();
@@ -105,12 +114,12 @@ pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
             .all(|field| is_short(field.name()) && is_short(field.value()))
 }
 
-/// Whether a field speaks of one HTTP/1.1 connection. SPDY has frames for what these say.
-fn is_connection_field(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+/// Whether a field speaks of one HTTP/1.1 connection, by its name in lower case. SPDY has frames for what these say.
+pub(crate) const fn is_of_connection(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade"
+    )
 }
 
 fn is_named_by_connection(map: &HeaderMap, name: &HeaderName) -> bool {

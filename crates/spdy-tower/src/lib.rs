@@ -75,6 +75,7 @@ pub use spdy_session as session;
 
 pub use self::{
     body::{Body, BodyError},
+    malformed::MalformedRequest,
     push::{PushError, Pusher},
     server::{BoxError, Builder, Connection, HttpService, StreamInfo},
     tunnel::{OnTunnel, Tunnel},

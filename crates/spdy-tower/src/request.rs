@@ -1,5 +1,7 @@
 //! From the header block of a SYN_STREAM to the head of an HTTP request (protocol.md §9.1, §9.2).
 
+mod recent;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
@@ -8,10 +10,19 @@ use http::{
 };
 use spdy_frame::{Field, HeaderBlock, Version};
 
+use self::recent::Recent;
 use crate::{
-    fields::{self, ConnectionFields, VALUE_SEPARATOR},
+    fields::{self, ConnectionFields},
     malformed::Malformed,
 };
+
+/// Reads the heads of the requests of one session.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    version: Version,
+    connection_fields: ConnectionFields,
+    recent: Recent,
+}
 
 /// The head of a request, judged and ready for the application.
 #[derive(Debug)]
@@ -22,55 +33,82 @@ pub(crate) struct Head {
     pub(crate) content_length: Option<u64>,
 }
 
-impl Head {
+impl Heads {
+    pub(crate) const fn new(version: Version, connection_fields: ConnectionFields) -> Self {
+        Self {
+            version,
+            connection_fields,
+            recent: Recent::new(version),
+        }
+    }
+
     /// Reads the block of a SYN_STREAM. `has_body`: FIN did not come with it.
     ///
     /// The target becomes the URI. With a scheme and a host it has both, as hyper does it for HTTP/2; without a
     /// scheme (SPDY/2 only) it is the path alone. The authority also becomes the `host` field, for applications
     /// written for HTTP/1.1.
-    pub(crate) fn read(
-        version: Version,
-        block: &HeaderBlock,
-        has_body: bool,
-        connection_fields: ConnectionFields,
-    ) -> Result<Self, Malformed> {
+    pub(crate) fn read(&mut self, block: &HeaderBlock, has_body: bool) -> Result<Head, Malformed> {
         if block.is_truncated() {
             return Err(Malformed::HeadersTooLarge);
         }
+        let own = self.recent.compare(block);
+        let head = match own.and_then(|own| self.recent.head(own)) {
+            Some(head) => head,
+            None => {
+                let head = self.read_in_full(block)?;
+                self.recent.remember(block, own.is_some(), &head);
+                head
+            }
+        };
+        if !has_body && head.content_length.is_some_and(|octets| octets > 0) {
+            return Err(Malformed::BodyMissing);
+        }
+        Ok(head)
+    }
+
+    fn read_in_full(&self, block: &HeaderBlock) -> Result<Head, Malformed> {
         let mut line = RequestLine::default();
-        let mut headers = HeaderMap::with_capacity(block.len());
+        // Of the five meta headers only the host is among the fields.
+        let mut headers = HeaderMap::with_capacity(block.len().saturating_sub(4));
         for field in block.fields() {
-            match (Meta::of(version, field.name()), field.name()) {
-                (Some(meta), _) => line.set(meta, field)?,
-                (None, [b':', ..]) => return Err(Malformed::UnknownMeta),
+            match Kind::of(self.version, field.name()) {
+                Kind::Meta(meta) => line.set(meta, field)?,
+                Kind::UnknownMeta => return Err(Malformed::UnknownMeta),
                 // SPDY/3 has `:host` for it, and no request may have both (protocol.md §9.4).
-                (None, b"host") if connection_fields == ConnectionFields::Drop => {}
-                (None, b"host") => return Err(Malformed::ConnectionField),
-                (None, _) => fields::receive(&mut headers, field, connection_fields)?,
+                Kind::Host => match self.connection_fields {
+                    ConnectionFields::Drop => {}
+                    ConnectionFields::Refuse => return Err(Malformed::ConnectionField),
+                },
+                Kind::Field => fields::receive(&mut headers, field, self.connection_fields)?,
             }
         }
 
         let mut request = Request::new(());
         *request.method_mut() = line.method()?;
         *request.version_mut() = line.http_version()?;
-        let (uri, host) = line.target(version, request.method())?;
+        let (uri, host) = line.target(self.version, request.method())?;
         *request.uri_mut() = uri;
         if let Some(host) = host {
-            headers.insert(
-                HOST,
-                HeaderValue::from_maybe_shared(host).map_err(|_| Malformed::Host)?,
-            );
+            let host = HeaderValue::from_maybe_shared(host).map_err(|_| Malformed::Host)?;
+            headers.insert(HOST, host);
         }
         let content_length = content_length(&headers)?;
-        if !has_body && content_length.is_some_and(|octets| octets > 0) {
-            return Err(Malformed::BodyMissing);
-        }
         *request.headers_mut() = headers;
-        Ok(Self {
+        Ok(Head {
             request,
             content_length,
         })
     }
+}
+
+/// What the field of a block is for.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Meta(Meta),
+    UnknownMeta,
+    /// `host` where it is no meta header.
+    Host,
+    Field,
 }
 
 /// The meta headers of a request.
@@ -83,20 +121,32 @@ enum Meta {
     Scheme,
 }
 
-impl Meta {
-    fn of(version: Version, name: &[u8]) -> Option<Self> {
-        Some(match (version, name) {
-            (Version::V2, b"method") | (Version::V3 | Version::V3_1, b":method") => Self::Method,
-            (Version::V2, b"url") | (Version::V3 | Version::V3_1, b":path") => Self::Target,
-            (Version::V2, b"version") | (Version::V3 | Version::V3_1, b":version") => {
-                Self::HttpVersion
-            }
-            (Version::V2, b"host") | (Version::V3 | Version::V3_1, b":host") => Self::Host,
-            (Version::V2, b"scheme") | (Version::V3 | Version::V3_1, b":scheme") => Self::Scheme,
-            _ => return None,
-        })
+impl Kind {
+    fn of(version: Version, name: &[u8]) -> Self {
+        let meta = match (version, name) {
+            (Version::V3 | Version::V3_1, [b':', name @ ..]) => match name {
+                b"method" => Meta::Method,
+                b"path" => Meta::Target,
+                b"version" => Meta::HttpVersion,
+                b"host" => Meta::Host,
+                b"scheme" => Meta::Scheme,
+                _ => return Self::UnknownMeta,
+            },
+            (Version::V3 | Version::V3_1, b"host") => return Self::Host,
+            (Version::V3 | Version::V3_1, _) => return Self::Field,
+            (Version::V2, b"method") => Meta::Method,
+            (Version::V2, b"url") => Meta::Target,
+            (Version::V2, b"version") => Meta::HttpVersion,
+            (Version::V2, b"host") => Meta::Host,
+            (Version::V2, b"scheme") => Meta::Scheme,
+            (Version::V2, [b':', ..]) => return Self::UnknownMeta,
+            (Version::V2, _) => return Self::Field,
+        };
+        Self::Meta(meta)
     }
+}
 
+impl Meta {
     const fn what(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -110,34 +160,34 @@ impl Meta {
 
 /// The meta headers that came.
 #[derive(Debug, Default)]
-struct RequestLine {
-    values: [Option<Bytes>; 5],
+struct RequestLine<'a> {
+    values: [Option<Field<'a>>; 5],
 }
 
-impl RequestLine {
-    fn set(&mut self, meta: Meta, field: Field<'_>) -> Result<(), Malformed> {
-        if field.value().contains(&VALUE_SEPARATOR) {
+impl<'a> RequestLine<'a> {
+    fn set(&mut self, meta: Meta, field: Field<'a>) -> Result<(), Malformed> {
+        if field.is_joined() {
             return Err(Malformed::Repeated(meta.what()));
         }
-        self.values[meta as usize] = Some(field.value_bytes());
+        self.values[meta as usize] = Some(field);
         Ok(())
     }
 
-    fn get(&self, meta: Meta) -> Option<&Bytes> {
-        self.values[meta as usize].as_ref()
+    fn get(&self, meta: Meta) -> Option<Field<'a>> {
+        self.values[meta as usize]
     }
 
-    fn require(&self, meta: Meta) -> Result<&Bytes, Malformed> {
+    fn require(&self, meta: Meta) -> Result<Field<'a>, Malformed> {
         self.get(meta)
             .ok_or_else(|| Malformed::Missing(meta.what()))
     }
 
     fn method(&self) -> Result<Method, Malformed> {
-        Method::from_bytes(self.require(Meta::Method)?).map_err(|_| Malformed::Method)
+        method(self.require(Meta::Method)?)
     }
 
     fn http_version(&self) -> Result<http::Version, Malformed> {
-        match &self.require(Meta::HttpVersion)?[..] {
+        match self.require(Meta::HttpVersion)?.value() {
             b"HTTP/1.1" => Ok(http::Version::HTTP_11),
             b"HTTP/1.0" => Ok(http::Version::HTTP_10),
             _ => Err(Malformed::HttpVersion),
@@ -147,25 +197,32 @@ impl RequestLine {
     /// The request target in the form that the method asks for, and what the `host` field says.
     fn target(&self, version: Version, method: &Method) -> Result<(Uri, Option<Bytes>), Malformed> {
         let target = self.require(Meta::Target)?;
-        if target.len() > MAX_TARGET {
+        if target.value().len() > MAX_TARGET {
             return Err(Malformed::TargetTooLong);
         }
-        let authority = self.get(Meta::Host).map(authority).transpose()?;
-        let scheme = self.get(Meta::Scheme).map(scheme).transpose()?;
+        let host = self.get(Meta::Host).map(|host| host.value_bytes());
+        let authority = host.as_ref().map(authority).transpose()?;
+        let scheme = self
+            .get(Meta::Scheme)
+            .map(|scheme| self::scheme(scheme.value()))
+            .transpose()?;
         if *method == Method::CONNECT {
-            return authority_form(target);
+            return authority_form(&target.value_bytes());
         }
         if version != Version::V2 {
             self.require(Meta::Host)?;
             self.require(Meta::Scheme)?;
         }
-        let host = self.get(Meta::Host).cloned();
-        match &target[..] {
+        match target.value() {
             [b'/', ..] => Ok((origin_form(target, scheme, authority)?, host)),
             b"*" if *method == Method::OPTIONS => Ok((Uri::from_static("*"), host)),
-            _ => absolute_form(target),
+            _ => absolute_form(&target.value_bytes()),
         }
     }
+}
+
+fn method(field: Field<'_>) -> Result<Method, Malformed> {
+    Method::from_bytes(field.value()).map_err(|_| Malformed::Method)
 }
 
 /// `a.test:443`: where a tunnel leads to.
@@ -179,14 +236,17 @@ fn authority_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
 
 /// `/path?query`: what most requests have.
 fn origin_form(
-    target: &Bytes,
+    target: Field<'_>,
     scheme: Option<Scheme>,
     authority: Option<Authority>,
 ) -> Result<Uri, Malformed> {
-    if target.contains(&b'#') {
+    let length = target.value().len();
+    let path =
+        PathAndQuery::from_maybe_shared(target.value_bytes()).map_err(|_| Malformed::Target)?;
+    // What is behind `#` was cut off.
+    if path.as_str().len() != length {
         return Err(Malformed::Target);
     }
-    let path = PathAndQuery::from_maybe_shared(target.clone()).map_err(|_| Malformed::Target)?;
     let mut parts = uri::Parts::default();
     parts.path_and_query = Some(path);
     // Clients of SPDY/2 may leave out the scheme, the host, or both, as node-spdy 1 does.
@@ -219,7 +279,13 @@ fn authority(octets: &Bytes) -> Result<Authority, Malformed> {
 
 /// A host has a name, no user before it, and behind it at most a number.
 fn check_authority(authority: &Authority) -> Result<(), Malformed> {
-    let (whole, name) = (authority.as_str(), authority.host());
+    let whole = authority.as_str();
+    // Nearly all are a name alone.
+    let is_sign = |octet| matches!(octet, b'@' | b':' | b'[');
+    if !whole.is_empty() && !whole.bytes().any(is_sign) {
+        return Ok(());
+    }
+    let name = authority.host();
     let is_port = |port: &str| {
         port.bytes().all(|octet| octet.is_ascii_digit()) && port.parse::<u16>().is_ok()
     };
@@ -232,16 +298,21 @@ fn check_authority(authority: &Authority) -> Result<(), Malformed> {
     }
 }
 
-fn scheme(octets: &Bytes) -> Result<Scheme, Malformed> {
+fn scheme(octets: &[u8]) -> Result<Scheme, Malformed> {
+    match octets {
+        b"http" => return Ok(Scheme::HTTP),
+        b"https" => return Ok(Scheme::HTTPS),
+        _ => {}
+    }
     let is_scheme = |octet: &u8| octet.is_ascii_alphanumeric() || b"+-.".contains(octet);
     if !octets.first().is_some_and(u8::is_ascii_alphabetic) || !octets.iter().all(is_scheme) {
         return Err(Malformed::Scheme);
     }
-    Scheme::try_from(&octets[..]).map_err(|_| Malformed::Scheme)
+    Scheme::try_from(octets).map_err(|_| Malformed::Scheme)
 }
 
 /// One number, or none. Two that are equal are refused as well: what stands behind may read only one.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
         return Ok(None);

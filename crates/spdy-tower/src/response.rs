@@ -92,7 +92,7 @@ fn put_head(
     put(block, meta_names(version)[1], "HTTP/1.1");
     fields::send(block, &headers, reserved);
     let announced = size.filter(|&octets| is_length(method, status, octets));
-    if let Some(octets) = announced.filter(|_| !headers.contains_key(CONTENT_LENGTH)) {
+    if let Some(octets) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
         put(block, CONTENT_LENGTH.as_str(), &octets.to_string());
     }
 }

@@ -27,7 +27,14 @@ use tracing::debug;
 
 use self::exchange::Exchange;
 pub(crate) use self::{answer::Answer, failure::Failure, pump::Pump};
-use crate::{Body, fields::ConnectionFields, push::Pushes, request::Head, tunnel::TunnelDue};
+use crate::{
+    Body,
+    fields::ConnectionFields,
+    malformed::{MalformedRequest, OnMalformed},
+    push::Pushes,
+    request::{Head, Heads},
+    tunnel::TunnelDue,
+};
 
 /// What a service may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +85,7 @@ pub struct StreamInfo {
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: Config,
+    on_malformed: OnMalformed,
 }
 
 impl Builder {
@@ -86,6 +94,7 @@ impl Builder {
     pub fn new() -> Self {
         Self {
             config: Config::default(),
+            on_malformed: OnMalformed::default(),
         }
         .config(Config::default())
     }
@@ -117,6 +126,19 @@ impl Builder {
         self
     }
 
+    /// Has `told` called for each request that is answered without the service, since its head is not one of HTTP: for
+    /// logs and metrics. It runs on the connection's task and must not wait.
+    ///
+    /// The body of a request is not looked at here: when that is malformed, the service has the request already.
+    #[must_use]
+    pub fn on_malformed(
+        mut self,
+        told: impl Fn(&MalformedRequest<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_malformed = OnMalformed::new(told);
+        self
+    }
+
     /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows of the peer.
     ///
     /// Nothing happens until the connection is polled. Handlers that have their response ready when they are
@@ -136,7 +158,8 @@ impl Builder {
             pushes: Pushes::new(session.clone()),
             session,
             service,
-            connection_fields,
+            heads: Heads::new(version, connection_fields),
+            on_malformed: self.on_malformed.clone(),
             tasks: JoinSet::new(),
         };
         Connection {
@@ -211,7 +234,8 @@ struct Requests<S> {
     session: Session,
     pushes: Pushes,
     service: S,
-    connection_fields: ConnectionFields,
+    heads: Heads,
+    on_malformed: OnMalformed,
     tasks: JoinSet<()>,
 }
 
@@ -255,19 +279,18 @@ impl<S: HttpService> Requests<S> {
     }
 
     /// Makes a request of a stream. What is no request is answered here: `None`.
-    fn exchange(&self, stream: PendingStream) -> Option<Exchange<S>> {
+    fn exchange(&mut self, stream: PendingStream) -> Option<Exchange<S>> {
         let (id, version) = (stream.id(), self.session.version());
         if stream.is_unidirectional() || stream.associated().is_some() {
             debug!(%id, "stream of a client is no request");
             stream.refuse(RstStatus::PROTOCOL_ERROR);
             return None;
         }
-        let head = Head::read(
-            version,
-            stream.headers(),
-            stream.has_body(),
-            self.connection_fields,
-        );
+        let head = self.heads.read(stream.headers(), stream.has_body());
+        if let Err(malformed) = head {
+            debug!(%id, %malformed, "request is malformed");
+            self.on_malformed.tell(&stream, version, malformed);
+        }
         let (has_body, priority) = (stream.has_body(), stream.priority());
         let (receive, reply) = stream.split();
         let mut answer = Answer::Due(reply);
@@ -277,7 +300,6 @@ impl<S: HttpService> Requests<S> {
         } = match head {
             Ok(head) => head,
             Err(malformed) => {
-                debug!(%id, %malformed, "request is malformed");
                 answer.fail(version, malformed.status(), RstStatus::PROTOCOL_ERROR);
                 return None;
             }

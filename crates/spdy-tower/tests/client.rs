@@ -21,14 +21,15 @@ use axum::{
     routing::{any, get as on_get, post as on_post},
 };
 use bytes::Bytes;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Channel, Empty};
 use spdy_frame::{HeaderBlock, Priority, RstStatus, Version};
-use spdy_session::{Config, OpenError, Received, Shutdown, StreamError};
+use spdy_session::{Config, Count, Counters, OpenError, Received, Shutdown, StreamError};
 use spdy_tower::{
-    BoxError, StreamInfo,
-    client::{Error, SendRequest},
+    BoxError, Builder, StreamInfo,
+    client::{self, Error, SendRequest},
 };
+use tokio::io::duplex;
 use tower::{Service, ServiceExt};
 
 use self::support::{
@@ -328,6 +329,50 @@ async fn c157_a_wrong_content_length_is_ignored() {
 }
 
 #[tokio::test]
+async fn the_size_hint_of_a_response_is_what_content_length_says() {
+    in_all_versions(async |version| {
+        let (requests, mut server) = Server::new(version);
+        for (method, status, length, hints) in [
+            (Method::GET, "200", Some("5"), [Some(5), Some(2), Some(0)]),
+            (Method::GET, "404", None, [None, None, Some(0)]),
+            (Method::GET, "200", Some("five"), [None, None, Some(0)]),
+            // Wrong ones are heeded until they are known to be wrong.
+            (Method::GET, "200", Some("2"), [Some(2), None, Some(0)]),
+            (
+                Method::GET,
+                "200",
+                Some("30"),
+                [Some(30), Some(27), Some(0)],
+            ),
+            (Method::HEAD, "200", Some("5"), [Some(0); 3]),
+            (Method::GET, "204", None, [Some(0); 3]),
+            (Method::GET, "304", Some("5"), [Some(0); 3]),
+        ] {
+            let mut request = get("/");
+            *request.method_mut() = method.clone();
+            let response = requests.send(request);
+            let mut pairs = vec![(":status", status), (":version", "HTTP/1.1")];
+            pairs.extend(length.map(|length| ("content-length", length)));
+            let (_receive, reply) = server.accept().await.split();
+            let mut send = reply.reply(block(version, &pairs), false).unwrap();
+            let mut body = within(response).await.unwrap().into_body();
+            let what = format!("{method} {status} {length:?}");
+            let mut seen = vec![body.size_hint().exact()];
+            send.send_data("123".into(), false).unwrap();
+            if hints[0] != Some(0) {
+                within(body.frame()).await.unwrap().unwrap();
+            }
+            seen.push(body.size_hint().exact());
+            send.send_data("45".into(), true).unwrap();
+            within(async { while body.frame().await.is_some() {} }).await;
+            seen.push(body.size_hint().exact());
+            assert_eq!(seen, hints, "{what}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn c158_a_head_without_status_or_version_is_reset() {
     in_all_versions(async |version| {
         for pairs in [
@@ -475,11 +520,11 @@ async fn after_goaway_a_request_is_not_sent() {
 #[tokio::test]
 async fn a_session_that_times_out_says_so() {
     let (requests, mut server) = {
-        let (near, far) = tokio::io::duplex(1024);
+        let (near, far) = duplex(1024);
         let mut config = Config::default();
         config.timeouts.keep_alive = Some(Duration::from_millis(10));
         config.timeouts.keep_alive_reply = Duration::from_millis(10);
-        let (requests, driver) = spdy_tower::client::handshake(near, Version::V3_1, config);
+        let (requests, driver) = client::handshake(near, Version::V3_1, config);
         tokio::spawn(driver);
         (requests, far)
     };
@@ -737,6 +782,36 @@ async fn many_requests_share_a_session() {
         for (number, body) in all.collect::<Vec<_>>().into_iter().enumerate() {
             assert_eq!(within(body).await.unwrap(), number.to_string());
         }
+    })
+    .await;
+}
+
+/// What a server has to say about its limits comes after the first requests of a client that has many.
+#[tokio::test]
+async fn a_burst_before_the_server_has_spoken_is_not_refused() {
+    in_all_versions(async |version| {
+        let counters = Arc::new(Counters::default());
+        let mut config = Config::default();
+        config.counters = Some(Arc::clone(&counters));
+        let (near, far) = duplex(1024 * 1024);
+        let (requests, driver) = client::handshake(near, version, Config::default());
+        tokio::spawn(driver);
+        let burst: Vec<_> = (0..150)
+            .map(|_| tokio::spawn(requests.send(post("/echo", "body"))))
+            .collect();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let router = Router::new().route("/echo", on_post(async |body: Bytes| body));
+        let builder = Builder::new().config(config);
+        tokio::spawn(builder.serve_connection(far, version, router));
+        for response in burst {
+            let response = within(response).await.unwrap().unwrap();
+            assert_eq!(octets(response.into_body()).await, "body");
+        }
+        let refused = Count::ResetsSent(RstStatus::REFUSED_STREAM);
+        assert_eq!(counters.get(refused), 0);
+        assert_eq!(counters.get(Count::StreamsReceived), 150);
     })
     .await;
 }

@@ -101,6 +101,10 @@ async fn a_body_that_fails_at_once_is_500_and_later_a_reset() {
         let router = Router::new()
             .route("/first", get(async || Body::new(Breaks::after(&[]))))
             .route(
+                "/behind-one",
+                get(async || Body::new(Breaks::after(&["one"]))),
+            )
+            .route(
                 "/second",
                 get(async || Body::new(Breaks::after(&["one", "two"]))),
             )
@@ -114,7 +118,11 @@ async fn a_body_that_fails_at_once_is_500_and_later_a_reset() {
                 }),
             );
         let client = Client::of(version, router);
-        assert_eq!(client.ask("GET", "/first").await.status(), 500);
+        // Nothing was sent before it was known what follows the first piece.
+        for path in ["/first", "/behind-one"] {
+            let reply = client.ask("GET", path).await;
+            assert_eq!((reply.status(), &reply.body[..]), (500, &b""[..]));
+        }
         for path in ["/second", "/panic"] {
             let (receive, _send) = client.open(client.head("GET", path), true).await;
             assert_reset(

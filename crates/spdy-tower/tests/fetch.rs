@@ -28,8 +28,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use spdy_frame::{RstStatus, Version};
 use spdy_session::{Config, Shutdown};
 use spdy_tower::{
-    Builder, StreamInfo,
-    client::{Client, Connector, ConnectorError, Error, FetchError, Plain, ResponseBody},
+    Builder, StreamInfo, Tunnel,
+    client::{Client, Connector, ConnectorError, Error, FetchError, Plain, Protocol, ResponseBody},
     upgrade,
 };
 use tokio::{
@@ -113,8 +113,12 @@ async fn http1_on<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: IO, r
         .await;
 }
 
-/// A server of TLS that chooses from `alpn`, and a client that trusts it.
-async fn tls(alpn: &[&str]) -> (Server, Client) {
+/// A server of TLS that chooses from `alpn`, and a connector that trusts it.
+async fn tls(alpn: &[&str]) -> (Server, Connector) {
+    tls_of(alpn, router()).await
+}
+
+async fn tls_of(alpn: &[&str], router: Router) -> (Server, Connector) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate: CertificateDer<'static> = cert.der().clone();
@@ -126,30 +130,32 @@ async fn tls(alpn: &[&str]) -> (Server, Client) {
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let server = Server::new(move |socket, _| {
-        let acceptor = acceptor.clone();
+        let (acceptor, router) = (acceptor.clone(), router.clone());
         async move {
-            let io = acceptor.accept(socket).await.unwrap();
+            // Those who find nothing that they want leave.
+            let Ok(io) = acceptor.accept(socket).await else {
+                return;
+            };
             let chosen = io.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-            let builder = Builder::new();
-            match chosen.as_deref() {
-                Some(b"spdy/3.1") => {
-                    _ = builder.serve_connection(io, Version::V3_1, router()).await
+            let spdy = chosen.as_deref().and_then(Version::from_alpn);
+            match (spdy, chosen.as_deref()) {
+                (Some(version), _) => {
+                    let builder = Builder::new();
+                    _ = builder.serve_connection(io, version, router).await;
                 }
-                Some(b"spdy/3") => _ = builder.serve_connection(io, Version::V3, router()).await,
-                Some(b"spdy/2") => _ = builder.serve_connection(io, Version::V2, router()).await,
-                Some(b"h2") => {
-                    let service = service_fn(move |request| router().oneshot(request));
+                (None, Some(b"h2")) => {
+                    let service = service_fn(move |request| router.clone().oneshot(request));
                     let builder = http2::Builder::new(TokioExecutor::new());
                     _ = builder.serve_connection(TokioIo::new(io), service).await;
                 }
-                _ => http1_on(io, router()).await,
+                _ => http1_on(io, router).await,
             }
         }
     })
     .await;
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    (server, Client::new(Connector::new(trusting(roots))))
+    (server, Connector::new(trusting(roots)))
 }
 
 fn trusting(roots: RootCertStore) -> ClientConfig {
@@ -196,7 +202,8 @@ async fn tls_takes_what_the_server_chooses() {
         (&["http/1.1"], "HTTP/1.1"),
         (&[], "HTTP/1.1"),
     ] {
-        let (server, client) = tls(alpn).await;
+        let (server, connector) = tls(alpn).await;
+        let client = Client::new(connector);
         assert_eq!(fetch(&client, &server.uri("https", "/")).await, expected);
         let response = send(&client, &server.uri("https", "/echo"), "body")
             .await
@@ -212,9 +219,164 @@ async fn tls_takes_what_the_server_chooses() {
 }
 
 #[tokio::test]
+async fn what_is_offered_can_be_narrowed_and_responses_name_the_protocol() {
+    use Protocol::{Http1, Http2, Spdy};
+
+    let all = ["spdy/3.1", "spdy/3", "spdy/2", "h2", "http/1.1"];
+    for (offer, alpn, expected) in [
+        (&Protocol::ALL[..], &all[..], Ok(Spdy(Version::V3_1))),
+        (&[Spdy(Version::V2), Http2], &all, Ok(Spdy(Version::V2))),
+        (&[Http2], &all, Ok(Http2)),
+        (&[Http1], &all, Ok(Http1)),
+        (&[Http2, Http1], &[], Ok(Http1)),
+        // A server that says no, and one that says nothing.
+        (&[Spdy(Version::V3)], &["h2", "http/1.1"], Err(())),
+        (&[Spdy(Version::V3), Http2], &[], Err(())),
+    ] {
+        let (server, connector) = tls(alpn).await;
+        let client = Client::new(connector.offer(offer));
+        match send(&client, &server.uri("https", "/"), "").await {
+            Ok(response) => {
+                let protocol = response.extensions().get::<Protocol>().copied();
+                assert_eq!(protocol.ok_or(()), expected, "{offer:?}");
+            }
+            Err(FetchError::Connect(ConnectorError::Protocol)) => {
+                assert_eq!(expected, Err(()), "{offer:?}");
+            }
+            Err(error) => panic!("{offer:?}: {error:?}"),
+        }
+    }
+}
+
+/// Opens tunnels that give back what they get, whatever they came by.
+fn echo() -> Router {
+    Router::new().fallback(any(async |mut request: Request| {
+        assert_eq!(request.method(), http::Method::CONNECT);
+        let target = request.uri().to_string();
+        let spdy = Tunnel::on(&mut request);
+        tokio::spawn(async move {
+            match spdy {
+                Some(tunnel) => give_back(tunnel.await.unwrap()).await,
+                None => {
+                    let upgraded = hyper::upgrade::on(request).await.unwrap();
+                    give_back(TokioIo::new(upgraded)).await
+                }
+            }
+        });
+        [("x-target", target)]
+    }))
+}
+
+async fn give_back(io: impl AsyncRead + AsyncWrite) -> std::io::Result<()> {
+    let (mut receive, mut send) = tokio::io::split(io);
+    tokio::io::copy(&mut receive, &mut send).await?;
+    send.shutdown().await
+}
+
+/// Sends octets into a tunnel and takes them back, to its end.
+async fn use_tunnel(mut io: impl AsyncRead + AsyncWrite + Unpin) {
+    io.write_all(b"one").await.unwrap();
+    let mut back = [0; 3];
+    within(io.read_exact(&mut back)).await.unwrap();
+    assert_eq!(&back, b"one");
+    io.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    within(io.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
+fn connect(uri: &str) -> http::Request<Full<Bytes>> {
+    let request = http::Request::connect(uri);
+    request.body(Full::new(Bytes::new())).unwrap()
+}
+
+#[tokio::test]
+async fn c162_a_client_gets_tunnels_by_every_protocol() {
+    for protocol in Protocol::ALL {
+        let (server, connector) = tls_of(&[protocol.token()], echo()).await;
+        let client = Client::new(connector);
+        let itself = format!("localhost:{}", server.address.port());
+        let proxy = server.uri("https", "").parse().unwrap();
+        for (response, target) in [
+            (
+                within(client.send(connect(&server.uri("https", "/x")))).await,
+                &*itself,
+            ),
+            (
+                within(client.send_through(&proxy, connect("a.test:1"))).await,
+                "a.test:1",
+            ),
+        ] {
+            let mut response = response.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["x-target"], target);
+            assert_eq!(response.extensions().get(), Some(&protocol));
+            match protocol {
+                Protocol::Spdy(_) => use_tunnel(Tunnel::of(&mut response).unwrap()).await,
+                Protocol::Http2 | Protocol::Http1 => {
+                    let upgraded = hyper::upgrade::on(response).await.unwrap();
+                    use_tunnel(TokioIo::new(upgraded)).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn c162_connect_without_a_scheme_goes_to_the_host_itself() {
+    let server = Server::new(|socket, _| async move {
+        let builder = Builder::new();
+        _ = builder
+            .serve_connection(socket, Version::V3_1, echo())
+            .await;
+    })
+    .await;
+    let client = plain(Plain::Spdy(Version::V3_1));
+    let itself = format!("localhost:{}", server.address.port());
+    let mut response = within(client.send(connect(&itself))).await.unwrap();
+    assert_eq!(response.headers()["x-target"], itself);
+    use_tunnel(Tunnel::of(&mut response).unwrap()).await;
+}
+
+/// A proxy is told the whole URI, and asked over one session for all origins.
+#[tokio::test]
+async fn a_proxy_is_sent_what_is_for_other_origins() {
+    let seen = async |request: Request| {
+        let host = request.headers()["host"].to_str().unwrap();
+        format!("{} {host}", request.uri())
+    };
+    let seen = Router::new().fallback(any(seen));
+    let router = seen.clone();
+    let spdy = Server::new(move |socket, _| {
+        let router = router.clone();
+        async move {
+            let builder = Builder::new();
+            _ = builder.serve_connection(socket, Version::V3, router).await;
+        }
+    })
+    .await;
+    let http1 = Server::new(move |socket, _| http1_on(socket, seen.clone())).await;
+    for (server, client) in [
+        (&spdy, plain(Plain::Spdy(Version::V3))),
+        (&http1, plain(Plain::Http1)),
+    ] {
+        let proxy = server.uri("http", "").parse().unwrap();
+        for uri in ["http://a.test/x?y", "http://b.test:8080/"] {
+            let request = http::Request::get(uri).body(Full::new(Bytes::new()));
+            let response = within(client.send_through(&proxy, request.unwrap())).await;
+            let body = within(response.unwrap().into_body().collect()).await;
+            let host = uri.split('/').nth(2).unwrap();
+            assert_eq!(body.unwrap().to_bytes(), format!("{uri} {host}"));
+        }
+        assert_eq!(server.count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn requests_at_once_share_a_session() {
     for (alpn, expected) in [("spdy/3.1", 1..=1), ("h2", 1..=1), ("http/1.1", 1..=20)] {
-        let (server, client) = tls(&[alpn]).await;
+        let (server, connector) = tls(&[alpn]).await;
+        let client = Client::new(connector);
         let uri = server.uri("https", "/");
         let requests = (0..20).map(|_| {
             let (client, uri) = (client.clone(), uri.clone());

@@ -234,6 +234,57 @@ async fn two_cookies_are_two_values_of_one_field() {
 }
 
 #[tokio::test]
+async fn requests_of_a_session_keep_what_is_their_own() {
+    in_all_versions(async |version| {
+        let shown = async |request: Request| {
+            let mut shown = format!("{} {}", request.method(), request.uri());
+            for (name, value) in request.headers() {
+                shown += &format!("\n{name}: {}", value.to_str().unwrap());
+            }
+            shown
+        };
+        let client = Client::of(version, Router::new().fallback(shown));
+        // A request is read with the help of an earlier one; these differ from it in more and more.
+        let requests = [
+            ("GET", "/a", "x-user", "alice", "*/*", "a=1"),
+            ("GET", "/b", "x-user", "alice", "*/*", "a=1"),
+            ("GET", "/b", "x-user", "alice", "*/*", "a=1"),
+            ("GET", "/b?q", "x-user", "alice", "image/png", "a=1"),
+            ("GET", "/b?q", "x-user", "alicf", "*/*", "a=1"),
+            ("DELETE", "/b", "x-user", "alice", "*/*", "a=1"),
+            ("GET", "/b", "x-usex", "alice", "*/*", "a=1"),
+            ("GET", "/b", "x-user", "alice", "*/*", "a=1\0b=2"),
+            ("GET", "/b", "x-user", "bob", "text/html", "c=3"),
+            ("GET", "/a", "x-user", "alice", "*/*", "a=1"),
+        ];
+        for (method, path, user_field, user, accept, cookie) in requests {
+            let mut head = client.head(method, path);
+            head.append(user_field, user).unwrap();
+            head.append("accept", accept).unwrap();
+            head.append("cookie", cookie).unwrap();
+            let (receive, _send) = client.open(head, true).await;
+            let body = Reply::read(receive).await.unwrap().body;
+            let shown = String::from_utf8(body).unwrap();
+            let mut lines: Vec<&str> = shown.lines().skip(1).collect();
+            lines.sort_unstable();
+            assert_eq!(
+                shown.lines().next().unwrap(),
+                format!("{method} https://a.test{path}")
+            );
+            let cookie = cookie.replace('\0', "; ");
+            let expected = [
+                format!("accept: {accept}"),
+                format!("cookie: {cookie}"),
+                "host: a.test".into(),
+                format!("{user_field}: {user}"),
+            ];
+            assert_eq!(lines, expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_request_knows_its_stream() {
     in_all_versions(async |version| {
         let handler = async |Extension(info): Extension<StreamInfo>| {

@@ -497,6 +497,7 @@ async fn a_push_of_the_adapter_reaches_the_client() {
         let style = within(pushed.response()).await.unwrap();
         assert_eq!(style.headers()[CONTENT_TYPE], "text/css");
         assert_eq!(style.headers().len(), 2, "{:?}", style.headers());
+        assert_eq!(http_body::Body::size_hint(style.body()).exact(), Some(17));
         assert_eq!(octets(style.into_body()).await, "p { color: navy }");
         assert_eq!(octets(response.into_body()).await, "page");
     })

@@ -2,14 +2,22 @@
 //! with a stable compiler (`tests/fuzz_corpus.rs`).
 //!
 //! The first octet selects the version and a few more things; the others are the input. A function that
-//! returns has found nothing. The saved corpus is made of captures, by the ignored test there.
+//! returns has found nothing. The saved corpus is made of captures, by `examples/corpus.rs`.
 
+use flate2::{Decompress, FlushDecompress, Status};
 use spdy_frame::{
     CompressedBlock, Data, DecodeLimits, Decoder, Frame, FrameError, HeaderBlock,
-    HeaderCompression, HeaderDecoder, HeaderEncoder, HeaderLimits, Headers, StreamId, Version,
+    HeaderCompression, HeaderDecoder, HeaderEncoder, HeaderError, HeaderLimits, Headers, StreamId,
+    Version,
     bytes::{Bytes, BytesMut},
     parse,
 };
+
+#[path = "../../src/headers/dictionary.rs"]
+#[allow(dead_code, unreachable_pub)] // A private module of the crate.
+mod dictionary;
+
+use dictionary::Dictionary;
 
 /// Decodes the octets at once and in small pieces, which has to be the same; borrowed frames have to be the
 /// same too.
@@ -58,8 +66,8 @@ pub fn roundtrip(data: &[u8]) {
     assert_eq!(frames_of(version, &encoded), frames);
 }
 
-/// Inflates the octets as header blocks of one session, and writes what comes out with an encoder, which
-/// another decoder has to read again. Then takes the octets for names and values and does the same.
+/// Inflates the octets as header blocks of one session beside zlib, and writes what comes out with an encoder,
+/// which another decoder has to read again. Then takes the octets for names and values and does the same.
 pub fn headers(data: &[u8]) {
     let Some((&selector, octets)) = data.split_first() else {
         return;
@@ -72,11 +80,14 @@ pub fn headers(data: &[u8]) {
     };
     let mut limits = HeaderLimits::default();
     limits.max_size = 16 * 1024;
-    limits.max_inflated = 64 * 1024;
+    limits.max_inflated = MAX_INFLATED;
     let mut decoder = HeaderDecoder::new(version, limits);
     let mut echo = Echo::new(version, mode);
+    let mut zlib = Zlib::new(version);
     for block in Blocks(octets) {
-        match decoder.decode(CompressedBlock::new(block)) {
+        let result = decoder.decode(CompressedBlock::new(block));
+        zlib.check(block, &result);
+        match result {
             Ok(block) => echo.check(&block),
             Err(error) if error.context_lost() => break,
             Err(_) => {}
@@ -87,6 +98,9 @@ pub fn headers(data: &[u8]) {
         echo.check(&block_of_fields(block));
     }
 }
+
+/// What a header block may inflate to.
+const MAX_INFLATED: usize = 64 * 1024;
 
 /// Selects strict decoding, or stored header blocks.
 const STRICT: u8 = 0b1000;
@@ -164,6 +178,98 @@ fn writable(version: Version, mut frame: Frame) -> Option<Frame> {
         _ => {}
     }
     Some(frame)
+}
+
+/// zlib, which has to read the same octets as a decoder.
+struct Zlib {
+    version: Version,
+    /// There is one from the first block on, if that starts with the whole header and the largest window.
+    inflater: Option<Decompress>,
+    started: bool,
+}
+
+impl Zlib {
+    fn new(version: Version) -> Self {
+        Self {
+            version,
+            inflater: None,
+            started: false,
+        }
+    }
+
+    /// Inflates a block, and compares what came out with what a decoder made of it.
+    fn check(&mut self, mut block: &[u8], result: &Result<HeaderBlock, HeaderError>) {
+        if block.is_empty() {
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            self.start(&mut block);
+        }
+        let Some(inflater) = &mut self.inflater else {
+            return;
+        };
+        let mut octets = Vec::with_capacity(MAX_INFLATED + 1);
+        let status = inflater.decompress_vec(block, &mut octets, FlushDecompress::Sync);
+        let is_full = octets.len() > MAX_INFLATED;
+        match (result, status) {
+            (Err(HeaderError::Bomb { .. }), _) => assert!(is_full),
+            (Err(HeaderError::EndOfStream), status) => {
+                assert!(
+                    is_full || matches!(status, Ok(Status::StreamEnd)),
+                    "{status:?}"
+                );
+            }
+            (Err(HeaderError::Corrupt), Ok(Status::Ok | Status::BufError)) if !is_full => {
+                // Of a code for lengths without any symbol zlib says so later, whatever comes.
+                let status = inflater.decompress_vec(&[0; 100], &mut octets, FlushDecompress::Sync);
+                status.expect_err("zlib reads it");
+            }
+            (Err(HeaderError::Corrupt), status) => assert!(is_full || status.is_err()),
+            (Ok(block), Ok(Status::Ok | Status::BufError)) if !block.is_truncated() => {
+                assert_eq!(octets, self.serialized(block));
+            }
+            (_, status) => {
+                let goes_on = matches!(status, Ok(Status::Ok | Status::BufError));
+                assert!(goes_on && !is_full, "{status:?}");
+            }
+        }
+    }
+
+    /// Takes the zlib header off the first block.
+    fn start(&mut self, block: &mut &[u8]) {
+        let dictionary = Dictionary::of(self.version);
+        let Some((&[0x78, flags, id @ ..], rest)) = block.split_first_chunk::<6>() else {
+            return;
+        };
+        let check = u16::from_be_bytes([0x78, flags]);
+        let is_sound = check.is_multiple_of(31) && flags & 0x20 != 0;
+        if is_sound && id == dictionary.id.to_be_bytes() {
+            *block = rest;
+            let mut inflater = Decompress::new(false);
+            inflater
+                .set_dictionary(dictionary.octets)
+                .expect("raw inflaters take any");
+            self.inflater = Some(inflater);
+        }
+    }
+
+    /// The block as it is before compression (protocol.md §7.1).
+    fn serialized(&self, block: &HeaderBlock) -> Vec<u8> {
+        let number = |number: usize| {
+            let octets = (number as u32).to_be_bytes();
+            let unused = if self.version == Version::V2 { 2 } else { 0 };
+            octets[unused..].to_vec()
+        };
+        let mut octets = number(block.len());
+        for field in block {
+            for part in [field.name(), field.value()] {
+                octets.extend(number(part.len()));
+                octets.extend(part);
+            }
+        }
+        octets
+    }
 }
 
 /// An encoder, and a decoder that reads what it writes.

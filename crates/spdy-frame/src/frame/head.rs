@@ -228,6 +228,20 @@ pub(crate) fn stream_id(kind: FrameKind, field: u32) -> Result<StreamId, FrameEr
     StreamId::from_field(field).ok_or(FrameError::StreamIdZero { kind })
 }
 
+/// Where the block is in the payload of SYN_REPLY and HEADERS: behind the stream and, in SPDY/2, two unused octets.
+pub(crate) const fn block_offset(version: Version) -> usize {
+    match version {
+        Version::V2 => 6,
+        Version::V3 | Version::V3_1 => 4,
+    }
+}
+
+/// Writes what stands before the block of SYN_REPLY and HEADERS.
+pub(crate) fn put_before_block(version: Version, stream: StreamId, dst: &mut BytesMut) {
+    dst.put_u32(stream.get());
+    dst.put_bytes(0, block_offset(version) - 4);
+}
+
 /// Writes the head of a control frame whose length is known and legal.
 #[inline]
 pub(crate) fn put_control(

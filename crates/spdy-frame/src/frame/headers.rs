@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::{
     CompressedBlock, FlagNames,
@@ -33,11 +33,10 @@ impl<B> Headers<CompressedBlock<B>> {
         flags: u8,
         payload: P,
     ) -> Result<Self, FrameError> {
-        let before_block = if version == Version::V2 { 6 } else { 4 };
         Ok(Self {
             stream: head::stream_id(FrameKind::Headers, payload.octets().get_u32())?,
             fin: flags & FLAG_FIN != 0,
-            block: CompressedBlock(payload.keep_from(before_block)),
+            block: CompressedBlock(payload.keep_from(head::block_offset(version))),
         })
     }
 }
@@ -53,10 +52,7 @@ impl<H> Headers<H> {
             0
         };
         let start = head::begin_control(version, head::HEADERS, flags, dst);
-        dst.put_u32(self.stream.get());
-        if version == Version::V2 {
-            dst.put_u16(0);
-        }
+        head::put_before_block(version, self.stream, dst);
         start
     }
 }

@@ -1,14 +1,14 @@
 //! From compressed header blocks to fields: inflating within bounds, and the rules for what comes out.
 
-use std::ops::Range;
+use std::cell::Cell;
 
 use bytes::Bytes;
-use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{
-    HeaderBlock,
+    HeaderBlock, Marks,
     dictionary::Dictionary,
     field::Entry,
+    inflate::{Bounds, Inflated, Inflater},
     numbers::Numbers,
     rules::{NameError, check_name, count_values},
 };
@@ -46,14 +46,24 @@ impl Default for HeaderLimits {
 /// (protocol.md §8.4). An error in the fields leaves the decoder usable. When the compression context is lost
 /// ([`HeaderError::context_lost`]) the error is for good: it is the answer to every later block as well.
 ///
-/// A decoder holds about 46 KiB from its first block to its end, and next to nothing before.
+/// Between blocks a decoder holds the octets that came last and little else: up to the window that the peer's
+/// zlib header announces, or 32 KiB if that is above 8 KiB. Once a block does not end with a sync flush, it holds an
+/// inflater instead, which is 47 KiB. Other inflaters all decoders of a thread share, 16 at most.
 #[derive(Debug)]
 pub struct HeaderDecoder {
     version: Version,
     limits: HeaderLimits,
-    inflater: Inflater,
-    /// Where a block is inflated to. Kept for the next one unless it got large.
-    inflated: Vec<u8>,
+    stream: Stream,
+    last: Last,
+}
+
+/// What is known of the last block: many clients send the same one again.
+#[derive(Debug)]
+struct Last {
+    /// How many octets it had.
+    length: usize,
+    /// Its fields. None if something was wrong with them, if some were dropped, or if there are many.
+    entries: Vec<Entry>,
 }
 
 impl HeaderDecoder {
@@ -67,8 +77,11 @@ impl HeaderDecoder {
         Self {
             version,
             limits,
-            inflater: Inflater::Header(ZlibHeader::new()),
-            inflated: Vec::new(),
+            stream: Stream::Header(ZlibHeader::new()),
+            last: Last {
+                length: 0,
+                entries: Vec::new(),
+            },
         }
     }
 
@@ -81,67 +94,61 @@ impl HeaderDecoder {
         &mut self,
         block: CompressedBlock<B>,
     ) -> Result<HeaderBlock, HeaderError> {
-        if let Inflater::Lost(error) = &self.inflater {
+        if let Stream::Lost(error) = &self.stream {
             return Err(error.clone());
         }
         if block.is_empty() {
             return Ok(HeaderBlock::new());
         }
-        let dropped = self.inflate(block.octets()).inspect_err(|error| {
-            self.inflater = Inflater::Lost(error.clone());
-            self.inflated = Vec::new();
-        })?;
-        let block = self.parse(dropped);
-        if self.inflated.capacity() > KEPT {
-            self.inflated = Vec::new();
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let result = self.decode_with(&mut scratch, block.octets());
+        if scratch.capacity() <= KEPT {
+            // Where the thread is ending already, it is just dropped.
+            _ = SCRATCH.try_with(|place| place.set(scratch));
         }
-        block
+        result
     }
 
-    /// Inflates a block to `self.inflated`. Whether octets past the soft limit were dropped is the answer.
-    fn inflate(&mut self, mut block: &[u8]) -> Result<bool, HeaderError> {
-        let limits = &self.limits;
-        let inflated = &mut self.inflated;
-        inflated.clear();
-        let dictionary = Dictionary::of(self.version);
-        let Some(inflater) = self.inflater.ready(&mut block, dictionary)? else {
-            return Ok(false);
-        };
-        let mut total = 0;
-        loop {
-            make_room(inflated, limits.max_size);
-            let (before, consumed) = (inflated.len(), inflater.total_in());
-            let status = inflater
-                .decompress_vec(block, inflated, FlushDecompress::Sync)
-                .map_err(|_| HeaderError::Corrupt)?;
-            block = &block[(inflater.total_in() - consumed) as usize..];
-            total += inflated.len() - before;
+    fn decode_with(
+        &mut self,
+        octets: &mut Vec<u8>,
+        block: &[u8],
+    ) -> Result<HeaderBlock, HeaderError> {
+        let inflated = self.inflate(block, octets).inspect_err(|error| {
+            self.stream = Stream::Lost(error.clone());
+        })?;
+        let Last { length, entries } = &self.last;
+        if inflated.repeated && octets.len() == *length && !entries.is_empty() {
+            let octets = Bytes::copy_from_slice(octets);
+            return Ok(HeaderBlock::decoded(octets, entries.clone(), false));
+        }
+        self.last.length = octets.len();
+        self.last.entries.clear();
+        let block = self.parse(octets, inflated.dropped)?;
+        if !block.truncated && block.len() <= FEW {
+            self.last.entries.extend_from_slice(&block.entries);
+        }
+        Ok(block)
+    }
 
-            if total > limits.max_inflated {
-                let limit = limits.max_inflated;
-                return Err(HeaderError::Bomb { limit });
-            }
-            if status == Status::StreamEnd {
-                return Err(HeaderError::EndOfStream);
-            }
-            // While there is room, the inflater stops for want of octets only.
-            let finished = inflated.len() < inflated.capacity();
-            debug_assert!(!finished || block.is_empty());
-            inflated.truncate(limits.max_size);
-            if finished {
-                return Ok(total > inflated.len());
+    /// Inflates a block within the limits.
+    fn inflate(&mut self, mut block: &[u8], octets: &mut Vec<u8>) -> Result<Inflated, HeaderError> {
+        let bounds = Bounds {
+            kept: self.limits.max_size,
+            inflated: self.limits.max_inflated,
+        };
+        match self.stream.ready(&mut block, self.version)? {
+            Some(inflater) => inflater.inflate(block, octets, bounds),
+            None => {
+                octets.clear();
+                Ok(Inflated::default())
             }
         }
     }
 
     /// Takes the inflated octets apart and judges them (protocol.md §7.2).
-    fn parse(&self, dropped: bool) -> Result<HeaderBlock, HeaderError> {
-        let octets = &self.inflated[..];
-        let mut pairs = Pairs {
-            octets,
-            numbers: Numbers::of(self.version),
-            at: 0,
-        };
+    fn parse(&self, octets: &[u8], dropped: bool) -> Result<HeaderBlock, HeaderError> {
+        let mut pairs = Pairs::new(octets, Numbers::of(self.version));
         // That octets were dropped is the only excuse for a block that ends early.
         let ends_early = || {
             if dropped {
@@ -156,33 +163,34 @@ impl HeaderDecoder {
             return Ok(HeaderBlock::decoded(Bytes::new(), Vec::new(), true));
         };
         // Each pair has at least its lengths, so the octets that are there bound the count.
-        let most = (octets.len() - pairs.at) / pairs.smallest();
+        let most = pairs.rest.len() / pairs.smallest();
         if count > most {
             ends_early()?;
         }
         let mut truncated = dropped;
         let mut entries = Vec::with_capacity(count.min(most).min(self.limits.max_fields));
+        let mut names = Names::new(count);
         let mut values = 0;
         for _ in 0..count {
-            let Some(entry) = pairs.pair() else {
+            let Some(pair) = pairs.pair() else {
                 ends_early()?;
                 break;
             };
-            check_name(&octets[entry.name()]).map_err(|error| match error {
-                NameError::Empty => HeaderError::EmptyName,
-                NameError::Invalid | NameError::UpperCase => HeaderError::InvalidName,
-            })?;
-            values += count_values(&octets[entry.value()])?;
+            let (entry, count) = pair.judge()?;
+            values += count;
             if values > self.limits.max_fields {
                 truncated = true;
                 break;
             }
+            if names.may_have(pair.name) && has_name(octets, &entries, pair.name) {
+                return Err(HeaderError::DuplicateName);
+            }
             entries.push(entry);
         }
-        if !truncated && pairs.at < octets.len() {
+        if !truncated && !pairs.rest.is_empty() {
             return Err(HeaderError::TrailingOctets);
         }
-        if has_duplicates(octets, &entries) {
+        if names.are_many() && has_duplicates(octets, &entries) {
             return Err(HeaderError::DuplicateName);
         }
         let end = entries.last().map_or(0, |entry| entry.value().end);
@@ -191,43 +199,37 @@ impl HeaderDecoder {
     }
 }
 
-/// The inflater through the life of a session.
+/// The zlib stream of a direction, through the life of a session.
 #[derive(Debug)]
-enum Inflater {
+enum Stream {
     /// The zlib header is not complete.
     Header(ZlibHeader),
-    /// A raw inflater. So nothing is summed up for a checksum that never comes, and a last block is noticed at
-    /// its end.
-    Ready(Decompress),
+    /// What follows it is deflated. No checksum ever comes, and a last deflate block is an error.
+    Deflate(Inflater),
     /// The context is lost, for this reason.
     Lost(HeaderError),
 }
 
-impl Inflater {
+impl Stream {
     /// Takes the rest of the zlib header off the front of `block`. There is no inflater before it is complete.
     fn ready(
         &mut self,
         block: &mut &[u8],
-        dictionary: &Dictionary,
-    ) -> Result<Option<&mut Decompress>, HeaderError> {
+        version: Version,
+    ) -> Result<Option<&mut Inflater>, HeaderError> {
         if let Self::Header(header) = self {
             let Some(found) = header.read(block)? else {
                 return Ok(None);
             };
-            // Raw inflaters have a window of 32 KiB, which is the one that reads all streams.
-            let mut inflater = Decompress::new(false);
-            if let Some(found) = found.dictionary {
-                if found != dictionary.id {
-                    return Err(HeaderError::WrongDictionary { found });
-                }
-                inflater
-                    .set_dictionary(dictionary.octets)
-                    .map_err(|_| HeaderError::Corrupt)?;
-            }
-            *self = Self::Ready(inflater);
+            let dictionary = match (found.dictionary, Dictionary::of(version)) {
+                (None, _) => &[],
+                (Some(found), dictionary) if found == dictionary.id => dictionary.octets,
+                (Some(found), _) => return Err(HeaderError::WrongDictionary { found }),
+            };
+            *self = Self::Deflate(Inflater::new(found.window, dictionary));
         }
         match self {
-            Self::Ready(inflater) => Ok(Some(inflater)),
+            Self::Deflate(inflater) => Ok(Some(inflater)),
             Self::Lost(error) => Err(error.clone()),
             Self::Header(_) => unreachable!("the header is complete"),
         }
@@ -243,8 +245,19 @@ struct ZlibHeader {
 
 /// What a zlib header says.
 struct Parameters {
+    /// The largest distance, in octets.
+    window: usize,
     /// The id of the preset dictionary, if there is one.
     dictionary: Option<u32>,
+}
+
+impl Parameters {
+    const fn new(method: u8, dictionary: Option<u32>) -> Self {
+        Self {
+            window: 256 << (method >> 4),
+            dictionary,
+        }
+    }
 }
 
 impl ZlibHeader {
@@ -269,12 +282,12 @@ impl ZlibHeader {
                         return Err(HeaderError::Corrupt);
                     }
                     if flags & PRESET_DICTIONARY == 0 {
-                        return Ok(Some(Parameters { dictionary: None }));
+                        return Ok(Some(Parameters::new(method, None)));
                     }
                 }
-                [_, _, a, b, c, d] => {
+                [method, _, a, b, c, d] => {
                     let dictionary = Some(u32::from_be_bytes([a, b, c, d]));
-                    return Ok(Some(Parameters { dictionary }));
+                    return Ok(Some(Parameters::new(method, dictionary)));
                 }
                 _ => {}
             }
@@ -286,82 +299,134 @@ impl ZlibHeader {
 /// The flag of a zlib header that an id follows.
 const PRESET_DICTIONARY: u8 = 0x20;
 
-/// Makes room for the next step of inflating: as much as there is, up to the soft limit, so that memory grows with
-/// the octets that came out; at least `STEP`.
-fn make_room(inflated: &mut Vec<u8>, max_size: usize) {
-    let length = inflated.len();
-    if inflated.capacity() - length < STEP / 2 {
-        let more = length.min(max_size.saturating_sub(length)).max(STEP);
-        inflated.reserve_exact(more);
-    }
-}
-
 /// Reads an inflated block.
+#[derive(Debug)]
 struct Pairs<'a> {
-    octets: &'a [u8],
+    /// What was not read yet, with the next number in front.
+    rest: &'a [u8],
+    /// How long the block is.
+    length: usize,
     numbers: Numbers,
-    /// Where the next number is.
-    at: usize,
 }
 
-impl Pairs<'_> {
+impl<'a> Pairs<'a> {
+    const fn new(octets: &'a [u8], numbers: Numbers) -> Self {
+        Self {
+            rest: octets,
+            length: octets.len(),
+            numbers,
+        }
+    }
+
     /// Octets of a pair with an empty name and an empty value.
     const fn smallest(&self) -> usize {
         2 * self.numbers.width()
     }
 
-    fn pair(&mut self) -> Option<Entry> {
+    #[inline]
+    fn pair(&mut self) -> Option<Pair<'a>> {
         let name = self.string()?;
+        let name_end = self.length - self.rest.len();
         let value = self.string()?;
-        Some(Entry::new(name, value))
+        Some(Pair {
+            name,
+            name_end,
+            value,
+            value_end: self.length - self.rest.len(),
+        })
     }
 
-    fn string(&mut self) -> Option<Range<usize>> {
+    #[inline]
+    fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.number()?;
-        let start = self.at;
-        if length > self.octets.len() - start {
-            return None;
-        }
-        self.at += length;
-        Some(start..self.at)
+        let (string, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(string)
     }
 
+    #[inline]
     fn number(&mut self) -> Option<usize> {
-        let number = self.numbers.read(&self.octets[self.at..])?;
-        self.at += self.numbers.width();
+        let (number, rest) = self.numbers.read(self.rest)?;
+        self.rest = rest;
         Some(number)
     }
 }
 
-/// Whether a name occurs twice. No name is empty.
-fn has_duplicates(octets: &[u8], entries: &[Entry]) -> bool {
-    let name = |entry: &Entry| &octets[entry.name()];
-    if entries.len() > FEW {
-        // Sorting keeps the time near the number of octets.
-        let mut names: Vec<&[u8]> = entries.iter().map(name).collect();
-        names.sort_unstable();
-        return names.windows(2).any(|pair| pair[0] == pair[1]);
-    }
-    // Equal names have equal marks, so that few names need a look at all those before.
-    let mut marks = 0_u64;
-    entries.iter().enumerate().any(|(index, entry)| {
-        let name = name(entry);
-        let (middle, last) = (name[name.len() / 2], name[name.len() - 1]);
-        let sum = 5 * name.len() + 3 * usize::from(middle) + usize::from(last);
-        let mark = 1 << (sum % 64);
-        let suspect = marks & mark != 0;
-        marks |= mark;
-        suspect
-            && entries[..index]
-                .iter()
-                .any(|other| octets[other.name()] == *name)
-    })
+/// A name and its value, and where they end in the block.
+#[derive(Clone, Copy, Debug)]
+struct Pair<'a> {
+    name: &'a [u8],
+    name_end: usize,
+    value: &'a [u8],
+    value_end: usize,
 }
 
-/// The least room for a step of inflating. Below 260 octets of room the inflater is slow.
-const STEP: usize = 2048;
+impl Pair<'_> {
+    /// Checks name and value. The number of values is a part of the answer.
+    #[inline]
+    fn judge(&self) -> Result<(Entry, usize), HeaderError> {
+        check_name(self.name).map_err(|error| match error {
+            NameError::Empty => HeaderError::EmptyName,
+            NameError::Invalid | NameError::UpperCase => HeaderError::InvalidName,
+        })?;
+        let values = count_values(self.value)?;
+        let (name_end, value_end) = (self.name_end, self.value_end);
+        let mut entry = Entry::new(
+            name_end - self.name.len()..name_end,
+            value_end - self.value.len()..value_end,
+        );
+        entry.joined = values > 1;
+        Ok((entry, values))
+    }
+}
 
-/// The largest buffer that is kept between blocks.
+/// Finds names that occur twice. Few are looked up as they come, many are sorted in the end, which keeps the time
+/// near the number of octets.
+#[derive(Debug)]
+enum Names {
+    Few(Marks),
+    Many,
+}
+
+impl Names {
+    fn new(count: usize) -> Self {
+        if count > FEW {
+            Self::Many
+        } else {
+            Self::Few(Marks::default())
+        }
+    }
+
+    /// Whether a name, which is not empty, may have come before.
+    #[inline]
+    fn may_have(&mut self, name: &[u8]) -> bool {
+        match self {
+            Self::Few(marks) => !marks.insert(name),
+            Self::Many => false,
+        }
+    }
+
+    const fn are_many(&self) -> bool {
+        matches!(self, Self::Many)
+    }
+}
+
+fn has_name(octets: &[u8], entries: &[Entry], name: &[u8]) -> bool {
+    entries.iter().any(|entry| octets[entry.name()] == *name)
+}
+
+fn has_duplicates(octets: &[u8], entries: &[Entry]) -> bool {
+    let mut names: Vec<&[u8]> = entries.iter().map(|entry| &octets[entry.name()]).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+thread_local! {
+    /// Where blocks are inflated to, before it is known how long they get. All sessions of a thread share it.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The largest scratch that is kept.
 const KEPT: usize = 4096;
 
 /// Above so many names they are sorted to find duplicates.

@@ -31,8 +31,8 @@ pub enum HeaderCompression {
 /// not by a general deflate: that costs fifty times the memory and ten times the time, and matches secrets against
 /// text that an attacker chooses.
 ///
-/// An encoder holds about 7 KiB from its first block to its end, and next to nothing before. It does not allocate
-/// for blocks, except that `dst` grows.
+/// An encoder holds what it remembers of the fields it wrote: about 1 KiB if they are few, 7 KiB at most, and next to
+/// nothing before the first block. Once that has grown it does not allocate for blocks, except that `dst` grows.
 #[derive(Debug)]
 pub struct HeaderEncoder {
     version: Version,
@@ -117,7 +117,7 @@ impl HeaderEncoder {
         let numbers = Numbers::of(self.version);
         let mut serialized = numbers.width();
         for field in block.fields() {
-            let (name, value) = (field.name().len(), field.value().len());
+            let (name, value) = (field.name_length(), field.value_length());
             let length = name.max(value);
             if length > numbers.most() {
                 return Err(EncodeError::FieldTooLong { length });

@@ -7,23 +7,38 @@ use bytes::Bytes;
 /// The fields of a block in order.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
-    octets: &'a Octets,
+    buffer: &'a Octets,
+    octets: &'a [u8],
     entries: slice::Iter<'a, Entry>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(octets: &'a Octets, entries: &'a [Entry]) -> Self {
-        let entries = entries.iter();
-        Self { octets, entries }
+    #[inline]
+    pub(super) fn new(buffer: &'a Octets, entries: &'a [Entry]) -> Self {
+        Self {
+            buffer,
+            octets: buffer.as_slice(),
+            entries: entries.iter(),
+        }
+    }
+
+    #[inline]
+    const fn field(&self, entry: &'a Entry) -> Field<'a> {
+        Field {
+            buffer: self.buffer,
+            octets: self.octets,
+            entry,
+        }
     }
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        let octets = self.octets;
-        self.entries.next().map(|entry| Field { octets, entry })
+        let entry = self.entries.next()?;
+        Some(self.field(entry))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -33,10 +48,8 @@ impl<'a> Iterator for Fields<'a> {
 
 impl DoubleEndedIterator for Fields<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let octets = self.octets;
-        self.entries
-            .next_back()
-            .map(|entry| Field { octets, entry })
+        let entry = self.entries.next_back()?;
+        Some(self.field(entry))
     }
 }
 
@@ -47,21 +60,32 @@ impl FusedIterator for Fields<'_> {}
 /// One field of a block.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
-    octets: &'a Octets,
+    buffer: &'a Octets,
+    /// The same octets, at hand.
+    octets: &'a [u8],
     entry: &'a Entry,
 }
 
 impl<'a> Field<'a> {
     /// The name, in lower case.
     #[must_use]
+    #[inline]
     pub fn name(&self) -> &'a [u8] {
-        &self.octets.as_slice()[self.entry.name()]
+        &self.octets[self.entry.name()]
     }
 
     /// The whole value: several values are joined by NUL.
     #[must_use]
+    #[inline]
     pub fn value(&self) -> &'a [u8] {
-        &self.octets.as_slice()[self.entry.value()]
+        &self.octets[self.entry.value()]
+    }
+
+    /// Whether there are several values, joined by NUL.
+    #[must_use]
+    #[inline]
+    pub const fn is_joined(&self) -> bool {
+        self.entry.joined
     }
 
     /// The values one by one.
@@ -73,10 +97,33 @@ impl<'a> Field<'a> {
     /// made or changed it is a copy.
     #[must_use]
     pub fn value_bytes(&self) -> Bytes {
-        match self.octets {
+        match self.buffer {
             Octets::Shared(octets) => octets.slice(self.entry.value()),
             Octets::Own(octets) => Bytes::copy_from_slice(&octets[self.entry.value()]),
         }
+    }
+
+    /// Name and value as one stretch of the buffer, if they are one.
+    #[inline]
+    pub(super) fn whole(&self) -> Option<&'a [u8]> {
+        let (name, value) = (self.entry.name(), self.entry.value());
+        (name.end == value.start).then(|| &self.octets[name.start..value.end])
+    }
+
+    #[inline]
+    pub(super) const fn name_length(&self) -> usize {
+        (self.entry.name_end - self.entry.name_start) as usize
+    }
+
+    #[inline]
+    pub(super) const fn value_length(&self) -> usize {
+        (self.entry.value_end - self.entry.value_start) as usize
+    }
+
+    /// Whether the field was added as a secret; what its name says is another question.
+    #[inline]
+    pub(super) const fn was_added_sensitive(&self) -> bool {
+        self.entry.sensitive
     }
 
     /// Whether the encoder writes the value in full each time: for fields that were added by
@@ -125,6 +172,7 @@ pub(super) enum Octets {
 }
 
 impl Octets {
+    #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(octets) => octets,
@@ -163,6 +211,8 @@ pub(super) struct Entry {
     pub(super) value_end: u32,
     /// Whether the field was added as a secret.
     pub(super) sensitive: bool,
+    /// Whether there are several values.
+    pub(super) joined: bool,
 }
 
 impl Entry {
@@ -175,13 +225,16 @@ impl Entry {
             value_start: value.start as u32,
             value_end: value.end as u32,
             sensitive: false,
+            joined: false,
         }
     }
 
+    #[inline]
     pub(super) fn name(&self) -> Range<usize> {
         self.name_start as usize..self.name_end as usize
     }
 
+    #[inline]
     pub(super) fn value(&self) -> Range<usize> {
         self.value_start as usize..self.value_end as usize
     }

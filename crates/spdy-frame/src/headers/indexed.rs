@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    HeaderBlock,
+    Field, HeaderBlock,
     deflate::{BlockWriter, MIN_MATCH, WINDOW},
     dictionary::Dictionary,
     numbers::{Number, Numbers},
@@ -36,34 +36,28 @@ impl Context {
 
     /// Writes a deflate block and a sync marker to `dst`, which is large enough. The length is the answer.
     pub(super) fn write(&mut self, block: &HeaderBlock, dst: &mut [u8]) -> usize {
+        self.recent.begin();
         let mut writer = BlockWriter::begin(dst);
         let mut run = self.write_count(block.len(), &mut writer);
         for field in block.fields() {
-            let (name, value) = (field.name(), field.value());
-            let sensitive = field.is_sensitive();
-            let found = if sensitive {
-                None
-            } else {
-                self.recent.touch(name, value, self.position)
-            };
-            let length = 2 * self.numbers.width() + name.len() + value.len();
-            match found {
-                Some(distance) if distance <= WINDOW => {
-                    run.add(length, distance, &mut writer);
-                }
-                _ => {
+            let length = self.length(field);
+            match self.recent.touch(field, self.position) {
+                Some(distance) if distance <= WINDOW => run.add(length, distance, &mut writer),
+                found => {
                     run.end(&mut writer);
-                    self.write_in_full(name, value, sensitive, &mut writer);
-                    if found.is_none() {
-                        let value = (!sensitive).then_some(value);
-                        self.recent.insert(name, value, self.position);
-                    }
+                    self.write_in_full(field, found.is_none(), &mut writer);
                 }
             }
             self.position += length as u64;
         }
         run.end(&mut writer);
         writer.finish()
+    }
+
+    /// The octets of a field in the stream.
+    #[inline]
+    fn length(&self, field: Field<'_>) -> usize {
+        2 * self.numbers.width() + field.name_length() + field.value_length()
     }
 
     /// Writes the number of fields, or makes it the start of a run if the last block had as many.
@@ -83,15 +77,12 @@ impl Context {
         run
     }
 
-    /// Writes a field that is no copy. Its name may be one, with what the length of its value shares with the
-    /// length there; so may a value in the dictionary be.
-    fn write_in_full(
-        &self,
-        name: &[u8],
-        value: &[u8],
-        sensitive: bool,
-        writer: &mut BlockWriter<'_>,
-    ) {
+    /// Writes a field that is no copy, and remembers it if it is new. Its name may be a copy, with what the length
+    /// of its value shares with the length there; so may a value in the dictionary be.
+    #[inline(never)]
+    fn write_in_full(&mut self, field: Field<'_>, is_new: bool, writer: &mut BlockWriter<'_>) {
+        let (name, value) = (field.name(), field.value());
+        let sensitive = field.is_sensitive();
         let name_length = self.numbers.octets(name.len());
         let value_length = self.numbers.octets(value.len());
         let parts = [name_length.as_slice(), name, value_length.as_slice(), value];
@@ -106,6 +97,10 @@ impl Context {
                 literals(parts, copy.from + copy.length..usize::MAX, writer);
             }
             None => literals(parts, 0..usize::MAX, writer),
+        }
+        if is_new {
+            let value = (!sensitive).then_some(value);
+            self.recent.insert(name, value, self.position);
         }
     }
 

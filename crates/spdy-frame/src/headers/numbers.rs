@@ -33,17 +33,17 @@ impl Numbers {
         }
     }
 
-    /// Reads a number off the front of `octets`.
+    /// Reads a number off the front of `octets`. What follows it is a part of the answer.
     #[inline]
-    pub(super) fn read(self, octets: &[u8]) -> Option<usize> {
+    pub(super) fn read(self, octets: &[u8]) -> Option<(usize, &[u8])> {
         match self {
             Self::Short => {
-                let octets = octets.first_chunk()?;
-                Some(u16::from_be_bytes(*octets).into())
+                let (number, rest) = octets.split_first_chunk()?;
+                Some((u16::from_be_bytes(*number).into(), rest))
             }
             Self::Long => {
-                let octets = octets.first_chunk()?;
-                Some(u32::from_be_bytes(*octets) as usize)
+                let (number, rest) = octets.split_first_chunk()?;
+                Some((u32::from_be_bytes(*number) as usize, rest))
             }
         }
     }

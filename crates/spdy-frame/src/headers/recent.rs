@@ -2,12 +2,12 @@
 
 use std::{array, cmp::Reverse, ops::Range};
 
-use super::deflate::WINDOW;
+use super::{Field, deflate::WINDOW};
 
 /// The fields that were written lately: contents, to be compared, and positions, to be copied from.
 ///
-/// A secret value never gets in here; of its field only the name does. Everything has a fixed size: when it is
-/// full, a sweep keeps what was written twice since the last sweep.
+/// A secret value never gets in here; of its field only the name does. Everything grows with use up to a fixed size:
+/// when that is full, a sweep keeps what was written twice since the last sweep.
 #[derive(Debug)]
 pub(super) struct Recent {
     fields: Vec<Sent>,
@@ -19,6 +19,8 @@ pub(super) struct Recent {
     by_name: Index,
     /// The place of the next field if blocks are like those before.
     guess: usize,
+    /// The place of the first field of the block.
+    first: Option<usize>,
 }
 
 /// A field that was written.
@@ -40,37 +42,57 @@ struct Sent {
 impl Recent {
     pub(super) fn new() -> Self {
         Self {
-            fields: Vec::with_capacity(FIELDS),
-            contents: Vec::with_capacity(CONTENTS),
+            fields: Vec::new(),
+            contents: Vec::new(),
             by_field: Index::new(),
             by_name: Index::new(),
             guess: 0,
+            first: None,
+        }
+    }
+
+    /// Begins a block.
+    pub(super) const fn begin(&mut self) {
+        if let Some(first) = self.first.take() {
+            self.guess = first;
         }
     }
 
     /// Looks for a field and notes that it is written at `position` now. How far back it was written before is the
     /// answer.
     #[inline]
-    pub(super) fn touch(&mut self, name: &[u8], value: &[u8], position: u64) -> Option<u64> {
-        let place = if self.is_field(self.guess, name, value) {
-            self.guess
-        } else {
-            let hash = hash(hash(0, name), value);
-            let found = self.by_field.find(hash, |place| {
-                self.fields[place].field_hash == hash && self.is_field(place, name, value)
-            });
-            let Some(place) = found else {
-                self.guess += 1;
-                return None;
-            };
-            place
+    pub(super) fn touch(&mut self, field: Field<'_>, position: u64) -> Option<u64> {
+        let Some(place) = self.find(field) else {
+            self.guess += 1;
+            return None;
         };
         self.guess = place + 1;
-        let field = &mut self.fields[place];
-        let distance = position - field.position;
-        field.position = position;
-        field.used = true;
+        self.first.get_or_insert(place);
+        let sent = &mut self.fields[place];
+        let distance = position - sent.position;
+        sent.position = position;
+        sent.used = true;
         Some(distance)
+    }
+
+    /// The place of a field. That of a secret is never found, since its value is not there.
+    #[inline]
+    fn find(&self, field: Field<'_>) -> Option<usize> {
+        if field.was_added_sensitive() {
+            return None;
+        }
+        if self.is_field(self.guess, field) {
+            return Some(self.guess);
+        }
+        self.look_up(field)
+    }
+
+    #[inline(never)]
+    fn look_up(&self, field: Field<'_>) -> Option<usize> {
+        let hash = hash(hash(0, field.name()), field.value());
+        self.by_field.find(hash, |place| {
+            self.fields[place].field_hash == hash && self.is_field(place, field)
+        })
     }
 
     /// Looks for an earlier field of a name. How far back it is and the length of its value are the answer. The
@@ -117,6 +139,8 @@ impl Recent {
             value_length: value.map(|value| value.len() as u16),
             used: false,
         };
+        reserve(&mut self.contents, length, FIRST_CONTENTS, CONTENTS);
+        reserve(&mut self.fields, 1, FIRST_FIELDS, FIELDS);
         self.contents.extend_from_slice(name);
         self.contents.extend_from_slice(value.unwrap_or_default());
         self.fields.push(sent);
@@ -185,21 +209,26 @@ impl Recent {
         field.name_hash == hash && self.contents[field.name()] == *name
     }
 
-    #[inline]
-    fn is_field(&self, place: usize, name: &[u8], value: &[u8]) -> bool {
-        let Some(field) = self.fields.get(place) else {
+    #[inline(always)]
+    fn is_field(&self, place: usize, field: Field<'_>) -> bool {
+        let Some(sent) = self.fields.get(place) else {
             return false;
         };
         // Lengths first: they tell most fields apart.
-        if usize::from(field.name_length) != name.len()
-            || field.value_length.map(usize::from) != Some(value.len())
+        if usize::from(sent.name_length) != field.name_length()
+            || sent.value_length.map(usize::from) != Some(field.value_length())
         {
             return false;
         }
-        let at = usize::from(field.at);
-        let (own_name, own_value) =
-            self.contents[at..at + name.len() + value.len()].split_at(name.len());
-        own_value == value && own_name == name
+        let at = usize::from(sent.at);
+        let own = &self.contents[at..at + sent.length()];
+        match field.whole() {
+            Some(whole) => own == whole,
+            None => {
+                let (name, value) = own.split_at(field.name_length());
+                name == field.name() && value == field.value()
+            }
+        }
     }
 }
 
@@ -242,6 +271,15 @@ impl Index {
     }
 }
 
+/// Makes room for more items, which are never more than `most`: for `first` of them, then twice as many each time.
+fn reserve<T>(items: &mut Vec<T>, more: usize, first: usize, most: usize) {
+    let length = items.len() + more;
+    if length > items.capacity() {
+        let room = length.max(2 * items.capacity()).max(first).min(most);
+        items.reserve_exact(room - items.len());
+    }
+}
+
 /// A hash of octets behind those of `seed`. Contents are compared as well, so that it need not be a strong one.
 fn hash(seed: u32, octets: &[u8]) -> u32 {
     let (words, rest) = octets.as_chunks::<8>();
@@ -261,22 +299,37 @@ const FIELDS: usize = 64;
 /// How many octets of names and values are remembered.
 const CONTENTS: usize = 4096;
 
+/// For how many fields there is room at first.
+const FIRST_FIELDS: usize = 8;
+
+/// For how many octets there is room at first.
+const FIRST_CONTENTS: usize = 256;
+
 /// The longest field that is taken in.
 const LONGEST: usize = CONTENTS / 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HeaderBlock;
+
+    fn touch(recent: &mut Recent, name: &[u8], value: &[u8], position: u64) -> Option<u64> {
+        let block = HeaderBlock::from_pairs([(name, value)]).unwrap();
+        recent.touch(block.fields().next().unwrap(), position)
+    }
 
     #[test]
     fn a_field_is_found_where_it_was_written_last() {
         let mut recent = Recent::new();
-        assert_eq!(recent.touch(b"a", b"1", 10), None);
+        assert_eq!(touch(&mut recent, b"a", b"1", 10), None);
         recent.insert(b"a", Some(b"1"), 10);
-        assert_eq!(recent.touch(b"a", b"1", 30), Some(20));
-        assert_eq!(recent.touch(b"a", b"1", 35), Some(5));
-        for (name, value) in [("a", "2"), ("a", ""), ("a1", ""), ("", "a1"), ("a", "11")] {
-            assert_eq!(recent.touch(name.as_bytes(), value.as_bytes(), 40), None);
+        assert_eq!(touch(&mut recent, b"a", b"1", 30), Some(20));
+        assert_eq!(touch(&mut recent, b"a", b"1", 35), Some(5));
+        for (name, value) in [("a", "2"), ("a", ""), ("a1", ""), ("a", "11")] {
+            assert_eq!(
+                touch(&mut recent, name.as_bytes(), value.as_bytes(), 40),
+                None
+            );
         }
     }
 
@@ -284,7 +337,7 @@ mod tests {
     fn of_a_secret_only_the_name_is_known() {
         let mut recent = Recent::new();
         recent.insert(b"cookie", None, 10);
-        assert_eq!(recent.touch(b"cookie", b"", 50), None);
+        assert_eq!(touch(&mut recent, b"cookie", b"", 50), None);
         assert_eq!(recent.find_name(b"cookie", 50), Some((40, None)));
         recent.insert(b"cookie", None, 50);
         assert_eq!(recent.find_name(b"cookie", 60), Some((10, None)));
@@ -300,7 +353,7 @@ mod tests {
         assert_eq!(recent.find_name(b"date", 50), Some((20, Some(7))));
         assert_eq!(recent.find_name(b"dat", 50), None);
         // What is being written is no earlier field.
-        assert_eq!(recent.touch(b"date", b"tuesday", 60), Some(30));
+        assert_eq!(touch(&mut recent, b"date", b"tuesday", 60), Some(30));
         assert_eq!(recent.find_name(b"date", 60), None);
     }
 
@@ -310,18 +363,21 @@ mod tests {
         recent.insert(b"far", Some(b"away"), 0);
         recent.insert(b"near", Some(b"by"), 10);
         recent.insert(b"unused", Some(b""), 20);
-        assert_eq!(recent.touch(b"far", b"away", 30), Some(30));
+        assert_eq!(touch(&mut recent, b"far", b"away", 30), Some(30));
         let position = 30 + WINDOW + 1;
-        assert_eq!(recent.touch(b"near", b"by", position), Some(WINDOW + 21));
+        assert_eq!(
+            touch(&mut recent, b"near", b"by", position),
+            Some(WINDOW + 21)
+        );
         for index in 0..200_u64 {
             let name = format!("{index}").into_bytes();
             recent.insert(&name, Some(b"value"), position + index);
-            assert!(recent.touch(b"near", b"by", position + index).is_some());
-            assert!(recent.touch(&name, b"value", position + index).is_some());
+            assert!(touch(&mut recent, b"near", b"by", position + index).is_some());
+            assert!(touch(&mut recent, &name, b"value", position + index).is_some());
             assert!(recent.fields.len() <= FIELDS && recent.contents.len() <= CONTENTS);
         }
-        assert_eq!(recent.touch(b"far", b"away", position + 200), None);
-        assert_eq!(recent.touch(b"unused", b"", position + 200), None);
+        assert_eq!(touch(&mut recent, b"far", b"away", position + 200), None);
+        assert_eq!(touch(&mut recent, b"unused", b"", position + 200), None);
     }
 
     #[test]
@@ -330,11 +386,11 @@ mod tests {
         let long = vec![b'x'; LONGEST + 1];
         recent.insert(&long, Some(b""), 10);
         recent.insert(b"x", Some(&long), 20);
-        assert_eq!(recent.touch(b"x", &long, 30), None);
+        assert_eq!(touch(&mut recent, b"x", &long, 30), None);
         assert_eq!(recent.find_name(b"x", 30), Some((10, None)));
         assert_eq!(recent.contents, b"x");
         let long = &long[2..];
         recent.insert(b"x", Some(long), 40);
-        assert_eq!(recent.touch(b"x", long, 50), Some(10));
+        assert_eq!(touch(&mut recent, b"x", long, 50), Some(10));
     }
 }

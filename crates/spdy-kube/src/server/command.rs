@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Run, Server};
+use super::{Run, Server, watch::watched};
 use crate::{
     Exit, Io, Protocol, Status, Streams,
     stdio::{Client, Resize, Stdin, Stdout},
@@ -38,12 +38,23 @@ pub(super) async fn serve<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (transport, mut watch) = watched(transport, server.watch);
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, server.config.clone());
     let driver = tokio::spawn(driver);
     let mut gathered = Gathered::new(protocol, streams);
     match timeout(server.gather, gathered.gather(incoming)).await {
-        Ok(true) => attend(gathered, kind, server.grace, run).await,
+        Ok(true) => {
+            let open = gathered.error.as_ref().map(Stream::id);
+            let mut attending = std::pin::pin!(attend(gathered, kind, server.grace, run));
+            tokio::select! {
+                () = &mut attending => {}
+                () = watch.lost(open) => {
+                    session.shutdown(Shutdown::Now);
+                    attending.await;
+                }
+            }
+        }
         Ok(false) => {}
         Err(_) => {
             tracing::debug!(target: "spdy", ?kind, "client does not open its streams");

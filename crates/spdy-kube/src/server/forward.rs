@@ -2,7 +2,7 @@
 
 mod pairs;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use spdy_session::{
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use self::pairs::{Half, Key, Pair, Pairs};
-use super::{Server, Transport, command::say};
+use super::{Server, Transport, command::say, watch::watched};
 use crate::BoxError;
 
 /// Connects to a port.
@@ -29,12 +29,15 @@ pub(crate) async fn serve<IO>(transport: IO, server: &Server, pod: String, conne
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (transport, mut watch) = watched(transport, server.watch);
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, server.config.clone());
     let driver = tokio::spawn(driver);
     let forwarder = Arc::new(Forwarder { pod, connect });
     let mut pairs = Pairs::new(server.gather);
     let mut connections = JoinSet::new();
+    // The error streams of the connections.
+    let mut open = BTreeSet::new();
     loop {
         tokio::select! {
             stream = incoming.accept() => {
@@ -43,17 +46,23 @@ where
                 };
                 if let Some((key, pair)) = pair(&mut pairs, stream) {
                     let forwarder = Arc::clone(&forwarder);
+                    let id = pair.error.id();
+                    open.insert(id);
                     connections.spawn(async move {
                         forwarder.forward(pair).await;
-                        key
+                        (key, id)
                     });
                 }
             }
             Some(ended) = connections.join_next() => match ended {
-                Ok(key) => pairs.ended(&key),
+                Ok((key, id)) => {
+                    pairs.ended(&key);
+                    open.remove(&id);
+                }
                 Err(error) => tracing::warn!(target: "spdy", %error, "a forwarded connection panicked"),
             },
             (error, data) = pairs.expired() => drop(tokio::spawn(give_up(error, data))),
+            () = watch.lost(open.first().copied()) => break,
         }
     }
     // The client is gone, and with it all that the connections were for.

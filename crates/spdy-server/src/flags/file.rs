@@ -95,6 +95,8 @@ const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "ve
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn read(text: &str, line: &str) -> Result<Vec<String>, String> {
@@ -125,6 +127,66 @@ mod tests {
             assert!(arguments.contains(part), "{part} in {arguments}");
         }
         assert!(!arguments.contains("systemd"));
+    }
+
+    /// Each flag, as the command line has it and as a file has it.
+    const ALL: [(&str, &str, &str); 20] = [
+        ("directory", "public", "\"public\""),
+        ("proxy", "--proxy http://a:1", "\"http://a:1\""),
+        ("proxy-timeout", "--proxy-timeout 5", "5"),
+        ("proxy-connections", "--proxy-connections 6", "6"),
+        ("trust-forwarded", "--trust-forwarded", "true"),
+        (
+            "listen",
+            "--listen [::1]:1 --listen unix:/a",
+            "[\"[::1]:1\", \"unix:/a\"]",
+        ),
+        ("plain", "--plain 127.0.0.1:2", "\"127.0.0.1:2\""),
+        ("systemd", "--systemd", "true"),
+        ("reuse-port", "--reuse-port", "true"),
+        ("proxy-protocol", "--proxy-protocol", "true"),
+        ("plain-version", "--plain-version spdy/3", "\"spdy/3\""),
+        ("advertise", "--advertise 443", "443"),
+        ("cert", "--cert c", "\"c\""),
+        ("key", "--key k", "\"k\""),
+        ("drain-timeout", "--drain-timeout 7", "7"),
+        ("max-connections", "--max-connections 8", "8"),
+        ("threads", "--threads 9", "9"),
+        ("log", "--log info", "\"info\""),
+        ("access-log", "--access-log -", "\"-\""),
+        ("metrics", "--metrics 127.0.0.1:3", "\"127.0.0.1:3\""),
+    ];
+
+    #[test]
+    fn a_file_and_the_command_line_come_to_the_same() {
+        let parse = |line: &str| Flags::try_parse_from(line.split(' ')).unwrap();
+        let without = |left_out: &[&str]| -> (Vec<_>, Vec<_>) {
+            let wanted = ALL.iter().filter(|(key, ..)| !left_out.contains(key));
+            wanted
+                .map(|(key, word, value)| (*word, format!("{key} = {value}")))
+                .unzip()
+        };
+        for left_out in [
+            &["directory"][..],
+            &[
+                "proxy",
+                "proxy-timeout",
+                "proxy-connections",
+                "trust-forwarded",
+            ],
+        ] {
+            let (words, lines) = without(left_out);
+            let more = read(&lines.join("\n"), "spdy-server").unwrap();
+            let by_file = parse(&["spdy-server".to_owned(), more.join(" ")].join(" "));
+            let by_line = parse(&[&["spdy-server"], &words[..]].concat().join(" "));
+            assert_eq!(format!("{by_file:?}"), format!("{by_line:?}"));
+        }
+        // No flag is forgotten here.
+        for flag in Flags::command().get_arguments() {
+            let key = flag.get_long().unwrap_or_else(|| flag.get_id().as_str());
+            let is_known = ALL.iter().any(|(known, ..)| *known == key);
+            assert!(is_known || ONLY_ON_THE_LINE.contains(&key), "{key}");
+        }
     }
 
     #[test]

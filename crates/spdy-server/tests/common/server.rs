@@ -1,6 +1,6 @@
 //! A server in this process, and clients of it.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use bytes::Bytes;
@@ -90,6 +90,14 @@ pub(crate) async fn connect(
     roots: RootCertStore,
     offered: &[&str],
 ) -> TlsStream<TcpStream> {
+    connect_with(address, roots, offered).await.unwrap()
+}
+
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    roots: RootCertStore,
+    offered: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
     let mut config =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -102,7 +110,6 @@ pub(crate) async fn connect(
     TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await
-        .unwrap()
 }
 
 /// Sends one HTTP/1.1 request and returns all that comes back.

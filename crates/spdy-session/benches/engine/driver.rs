@@ -38,7 +38,7 @@ impl Driven {
     }
 
     /// Sends requests and takes their responses, so many at once.
-    pub(crate) fn requests(&mut self, count: usize) {
+    pub(crate) fn requests(&self, count: usize) {
         self.runtime.block_on(async {
             let mut workers = JoinSet::new();
             for _ in 0..self.at_once {
@@ -58,7 +58,7 @@ impl Driven {
     }
 
     /// Sends a request whose response has a body of so many octets, and takes it.
-    pub(crate) fn download(&mut self, octets: usize) {
+    pub(crate) fn download(&self, octets: usize) {
         let mut request = self.request.clone();
         request
             .append("octets", octets.to_string())
@@ -127,4 +127,4 @@ pub(crate) fn number(digits: &[u8]) -> usize {
 }
 
 /// How many octets may be under way each way.
-pub(crate) const TRANSPORT: usize = 256 * 1024;
+pub(crate) const TRANSPORT: usize = 64 * 1024;

@@ -47,7 +47,6 @@ struct State {
 /// What else the handles want of the machine.
 #[derive(Debug, Default)]
 struct Orders {
-    accepted: bool,
     consumed: usize,
     stop_reading: bool,
     reset: Option<RstStatus>,
@@ -107,9 +106,6 @@ impl Cell {
         let id = self.id;
         let orders = mem::take(&mut state.orders);
         connection.consume(id, orders.consumed);
-        if orders.accepted {
-            connection.accept(id);
-        }
         match orders.reset {
             Some(status) => connection.reset(id, status),
             None => {

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    Uri,
+    Method, Uri,
     uri::{Authority, Scheme},
 };
 use http_body_util::combinators::UnsyncBoxBody;
@@ -18,11 +18,11 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
+    rustls::{self, AlertDescription, ClientConfig, pki_types::ServerName},
 };
 use tracing::debug;
 
-use super::{SendRequest, handshake};
+use super::{Protocol, SendRequest, handshake};
 use crate::{
     BoxError,
     upgrade::{self, ConnectError},
@@ -30,11 +30,12 @@ use crate::{
 
 /// How origins are reached, for a [`Client`](super::Client).
 ///
-/// `https`: ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1, in this order, and the server chooses. `http`: as
-/// [`plain`](Self::plain) says.
+/// `https`: ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1, in this order, or what [`offer`](Self::offer)
+/// says, and the server chooses. `http`: as [`plain`](Self::plain) says.
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
+    offer: Vec<Protocol>,
     plain: Plain,
     session: Config,
     timeout: Duration,
@@ -56,14 +57,28 @@ pub enum Plain {
 impl Connector {
     /// A connector with this configuration of TLS, whose ALPN protocols are replaced.
     #[must_use]
-    pub fn new(mut tls: ClientConfig) -> Self {
-        tls.alpn_protocols = OFFER.iter().map(|&(name, _)| name.to_vec()).collect();
-        Self {
+    pub fn new(tls: ClientConfig) -> Self {
+        let connector = Self {
             tls: Arc::new(tls),
+            offer: Vec::new(),
             plain: Plain::default(),
             session: Config::default(),
             timeout: CONNECT_TIMEOUT,
-        }
+        };
+        connector.offer(&Protocol::ALL)
+    }
+
+    /// Sets what ALPN offers, the best first, and with it what may be spoken over TLS. Default [`Protocol::ALL`].
+    ///
+    /// A server that knows no ALPN speaks HTTP/1.1. Where that is not among the offers, and where the server chooses
+    /// none of them, there is no connection: [`ConnectorError::Protocol`].
+    #[must_use]
+    pub fn offer(mut self, protocols: &[Protocol]) -> Self {
+        self.offer = protocols.to_vec();
+        let tokens = protocols.iter().map(|protocol| protocol.token());
+        Arc::make_mut(&mut self.tls).alpn_protocols =
+            tokens.map(|token| token.as_bytes().to_vec()).collect();
+        self
     }
 
     /// Sets what is spoken without TLS. Default [`Plain::Http1`].
@@ -108,14 +123,20 @@ impl Connector {
         let transport = origin.connect().await?;
         let transport = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, transport)
-            .await?;
-        let chosen = transport.get_ref().1.alpn_protocol();
-        let protocol = OFFER.iter().find(|(name, _)| Some(*name) == chosen);
-        match protocol.map_or(Protocol::Http1, |&(_, protocol)| protocol) {
+            .await
+            .map_err(refused)?;
+        match self.chosen(transport.get_ref().1.alpn_protocol())? {
             Protocol::Spdy(version) => Ok(self.spdy(transport, version)),
             Protocol::Http2 => http2(transport).await,
             Protocol::Http1 => http1(transport).await,
         }
+    }
+
+    fn chosen(&self, token: Option<&[u8]>) -> Result<Protocol, ConnectorError> {
+        let token = token.unwrap_or(Protocol::Http1.token().as_bytes());
+        let is_chosen = |offered: &&Protocol| offered.token().as_bytes() == token;
+        let chosen = self.offer.iter().find(is_chosen);
+        chosen.copied().ok_or(ConnectorError::Protocol)
     }
 
     async fn connect_plain(&self, origin: &Origin) -> Result<Connection, ConnectorError> {
@@ -162,7 +183,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
-    tokio::spawn(driver);
+    // CONNECT leaves HTTP behind.
+    tokio::spawn(driver.with_upgrades());
     Ok(Connection::Http1(requests))
 }
 
@@ -172,6 +194,16 @@ pub(super) enum Connection {
     Spdy(SendRequest),
     Http2(http2::SendRequest<RequestBody>),
     Http1(http1::SendRequest<RequestBody>),
+}
+
+impl Connection {
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Spdy(requests) => Protocol::Spdy(requests.session().version()),
+            Self::Http2(_) => Protocol::Http2,
+            Self::Http1(_) => Protocol::Http1,
+        }
+    }
 }
 
 /// A request body whose type does not matter any more.
@@ -186,10 +218,26 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by TLS at port 443.
+    pub(super) fn asked(method: &Method, uri: &Uri) -> Result<Self, ConnectorError> {
+        match (uri.scheme(), uri.authority()) {
+            (None, Some(authority)) if method == Method::CONNECT => {
+                let is_tls = authority.port_u16() == Some(443);
+                let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };
+                Self::new(&scheme, authority)
+            }
+            _ => Self::of(uri),
+        }
+    }
+
     pub(super) fn of(uri: &Uri) -> Result<Self, ConnectorError> {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(ConnectorError::Target("URI has no scheme or no host"));
         };
+        Self::new(scheme, authority)
+    }
+
+    fn new(scheme: &Scheme, authority: &Authority) -> Result<Self, ConnectorError> {
         let usual = match scheme.as_str() {
             "http" => 80,
             "https" => 443,
@@ -225,11 +273,15 @@ impl Origin {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Protocol {
-    Spdy(Version),
-    Http2,
-    Http1,
+/// Tells a server that speaks nothing of what was offered from one that cannot be reached.
+fn refused(error: io::Error) -> ConnectorError {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            ConnectorError::Protocol
+        }
+        _ => ConnectorError::Transport(error),
+    }
 }
 
 /// Why an origin cannot be reached. Nothing of the request was sent.
@@ -240,6 +292,8 @@ pub enum ConnectorError {
     Target(&'static str),
     /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took too long.
     Transport(io::Error),
+    /// The server speaks nothing of what was [offered](Connector::offer).
+    Protocol,
     /// The connection is no HTTP.
     Http(hyper::Error),
 }
@@ -261,6 +315,7 @@ impl fmt::Display for ConnectorError {
         f.write_str(match self {
             Self::Target(reason) => reason,
             Self::Transport(_) => "origin cannot be reached",
+            Self::Protocol => "origin speaks none of the protocols that were offered",
             Self::Http(_) => "connection cannot be begun",
         })
     }
@@ -269,21 +324,12 @@ impl fmt::Display for ConnectorError {
 impl StdError for ConnectorError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Target(_) => None,
+            Self::Target(_) | Self::Protocol => None,
             Self::Transport(error) => Some(error),
             Self::Http(error) => Some(error),
         }
     }
 }
-
-/// What ALPN offers, the best first.
-const OFFER: [(&[u8], Protocol); 5] = [
-    (b"spdy/3.1", Protocol::Spdy(Version::V3_1)),
-    (b"spdy/3", Protocol::Spdy(Version::V3)),
-    (b"spdy/2", Protocol::Spdy(Version::V2)),
-    (b"h2", Protocol::Http2),
-    (b"http/1.1", Protocol::Http1),
-];
 
 /// Longer than a lost SYN or two take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -141,7 +141,8 @@ fn response(
     asked: Option<Arc<Asked>>,
 ) -> Response<Body> {
     let is_bodyless = is_bodyless(method, head.status());
-    head.map(|()| Body::response(receive, version, is_bodyless, asked))
+    let body = Body::response(receive, version, is_bodyless, head.headers(), asked);
+    head.map(|()| body)
 }
 
 /// The answer to CONNECT: a tunnel, or a response like others.

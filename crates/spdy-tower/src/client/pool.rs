@@ -10,14 +10,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header::HOST, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderValue, Method, Request, Response, Uri, header::HOST, request::Parts, uri::PathAndQuery,
+};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::client::conn::{TrySendError, http1, http2};
 use tower::Service;
 
 use super::{
-    Error, SendRequest,
+    Error, Protocol, SendRequest,
     connector::{Connection, Connector, ConnectorError, Origin, RequestBody},
 };
 use crate::{Body, BodyError, BoxError};
@@ -27,6 +29,9 @@ use crate::{Body, BodyError, BoxError};
 /// There is one session for each origin, which is shared as long as it takes streams; HTTP/1.1 has as many connections
 /// as requests under way. A request that was certainly not processed is sent again, on another connection where need
 /// be, a few times in all; nothing else is.
+///
+/// A response has the [`Protocol`](super::Protocol) that it came by among its extensions. A request of the method CONNECT
+/// is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that [`hyper::upgrade::on`] gives.
 ///
 /// Clones share the connections. When all are dropped, the sessions end after the responses under way. Requests need a
 /// tokio runtime.
@@ -71,6 +76,9 @@ impl Client {
 
     /// Sends a request, whose URI is absolute, and waits for the head of the response.
     ///
+    /// The URI of CONNECT may be a host and a port alone. The request goes to that host itself, by TLS if the port is
+    /// 443; to ask another one, see [`send_through`](Self::send_through).
+    ///
     /// Dropping the future gives the request up.
     ///
     /// # Errors
@@ -80,15 +88,57 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let (head, body) = request.into_parts();
-        let slot = self.shared.slot(Origin::of(&head.uri)?);
+        let origin = Origin::asked(request.method(), request.uri())?;
+        self.send_to(origin, false, request).await
+    }
+
+    /// Sends a request to a proxy, of which the scheme, the host and the port count, whatever the request's own URI says.
+    /// With CONNECT the proxy is asked for a tunnel to where that URI leads.
+    ///
+    /// Dropping the future gives the request up.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`].
+    pub async fn send_through<B>(
+        &self,
+        proxy: &Uri,
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, FetchError>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.send_to(Origin::of(proxy)?, true, request).await
+    }
+
+    async fn send_to<B>(
+        &self,
+        origin: Origin,
+        is_proxy: bool,
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, FetchError>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let (mut head, body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            keep_authority(&mut head);
+        }
+        let slot = self.shared.slot(origin);
         let mut body = body.map_err(Into::into).boxed_unsync();
         let mut attempts = 1;
         loop {
             let connection = slot.connection(&self.shared.connector).await?;
-            let request = Request::from_parts(head.clone(), body);
+            let protocol = connection.protocol();
+            let mut request = Request::from_parts(head.clone(), body);
+            if protocol == Protocol::Http1 {
+                for_http1(&mut request, is_proxy);
+            }
             match slot.send(connection, request).await {
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    response.extensions_mut().insert(protocol);
+                    return Ok(response);
+                }
                 Err((_, Some(unused))) if attempts < ATTEMPTS => body = unused,
                 Err((error, _)) => return Err(error),
             }
@@ -188,7 +238,7 @@ impl Slot {
             }
             Connection::Http2(mut requests) => sent(requests.try_send_request(request).await),
             Connection::Http1(mut requests) => {
-                let response = requests.try_send_request(for_http1(request)).await;
+                let response = requests.try_send_request(request).await;
                 self.connections.lock().await.keep(requests);
                 sent(response)
             }
@@ -238,30 +288,32 @@ fn sent(
     }
 }
 
-/// HTTP/1.1 has the host in a field, and only the path in the request line.
-fn for_http1(request: Request<RequestBody>) -> Request<RequestBody> {
-    let (mut head, body) = request.into_parts();
-    put_host(&mut head);
-    if head.method != http::Method::CONNECT {
-        let target = head.uri.path_and_query().map(PathAndQuery::as_str);
-        head.uri = target
+/// HTTP/1.1 has the host in a field, and only the path in the request line, but for a proxy.
+fn for_http1(request: &mut Request<RequestBody>, is_proxy: bool) {
+    put_host(request);
+    if request.method() != Method::CONNECT && !is_proxy {
+        let target = request.uri().path_and_query().map(PathAndQuery::as_str);
+        *request.uri_mut() = target
             .and_then(|target| Uri::try_from(target).ok())
             .unwrap_or_default();
     }
-    head.version = http::Version::HTTP_11;
-    Request::from_parts(head, body)
+    *request.version_mut() = http::Version::HTTP_11;
 }
 
-fn put_host(head: &mut Parts) {
-    if head.headers.contains_key(HOST) {
+/// The target of CONNECT is host and port, and nothing else.
+fn keep_authority(head: &mut Parts) {
+    let mut parts = http::uri::Parts::default();
+    parts.authority = head.uri.authority().cloned();
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn put_host(request: &mut Request<RequestBody>) {
+    if request.headers().contains_key(HOST) {
         return;
     }
-    let host = head
-        .uri
-        .authority()
-        .map(|host| HeaderValue::from_str(host.as_str()));
-    if let Some(Ok(host)) = host {
-        head.headers.insert(HOST, host);
+    let host = request.uri().authority();
+    if let Some(Ok(host)) = host.map(|host| HeaderValue::from_str(host.as_str())) {
+        request.headers_mut().insert(HOST, host);
     }
 }
 

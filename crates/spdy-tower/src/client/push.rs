@@ -140,7 +140,9 @@ impl Pushed {
         let is_other = |name: &[u8]| is_identity(&names, name);
         match response::read(self.version, &self.head, is_other) {
             Ok(response) => {
-                Ok(response.map(|()| Body::pushed(self.receive, self.version, self.head)))
+                let (receive, headers) = (self.receive, response.headers());
+                let body = Body::pushed(receive, self.version, headers, self.head);
+                Ok(response.map(|()| body))
             }
             Err(reason) => Err(self.reset(reason)),
         }

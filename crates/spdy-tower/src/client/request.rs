@@ -179,8 +179,8 @@ mod tests {
                 }
                 let (head, ()) = written.into_parts();
                 let (block, _) = block(version, &head, None).unwrap();
-                let read =
-                    request::Head::read(version, &block, true, ConnectionFields::Refuse).unwrap();
+                let mut heads = request::Heads::new(version, ConnectionFields::Refuse);
+                let read = heads.read(&block, true).unwrap();
                 assert_eq!(read.request.method(), method);
                 assert_eq!(read.request.uri(), uri);
                 let mut expected = head.headers;

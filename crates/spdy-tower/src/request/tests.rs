@@ -28,6 +28,28 @@ fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> HeaderBlock {
     block
 }
 
+/// Reads a block as the first of its session; and as a later one, which has to come to the same.
+fn read(
+    version: Version,
+    block: &HeaderBlock,
+    has_body: bool,
+    connection_fields: ConnectionFields,
+) -> Result<Head, Malformed> {
+    let heads = || Heads::new(version, connection_fields);
+    let first = heads().read(block, has_body);
+    for before in [block, &self::block(&fields(version))] {
+        let mut heads = heads();
+        for _ in 0..3 {
+            _ = heads.read(before, true);
+        }
+        assert_eq!(
+            format!("{:?}", heads.read(block, has_body)),
+            format!("{first:?}")
+        );
+    }
+    first
+}
+
 /// Reads the request, with `changes` to its fields: a value in place of another, or one more field.
 fn read_changed(
     version: Version,
@@ -40,13 +62,13 @@ fn read_changed(
             None => fields.push(*change),
         }
     }
-    Head::read(version, &block(&fields), true, ConnectionFields::Drop)
+    read(version, &block(&fields), true, ConnectionFields::Drop)
 }
 
 fn read_without(version: Version, name: &str) -> Result<Head, Malformed> {
     let mut fields = fields(version);
     fields.retain(|field| field.0 != name);
-    Head::read(version, &block(&fields), false, ConnectionFields::Drop)
+    read(version, &block(&fields), false, ConnectionFields::Drop)
 }
 
 /// The meta header that `slot` (a place in `meta_names`) has in this version, with another value.
@@ -125,7 +147,7 @@ fn meta_headers_have_one_value() {
         for name in meta_names(version) {
             let mut fields = fields(version);
             fields.push((name, "GET"));
-            let read = Head::read(version, &block(&fields), true, ConnectionFields::Drop);
+            let read = read(version, &block(&fields), true, ConnectionFields::Drop);
             assert!(
                 matches!(read, Err(Malformed::Repeated(_))),
                 "{version}, two values of {name}"
@@ -244,7 +266,7 @@ fn a_target_that_is_too_long_is_414() {
         .into_iter()
         .map(|(name, value)| (name, if name == ":path" { &path } else { value }))
         .collect();
-    let malformed = Head::read(
+    let malformed = read(
         Version::V3_1,
         &block(&fields),
         false,
@@ -369,7 +391,7 @@ fn c162_connect_names_a_host_and_a_port_alone() {
             (target, "a.test:443"),
             (http_version, "HTTP/1.1"),
         ];
-        let request = Head::read(version, &block(&fields), true, ConnectionFields::Drop)
+        let request = read(version, &block(&fields), true, ConnectionFields::Drop)
             .unwrap()
             .request;
         assert_eq!(request.uri(), "a.test:443");
@@ -387,7 +409,7 @@ fn c162_connect_names_a_host_and_a_port_alone() {
                 (http_version, "HTTP/1.1"),
                 (scheme, "https"),
             ];
-            let read = Head::read(version, &block(&fields), true, ConnectionFields::Drop);
+            let read = read(version, &block(&fields), true, ConnectionFields::Drop);
             assert_eq!(read.unwrap_err(), Malformed::Target, "{bad}");
         }
     }
@@ -420,11 +442,11 @@ fn c153_fields_of_one_connection_are_dropped_or_refused() {
             let mut fields = fields(version);
             fields.push((name, "close"));
             let block = block(&fields);
-            let request = Head::read(version, &block, true, ConnectionFields::Drop)
+            let request = read(version, &block, true, ConnectionFields::Drop)
                 .unwrap()
                 .request;
             assert!(!request.headers().contains_key(name), "{name}");
-            let strict = Head::read(version, &block, true, ConnectionFields::Refuse);
+            let strict = read(version, &block, true, ConnectionFields::Refuse);
             assert_eq!(strict.unwrap_err(), Malformed::ConnectionField, "{name}");
         }
     }
@@ -489,7 +511,7 @@ fn values_share_the_memory_of_the_block() {
         &[&fields(Version::V3_1)[..], &[("x-multi", "alpha\0beta")]].concat(),
     ));
     let source = block.get("x-multi").unwrap().as_ptr_range();
-    let head = Head::read(Version::V3_1, &block, false, ConnectionFields::Drop).unwrap();
+    let head = read(Version::V3_1, &block, false, ConnectionFields::Drop).unwrap();
     for value in head.request.headers().get_all("x-multi") {
         assert!(
             source.contains(&value.as_bytes().as_ptr()),
@@ -561,11 +583,176 @@ fn c156_a_body_that_is_announced_has_to_come() {
     for version in Version::ALL {
         let mut fields = fields(version);
         fields.push(("content-length", "10"));
-        let read = Head::read(version, &block(&fields), false, ConnectionFields::Drop);
-        assert_eq!(read.unwrap_err(), Malformed::BodyMissing);
+        let missing = read(version, &block(&fields), false, ConnectionFields::Drop);
+        assert_eq!(missing.unwrap_err(), Malformed::BodyMissing);
         fields.pop();
         fields.push(("content-length", "0"));
-        assert!(Head::read(version, &block(&fields), false, ConnectionFields::Drop).is_ok());
+        assert!(read(version, &block(&fields), false, ConnectionFields::Drop).is_ok());
+    }
+}
+
+/// A session in which all requests but the last are alike, so that the last may go the short way.
+#[test]
+fn a_request_like_those_before_it_is_read_as_if_it_were_the_first() {
+    let mut random = Random(0x1f83_d9ab);
+    let mut accepted = 0;
+    for round in 0..ROUNDS {
+        let version = Version::ALL[round % 3];
+        let (usual, changed) = (plain_request(version), random.request(version));
+        let mut heads = Heads::new(version, ConnectionFields::Drop);
+        for _ in 0..3 {
+            heads.read(&usual, true).unwrap();
+        }
+        let first = Heads::new(version, ConnectionFields::Drop).read(&changed, true);
+        let last = heads.read(&changed, true);
+        assert_eq!(format!("{last:?}"), format!("{first:?}"), "{changed:?}");
+        accepted += usize::from(last.is_ok());
+    }
+    assert!((ROUNDS / 10..ROUNDS * 9 / 10).contains(&accepted));
+}
+
+#[test]
+fn what_requests_have_in_common_is_parsed_for_two_of_them() {
+    for version in Version::ALL {
+        let mut heads = Heads::new(version, ConnectionFields::Drop);
+        let mut agent_of = |path: &'static str, more: [(&'static str, &'static str); 2]| {
+            let mut fields = fields(version);
+            fields[TARGET].1 = path;
+            fields.extend(more);
+            let request = heads.read(&block(&fields), true).unwrap().request;
+            assert_eq!(request.uri().path(), path);
+            for (name, value) in more {
+                assert_eq!(request.headers()[name], value);
+            }
+            request.headers()["user-agent"].clone()
+        };
+        let is_shared = |one: &HeaderValue, other: &HeaderValue| {
+            one.as_bytes().as_ptr() == other.as_bytes().as_ptr()
+        };
+        let agent = ("user-agent", "a");
+        let [first, second, third] =
+            ["/a", "/b", "/c"].map(|path| agent_of(path, [agent, ("accept", "*/*")]));
+        assert!(!is_shared(&first, &second) && is_shared(&second, &third));
+        let other_value = agent_of("/d", [agent, ("accept", "image/png")]);
+        assert!(is_shared(&second, &other_value));
+        // Those that follow are held against one with other fields.
+        let [other, first, second] =
+            ["/d", "/e", "/f"].map(|path| agent_of(path, [("accept", "*/*"), agent]));
+        assert!(!is_shared(&third, &other) && !is_shared(&other, &first));
+        assert!(is_shared(&first, &second));
+    }
+}
+
+#[test]
+fn fields_with_a_meaning_may_change_from_request_to_request() {
+    let usual = [
+        ("te", "trailers"),
+        ("connection", "close"),
+        ("cookie", "a=1\0b=2"),
+        ("content-length", "5"),
+        ("x-multi", "a\0b"),
+        ("user-agent", "a"),
+        ("x-a", "1"),
+        ("x-b", "2"),
+        ("x-c", "3"),
+    ];
+    let values = [
+        "", "0", "7", "gzip", "trailers", "close", "x\0y", "c=3", "a.test", " x", "\x01", "5",
+        "GET", "http", "HTTP/1.0", "/z", "*", "CONNECT", "OPTIONS",
+    ];
+    for version in Version::ALL {
+        let usual = [&fields(version)[..], &usual[..], &[("host", "a.test")][..]].concat();
+        let usual = &usual[..usual.len() - usize::from(version == Version::V2)];
+        for changes in 1..=usual.len() {
+            for first in 0..=usual.len() - changes {
+                for value in values {
+                    let mut changed = usual.to_vec();
+                    changed[first..first + changes]
+                        .iter_mut()
+                        .for_each(|field| field.1 = value);
+                    let (usual, changed) = (block(usual), block(&changed));
+                    let mut heads = Heads::new(version, ConnectionFields::Drop);
+                    for _ in 0..2 {
+                        heads.read(&usual, true).unwrap();
+                    }
+                    let fresh = Heads::new(version, ConnectionFields::Drop).read(&changed, true);
+                    let last = heads.read(&changed, true);
+                    assert_eq!(format!("{last:?}"), format!("{fresh:?}"), "{changed:?}");
+                    let again = heads.read(&usual, true).unwrap();
+                    assert_eq!(again.content_length, Some(5));
+                    assert_eq!(again.request.headers()["x-c"], "3");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn requests_that_are_alike_differ_in_their_bodies() {
+    let mut fields = fields(Version::V3_1);
+    fields.push(("content-length", "5"));
+    let block = block(&fields);
+    let mut heads = Heads::new(Version::V3_1, ConnectionFields::Drop);
+    for _ in 0..3 {
+        assert_eq!(heads.read(&block, true).unwrap().content_length, Some(5));
+        assert_eq!(
+            heads.read(&block, false).unwrap_err(),
+            Malformed::BodyMissing
+        );
+    }
+}
+
+#[test]
+fn a_large_request_is_not_kept() {
+    for (name, value) in [("x-long", "a".repeat(2048)), ("x-short", "a".into())] {
+        let mut fields: Vec<_> = fields(Version::V3_1)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if value.len() == 1 {
+            fields.extend((0..12).map(|number| (format!("{name}{number}"), value.clone())));
+        } else {
+            fields.push((name.to_owned(), value));
+        }
+        let name = fields.last().unwrap().0.clone();
+        let pairs = fields.iter().map(|(name, value)| (&name[..], &value[..]));
+        let block = HeaderBlock::from_pairs(pairs).unwrap();
+        let mut heads = Heads::new(Version::V3_1, ConnectionFields::Drop);
+        let mut read = || {
+            let head = heads.read(&block, true).unwrap();
+            head.request.headers()[&name].clone()
+        };
+        let values = [read(), read(), read()];
+        assert_ne!(values[1].as_bytes().as_ptr(), values[2].as_bytes().as_ptr());
+    }
+}
+
+#[test]
+fn names_are_told_apart_by_all_their_octets() {
+    for version in Version::ALL {
+        for name in [
+            "connectio",
+            "connections",
+            "keep-aliv",
+            "upgrade-",
+            "upgrad",
+            "hos",
+            "hosts",
+            "t",
+            "tea",
+            "cookies",
+            "content-lengt",
+            "content-length2",
+            "proxy-connectio",
+            "metho",
+            "methods",
+            "urls",
+            "schemes",
+            "versions",
+        ] {
+            let request = read_changed(version, &[(name, "gzip")]).unwrap().request;
+            assert_eq!(request.headers()[name], "gzip");
+        }
     }
 }
 
@@ -577,8 +764,7 @@ fn what_is_accepted_survives_http_1() {
     for round in 0..ROUNDS {
         let version = Version::ALL[round % 3];
         let block = random.request(version);
-        let Ok(Head { request, .. }) = Head::read(version, &block, true, ConnectionFields::Drop)
-        else {
+        let Ok(Head { request, .. }) = read(version, &block, true, ConnectionFields::Drop) else {
             continue;
         };
         accepted += 1;
@@ -635,6 +821,17 @@ fn as_http_1(request: &Request<()>) -> Vec<u8> {
     wire
 }
 
+/// A request with several values of some fields.
+fn plain_request(version: Version) -> HeaderBlock {
+    let more = [
+        ("accept", "*/*"),
+        ("cookie", "a=1\0b=2"),
+        ("content-length", "5"),
+        ("x-multi", "alpha\0beta"),
+    ];
+    block(&[&fields(version)[..], &more].concat())
+}
+
 /// Xorshift: the same requests in every run.
 struct Random(u64);
 
@@ -648,16 +845,9 @@ impl Random {
 
     /// A request with one or two octets that are not what they should be, or with none.
     fn request(&mut self, version: Version) -> HeaderBlock {
-        let more = [
-            ("accept", "*/*"),
-            ("cookie", "a=1\0b=2"),
-            ("content-length", "5"),
-            ("x-multi", "alpha\0beta"),
-        ];
-        let mut fields: Vec<_> = [&fields(version)[..], &more[..]]
-            .concat()
-            .into_iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        let mut fields: Vec<_> = plain_request(version)
+            .fields()
+            .map(|field| (field.name().to_vec(), field.value().to_vec()))
             .collect();
         for _ in 0..self.below(3) {
             let field = self.below(fields.len());

@@ -1,6 +1,9 @@
 //! What may still be said to the client on one stream.
 
-use std::task::{Context, Poll};
+use std::{
+    mem,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -21,22 +24,25 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Sends SYN_REPLY; with `fin` that is all.
-    pub(crate) fn begin(&mut self, head: HeaderBlock, fin: bool) -> Result<(), StreamError> {
-        let Self::Due(reply) = std::mem::replace(self, Self::Given) else {
-            return Err(StreamError::Finished);
-        };
-        let stream = reply.reply(head, fin)?;
-        if !fin {
-            *self = Self::Begun(stream);
-        }
+    /// Sends SYN_REPLY.
+    pub(crate) fn begin(&mut self, head: HeaderBlock) -> Result<(), StreamError> {
+        *self = Self::Begun(self.open(head)?);
         Ok(())
     }
 
     /// Sends SYN_REPLY and gives the rest of the stream away.
     pub(crate) fn open(&mut self, head: HeaderBlock) -> Result<SendStream, StreamError> {
-        match std::mem::replace(self, Self::Given) {
-            Self::Due(reply) => reply.reply(head, false),
+        self.take()?.reply(head, false)
+    }
+
+    /// Sends SYN_REPLY and the whole body, which may be empty: that is all.
+    pub(crate) fn give(&mut self, head: HeaderBlock, body: Bytes) -> Result<(), StreamError> {
+        self.take()?.reply_with(head, body)
+    }
+
+    fn take(&mut self) -> Result<SendReply, StreamError> {
+        match mem::replace(self, Self::Given) {
+            Self::Due(reply) => Ok(reply),
             Self::Begun(_) | Self::Given => Err(StreamError::Finished),
         }
     }
@@ -77,10 +83,10 @@ impl Answer {
 
     /// Ends the exchange with a failure: a bare response while there is none yet, else RST_STREAM.
     pub(crate) fn fail(&mut self, version: Version, status: StatusCode, reset: RstStatus) {
-        match std::mem::replace(self, Self::Given) {
+        match mem::replace(self, Self::Given) {
             Self::Due(reply) => {
                 // The stream may have ended meanwhile; then the client knows already.
-                _ = reply.reply(response::bare(version, status), true);
+                _ = reply.reply_with(response::bare(version, status), Bytes::new());
             }
             Self::Begun(stream) => stream.reset(reset),
             Self::Given => {}

@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
@@ -112,7 +113,7 @@ impl<S: HttpService> Exchange<S> {
                             pump: Pump::new(Some(head), body),
                         },
                         (None, None) => {
-                            this.answer.begin(head, true)?;
+                            this.answer.give(head, Bytes::new())?;
                             State::Over
                         }
                     }

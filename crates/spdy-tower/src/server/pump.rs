@@ -97,7 +97,9 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         // `Bytes` moves here; other buffers are copied once.
         let octets = octets.copy_to_bytes(octets.remaining());
         if !octets.is_empty() {
-            self.as_mut().flush(answer)?;
+            if self.held.is_some() {
+                self.as_mut().flush(answer)?;
+            }
             *self.project().held = Some(octets);
         }
         Ok(())
@@ -107,7 +109,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     fn flush(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         let this = self.project();
         if let Some(head) = this.head.take() {
-            answer.begin(head, false)?;
+            answer.begin(head)?;
         }
         if let Some(octets) = this.held.take() {
             answer.data(octets, false)?;
@@ -118,14 +120,11 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     /// Sends what is held, and FIN with the last of it.
     fn finish(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         let this = self.project();
-        let held = this.held.take();
-        if let Some(head) = this.head.take() {
-            answer.begin(head, held.is_none())?;
-            if held.is_none() {
-                return Ok(());
-            }
+        let held = this.held.take().unwrap_or_default();
+        match this.head.take() {
+            Some(head) => answer.give(head, held)?,
+            None => answer.data(held, true)?,
         }
-        answer.data(held.unwrap_or_default(), true)?;
         Ok(())
     }
 

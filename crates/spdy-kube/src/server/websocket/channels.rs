@@ -10,7 +10,7 @@ use futures_util::{
 use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::{
@@ -24,6 +24,7 @@ use crate::{
     server::{
         Run, Server,
         command::{Kind, supervise},
+        watch::ticks,
     },
     stdio::{Client, Piece, Resize, Stdin, Stdout},
 };
@@ -56,16 +57,30 @@ pub(in crate::server) async fn serve(
     };
     // Reading and writing do not wait for each other.
     let (connected, mut connection) = Client::new();
-    let reading = async move {
-        read(receiver, inputs).await;
+    let (ended, lost) = (Notify::new(), Notify::new());
+    let reading = async {
+        tokio::select! {
+            () = read(receiver, inputs) => {}
+            () = lost.notified() => {}
+        }
         drop(connected);
     };
     let serving = async {
         let mut watched = connection.clone();
-        let command = supervise(run, io, kind, server.grace, gone, watched.gone());
+        let command = async {
+            let outcome = supervise(run, io, kind, server.grace, gone, watched.gone()).await;
+            ended.notify_one();
+            outcome
+        };
         let copying = async {
             tokio::select! {
-                copied = copy(&mut sender, from_stdout, from_stderr) => copied,
+                copied = copy(&mut sender, from_stdout, from_stderr, ended.notified(), server.watch) => {
+                    if copied.is_err() {
+                        // Nobody may be reading who would see it.
+                        lost.notify_one();
+                    }
+                    copied
+                }
                 // Whoever still holds an output holds nobody up.
                 () = connection.gone() => Ok(()),
             }
@@ -104,22 +119,32 @@ async fn read(mut receiver: Receiver, mut inputs: Inputs) {
     }
 }
 
-/// Copies the outputs until they have ended.
+/// Copies the outputs until they and the command have ended.
+///
+/// A client that is held up is not read, and its end not seen: so it is sent an empty message from time to time, which
+/// fails when it is gone. Servers of Kubernetes send such messages, too. A PONG would not do: it would keep a kubectl
+/// waiting for ever which has given up its own writing, as it does when nothing is taken for a minute.
 async fn copy(
     sender: &mut Sender,
     mut stdout: Option<DuplexStream>,
     mut stderr: Option<DuplexStream>,
+    ended: impl Future<Output = ()>,
+    watch: Duration,
 ) -> Result<(), Error> {
-    while stdout.is_some() || stderr.is_some() {
+    let mut ended = std::pin::pin!(ended);
+    let mut ticks = ticks(watch);
+    loop {
+        let has_outputs = stdout.is_some() || stderr.is_some();
         let message = tokio::select! {
             message = next(STDOUT, &mut stdout) => message,
             message = next(STDERR, &mut stderr) => message,
+            _ = ticks.tick() => Some(Bytes::from_static(&[ERROR])),
+            () = &mut ended, if !has_outputs => return Ok(()),
         };
         if let Some(message) = message {
             sender.send(Message::Binary(message)).await?;
         }
     }
-    Ok(())
 }
 
 /// Waits for the next piece of an output; `None` at its end. Cancel safe.

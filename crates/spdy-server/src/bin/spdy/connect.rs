@@ -88,7 +88,7 @@ impl Connector {
         // A server that has gone without a word is found out.
         config.timeouts.keep_alive = Some(Duration::from_secs(10));
         config.timeouts.linger = LINGER;
-        let tls = if has_tls {
+        let tls = if has_tls && !reach.plain {
             let mut tls = tls::config(reach.insecure, reach.cacert.as_deref())?;
             let tokens = offer.alpn.iter().map(|offered| offered.token());
             tls.alpn_protocols = tokens.map(|token| token.as_bytes().to_vec()).collect();
@@ -137,6 +137,7 @@ impl Connector {
             return match upgrade::connect(io, upgrade::request(&root)).await {
                 Ok((_, io)) => {
                     let spdy = Protocol::Spdy(Version::V3_1);
+                    self.note(format_args!("upgraded to {spdy}"));
                     self.speak(Box::new(io), spdy, wire, start).await
                 }
                 Err(upgrade::ConnectError::Refused(_)) if self.offer.falls_back => {
@@ -198,6 +199,11 @@ impl Connector {
         wire: Arc<Wire>,
         start: Instant,
     ) -> Result<Connection, Refusal> {
+        if !matches!(protocol, Protocol::Spdy(_)) {
+            self.note(format_args!(
+                "{protocol} is spoken and no SPDY: heads are shown instead of frames"
+            ));
+        }
         let (requests, driver) = match protocol {
             Protocol::Spdy(version) => {
                 let (requests, driver) = client::handshake(io, version, self.config.clone());

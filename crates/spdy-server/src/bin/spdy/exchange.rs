@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_tower::client::SendRequest;
 
-use super::failure::sentence;
+use super::{connect::Protocol, failure::sentence, wire};
 
 /// Sends requests over a connection. Several at once, unless it is HTTP/1.1.
 pub(crate) enum Requests {
@@ -33,8 +33,15 @@ impl Requests {
                     message: sentence(&error),
                 }),
             },
-            Self::Http2(requests) => sent(requests.try_send_request(request).await),
-            Self::Http1(requests) => sent(requests.try_send_request(for_http1(request)).await),
+            Self::Http2(requests) => {
+                wire::sent(Protocol::Http2, &request);
+                received(Protocol::Http2, requests.try_send_request(request).await)
+            }
+            Self::Http1(requests) => {
+                let request = for_http1(request);
+                wire::sent(Protocol::Http1, &request);
+                received(Protocol::Http1, requests.try_send_request(request).await)
+            }
         }
     }
 
@@ -65,11 +72,15 @@ pub(crate) struct SendError {
     pub(crate) message: String,
 }
 
-fn sent(
+fn received(
+    protocol: Protocol,
     response: Result<Response<hyper::body::Incoming>, TrySendError<Request<Payload>>>,
 ) -> Result<Response<Body>, SendError> {
     match response {
-        Ok(response) => Ok(response.map(Body::Http)),
+        Ok(response) => {
+            wire::received(protocol, &response);
+            Ok(response.map(Body::Http))
+        }
         Err(mut error) => Err(SendError {
             is_retry_safe: error.take_message().is_some(),
             message: sentence(&error.into_error()),

@@ -7,6 +7,8 @@ use std::{
     process::ExitCode,
 };
 
+use serde_json::json;
+
 /// How the program ends. Mistakes in the arguments are 2, which clap sees to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -59,6 +61,14 @@ impl Failure {
         // Without standard error there is still the exit status.
         _ = writeln!(io::stderr(), "spdy: {self}");
         self.exit
+    }
+
+    /// Says it in JSON, too, if that is wanted: what was asked for, and why there is no answer.
+    pub(crate) fn told<T>(self, json: bool, what: (&str, impl fmt::Display)) -> Result<T, Self> {
+        if json {
+            print_json(&json!({what.0: what.1.to_string(), "error": self.to_string()}))?;
+        }
+        Err(self)
     }
 
     fn caused(exit: Exit, what: impl fmt::Display, cause: &dyn Error) -> Self {

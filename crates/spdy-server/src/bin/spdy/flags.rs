@@ -6,22 +6,54 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
 
 use super::{
     connect::{Offer, Protocol},
     failure::{Exit, Failure},
+    manual,
     origin::Url,
 };
 
 /// Speaks SPDY/2, SPDY/3 and SPDY/3.1 to servers, and measures how they do.
 #[derive(Debug, Parser)]
-#[command(name = "spdy", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(
+    name = "spdy",
+    version,
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Option<Command>,
+
+    /// Print completions for this shell and exit
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    completions: Option<Shell>,
+
+    /// Print the manual page and exit; with a command, that of the command
+    #[arg(long, value_name = "COMMAND", exclusive = true, num_args = 0..=1,
+          default_missing_value = "spdy", value_parser = manual::PAGES)]
+    man: Option<String>,
+}
+
+impl Flags {
+    /// Reads the command line. Prints and ends the process when that is all it asks for, or when there is a mistake in
+    /// it.
+    pub(crate) fn from_command_line() -> Command {
+        let flags = Self::parse();
+        if let Some(text) = manual::wanted(Self::command(), flags.completions, flags.man.as_deref())
+        {
+            manual::print_and_exit(&text);
+        }
+        flags
+            .command
+            .expect("clap insists on an argument, and the others are done")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,7 +103,7 @@ pub(crate) struct Get {
     pub(crate) json: bool,
 
     /// Speak HTTP/1.1
-    #[arg(long, conflicts_with_all = ["spdy", "plain_version"])]
+    #[arg(long, conflicts_with = "version")]
     http1: bool,
 
     #[command(flatten)]
@@ -140,7 +172,7 @@ pub(crate) struct Load {
     pub(crate) threads: NonZeroU8,
 
     /// Speak HTTP/2, to compare
-    #[arg(long, conflicts_with_all = ["spdy", "plain_version", "upgrade"])]
+    #[arg(long, conflicts_with_all = ["version", "upgrade"])]
     h2: bool,
 
     /// Write JSON
@@ -171,18 +203,20 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Reach {
-    /// Insist on this version: 2, 3 or 3.1
+    /// Insist on this version of SPDY: 2, 3 or 3.1
     ///
-    /// Without it https:// takes the best that ALPN gives.
-    #[arg(long, value_name = "VERSION", value_parser = version)]
-    spdy: Option<Version>,
+    /// Without it https:// takes the best that ALPN gives, and plain text is SPDY/3.1.
+    #[arg(long, value_name = "VERSION", value_parser = version, aliases = ["spdy", "plain-version"])]
+    version: Option<Version>,
 
-    /// The version to speak at once to http:// URLs, where nothing is negotiated
-    #[arg(long, value_name = "VERSION", default_value = "3.1", value_parser = version)]
-    plain_version: Version,
+    /// Speak in plain text, without TLS, also to https:// URLs
+    ///
+    /// To http:// URLs it is so by itself. Nothing is negotiated in plain text: SPDY is spoken at once.
+    #[arg(long)]
+    pub(crate) plain: bool,
 
     /// Ask by HTTP/1.1 Upgrade for SPDY/3.1
-    #[arg(long, conflicts_with = "plain_version")]
+    #[arg(long)]
     upgrade: bool,
 
     /// Take any certificate
@@ -197,7 +231,7 @@ pub(crate) struct Reach {
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     connect_timeout: NonZeroU32,
 
-    /// Show frames as they pass, with the seconds since the start, on standard error
+    /// Show frames as they pass, with the seconds since the start, on standard error; of HTTP/2 and HTTP/1.1 the heads
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
@@ -210,19 +244,19 @@ impl Reach {
     /// SPDY alone.
     pub(crate) fn spdy(&self) -> Result<Offer, Failure> {
         if self.upgrade {
-            if self.spdy.is_some_and(|version| version != Version::V3_1) {
+            if self.version.is_some_and(|version| version != Version::V3_1) {
                 let message = "HTTP/1.1 Upgrade is for SPDY/3.1 alone";
                 return Err(Failure::new(Exit::Usage, message));
             }
             return Ok(Offer::upgrade());
         }
-        let versions = match self.spdy {
+        let versions = match self.version {
             Some(version) => vec![version],
             None => Version::ALL.to_vec(),
         };
         Ok(Offer {
             alpn: versions.into_iter().map(Protocol::Spdy).collect(),
-            plain: Protocol::Spdy(self.spdy.unwrap_or(self.plain_version)),
+            plain: Protocol::Spdy(self.version.unwrap_or(Version::V3_1)),
             upgrade: false,
             falls_back: false,
         })
@@ -240,7 +274,7 @@ impl Get {
             });
         }
         let mut offer = self.reach.spdy()?;
-        if self.reach.spdy.is_none() {
+        if self.reach.version.is_none() {
             offer.falls_back = true;
             if !offer.upgrade {
                 offer.alpn.extend([Protocol::Http2, Protocol::Http1]);
@@ -284,7 +318,7 @@ fn method(text: &str) -> Result<Method, String> {
 const AFTER_HELP: &str = "\
 Examples:
   spdy get --insecure https://localhost:8443/hello
-  spdy get -v --spdy 3 http://127.0.0.1:8080/ http://127.0.0.1:8080/style.css
+  spdy get -v --version 3 http://127.0.0.1:8080/ http://127.0.0.1:8080/style.css
   spdy get -o big.bin https://localhost:8443/bytes/100000000
   spdy ping -n 10 https://localhost:8443/
   spdy load -c 10 -m 10 -n 100000 http://127.0.0.1:8080/hello
@@ -298,7 +332,9 @@ Exit status:
   3  no connection: the name, TCP, TLS, or a server that does not speak what was insisted on
   4  a file or standard output cannot be read or written
   5  a response has status 400 or above (get --fail, and load)
-  Of several, the one of the first URL that failed.";
+  Of several, the one of the first URL that failed.
+
+JSON is one object in each line. What gives no result has the member error: the sentence that is said on standard error.";
 
 const EXIT_STATUS: &str = "See spdy --help for the exit status.";
 
@@ -310,7 +346,7 @@ mod tests {
 
     fn get(words: &str) -> Get {
         match Flags::try_parse_from(words.split(' ')).unwrap().command {
-            Command::Get(get) => get,
+            Some(Command::Get(get)) => get,
             other => panic!("{other:?}"),
         }
     }
@@ -330,22 +366,19 @@ mod tests {
                 vec![Spdy(V3_1), Spdy(V3), Spdy(V2), Http2, Http1],
                 Spdy(V3_1),
             ),
-            ("--spdy 3 ", vec![Spdy(V3)], Spdy(V3)),
-            (
-                "--plain-version spdy/2 ",
-                vec![Spdy(V3_1), Spdy(V3), Spdy(V2), Http2, Http1],
-                Spdy(V2),
-            ),
+            ("--version 3 ", vec![Spdy(V3)], Spdy(V3)),
+            ("--version spdy/2 --plain ", vec![Spdy(V2)], Spdy(V2)),
+            ("--spdy 3.1 ", vec![Spdy(V3_1)], Spdy(V3_1)),
             ("--http1 ", vec![Http1], Http1),
             ("--upgrade ", vec![Http1], Http1),
         ] {
             let offer = get(&format!("spdy get {flags}http://a/")).offer().unwrap();
             assert_eq!((offer.alpn, offer.plain), (alpn, plain), "{flags}");
         }
-        let upgrade = get("spdy get --upgrade --spdy 3.1 http://a/").offer();
+        let upgrade = get("spdy get --upgrade --version 3.1 http://a/").offer();
         assert!(!upgrade.unwrap().falls_back);
         assert!(
-            get("spdy get --upgrade --spdy 3 http://a/")
+            get("spdy get --upgrade --version 3 http://a/")
                 .offer()
                 .is_err()
         );
@@ -355,15 +388,18 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for words in [
             "spdy",
+            "spdy --man get http://a/",
+            "spdy --man server",
+            "spdy --completions",
             "spdy get",
             "spdy get a.test",
-            "spdy get --spdy 4 http://a/",
-            "spdy get --http1 --spdy 3 http://a/",
+            "spdy get --version 4 http://a/",
+            "spdy get --http1 --version 3 http://a/",
             "spdy get -H nothing http://a/",
             "spdy get -X CONNECT http://a/",
             "spdy get --insecure --cacert f https://a/",
             "spdy ping -n 0 http://a/",
-            "spdy load --h2 --spdy 3 http://a/",
+            "spdy load --h2 --version 3 http://a/",
             "spdy load -c 0 http://a/",
             "spdy inspect 1 f",
         ] {

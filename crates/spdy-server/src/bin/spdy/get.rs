@@ -136,15 +136,11 @@ impl Work {
             Err(failure) => {
                 self.turns.wait(place).await;
                 let url = &self.get.urls[place];
-                let said = if self.get.json {
-                    print_json(&json!({"url": url.to_string(), "error": failure.to_string()}))
-                } else {
-                    Ok(())
-                };
-                self.progress.suspend(|| {
-                    Failure::new(failure.exit, format!("{url}: {failure}")).report();
-                });
-                said.map_or_else(|unsaid| unsaid.exit, |()| failure.exit)
+                let about_url = Failure::new(failure.exit, format!("{url}: {failure}"));
+                self.progress.suspend(|| _ = about_url.report());
+                failure
+                    .told(self.get.json, ("url", url))
+                    .unwrap_or_else(|told: Failure| told.exit)
             }
         };
         self.turns.pass(place).await;

@@ -18,12 +18,18 @@ use super::{
 };
 
 pub(crate) fn run(inspect: &Inspect) -> Result<Exit, Failure> {
-    let recording = read(inspect)?;
+    match read(inspect).and_then(|recording| show_all(inspect, recording)) {
+        Ok(()) => Ok(Exit::Success),
+        Err(failure) => failure.told(inspect.json, ("file", inspect.file.display())),
+    }
+}
+
+fn show_all(inspect: &Inspect, recording: BytesMut) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let outcome = show(inspect, recording, &mut out);
     // What comes before a mistake in a recording is of use, too.
     let flushed = out.flush().map_err(|error| unwritable(&error));
-    outcome.and(flushed).map(|()| Exit::Success)
+    outcome.and(flushed)
 }
 
 fn read(inspect: &Inspect) -> Result<BytesMut, Failure> {

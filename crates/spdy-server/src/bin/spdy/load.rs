@@ -28,7 +28,10 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
     let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?;
     let mut connections = Vec::new();
     for _ in 0..load.sessions.get() {
-        connections.push(connector.connect(origin).await?);
+        match connector.connect(origin).await {
+            Ok(connection) => connections.push(connection),
+            Err(failure) => return failure.told(load.json, ("url", &load.url)),
+        }
     }
     let request = request(&load);
     if load.warm_up > 0 {

@@ -10,6 +10,7 @@ mod flags;
 mod get;
 mod inspect;
 mod load;
+mod manual;
 mod origin;
 mod ping;
 mod tls;
@@ -17,7 +18,6 @@ mod wire;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::runtime::Builder;
 
 use self::{
@@ -26,7 +26,7 @@ use self::{
 };
 
 fn main() -> ExitCode {
-    let outcome = match Flags::parse().command {
+    let outcome = match Flags::from_command_line() {
         Command::Get(get) => on_runtime(1, get::run(get)),
         Command::Ping(ping) => on_runtime(1, ping::run(ping)),
         Command::Load(load) => on_runtime(load.threads.get().into(), load::run(load)),

@@ -14,7 +14,10 @@ use super::{
 pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let origin = &ping.url.origin;
     let connector = Connector::new(ping.reach.spdy()?, &ping.reach, origin.is_tls)?;
-    let connection = connector.connect(origin).await?;
+    let connection = match connector.connect(origin).await {
+        Ok(connection) => connection,
+        Err(failure) => return failure.told(ping.json, ("url", &ping.url)),
+    };
     let session = connection
         .session()
         .expect("nothing but SPDY was offered")

@@ -1,4 +1,4 @@
-//! Frames as they pass, a line each on standard error.
+//! Frames as they pass, a line each on standard error; of HTTP/2 and HTTP/1.1 the heads.
 
 use std::{
     fmt,
@@ -6,20 +6,24 @@ use std::{
     time::Instant,
 };
 
+use http::{HeaderMap, Request, Response};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
+    trace,
 };
 use tracing_subscriber::{
     Layer, filter::Targets, layer::Context, layer::SubscriberExt, registry::Registry,
 };
+
+use super::connect::Protocol;
 
 /// Shows every frame from now on, with the seconds since now. `>` is sent, `<` is received.
 pub(crate) fn show() {
     let lines = Lines {
         start: Instant::now(),
     };
-    let wire = Targets::new().with_target("spdy::wire", Level::TRACE);
+    let wire = Targets::new().with_target(TARGET, Level::TRACE);
     let subscriber = Registry::default().with(lines.with_filter(wire));
     // It is called once. Were there another subscriber, its lines would do.
     _ = tracing::subscriber::set_global_default(subscriber);
@@ -29,6 +33,36 @@ pub(crate) fn show() {
 pub(crate) fn note(text: fmt::Arguments<'_>) {
     _ = writeln!(io::stderr(), "         * {text}");
 }
+
+/// Shows the head of a request that goes by another protocol than SPDY.
+pub(crate) fn sent<B>(protocol: Protocol, request: &Request<B>) {
+    let fields = Fields(request.headers());
+    trace!(target: TARGET, "> {protocol} {} {}{fields}", request.method(), request.uri());
+}
+
+/// Shows the head of its response.
+pub(crate) fn received<B>(protocol: Protocol, response: &Response<B>) {
+    let fields = Fields(response.headers());
+    trace!(target: TARGET, "< {protocol} {}{fields}", response.status());
+}
+
+/// A line for each field.
+struct Fields<'a>(&'a HeaderMap);
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| {
+            write!(
+                f,
+                "\n             {name}: {}",
+                value.as_bytes().escape_ascii()
+            )
+        })
+    }
+}
+
+/// That of the lines about frames, which spdy-session writes.
+const TARGET: &str = "spdy::wire";
 
 struct Lines {
     start: Instant,

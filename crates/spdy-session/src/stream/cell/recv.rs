@@ -157,7 +157,8 @@ impl Recv {
             pieces: VecDeque::new(),
             joined: BytesMut::new(),
             fin: birth.received,
-            dropped: false,
+            // Where nothing is to come there is nothing to drop.
+            dropped: birth.received,
             waker: None,
         }
     }

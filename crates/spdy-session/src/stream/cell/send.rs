@@ -214,13 +214,6 @@ impl Cell {
         }
     }
 
-    /// Takes the stream out of the backlog.
-    pub(crate) fn accept(self: &Arc<Self>) {
-        let mut state = self.lock();
-        state.orders.accepted = true;
-        self.enlist(state, Urgency::Later);
-    }
-
     fn check_send(&self) -> Result<(), StreamError> {
         self.lock().check_send()
     }

@@ -1,0 +1,88 @@
+//! A transport whose peer is this program: it reads what it is told to read, and writes to nowhere.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The transport, and with a clone of it the hand that feeds it. Nobody is woken.
+#[derive(Clone, Default)]
+pub(crate) struct Transport(Rc<RefCell<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    input: VecDeque<Bytes>,
+    written: usize,
+}
+
+impl Transport {
+    /// Adds octets that are read together.
+    pub(crate) fn feed(&self, octets: Bytes) {
+        self.0.borrow_mut().input.push_back(octets);
+    }
+
+    /// How many octets were written so far.
+    pub(crate) fn written(&self) -> usize {
+        self.0.borrow().written
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let input = &mut self.0.borrow_mut().input;
+        let Some(front) = input.front_mut() else {
+            return Poll::Pending;
+        };
+        let octets = front.len().min(to.remaining());
+        to.put_slice(&front[..octets]);
+        front.advance(octets);
+        if front.is_empty() {
+            input.pop_front();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().written += octets.len();
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let octets = pieces.iter().map(|piece| piece.len()).sum();
+        self.0.borrow_mut().written += octets;
+        Poll::Ready(Ok(octets))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

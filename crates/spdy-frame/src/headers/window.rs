@@ -1,0 +1,123 @@
+//! What was inflated last, which later blocks refer to.
+
+/// The last octets of a deflate stream, at most as many as the stream may refer to, and the dictionary that stands
+/// before all of them.
+///
+/// Memory follows the octets that came; nothing is allocated before the first.
+#[derive(Debug)]
+pub(super) struct Window {
+    dictionary: &'static [u8],
+    /// Once there are `size` octets, a ring.
+    octets: Vec<u8>,
+    /// Where the next octet goes in a full ring.
+    next: usize,
+    size: usize,
+}
+
+impl Window {
+    /// An empty window for distances up to `size`.
+    pub(super) const fn new(size: usize, dictionary: &'static [u8]) -> Self {
+        Self {
+            dictionary,
+            octets: Vec::new(),
+            next: 0,
+            size,
+        }
+    }
+
+    /// The largest distance.
+    pub(super) const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Adds octets behind those that are there.
+    pub(super) fn extend(&mut self, octets: &[u8]) {
+        let octets = &octets[octets.len().saturating_sub(self.size)..];
+        let (first, rest) = octets.split_at(octets.len().min(self.size - self.octets.len()));
+        if !first.is_empty() {
+            self.make_room(first.len());
+            self.octets.extend_from_slice(first);
+        }
+        if !rest.is_empty() {
+            self.overwrite(rest);
+        }
+    }
+
+    /// Adds octets to a full ring, over the oldest ones.
+    fn overwrite(&mut self, octets: &[u8]) {
+        let (end, start) = octets.split_at(octets.len().min(self.size - self.next));
+        self.octets[self.next..][..end.len()].copy_from_slice(end);
+        self.octets[..start.len()].copy_from_slice(start);
+        self.next = (self.next + octets.len()) % self.size;
+    }
+
+    /// Grows in small steps, since most of it is what an idle session holds.
+    fn make_room(&mut self, more: usize) {
+        let length = self.octets.len() + more;
+        if length > self.octets.capacity() {
+            let room = (length + length / 8).next_multiple_of(STEP).min(self.size);
+            self.octets.reserve_exact(room - self.octets.len());
+        }
+    }
+
+    /// Whether the octets are those that came last.
+    pub(super) fn ends_with(&self, octets: &[u8]) -> bool {
+        // What came last stands in front of `next`, and the rest at the end of the ring.
+        let (new, old) = self.octets.split_at(self.next);
+        match octets.len().checked_sub(new.len()) {
+            None | Some(0) => new.ends_with(octets),
+            Some(more) => octets.ends_with(new) && old.ends_with(&octets[..more]),
+        }
+    }
+
+    /// All that a block may refer to, oldest first: the end of the dictionary, and the two parts of the ring.
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        let (new, old) = self.octets.split_at(self.next);
+        let room = self.size - self.octets.len();
+        let dictionary = &self.dictionary[self.dictionary.len().saturating_sub(room)..];
+        [dictionary, old, new]
+    }
+}
+
+/// The memory of a window is a multiple of this, unless it is whole.
+const STEP: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against a plain copy of everything.
+    #[test]
+    fn a_window_has_the_last_octets_and_before_them_the_dictionary() {
+        for piece in [1, 2, 3, 5, 8, 13, 40] {
+            let mut window = Window::new(16, b"dictionary");
+            let mut all = b"dictionary".to_vec();
+            for round in 0..20 {
+                let octets: Vec<u8> = (0..piece).map(|n| (round * piece + n) as u8).collect();
+                window.extend(&octets);
+                all.extend(octets);
+                for length in 0..=window.octets.len() {
+                    let mut last = all[all.len() - length..].to_vec();
+                    assert!(window.ends_with(&last));
+                    if let Some(first) = last.first_mut() {
+                        *first ^= 1;
+                        assert!(!window.ends_with(&last));
+                    }
+                }
+                let last = &all[all.len().saturating_sub(window.size())..];
+                assert_eq!(window.parts().concat(), last, "{piece} {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn memory_follows_the_octets() {
+        let mut window = Window::new(1 << 15, b"");
+        assert_eq!(window.octets.capacity(), 0);
+        for round in 1..=1000 {
+            window.extend(&[7; 100]);
+            let room = window.octets.capacity();
+            assert!(room <= (100 * round + 100 * round / 8 + STEP).min(1 << 15));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Clients that are held up, since nobody reads what they send: those that are gone are noticed, and the others not
+//! disturbed.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::Request, routing::any};
+use futures_util::SinkExt;
+use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
+use spdy_kube::{
+    Exit, Server, Status, Streams,
+    client::{self, Forward},
+    relay,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+use self::support::{SOON, exec_server, forward_server, serve};
+
+/// How often clients are looked after here.
+const PERIOD: Duration = Duration::from_millis(100);
+
+const STREAMS: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: false,
+    tty: false,
+};
+
+const EXEC: &str = "/exec?command=x&stdin=true&stdout=true";
+
+/// A server whose command does not read, and news of when the client is gone.
+async fn unread(period: Duration) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (told, news) = mpsc::unbounded_channel();
+    let server = Server::new().watch(period);
+    let address = exec_server(server, move |mut io| {
+        let told = told.clone();
+        async move {
+            let _unread = io.stdin.take();
+            io.client.gone().await;
+            told.send(())?;
+            Ok(Exit::SUCCESS)
+        }
+    });
+    (address.await, news)
+}
+
+/// Runs a client until it cannot send any more, and then lets it vanish with all that its system has not sent yet.
+async fn vanish<C, F>(client: C)
+where
+    C: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()>,
+{
+    let (held_up, vanished) = oneshot::channel();
+    thread::spawn(move || {
+        // Its tasks end with it, and so do their sockets.
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(client());
+        drop(runtime);
+        _ = held_up.send(());
+    });
+    timeout(SOON, vanished).await.unwrap().unwrap();
+}
+
+/// Sends until nothing is taken any more.
+async fn fill(mut to: impl AsyncWrite + Unpin) {
+    let octets = vec![b'x'; 64 * 1024];
+    while let Ok(sent) = timeout(Duration::from_millis(500), to.write_all(&octets)).await {
+        sent.unwrap();
+    }
+    // Dropped, it would be reset.
+    std::mem::forget(to);
+}
+
+async fn exec(address: SocketAddr) -> client::Remote {
+    let uri = format!("http://{address}{EXEC}");
+    let transport = TcpStream::connect(address).await.unwrap();
+    let request = client::request(&uri.parse().unwrap());
+    client::exec(transport, request, STREAMS).await.unwrap()
+}
+
+async fn fill_stdin(address: SocketAddr) {
+    let mut remote = exec(address).await;
+    fill(remote.stdin.take().unwrap()).await;
+    std::mem::forget(remote);
+}
+
+#[tokio::test]
+async fn a_client_of_exec_that_vanishes_is_told_of() {
+    let (address, mut news) = unread(PERIOD).await;
+    vanish(move || fill_stdin(address)).await;
+    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    assert_eq!(gone, Some(()));
+}
+
+/// This is what the watch is for: nothing else tells.
+#[tokio::test]
+async fn without_a_look_nobody_sees_a_client_vanish() {
+    let (address, mut news) = unread(Duration::from_secs(3600)).await;
+    vanish(move || fill_stdin(address)).await;
+    let gone = timeout(10 * PERIOD, news.recv()).await;
+    assert!(gone.is_err(), "then the watch is not needed");
+}
+
+#[tokio::test]
+async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
+    let (address, mut news) = unread(PERIOD).await;
+    vanish(move || async move {
+        let uri = format!("ws://{address}{EXEC}");
+        let mut request = uri.into_client_request().unwrap();
+        let protocol = HeaderValue::from_static("v5.channel.k8s.io");
+        let headers = request.headers_mut();
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        let transport = TcpStream::connect(address).await.unwrap();
+        let (mut socket, _) = client_async(request, transport).await.unwrap();
+        let message = || Message::Binary(vec![0; 32 * 1024].into());
+        let limit = Duration::from_millis(500);
+        while let Ok(sent) = timeout(limit, socket.send(message())).await {
+            sent.unwrap();
+        }
+    })
+    .await;
+    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    assert_eq!(gone, Some(()));
+}
+
+#[tokio::test]
+async fn a_client_of_a_forward_that_vanishes_ends_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = forward_server(Server::new().watch(PERIOD)).await;
+    let target = tokio::spawn(async move { listener.accept().await.unwrap().0 });
+    vanish(move || async move {
+        let transport = TcpStream::connect(address).await.unwrap();
+        let uri = format!("http://{address}/forward").parse().unwrap();
+        let forward = Forward::connect(transport, client::request(&uri));
+        let forward = forward.await.unwrap();
+        fill(forward.open(port).await.unwrap()).await;
+        std::mem::forget(forward);
+    })
+    .await;
+    // The target has taken no more than its buffers by now. Its connection ends when it is dropped by the server.
+    let mut target = target.await.unwrap();
+    sleep(20 * PERIOD).await;
+    let read = async {
+        let mut octets = vec![0; 1 << 20];
+        while let Ok(1..) = target.read(&mut octets).await {}
+    };
+    timeout(SOON, read).await.expect("the connection ends");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
+    let (server, mut news) = unread(PERIOD).await;
+    let handler = move |mut request: Request| async move {
+        let target = request.uri().path_and_query().unwrap();
+        let uri = format!("http://{server}{target}").parse().unwrap();
+        let transport = TcpStream::connect(server).await.unwrap();
+        relay(&mut request, client::request(&uri), transport, ()).await
+    };
+    let relay = serve(Router::new().fallback(any(handler))).await;
+    vanish(move || fill_stdin(relay)).await;
+    // A relay looks each 10 s.
+    let gone = timeout(6 * SOON, news.recv()).await;
+    assert_eq!(gone.expect("it is told"), Some(()));
+}
+
+#[tokio::test]
+async fn a_client_that_waits_loses_nothing() {
+    const OCTETS: usize = 8 << 20;
+    let address = exec_server(Server::new().watch(PERIOD / 10), |mut io| async move {
+        let start = Instant::now();
+        sleep(10 * PERIOD).await;
+        let mut octets = Vec::new();
+        let mut stdin = io.stdin.take().unwrap();
+        stdin.read_to_end(&mut octets).await?;
+        let is_whole = octets.len() == OCTETS && octets.iter().all(|octet| *octet == b'x');
+        // What was put in between has come to nobody.
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(b"hello").await?;
+        assert!(start.elapsed() >= 10 * PERIOD);
+        Ok(Exit::code(u8::from(!is_whole)))
+    })
+    .await;
+    let mut remote = exec(address).await;
+    let mut stdin = remote.stdin.take().unwrap();
+    stdin.write_all(&vec![b'x'; OCTETS]).await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let mut output = String::new();
+    let mut stdout = remote.stdout.take().unwrap();
+    stdout.read_to_string(&mut output).await.unwrap();
+    assert_eq!(output, "hello");
+    assert_eq!(remote.outcome().await.unwrap(), Status::Success);
+}

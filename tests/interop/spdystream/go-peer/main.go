@@ -1,0 +1,168 @@
+// The side of moby/spdystream in the tests beside this folder:
+//
+//	go-peer serve               listens, prints `port N`, and answers on every session
+//	go-peer connect ADDRESS     answers on one session after the other, until nobody listens any more
+//	go-peer check ADDRESS       makes the checks, as the client of a server that answers
+//	go-peer check listen        makes them as the server of a client that answers, and prints `port N` first
+//	go-peer hang ADDRESS        sends on many streams without reading, prints `hanging`, and waits to be killed
+//
+// What a side that answers does with a stream says its field `do`: see answer. `spdystream`, a program of spdy-tests, is
+// the same on our library, so each side makes its checks against the other.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/moby/spdystream"
+)
+
+func main() {
+	arguments := os.Args[1:]
+	switch {
+	case len(arguments) == 1 && arguments[0] == "serve":
+		listener := listen()
+		for {
+			begin(must(listener.Accept()), true)
+		}
+	case len(arguments) == 2 && arguments[0] == "connect":
+		for {
+			conn, err := net.Dial("tcp", arguments[1])
+			if err != nil {
+				return
+			}
+			<-begin(conn, false).done
+		}
+	case len(arguments) == 2 && arguments[0] == "check" && arguments[1] == "listen":
+		listener := listen()
+		check("server", func() *session { return begin(must(listener.Accept()), true) })
+	case len(arguments) == 2 && arguments[0] == "check":
+		check("client", func() *session { return begin(must(net.Dial("tcp", arguments[1])), false) })
+	case len(arguments) == 2 && arguments[0] == "hang":
+		hang(begin(must(net.Dial("tcp", arguments[1])), false))
+	default:
+		fmt.Fprintln(os.Stderr, "usage: go-peer serve | connect ADDRESS | check ADDRESS|listen | hang ADDRESS")
+		os.Exit(2)
+	}
+}
+
+func listen() net.Listener {
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	fmt.Printf("port %d\n", listener.Addr().(*net.TCPAddr).Port)
+	return listener
+}
+
+// session is a connection of spdystream whose incoming streams are answered.
+type session struct {
+	*spdystream.Connection
+	tap *tap
+	// Closed when nothing is read any more.
+	done chan struct{}
+}
+
+func begin(conn net.Conn, isServer bool) *session {
+	tap := &tap{Conn: conn, resets: map[uint32]uint32{}}
+	s := &session{must(spdystream.NewConnection(tap, isServer)), tap, make(chan struct{})}
+	s.SetCloseTimeout(10 * time.Second)
+	go func() {
+		s.Serve(s.accept)
+		close(s.done)
+	}()
+	return s
+}
+
+// accept answers a stream before its data is handled: spdystream throws away what comes before the reply.
+func (s *session) accept(stream *spdystream.Stream) {
+	if stream.Headers().Get("do") == "refuse" {
+		_ = stream.Refuse()
+		return
+	}
+	reply := http.Header{}
+	if asked := stream.Headers()["Ask"]; asked != nil {
+		reply["answer"] = asked
+	}
+	if stream.SendReply(reply, false) == nil {
+		go s.answer(stream)
+	}
+}
+
+func (s *session) answer(stream *spdystream.Stream) {
+	octets, _ := strconv.Atoi(stream.Headers().Get("octets"))
+	switch what := stream.Headers().Get("do"); what {
+	case "echo": // what comes goes back
+		_, _ = io.Copy(stream, stream)
+	case "source": // so many octets
+		_, _ = io.Copy(stream, pattern(octets))
+	case "sink": // reads all, and tells what it was
+		fmt.Fprint(stream, digest(stream))
+	case "slow": // the same, but late
+		time.Sleep(2 * time.Second)
+		fmt.Fprint(stream, digest(stream))
+	case "headers": // a header block comes back
+		if headers, err := stream.ReceiveHeader(); err == nil {
+			_ = stream.SendHeader(headers, false)
+		}
+	case "half": // finishes, and reads on
+		_ = stream.Close()
+		notes <- digest(stream)
+		return
+	case "reset": // resets when octets have come
+		_, _ = stream.ReadData()
+		_ = stream.Reset()
+		return
+	case "watch": // waits for a reset
+		_, _ = io.Copy(io.Discard, stream)
+		notes <- s.tap.reset(stream.Identifier())
+		return
+	case "recall": // tells what was noted
+		fmt.Fprint(stream, <-notes)
+	case "call": // opens a stream to the side that asks
+		fmt.Fprint(stream, outcome(s.echo(100_000)))
+	case "ping":
+		_, err := s.Ping()
+		fmt.Fprint(stream, outcome(err))
+	case "bye": // sends so many octets, and ends the session
+		_, _ = io.Copy(stream, pattern(octets))
+		_ = stream.Close()
+		_ = s.Close()
+		return
+	default:
+		fmt.Fprintf(os.Stderr, "no answer to %q\n", what)
+		_ = stream.Reset()
+		return
+	}
+	_ = stream.Close()
+}
+
+// notes holds what streams of answers have seen that could not tell it themselves.
+var notes = make(chan string, 100)
+
+// hang fills all that is between the two sides.
+func hang(s *session) {
+	for i := 0; i < 10; i++ {
+		stream := must(s.CreateStream(http.Header{"do": {"echo"}}, nil, false))
+		go io.Copy(stream, pattern(1<<40))
+	}
+	time.Sleep(time.Second)
+	fmt.Println("hanging")
+	select {}
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// pattern gives so many octets, each of which depends on its place.
+func pattern(octets int) io.Reader { return io.LimitReader(&places{}, int64(octets)) }
+
+type places struct{ at uint32 }
+
+func (p *places) Read(octets []byte) (int, error) {
+	for i := range octets {
+		octets[i] = byte(p.at ^ p.at>>8 ^ p.at>>16)
+		p.at++
+	}
+	return len(octets), nil
+}
+
+// digest reads to the end, and tells how much came and its SHA-256.
+func digest(from io.Reader) string {
+	hash := sha256.New()
+	octets, err := io.Copy(hash, from)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d %x", octets, hash.Sum(nil))
+}
+
+// tap sees the frames that come, since spdystream tells nobody the status of a RST_STREAM or a GOAWAY.
+type tap struct {
+	net.Conn
+	head   []byte
+	skip   int
+	lock   sync.Mutex
+	resets map[uint32]uint32
+	goAway string
+}
+
+func (t *tap) Read(octets []byte) (int, error) {
+	n, err := t.Conn.Read(octets)
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	for rest := octets[:n]; len(rest) > 0; {
+		if t.skip > 0 {
+			step := t.skip
+			if step > len(rest) {
+				step = len(rest)
+			}
+			t.skip -= step
+			rest = rest[step:]
+			continue
+		}
+		t.head = append(t.head, rest[0])
+		rest = rest[1:]
+		t.look()
+	}
+	return n, err
+}
+
+// look takes the head of a frame when it is there, of RST_STREAM and GOAWAY with the payload.
+func (t *tap) look() {
+	if len(t.head) < 8 {
+		return
+	}
+	length := int(binary.BigEndian.Uint32(t.head[4:]) & 0xff_ffff)
+	isControl, kind := t.head[0]&0x80 != 0, binary.BigEndian.Uint16(t.head[2:])
+	if !isControl || length != 8 || (kind != rstStream && kind != goAway) {
+		t.head, t.skip = nil, length
+		return
+	}
+	if len(t.head) < 16 {
+		return
+	}
+	first, second := binary.BigEndian.Uint32(t.head[8:]), binary.BigEndian.Uint32(t.head[12:])
+	if kind == rstStream {
+		t.resets[first] = second
+	} else {
+		t.goAway = fmt.Sprintf("last %d, status %d", first, second)
+	}
+	t.head = nil
+}
+
+const (
+	rstStream = 3
+	goAway    = 7
+)
+
+// reset tells the status that a stream was reset with.
+func (t *tap) reset(stream uint32) string {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if status, ok := t.resets[stream]; ok {
+		return fmt.Sprintf("reset with %d", status)
+	}
+	return "no reset"
+}
+
+func (t *tap) ended() string {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	return t.goAway
+}
