@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use spdy_frame::Version;
-use spdy_session::{Config, HeaderBlock, Incoming, Session, SessionError, Timeout, Timeouts};
+use spdy_session::{
+    Config, HeaderBlock, Incoming, Open, Session, SessionError, Shutdown, StreamError, Timeout,
+    Timeouts,
+};
 use spdy_tests::{
     frames,
     wire::{Received, Wire},
@@ -153,5 +156,27 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
         );
         served.peer.shutdown().await;
         served.driver.await.unwrap().unwrap();
+    }
+}
+
+/// Who ends a session at once need not wait for a peer that takes nothing, however long writing may take.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ended_at_once_does_not_wait_to_write() {
+    for version in Version::ALL {
+        let mut config = Config::default();
+        config.timeouts.write = Some(Duration::from_secs(4 * 3600));
+        let linger = config.timeouts.linger;
+        let (_peer, far) = duplex(64);
+        let (session, _incoming, driver) = spdy_session::client(far, version, config);
+        let driver = tokio::spawn(driver);
+        let opened = session.open(HeaderBlock::new(), Open::default()).await;
+        let mut stream = opened.unwrap();
+        stream.write_all(&[0; 4096]).await.unwrap();
+        let start = tokio::time::Instant::now();
+        session.shutdown(Shutdown::Now);
+        driver.await.unwrap().unwrap();
+        assert!(start.elapsed() <= 2 * linger, "{:?}", start.elapsed());
+        let end = stream.closed().await;
+        assert!(matches!(end, StreamError::Session(_)), "{end:?}");
     }
 }

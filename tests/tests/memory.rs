@@ -258,8 +258,9 @@ where
         serve(version, Handler::Echoes, warm_up);
     }
     let info = serve(version, handler, attack);
+    // But for the read buffer that a thread keeps for its next session.
     assert!(
-        info.bytes_current.abs() < 4096,
+        info.bytes_current.abs() < 4096 + 65_536,
         "{version}: all memory is back: {info:?}"
     );
     info

@@ -243,7 +243,8 @@ pub struct Timeouts {
     pub frame: Option<Duration>,
     /// A session without streams ends after so long without a frame. Default 180 s.
     pub idle: Option<Duration>,
-    /// With octets to write and no progress for so long, the session ends. Default 30 s.
+    /// With octets to write and no progress for so long, the session ends. Default 30 s. A session that has ended at
+    /// once, by [`Shutdown::Now`](crate::Shutdown) or a violation, waits no longer than `linger`.
     pub write: Option<Duration>,
     /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL.
     /// Default 30 s.

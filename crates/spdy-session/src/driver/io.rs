@@ -1,7 +1,9 @@
 //! The transport: a read buffer in front, vectored writes behind.
 
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
+    mem,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Instant,
@@ -68,6 +70,9 @@ impl<IO> Transport<IO> {
             larger.extend_from_slice(&self.buffer);
             self.buffer = larger;
         } else {
+            if self.buffer.capacity() == 0 {
+                self.buffer = SPARE.try_with(Cell::take).unwrap_or_default();
+            }
             self.buffer.reserve(CHUNK);
         }
         self.buffer_size = self.buffer.capacity();
@@ -76,7 +81,11 @@ impl<IO> Transport<IO> {
     /// Gives memory back before a pause that may be long.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
+            let buffer = mem::take(&mut self.buffer);
+            if self.buffer_size <= 2 * CHUNK {
+                // Where the thread is ending already, it is just dropped.
+                _ = SPARE.try_with(|spare| spare.set(buffer));
+            }
         } else if self.buffer.capacity() > 2 * self.buffer.len().max(SMALL) {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.buffer_size = self.buffer.capacity();
@@ -160,6 +169,12 @@ fn poll_write_some(
     let mut slices = [IoSlice::new(&[]); SLICES];
     let filled = out.chunks_vectored(&mut slices);
     io.poll_write_vectored(cx, &slices[..filled])
+}
+
+thread_local! {
+    /// The read buffer that a session gave up last, for the next one of the thread that reads: most sessions rest most
+    /// of the time, and those that do not would ask the system for the same memory again and again.
+    static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
 /// How much is read at once, in octets.

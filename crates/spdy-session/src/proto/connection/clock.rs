@@ -23,6 +23,8 @@ pub(super) struct Clock {
     /// Since when unread octets keep the transport from being read.
     pub(super) unread_since: Option<Instant>,
     pub(super) drain_deadline: Option<Instant>,
+    /// The session has ended at once, and all its streams with it.
+    pub(super) cut: bool,
     pub(super) keep_alive_sent: Option<Instant>,
 }
 
@@ -37,6 +39,7 @@ impl Clock {
             blocked_check: None,
             unread_since: None,
             drain_deadline: None,
+            cut: false,
             keep_alive_sent: None,
         }
     }
@@ -129,7 +132,14 @@ impl Connection {
             .clock
             .write_progress
             .filter(|_| self.output.is_waiting());
-        due(since, self.config.timeouts.write, Deadline::Write)
+        let Timeouts { write, linger, .. } = self.config.timeouts;
+        let timeout = if self.clock.cut {
+            // Nobody waits for what is left, but for the peer that may want to know why.
+            Some(write.map_or(linger, |write| write.min(linger)))
+        } else {
+            write
+        };
+        due(since, timeout, Deadline::Write)
     }
 
     /// A response that took long to write was no idle time, though nothing came meanwhile.

@@ -79,6 +79,7 @@ impl Connection {
     /// Ends the session: nothing but control frames already queued goes out.
     pub(super) fn end(&mut self, error: SessionError) {
         self.phase = Phase::Closing;
+        self.clock.cut = true;
         self.output.stop();
         let open: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in open {
