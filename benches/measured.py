@@ -35,12 +35,10 @@ class Program:
         sys.exit(f"{self.process.args[0]} ended with status {self.process.wait()}")
 
 
-class Server(Program):
-    """spdy-server with its built-in site on the first CPU."""
+class Measured(Program):
+    """A server on the first CPU."""
 
-    def __init__(self, threads=1, tls=False):
-        listen = "--listen" if tls else "--plain"
-        command = [TARGET / "spdy-server", listen, "127.0.0.1:0", "--threads", str(threads)]
+    def __init__(self, *command):
         super().__init__(CPUS[0], *command)
         scheme, self.address = self.until(r"(https?)://([\d.]+:\d+)").groups()
         self.url = f"{scheme}://{self.address}"
@@ -54,6 +52,21 @@ class Server(Program):
     def memory(self, name="VmRSS"):
         """Resident memory in KiB; VmHWM for its peak."""
         return int(re.search(rf"{name}:\s+(\d+)", (self.proc / "status").read_text())[1])
+
+
+class Server(Measured):
+    """spdy-server with its built-in site."""
+
+    def __init__(self, threads=1, tls=False):
+        listen = "--listen" if tls else "--plain"
+        super().__init__(TARGET / "spdy-server", listen, "127.0.0.1:0", "--threads", str(threads))
+
+
+class BareH2(Measured):
+    """An axum router served over HTTP/2 by hyper."""
+
+    def __init__(self):
+        super().__init__(TARGET / "bare-h2")
 
 
 class Sessions(Program):

@@ -47,25 +47,34 @@ use crate::{
 
 /// A session of which this side opened the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one.
-pub fn client<IO>(io: IO, version: Version, config: Config) -> (Session, Incoming, Driver<IO>) {
-    session(io, Side::Client, version, config)
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
+/// configuration.
+pub fn client<IO>(
+    io: IO,
+    version: Version,
+    config: impl Into<Arc<Config>>,
+) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Client, version, config.into())
 }
 
 /// A session of which this side accepted the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one.
-pub fn server<IO>(io: IO, version: Version, config: Config) -> (Session, Incoming, Driver<IO>) {
-    session(io, Side::Server, version, config)
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
+/// configuration.
+pub fn server<IO>(
+    io: IO,
+    version: Version,
+    config: impl Into<Arc<Config>>,
+) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Server, version, config.into())
 }
 
 fn session<IO>(
     io: IO,
     side: Side,
     version: Version,
-    config: Config,
+    config: Arc<Config>,
 ) -> (Session, Incoming, Driver<IO>) {
-    let config = Arc::new(config);
     let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
     let driver = Driver {
         transport: Transport::new(io),

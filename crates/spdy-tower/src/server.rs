@@ -8,6 +8,7 @@ mod pump;
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -84,7 +85,7 @@ pub struct StreamInfo {
 /// How connections are served. One builder can serve any number of them.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    config: Config,
+    config: Arc<Config>,
     on_malformed: OnMalformed,
 }
 
@@ -93,7 +94,7 @@ impl Builder {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            config: Config::default(),
+            config: Arc::default(),
             on_malformed: OnMalformed::default(),
         }
         .config(Config::default())
@@ -106,23 +107,23 @@ impl Builder {
     /// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed: 400. Otherwise they are
     /// dropped.
     #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self.config.oversized_headers = OversizedHeaders::Deliver;
+    pub fn config(mut self, mut config: Config) -> Self {
+        config.oversized_headers = OversizedHeaders::Deliver;
+        self.config = Arc::new(config);
         self
     }
 
     /// Sets the bounds on sizes and counts.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+        Arc::make_mut(&mut self.config).limits = limits;
         self
     }
 
     /// Sets the bounds on time.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.config.timeouts = timeouts;
+        Arc::make_mut(&mut self.config).timeouts = timeouts;
         self
     }
 
@@ -148,7 +149,7 @@ impl Builder {
         IO: AsyncRead + AsyncWrite + Unpin,
         S: HttpService,
     {
-        let (session, incoming, driver) = spdy_session::server(io, version, self.config.clone());
+        let (session, incoming, driver) = spdy_session::server(io, version, Arc::clone(&self.config));
         let connection_fields = if self.config.strict {
             ConnectionFields::Refuse
         } else {
