@@ -149,7 +149,8 @@ impl Builder {
         IO: AsyncRead + AsyncWrite + Unpin,
         S: HttpService,
     {
-        let (session, incoming, driver) = spdy_session::server(io, version, Arc::clone(&self.config));
+        let (session, incoming, driver) =
+            spdy_session::server(io, version, Arc::clone(&self.config));
         let connection_fields = if self.config.strict {
             ConnectionFields::Refuse
         } else {
