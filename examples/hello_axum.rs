@@ -1,7 +1,8 @@
 //! An axum application over SPDY/3.1, in plain text.
 //!
 //! Run with `cargo run --release -p spdy-examples --example hello_axum`, then ask for it with a client that speaks
-//! SPDY without TLS: `cargo run --release -p spdy-examples --example load -- 127.0.0.1:8080 / 1000`.
+//! SPDY without TLS: `cargo run --release -p spdy-examples --example load -- 127.0.0.1:8080 / 1000`. Another address may
+//! be given as an argument.
 
 use axum::{Router, routing::get};
 use spdy_tower::{Builder, Version};
@@ -11,7 +12,8 @@ use tokio::net::TcpListener;
 async fn main() -> std::io::Result<()> {
     let app = Router::new().route("/", get(|| async { "Hello over SPDY\n" }));
     let builder = Builder::new();
-    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    let address = std::env::args().nth(1);
+    let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:8080")).await?;
     println!("SPDY/3.1 in plain text on {}", listener.local_addr()?);
     loop {
         let (socket, _) = listener.accept().await?;

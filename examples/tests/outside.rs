@@ -161,6 +161,34 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(LONG, what).await.expect("it does not take so long")
 }
 
+// --- hello_axum ---
+
+#[tokio::test]
+async fn the_shortest_server_answers() {
+    let mut program = Program::start("hello_axum", &["127.0.0.1:0"]);
+    let io = connect(program.address()).await;
+    let page = soon(fetch_spdy(io, Version::V3_1)).await;
+    assert_eq!(page, "Hello over SPDY\n");
+}
+
+// --- decode_capture ---
+
+#[test]
+fn a_recording_is_shown_frame_by_frame() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let recording = fixtures.join("v31-node-node-tour.c2s.bin");
+    let output = Command::new(build("decode_capture"))
+        .args(["spdy/3.1".as_ref(), recording.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        shown.contains("SYN_STREAM") && shown.contains(":method"),
+        "{shown}"
+    );
+}
+
 // --- h1_h2_spdy ---
 
 #[tokio::test]
