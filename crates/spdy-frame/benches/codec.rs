@@ -63,6 +63,13 @@ fn window_update(stream: StreamId) -> WindowUpdate {
     }
 }
 
+fn reset() -> RstStream {
+    RstStream {
+        stream: black_box(StreamId::MAX),
+        status: RstStatus::CANCEL,
+    }
+}
+
 #[divan::bench(args = [0, 64, 4096])]
 fn decode_900_frames(bencher: Bencher<'_, '_>, payload: usize) {
     let octets = conversation(payload);
@@ -78,12 +85,51 @@ fn decode_900_frames(bencher: Bencher<'_, '_>, payload: usize) {
         });
 }
 
-#[divan::bench]
-fn decode_1000_pings(bencher: Bencher<'_, '_>) {
+/// Writes one of 1000 frames.
+type Write = fn(u32, &mut BytesMut);
+
+const KINDS: [(&str, Write); 5] = [
+    ("ping", |id, to| Ping { id }.encode(Version::V3_1, to)),
+    ("window update", |_, to| {
+        window_update(StreamId::MAX).encode(Version::V3_1, to)
+    }),
+    ("reset", |_, to| reset().encode(Version::V3_1, to)),
+    ("data of 0", |_, to| {
+        Data::encode_head(StreamId::MAX, true, 0, to)
+    }),
+    ("data of 64", |_, to| {
+        Data::encode_head(StreamId::MAX, false, 64, to);
+        to.extend_from_slice(&[42; 64]);
+    }),
+];
+
+fn thousand(kind: &str) -> BytesMut {
+    let (_, write) = KINDS.iter().find(|(name, _)| *name == kind).unwrap();
     let mut octets = BytesMut::new();
-    for id in 0..1000 {
-        Ping { id }.encode(Version::V3_1, &mut octets);
-    }
+    (0..1000).for_each(|id| write(id, &mut octets));
+    octets
+}
+
+/// Each frame is looked at where `decode` has put it: what decoding itself takes.
+#[divan::bench(args = KINDS.map(|(name, _)| name))]
+fn decode_1000_in_place(bencher: Bencher<'_, '_>, kind: &str) {
+    let octets = thousand(kind);
+    bencher
+        .with_inputs(|| octets.clone())
+        .bench_local_values(|mut src| {
+            let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
+            while let Ok(Some(frame)) = &decoder.decode(&mut src) {
+                black_box(frame);
+            }
+            src
+        });
+}
+
+/// Each frame is moved out of the answer. That is 56 octets right behind the writes of a few of them, for which many
+/// a CPU waits longer than for all the rest.
+#[divan::bench(args = KINDS.map(|(name, _)| name))]
+fn decode_1000_and_move(bencher: Bencher<'_, '_>, kind: &str) {
+    let octets = thousand(kind);
     bencher
         .with_inputs(|| octets.clone())
         .bench_local_values(|mut src| {
@@ -116,11 +162,7 @@ fn encode_1000_fixed_frames(bencher: Bencher<'_, '_>) {
         let stream = black_box(StreamId::MAX);
         for id in 0..250 {
             Ping { id }.encode(version, &mut dst);
-            RstStream {
-                stream,
-                status: RstStatus::CANCEL,
-            }
-            .encode(version, &mut dst);
+            reset().encode(version, &mut dst);
             window_update(stream).encode(version, &mut dst);
             Data::encode_head(stream, false, 1000, &mut dst);
         }

@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
     Data, Frame, FrameError, FrameKind, StreamId, Version,
-    frame::head::{self, ControlHead, DataHead, HEAD_LENGTH, Head, MAX_LENGTH, Shape},
-    payload::{Payload, Shared, take},
+    frame::head::{self, ControlHead, DataHead, HEAD_LENGTH, Head, MAX_LENGTH, Rules},
+    payload::{Payload, Shared},
 };
 
 /// Bounds on what the decoder accepts.
@@ -39,7 +39,7 @@ impl Default for DecodeLimits {
 /// the buffer, which lives as long as one of them does.
 #[derive(Debug)]
 pub struct Decoder {
-    version: Version,
+    rules: &'static Rules,
     limits: DecodeLimits,
     state: State,
 }
@@ -63,7 +63,7 @@ impl Decoder {
     pub fn new(version: Version, mut limits: DecodeLimits) -> Self {
         limits.max_control_frame = limits.max_control_frame.max(MIN_CONTROL_FRAME_LIMIT);
         Self {
-            version,
+            rules: Rules::of(version, limits.strict),
             limits,
             state: State::Between,
         }
@@ -87,13 +87,43 @@ impl Decoder {
     /// it is asked again. It comes as soon as it is certain, for most with the head of the frame;
     /// [`FrameError::TooLarge`] and [`FrameError::Version`] wait for the stream id behind it, if the frame has
     /// one that can be reset.
+    #[inline]
     pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        match self.state {
+            State::Between | State::Waiting => self.next_frame(src),
+            State::Data(_) | State::Skipping(_) => self.go_on(src),
+        }
+    }
+
+    /// Whether the input so far ends inside a frame: asked after [`decode`](Self::decode) said `None`, at the
+    /// end of the peer's octets, it tells an orderly end from a broken one.
+    #[must_use]
+    pub const fn is_mid_frame(&self) -> bool {
+        !matches!(self.state, State::Between)
+    }
+
+    /// Takes what comes between two frames, as far as is known.
+    #[inline]
+    fn next_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        match Head::read(src) {
+            Some(Head::Data(head)) => self.begin_data(head, src),
+            Some(Head::Control(head)) => self.control(head, src),
+            None => Ok(self.wait(src)),
+        }
+    }
+
+    /// Goes on inside a frame.
+    fn go_on(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match &mut self.state {
             State::Between | State::Waiting => self.next_frame(src),
             State::Data(_) if src.is_empty() => Ok(None),
             State::Data(frame) => {
-                let piece = next_piece(frame, src);
-                Ok(Some(self.hand_on(piece)))
+                let length = src.len().min(frame.rest as usize);
+                let piece = frame.cut(length as u32, src.split_to(length).freeze());
+                if frame.rest == 0 {
+                    self.state = State::Between;
+                }
+                Ok(Some(Frame::Data(piece)))
             }
             State::Skipping(rest) => {
                 let length = src.len().min(*rest as usize);
@@ -108,35 +138,22 @@ impl Decoder {
         }
     }
 
-    /// Whether the input so far ends inside a frame: asked after [`decode`](Self::decode) said `None`, at the
-    /// end of the peer's octets, it tells an orderly end from a broken one.
-    #[must_use]
-    pub const fn is_mid_frame(&self) -> bool {
-        !matches!(self.state, State::Between)
-    }
-
-    fn next_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-        match Head::read(src) {
-            Some(Head::Data(head)) => self.begin_data(head, src).map(Some),
-            Some(Head::Control(head)) => self.control(head, src),
-            None => Ok(self.wait(src)),
-        }
-    }
-
-    fn begin_data(&mut self, head: DataHead, src: &mut BytesMut) -> Result<Frame, FrameError> {
+    fn begin_data(
+        &mut self,
+        head: DataHead,
+        src: &mut BytesMut,
+    ) -> Result<Option<Frame>, FrameError> {
         let mut frame = Data::begin(head, self.limits.strict)?;
-        src.advance(HEAD_LENGTH);
-        let piece = next_piece(&mut frame, src);
-        self.state = State::Data(frame);
-        Ok(self.hand_on(piece))
-    }
-
-    /// Hands on a piece; the last one ends the frame.
-    fn hand_on(&mut self, piece: Data) -> Frame {
-        if piece.rest == 0 {
-            self.state = State::Between;
-        }
-        Frame::Data(piece)
+        let length = (src.len() - HEAD_LENGTH).min(head.length as usize);
+        let end = HEAD_LENGTH + length;
+        let payload = Shared { src, end }.keep_from(0);
+        let piece = frame.cut(length as u32, payload);
+        self.state = if frame.rest == 0 {
+            State::Between
+        } else {
+            State::Data(frame)
+        };
+        Ok(Some(Frame::Data(piece)))
     }
 
     fn control(
@@ -144,40 +161,30 @@ impl Decoder {
         head: ControlHead,
         src: &mut BytesMut,
     ) -> Result<Option<Frame>, FrameError> {
-        let end = HEAD_LENGTH + head.length as usize;
-        match judge(self.version, &self.limits, head, &src[HEAD_LENGTH..])? {
-            Verdict::Skip if head.length > self.limits.max_control_frame => {
-                src.advance(HEAD_LENGTH);
-                self.state = State::Skipping(head.length);
-                Ok(Some(Frame::unknown(head, Bytes::new())))
-            }
-            Verdict::Skip if src.len() >= end => {
-                self.state = State::Between;
-                Ok(Some(Frame::unknown(head, Shared { src, end }.keep_from(0))))
-            }
+        let end = HEAD_LENGTH + head.length() as usize;
+        match judge(self.rules, self.limits.max_control_frame, head, src)? {
             Verdict::Read if src.len() >= end => {
                 self.state = State::Between;
-                self.read(head, end, src)
+                Frame::parse_control(self.rules.version, head, Shared { src, end })
             }
-            _ => Ok(self.wait(src)),
+            Verdict::Skip => Ok(self.skip(head, src)),
+            Verdict::Read | Verdict::Wait => Ok(self.wait(src)),
         }
     }
 
-    #[inline]
-    fn read(
-        &self,
-        head: ControlHead,
-        end: usize,
-        src: &mut BytesMut,
-    ) -> Result<Option<Frame>, FrameError> {
-        match Frame::parse_control(self.version, head, Shared { src, end }) {
-            Ok(frame) => Ok(Some(frame)),
-            Err(error) => {
-                if error.go_away().is_none() {
-                    src.advance(end);
-                }
-                Err(error)
-            }
+    /// Takes a control frame without a meaning, whose payload nobody has to hold.
+    #[cold]
+    fn skip(&mut self, head: ControlHead, src: &mut BytesMut) -> Option<Frame> {
+        let end = HEAD_LENGTH + head.length() as usize;
+        if head.length() > self.limits.max_control_frame {
+            src.advance(HEAD_LENGTH);
+            self.state = State::Skipping(head.length());
+            Some(Frame::unknown(head, Bytes::new()))
+        } else if src.len() >= end {
+            self.state = State::Between;
+            Some(Frame::unknown(head, Shared { src, end }.keep_from(0)))
+        } else {
+            self.wait(src)
         }
     }
 
@@ -206,18 +213,14 @@ impl Decoder {
     reason = "an alias would hide the three things that can happen"
 )]
 pub fn parse(version: Version, src: &[u8]) -> Result<Option<(Frame<&[u8]>, usize)>, FrameError> {
-    const LIMITS: DecodeLimits = DecodeLimits {
-        max_control_frame: MAX_LENGTH,
-        strict: false,
-    };
     let Some(head) = Head::read(src) else {
         return Ok(None);
     };
     let (verdict, length) = match head {
         Head::Data(head) => (Verdict::Read, head.length),
         Head::Control(head) => (
-            judge(version, &LIMITS, head, &src[HEAD_LENGTH..])?,
-            head.length,
+            judge(Rules::of(version, false), MAX_LENGTH, head, src)?,
+            head.length(),
         ),
     };
     let end = HEAD_LENGTH + length as usize;
@@ -225,9 +228,7 @@ pub fn parse(version: Version, src: &[u8]) -> Result<Option<(Frame<&[u8]>, usize
         return Ok(None);
     };
     let frame = match (head, verdict) {
-        (Head::Data(head), _) => {
-            Frame::Data(Data::begin(head, LIMITS.strict)?.cut(length, payload))
-        }
+        (Head::Data(head), _) => Frame::Data(Data::begin(head, false)?.cut(length, payload)),
         (Head::Control(head), Verdict::Read) => Frame::parse_control(version, head, payload)?,
         // Nothing waits here: the whole frame is there.
         (Head::Control(head), Verdict::Skip | Verdict::Wait) => Frame::unknown(head, payload),
@@ -245,27 +246,22 @@ enum Verdict {
     Wait,
 }
 
-/// Judges a control frame by its head; `payload` is what has arrived behind it.
+/// Judges a control frame by its head, which `src` begins with.
 ///
 /// # Errors
 ///
 /// A wrong version, length or, in strict decoding, flags.
 #[inline]
-fn judge(
-    version: Version,
-    limits: &DecodeLimits,
-    head: ControlHead,
-    payload: &[u8],
-) -> Result<Verdict, FrameError> {
-    if head.version != version.wire() {
-        return judge_other_version(version, head, payload);
+fn judge(rules: &Rules, limit: u32, head: ControlHead, src: &[u8]) -> Result<Verdict, FrameError> {
+    if head.version() != rules.wire {
+        return judge_other_version(rules.version, head, src);
     }
-    let Some(shape) = Shape::of(version, head.number) else {
+    let Some(shape) = rules.shape(head.number()) else {
         return Ok(Verdict::Skip);
     };
-    shape.check(head, limits.strict)?;
-    if head.length > limits.max_control_frame {
-        return judge_too_large(shape.kind, limits.max_control_frame, head, payload);
+    shape.check(head)?;
+    if head.length() > limit {
+        return judge_too_large(shape.kind, limit, head, src);
     }
     Ok(Verdict::Read)
 }
@@ -276,10 +272,10 @@ fn judge(
 fn judge_other_version(
     version: Version,
     head: ControlHead,
-    payload: &[u8],
+    src: &[u8],
 ) -> Result<Verdict, FrameError> {
-    let syn_stream = match head.number {
-        head::SYN_STREAM => match leading_id(head, payload) {
+    let syn_stream = match head.number() {
+        head::SYN_STREAM => match leading_id(head, src) {
             Some(id) => id,
             None => return Ok(Verdict::Wait),
         },
@@ -288,7 +284,7 @@ fn judge_other_version(
         _ => None,
     };
     Err(FrameError::Version {
-        found: head.version,
+        found: head.version(),
         expected: version,
         syn_stream,
     })
@@ -299,11 +295,11 @@ fn judge_too_large(
     kind: FrameKind,
     limit: u32,
     head: ControlHead,
-    payload: &[u8],
+    src: &[u8],
 ) -> Result<Verdict, FrameError> {
     let stream = match kind {
         FrameKind::SynStream | FrameKind::SynReply | FrameKind::Headers => {
-            match leading_id(head, payload) {
+            match leading_id(head, src) {
                 Some(id) => id,
                 None => return Ok(Verdict::Wait),
             }
@@ -312,26 +308,19 @@ fn judge_too_large(
     };
     Err(FrameError::TooLarge {
         kind,
-        length: head.length,
+        length: head.length(),
         limit,
         stream,
     })
 }
 
 /// The stream id that leads a payload: `None` while it has not come, `Some(None)` if it is 0 or never comes.
-fn leading_id(head: ControlHead, payload: &[u8]) -> Option<Option<StreamId>> {
-    match payload.first_chunk::<4>() {
-        _ if head.length < 4 => Some(None),
+fn leading_id(head: ControlHead, src: &[u8]) -> Option<Option<StreamId>> {
+    match src[HEAD_LENGTH..].first_chunk::<4>() {
+        _ if head.length() < 4 => Some(None),
         Some(field) => Some(StreamId::from_field(u32::from_be_bytes(*field))),
         None => None,
     }
-}
-
-/// Cuts the next piece, as long as what `src` has of the frame.
-#[inline]
-fn next_piece(frame: &mut Data<()>, src: &mut BytesMut) -> Data {
-    let length = src.len().min(frame.rest as usize);
-    frame.cut(length as u32, take(src, length))
 }
 
 /// What every receiver has to accept, in octets (protocol.md §4.3).

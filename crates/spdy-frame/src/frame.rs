@@ -8,10 +8,10 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use self::head::ControlHead;
-use crate::{EncodeError, FrameError, Version, payload::Payload};
+use crate::{EncodeError, Version};
 
 mod block;
+mod control;
 mod credential;
 mod data;
 mod go_away;
@@ -110,46 +110,6 @@ impl<B> Frame<B> {
             Self::Credential(_) => FrameKind::Credential,
             Self::Unknown(frame) => FrameKind::Unknown(frame.kind),
         }
-    }
-
-    /// Reads the payload of a control frame whose type the version has and whose length fits the type.
-    ///
-    /// # Errors
-    ///
-    /// What [`FrameError`] has for the inside of frames. Nothing was taken off the input then.
-    #[inline]
-    pub(crate) fn parse_control<P: Payload<Kept = B>>(
-        version: Version,
-        head: ControlHead,
-        payload: P,
-    ) -> Result<Self, FrameError> {
-        let flags = head.flags;
-        Ok(match head.number {
-            head::SYN_STREAM => Self::SynStream(SynStream::parse(version, flags, payload)?),
-            head::SYN_REPLY => Self::SynReply(SynReply::parse(version, flags, payload)?),
-            head::RST_STREAM => Self::RstStream(payload.read(RstStream::parse)?),
-            head::SETTINGS => {
-                Self::Settings(payload.read(|octets| Settings::parse(version, flags, octets))?)
-            }
-            head::NOOP => payload.read(|_| Ok(Self::Noop))?,
-            head::PING => Self::Ping(payload.read(|octets| Ok(Ping::parse(octets)))?),
-            head::GOAWAY => Self::GoAway(payload.read(|octets| GoAway::parse(version, octets))?),
-            head::HEADERS => Self::Headers(Headers::parse(version, flags, payload)?),
-            head::CREDENTIAL => Self::Credential(Credential::parse(payload)?),
-            head::WINDOW_UPDATE => match WindowUpdate::parse(version, payload.octets())? {
-                Some(frame) => payload.read(|_| Ok(Self::WindowUpdate(frame)))?,
-                None => Self::unknown(head, payload.keep_from(0)),
-            },
-            _ => Self::unknown(head, payload.keep_from(0)),
-        })
-    }
-
-    pub(crate) const fn unknown(head: ControlHead, payload: B) -> Self {
-        Self::Unknown(UnknownControl {
-            kind: head.number,
-            flags: head.flags,
-            payload,
-        })
     }
 }
 

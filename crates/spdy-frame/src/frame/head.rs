@@ -1,5 +1,7 @@
 //! The eight octets that every frame starts with (protocol.md §4.1), and what each type makes of them.
 
+use std::fmt;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::{EncodeError, FrameError, FrameKind, StreamId, Version};
@@ -40,17 +42,34 @@ pub(crate) enum Head {
     Data(DataHead),
 }
 
-/// The head of a control frame.
+/// The head of a control frame, kept as the number that its octets are: so it is in one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ControlHead {
+pub(crate) struct ControlHead(u64);
+
+impl ControlHead {
     /// The version field: 15 bits.
-    pub(crate) version: u16,
+    #[inline]
+    pub(crate) const fn version(self) -> u16 {
+        (self.0 >> 48) as u16 & 0x7fff
+    }
+
     /// The type number.
-    pub(crate) number: u16,
+    #[inline]
+    pub(crate) const fn number(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
     /// The flags octet.
-    pub(crate) flags: u8,
+    #[inline]
+    pub(crate) const fn flags(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
     /// The octets after the head: at most [`MAX_LENGTH`].
-    pub(crate) length: u32,
+    #[inline]
+    pub(crate) const fn length(self) -> u32 {
+        self.0 as u32 & MAX_LENGTH
+    }
 }
 
 /// The head of a DATA frame.
@@ -69,21 +88,13 @@ impl Head {
     #[inline]
     pub(crate) fn read(src: &[u8]) -> Option<Self> {
         let word = u64::from_be_bytes(*src.first_chunk::<HEAD_LENGTH>()?);
-        let flags = (word >> 24) as u8;
-        let length = word as u32 & MAX_LENGTH;
         Some(if word >> 63 == 1 {
-            let version = (word >> 48) as u16 & 0x7fff;
-            Self::Control(ControlHead {
-                version,
-                number: (word >> 32) as u16,
-                flags,
-                length,
-            })
+            Self::Control(ControlHead(word))
         } else {
             Self::Data(DataHead {
                 stream: StreamId::new((word >> 32) as u32),
-                flags,
-                length,
+                flags: (word >> 24) as u8,
+                length: word as u32 & MAX_LENGTH,
             })
         })
     }
@@ -98,124 +109,153 @@ pub(crate) struct Shape {
     pub(crate) min: u32,
     /// The largest legal length in octets.
     pub(crate) max: u32,
-    /// The flag bits that the type has.
+    /// The flag bits that are accepted.
     pub(crate) flags: u8,
 }
 
 impl Shape {
-    /// Looks up a type number; `None` if the version does not have the type.
-    #[inline]
-    pub(crate) fn of(version: Version, number: u16) -> Option<&'static Self> {
-        static SHAPES: [[Option<Shape>; TYPES]; 3] = [
-            shapes(Version::V2),
-            shapes(Version::V3),
-            shapes(Version::V3_1),
-        ];
-        let version = match version {
-            Version::V2 => 0,
-            Version::V3 => 1,
-            Version::V3_1 => 2,
-        };
-        SHAPES[version].get(usize::from(number))?.as_ref()
-    }
-
     /// Checks what the head alone can prove wrong.
     ///
     /// # Errors
     ///
-    /// [`FrameError::Length`]; in strict decoding also [`FrameError::Flags`], and `Length` for a RST_STREAM with
-    /// something behind its status (protocol.md §5.3).
+    /// [`FrameError::Length`]; in strict decoding also [`FrameError::Flags`].
     #[inline]
-    pub(crate) fn check(&self, head: ControlHead, strict: bool) -> Result<(), FrameError> {
-        let max = if strict && self.kind == FrameKind::RstStream {
-            self.min
+    pub(crate) fn check(&self, head: ControlHead) -> Result<(), FrameError> {
+        let is_sound = self.min <= head.length()
+            && head.length() <= self.max
+            && head.flags() & !self.flags == 0;
+        if is_sound {
+            Ok(())
         } else {
-            self.max
-        };
-        if head.length < self.min || head.length > max {
-            return Err(FrameError::Length {
-                kind: self.kind,
-                length: head.length,
-                min: self.min,
+            Err(self.error(head))
+        }
+    }
+
+    /// What is wrong with a head that does not fit.
+    #[cold]
+    fn error(&self, head: ControlHead) -> FrameError {
+        let &Self { kind, min, max, .. } = self;
+        let (length, flags) = (head.length(), head.flags());
+        if length < min || length > max {
+            FrameError::Length {
+                kind,
+                length,
+                min,
                 max,
-            });
+            }
+        } else {
+            FrameError::Flags { kind, flags }
         }
-        if strict && head.flags & !self.flags != 0 {
-            return Err(FrameError::Flags {
-                kind: self.kind,
-                flags: head.flags,
-            });
+    }
+}
+
+/// What a version says about control frames. Decoders look it up once.
+pub(crate) struct Rules {
+    pub(crate) version: Version,
+    /// What their version field has to be.
+    pub(crate) wire: u16,
+    /// By type number.
+    shapes: [Option<Shape>; TYPES],
+}
+
+impl Rules {
+    /// What strict or tolerant decoding wants, see [`DecodeLimits::strict`](crate::DecodeLimits::strict).
+    pub(crate) const fn of(version: Version, strict: bool) -> &'static Self {
+        const TOLERANT: [Rules; 3] = [
+            Rules::strict(Version::V2).tolerant(),
+            Rules::strict(Version::V3).tolerant(),
+            Rules::strict(Version::V3_1).tolerant(),
+        ];
+        const STRICT: [Rules; 3] = [
+            Rules::strict(Version::V2),
+            Rules::strict(Version::V3),
+            Rules::strict(Version::V3_1),
+        ];
+        let rules = if strict { &STRICT } else { &TOLERANT };
+        match version {
+            Version::V2 => &rules[0],
+            Version::V3 => &rules[1],
+            Version::V3_1 => &rules[2],
         }
-        Ok(())
+    }
+
+    /// Looks up a type number; `None` if the version does not have the type.
+    #[inline]
+    pub(crate) fn shape(&self, number: u16) -> Option<&Shape> {
+        self.shapes.get(usize::from(number))?.as_ref()
+    }
+
+    /// Lengths and flags of all types (protocol.md §5), as strict decoding wants them.
+    const fn strict(version: Version) -> Self {
+        let v2 = matches!(version, Version::V2);
+        let v3 = matches!(version, Version::V3);
+        // SPDY/2 has two unused octets between the stream id and the block of SYN_REPLY and HEADERS.
+        let before_block = if v2 { 6 } else { 4 };
+        // SPDY/2 has no status in GOAWAY, but a peer in the field writes it there too.
+        let go_away = if v2 { 4 } else { 8 };
+        let syn_stream_flags = FLAG_FIN | FLAG_UNIDIRECTIONAL;
+        let mut shapes = [
+            None,
+            shape(FrameKind::SynStream, 10, MAX_LENGTH, syn_stream_flags),
+            shape(FrameKind::SynReply, before_block, MAX_LENGTH, FLAG_FIN),
+            shape(FrameKind::RstStream, 8, 8, 0),
+            shape(FrameKind::Settings, 4, MAX_LENGTH, FLAG_CLEAR_SETTINGS),
+            shape(FrameKind::Noop, 0, 0, 0),
+            shape(FrameKind::Ping, 4, 4, 0),
+            shape(FrameKind::GoAway, go_away, 8, 0),
+            shape(FrameKind::Headers, before_block, MAX_LENGTH, FLAG_FIN),
+            shape(FrameKind::WindowUpdate, 8, 8, 0),
+            shape(FrameKind::Credential, 6, MAX_LENGTH, 0),
+        ];
+        if v2 {
+            shapes[WINDOW_UPDATE as usize] = None;
+        } else {
+            shapes[NOOP as usize] = None;
+        }
+        if !v3 {
+            shapes[CREDENTIAL as usize] = None;
+        }
+        Self {
+            version,
+            wire: version.wire(),
+            shapes,
+        }
+    }
+
+    /// The same as tolerant decoding wants them: with any flags, and with any octets behind the status of RST_STREAM,
+    /// where a peer in the field writes text (protocol.md §5.3).
+    const fn tolerant(mut self) -> Self {
+        let mut number = 0;
+        while number < TYPES {
+            if let Some(shape) = &mut self.shapes[number] {
+                shape.flags = u8::MAX;
+                if number == RST_STREAM as usize {
+                    shape.max = MAX_LENGTH;
+                }
+            }
+            number += 1;
+        }
+        self
+    }
+}
+
+/// All of it follows from the version and [`DecodeLimits`](crate::DecodeLimits).
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)
     }
 }
 
 /// One more than the highest type number that any version has.
 const TYPES: usize = CREDENTIAL as usize + 1;
 
-/// Lengths and flags of all types (protocol.md §5), by type number.
-const fn shapes(version: Version) -> [Option<Shape>; TYPES] {
-    let v2 = matches!(version, Version::V2);
-    let v3 = matches!(version, Version::V3);
-    // SPDY/2 has two unused octets between the stream id and the block of SYN_REPLY and HEADERS.
-    let before_block = if v2 { 6 } else { 4 };
-    // SPDY/2 has no status in GOAWAY, but a peer in the field writes it there too.
-    let go_away = if v2 { 4 } else { 8 };
-    [
-        None,
-        Some(shape(
-            FrameKind::SynStream,
-            10,
-            MAX_LENGTH,
-            FLAG_FIN | FLAG_UNIDIRECTIONAL,
-        )),
-        Some(shape(
-            FrameKind::SynReply,
-            before_block,
-            MAX_LENGTH,
-            FLAG_FIN,
-        )),
-        // A peer in the field writes text behind the status.
-        Some(shape(FrameKind::RstStream, 8, MAX_LENGTH, 0)),
-        Some(shape(
-            FrameKind::Settings,
-            4,
-            MAX_LENGTH,
-            FLAG_CLEAR_SETTINGS,
-        )),
-        if v2 {
-            Some(shape(FrameKind::Noop, 0, 0, 0))
-        } else {
-            None
-        },
-        Some(shape(FrameKind::Ping, 4, 4, 0)),
-        Some(shape(FrameKind::GoAway, go_away, 8, 0)),
-        Some(shape(
-            FrameKind::Headers,
-            before_block,
-            MAX_LENGTH,
-            FLAG_FIN,
-        )),
-        if v2 {
-            None
-        } else {
-            Some(shape(FrameKind::WindowUpdate, 8, 8, 0))
-        },
-        if v3 {
-            Some(shape(FrameKind::Credential, 6, MAX_LENGTH, 0))
-        } else {
-            None
-        },
-    ]
-}
-
-const fn shape(kind: FrameKind, min: u32, max: u32, flags: u8) -> Shape {
-    Shape {
+const fn shape(kind: FrameKind, min: u32, max: u32, flags: u8) -> Option<Shape> {
+    Some(Shape {
         kind,
         min,
         max,
         flags,
-    }
+    })
 }
 
 /// Reads the stream id of a frame that needs one.
@@ -289,12 +329,7 @@ mod tests {
         assert_eq!(Head::read(&[0x80, 3, 0, 1, 1, 0, 0]), None);
         assert_eq!(
             Head::read(&[0xff, 0xff, 0xf0, 0x00, 0x81, 0xff, 0xff, 0xfe, 9]),
-            Some(Head::Control(ControlHead {
-                version: 0x7fff,
-                number: 0xf000,
-                flags: 0x81,
-                length: 0x00ff_fffe
-            }))
+            Some(Head::Control(ControlHead(0xffff_f000_81ff_fffe)))
         );
         assert_eq!(
             Head::read(&[0x7f, 0xff, 0xff, 0xff, 0x01, 0x01, 0x02, 0x03]),
@@ -317,8 +352,9 @@ mod tests {
     #[test]
     fn versions_have_the_types_of_the_table() {
         let has = |version| -> Vec<u16> {
+            let shape = |number| Rules::of(version, false).shape(number);
             (0..=u16::MAX)
-                .filter(|&number| Shape::of(version, number).is_some())
+                .filter(|number| shape(*number).is_some())
                 .collect()
         };
         assert_eq!(has(Version::V2), [1, 2, 3, 4, 5, 6, 7, 8]);

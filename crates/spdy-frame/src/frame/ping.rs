@@ -16,6 +16,7 @@ pub struct Ping {
 
 impl Ping {
     /// Reads a payload of 4 octets. The id has no reserved bit.
+    #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Self {
         Self {
             id: payload.get_u32(),

@@ -18,6 +18,7 @@ pub struct RstStream {
 
 impl RstStream {
     /// Reads a payload of at least 8 octets; text behind the status is left out.
+    #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Result<Self, FrameError> {
         let stream = head::stream_id(FrameKind::RstStream, payload.get_u32())?;
         Ok(Self {

@@ -17,19 +17,21 @@ pub struct WindowUpdate {
 }
 
 impl WindowUpdate {
-    /// Reads a payload of 8 octets; `None` if the frame means nothing in this version.
-    ///
-    /// # Errors
-    ///
-    /// [`FrameError::ZeroIncrement`], unless it is for the session in SPDY/3, which has no session window:
-    /// stream 0 is ignored there, whatever the increment (protocol.md §20, 8).
-    pub(crate) fn parse(version: Version, mut payload: &[u8]) -> Result<Option<Self>, FrameError> {
+    /// Reads a payload of 8 octets; `None` if the increment is 0, see [`zero_increment`](Self::zero_increment).
+    #[inline]
+    pub(crate) fn parse(mut payload: &[u8]) -> Option<Self> {
         let target = WindowTarget::from_field(payload.get_u32());
-        match WindowIncrement::new(payload.get_u32() & MAX_WINDOW) {
-            Some(increment) => Ok(Some(Self { target, increment })),
-            None if target == WindowTarget::Session && !version.has_session_window() => Ok(None),
-            None => Err(FrameError::ZeroIncrement { target }),
-        }
+        let increment = WindowIncrement::new(payload.get_u32() & MAX_WINDOW)?;
+        Some(Self { target, increment })
+    }
+
+    /// What is wrong with a payload whose increment is 0: [`FrameError::ZeroIncrement`]; `None` if it is for the
+    /// session in SPDY/3, which has no session window: stream 0 is ignored there, whatever the increment
+    /// (protocol.md §20, 8).
+    pub(crate) fn zero_increment(version: Version, mut payload: &[u8]) -> Option<FrameError> {
+        let target = WindowTarget::from_field(payload.get_u32());
+        let is_ignored = target == WindowTarget::Session && !version.has_session_window();
+        (!is_ignored).then_some(FrameError::ZeroIncrement { target })
     }
 
     /// Writes the frame.
@@ -70,21 +72,22 @@ mod tests {
 
     #[test]
     fn c028_reserved_bits_are_masked() {
-        let parsed = |payload: &[u8]| WindowUpdate::parse(Version::V3_1, payload);
         assert_eq!(
-            parsed(&[0x80, 0, 0, 1, 0x80, 0, 0x80, 0]),
-            Ok(Some(update(1, 0x8000)))
+            WindowUpdate::parse(&[0x80, 0, 0, 1, 0x80, 0, 0x80, 0]),
+            Some(update(1, 0x8000))
         );
         assert_eq!(
-            parsed(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
-            Ok(Some(update(0, MAX_WINDOW)))
+            WindowUpdate::parse(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+            Some(update(0, MAX_WINDOW))
         );
     }
 
     #[test]
     fn c190_an_increment_of_0_is_an_error_of_the_stream() {
+        let payload = [0, 0, 0, 3, 0x80, 0, 0, 0];
+        assert_eq!(WindowUpdate::parse(&payload), None);
         for version in [Version::V3, Version::V3_1] {
-            let error = WindowUpdate::parse(version, &[0, 0, 0, 3, 0x80, 0, 0, 0]).unwrap_err();
+            let error = WindowUpdate::zero_increment(version, &payload).unwrap();
             let stream = StreamId::new(3).unwrap();
             assert_eq!(
                 error,
@@ -98,18 +101,16 @@ mod tests {
 
     #[test]
     fn c191_an_increment_of_0_is_an_error_of_the_session_in_v3_1() {
-        let error = WindowUpdate::parse(Version::V3_1, &[0; 8]).unwrap_err();
+        assert_eq!(WindowUpdate::parse(&[0; 8]), None);
+        let error = WindowUpdate::zero_increment(Version::V3_1, &[0; 8]).unwrap();
         assert!(error.go_away().is_some());
     }
 
     #[test]
     fn c193_stream_0_is_no_error_in_v3() {
-        assert_eq!(WindowUpdate::parse(Version::V3, &[0; 8]), Ok(None));
+        assert_eq!(WindowUpdate::zero_increment(Version::V3, &[0; 8]), None);
         let one = [0, 0, 0, 0, 0, 0, 0, 1];
-        assert_eq!(
-            WindowUpdate::parse(Version::V3, &one),
-            Ok(Some(update(0, 1)))
-        );
+        assert_eq!(WindowUpdate::parse(&one), Some(update(0, 1)));
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl<'a> Iterator for Fields<'a> {
         Some(self.field(entry))
     }
 
+    #[inline]
+    fn nth(&mut self, places: usize) -> Option<Field<'a>> {
+        let entry = self.entries.nth(places)?;
+        Some(self.field(entry))
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.entries.size_hint()
     }

@@ -1,0 +1,117 @@
+//! From the payload of a control frame to the frame.
+
+use super::{
+    Credential, Frame, GoAway, Headers, Ping, RstStream, Settings, SynReply, SynStream,
+    UnknownControl, WindowUpdate,
+    head::{self, ControlHead},
+};
+use crate::{FrameError, Version, payload::Payload};
+
+impl<B> Frame<B> {
+    /// Reads the payload of a control frame whose type the version has and whose length fits the type.
+    ///
+    /// `R` is what the caller answers with. A frame is made there at once, in one arm for each type: what costs most
+    /// is not to read it but to move it.
+    ///
+    /// # Errors
+    ///
+    /// What [`FrameError`] has for the inside of frames. The frame is taken off the input if the session goes on.
+    #[inline]
+    pub(crate) fn parse_control<P: Payload<Kept = B>, R: From<Self>>(
+        version: Version,
+        head: ControlHead,
+        payload: P,
+    ) -> Result<R, FrameError> {
+        let octets = payload.octets();
+        match head.number() {
+            head::RST_STREAM => {
+                let frame = RstStream::parse(octets)?;
+                payload.drop_all();
+                Ok(Self::RstStream(frame).into())
+            }
+            head::PING => {
+                let frame = Ping::parse(octets);
+                payload.drop_all();
+                Ok(Self::Ping(frame).into())
+            }
+            head::WINDOW_UPDATE => {
+                let Some(frame) = WindowUpdate::parse(octets) else {
+                    return Self::parse_zero_increment(version, head, payload);
+                };
+                payload.drop_all();
+                Ok(Self::WindowUpdate(frame).into())
+            }
+            _ => Self::parse_other_control(version, head, payload),
+        }
+    }
+
+    /// Reads the payloads of the types that [`parse_control`](Self::parse_control) leaves out. They take more
+    /// registers, which would be saved and restored for all types if this was one function.
+    #[inline(never)]
+    fn parse_other_control<P: Payload<Kept = B>, R: From<Self>>(
+        version: Version,
+        head: ControlHead,
+        payload: P,
+    ) -> Result<R, FrameError> {
+        let (flags, octets) = (head.flags(), payload.octets());
+        match head.number() {
+            head::SYN_STREAM => {
+                let frame = SynStream::parse(version, flags, payload)?;
+                Ok(Self::SynStream(frame).into())
+            }
+            head::SYN_REPLY => {
+                let frame = SynReply::parse(version, flags, payload)?;
+                Ok(Self::SynReply(frame).into())
+            }
+            head::HEADERS => {
+                let frame = Headers::parse(version, flags, payload)?;
+                Ok(Self::Headers(frame).into())
+            }
+            head::SETTINGS => {
+                let frame = Settings::parse(version, flags, octets)?;
+                payload.drop_all();
+                Ok(Self::Settings(frame).into())
+            }
+            head::GOAWAY => {
+                let frame = GoAway::parse(version, octets)?;
+                payload.drop_all();
+                Ok(Self::GoAway(frame).into())
+            }
+            head::NOOP => {
+                payload.drop_all();
+                Ok(Self::Noop.into())
+            }
+            head::CREDENTIAL => {
+                let frame = Credential::parse(payload)?;
+                Ok(Self::Credential(frame).into())
+            }
+            _ => Ok(Self::unknown(head, payload.keep_from(0)).into()),
+        }
+    }
+
+    /// Reads a WINDOW_UPDATE of 0 octets.
+    #[cold]
+    fn parse_zero_increment<P: Payload<Kept = B>, R: From<Self>>(
+        version: Version,
+        head: ControlHead,
+        payload: P,
+    ) -> Result<R, FrameError> {
+        match WindowUpdate::zero_increment(version, payload.octets()) {
+            None => Ok(Self::unknown(head, payload.keep_from(0)).into()),
+            Some(error) => {
+                if error.go_away().is_none() {
+                    payload.drop_all();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) const fn unknown(head: ControlHead, payload: B) -> Self {
+        Self::Unknown(UnknownControl {
+            kind: head.number(),
+            flags: head.flags(),
+            payload,
+        })
+    }
+}

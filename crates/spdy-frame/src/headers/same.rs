@@ -1,0 +1,121 @@
+//! Compares blocks that are mostly the same, as those of a session are.
+
+use super::field::{Entry, Octets};
+
+/// How many entries are the same for sure, without a look at each: they lie alike in both buffers, and all that is
+/// there is the same.
+pub(super) fn count_same(one: Stretch<'_>, other: Stretch<'_>) -> usize {
+    let alike = one.count_alike(other);
+    let (octets, others) = (one.octets(alike), other.octets(alike));
+    if octets == others {
+        return alike;
+    }
+    let pairs = octets.as_chunks::<16>().0.iter().zip(others.as_chunks().0);
+    let same = 16 * pairs.take_while(|(one, other)| one == other).count();
+    let end = one.start() as usize + same;
+    let is_before = |entry: &&Entry| entry.value_end as usize <= end;
+    one.entries[..alike].iter().take_while(is_before).count()
+}
+
+/// Entries that follow each other, and their buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a> {
+    buffer: &'a [u8],
+    entries: &'a [Entry],
+}
+
+impl<'a> Stretch<'a> {
+    pub(super) fn new(buffer: &'a Octets, entries: &'a [Entry]) -> Self {
+        let buffer = buffer.as_slice();
+        Self { buffer, entries }
+    }
+
+    fn start(self) -> u32 {
+        self.entries.first().map_or(0, |entry| entry.name_start)
+    }
+
+    /// What lies from the first name to the end of so many entries, with all that is between them.
+    fn octets(self, entries: usize) -> &'a [u8] {
+        match self.entries[..entries].last() {
+            Some(last) => &self.buffer[self.start() as usize..last.value_end as usize],
+            None => &[],
+        }
+    }
+
+    /// How many entries are as far from the first one as those of another stretch are.
+    fn count_alike(self, other: Self) -> usize {
+        let shift = self.start().wrapping_sub(other.start());
+        let is_shifted = |one: u32, other: u32| one.wrapping_sub(other) == shift;
+        let pairs = self.entries.iter().zip(other.entries);
+        let alike = pairs.take_while(|(one, other)| {
+            is_shifted(one.name_start, other.name_start)
+                & is_shifted(one.name_end, other.name_end)
+                & is_shifted(one.value_start, other.value_start)
+                & is_shifted(one.value_end, other.value_end)
+        });
+        alike.count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Field, HeaderBlock};
+
+    fn block(pairs: &[(&str, &str)]) -> HeaderBlock {
+        HeaderBlock::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    const LONG: &str = "longer than the pieces in which octets are compared";
+
+    /// Against one comparison of a field after the other.
+    #[test]
+    fn fields_are_the_same_however_they_lie() {
+        let made = [
+            block(&[("a", "1"), ("bc", "23"), ("d", "")]),
+            block(&[("a", "1"), ("bc", "24"), ("d", "")]),
+            block(&[("a", "1"), ("bc", ""), ("d", "")]),
+            block(&[("a", "1"), ("b", "c23"), ("d", "")]),
+            block(&[("x", "123"), ("bc", "23"), ("d", "")]),
+            block(&[("a", "1"), ("bc", "23")]),
+            block(&[("a", LONG), ("bc", "23"), ("d", LONG)]),
+            block(&[("a", LONG), ("bc", "24"), ("d", LONG)]),
+            block(&[("a", LONG), ("bc", ""), ("d", LONG)]),
+            block(&[]),
+        ];
+        let apart = |block: &HeaderBlock, gap: &[u8]| {
+            let (mut octets, mut entries) = (Vec::new(), Vec::new());
+            for field in block {
+                let name = octets.len() + gap.len()..octets.len() + gap.len() + field.name().len();
+                let value = name.end + gap.len()..name.end + gap.len() + field.value().len();
+                octets.extend([gap, field.name(), gap, field.value()].concat());
+                entries.push(Entry::new(name, value));
+            }
+            HeaderBlock::decoded(octets.into(), entries, false)
+        };
+        let blocks: Vec<HeaderBlock> = [&b""[..], b"-", b"+", b"bc23"]
+            .iter()
+            .flat_map(|gap| made.each_ref().map(|block| apart(block, gap)))
+            .chain(made.clone())
+            .collect();
+        for (one, other) in blocks
+            .iter()
+            .flat_map(|one| blocks.iter().map(move |other| (one, other)))
+        {
+            for place in 0..5 {
+                let fields = one.fields().zip(other.fields()).skip(place);
+                let same = fields.take_while(|(one, other)| pair(one) == pair(other));
+                assert_eq!(
+                    one.same_fields(other, place),
+                    same.count(),
+                    "{one:?} {other:?} {place}"
+                );
+            }
+            assert_eq!(one == other, one.fields().eq(other.fields()));
+        }
+    }
+
+    fn pair<'a>(field: &Field<'a>) -> (&'a [u8], &'a [u8]) {
+        (field.name(), field.value())
+    }
+}

@@ -1,0 +1,67 @@
+//! Which header blocks are decoded, which are refused, and what that costs.
+
+use flate2::{Compress, Compression, FlushCompress};
+use spdy_frame::{HeaderDecoder, HeaderError, HeaderLimits, Version};
+
+mod compressed;
+mod limits;
+mod pairs;
+#[path = "../support/mod.rs"]
+mod support;
+mod vectors;
+
+use support::{decode_block, number, stored, zlib_header};
+
+type Fields = &'static [(&'static str, &'static str)];
+
+const REQUEST_V3: Fields = &[
+    (":method", "GET"),
+    (":path", "/"),
+    (":version", "HTTP/1.1"),
+    (":host", "a.test"),
+    (":scheme", "https"),
+];
+
+const TRAILERS: Fields = &[("x-t", "1")];
+
+fn decoder(version: Version) -> HeaderDecoder {
+    HeaderDecoder::new(version, HeaderLimits::default())
+}
+
+/// A decoder behind its zlib header, which takes stored blocks at once.
+fn started(version: Version) -> HeaderDecoder {
+    started_with(version, HeaderLimits::default())
+}
+
+fn started_with(version: Version, limits: HeaderLimits) -> HeaderDecoder {
+    let mut decoder = HeaderDecoder::new(version, limits);
+    let first = [zlib_header(version), &stored(&number(version, 0))].concat();
+    assert!(decode_block(&mut decoder, &first).unwrap().is_empty());
+    decoder
+}
+
+/// Checks that a block loses the context, and that this is the answer from then on.
+fn lost(mut decoder: HeaderDecoder, octets: &[u8]) -> HeaderError {
+    let error = decode_block(&mut decoder, octets).unwrap_err();
+    assert!(error.context_lost());
+    for next in [&b""[..], &stored(&number(Version::V3, 0)), octets] {
+        assert_eq!(decode_block(&mut decoder, next), Err(error.clone()));
+    }
+    error
+}
+
+/// Blocks compressed as zlib does, without the dictionary.
+struct Zlib(Compress);
+
+impl Zlib {
+    fn new() -> Self {
+        Self(Compress::new(Compression::best(), true))
+    }
+
+    fn block(&mut self, octets: &[u8]) -> Vec<u8> {
+        let mut block = Vec::with_capacity(octets.len() / 2 + 1000);
+        let status = self.0.compress_vec(octets, &mut block, FlushCompress::Sync);
+        assert!(status.is_ok() && block.len() < block.capacity());
+        block
+    }
+}

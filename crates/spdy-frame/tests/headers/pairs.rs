@@ -1,0 +1,232 @@
+//! Inflated blocks: which names, values and lengths are refused, at the cost of the stream alone.
+
+use spdy_frame::{HeaderError, Version};
+
+use super::{
+    Zlib, decoder, started,
+    support::{Pair, Random, decode_block, number, pairs, serialized, stored, text_pairs},
+};
+
+use Version::V3;
+
+/// The error of a block, after which the next block has to decode.
+fn soft_error(version: Version, octets: &[u8]) -> HeaderError {
+    let mut decoder = started(version);
+    let error = decode_block(&mut decoder, &stored(octets)).unwrap_err();
+    assert!(!error.context_lost());
+    let good = text_pairs(&[("x", "y")]);
+    let block = decode_block(&mut decoder, &stored(&serialized(version, &good))).unwrap();
+    assert_eq!(pairs(&block), good, "a good block follows");
+    error
+}
+
+fn soft_error_of_pairs(version: Version, bad: &[(&str, &str)]) -> HeaderError {
+    soft_error(version, &serialized(version, &text_pairs(bad)))
+}
+
+#[test]
+fn c133_a_name_of_no_octets_is_refused() {
+    for version in Version::ALL {
+        let error = soft_error_of_pairs(version, &[("a", "b"), ("", "c")]);
+        assert_eq!(error, HeaderError::EmptyName);
+    }
+}
+
+#[test]
+fn c134_a_name_that_occurs_twice_is_refused() {
+    for version in Version::ALL {
+        for count in [0, 1, 20, 31, 32, 33, 100] {
+            let names: Vec<String> = (0..count).map(|index| format!("x{index}")).collect();
+            let mut bad: Vec<(&str, &str)> = vec![("twice", "1")];
+            bad.extend(names.iter().map(|name| (name.as_str(), "v")));
+            let good = serialized(version, &text_pairs(&bad));
+            assert!(decode_block(&mut started(version), &stored(&good)).is_ok());
+            bad.push(("twice", "2"));
+            assert_eq!(
+                soft_error_of_pairs(version, &bad),
+                HeaderError::DuplicateName
+            );
+        }
+    }
+}
+
+#[test]
+fn c135_an_upper_case_letter_in_a_name_is_refused() {
+    for version in Version::ALL {
+        for name in ["A", "x-Y", "content-typE", "Zzzzzzzzzzzzzzzzzzzzzzzzz"] {
+            let error = soft_error_of_pairs(version, &[(name, "b")]);
+            assert_eq!(error, HeaderError::InvalidName);
+        }
+    }
+}
+
+#[test]
+fn c136_a_misplaced_nul_in_a_value_is_refused() {
+    for version in Version::ALL {
+        for value in ["\0a", "a\0", "a\0\0b", "\0", "\0\0", "a\0b\0"] {
+            let error = soft_error_of_pairs(version, &[("x", value), ("y", "z")]);
+            assert_eq!(error, HeaderError::InvalidValue, "{value:?}");
+        }
+    }
+}
+
+#[test]
+fn separators_of_lines_never_get_through() {
+    for version in Version::ALL {
+        for bad in ["\r", "\n", "a\rb", "long enough to be checked in one go\n"] {
+            let error = soft_error_of_pairs(version, &[("x", bad)]);
+            assert_eq!(error, HeaderError::InvalidValue);
+            let error = soft_error_of_pairs(version, &[(bad, "x")]);
+            assert_eq!(error, HeaderError::InvalidName);
+        }
+        let error = soft_error_of_pairs(version, &[("a\0b", "x")]);
+        assert_eq!(error, HeaderError::InvalidName);
+    }
+}
+
+#[test]
+fn c137_c138_an_empty_value_is_accepted_and_other_octets_are_opaque() {
+    let good = text_pairs(&[
+        ("a", ""),
+        ("b", "\t\u{1}\u{7f}\u{fc}"),
+        ("!\u{e4}:", ""),
+        ("c", "1\x002"),
+    ]);
+    for version in Version::ALL {
+        let octets = stored(&serialized(version, &good));
+        let block = decode_block(&mut started(version), &octets).unwrap();
+        assert_eq!(pairs(&block), good);
+    }
+}
+
+#[test]
+fn c139_a_count_above_the_pairs_is_refused() {
+    for version in Version::ALL {
+        for count in [2, 3, 0xffff] {
+            let mut octets = serialized(version, &text_pairs(&[("a", "b")]));
+            let field = number(version, count);
+            octets[..field.len()].copy_from_slice(&field);
+            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+        }
+    }
+    assert_eq!(soft_error(V3, b"\xff\xff\xff\xff"), HeaderError::Truncated);
+    assert_eq!(soft_error(V3, b"\0\0\0"), HeaderError::Truncated);
+    assert_eq!(soft_error(V3, b""), HeaderError::Truncated);
+}
+
+#[test]
+fn c140_octets_after_the_last_pair_are_refused() {
+    for version in Version::ALL {
+        let mut octets = serialized(version, &text_pairs(&[("a", "b")]));
+        octets.push(0);
+        assert_eq!(soft_error(version, &octets), HeaderError::TrailingOctets);
+        let octets = [number(version, 0), number(version, 0)].concat();
+        assert_eq!(soft_error(version, &octets), HeaderError::TrailingOctets);
+    }
+}
+
+#[test]
+fn c141_a_length_past_the_end_is_refused() {
+    for version in Version::ALL {
+        for length in [2, 0xffff, 0xffff_ffff] {
+            let start = [number(version, 1), number(version, length)].concat();
+            let octets = [&start, &b"abcdefgh"[..1]].concat();
+            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+            let middle = [number(version, 1), number(version, 1), b"n".to_vec()].concat();
+            let octets = [middle, number(version, length), b"v".to_vec()].concat();
+            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+        }
+    }
+}
+
+#[test]
+fn c146_a_good_block_is_read_after_any_number_of_bad_ones() {
+    for version in Version::ALL {
+        let bad = [
+            &[("", "x")][..],
+            &[("a", "1"), ("a", "2")],
+            &[("A", "1")],
+            &[("a", "1\0")],
+            &[("a", "\r\n")],
+        ];
+        let mut zlib = Zlib::new();
+        let mut decoder = decoder(version);
+        for _ in 0..20 {
+            for bad in bad {
+                let octets = serialized(version, &text_pairs(bad));
+                let error = decode_block(&mut decoder, &zlib.block(&octets)).unwrap_err();
+                assert!(!error.context_lost());
+                let short = &octets[..octets.len() - 1];
+                assert!(decode_block(&mut decoder, &zlib.block(short)).is_err());
+            }
+            let good = text_pairs(&[("a", "1"), ("x", "y")]);
+            let octets = zlib.block(&serialized(version, &good));
+            assert_eq!(pairs(&decode_block(&mut decoder, &octets).unwrap()), good);
+        }
+    }
+}
+
+/// The rules of protocol.md §7.2 once more, as plainly as they can be written.
+fn judge(version: Version, octets: &[u8]) -> Option<Vec<Pair>> {
+    let width = number(version, 0).len();
+    let mut rest = octets;
+    let mut take = |length: usize| {
+        let (taken, later) = rest.split_at_checked(length)?;
+        rest = later;
+        Some(taken)
+    };
+    let read = |octets: &[u8]| {
+        let fold = |number, octet: &u8| number << 8 | usize::from(*octet);
+        octets.iter().fold(0, fold)
+    };
+    let mut pairs: Vec<Pair> = Vec::new();
+    for _ in 0..read(take(width)?) {
+        let length = read(take(width)?);
+        let name = take(length)?.to_vec();
+        let length = read(take(width)?);
+        let value = take(length)?.to_vec();
+        let text = [&name[..], &value].concat();
+        let values: Vec<&[u8]> = value.split(|octet| *octet == 0).collect();
+        let sound = !name.is_empty()
+            && !name.contains(&0)
+            && !name.iter().any(u8::is_ascii_uppercase)
+            && !text.iter().any(|octet| b"\r\n".contains(octet))
+            && (values.len() == 1 || !values.contains(&&b""[..]))
+            && !pairs.iter().any(|(other, _)| *other == name);
+        sound.then(|| pairs.push((name, value)))?;
+    }
+    rest.is_empty().then_some(pairs)
+}
+
+#[test]
+fn damaged_blocks_are_judged_by_the_rules() {
+    let mut random = Random::new(3);
+    let mut sound = 0;
+    for round in 0..30_000 {
+        let version = Version::ALL[round % 3];
+        let fields: Vec<Pair> = (0..random.below(5))
+            .map(|index| {
+                let name = vec![b'a' + index as u8; 1 + random.below(12)];
+                (name, vec![b'v'; random.below(20)])
+            })
+            .collect();
+        let mut octets = serialized(version, &fields);
+        for _ in 0..random.below(4) {
+            let at = random.below(octets.len());
+            match random.below(4) {
+                0 => octets[at] = b"\0\r\nAz\x01\x02\xff"[random.below(8)],
+                1 => octets[at] ^= 1 << random.below(8),
+                2 => octets.truncate(at.max(1)),
+                _ => octets.insert(at, 0),
+            }
+        }
+        let expected = judge(version, &octets);
+        let result = decode_block(&mut started(version), &stored(&octets));
+        sound += usize::from(expected.is_some());
+        assert_eq!(result.ok().as_ref().map(pairs), expected, "{octets:x?}");
+    }
+    assert!(
+        (5000..25_000).contains(&sound),
+        "{sound} of the blocks are sound"
+    );
+}
