@@ -25,7 +25,8 @@ use std::{
 
 use spdy_frame::{HeaderBlock, Side};
 use spdy_session::{
-    Driver, Incoming, PendingStream, SendStream, Session, SessionError, proto::Phase,
+    Driver, Incoming, PendingStream, SendStream, Session, SessionError,
+    proto::{Open, Phase},
 };
 
 use self::{
@@ -36,8 +37,8 @@ use self::{
 };
 use crate::{
     application::{Application, Outset, Step},
-    happened::{Happened, fields},
-    wire::Reader,
+    happened::Happened,
+    received::{Reader, fields},
 };
 
 /// Follows the script of a connection.
@@ -152,42 +153,16 @@ impl Driven {
 
     async fn take(&mut self, step: &Step) {
         match step {
-            Step::Input(octets) => {
-                let mut pipe = self.pipe.borrow_mut();
-                pipe.input.extend_from_slice(octets);
-                State::wake(&mut pipe.reader);
-                drop(pipe);
-                self.settle();
-            }
-            Step::EndOfInput => {
-                let mut pipe = self.pipe.borrow_mut();
-                pipe.ended = true;
-                State::wake(&mut pipe.reader);
-                drop(pipe);
-                self.settle();
-            }
+            Step::Input(octets) => self.feed(|pipe| pipe.input.extend_from_slice(octets)),
+            Step::EndOfInput => self.feed(|pipe| pipe.ended = true),
             Step::Advance(time) => {
                 tokio::time::advance(*time).await;
                 self.settle();
             }
             Step::Prepare => self.settle(),
             Step::Output(_) => unreachable!("it is compared"),
-            Step::Open(stream, headers, how) => {
-                let opening = self.session.open(headers.clone(), *how);
-                let handles = Handles {
-                    opening: Some(opening),
-                    mute: how.unidirectional,
-                    ..Handles::default()
-                };
-                self.streams.insert(*stream, handles);
-            }
-            Step::Ping => {
-                let session = self.session.clone();
-                let mut ping: Pin<Box<dyn Future<Output = ()>>> =
-                    Box::pin(async move { drop(session.ping().await) });
-                assert!(poll(ping.as_mut()).is_pending());
-                self.pings.push(ping);
-            }
+            Step::Open(stream, headers, how) => self.open(*stream, headers.clone(), *how),
+            Step::Ping => self.ping(),
             Step::Shutdown(how) => self.session.shutdown(*how),
             Step::Accept(stream) => drop(self.handles(*stream)),
             Step::Reply(stream, headers, fin) => {
@@ -204,31 +179,51 @@ impl Driven {
                 _ = send.map(|send| send.send_data(payload.clone(), *fin));
             }
             Step::Consume(stream, octets) => self.consume(*stream, *octets),
-            Step::StopReading(stream) => {
-                if let Some(handles) = self.handles(*stream) {
-                    handles.split();
-                    handles.given_up = true;
-                    handles.recv = None;
+            Step::StopReading(stream) => self.give_up(*stream, |handles| handles.recv = None),
+            Step::Reset(stream, status) => self.give_up(*stream, |handles| {
+                if let Some(reply) = handles.reply.take() {
+                    reply.refuse(*status);
+                } else if let Some(send) = handles.send.take() {
+                    send.reset(*status);
                 }
-            }
-            Step::Reset(stream, status) => {
-                if let Some(handles) = self.handles(*stream) {
-                    handles.split();
-                    handles.given_up = true;
-                    if let Some(reply) = handles.reply.take() {
-                        reply.refuse(*status);
-                    } else if let Some(send) = handles.send.take() {
-                        send.reset(*status);
-                    }
-                }
-            }
-            Step::Release(stream) => {
-                if let Some(handles) = self.handles(*stream) {
-                    handles.split();
-                    handles.given_up = true;
-                    (handles.recv, handles.reply, handles.send) = (None, None, None);
-                }
-            }
+            }),
+            Step::Release(stream) => self.give_up(*stream, |handles| {
+                (handles.recv, handles.reply, handles.send) = (None, None, None);
+            }),
+        }
+    }
+
+    fn feed(&mut self, input: impl FnOnce(&mut State)) {
+        let mut pipe = self.pipe.borrow_mut();
+        input(&mut pipe);
+        State::wake(&mut pipe.reader);
+        drop(pipe);
+        self.settle();
+    }
+
+    fn open(&mut self, stream: u32, headers: HeaderBlock, how: Open) {
+        let handles = Handles {
+            opening: Some(self.session.open(headers, how)),
+            mute: how.unidirectional,
+            ..Handles::default()
+        };
+        self.streams.insert(stream, handles);
+    }
+
+    fn ping(&mut self) {
+        let session = self.session.clone();
+        let mut ping: Pin<Box<dyn Future<Output = ()>>> =
+            Box::pin(async move { drop(session.ping().await) });
+        assert!(poll(ping.as_mut()).is_pending());
+        self.pings.push(ping);
+    }
+
+    /// Does what ends some of a stream, if it is there.
+    fn give_up(&mut self, stream: u32, end: impl FnOnce(&mut Handles)) {
+        if let Some(handles) = self.handles(stream) {
+            handles.split();
+            handles.given_up = true;
+            end(handles);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use spdy_frame::{GoAwayStatus, HeaderBlock, RstStatus, StreamId};
+use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
 use spdy_session::{
     Origin, SessionError, StreamError, Timeout,
     proto::{Event, PingId},
 };
 
-use crate::wire::Fields;
+use crate::received::{Fields, fields};
 
 /// What happened on a connection: an [`Event`] that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,13 +169,4 @@ impl From<StreamError> for End {
             other => panic!("no stream ends with {other:?}"),
         }
     }
-}
-
-/// Names and values.
-pub(crate) fn fields(block: &HeaderBlock) -> Fields {
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-    block
-        .fields()
-        .map(|field| (text(field.name()), text(field.value())))
-        .collect()
 }

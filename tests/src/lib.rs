@@ -22,4 +22,5 @@ mod happened;
 pub mod machine;
 pub mod pair;
 pub mod process;
+mod received;
 pub mod wire;

@@ -16,18 +16,23 @@
 //! assert!(matches!(server.events()[..], [Happened::Opened { id: 1, fin: true, .. }]));
 //! ```
 
+mod canonical;
+mod proofs;
+mod samples;
+
 use std::{sync::Arc, time::Duration, time::Instant};
 
 use bytes::{Buf, BytesMut};
-use spdy_frame::{
-    GoAwayStatus, HeaderBlock, RstStatus, RstStream, Side, StreamId, Version, WindowIncrement,
-    WindowTarget, WindowUpdate,
-};
+use spdy_frame::{Side, Version};
 use spdy_session::{
     Config,
-    proto::{Connection, Open, Phase},
+    proto::{Connection, Open},
 };
 
+use self::canonical::assert_canonical;
+pub use self::samples::{
+    SINCE_V3, block, credit, id, packed_requests, payload_of, reply_block, request_block, reset,
+};
 pub use crate::{
     application::Application,
     happened::{End, Happened},
@@ -355,124 +360,6 @@ impl Machine {
     pub fn consume(&mut self, stream: u32, octets: usize) {
         self.connection.consume(id(stream), octets);
     }
-
-    // --- what is asked again and again ------------------------------------------------------------------------------
-
-    /// Shows that the session works: a new stream is opened, answered and closed, with header fields that no block had
-    /// before, so that a compression context that was lost would show.
-    ///
-    /// # Panics
-    ///
-    /// If it does not work.
-    pub fn assert_usable(&mut self) {
-        let _ = (self.sent(), self.events());
-        assert_eq!(self.connection.phase(), Phase::Open, "the session goes on");
-        match self.connection.side() {
-            Side::Server => self.assert_server_usable(),
-            Side::Client => self.assert_client_usable(),
-        }
-    }
-
-    fn assert_server_usable(&mut self) {
-        let version = self.connection.version();
-        let stream = self.spare;
-        self.spare += 2;
-        let value = format!("value {stream}");
-        self.feed(
-            frames::syn_stream(version, stream)
-                .get("/usable")
-                .field("x-probe", &value)
-                .fin(),
-        );
-        let events = self.events();
-        let [
-            Happened::Opened {
-                id,
-                fields,
-                fin: true,
-                ..
-            },
-        ] = &events[..]
-        else {
-            panic!("one stream is opened: {events:?}");
-        };
-        assert_eq!(*id, stream);
-        assert!(fields.contains(&("x-probe".into(), value)), "{fields:?}");
-        self.reply(stream, true);
-        let sent = self.sent();
-        let [
-            Received::SynReply {
-                stream: replied,
-                fin: true,
-                fields,
-            },
-        ] = &sent[..]
-        else {
-            panic!("one reply is sent: {sent:?}");
-        };
-        assert_eq!((*replied, fields.len()), (stream, 2));
-    }
-
-    fn assert_client_usable(&mut self) {
-        let version = self.connection.version();
-        let stream = self.open(Open {
-            fin: true,
-            ..Open::default()
-        });
-        let sent = self.sent();
-        let [
-            Received::SynStream {
-                stream: opened,
-                fields,
-                ..
-            },
-        ] = &sent[..]
-        else {
-            panic!("one stream is opened: {sent:?}");
-        };
-        assert_eq!((*opened, fields.len()), (stream, 5));
-        let value = format!("value {stream}");
-        self.feed(
-            frames::syn_reply(version, stream)
-                .status("200 OK")
-                .field("x-probe", &value)
-                .fin(),
-        );
-        let events = self.events();
-        let [
-            Happened::Replied {
-                id,
-                fields,
-                fin: true,
-            },
-        ] = &events[..]
-        else {
-            panic!("one reply came: {events:?}");
-        };
-        assert_eq!(*id, stream);
-        assert!(fields.contains(&("x-probe".into(), value)), "{fields:?}");
-    }
-
-    /// Shows that the connection has sent GOAWAY with this status (SPDY/2 has none) and closes. Gives its last-good id,
-    /// and what was sent before it.
-    ///
-    /// # Panics
-    ///
-    /// If it has not.
-    pub fn assert_goes_away(&mut self, status: GoAwayStatus) -> (u32, Vec<Received>) {
-        let mut sent = self.sent();
-        let Some(Received::GoAway(frame)) = sent.pop() else {
-            panic!("GOAWAY is the last frame: {sent:?}");
-        };
-        let expected = match self.connection.version() {
-            Version::V2 => GoAwayStatus::OK,
-            Version::V3 | Version::V3_1 => status,
-        };
-        assert_eq!(frame.status, expected);
-        assert_eq!(self.connection.phase(), Phase::Closing);
-        assert!(!self.connection.wants_input());
-        (frame.last_good.map_or(0, StreamId::get), sent)
-    }
 }
 
 /// What a test has done with the machine has to come to the same over the driver.
@@ -482,190 +369,5 @@ impl Drop for Machine {
             self.collect();
             driven::follow(&self.outset, &self.connection, &self.log);
         }
-    }
-}
-
-/// The versions that have windows.
-pub const SINCE_V3: [Version; 2] = [Version::V3, Version::V3_1];
-
-/// A stream id.
-///
-/// # Panics
-///
-/// If the number is none.
-#[must_use]
-pub fn id(stream: u32) -> StreamId {
-    StreamId::new(stream).expect("the number is a stream id")
-}
-
-/// RST_STREAM as it was received.
-#[must_use]
-pub fn reset(stream: u32, status: RstStatus) -> Received {
-    Received::RstStream(RstStream {
-        stream: id(stream),
-        status,
-    })
-}
-
-/// WINDOW_UPDATE as it was received; stream 0 is the session.
-///
-/// # Panics
-///
-/// If it would grant nothing.
-#[must_use]
-pub fn credit(stream: u32, octets: u32) -> Received {
-    Received::WindowUpdate(WindowUpdate {
-        target: WindowTarget::from_field(stream),
-        increment: WindowIncrement::new(octets).expect("credit is not zero"),
-    })
-}
-
-/// The payload octets of a stream among frames.
-#[must_use]
-pub fn payload_of(stream: u32, frames: &[Received]) -> usize {
-    frames
-        .iter()
-        .map(|frame| match frame {
-            Received::Data {
-                stream: found,
-                payload,
-                ..
-            } if *found == stream => payload.len(),
-            _ => 0,
-        })
-        .sum()
-}
-
-/// The requests 1 and 3 of protocol.md §22, "packed": unlike the blocks of [`frames`], the second one cannot be read
-/// without the first.
-#[must_use]
-pub fn packed_requests(version: Version) -> [Vec<u8>; 2] {
-    let requests = match version {
-        Version::V2 => [
-            "800200010100004b0000000100000000000038eadfa251b262606560cb05e6c3fc14066677d71006669020a33e03\
-             3b540d03074c2b030b283731b025ea95a482e862601ce7a632b0669494141403000000ffff",
-            "800200010100001300000003000000008000a2923100000000ffff",
-        ],
-        Version::V3 | Version::V3_1 => [
-            "800300010100004b0000000100000000000038eae3c6a7c2026525507ab442a45a77d71090a8554122b86c62d407\
-             25522bec0996d50a5a90b025ea95a48259ec56c5c04233175cb2669494141403000000ffff",
-            "800300010100001300000003000000006000a2831500000000ffff",
-        ],
-    };
-    requests.map(|hex| {
-        let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-        digits
-            .chunks(2)
-            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
-            .collect()
-    })
-}
-
-/// The header block of a GET for https://localhost/.
-///
-/// # Panics
-///
-/// Never.
-#[must_use]
-pub fn request_block(version: Version) -> HeaderBlock {
-    let pairs = match version {
-        Version::V2 => [
-            ("method", "GET"),
-            ("url", "/"),
-            ("version", "HTTP/1.1"),
-            ("host", "localhost"),
-            ("scheme", "https"),
-        ],
-        Version::V3 | Version::V3_1 => [
-            (":method", "GET"),
-            (":path", "/"),
-            (":version", "HTTP/1.1"),
-            (":host", "localhost"),
-            (":scheme", "https"),
-        ],
-    };
-    block(&pairs)
-}
-
-/// The header block of a response with status 200.
-#[must_use]
-pub fn reply_block(version: Version) -> HeaderBlock {
-    match version {
-        Version::V2 => block(&[("status", "200 OK"), ("version", "HTTP/1.1")]),
-        Version::V3 | Version::V3_1 => block(&[(":status", "200 OK"), (":version", "HTTP/1.1")]),
-    }
-}
-
-/// A header block with these fields.
-///
-/// # Panics
-///
-/// If one of them is not sound.
-#[must_use]
-pub fn block(pairs: &[(&str, &str)]) -> HeaderBlock {
-    HeaderBlock::from_pairs(pairs.iter().copied()).expect("the fields are sound")
-}
-
-/// Holds the frames in `octets` against the rules for senders: the session's version in every control frame, no unknown
-/// type, no reserved bit or unused octet set, statuses and increments that exist.
-fn assert_canonical(version: Version, mut octets: &[u8]) {
-    while !octets.is_empty() {
-        let (head, rest) = octets.split_at(8);
-        let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
-        let (payload, rest) = rest.split_at(length);
-        octets = rest;
-        if head[0] & 0x80 == 0 {
-            assert_ne!(head[..4], [0; 4], "DATA has a stream");
-            assert!(head[4] <= 1, "DATA has no flag but FIN");
-            continue;
-        }
-        assert_eq!(
-            u16::from_be_bytes([head[0] & 0x7f, head[1]]),
-            version.wire(),
-            "row 25"
-        );
-        assert_eq!(head[2], 0);
-        assert_canonical_control(version, head[3], head[4], payload);
-    }
-}
-
-fn assert_canonical_control(version: Version, kind: u8, flags: u8, payload: &[u8]) {
-    let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four octets"));
-    let is_v2 = version == Version::V2;
-    let highest_flags = match (kind, version) {
-        (1, _) => 3,
-        (2, _) | (8, Version::V3 | Version::V3_1) => 1,
-        _ => 0,
-    };
-    assert!(flags <= highest_flags, "row 31: flags of type {kind}");
-    if [1, 2, 3, 7, 8, 9].contains(&kind) {
-        assert_eq!(word(0) >> 31, 0, "row 31: the top bit of the stream id");
-    }
-    match kind {
-        1 => {
-            let unused = if is_v2 { 0x3f } else { 0x1f };
-            assert_eq!((payload[8] & unused, payload[9]), (0, 0), "row 31");
-        }
-        2 | 8 if is_v2 => assert_eq!(payload[4..6], [0; 2], "row 55"),
-        2 | 8 => {}
-        3 => {
-            let highest = if is_v2 { 7 } else { 11 };
-            assert!(
-                (1..=highest).contains(&word(4)),
-                "row 68: status {}",
-                word(4)
-            );
-            assert!(version != Version::V3_1 || word(4) != 10, "row 68");
-            assert_eq!(payload.len(), 8);
-        }
-        4 => assert!(payload.len() > 4, "peers fail at an empty SETTINGS"),
-        6 => assert_eq!(payload.len(), 4),
-        7 => assert_eq!(payload.len(), if is_v2 { 4 } else { 8 }, "rows 94 and 95"),
-        9 => {
-            assert!(!is_v2, "SPDY/2 has no WINDOW_UPDATE");
-            assert!(word(0) != 0 || version == Version::V3_1);
-            assert!((1..1 << 31).contains(&word(4)), "row 201");
-        }
-        _ => panic!("frames of type {kind} are never sent"),
     }
 }

@@ -293,8 +293,11 @@ impl Pair {
         assert_eq!(client.send, server.receive, "the server's credit");
         assert_eq!(server.send, client.receive, "the client's credit");
         for (connection, windows) in [(&self.client, client), (&self.server, server)] {
-            let size = i64::from(connection.config().limits.session_window);
-            assert_eq!(windows.receive + i64::from(windows.returnable), size);
+            let limits = &connection.config().limits;
+            let most = limits.session_window.max(limits.max_session_window);
+            assert!((limits.session_window..=most).contains(&windows.size));
+            let sum = windows.receive + i64::from(windows.returnable);
+            assert_eq!(sum, i64::from(windows.size));
         }
     }
 

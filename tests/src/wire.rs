@@ -1,84 +1,21 @@
 //! A peer that says exactly what a test wants it to say.
 //!
 //! [`Wire`] has no protocol logic: nothing is answered, counted or held back. It writes [`RawFrame`]s and octets to any
-//! transport and gives back what it reads, frame by frame, as [`Received`]. [`Reader`] is its reading half without the
-//! transport.
+//! transport and gives back what it reads, frame by frame, as [`Received`].
 
-use std::{fmt, io, time::Duration};
+use std::{io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use spdy_frame::{
-    DecodeLimits, Decoder, Frame, FrameError, GoAway, HeaderBlock, HeaderDecoder, HeaderError,
-    HeaderLimits, Ping, RstStream, Settings, Version, WindowUpdate,
-};
+use spdy_frame::Version;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 
 use crate::frames::{RawFrame, StoredBlocks};
+pub use crate::received::{Fields, ReadError, Reader, Received};
 
 /// How long [`Wire`] waits for a frame: far more than any answer takes, so that only a peer that hangs exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A frame as it was received: DATA whole, header blocks inflated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of protocol.md §5 and §6")]
-pub enum Received {
-    Data {
-        stream: u32,
-        fin: bool,
-        payload: Bytes,
-    },
-    SynStream {
-        stream: u32,
-        associated: u32,
-        priority: u8,
-        fin: bool,
-        unidirectional: bool,
-        fields: Fields,
-    },
-    SynReply {
-        stream: u32,
-        fin: bool,
-        fields: Fields,
-    },
-    RstStream(RstStream),
-    Settings(Settings),
-    Noop,
-    Ping(Ping),
-    GoAway(GoAway),
-    Headers {
-        stream: u32,
-        fin: bool,
-        fields: Fields,
-    },
-    WindowUpdate(WindowUpdate),
-    /// CREDENTIAL, or a control frame of an unknown type.
-    Other {
-        kind: u16,
-    },
-}
-
-/// Names and values in wire order; several values of a name are joined by NUL.
-pub type Fields = Vec<(String, String)>;
-
-impl Received {
-    /// The value of a header field; `None` if there is no such field, or the type has no fields.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&str> {
-        let (Self::SynStream { fields, .. }
-        | Self::SynReply { fields, .. }
-        | Self::Headers { fields, .. }) = self
-        else {
-            return None;
-        };
-        fields
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
-    }
-}
 
 /// A peer over any transport. Every method panics when it cannot do what its name says: it is a part of the test.
 #[derive(Debug)]
@@ -185,138 +122,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 }
 
-/// Takes a direction of a conversation apart.
-#[derive(Debug)]
-pub struct Reader {
-    buffer: BytesMut,
-    decoder: Decoder,
-    headers: HeaderDecoder,
-    /// The pieces of a DATA frame that is not complete.
-    data: BytesMut,
-}
-
-impl Reader {
-    /// A reader for a direction from its first octet.
-    #[must_use]
-    pub fn new(version: Version) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            decoder: Decoder::new(version, DecodeLimits::default()),
-            headers: HeaderDecoder::new(version, HeaderLimits::default()),
-            data: BytesMut::new(),
-        }
-    }
-
-    /// Where octets that have arrived are to be put, behind those that are there.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
-    }
-
-    /// Whether a frame has begun and is not complete.
-    #[must_use]
-    pub fn is_mid_frame(&self) -> bool {
-        !self.buffer.is_empty() || self.decoder.is_mid_frame()
-    }
-
-    /// Takes the next frame; `None` if more octets are needed.
-    ///
-    /// # Errors
-    ///
-    /// What the codec says about the frame or its header block.
-    pub fn next_frame(&mut self) -> Result<Option<Received>, ReadError> {
-        while let Some(frame) = self.decoder.decode(&mut self.buffer)? {
-            if let Some(frame) = self.receive(frame)? {
-                return Ok(Some(frame));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Makes the frame comparable; `None` for a piece of DATA that is not the last one.
-    fn receive(&mut self, frame: Frame) -> Result<Option<Received>, ReadError> {
-        Ok(Some(match frame {
-            Frame::Data(frame) => {
-                self.data.extend_from_slice(&frame.payload);
-                if frame.rest > 0 {
-                    return Ok(None);
-                }
-                let payload = self.data.split().freeze();
-                Received::Data {
-                    stream: frame.stream.get(),
-                    fin: frame.fin,
-                    payload,
-                }
-            }
-            Frame::SynStream(frame) => Received::SynStream {
-                stream: frame.stream.get(),
-                associated: frame.associated.map_or(0, |stream| stream.get()),
-                priority: frame.priority.get(),
-                fin: frame.fin,
-                unidirectional: frame.unidirectional,
-                fields: fields(&self.headers.decode(frame.block)?),
-            },
-            Frame::SynReply(frame) => Received::SynReply {
-                stream: frame.stream.get(),
-                fin: frame.fin,
-                fields: fields(&self.headers.decode(frame.block)?),
-            },
-            Frame::Headers(frame) => Received::Headers {
-                stream: frame.stream.get(),
-                fin: frame.fin,
-                fields: fields(&self.headers.decode(frame.block)?),
-            },
-            Frame::RstStream(frame) => Received::RstStream(frame),
-            Frame::Settings(frame) => Received::Settings(frame),
-            Frame::Noop => Received::Noop,
-            Frame::Ping(frame) => Received::Ping(frame),
-            Frame::GoAway(frame) => Received::GoAway(frame),
-            Frame::WindowUpdate(frame) => Received::WindowUpdate(frame),
-            Frame::Credential(_) => Received::Other { kind: 10 },
-            Frame::Unknown(frame) => Received::Other { kind: frame.kind },
-        }))
-    }
-}
-
-/// Octets that the codec does not accept.
-#[derive(Debug)]
-pub enum ReadError {
-    /// The frame is wrong.
-    Frame(FrameError),
-    /// The header block is wrong.
-    Headers(HeaderError),
-}
-
-impl From<FrameError> for ReadError {
-    fn from(error: FrameError) -> Self {
-        Self::Frame(error)
-    }
-}
-
-impl From<HeaderError> for ReadError {
-    fn from(error: HeaderError) -> Self {
-        Self::Headers(error)
-    }
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frame(error) => error.fmt(f),
-            Self::Headers(error) => error.fmt(f),
-        }
-    }
-}
-
-fn fields(block: &HeaderBlock) -> Fields {
-    let text = |octets: &[u8]| {
-        String::from_utf8(octets.to_vec()).expect("tests have text in header fields")
-    };
-    block
-        .fields()
-        .map(|field| (text(field.name()), text(field.value())))
-        .collect()
-}
-
 /// Whether an error is one of the ways in which a transport tells that the peer has closed it.
 fn is_end(error: &io::Error) -> bool {
     matches!(
@@ -327,7 +132,7 @@ fn is_end(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use spdy_frame::{RstStatus, StreamId};
+    use spdy_frame::{RstStatus, RstStream, StreamId};
     use tokio::io::duplex;
 
     use super::*;

@@ -3,6 +3,7 @@
 //! The session and its application run on the thread that is measured; what the peer allocates is not counted.
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     os::unix::net::UnixStream,
     thread,
@@ -11,9 +12,12 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use flate2::{Compress, Compression, FlushCompress};
-use spdy_frame::Version;
+use spdy_frame::{Version, WindowTarget};
 use spdy_session::{Config, HeaderBlock, Incoming, Limits, RecvStream, SendReply};
-use spdy_tests::frames::{self, RawFrame, StoredBlocks};
+use spdy_tests::{
+    frames::{self, RawFrame, StoredBlocks},
+    wire::{Reader, Received},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Runtime,
@@ -40,9 +44,42 @@ fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
     }
 }
 
+/// The same after windows have grown to their maximum.
 #[test]
-fn the_bound_of_the_default_is_below_nine_mebibytes() {
-    assert!(Limits::default().session_memory() < 9 << 20);
+fn the_worst_with_windows_that_have_grown_stays_within_the_sum_of_the_bounds() {
+    for version in [Version::V3, Version::V3_1] {
+        let bound = Limits::default().session_memory();
+        let info = attack(version, Handler::Writes, move |mut peer: Peer| async move {
+            let (stream, pieces) = match version {
+                Version::V3_1 => (2 << 20, 370),
+                _ => (512 << 10, 90),
+            };
+            peer.grow(stream, pieces * 11_000).await;
+            worst_after(peer, 1, pieces as usize).await
+        });
+        println!(
+            "{version}: {} of {bound} octets at the peak",
+            info.bytes_max
+        );
+        assert!((info.bytes_max as usize) < bound, "{version}: {info:?}");
+        let least = if version == Version::V3_1 {
+            8_000_000
+        } else {
+            2_000_000
+        };
+        assert!(
+            info.bytes_max > least,
+            "the attack has hit nothing: {info:?}"
+        );
+    }
+}
+
+#[test]
+fn the_bound_of_the_default_is_below_eighteen_mebibytes_and_nine_with_fixed_windows() {
+    let mut limits = Limits::default();
+    assert!(limits.session_memory() < 18 << 20);
+    limits.max_session_window = 0;
+    assert!(limits.session_memory() < 9 << 20);
 }
 
 /// Rows 9 and 10: the bookkeeping of many small pieces is no larger than what they count for.
@@ -187,23 +224,29 @@ fn s07_pings_from_a_peer_that_does_not_read_take_no_memory() {
     }
 }
 
-async fn worst(mut peer: Peer) -> Peer {
+async fn worst(peer: Peer) -> Peer {
+    worst_after(peer, 0, 90).await
+}
+
+/// The attack after so many streams, with so many large pieces.
+async fn worst_after(mut peer: Peer, streams: u32, pieces: usize) -> Peer {
     let version = peer.version;
+    let number = |n: usize| 2 * (streams + n as u32 % (100 - streams)) + 1;
     if version != Version::V2 {
         // Answers may not be sent.
         peer.send(frames::settings(version, &[(7, 0)])).await;
     }
     // As many small fields as a block may have, on as many streams as there may be.
-    for stream in 0..100 {
-        let frame = frames::syn_stream(version, 2 * stream + 1).post("/");
+    for stream in 0..100 - streams as usize {
+        let frame = frames::syn_stream(version, number(stream)).post("/");
         let frame = (0..120).fold(frame, |frame, n| {
             frame.field(format!("x-{n}"), "0123456789012345678901234567890123456789")
         });
         peer.send(frame).await;
     }
     // Large pieces, each alone in the buffer that it is read into.
-    for round in 0..90 {
-        let piece = frames::data(2 * (round % 100) + 1, vec![7; 11_000]);
+    for round in 0..pieces {
+        let piece = frames::data(number(round), vec![7; 11_000]);
         let junk = frames::control(version, 4711, vec![0; 32 * 1024 - 11_000 - 16]);
         let unit = [
             piece.octets(&mut peer.blocks),
@@ -215,15 +258,16 @@ async fn worst(mut peer: Peer) -> Peer {
     }
     // The smallest pieces of both kinds.
     for _ in 0..500 {
-        peer.send(frames::headers(version, 1).field("a", "")).await;
-        peer.send(frames::data(1, "x")).await;
+        peer.send(frames::headers(version, number(0)).field("a", ""))
+            .await;
+        peer.send(frames::data(number(0), "x")).await;
     }
     // Half of the longest frame, and before it what is to be answered.
     let ping = frames::ping(version, 1).octets(&mut peer.blocks);
     for _ in 0..200 {
         peer.send_octets(&ping).await;
     }
-    let half = frames::headers(version, 1)
+    let half = frames::headers(version, number(0))
         .plain_block(vec![0; 200_000])
         .length(256 * 1024)
         .octets(&mut peer.blocks);
@@ -319,12 +363,31 @@ async fn application(mut incoming: Incoming, handler: Handler) {
     while let Some(stream) = incoming.accept().await {
         let (headers, receive, reply) = stream.into_parts();
         handlers.spawn(async move {
+            let mut receive = receive;
+            if headers
+                .get(":path")
+                .is_some_and(|path| path == GROW.as_bytes())
+            {
+                read_until_stop(&mut receive).await;
+            }
             handle(handler, receive, reply).await;
             drop(headers);
         });
     }
     handlers.shutdown().await;
 }
+
+async fn read_until_stop(receive: &mut RecvStream) {
+    while let Some(Ok(spdy_session::Received::Data(piece))) = receive.next().await {
+        if piece.ends_with(STOP) {
+            return;
+        }
+    }
+}
+
+/// A stream whose payload is read up to [`STOP`], before it is done with it what is done with every stream.
+const GROW: &str = "/grow";
+const STOP: &[u8] = b"stop";
 
 async fn handle(handler: Handler, mut receive: RecvStream, mut reply: SendReply) {
     match handler {
@@ -381,6 +444,45 @@ impl Peer {
         assert!(self.sends_within(PATIENCE, octets).await, "nothing is read");
     }
 
+    /// Uploads over what it pretends to be a long path, until it may send so many octets on the stream and in the session.
+    async fn grow(&mut self, on_stream: i64, in_session: i64) {
+        let mut reader = Reader::new(self.version);
+        let mut asked = VecDeque::new();
+        let (mut stream, mut session) = (i64::from(Limits::default().stream_window), 65_536);
+        self.send(frames::syn_stream(self.version, 1).post(GROW))
+            .await;
+        while stream < on_stream || session < in_session {
+            // SPDY/3 grants a session nothing.
+            if self.version == Version::V3 {
+                session = i64::MAX / 2;
+            }
+            let octets = stream.min(session);
+            if octets > 0 {
+                let data = frames::data(1, vec![7; octets as usize]);
+                self.send(data).await;
+                (stream, session) = (stream - octets, session - octets);
+            }
+            while let Ok(read) = timeout(QUIET, self.io.read_buf(reader.buffer())).await {
+                assert!(read.is_ok_and(|octets| octets > 0), "the session goes on");
+            }
+            while let Some(frame) = reader.next_frame().expect("it sends sound frames") {
+                match frame {
+                    Received::WindowUpdate(update) => match update.target {
+                        WindowTarget::Session => session += i64::from(update.increment.get()),
+                        WindowTarget::Stream(_) => stream += i64::from(update.increment.get()),
+                    },
+                    Received::Ping(ping) => asked.push_back(ping.id),
+                    _ => {}
+                }
+            }
+            // The answer comes with what is sent next, as if it had been on its way meanwhile.
+            while let Some(id) = asked.pop_front() {
+                self.send(frames::ping(self.version, id)).await;
+            }
+        }
+        self.send(frames::data(1, STOP)).await;
+    }
+
     /// Whether the octets were taken within a time that is long for a session that reads. For those that may stop
     /// reading: a busy machine can take longer.
     async fn try_send_octets(&mut self, octets: &[u8]) -> bool {
@@ -414,5 +516,8 @@ fn bomb(version: Version, octets: usize) -> Vec<u8> {
     }
     out
 }
+
+/// After so long without an octet nothing more comes.
+const QUIET: Duration = Duration::from_millis(5);
 
 const PATIENCE: Duration = Duration::from_secs(20);

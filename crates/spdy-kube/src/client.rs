@@ -43,8 +43,8 @@ use tokio::{
 pub use self::forward::{Connection, Forward};
 use crate::{
     Protocol, Size, Status, StatusError, Streams,
+    config::config,
     negotiate::{VERSION, names},
-    server::config,
     stdio::end_at_reset,
 };
 

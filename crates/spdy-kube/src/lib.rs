@@ -69,6 +69,7 @@
 //! session.
 
 pub mod client;
+mod config;
 mod negotiate;
 mod options;
 mod relay;
@@ -76,12 +77,14 @@ mod server;
 mod status;
 mod stdio;
 mod token;
+mod watch;
 
 pub use self::{
+    config::config,
     negotiate::Protocol,
     options::{NoStreams, Options, Streams},
     relay::{Tap, relay},
-    server::{Server, config},
+    server::Server,
     status::{BoxError, Exit, Status, StatusError},
     stdio::{Client, Io, Resize, Size, Stdin, Stdout},
     token::{MAX_WAITING, TokenError, Tokens},

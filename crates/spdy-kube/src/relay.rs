@@ -16,8 +16,9 @@ use tokio::{
 
 use crate::{
     client,
+    config::config,
     negotiate::VERSION,
-    server::{WATCH, config, watch::watched},
+    watch::{WATCH, watched},
 };
 
 /// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.

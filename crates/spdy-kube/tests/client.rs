@@ -25,11 +25,10 @@ use spdy_tower::upgrade::{self, Upgraded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
     time::timeout,
 };
 
-use self::support::{SOON, exec_server, forward_server, serve};
+use self::support::{SOON, exec_server, forward_server, serve, shouting, told, unread};
 
 const ALL: Streams = Streams {
     stdin: true,
@@ -37,22 +36,6 @@ const ALL: Streams = Streams {
     stderr: true,
     tty: false,
 };
-
-/// A server that turns its input into capitals, complains, and ends with 7.
-async fn shouting() -> SocketAddr {
-    exec_server(Server::new(), |mut io| async move {
-        let mut input = String::new();
-        let mut stdin = io.stdin.take().unwrap();
-        stdin.read_to_string(&mut input).await?;
-        let mut stdout = io.stdout.take().unwrap();
-        stdout.write_all(input.to_uppercase().as_bytes()).await?;
-        if let Some(mut stderr) = io.stderr.take() {
-            stderr.write_all(b"oops").await?;
-        }
-        Ok(Exit::code(7))
-    })
-    .await
-}
 
 async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remote, ClientError> {
     let uri = format!("http://{address}/exec?{query}");
@@ -163,20 +146,10 @@ async fn break_off(mut request: Request) -> Response<String> {
 
 #[tokio::test]
 async fn a_client_that_is_dropped_ends_the_command() {
-    let (told, mut news) = mpsc::unbounded_channel();
-    let address = exec_server(Server::new(), move |mut io| {
-        let told = told.clone();
-        async move {
-            io.client.gone().await;
-            told.send(())?;
-            Ok(Exit::SUCCESS)
-        }
-    })
-    .await;
+    let (address, news) = unread(Server::new()).await;
     let remote = exec(address, "command=x&stdin=1&stdout=1&stderr=1", ALL).await;
     drop(remote.unwrap());
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
-    assert_eq!(gone, Some(()));
+    told(news).await;
 }
 
 async fn echo_port() -> u16 {
@@ -374,19 +347,9 @@ async fn a_relay_passes_refusals() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
-    let (told, mut news) = mpsc::unbounded_channel();
-    let address = exec_server(Server::new(), move |mut io| {
-        let told = told.clone();
-        async move {
-            io.client.gone().await;
-            told.send(())?;
-            Ok(Exit::SUCCESS)
-        }
-    })
-    .await;
+    let (address, news) = unread(Server::new()).await;
     let relay = relay_to(address, Record::default()).await;
     let remote = exec(relay, "command=x&stdin=1&stdout=1&stderr=1", ALL).await;
     drop(remote.unwrap());
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
-    assert_eq!(gone, Some(()));
+    told(news).await;
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::support::{SOON, connect, exec_server, read, read_any};
+use self::support::{SOON, connect, exec_server, read, read_any, shouting};
 
 const ALL: &str = "/exec?command=x&stdin=true&stdout=true&stderr=true";
 const OUT: &str = "/exec?command=x&stdout=true";
@@ -27,16 +27,7 @@ const V5_TO_V1: [&str; 5] = [
 
 #[tokio::test]
 async fn streams_are_carried_and_the_exit_code_comes_last() {
-    let address = exec_server(Server::new(), |mut io| async move {
-        let mut input = String::new();
-        let mut stdin = io.stdin.take().unwrap();
-        stdin.read_to_string(&mut input).await?;
-        let (mut stdout, mut stderr) = (io.stdout.take().unwrap(), io.stderr.take().unwrap());
-        stdout.write_all(input.to_uppercase().as_bytes()).await?;
-        stderr.write_all(b"oops").await?;
-        Ok(Exit::code(7))
-    })
-    .await;
+    let address = shouting().await;
     let client = connect(address, ALL, &V5_TO_V1).await.unwrap();
     assert_eq!(client.chosen(), "v4.channel.k8s.io", "v5 is passed over");
     let mut error = client.open_type("error").await.unwrap();

@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::Builder,
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -29,7 +29,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use self::support::{SOON, exec_server, forward_server, serve};
+use self::support::{SOON, exec_server, forward_server, serve, told, unread};
 
 /// How often clients are looked after here.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -43,20 +43,8 @@ const STREAMS: Streams = Streams {
 
 const EXEC: &str = "/exec?command=x&stdin=true&stdout=true";
 
-/// A server whose command does not read, and news of when the client is gone.
-async fn unread(period: Duration) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
-    let (told, news) = mpsc::unbounded_channel();
-    let server = Server::new().watch(period);
-    let address = exec_server(server, move |mut io| {
-        let told = told.clone();
-        async move {
-            let _unread = io.stdin.take();
-            io.client.gone().await;
-            told.send(())?;
-            Ok(Exit::SUCCESS)
-        }
-    });
-    (address.await, news)
+fn watching(period: Duration) -> Server {
+    Server::new().watch(period)
 }
 
 /// Runs a client until it cannot send any more, and then lets it vanish with all that its system has not sent yet.
@@ -101,16 +89,15 @@ async fn fill_stdin(address: SocketAddr) {
 
 #[tokio::test]
 async fn a_client_of_exec_that_vanishes_is_told_of() {
-    let (address, mut news) = unread(PERIOD).await;
+    let (address, news) = unread(watching(PERIOD)).await;
     vanish(move || fill_stdin(address)).await;
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
-    assert_eq!(gone, Some(()));
+    told(news).await;
 }
 
 /// This is what the watch is for: nothing else tells.
 #[tokio::test]
 async fn without_a_look_nobody_sees_a_client_vanish() {
-    let (address, mut news) = unread(Duration::from_secs(3600)).await;
+    let (address, mut news) = unread(watching(Duration::from_secs(3600))).await;
     vanish(move || fill_stdin(address)).await;
     let gone = timeout(10 * PERIOD, news.recv()).await;
     assert!(gone.is_err(), "then the watch is not needed");
@@ -118,7 +105,7 @@ async fn without_a_look_nobody_sees_a_client_vanish() {
 
 #[tokio::test]
 async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
-    let (address, mut news) = unread(PERIOD).await;
+    let (address, news) = unread(watching(PERIOD)).await;
     vanish(move || async move {
         let uri = format!("ws://{address}{EXEC}");
         let mut request = uri.into_client_request().unwrap();
@@ -134,8 +121,7 @@ async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
         }
     })
     .await;
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
-    assert_eq!(gone, Some(()));
+    told(news).await;
 }
 
 #[tokio::test]
@@ -165,7 +151,7 @@ async fn a_client_of_a_forward_that_vanishes_ends_the_connection() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
-    let (server, mut news) = unread(PERIOD).await;
+    let (server, mut news) = unread(watching(PERIOD)).await;
     let handler = move |mut request: Request| async move {
         let target = request.uri().path_and_query().unwrap();
         let uri = format!("http://{server}{target}").parse().unwrap();

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 
-use self::support::{SOON, exec_server, forward_server};
+use self::support::{SOON, exec_server, forward_server, shouting, told};
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -67,16 +67,7 @@ async fn read(socket: &mut Socket) -> (String, String, String, Option<CloseCode>
 
 #[tokio::test]
 async fn v5_carries_streams_and_the_end_of_stdin() {
-    let address = exec_server(Server::new(), |mut io| async move {
-        let mut input = String::new();
-        let mut stdin = io.stdin.take().unwrap();
-        stdin.read_to_string(&mut input).await?;
-        let (mut stdout, mut stderr) = (io.stdout.take().unwrap(), io.stderr.take().unwrap());
-        stdout.write_all(input.to_uppercase().as_bytes()).await?;
-        stderr.write_all(b"oops").await?;
-        Ok(Exit::code(7))
-    })
-    .await;
+    let address = shouting().await;
     let path = "/exec?command=x&stdin=true&stdout=true&stderr=true";
     let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
     send(&mut socket, 0, b"hel").await;
@@ -164,21 +155,20 @@ async fn a_large_input_comes_back_whole() {
 
 #[tokio::test]
 async fn a_client_that_vanishes_is_told_of() {
-    let (told, mut news) = mpsc::unbounded_channel();
+    let (tell, news) = mpsc::unbounded_channel();
     let address = exec_server(Server::new(), move |mut io| {
-        let told = told.clone();
+        let tell = tell.clone();
         async move {
             assert!(io.stdin.take().unwrap().next().await.unwrap().is_err());
             io.client.gone().await;
-            told.send(())?;
+            tell.send(())?;
             Ok(Exit::SUCCESS)
         }
     })
     .await;
     let path = "/exec?command=x&stdin=true";
     drop(open(address, path, "v5.channel.k8s.io").await.unwrap());
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
-    assert_eq!(gone, Some(()));
+    told(news).await;
 }
 
 #[tokio::test]

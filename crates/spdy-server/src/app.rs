@@ -18,17 +18,13 @@
 //! | `POST /hold` | as `/sink`, but reads nothing until `GET /release` |
 
 mod bytes;
+mod directory;
 mod hold;
 mod proxy;
 mod push;
 mod tools;
 
-use std::{
-    error::Error,
-    fmt, fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
@@ -37,8 +33,8 @@ use axum::{
     response::{Html, IntoResponse},
     routing::{MethodRouter, get, post},
 };
-use tower_http::services::ServeDir;
 
+pub use self::directory::{Directory, DirectoryError, directory};
 pub use self::proxy::{Proxy, Upstream, UpstreamError, proxy};
 use self::{bytes::Digests, hold::Gate};
 use crate::serve::ConnectionInfo;
@@ -86,39 +82,6 @@ pub fn site() -> Router {
         .route("/release", get(hold::release))
         .fallback(nothing_there)
         .with_state(state)
-}
-
-/// The files below a directory. Paths are taken as they are on disk: no file is hidden, symbolic links are followed,
-/// and a directory is answered by its `index.html`.
-///
-/// # Errors
-/// When `path` is no directory or cannot be read.
-pub fn directory(path: &Path) -> Result<Router, DirectoryError> {
-    // Opening it once tells everything at start that would otherwise be a 404 for each visitor.
-    fs::read_dir(path).map_err(|source| DirectoryError {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Router::new().fallback_service(ServeDir::new(path)))
-}
-
-/// A directory cannot be served.
-#[derive(Debug)]
-pub struct DirectoryError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl fmt::Display for DirectoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot serve the directory {}", self.path.display())
-    }
-}
-
-impl Error for DirectoryError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
-    }
 }
 
 /// What the handlers of the site share.

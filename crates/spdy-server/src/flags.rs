@@ -5,7 +5,7 @@ mod manual;
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -17,9 +17,11 @@ use clap::{
 use clap_complete::Shell;
 use spdy_server::{
     AccessLog, Address, Bind, Certificate, Config, PlainVersion, Timeouts,
-    app::{Proxy, Upstream},
+    app::{Directory, Proxy, Upstream},
 };
 use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+use crate::runtimes::Layout;
 
 /// Serves an application, a directory, or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1.
 ///
@@ -35,6 +37,13 @@ pub(crate) struct Flags {
     /// A directory is answered by its index.html. No file below it is hidden and symbolic links are followed.
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
+
+    /// How many MiB of a directory's small files are kept in memory; 0 looks at the disk for each request
+    ///
+    /// Files of up to 64 KiB, and what is known of 1,024 files and directories, 64 of them open. What has changed on
+    /// the disk is seen after a second.
+    #[arg(long, value_name = "MIB", default_value = "16", requires = "directory")]
+    file_cache: u16,
 
     /// Pass all requests on to an application
     ///
@@ -129,6 +138,14 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroU16>,
 
+    /// How the threads share the connections
+    ///
+    /// shared: each of them runs whatever is due, so that a connection that works hard holds nobody up. per-core: a
+    /// connection stays with the thread it was given to, the one that had the fewest; this saves moving it, and those
+    /// of its thread wait while it works.
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value = "shared")]
+    runtime: Layout,
+
     /// What to log to standard error
     ///
     /// error, warn, info, debug or trace; or a list such as warn,spdy_server=debug with a level for each part.
@@ -183,8 +200,13 @@ impl Flags {
         }
     }
 
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.directory.as_deref()
+    pub(crate) fn directory(&self) -> Option<Directory> {
+        let mut directory = Directory::new(self.directory.as_ref()?);
+        directory.max_octets = usize::from(self.file_cache) << 20;
+        if self.file_cache == 0 {
+            directory.max_entries = 0;
+        }
+        Some(directory)
     }
 
     pub(crate) fn proxy(&self) -> Option<Proxy> {
@@ -207,6 +229,10 @@ impl Flags {
         let cpus = || thread::available_parallelism().map_or(1, usize::from);
         self.threads
             .map_or_else(cpus, |threads| threads.get().into())
+    }
+
+    pub(crate) const fn runtime(&self) -> Layout {
+        self.runtime
     }
 
     pub(crate) fn config(self) -> Config {
@@ -263,6 +289,8 @@ fn access_log(text: &str) -> Result<AccessLog, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use spdy_server::Transport;
 
     use super::*;
@@ -337,6 +365,18 @@ mod tests {
         assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
         assert!(all.reuse_port && all.proxy_protocol);
 
+        let directory = flags("spdy-server --file-cache 3 d").directory().unwrap();
+        assert_eq!(directory.path, Path::new("d"));
+        assert_eq!(directory.max_octets, 3 << 20);
+        let forgetful = flags("spdy-server --file-cache 0 d").directory().unwrap();
+        assert_eq!(forgetful.max_entries, 0);
+
+        assert_eq!(flags("spdy-server").runtime(), Layout::Shared);
+        assert_eq!(
+            flags("spdy-server --runtime per-core").runtime(),
+            Layout::PerCore
+        );
+
         let proxy = flags("spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4")
             .proxy()
             .unwrap();
@@ -362,6 +402,9 @@ mod tests {
             "spdy-server --proxy http://a b",
             "spdy-server --proxy-timeout 1",
             "spdy-server --trust-forwarded",
+            "spdy-server --file-cache 1",
+            "spdy-server --file-cache -1 d",
+            "spdy-server --runtime single",
             "spdy-server --advertise 0",
             "spdy-server --man b",
             "spdy-server --completions tcl",

@@ -31,7 +31,8 @@
 //!         └──► first octets ─────────┴──► Protocol ──► spdy-tower or hyper ──► the application
 //! ```
 //!
-//! Each connection is one task. HTTP/2 adds one for each request, as hyper does.
+//! Each connection is one task. HTTP/2 adds one for each request, as hyper does. Tasks run on the runtime that
+//! [`Server::run`] is called in, or each on one of several: [`Server::spread`].
 //!
 //! # For operators
 //!
@@ -50,6 +51,10 @@
 //! - *Malformed requests* over SPDY never reach the application; they are logged and counted all the same. Those over
 //!   HTTP/2 and HTTP/1.1 are not: hyper answers them by itself and tells nobody.
 //! - *The reverse proxy* is [`app::proxy`].
+//! - *The directory* is [`app::directory`]. It remembers small files and what is known of others, within the limits of
+//!   [`app::Directory`]; what has changed on the disk is seen after a second.
+//! - *Threads* are the application's. The program has one runtime with several of them, or with `--runtime per-core` one
+//!   runtime for each, between which [`Server::spread`] shares out the connections.
 //!
 //! # Features
 //!
@@ -72,6 +77,7 @@ mod negotiate;
 mod observe;
 mod proxy_protocol;
 mod rewind;
+mod room;
 mod serve;
 mod server;
 mod shutdown;

@@ -6,16 +6,14 @@ mod unix;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use self::open::Accepting;
 pub use self::open::Inherited;
 use crate::{
-    config::{Bind, Endpoint, Transport},
+    config::{Bind, Endpoint},
+    room::{Room, Seat},
     serve::Service,
     shutdown::Lifeline,
     socket::Socket,
@@ -58,38 +56,29 @@ impl Listener {
     }
 
     /// Accepts connections, each on a task of its own, until the server drains. Then the socket is closed.
-    pub(crate) async fn run(
-        self,
-        service: Arc<Service>,
-        permits: Arc<Semaphore>,
-        mut lifeline: Lifeline,
-    ) {
+    pub(crate) async fn run(self, service: Arc<Service>, room: Arc<Room>, mut lifeline: Lifeline) {
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = lifeline.draining() => break,
-                accepted = self.accept(&permits, &service) => accepted,
+                accepted = self.accept(&room, &service) => accepted,
             };
             spawn(accepted, &self.endpoint, &service, &lifeline);
         }
         // The system would reset the connections that it has let in already.
         for (io, peer) in self.socket.close() {
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            let Some(seat) = room.try_enter() else {
                 return;
             };
-            spawn(
-                Accepted { io, peer, permit },
-                &self.endpoint,
-                &service,
-                &lifeline,
-            );
+            let accepted = Accepted { io, peer, seat };
+            spawn(accepted, &self.endpoint, &service, &lifeline);
         }
     }
 
     /// Waits for a connection, then for a place below the limit. Errors are waited out in here.
     ///
     /// In this order the listeners share the limit: one that waits for connections holds no place meanwhile.
-    async fn accept(&self, permits: &Arc<Semaphore>, service: &Service) -> Accepted {
+    async fn accept(&self, room: &Room, service: &Service) -> Accepted {
         let mut pause = FIRST_PAUSE;
         let (io, peer) = loop {
             match self.socket.accept().await {
@@ -104,16 +93,13 @@ impl Listener {
                 }
             }
         };
-        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-            return Accepted { io, peer, permit };
+        if let Some(seat) = room.try_enter() {
+            return Accepted { io, peer, seat };
         }
         warn!(listener = %self.endpoint, "as many connections are open as the limit allows; new ones wait");
         service.limit_reached();
-        let permit = Arc::clone(permits)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        Accepted { io, peer, permit }
+        let seat = room.enter().await;
+        Accepted { io, peer, seat }
     }
 }
 
@@ -121,36 +107,27 @@ impl Listener {
 struct Accepted {
     io: Socket,
     peer: Option<SocketAddr>,
-    permit: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 fn spawn(accepted: Accepted, endpoint: &Endpoint, service: &Arc<Service>, lifeline: &Lifeline) {
-    let span = match accepted.peer {
+    let Accepted { io, peer, seat } = accepted;
+    let span = match peer {
         Some(peer) => debug_span!("connection", %peer),
         None => debug_span!("connection", listener = %endpoint),
     };
-    let connection = connection(
-        Arc::clone(service),
-        endpoint.transport,
-        accepted,
-        lifeline.clone(),
-    );
-    tokio::spawn(connection.instrument(span));
-}
-
-/// One connection from beginning to end. The permit and the lifeline go with it.
-async fn connection(
-    service: Arc<Service>,
-    transport: Transport,
-    Accepted { io, peer, permit }: Accepted,
-    lifeline: Lifeline,
-) {
-    match service.connection(io, peer, transport, lifeline).await {
-        Ok(()) => debug!("connection ended"),
-        // Clients end connections in every way there is; none of them is worth an operator's time.
-        Err(error) => debug!(error, "connection failed"),
-    }
-    drop(permit);
+    let (service, transport) = (Arc::clone(service), endpoint.transport);
+    let lifeline = lifeline.clone();
+    seat.serve(io, move |io| {
+        let connection = async move {
+            match service.connection(io, peer, transport, lifeline).await {
+                Ok(()) => debug!("connection ended"),
+                // Clients end connections in every way there is; none of them is worth an operator's time.
+                Err(error) => debug!(error, "connection failed"),
+            }
+        };
+        connection.instrument(span)
+    });
 }
 
 /// Whether an error of `accept` says something about a single peer, and the next call may well succeed.
@@ -206,31 +183,28 @@ mod tests {
     #[tokio::test]
     async fn a_connection_over_the_limit_waits_until_another_has_ended() {
         let ((listener, address), service) = (listener().await, service());
-        let permits = Arc::new(Semaphore::new(1));
+        let room = Room::new(1, Vec::new());
         let _first = TcpStream::connect(address).await.unwrap();
         let _second = TcpStream::connect(address).await.unwrap();
 
-        let Accepted { permit, .. } = listener.accept(&permits, &service).await;
-        let waiting = tokio::time::timeout(
-            Duration::from_millis(50),
-            listener.accept(&permits, &service),
-        )
-        .await;
+        let Accepted { seat, .. } = listener.accept(&room, &service).await;
+        let waiting =
+            tokio::time::timeout(Duration::from_millis(50), listener.accept(&room, &service)).await;
         assert!(waiting.is_err(), "a second connection was accepted");
-        drop(permit);
+        drop(seat);
         let _third = TcpStream::connect(address).await.unwrap();
-        let _accepted = listener.accept(&permits, &service).await;
+        let _accepted = listener.accept(&room, &service).await;
     }
 
     #[tokio::test]
     async fn a_listener_without_connections_takes_no_place_from_another() {
         let ((quiet, _), (busy, address)) = (listener().await, listener().await);
-        let (permits, service) = (Arc::new(Semaphore::new(1)), service());
+        let (room, service) = (Room::new(1, Vec::new()), service());
         let _client = TcpStream::connect(address).await.unwrap();
         tokio::select! {
             biased;
-            _ = quiet.accept(&permits, &service) => panic!("nobody has connected there"),
-            _ = busy.accept(&permits, &service) => {}
+            _ = quiet.accept(&room, &service) => panic!("nobody has connected there"),
+            _ = busy.accept(&room, &service) => {}
         }
     }
 

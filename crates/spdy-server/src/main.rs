@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod flags;
+mod runtimes;
 
 use std::{
     error::Error,
@@ -15,10 +16,10 @@ use axum::Router;
 use spdy_server::{
     Address, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport, Version, app,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
-use self::flags::Flags;
+use self::{flags::Flags, runtimes::Runtimes};
 
 fn main() -> ExitCode {
     let flags = Flags::from_command_line();
@@ -39,12 +40,10 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     } else {
         Inherited::default()
     };
-    let runtime = runtime(flags.threads())?;
+    let runtimes = Runtimes::new(flags.runtime(), flags.threads())?;
     let (app, what) = application(&flags)?;
-    let outcome = runtime.block_on(serve(flags.config(), inherited, app, &what));
-    // Work on other threads, such as reading a file for a client that was cut, is of no use any more.
-    runtime.shutdown_background();
-    outcome
+    let workers = runtimes.workers();
+    runtimes.block_on(serve(flags.config(), inherited, workers, app, &what))
 }
 
 fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
@@ -65,8 +64,8 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
     }
     Ok(match flags.directory() {
         Some(directory) => (
-            app::directory(directory)?,
-            format!("the files of {}", directory.display()),
+            app::directory(directory.clone())?,
+            format!("the files of {}", directory.path.display()),
         ),
         None => (app::site(), "the built-in site".to_owned()),
     })
@@ -76,6 +75,7 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
 async fn serve(
     config: Config,
     inherited: Inherited,
+    workers: Vec<Handle>,
     app: Router,
     what: &str,
 ) -> Result<(), Box<dyn Error>> {
@@ -84,7 +84,7 @@ async fn serve(
     // Before the first client can connect, so that a signal always means a graceful end.
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
     let hangups = Hangups::new()?;
-    let server = Server::bind_with(config, inherited).await?;
+    let server = Server::bind_with(config, inherited).await?.spread(workers);
     tokio::spawn(hangups.follow(server.reload()));
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
@@ -121,7 +121,7 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
     )?;
     for endpoint in server.endpoints() {
         let protocols = match endpoint.transport {
-            Transport::Tls => format!("{} by {NEGOTIATION}", ids(Protocol::PREFERENCE)),
+            Transport::Tls => format!("{} by {NEGOTIATION}", ids(Protocol::ALL)),
             Transport::Plain => {
                 format!("spdy/2, {plain_version}, h2, http/1.1 by their first octets")
             }
@@ -158,9 +158,7 @@ const NEGOTIATION: &str = if cfg!(feature = "npn") {
 };
 
 fn ids(protocols: [Protocol; 5]) -> String {
-    protocols
-        .map(|protocol| String::from_utf8_lossy(protocol.alpn()).into_owned())
-        .join(", ")
+    protocols.map(Protocol::token).join(", ")
 }
 
 /// The signal that says: look at the files again.
@@ -189,18 +187,6 @@ impl Hangups {
 
     #[cfg(not(unix))]
     async fn follow(self, _: Reload) {}
-}
-
-/// One thread runs everything there itself; several share the connections.
-fn runtime(threads: usize) -> io::Result<Runtime> {
-    let mut builder = match threads {
-        1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if threads > 1 {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().build()
 }
 
 fn log_to_stderr(filter: EnvFilter) {

@@ -105,7 +105,7 @@ impl Metrics {
         registry.register_collector(Box::new(Frames(Arc::clone(&frames))));
 
         let counters = |protocol: Protocol| {
-            let label = ("protocol", token(protocol));
+            let label = ("protocol", protocol.token());
             Counters {
                 sessions: sessions.get_or_create_owned(&[label]),
                 sessions_open: sessions_open.get_or_create_owned(&[label]),
@@ -125,7 +125,7 @@ impl Metrics {
             }
         };
         Self {
-            protocols: array::from_fn(|index| counters(Protocol::PREFERENCE[index])),
+            protocols: array::from_fn(|index| counters(Protocol::ALL[index])),
             handshake_failures: ["tls", "plain"]
                 .map(|transport| failures.get_or_create_owned(&[("transport", transport)])),
             registry,
@@ -193,9 +193,7 @@ impl Metrics {
     }
 
     fn of(&self, protocol: Protocol) -> &Counters {
-        let index = Protocol::PREFERENCE
-            .iter()
-            .position(|known| *known == protocol);
+        let index = Protocol::ALL.iter().position(|known| *known == protocol);
         &self.protocols[index.expect("all protocols are listed")]
     }
 }
@@ -267,11 +265,7 @@ async fn health(State(metrics): State<Arc<Metrics>>) -> Response {
 
 type Label = (&'static str, &'static str);
 
-fn token(protocol: Protocol) -> &'static str {
-    str::from_utf8(protocol.alpn()).expect("ALPN ids are ASCII")
-}
-
-const PROTOCOLS: usize = Protocol::PREFERENCE.len();
+const PROTOCOLS: usize = Protocol::ALL.len();
 
 /// The classes of status, with the class of 200 at index 2. 1xx is never an answer.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];

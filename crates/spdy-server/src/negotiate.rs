@@ -6,67 +6,10 @@
 use std::{error::Error, fmt, io, str::FromStr};
 
 use spdy_frame::Version;
+pub use spdy_tower::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::rewind::Rewind;
-
-/// The protocol of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// SPDY in one of its versions.
-    Spdy(Version),
-    /// HTTP/2.
-    Http2,
-    /// HTTP/1.1, and HTTP/1.0 from old clients.
-    Http1,
-}
-
-impl Protocol {
-    /// All protocols in the order in which the server prefers them when a client offers several.
-    pub const PREFERENCE: [Self; 5] = [
-        Self::Spdy(Version::V3_1),
-        Self::Spdy(Version::V3),
-        Self::Spdy(Version::V2),
-        Self::Http2,
-        Self::Http1,
-    ];
-
-    /// The ALPN protocol id, without a length octet (protocol.md §3.1).
-    #[must_use]
-    pub const fn alpn(self) -> &'static [u8] {
-        match self {
-            Self::Spdy(version) => version.alpn(),
-            Self::Http2 => b"h2",
-            Self::Http1 => b"http/1.1",
-        }
-    }
-
-    /// Finds the protocol that an ALPN id names, octet for octet.
-    #[must_use]
-    pub fn from_alpn(id: &[u8]) -> Option<Self> {
-        Self::PREFERENCE
-            .into_iter()
-            .find(|protocol| protocol.alpn() == id)
-    }
-
-    /// The name people know it by, such as `SPDY/3.1` or `HTTP/2`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Spdy(Version::V2) => "SPDY/2",
-            Self::Spdy(Version::V3) => "SPDY/3",
-            Self::Spdy(Version::V3_1) => "SPDY/3.1",
-            Self::Http2 => "HTTP/2",
-            Self::Http1 => "HTTP/1.1",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What version field 3 stands for on a plaintext listener.
 ///
@@ -190,16 +133,6 @@ mod tests {
     const V2: Guess = Guess::Is(Protocol::Spdy(Version::V2));
     const V3: Guess = Guess::Is(Protocol::Spdy(Version::V3));
     const V3_1: Guess = Guess::Is(Protocol::Spdy(Version::V3_1));
-
-    #[test]
-    fn protocol_ids_are_matched_octet_for_octet() {
-        for protocol in Protocol::PREFERENCE {
-            assert_eq!(Protocol::from_alpn(protocol.alpn()), Some(protocol));
-        }
-        for id in ["spdy/1", "spdy/4a2", "H2", "http/1.0", "h2c", ""] {
-            assert_eq!(Protocol::from_alpn(id.as_bytes()), None, "{id}");
-        }
-    }
 
     #[test]
     fn c007_the_version_field_of_the_first_control_frame_tells_spdy_2_from_3() {

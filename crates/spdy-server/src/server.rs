@@ -3,11 +3,7 @@
 use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::spawn_blocking,
-    time::sleep,
-};
+use tokio::{runtime::Handle, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,6 +13,7 @@ use crate::{
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
     observe::Observers,
+    room::Room,
     serve::Service,
     shutdown::{Drained, Lifecycle},
     tls::{CertificateError, Fingerprint, Tls, Watch},
@@ -35,6 +32,7 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     log: Option<Arc<Log>>,
     reload: Reload,
+    runtimes: Vec<Handle>,
 }
 
 impl Server {
@@ -92,6 +90,7 @@ impl Server {
             tls,
             log,
             reload: Reload::default(),
+            runtimes: Vec::new(),
         })
     }
 
@@ -125,6 +124,18 @@ impl Server {
         self.reload.clone()
     }
 
+    /// Has connections served on these runtimes rather than on the one that [`run`](Self::run) is called in. Each goes
+    /// to the one that has the fewest, and stays there with its requests from its first octet to its last.
+    ///
+    /// For runtimes of one thread, one for each core: then no connection ever moves between threads, and none is held
+    /// up but by those of its own thread. The runtimes have to outlive the server; a connection that comes to one
+    /// which has ended is dropped.
+    #[must_use]
+    pub fn spread(mut self, runtimes: impl IntoIterator<Item = Handle>) -> Self {
+        self.runtimes = runtimes.into_iter().collect();
+        self
+    }
+
     /// Serves `app` until `shutdown` ends, then drains: the sockets are closed, requests under way are answered, and
     /// whoever has not finished within [`Timeouts::drain`](crate::Timeouts::drain) is cut.
     ///
@@ -137,6 +148,7 @@ impl Server {
             tls,
             log,
             reload,
+            runtimes,
             ..
         } = self;
         let metrics = metrics_listener
@@ -153,19 +165,17 @@ impl Server {
             let app = metrics::pages(Arc::clone(metrics));
             let nobody = Observers::default();
             let service = Service::new(app, None, &config.without_proxy(), nobody);
-            let permits = Arc::new(Semaphore::new(MAX_METRICS_CONNECTIONS));
-            tokio::spawn(listener.run(Arc::new(service), permits, pages.lifeline()));
+            let room = Arc::new(Room::new(MAX_METRICS_CONNECTIONS, Vec::new()));
+            tokio::spawn(listener.run(Arc::new(service), room, pages.lifeline()));
         }
 
         let lifecycle = Lifecycle::new();
-        let permits = Arc::new(Semaphore::new(
-            config.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
+        let room = Arc::new(Room::new(config.max_connections, runtimes));
         let service = Arc::new(Service::new(app, tls.clone(), &config, observers));
         for listener in listeners {
             tokio::spawn(listener.run(
                 Arc::clone(&service),
-                Arc::clone(&permits),
+                Arc::clone(&room),
                 lifecycle.lifeline(),
             ));
         }

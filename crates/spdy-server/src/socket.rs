@@ -29,6 +29,34 @@ impl Socket {
         let _ = io.set_nodelay(true);
         Self::Tcp(io)
     }
+
+    /// Takes the socket away from its runtime.
+    pub(crate) fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(io) => io.into_std().map(Detached::Tcp),
+            #[cfg(unix)]
+            Self::Unix(io) => io.into_std().map(Detached::Unix),
+        }
+    }
+}
+
+/// A connected socket that belongs to no runtime.
+#[derive(Debug)]
+pub(crate) enum Detached {
+    Tcp(std::net::TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Gives the socket to the runtime that this is called in.
+    pub(crate) fn attach(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(io) => TcpStream::from_std(io).map(Socket::Tcp),
+            #[cfg(unix)]
+            Self::Unix(io) => UnixStream::from_std(io).map(Socket::Unix),
+        }
+    }
 }
 
 /// Does the same with either kind of socket.

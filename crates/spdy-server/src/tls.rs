@@ -139,7 +139,7 @@ impl Current {
     fn new(identity: &Identity) -> Result<Self, CertificateError> {
         let mut choosing = server_config(identity).map_err(CertificateError::Refused)?;
         let silent = choosing.clone();
-        choosing.alpn_protocols = Protocol::PREFERENCE
+        choosing.alpn_protocols = Protocol::ALL
             .map(|protocol| protocol.alpn().to_vec())
             .into();
         Ok(Self {
@@ -166,7 +166,9 @@ impl Current {
         } else {
             &self.silent
         };
-        hello.into_stream(Arc::clone(config)).await
+        let mut io = hello.into_stream(Arc::clone(config)).await?;
+        io.get_mut().1.set_buffer_limit(Some(BUFFER_LIMIT));
+        Ok(io)
     }
 }
 
@@ -212,6 +214,10 @@ impl TlsInfo {
         }
     }
 }
+
+/// How many octets a connection encrypts before they are sent. It is above what a SPDY session writes at once, 64 KiB and
+/// the heads of frames: with the 64 KiB that rustls has by itself, the rest of a turn would be a write of its own.
+const BUFFER_LIMIT: usize = 80 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -269,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn c001_a_protocol_that_is_offered_alone_is_selected() {
-        for protocol in Protocol::PREFERENCE {
+        for protocol in Protocol::ALL {
             let id = str::from_utf8(protocol.alpn()).unwrap();
             for versions in [BOTH, &[&TLS12]] {
                 assert_eq!(

@@ -198,3 +198,30 @@ fn help_and_version_go_to_standard_output() {
         assert!(String::from_utf8(output.stdout).unwrap().contains(expected));
     }
 }
+
+/// One thread accepts and hears signals, and so many as were asked for serve.
+#[cfg(target_os = "linux")]
+#[test]
+fn with_a_runtime_per_core_it_serves_on_threads_of_their_own_and_ends_as_gracefully() {
+    let program = Program::plain(&["--runtime", "per-core", "--threads", "3"]);
+    let threads = format!("/proc/{}/task", program.child.id());
+    let names = fs::read_dir(threads).unwrap().map(|thread| {
+        let name = thread.unwrap().path().join("comm");
+        fs::read_to_string(name).unwrap()
+    });
+    assert_eq!(names.filter(|name| name == "connections\n").count(), 3);
+
+    let mut slow: Vec<_> = (0..6).map(|_| program.connect()).collect();
+    for io in &mut slow {
+        ask(io, "/slow/600");
+    }
+    sleep(Duration::from_millis(200));
+    program.signal("TERM");
+    for mut io in slow {
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("waited 600 ms\n"), "{answer}");
+    }
+    let (status, _, stderr) = program.wait();
+    assert!(status.success(), "{status}: {stderr}");
+}

@@ -282,11 +282,11 @@ async fn a_directory_is_served_and_nothing_outside_of_it() {
 
 #[test]
 fn what_is_no_directory_is_an_error_that_names_it() {
-    let missing = app::directory("/no/such/directory".as_ref()).unwrap_err();
+    let missing = app::directory("/no/such/directory").unwrap_err();
     assert_eq!(
         missing.to_string(),
         "cannot serve the directory /no/such/directory"
     );
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    assert!(app::directory(file.as_ref()).is_err());
+    assert!(app::directory(file).is_err());
 }

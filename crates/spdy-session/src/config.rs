@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits};
+use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits, Version};
 
 use crate::Counters;
 
@@ -80,6 +80,14 @@ pub struct Limits {
     /// The same for all streams of a SPDY/3.1 session together; more ends the session. Never below 65,536,
     /// the protocol's own start. Default 1,048,576.
     pub session_window: u32,
+    /// What `stream_window` grows to at most, where it holds up the peer: as long as the application keeps up, PINGs
+    /// measure how much comes in a round trip, and the windows follow. In SPDY/3, which has no session window, it is
+    /// not above half of `session_buffer`, so that one stream alone does not stop the reading. A value up to
+    /// `stream_window` keeps it fixed. Default 2,097,152.
+    pub max_stream_window: u32,
+    /// The same for `session_window`, which is twice that of a stream when that has grown, so that a stream which
+    /// nobody reads leaves room for others. With neither window free to grow no PING is sent. Default 4,194,304.
+    pub max_session_window: u32,
     /// Octets held for one stream where no window bounds them (SPDY/2, [`FlowControl::Off`]). Above it the
     /// transport is not read. Default 262,144.
     pub stream_buffer: usize,
@@ -133,6 +141,8 @@ impl Default for Limits {
             max_backlog: 100,
             stream_window: 256 * 1024,
             session_window: 1024 * 1024,
+            max_stream_window: 2 * 1024 * 1024,
+            max_session_window: 4 * 1024 * 1024,
             stream_buffer: 256 * 1024,
             session_buffer: 1024 * 1024,
             stream_send_queue: 64 * 1024,
@@ -177,12 +187,14 @@ impl Limits {
     /// what the bookkeeping takes. Not counted are the transport and what the application keeps by itself: pieces that
     /// it has taken, the state of its handlers, header blocks of its own.
     ///
-    /// With the default it is below 9 MiB. It is a bound and no forecast: a session at rest holds a few KiB.
+    /// With the default it is below 18 MiB, and 9 MiB with windows that do not grow. It is a bound and no forecast: a
+    /// session at rest holds a few KiB.
     #[must_use]
     pub const fn session_memory(&self) -> usize {
         let streams = self.max_streams as usize;
-        let received = if self.session_window as usize > self.session_buffer {
-            self.session_window as usize
+        let window = larger(self.session_window, self.max_session_window) as usize;
+        let received = if window > self.session_buffer {
+            window
         } else {
             self.session_buffer
         };
@@ -218,6 +230,27 @@ impl Limits {
     pub(crate) fn stream_window(&self) -> u32 {
         self.stream_window.clamp(1, spdy_frame::MAX_WINDOW)
     }
+
+    /// What the session's window may grow to.
+    pub(crate) fn max_session_window(&self) -> u32 {
+        self.max_session_window
+            .clamp(self.session_window(), spdy_frame::MAX_WINDOW)
+    }
+
+    /// What the windows of streams may grow to.
+    pub(crate) fn max_stream_window(&self, version: Version) -> u32 {
+        let most = if version.has_session_window() {
+            self.max_stream_window
+        } else {
+            let half = u32::try_from(self.session_buffer / 2).unwrap_or(u32::MAX);
+            self.max_stream_window.min(half)
+        };
+        most.clamp(self.stream_window(), spdy_frame::MAX_WINDOW)
+    }
+}
+
+const fn larger(one: u32, other: u32) -> u32 {
+    if one > other { one } else { other }
 }
 
 /// A piece of payload that the application has not taken keeps at most so many times its own length.

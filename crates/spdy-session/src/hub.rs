@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Limits},
     incoming::PendingStream,
     proto::{Open, Outcome, Shutdown},
+    queue::Queue,
     stream::{Stream, cell::Cell},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
@@ -86,7 +87,7 @@ impl fmt::Debug for Note {
 /// Streams of the peer that wait to be accepted.
 #[derive(Debug)]
 struct Incoming {
-    queue: VecDeque<PendingStream>,
+    queue: Queue<PendingStream>,
     /// What was taken out of the queue since the driver last looked.
     taken: Vec<StreamId>,
     waker: Option<Waker>,
@@ -107,7 +108,7 @@ impl Hub {
         let state = State {
             orders: Orders::default(),
             incoming: Incoming {
-                queue: VecDeque::new(),
+                queue: Queue::new(),
                 taken: Vec::new(),
                 waker: None,
                 is_open: true,
@@ -326,7 +327,7 @@ impl Hub {
         let mut state = self.lock();
         state.incoming.is_open = false;
         // Dropping a stream gives an order of its own, so it cannot happen under the lock.
-        let queue = mem::take(&mut state.incoming.queue);
+        let queue = mem::replace(&mut state.incoming.queue, Queue::new());
         self.end_if_abandoned(state);
         drop(queue);
     }
@@ -429,7 +430,7 @@ impl Hub {
         }
         state.outcome = Some(outcome);
         let orders = mem::take(&mut state.orders);
-        let queue = mem::take(&mut state.incoming.queue);
+        let queue = mem::replace(&mut state.incoming.queue, Queue::new());
         let waker = state.incoming.waker.take();
         drop(state);
         drop(orders);

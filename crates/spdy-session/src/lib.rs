@@ -66,6 +66,7 @@ mod config;
 mod counters;
 mod error;
 pub mod proto;
+mod queue;
 mod wire_log;
 
 #[cfg(feature = "tokio")]

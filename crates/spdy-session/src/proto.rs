@@ -56,7 +56,7 @@
 //! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
 //! | `state` | the two halves of a stream and what each may receive |
 //! | `stream` | one stream's record, and the store |
-//! | `flow` | windows |
+//! | `flow` | windows; when they grow, says `connection::growth` |
 //! | `scheduler` | which stream writes next |
 //! | `transmit` | octets on their way out |
 //! | `limits` | token buckets against abuse |

@@ -14,10 +14,7 @@ use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Received, RecvStream, StreamError};
 use tokio::sync::oneshot;
 
-use crate::{
-    client::{self, Asked},
-    fields, request,
-};
+use crate::{fields, origin::Origin};
 
 /// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
 ///
@@ -65,7 +62,7 @@ enum Role {
         /// There are no octets to be had.
         is_bodyless: bool,
         /// Kept while the stream may get pushes.
-        _asked: Option<Arc<Asked>>,
+        _asked: Option<Arc<Origin>>,
     },
     /// A response that was not asked for, with all header fields that have come.
     Push {
@@ -103,7 +100,7 @@ impl Body {
         version: Version,
         is_bodyless: bool,
         headers: &HeaderMap,
-        asked: Option<Arc<Asked>>,
+        asked: Option<Arc<Origin>>,
     ) -> Self {
         let role = Role::Response {
             version,
@@ -227,7 +224,7 @@ impl Source {
     /// No header field of a push may come twice (protocol.md §10.3).
     fn check_push(&self, block: &HeaderBlock) -> Result<(), BodyError> {
         match &self.role {
-            Role::Push { fields, .. } if client::repeats(fields, block) => Err(BodyError::Trailers),
+            Role::Push { fields, .. } if fields::repeats(fields, block) => Err(BodyError::Trailers),
             _ => Ok(()),
         }
     }
@@ -289,7 +286,7 @@ impl http_body::Body for Body {
 
 /// What a response says of its length, if that makes sense.
 fn announced(headers: &HeaderMap) -> Option<u64> {
-    request::content_length(headers).ok().flatten()
+    fields::content_length(headers).ok().flatten()
 }
 
 /// Why a body ended before its time.

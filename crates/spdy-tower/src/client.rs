@@ -38,12 +38,10 @@
 mod connector;
 mod error;
 mod exchange;
-mod origin;
 #[cfg(feature = "client")]
 mod pool;
-#[cfg(feature = "client")]
-mod protocol;
 mod push;
+mod registry;
 mod request;
 mod response;
 
@@ -63,14 +61,12 @@ use tower::Service;
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
     pool::{Client, FetchError, ResponseBody},
-    protocol::Protocol,
 };
 pub use self::{
     error::Error,
     push::{Pushed, Pushes},
 };
-use self::{exchange::Exchange, origin::Registry};
-pub(crate) use self::{origin::Asked, push::repeats};
+use self::{exchange::Exchange, registry::Registry};
 use crate::{Body, BoxError};
 
 /// Begins a session as its client. Pushes are refused, whatever [`Config::accept_push`] says.

@@ -66,6 +66,22 @@ pub(crate) fn value(octets: Bytes) -> Result<HeaderValue, Malformed> {
     HeaderValue::from_maybe_shared(octets).map_err(|_| Malformed::FieldValue)
 }
 
+/// What `content-length` says: one number, or none. Two that are equal are refused as well: what stands behind may read only one.
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(octets), None) => Ok(Some(octets)),
+        _ => Err(Malformed::ContentLength),
+    }
+}
+
 fn add(map: &mut HeaderMap, name: HeaderName, octets: Bytes) -> Result<(), Malformed> {
     let value = value(octets)?;
     if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
@@ -112,6 +128,13 @@ pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
         || block
             .fields()
             .all(|field| is_short(field.name()) && is_short(field.value()))
+}
+
+/// Whether a later block has a field of an earlier one.
+pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
+    later
+        .fields()
+        .any(|field| first.get(field.name()).is_some())
 }
 
 /// Whether a field speaks of one HTTP/1.1 connection, by its name in lower case. SPDY has frames for what these say.

@@ -62,9 +62,11 @@ mod body;
 pub mod client;
 mod fields;
 mod malformed;
-mod push;
+mod origin;
+mod protocol;
 mod request;
 mod response;
+mod sending;
 mod server;
 mod tunnel;
 #[cfg(feature = "upgrade")]
@@ -75,8 +77,8 @@ pub use spdy_session as session;
 
 pub use self::{
     body::{Body, BodyError},
-    malformed::MalformedRequest,
-    push::{PushError, Pusher},
-    server::{BoxError, Builder, Connection, HttpService, StreamInfo},
+    protocol::Protocol,
+    sending::BoxError,
+    server::{Builder, Connection, HttpService, MalformedRequest, PushError, Pusher, StreamInfo},
     tunnel::{OnTunnel, Tunnel},
 };

@@ -5,7 +5,7 @@ mod recent;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{CONTENT_LENGTH, HOST},
+    header::HOST,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 use spdy_frame::{Field, HeaderBlock, Version};
@@ -92,7 +92,7 @@ impl Heads {
             let host = HeaderValue::from_maybe_shared(host).map_err(|_| Malformed::Host)?;
             headers.insert(HOST, host);
         }
-        let content_length = content_length(&headers)?;
+        let content_length = fields::content_length(&headers)?;
         *request.headers_mut() = headers;
         Ok(Head {
             request,
@@ -309,22 +309,6 @@ fn scheme(octets: &[u8]) -> Result<Scheme, Malformed> {
         return Err(Malformed::Scheme);
     }
     Scheme::try_from(octets).map_err(|_| Malformed::Scheme)
-}
-
-/// One number, or none. Two that are equal are refused as well: what stands behind may read only one.
-pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let digits = value
-        .to_str()
-        .ok()
-        .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
-    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
-        (Some(octets), None) => Ok(Some(octets)),
-        _ => Err(Malformed::ContentLength),
-    }
 }
 
 /// What the `http` crate holds in a URI.

@@ -1,14 +1,9 @@
 //! From the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
 
-use http::{
-    HeaderMap, Method, StatusCode,
-    header::CONTENT_LENGTH,
-    response::Parts,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH, response::Parts};
 use spdy_frame::{HeaderBlock, Version};
 
-use crate::fields;
+use crate::{fields, origin::Origin};
 
 /// The head of a response: its status and its fields.
 ///
@@ -67,13 +62,6 @@ pub(crate) fn pushed(
         push_names(version),
     );
     fields::fits(version, &block).then_some(block)
-}
-
-/// Where a push comes from: the origin of the request that it belongs to.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    pub(crate) scheme: Scheme,
-    pub(crate) host: Authority,
 }
 
 fn put_head(

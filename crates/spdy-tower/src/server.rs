@@ -1,9 +1,12 @@
 //! Serving HTTP on one connection.
 
-mod answer;
 mod exchange;
-mod failure;
-mod pump;
+mod info;
+mod malformed;
+mod push;
+mod pushes;
+mod requests;
+mod service;
 
 use std::{
     fmt,
@@ -12,75 +15,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
-use spdy_frame::{Priority, RstStatus, StreamId, Version};
-use spdy_session::{
-    Config, Driver, Incoming, Limits, OversizedHeaders, PendingStream, Session, SessionError,
-    Shutdown, Timeouts,
+use spdy_frame::Version;
+use spdy_session::{Config, Driver, Incoming, Limits, OversizedHeaders, SessionError, Timeouts};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::{
+    info::StreamInfo,
+    malformed::MalformedRequest,
+    push::{PushError, Pusher},
+    service::HttpService,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
-};
-use tower::Service;
-use tracing::debug;
-
-use self::exchange::Exchange;
-pub(crate) use self::{answer::Answer, failure::Failure, pump::Pump};
-use crate::{
-    Body,
-    fields::ConnectionFields,
-    malformed::{MalformedRequest, OnMalformed},
-    push::Pushes,
-    request::{Head, Heads},
-    tunnel::TunnelDue,
-};
-
-/// What a service may fail with.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What can be served: every cloneable [`tower::Service`] from `http::Request<Body>` to `http::Response`,
-/// `axum::Router` among them. There is nothing to implement, it holds by itself.
-///
-/// Each request gets a clone of the service and waits for its readiness alone.
-pub trait HttpService:
-    Service<
-        Request<Body>,
-        Response = Response<Self::ResponseBody>,
-        Error: Into<BoxError>,
-        Future: Send,
-    > + Clone
-    + Send
-    + 'static
-{
-    /// The body of the service's responses.
-    type ResponseBody: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
-}
-
-impl<S, B> HttpService for S
-where
-    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
-    type ResponseBody = B;
-}
-
-/// Which stream a request came on. Every request has it among its extensions.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StreamInfo {
-    /// The version of the session.
-    pub version: Version,
-    /// The id of the stream: odd, rising within the session, not always by two.
-    pub id: StreamId,
-    /// How urgent the client says the response is. The session heeds it by itself.
-    pub priority: Priority,
-    pub(crate) pushes: Pushes,
-}
+use self::{malformed::OnMalformed, requests::Requests};
+use crate::{fields::ConnectionFields, request::Heads};
 
 /// How connections are served. One builder can serve any number of them.
 #[derive(Clone, Debug)]
@@ -156,14 +103,8 @@ impl Builder {
         } else {
             ConnectionFields::Drop
         };
-        let requests = Requests {
-            pushes: Pushes::new(session.clone()),
-            session,
-            service,
-            heads: Heads::new(version, connection_fields),
-            on_malformed: self.on_malformed.clone(),
-            tasks: JoinSet::new(),
-        };
+        let heads = Heads::new(version, connection_fields);
+        let requests = Requests::new(session, service, heads, self.on_malformed.clone());
         Connection {
             driver,
             incoming,
@@ -199,10 +140,7 @@ impl<IO, S> Connection<IO, S> {
     /// Takes no new requests, and ends when those that are under way have been answered (protocol.md §15).
     /// Keep polling; how long to wait is the caller's to decide. Calling it again changes nothing.
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.project()
-            .requests
-            .session
-            .shutdown(Shutdown::Graceful { deadline: None });
+        self.project().requests.shut_down();
     }
 }
 
@@ -230,115 +168,3 @@ impl<IO, S> fmt::Debug for Connection<IO, S> {
             .finish_non_exhaustive()
     }
 }
-
-/// What all requests of a session share, and the tasks of those that take their time.
-struct Requests<S> {
-    session: Session,
-    pushes: Pushes,
-    service: S,
-    heads: Heads,
-    on_malformed: OnMalformed,
-    tasks: JoinSet<()>,
-}
-
-impl<S: HttpService> Requests<S> {
-    /// Begins the requests that have come, and the pushes that handlers have asked for. Says whether there may be
-    /// more: only so many are begun at once.
-    fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
-        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
-        let more = self.begin_requests(incoming, cx);
-        for push in self.pushes.take() {
-            self.tasks.spawn(push);
-        }
-        more
-    }
-
-    fn begin_requests(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
-        // Where requests are answered at once, one place in memory serves them all.
-        let mut place: Option<Pin<Box<Exchange<S>>>> = None;
-        for _ in 0..REQUESTS_PER_TURN {
-            let Ok(stream) = incoming.try_accept() else {
-                return false;
-            };
-            let Some(exchange) = self.exchange(stream) else {
-                continue;
-            };
-            let mut exchange = match place.take() {
-                None => Box::pin(exchange),
-                Some(mut place) => {
-                    place.set(exchange);
-                    place
-                }
-            };
-            match exchange.as_mut().poll(cx) {
-                Poll::Ready(()) => place = Some(exchange),
-                Poll::Pending => {
-                    self.tasks.spawn(exchange);
-                }
-            }
-        }
-        true
-    }
-
-    /// Makes a request of a stream. What is no request is answered here: `None`.
-    fn exchange(&mut self, stream: PendingStream) -> Option<Exchange<S>> {
-        let (id, version) = (stream.id(), self.session.version());
-        if stream.is_unidirectional() || stream.associated().is_some() {
-            debug!(%id, "stream of a client is no request");
-            stream.refuse(RstStatus::PROTOCOL_ERROR);
-            return None;
-        }
-        let head = self.heads.read(stream.headers(), stream.has_body());
-        if let Err(malformed) = head {
-            debug!(%id, %malformed, "request is malformed");
-            self.on_malformed.tell(&stream, version, malformed);
-        }
-        let (has_body, priority) = (stream.has_body(), stream.priority());
-        let (receive, reply) = stream.split();
-        let mut answer = Answer::Due(reply);
-        let Head {
-            request,
-            content_length,
-        } = match head {
-            Ok(head) => head,
-            Err(malformed) => {
-                answer.fail(version, malformed.status(), RstStatus::PROTOCOL_ERROR);
-                return None;
-            }
-        };
-        let mut request = request.map(|()| Body::empty());
-        let (mut fault, mut tunnel) = (None, None);
-        if request.method() == Method::CONNECT {
-            tunnel = Some(TunnelDue::offer(receive, request.extensions_mut()));
-        } else if has_body {
-            let (body, notice) = Body::request(receive, content_length);
-            *request.body_mut() = body;
-            fault = Some(notice);
-        }
-        request.extensions_mut().insert(StreamInfo {
-            version,
-            id,
-            priority,
-            pushes: self.pushes.clone(),
-        });
-        Some(Exchange::new(
-            self.service.clone(),
-            request,
-            answer,
-            version,
-            fault,
-            tunnel,
-        ))
-    }
-}
-
-impl<S> fmt::Debug for Requests<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requests")
-            .field("tasks", &self.tasks.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Requests that are begun before the session reads and writes again, and other tasks get their turn.
-const REQUESTS_PER_TURN: usize = 32;

@@ -12,7 +12,7 @@ use spdy_session::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::story::Story;
-use crate::happened::{End, fields};
+use crate::{happened::End, received::fields};
 
 /// What the application has of a stream.
 #[derive(Debug, Default)]

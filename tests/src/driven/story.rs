@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::{
     happened::{End, Happened},
-    wire::Fields,
+    received::Fields,
 };
 
 /// What a stream brings.

@@ -111,7 +111,7 @@ impl Simulation {
             assert_eq!(session.unread, unread);
             let (version, flow_control) = (self.version, connection.config().flow_control);
             let most = if version == Version::V3_1 && flow_control == FlowControl::Enforce {
-                limits.session_window as usize
+                session.size as usize
             } else {
                 // Reading stops behind the frame that passes the limit, and frames are not longer than the peer makes
                 // them.
@@ -119,12 +119,21 @@ impl Simulation {
             };
             assert!(unread <= most, "{side} holds {unread} of {most} octets");
             if connection.config().flow_control == FlowControl::Enforce {
-                let size = i64::from(match self.version {
-                    Version::V3_1 => limits.session_window,
-                    Version::V2 | Version::V3 => 65_536,
-                });
                 let sum = session.receive + session.unread as i64 + i64::from(session.returnable);
-                assert_eq!(sum, size, "{side}: credit is conserved");
+                assert_eq!(sum, i64::from(session.size), "{side}: credit is conserved");
+                let (least, most) = match version {
+                    Version::V3_1 => (limits.session_window, limits.max_session_window),
+                    Version::V2 | Version::V3 => (65_536, 65_536),
+                };
+                let earlier = books.window.max(least);
+                assert!(
+                    (earlier..=most.max(least)).contains(&session.size),
+                    "{session:?}"
+                );
+                if session.size > earlier {
+                    self.faults.note(Fault::Growth);
+                }
+                self.sides[side as usize].window = session.size;
                 if self.version == Version::V3_1 {
                     assert!(session.receive >= 0 && session.send >= 0);
                 }

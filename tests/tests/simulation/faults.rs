@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     WindowChange,
     /// A window was less than nothing.
     NegativeWindow,
+    /// The window of a session or of a stream grew.
+    Growth,
     /// The session had no flow control.
     FlowControlOff,
     /// A side said GOAWAY with streams open.
@@ -42,7 +44,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Cut,
         Self::Delay,
         Self::Stall,
@@ -53,6 +55,7 @@ impl Fault {
         Self::Refused,
         Self::WindowChange,
         Self::NegativeWindow,
+        Self::Growth,
         Self::FlowControlOff,
         Self::GoAway,
         Self::EndAtOnce,

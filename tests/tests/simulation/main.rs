@@ -85,6 +85,8 @@ struct Simulation {
 struct Books {
     streams: BTreeMap<u32, Stream>,
     pings: usize,
+    /// What the session's window was at the last look.
+    window: u32,
     /// The side has ended all its streams at once.
     over: bool,
 }
@@ -194,6 +196,8 @@ fn config(random: &mut Random, flow_control: FlowControl) -> Config {
     limits.max_backlog = [1, 5, 100][random.below(3)];
     limits.stream_window = [1, 300, 16_384, 65_536, 262_144][random.below(5)];
     limits.session_window = [65_536, 100_000, 1 << 20][random.below(3)];
+    limits.max_stream_window = [0, 10_000, 2 << 20][random.below(3)];
+    limits.max_session_window = [0, 150_000, 4 << 20][random.below(3)];
     limits.stream_buffer = [1, 1000, 262_144][random.below(3)];
     limits.session_buffer = [1000, 1 << 20][random.below(2)];
     limits.data_frame = [100, 1000, 16_384][random.below(3)];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use spdy_frame::{RstStatus, Side, WindowTarget};
 use spdy_session::{
-    SessionError,
+    FlowControl, SessionError,
     proto::{Connection, Open, Phase, Shutdown},
 };
 use spdy_tests::{
@@ -13,7 +13,7 @@ use spdy_tests::{
     machine::{block, id},
 };
 
-use crate::{Fault, SIDES, Simulation, Stream};
+use crate::{Books, Fault, SIDES, Simulation, Stream};
 
 impl Simulation {
     pub(crate) fn step(&mut self, side: Side) {
@@ -32,7 +32,7 @@ impl Simulation {
             33 => match self.random.below(3) {
                 0 => self.reset(side),
                 1 => self.cancel(side),
-                _ => {}
+                _ => self.upload(side),
             },
             34 => self.stop_reading(side),
             35 => {
@@ -157,6 +157,48 @@ impl Simulation {
             stream.finished = fin;
             stream.may_send = !fin;
             stream.replied = true;
+        }
+    }
+
+    /// A side sends as much as it can on a stream over a path that takes its time, and the other one reads it.
+    fn upload(&mut self, side: Side) {
+        let Some(number) = self.some_stream(side, |stream| stream.may_send) else {
+            return;
+        };
+        for _ in 0..12 {
+            if self.stream(side, number).may_send {
+                self.send_on(side, number, 30_000);
+            }
+            for side in SIDES {
+                self.transmit(side, usize::MAX);
+            }
+            self.pair.advance(Duration::from_millis(1));
+            for side in SIDES {
+                self.pair.deliver(side, usize::MAX);
+            }
+            self.note_events();
+            let unread = |books: &Books| Some(books.streams.get(&number)?.unread);
+            let octets = unread(self.books(side.peer())).unwrap_or(0);
+            self.pair.side(side.peer()).consume(id(number), octets);
+            if octets > 0 {
+                self.stream(side.peer(), number).unread = 0;
+            }
+            self.check();
+            self.note_growth(side.peer(), number);
+        }
+    }
+
+    fn note_growth(&mut self, side: Side, number: u32) {
+        let connection = self.pair.side(side);
+        let limits = &connection.config().limits;
+        let most = limits.stream_window.max(limits.max_stream_window);
+        let Some(windows) = connection.windows(WindowTarget::Stream(id(number))) else {
+            return;
+        };
+        let is_enforced = connection.config().flow_control == FlowControl::Enforce;
+        if is_enforced && self.version.has_stream_windows() && windows.size > limits.stream_window {
+            assert!(windows.size <= most, "{windows:?}");
+            self.faults.note(Fault::Growth);
         }
     }
 

@@ -7,17 +7,22 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use spdy_session::{
     HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Shutdown, Stream,
-    StreamError, Version,
+    StreamError, StreamId, Version,
 };
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
 use self::pairs::{Half, Key, Pair, Pairs};
-use super::{Server, Transport, command::say, watch::watched};
-use crate::BoxError;
+use super::{settings::Settings, spdy::say};
+use crate::{BoxError, watch::watched};
+
+/// Something that can be forwarded to.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 
 /// Connects to a port.
 pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
@@ -25,50 +30,76 @@ pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, BoxError>> + Send>>;
 
 /// Serves one session, to its end.
-pub(crate) async fn serve<IO>(transport: IO, server: &Server, pod: String, connect: Connect)
+pub(crate) async fn serve<IO>(transport: IO, settings: &Settings, pod: String, connect: Connect)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (transport, mut watch) = watched(transport, server.watch);
+    let (transport, mut watch) = watched(transport, settings.watch);
     let (session, mut incoming, driver) =
-        spdy_session::server(transport, Version::V3_1, server.config.clone());
+        spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let driver = tokio::spawn(driver);
-    let forwarder = Arc::new(Forwarder { pod, connect });
-    let mut pairs = Pairs::new(server.gather);
-    let mut connections = JoinSet::new();
-    // The error streams of the connections.
-    let mut open = BTreeSet::new();
+    let mut connections = Connections::new(settings.gather, Forwarder { pod, connect });
     loop {
         tokio::select! {
-            stream = incoming.accept() => {
-                let Some(stream) = stream else {
-                    break;
-                };
-                if let Some((key, pair)) = pair(&mut pairs, stream) {
-                    let forwarder = Arc::clone(&forwarder);
-                    let id = pair.error.id();
-                    open.insert(id);
-                    connections.spawn(async move {
-                        forwarder.forward(pair).await;
-                        (key, id)
-                    });
-                }
-            }
-            Some(ended) = connections.join_next() => match ended {
-                Ok((key, id)) => {
-                    pairs.ended(&key);
-                    open.remove(&id);
-                }
-                Err(error) => tracing::warn!(target: "spdy", %error, "a forwarded connection panicked"),
+            stream = incoming.accept() => match stream {
+                Some(stream) => connections.take(stream),
+                None => break,
             },
-            (error, data) = pairs.expired() => drop(tokio::spawn(give_up(error, data))),
-            () = watch.lost(open.first().copied()) => break,
+            Some(ended) = connections.tasks.join_next() => connections.ended(ended),
+            (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
+            () = watch.lost(connections.open.first().copied()) => break,
         }
     }
     // The client is gone, and with it all that the connections were for.
-    connections.abort_all();
+    connections.tasks.abort_all();
     session.shutdown(Shutdown::Now);
     _ = driver.await;
+}
+
+/// The connections of a session.
+struct Connections {
+    forwarder: Arc<Forwarder>,
+    /// The streams of those that are asked for.
+    pairs: Pairs,
+    tasks: JoinSet<(Key, StreamId)>,
+    /// The error streams of those that are made.
+    open: BTreeSet<StreamId>,
+}
+
+impl Connections {
+    fn new(gather: Duration, forwarder: Forwarder) -> Self {
+        Self {
+            forwarder: Arc::new(forwarder),
+            pairs: Pairs::new(gather),
+            tasks: JoinSet::new(),
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// Makes a connection if the stream is the second of its pair.
+    fn take(&mut self, stream: PendingStream) {
+        let Some((key, pair)) = pair(&mut self.pairs, stream) else {
+            return;
+        };
+        let (forwarder, id) = (Arc::clone(&self.forwarder), pair.error.id());
+        self.open.insert(id);
+        self.tasks.spawn(async move {
+            forwarder.forward(pair).await;
+            (key, id)
+        });
+    }
+
+    fn ended(&mut self, ended: Result<(Key, StreamId), JoinError>) {
+        match ended {
+            Ok((key, id)) => {
+                self.pairs.ended(&key);
+                self.open.remove(&id);
+            }
+            Err(error) => {
+                tracing::warn!(target: "spdy", %error, "a forwarded connection panicked");
+            }
+        }
+    }
 }
 
 /// Puts a stream to the one it belongs to. Gives the pair if that makes it complete.

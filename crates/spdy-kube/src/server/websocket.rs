@@ -1,6 +1,7 @@
 //! The same over WebSocket, which kubectl asks for first from 1.30 on (exec, attach) and 1.31 on (port-forward).
 
 mod channels;
+mod socket;
 mod tunnel;
 
 use std::io;
@@ -12,23 +13,16 @@ use http::{
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub(super) use self::channels::serve;
-use self::tunnel::Tunnel;
-use super::Accepted;
+use self::{
+    socket::{Socket, socket},
+    tunnel::Tunnel,
+};
+use super::accept::Accepted;
 use crate::negotiate::{self, Refusal};
-
-/// A connection over WebSocket.
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Whether a request asks for WebSocket and not for SPDY.
 pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
@@ -44,29 +38,8 @@ pub(super) fn accept<B>(
     request: &mut Request<B>,
     supported: &[&'static str],
 ) -> Result<Accepted<OnUpgrade>, Refusal> {
-    let refuse = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
-    let headers = request.headers();
-    let is_upgrade = |name: &&str| name.eq_ignore_ascii_case("upgrade");
-    if request.method() != Method::GET
-        || !negotiate::names(headers, &CONNECTION)
-            .iter()
-            .any(is_upgrade)
-    {
-        return Err(refuse("request does not ask to upgrade to WebSocket"));
-    }
-    if headers
-        .get(SEC_WEBSOCKET_VERSION)
-        .map(HeaderValue::as_bytes)
-        != Some(b"13")
-    {
-        return Err(refuse("version of WebSocket is not 13"));
-    }
-    let key = headers
-        .get(SEC_WEBSOCKET_KEY)
-        .ok_or_else(|| refuse("request to upgrade has no Sec-WebSocket-Key"))?;
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| refuse("key cannot be answered"))?;
-    let offered = negotiate::names(headers, &SEC_WEBSOCKET_PROTOCOL);
+    let accept = agree(request)?;
+    let offered = negotiate::names(request.headers(), &SEC_WEBSOCKET_PROTOCOL);
     let chosen = negotiate::first_of(&offered, supported)
         .ok_or_else(|| refuse("no protocol of the client is supported over WebSocket"))?;
     let upgraded = request
@@ -88,28 +61,36 @@ pub(super) fn accept<B>(
     })
 }
 
+/// Judges the request, whatever protocols it names. Gives the answer to its key.
+fn agree<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
+    let headers = request.headers();
+    let is_upgrade = |name: &&str| name.eq_ignore_ascii_case("upgrade");
+    if request.method() != Method::GET
+        || !negotiate::names(headers, &CONNECTION)
+            .iter()
+            .any(is_upgrade)
+    {
+        return Err(refuse("request does not ask to upgrade to WebSocket"));
+    }
+    let version = headers.get(SEC_WEBSOCKET_VERSION);
+    if version.map(HeaderValue::as_bytes) != Some(b"13") {
+        return Err(refuse("version of WebSocket is not 13"));
+    }
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .ok_or_else(|| refuse("request to upgrade has no Sec-WebSocket-Key"))?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .map_err(|_| refuse("key cannot be answered"))
+}
+
+fn refuse(why: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, why)
+}
+
 /// The octets of SPDY that are carried in messages.
 pub(super) async fn tunnel(upgraded: OnUpgrade) -> io::Result<Tunnel<Socket>> {
     Ok(Tunnel::new(socket(upgraded).await?))
 }
 
-/// Waits for the transport.
-async fn socket(upgraded: OnUpgrade) -> io::Result<Socket> {
-    let transport = upgraded.await.map_err(io::Error::other)?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(MAX_MESSAGE)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let transport = TokioIo::new(transport);
-    Ok(WebSocketStream::from_raw_socket(transport, Role::Server, Some(config)).await)
-}
-
 /// The protocol of port-forward: SPDY within WebSocket.
 pub(super) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-
-/// A message of the client is not longer, in octets. kubectl sends 32 KiB.
-const MAX_MESSAGE: usize = 1024 * 1024;
-
-const READ_BUFFER: usize = 32 * 1024;

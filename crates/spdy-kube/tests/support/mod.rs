@@ -11,8 +11,9 @@ use spdy_kube::{BoxError, Exit, Io, Options, Server};
 use spdy_session::{HeaderBlock, Open, Session, Stream, StreamError};
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout,
 };
 
@@ -35,6 +36,43 @@ where
         }
     };
     serve(Router::new().route("/exec", any(exec))).await
+}
+
+/// A server whose command says its input again in upper case, complains, and ends with 7.
+pub(crate) async fn shouting() -> SocketAddr {
+    exec_server(Server::new(), |mut io| async move {
+        let mut input = String::new();
+        let mut stdin = io.stdin.take().unwrap();
+        stdin.read_to_string(&mut input).await?;
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(input.to_uppercase().as_bytes()).await?;
+        if let Some(mut stderr) = io.stderr.take() {
+            stderr.write_all(b"oops").await?;
+        }
+        Ok(Exit::code(7))
+    })
+    .await
+}
+
+/// A server whose command does not read its input, and news of when the client is gone.
+pub(crate) async fn unread(server: Server) -> (SocketAddr, UnboundedReceiver<()>) {
+    let (told, news) = unbounded_channel();
+    let address = exec_server(server, move |mut io| {
+        let told = told.clone();
+        async move {
+            let _unread = io.stdin.take();
+            io.client.gone().await;
+            told.send(())?;
+            Ok(Exit::SUCCESS)
+        }
+    });
+    (address.await, news)
+}
+
+/// Waits for news.
+pub(crate) async fn told(mut news: UnboundedReceiver<()>) {
+    let told = timeout(SOON, news.recv()).await;
+    assert_eq!(told.expect("it is told soon"), Some(()));
 }
 
 /// A server whose `/forward` connects to the ports of this machine.

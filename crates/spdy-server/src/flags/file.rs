@@ -130,8 +130,9 @@ mod tests {
     }
 
     /// Each flag, as the command line has it and as a file has it.
-    const ALL: [(&str, &str, &str); 20] = [
+    const ALL: [(&str, &str, &str); 22] = [
         ("directory", "public", "\"public\""),
+        ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
         ("proxy-timeout", "--proxy-timeout 5", "5"),
         ("proxy-connections", "--proxy-connections 6", "6"),
@@ -152,6 +153,7 @@ mod tests {
         ("drain-timeout", "--drain-timeout 7", "7"),
         ("max-connections", "--max-connections 8", "8"),
         ("threads", "--threads 9", "9"),
+        ("runtime", "--runtime per-core", "\"per-core\""),
         ("log", "--log info", "\"info\""),
         ("access-log", "--access-log -", "\"-\""),
         ("metrics", "--metrics 127.0.0.1:3", "\"127.0.0.1:3\""),
@@ -167,7 +169,7 @@ mod tests {
                 .unzip()
         };
         for left_out in [
-            &["directory"][..],
+            &["directory", "file-cache"][..],
             &[
                 "proxy",
                 "proxy-timeout",

@@ -141,12 +141,13 @@ impl Books {
         };
         assert_eq!(session.unread, unread);
         if config.flow_control == FlowControl::Enforce {
-            let size = match connection.version() {
-                Version::V3_1 => i64::from(limits.session_window),
-                Version::V2 | Version::V3 => 65_536,
-            };
             let sum = session.receive + session.unread as i64 + i64::from(session.returnable);
-            assert_eq!(sum, size, "credit is conserved");
+            assert_eq!(sum, i64::from(session.size), "credit is conserved");
+            let allowed = match connection.version() {
+                Version::V3_1 => limits.session_window..=limits.max_session_window,
+                Version::V2 | Version::V3 => 65_536..=65_536,
+            };
+            assert!(allowed.contains(&session.size), "{session:?}");
         }
         if connection.phase() == Phase::Closing {
             assert_eq!((stats.local_streams, stats.remote_streams), (0, 0));

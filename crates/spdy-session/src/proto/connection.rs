@@ -7,6 +7,7 @@ mod control;
 mod credit;
 mod data;
 mod ending;
+mod growth;
 mod output;
 mod queues;
 mod sent;
@@ -29,13 +30,13 @@ pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
-use self::{clock::Clock, queues::Output};
+use self::{clock::Clock, growth::Growth, queues::Output};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
     flow::{RecvWindow, SendWindow},
     limits::Bucket,
-    stream::{Stream, Streams},
+    stream::Streams,
 };
 use crate::{
     Count, Limit, SessionError,
@@ -93,6 +94,7 @@ pub struct Connection {
 
     send_window: SendWindow,
     recv_window: RecvWindow,
+    growth: Growth,
     /// Streams whose unread octets have reached `Limits::stream_buffer`.
     overfull: usize,
 
@@ -189,6 +191,7 @@ impl Connection {
             },
             send_window: SendWindow::default(),
             recv_window: RecvWindow::new(DEFAULT_WINDOW),
+            growth: Growth::new(limits),
             overfull: 0,
             output: Output::default(),
             events: VecDeque::new(),
@@ -238,7 +241,10 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        self.clock.frame(now);
+        // What only answers us keeps no idle session alive.
+        if !matches!(&frame, Frame::Ping(ping) if self.growth.awaits(ping.id)) {
+            self.clock.frame(now);
+        }
         self.count_received(&frame);
         if !std::mem::replace(&mut self.peer.is_heard, true) {
             self.peer.max_streams = usize::MAX;
@@ -290,9 +296,11 @@ impl Connection {
         self.peer.ended = true;
         self.clock.input(now, false, false);
         // A stream that waits for a window waits in vain now.
-        let is_lost = |stream: &&Stream| !stream.is_received() || stream.blocked_since.is_some();
-        let lost = self.streams.values().filter(is_lost);
-        let lost: Vec<StreamId> = lost.map(|stream| stream.id).collect();
+        let streams = self.streams.values();
+        let lost: Vec<StreamId> = streams
+            .filter(|stream| !stream.is_received() || stream.blocked_since.is_some())
+            .map(|stream| stream.id)
+            .collect();
         if self.decoder.is_mid_frame() {
             self.note_loss();
         }

@@ -74,6 +74,8 @@ pub(crate) struct RecvWindow {
     available: i64,
     held: i64,
     returnable: i64,
+    /// All that ever arrived.
+    received: u64,
     /// What the peer may send beyond the window, since it may have begun before it knew the size.
     slack: i64,
 }
@@ -90,6 +92,7 @@ impl RecvWindow {
             available: i64::from(octets),
             held: 0,
             returnable: 0,
+            received: 0,
             slack: i64::from(slack),
         }
     }
@@ -102,6 +105,21 @@ impl RecvWindow {
     /// What the peer may send, without slack.
     pub(crate) fn octets(&self) -> i64 {
         self.available
+    }
+
+    /// What the window began with, and what was added to it.
+    pub(crate) fn size(&self) -> u32 {
+        u32::try_from(self.size).unwrap_or(MAX_WINDOW)
+    }
+
+    /// Octets that have arrived since the window began.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the application keeps up: it leaves at most half of the window unread.
+    pub(crate) fn is_read(&self) -> bool {
+        2 * self.held <= self.size
     }
 
     /// Octets that arrived and are not consumed.
@@ -118,6 +136,7 @@ impl RecvWindow {
     pub(crate) fn receive(&mut self, octets: usize) {
         self.available -= octets as i64;
         self.held += octets as i64;
+        self.received += octets as u64;
         self.check();
     }
 
@@ -132,10 +151,11 @@ impl RecvWindow {
         self.check();
     }
 
-    /// Makes the window larger: the octets are granted with the next WINDOW_UPDATE.
-    pub(crate) fn enlarge(&mut self, octets: u32) {
-        self.size += i64::from(octets);
-        self.returnable += i64::from(octets);
+    /// Makes the window as large as this if it is smaller: what is added is granted with the next WINDOW_UPDATE.
+    pub(crate) fn enlarge_to(&mut self, octets: u32) {
+        let added = (i64::from(octets) - self.size).max(0);
+        self.size += added;
+        self.returnable += added;
         self.check();
     }
 
@@ -152,9 +172,10 @@ impl RecvWindow {
     }
 
     /// Takes the credit to be granted, once the peer has used half of what it can have: of the window without
-    /// the octets that are held. So octets that nobody consumes make grants small, and never stop them.
+    /// the octets that are held. So octets that nobody consumes make grants small, and never stop them. Of a large
+    /// window it need not be half: what waits to be granted is missing on a path that is long enough for the window.
     pub(crate) fn take_due_credit(&mut self) -> Option<WindowIncrement> {
-        if self.returnable < self.available {
+        if self.returnable < self.available.min(LARGEST_STEP) {
             return None;
         }
         self.take_credit(1)
@@ -169,6 +190,9 @@ impl RecvWindow {
         debug_assert!(self.held >= 0 && self.returnable >= 0);
     }
 }
+
+/// Octets after which credit is due, whatever the window.
+const LARGEST_STEP: i64 = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +258,27 @@ mod tests {
             "960 are held"
         );
         assert_eq!(window.take_due_credit(), None);
+    }
+
+    #[test]
+    fn credit_of_a_large_window_is_due_after_half_a_mebibyte() {
+        let mut window = RecvWindow::new(1 << 24);
+        window.receive(1 << 19);
+        window.consume((1 << 19) - 1);
+        assert_eq!(window.take_due_credit(), None);
+        window.consume(1);
+        assert_eq!(window.take_due_credit(), Some(increment(1 << 19)));
+    }
+
+    #[test]
+    fn a_window_grows_by_what_is_granted_and_never_shrinks() {
+        let mut window = RecvWindow::new(1000);
+        window.enlarge_to(3000);
+        window.enlarge_to(2000);
+        assert_eq!((window.size(), window.returnable()), (3000, 2000));
+        assert!(!window.allows(1001), "it is not granted yet");
+        assert_eq!(window.take_credit(1), Some(increment(2000)));
+        assert!(window.allows(3000));
     }
 
     #[test]

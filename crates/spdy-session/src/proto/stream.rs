@@ -1,7 +1,7 @@
 //! One stream's record, and the store of all of them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     mem,
     time::Instant,
@@ -14,6 +14,7 @@ use super::{
     flow::{RecvWindow, SendWindow},
     state::{RecvHalf, SendHalf},
 };
+use crate::queue::Queue;
 
 /// All that is known of a stream that is not closed.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Stream {
     /// The block of our SYN_STREAM or SYN_REPLY until it is written.
     pub(crate) opening: Option<HeaderBlock>,
     /// What follows the opening.
-    pub(crate) queue: VecDeque<Outgoing>,
+    pub(crate) queue: Queue<Outgoing>,
     /// Whether the stream stands in the scheduler, or waits for the session window.
     pub(crate) scheduled: bool,
     /// Since when the stream has payload that its window does not let out.
@@ -90,8 +91,8 @@ impl Stream {
     }
 }
 
-/// The open streams by id.
-pub(crate) type Streams = HashMap<StreamId, Stream, BuildHasherDefault<IdHasher>>;
+/// The open streams by id. Each is a box, since the places of streams that are gone stay.
+pub(crate) type Streams = HashMap<StreamId, Box<Stream>, BuildHasherDefault<IdHasher>>;
 
 /// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at once.
 #[derive(Clone, Copy, Debug, Default)]

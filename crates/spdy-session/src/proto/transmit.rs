@@ -10,6 +10,12 @@ use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
 /// copy.
 const COPY_LIMIT: usize = 512;
 
+/// The room for frames that there is at first, in octets: some responses with short bodies.
+const FIRST_TAIL: usize = 1000;
+
+/// Places in the list of frames that an idle session keeps.
+const KEPT_FRAMES: usize = 4;
+
 /// The head of a DATA frame, in octets.
 const DATA_HEAD: u32 = 8;
 
@@ -65,7 +71,12 @@ pub(crate) enum Outbound {
 
 impl Transmit {
     /// The buffer that frames are encoded into.
+    #[inline]
     pub(crate) fn frames(&mut self) -> &mut BytesMut {
+        // Left to itself it would begin with the few octets of the first frame, and move with each that follows.
+        if self.tail.capacity() == 0 {
+            self.tail.reserve(FIRST_TAIL);
+        }
         &mut self.tail
     }
 
@@ -187,10 +198,15 @@ impl Transmit {
         self.taken
     }
 
-    /// Gives the memory back that an idle session does not need.
+    /// Gives the memory back that an idle session does not need. A list of a few frames takes less than it costs to get
+    /// it again.
     pub(crate) fn release(&mut self) {
         if !self.has_remaining() && self.frames.is_empty() {
-            self.clear();
+            self.tail = BytesMut::new();
+            self.pieces = VecDeque::new();
+            if self.frames.capacity() > KEPT_FRAMES {
+                self.frames = VecDeque::new();
+            }
         }
     }
 }

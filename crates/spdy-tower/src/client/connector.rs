@@ -22,9 +22,9 @@ use tokio_rustls::{
 };
 use tracing::debug;
 
-use super::{Protocol, SendRequest, handshake};
+use super::{SendRequest, handshake};
 use crate::{
-    BoxError,
+    BoxError, Protocol,
     upgrade::{self, ConnectError},
 };
 

@@ -11,11 +11,12 @@ use http::{Method, Response};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Opening, RecvStream, SendStream, Session};
 
-use super::{Asked, Error, response};
+use super::{Error, response};
 use crate::{
     Body, BoxError, Tunnel,
+    origin::Origin,
     response::is_bodyless,
-    server::{Answer, Failure, Pump},
+    sending::{Answer, Failure, Pump},
 };
 
 /// A request whose stream is being opened.
@@ -27,7 +28,7 @@ pub(super) struct Exchange<B> {
     /// FIN goes with the head.
     pub(super) fin: bool,
     pub(super) opening: Opening,
-    pub(super) asked: Option<Arc<Asked>>,
+    pub(super) asked: Option<Arc<Origin>>,
     pub(super) body: B,
 }
 
@@ -138,7 +139,7 @@ fn response(
     method: &Method,
     head: Response<()>,
     receive: RecvStream,
-    asked: Option<Arc<Asked>>,
+    asked: Option<Arc<Origin>>,
 ) -> Response<Body> {
     let is_bodyless = is_bodyless(method, head.status());
     let body = Body::response(receive, version, is_bodyless, head.headers(), asked);

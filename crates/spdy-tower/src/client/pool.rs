@@ -19,10 +19,10 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tower::Service;
 
 use super::{
-    Error, Protocol, SendRequest,
+    Error, SendRequest,
     connector::{Connection, Connector, ConnectorError, Origin, RequestBody},
 };
-use crate::{Body, BodyError, BoxError};
+use crate::{Body, BodyError, BoxError, Protocol};
 
 /// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, whatever the server speaks.
 ///
@@ -30,7 +30,7 @@ use crate::{Body, BodyError, BoxError};
 /// as requests under way. A request that was certainly not processed is sent again, on another connection where need
 /// be, a few times in all; nothing else is.
 ///
-/// A response has the [`Protocol`](super::Protocol) that it came by among its extensions. A request of the method CONNECT
+/// A response has the [`Protocol`] that it came by among its extensions. A request of the method CONNECT
 /// is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that [`hyper::upgrade::on`] gives.
 ///
 /// Clones share the connections. When all are dropped, the sessions end after the responses under way. Requests need a

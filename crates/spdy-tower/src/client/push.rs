@@ -14,12 +14,16 @@ use spdy_session::{Incoming, PendingStream, Received, RecvStream};
 use tracing::debug;
 
 use super::{
-    Asked, Error,
-    origin::Registry,
+    Error,
+    registry::Registry,
     request::{self, Names},
     response,
 };
-use crate::{Body, fields::VALUE_SEPARATOR};
+use crate::{
+    Body,
+    fields::{self, VALUE_SEPARATOR},
+    origin::Origin,
+};
 
 /// Gives what the server of a session pushes: see [`handshake_with_pushes`](super::handshake_with_pushes).
 ///
@@ -127,7 +131,7 @@ impl Pushed {
         let [status, _] = response::names(self.version);
         if self.head.get(status).is_none() {
             match self.receive.next().await.transpose()? {
-                Some(Received::Headers(block)) if !repeats(&self.head, &block) => {
+                Some(Received::Headers(block)) if !fields::repeats(&self.head, &block) => {
                     append(&mut self.head, &block);
                 }
                 Some(Received::Headers(_)) => {
@@ -162,7 +166,7 @@ const fn malformed(reason: &'static str) -> Unfit {
 }
 
 /// The request that a push answers.
-fn promised(version: Version, block: &HeaderBlock, asked: &Asked) -> Result<Request<()>, Unfit> {
+fn promised(version: Version, block: &HeaderBlock, asked: &Origin) -> Result<Request<()>, Unfit> {
     let names = request::names(version);
     if block
         .get(names.method)
@@ -170,19 +174,19 @@ fn promised(version: Version, block: &HeaderBlock, asked: &Asked) -> Result<Requ
     {
         return Err(malformed("method of a push is not GET"));
     }
-    let (scheme, host, path) = match version {
+    let (origin, path) = match version {
         Version::V2 => whole_url(&names, block, asked)?,
         Version::V3 | Version::V3_1 => parts(&names, block)?,
     };
-    if !asked.is_origin(&scheme, &host) {
+    if !origin.is_same(asked) {
         return Err(Unfit(
             RstStatus::REFUSED_STREAM,
             "push is of another origin",
         ));
     }
     let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(host)
+        .scheme(origin.scheme)
+        .authority(origin.host)
         .path_and_query(path);
     let mut request = Request::new(());
     *request.method_mut() = Method::GET;
@@ -192,10 +196,10 @@ fn promised(version: Version, block: &HeaderBlock, asked: &Asked) -> Result<Requ
     Ok(request)
 }
 
-type Target = (Scheme, Authority, PathAndQuery);
+type Target = (Origin, PathAndQuery);
 
 /// SPDY/2: one field. A path alone is of the origin that was asked.
-fn whole_url(names: &Names, block: &HeaderBlock, asked: &Asked) -> Result<Target, Unfit> {
+fn whole_url(names: &Names, block: &HeaderBlock, asked: &Origin) -> Result<Target, Unfit> {
     let url = block
         .get(names.target)
         .ok_or(malformed("push has no url"))?;
@@ -206,8 +210,8 @@ fn whole_url(names: &Names, block: &HeaderBlock, asked: &Asked) -> Result<Target
         .path_and_query
         .ok_or(malformed("url of a push has no path"))?;
     match (url.scheme, url.authority) {
-        (Some(scheme), Some(host)) => Ok((scheme, host, path)),
-        (None, None) => Ok((asked.scheme.clone(), asked.host.clone(), path)),
+        (Some(scheme), Some(host)) => Ok((Origin { scheme, host }, path)),
+        (None, None) => Ok((asked.clone(), path)),
         _ => Err(malformed("url of a push is none")),
     }
 }
@@ -224,11 +228,14 @@ fn parts(names: &Names, block: &HeaderBlock) -> Result<Target, Unfit> {
     if !path.starts_with(b"/") {
         return Err(malformed("path of a push is none"));
     }
-    Ok((
-        Scheme::try_from(get(names.scheme)?).map_err(|_| malformed("scheme of a push is none"))?,
-        Authority::try_from(get(names.host)?).map_err(|_| malformed("host of a push is none"))?,
-        PathAndQuery::try_from(path).map_err(|_| malformed("path of a push is none"))?,
-    ))
+    let origin = Origin {
+        scheme: Scheme::try_from(get(names.scheme)?)
+            .map_err(|_| malformed("scheme of a push is none"))?,
+        host: Authority::try_from(get(names.host)?)
+            .map_err(|_| malformed("host of a push is none"))?,
+    };
+    let path = PathAndQuery::try_from(path).map_err(|_| malformed("path of a push is none"))?;
+    Ok((origin, path))
 }
 
 /// Whether a field says what a push answers, and is none of the response.
@@ -236,13 +243,6 @@ fn is_identity(names: &Names, name: &[u8]) -> bool {
     [names.method, names.target, names.host, names.scheme]
         .iter()
         .any(|identity| identity.as_bytes() == name)
-}
-
-/// Whether a later block has a field of an earlier one.
-pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
-    later
-        .fields()
-        .any(|field| first.get(field.name()).is_some())
 }
 
 fn append(head: &mut HeaderBlock, later: &HeaderBlock) {

@@ -10,15 +10,15 @@ use http::{
 };
 use spdy_frame::{HeaderBlock, Version};
 
-use super::{Asked, Error};
-use crate::fields;
+use super::Error;
+use crate::{fields, origin::Origin};
 
 /// The block of a request, and the origin it is for. `size` is what is known of the body's length.
 pub(super) fn block(
     version: Version,
     head: &Parts,
     size: Option<u64>,
-) -> Result<(HeaderBlock, Asked), Error> {
+) -> Result<(HeaderBlock, Origin), Error> {
     let asked = origin(head)?;
     let is_connect = head.method == Method::CONNECT;
     let host = asked.host.as_str();
@@ -56,7 +56,7 @@ pub(super) fn block(
 }
 
 /// Where a request goes: what the URI says, or the `host` field.
-fn origin(head: &Parts) -> Result<Asked, Error> {
+fn origin(head: &Parts) -> Result<Origin, Error> {
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         (Some(authority), _) => authority.clone(),
         (None, Some(host)) => Authority::try_from(host.as_bytes())
@@ -71,7 +71,7 @@ fn origin(head: &Parts) -> Result<Asked, Error> {
         return Err(Error::Request("CONNECT needs a port"));
     }
     let scheme = head.uri.scheme().cloned().unwrap_or(Scheme::HTTPS);
-    Ok(Asked { scheme, host })
+    Ok(Origin { scheme, host })
 }
 
 /// One line, as servers in the field expect it (protocol.md §9.5).

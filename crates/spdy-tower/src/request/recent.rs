@@ -1,12 +1,9 @@
 //! What the requests of a session have in common.
 
-use http::{
-    HeaderMap, HeaderName, Method, Request,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderMap, Method, Request, Uri};
 use spdy_frame::{Field, HeaderBlock, Version};
 
-use super::{Head, Kind, MAX_TARGET, Meta, content_length, method, origin_form};
+use super::{Head, Kind, MAX_TARGET, Meta, method, origin_form};
 use crate::fields;
 
 /// A request that others of its session are held against. Most clients send the same fields again and again, with
@@ -29,22 +26,25 @@ struct Latest {
     common: Option<Common>,
 }
 
-/// What a head has beside its method and its path.
+/// What became of the request that is kept.
 #[derive(Debug)]
 struct Common {
+    method: Method,
+    uri: Uri,
     version: http::Version,
-    scheme: Option<Scheme>,
-    authority: Option<Authority>,
     headers: HeaderMap,
     content_length: Option<u64>,
+    /// For each field of the block, where the map has its one value.
+    places: [Option<u8>; MAX_FIELDS],
 }
 
-/// What a block that is alike does not share.
-#[derive(Clone, Copy, Debug)]
+/// Where a block that is alike differs.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Own<'a> {
-    method: Field<'a>,
-    target: Field<'a>,
-    changes: [Option<Field<'a>>; MAX_CHANGES],
+    method: Option<Field<'a>>,
+    target: Option<Field<'a>>,
+    /// With their places in the block.
+    changes: [Option<(usize, Field<'a>)>; MAX_CHANGES],
 }
 
 impl Recent {
@@ -55,37 +55,38 @@ impl Recent {
         }
     }
 
-    /// What is a block's own, if it is like the one that is kept: it has the same fields, and the same values of nearly
+    /// Where a block differs, if it is like the one that is kept: it has the same fields, and the same values of nearly
     /// all.
     pub(super) fn compare<'a>(&self, block: &'a HeaderBlock) -> Option<Own<'a>> {
         let latest = self.latest.as_ref()?;
         if block.len() != latest.block.len() {
             return None;
         }
-        let (mut method, mut target) = (None, None);
-        let mut changes = [None; MAX_CHANGES];
-        let mut room = changes.iter_mut();
-        for (place, (field, known)) in block.fields().zip(latest.block.fields()).enumerate() {
+        let mut own = Own::default();
+        let mut room = own.changes.iter_mut();
+        let mut place = 0;
+        loop {
+            place += block.same_fields(&latest.block, place);
+            let Some(field) = block.fields().nth(place) else {
+                break;
+            };
+            let known = latest.block.fields().nth(place)?;
             if field.name() != known.name() {
                 return None;
             }
             if place == latest.target {
-                target = Some(field);
+                own.target = Some(field);
             } else if place == latest.method {
-                method = Some(field);
-            } else if field.value() != known.value() {
-                if field.is_joined() || !self.may_change(field.name()) {
-                    return None;
-                }
-                *room.next()? = Some(field);
+                own.method = Some(field);
+            } else if field.is_joined() || !self.may_change(field.name()) {
+                return None;
+            } else {
+                *room.next()? = Some((place, field));
             }
+            place += 1;
         }
-        let (method, target) = (method?, target?);
-        is_path(method, target).then_some(Own {
-            method,
-            target,
-            changes,
-        })
+        let is_path = own.target.is_none_or(is_path) && own.method.is_none_or(takes_path);
+        is_path.then_some(own)
     }
 
     /// Whether nothing else depends on a field.
@@ -98,34 +99,41 @@ impl Recent {
     /// The head of a request that is alike. `None` if it is not known yet, or what is its own is malformed.
     pub(super) fn head(&self, own: Own<'_>) -> Option<Head> {
         let common = self.latest.as_ref()?.common.as_ref()?;
-        let (scheme, authority) = (common.scheme.clone(), common.authority.clone());
         let mut request = Request::new(());
-        *request.method_mut() = method(own.method).ok()?;
-        *request.uri_mut() = origin_form(own.target, scheme, authority).ok()?;
-        *request.version_mut() = common.version;
-        let mut head = Head {
-            request,
-            content_length: common.content_length,
+        *request.method_mut() = match own.method {
+            None => common.method.clone(),
+            Some(field) => method(field).ok()?,
         };
-        let headers = head.request.headers_mut();
+        *request.uri_mut() = match own.target {
+            None => common.uri.clone(),
+            Some(field) => {
+                let (scheme, authority) = (common.uri.scheme(), common.uri.authority());
+                origin_form(field, scheme.cloned(), authority.cloned()).ok()?
+            }
+        };
+        *request.version_mut() = common.version;
+        let headers = request.headers_mut();
         *headers = common.headers.clone();
-        for field in own.changes.into_iter().map_while(|field| field) {
-            let name = HeaderName::from_bytes(field.name()).ok()?;
-            let value = fields::value(field.value_bytes()).ok()?;
-            // It takes the place of all values that there were.
-            headers.insert(name, value);
+        for (place, field) in own.changes.into_iter().map_while(|change| change) {
+            let place = usize::from(common.places[place]?);
+            let (_, value) = headers.iter_mut().nth(place)?;
+            *value = fields::value(field.value_bytes()).ok()?;
         }
-        if own.changes[0].is_some() {
-            head.content_length = content_length(headers).ok()?;
-        }
-        Some(head)
+        let content_length = match own.changes[0] {
+            None => common.content_length,
+            Some(_) => fields::content_length(headers).ok()?,
+        };
+        Some(Head {
+            request,
+            content_length,
+        })
     }
 
     /// Keeps a request that was read in full. `is_alike`: to the one that was kept before.
     pub(super) fn remember(&mut self, block: &HeaderBlock, is_alike: bool, head: &Head) {
         self.latest = Latest::of(self.version, block);
         if let Some(latest) = self.latest.as_mut().filter(|_| is_alike) {
-            latest.common = Some(Common::of(head));
+            latest.common = Some(Common::of(block, head));
         }
     }
 }
@@ -144,36 +152,54 @@ impl Latest {
                 _ => {}
             }
         }
-        let (method, target) = (method?, target?);
-        is_path(method.1, target.1).then(|| Self {
+        let ((method, takes_target), (target, path)) = (method?, target?);
+        (is_path(path) && takes_path(takes_target)).then(|| Self {
             block: block.clone(),
-            method: method.0,
-            target: target.0,
+            method,
+            target,
             common: None,
         })
     }
 }
 
 impl Common {
-    fn of(head: &Head) -> Self {
-        let (uri, content_length) = (head.request.uri(), head.content_length);
+    fn of(block: &HeaderBlock, head: &Head) -> Self {
+        let request = &head.request;
+        let mut places = [None; MAX_FIELDS];
+        for (place, field) in places.iter_mut().zip(block.fields()) {
+            *place = place_of(request.headers(), field.name());
+        }
         Self {
-            version: head.request.version(),
-            scheme: uri.scheme().cloned(),
-            authority: uri.authority().cloned(),
-            headers: head.request.headers().clone(),
-            content_length,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            content_length: head.content_length,
+            places,
         }
     }
 }
 
-/// Whether the target is a path, so that nothing else depends on it or on the method.
-fn is_path(method: Field<'_>, target: Field<'_>) -> bool {
+/// Where in the order of the map the value of a field is, if it has one and no more.
+fn place_of(headers: &HeaderMap, name: &[u8]) -> Option<u8> {
+    let names = headers.iter().map(|(name, _)| name.as_str().as_bytes());
+    let mut places = names.enumerate().filter(|&(_, key)| key == name);
+    let (place, _) = places.next()?;
+    match places.next() {
+        None => u8::try_from(place).ok(),
+        Some(_) => None,
+    }
+}
+
+/// Whether a target is a path, so that nothing else depends on it.
+fn is_path(target: Field<'_>) -> bool {
     let path = target.value();
-    path.starts_with(b"/")
-        && path.len() <= MAX_TARGET
-        && !target.is_joined()
-        && method.value() != Method::CONNECT.as_str().as_bytes()
+    path.starts_with(b"/") && path.len() <= MAX_TARGET && !target.is_joined()
+}
+
+/// Whether requests with a method have paths for targets, and nothing else depends on it.
+fn takes_path(method: Field<'_>) -> bool {
+    method.value() != Method::CONNECT.as_str().as_bytes()
 }
 
 /// The most fields with a value of its own that a request has which is alike.

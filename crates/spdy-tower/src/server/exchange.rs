@@ -19,8 +19,14 @@ use spdy_frame::{HeaderBlock, Version};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::{HttpService, answer::Answer, failure::Failure, pump::Pump};
-use crate::{Body, body::Fault, response, tunnel::TunnelDue};
+use super::service::HttpService;
+use crate::{
+    Body,
+    body::Fault,
+    response,
+    sending::{Answer, Failure, Pump},
+    tunnel::TunnelDue,
+};
 
 pin_project! {
     /// A future that ends when the request has been answered, or needs no answer any more.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
-use spdy_session::{Config, Incoming, PendingStream, SendReply, Session, StreamError};
+use spdy_session::{Config, Incoming, PendingStream, SendReply, SendStream, Session, StreamError};
 use spdy_tower::{
     Body, Builder, HttpService,
     client::{self, Pushes, SendRequest},
@@ -114,4 +114,13 @@ pub async fn reset_of(mut reply: SendReply) -> RstStatus {
         panic!("no reset: {end:?}")
     };
     status
+}
+
+/// Waits for the client to reset a stream.
+pub async fn assert_reset(mut send: SendStream, expected: RstStatus) {
+    match within(send.closed()).await {
+        StreamError::Reset { status, .. } => assert_eq!(status, expected),
+        StreamError::NotProcessed => assert_eq!(RstStatus::REFUSED_STREAM, expected),
+        end => panic!("{end:?}"),
+    }
 }

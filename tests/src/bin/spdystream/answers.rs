@@ -38,14 +38,7 @@ pub(crate) async fn answer(
         stream.refuse(RstStatus::REFUSED_STREAM);
         return Ok(());
     }
-    let mut reply = HeaderBlock::new();
-    for field in stream.headers().fields() {
-        if field.name() == b"ask" {
-            for value in field.values() {
-                reply.append("answer", value)?;
-            }
-        }
-    }
+    let reply = reply_to(stream.headers())?;
     let (mut receive, mut send) = stream.reply(reply)?.split();
     let text = match what.as_str() {
         "echo" => return copy(receive, send).await,
@@ -89,6 +82,16 @@ pub(crate) async fn answer(
     };
     send.send_data(text.into(), true)?;
     Ok(send.written().await?)
+}
+
+fn reply_to(asked: &HeaderBlock) -> Result<HeaderBlock, Failure> {
+    let mut reply = HeaderBlock::new();
+    for field in asked.fields().filter(|field| field.name() == b"ask") {
+        for value in field.values() {
+            reply.append("answer", value)?;
+        }
+    }
+    Ok(reply)
 }
 
 async fn copy(mut from: RecvStream, mut to: SendStream) -> Result<(), Failure> {

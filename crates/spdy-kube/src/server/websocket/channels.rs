@@ -1,6 +1,6 @@
 //! Exec and attach over WebSocket: the streams are channels, told apart by the first octet of each message.
 
-use std::{future::pending, io, time::Duration};
+use std::{future::pending, io, pin::pin, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{
@@ -18,15 +18,15 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use super::{Socket, socket};
+use super::socket::{Socket, socket};
 use crate::{
-    Io, Protocol, Streams,
+    Io, Protocol, Status, Streams,
     server::{
-        Run, Server,
-        command::{Kind, supervise},
-        watch::ticks,
+        command::{Kind, Run, supervise},
+        settings::Settings,
     },
     stdio::{Client, Piece, Resize, Stdin, Stdout},
+    watch::ticks,
 };
 
 type Sender = SplitSink<Socket, Message>;
@@ -36,7 +36,7 @@ type Receiver = SplitStream<Socket>;
 /// Serves one session, to its end.
 pub(in crate::server) async fn serve(
     upgraded: OnUpgrade,
-    server: &Server,
+    settings: &Settings,
     kind: Kind,
     protocol: Protocol,
     streams: Streams,
@@ -44,8 +44,7 @@ pub(in crate::server) async fn serve(
 ) -> io::Result<()> {
     let (mut sender, receiver) = socket(upgraded).await?.split();
     let (inputs, stdin, resize) = Inputs::new(protocol, streams);
-    let (stdout, from_stdout) = output(streams.stdout);
-    let (stderr, from_stderr) = output(streams.has_stderr());
+    let (outputs, stdout, stderr) = Outputs::new(streams);
     let (gone, client) = Client::new();
     let io = Io {
         stdin,
@@ -55,7 +54,6 @@ pub(in crate::server) async fn serve(
         tty: streams.tty,
         client,
     };
-    // Reading and writing do not wait for each other.
     let (connected, mut connection) = Client::new();
     let (ended, lost) = (Notify::new(), Notify::new());
     let reading = async {
@@ -67,32 +65,53 @@ pub(in crate::server) async fn serve(
     };
     let serving = async {
         let mut watched = connection.clone();
-        let command = async {
-            let outcome = supervise(run, io, kind, server.grace, gone, watched.gone()).await;
-            ended.notify_one();
-            outcome
-        };
+        let command = supervise(run, io, kind, settings.grace, gone, watched.gone());
         let copying = async {
             tokio::select! {
-                copied = copy(&mut sender, from_stdout, from_stderr, ended.notified(), server.watch) => {
-                    if copied.is_err() {
-                        // Nobody may be reading who would see it.
-                        lost.notify_one();
-                    }
-                    copied
-                }
+                copied = outputs.copy(&mut sender, ended.notified(), settings.watch) => copied,
                 // Whoever still holds an output holds nobody up.
                 () = connection.gone() => Ok(()),
             }
         };
-        let (outcome, copied) = tokio::join!(command, copying);
-        copied?;
-        match outcome {
+        match attend(command, copying, &ended, &lost).await? {
             Some(outcome) => conclude(&mut sender, outcome.to_stream(protocol)).await,
             None => Ok(()),
         }
     };
-    let (mut reading, mut serving) = (std::pin::pin!(reading), std::pin::pin!(serving));
+    read_and_serve(reading, serving).await;
+    Ok(())
+}
+
+/// Waits for the command and the copying of its outputs, and gives the outcome, if there is anybody to tell it to.
+async fn attend(
+    command: impl Future<Output = Option<Status>>,
+    copying: impl Future<Output = Result<(), Error>>,
+    ended: &Notify,
+    lost: &Notify,
+) -> Result<Option<Status>, Error> {
+    let command = async {
+        let outcome = command.await;
+        ended.notify_one();
+        outcome
+    };
+    let copying = async {
+        let copied = copying.await;
+        if copied.is_err() {
+            // Nobody may be reading who would see it.
+            lost.notify_one();
+        }
+        copied
+    };
+    let (outcome, copied) = tokio::join!(command, copying);
+    copied.map(|()| outcome)
+}
+
+/// Does both until all is served: reading and writing do not wait for each other.
+async fn read_and_serve(
+    reading: impl Future<Output = ()>,
+    serving: impl Future<Output = Result<(), Error>>,
+) {
+    let (mut reading, mut serving) = (pin!(reading), pin!(serving));
     let mut is_reading = true;
     let told = loop {
         tokio::select! {
@@ -106,7 +125,6 @@ pub(in crate::server) async fn serve(
         // What was not read would make the system reset the connection, and the outcome could be lost.
         _ = timeout(LINGER, reading).await;
     }
-    Ok(())
 }
 
 /// Reads until the client is gone.
@@ -119,30 +137,55 @@ async fn read(mut receiver: Receiver, mut inputs: Inputs) {
     }
 }
 
-/// Copies the outputs until they and the command have ended.
-///
-/// A client that is held up is not read, and its end not seen: so it is sent an empty message from time to time, which
-/// fails when it is gone. Servers of Kubernetes send such messages, too. A PONG would not do: it would keep a kubectl
-/// waiting for ever which has given up its own writing, as it does when nothing is taken for a minute.
-async fn copy(
-    sender: &mut Sender,
-    mut stdout: Option<DuplexStream>,
-    mut stderr: Option<DuplexStream>,
-    ended: impl Future<Output = ()>,
-    watch: Duration,
-) -> Result<(), Error> {
-    let mut ended = std::pin::pin!(ended);
-    let mut ticks = ticks(watch);
-    loop {
-        let has_outputs = stdout.is_some() || stderr.is_some();
-        let message = tokio::select! {
-            message = next(STDOUT, &mut stdout) => message,
-            message = next(STDERR, &mut stderr) => message,
-            _ = ticks.tick() => Some(Bytes::from_static(&[ERROR])),
-            () = &mut ended, if !has_outputs => return Ok(()),
+/// Where the outputs of the command are read.
+#[derive(Debug)]
+struct Outputs {
+    stdout: Option<DuplexStream>,
+    stderr: Option<DuplexStream>,
+}
+
+impl Outputs {
+    fn new(streams: Streams) -> (Self, Option<Stdout>, Option<Stdout>) {
+        let output = |is_wanted: bool| {
+            let pipe = || {
+                let (near, far) = duplex(PIPE);
+                (far, Stdout::pipe(near))
+            };
+            is_wanted.then(pipe).unzip()
         };
-        if let Some(message) = message {
-            sender.send(Message::Binary(message)).await?;
+        let (from_stdout, stdout) = output(streams.stdout);
+        let (from_stderr, stderr) = output(streams.has_stderr());
+        let outputs = Self {
+            stdout: from_stdout,
+            stderr: from_stderr,
+        };
+        (outputs, stdout, stderr)
+    }
+
+    /// Copies until they and the command have ended.
+    ///
+    /// A client that is held up is not read, and its end not seen: so it is sent an empty message from time to time,
+    /// which fails when it is gone. Servers of Kubernetes send such messages, too. A PONG would not do: it would keep a
+    /// kubectl waiting for ever which has given up its own writing, as it does when nothing is taken for a minute.
+    async fn copy(
+        mut self,
+        sender: &mut Sender,
+        ended: impl Future<Output = ()>,
+        watch: Duration,
+    ) -> Result<(), Error> {
+        let mut ended = pin!(ended);
+        let mut ticks = ticks(watch);
+        loop {
+            let has_outputs = self.stdout.is_some() || self.stderr.is_some();
+            let message = tokio::select! {
+                message = next(STDOUT, &mut self.stdout) => message,
+                message = next(STDERR, &mut self.stderr) => message,
+                _ = ticks.tick() => Some(Bytes::from_static(&[ERROR])),
+                () = &mut ended, if !has_outputs => return Ok(()),
+            };
+            if let Some(message) = message {
+                sender.send(Message::Binary(message)).await?;
+            }
         }
     }
 }
@@ -174,15 +217,6 @@ async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
         reason: "".into(),
     };
     sender.send(Message::Close(Some(close))).await
-}
-
-/// An output of the command, and where to read it.
-fn output(is_wanted: bool) -> (Option<Stdout>, Option<DuplexStream>) {
-    if !is_wanted {
-        return (None, None);
-    }
-    let (near, far) = duplex(PIPE);
-    (Some(Stdout::pipe(near)), Some(far))
 }
 
 /// What the client sends.

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{AlertDescription, ClientConfig, pki_types::ServerName};
 use spdy_frame::Version;
 use spdy_tower::{
-    client,
+    Protocol, client,
     session::{Config, Session},
     upgrade,
 };
@@ -30,47 +30,10 @@ use super::{
     exchange::Requests,
     failure::{Exit, Failure},
     flags::Reach,
+    offer::Offer,
     origin::Origin,
     tls, wire,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Spdy(Version),
-    Http2,
-    Http1,
-}
-
-/// What may be spoken.
-#[derive(Clone, Debug)]
-pub(crate) struct Offer {
-    /// Under TLS, the best first.
-    pub(crate) alpn: Vec<Protocol>,
-    /// Without TLS.
-    pub(crate) plain: Protocol,
-    /// HTTP/1.1 is only the way to SPDY/3.1.
-    pub(crate) upgrade: bool,
-    /// A server that knows no ALPN, or does not upgrade, gets HTTP/1.1.
-    pub(crate) falls_back: bool,
-}
-
-impl Offer {
-    pub(crate) fn only(protocol: Protocol) -> Self {
-        Self {
-            alpn: vec![protocol],
-            plain: protocol,
-            upgrade: false,
-            falls_back: false,
-        }
-    }
-
-    pub(crate) fn upgrade() -> Self {
-        Self {
-            upgrade: true,
-            ..Self::only(Protocol::Http1)
-        }
-    }
-}
 
 /// Makes connections.
 pub(crate) struct Connector {
@@ -137,7 +100,7 @@ impl Connector {
             return match upgrade::connect(io, upgrade::request(&root)).await {
                 Ok((_, io)) => {
                     let spdy = Protocol::Spdy(Version::V3_1);
-                    self.note(format_args!("upgraded to {spdy}"));
+                    self.note(format_args!("upgraded to {}", spdy.token()));
                     self.speak(Box::new(io), spdy, wire, start).await
                 }
                 Err(upgrade::ConnectError::Refused(_)) if self.offer.falls_back => {
@@ -165,8 +128,9 @@ impl Connector {
         let wire = Arc::new(Wire::default());
         let io = Counted::new(socket, Arc::clone(&wire));
         let Some(tls) = self.tls.as_ref().filter(|_| origin.is_tls) else {
-            self.note(format_args!("connected to {peer}: {}", self.offer.plain));
-            return Ok((Box::new(io), self.offer.plain, wire));
+            let protocol = self.offer.plain;
+            self.note(format_args!("connected to {peer}: {}", protocol.token()));
+            return Ok((Box::new(io), protocol, wire));
         };
         let name = ServerName::try_from(origin.name().to_owned())?;
         let connector = TlsConnector::from(Arc::clone(tls));
@@ -176,20 +140,25 @@ impl Connector {
             Err(error) => return Err(error.into()),
         };
         let session = io.get_ref().1;
-        let chosen = session.alpn_protocol();
-        let is_chosen = |offered: &&Protocol| Some(offered.token().as_bytes()) == chosen;
-        let protocol = match self.offer.alpn.iter().find(is_chosen) {
-            Some(&protocol) => protocol,
-            // HTTP/1.1 is what is spoken where nothing is said.
-            None if self.offer.alpn.contains(&Protocol::Http1) => Protocol::Http1,
-            None => return Err(self.speaks_none()),
+        let Some(protocol) = self.chosen(session.alpn_protocol()) else {
+            return Err(self.speaks_none());
         };
         let version = session
             .protocol_version()
             .and_then(|version| version.as_str())
             .unwrap_or("TLS");
-        self.note(format_args!("connected to {peer}: {version}, {protocol}"));
+        self.note(format_args!(
+            "connected to {peer}: {version}, {}",
+            protocol.token()
+        ));
         Ok((Box::new(io), protocol, wire))
+    }
+
+    /// What is spoken after a handshake. HTTP/1.1 is what is spoken where nothing is said.
+    fn chosen(&self, alpn: Option<&[u8]>) -> Option<Protocol> {
+        let is_offered = |protocol: &Protocol| self.offer.alpn.contains(protocol);
+        let chosen = alpn.and_then(Protocol::from_alpn).filter(is_offered);
+        chosen.or_else(|| Some(Protocol::Http1).filter(is_offered))
     }
 
     async fn speak(
@@ -201,7 +170,8 @@ impl Connector {
     ) -> Result<Connection, Refusal> {
         if !matches!(protocol, Protocol::Spdy(_)) {
             self.note(format_args!(
-                "{protocol} is spoken and no SPDY: heads are shown instead of frames"
+                "{} is spoken and no SPDY: heads are shown instead of frames",
+                protocol.token()
             ));
         }
         let (requests, driver) = match protocol {
@@ -296,22 +266,6 @@ impl Connection {
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
-
-impl Protocol {
-    pub(crate) const fn token(self) -> &'static str {
-        match self {
-            Self::Spdy(version) => version.token(),
-            Self::Http2 => "h2",
-            Self::Http1 => "http/1.1",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.token())
-    }
-}
 
 /// How long the transport is read after our good-bye.
 const LINGER: Duration = Duration::from_millis(200);

@@ -5,9 +5,9 @@ use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::PathAndQuery}
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{TrySendError, http1, http2};
-use spdy_tower::client::SendRequest;
+use spdy_tower::{Protocol, client::SendRequest};
 
-use super::{connect::Protocol, failure::sentence, wire};
+use super::{failure::sentence, wire};
 
 /// Sends requests over a connection. Several at once, unless it is HTTP/1.1.
 pub(crate) enum Requests {

@@ -11,12 +11,7 @@ use clap_complete::Shell;
 use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
 
-use super::{
-    connect::{Offer, Protocol},
-    failure::{Exit, Failure},
-    manual,
-    origin::Url,
-};
+use super::{manual, origin::Url};
 
 /// Speaks SPDY/2, SPDY/3 and SPDY/3.1 to servers, and measures how they do.
 #[derive(Debug, Parser)]
@@ -104,7 +99,7 @@ pub(crate) struct Get {
 
     /// Speak HTTP/1.1
     #[arg(long, conflicts_with = "version")]
-    http1: bool,
+    pub(super) http1: bool,
 
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -173,7 +168,7 @@ pub(crate) struct Load {
 
     /// Speak HTTP/2, to compare
     #[arg(long, conflicts_with_all = ["version", "upgrade"])]
-    h2: bool,
+    pub(super) h2: bool,
 
     /// Write JSON
     #[arg(long)]
@@ -207,7 +202,7 @@ pub(crate) struct Reach {
     ///
     /// Without it https:// takes the best that ALPN gives, and plain text is SPDY/3.1.
     #[arg(long, value_name = "VERSION", value_parser = version, aliases = ["spdy", "plain-version"])]
-    version: Option<Version>,
+    pub(super) version: Option<Version>,
 
     /// Speak in plain text, without TLS, also to https:// URLs
     ///
@@ -217,7 +212,7 @@ pub(crate) struct Reach {
 
     /// Ask by HTTP/1.1 Upgrade for SPDY/3.1
     #[arg(long)]
-    upgrade: bool,
+    pub(super) upgrade: bool,
 
     /// Take any certificate
     #[arg(long, short = 'k')]
@@ -239,58 +234,6 @@ pub(crate) struct Reach {
 impl Reach {
     pub(crate) fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout.get().into())
-    }
-
-    /// SPDY alone.
-    pub(crate) fn spdy(&self) -> Result<Offer, Failure> {
-        if self.upgrade {
-            if self.version.is_some_and(|version| version != Version::V3_1) {
-                let message = "HTTP/1.1 Upgrade is for SPDY/3.1 alone";
-                return Err(Failure::new(Exit::Usage, message));
-            }
-            return Ok(Offer::upgrade());
-        }
-        let versions = match self.version {
-            Some(version) => vec![version],
-            None => Version::ALL.to_vec(),
-        };
-        Ok(Offer {
-            alpn: versions.into_iter().map(Protocol::Spdy).collect(),
-            plain: Protocol::Spdy(self.version.unwrap_or(Version::V3_1)),
-            upgrade: false,
-            falls_back: false,
-        })
-    }
-}
-
-impl Get {
-    /// SPDY if the server has it, else HTTP/2 or HTTP/1.1; or what is insisted on.
-    pub(crate) fn offer(&self) -> Result<Offer, Failure> {
-        if self.http1 {
-            return Ok(Offer {
-                upgrade: self.reach.upgrade,
-                falls_back: true,
-                ..Offer::only(Protocol::Http1)
-            });
-        }
-        let mut offer = self.reach.spdy()?;
-        if self.reach.version.is_none() {
-            offer.falls_back = true;
-            if !offer.upgrade {
-                offer.alpn.extend([Protocol::Http2, Protocol::Http1]);
-            }
-        }
-        Ok(offer)
-    }
-}
-
-impl Load {
-    pub(crate) fn offer(&self) -> Result<Offer, Failure> {
-        if self.h2 {
-            Ok(Offer::only(Protocol::Http2))
-        } else {
-            self.reach.spdy()
-        }
     }
 }
 
@@ -344,44 +287,9 @@ mod tests {
 
     use super::*;
 
-    fn get(words: &str) -> Get {
-        match Flags::try_parse_from(words.split(' ')).unwrap().command {
-            Some(Command::Get(get)) => get,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn the_flags_are_consistent() {
         Flags::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_offered_follows_from_the_flags() {
-        use Protocol::{Http1, Http2, Spdy};
-        use Version::{V2, V3, V3_1};
-        for (flags, alpn, plain) in [
-            (
-                "",
-                vec![Spdy(V3_1), Spdy(V3), Spdy(V2), Http2, Http1],
-                Spdy(V3_1),
-            ),
-            ("--version 3 ", vec![Spdy(V3)], Spdy(V3)),
-            ("--version spdy/2 --plain ", vec![Spdy(V2)], Spdy(V2)),
-            ("--spdy 3.1 ", vec![Spdy(V3_1)], Spdy(V3_1)),
-            ("--http1 ", vec![Http1], Http1),
-            ("--upgrade ", vec![Http1], Http1),
-        ] {
-            let offer = get(&format!("spdy get {flags}http://a/")).offer().unwrap();
-            assert_eq!((offer.alpn, offer.plain), (alpn, plain), "{flags}");
-        }
-        let upgrade = get("spdy get --upgrade --version 3.1 http://a/").offer();
-        assert!(!upgrade.unwrap().falls_back);
-        assert!(
-            get("spdy get --upgrade --version 3 http://a/")
-                .offer()
-                .is_err()
-        );
     }
 
     #[test]

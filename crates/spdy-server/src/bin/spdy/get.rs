@@ -12,6 +12,7 @@ use http::{
 };
 use http_body_util::Full;
 use serde_json::{Value, json};
+use spdy_tower::Protocol;
 use tokio::task::JoinSet;
 
 use self::{
@@ -19,7 +20,7 @@ use self::{
     progress::Progress,
 };
 use super::{
-    connect::{Connection, Connector, Protocol},
+    connect::{Connection, Connector},
     exchange::{Body, Payload, Requests, SendError},
     failure::{Exit, Failure, print_json},
     flags::Get,
@@ -211,7 +212,7 @@ impl Work {
             None => Output::stdout(&self.turns, place),
         };
         if self.get.include {
-            let mut text = format!("{} {}\r\n", title(protocol), head.status).into_bytes();
+            let mut text = format!("{protocol} {}\r\n", head.status).into_bytes();
             write_fields(&mut text, &head.headers);
             output.write(text.into())?;
         }
@@ -242,7 +243,7 @@ impl Work {
             self.turns.wait(place).await;
             print_json(&json!({
                 "url": url,
-                "protocol": protocol.to_string(),
+                "protocol": protocol.token(),
                 "status": head.status.as_u16(),
                 "headers": json_fields(&head.headers),
                 "trailers": json_fields(&trailers),
@@ -264,14 +265,6 @@ impl Work {
 /// What a response says of the length of its body.
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// How a protocol begins a response that is shown to people.
-fn title(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Http2 => "HTTP/2".into(),
-        protocol => protocol.to_string().to_ascii_uppercase(),
-    }
 }
 
 fn write_fields(text: &mut Vec<u8>, fields: &HeaderMap) {

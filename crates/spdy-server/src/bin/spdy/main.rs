@@ -11,6 +11,7 @@ mod get;
 mod inspect;
 mod load;
 mod manual;
+mod offer;
 mod origin;
 mod ping;
 mod tls;

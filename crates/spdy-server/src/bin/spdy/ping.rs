@@ -56,7 +56,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
         // JSON has no infinity: without an answer the figures are null.
         print_json(&json!({
             "url": ping.url.to_string(),
-            "protocol": connection.protocol.to_string(),
+            "protocol": connection.protocol.token(),
             "connect_ms": milliseconds(connection.took),
             "times_ms": &times,
             "min_ms": min,
@@ -67,7 +67,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     } else if !times.is_empty() {
         let line = format!(
             "{}, {} round trips: min {min:.3} ms, avg {avg:.3} ms, max {max:.3} ms\n",
-            connection.protocol,
+            connection.protocol.token(),
             times.len(),
         );
         print(line.as_bytes())?;

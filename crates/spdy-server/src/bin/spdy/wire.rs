@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
+use spdy_tower::Protocol;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -15,8 +16,6 @@ use tracing::{
 use tracing_subscriber::{
     Layer, filter::Targets, layer::Context, layer::SubscriberExt, registry::Registry,
 };
-
-use super::connect::Protocol;
 
 /// Shows every frame from now on, with the seconds since now. `>` is sent, `<` is received.
 pub(crate) fn show() {
@@ -37,13 +36,15 @@ pub(crate) fn note(text: fmt::Arguments<'_>) {
 /// Shows the head of a request that goes by another protocol than SPDY.
 pub(crate) fn sent<B>(protocol: Protocol, request: &Request<B>) {
     let fields = Fields(request.headers());
-    trace!(target: TARGET, "> {protocol} {} {}{fields}", request.method(), request.uri());
+    let token = protocol.token();
+    trace!(target: TARGET, "> {token} {} {}{fields}", request.method(), request.uri());
 }
 
 /// Shows the head of its response.
 pub(crate) fn received<B>(protocol: Protocol, response: &Response<B>) {
     let fields = Fields(response.headers());
-    trace!(target: TARGET, "< {protocol} {}{fields}", response.status());
+    let token = protocol.token();
+    trace!(target: TARGET, "< {token} {}{fields}", response.status());
 }
 
 /// A line for each field.

@@ -85,8 +85,8 @@ impl Connection {
             return Err(OpenError::IdsExhausted);
         };
         if let Some(associated) = how.associated {
-            let may_push = |stream: &Stream| stream.send.is_open();
-            if !self.streams.get(&associated).is_some_and(may_push) {
+            let stream = self.streams.get(&associated);
+            if !stream.is_some_and(|stream| stream.send.is_open()) {
                 return Err(OpenError::NoAssociatedStream);
             }
         }
@@ -112,7 +112,7 @@ impl Connection {
         self.next_local = id.next();
         self.local_open += 1;
         self.tally.one(Count::StreamsOpened);
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         self.output.openings.push_back(id);
         Ok(id)
     }

@@ -14,7 +14,6 @@ use crate::{
         error::Violation,
         event::{Event, PingId},
         state::SendHalf,
-        stream::Stream,
     },
 };
 
@@ -47,7 +46,7 @@ impl Connection {
         }
         if self.version.has_session_window() {
             let session_window = self.config.limits.session_window();
-            self.recv_window.enlarge(session_window - DEFAULT_WINDOW);
+            self.recv_window.enlarge_to(session_window);
             self.output.session_credit = self.recv_window.take_credit(1);
         }
     }
@@ -104,8 +103,8 @@ impl Connection {
     fn reset_overflown(&mut self, now: Instant) {
         let mut overflown = Vec::new();
         self.peer.most_initial = i64::from(MAX_WINDOW);
-        let sending = |stream: &&Stream| stream.send != SendHalf::Finished;
-        for stream in self.streams.values().filter(sending) {
+        let streams = self.streams.values();
+        for stream in streams.filter(|stream| stream.send != SendHalf::Finished) {
             let most = stream.send_window.most_initial();
             if i64::from(self.peer.initial_window) > most {
                 overflown.push(stream.id);
@@ -136,6 +135,9 @@ impl Connection {
             // The peer has seen our SETTINGS: it has no excuse any more (protocol.md §13.3).
             self.settings_probe = None;
             return;
+        }
+        if self.growth.awaits(id) {
+            return self.growth.answered(now);
         }
         let position = self.pings.iter().position(|(ping, _)| ping.0 == id);
         if let Some((id, sent)) = position.and_then(|position| self.pings.remove(position)) {

@@ -1,6 +1,6 @@
 //! WINDOW_UPDATE: when what was consumed is granted again (protocol.md §13.3).
 
-use std::mem;
+use std::{mem, time::Instant};
 
 use spdy_frame::{FrameKind, WindowIncrement, WindowTarget, WindowUpdate};
 
@@ -16,7 +16,21 @@ impl Connection {
         (self.config.limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
     }
 
-    pub(super) fn write_credit(&mut self) {
+    pub(super) fn write_credit(&mut self, now: Instant) {
+        self.write_stream_credit(now);
+        if self.has_session_window() {
+            let initial = self.output.session_credit.take();
+            let regular = self.recv_window.take_due_credit();
+            for increment in initial.into_iter().chain(regular) {
+                self.write_window_update(WindowTarget::Session, increment);
+            }
+            if regular.is_some() {
+                self.measure(now, None);
+            }
+        }
+    }
+
+    fn write_stream_credit(&mut self, now: Instant) {
         let mut due = mem::take(&mut self.output.credit_due);
         for id in due.drain(..) {
             let Some(stream) = self.streams.get_mut(&id) else {
@@ -27,18 +41,15 @@ impl Connection {
             if stream.recv == RecvHalf::Finished {
                 continue;
             }
+            if stream.recv_window.is_read() {
+                stream.recv_window.enlarge_to(self.growth.stream_window());
+            }
             if let Some(increment) = stream.recv_window.take_credit(1) {
                 self.write_window_update(WindowTarget::Stream(id), increment);
+                self.measure(now, Some(id));
             }
         }
         self.output.credit_due = due;
-        if self.has_session_window() {
-            let initial = self.output.session_credit.take();
-            let regular = self.recv_window.take_due_credit();
-            for increment in initial.into_iter().chain(regular) {
-                self.write_window_update(WindowTarget::Session, increment);
-            }
-        }
     }
 
     fn write_window_update(&mut self, target: WindowTarget, increment: WindowIncrement) {

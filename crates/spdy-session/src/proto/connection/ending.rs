@@ -167,7 +167,7 @@ impl Connection {
     }
 
     /// Takes a stream out of all books.
-    pub(super) fn forget(&mut self, id: StreamId) -> Option<Stream> {
+    pub(super) fn forget(&mut self, id: StreamId) -> Option<Box<Stream>> {
         let stream = self.streams.remove(&id)?;
         if id.initiator() == self.side {
             self.local_open -= 1;
@@ -183,7 +183,8 @@ impl Connection {
 
     /// Forgets a stream if both its halves are finished.
     pub(super) fn forget_if_closed(&mut self, id: StreamId) {
-        if !self.streams.get(&id).is_some_and(Stream::is_closed) {
+        let stream = self.streams.get(&id);
+        if !stream.is_some_and(|stream| stream.is_closed()) {
             return;
         }
         if let Some(stream) = self.forget(id).filter(|stream| !stream.accepted) {

@@ -61,7 +61,7 @@ impl Connection {
 
     /// Gives the memory back that an idle connection does not need.
     pub fn release_buffers(&mut self) {
-        self.output.transmit.release();
+        self.output.release();
     }
 
     fn fill(&mut self, now: Instant) {
@@ -69,7 +69,7 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        self.write_credit();
+        self.write_credit(now);
         while let Some(id) = self.output.openings.pop_front() {
             self.write_opening(id);
         }

@@ -130,6 +130,14 @@ impl Output {
         self.transmit.clear();
     }
 
+    /// Gives the memory back that an idle session does not need.
+    pub(super) fn release(&mut self) {
+        self.transmit.release();
+        if self.control.is_empty() {
+            self.control = VecDeque::new();
+        }
+    }
+
     /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
     pub(super) fn unlist(&mut self, stream: &Stream) {
         let id = stream.id;

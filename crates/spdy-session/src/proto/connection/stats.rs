@@ -43,6 +43,7 @@ impl Connection {
             }
         };
         Some(Windows {
+            size: receive.size(),
             send,
             receive: receive.octets(),
             unread: receive.held(),
@@ -72,11 +73,12 @@ pub struct Stats {
     pub held_headers: usize,
 }
 
-/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always the size of the
-/// receiving window.
+/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always `size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Windows {
+    /// The receiving window: what was configured, or what it has grown to.
+    pub size: u32,
     /// What this side may send. Negative when the peer has made its window smaller.
     pub send: i64,
     /// What the peer may send.

@@ -1,6 +1,6 @@
 //! Frames about streams. Each handler goes through the rules in the order of protocol.md §12.3.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use spdy_frame::{
     CompressedBlock, DEFAULT_WINDOW, HeaderBlock, Headers, RstStatus, RstStream, Side, StreamId,
@@ -21,6 +21,7 @@ use crate::{
         state::{Input, RecvHalf, SendHalf, Unfit},
         stream::Stream,
     },
+    queue::Queue,
 };
 
 type Handled = Result<(), Violation>;
@@ -144,8 +145,8 @@ impl Connection {
 
     fn grow_stream(&mut self, id: StreamId, increment: WindowIncrement) -> Handled {
         let initial = self.peer.initial_window;
-        let sending = |stream: &&mut Stream| stream.send != SendHalf::Finished;
-        let Some(stream) = self.streams.get_mut(&id).filter(sending) else {
+        let stream = self.streams.get_mut(&id);
+        let Some(stream) = stream.filter(|stream| stream.send != SendHalf::Finished) else {
             return Ok(());
         };
         let before = stream.send_window.shortfall();
@@ -273,7 +274,7 @@ impl Connection {
         self.remote_open += 1;
         self.backlog += 1;
         self.tally.one(Count::StreamsReceived);
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Opened(Opened {
             id,
             headers,
@@ -306,7 +307,7 @@ impl Connection {
             send_window: SendWindow::default(),
             recv_window: RecvWindow::with_slack(window, slack),
             opening: None,
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             scheduled: false,
             blocked_since: None,
             credit_due: false,
@@ -349,12 +350,10 @@ impl Connection {
 
     /// Resetting a request stops its pushes too (protocol.md §10.1).
     fn cancel_pushes_of(&mut self, id: StreamId) {
-        let is_push =
-            |stream: &&Stream| stream.associated == Some(id) && stream.id.initiator() == self.side;
-        let pushes: Vec<StreamId> = self
-            .streams
-            .values()
-            .filter(is_push)
+        let streams = self.streams.values();
+        let of_stream = streams.filter(|stream| stream.associated == Some(id));
+        let pushes: Vec<StreamId> = of_stream
+            .filter(|stream| stream.id.initiator() == self.side)
             .map(|stream| stream.id)
             .collect();
         for push in pushes {

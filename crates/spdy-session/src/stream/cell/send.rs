@@ -1,7 +1,6 @@
 //! The sending half: what is to be sent.
 
 use std::{
-    collections::VecDeque,
     mem,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -15,13 +14,14 @@ use crate::{
     StreamError,
     hub::{Hub, Urgency},
     proto::Connection,
+    queue::Queue,
 };
 
 /// What is to be sent.
 #[derive(Debug)]
 pub(super) struct Send {
     reply: Option<HeaderBlock>,
-    items: VecDeque<Item>,
+    items: Queue<Item>,
     /// Small writes are joined here, behind all items.
     joined: BytesMut,
     fin: Fin,
@@ -258,7 +258,7 @@ impl Send {
     pub(super) fn new(birth: Birth) -> Self {
         Self {
             reply: None,
-            items: VecDeque::new(),
+            items: Queue::new(),
             joined: BytesMut::new(),
             fin: match birth {
                 Birth { mute: true, .. } => Fin::Written,

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::{Value, json};
+use spdy_tower::Protocol;
 
-use super::super::{connect::Protocol, failure::Exit};
+use super::super::failure::Exit;
 
 /// What came of some requests.
 #[derive(Debug, Default)]
@@ -93,7 +94,7 @@ impl Report {
         let [connect_min, connect_mean, connect_max] = self.connect.map(milliseconds);
         json!({
             "url": self.url,
-            "protocol": self.protocol.to_string(),
+            "protocol": self.protocol.token(),
             "sessions": self.sessions,
             "streams": self.streams,
             "requests": self.requests,
@@ -139,7 +140,10 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{}, sessions: {}, streams in each: {}, {}",
-            self.protocol, self.sessions, self.streams, self.url
+            self.protocol.token(),
+            self.sessions,
+            self.streams,
+            self.url
         )?;
         writeln!(
             f,

@@ -4,12 +4,8 @@ use std::{
     error::Error,
     fmt,
     future::poll_fn,
-    mem,
-    pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
 };
 
@@ -19,9 +15,14 @@ use spdy_frame::{HeaderBlock, Priority, StreamId, Version};
 use spdy_session::{Open, OpenError, Opening, Session, StreamError};
 use tracing::debug;
 
+use super::{
+    info::StreamInfo,
+    pushes::{Pushes, Taste},
+};
 use crate::{
-    response::{self, Origin},
-    server::{Answer, BoxError, Failure, Pump, StreamInfo},
+    origin::Origin,
+    response,
+    sending::{Answer, BoxError, Failure, Pump},
 };
 
 /// Pushes responses that belong to one request.
@@ -83,7 +84,7 @@ impl Pusher {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        if self.pushes.0.taste.refuses.load(Ordering::Relaxed) {
+        if self.pushes.taste().refuses.load(Ordering::Relaxed) {
             return Err(PushError::Refused);
         }
         let path = path_of(path)?;
@@ -97,9 +98,9 @@ impl Pusher {
             unidirectional: true,
             associated: Some(self.associated),
         };
-        let opening = self.pushes.0.session.open(block, how);
-        let (version, session) = (self.version, self.pushes.0.session.clone());
-        let taste = Arc::clone(&self.pushes.0.taste);
+        let opening = self.pushes.session().open(block, how);
+        let (version, session) = (self.version, self.pushes.session().clone());
+        let taste = Arc::clone(self.pushes.taste());
         self.pushes.add(Box::pin(async move {
             if let Err(error) = send(version, opening, body, &session, &taste).await {
                 debug!(%error, "push ended early");
@@ -139,61 +140,6 @@ impl fmt::Display for PushError {
 }
 
 impl Error for PushError {}
-
-/// What all requests of a session need for their pushes.
-#[derive(Clone)]
-pub(crate) struct Pushes(Arc<Shared>);
-
-struct Shared {
-    session: Session,
-    /// Pushes that the connection has not begun yet.
-    tasks: Mutex<Vec<Task>>,
-    /// Apart, so that a task does not keep alive what keeps it alive.
-    taste: Arc<Taste>,
-}
-
-/// What the client has shown of its liking for pushes.
-#[derive(Debug, Default)]
-struct Taste {
-    /// It has let one pass.
-    takes: AtomicBool,
-    /// It has refused one.
-    refuses: AtomicBool,
-}
-
-/// Sends one push. It is run by the connection, and dropped with it.
-pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Pushes {
-    pub(crate) fn new(session: Session) -> Self {
-        Self(Arc::new(Shared {
-            session,
-            tasks: Mutex::default(),
-            taste: Arc::default(),
-        }))
-    }
-
-    fn add(&self, task: Task) {
-        self.tasks().push(task);
-    }
-
-    /// The pushes that were asked for since the last call.
-    pub(crate) fn take(&self) -> Vec<Task> {
-        mem::take(&mut self.tasks())
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, Vec<Task>> {
-        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Pushes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pushes")
-            .field("taste", &self.0.taste)
-            .finish_non_exhaustive()
-    }
-}
 
 async fn send<B>(
     version: Version,

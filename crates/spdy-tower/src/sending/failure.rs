@@ -6,7 +6,8 @@ use http::StatusCode;
 use spdy_frame::RstStatus;
 use spdy_session::StreamError;
 
-use super::BoxError;
+/// What a service or a body may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an exchange ends early.
 #[derive(Debug)]

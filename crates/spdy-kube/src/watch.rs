@@ -39,7 +39,7 @@ pub(crate) fn watched<IO>(io: IO, period: Duration) -> (Watched<IO>, Watch<IO>) 
 }
 
 /// The moments at which clients are looked after, the first of them after one period.
-pub(super) fn ticks(period: Duration) -> Interval {
+pub(crate) fn ticks(period: Duration) -> Interval {
     let period = period.max(SHORTEST);
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,6 +219,9 @@ impl Frames {
         }
     }
 }
+
+/// A few octets for each client that is held up, and a command that goes on for so long without its client.
+pub(crate) const WATCH: Duration = Duration::from_secs(10);
 
 /// An interval of nothing is none.
 const SHORTEST: Duration = Duration::from_millis(1);

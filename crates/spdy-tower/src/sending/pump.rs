@@ -1,4 +1,4 @@
-//! The body of a response on its way to the client.
+//! A body on its way to the peer.
 
 use std::{
     pin::Pin,
@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
 
-use super::{BoxError, answer::Answer, failure::Failure};
+use super::{Answer, BoxError, Failure};
 use crate::response;
 
 pin_project! {

@@ -1,4 +1,4 @@
-//! What may still be said to the client on one stream.
+//! What may still be said on one stream.
 
 use std::{
     mem,

@@ -1,0 +1,58 @@
+//! The upgrade of a request, and the task that serves what comes of it.
+
+use std::io;
+
+use http::{HeaderValue, Request, Response};
+use spdy_tower::upgrade::{self, OnSession};
+
+use crate::negotiate::{self, Refusal, VERSION};
+
+/// Gives the response to a request, and serves what it was upgraded to on a task.
+pub(super) fn answer<U, R>(
+    accepted: Result<Accepted<U>, Refusal>,
+    serve: impl FnOnce(U, usize) -> R,
+) -> Response<String>
+where
+    R: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let Accepted {
+        response,
+        upgraded,
+        chosen,
+    } = match accepted {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let serving = serve(upgraded, chosen);
+    tokio::spawn(async {
+        if let Err(error) = serving.await {
+            tracing::debug!(target: "spdy", %error, "request was not upgraded");
+        }
+    });
+    response
+}
+
+/// A request that is upgraded.
+pub(super) struct Accepted<U> {
+    pub(super) response: Response<String>,
+    pub(super) upgraded: U,
+    /// The place of the protocol among those that are supported.
+    pub(super) chosen: usize,
+}
+
+/// Accepts the upgrade to SPDY and one of the protocols that are supported.
+pub(super) fn accept<B>(
+    request: &mut Request<B>,
+    supported: &[&'static str],
+) -> Result<Accepted<OnSession>, Refusal> {
+    let (mut response, upgraded) =
+        upgrade::accept(request).map_err(|error| Refusal(Box::new(error.into_response())))?;
+    let chosen = negotiate::choose(request.headers(), supported)?;
+    let name = HeaderValue::from_static(supported[chosen]);
+    response.headers_mut().insert(VERSION, name);
+    Ok(Accepted {
+        response,
+        upgraded,
+        chosen,
+    })
+}

@@ -1,0 +1,18 @@
+//! What can be set of a server.
+
+use std::time::Duration;
+
+use spdy_session::Config;
+
+/// What all requests of a server share.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// That of the sessions.
+    pub(super) config: Config,
+    /// How long a client may take to open the streams that belong together.
+    pub(super) gather: Duration,
+    /// How long a command may go on when its client is gone.
+    pub(super) grace: Duration,
+    /// How often a client is looked after that is held up.
+    pub(super) watch: Duration,
+}

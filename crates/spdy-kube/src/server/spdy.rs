@@ -1,0 +1,224 @@
+//! One exec or attach over SPDY: the streams are gathered, the command runs, the outcome is told.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use spdy_session::{
+    HeaderBlock, Incoming, PendingStream, RstStatus, SendStream, Shutdown, Stream, StreamError,
+    Version,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::{
+    command::{Kind, Run, supervise},
+    settings::Settings,
+};
+use crate::{
+    Io, Protocol, Status, Streams,
+    stdio::{Client, Resize, Stdin, Stdout},
+    watch::watched,
+};
+
+/// Serves one session, to its end.
+pub(super) async fn serve<IO>(
+    transport: IO,
+    settings: &Settings,
+    kind: Kind,
+    protocol: Protocol,
+    streams: Streams,
+    run: Run,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (transport, mut watch) = watched(transport, settings.watch);
+    let (session, incoming, driver) =
+        spdy_session::server(transport, Version::V3_1, settings.config.clone());
+    let driver = tokio::spawn(driver);
+    let mut gathered = Gathered::new(protocol, streams);
+    match timeout(settings.gather, gathered.gather(incoming)).await {
+        Ok(true) => {
+            let open = gathered.error.as_ref().map(Stream::id);
+            let mut attending = std::pin::pin!(attend(gathered, kind, settings.grace, run));
+            tokio::select! {
+                () = &mut attending => {}
+                () = watch.lost(open) => {
+                    session.shutdown(Shutdown::Now);
+                    attending.await;
+                }
+            }
+        }
+        Ok(false) => {}
+        Err(_) => {
+            tracing::debug!(target: "spdy", ?kind, "client does not open its streams");
+            gathered.give_up().await;
+        }
+    }
+    // The last frame is GOAWAY. Streams that are still open end with it.
+    session.shutdown(Shutdown::Now);
+    _ = driver.await;
+}
+
+/// Runs the command with the streams and tells the outcome.
+async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
+    let protocol = gathered.protocol;
+    let (mut error, io, mut outputs, gone) = gathered.into_io();
+    let Some(command) = supervise(run, io, kind, grace, gone, error.closed()).await else {
+        return;
+    };
+    // The end of an output comes before the outcome; what it carried is the most important of all.
+    loop {
+        tokio::select! {
+            output = outputs.ended.recv() => match output {
+                Some(mut output) => _ = output.written().await,
+                None => break,
+            },
+            _ = error.closed() => return,
+        }
+    }
+    let outcome = command.to_stream(protocol);
+    if let Err(reason) = say(&mut error, outcome).await {
+        tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
+    }
+}
+
+/// The streams of the client, as they come.
+#[derive(Debug)]
+struct Gathered {
+    protocol: Protocol,
+    wanted: Streams,
+    error: Option<Stream>,
+    stdin: Option<Stream>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+    resize: Option<Stream>,
+}
+
+impl Gathered {
+    fn new(protocol: Protocol, wanted: Streams) -> Self {
+        Self {
+            protocol,
+            wanted,
+            error: None,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            resize: None,
+        }
+    }
+
+    /// Takes streams until all are there. Each is answered at once: the client waits for that before it opens the next.
+    /// False: the session ended.
+    async fn gather(&mut self, mut incoming: Incoming) -> bool {
+        while !self.is_complete() {
+            match incoming.accept().await {
+                Some(stream) => self.take(stream),
+                None => return false,
+            }
+        }
+        // More streams are refused, as nobody accepts them.
+        true
+    }
+
+    fn take(&mut self, stream: PendingStream) {
+        let Some(place @ None) = self.place(stream.headers()) else {
+            tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no type that is wanted");
+            return stream.refuse(RstStatus::PROTOCOL_ERROR);
+        };
+        // One that has ended already counts as one that never came.
+        *place = stream.reply(HeaderBlock::new()).ok();
+    }
+
+    /// Where a stream belongs: `None` if it is of an unknown type, or was not asked for.
+    fn place(&mut self, headers: &HeaderBlock) -> Option<&mut Option<Stream>> {
+        let wanted = self.wanted;
+        match headers.get("streamtype")? {
+            b"error" => Some(&mut self.error),
+            b"stdin" if wanted.stdin => Some(&mut self.stdin),
+            b"stdout" if wanted.stdout => Some(&mut self.stdout),
+            b"stderr" if wanted.has_stderr() => Some(&mut self.stderr),
+            b"resize" if self.has_resize() => Some(&mut self.resize),
+            _ => None,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.error.is_some()
+            && self.stdin.is_some() == self.wanted.stdin
+            && self.stdout.is_some() == self.wanted.stdout
+            && self.stderr.is_some() == self.wanted.has_stderr()
+            && self.resize.is_some() == self.has_resize()
+    }
+
+    fn has_resize(&self) -> bool {
+        self.wanted.tty && self.protocol.has_resize()
+    }
+
+    /// Says that streams are missing, if there is a stream to say it on.
+    async fn give_up(self) {
+        let Some(error) = self.error else {
+            return;
+        };
+        let status = Status::Failure {
+            reason: "Timeout".to_owned(),
+            message: "timed out waiting for client to create streams".to_owned(),
+            code: StatusCode::GATEWAY_TIMEOUT.as_u16(),
+        };
+        let (_, mut error) = error.split();
+        let text = status.to_stream(self.protocol);
+        _ = timeout(Duration::from_secs(1), say(&mut error, text)).await;
+    }
+
+    /// The error stream and the rest, once all are there.
+    fn into_io(self) -> (SendStream, Io, Outputs, watch::Sender<bool>) {
+        let error = self.error.expect("streams are complete");
+        // What the client sends on streams that are not for it is thrown away.
+        let (_, error) = error.split();
+        let mut open = Vec::new();
+        let stdin = self.stdin.map(|stream| {
+            let (recv, mut send) = stream.split();
+            if self.protocol == Protocol::V1 {
+                // Clients of this version wait for it.
+                _ = send.finish();
+            }
+            open.push(send);
+            Stdin::spdy(recv)
+        });
+        let resize = self.resize.map(|stream| {
+            let (recv, send) = stream.split();
+            open.push(send);
+            Resize::new(Stdin::spdy(recv))
+        });
+        let (back, ended) = mpsc::unbounded_channel();
+        let output = |stream: Stream| Stdout::spdy(stream.split().1, back.clone());
+        let (gone, client) = Client::new();
+        let io = Io {
+            stdin,
+            stdout: self.stdout.map(output),
+            stderr: self.stderr.map(output),
+            resize,
+            tty: self.wanted.tty,
+            client,
+        };
+        (error, io, Outputs { ended, open }, gone)
+    }
+}
+
+/// Sends a text and finishes the stream, and waits until that is written.
+pub(super) async fn say(stream: &mut SendStream, text: String) -> Result<(), StreamError> {
+    stream.send_data(text.into(), true)?;
+    stream.written().await
+}
+
+/// What is left to this side while the command has the streams.
+#[derive(Debug)]
+struct Outputs {
+    /// Outputs that were dropped, and thereby finished.
+    ended: mpsc::UnboundedReceiver<SendStream>,
+    /// The halves that nothing is sent on. They are reset when they are dropped: after the outcome.
+    #[expect(dead_code, reason = "kept until it is dropped")]
+    open: Vec<SendStream>,
+}

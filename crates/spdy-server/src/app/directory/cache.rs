@@ -1,0 +1,261 @@
+//! What is remembered of the disk, within limits.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::task::spawn_blocking;
+
+use super::{Directory, entry::Entry};
+
+/// Entries by their paths. Only what is there is remembered, so that nobody fills it with names that do not exist.
+#[derive(Debug)]
+pub(super) struct Cache {
+    limits: Directory,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    known: HashMap<PathBuf, Known>,
+    octets: usize,
+    open: usize,
+    /// How many times something was recalled or kept. It orders the entries by their last use.
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    entry: Arc<Entry>,
+    looked: Instant,
+    used: u64,
+}
+
+impl Cache {
+    pub(super) fn new(limits: Directory) -> Self {
+        Self {
+            limits,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// What is at a path, or was there at most [`Directory::trust`] ago. What is known is there at once; a thread for
+    /// blocking work looks for the rest. Cancel safe.
+    ///
+    /// # Errors
+    /// Those of [`Entry::look`].
+    pub(super) async fn entry(&self, path: &Path) -> io::Result<Arc<Entry>> {
+        let now = Instant::now();
+        let known = self.memory().recall(path);
+        let known = match known {
+            Some((entry, looked)) if now.duration_since(looked) < self.trust(&entry) => {
+                return Ok(entry);
+            }
+            known => known.map(|(entry, _)| entry),
+        };
+        let (sought, max_small) = (path.to_owned(), self.limits.max_small);
+        let found = spawn_blocking(move || Entry::look(&sought, known, max_small));
+        let found = found.await;
+        let found = found.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+        match &found {
+            Ok(entry) => self.memory().keep(path, entry, now, &self.limits),
+            Err(_) => self.memory().forget(path),
+        }
+        found
+    }
+
+    /// An open file that still changes is not believed at all, or a log that grows would be refused half of the time.
+    const fn trust(&self, entry: &Entry) -> Duration {
+        if entry.is_open() && !entry.is_settled {
+            Duration::ZERO
+        } else {
+            self.limits.trust
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// The entry, and when it was looked at.
+    fn recall(&mut self, path: &Path) -> Option<(Arc<Entry>, Instant)> {
+        let known = self.known.get_mut(path)?;
+        self.uses += 1;
+        known.used = self.uses;
+        Some((Arc::clone(&known.entry), known.looked))
+    }
+
+    /// Remembers an entry that was looked at just now, instead of what was known of the path.
+    fn keep(&mut self, path: &Path, entry: &Arc<Entry>, looked: Instant, limits: &Directory) {
+        self.forget(path);
+        self.forget_old(looked);
+        if limits.max_entries == 0 {
+            return;
+        }
+        self.uses += 1;
+        self.octets += entry.octets();
+        self.open += usize::from(entry.is_open());
+        let known = Known {
+            entry: Arc::clone(entry),
+            looked,
+            used: self.uses,
+        };
+        self.known.insert(path.to_owned(), known);
+        self.make_room(limits);
+    }
+
+    fn make_room(&mut self, limits: &Directory) {
+        while self.known.len() > limits.max_entries {
+            self.forget_one(|_| true);
+        }
+        while self.octets > limits.max_octets {
+            self.forget_one(|entry| entry.octets() > 0);
+        }
+        while self.open > limits.max_open {
+            self.forget_one(Entry::is_open);
+        }
+    }
+
+    /// Forgets the one of these that was not asked for longest. There are few enough to look through them all.
+    fn forget_one(&mut self, may_go: impl Fn(&Entry) -> bool) {
+        let all = self.known.iter().filter(|(_, known)| may_go(&known.entry));
+        let oldest = all.min_by_key(|(_, known)| known.used);
+        if let Some(path) = oldest.map(|(path, _)| path.clone()) {
+            self.forget(&path);
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        let is_old = |known: &Known| now.duration_since(known.looked) > LONGEST_REST;
+        let old = self.known.iter().filter(|(_, known)| is_old(known));
+        let old: Vec<_> = old.map(|(path, _)| path.clone()).collect();
+        for path in old {
+            self.forget(&path);
+        }
+    }
+
+    fn forget(&mut self, path: &Path) {
+        if let Some(known) = self.known.remove(path) {
+            self.octets -= known.entry.octets();
+            self.open -= usize::from(known.entry.is_open());
+        }
+    }
+}
+
+/// How long an entry that nobody asks for is kept.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A directory with so many files of 100 octets each, and limits to be changed.
+    fn limits(test: &str, files: usize) -> Directory {
+        let path = std::env::temp_dir().join(format!("spdy-server-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for file in 0..files {
+            fs::write(path.join(file.to_string()), [0; 100]).unwrap();
+        }
+        let mut limits = Directory::new(path);
+        limits.trust = Duration::from_secs(60);
+        limits
+    }
+
+    /// Asks for the files, and says which are known then.
+    async fn known_after(cache: &Cache, files: &[usize]) -> Vec<usize> {
+        let path = |file: usize| cache.limits.path.join(file.to_string());
+        for file in files {
+            cache.entry(&path(*file)).await.unwrap();
+        }
+        let memory = cache.memory();
+        let octets: usize = memory
+            .known
+            .values()
+            .map(|known| known.entry.octets())
+            .sum();
+        let open = memory.known.values().filter(|known| known.entry.is_open());
+        assert_eq!((memory.octets, memory.open), (octets, open.count()));
+        (0..10)
+            .filter(|file| memory.known.contains_key(&path(*file)))
+            .collect()
+    }
+
+    fn remove(cache: &Cache) {
+        fs::remove_dir_all(&cache.limits.path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_too_many_entries_the_one_that_was_asked_for_longest_ago_gives_way() {
+        let mut limits = limits("entries", 5);
+        limits.max_entries = 3;
+        let cache = Cache::new(limits);
+        assert_eq!(known_after(&cache, &[0, 1, 2]).await, [0, 1, 2]);
+        assert_eq!(known_after(&cache, &[0, 3]).await, [0, 2, 3]);
+        assert_eq!(known_after(&cache, &[4]).await, [0, 3, 4]);
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn of_too_many_octets_files_give_way_and_directories_stay() {
+        let mut limits = limits("octets", 4);
+        limits.max_octets = 250;
+        fs::create_dir_all(limits.path.join("9")).unwrap();
+        let cache = Cache::new(limits);
+        assert_eq!(known_after(&cache, &[9, 0, 1, 2, 3]).await, [2, 3, 9]);
+        assert_eq!(cache.memory().octets, 200);
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn files_longer_than_max_small_are_open_and_no_more_than_max_open() {
+        let mut limits = limits("open", 4);
+        (limits.max_small, limits.max_open) = (99, 2);
+        let cache = Cache::new(limits);
+        assert_eq!(known_after(&cache, &[0, 1, 2, 3]).await, [2, 3]);
+        assert_eq!(cache.memory().open, 2);
+        assert_eq!(cache.memory().octets, 0);
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_is_forgotten_and_what_is_not_there_was_never_known() {
+        let cache = Cache::new(limits("rest", 2));
+        assert_eq!(known_after(&cache, &[0, 1]).await, [0, 1]);
+        let missing = cache.entry(&cache.limits.path.join("2")).await;
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let later = Instant::now() + LONGEST_REST;
+        cache.memory().forget_old(later - Duration::from_secs(5));
+        assert_eq!(cache.memory().known.len(), 2);
+        cache.memory().forget_old(later + Duration::from_secs(5));
+        assert_eq!(cache.memory().octets, 0);
+        assert!(cache.memory().known.is_empty());
+        remove(&cache);
+    }
+
+    #[tokio::test]
+    async fn a_settled_file_that_has_not_changed_is_not_read_again() {
+        let mut limits = limits("settled", 1);
+        limits.trust = Duration::ZERO;
+        let path = limits.path.join("0");
+        let cache = Cache::new(limits);
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(long_ago).unwrap();
+        let first = cache.entry(&path).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &cache.entry(&path).await.unwrap()));
+        // Of the same length, and with the time of change set back.
+        fs::write(&path, [1; 100]).unwrap();
+        file.set_modified(long_ago).unwrap();
+        let second = cache.entry(&path).await.unwrap();
+        assert_eq!(cfg!(unix), !Arc::ptr_eq(&first, &second));
+        remove(&cache);
+    }
+}

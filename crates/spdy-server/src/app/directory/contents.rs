@@ -1,0 +1,120 @@
+//! A file, or a part of one, as the body of a response.
+
+use std::{
+    fs::File,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::entry::{Entry, Facts, Kind};
+
+/// Yields the octets of a file: those of a small one at once and uncopied, those of a larger one in pieces, each of
+/// which is read when the one before was taken.
+///
+/// Ends with an error rather than with its last piece if the file has changed since it was looked at.
+#[derive(Debug)]
+pub(super) struct Contents {
+    entry: Arc<Entry>,
+    position: u64,
+    left: u64,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl Contents {
+    /// `len` octets from `start` on.
+    pub(super) const fn new(entry: Arc<Entry>, start: u64, len: u64) -> Self {
+        Self {
+            entry,
+            position: start,
+            left: len,
+            reading: None,
+        }
+    }
+
+    /// Cancel safe: what is read meanwhile comes with the next call.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        if let Kind::Small(octets) = &self.entry.kind {
+            let start = self.position as usize;
+            return Poll::Ready(Ok(octets.slice(start..start + self.left as usize)));
+        }
+        let (entry, position) = (&self.entry, self.position);
+        let len = self.left.min(PIECE) as usize;
+        let is_last = self.left <= PIECE;
+        let reading = self.reading.get_or_insert_with(|| {
+            let entry = Arc::clone(entry);
+            spawn_blocking(move || read(&entry, position, len, is_last))
+        });
+        let piece = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        Poll::Ready(piece.unwrap_or_else(|failed| Err(io::Error::other(failed))))
+    }
+}
+
+impl Body for Contents {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = ready!(self.poll_piece(cx))?;
+        self.position += piece.len() as u64;
+        self.left -= piece.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Reads a piece of a large file. The last one is worth something only if all of them are of the same file.
+fn read(entry: &Entry, position: u64, len: usize, is_last: bool) -> io::Result<Bytes> {
+    let Kind::Large(file) = &entry.kind else {
+        unreachable!("directories have no contents, and small files are in memory")
+    };
+    let mut piece = vec![0; len];
+    read_exact_at(file, &mut piece, position)?;
+    if is_last && Facts::of(&file.metadata()?) != entry.facts {
+        return Err(io::Error::other("the file was changed while it was sent"));
+    }
+    Ok(piece.into())
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, piece: &mut [u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, piece, position)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut piece: &mut [u8], mut position: u64) -> io::Result<()> {
+    while !piece.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, piece, position)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                piece = &mut piece[read..];
+                position += read as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The octets that are read in one go, and that a response under way holds. With a quarter of this an octet costs
+/// about a quarter more CPU, with four times as much about a tenth less.
+const PIECE: u64 = 256 << 10;

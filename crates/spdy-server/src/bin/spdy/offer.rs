@@ -1,0 +1,136 @@
+//! What a server is asked to speak.
+
+use spdy_frame::Version;
+use spdy_tower::Protocol;
+
+use super::{
+    failure::{Exit, Failure},
+    flags::{Get, Load, Reach},
+};
+
+/// What may be spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    /// Under TLS, the best first.
+    pub(crate) alpn: Vec<Protocol>,
+    /// Without TLS.
+    pub(crate) plain: Protocol,
+    /// HTTP/1.1 is only the way to SPDY/3.1.
+    pub(crate) upgrade: bool,
+    /// A server that knows no ALPN, or does not upgrade, gets HTTP/1.1.
+    pub(crate) falls_back: bool,
+}
+
+impl Offer {
+    pub(crate) fn only(protocol: Protocol) -> Self {
+        Self {
+            alpn: vec![protocol],
+            plain: protocol,
+            upgrade: false,
+            falls_back: false,
+        }
+    }
+
+    pub(crate) fn upgrade() -> Self {
+        Self {
+            upgrade: true,
+            ..Self::only(Protocol::Http1)
+        }
+    }
+}
+
+impl Reach {
+    /// SPDY alone.
+    pub(crate) fn spdy(&self) -> Result<Offer, Failure> {
+        if self.upgrade {
+            if self.version.is_some_and(|version| version != Version::V3_1) {
+                let message = "HTTP/1.1 Upgrade is for SPDY/3.1 alone";
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            return Ok(Offer::upgrade());
+        }
+        let versions = match self.version {
+            Some(version) => vec![version],
+            None => Version::ALL.to_vec(),
+        };
+        Ok(Offer {
+            alpn: versions.into_iter().map(Protocol::Spdy).collect(),
+            plain: Protocol::Spdy(self.version.unwrap_or(Version::V3_1)),
+            upgrade: false,
+            falls_back: false,
+        })
+    }
+}
+
+impl Get {
+    /// SPDY if the server has it, else HTTP/2 or HTTP/1.1; or what is insisted on.
+    pub(crate) fn offer(&self) -> Result<Offer, Failure> {
+        if self.http1 {
+            return Ok(Offer {
+                upgrade: self.reach.upgrade,
+                falls_back: true,
+                ..Offer::only(Protocol::Http1)
+            });
+        }
+        let mut offer = self.reach.spdy()?;
+        if self.reach.version.is_none() {
+            offer.falls_back = true;
+            if !offer.upgrade {
+                offer.alpn.extend([Protocol::Http2, Protocol::Http1]);
+            }
+        }
+        Ok(offer)
+    }
+}
+
+impl Load {
+    pub(crate) fn offer(&self) -> Result<Offer, Failure> {
+        if self.h2 {
+            Ok(Offer::only(Protocol::Http2))
+        } else {
+            self.reach.spdy()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        get: Get,
+    }
+
+    fn offer(flags: &str) -> Result<Offer, Failure> {
+        let words = format!("get {flags}http://a/");
+        Words::try_parse_from(words.split(' ')).unwrap().get.offer()
+    }
+
+    #[test]
+    fn what_is_offered_follows_from_the_flags() {
+        use Protocol::{Http1, Http2, Spdy};
+        use Version::{V2, V3, V3_1};
+        for (flags, alpn, plain) in [
+            (
+                "",
+                vec![Spdy(V3_1), Spdy(V3), Spdy(V2), Http2, Http1],
+                Spdy(V3_1),
+            ),
+            ("--version 3 ", vec![Spdy(V3)], Spdy(V3)),
+            ("--version spdy/2 --plain ", vec![Spdy(V2)], Spdy(V2)),
+            ("--spdy 3.1 ", vec![Spdy(V3_1)], Spdy(V3_1)),
+            ("--http1 ", vec![Http1], Http1),
+            ("--upgrade ", vec![Http1], Http1),
+        ] {
+            let offer = offer(flags).unwrap();
+            assert_eq!((offer.alpn, offer.plain), (alpn, plain), "{flags}");
+        }
+        let upgrade = offer("--upgrade --version 3.1 ");
+        assert!(!upgrade.unwrap().falls_back);
+        assert!(offer("--upgrade --version 3 ").is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! Room for connections: how many there may be at once, and on which runtimes they run.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tracing::debug;
+
+use crate::socket::Socket;
+
+/// What all listeners of a server share.
+#[derive(Debug)]
+pub(crate) struct Room {
+    permits: Arc<Semaphore>,
+    /// Without any, connections run where their listener does.
+    places: Vec<Place>,
+}
+
+impl Room {
+    /// For so many connections, each on one of these runtimes.
+    pub(crate) fn new(max_connections: usize, runtimes: Vec<Handle>) -> Self {
+        let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            permits: Arc::new(Semaphore::new(max_connections)),
+            places: runtimes.into_iter().map(Place::new).collect(),
+        }
+    }
+
+    /// A seat, unless all are taken.
+    pub(crate) fn try_enter(&self) -> Option<Seat> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(self.seat(permit))
+    }
+
+    /// Waits for a seat. Cancel safe.
+    pub(crate) async fn enter(&self) -> Seat {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        self.seat(permit.expect("the semaphore is never closed"))
+    }
+
+    /// A seat on the runtime that has the fewest connections. How busy they are changes, and connections last.
+    fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
+        let place = self.places.iter().min_by_key(|place| place.connections());
+        Seat {
+            _permit: permit,
+            place: place.cloned(),
+        }
+    }
+}
+
+/// A runtime, and how many connections it has: as many as there are clones of this.
+#[derive(Clone, Debug)]
+struct Place {
+    runtime: Handle,
+    clones: Arc<()>,
+}
+
+impl Place {
+    fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            clones: Arc::default(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        Arc::strong_count(&self.clones) - 1
+    }
+}
+
+/// A connection's right to be there. It is given back when the connection ends.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _permit: OwnedSemaphorePermit,
+    place: Option<Place>,
+}
+
+impl Seat {
+    /// Serves a connection on a task of its own, on the runtime that the seat is at. It never leaves that.
+    pub(crate) fn serve<F>(self, io: Socket, connection: impl FnOnce(Socket) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(place) = self.place.clone() else {
+            tokio::spawn(async move {
+                connection(io).await;
+                drop(self);
+            });
+            return;
+        };
+        // A socket hears from the runtime that it was accepted in, unless it changes over.
+        let io = io.detach();
+        place.runtime.spawn(async move {
+            match io.and_then(|io| io.attach()) {
+                Ok(io) => connection(io).await,
+                Err(error) => debug!(%error, "a connection was lost on its way to its runtime"),
+            }
+            drop(self);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        runtime::Builder,
+    };
+
+    use super::*;
+
+    async fn socket() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (io, _) = listener.accept().await.unwrap();
+        (Socket::tcp(io), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_to_the_runtime_that_has_the_fewest() {
+        let here = Handle::current();
+        let room = Room::new(10, vec![here.clone(), here.clone(), here]);
+        let counts = || room.places.iter().map(Place::connections);
+        let mut seats: Vec<_> = (0..7).map(|_| room.try_enter().unwrap()).collect();
+        assert_eq!(counts().collect::<Vec<_>>(), [3, 2, 2]);
+        // The first, fourth and seventh are at the first runtime.
+        seats.remove(6);
+        seats.remove(3);
+        seats.push(room.enter().await);
+        assert_eq!(counts().collect::<Vec<_>>(), [2, 2, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_seat_is_free_again_when_its_connection_has_ended() {
+        let room = Room::new(1, vec![Handle::current()]);
+        let (io, _client) = socket().await;
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        room.try_enter().unwrap().serve(io, |_io| async {
+            let _ = ended.await;
+        });
+        assert!(room.try_enter().is_none());
+        end.send(()).unwrap();
+        room.enter().await;
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_has_ended_loses_the_connection_and_not_its_seat() {
+        let other = Builder::new_current_thread().enable_all().build().unwrap();
+        let room = Room::new(1, vec![other.handle().clone()]);
+        other.shutdown_background();
+        let (io, _client) = socket().await;
+        room.enter()
+            .await
+            .serve(io, async |_| panic!("nobody runs this"));
+        room.enter().await;
+    }
+}

@@ -1,0 +1,276 @@
+//! The directory of files: what HTTP asks of it, and what it remembers of the disk.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use spdy_server::{
+    Timeouts, Version,
+    app::{self, Directory},
+};
+use spdy_tower::session::{self, HeaderBlock, Open};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+use tower::ServiceExt;
+
+use self::common::server::{LONG, Running, plain};
+
+/// A directory of its own for a test, with a small file and a large one.
+fn files(test: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(path.join("sub")).unwrap();
+    fs::write(path.join("small.txt"), octets(SMALL)).unwrap();
+    fs::write(path.join("large.bin"), octets(LARGE)).unwrap();
+    fs::write(path.join("sub/index.html"), "<p>sub").unwrap();
+    path
+}
+
+const SMALL: usize = 1_000;
+const LARGE: usize = 1_000_000;
+
+fn octets(count: usize) -> Vec<u8> {
+    (0..count).map(|i| (i % 251) as u8).collect()
+}
+
+/// Serves a directory whose changes are seen after this time.
+fn trusting(path: &Path, trust: Duration) -> Router {
+    let mut directory = Directory::new(path);
+    directory.trust = trust;
+    app::directory(directory).unwrap()
+}
+
+const SOON: Duration = Duration::from_millis(30);
+
+async fn ask(site: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes) {
+    let (head, body) = site.clone().oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, head.headers, body)
+}
+
+async fn get(site: &Router, path: &str) -> (StatusCode, HeaderMap, Bytes) {
+    get_with(site, path, &[]).await
+}
+
+async fn get_with(
+    site: &Router,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> (StatusCode, HeaderMap, Bytes) {
+    let mut request = Request::get(path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    ask(site, request.body(Body::empty()).unwrap()).await
+}
+
+async fn body(site: &Router, path: &str) -> Bytes {
+    let (status, _, body) = get(site, path).await;
+    assert_eq!(status, StatusCode::OK, "{path}");
+    body
+}
+
+/// Each question twice: the first is answered from the disk, the second from memory.
+#[tokio::test]
+async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alike() {
+    let path = files("directory-http");
+    let site = trusting(&path, LONG);
+    for (name, count) in [
+        ("/small.txt", SMALL),
+        ("/large.bin", LARGE),
+        ("/small.txt", SMALL),
+        ("/large.bin", LARGE),
+    ] {
+        let whole = octets(count);
+        let (status, fields, body) = get(&site, name).await;
+        assert_eq!((status, &body[..]), (StatusCode::OK, &whole[..]), "{name}");
+        assert_eq!(fields["content-length"], count.to_string());
+
+        let (tag, date) = (&fields["etag"], &fields["last-modified"]);
+        for (field, value) in [("if-none-match", tag), ("if-modified-since", date)] {
+            let condition = [(field, value.to_str().unwrap())];
+            let (status, _, body) = get_with(&site, name, &condition).await;
+            assert_eq!((status, body.len()), (StatusCode::NOT_MODIFIED, 0));
+        }
+
+        for (range, part) in [
+            ("bytes=0-0", 0..1),
+            ("bytes=100-299", 100..300),
+            ("bytes=-7", count - 7..count),
+            ("bytes=500-", 500..count),
+        ] {
+            let (status, fields, body) = get_with(&site, name, &[("range", range)]).await;
+            assert_eq!(status, StatusCode::PARTIAL_CONTENT, "{name} {range}");
+            assert!(body == whole[part.clone()], "{name} {range}");
+            let expected = format!("bytes {}-{}/{count}", part.start, part.end - 1);
+            assert_eq!(fields["content-range"], expected);
+        }
+        let beyond = format!("bytes={count}-");
+        let (status, ..) = get_with(&site, name, &[("range", &beyond)]).await;
+        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
+
+        let request = Request::builder().method(Method::HEAD).uri(name);
+        let (status, fields, body) = ask(&site, request.body(Body::empty()).unwrap()).await;
+        assert_eq!((status, body.len()), (StatusCode::OK, 0));
+        assert_eq!(fields["content-length"], count.to_string());
+    }
+}
+
+#[tokio::test]
+async fn directories_lead_to_their_index_and_empty_files_are_empty() {
+    let path = files("directory-index");
+    fs::write(path.join("empty"), "").unwrap();
+    fs::create_dir_all(path.join("odd/index.html")).unwrap();
+    let site = trusting(&path, LONG);
+    for _ in 0..2 {
+        assert_eq!(body(&site, "/sub/").await, "<p>sub");
+        let (status, fields, _) = get(&site, "/sub").await;
+        assert!(status.is_redirection(), "{status}");
+        assert_eq!(fields["location"], "/sub/");
+        let (status, fields, body) = get(&site, "/empty").await;
+        assert_eq!((status, body.len()), (StatusCode::OK, 0));
+        assert_eq!(fields["content-length"], "0");
+        // An index that is itself a directory.
+        assert_eq!(get(&site, "/odd/").await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_believed_for_the_time_of_trust_and_no_longer() {
+    let path = files("directory-trust");
+    let (patient, curious) = (trusting(&path, LONG), trusting(&path, SOON));
+    for name in ["/small.txt", "/sub/"] {
+        for site in [&patient, &curious] {
+            body(site, name).await;
+        }
+    }
+    // As long as before, and within the same instant as far as many file systems can tell.
+    let mut changed = octets(SMALL);
+    changed.reverse();
+    fs::write(path.join("small.txt"), &changed).unwrap();
+    fs::remove_dir_all(path.join("sub")).unwrap();
+    assert!(body(&patient, "/small.txt").await == octets(SMALL));
+    assert_eq!(body(&patient, "/sub/").await, "<p>sub");
+    sleep(SOON).await;
+    assert!(body(&curious, "/small.txt").await == changed);
+    assert_eq!(get(&curious, "/sub/").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn without_memory_each_request_sees_the_disk() {
+    let path = files("directory-forgetful");
+    let mut directory = Directory::new(&path);
+    (directory.max_entries, directory.trust) = (0, LONG);
+    let site = app::directory(directory).unwrap();
+    for text in ["one", "two", "three"] {
+        fs::write(path.join("small.txt"), text).unwrap();
+        assert_eq!(body(&site, "/small.txt").await, text);
+    }
+}
+
+#[tokio::test]
+async fn a_large_file_that_grows_is_never_older_than_its_request() {
+    let path = files("directory-growing");
+    let site = trusting(&path, LONG);
+    for more in 0..5 {
+        let whole = octets(LARGE + more);
+        fs::write(path.join("large.bin"), &whole).unwrap();
+        assert!(body(&site, "/large.bin").await == whole, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_to_while_it_is_sent_is_no_success() {
+    let path = files("directory-torn").join("large.bin");
+    for shorter in [false, true] {
+        fs::write(&path, octets(LARGE)).unwrap();
+        let site = trusting(path.parent().unwrap(), SOON);
+        let request = Request::get("/large.bin").body(Body::empty()).unwrap();
+        let mut body = site.oneshot(request).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        // The time of change has to differ, which takes the clocks of some file systems a few milliseconds.
+        sleep(SOON).await;
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        match shorter {
+            true => file.set_len(LARGE as u64 / 2).unwrap(),
+            false => file.write_all_at(b"new", LARGE as u64 / 2).unwrap(),
+        }
+        let rest = body.collect().await;
+        assert!(rest.is_err(), "the file was mixed, or too short");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was() {
+    let path = files("directory-replaced");
+    let site = trusting(&path, Duration::ZERO);
+    let request = Request::get("/large.bin").body(Body::empty()).unwrap();
+    let mut under_way = site.clone().oneshot(request).await.unwrap().into_body();
+    let first = under_way.frame().await.unwrap().unwrap();
+    fs::write(path.join("next"), "new").unwrap();
+    fs::rename(path.join("next"), path.join("large.bin")).unwrap();
+
+    let rest = under_way.collect().await.unwrap().to_bytes();
+    let first = first.into_data().unwrap();
+    assert!([first, rest].concat() == octets(LARGE));
+    assert_eq!(body(&site, "/large.bin").await, "new");
+}
+
+#[tokio::test]
+async fn a_pipe_is_not_found_and_nobody_waits_for_its_writer() {
+    let path = files("directory-pipe");
+    let made = Command::new("mkfifo").arg(path.join("pipe")).status();
+    assert!(made.unwrap().success());
+    let site = trusting(&path, LONG);
+    assert_eq!(get(&site, "/pipe").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn over_spdy_a_file_that_changes_ends_in_a_reset() {
+    const HUGE: usize = 16 << 20;
+    let path = files("directory-reset");
+    fs::write(path.join("huge.bin"), octets(HUGE)).unwrap();
+    let site = app::directory(&path).unwrap();
+    let server = Running::start(plain(Timeouts::default()), site).await;
+    let io = TcpStream::connect(server.address).await.unwrap();
+    let (session, _pushes, driver) = session::client(io, Version::V3_1, session::Config::default());
+    tokio::spawn(driver);
+    let head = HeaderBlock::from_pairs([
+        (":method", "GET"),
+        (":path", "/huge.bin"),
+        (":version", "HTTP/1.1"),
+        (":host", "localhost"),
+        (":scheme", "http"),
+    ]);
+    let mut stream = session.open(head.unwrap(), Open::default()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let fields = stream.headers().await.unwrap();
+    assert!(fields.get(":status").unwrap().starts_with(b"200"));
+
+    // Nothing is read, so the server has sent a window's worth and waits.
+    sleep(SOON).await;
+    let file = OpenOptions::new().write(true).open(path.join("huge.bin"));
+    file.unwrap().write_all_at(b"new", HUGE as u64 - 3).unwrap();
+    let mut body = Vec::new();
+    let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut body)).await;
+    assert!(ended.expect("the answer did not end").is_err());
+    assert!(body.len() < HUGE);
+}

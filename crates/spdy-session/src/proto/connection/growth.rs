@@ -1,0 +1,205 @@
+//! Windows that grow with what the path holds (protocol.md §13.3, §16).
+//!
+//! A window lets through in each round trip what it has, so over a long path it is the window that says how fast an
+//! upload is. Whether it does is measured. A PING goes out beside credit and tells how long a round trip takes. From there
+//! to the first credit after its answer the octets are counted: so it makes no difference whether they come evenly or, as
+//! they do when they wait for credit, all at once. If a round trip brings more than half of a window, the window is doubled.
+//!
+//! ```text
+//!   credit, and half of a window has come ──► PING ──► answer ──► credit ──► a window doubles: again with the next credit
+//!          ▲                                                       └───────► none does: a rest, longer each time
+//!          └─────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing is measured while the application leaves much unread: then the window does what it is there for. Windows never
+//! shrink, and they have a maximum: so there are few measurements that change something, and those that do not become
+//! rare. A peer that does not answer is not asked again.
+
+use std::time::{Duration, Instant};
+
+use spdy_frame::StreamId;
+
+use super::{Connection, Phase};
+use crate::{config::Limits, proto::flow::RecvWindow};
+
+/// What is known of the path, and what is being measured.
+#[derive(Debug)]
+pub(super) struct Growth {
+    /// What the window of each stream is to have. It gets it with its next credit.
+    stream_window: u32,
+    measurement: Option<Measurement>,
+    /// No measurement begins up to then.
+    rests_until: Option<Instant>,
+    /// How long the next rest is.
+    rest: Duration,
+}
+
+/// A measurement that is under way, and what had come when it began.
+#[derive(Debug)]
+struct Measurement {
+    ping: u32,
+    began: Instant,
+    /// Once the PING is answered.
+    round_trip: Option<Duration>,
+    /// In the session.
+    session: u64,
+    /// On the stream that got credit, or on the busiest one.
+    stream: (StreamId, u64),
+}
+
+impl Growth {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            stream_window: limits.stream_window(),
+            measurement: None,
+            rests_until: None,
+            rest: FIRST_REST,
+        }
+    }
+
+    /// What the window of each stream is to have.
+    pub(super) fn stream_window(&self) -> u32 {
+        self.stream_window
+    }
+
+    /// Whether a PING with this id measures, and was not answered.
+    pub(super) fn awaits(&self, id: u32) -> bool {
+        let waits = |it: &Measurement| it.ping == id && it.round_trip.is_none();
+        self.measurement.as_ref().is_some_and(waits)
+    }
+
+    /// The answer to the PING that is awaited came.
+    pub(super) fn answered(&mut self, now: Instant) {
+        if let Some(measurement) = &mut self.measurement {
+            measurement.round_trip = Some(now.saturating_duration_since(measurement.began));
+        }
+    }
+
+    fn take_answered(&mut self) -> Option<Measurement> {
+        self.measurement.take_if(|it| it.round_trip.is_some())
+    }
+
+    /// Says when the next measurement is: those that change nothing become rare.
+    fn rest(&mut self, now: Instant, has_grown: bool) {
+        if has_grown {
+            // The larger windows are not announced yet.
+            (self.rests_until, self.rest) = (Some(now), FIRST_REST);
+        } else {
+            self.rests_until = now.checked_add(self.rest);
+            self.rest = (2 * self.rest).min(LONGEST_REST);
+        }
+    }
+}
+
+impl Connection {
+    /// Credit was granted, to this stream or to the session: ends the measurement that is under way, or begins one if a
+    /// window might be in the way.
+    pub(super) fn measure(&mut self, now: Instant, credited: Option<StreamId>) {
+        match self.growth.take_answered() {
+            Some(measurement) => self.grow(now, &measurement),
+            None if self.may_measure(now) => self.begin_measurement(now, credited),
+            None => {}
+        }
+    }
+
+    fn may_measure(&self, now: Instant) -> bool {
+        let growth = &self.growth;
+        let has_rested = growth.rests_until.is_none_or(|until| until < now);
+        has_rested && growth.measurement.is_none() && self.phase == Phase::Open && self.can_grow()
+    }
+
+    fn can_grow(&self) -> bool {
+        let limits = &self.config.limits;
+        let can_session =
+            self.has_session_window() && self.recv_window.size() < limits.max_session_window();
+        can_session || self.growth.stream_window < limits.max_stream_window(self.version)
+    }
+
+    /// Begins a measurement if as much has come as half of the window that got credit, more is to come, and the
+    /// application keeps up with it.
+    fn begin_measurement(&mut self, now: Instant, credited: Option<StreamId>) {
+        let id = credited.or_else(|| self.busiest_stream());
+        let Some(stream) = id.and_then(|id| self.streams.get(&id)) else {
+            return;
+        };
+        let window = match credited {
+            Some(_) => &stream.recv_window,
+            None => &self.recv_window,
+        };
+        if !window.is_read() || 2 * window.received() < u64::from(window.size()) {
+            return;
+        }
+        let stream = (stream.id, stream.recv_window.received());
+        let ping = self.take_ping_id();
+        self.output.ping(ping);
+        self.growth.measurement = Some(Measurement {
+            ping,
+            began: now,
+            round_trip: None,
+            session: self.recv_window.received(),
+            stream,
+        });
+    }
+
+    /// The stream on which most has come, of those on which more is to come.
+    fn busiest_stream(&self) -> Option<StreamId> {
+        let streams = self.streams.values();
+        let receiving = streams.filter(|stream| !stream.is_received());
+        let busiest = receiving.max_by_key(|stream| stream.recv_window.received());
+        busiest.map(|stream| stream.id)
+    }
+
+    /// Ends a measurement: the windows that are in the way grow.
+    fn grow(&mut self, now: Instant, measurement: &Measurement) {
+        let before = (self.growth.stream_window, self.recv_window.size());
+        self.grow_streams(now, measurement);
+        if self.has_session_window() {
+            self.grow_session(now, measurement, self.growth.stream_window > before.0);
+        }
+        let (stream, session) = (self.growth.stream_window, self.recv_window.size());
+        let has_grown = (stream, session) != before;
+        self.growth.rest(now, has_grown);
+        if has_grown {
+            tracing::debug!(target: "spdy", side = %self.side, stream, session, "windows grow");
+        }
+    }
+
+    fn grow_streams(&mut self, now: Instant, measurement: &Measurement) {
+        let (id, before) = measurement.stream;
+        let stream = self.streams.get(&id);
+        if stream.is_some_and(|it| measurement.is_in_the_way(now, before, &it.recv_window)) {
+            let most = self.config.limits.max_stream_window(self.version);
+            self.growth.stream_window = self.growth.stream_window.saturating_mul(2).min(most);
+        }
+    }
+
+    fn grow_session(&mut self, now: Instant, measurement: &Measurement, have_streams_grown: bool) {
+        let mut size = self.recv_window.size();
+        if measurement.is_in_the_way(now, measurement.session, &self.recv_window) {
+            size = size.saturating_mul(2);
+        }
+        if have_streams_grown {
+            // A stream that nobody reads any more leaves half of it to the others.
+            size = size.max(self.growth.stream_window.saturating_mul(2));
+        }
+        let most = self.config.limits.max_session_window();
+        self.recv_window.enlarge_to(size.min(most));
+    }
+}
+
+impl Measurement {
+    /// Whether a round trip brings more than half of a window to which `before` octets had come in the beginning, and
+    /// the application keeps up with it.
+    fn is_in_the_way(&self, now: Instant, before: u64, window: &RecvWindow) -> bool {
+        let round_trip = self.round_trip.unwrap_or_default().as_nanos();
+        let time = now.saturating_duration_since(self.began).as_nanos();
+        let octets = u128::from(window.received() - before);
+        window.is_read() && 2 * octets * round_trip > u128::from(window.size()) * time
+    }
+}
+
+/// The rest after the first measurement that changes nothing.
+const FIRST_REST: Duration = Duration::from_millis(250);
+
+/// A path that gets longer or wider is noticed after so long at the latest.
+const LONGEST_REST: Duration = Duration::from_secs(16);

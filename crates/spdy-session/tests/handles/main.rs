@@ -1,0 +1,6 @@
+//! What the handles of sessions and streams promise, over the real driver.
+
+mod sessions;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,245 @@
+//! Streams that are opened, accepted or refused, and how sessions end.
+
+use std::time::Duration;
+
+use spdy_session::{
+    Config, HeaderBlock, Open, OpenError, Origin, RstStatus, SessionError, Shutdown, StreamError,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{block, in_all_versions, octets, pair, pair_with, stream, within};
+
+#[tokio::test]
+async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let mut mine = near
+            .session
+            .open(HeaderBlock::new(), Open::default())
+            .await
+            .unwrap();
+        drop(within(far.incoming.accept()).await.unwrap());
+        let error = within(mine.headers()).await.unwrap_err();
+        assert!(matches!(error, StreamError::NotProcessed), "{error:?}");
+
+        let mut mine = near
+            .session
+            .open(HeaderBlock::new(), Open::default())
+            .await
+            .unwrap();
+        let (_receive, reply) = within(far.incoming.accept()).await.unwrap().split();
+        drop(reply);
+        let error = within(mine.headers()).await.unwrap_err();
+        let StreamError::Reset {
+            status,
+            origin: Origin::Remote,
+        } = error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(status, RstStatus::CANCEL, "something may have been done");
+    })
+    .await;
+}
+
+/// The near side is the client here: it takes pushes.
+#[tokio::test]
+async fn a_push_that_is_dropped_is_refused_or_cancelled() {
+    in_all_versions(async |version| {
+        let mut taking = Config::default();
+        taking.accept_push = true;
+        let (mut near, mut far) = pair_with(version, taking, Config::default());
+        let (_request, page) = stream(&near, &mut far).await;
+        let how = Open {
+            unidirectional: true,
+            associated: Some(page.id()),
+            ..Open::default()
+        };
+        for is_taken in [false, true] {
+            let push = within(far.session.open(HeaderBlock::new(), how)).await;
+            let (_, mut send) = push.unwrap().split();
+            let pending = within(near.incoming.accept()).await.unwrap();
+            let expected = if is_taken {
+                drop(pending.into_recv().unwrap());
+                "peer reset the stream with CANCEL"
+            } else {
+                drop(pending);
+                "peer did not process the stream"
+            };
+            assert_eq!(within(send.closed()).await.to_string(), expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (noted, mut ids) = tokio::sync::mpsc::unbounded_channel();
+        let opening = near
+            .session
+            .open_noting(HeaderBlock::new(), Open::default(), move |id| {
+                noted.send(id).unwrap();
+            });
+        let theirs = within(far.incoming.accept()).await.unwrap();
+        assert_eq!(within(ids.recv()).await, Some(theirs.id()));
+        assert_eq!(within(opening).await.unwrap().id(), theirs.id());
+
+        assert!(near.session.takes_streams() && near.session.is_same(&near.session.clone()));
+        assert!(!near.session.is_same(&far.session));
+        far.session.shutdown(Shutdown::Graceful { deadline: None });
+        assert!(!far.session.takes_streams());
+        while near.session.takes_streams() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_incoming_handle_streams_are_refused() {
+    in_all_versions(async |version| {
+        let (near, far) = pair(version);
+        let mut waiting = near
+            .session
+            .open(HeaderBlock::new(), Open::default())
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(far.incoming);
+        let mut later = near
+            .session
+            .open(HeaderBlock::new(), Open::default())
+            .await
+            .unwrap();
+        for stream in [&mut waiting, &mut later] {
+            let error = within(stream.headers()).await.unwrap_err();
+            assert!(matches!(error, StreamError::NotProcessed), "{error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn opening_waits_for_a_free_place_and_can_be_given_up() {
+    in_all_versions(async |version| {
+        let mut config = Config::default();
+        config.limits.max_streams = 2;
+        let (near, mut far) = pair_with(version, Config::default(), config);
+        // The limit is known once an answer to a PING has come behind it.
+        within(near.session.ping()).await.unwrap();
+        let first = stream(&near, &mut far).await;
+        let _second = stream(&near, &mut far).await;
+        let given_up = near.session.open(block(&[("n", "3")]), Open::default());
+        let mut third = Box::pin(near.session.open(block(&[("n", "4")]), Open::default()));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), &mut third)
+                .await
+                .is_err()
+        );
+        drop(given_up);
+        drop(first);
+        let _third = within(third).await.unwrap();
+        let accepted = within(far.incoming.accept()).await.unwrap();
+        assert_eq!(
+            accepted.headers().get("n"),
+            Some(&b"4"[..]),
+            "the one given up was not opened"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn c101_a_session_that_ends_opens_nothing_more() {
+    in_all_versions(async |version| {
+        let (near, _far) = pair(version);
+        near.session.shutdown(Shutdown::Graceful { deadline: None });
+        let error = within(near.session.open(HeaderBlock::new(), Open::default()))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                OpenError::GoingAway | OpenError::Session(SessionError::Closed)
+            ),
+            "{error:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_graceful_shutdown_lets_streams_finish() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (mut mine, mut theirs) = stream(&near, &mut far).await;
+        far.session.shutdown(Shutdown::Graceful { deadline: None });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        theirs.write_all(&octets(200_000)).await.unwrap_or_default();
+        let writing = tokio::spawn(async move {
+            theirs.write_all(b"the end").await?;
+            theirs.shutdown().await?;
+            let mut rest = Vec::new();
+            theirs.read_to_end(&mut rest).await
+        });
+        let mut received = Vec::new();
+        within(mine.read_to_end(&mut received)).await.unwrap();
+        assert!(received.ends_with(b"the end"));
+        mine.shutdown().await.unwrap();
+        assert_eq!(within(writing).await.unwrap().unwrap(), 0);
+        within(near.session.closed()).await.unwrap();
+        within(far.session.closed()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shutdown_with_a_deadline_cuts_what_has_not_finished() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (mut mine, _theirs) = stream(&near, &mut far).await;
+        let deadline = Some(Duration::from_millis(20));
+        far.session.shutdown(Shutdown::Graceful { deadline });
+        let mut received = Vec::new();
+        within(mine.read_to_end(&mut received)).await.unwrap_err();
+        let error = within(far.session.closed()).await.unwrap_err();
+        assert!(
+            matches!(error, SessionError::TimedOut(spdy_session::Timeout::Drain)),
+            "{error:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_holds_ends_when_its_streams_have() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (mut mine, mut theirs) = stream(&near, &mut far).await;
+        drop((near.session, near.incoming));
+        theirs.write_all(b"still here").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut received = String::new();
+        within(mine.read_to_string(&mut received)).await.unwrap();
+        assert_eq!(received, "still here");
+        mine.shutdown().await.unwrap();
+        within(near.driver).await.unwrap().unwrap();
+        within(far.session.closed()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_and_fails_with_its_session() {
+    in_all_versions(async |version| {
+        let (near, far) = pair(version);
+        assert!(within(near.session.ping()).await.unwrap() < Duration::from_secs(5));
+        assert!(within(far.session.ping()).await.unwrap() < Duration::from_secs(5));
+        near.driver.abort();
+        let error = within(near.session.ping()).await.unwrap_err();
+        assert!(matches!(error, SessionError::Closed), "{error:?}");
+    })
+    .await;
+}

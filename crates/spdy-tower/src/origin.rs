@@ -1,0 +1,27 @@
+//! Where a request goes, and a push comes from.
+
+use http::uri::{Authority, Scheme};
+
+/// A scheme, and a host with its port if that is not the usual one.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) scheme: Scheme,
+    pub(crate) host: Authority,
+}
+
+impl Origin {
+    /// Whether both are one origin: scheme, host and port.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.host.host().eq_ignore_ascii_case(other.host.host())
+            && self.port() == other.port()
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.host.port_u16().or(match self.scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The sending half of an exchange, at either end: the response to a request, the body of a request, a push.
+//!
+//! [`Pump`] moves a body, [`Answer`] knows what may still be said on the stream, and [`Failure`] is how it ends early.
+
+mod answer;
+mod failure;
+mod pump;
+
+pub use self::failure::BoxError;
+pub(crate) use self::{answer::Answer, failure::Failure, pump::Pump};

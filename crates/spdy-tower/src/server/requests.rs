@@ -1,0 +1,156 @@
+//! The requests of a session, from their streams to the service.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::Method;
+use spdy_frame::RstStatus;
+use spdy_session::{Incoming, PendingStream, Session, Shutdown};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::{
+    exchange::Exchange, info::StreamInfo, malformed::OnMalformed, pushes::Pushes,
+    service::HttpService,
+};
+use crate::{
+    Body,
+    malformed::Malformed,
+    request::{Head, Heads},
+    sending::Answer,
+    tunnel::TunnelDue,
+};
+
+/// What all requests of a session share, and the tasks of those that take their time.
+pub(super) struct Requests<S> {
+    session: Session,
+    pushes: Pushes,
+    service: S,
+    heads: Heads,
+    on_malformed: OnMalformed,
+    tasks: JoinSet<()>,
+}
+
+impl<S> Requests<S> {
+    pub(super) fn new(
+        session: Session,
+        service: S,
+        heads: Heads,
+        on_malformed: OnMalformed,
+    ) -> Self {
+        Self {
+            pushes: Pushes::new(session.clone()),
+            session,
+            service,
+            heads,
+            on_malformed,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Takes no new ones.
+    pub(super) fn shut_down(&self) {
+        self.session.shutdown(Shutdown::Graceful { deadline: None });
+    }
+}
+
+impl<S: HttpService> Requests<S> {
+    /// Begins the requests that have come, and the pushes that handlers have asked for. Says whether there may be
+    /// more: only so many are begun at once.
+    pub(super) fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
+        let more = self.begin_requests(incoming, cx);
+        for push in self.pushes.take() {
+            self.tasks.spawn(push);
+        }
+        more
+    }
+
+    fn begin_requests(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
+        // Where requests are answered at once, one place in memory serves them all.
+        let mut place: Option<Pin<Box<Exchange<S>>>> = None;
+        for _ in 0..REQUESTS_PER_TURN {
+            let Ok(stream) = incoming.try_accept() else {
+                return false;
+            };
+            let Some(exchange) = self.exchange(stream) else {
+                continue;
+            };
+            let mut exchange = match place.take() {
+                None => Box::pin(exchange),
+                Some(mut place) => {
+                    place.set(exchange);
+                    place
+                }
+            };
+            match exchange.as_mut().poll(cx) {
+                Poll::Ready(()) => place = Some(exchange),
+                Poll::Pending => {
+                    self.tasks.spawn(exchange);
+                }
+            }
+        }
+        true
+    }
+
+    /// Makes a request of a stream. What is no request is answered here: `None`.
+    fn exchange(&mut self, stream: PendingStream) -> Option<Exchange<S>> {
+        if stream.is_unidirectional() || stream.associated().is_some() {
+            debug!(id = %stream.id(), "stream of a client is no request");
+            stream.refuse(RstStatus::PROTOCOL_ERROR);
+            return None;
+        }
+        match self.heads.read(stream.headers(), stream.has_body()) {
+            Ok(head) => Some(self.accept(stream, head)),
+            Err(malformed) => {
+                self.refuse(stream, malformed);
+                None
+            }
+        }
+    }
+
+    fn accept(&self, stream: PendingStream, head: Head) -> Exchange<S> {
+        let info = StreamInfo {
+            version: self.session.version(),
+            id: stream.id(),
+            priority: stream.priority(),
+            pushes: self.pushes.clone(),
+        };
+        let (version, has_body) = (info.version, stream.has_body());
+        let (receive, reply) = stream.split();
+        let mut request = head.request.map(|()| Body::empty());
+        let (mut fault, mut tunnel) = (None, None);
+        if request.method() == Method::CONNECT {
+            tunnel = Some(TunnelDue::offer(receive, request.extensions_mut()));
+        } else if has_body {
+            let (body, notice) = Body::request(receive, head.content_length);
+            *request.body_mut() = body;
+            fault = Some(notice);
+        }
+        request.extensions_mut().insert(info);
+        let (service, answer) = (self.service.clone(), Answer::Due(reply));
+        Exchange::new(service, request, answer, version, fault, tunnel)
+    }
+
+    fn refuse(&self, stream: PendingStream, malformed: Malformed) {
+        let version = self.session.version();
+        debug!(id = %stream.id(), %malformed, "request is malformed");
+        self.on_malformed.tell(&stream, version, malformed);
+        let (_receive, reply) = stream.split();
+        Answer::Due(reply).fail(version, malformed.status(), RstStatus::PROTOCOL_ERROR);
+    }
+}
+
+impl<S> fmt::Debug for Requests<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests")
+            .field("tasks", &self.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Requests that are begun before the session reads and writes again, and other tasks get their turn.
+const REQUESTS_PER_TURN: usize = 32;

@@ -1,0 +1,35 @@
+//! What can be served.
+
+use http::{Request, Response};
+use tower::Service;
+
+use crate::{Body, BoxError};
+
+/// What can be served: every cloneable [`tower::Service`] from `http::Request<Body>` to `http::Response`,
+/// `axum::Router` among them. There is nothing to implement, it holds by itself.
+///
+/// Each request gets a clone of the service and waits for its readiness alone.
+pub trait HttpService:
+    Service<
+        Request<Body>,
+        Response = Response<Self::ResponseBody>,
+        Error: Into<BoxError>,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// The body of the service's responses.
+    type ResponseBody: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type ResponseBody = B;
+}

@@ -1,0 +1,130 @@
+//! Which protocol is spoken.
+
+use axum::{Router, extract::Request, routing::get as on_get};
+use http_body_util::BodyExt;
+use spdy_frame::Version;
+use spdy_tower::{
+    Builder, Protocol,
+    client::{Client, ConnectorError, FetchError, Plain},
+    upgrade,
+};
+
+use super::{Server, fetch, http1_on, plain, router, send, tls};
+use crate::support::{in_all_versions, within};
+
+#[tokio::test]
+async fn tls_takes_what_the_server_chooses() {
+    for (alpn, expected) in [
+        (&["http/1.1", "spdy/3.1"][..], "HTTP/1.1"),
+        (
+            &["spdy/3.1", "spdy/3", "spdy/2", "h2", "http/1.1"],
+            "spdy/3.1",
+        ),
+        (&["spdy/3", "h2"], "spdy/3"),
+        (&["spdy/2", "http/1.1"], "spdy/2"),
+        (&["h2", "http/1.1"], "HTTP/2.0"),
+        (&["http/1.1"], "HTTP/1.1"),
+        (&[], "HTTP/1.1"),
+    ] {
+        let (server, connector) = tls(alpn).await;
+        let client = Client::new(connector);
+        assert_eq!(fetch(&client, &server.uri("https", "/")).await, expected);
+        let response = send(&client, &server.uri("https", "/echo"), "body")
+            .await
+            .unwrap();
+        let body = within(response.into_body().collect())
+            .await
+            .unwrap()
+            .to_bytes();
+        assert_eq!(body, "body");
+        // The second request had a connection.
+        assert_eq!(server.count(), 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_offered_can_be_narrowed_and_responses_name_the_protocol() {
+    use Protocol::{Http1, Http2, Spdy};
+
+    let all = ["spdy/3.1", "spdy/3", "spdy/2", "h2", "http/1.1"];
+    for (offer, alpn, expected) in [
+        (&Protocol::ALL[..], &all[..], Ok(Spdy(Version::V3_1))),
+        (&[Spdy(Version::V2), Http2], &all, Ok(Spdy(Version::V2))),
+        (&[Http2], &all, Ok(Http2)),
+        (&[Http1], &all, Ok(Http1)),
+        (&[Http2, Http1], &[], Ok(Http1)),
+        // A server that says no, and one that says nothing.
+        (&[Spdy(Version::V3)], &["h2", "http/1.1"], Err(())),
+        (&[Spdy(Version::V3), Http2], &[], Err(())),
+    ] {
+        let (server, connector) = tls(alpn).await;
+        let client = Client::new(connector.offer(offer));
+        match send(&client, &server.uri("https", "/"), "").await {
+            Ok(response) => {
+                let protocol = response.extensions().get::<Protocol>().copied();
+                assert_eq!(protocol.ok_or(()), expected, "{offer:?}");
+            }
+            Err(FetchError::Connect(ConnectorError::Protocol)) => {
+                assert_eq!(expected, Err(()), "{offer:?}");
+            }
+            Err(error) => panic!("{offer:?}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_tls_it_does_as_it_is_told() {
+    let server = Server::new(|socket, _| http1_on(socket, router())).await;
+    assert_eq!(
+        fetch(&plain(Plain::Http1), &server.uri("http", "/")).await,
+        "HTTP/1.1"
+    );
+
+    in_all_versions(async |version| {
+        let server = Server::new(move |socket, _| async move {
+            _ = Builder::new()
+                .serve_connection(socket, version, router())
+                .await;
+        })
+        .await;
+        let client = plain(Plain::Spdy(version));
+        for _ in 0..2 {
+            assert_eq!(
+                fetch(&client, &server.uri("http", "/")).await,
+                version.to_string()
+            );
+        }
+        assert_eq!(server.count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_tls_it_upgrades_where_the_server_does() {
+    let upgrading = async |mut request: Request| match upgrade::accept(&mut request) {
+        Ok((response, upgraded)) => {
+            tokio::spawn(async move {
+                let io = upgraded.await.unwrap();
+                Builder::new()
+                    .serve_connection(io, Version::V3_1, router())
+                    .await
+            });
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    let upgrading = Router::new().route("/", on_get(upgrading));
+    let server = Server::new(move |socket, _| http1_on(socket, upgrading.clone())).await;
+    let client = plain(Plain::Upgrade);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &server.uri("http", "/")).await, "spdy/3.1");
+    }
+    assert_eq!(server.count(), 1);
+
+    let server = Server::new(|socket, _| http1_on(socket, router())).await;
+    let client = plain(Plain::Upgrade);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &server.uri("http", "/")).await, "HTTP/1.1");
+    }
+    assert_eq!(server.count(), 2);
+}
