@@ -16,7 +16,6 @@ use axum::Router;
 use spdy_server::{
     Address, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport, Version, app,
 };
-use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
 use self::{flags::Flags, runtimes::Runtimes};
@@ -42,8 +41,12 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     };
     let runtimes = Runtimes::new(flags.runtime(), flags.threads())?;
     let (app, what) = application(&flags)?;
-    let workers = runtimes.workers();
-    runtimes.block_on(serve(flags.config(), inherited, workers, app, &what))
+    let (workers, timers) = (runtimes.workers(), runtimes.timers());
+    let place = move |server: Server| match timers {
+        Some(timers) => server.spread(workers).timers(timers),
+        None => server.spread(workers),
+    };
+    runtimes.block_on(serve(flags.config(), inherited, place, app, &what))
 }
 
 fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
@@ -75,7 +78,7 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
 async fn serve(
     config: Config,
     inherited: Inherited,
-    workers: Vec<Handle>,
+    place: impl FnOnce(Server) -> Server,
     app: Router,
     what: &str,
 ) -> Result<(), Box<dyn Error>> {
@@ -84,7 +87,7 @@ async fn serve(
     // Before the first client can connect, so that a signal always means a graceful end.
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
     let hangups = Hangups::new()?;
-    let server = Server::bind_with(config, inherited).await?.spread(workers);
+    let server = place(Server::bind_with(config, inherited).await?);
     tokio::spawn(hangups.follow(server.reload()));
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;

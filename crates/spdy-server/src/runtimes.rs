@@ -19,12 +19,14 @@ pub(crate) enum Layout {
 
 /// All runtimes of the program.
 ///
-/// With one thread there is one runtime, which that thread runs. With [`Layout::PerCore`] one more thread accepts
-/// connections and hears signals, so that no handler ever holds up either.
+/// With one thread there is one runtime, which that thread runs; another thread, which hardly ever has anything to do,
+/// watches the deadlines of SPDY sessions for it. With [`Layout::PerCore`] one more thread accepts connections and hears
+/// signals, so that no handler ever holds up either.
 #[derive(Debug)]
 pub(crate) struct Runtimes {
     main: Runtime,
     workers: Vec<Worker>,
+    timers: Option<Worker>,
 }
 
 impl Runtimes {
@@ -38,11 +40,16 @@ impl Runtimes {
         };
         let workers = match (layout, threads) {
             (Layout::PerCore, 2..) => (0..threads)
-                .map(|_| Worker::start(BLOCKING_THREADS.div_ceil(threads)))
+                .map(|_| Worker::connections(BLOCKING_THREADS.div_ceil(threads)))
                 .collect::<io::Result<_>>()?,
             _ => Vec::new(),
         };
-        Ok(Self { main, workers })
+        let timers = (threads == 1).then(Worker::timers).transpose()?;
+        Ok(Self {
+            main,
+            workers,
+            timers,
+        })
     }
 
     /// The runtimes to serve connections on, if it is not to be the one that everything else runs on.
@@ -51,6 +58,11 @@ impl Runtimes {
             .iter()
             .map(|worker| worker.runtime.clone())
             .collect()
+    }
+
+    /// The runtime to watch the deadlines of sessions, if it is not to be the one that they run on.
+    pub(crate) fn timers(&self) -> Option<Handle> {
+        self.timers.as_ref().map(|worker| worker.runtime.clone())
     }
 
     /// Runs to the end of `server`, and ends all runtimes then.
@@ -70,19 +82,26 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(blocking_threads: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(blocking_threads)
-            .build()?;
+    fn connections(blocking_threads: usize) -> io::Result<Self> {
+        let mut runtime = Builder::new_current_thread();
+        runtime.enable_all().max_blocking_threads(blocking_threads);
+        Self::start("connections", runtime.build()?)
+    }
+
+    fn timers() -> io::Result<Self> {
+        Self::start(
+            "timers",
+            Builder::new_current_thread().enable_time().build()?,
+        )
+    }
+
+    fn start(name: &str, runtime: Runtime) -> io::Result<Self> {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        thread::Builder::new()
-            .name("connections".into())
-            .spawn(move || {
-                let _ = runtime.block_on(stopped);
-                runtime.shutdown_background();
-            })?;
+        thread::Builder::new().name(name.into()).spawn(move || {
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+        })?;
         Ok(Self {
             runtime: handle,
             _stop: stop,

@@ -25,6 +25,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
     time::{Instant, timeout_at},
 };
 use tracing::debug;
@@ -83,6 +84,12 @@ impl Service {
             http2: http2_builder(),
             http1: http1_builder(),
         }
+    }
+
+    /// Has the deadlines of SPDY sessions watched by another runtime.
+    pub(crate) fn timers(mut self, runtime: Handle) -> Self {
+        self.spdy = self.spdy.timers(runtime);
+        self
     }
 
     const fn metrics(&self) -> Option<&Arc<Metrics>> {

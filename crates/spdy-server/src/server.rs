@@ -33,6 +33,7 @@ pub struct Server {
     log: Option<Arc<Log>>,
     reload: Reload,
     runtimes: Vec<Handle>,
+    timers: Option<Handle>,
 }
 
 impl Server {
@@ -91,6 +92,7 @@ impl Server {
             log,
             reload: Reload::default(),
             runtimes: Vec::new(),
+            timers: None,
         })
     }
 
@@ -136,6 +138,14 @@ impl Server {
         self
     }
 
+    /// Has the deadlines of SPDY sessions watched by a runtime that does nothing else: see
+    /// [`spdy_tower::Builder::timers`]. It has to outlive the server.
+    #[must_use]
+    pub fn timers(mut self, runtime: Handle) -> Self {
+        self.timers = Some(runtime);
+        self
+    }
+
     /// Serves `app` until `shutdown` ends, then drains: the sockets are closed, requests under way are answered, and
     /// whoever has not finished within [`Timeouts::drain`](crate::Timeouts::drain) is cut.
     ///
@@ -149,6 +159,7 @@ impl Server {
             log,
             reload,
             runtimes,
+            timers,
             ..
         } = self;
         let metrics = metrics_listener
@@ -171,7 +182,11 @@ impl Server {
 
         let lifecycle = Lifecycle::new();
         let room = Arc::new(Room::new(config.max_connections, runtimes));
-        let service = Arc::new(Service::new(app, tls.clone(), &config, observers));
+        let mut service = Service::new(app, tls.clone(), &config, observers);
+        if let Some(timers) = timers {
+            service = service.timers(timers);
+        }
+        let service = Arc::new(service);
         for listener in listeners {
             tokio::spawn(listener.run(
                 Arc::clone(&service),

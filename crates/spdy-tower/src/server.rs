@@ -18,7 +18,10 @@ use std::{
 use pin_project_lite::pin_project;
 use spdy_frame::Version;
 use spdy_session::{Config, Driver, Incoming, Limits, OversizedHeaders, SessionError, Timeouts};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+};
 
 pub use self::{
     info::StreamInfo,
@@ -34,6 +37,7 @@ use crate::{fields::ConnectionFields, request::Heads};
 pub struct Builder {
     config: Arc<Config>,
     on_malformed: OnMalformed,
+    timers: Option<Handle>,
 }
 
 impl Builder {
@@ -43,6 +47,7 @@ impl Builder {
         Self {
             config: Arc::default(),
             on_malformed: OnMalformed::default(),
+            timers: None,
         }
         .config(Config::default())
     }
@@ -87,6 +92,13 @@ impl Builder {
         self
     }
 
+    /// Has the deadlines of sessions watched by a runtime that does nothing else, as [`Driver::timers`] says.
+    #[must_use]
+    pub fn timers(mut self, runtime: Handle) -> Self {
+        self.timers = Some(runtime);
+        self
+    }
+
     /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows of the peer.
     ///
     /// Nothing happens until the connection is polled. Handlers that have their response ready when they are
@@ -98,6 +110,10 @@ impl Builder {
     {
         let (session, incoming, driver) =
             spdy_session::server(io, version, Arc::clone(&self.config));
+        let driver = match &self.timers {
+            Some(runtime) => driver.timers(runtime.clone()),
+            None => driver,
+        };
         let connection_fields = if self.config.strict {
             ConnectionFields::Refuse
         } else {

@@ -149,7 +149,7 @@ async fn tracing_of_requests_and_bodies() {
         );
         let response = within(requests.send(get("/"))).await.unwrap();
         assert_eq!(octets(response.into_body()).await, "page");
-        assert_eq!(*seen.lock().unwrap(), ["request", "response"]);
+        assert_eq!(*seen.lock().unwrap(), ["request", "response", "end"]);
     })
     .await;
 }

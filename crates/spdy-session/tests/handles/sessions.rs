@@ -1,11 +1,16 @@
 //! Streams that are opened, accepted or refused, and how sessions end.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use spdy_session::{
     Config, HeaderBlock, Open, OpenError, Origin, RstStatus, SessionError, Shutdown, StreamError,
+    Timeout, Version,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    runtime::Builder,
+    sync::oneshot,
+};
 
 use crate::support::{block, in_all_versions, octets, pair, pair_with, stream, within};
 
@@ -206,7 +211,7 @@ async fn a_shutdown_with_a_deadline_cuts_what_has_not_finished() {
         within(mine.read_to_end(&mut received)).await.unwrap_err();
         let error = within(far.session.closed()).await.unwrap_err();
         assert!(
-            matches!(error, SessionError::TimedOut(spdy_session::Timeout::Drain)),
+            matches!(error, SessionError::TimedOut(Timeout::Drain)),
             "{error:?}"
         );
     })
@@ -242,4 +247,30 @@ async fn a_ping_is_answered_and_fails_with_its_session() {
         assert!(matches!(error, SessionError::Closed), "{error:?}");
     })
     .await;
+}
+
+/// The runtime that polls has no clock here, and is woken all the same.
+#[test]
+fn deadlines_may_be_watched_by_another_runtime() {
+    let timers = Builder::new_current_thread().enable_time().build().unwrap();
+    let watcher = timers.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = thread::spawn(move || timers.block_on(stopped));
+    let ended = Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let mut config = Config::default();
+            config.timeouts.first_frame = Some(Duration::from_millis(20));
+            config.timeouts.linger = Duration::from_millis(20);
+            let (io, _peer) = duplex(1000);
+            let (_session, _incoming, driver) = spdy_session::server(io, Version::V3_1, config);
+            driver.timers(watcher).await
+        });
+    let Err(SessionError::TimedOut(timeout)) = ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(timeout, Timeout::FirstFrame);
+    drop(stop);
+    assert!(thread.join().unwrap().is_err());
 }
