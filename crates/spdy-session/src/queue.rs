@@ -32,10 +32,6 @@ impl<T> Queue<T> {
         mem::replace(&mut self.front, self.rest.pop_front())
     }
 
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new();
-    }
-
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         self.front.is_none()
@@ -92,9 +88,5 @@ mod tests {
             queue.pop_front();
         }
         assert_eq!(queue.rest.capacity(), 0);
-        queue.push_back(1);
-        queue.push_back(2);
-        queue.clear();
-        assert!(queue.is_empty() && queue.rest.capacity() == 0);
     }
 }

@@ -306,7 +306,7 @@ impl Send {
 
     /// Drops everything, and says how many octets of payload that was, with those the machine had.
     pub(super) fn discard(&mut self) -> usize {
-        self.items.clear();
+        self.items = Queue::new();
         self.joined = BytesMut::new();
         self.reply = None;
         mem::take(&mut self.queued)
