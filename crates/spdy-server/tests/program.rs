@@ -205,11 +205,21 @@ fn help_and_version_go_to_standard_output() {
 fn with_a_runtime_per_core_it_serves_on_threads_of_their_own_and_ends_as_gracefully() {
     let program = Program::plain(&["--runtime", "per-core", "--threads", "3"]);
     let threads = format!("/proc/{}/task", program.child.id());
-    let names = fs::read_dir(threads).unwrap().map(|thread| {
-        let name = thread.unwrap().path().join("comm");
-        fs::read_to_string(name).unwrap()
-    });
-    assert_eq!(names.filter(|name| name == "connections\n").count(), 3);
+    let serving = || {
+        let names = fs::read_dir(&threads).unwrap().map(|thread| {
+            let name = thread.unwrap().path().join("comm");
+            fs::read_to_string(name).unwrap()
+        });
+        names.filter(|name| name == "connections\n").count()
+    };
+    // A thread gives itself its name, once it runs.
+    for _ in 0..500 {
+        if serving() == 3 {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    assert_eq!(serving(), 3);
 
     let mut slow: Vec<_> = (0..6).map(|_| program.connect()).collect();
     for io in &mut slow {
