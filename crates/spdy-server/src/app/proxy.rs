@@ -8,12 +8,14 @@
 //! the client itself sends under these names is dropped, unless it is [trusted](Proxy::trust_forwarded). `host` stays
 //! what the client has sent.
 
+mod dial;
 mod failure;
 mod fields;
 mod upload;
 mod upstream;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,10 +30,17 @@ use axum::{
     http::{Method, StatusCode, Version},
     response::{IntoResponse, Response},
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
 pub use self::upstream::{Upstream, UpstreamError};
-use self::{failure::Failure, fields::Forwarding, upload::Upload, upstream::Pool};
+use self::{
+    dial::{Channel, Dial},
+    failure::Failure,
+    fields::Forwarding,
+    upload::Upload,
+    upstream::Pool,
+};
 use crate::serve::ConnectionInfo;
 
 /// What a reverse proxy needs to know.
@@ -51,6 +60,7 @@ pub struct Proxy {
     /// How many requests may be at an HTTP/1.1 application at once; each has a connection of its own. More of them
     /// wait.
     pub max_connections: usize,
+    dial: Option<Dial>,
 }
 
 impl Proxy {
@@ -63,6 +73,29 @@ impl Proxy {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(60),
             max_connections: 512,
+            dial: None,
+        }
+    }
+
+    /// Has connections to the application made by `dial`, and not to the address of [`upstream`](Self::upstream).
+    ///
+    /// Hidden, since it is there for tests of this project: with transports in memory they run on a paused clock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn connector<F, C, IO>(mut self, dial: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.dial = Some(Dial::new(dial));
+        self
+    }
+
+    async fn connect(&self) -> io::Result<Channel> {
+        match &self.dial {
+            Some(dial) => dial.connect().await,
+            None => Ok(Box::new(self.upstream.connect().await?)),
         }
     }
 }

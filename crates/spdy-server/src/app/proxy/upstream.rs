@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Failure, Proxy, Upload};
+use super::{Channel, Failure, Proxy, Upload};
 use crate::{idle::Idle, socket::Socket};
 
 /// Where an application is and what it speaks. Written as `http://HOST:PORT` for HTTP/1.1, `h2://HOST:PORT` for HTTP/2
@@ -54,7 +54,7 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> io::Result<Socket> {
+    pub(super) async fn connect(&self) -> io::Result<Socket> {
         match &self.place {
             Place::Tcp(host, port) => TcpStream::connect((host.as_str(), *port))
                 .await
@@ -281,8 +281,8 @@ impl Pool {
         Ok(sender)
     }
 
-    async fn connect(&self) -> Result<TokioIo<Idle<Socket>>, Failure> {
-        let connecting = self.proxy.upstream.connect();
+    async fn connect(&self) -> Result<TokioIo<Idle<Channel>>, Failure> {
+        let connecting = self.proxy.connect();
         let io = timeout(self.proxy.connect_timeout, connecting)
             .await
             .map_err(|_| Failure::ConnectTimeout)?

@@ -1,0 +1,42 @@
+//! How connections to the application are made, where a test wants to make them itself.
+
+use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A transport to the application.
+pub(super) type Channel = Box<dyn Transport>;
+
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
+
+/// Makes a connection whenever it is asked to.
+#[derive(Clone)]
+pub(super) struct Dial(Arc<dyn Fn() -> Dialing + Send + Sync>);
+
+type Dialing = Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>;
+
+impl Dial {
+    pub(super) fn new<F, C, IO>(dial: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = io::Result<IO>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(Arc::new(move || {
+            let dialing = dial();
+            Box::pin(async move { Ok(Box::new(dialing.await?) as Channel) })
+        }))
+    }
+
+    pub(super) async fn connect(&self) -> io::Result<Channel> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
