@@ -68,6 +68,8 @@ pub fn roundtrip(data: &[u8]) {
 
 /// Inflates the octets as header blocks of one session beside zlib, and writes what comes out with an encoder,
 /// which another decoder has to read again. Then takes the octets for names and values and does the same.
+///
+/// The limits of the decoder are of all sizes: the first byte selects one.
 pub fn headers(data: &[u8]) {
     let Some((&selector, octets)) = data.split_first() else {
         return;
@@ -79,7 +81,7 @@ pub fn headers(data: &[u8]) {
         HeaderCompression::Stored
     };
     let mut limits = HeaderLimits::default();
-    limits.max_size = 16 * 1024;
+    limits.max_size = MAX_SIZES[usize::from(selector >> 4)];
     limits.max_inflated = MAX_INFLATED;
     let mut decoder = HeaderDecoder::new(version, limits);
     let mut echo = Echo::new(version, mode);
@@ -101,6 +103,26 @@ pub fn headers(data: &[u8]) {
 
 /// What a header block may inflate to.
 const MAX_INFLATED: usize = 64 * 1024;
+
+/// The soft limits on the size of a block.
+const MAX_SIZES: [usize; 16] = [
+    16 * 1024,
+    0,
+    1,
+    3,
+    4,
+    20,
+    60,
+    100,
+    128,
+    200,
+    300,
+    500,
+    1000,
+    4094,
+    4096,
+    MAX_INFLATED,
+];
 
 /// Selects strict decoding, or stored header blocks.
 const STRICT: u8 = 0b1000;
@@ -226,8 +248,16 @@ impl Zlib {
                 status.expect_err("zlib reads it");
             }
             (Err(HeaderError::Corrupt), status) => assert!(is_full || status.is_err()),
-            (Ok(block), Ok(Status::Ok | Status::BufError)) if !block.is_truncated() => {
-                assert_eq!(octets, self.serialized(block));
+            (Ok(block), Ok(Status::Ok | Status::BufError)) => {
+                check_rules(block);
+                let (read, width) = (self.serialized(block), self.number(0).len());
+                if block.is_truncated() {
+                    // The number of fields is another one; there may not even be one.
+                    let fields = octets.get(width..).unwrap_or_default();
+                    assert!(fields.starts_with(&read[width..]));
+                } else {
+                    assert_eq!(octets, read);
+                }
             }
             (_, status) => {
                 let goes_on = matches!(status, Ok(Status::Ok | Status::BufError));
@@ -256,20 +286,33 @@ impl Zlib {
 
     /// The block as it is before compression (protocol.md §7.1).
     fn serialized(&self, block: &HeaderBlock) -> Vec<u8> {
-        let number = |number: usize| {
-            let octets = (number as u32).to_be_bytes();
-            let unused = if self.version == Version::V2 { 2 } else { 0 };
-            octets[unused..].to_vec()
-        };
-        let mut octets = number(block.len());
+        let mut octets = self.number(block.len());
         for field in block {
             for part in [field.name(), field.value()] {
-                octets.extend(number(part.len()));
+                octets.extend(self.number(part.len()));
                 octets.extend(part);
             }
         }
         octets
     }
+
+    fn number(&self, number: usize) -> Vec<u8> {
+        let octets = (number as u32).to_be_bytes();
+        let unused = if self.version == Version::V2 { 2 } else { 0 };
+        octets[unused..].to_vec()
+    }
+}
+
+/// Checks a decoded block against the rules of protocol.md §7.2, which a block of its own fields keeps.
+fn check_rules(block: &HeaderBlock) {
+    let mut again = HeaderBlock::new();
+    for field in block {
+        assert!(!field.name().iter().any(u8::is_ascii_uppercase));
+        again
+            .append(field.name(), field.value())
+            .expect("a decoded field is a sound one");
+    }
+    assert_eq!(again.len(), block.len(), "a name occurs twice");
 }
 
 /// An encoder, and a decoder that reads what it writes.

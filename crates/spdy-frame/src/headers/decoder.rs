@@ -22,7 +22,8 @@ use crate::{CompressedBlock, HeaderError, Version};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeaderLimits {
-    /// Soft: octets that a block inflates to, with the lengths in it. Default 131,072.
+    /// Soft: octets that a block inflates to, with the lengths in it. Default 131,072. Any number is fine: below the
+    /// size of the first field, blocks come without fields, and below 4 (SPDY/2: 2) all of them are truncated.
     pub max_size: usize,
     /// Hard: octets that a block inflates to. Default 1,048,576.
     pub max_inflated: usize,
@@ -54,16 +55,30 @@ pub struct HeaderDecoder {
     version: Version,
     limits: HeaderLimits,
     stream: Stream,
-    last: Last,
+    last: Judged,
 }
 
-/// What is known of the last block: many clients send the same one again.
+/// The places of the fields of the last block, which hold for a block of the same bytes: many clients send the same
+/// block again.
+///
+/// They are there only if the block was whole and sound, and has few fields.
 #[derive(Debug)]
-struct Last {
-    /// How many octets it had.
-    length: usize,
-    /// Its fields. None if something was wrong with them, if some were dropped, or if there are many.
-    entries: Vec<Entry>,
+struct Judged(Vec<Entry>);
+
+impl Judged {
+    /// The fields of a block that inflates to the same bytes as all of the last one.
+    fn entries(&self) -> Option<&[Entry]> {
+        (!self.0.is_empty()).then_some(&self.0)
+    }
+
+    /// Takes the last block in. Nothing is known of one that was refused, or that lost fields.
+    fn set(&mut self, block: Option<&HeaderBlock>) {
+        self.0.clear();
+        if let Some(block) = block.filter(|block| !block.truncated && block.len() <= FEW) {
+            self.0.reserve_exact(block.len());
+            self.0.extend_from_slice(&block.entries);
+        }
+    }
 }
 
 impl HeaderDecoder {
@@ -78,10 +93,7 @@ impl HeaderDecoder {
             version,
             limits,
             stream: Stream::Header(ZlibHeader::new()),
-            last: Last {
-                length: 0,
-                entries: Vec::new(),
-            },
+            last: Judged(Vec::new()),
         }
     }
 
@@ -117,18 +129,15 @@ impl HeaderDecoder {
         let inflated = self.inflate(block, octets).inspect_err(|error| {
             self.stream = Stream::Lost(error.clone());
         })?;
-        let Last { length, entries } = &self.last;
-        if inflated.repeated && octets.len() == *length && !entries.is_empty() {
+        if inflated == Inflated::Again
+            && let Some(entries) = self.last.entries()
+        {
             let octets = Bytes::copy_from_slice(octets);
-            return Ok(HeaderBlock::decoded(octets, entries.clone(), false));
+            return Ok(HeaderBlock::decoded(octets, entries.to_vec(), false));
         }
-        self.last.length = octets.len();
-        self.last.entries.clear();
-        let block = self.parse(octets, inflated.dropped)?;
-        if !block.truncated && block.len() <= FEW {
-            self.last.entries.extend_from_slice(&block.entries);
-        }
-        Ok(block)
+        let result = self.parse(octets, inflated == Inflated::Cut);
+        self.last.set(result.as_ref().ok());
+        result
     }
 
     /// Inflates a block within the limits.
@@ -141,7 +150,7 @@ impl HeaderDecoder {
             Some(inflater) => inflater.inflate(block, octets, bounds),
             None => {
                 octets.clear();
-                Ok(Inflated::default())
+                Ok(Inflated::Whole)
             }
         }
     }

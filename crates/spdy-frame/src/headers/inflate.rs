@@ -34,15 +34,19 @@ pub(super) struct Shared {
     stream: u64,
     /// Octets that have come out so far.
     total: u64,
+    /// How many of them came out of the last block, those that were dropped included.
+    last: usize,
 }
 
-/// What is known of a block that was inflated.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Inflated {
-    /// Whether there were more octets than [`Bounds::kept`].
-    pub(super) dropped: bool,
-    /// Whether the octets that came out before were the same ones.
-    pub(super) repeated: bool,
+/// What came out of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inflated {
+    /// The first [`Bounds::kept`] bytes; those behind were dropped.
+    Cut,
+    /// All bytes.
+    Whole,
+    /// All bytes, and the whole block before inflated to the same ones.
+    Again,
 }
 
 /// How many octets may come out of a block.
@@ -67,6 +71,7 @@ impl Inflater {
             window: Window::new(size, dictionary),
             stream: STREAMS.fetch_add(1, Ordering::Relaxed),
             total: 0,
+            last: 0,
         })
     }
 
@@ -82,16 +87,20 @@ impl Inflater {
         octets: &mut Vec<u8>,
         bounds: Bounds,
     ) -> Result<Inflated, HeaderError> {
-        let mut repeated = false;
-        let dropped = match self {
+        let mut again = false;
+        let total = match self {
             Self::Own(inflater) => run(inflater, block, octets, bounds, |_, _| {})?,
             Self::Shared(shared) => {
                 let mut inflater = borrow(shared.tag(), &shared.window)?;
                 let result = run(&mut inflater, block, octets, bounds, |octets, is_all| {
-                    repeated = is_all && shared.window.ends_with(octets);
+                    again =
+                        is_all && octets.len() == shared.last && shared.window.ends_with(octets);
                     shared.window.extend(octets);
                     shared.total += octets.len() as u64;
                 });
+                if let Ok(total) = result {
+                    shared.last = total;
+                }
                 match result {
                     Ok(_) if block.ends_with(&MARKER) => give_back(shared.tag(), inflater),
                     Ok(_) => *self = Self::Own(inflater),
@@ -100,7 +109,11 @@ impl Inflater {
                 result?
             }
         };
-        Ok(Inflated { dropped, repeated })
+        Ok(match again {
+            _ if total > octets.len() => Inflated::Cut,
+            true => Inflated::Again,
+            false => Inflated::Whole,
+        })
     }
 }
 
@@ -116,15 +129,15 @@ impl Shared {
     }
 }
 
-/// Inflates a block in steps. Each step's octets are noted, and whether they are all. Whether octets were dropped is
-/// the answer.
+/// Inflates a block in steps. Each step's octets are noted, and whether they are all. Returns how
+/// many bytes came out.
 fn run(
     inflater: &mut Decompress,
     mut block: &[u8],
     octets: &mut Vec<u8>,
     bounds: Bounds,
     mut note: impl FnMut(&[u8], bool),
-) -> Result<bool, HeaderError> {
+) -> Result<usize, HeaderError> {
     octets.clear();
     let mut total = 0;
     loop {
@@ -149,7 +162,7 @@ fn run(
         note(more, finished && more.len() == total);
         octets.truncate(bounds.kept);
         if finished {
-            return Ok(total > octets.len());
+            return Ok(total);
         }
     }
 }

@@ -4,7 +4,9 @@ use spdy_frame::{HeaderDecoder, HeaderError, HeaderLimits, Version};
 
 use super::{
     TRAILERS, Zlib, decoder, lost, started_with,
-    support::{Pair, decode_block, pairs, serialized, stored, text_pairs, zlib_header},
+    support::{
+        Pair, Random, decode_block, number, pairs, serialized, stored, text_pairs, zlib_header,
+    },
 };
 
 use Version::V2;
@@ -92,4 +94,92 @@ fn c145_above_the_hard_limit_the_context_is_lost() {
         let limit = HeaderLimits::default().max_inflated;
         assert_eq!(lost(decoder(version), &octets), HeaderError::Bomb { limit });
     }
+}
+
+/// A block that inflates to all bytes of the two before it, of which the first was refused: what is left of it above
+/// a limit is as long as the second one, and is the first.
+#[test]
+fn a_block_that_is_cut_is_never_taken_for_the_one_before() {
+    for version in Version::ALL {
+        let mut limits = HeaderLimits::default();
+        limits.max_size = 1000;
+        let sound = |name: &str| {
+            let empty = serialized(version, &text_pairs(&[(name, "")])).len();
+            serialized(version, &text_pairs(&[(name, &"v".repeat(1000 - empty))]))
+        };
+        let (good, mut bad) = (sound("name"), sound("name"));
+        let name = number(version, 0).len() * 2;
+        bad[name..name + 4].copy_from_slice(b"\r\nA\0");
+        let both = [&bad[..], &good].concat();
+        let mut decoder = started_with(version, limits);
+        for _ in 0..3 {
+            let refused = decode_block(&mut decoder, &stored(&bad));
+            assert_eq!(refused, Err(HeaderError::InvalidName));
+            let block = decode_block(&mut decoder, &stored(&good)).unwrap();
+            assert!(block.len() == 1 && !block.is_truncated());
+            let refused = decode_block(&mut decoder, &stored(&both));
+            assert_eq!(refused, Err(HeaderError::InvalidName));
+        }
+    }
+}
+
+/// Blocks that are sound or not, and made of each other, so that what was learned of one may seem to fit the next.
+#[test]
+fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
+    let mut random = Random::new(40);
+    let (mut whole, mut cut, mut refused) = (0, 0, 0);
+    for _ in 0..400 {
+        let version = Version::ALL[random.below(3)];
+        let pieces = pieces(version, &mut random);
+        let mut limits = HeaderLimits::default();
+        limits.max_fields = [1, 3, 128][random.below(3)];
+        // Mostly the size of some piece, or one that is near.
+        limits.max_size = match random.below(4) {
+            0 => random.below(6000),
+            _ => (pieces[random.below(pieces.len())].len() + random.below(5)).saturating_sub(2),
+        };
+        let mut decoder = started_with(version, limits.clone());
+        let mut sent = vec![pieces[0].clone()];
+        for _ in 0..60 {
+            // A new block, or what the last ones were together.
+            let last = &sent[sent.len().saturating_sub(1 + random.below(3))..];
+            let octets = match last.concat() {
+                joined if random.chance() && joined.len() < 30_000 => joined,
+                _ => pieces[random.below(pieces.len())].clone(),
+            };
+            sent.push(octets.clone());
+            let mut fresh = started_with(version, limits.clone());
+            let expected = decode_block(&mut fresh, &stored(&octets));
+            let result = decode_block(&mut decoder, &stored(&octets));
+            assert_eq!(result, expected, "{version} {limits:?} {octets:02x?}");
+            let (Ok(block), Ok(expected)) = (result, expected) else {
+                refused += 1;
+                continue;
+            };
+            // Blocks are equal however many fields were dropped behind those that are there.
+            assert_eq!(block.is_truncated(), expected.is_truncated());
+            assert!(block.is_truncated() || octets.len() <= limits.max_size);
+            whole += usize::from(!block.is_truncated());
+            cut += usize::from(block.is_truncated());
+        }
+    }
+    println!("{whole} whole, {cut} cut, {refused} refused");
+    assert!(whole > 1000 && cut > 1000 && refused > 1000);
+}
+
+/// A few serialized blocks of a session, sound ones and others, some of them of the same length.
+fn pieces(version: Version, random: &mut Random) -> Vec<Vec<u8>> {
+    const SECOND: [(&str, &str); 6] = [
+        ("b", "1\x002"),
+        ("c", "1"),
+        ("a", "1"),
+        ("B", "1"),
+        ("", "1"),
+        ("b", "\x002"),
+    ];
+    let value = "v".repeat([0, 3, 40, 900, 1500][random.below(5)] + random.below(40));
+    let second = [0, 1, random.below(6), random.below(6)].map(|place| SECOND[place]);
+    second
+        .map(|second| serialized(version, &text_pairs(&[("a", &value), second])))
+        .to_vec()
 }
