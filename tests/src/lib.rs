@@ -6,6 +6,7 @@
 //! | [`wire`] | a peer that writes such octets and reads frames, on the codec alone |
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
 //! | [`pair`] | two such machines and the octets between them |
+//! | [`panics`] | panics that a test did not ask for |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
 //!
@@ -21,6 +22,7 @@ pub mod frames;
 mod happened;
 pub mod machine;
 pub mod pair;
+pub mod panics;
 pub mod process;
 mod received;
 pub mod wire;

@@ -10,6 +10,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use spdy_server::{Config, Drained, Server, Timeouts, Version};
+use spdy_tests::panics;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, Handle},
@@ -56,6 +57,7 @@ async fn start(config: Config, app: Router, workers: &[Worker]) -> Running {
         address,
         shutdown,
         task,
+        panics: panics::watch(),
     }
 }
 

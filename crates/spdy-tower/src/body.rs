@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Received, RecvStream, StreamError};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::{fields, origin::Origin};
 
@@ -75,6 +75,48 @@ enum Role {
 #[derive(Debug)]
 pub(crate) struct Fault;
 
+/// Learns from a [`Body`] that the client has broken a rule with it. It may be asked at any time and any number of times:
+/// what is known once stays known.
+#[derive(Debug)]
+pub(crate) enum FaultNotice {
+    /// The body is being read.
+    Waiting(oneshot::Receiver<Fault>),
+    /// The client has broken a rule.
+    Come,
+    /// There is no body, or it was read to its end or dropped: no fault can come any more.
+    Never,
+}
+
+impl FaultNotice {
+    /// Waits for the fault; for ever if there will be none.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Waiting(notice) = self {
+            let told = ready!(Pin::new(notice).poll(cx));
+            *self = Self::after(told.is_ok());
+        }
+        match self {
+            Self::Come => Poll::Ready(()),
+            Self::Waiting(_) | Self::Never => Poll::Pending,
+        }
+    }
+
+    /// Whether the fault has come already.
+    pub(crate) fn has_come(&mut self) -> bool {
+        if let Self::Waiting(notice) = self {
+            match notice.try_recv() {
+                Ok(Fault) => *self = Self::after(true),
+                Err(TryRecvError::Closed) => *self = Self::after(false),
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        matches!(self, Self::Come)
+    }
+
+    const fn after(is_fault: bool) -> Self {
+        if is_fault { Self::Come } else { Self::Never }
+    }
+}
+
 impl Body {
     /// A body that ended before it began.
     #[must_use]
@@ -83,14 +125,11 @@ impl Body {
     }
 
     /// The body of a request, of so many octets as `content-length` announces.
-    pub(crate) fn request(
-        stream: RecvStream,
-        announced: Option<u64>,
-    ) -> (Self, oneshot::Receiver<Fault>) {
+    pub(crate) fn request(stream: RecvStream, announced: Option<u64>) -> (Self, FaultNotice) {
         let (fault, notice) = oneshot::channel();
         (
             Self::new(stream, announced, Role::Request { fault }),
-            notice,
+            FaultNotice::Waiting(notice),
         )
     }
 

@@ -4,7 +4,8 @@
 
 mod answer;
 mod failure;
+mod guard;
 mod pump;
 
 pub use self::failure::BoxError;
-pub(crate) use self::{answer::Answer, failure::Failure, pump::Pump};
+pub(crate) use self::{answer::Answer, failure::Failure, guard::guarded, pump::Pump};

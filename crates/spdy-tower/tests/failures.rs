@@ -30,10 +30,13 @@ async fn a_handler_that_panics_is_500() {
     in_all_versions(async |version| {
         let late = async || {
             tokio::task::yield_now().await;
-            panic!("late");
+            panic!("on purpose: late");
         };
         let router = Router::new()
-            .route("/now", get(async || -> &'static str { panic!("now") }))
+            .route(
+                "/now",
+                get(async || -> &'static str { panic!("on purpose: now") }),
+            )
             .route("/late", get(async move || -> &'static str { late().await }))
             .route("/", get(async || "fine"));
         let client = Client::of(version, router);
@@ -48,7 +51,7 @@ async fn a_handler_that_panics_is_500() {
 async fn a_service_that_panics_when_called_is_500() {
     in_all_versions(async |version| {
         let service = service_fn(|request: Request<spdy_tower::Body>| {
-            assert_eq!(request.uri().path(), "/");
+            assert!(request.uri().path() == "/", "on purpose: in the call");
             async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) }
         });
         let client = Client::of(version, service);
@@ -158,7 +161,7 @@ impl http_body::Body for Breaks {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let Some(piece) = self.pieces.pop() else {
-            assert!(!self.panics, "the body breaks");
+            assert!(!self.panics, "on purpose: the body breaks");
             return Poll::Ready(Some(Err("disk on fire".into())));
         };
         Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from(piece)))))
@@ -444,3 +447,51 @@ fn assert_reset(end: Result<(), StreamError>, expected: RstStatus) {
         other => panic!("no reset: {other:?}"),
     }
 }
+
+/// The receiving half of a request may end long before the response does: then nothing about it is asked again.
+#[tokio::test]
+async fn a_long_response_goes_on_when_the_body_of_its_request_is_read_or_dropped() {
+    in_all_versions(async |version| {
+        let long = async || Body::new(Pieces(64));
+        let router = Router::new()
+            .route("/ignores", get(long))
+            .route("/reads", post(async move |_: Bytes| long().await));
+        let client = Client::of(version, router);
+        for (method, path) in [
+            ("GET", "/ignores"),
+            ("GET", "/ignores"),
+            ("POST", "/reads"),
+            ("POST", "/reads"),
+        ] {
+            let (receive, mut send) = client.open(client.head(method, path), false).await;
+            // FIN comes on an empty frame of its own.
+            send.finish().unwrap();
+            let reply = Reply::read(receive).await.unwrap();
+            assert_eq!((reply.status(), reply.body.len()), (200, 64 * PIECE));
+        }
+    })
+    .await;
+}
+
+/// A body of so many pieces.
+struct Pieces(usize);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let Some(left) = self.0.checked_sub(1) else {
+            return Poll::Ready(None);
+        };
+        self.0 = left;
+        Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(
+            &[7; PIECE],
+        )))))
+    }
+}
+
+const PIECE: usize = 16 * 1024;

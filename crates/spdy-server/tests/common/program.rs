@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    thread::sleep,
+    thread::{panicking, sleep},
     time::{Duration, Instant},
 };
 
@@ -61,11 +61,9 @@ impl Program {
         let start = Instant::now();
         while start.elapsed() < LONG {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return (
-                    status,
-                    start.elapsed(),
-                    read_all(self.child.stderr.take().unwrap()),
-                );
+                let log = read_all(self.child.stderr.take().unwrap());
+                assert_no_panic(&log);
+                return (status, start.elapsed(), log);
             }
             sleep(Duration::from_millis(5));
         }
@@ -77,7 +75,17 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(stderr) = self.child.stderr.take()
+            && !panicking()
+        {
+            assert_no_panic(&read_all(stderr));
+        }
     }
+}
+
+/// The program serves on after a panic of one connection. A test does not.
+fn assert_no_panic(log: &str) {
+    assert!(!log.contains("panicked at"), "{log}");
 }
 
 pub(crate) fn command(arguments: &[&str]) -> Command {

@@ -9,6 +9,7 @@ use hyper::{Request, StatusCode, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use spdy_server::{Bind, Certificate, Config, Drained, Server, Timeouts, Version};
+use spdy_tests::panics::{self, Watch};
 use spdy_tower::session::{self, HeaderBlock, Open};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -21,11 +22,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// A server that runs, and what is needed to end it.
+/// A server that runs, and what is needed to end it. A panic of ours fails the test, wherever it was caught.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: oneshot::Sender<()>,
     pub(crate) task: JoinHandle<Drained>,
+    pub(crate) panics: Watch,
 }
 
 impl Running {
@@ -40,6 +42,7 @@ impl Running {
             address,
             shutdown,
             task,
+            panics: panics::watch(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    panic::resume_unwind,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -93,6 +94,8 @@ where
     let mut answer = Answer::Begun(stream);
     let mut pump = pin!(Pump::new(None, body));
     poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
+        // The body is the caller's, and so is the panic.
+        Poll::Ready(Err(Failure::Panic(panic))) => resume_unwind(panic),
         Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
         sent => sent,
     })
@@ -116,7 +119,7 @@ async fn reply(
                 Ok(()) | Err(Failure::Gone(_)) => {}
                 Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
                 Err(Failure::Response(reason)) => return Poll::Ready(Err(Error::Request(reason))),
-                Err(Failure::Fault | Failure::Panic) => {}
+                Err(Failure::Fault | Failure::Panic(_)) => {}
             }
             return receive.poll_reply(cx).map(|block| Ok((block?, is_sent)));
         }

@@ -1,6 +1,6 @@
 //! How an exchange ends without the response it was meant to have.
 
-use std::fmt;
+use std::{any::Any, fmt};
 
 use http::StatusCode;
 use spdy_frame::RstStatus;
@@ -16,8 +16,8 @@ pub(crate) enum Failure {
     Gone(StreamError),
     /// The body of the request is not what its head announces.
     Fault,
-    /// The application panicked.
-    Panic,
+    /// The application panicked, with this.
+    Panic(Box<dyn Any + Send>),
     /// The application, or the body of its response, gave an error.
     Application(BoxError),
     /// The response cannot be sent over SPDY.
@@ -35,7 +35,7 @@ impl Failure {
         match self {
             Self::Gone(_) => None,
             Self::Fault => Some((StatusCode::BAD_REQUEST, RstStatus::PROTOCOL_ERROR)),
-            Self::Panic | Self::Application(_) | Self::Response(_) => {
+            Self::Panic(_) | Self::Application(_) | Self::Response(_) => {
                 Some((StatusCode::INTERNAL_SERVER_ERROR, RstStatus::INTERNAL_ERROR))
             }
         }
@@ -53,7 +53,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Gone(error) => error.fmt(f),
             Self::Fault => f.write_str("request body is not what the request announces"),
-            Self::Panic => f.write_str("application panicked"),
+            Self::Panic(_) => f.write_str("application panicked"),
             Self::Application(error) => write!(f, "application failed: {error}"),
             Self::Response(reason) => f.write_str(reason),
         }

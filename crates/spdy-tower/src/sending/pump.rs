@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
 
-use super::{Answer, BoxError, Failure};
+use super::{Answer, BoxError, Failure, guarded};
 use crate::response;
 
 pin_project! {
@@ -59,7 +59,8 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..FRAMES_PER_POLL {
             ready!(answer.poll_ready(cx))?;
-            let Poll::Ready(frame) = self.as_mut().project().body.poll_frame(cx) else {
+            let body = self.as_mut().project().body;
+            let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
                 self.flush(answer)?;
                 return Poll::Pending;
             };
@@ -71,7 +72,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 None => return Poll::Ready(self.finish(answer)),
                 Some(Ok(octets)) => {
                     self.as_mut().take(octets, answer)?;
-                    if self.body.is_end_stream() {
+                    if guarded(|| self.body.is_end_stream())? {
                         return Poll::Ready(self.finish(answer));
                     }
                 }
@@ -95,7 +96,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         answer: &mut Answer,
     ) -> Result<(), Failure> {
         // `Bytes` moves here; other buffers are copied once.
-        let octets = octets.copy_to_bytes(octets.remaining());
+        let octets = guarded(move || octets.copy_to_bytes(octets.remaining()))?;
         if !octets.is_empty() {
             if self.held.is_some() {
                 self.as_mut().flush(answer)?;

@@ -7,7 +7,6 @@
 //! ```
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,15 +15,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
-use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::service::HttpService;
 use crate::{
     Body,
-    body::Fault,
+    body::FaultNotice,
     response,
-    sending::{Answer, Failure, Pump},
+    sending::{Answer, Failure, Pump, guarded},
     tunnel::TunnelDue,
 };
 
@@ -38,8 +36,8 @@ pin_project! {
         answer: Answer,
         version: Version,
         method: Method,
-        // Heard from when the body of the request turns out malformed. `None`: that cannot happen any more.
-        fault: Option<oneshot::Receiver<Fault>>,
+        // Heard from when the body of the request turns out malformed.
+        fault: FaultNotice,
         // What CONNECT asks for.
         tunnel: Option<TunnelDue>,
     }
@@ -62,7 +60,7 @@ impl<S: HttpService> Exchange<S> {
         request: Request<Body>,
         answer: Answer,
         version: Version,
-        fault: Option<oneshot::Receiver<Fault>>,
+        fault: FaultNotice,
         tunnel: Option<TunnelDue>,
     ) -> Self {
         let method = request.method().clone();
@@ -85,7 +83,7 @@ impl<S: HttpService> Exchange<S> {
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
                 StateProjection::Waiting { service, request } => {
-                    let Poll::Ready(ready) = service.poll_ready(cx) else {
+                    let Poll::Ready(ready) = guarded(|| service.poll_ready(cx))? else {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     ready.map_err(Failure::application)?;
@@ -93,15 +91,15 @@ impl<S: HttpService> Exchange<S> {
                         .take()
                         .expect("a request waits until it is taken to be called with");
                     State::Working {
-                        future: service.call(request),
+                        future: guarded(|| service.call(request))?,
                     }
                 }
                 StateProjection::Working { future } => {
-                    let Poll::Ready(response) = future.poll(cx) else {
+                    let Poll::Ready(response) = guarded(|| future.poll(cx))? else {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     // Whatever the application has made of a malformed body, the client is told the truth.
-                    if has_come(this.fault) {
+                    if this.fault.has_come() {
                         return Poll::Ready(Err(Failure::Fault));
                     }
                     let response = response.map_err(Failure::application)?;
@@ -133,20 +131,16 @@ impl<S: HttpService> Exchange<S> {
                 }
                 StateProjection::Over => return Poll::Ready(Ok(())),
             };
-            this.state.set(next);
+            // What the application has left behind is dropped here.
+            guarded(|| this.state.set(next))?;
         }
     }
 
     /// Waits for a reason to give up what is under way.
     fn poll_disturbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
         let this = self.project();
-        if let Some(fault) = this.fault {
-            match Pin::new(fault).poll(cx) {
-                Poll::Ready(Ok(Fault)) => return Poll::Ready(Failure::Fault),
-                // The body was read to its end, or dropped.
-                Poll::Ready(Err(_)) => *this.fault = None,
-                Poll::Pending => {}
-            }
+        if this.fault.poll(cx).is_ready() {
+            return Poll::Ready(Failure::Fault);
         }
         this.answer.poll_closed(cx).map(Failure::Gone)
     }
@@ -155,7 +149,7 @@ impl<S: HttpService> Exchange<S> {
     fn fail(self: Pin<&mut Self>, failure: Failure) {
         let this = self.project();
         // An application that sends the body back fails because the body does.
-        let failure = if has_come(this.fault) {
+        let failure = if this.fault.has_come() {
             Failure::Fault
         } else {
             failure
@@ -174,15 +168,13 @@ impl<S: HttpService> Exchange<S> {
 impl<S: HttpService> Future for Exchange<S> {
     type Output = ();
 
-    /// A panic of the application costs this one request. What panicked is not called again but dropped, so nobody
-    /// sees what it has left half done.
+    /// A panic of the application costs this one request.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let step = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_steps(cx)));
-        if let Err(failure) = ready!(step.unwrap_or(Poll::Ready(Err(Failure::Panic)))) {
+        if let Err(failure) = ready!(self.as_mut().poll_steps(cx)) {
             self.as_mut().fail(failure);
             // What the application holds goes at once, not when somebody drops the exchange.
             let mut state = self.project().state;
-            _ = catch_unwind(AssertUnwindSafe(|| state.set(State::Over)));
+            _ = guarded(|| state.set(State::Over));
         }
         Poll::Ready(())
     }
@@ -195,17 +187,18 @@ fn split<B: http_body::Body>(
     response: Response<B>,
 ) -> Result<(HeaderBlock, Option<B>), Failure> {
     let (head, body) = response.into_parts();
+    let is_bodyless = response::is_bodyless(method, head.status);
+    // A body that is not sent is dropped here.
+    let (size, body) = guarded(|| {
+        let has_body = !is_bodyless && !body.is_end_stream();
+        (body.size_hint().exact(), has_body.then_some(body))
+    })?;
     if head.status.is_informational() {
         // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
         return Err(Failure::Response("response has a 1xx status"));
     }
-    let has_body = !response::is_bodyless(method, head.status) && !body.is_end_stream();
-    let block = response::block(version, method, head, body.size_hint().exact()).ok_or(
-        Failure::Response("a response header is longer than 65535 octets"),
-    )?;
-    Ok((block, has_body.then_some(body)))
-}
-
-fn has_come(fault: &mut Option<oneshot::Receiver<Fault>>) -> bool {
-    fault.as_mut().is_some_and(|fault| fault.try_recv().is_ok())
+    let block = response::block(version, method, head, size).ok_or(Failure::Response(
+        "a response header is longer than 65535 octets",
+    ))?;
+    Ok((block, body))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::resume_unwind,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,7 +10,7 @@ use std::{
 use http::Method;
 use spdy_frame::RstStatus;
 use spdy_session::{Incoming, PendingStream, Session, Shutdown};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::debug;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     Body,
+    body::FaultNotice,
     malformed::Malformed,
     request::{Head, Heads},
     sending::Answer,
@@ -61,7 +63,13 @@ impl<S: HttpService> Requests<S> {
     /// Begins the requests that have come, and the pushes that handlers have asked for. Says whether there may be
     /// more: only so many are begun at once.
     pub(super) fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
-        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
+        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
+            // The application's panics are caught where it is called. This one is of this crate: it is as loud here as
+            // it would be without a task.
+            if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
+                resume_unwind(panic);
+            }
+        }
         let more = self.begin_requests(incoming, cx);
         for push in self.pushes.take() {
             self.tasks.spawn(push);
@@ -122,13 +130,13 @@ impl<S: HttpService> Requests<S> {
         let (version, has_body) = (info.version, stream.has_body());
         let (receive, reply) = stream.split();
         let mut request = head.request.map(|()| Body::empty());
-        let (mut fault, mut tunnel) = (None, None);
+        let (mut fault, mut tunnel) = (FaultNotice::Never, None);
         if request.method() == Method::CONNECT {
             tunnel = Some(TunnelDue::offer(receive, request.extensions_mut()));
         } else if has_body {
             let (body, notice) = Body::request(receive, head.content_length);
             *request.body_mut() = body;
-            fault = Some(notice);
+            fault = notice;
         }
         request.extensions_mut().insert(info);
         let (service, answer) = (self.service.clone(), Answer::Due(reply));

@@ -15,6 +15,7 @@ use spdy_frame::{
 use spdy_session::{
     Config, Open, Received, RecvStream, SendStream, Session, SessionError, StreamError,
 };
+use spdy_tests::panics::{self, Watch};
 use spdy_tower::{Builder, HttpService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -31,6 +32,7 @@ pub struct Client {
     pub server: JoinHandle<Result<(), SessionError>>,
     stop: Arc<Notify>,
     driver: JoinHandle<Result<(), SessionError>>,
+    _panics: Watch,
 }
 
 /// A whole response.
@@ -76,6 +78,7 @@ impl Client {
             server,
             stop,
             driver,
+            _panics: panics::watch(),
         }
     }
 
@@ -245,8 +248,9 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("it took more than 10 s")
 }
 
-/// Runs a test for each version.
+/// Runs a test for each version. A panic of ours fails it, wherever it was caught.
 pub async fn in_all_versions<F: Future<Output = ()>>(test: impl Fn(Version) -> F) {
+    let _panics = panics::watch();
     for version in Version::ALL {
         test(version).await;
     }
