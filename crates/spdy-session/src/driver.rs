@@ -119,6 +119,29 @@ enum Stage {
     Ended(Outcome),
 }
 
+/// Why the driver does not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "reading may have to go on in this poll"]
+enum Reading {
+    /// The transport has nothing, and wakes the task when it has. Or nothing more will come.
+    Transport,
+    /// The connection wants no input now. No waker is registered with the transport.
+    Paused,
+    /// The share of this turn is read.
+    Share,
+}
+
+impl Reading {
+    /// Whether there may be more to read at once.
+    fn may_go_on(self, connection: &Connection) -> bool {
+        match self {
+            Self::Transport => false,
+            Self::Paused => connection.wants_input(),
+            Self::Share => true,
+        }
+    }
+}
+
 /// The protocol machine with those who wait for something from it.
 struct Machine {
     connection: Connection,
@@ -178,20 +201,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let mut now = start;
         for _ in 0..TURNS_PER_POLL {
             self.machine.carry_out(now);
-            let mut more = self.read(cx, now);
-            let paused = !self.machine.connection.wants_input();
-            more |= work(cx);
+            let reading = self.read(cx, now);
+            let mut more = work(cx);
             self.machine.carry_out(now);
             self.write(cx, now);
-            // What ended the pause of reading does not wake this task: it happened in this turn.
-            more |= paused && self.machine.connection.wants_input();
             if let Poll::Ready(outcome) = self.poll_end(cx, now) {
                 self.machine.end(outcome.clone());
                 self.stage = Stage::Ended(outcome.clone());
                 return Poll::Ready(outcome);
             }
             more |= self.poll_alarm(cx);
-            if !more && self.machine.hub.park(cx) {
+            // Whatever made it possible in this turn, a read, a write, an order or a deadline: this is the one look.
+            more |= reading.may_go_on(&self.machine.connection) || self.machine.may_open_next();
+            if !more && self.machine.park(cx) {
                 self.transport.rest();
                 self.machine.connection.release_buffers();
                 return Poll::Pending;
@@ -206,8 +228,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Poll::Pending
     }
 
-    /// Reads what there is and handles it. Says whether there may be more at once.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Reads what there is and handles it. Returns why it stopped.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let machine = &mut self.machine;
         for _ in 0..READS_PER_TURN {
             machine.read_buffer = self.transport.buffer_size();
@@ -218,10 +240,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 machine.dispatch();
             }
             if !machine.connection.wants_input() {
-                return false;
+                return Reading::Paused;
             }
             if self::now().saturating_duration_since(now) >= MAX_POLL {
-                return true;
+                return Reading::Share;
             }
             match self.transport.poll_read(cx) {
                 Read::Some => continue,
@@ -230,9 +252,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Read::Failed(error) => machine.connection.handle_transport_error(error.into()),
             }
             machine.dispatch();
-            return false;
+            return Reading::Transport;
         }
-        true
+        Reading::Share
     }
 
     /// Writes what may go out.
@@ -286,6 +308,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return false;
         }
         self.machine.connection.handle_timeout(now());
+        self.machine.forget_pings();
         self.machine.dispatch();
         true
     }
@@ -333,10 +356,8 @@ impl Machine {
             ..
         }) = orders
         {
-            self.opens.extend(opens);
             for answer in pings {
-                let id = self.connection.ping(now);
-                self.pings.push_back((id, answer));
+                self.ping(now, answer);
             }
             if let Some(how) = shutdown {
                 // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
@@ -344,6 +365,7 @@ impl Machine {
                 self.carry_out_ready(ready_before);
                 self.connection.shutdown(now, how);
             }
+            self.take_opens(now, opens);
         }
         // Streams are opened before others go on: a push has to come before the payload that refers to it.
         self.open_streams(now);
@@ -360,20 +382,38 @@ impl Machine {
         }
     }
 
-    /// Opens the streams that wait, as many as the peer accepts.
-    fn open_streams(&mut self, now: Instant) {
-        while let Some(order) = self.opens.front() {
-            let may_wait = order.how.associated.is_none() && !order.answer.is_closed();
-            if may_wait && self.connection.may_open() && !self.connection.has_place() {
-                return;
-            }
-            let Some(order) = self.opens.pop_front() else {
-                return;
-            };
-            if !order.answer.is_closed() {
+    /// Queues streams that may wait for a place. A push does not wait, also not behind others that do.
+    fn take_opens(&mut self, now: Instant, opens: VecDeque<OpenOrder>) {
+        for order in opens {
+            if order.how.associated.is_some() {
+                self.open_streams(now);
                 self.open_stream(now, order);
+            } else {
+                self.opens.push_back(order);
             }
         }
+    }
+
+    /// Opens the streams that wait, as many as the peer accepts.
+    fn open_streams(&mut self, now: Instant) {
+        while self.may_open_next()
+            && let Some(order) = self.opens.pop_front()
+        {
+            self.open_stream(now, order);
+        }
+    }
+
+    /// Whether the stream that is the next to be opened waits for nothing any more: a place is free, no place ever
+    /// will be, or the application has given it up.
+    fn may_open_next(&self) -> bool {
+        self.opens.front().is_some_and(|order| {
+            self.connection.has_place() || !self.connection.may_open() || order.answer.is_closed()
+        })
+    }
+
+    /// Registers the task to be woken, with what the connection waits for. False: there are orders already.
+    fn park(&self, cx: &Context<'_>) -> bool {
+        self.hub.park(cx, self.connection.heeds())
     }
 
     fn open_stream(&mut self, now: Instant, order: OpenOrder) {
@@ -383,6 +423,9 @@ impl Machine {
             note,
             answer,
         } = order;
+        if answer.is_closed() {
+            return;
+        }
         let opened = self.connection.open(now, headers, how).map(|id| {
             (note.0)(id);
             let birth = Birth {
@@ -461,13 +504,26 @@ impl Machine {
         }
     }
 
+    fn ping(&mut self, now: Instant, answer: oneshot::Sender<Duration>) {
+        let id = self.connection.ping(now);
+        self.pings.push_back((id, answer));
+        self.forget_pings();
+    }
+
+    /// Tells the tasks whose PINGs the connection has given up. These are the oldest.
+    fn forget_pings(&mut self) {
+        while let Some((oldest, _)) = self.pings.front()
+            && self.connection.has_given_up(*oldest)
+        {
+            self.pings.pop_front();
+        }
+    }
+
+    /// The answer to a PING of a handle, or of the connection itself, which no handle waits for.
     fn on_pong(&mut self, id: PingId, rtt: Duration) {
-        // Answers come in order; a PING before this one was given up.
-        while let Some((waiting, answer)) = self.pings.pop_front() {
-            if waiting == id {
-                _ = answer.send(rtt);
-                return;
-            }
+        let position = self.pings.iter().position(|(waiting, _)| *waiting == id);
+        if let Some((_, answer)) = position.and_then(|position| self.pings.remove(position)) {
+            _ = answer.send(rtt);
         }
     }
 

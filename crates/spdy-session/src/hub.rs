@@ -15,7 +15,7 @@ use crate::{
     OpenError, SessionError,
     config::{Config, Limits},
     incoming::PendingStream,
-    proto::{Open, Outcome, Shutdown},
+    proto::{Heeds, Open, Outcome, Shutdown},
     queue::Queue,
     stream::{Stream, cell::Cell},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
@@ -31,6 +31,10 @@ pub(crate) struct Hub {
     queued: AtomicUsize,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
+    /// How many consumed bytes wake the driver that waits, and whether a released stream does: see [`Heeds`]. They
+    /// change under the lock of `state`, as `is_parked` does, and for the same reason may be read without it.
+    heeds_consumed: AtomicUsize,
+    heeds_releases: AtomicBool,
     /// Whether the driver waits to be woken. It changes under the lock of `state`, and is looked at without: a cell that
     /// finds itself listed was listed under its own lock, so the look comes after the driver's last one at the list.
     is_parked: AtomicBool,
@@ -95,12 +99,16 @@ struct Incoming {
     is_open: bool,
 }
 
-/// Whether the driver has to be woken.
+/// What a handle has to tell the driver. Whether it wakes a driver that waits is decided by what the driver waits for,
+/// not by the handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Urgency {
-    /// It is enough when it looks the next time.
-    Later,
-    Now,
+pub(crate) enum News {
+    /// An order that the driver carries out at once.
+    Order,
+    /// The application is done with payload; the sum of all streams since the driver last ran, in bytes.
+    Consumed(usize),
+    /// All handles of a stream are dropped.
+    Released,
 }
 
 impl Hub {
@@ -125,6 +133,8 @@ impl Hub {
             config,
             queued: AtomicUsize::new(0),
             consumed: AtomicUsize::new(0),
+            heeds_consumed: AtomicUsize::new(0),
+            heeds_releases: AtomicBool::new(true),
             is_parked: AtomicBool::new(false),
             state: Mutex::new(state),
             ended: Notify::new(),
@@ -185,21 +195,10 @@ impl Hub {
         self.queued.fetch_sub(octets, Ordering::Relaxed);
     }
 
-    /// Counts octets that an application is done with. The driver need not be woken for a few: the peer has window
-    /// enough. Counted over all streams, or many small remainders could add up to the session's whole window.
-    pub(crate) fn note_consumed(&self, octets: usize) -> Urgency {
-        let sum = self.consumed.fetch_add(octets, Ordering::Relaxed) + octets;
-        if sum >= self.credit_step() {
-            Urgency::Now
-        } else {
-            Urgency::Later
-        }
-    }
-
-    fn credit_step(&self) -> usize {
-        let limits = &self.config.limits;
-        let window = (limits.stream_window as usize).min(limits.stream_buffer) / 4;
-        window.min(MAX_CREDIT_STEP)
+    /// Counts bytes that an application is done with. Counted over all streams, or many small remainders could add up to
+    /// the session's whole window.
+    pub(crate) fn note_consumed(&self, octets: usize) -> News {
+        News::Consumed(self.consumed.fetch_add(octets, Ordering::Relaxed) + octets)
     }
 }
 
@@ -207,10 +206,9 @@ impl Hub {
 impl Hub {
     /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds the cell's lock,
     /// and wakes what it is given when it does not any more.
-    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, urgency: Urgency) -> Option<Waker> {
+    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, news: News) -> Option<Waker> {
         // A driver that does not wait looks at the ready list before it does. So far there is nothing to lock for.
-        if cell.is_none() && (urgency == Urgency::Later || !self.is_parked.load(Ordering::Relaxed))
-        {
+        if cell.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
             return None;
         }
         let mut state = self.lock();
@@ -220,9 +218,19 @@ impl Hub {
         if let Some(cell) = cell {
             state.orders.ready.push(Arc::clone(cell));
         }
-        match urgency {
-            Urgency::Now => self.take_parked(&mut state),
-            Urgency::Later => None,
+        if self.is_heeded(news) {
+            self.take_parked(&mut state)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the news wake a driver that waits.
+    fn is_heeded(&self, news: News) -> bool {
+        match news {
+            News::Order => true,
+            News::Consumed(sum) => sum >= self.heeds_consumed.load(Ordering::Relaxed),
+            News::Released => self.heeds_releases.load(Ordering::Relaxed),
         }
     }
 }
@@ -376,8 +384,9 @@ impl Hub {
         Some(orders)
     }
 
-    /// Registers the driver's task to be woken by the next order. False: there is one already.
-    pub(crate) fn park(&self, cx: &Context<'_>) -> bool {
+    /// Registers the driver's task to be woken by the next order, and by news that it heeds. False: there are some
+    /// already.
+    pub(crate) fn park(&self, cx: &Context<'_>, heeds: Heeds) -> bool {
         let mut state = self.lock();
         let orders = &state.orders;
         let is_idle = orders.ready.is_empty()
@@ -386,6 +395,8 @@ impl Hub {
             && orders.shutdown.is_none();
         if is_idle {
             state.parked = Some(cx.waker().clone());
+            self.heeds_consumed.store(heeds.consumed, Ordering::Relaxed);
+            self.heeds_releases.store(heeds.releases, Ordering::Relaxed);
             self.is_parked.store(true, Ordering::Relaxed);
         }
         is_idle
@@ -450,6 +461,3 @@ fn wake(waker: Option<Waker>) {
         waker.wake();
     }
 }
-
-/// The driver hears of consumed octets at the latest when there are so many.
-const MAX_CREDIT_STEP: usize = 32 * 1024;

@@ -79,4 +79,4 @@ pub use self::{
 };
 
 #[cfg(feature = "tokio")]
-pub(crate) use self::{event::Outcome, stream::IdHasher};
+pub(crate) use self::{connection::Heeds, event::Outcome, stream::IdHasher};

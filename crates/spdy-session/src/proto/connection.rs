@@ -8,6 +8,8 @@ mod credit;
 mod data;
 mod ending;
 mod growth;
+#[cfg(feature = "tokio")]
+mod heeds;
 mod output;
 mod queues;
 mod sent;
@@ -26,6 +28,8 @@ use spdy_frame::{
     MAX_WINDOW, Side, StreamId, Version,
 };
 
+#[cfg(feature = "tokio")]
+pub(crate) use self::heeds::Heeds;
 pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},

@@ -181,6 +181,14 @@ impl RecvWindow {
         self.take_credit(1)
     }
 
+    /// After how many more consumed bytes [`take_due_credit`](Self::take_due_credit) grants something; `None` if it does
+    /// so now.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn due_after(&self) -> Option<usize> {
+        let missing = self.available.clamp(1, LARGEST_STEP) - self.returnable;
+        usize::try_from(missing).ok().filter(|&octets| octets > 0)
+    }
+
     fn check(&self) {
         debug_assert_eq!(
             self.available + self.held + self.returnable,

@@ -20,7 +20,7 @@ pub use self::recv::Received;
 use self::{recv::Recv, send::Send};
 use crate::{
     StreamError,
-    hub::{Hub, Urgency},
+    hub::{Hub, News},
     proto::Connection,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -87,11 +87,11 @@ impl Cell {
     }
 
     /// Tells the driver that there are new orders.
-    fn enlist(self: &Arc<Self>, mut state: MutexGuard<'_, State>, urgency: Urgency) {
+    fn enlist(self: &Arc<Self>, mut state: MutexGuard<'_, State>, news: News) {
         let is_new = !mem::replace(&mut state.listed, true);
         // Under the lock: a cell that says it is listed has to be, or an urgent order could rely on a listing that is
         // still to come and wakes nobody.
-        let parked = self.hub.enlist(is_new.then_some(self), urgency);
+        let parked = self.hub.enlist(is_new.then_some(self), news);
         drop(state);
         wake(parked);
     }

@@ -4,3 +4,4 @@ mod sessions;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod waits;

@@ -183,6 +183,12 @@ impl Connection {
         id
     }
 
+    /// Whether the answer to a PING of this connection is not waited for any more, though the session goes on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_given_up(&self, id: PingId) -> bool {
+        self.phase != Phase::Closing && self.pings.iter().all(|(waiting, _)| *waiting != id)
+    }
+
     /// Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
     pub(super) fn take_ping_id(&mut self) -> u32 {
         let id = self.next_ping;

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus};
 
 use super::{Birth, Cell, JOINED_LENGTH, State, park, wake};
-use crate::{StreamError, config::MAX_PINNED, hub::Urgency};
+use crate::{StreamError, config::MAX_PINNED, hub::News};
 
 /// What has come and is not taken yet.
 #[derive(Debug)]
@@ -120,9 +120,9 @@ impl Cell {
         }
         let waker = state.take_closed_waker();
         if stop || unread > 0 {
-            self.enlist(state, Urgency::Now);
+            self.enlist(state, News::Order);
         } else if state.is_released() {
-            self.enlist(state, Urgency::Later);
+            self.enlist(state, News::Released);
         } else {
             drop(state);
         }

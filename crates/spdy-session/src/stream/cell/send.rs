@@ -12,7 +12,7 @@ use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 use super::{Birth, Cell, JOINED_LENGTH, State, park};
 use crate::{
     StreamError,
-    hub::{Hub, Urgency},
+    hub::{Hub, News},
     proto::Connection,
     queue::Queue,
 };
@@ -139,7 +139,7 @@ impl Cell {
         state.send.join(&octets[..written]);
         state.send.queued += written;
         self.hub.note_queued(written);
-        self.enlist(state, Urgency::Now);
+        self.enlist(state, News::Order);
         Poll::Ready(Ok(written))
     }
 
@@ -193,7 +193,7 @@ impl Cell {
         let mut state = self.lock();
         if state.end.is_none() {
             state.orders.reset.get_or_insert(status);
-            self.enlist(state, Urgency::Now);
+            self.enlist(state, News::Order);
         }
     }
 
@@ -208,9 +208,9 @@ impl Cell {
             && state.end.is_none()
         {
             state.orders.reset.get_or_insert(status);
-            self.enlist(state, Urgency::Now);
+            self.enlist(state, News::Order);
         } else if state.is_released() {
-            self.enlist(state, Urgency::Later);
+            self.enlist(state, News::Released);
         }
     }
 
@@ -225,7 +225,7 @@ impl Cell {
         if fin {
             state.send.fin = Fin::Ordered;
         }
-        self.enlist(state, Urgency::Now);
+        self.enlist(state, News::Order);
         Ok(())
     }
 }

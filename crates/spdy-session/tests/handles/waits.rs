@@ -1,0 +1,280 @@
+//! Whatever waits goes on as soon as it can, also when the last thing that it waited for is a quiet one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use spdy_session::{
+    Config, FlowControl, Open, OpenError, Received, RecvStream, RstStatus, SendStream, Session,
+    SessionError, Version, client,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{sleep, timeout},
+};
+
+use crate::support::{End, block, in_all_versions, pair_with, stream, within};
+
+fn finished() -> Open {
+    Open {
+        fin: true,
+        ..Open::default()
+    }
+}
+
+/// One stream of the client at a time.
+fn one_at_a_time() -> Config {
+    let mut config = Config::default();
+    config.limits.max_streams = 1;
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_a_place_is_opened_when_our_fin_frees_one() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair_with(version, Config::default(), one_at_a_time());
+        let first = near.session.open(block(&[]), Open::default());
+        let (mut recv, mut send) = within(first).await.unwrap().split();
+        let (mut theirs, reply) = within(far.incoming.accept()).await.unwrap().split();
+        drop(reply.reply(block(&[]), true).unwrap());
+        assert!(within(recv.next()).await.is_none());
+
+        let mut second = near.session.open(block(&[]), finished());
+        assert!(
+            timeout(Duration::from_millis(50), &mut second)
+                .await
+                .is_err()
+        );
+        send.send_data(Bytes::from_static(b"the rest"), true)
+            .unwrap();
+        within(send.written()).await.unwrap();
+        while let Some(piece) = within(theirs.next()).await {
+            piece.unwrap();
+        }
+        within(second).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_a_place_is_opened_when_a_reset_frees_one() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair_with(version, Config::default(), one_at_a_time());
+        let (mine, _theirs) = stream(&near, &mut far).await;
+        let mut second = near.session.open(block(&[]), finished());
+        assert!(
+            timeout(Duration::from_millis(50), &mut second)
+                .await
+                .is_err()
+        );
+        mine.reset(RstStatus::CANCEL);
+        within(second).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_does_not_wait_behind_a_stream_that_waits_for_a_place() {
+    let mut client = one_at_a_time();
+    client.accept_push = true;
+    let (mut near, far) = pair_with(Version::V3_1, client, Config::default());
+    let asked = near.session.open(block(&[]), finished());
+    let asked = within(asked).await.unwrap();
+    let mut incoming = far.incoming;
+    let answering = within(incoming.accept()).await.unwrap();
+    let answering = answering.reply(block(&[])).unwrap();
+    let push = || {
+        let how = Open {
+            unidirectional: true,
+            associated: Some(answering.id()),
+            ..Open::default()
+        };
+        far.session.open(block(&[]), how)
+    };
+    let first = within(push()).await.unwrap();
+    let taken = within(near.incoming.accept()).await.unwrap();
+    let mut waits = far.session.open(block(&[]), Open::default());
+    assert!(
+        timeout(Duration::from_millis(50), &mut waits)
+            .await
+            .is_err()
+    );
+    let refused = within(push()).await;
+    assert!(
+        matches!(refused, Err(OpenError::TooManyStreams)),
+        "{refused:?}"
+    );
+    drop((first, taken, asked));
+}
+
+/// Opens `count` streams. The near side writes on them, the far side reads.
+async fn uploads(
+    near: &End,
+    far: &mut End,
+    count: usize,
+) -> (Vec<(RecvStream, SendStream)>, Vec<(RecvStream, SendStream)>) {
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (mine, theirs) = stream(near, far).await;
+        writers.push(mine.split());
+        readers.push(theirs.split());
+    }
+    (writers, readers)
+}
+
+async fn read_to_end(recv: &mut RecvStream) -> usize {
+    let mut bytes = 0;
+    while let Some(piece) = recv.next().await {
+        if let Received::Data(payload) = piece.unwrap() {
+            bytes += payload.len();
+        }
+    }
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_that_pauses_for_the_buffer_of_the_session_goes_on_when_little_was_taken() {
+    for (version, flow_control) in [
+        (Version::V2, FlowControl::Enforce),
+        (Version::V3, FlowControl::Enforce),
+        (Version::V3_1, FlowControl::Off),
+    ] {
+        let mut config = Config::default();
+        config.flow_control = flow_control;
+        let (near, mut far) = pair_with(version, config.clone(), config);
+        let (mut writers, mut readers) = uploads(&near, &mut far, 100).await;
+        let writing = tokio::spawn(async move {
+            for (_, send) in &mut writers {
+                send.send_data(Bytes::from(vec![7; 10_550]), false).unwrap();
+                sleep(Duration::from_millis(1)).await;
+            }
+            let send = &mut writers[0].1;
+            send.send_data(Bytes::from_static(b"the end"), true)
+                .unwrap();
+            send.written().await.unwrap();
+            writers
+        });
+        sleep(Duration::from_millis(500)).await;
+        let read = timeout(Duration::from_secs(5), read_to_end(&mut readers[0].0)).await;
+        assert_eq!(read, Ok(10_557), "{version} {flow_control:?}");
+        drop(writing.await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_goes_on_in_what_unread_streams_leave_of_the_window_of_the_session() {
+    let mut config = Config::default();
+    config.limits.session_window = 65_536;
+    config.limits.max_session_window = 65_536;
+    let (near, mut far) = pair_with(Version::V3_1, Config::default(), config);
+    let (mut writers, mut readers) = uploads(&near, &mut far, 2).await;
+    writers[0]
+        .1
+        .send_data(Bytes::from(vec![7; 60_000]), false)
+        .unwrap();
+    sleep(Duration::from_millis(10)).await;
+    writers[1]
+        .1
+        .send_data(Bytes::from(vec![7; 50_000]), true)
+        .unwrap();
+    let read = timeout(Duration::from_secs(5), read_to_end(&mut readers[1].0)).await;
+    assert_eq!(read, Ok(50_000));
+}
+
+/// The time that an idle session of the far side takes to end.
+async fn ends_when_idle(session: &Session) -> Result<(), SessionError> {
+    let end = timeout(Duration::from_secs(1000), session.closed()).await;
+    end.expect("an idle session ends")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_ends_though_a_cancelled_stream_was_released_late() {
+    in_all_versions(async |version| {
+        let mut config = Config::default();
+        config.timeouts.idle = None;
+        let (near, mut far) = pair_with(version, config, Config::default());
+        let (mine, mut theirs) = stream(&near, &mut far).await;
+        mine.reset(RstStatus::CANCEL);
+        theirs.closed().await;
+        sleep(Duration::from_secs(1000)).await;
+        drop(theirs);
+        ends_when_idle(&far.session).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_ends_though_a_finished_push_was_accepted_late() {
+    in_all_versions(async |version| {
+        let mut client = Config::default();
+        client.accept_push = true;
+        let mut server = Config::default();
+        server.timeouts.idle = None;
+        let (mut near, mut far) = pair_with(version, client, server);
+        let asked = within(near.session.open(block(&[]), finished()))
+            .await
+            .unwrap();
+        let answering = within(far.incoming.accept()).await.unwrap();
+        let answering = answering.reply(block(&[])).unwrap();
+        let how = Open {
+            fin: true,
+            unidirectional: true,
+            associated: Some(answering.id()),
+            ..Open::default()
+        };
+        let pushed = within(far.session.open(block(&[]), how)).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        drop((pushed, answering, asked));
+        sleep(Duration::from_secs(1000)).await;
+        drop(within(near.incoming.accept()).await.unwrap());
+        ends_when_idle(&near.session).await.unwrap();
+    })
+    .await;
+}
+
+/// Reads whole frames until it has `count` PINGs, and returns those.
+async fn pings(io: &mut DuplexStream, count: usize) -> Vec<u8> {
+    let mut pings = Vec::new();
+    while pings.len() < count * 12 {
+        let mut frame = vec![0; 8];
+        io.read_exact(&mut frame).await.unwrap();
+        let length = u32::from_be_bytes([0, frame[5], frame[6], frame[7]]) as usize;
+        frame.resize(8 + length, 0);
+        io.read_exact(&mut frame[8..]).await.unwrap();
+        if frame[..4] == [0x80, 3, 0, 6] {
+            pings.extend(frame);
+        }
+    }
+    pings
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_keep_alive_gives_no_ping_of_a_handle_up() {
+    let (near_io, mut far_io) = duplex(1 << 16);
+    let mut config = Config::default();
+    config.timeouts.keep_alive = Some(Duration::from_secs(5));
+    let (session, _incoming, driver) = client(near_io, Version::V3_1, config);
+    tokio::spawn(driver);
+    let mut answers = within(pings(&mut far_io, 1)).await;
+    let asking = tokio::spawn(async move { session.ping().await });
+    answers.extend(within(pings(&mut far_io, 1)).await);
+    far_io.write_all(&answers).await.unwrap();
+    within(asking).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_is_given_up_is_told_at_once() {
+    // The transport holds what the far side never reads.
+    let (near_io, _far_io) = duplex(1 << 20);
+    let (session, _incoming, driver) = client(near_io, Version::V3_1, Config::default());
+    tokio::spawn(driver);
+    let ping = || {
+        let session = session.clone();
+        tokio::spawn(async move { session.ping().await })
+    };
+    let first = ping();
+    sleep(Duration::from_millis(1)).await;
+    let others: Vec<_> = (0..64).map(|_| ping()).collect();
+    let end = timeout(Duration::from_secs(1), first).await.unwrap();
+    assert!(matches!(end.unwrap(), Err(SessionError::Closed)));
+    drop(others);
+}
