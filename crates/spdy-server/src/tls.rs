@@ -71,7 +71,7 @@ pub(crate) enum Hello<IO> {
 pub(crate) enum Secured<IO> {
     Rustls(TlsStream<Wire<IO>>),
     #[cfg(feature = "npn")]
-    Npn(tokio_openssl::SslStream<Wire<IO>>, Protocol, TlsInfo),
+    Npn(npn::NpnStream<Wire<IO>>, Protocol, TlsInfo),
 }
 
 impl Tls {

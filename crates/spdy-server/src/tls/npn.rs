@@ -5,6 +5,8 @@
 //!
 //! Only clients without ALPN come here. TLS 1.2 alone is spoken: TLS 1.3 has no NPN.
 
+mod record;
+
 use std::{
     error::Error,
     ffi::{c_int, c_uchar, c_uint, c_void},
@@ -23,8 +25,12 @@ use openssl::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
+use self::record::Records;
 use super::{TlsInfo, certificate::Identity};
 use crate::negotiate::Protocol;
+
+/// A transport over which NPN has chosen the protocol.
+pub(super) type NpnStream<IO> = Records<SslStream<IO>>;
 
 /// What NPN connections are accepted with.
 #[derive(Clone)]
@@ -66,7 +72,7 @@ impl Npn {
 
     /// Shakes hands. There is no time limit in here. The error is `InvalidData` when the client selects a protocol that
     /// was not offered.
-    pub(super) async fn accept<IO>(&self, io: IO) -> io::Result<(SslStream<IO>, Protocol, TlsInfo)>
+    pub(super) async fn accept<IO>(&self, io: IO) -> io::Result<(NpnStream<IO>, Protocol, TlsInfo)>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -91,7 +97,7 @@ impl Npn {
                 .and_then(|cipher| cipher.standard_name())
                 .unwrap_or("unknown"),
         };
-        Ok((io, protocol, info))
+        Ok((Records::new(io), protocol, info))
     }
 }
 

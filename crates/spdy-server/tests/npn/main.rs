@@ -1,15 +1,17 @@
 //! NPN: with the client of OpenSSL, and with one of our own that speaks SPDY over it.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod slow;
 
 use std::{net::SocketAddr, pin::Pin, process::Stdio, time::Duration};
 
 use axum::{Extension, Router, routing::get};
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslMode, SslVerifyMode, SslVersion};
 use spdy_server::{ConnectionInfo, Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::Command,
     time::timeout,
 };
@@ -42,6 +44,8 @@ async fn connect(
 ) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
     let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
     context.set_verify(SslVerifyMode::NONE);
+    // A client of ours may come back from another buffer, and with more.
+    context.set_mode(SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE);
     context
         .set_max_proto_version(Some(SslVersion::TLS1_2))
         .unwrap();
@@ -51,7 +55,10 @@ async fn connect(
     if let Some(alpn) = offer.alpn {
         context.set_alpn_protos(alpn).unwrap();
     }
-    let io = TcpStream::connect(address).await.unwrap();
+    // A small buffer fills soon.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let io = socket.connect(address).await.unwrap();
     let mut io = SslStream::new(Ssl::new(&context.build()).unwrap(), io).unwrap();
     Pin::new(&mut io).connect().await?;
     Ok(io)
