@@ -79,7 +79,11 @@ fn seen() -> MutexGuard<'static, Vec<Seen>> {
 type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
 fn note(panic: &PanicHookInfo<'_>, usual: &Hook) {
-    let message = panic.payload_as_str().unwrap_or("no text");
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message = text
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
     if message.starts_with(ON_PURPOSE) {
         return;
     }
