@@ -144,13 +144,97 @@ async fn directories_lead_to_their_index_and_empty_files_are_empty() {
         assert_eq!(body(&site, "/sub/").await, "<p>sub");
         let (status, fields, _) = get(&site, "/sub").await;
         assert!(status.is_redirection(), "{status}");
-        assert_eq!(fields["location"], "/sub/");
+        assert_eq!(fields["location"], "./sub/");
         let (status, fields, body) = get(&site, "/empty").await;
         assert_eq!((status, body.len()), (StatusCode::OK, 0));
         assert_eq!(fields["content-length"], "0");
         // An index that is itself a directory.
         assert_eq!(get(&site, "/odd/").await.0, StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn a_redirect_stays_at_its_host() {
+    let path = files("directory-redirects");
+    fs::create_dir_all(path.join("a:b")).unwrap();
+    let site = trusting(&path, LONG);
+    for (asked, location) in [
+        ("//sub", "./sub/"),
+        ("/sub?a=b", "./sub/?a=b"),
+        ("/./sub", "./sub/"),
+        ("/a:b", "./a:b/"),
+        ("http://host//sub", "./sub/"),
+    ] {
+        let (status, fields, _) = get(&site, asked).await;
+        assert!(status.is_redirection(), "{asked}: {status}");
+        assert_eq!(fields["location"], location, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_no_file_can_have_are_not_found() {
+    let path = files("directory-names");
+    std::os::unix::fs::symlink("loop", path.join("loop")).unwrap();
+    let site = trusting(&path, LONG);
+    let (long, deep) = ("n".repeat(256), "d/".repeat(2_100));
+    for name in [
+        &*format!("/{long}"),
+        &format!("/{long}/"),
+        &format!("/sub/{long}/index.html"),
+        &format!("/{deep}file"),
+        &format!("/{deep}"),
+        "/nul%00byte",
+        "/small.txt/below",
+        "/small.txt/",
+        "/loop",
+        "/loop/index.html",
+        "/%ff",
+    ] {
+        assert_eq!(get(&site, name).await.0, StatusCode::NOT_FOUND, "{name}");
+    }
+}
+
+/// Both are allowed; an error is not.
+#[tokio::test]
+async fn of_several_ranges_all_is_sent_and_what_is_no_range_of_bytes_counts_for_nothing() {
+    let path = files("directory-several");
+    let site = trusting(&path, LONG);
+    for range in ["bytes=0-0,2-3", "bytes=0-1, -1", "items=0-5", "nonsense"] {
+        let (status, fields, body) = get_with(&site, "/small.txt", &[("range", range)]).await;
+        assert_eq!((status, body.len()), (StatusCode::OK, SMALL), "{range}");
+        assert_eq!(fields["content-length"], SMALL.to_string());
+    }
+}
+
+/// A download that goes on where it was broken off never joins two states of a file.
+#[tokio::test]
+async fn a_part_is_sent_only_if_the_file_is_what_the_client_has() {
+    let path = files("directory-if-range");
+    let site = trusting(&path, LONG);
+    let fields = get(&site, "/large.bin").await.1;
+    let known = |name| fields[name].to_str().unwrap().to_owned();
+    let (tag, date) = (known("etag"), known("last-modified"));
+    let weak = format!("W/{tag}");
+    for (condition, expected) in [
+        (&*tag, StatusCode::PARTIAL_CONTENT),
+        (&date, StatusCode::PARTIAL_CONTENT),
+        ("\"another\"", StatusCode::OK),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", StatusCode::OK),
+        (&weak, StatusCode::OK),
+        ("", StatusCode::OK),
+    ] {
+        let asked = [("range", "bytes=900000-"), ("if-range", condition)];
+        let (status, _, body) = get_with(&site, "/large.bin", &asked).await;
+        assert_eq!(status, expected, "{condition}");
+        let from = if status == StatusCode::OK { 0 } else { 900_000 };
+        assert!(body == octets(LARGE)[from..], "{condition}");
+    }
+    // A part that is not there is no error for whom the file has changed.
+    let asked = [("range", "bytes=2000000-"), ("if-range", "\"another\"")];
+    assert_eq!(
+        get_with(&site, "/large.bin", &asked).await.0,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]

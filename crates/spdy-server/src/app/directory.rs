@@ -8,6 +8,7 @@
 //! ```
 
 mod cache;
+mod conditions;
 mod contents;
 mod entry;
 mod visit;
@@ -26,14 +27,19 @@ use axum::{
     extract::{Request, State},
     http::{
         Method, StatusCode,
-        header::CONTENT_LENGTH,
+        header::{CONTENT_LENGTH, LOCATION},
         response::{Parts, Response},
     },
 };
 use tower::Service;
 use tower_http::services::ServeDir;
 
-use self::{cache::Cache, contents::Contents, visit::Visit};
+use self::{
+    cache::Cache,
+    conditions::{Resumption, with_slash},
+    contents::Contents,
+    visit::Visit,
+};
 
 /// A directory to serve, and how much of it may be remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,22 +110,48 @@ struct Site {
     cache: Arc<Cache>,
 }
 
-async fn serve(State(site): State<Arc<Site>>, request: Request) -> Response<Body> {
-    let is_get = request.method() == Method::GET;
-    let visit = Visit::new(Arc::clone(&site.cache));
-    // Its own bodies are never read, so they need no buffer.
-    let mut files = ServeDir::with_backend(&site.path, visit.clone()).with_buf_chunk_size(0);
-    let response = match Service::<Request>::call(&mut files, request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<Body> {
+    let Some(resumption) = Resumption::take(&mut request) else {
+        return site.respond(request).await;
     };
-    let (head, body) = response.into_parts();
-    match visit.seen() {
-        Some((entry, start)) if is_get && has_file(&head) => {
-            let contents = Contents::new(entry, start, length(&head));
-            Response::from_parts(head, Body::new(contents))
+    let (head, body) = request.into_parts();
+    let whole = Request::from_parts(head.clone(), Body::empty());
+    let whole = site.respond(whole).await;
+    if !resumption.is_possible(whole.headers()) {
+        return whole;
+    }
+    let mut request = Request::from_parts(head, body);
+    resumption.put_back(&mut request);
+    site.respond(request).await
+}
+
+impl Site {
+    async fn respond(&self, request: Request) -> Response<Body> {
+        let is_get = request.method() == Method::GET;
+        let uri = request.uri().clone();
+        let visit = Visit::new(Arc::clone(&self.cache));
+        // Its own bodies are never read, so they need no buffer. Of several ranges it could send none: all of the file
+        // is a valid answer as well.
+        let mut files = ServeDir::with_backend(&self.path, visit.clone())
+            .with_buf_chunk_size(0)
+            .ignore_multi_range_requests(true);
+        let response = match Service::<Request>::call(&mut files, request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let (mut head, body) = response.into_parts();
+        if let Some(location) = head.headers.get_mut(LOCATION)
+            && let Some(relative) = with_slash(&uri)
+        {
+            *location = relative;
         }
-        _ => Response::from_parts(head, Body::new(body)),
+        match visit.seen() {
+            Some((entry, start)) if is_get && has_file(&head) => {
+                let contents = Contents::new(entry, start, length(&head));
+                Response::from_parts(head, Body::new(contents))
+            }
+            _ => Response::from_parts(head, Body::new(body)),
+        }
     }
 }
 

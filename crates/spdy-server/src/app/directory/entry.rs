@@ -40,7 +40,7 @@ impl Entry {
         known: Option<Arc<Self>>,
         max_small: usize,
     ) -> io::Result<Arc<Self>> {
-        let there = path.metadata()?;
+        let there = path.metadata().map_err(absent)?;
         let now = SystemTime::now();
         let identity = Identity::of(&there);
         match known {
@@ -94,6 +94,22 @@ impl Entry {
         matches!(self.kind, Kind::Large(_))
     }
 }
+
+/// Says of names that no file can have what is said of those that none has.
+fn absent(error: io::Error) -> io::Error {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    match error.kind() {
+        InvalidFilename | InvalidInput | NotADirectory => NotFound.into(),
+        _ if error.raw_os_error() == Some(ELOOP) => NotFound.into(),
+        _ => error,
+    }
+}
+
+/// Too many symbolic links: a kind of error that `std` has no stable name for. Linux has a number of its own for it.
+const ELOOP: i32 = match cfg!(any(target_os = "linux", target_os = "android")) {
+    true => 40,
+    false => 62,
+};
 
 /// What HTTP wants to know of a file. As long as these stay the contents do, with the exception that
 /// [`is_settled`](Self::is_settled) is about.
