@@ -288,10 +288,18 @@ pub struct Timeouts {
     /// How long the transport is read after the last octet was written, so that a GOAWAY is not lost to a TCP
     /// reset. Default 1 s.
     pub linger: Duration,
-    /// A PING is sent after so long without a frame. Default `None`.
+    /// A PING is sent after so long without a frame, while the transport is read and nothing waits to be written.
+    /// Default `None`.
     pub keep_alive: Option<Duration>,
-    /// An unanswered keep-alive PING ends the session after so long. Default 20 s.
+    /// The session ends so long after a keep-alive PING has left if no frame comes. The time stands still while the
+    /// transport is not read, and while something waits to be written. For what was sent since the peer was last heard,
+    /// which may be in front of the PING, it gets one second more for each 4 KiB, up to two minutes. Default 20 s.
     pub keep_alive_reply: Duration,
+    /// After the end of the peer's bytes, while a stream of the session goes on and nothing is written, PINGs find out
+    /// whether the peer still reads: a peer that has closed its connection in both directions answers with a reset, and
+    /// the session ends. The first is sent after 10 ms, each that follows after twice the time of the one before, up to
+    /// this. A peer that has only closed its direction passes over them. Default 5 s.
+    pub half_closed_probe: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -306,6 +314,7 @@ impl Default for Timeouts {
             linger: Duration::from_secs(1),
             keep_alive: None,
             keep_alive_reply: Duration::from_secs(20),
+            half_closed_probe: Some(Duration::from_secs(5)),
         }
     }
 }

@@ -67,6 +67,7 @@ mod error;
 mod event;
 mod flow;
 mod limits;
+mod reading_time;
 mod scheduler;
 mod state;
 mod stream;

@@ -11,6 +11,7 @@ mod growth;
 #[cfg(feature = "tokio")]
 mod heeds;
 mod output;
+mod probes;
 mod queues;
 mod sent;
 mod stats;
@@ -34,7 +35,7 @@ pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
-use self::{clock::Clock, growth::Growth, queues::Output};
+use self::{clock::Clock, growth::Growth, probes::Probes, queues::Output};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
@@ -118,6 +119,7 @@ pub struct Connection {
     idle_frames: Bucket,
     peer_pings: Bucket,
     clock: Clock,
+    probes: Probes,
     tally: Tally,
 }
 
@@ -164,6 +166,8 @@ impl Connection {
     #[must_use]
     pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
         let limits = &config.limits;
+        let clock = Clock::new(now);
+        let probes = Probes::new(clock.reading.at(now));
         let mut connection = Self {
             side,
             version,
@@ -208,7 +212,8 @@ impl Connection {
             empty_frames: Bucket::new(limits.empty_frames, now),
             idle_frames: Bucket::new(limits.idle_frames, now),
             peer_pings: Bucket::new(limits.pings, now),
-            clock: Clock::new(now),
+            clock,
+            probes,
             tally: Tally::new(config.counters.as_ref()),
             config,
         };
@@ -236,6 +241,7 @@ impl Connection {
         // While reading pauses it is not the peer that keeps a frame from being complete.
         let partial = self.wants_input() && (!src.is_empty() || self.decoder.is_mid_frame());
         self.clock.input(now, handled, partial);
+        self.note_pause(now);
         handled
     }
 
@@ -245,10 +251,7 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        // What only answers us keeps no idle session alive.
-        if !matches!(&frame, Frame::Ping(ping) if self.growth.awaits(ping.id)) {
-            self.clock.frame(now);
-        }
+        self.note_frame(now, &frame);
         self.count_received(&frame);
         if !std::mem::replace(&mut self.peer.is_heard, true) {
             self.peer.max_streams = usize::MAX;
@@ -292,13 +295,15 @@ impl Connection {
     }
 
     /// Handles the end of the peer's octets. Streams that it had not finished fail; answers to those it had
-    /// finished still go out, as the peer may only have closed its writing side.
+    /// finished still go out, as the peer may only have closed its writing side; whether it has closed both is
+    /// probed meanwhile, as [`Timeouts::half_closed_probe`](crate::Timeouts::half_closed_probe) says.
     pub fn handle_eof(&mut self, now: Instant) {
         if self.phase == Phase::Closing || self.peer.ended {
             return;
         }
         self.peer.ended = true;
         self.clock.input(now, false, false);
+        self.probes.half_closed(now);
         // A stream that waits for a window waits in vain now.
         let streams = self.streams.values();
         let lost: Vec<StreamId> = streams

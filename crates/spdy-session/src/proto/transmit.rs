@@ -61,6 +61,8 @@ pub(crate) enum Outbound {
         stream: StreamId,
         fin: bool,
     },
+    /// A PING of ours, with its id.
+    Ping(u32),
     /// An answer to a PING.
     Pong,
     Reset(RstStatus),
@@ -215,7 +217,7 @@ impl Outbound {
     pub(crate) const fn kind(self) -> FrameKind {
         match self {
             Self::Data { .. } => FrameKind::Data,
-            Self::Pong => FrameKind::Ping,
+            Self::Ping(_) | Self::Pong => FrameKind::Ping,
             Self::Reset(_) => FrameKind::RstStream,
             Self::GoAway(_) => FrameKind::GoAway,
             Self::Block { kind, .. } | Self::Other(kind) => kind,
@@ -223,7 +225,7 @@ impl Outbound {
     }
 
     /// The stream whose payload, headers or end it has.
-    const fn stream(self) -> Option<StreamId> {
+    pub(crate) const fn stream(self) -> Option<StreamId> {
         match self {
             Self::Data { stream, .. } | Self::Block { stream, .. } => Some(stream),
             _ => None,

@@ -2,17 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
+use spdy_frame::{Frame, GoAwayStatus, RstStatus, Side, StreamId};
 
 use super::{Connection, Phase};
-use crate::{Limit, SessionError, StreamError, config::Timeouts, error::Timeout};
+use crate::{
+    Limit, SessionError, StreamError,
+    config::Timeouts,
+    error::Timeout,
+    proto::reading_time::{Moment, ReadingTime},
+};
 
 /// The moments that deadlines are counted from.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
-    /// When octets last came.
-    last_input: Instant,
+    /// What the peer is waited for is counted in it.
+    pub(super) reading: ReadingTime,
+    /// When a frame last came that does not only answer this side, or a frame of a stream left.
+    last_use: Moment,
     /// Since when a frame is incomplete.
     partial_since: Option<Instant>,
     seen_frame: bool,
@@ -25,14 +32,15 @@ pub(super) struct Clock {
     pub(super) drain_deadline: Option<Instant>,
     /// The session has ended at once, and all its streams with it.
     pub(super) cut: bool,
-    pub(super) keep_alive_sent: Option<Instant>,
 }
 
 impl Clock {
     pub(super) fn new(now: Instant) -> Self {
+        let reading = ReadingTime::default();
         Self {
             started: now,
-            last_input: now,
+            last_use: reading.at(now),
+            reading,
             partial_since: None,
             seen_frame: false,
             write_progress: None,
@@ -40,14 +48,12 @@ impl Clock {
             unread_since: None,
             drain_deadline: None,
             cut: false,
-            keep_alive_sent: None,
         }
     }
 
-    /// A frame came.
-    pub(super) fn frame(&mut self, now: Instant) {
-        self.last_input = now;
-        self.seen_frame = true;
+    /// The session is in use, which is no idle time.
+    pub(super) fn note_use(&mut self, now: Instant) {
+        self.last_use = self.reading.at(now);
     }
 
     /// Octets came: whole frames among them or not, and with the beginning of another behind them or not.
@@ -82,6 +88,7 @@ impl Connection {
 
     /// Acts on every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.note_pause(now);
         self.note_unread(now);
         let passed = |deadline: &(Instant, Deadline)| deadline.0 <= now;
         let due: Vec<Deadline> = self
@@ -99,6 +106,28 @@ impl Connection {
         }
     }
 
+    /// Notes a frame of the peer. What only answers this side keeps no idle session alive.
+    pub(super) fn note_frame(&mut self, now: Instant, frame: &Frame) {
+        let ping = match frame {
+            Frame::Ping(ping) => Some(ping.id),
+            _ => None,
+        };
+        if ping.is_some_and(|id| self.growth.awaits(id)) {
+            return;
+        }
+        self.clock.seen_frame = true;
+        if !ping.is_some_and(|id| self.probes.awaits(id)) {
+            self.clock.note_use(now);
+        }
+        self.note_life(now);
+    }
+
+    /// Starts or stops the time of the peer.
+    pub(super) fn note_pause(&mut self, now: Instant) {
+        let is_read = self.wants_input();
+        self.clock.reading.note(now, is_read);
+    }
+
     /// Starts or stops the clock of unread octets.
     pub(super) fn note_unread(&mut self, now: Instant) {
         if !self.is_overfull() {
@@ -108,8 +137,8 @@ impl Connection {
         }
     }
 
-    fn deadlines(&self) -> [Option<(Instant, Deadline)>; 8] {
-        let mut deadlines = [None; 8];
+    fn deadlines(&self) -> [Option<(Instant, Deadline)>; 9] {
+        let mut deadlines = [None; 9];
         deadlines[0] = self.write_deadline();
         if self.phase == Phase::Closing {
             return deadlines;
@@ -119,11 +148,12 @@ impl Connection {
         let partial = clock.partial_since.filter(|_| self.wants_input());
         deadlines[1] = due(start, timeouts.first_frame, Deadline::FirstFrame);
         deadlines[2] = due(partial, timeouts.frame, Deadline::Frame);
-        deadlines[3] = due(self.idle_since(), timeouts.idle, Deadline::Idle);
+        deadlines[3] = self.idle_deadline();
         deadlines[4] = clock.blocked_check.map(|at| (at, Deadline::Blocked));
         deadlines[5] = due(clock.unread_since, timeouts.unread, Deadline::Unread);
         deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
         deadlines[7] = self.keep_alive_deadline();
+        deadlines[8] = self.half_closed_deadline();
         deadlines
     }
 
@@ -142,27 +172,12 @@ impl Connection {
         due(since, timeout, Deadline::Write)
     }
 
-    /// A response that took long to write was no idle time, though nothing came meanwhile.
-    fn idle_since(&self) -> Option<Instant> {
-        let is_idle = self.streams.is_empty() && self.cancelled.is_empty();
-        is_idle.then(|| {
-            let written = self.clock.write_progress;
-            written.map_or(self.clock.last_input, |at| at.max(self.clock.last_input))
-        })
-    }
-
-    fn keep_alive_deadline(&self) -> Option<(Instant, Deadline)> {
-        let (clock, timeouts) = (&self.clock, &self.config.timeouts);
-        match clock.keep_alive_sent {
-            // No answer can come.
-            _ if self.peer.ended => None,
-            None => due(
-                Some(clock.last_input),
-                timeouts.keep_alive,
-                Deadline::KeepAlive,
-            ),
-            sent => due(sent, Some(timeouts.keep_alive_reply), Deadline::KeepAlive),
+    fn idle_deadline(&self) -> Option<(Instant, Deadline)> {
+        if !self.streams.is_empty() || !self.cancelled.is_empty() {
+            return None;
         }
+        let moment = self.clock.last_use.after(self.config.timeouts.idle?)?;
+        Some((self.clock.reading.when(moment)?, Deadline::Idle))
     }
 
     fn on_deadline(&mut self, now: Instant, what: Deadline) {
@@ -183,11 +198,12 @@ impl Connection {
             Deadline::Drain => self.time_out(GoAwayStatus::OK, Timeout::Drain),
             Deadline::Blocked => self.reset_blocked(now),
             Deadline::Unread => self.reset_fullest(now),
-            Deadline::KeepAlive if self.clock.keep_alive_sent.is_none() => {
-                self.ping(now);
-                self.clock.keep_alive_sent = Some(now);
+            Deadline::KeepAlive => {
+                if !self.ask() {
+                    self.time_out(GoAwayStatus::OK, Timeout::KeepAlive);
+                }
             }
-            Deadline::KeepAlive => self.time_out(GoAwayStatus::OK, Timeout::KeepAlive),
+            Deadline::HalfClosed => self.probe_half_closed(now),
         }
     }
 
@@ -244,7 +260,7 @@ impl Connection {
 
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug)]
-enum Deadline {
+pub(super) enum Deadline {
     FirstFrame,
     Frame,
     Idle,
@@ -253,6 +269,7 @@ enum Deadline {
     Unread,
     Drain,
     KeepAlive,
+    HalfClosed,
 }
 
 /// What is due `timeout` after `since`, if there are both.

@@ -141,7 +141,6 @@ impl Connection {
         }
         let position = self.pings.iter().position(|(ping, _)| ping.0 == id);
         if let Some((id, sent)) = position.and_then(|position| self.pings.remove(position)) {
-            self.clock.keep_alive_sent = None;
             let rtt = now.saturating_duration_since(sent);
             self.events.push_back(Event::Pong { id, rtt });
         }

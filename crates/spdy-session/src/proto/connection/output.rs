@@ -32,12 +32,12 @@ impl Connection {
     /// has nothing to send when the result is empty. Ask [`wants_input`](Self::wants_input) again then: that the
     /// peer has taken its replies may have ended a pause of reading.
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
-        self.note_sent();
-        let octets = self.output.take_progress();
-        if octets > 0 {
-            self.clock.write_progress = Some(now);
-            self.tally.add(Count::OctetsSent, octets);
+        if self.note_sent() {
+            // A response that took long to write was no idle time, though nothing came meanwhile.
+            self.clock.note_use(now);
         }
+        self.note_progress(now);
+        self.note_pause(now);
         self.note_unread(now);
         self.close_when_done();
         let before = self.output.transmit.remaining();
@@ -62,6 +62,21 @@ impl Connection {
     /// Gives the memory back that an idle connection does not need.
     pub fn release_buffers(&mut self) {
         self.output.release();
+    }
+
+    /// Notes what the transport has taken since the last call.
+    fn note_progress(&mut self, now: Instant) {
+        let octets = self.output.take_progress();
+        if octets == 0 {
+            return;
+        }
+        self.tally.add(Count::OctetsSent, octets);
+        self.probes.left_at(self.clock.reading.at(now));
+        let before = self.clock.write_progress.replace(now);
+        if before.is_some_and(|before| before < now) {
+            // The transport was full, and goes on taking bytes because the peer does.
+            self.note_life(now);
+        }
     }
 
     fn fill(&mut self, now: Instant) {
@@ -101,7 +116,7 @@ impl Connection {
                 }
                 Control::Ping(frame) => {
                     frame.encode(version, dst);
-                    Outbound::Other(FrameKind::Ping)
+                    Outbound::Ping(frame.id)
                 }
                 Control::GoAway(frame) => {
                     frame.encode(version, dst);

@@ -10,7 +10,9 @@ use crate::{
 
 impl Connection {
     /// Counts the frames that the transport has taken since the last call, and tells about streams whose FIN is out.
-    pub(super) fn note_sent(&mut self) {
+    /// Returns whether any of them were of streams.
+    pub(super) fn note_sent(&mut self) -> bool {
+        let mut is_of_stream = false;
         while let Some(mut frame) = self.output.transmit.pop_sent() {
             self.tally.one(Count::FramesSent(frame.kind()));
             match frame {
@@ -19,14 +21,17 @@ impl Connection {
                     self.output.replies_ready -= 1;
                     self.tally.one(Count::ResetsSent(status));
                 }
+                Outbound::Ping(id) => self.probes.left(id),
                 Outbound::GoAway(status) => self.tally.one(Count::GoAwaysSent(status)),
                 _ => {}
             }
+            is_of_stream |= frame.stream().is_some();
             if let Some(id) = frame.take_fin() {
                 let (octets, fin) = (0, true);
                 self.events.push_back(Event::Sent { id, octets, fin });
             }
         }
+        is_of_stream
     }
 
     /// Says RST_STREAM, and nothing of the stream in front of it that can be taken back.

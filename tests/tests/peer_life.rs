@@ -1,0 +1,348 @@
+//! Whether a peer is still there: the probes after the end of its bytes, and the keep-alive.
+
+use std::{future::poll_fn, time::Duration};
+
+use spdy_frame::Version;
+use spdy_session::{Config, HeaderBlock, Incoming, Open, Session, SessionError, proto::Phase};
+use spdy_tests::{
+    frames,
+    machine::Machine,
+    wire::{Received, Wire},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, duplex},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+/// A session and the transport of its peer.
+struct Pair<IO> {
+    session: Session,
+    incoming: Incoming,
+    driver: JoinHandle<Result<(), SessionError>>,
+    peer: Wire<IO>,
+}
+
+fn server<IO>(near: IO, far: IO, version: Version) -> Pair<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, incoming, driver) = spdy_session::server(near, version, Config::default());
+    Pair {
+        session,
+        incoming,
+        driver: tokio::spawn(driver),
+        peer: Wire::new(far, version),
+    }
+}
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+/// Has the peer send a request and waits for it.
+async fn request<IO: AsyncRead + AsyncWrite + Unpin>(
+    pair: &mut Pair<IO>,
+    version: Version,
+) -> spdy_session::PendingStream {
+    let request = frames::syn_stream(version, 1).get("/").fin();
+    pair.peer.send(request).await;
+    pair.incoming.accept().await.unwrap()
+}
+
+/// A bound that no machine is too slow for.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), future).await.unwrap()
+}
+
+fn is_ping(frame: &Received) -> bool {
+    matches!(frame, Received::Ping(_))
+}
+
+#[tokio::test]
+async fn a_client_that_has_closed_its_connection_does_not_keep_a_handler_that_waits() {
+    for version in Version::ALL {
+        let (near, far) = tcp().await;
+        let mut pair = server(near, far, version);
+        let stream = request(&mut pair, version).await;
+        drop(pair.peer);
+        let (_receive, mut reply) = stream.split();
+        within(poll_fn(|cx| reply.poll_closed(cx))).await;
+        let end = within(pair.driver).await.unwrap();
+        assert!(matches!(end, Err(SessionError::Io(_))), "{end:?}");
+    }
+}
+
+/// The response is complete, the request is not.
+#[tokio::test]
+async fn a_server_that_has_closed_its_connection_does_not_keep_a_request_that_waits() {
+    for version in Version::ALL {
+        let (near, far) = tcp().await;
+        let (session, _pushes, driver) = spdy_session::client(near, version, Config::default());
+        let driver = tokio::spawn(driver);
+        let mut peer = Wire::new(far, version);
+        let mut stream = session
+            .open(HeaderBlock::new(), Open::default())
+            .await
+            .unwrap();
+        peer.recv_until(|frame| matches!(frame, Received::SynStream { .. }))
+            .await;
+        peer.send(frames::syn_reply(version, 1).status("200 OK").fin())
+            .await;
+        within(stream.headers()).await.unwrap();
+        drop(peer);
+        within(stream.closed()).await;
+        let end = within(driver).await.unwrap();
+        assert!(matches!(end, Err(SessionError::Io(_))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_closed_its_direction_and_reads_gets_its_response() {
+    for version in Version::ALL {
+        let (near, far) = tcp().await;
+        let mut pair = server(near, far, version);
+        let stream = request(&mut pair, version).await;
+        pair.peer.shutdown().await;
+        // Probes come and are passed over.
+        for _ in 0..3 {
+            pair.peer.recv_until(is_ping).await;
+        }
+        let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
+        send.send_data(vec![7; 50_000].into(), true).unwrap();
+        let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
+        pair.peer.recv_until(last).await;
+        drop(pair.session);
+        within(pair.driver).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_long_for_its_response_is_probed_ever_more_rarely() {
+    for version in Version::ALL {
+        let (near, far) = duplex(64 * 1024);
+        let mut pair = server(near, far, version);
+        let stream = request(&mut pair, version).await;
+        pair.peer.shutdown().await;
+        let hour = Duration::from_secs(3600);
+        let mut pings = 0;
+        let start = tokio::time::Instant::now();
+        while let Ok(frame) = timeout(hour - start.elapsed(), pair.peer.recv()).await {
+            pings += usize::from(is_ping(&frame));
+        }
+        // One each five seconds, and some in the beginning.
+        assert!((700..740).contains(&pings), "{pings}");
+        let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
+        send.send_data("late".into(), true).unwrap();
+        let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
+        pair.peer.recv_until(last).await;
+        within(pair.driver).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_is_noticed_at_once_over_a_transport_in_memory() {
+    for version in Version::ALL {
+        let (near, far) = duplex(64 * 1024);
+        let mut pair = server(near, far, version);
+        let _stream = request(&mut pair, version).await;
+        let start = tokio::time::Instant::now();
+        drop(pair.peer);
+        assert!(pair.driver.await.unwrap().is_err());
+        assert!(start.elapsed() < Duration::from_millis(20));
+    }
+}
+
+/// Nothing is written meanwhile but what the probe writes.
+#[test]
+fn the_probes_of_a_peer_that_has_ended_are_written_when_nothing_else_is() {
+    for version in Version::ALL {
+        let mut config = Config::default();
+        config.timeouts.half_closed_probe = Some(Duration::from_millis(40));
+        let mut server = Machine::server(version).with(config);
+        server.request(1);
+        server.reply(1, false);
+        server.sent();
+        server.end_of_input();
+        let step = |server: &mut Machine, millis| {
+            server.advance(Duration::from_millis(millis));
+            server.sent().len()
+        };
+        let probes = [10, 20, 40, 40, 40, 39].map(|wait| step(&mut server, wait));
+        assert_eq!(probes, [1, 1, 1, 1, 1, 0]);
+        server.send(1, 10, false);
+        assert_eq!(step(&mut server, 0), 1, "DATA is as good as a probe");
+        assert_eq!([39, 1].map(|wait| step(&mut server, wait)), [0, 1]);
+        server.send(1, 10, true);
+        assert_eq!(step(&mut server, 39), 1, "DATA alone");
+        assert_eq!(server.connection.phase(), Phase::Closing);
+    }
+}
+
+#[test]
+fn a_peer_that_has_ended_is_not_probed_if_that_is_not_wanted() {
+    for version in Version::ALL {
+        let mut config = Config::default();
+        config.timeouts.half_closed_probe = None;
+        let mut server = Machine::server(version).with(config);
+        server.request(1);
+        server.end_of_input();
+        server.advance(Duration::from_secs(100_000));
+        assert_eq!(server.sent(), []);
+        assert_eq!(server.connection.phase(), Phase::Draining);
+    }
+}
+
+// --- keep-alive -----------------------------------------------------------------------------------------------------
+
+/// A server that asks after 10 s, and whose peer has a stream open.
+fn asking(version: Version, change: impl FnOnce(&mut Config)) -> Machine {
+    let mut config = Config::default();
+    config.timeouts.keep_alive = Some(Duration::from_secs(10));
+    change(&mut config);
+    let mut server = Machine::server(version).with(config);
+    server.upload(1);
+    server
+}
+
+fn seconds(server: &mut Machine, seconds: u64) -> Vec<Received> {
+    server.advance(Duration::from_secs(seconds));
+    server.sent()
+}
+
+fn pings(frames: &[Received]) -> usize {
+    frames.iter().filter(|frame| is_ping(frame)).count()
+}
+
+#[test]
+fn a_peer_that_is_not_read_is_not_asked() {
+    let mut server = asking(Version::V2, |config| {
+        config.timeouts.unread = None;
+        config.timeouts.frame = None;
+    });
+    server.feed(frames::data(1, vec![0; 300_000]));
+    assert!(!server.connection.wants_input());
+    assert_eq!(seconds(&mut server, 100_000), []);
+    server.consume(1, 300_000);
+    assert_eq!(seconds(&mut server, 0), []);
+    assert_eq!(seconds(&mut server, 9), []);
+    assert_eq!(pings(&seconds(&mut server, 1)), 1);
+    assert_eq!(server.connection.phase(), Phase::Open);
+}
+
+#[test]
+fn an_answer_is_due_once_the_ping_has_left() {
+    for version in Version::ALL {
+        let mut server = asking(version, |config| config.timeouts.write = None);
+        server.reply(1, false);
+        assert!(server.unsent_octets() > 0);
+        server.advance(Duration::from_secs(100_000));
+        assert_eq!(server.connection.phase(), Phase::Open);
+        server.sent();
+        assert_eq!(pings(&seconds(&mut server, 10)), 1);
+        seconds(&mut server, 19);
+        assert_eq!(server.connection.phase(), Phase::Open);
+        seconds(&mut server, 1);
+        assert_eq!(server.connection.phase(), Phase::Closing);
+    }
+}
+
+#[test]
+fn a_peer_that_goes_on_sending_is_there_whatever_it_answers() {
+    for version in Version::ALL {
+        let mut server = asking(version, |_| {});
+        for _ in 0..100 {
+            seconds(&mut server, 29);
+            server.feed(frames::data(1, [0]));
+        }
+        assert_eq!(server.connection.phase(), Phase::Open);
+        seconds(&mut server, 10);
+        seconds(&mut server, 20);
+        assert_eq!(server.connection.phase(), Phase::Closing);
+    }
+}
+
+/// What is in front of the PING may be read slowly, and nothing tells so.
+#[test]
+fn what_was_sent_before_gives_the_answer_more_time() {
+    for (octets, least) in [(0, 20), (4096, 21), (40_960, 30), (10_000_000, 140)] {
+        let mut server = asking(Version::V2, |_| {});
+        server.reply(1, false);
+        server.sent();
+        server.feed(frames::data(1, [0]));
+        server.send(1, octets, false);
+        server.sent();
+        assert_eq!(pings(&seconds(&mut server, 10)), 1);
+        seconds(&mut server, least - 1);
+        assert_eq!(server.connection.phase(), Phase::Open, "{octets}");
+        seconds(&mut server, 1);
+        assert_eq!(server.connection.phase(), Phase::Closing, "{octets}");
+    }
+}
+
+#[test]
+fn a_keep_alive_that_is_answered_keeps_no_session_alive_without_streams() {
+    for version in Version::ALL {
+        let mut server = asking(version, |_| {});
+        server.feed(frames::data(1, []).fin());
+        server.reply(1, true);
+        server.sent();
+        for second in 1..=180 {
+            assert_eq!(server.connection.phase(), Phase::Open, "{second}");
+            for frame in seconds(&mut server, 1) {
+                if let Received::Ping(ping) = frame {
+                    server.feed(frames::ping(version, ping.id));
+                }
+            }
+        }
+        assert_eq!(server.connection.phase(), Phase::Closing);
+        assert!(server.connection.outcome().is_ok());
+    }
+}
+
+/// Reading pauses since another stream is full; the peer may have sent requests that wait to be read.
+#[test]
+fn a_session_is_not_idle_while_it_does_not_read() {
+    let mut config = Config::default();
+    config.timeouts.unread = None;
+    config.limits.session_buffer = 1000;
+    let mut server = Machine::server(Version::V2).with(config);
+    server.upload(1);
+    server.feed(frames::data(1, vec![0; 2000]).fin());
+    server.reply(1, true);
+    server.sent();
+    assert_eq!(server.connection.stats().remote_streams, 0);
+    assert!(!server.connection.wants_input());
+    seconds(&mut server, 1000);
+    assert_eq!(server.connection.phase(), Phase::Open);
+    server.consume(1, 2000);
+    seconds(&mut server, 0);
+    seconds(&mut server, 179);
+    assert_eq!(server.connection.phase(), Phase::Open);
+    seconds(&mut server, 1);
+    assert_eq!(server.connection.phase(), Phase::Closing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keep_alive_takes_no_answer_from_a_ping_of_the_application() {
+    for version in Version::ALL {
+        let (near, far) = duplex(64 * 1024);
+        let mut config = Config::default();
+        config.timeouts.keep_alive = Some(Duration::from_secs(10));
+        let (session, _incoming, driver) = spdy_session::client(near, version, config);
+        tokio::spawn(driver);
+        let mut peer = Wire::new(far, version);
+        peer.recv_until(is_ping).await;
+        let asked = tokio::spawn(async move { session.ping().await });
+        peer.recv_until(is_ping).await;
+        for ping in [1, 3] {
+            peer.send(frames::ping(version, ping)).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        within(asked).await.unwrap().unwrap();
+    }
+}
