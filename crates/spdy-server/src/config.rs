@@ -101,6 +101,12 @@ pub struct Timeouts {
     /// How long an HTTP/1 or HTTP/2 connection may rest without an octet in either direction. It ends after one to
     /// two times this. (SPDY sessions have timeouts of their own.)
     pub idle: Duration,
+    /// How long a client may take nothing of what it is sent. Over HTTP/1 the connection ends then, over HTTP/2 and SPDY
+    /// the answer, or the connection when its transport takes nothing: it is the `write` and the `blocked` of
+    /// [`spdy_tower::session::Timeouts`]. (30 s by default.)
+    ///
+    /// An HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
+    pub write: Duration,
     /// From the request to end to the moment when connections that still work are cut.
     pub drain: Duration,
 }
@@ -110,6 +116,7 @@ impl Default for Timeouts {
         Self {
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(180),
+            write: Duration::from_secs(30),
             drain: Duration::from_secs(30),
         }
     }

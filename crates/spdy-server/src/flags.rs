@@ -130,6 +130,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u32,
 
+    /// How long a client may take nothing of an answer
+    ///
+    /// Then the answer is reset: over HTTP/1, or when the connection takes nothing at all, the connection ends. An
+    /// HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    write_timeout: NonZeroU32,
+
     /// How many connections may be open at once; more of them wait
     #[arg(long, value_name = "NUMBER", default_value = "16384")]
     max_connections: NonZeroU32,
@@ -263,6 +270,7 @@ impl Flags {
             timeouts: Timeouts {
                 drain: Duration::from_secs(self.drain_timeout.into()),
                 idle: timeouts.idle.max(idle),
+                write: Duration::from_secs(self.write_timeout.get().into()),
                 ..timeouts
             },
             ..Config::default()
@@ -348,6 +356,7 @@ mod tests {
     fn values_find_their_place() {
         let all = config(
             "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
+             --write-timeout 8 \
              --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
         );
         assert_eq!(
@@ -359,6 +368,7 @@ mod tests {
         );
         assert_eq!(all.plain_version, PlainVersion::V3);
         assert_eq!(all.timeouts.drain, Duration::from_secs(7));
+        assert_eq!(all.timeouts.write, Duration::from_secs(8));
         assert_eq!(all.max_connections, 9);
         assert_eq!(all.advertise, NonZeroU16::new(443));
         assert_eq!(all.access_log, Some(AccessLog::Stdout));

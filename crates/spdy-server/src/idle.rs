@@ -1,11 +1,15 @@
-//! A transport that fails when no octet has moved for too long.
+//! A transport that fails when no byte has moved for too long.
 //!
 //! The SPDY session has timeouts of its own. hyper has one for the heads of HTTP/1 requests only, so bodies that stop
-//! half-way and silent HTTP/2 connections are ended here.
+//! half-way, silent HTTP/2 connections and clients that read nothing are ended here.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,7 +19,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A transport whose reads and writes fail with `TimedOut` once it has been idle for one or two periods.
+/// A transport whose reads and writes fail with `TimedOut` once it has been idle for one or two periods, or once it has
+/// taken nothing of what is written for the time of `write`.
 ///
 /// The clock is read once in a period and not once in a read, hence "one or two".
 #[derive(Debug)]
@@ -23,21 +28,64 @@ pub(crate) struct Idle<IO> {
     io: IO,
     period: Duration,
     alarm: Pin<Box<Sleep>>,
-    /// Whether an octet has moved since the alarm was set.
+    /// Whether a byte has moved since the alarm was set.
     moved: bool,
+    write: Duration,
+    /// Rings when the transport has taken nothing for too long. `None` while it takes what it is given.
+    stalled: Option<Pin<Box<Sleep>>>,
+    written: Option<Arc<AtomicU64>>,
 }
 
 impl<IO> Idle<IO> {
-    pub(crate) fn new(io: IO, period: Duration) -> Self {
+    pub(crate) fn new(io: IO, period: Duration, write: Duration) -> Self {
         Self {
             io,
             period,
             alarm: Box::pin(sleep(period)),
             moved: false,
+            write,
+            stalled: None,
+            written: None,
         }
     }
 
-    /// Notes that octets moved when `outcome` says so; otherwise looks at the alarm.
+    /// Adds the bytes that the transport takes to `written`.
+    pub(crate) fn counted(mut self, written: Arc<AtomicU64>) -> Self {
+        self.written = Some(written);
+        self
+    }
+
+    fn watch_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let (Some(written), Poll::Ready(Ok(length))) = (&self.written, &outcome) {
+            written.fetch_add(*length as u64, Ordering::Relaxed);
+        }
+        let outcome = self.watch_write(cx, outcome);
+        self.watch(cx, outcome)
+    }
+
+    /// Fails when something has waited to be written for too long, whatever is read meanwhile: a client that sends
+    /// PINGs and reads nothing would hold its answers for ever.
+    fn watch_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(self.write)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Notes that bytes moved when `outcome` says so; otherwise looks at the alarm.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -75,7 +123,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watch(cx, outcome)
+        self.watch_bytes(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -84,20 +132,22 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.watch(cx, outcome)
+        self.watch_bytes(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
     }
 
-    // Ending a flush or a shutdown moves no octet by itself: both are asked for on connections at rest.
+    // Ending a flush or a shutdown moves no byte by itself: both are asked for on connections at rest.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch_write(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch_write(cx, outcome)
     }
 }
 
@@ -108,11 +158,12 @@ mod tests {
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(180);
+    const WRITE: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_times_out() {
         let (ours, _theirs) = duplex(64);
-        let mut io = Idle::new(ours, PERIOD);
+        let mut io = Idle::new(ours, PERIOD, WRITE);
         let start = Instant::now();
         let error = io.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -122,7 +173,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_octet_now_and_then_keeps_a_connection_open() {
         let (ours, mut theirs) = duplex(64);
-        let mut io = Idle::new(ours, PERIOD);
+        let mut io = Idle::new(ours, PERIOD, WRITE);
         let peer = tokio::spawn(async move {
             for octet in 0..5 {
                 sleep(PERIOD * 9 / 10).await;
@@ -139,8 +190,43 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_times_out_the_writer() {
         let (ours, _theirs) = duplex(4);
-        let mut io = Idle::new(ours, PERIOD);
+        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let start = Instant::now();
         let error = io.write_all(b"more than it holds").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WRITE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_times_out_though_it_writes() {
+        let (ours, theirs) = duplex(64);
+        let io = Idle::new(ours, PERIOD, WRITE);
+        let (_unread, mut send) = tokio::io::split(theirs);
+        let talking = tokio::spawn(async move {
+            while send.write_u8(0).await.is_ok() {
+                sleep(PERIOD / 20).await;
+            }
+        });
+        let (mut receive, mut send) = tokio::io::split(io);
+        let reading = tokio::spawn(async move { while receive.read_u8().await.is_ok() {} });
+        let start = Instant::now();
+        send.write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(start.elapsed().as_secs(), WRITE.as_secs());
+        talking.abort();
+        reading.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_slowly_is_waited_for() {
+        let (ours, mut theirs) = duplex(1);
+        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let slow = tokio::spawn(async move {
+            for _ in 0..20 {
+                sleep(WRITE * 9 / 10).await;
+                theirs.read_u8().await.unwrap();
+            }
+        });
+        io.write_all(&[0; 20]).await.unwrap();
+        slow.await.unwrap();
     }
 }

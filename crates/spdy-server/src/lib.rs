@@ -70,6 +70,7 @@ mod access_log;
 mod advertise;
 pub mod app;
 mod config;
+mod host;
 mod idle;
 mod listener;
 mod metrics;
@@ -82,6 +83,7 @@ mod serve;
 mod server;
 mod shutdown;
 mod socket;
+mod stall;
 mod tls;
 
 pub use spdy_frame::Version;

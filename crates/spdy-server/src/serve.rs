@@ -10,17 +10,21 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{BoxError, Router, response::Response, routing::future::RouteFuture};
+use axum::{
+    BoxError, Router,
+    response::{IntoResponse, Response},
+    routing::future::RouteFuture,
+};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
@@ -32,6 +36,7 @@ use tracing::debug;
 
 use crate::{
     config::{Config, Timeouts, Transport},
+    host,
     idle::Idle,
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_octets},
@@ -39,6 +44,7 @@ use crate::{
     proxy_protocol,
     shutdown::Lifeline,
     socket::Socket,
+    stall::{self, Answers},
     tls::{self, Secured, Tls, TlsInfo},
 };
 
@@ -62,7 +68,6 @@ pub(crate) struct Service {
     timeouts: Timeouts,
     observers: Observers,
     spdy: spdy_tower::Builder,
-    http2: http2::Builder<TokioExecutor>,
     http1: http1::Builder,
 }
 
@@ -74,14 +79,13 @@ impl Service {
         observers: Observers,
     ) -> Self {
         Self {
-            spdy: spdy_builder(&observers),
+            spdy: spdy_builder(&observers, config.timeouts),
             app,
             tls,
             plain_version: config.plain_version,
             proxy_protocol: config.proxy_protocol,
             timeouts: config.timeouts,
             observers,
-            http2: http2_builder(),
             http1: http1_builder(),
         }
     }
@@ -203,6 +207,7 @@ impl Service {
         let app = App {
             router: self.app.clone(),
             info,
+            answers: None,
         };
         let open = self.metrics().map(|metrics| metrics.session(info.protocol));
         let connection: Pin<Box<dyn Connection>> = match info.protocol {
@@ -211,22 +216,27 @@ impl Service {
                 Box::pin(spdy.serve_connection(io, version, app))
             }
             Protocol::Http2 => {
-                let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
-                Box::pin(
-                    self.http2
-                        .serve_connection(io, TowerToHyperService::new(app)),
-                )
+                let answers = Answers::new(self.timeouts.write);
+                let io = self.idle(io).counted(answers.written());
+                let builder = http2_builder(answers.clone());
+                let app = App {
+                    answers: Some(answers),
+                    ..app
+                };
+                Box::pin(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(app)))
             }
             Protocol::Http1 => {
-                let io = TokioIo::new(Idle::new(io, self.timeouts.idle));
-                Box::pin(
-                    self.http1
-                        .serve_connection(io, TowerToHyperService::new(app))
-                        .with_upgrades(),
-                )
+                let app = TowerToHyperService::new(app);
+                let io = TokioIo::new(self.idle(io));
+                let connection = self.http1.serve_connection(io, app);
+                Box::pin(connection.with_upgrades())
             }
         };
         (connection, open)
+    }
+
+    fn idle<IO>(&self, io: IO) -> Idle<IO> {
+        Idle::new(io, self.timeouts.idle, self.timeouts.write)
     }
 }
 
@@ -322,7 +332,7 @@ where
     }
 }
 
-impl<IO> Connection for http2::Connection<TokioIo<IO>, TowerToHyperService<App>, TokioExecutor>
+impl<IO> Connection for http2::Connection<TokioIo<IO>, TowerToHyperService<App>, Answers>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -349,11 +359,14 @@ where
     }
 }
 
-/// The application as one connection calls it: every request carries the connection's [`ConnectionInfo`].
+/// The application as one connection calls it: every request carries the connection's [`ConnectionInfo`], and names
+/// one host at most.
 #[derive(Clone, Debug)]
 struct App {
     router: Router,
     info: ConnectionInfo,
+    /// What the answers of an HTTP/2 connection have in common.
+    answers: Option<Answers>,
 }
 
 impl<B> tower::Service<Request<B>> for App
@@ -362,20 +375,51 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         tower::Service::<Request<B>>::poll_ready(&mut self.router, cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.info);
-        self.router.call(request)
+    fn call(&mut self, mut request: Request<B>) -> Answering {
+        let called = match host::ambiguity(&request) {
+            Some(reason) => Err(reason),
+            None => {
+                request.extensions_mut().insert(self.info);
+                Ok(self.router.call(request))
+            }
+        };
+        let answers = self.answers.clone();
+        Answering { called, answers }
     }
 }
 
-fn spdy_builder(observers: &Observers) -> spdy_tower::Builder {
+/// Waits for the application's answer to a request, if the request has reached it.
+struct Answering {
+    /// Otherwise, why it has not.
+    called: Result<RouteFuture<Infallible>, &'static str>,
+    answers: Option<Answers>,
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match &mut self.called {
+            Ok(called) => ready!(Pin::new(called).poll(cx))?,
+            Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        };
+        Poll::Ready(Ok(match &self.answers {
+            Some(answers) => response.map(|body| answers.watch(body)),
+            None => response,
+        }))
+    }
+}
+
+fn spdy_builder(observers: &Observers, timeouts: Timeouts) -> spdy_tower::Builder {
     let mut config = spdy_tower::session::Config::default();
+    config.timeouts.write = Some(timeouts.write);
+    config.timeouts.blocked = Some(timeouts.write);
     config.counters = observers
         .metrics
         .as_ref()
@@ -383,12 +427,13 @@ fn spdy_builder(observers: &Observers) -> spdy_tower::Builder {
     spdy_tower::Builder::new().config(config)
 }
 
-fn http2_builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(answers: Answers) -> http2::Builder<Answers> {
+    let mut builder = http2::Builder::new(answers);
     builder
         .timer(TokioTimer::new())
         // While requests are open this tells a peer that waits from one that is gone, and keeps `Idle` quiet.
         .keep_alive_interval(PING_INTERVAL)
+        .max_send_buf_size(stall::SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS as u32);
     builder
 }

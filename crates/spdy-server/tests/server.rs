@@ -209,3 +209,24 @@ async fn a_connection_at_rest_ends_after_the_idle_timeout() {
         .expect("the connection stayed open")
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_request_with_two_hosts_reaches_no_application() {
+    let server = start(plain(Timeouts::default())).await;
+    for lines in [
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
+        "GET / HTTP/1.1\r\nhost: a/b\r\n",
+        "GET http://a/ HTTP/1.1\r\nhost: b\r\n",
+    ] {
+        let mut io = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("{lines}connection: close\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONG, io.read_to_string(&mut answer))
+            .await
+            .expect("the answer did not end")
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{lines}: {answer}");
+    }
+}

@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Each flag, as the command line has it and as a file has it.
-    const ALL: [(&str, &str, &str); 22] = [
+    const ALL: [(&str, &str, &str); 23] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -151,6 +151,7 @@ mod tests {
         ("cert", "--cert c", "\"c\""),
         ("key", "--key k", "\"k\""),
         ("drain-timeout", "--drain-timeout 7", "7"),
+        ("write-timeout", "--write-timeout 12", "12"),
         ("max-connections", "--max-connections 8", "8"),
         ("threads", "--threads 9", "9"),
         ("runtime", "--runtime per-core", "\"per-core\""),

@@ -287,7 +287,11 @@ impl Pool {
             .await
             .map_err(|_| Failure::ConnectTimeout)?
             .map_err(Failure::Connect)?;
-        Ok(TokioIo::new(Idle::new(io, self.proxy.answer_timeout)))
+        Ok(TokioIo::new(Idle::new(
+            io,
+            self.proxy.answer_timeout,
+            self.proxy.answer_timeout,
+        )))
     }
 }
 

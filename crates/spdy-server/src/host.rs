@@ -1,0 +1,82 @@
+//! The one host that a request names.
+
+use http::{Request, Uri, header::HOST};
+
+/// Returns why a request names its host in a way that two programs could understand differently, if it does.
+///
+/// RFC 9112 §3.2 wants 400 for several lines and for a line that is no host. A host that differs from the one in the
+/// target is refused, too: applications mostly look at the line, while the target counts by the letter of the
+/// standards.
+pub(crate) fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut lines = request.headers().get_all(HOST).iter();
+    let line = lines.next()?.as_bytes();
+    if lines.next().is_some() {
+        return Some("the request has several host fields");
+    }
+    if !line.iter().all(is_of_a_host) {
+        return Some("the host field of the request is not a valid host");
+    }
+    match request.uri().authority() {
+        Some(named) if !is_same(named.as_str().as_bytes(), line, request.uri()) => {
+            Some("the host field of the request differs from the host in its target")
+        }
+        _ => None,
+    }
+}
+
+fn is_same(named: &[u8], line: &[u8], uri: &Uri) -> bool {
+    let port: &[u8] = match uri.scheme_str() {
+        Some("https") => b":443",
+        Some("http") => b":80",
+        _ => b"",
+    };
+    let without = |host| <[u8]>::strip_suffix(host, port).unwrap_or(host);
+    without(named).eq_ignore_ascii_case(without(line))
+}
+
+/// Whether the byte may stand in `uri-host [":" port]` (RFC 3986).
+const fn is_of_a_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'%' | b'[' | b']' | b':' | b'!' | b'$' | b'&' | b'\''
+        )
+        || matches!(byte, b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_clear(target: &str, hosts: &[&str]) -> bool {
+        let mut request = Request::get(target);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        ambiguity(&request.body(()).unwrap()).is_none()
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        assert!(is_clear("/", &[]));
+        assert!(is_clear("/", &[""]));
+        assert!(is_clear("/", &["a_b.example:80"]));
+        assert!(is_clear("/", &["[::1]:8080"]));
+        assert!(!is_clear("/", &["a", "b"]));
+        assert!(!is_clear("/", &["a", "a"]));
+        for host in ["a b", "user@a", "a/b", "a\\b", "a\"b", "a#b", "a?b", "<a>"] {
+            assert!(!is_clear("/", &[host]), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_target_and_the_field_name_the_same_host() {
+        assert!(is_clear("http://a.test/", &["A.test"]));
+        assert!(is_clear("http://a.test:80/", &["a.test"]));
+        assert!(is_clear("https://a.test/", &["a.test:443"]));
+        assert!(is_clear("http://a.test/", &[]));
+        assert!(!is_clear("http://a.test/", &["b.test"]));
+        assert!(!is_clear("http://a.test/", &["a.test:443"]));
+        assert!(!is_clear("http://a.test/", &[""]));
+    }
+}
