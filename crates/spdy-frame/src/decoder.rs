@@ -52,7 +52,7 @@ enum State {
     /// In front of a frame of which the buffer holds a part.
     Waiting,
     /// Inside a DATA frame.
-    Data(Data<()>),
+    Data(Data<[u8; 0]>),
     /// Inside a control frame that is thrown away, with this many octets still to come.
     Skipping(u32),
 }

@@ -35,7 +35,7 @@ pub use self::{
 ///
 /// Its `Display` is one line for a log, such as
 /// `SYN_STREAM stream=1 associated=0 priority=3 flags=FIN block=72`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Frame<B = Bytes> {
     /// DATA, or a piece of one.
     Data(Data<B>),
@@ -145,6 +145,26 @@ impl<B: AsRef<[u8]>> Frame<B> {
             Self::Unknown(frame) => return frame.encode(version, dst),
         }
         Ok(())
+    }
+}
+
+/// Shows everything but header blocks and payloads, of which it tells the lengths.
+impl<B: AsRef<[u8]>> fmt::Debug for Frame<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(frame) => frame.fmt(f),
+            Self::SynStream(frame) => frame.fmt(f),
+            Self::SynReply(frame) => frame.fmt(f),
+            Self::RstStream(frame) => frame.fmt(f),
+            Self::Settings(frame) => frame.fmt(f),
+            Self::Noop => f.write_str("Noop"),
+            Self::Ping(frame) => frame.fmt(f),
+            Self::GoAway(frame) => frame.fmt(f),
+            Self::Headers(frame) => frame.fmt(f),
+            Self::WindowUpdate(frame) => frame.fmt(f),
+            Self::Credential(frame) => frame.fmt(f),
+            Self::Unknown(frame) => frame.fmt(f),
+        }
     }
 }
 

@@ -81,6 +81,7 @@ mod decoder;
 mod error;
 mod frame;
 mod headers;
+mod hidden;
 mod payload;
 mod priority;
 mod settings;

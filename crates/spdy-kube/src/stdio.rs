@@ -1,7 +1,7 @@
 //! The streams of a command, whatever they travel over.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -130,7 +130,6 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> 
 #[derive(Debug)]
 pub struct Stdin(Source);
 
-#[derive(Debug)]
 enum Source {
     Spdy(RecvStream),
     Channel {
@@ -140,8 +139,20 @@ enum Source {
     },
 }
 
+/// Shows nothing of what the client sends.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spdy(stream) => stream.fmt(f),
+            Self::Channel { is_over, .. } => f
+                .debug_struct("Channel")
+                .field("is_over", is_over)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
 /// What comes over a WebSocket.
-#[derive(Debug)]
 pub(crate) enum Piece {
     Data(Bytes),
     End,

@@ -1,6 +1,7 @@
 //! A transport whose first octets were read already and are read once more.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -11,13 +12,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A transport that yields some octets again before it goes on reading.
 ///
 /// Reads and writes pass through untouched once the octets are gone; vectored writes always do.
-#[derive(Debug)]
 pub(crate) struct Rewind<IO, O = [u8; 14]> {
     io: IO,
     octets: O,
     /// The octets `start..end` are still to be read.
     start: usize,
     end: usize,
+}
+
+/// The bytes may be the start of a request, and are not shown.
+impl<IO, O> fmt::Debug for Rewind<IO, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rewind")
+            .field("unread", &(self.end - self.start))
+            .finish_non_exhaustive()
+    }
 }
 
 impl<IO, O: AsRef<[u8]>> Rewind<IO, O> {

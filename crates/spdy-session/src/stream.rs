@@ -4,6 +4,7 @@ pub(crate) mod cell;
 mod io;
 
 use std::{
+    fmt,
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
@@ -100,7 +101,6 @@ impl Stream {
 /// Dropped before the peer's FIN was read: a stream of this side is reset with CANCEL, and so is one that cannot be
 /// answered; of other streams of the peer the rest is read and thrown away, up to [`Limits::discard`](crate::Limits::discard), since clients take a reset for a
 /// failure of the whole request (protocol.md §9.6).
-#[derive(Debug)]
 pub struct RecvStream {
     cell: Arc<Cell>,
     /// What is left of a piece that is being read octet by octet.
@@ -203,6 +203,15 @@ impl RecvStream {
     /// Gives the credit of the current piece back.
     fn report(&mut self) {
         self.cell.consumed(std::mem::take(&mut self.unreported));
+    }
+}
+
+impl fmt::Debug for RecvStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvStream")
+            .field("cell", &self.cell)
+            .field("current", &self.current.len())
+            .finish_non_exhaustive()
     }
 }
 

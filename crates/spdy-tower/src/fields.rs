@@ -18,7 +18,8 @@ pub(crate) enum ConnectionFields {
     Refuse,
 }
 
-/// Adds a field of a received block to `map`, value by value, without copying the values.
+/// Adds a field of a received block to `map`, value by value, without copying the values. Those of a secret are
+/// marked as such, so that the map does not show them in debug output.
 ///
 /// Several cookies become one `cookie` line; of every other field each value gets a line of its own
 /// (protocol.md §9.5).
@@ -35,15 +36,16 @@ pub(crate) fn receive(
     }
     let name = HeaderName::from_bytes(field.name()).map_err(|_| Malformed::FieldName)?;
     let whole = field.value_bytes();
+    let is_secret = field.is_sensitive();
     if !field.is_joined() {
-        return add(map, name, whole);
+        return add(map, name, whole, is_secret);
     }
     let mut values = whole.split(|&octet| octet == VALUE_SEPARATOR);
     if name == COOKIE {
         let crumbs: Vec<&[u8]> = values.collect();
-        return add(map, name, crumbs.join(&b"; "[..]).into());
+        return add(map, name, crumbs.join(&b"; "[..]).into(), is_secret);
     }
-    values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value)))
+    values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value), is_secret))
 }
 
 /// Adds the fields of a HEADERS frame to `map`. What frames or routes a request cannot come this late.
@@ -82,8 +84,14 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malform
     }
 }
 
-fn add(map: &mut HeaderMap, name: HeaderName, octets: Bytes) -> Result<(), Malformed> {
-    let value = value(octets)?;
+fn add(
+    map: &mut HeaderMap,
+    name: HeaderName,
+    octets: Bytes,
+    is_secret: bool,
+) -> Result<(), Malformed> {
+    let mut value = value(octets)?;
+    value.set_sensitive(is_secret);
     if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
         // Other transfer codings are between two ends of one HTTP/1.1 connection.
         return Ok(());

@@ -154,7 +154,8 @@ fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usiz
             }
             Ok(Some(frame)) => {
                 assert!(!in_data, "a frame came inside another one");
-                transcript.extend(format!("\n{frame:?} {frame}").bytes());
+                transcript.extend(format!("\n{frame:?} {frame} ").bytes());
+                transcript.extend(contents(&frame));
             }
             Ok(None) => match pieces.next() {
                 Some(piece) => src.extend_from_slice(piece),
@@ -173,6 +174,18 @@ fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usiz
     assert!(src.is_empty() || is_mid_frame);
     transcript.extend(format!("\nmid frame: {is_mid_frame}").bytes());
     transcript
+}
+
+/// The bytes of a frame that its debug output leaves out.
+fn contents(frame: &Frame) -> &[u8] {
+    match frame {
+        Frame::SynStream(frame) => frame.block.octets(),
+        Frame::SynReply(frame) => frame.block.octets(),
+        Frame::Headers(frame) => frame.block.octets(),
+        Frame::Credential(frame) => &frame.payload,
+        Frame::Unknown(frame) => &frame.payload,
+        _ => &[],
+    }
 }
 
 /// The frames of octets that come at once, up to the first error that ends a session.

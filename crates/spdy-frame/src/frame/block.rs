@@ -1,6 +1,10 @@
 //! Header blocks on their way between frames and the compression context.
 
+use std::fmt;
+
 use bytes::Bytes;
+
+use crate::hidden::Hidden;
 
 /// A compressed header block as it stands in a frame: a slice of the input.
 ///
@@ -9,7 +13,7 @@ use bytes::Bytes;
 /// (protocol.md §8.4). So it is not `Clone`, and dropping it unread is flagged.
 ///
 /// A block of no octets stands for no fields and does not touch the context (protocol.md §5.8).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[must_use = "a block that is not inflated loses the compression context of the session"]
 pub struct CompressedBlock<B = Bytes>(pub(crate) B);
 
@@ -38,5 +42,14 @@ impl<B: AsRef<[u8]>> CompressedBlock<B> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.octets().is_empty()
+    }
+}
+
+/// Tells the length alone: a block that is not compressed has its secrets in plain sight.
+impl<B: AsRef<[u8]>> fmt::Debug for CompressedBlock<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CompressedBlock")
+            .field(&Hidden(self.len()))
+            .finish()
     }
 }

@@ -5,10 +5,10 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::head;
-use crate::{EncodeError, FrameError, FrameKind, Version, payload::Payload};
+use crate::{EncodeError, FrameError, FrameKind, Version, hidden::Hidden, payload::Payload};
 
 /// CREDENTIAL (protocol.md §5.10): the lengths in it are checked, its contents are not.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Credential<B = Bytes> {
     /// The 1-based slot.
     pub slot: u16,
@@ -63,6 +63,16 @@ impl<B: AsRef<[u8]>> Credential<B> {
         dst.put_u16(self.slot);
         dst.extend_from_slice(self.payload.as_ref());
         head::finish_control(start, dst)
+    }
+}
+
+/// Tells the length of proof and certificates alone.
+impl<B: AsRef<[u8]>> fmt::Debug for Credential<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("slot", &self.slot)
+            .field("payload", &Hidden(self.payload.as_ref().len()))
+            .finish()
     }
 }
 

@@ -8,10 +8,10 @@ use super::{
     FlagNames,
     head::{DataHead, FLAG_COMPRESSED, FLAG_FIN, MAX_LENGTH},
 };
-use crate::{EncodeError, FrameError, FrameKind, StreamId};
+use crate::{EncodeError, FrameError, FrameKind, StreamId, hidden::Hidden};
 
 /// DATA (protocol.md §6): payload of a stream, or a piece of it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Data<B = Bytes> {
     /// The stream.
     pub stream: StreamId,
@@ -60,7 +60,7 @@ impl<B: AsRef<[u8]>> Data<B> {
 }
 
 /// A frame of which pieces are being cut: `rest` is what no piece has taken, `fin` belongs to the whole frame.
-impl Data<()> {
+impl Data<[u8; 0]> {
     /// Begins a frame with its head.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Data<()> {
             fin: head.flags & FLAG_FIN != 0,
             compressed: head.flags & FLAG_COMPRESSED != 0,
             rest: head.length,
-            payload: (),
+            payload: [],
         })
     }
 
@@ -96,6 +96,19 @@ impl Data<()> {
             rest: self.rest,
             payload,
         }
+    }
+}
+
+/// Tells the length of the payload alone: it may be anything, a secret too.
+impl<B: AsRef<[u8]>> fmt::Debug for Data<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data")
+            .field("stream", &self.stream)
+            .field("fin", &self.fin)
+            .field("compressed", &self.compressed)
+            .field("rest", &self.rest)
+            .field("payload", &Hidden(self.payload.as_ref().len()))
+            .finish()
     }
 }
 

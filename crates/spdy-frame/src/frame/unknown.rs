@@ -5,14 +5,14 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 
 use super::head;
-use crate::{EncodeError, Version};
+use crate::{EncodeError, Version, hidden::Hidden};
 
 /// A control frame that has no meaning in this session, and so is skipped.
 ///
 /// Most have a type that the version does not have (protocol.md §5.11). The others are frames of another
 /// version in SPDY/2 (protocol.md §4.4), and updates of the session's window by nothing in SPDY/3, which has
 /// no such window.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct UnknownControl<B = Bytes> {
     /// The type number.
     pub kind: u16,
@@ -33,6 +33,17 @@ impl<B: AsRef<[u8]>> UnknownControl<B> {
         let start = head::begin_control(version, self.kind, self.flags, dst);
         dst.extend_from_slice(self.payload.as_ref());
         head::finish_control(start, dst)
+    }
+}
+
+/// Tells the length of the payload alone: frames of another version have header blocks.
+impl<B: AsRef<[u8]>> fmt::Debug for UnknownControl<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnknownControl")
+            .field("kind", &self.kind)
+            .field("flags", &self.flags)
+            .field("payload", &Hidden(self.payload.as_ref().len()))
+            .finish()
     }
 }
 

@@ -309,7 +309,6 @@ impl ZlibHeader {
 const PRESET_DICTIONARY: u8 = 0x20;
 
 /// Reads an inflated block.
-#[derive(Debug)]
 struct Pairs<'a> {
     /// What was not read yet, with the next number in front.
     rest: &'a [u8],
@@ -362,7 +361,7 @@ impl<'a> Pairs<'a> {
 }
 
 /// A name and its value, and where they end in the block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Pair<'a> {
     name: &'a [u8],
     name_end: usize,

@@ -22,7 +22,6 @@ pub(super) const fn bound(octets: usize) -> usize {
 }
 
 /// One deflate block while it is written.
-#[derive(Debug)]
 pub(super) struct BlockWriter<'a> {
     dst: &'a mut [u8],
     /// Whole octets written.

@@ -5,7 +5,7 @@ use std::{fmt, iter::FusedIterator, ops::Range, slice};
 use bytes::Bytes;
 
 /// The fields of a block in order.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fields<'a> {
     buffer: &'a Octets,
     octets: &'a [u8],
@@ -29,6 +29,13 @@ impl<'a> Fields<'a> {
             octets: self.octets,
             entry,
         }
+    }
+}
+
+/// Shows the fields that are left, as [`Field`] does.
+impl fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }
 
@@ -169,7 +176,7 @@ impl fmt::Debug for Field<'_> {
 }
 
 /// The buffer of a block.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Octets {
     /// Inflated, and perhaps shared with values that were taken out.
     Shared(Bytes),

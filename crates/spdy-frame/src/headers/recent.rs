@@ -1,6 +1,6 @@
 //! What the encoder remembers of the fields it wrote, and where in the stream they are.
 
-use std::{array, cmp::Reverse, ops::Range};
+use std::{array, cmp::Reverse, fmt, ops::Range};
 
 use super::{Field, deflate::WINDOW};
 
@@ -8,7 +8,6 @@ use super::{Field, deflate::WINDOW};
 ///
 /// A secret value never gets in here; of its field only the name does. Everything grows with use up to a fixed size:
 /// when that is full, a sweep keeps what was written twice since the last sweep.
-#[derive(Debug)]
 pub(super) struct Recent {
     fields: Vec<Sent>,
     /// Names and values of the fields, one behind the other in the same order.
@@ -24,7 +23,7 @@ pub(super) struct Recent {
 }
 
 /// A field that was written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Sent {
     /// Where in the stream it was written last, its length in front included.
     position: u64,
@@ -232,6 +231,15 @@ impl Recent {
     }
 }
 
+/// Tells how much there is: what the application does not mark as a secret may still be one.
+impl fmt::Debug for Recent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recent")
+            .field("fields", &self.fields.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Sent {
     fn name(&self) -> Range<usize> {
         let at = usize::from(self.at);
@@ -244,7 +252,6 @@ impl Sent {
 }
 
 /// A hash table of places, twice as large as there are places. Nothing is ever taken out of it.
-#[derive(Debug)]
 struct Index([u8; 2 * FIELDS]);
 
 impl Index {

@@ -1,10 +1,13 @@
 //! What was inflated last, which later blocks refer to.
 
+use std::fmt;
+
+use crate::hidden::Hidden;
+
 /// The last octets of a deflate stream, at most as many as the stream may refer to, and the dictionary that stands
 /// before all of them.
 ///
 /// Memory follows the octets that came; nothing is allocated before the first.
-#[derive(Debug)]
 pub(super) struct Window {
     dictionary: &'static [u8],
     /// Once there are `size` octets, a ring.
@@ -76,6 +79,15 @@ impl Window {
         let room = self.size - self.octets.len();
         let dictionary = &self.dictionary[self.dictionary.len().saturating_sub(room)..];
         [dictionary, old, new]
+    }
+}
+
+/// Tells how much there is: all secrets of the session are in it.
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Window")
+            .field(&Hidden(self.octets.len()))
+            .finish()
     }
 }
 

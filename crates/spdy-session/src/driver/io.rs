@@ -15,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use crate::proto::Connection;
 
 /// A transport, with the octets that were read and not handled.
-#[derive(Debug)]
 pub(super) struct Transport<IO> {
     io: IO,
     buffer: BytesMut,

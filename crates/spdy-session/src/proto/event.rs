@@ -1,6 +1,6 @@
 //! What the peer did, as the application gets to know it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, Settings, StreamId};
@@ -8,7 +8,6 @@ use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, Settings, StreamId};
 use crate::{SessionError, StreamError};
 
 /// One thing that happened. A frame becomes at most one event; `fin` travels inside it.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The peer opened a stream. It counts as waiting until [`accept`](super::Connection::accept).
@@ -76,6 +75,49 @@ pub enum Event {
         /// Why.
         status: GoAwayStatus,
     },
+}
+
+/// Shows everything but payload, of which it tells the length.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_stream =
+            |f: &mut fmt::Formatter<'_>, name, id, what, value: &dyn fmt::Debug, fin| {
+                f.debug_struct(name)
+                    .field("id", id)
+                    .field(what, value)
+                    .field("fin", fin)
+                    .finish()
+            };
+        match self {
+            Self::Opened(opened) => opened.fmt(f),
+            Self::Replied { id, headers, fin } => {
+                of_stream(f, "Replied", id, "headers", headers, fin)
+            }
+            Self::Headers { id, headers, fin } => {
+                of_stream(f, "Headers", id, "headers", headers, fin)
+            }
+            Self::Data { id, payload, fin } => {
+                of_stream(f, "Data", id, "bytes", &payload.len(), fin)
+            }
+            Self::Sent { id, octets, fin } => of_stream(f, "Sent", id, "bytes", octets, fin),
+            Self::Reset { id, error } => f
+                .debug_struct("Reset")
+                .field("id", id)
+                .field("error", error)
+                .finish(),
+            Self::Pong { id, rtt } => f
+                .debug_struct("Pong")
+                .field("id", id)
+                .field("rtt", rtt)
+                .finish(),
+            Self::Settings(settings) => settings.fmt(f),
+            Self::GoAway { last_good, status } => f
+                .debug_struct("GoAway")
+                .field("last_good", last_good)
+                .field("status", status)
+                .finish(),
+        }
+    }
 }
 
 /// A stream that the peer opened.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{BuildHasherDefault, Hasher},
     mem,
     time::Instant,
@@ -48,10 +49,18 @@ pub(crate) struct Stream {
 }
 
 /// One thing in a stream's send queue.
-#[derive(Debug)]
 pub(crate) enum Outgoing {
     Data(Bytes),
     Headers(HeaderBlock),
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(payload) => write!(f, "Data(<{} bytes>)", payload.len()),
+            Self::Headers(block) => f.debug_tuple("Headers").field(block).finish(),
+        }
+    }
 }
 
 impl Stream {

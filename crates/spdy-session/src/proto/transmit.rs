@@ -1,7 +1,7 @@
 //! The octets on their way to the transport: frame heads in one buffer, payloads beside it uncopied; and beside them
 //! the list of the frames, so that what has left can be told and what has not begun to leave can be taken back.
 
-use std::{collections::VecDeque, io::IoSlice, mem};
+use std::{collections::VecDeque, fmt, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
@@ -21,7 +21,7 @@ const DATA_HEAD: u32 = 8;
 
 /// What is ready to be written, as a [`Buf`]: take it in order with
 /// [`chunks_vectored`](Buf::chunks_vectored) and [`advance`](Buf::advance).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Transmit {
     /// Full pieces, oldest first; then comes `tail`.
     pieces: VecDeque<Bytes>,
@@ -255,6 +255,16 @@ fn split(pieces: &mut VecDeque<Bytes>, mut octets: usize, mut take: impl FnMut(B
         if !piece.is_empty() {
             take(piece);
         }
+    }
+}
+
+/// Tells how much there is, and of which frames: header blocks and payloads may hold secrets.
+impl fmt::Debug for Transmit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transmit")
+            .field("bytes", &self.remaining())
+            .field("frames", &self.frames)
+            .finish_non_exhaustive()
     }
 }
 

@@ -118,6 +118,7 @@ impl Recent {
             let place = usize::from(common.places[place]?);
             let (_, value) = headers.iter_mut().nth(place)?;
             *value = fields::value(field.value_bytes()).ok()?;
+            value.set_sensitive(field.is_sensitive());
         }
         let content_length = match own.changes[0] {
             None => common.content_length,

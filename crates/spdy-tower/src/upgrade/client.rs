@@ -106,7 +106,6 @@ async fn refused(response: Response<Incoming>) -> ConnectError {
 pub const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Why there is no upgrade.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The transport failed, or what came was not HTTP/1.1.
@@ -114,6 +113,16 @@ pub enum ConnectError {
     /// The server's answer is another one: not 101, or without the fields that go with it. Its body is cut at
     /// [`MAX_REFUSAL`] octets.
     Refused(Box<Response<Bytes>>),
+}
+
+/// Shows of an answer what its [`Display`](fmt::Display) does: fields and body may hold secrets.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transport(error) => f.debug_tuple("Transport").field(error).finish(),
+            Self::Refused(response) => f.debug_tuple("Refused").field(&response.status()).finish(),
+        }
+    }
 }
 
 impl From<hyper::Error> for ConnectError {

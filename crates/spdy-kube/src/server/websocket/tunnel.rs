@@ -13,7 +13,6 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// The octets in the binary messages of a WebSocket, as a transport. Each write is a message; the end of the writing
 /// side is the end of the WebSocket.
-#[derive(Debug)]
 pub(crate) struct Tunnel<S> {
     messages: S,
     /// What is left of a message that is being read.

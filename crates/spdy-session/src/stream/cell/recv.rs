@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -14,7 +14,6 @@ use super::{Birth, Cell, JOINED_LENGTH, State, park, wake};
 use crate::{StreamError, config::MAX_PINNED, hub::News};
 
 /// What has come and is not taken yet.
-#[derive(Debug)]
 pub(super) struct Recv {
     reply: Reply,
     pieces: VecDeque<Received>,
@@ -37,12 +36,33 @@ enum Reply {
 }
 
 /// What a stream brings, in order.
-#[derive(Debug)]
 pub enum Received {
     /// Payload; never empty.
     Data(Bytes),
     /// A header block that came after the first one: trailers, if nothing follows.
     Headers(HeaderBlock),
+}
+
+/// Shows header blocks, and tells the length of payload.
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(payload) => write!(f, "Data(<{} bytes>)", payload.len()),
+            Self::Headers(block) => f.debug_tuple("Headers").field(block).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Recv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recv")
+            .field("reply", &self.reply)
+            .field("pieces", &self.pieces)
+            .field("joined", &self.joined.len())
+            .field("fin", &self.fin)
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
 }
 
 /// For the receiving handle.

@@ -1,7 +1,7 @@
 //! The sending half: what is to be sent.
 
 use std::{
-    mem,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -18,7 +18,6 @@ use crate::{
 };
 
 /// What is to be sent.
-#[derive(Debug)]
 pub(super) struct Send {
     reply: Option<HeaderBlock>,
     items: Queue<Item>,
@@ -34,10 +33,21 @@ pub(super) struct Send {
     pub(super) waker: Option<Waker>,
 }
 
-#[derive(Debug)]
 enum Item {
     Data(Bytes),
     Headers(HeaderBlock),
+}
+
+/// Tells how much is to be sent, and none of it.
+impl fmt::Debug for Send {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Send")
+            .field("reply", &self.reply)
+            .field("fin", &self.fin)
+            .field("queued", &self.queued)
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far our FIN is on its way.
