@@ -107,6 +107,15 @@ pub struct Timeouts {
     ///
     /// An HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
     pub write: Duration,
+    /// How long an application that waits for the body of a request waits for the next byte of it. Then the request
+    /// ends with 408, or with a reset once its answer has begun: in every protocol, whatever the application makes of
+    /// it. What follows CONNECT or Upgrade is no body and has no such limit. `None` waits for ever. (60 s by default.)
+    pub body: Option<Duration>,
+    /// A SPDY client, or an HTTP/2 client with open requests, that has said nothing for so long is asked for a sign of
+    /// life by PING. Without an answer within 20 s it is gone, and its requests end. `None` never asks: then requests
+    /// of a client that vanishes are kept for as long as their handlers wait. HTTP/1.1 has no such question; `idle`
+    /// ends those connections. (60 s by default.)
+    pub keep_alive: Option<Duration>,
     /// From the request to end to the moment when connections that still work are cut.
     pub drain: Duration,
 }
@@ -117,6 +126,8 @@ impl Default for Timeouts {
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(180),
             write: Duration::from_secs(30),
+            body: Some(Duration::from_secs(60)),
+            keep_alive: Some(Duration::from_secs(60)),
             drain: Duration::from_secs(30),
         }
     }

@@ -137,6 +137,18 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     write_timeout: NonZeroU32,
 
+    /// How long a handler that waits for the body of a request waits for its next byte; 0 is for ever
+    ///
+    /// Then the client gets 408, or a reset once the answer has begun. Tunnels have no such limit.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    body_timeout: u32,
+
+    /// After how long a silent client is asked for a sign of life; 0 is never
+    ///
+    /// By PING of SPDY, and of HTTP/2 while requests are open. A client that does not answer within 20 seconds is gone.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    keep_alive: u32,
+
     /// How many connections may be open at once; more of them wait
     #[arg(long, value_name = "NUMBER", default_value = "16384")]
     max_connections: NonZeroU32,
@@ -271,11 +283,18 @@ impl Flags {
                 drain: Duration::from_secs(self.drain_timeout.into()),
                 idle: timeouts.idle.max(idle),
                 write: Duration::from_secs(self.write_timeout.get().into()),
+                body: seconds(self.body_timeout),
+                keep_alive: seconds(self.keep_alive),
                 ..timeouts
             },
             ..Config::default()
         }
     }
+}
+
+/// Returns a time limit; 0 stands for none.
+fn seconds(number: u32) -> Option<Duration> {
+    (number > 0).then(|| Duration::from_secs(number.into()))
 }
 
 fn plain_versions() -> impl TypedValueParser<Value = PlainVersion> {
@@ -357,6 +376,7 @@ mod tests {
         let all = config(
             "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
              --write-timeout 8 \
+             --body-timeout 5 --keep-alive 0 \
              --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
         );
         assert_eq!(
@@ -369,6 +389,8 @@ mod tests {
         assert_eq!(all.plain_version, PlainVersion::V3);
         assert_eq!(all.timeouts.drain, Duration::from_secs(7));
         assert_eq!(all.timeouts.write, Duration::from_secs(8));
+        assert_eq!(all.timeouts.body, Some(Duration::from_secs(5)));
+        assert_eq!(all.timeouts.keep_alive, None);
         assert_eq!(all.max_connections, 9);
         assert_eq!(all.advertise, NonZeroU16::new(443));
         assert_eq!(all.access_log, Some(AccessLog::Stdout));

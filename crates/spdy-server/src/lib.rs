@@ -69,6 +69,7 @@
 mod access_log;
 mod advertise;
 pub mod app;
+mod body_timeout;
 mod config;
 mod host;
 mod idle;

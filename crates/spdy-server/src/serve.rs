@@ -35,6 +35,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    body_timeout::BodyTimeout,
     config::{Config, Timeouts, Transport},
     host,
     idle::Idle,
@@ -218,17 +219,16 @@ impl Service {
             Protocol::Http2 => {
                 let answers = Answers::new(self.timeouts.write);
                 let io = self.idle(io).counted(answers.written());
-                let builder = http2_builder(answers.clone());
+                let builder = http2_builder(answers.clone(), self.timeouts);
                 let app = App {
                     answers: Some(answers),
                     ..app
                 };
-                Box::pin(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(app)))
+                Box::pin(builder.serve_connection(TokioIo::new(io), self.timed(app)))
             }
             Protocol::Http1 => {
-                let app = TowerToHyperService::new(app);
                 let io = TokioIo::new(self.idle(io));
-                let connection = self.http1.serve_connection(io, app);
+                let connection = self.http1.serve_connection(io, self.timed(app));
                 Box::pin(connection.with_upgrades())
             }
         };
@@ -237,6 +237,11 @@ impl Service {
 
     fn idle<IO>(&self, io: IO) -> Idle<IO> {
         Idle::new(io, self.timeouts.idle, self.timeouts.write)
+    }
+
+    /// The application for hyper, which has no limit on the time that the body of a request takes.
+    fn timed(&self, app: App) -> HyperApp {
+        TowerToHyperService::new(BodyTimeout::new(app, self.timeouts.body))
     }
 }
 
@@ -332,7 +337,7 @@ where
     }
 }
 
-impl<IO> Connection for http2::Connection<TokioIo<IO>, TowerToHyperService<App>, Answers>
+impl<IO> Connection for http2::Connection<TokioIo<IO>, HyperApp, Answers>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -346,7 +351,7 @@ where
     }
 }
 
-impl<IO> Connection for http1::UpgradeableConnection<TokioIo<IO>, TowerToHyperService<App>>
+impl<IO> Connection for http1::UpgradeableConnection<TokioIo<IO>, HyperApp>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -358,6 +363,9 @@ where
         Self::graceful_shutdown(self);
     }
 }
+
+/// The application as hyper calls it.
+type HyperApp = TowerToHyperService<BodyTimeout<App>>;
 
 /// The application as one connection calls it: every request carries the connection's [`ConnectionInfo`], and names
 /// one host at most.
@@ -420,19 +428,22 @@ fn spdy_builder(observers: &Observers, timeouts: Timeouts) -> spdy_tower::Builde
     let mut config = spdy_tower::session::Config::default();
     config.timeouts.write = Some(timeouts.write);
     config.timeouts.blocked = Some(timeouts.write);
+    config.timeouts.keep_alive = timeouts.keep_alive;
     config.counters = observers
         .metrics
         .as_ref()
         .map(|metrics| Arc::clone(metrics.frames()));
-    spdy_tower::Builder::new().config(config)
+    spdy_tower::Builder::new()
+        .config(config)
+        .body_timeout(timeouts.body)
 }
 
-fn http2_builder(answers: Answers) -> http2::Builder<Answers> {
+fn http2_builder(answers: Answers, timeouts: Timeouts) -> http2::Builder<Answers> {
     let mut builder = http2::Builder::new(answers);
     builder
         .timer(TokioTimer::new())
         // While requests are open this tells a peer that waits from one that is gone, and keeps `Idle` quiet.
-        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_interval(timeouts.keep_alive)
         .max_send_buf_size(stall::SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS as u32);
     builder
@@ -449,9 +460,6 @@ fn http1_builder() -> http1::Builder {
 
 /// How long after its arrival a client may be silent and is served all the same, though the server drains.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-
-/// How often an HTTP/2 peer with open requests is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long an HTTP/1 client may take for a request's head; also how long it may rest between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

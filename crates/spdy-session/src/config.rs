@@ -285,6 +285,10 @@ pub struct Timeouts {
     /// While the transport is not read because a stream's octets are not consumed
     /// ([`Limits::stream_buffer`]): the fullest stream is reset after so long without progress. Default 60 s.
     pub unread: Option<Duration>,
+    /// A stream of the peer that this side has answered to the end, and whose rest the application does not want, is
+    /// reset with CANCEL when the peer has not finished it by then. Else a request whose body never comes would hold
+    /// its place, and its session, for ever. Default 60 s.
+    pub discard: Option<Duration>,
     /// How long the transport is read after the last octet was written, so that a GOAWAY is not lost to a TCP
     /// reset. Default 1 s.
     pub linger: Duration,
@@ -311,6 +315,7 @@ impl Default for Timeouts {
             write: Some(Duration::from_secs(30)),
             blocked: Some(Duration::from_secs(30)),
             unread: Some(Duration::from_secs(60)),
+            discard: Some(Duration::from_secs(60)),
             linger: Duration::from_secs(1),
             keep_alive: None,
             keep_alive_reply: Duration::from_secs(20),

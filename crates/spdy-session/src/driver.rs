@@ -88,6 +88,7 @@ fn session<IO>(
             read_buffer: 0,
             opens: VecDeque::new(),
             pings: VecDeque::new(),
+            holds_up_peer: false,
         },
         alarm: None,
         timers: None,
@@ -156,6 +157,8 @@ struct Machine {
     /// Streams that wait for a free place.
     opens: VecDeque<OpenOrder>,
     pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
+    /// What the hub knows of [`Connection::holds_up_peer`].
+    holds_up_peer: bool,
 }
 
 /// The cells of streams whose handles still want to know something.
@@ -213,6 +216,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             more |= self.poll_alarm(cx);
             // Whatever made it possible in this turn, a read, a write, an order or a deadline: this is the one look.
             more |= reading.may_go_on(&self.machine.connection) || self.machine.may_open_next();
+            self.machine.note_held_up(now);
             if !more && self.machine.park(cx) {
                 self.transport.rest();
                 self.machine.connection.release_buffers();
@@ -371,6 +375,15 @@ impl Machine {
         self.open_streams(now);
         self.carry_out_ready(self.ready.len());
         self.dispatch();
+    }
+
+    /// Tells handles whether a silent peer could have sent something.
+    fn note_held_up(&mut self, now: Instant) {
+        let holds_up_peer = self.connection.holds_up_peer();
+        if holds_up_peer != self.holds_up_peer {
+            self.holds_up_peer = holds_up_peer;
+            self.hub.note_held_up(holds_up_peer, now);
+        }
     }
 
     /// Carries out the orders of so many cells.

@@ -5,7 +5,7 @@ use std::{
     fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use spdy_frame::{HeaderBlock, Setting, Settings, Side, StreamId, Version};
@@ -54,8 +54,19 @@ struct State {
     going_away: bool,
     /// What the peer has announced: the latest entry of each id.
     settings: Vec<Setting>,
+    /// When this side last kept the peer from sending payload.
+    held_up: HeldUp,
     /// How the session ended, once it has.
     outcome: Option<Outcome>,
+}
+
+/// Whether the peer could send payload: what [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer)
+/// has said over time.
+#[derive(Clone, Copy, Debug)]
+enum HeldUp {
+    Never,
+    Until(Instant),
+    Now,
 }
 
 /// What the driver is to do.
@@ -125,6 +136,7 @@ impl Hub {
             parked: None,
             going_away: false,
             settings: Vec::new(),
+            held_up: HeldUp::Never,
             outcome: None,
         };
         Self {
@@ -231,6 +243,18 @@ impl Hub {
             News::Order => true,
             News::Consumed(sum) => sum >= self.heeds_consumed.load(Ordering::Relaxed),
             News::Released => self.heeds_releases.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// For handles of streams that wait for the peer.
+impl Hub {
+    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at present.
+    pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
+        match self.lock().held_up {
+            HeldUp::Never => None,
+            HeldUp::Until(moment) => Some(moment),
+            HeldUp::Now => Some(now),
         }
     }
 }
@@ -412,6 +436,15 @@ impl Hub {
                 None => {}
             }
         }
+    }
+
+    /// This side begins to keep the peer from sending payload, or ends it.
+    pub(crate) fn note_held_up(&self, is_held_up: bool, now: Instant) {
+        self.lock().held_up = if is_held_up {
+            HeldUp::Now
+        } else {
+            HeldUp::Until(now)
+        };
     }
 
     /// No more streams can be opened.

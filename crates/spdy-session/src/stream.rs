@@ -8,6 +8,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -99,7 +100,8 @@ impl Stream {
 /// The receiving half of a stream.
 ///
 /// Dropped before the peer's FIN was read: a stream of this side is reset with CANCEL, and so is one that cannot be
-/// answered; of other streams of the peer the rest is read and thrown away, up to [`Limits::discard`](crate::Limits::discard), since clients take a reset for a
+/// answered; of other streams of the peer the rest is read and thrown away, up to [`Limits::discard`](crate::Limits::discard) and
+/// [`Timeouts::discard`](crate::Timeouts::discard), since clients take a reset for a
 /// failure of the whole request (protocol.md §9.6).
 pub struct RecvStream {
     cell: Arc<Cell>,
@@ -198,6 +200,17 @@ impl RecvStream {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.current.is_empty() && self.cell.is_drained()
+    }
+
+    /// Returns the last moment at which this side kept the peer from sending payload, on any stream: the transport was
+    /// not read, or the session's receive window was used up, since the application had not taken what came. It is
+    /// `now` if that is so at present, and `None` if it never was.
+    ///
+    /// For deadlines of a body: a peer that is held up is not silent. The window of this stream alone is not asked
+    /// about; it is open when everything that came was taken.
+    #[must_use]
+    pub fn held_up_until(&self, now: Instant) -> Option<Instant> {
+        self.cell.held_up_until(now)
     }
 
     /// Gives the credit of the current piece back.

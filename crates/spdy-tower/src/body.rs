@@ -14,7 +14,7 @@ use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Received, RecvStream, StreamError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use crate::{fields, origin::Origin};
+use crate::{fields, origin::Origin, patience::Wait};
 
 /// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
 ///
@@ -56,6 +56,8 @@ struct Source {
 enum Role {
     Request {
         fault: oneshot::Sender<Fault>,
+        /// `None`: the body may take any time.
+        wait: Option<Wait>,
     },
     Response {
         version: Version,
@@ -71,49 +73,53 @@ enum Role {
     },
 }
 
-/// Tells the exchange that the client has broken a rule with its body.
-#[derive(Debug)]
-pub(crate) struct Fault;
+/// Tells the exchange what is wrong with the body of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The client has broken a rule.
+    Malformed,
+    /// The client has sent nothing for too long.
+    Silent,
+}
 
-/// Learns from a [`Body`] that the client has broken a rule with it. It may be asked at any time and any number of times:
+/// Learns from a [`Body`] that something is wrong with it. It may be asked at any time and any number of times:
 /// what is known once stays known.
 #[derive(Debug)]
 pub(crate) enum FaultNotice {
     /// The body is being read.
     Waiting(oneshot::Receiver<Fault>),
-    /// The client has broken a rule.
-    Come,
+    /// This is wrong with it.
+    Come(Fault),
     /// There is no body, or it was read to its end or dropped: no fault can come any more.
     Never,
 }
 
 impl FaultNotice {
     /// Waits for the fault; for ever if there will be none.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         if let Self::Waiting(notice) = self {
             let told = ready!(Pin::new(notice).poll(cx));
-            *self = Self::after(told.is_ok());
+            *self = told.map_or(Self::Never, Self::Come);
         }
         match self {
-            Self::Come => Poll::Ready(()),
+            Self::Come(fault) => Poll::Ready(*fault),
             Self::Waiting(_) | Self::Never => Poll::Pending,
         }
     }
 
-    /// Whether the fault has come already.
-    pub(crate) fn has_come(&mut self) -> bool {
+    /// Returns the fault that has come already, if any.
+    pub(crate) fn come(&mut self) -> Option<Fault> {
         if let Self::Waiting(notice) = self {
             match notice.try_recv() {
-                Ok(Fault) => *self = Self::after(true),
-                Err(TryRecvError::Closed) => *self = Self::after(false),
+                Ok(fault) => *self = Self::Come(fault),
+                Err(TryRecvError::Closed) => *self = Self::Never,
                 Err(TryRecvError::Empty) => {}
             }
         }
-        matches!(self, Self::Come)
-    }
-
-    const fn after(is_fault: bool) -> Self {
-        if is_fault { Self::Come } else { Self::Never }
+        match self {
+            Self::Come(fault) => Some(*fault),
+            Self::Waiting(_) | Self::Never => None,
+        }
     }
 }
 
@@ -124,11 +130,15 @@ impl Body {
         Self { source: None }
     }
 
-    /// The body of a request, of so many octets as `content-length` announces.
-    pub(crate) fn request(stream: RecvStream, announced: Option<u64>) -> (Self, FaultNotice) {
+    /// The body of a request, of so many octets as `content-length` announces. It fails when `wait` is over.
+    pub(crate) fn request(
+        stream: RecvStream,
+        announced: Option<u64>,
+        wait: Option<Wait>,
+    ) -> (Self, FaultNotice) {
         let (fault, notice) = oneshot::channel();
         (
-            Self::new(stream, announced, Role::Request { fault }),
+            Self::new(stream, announced, Role::Request { fault, wait }),
             FaultNotice::Waiting(notice),
         )
     }
@@ -180,7 +190,8 @@ impl Body {
         match (source.role, &error) {
             (_, BodyError::Stream(_)) => {}
             // Nobody listens when the response is complete: then there is nothing left to say.
-            (Role::Request { fault }, _) => _ = fault.send(Fault),
+            (Role::Request { fault, .. }, BodyError::TimedOut) => _ = fault.send(Fault::Silent),
+            (Role::Request { fault, .. }, _) => _ = fault.send(Fault::Malformed),
             (Role::Response { .. } | Role::Push { .. }, _) => {
                 source.stream.reset(RstStatus::PROTOCOL_ERROR)
             }
@@ -197,10 +208,18 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            match ready!(self.stream.poll_next(cx))
-                .transpose()
-                .map_err(BodyError::Stream)?
+            let Poll::Ready(next) = self.stream.poll_next(cx) else {
+                return self
+                    .poll_silence(cx)
+                    .map(|()| Some(Err(BodyError::TimedOut)));
+            };
+            if let Role::Request {
+                wait: Some(wait), ..
+            } = &mut self.role
             {
+                wait.moved();
+            }
+            match next.transpose().map_err(BodyError::Stream)? {
                 Some(Received::Data(octets)) if octets.is_empty() || self.is_bodyless() => {}
                 Some(Received::Data(octets)) => {
                     self.received += octets.len() as u64;
@@ -218,6 +237,17 @@ impl Source {
                     return Poll::Ready(self.trailers.take().map(Frame::trailers).map(Ok));
                 }
             }
+        }
+    }
+
+    /// Ready when the client has sent nothing for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stream = &self.stream;
+        match &mut self.role {
+            Role::Request {
+                wait: Some(wait), ..
+            } => wait.poll_over(cx, |now| stream.held_up_until(now)),
+            _ => Poll::Pending,
         }
     }
 
@@ -345,6 +375,9 @@ pub enum BodyError {
     /// The trailers are not HTTP header fields, or are such that must not be trailers. A client is told as above, a
     /// server by a reset with PROTOCOL_ERROR.
     Trailers,
+    /// The client has sent nothing for longer than [`Builder::body_timeout`](crate::Builder::body_timeout). It gets
+    /// 408 in place of the application's response, or a reset if that has begun.
+    TimedOut,
 }
 
 impl fmt::Display for BodyError {
@@ -361,6 +394,9 @@ impl fmt::Display for BodyError {
                 )
             }
             Self::Trailers => f.write_str("trailers are malformed"),
+            Self::TimedOut => {
+                f.write_str("no byte of the request body came within the body timeout")
+            }
         }
     }
 }

@@ -63,6 +63,7 @@ pub mod client;
 mod fields;
 mod malformed;
 mod origin;
+mod patience;
 mod protocol;
 mod request;
 mod response;

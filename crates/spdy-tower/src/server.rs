@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -30,13 +31,14 @@ pub use self::{
     service::HttpService,
 };
 use self::{malformed::OnMalformed, requests::Requests};
-use crate::{fields::ConnectionFields, request::Heads};
+use crate::{fields::ConnectionFields, patience::Patience, request::Heads};
 
 /// How connections are served. One builder can serve any number of them.
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: Arc<Config>,
     on_malformed: OnMalformed,
+    body_timeout: Option<Duration>,
     timers: Option<Handle>,
 }
 
@@ -47,6 +49,7 @@ impl Builder {
         Self {
             config: Arc::default(),
             on_malformed: OnMalformed::default(),
+            body_timeout: Some(BODY_TIMEOUT),
             timers: None,
         }
         .config(Config::default())
@@ -76,6 +79,20 @@ impl Builder {
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         Arc::make_mut(&mut self.config).timeouts = timeouts;
+        self
+    }
+
+    /// Sets how long a handler that waits for the body of its request waits for the next byte of it. Then the request
+    /// ends with 408, or is reset with CANCEL once the response has begun, whatever the handler makes of
+    /// [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None` waits for ever. Default 60 s.
+    ///
+    /// The time runs while the body is polled and the peer could send: not while the session itself holds up the peer,
+    /// since other handlers have not read what came. A handler that does not ask for the body is not ended by it; the
+    /// end of the peer ends it, which [`Timeouts::keep_alive`] finds out about. What follows CONNECT is a
+    /// [`Tunnel`](crate::Tunnel) and no body, and pushes have no request: neither has this limit.
+    #[must_use]
+    pub const fn body_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.body_timeout = timeout;
         self
     }
 
@@ -120,7 +137,11 @@ impl Builder {
             ConnectionFields::Drop
         };
         let heads = Heads::new(version, connection_fields);
-        let requests = Requests::new(session, service, heads, self.on_malformed.clone());
+        let patience = Patience {
+            limit: self.body_timeout,
+            timers: self.timers.clone(),
+        };
+        let requests = Requests::new(session, service, heads, self.on_malformed.clone(), patience);
         Connection {
             driver,
             incoming,
@@ -184,3 +205,6 @@ impl<IO, S> fmt::Debug for Connection<IO, S> {
             .finish_non_exhaustive()
     }
 }
+
+/// How long a handler waits for the next byte of a body, unless it is set.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);

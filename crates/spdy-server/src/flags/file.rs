@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Each flag, as the command line has it and as a file has it.
-    const ALL: [(&str, &str, &str); 23] = [
+    const ALL: [(&str, &str, &str); 25] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -152,6 +152,8 @@ mod tests {
         ("key", "--key k", "\"k\""),
         ("drain-timeout", "--drain-timeout 7", "7"),
         ("write-timeout", "--write-timeout 12", "12"),
+        ("body-timeout", "--body-timeout 10", "10"),
+        ("keep-alive", "--keep-alive 11", "11"),
         ("max-connections", "--max-connections 8", "8"),
         ("threads", "--threads 9", "9"),
         ("runtime", "--runtime per-core", "\"per-core\""),

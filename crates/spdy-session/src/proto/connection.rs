@@ -1,5 +1,6 @@
 //! The connection: everything one side knows, and the dispatch of what comes in.
 
+mod abandoned;
 mod application;
 mod blocks;
 mod clock;
@@ -31,11 +32,11 @@ use spdy_frame::{
 
 #[cfg(feature = "tokio")]
 pub(crate) use self::heeds::Heeds;
+use self::{abandoned::Abandoned, clock::Clock, growth::Growth, probes::Probes, queues::Output};
 pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
-use self::{clock::Clock, growth::Growth, probes::Probes, queues::Output};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
@@ -102,6 +103,7 @@ pub struct Connection {
     growth: Growth,
     /// Streams whose unread octets have reached `Limits::stream_buffer`.
     overfull: usize,
+    abandoned: Abandoned,
 
     output: Output,
     events: VecDeque<Event>,
@@ -201,6 +203,7 @@ impl Connection {
             recv_window: RecvWindow::new(DEFAULT_WINDOW),
             growth: Growth::new(limits),
             overfull: 0,
+            abandoned: Abandoned::default(),
             output: Output::default(),
             events: VecDeque::new(),
             next_ping: side.first_id(),
@@ -344,6 +347,14 @@ impl Connection {
             && !self.peer.ended
             && self.output.replies() < self.config.limits.max_queued_replies.max(1)
             && !self.is_overfull()
+    }
+
+    /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
+    /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
+    #[must_use]
+    pub fn holds_up_peer(&self) -> bool {
+        let has_no_window = self.has_session_window() && self.recv_window.octets() <= 0;
+        !self.peer.ended && (!self.wants_input() || has_no_window)
     }
 
     /// How far the connection is on its way to its end.

@@ -119,7 +119,7 @@ async fn reply(
                 Ok(()) | Err(Failure::Gone(_)) => {}
                 Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
                 Err(Failure::Response(reason)) => return Poll::Ready(Err(Error::Request(reason))),
-                Err(Failure::Fault | Failure::Panic(_)) => {}
+                Err(Failure::Fault(_) | Failure::Panic(_)) => {}
             }
             return receive.poll_reply(cx).map(|block| Ok((block?, is_sent)));
         }

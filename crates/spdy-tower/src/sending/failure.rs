@@ -6,6 +6,8 @@ use http::StatusCode;
 use spdy_frame::RstStatus;
 use spdy_session::StreamError;
 
+use crate::body::Fault;
+
 /// What a service or a body may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -14,8 +16,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) enum Failure {
     /// The client has given the stream up, or the session has ended.
     Gone(StreamError),
-    /// The body of the request is not what its head announces.
-    Fault,
+    /// The body of the request is not what its head announces, or does not come.
+    Fault(Fault),
     /// The application panicked, with this.
     Panic(Box<dyn Any + Send>),
     /// The application, or the body of its response, gave an error.
@@ -34,7 +36,10 @@ impl Failure {
     pub(crate) const fn told(&self) -> Option<(StatusCode, RstStatus)> {
         match self {
             Self::Gone(_) => None,
-            Self::Fault => Some((StatusCode::BAD_REQUEST, RstStatus::PROTOCOL_ERROR)),
+            Self::Fault(Fault::Malformed) => {
+                Some((StatusCode::BAD_REQUEST, RstStatus::PROTOCOL_ERROR))
+            }
+            Self::Fault(Fault::Silent) => Some((StatusCode::REQUEST_TIMEOUT, RstStatus::CANCEL)),
             Self::Panic(_) | Self::Application(_) | Self::Response(_) => {
                 Some((StatusCode::INTERNAL_SERVER_ERROR, RstStatus::INTERNAL_ERROR))
             }
@@ -52,7 +57,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone(error) => error.fmt(f),
-            Self::Fault => f.write_str("request body is not what the request announces"),
+            Self::Fault(Fault::Malformed) => {
+                f.write_str("request body is not what the request announces")
+            }
+            Self::Fault(Fault::Silent) => {
+                f.write_str("no byte of the request body came within the body timeout")
+            }
             Self::Panic(_) => f.write_str("application panicked"),
             Self::Application(error) => write!(f, "application failed: {error}"),
             Self::Response(reason) => f.write_str(reason),

@@ -99,8 +99,8 @@ impl<S: HttpService> Exchange<S> {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     // Whatever the application has made of a malformed body, the client is told the truth.
-                    if this.fault.has_come() {
-                        return Poll::Ready(Err(Failure::Fault));
+                    if let Some(fault) = this.fault.come() {
+                        return Poll::Ready(Err(Failure::Fault(fault)));
                     }
                     let response = response.map_err(Failure::application)?;
                     let tunnel = this
@@ -139,8 +139,8 @@ impl<S: HttpService> Exchange<S> {
     /// Waits for a reason to give up what is under way.
     fn poll_disturbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
         let this = self.project();
-        if this.fault.poll(cx).is_ready() {
-            return Poll::Ready(Failure::Fault);
+        if let Poll::Ready(fault) = this.fault.poll(cx) {
+            return Poll::Ready(Failure::Fault(fault));
         }
         this.answer.poll_closed(cx).map(Failure::Gone)
     }
@@ -149,13 +149,9 @@ impl<S: HttpService> Exchange<S> {
     fn fail(self: Pin<&mut Self>, failure: Failure) {
         let this = self.project();
         // An application that sends the body back fails because the body does.
-        let failure = if this.fault.has_come() {
-            Failure::Fault
-        } else {
-            failure
-        };
+        let failure = this.fault.come().map_or(failure, Failure::Fault);
         match &failure {
-            Failure::Gone(_) | Failure::Fault => debug!(%failure, "request ended early"),
+            Failure::Gone(_) | Failure::Fault(_) => debug!(%failure, "request ended early"),
             _ => warn!(%failure, "request failed"),
         }
         match failure.told() {

@@ -21,6 +21,7 @@ use crate::{
     Body,
     body::FaultNotice,
     malformed::Malformed,
+    patience::Patience,
     request::{Head, Heads},
     sending::Answer,
     tunnel::TunnelDue,
@@ -33,6 +34,7 @@ pub(super) struct Requests<S> {
     service: S,
     heads: Heads,
     on_malformed: OnMalformed,
+    patience: Patience,
     tasks: JoinSet<()>,
 }
 
@@ -42,6 +44,7 @@ impl<S> Requests<S> {
         service: S,
         heads: Heads,
         on_malformed: OnMalformed,
+        patience: Patience,
     ) -> Self {
         Self {
             pushes: Pushes::new(session.clone()),
@@ -49,6 +52,7 @@ impl<S> Requests<S> {
             service,
             heads,
             on_malformed,
+            patience,
             tasks: JoinSet::new(),
         }
     }
@@ -134,7 +138,7 @@ impl<S: HttpService> Requests<S> {
         if request.method() == Method::CONNECT {
             tunnel = Some(TunnelDue::offer(receive, request.extensions_mut()));
         } else if has_body {
-            let (body, notice) = Body::request(receive, head.content_length);
+            let (body, notice) = Body::request(receive, head.content_length, self.patience.wait());
             *request.body_mut() = body;
             fault = notice;
         }

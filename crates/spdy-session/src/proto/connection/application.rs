@@ -269,7 +269,8 @@ impl Connection {
     }
 
     /// The application will read no more of a stream. One of ours is reset with CANCEL; of the peer's stream the
-    /// rest is dropped as it comes, up to [`Limits::discard`](crate::Limits::discard): many clients take a reset
+    /// rest is dropped as it comes, up to [`Limits::discard`](crate::Limits::discard) and, once it is answered, for
+    /// [`Timeouts::discard`](crate::Timeouts::discard): many clients take a reset
     /// after the response for a failure of the request (protocol.md §9.6).
     pub fn stop_reading(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -282,6 +283,7 @@ impl Connection {
             self.reset(id, RstStatus::CANCEL);
         } else if stream.discard.is_none() {
             stream.discard = Some(self.config.limits.discard);
+            self.note_abandoned(id);
         }
     }
 

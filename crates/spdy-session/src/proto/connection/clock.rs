@@ -137,8 +137,8 @@ impl Connection {
         }
     }
 
-    fn deadlines(&self) -> [Option<(Instant, Deadline)>; 9] {
-        let mut deadlines = [None; 9];
+    fn deadlines(&self) -> [Option<(Instant, Deadline)>; 10] {
+        let mut deadlines = [None; 10];
         deadlines[0] = self.write_deadline();
         if self.phase == Phase::Closing {
             return deadlines;
@@ -154,6 +154,7 @@ impl Connection {
         deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
         deadlines[7] = self.keep_alive_deadline();
         deadlines[8] = self.half_closed_deadline();
+        deadlines[9] = due(self.abandoned.since(), timeouts.discard, Deadline::Discard);
         deadlines
     }
 
@@ -198,6 +199,7 @@ impl Connection {
             Deadline::Drain => self.time_out(GoAwayStatus::OK, Timeout::Drain),
             Deadline::Blocked => self.reset_blocked(now),
             Deadline::Unread => self.reset_fullest(now),
+            Deadline::Discard => self.reset_abandoned(now),
             Deadline::KeepAlive => {
                 if !self.ask() {
                     self.time_out(GoAwayStatus::OK, Timeout::KeepAlive);
@@ -270,6 +272,7 @@ pub(super) enum Deadline {
     Drain,
     KeepAlive,
     HalfClosed,
+    Discard,
 }
 
 /// What is due `timeout` after `since`, if there are both.

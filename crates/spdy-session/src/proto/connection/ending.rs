@@ -178,6 +178,7 @@ impl Connection {
         self.held_headers -= stream.header_octets;
         self.overfull -= usize::from(self.is_full(&stream.recv_window));
         self.output.unlist(&stream);
+        self.abandoned.forget(&stream);
         Some(stream)
     }
 

@@ -46,6 +46,7 @@ impl Connection {
             self.close_when_done();
             self.write_control();
         }
+        self.date_abandoned(now);
         if before == 0 && self.output.is_waiting() {
             self.clock.write_progress = Some(now);
         }
@@ -381,6 +382,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.send = SendHalf::Finished;
         }
+        self.note_abandoned(id);
         self.forget_if_closed(id);
     }
 

@@ -5,6 +5,7 @@ use std::{
     fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -115,6 +116,11 @@ impl Cell {
     pub(crate) fn is_drained(&self) -> bool {
         let state = self.lock();
         state.recv.fin && state.recv.pieces.is_empty() && state.recv.joined.is_empty()
+    }
+
+    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at present.
+    pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
+        self.hub.held_up_until(now)
     }
 
     /// The application is done with octets that it took: their credit goes back.

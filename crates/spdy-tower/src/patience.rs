@@ -1,0 +1,86 @@
+//! How long the body of a request is waited for.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep_until},
+};
+
+/// The bound on the silence of a peer that owes a body, for one body after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Patience {
+    /// `None` waits for ever.
+    pub(crate) limit: Option<Duration>,
+    /// The runtime that watches the deadlines, if it is not the one that polls.
+    pub(crate) timers: Option<Handle>,
+}
+
+impl Patience {
+    /// Returns the wait for one body; `None` if there is no bound.
+    pub(crate) fn wait(&self) -> Option<Wait> {
+        self.limit.map(|limit| Wait {
+            limit,
+            timers: self.timers.clone(),
+            since: None,
+            alarm: None,
+        })
+    }
+}
+
+/// The wait for the next byte of one body. It runs from the first poll that found nothing until something comes.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    limit: Duration,
+    timers: Option<Handle>,
+    since: Option<Instant>,
+    /// Set to the deadline or to an earlier moment. A body that is there when it is asked for never has one.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wait {
+    /// Something has come.
+    pub(crate) const fn moved(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready when the peer has been silent for too long. `held_up_until` tells until when it could not send at all: the
+    /// time begins anew there.
+    pub(crate) fn poll_over(
+        &mut self,
+        cx: &mut Context<'_>,
+        held_up_until: impl Fn(Instant) -> Option<Instant>,
+    ) -> Poll<()> {
+        loop {
+            let now = tokio::time::Instant::now().into_std();
+            let since = *self.since.get_or_insert(now);
+            let silent_since = held_up_until(now).map_or(since, |held_up| held_up.max(since));
+            let Some(deadline) = silent_since.checked_add(self.limit) else {
+                // Beyond the end of time.
+                return Poll::Pending;
+            };
+            if deadline <= now {
+                return Poll::Ready(());
+            }
+            ready!(self.poll_alarm(cx, deadline));
+        }
+    }
+
+    /// Ready when the alarm has gone off. A deadline only moves away, so an alarm that is set stays: most never go off.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let alarm = self.alarm.get_or_insert_with(|| {
+            let _context = self.timers.as_ref().map(Handle::enter);
+            Box::pin(sleep_until(deadline))
+        });
+        if alarm.is_elapsed() {
+            alarm.as_mut().reset(deadline);
+        }
+        alarm.as_mut().poll(cx)
+    }
+}
