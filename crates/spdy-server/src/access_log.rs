@@ -13,11 +13,12 @@ use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
+    iter,
     net::SocketAddr,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -34,9 +35,18 @@ use crate::{config::AccessLog, metrics::Measured, negotiate::Protocol};
 pub(crate) struct Log {
     orders: SyncSender<Order>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Octets of the lines that wait.
-    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     lost: AtomicU64,
+}
+
+/// What the log and its thread share beside the lines themselves.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of the lines that wait.
+    waiting: AtomicUsize,
+    /// The file is to be opened anew. This is no order in the queue: a full queue would lose it, and so would a file
+    /// that cannot be opened at the first attempt.
+    reopen: AtomicBool,
 }
 
 /// What a line tells.
@@ -55,7 +65,8 @@ pub(crate) struct Entry<'a> {
 
 enum Order {
     Write(String),
-    Reopen,
+    /// There is something to do although there is no line.
+    Wake,
     End,
 }
 
@@ -65,15 +76,15 @@ impl Log {
         let output = Output::open(target)?;
         let (sender, orders) = sync_channel(QUEUE);
         let target = target.clone();
-        let waiting = Arc::<AtomicUsize>::default();
-        let taken = Arc::clone(&waiting);
+        let shared = Arc::<Shared>::default();
+        let of_thread = Arc::clone(&shared);
         let writer = thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(output, &target, &orders, &taken))?;
+            .spawn(move || write(output, &target, &orders, &of_thread))?;
         Ok(Self {
             orders: sender,
             writer: Mutex::new(Some(writer)),
-            waiting,
+            shared,
             lost: AtomicU64::new(0),
         })
     }
@@ -82,9 +93,9 @@ impl Log {
     pub(crate) fn write(&self, entry: &Entry<'_>) {
         let line = entry.line();
         let octets = line.len();
-        let waiting = self.waiting.fetch_add(octets, Ordering::Relaxed) + octets;
+        let waiting = self.shared.waiting.fetch_add(octets, Ordering::Relaxed) + octets;
         if waiting > MAX_WAITING || self.orders.try_send(Order::Write(line)).is_err() {
-            self.waiting.fetch_sub(octets, Ordering::Relaxed);
+            self.shared.waiting.fetch_sub(octets, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         } else if self.lost.load(Ordering::Relaxed) > 0 {
             let lost = self.lost.swap(0, Ordering::Relaxed);
@@ -95,9 +106,12 @@ impl Log {
         }
     }
 
-    /// Opens the file anew, for those who have moved it away.
+    /// Opens the file anew, for those who have moved it away. As long as it cannot be opened the old one is written to,
+    /// and each batch of lines tries again.
     pub(crate) fn reopen(&self) {
-        let _ = self.orders.try_send(Order::Reopen);
+        self.shared.reopen.store(true, Ordering::Release);
+        // With a full queue the thread is awake, and looks before the next line.
+        let _ = self.orders.try_send(Order::Wake);
     }
 
     /// Waits until all lines are in the file, or cannot be. What is written from now on is lost.
@@ -194,12 +208,14 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Writes what comes, until the end is ordered or nobody is left to order anything. Failures are told once, until
-/// lines go through again.
-fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, waiting: &AtomicUsize) {
+/// Writes what comes, until the end is ordered or nothing can order it any more. Failures are told once, until lines go
+/// through again.
+fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, shared: &Shared) {
     let (mut ended, mut failing) = (false, false);
     while !ended && let Ok(first) = orders.recv() {
-        let outcome = write_all_there_is(&mut output, target, orders, first, waiting, &mut ended);
+        let reopened = reopen_if_asked(&mut output, target, shared);
+        let written = write_all_there_is(&mut output, orders, first, shared, &mut ended);
+        let outcome = reopened.and(written);
         if let Err(error) = &outcome
             && !failing
         {
@@ -209,49 +225,64 @@ fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, waiti
     }
 }
 
+/// Opens the file anew if it was asked for, and asks again if that fails.
+fn reopen_if_asked(output: &mut Output, target: &AccessLog, shared: &Shared) -> io::Result<()> {
+    if !shared.reopen.swap(false, Ordering::Acquire) {
+        return Ok(());
+    }
+    // What cannot be written to the old file will not be written to the new one either.
+    let flushed = output.as_write().flush();
+    match Output::open(target) {
+        Ok(opened) => {
+            *output = opened;
+            flushed
+        }
+        Err(error) => {
+            shared.reopen.store(true, Ordering::Release);
+            Err(error)
+        }
+    }
+}
+
+/// Writes until there is nothing more for now, the end is ordered, or it is time to look whether the file is to be opened
+/// anew.
 fn write_all_there_is(
     output: &mut Output,
-    target: &AccessLog,
     orders: &Receiver<Order>,
     first: Order,
-    waiting: &AtomicUsize,
+    shared: &Shared,
     ended: &mut bool,
 ) -> io::Result<()> {
-    let mut order = first;
-    loop {
+    let orders = iter::once(first).chain(orders.try_iter()).take(BATCH);
+    for order in orders {
         match order {
             Order::Write(line) => {
-                waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                shared.waiting.fetch_sub(line.len(), Ordering::Relaxed);
                 output.as_write().write_all(line.as_bytes())?;
             }
-            Order::Reopen => {
-                // What cannot be written to the old file will not be written to the new one either.
-                let flushed = output.as_write().flush();
-                *output = Output::open(target)?;
-                flushed?;
-            }
+            Order::Wake => {}
             Order::End => {
                 *ended = true;
-                return output.as_write().flush();
+                break;
             }
         }
-        let Ok(next) = orders.try_recv() else {
-            return output.as_write().flush();
-        };
-        order = next;
     }
+    output.as_write().flush()
 }
 
 /// How many lines may wait for the disk, and how many octets they may have: clients say how long a line is.
 const QUEUE: usize = 8192;
 const MAX_WAITING: usize = 8 * 1024 * 1024;
 
+/// How many lines are written before the next look.
+const BATCH: usize = 1024;
+
 /// The status that other servers log, too, for a client that has left.
 const LEFT: u16 = 499;
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::sync_channel, time::Duration};
+    use std::{env, fs, path::PathBuf, process, sync::mpsc::sync_channel, time::Duration};
 
     use axum::http::StatusCode;
     use spdy_frame::Version;
@@ -317,7 +348,7 @@ mod tests {
         let log = Log {
             orders,
             writer: Mutex::new(None),
-            waiting: Arc::default(),
+            shared: Arc::default(),
             lost: AtomicU64::new(0),
         };
         let target = vec![b'x'; MAX_WAITING / 8];
@@ -330,6 +361,61 @@ mod tests {
         }
         assert_eq!(waiting.try_iter().count(), 7);
         assert_eq!(log.lost.load(Ordering::Relaxed), 13);
-        assert!(log.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
+        assert!(log.shared.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
+    }
+
+    /// A log without its thread, the end of its queue, and its file.
+    fn paused(test: &str) -> (Log, Receiver<Order>, PathBuf) {
+        let directory = env::temp_dir().join(format!("spdy-server-{test}-{}", process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (orders, queue) = sync_channel(QUEUE);
+        let log = Log {
+            orders,
+            writer: Mutex::new(None),
+            shared: Arc::default(),
+            lost: AtomicU64::new(0),
+        };
+        (log, queue, directory.join("log"))
+    }
+
+    fn lines(path: &Path) -> usize {
+        fs::read_to_string(path).unwrap().lines().count()
+    }
+
+    #[test]
+    fn a_full_queue_loses_no_order_to_open_the_file_anew() {
+        let (log, queue, path) = paused("full");
+        let target = AccessLog::File(path.clone());
+        let output = Output::open(&target).unwrap();
+        for _ in 0..QUEUE {
+            log.write(&line());
+        }
+        let moved = path.with_extension("1");
+        fs::rename(&path, &moved).unwrap();
+        log.reopen();
+        let shared = Arc::clone(&log.shared);
+        drop(log);
+        write(output, &target, &queue, &shared);
+        assert_eq!((lines(&moved), lines(&path)), (0, QUEUE));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_tried_again() {
+        let (log, _queue, path) = paused("again");
+        let target = AccessLog::File(path.clone());
+        let mut output = Output::open(&target).unwrap();
+        let gone = path.parent().unwrap().with_extension("gone");
+        fs::rename(path.parent().unwrap(), &gone).unwrap();
+        log.reopen();
+        assert!(reopen_if_asked(&mut output, &target, &log.shared).is_err());
+        output.as_write().write_all(b"kept\n").unwrap();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        reopen_if_asked(&mut output, &target, &log.shared).unwrap();
+        output.as_write().write_all(b"new\n").unwrap();
+        output.as_write().flush().unwrap();
+        assert_eq!((lines(&gone.join("log")), lines(&path)), (1, 1));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        fs::remove_dir_all(gone).unwrap();
     }
 }

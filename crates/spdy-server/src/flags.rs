@@ -4,6 +4,8 @@ mod file;
 mod manual;
 
 use std::{
+    error::Error,
+    fmt,
     num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     thread,
@@ -19,7 +21,10 @@ use spdy_server::{
     AccessLog, Address, Bind, Certificate, Config, PlainVersion, Timeouts,
     app::{Directory, Proxy, Upstream},
 };
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, ParseError},
+};
 
 use crate::runtimes::Layout;
 
@@ -240,8 +245,9 @@ impl Flags {
         self.systemd
     }
 
+    /// What is logged. Warnings are, unless the list itself names a level for everything.
     pub(crate) fn log(&self) -> EnvFilter {
-        EnvFilter::new(&self.log)
+        EnvFilter::new(format!("warn,{}", self.log))
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -302,9 +308,40 @@ fn plain_versions() -> impl TypedValueParser<Value = PlainVersion> {
 }
 
 /// Lets only such text through as makes a filter. (A filter itself cannot be an argument: it cannot be cloned.)
-fn log_filter(text: &str) -> Result<String, ParseError> {
-    EnvFilter::try_new(text).map(|_| text.to_owned())
+///
+/// To tracing a word alone is a level if it can be, and else the name of a part that is to be logged in full: a level
+/// with a mistake in it would turn everything else off.
+fn log_filter(text: &str) -> Result<String, BadFilter> {
+    for directive in text.split(',').map(str::trim) {
+        let is_word = !directive.contains(['=', '[']);
+        if is_word && directive.parse::<LevelFilter>().is_err() {
+            return Err(BadFilter::NoLevel(directive.to_owned()));
+        }
+    }
+    let filter = EnvFilter::try_new(text).map_err(BadFilter::Refused);
+    filter.map(|_| text.to_owned())
 }
+
+/// Why a text is no filter.
+#[derive(Debug)]
+enum BadFilter {
+    NoLevel(String),
+    Refused(ParseError),
+}
+
+impl fmt::Display for BadFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLevel(word) => write!(
+                f,
+                "`{word}` is not one of off, error, warn, info, debug and trace; for one part write {word}=LEVEL"
+            ),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for BadFilter {}
 
 fn access_log(text: &str) -> Result<AccessLog, &'static str> {
     match text {
@@ -421,6 +458,25 @@ mod tests {
     }
 
     #[test]
+    fn warnings_are_logged_unless_the_filter_says_otherwise() {
+        for (words, filter) in [
+            ("spdy-server", "warn"),
+            ("spdy-server --log info", "info"),
+            ("spdy-server --log off", "off"),
+            (
+                "spdy-server --log spdy_server=debug",
+                "spdy_server=debug,warn",
+            ),
+            (
+                "spdy-server --log error,spdy::wire=trace",
+                "spdy::wire=trace,error",
+            ),
+        ] {
+            assert_eq!(flags(words).log().to_string(), filter, "{words}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for words in [
             "spdy-server --cert a",
@@ -430,6 +486,9 @@ mod tests {
             "spdy-server --listen unix:",
             "spdy-server --max-connections 0",
             "spdy-server --log spdy_server=loudly",
+            "spdy-server --log inof",
+            "spdy-server --log warn,spdy_server",
+            "spdy-server --log",
             "spdy-server --proxy https://a",
             "spdy-server --proxy http://a b",
             "spdy-server --proxy-timeout 1",

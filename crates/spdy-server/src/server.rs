@@ -30,6 +30,7 @@ pub struct Server {
     left_out: Vec<Address>,
     metrics: Option<Listener>,
     tls: Option<Arc<Tls>>,
+    watch: Option<Watch>,
     log: Option<Arc<Log>>,
     reload: Reload,
     runtimes: Vec<Handle>,
@@ -75,6 +76,8 @@ impl Server {
         let needs_tls = endpoints
             .iter()
             .any(|endpoint| endpoint.transport == Transport::Tls);
+        // The first look comes before the reading, so that a change in between is one that is seen.
+        let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
         let tls = needs_tls
             .then(|| Tls::new(&config.certificate).map(Arc::new))
             .transpose()?;
@@ -89,6 +92,7 @@ impl Server {
             left_out,
             metrics,
             tls,
+            watch,
             log,
             reload: Reload::default(),
             runtimes: Vec::new(),
@@ -156,6 +160,7 @@ impl Server {
             listeners,
             metrics: metrics_listener,
             tls,
+            watch,
             log,
             reload,
             runtimes,
@@ -195,7 +200,13 @@ impl Server {
             ));
         }
         drop(service);
-        let files = Files::new(tls, log.clone(), &config);
+        let files = Files {
+            tls,
+            log: log.clone(),
+            watch,
+            period: config.certificate_check.max(SHORTEST_CHECK),
+            overdue: false,
+        };
         tokio::select! {
             () = shutdown => {}
             () = files.keep_up(&reload) => {}
@@ -228,18 +239,12 @@ struct Files {
     log: Option<Arc<Log>>,
     watch: Option<Watch>,
     period: Duration,
+    /// The certificate could not be read: it is tried again at each look. What was wrong may have been so for a moment,
+    /// and no file need change for it to be right.
+    overdue: bool,
 }
 
 impl Files {
-    fn new(tls: Option<Arc<Tls>>, log: Option<Arc<Log>>, config: &Config) -> Self {
-        Self {
-            watch: tls.as_ref().and_then(|_| Watch::new(&config.certificate)),
-            tls,
-            log,
-            period: config.certificate_check.max(SHORTEST_CHECK),
-        }
-    }
-
     /// Follows the files. Never ends.
     async fn keep_up(mut self, reload: &Reload) {
         loop {
@@ -255,8 +260,8 @@ impl Files {
                 Some(watch) => watch.has_changed(),
                 None => false,
             };
-            if changed {
-                self.load();
+            if changed || self.overdue {
+                self.load(changed);
             }
             if asked && let Some(log) = &self.log {
                 log.reopen();
@@ -264,14 +269,18 @@ impl Files {
         }
     }
 
-    fn load(&self) {
+    /// Reads the certificate. A failure is told once for each change of the files.
+    fn load(&mut self, tell: bool) {
         let Some(tls) = &self.tls else { return };
-        match tls.reload() {
+        let outcome = tls.reload();
+        self.overdue = outcome.is_err();
+        match outcome {
             Ok(()) => info!(fingerprint = %tls.fingerprint(), "the certificate was read again"),
-            Err(error) => warn!(
+            Err(error) if tell => warn!(
                 reason = error.source().map(ToString::to_string),
-                "{error}; the certificate stays what it was"
+                "{error}; the certificate stays what it was, and is tried again"
             ),
+            Err(_) => {}
         }
     }
 }

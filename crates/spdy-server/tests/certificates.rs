@@ -3,10 +3,10 @@
 mod common;
 
 use std::{
-    fs,
+    fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{Router, routing::get};
@@ -116,6 +116,41 @@ async fn new_files_of_a_certificate_are_taken_up_and_sessions_go_on() {
     assert!(is_trusted(server.address, &second).await);
     let third = files.renew();
     become_trusted(server.address, &third).await;
+}
+
+/// What was wrong may be right again without a change that shows: permissions, a disk that did not answer.
+#[tokio::test]
+async fn files_that_were_of_no_use_for_a_moment_are_tried_again() {
+    let files = Files::new("passing");
+    let first = files.renew();
+    let config = Config {
+        binds: vec![Bind::tls(loopback())],
+        certificate: files.certificate(),
+        certificate_check: Duration::from_millis(50),
+        ..Config::default()
+    };
+    let server = Running::start(config, Router::new()).await;
+    let second = files.renew();
+    let paths = [&files.chain, &files.key];
+    let good = paths.map(|path| fs::read(path).unwrap());
+    // The same length and the same time of change, so that nothing shows.
+    let time = SystemTime::now();
+    let write = |contents: [Vec<u8>; 2]| {
+        for (path, contents) in paths.into_iter().zip(contents) {
+            fs::write(path, contents).unwrap();
+            File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        }
+    };
+    write(good.clone().map(|text| vec![b'x'; text.len()]));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(is_trusted(server.address, &first).await);
+    write(good);
+    become_trusted(server.address, &second).await;
 }
 
 #[tokio::test]

@@ -24,6 +24,21 @@ fn it_takes_the_best_that_alpn_gives_and_trusts_the_file_that_is_named() {
 }
 
 #[test]
+fn a_dash_is_standard_output() {
+    let site = Site::start("tool-dash");
+    let directory = directory("tool-dash-out");
+    let output = Command::new(SPDY)
+        .args(["get", "--output", "-", &site.http("/hello")])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.len(), 100, "{output:?}");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    let ran = spdy(&["get", "--json", "-o", "-", &site.http("/hello")]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+}
+
+#[test]
 fn it_insists_on_a_version() {
     let site = Site::start("tool-versions");
     for version in ["2", "3", "3.1"] {

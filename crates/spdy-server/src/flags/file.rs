@@ -6,7 +6,8 @@
 use std::{ffi::OsString, fs, path::Path};
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches, error::ErrorKind,
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
 use toml::{Table, Value};
@@ -26,35 +27,97 @@ pub(super) fn merge(
         );
         Error::raw(ErrorKind::Io, message)
     })?;
-    let more = arguments(&text, matches).map_err(|reason| {
+    let more = Arguments::read(&text, matches).map_err(|reason| {
         let message = format!("{}: {reason}\n", path.display());
         Error::raw(ErrorKind::InvalidValue, message)
     })?;
-    let mut line: Vec<_> = line.collect();
-    let after_name = line.len().min(1);
-    line.splice(after_name..after_name, more.into_iter().map(OsString::from));
-    let matches = Flags::command().try_get_matches_from(line)?;
-    Flags::from_arg_matches(&matches)
+    let line = more.join(line.collect());
+    Flags::command()
+        .try_get_matches_from(line)
+        .and_then(|matches| Flags::from_arg_matches(&matches))
+        .map_err(|error| more.located(path, &error))
 }
 
 /// The arguments that stand for the keys of a file, without those that the command line has.
-fn arguments(text: &str, matches: &ArgMatches) -> Result<Vec<String>, String> {
-    let table: Table = text.parse().map_err(|error| format!("{error}"))?;
-    let command = Flags::command();
-    let mut arguments = Vec::new();
-    for (key, value) in &table {
-        let flag = flag(&command, key).ok_or_else(|| format!("there is no key `{key}`"))?;
-        let values = values(flag, key, value)?;
-        let id = flag.get_id().as_str();
-        if matches.value_source(id) == Some(ValueSource::CommandLine) {
-            continue;
+#[derive(Debug, Default)]
+struct Arguments {
+    /// Each with its value in the same word, so that no value can be taken for a flag.
+    flags: Vec<String>,
+    /// Those without a name, which come last.
+    operands: Vec<String>,
+}
+
+impl Arguments {
+    fn read(text: &str, matches: &ArgMatches) -> Result<Self, String> {
+        let table: Table = text.parse().map_err(|error| format!("{error}"))?;
+        let command = Flags::command();
+        let mut arguments = Self::default();
+        for (key, value) in &table {
+            let flag = flag(&command, key).ok_or_else(|| format!("there is no key `{key}`"))?;
+            let values = values(flag, key, value)?;
+            let id = flag.get_id().as_str();
+            if matches.value_source(id) == Some(ValueSource::CommandLine) {
+                continue;
+            }
+            match flag.get_long() {
+                Some(long) => arguments
+                    .flags
+                    .extend(values.iter().map(|value| match value {
+                        Some(value) => format!("--{long}={value}"),
+                        None => format!("--{long}"),
+                    })),
+                None => arguments.operands.extend(values.into_iter().flatten()),
+            }
         }
-        for value in values {
-            arguments.extend(flag.get_long().map(|long| format!("--{long}")));
-            arguments.extend(value);
-        }
+        Ok(arguments)
     }
-    Ok(arguments)
+
+    /// Puts the flags in front of those of the line, and the operands at its end.
+    fn join(&self, mut line: Vec<OsString>) -> Vec<OsString> {
+        let after_name = line.len().min(1);
+        let flags = self.flags.iter().map(OsString::from);
+        line.splice(after_name..after_name, flags);
+        if !self.operands.is_empty() && !line.iter().any(|word| word == ONLY_OPERANDS_FOLLOW) {
+            line.push(ONLY_OPERANDS_FOLLOW.into());
+        }
+        line.extend(self.operands.iter().map(OsString::from));
+        line
+    }
+
+    /// Says of a mistake in which file it is, and at which keys.
+    fn located(&self, path: &Path, error: &Error) -> Error {
+        let mut place = path.display().to_string();
+        for key in self.concerned(error) {
+            place = format!("{place}: `{key}`");
+        }
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        Error::raw(error.kind(), format!("{place}: {text}"))
+    }
+
+    /// The keys of the file that an error is about.
+    fn concerned(&self, error: &Error) -> Vec<&str> {
+        let named =
+            [ContextKind::InvalidArg, ContextKind::PriorArg].map(|kind| match error.get(kind) {
+                Some(ContextValue::String(name)) => vec![name.clone()],
+                Some(ContextValue::Strings(names)) => names.clone(),
+                _ => Vec::new(),
+            });
+        let named = named.concat();
+        let is_named = |key: &&str| {
+            let flag = format!("--{key}");
+            named
+                .iter()
+                .any(|name| name.split([' ', '=', '[']).next() == Some(&flag))
+        };
+        let keys = self.flags.iter().map(|flag| {
+            let flag = flag.trim_start_matches("--");
+            flag.split_once('=').map_or(flag, |(key, _)| key)
+        });
+        let mut keys: Vec<_> = keys.filter(is_named).collect();
+        keys.dedup();
+        keys
+    }
 }
 
 /// The flag that a key names.
@@ -90,6 +153,9 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
+/// What ends the flags of a command line.
+const ONLY_OPERANDS_FOLLOW: &str = "--";
+
 /// Flags that make no sense in a file.
 const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "version"];
 
@@ -103,7 +169,12 @@ mod tests {
         let matches = Flags::command()
             .try_get_matches_from(line.split(' '))
             .unwrap();
-        arguments(text, &matches)
+        let arguments = Arguments::read(text, &matches)?;
+        let line = arguments.join(vec!["spdy-server".into()]);
+        Ok(line[1..]
+            .iter()
+            .map(|word| word.to_str().unwrap().to_owned())
+            .collect())
     }
 
     #[test]
@@ -115,18 +186,59 @@ mod tests {
             threads = 2\n\
             reuse-port = true\n\
             systemd = false\n";
-        let mut arguments = read(text, "spdy-server").unwrap().join(" ");
-        arguments.insert_str(0, "spdy-server ");
-        for part in [
-            " public",
-            " --plain 127.0.0.1:1 --plain unix:/a",
-            " --listen 127.0.0.1:2",
-            " --threads 2",
-            " --reuse-port",
-        ] {
-            assert!(arguments.contains(part), "{part} in {arguments}");
+        assert_eq!(
+            read(text, "spdy-server").unwrap().join(" "),
+            "--listen=127.0.0.1:2 --plain=127.0.0.1:1 --plain=unix:/a --reuse-port --threads=2 -- public"
+        );
+    }
+
+    #[test]
+    fn a_value_is_never_taken_for_a_flag() {
+        let directory = |text: &str, line: &str| {
+            let matches = Flags::command()
+                .try_get_matches_from(line.split(' '))
+                .unwrap();
+            let arguments = Arguments::read(text, &matches).unwrap();
+            let line = arguments.join(line.split(' ').map(OsString::from).collect());
+            Flags::try_parse_from(line).map(|flags| flags.directory.unwrap())
+        };
+        for name in ["--reuse-port", "-h", "--", "--man", "-"] {
+            let text = format!("directory = \"{name}\"\nsystemd = true\n");
+            for line in ["spdy-server", "spdy-server --threads 2", "spdy-server --"] {
+                assert_eq!(directory(&text, line).unwrap(), Path::new(name), "{line}");
+            }
         }
-        assert!(!arguments.contains("systemd"));
+        let words = read("cert = \"--key\"\nkey = \"-k\"", "spdy-server").unwrap();
+        let flags = Flags::try_parse_from([&["spdy-server".to_owned()], &words[..]].concat());
+        assert_eq!(flags.unwrap().cert.as_deref(), Some(Path::new("--key")));
+    }
+
+    #[test]
+    fn a_value_that_is_refused_is_named_with_its_file_and_key() {
+        let path = std::env::temp_dir().join(format!("spdy-server-keys-{}", std::process::id()));
+        for (text, place) in [
+            ("threads = \"many\"", ": `threads`: invalid value 'many'"),
+            (
+                "listen = [\"127.0.0.1:1\", \"nowhere\"]",
+                ": `listen`: invalid value 'nowhere'",
+            ),
+            ("log = \"inof\"", ": `log`: invalid value 'inof'"),
+            (
+                "directory = \"a\"\nproxy = \"http://b:1\"",
+                ": `proxy`: the argument",
+            ),
+            ("cert = \"a\"", ": the following required arguments"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let matches = Flags::command()
+                .try_get_matches_from(["spdy-server"])
+                .unwrap();
+            let line = ["spdy-server"].map(OsString::from).into_iter();
+            let message = merge(&path, &matches, line).unwrap_err().to_string();
+            let expected = format!("{}{place}", path.display());
+            assert!(message.contains(&expected), "{expected} in {message}");
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     /// Each flag, as the command line has it and as a file has it.
@@ -199,7 +311,7 @@ mod tests {
         let text = "threads = 2\nplain = [\"127.0.0.1:1\"]\nlog = \"info\"\n";
         assert_eq!(
             read(text, "spdy-server --threads 3 --plain 127.0.0.1:9").unwrap(),
-            ["--log", "info"]
+            ["--log=info"]
         );
     }
 

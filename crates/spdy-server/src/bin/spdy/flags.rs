@@ -81,7 +81,7 @@ pub(crate) struct Get {
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method)]
     pub(crate) method: Option<Method>,
 
-    /// Write the body to this file; given several times, one for each URL
+    /// Write the body to this file, - for standard output; given several times, one for each URL
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Vec<PathBuf>,
 

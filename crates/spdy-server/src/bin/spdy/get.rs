@@ -3,7 +3,7 @@
 mod output;
 mod progress;
 
-use std::{fs, io::Read, sync::Arc, time::Instant};
+use std::{fs, io::Read, path::Path, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{
@@ -32,12 +32,18 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
         let message = "--output is given once for each URL, or not at all";
         return Err(Failure::new(Exit::Usage, message));
     }
+    if get.json && get.output.iter().any(|path| is_stdout(path)) {
+        let message = "--json writes to standard output, so that --output cannot";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let has_tls = get.urls.iter().any(|url| url.origin.is_tls);
     let connector =
         Connector::new(get.offer()?, &get.reach, has_tls)?.windows(STREAM_WINDOW, SESSION_WINDOW);
     let work = Arc::new(Work {
         body: get.data.as_deref().map(read).transpose()?,
-        progress: Progress::new(!get.output.is_empty() && !get.reach.verbose),
+        progress: Progress::new(
+            get.output.iter().any(|path| !is_stdout(path)) && !get.reach.verbose,
+        ),
         turns: Turns::default(),
         connector,
         get,
@@ -53,6 +59,11 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     }
     let first = exits.into_iter().find(|&exit| exit != Exit::Success);
     Ok(first.unwrap_or(Exit::Success))
+}
+
+/// Whether an output is standard output, as curl and others name it.
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// The places of the URLs of each origin.
@@ -207,9 +218,9 @@ impl Work {
         let url = self.get.urls[place].to_string();
         let bar = self.progress.bar(&url, length(&head.headers));
         let mut output = match self.get.output.get(place) {
-            Some(path) => Output::file(path)?,
+            Some(path) if !is_stdout(path) => Output::file(path)?,
             None if self.get.json => Output::nowhere(),
-            None => Output::stdout(&self.turns, place),
+            _ => Output::stdout(&self.turns, place),
         };
         if self.get.include {
             let mut text = format!("{protocol} {}\r\n", head.status).into_bytes();
