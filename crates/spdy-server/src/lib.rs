@@ -22,7 +22,8 @@
 //! ```
 //!
 //! Start from [`Config`] and [`Server`]. A handler learns from the request extension [`ConnectionInfo`] which protocol
-//! carried its request. [`app`] holds the applications that the program serves.
+//! carried its request. axum's extractor `ConnectInfo<SocketAddr>` works in all protocols; a client at a Unix socket has
+//! no such address, and the extractor refuses its request. [`app`] holds the applications that the program serves.
 //!
 //! # How a connection is served
 //!

@@ -16,11 +16,12 @@ use std::{
 
 use axum::{
     BoxError, Router,
+    extract::ConnectInfo,
     response::{IntoResponse, Response},
     routing::future::RouteFuture,
 };
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
@@ -50,6 +51,8 @@ use crate::{
 };
 
 /// What a request's connection is like. The application finds it in the extensions of every request.
+///
+/// Beside it is axum's [`ConnectInfo`] with the address of the client, as long as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// The protocol that carries the request.
@@ -367,8 +370,8 @@ where
 /// The application as hyper calls it.
 type HyperApp = TowerToHyperService<BodyTimeout<App>>;
 
-/// The application as one connection calls it: every request carries the connection's [`ConnectionInfo`], and names
-/// one host at most.
+/// The application as one connection calls it, whatever protocol it speaks: every request carries the connection's
+/// [`ConnectionInfo`] and names one host at most, and no response says what is not so of its length.
 #[derive(Clone, Debug)]
 struct App {
     router: Router,
@@ -390,20 +393,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Answering {
+        let method = request.method().clone();
         let called = match host::ambiguity(&request) {
             Some(reason) => Err(reason),
             None => {
-                request.extensions_mut().insert(self.info);
+                let extensions = request.extensions_mut();
+                extensions.insert(self.info);
+                if let Some(peer) = self.info.peer {
+                    extensions.insert(ConnectInfo(peer));
+                }
                 Ok(self.router.call(request))
             }
         };
         let answers = self.answers.clone();
-        Answering { called, answers }
+        Answering {
+            method,
+            called,
+            answers,
+        }
     }
 }
 
 /// Waits for the application's answer to a request, if the request has reached it.
 struct Answering {
+    method: Method,
     /// Otherwise, why it has not.
     called: Result<RouteFuture<Infallible>, &'static str>,
     answers: Option<Answers>,
@@ -413,10 +426,12 @@ impl Future for Answering {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match &mut self.called {
+        let mut response = match &mut self.called {
             Ok(called) => ready!(Pin::new(called).poll(cx))?,
             Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         };
+        let status = response.status();
+        spdy_tower::remove_false_length(&self.method, status, response.headers_mut());
         Poll::Ready(Ok(match &self.answers {
             Some(answers) => response.map(|body| answers.watch(body)),
             None => response,

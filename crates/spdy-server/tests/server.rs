@@ -2,21 +2,25 @@
 
 mod common;
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use axum::{Extension, Router, routing::get};
+use axum::{Extension, Router, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::{Request, StatusCode, client::conn::http2};
+use hyper::{
+    Request, StatusCode,
+    client::conn::http2::handshake,
+    header::{CONTENT_LENGTH, DATE},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_server::{Config, ConnectionInfo, Drained, Protocol, Timeouts};
+use spdy_server::{Config, ConnectionInfo, Drained, Protocol, Timeouts, Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
 
-use self::common::server::{LONG, Running, connect, http1, http2, plain, tls};
+use self::common::server::{LONG, Running, connect, http1, http2, plain, spdy, tls};
 
 async fn start(config: Config) -> Running {
     Running::start(config, app()).await
@@ -26,12 +30,19 @@ fn app() -> Router {
     Router::new()
         .route("/protocol", get(protocol))
         .route("/tls", get(tls_facts))
+        .route("/peer", get(peer))
+        .route("/unchanged", get(async || StatusCode::NOT_MODIFIED))
+        .route("/nothing", get(async || StatusCode::NO_CONTENT))
         .route("/slow", get(|| sleep(Duration::from_millis(300))))
         .route("/never", get(std::future::pending::<()>))
 }
 
 async fn protocol(Extension(info): Extension<ConnectionInfo>) -> String {
     info.protocol.to_string()
+}
+
+async fn peer(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
+    peer.to_string()
 }
 
 async fn tls_facts(Extension(info): Extension<ConnectionInfo>) -> String {
@@ -193,7 +204,7 @@ async fn a_connection_at_rest_ends_after_the_idle_timeout() {
     }))
     .await;
     let io = TcpStream::connect(server.address).await.unwrap();
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+    let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(io))
         .await
         .unwrap();
     let connection = tokio::spawn(connection);
@@ -228,5 +239,49 @@ async fn a_request_with_two_hosts_reaches_no_application() {
             .expect("the answer did not end")
             .unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 "), "{lines}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_learns_the_address_of_its_client_in_all_protocols() {
+    let server = start(plain(Timeouts::default())).await;
+    let io = TcpStream::connect(server.address).await.unwrap();
+    let own = io.local_addr().unwrap().to_string();
+    assert!(http1(io, "/peer").await.ends_with(&own));
+    let io = TcpStream::connect(server.address).await.unwrap();
+    let own = io.local_addr().unwrap().to_string();
+    assert_eq!(http2(io, "/peer").await, (StatusCode::OK, own.into()));
+    for version in [Version::V2, Version::V3_1] {
+        let io = TcpStream::connect(server.address).await.unwrap();
+        let own = io.local_addr().unwrap().to_string();
+        let (_, body) = spdy(io, version, "/peer").await;
+        assert_eq!(String::from_utf8(body).unwrap(), own);
+    }
+}
+
+#[tokio::test]
+async fn a_response_without_a_body_has_a_date_and_no_length_in_all_protocols() {
+    let server = start(plain(Timeouts::default())).await;
+    for path in ["/unchanged", "/nothing"] {
+        let io = TcpStream::connect(server.address).await.unwrap();
+        let answer = http1(io, path).await;
+        assert!(answer.contains("\r\ndate: ") && !answer.contains("content-length"));
+
+        let io = TcpStream::connect(server.address).await.unwrap();
+        let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(format!("http://localhost{path}"));
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let fields = answer.headers();
+        assert!(fields.contains_key(DATE) && !fields.contains_key(CONTENT_LENGTH));
+
+        for version in [Version::V2, Version::V3_1] {
+            let io = TcpStream::connect(server.address).await.unwrap();
+            let (fields, _) = spdy(io, version, path).await;
+            assert!(fields.get("date").is_some() && fields.get("content-length").is_none());
+        }
     }
 }

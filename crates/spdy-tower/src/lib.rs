@@ -60,7 +60,9 @@
 
 mod body;
 pub mod client;
+mod date;
 mod fields;
+mod framing;
 mod malformed;
 mod origin;
 mod patience;
@@ -76,6 +78,8 @@ pub mod upgrade;
 pub use spdy_frame::{Priority, StreamId, Version};
 pub use spdy_session as session;
 
+#[doc(hidden)]
+pub use self::framing::remove_false_length;
 pub use self::{
     body::{Body, BodyError},
     protocol::Protocol,

@@ -1,25 +1,38 @@
 //! From the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
 
-use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH, response::Parts};
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_LENGTH, DATE},
+    response::Parts,
+};
 use spdy_frame::{HeaderBlock, Version};
 
-use crate::{fields, origin::Origin};
+use crate::{date::with_date, fields, framing, origin::Origin};
+
+/// How the heads of a session's responses are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseForm {
+    pub(crate) version: Version,
+    /// Whether a response without `date` gets one.
+    pub(crate) adds_date: bool,
+}
 
 /// The head of a response: its status and its fields.
 ///
 /// `size` is what is known of the body's length, for `content-length` if the application has not set it.
 /// `None` if SPDY/2 cannot carry a value: its lengths have 16 bits.
 pub(crate) fn block(
-    version: Version,
+    form: ResponseForm,
     method: &Method,
     head: Parts,
     size: Option<u64>,
 ) -> Option<HeaderBlock> {
-    let fields = head.headers.len() + 3;
+    let version = form.version;
+    let fields = head.headers.len() + 4;
     let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
     put_head(
         &mut block,
-        version,
+        form,
         method,
         head,
         size,
@@ -32,14 +45,15 @@ pub(crate) fn block(
 ///
 /// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1, §19).
 pub(crate) fn pushed(
-    version: Version,
+    form: ResponseForm,
     origin: &Origin,
     path: &str,
     head: Parts,
     size: Option<u64>,
 ) -> Option<HeaderBlock> {
+    let version = form.version;
     let (scheme, host) = (origin.scheme.as_str(), origin.host.as_str());
-    let fields = head.headers.len() + 7;
+    let fields = head.headers.len() + 8;
     let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
     match version {
         Version::V2 => {
@@ -55,7 +69,7 @@ pub(crate) fn pushed(
     }
     put_head(
         &mut block,
-        version,
+        form,
         &Method::GET,
         head,
         size,
@@ -66,32 +80,44 @@ pub(crate) fn pushed(
 
 fn put_head(
     block: &mut HeaderBlock,
-    version: Version,
+    form: ResponseForm,
     method: &Method,
     head: Parts,
     size: Option<u64>,
     reserved: &[&str],
 ) {
     let (status, mut headers) = (head.status, head.headers);
-    if has_no_length(method, status) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    put(block, meta_names(version)[0], status.as_str());
-    put(block, meta_names(version)[1], "HTTP/1.1");
+    framing::remove_false_length(method, status, &mut headers);
+    put_status(block, form.version, status);
     fields::send(block, &headers, reserved);
-    let announced = size.filter(|&octets| is_length(method, status, octets));
+    let announced = size.filter(|&octets| framing::is_length(method, status, octets));
     if let Some(octets) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
         put(block, CONTENT_LENGTH.as_str(), &octets.to_string());
+    }
+    // Last, since it changes where the rest may stay: what goes before it is compressed as one piece.
+    if form.adds_date && !fields::has(&headers, &DATE) {
+        put_date(block);
     }
 }
 
 /// A whole response of this crate's own: a status and no body.
-pub(crate) fn bare(version: Version, status: StatusCode) -> HeaderBlock {
-    let mut block = HeaderBlock::with_capacity(3, 3 * OCTETS_OF_A_FIELD);
-    put(&mut block, meta_names(version)[0], status.as_str());
-    put(&mut block, meta_names(version)[1], "HTTP/1.1");
+pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
+    let mut block = HeaderBlock::with_capacity(4, 4 * OCTETS_OF_A_FIELD);
+    put_status(&mut block, form.version, status);
     put(&mut block, CONTENT_LENGTH.as_str(), "0");
+    if form.adds_date {
+        put_date(&mut block);
+    }
     block
+}
+
+fn put_status(block: &mut HeaderBlock, version: Version, status: StatusCode) {
+    put(block, meta_names(version)[0], status.as_str());
+    put(block, meta_names(version)[1], "HTTP/1.1");
+}
+
+fn put_date(block: &mut HeaderBlock) {
+    with_date(|date| put(block, DATE.as_str(), date));
 }
 
 /// The block of a HEADERS frame behind the body.
@@ -99,26 +125,6 @@ pub(crate) fn trailers(version: Version, trailers: &HeaderMap) -> Option<HeaderB
     let mut block = HeaderBlock::with_capacity(trailers.len(), OCTETS_OF_A_FIELD * trailers.len());
     fields::send(&mut block, trailers, response_names(version));
     fields::fits(version, &block).then_some(block)
-}
-
-/// Whether a response has no body, whatever the application gives it (protocol.md §9.6).
-pub(crate) fn is_bodyless(method: &Method, status: StatusCode) -> bool {
-    *method == Method::HEAD
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-}
-
-/// Whether a `content-length` would say something that is not so (RFC 9110, section 8.6): without content, and
-/// before a tunnel.
-fn has_no_length(method: &Method, status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || (*method == Method::CONNECT && status.is_success())
-}
-
-/// Whether the size of the body that the application gave is the length of what GET would have got. For HEAD it may
-/// have left the body out.
-fn is_length(method: &Method, status: StatusCode, octets: u64) -> bool {
-    let is_none = has_no_length(method, status) || status == StatusCode::NOT_MODIFIED;
-    !is_none && (*method != Method::HEAD || octets > 0)
 }
 
 /// Status and HTTP version. The status goes without a reason phrase, which no client needs.
@@ -173,6 +179,13 @@ mod tests {
         map
     }
 
+    fn undated(version: Version) -> ResponseForm {
+        ResponseForm {
+            version,
+            adds_date: false,
+        }
+    }
+
     fn ok(headers: HeaderMap) -> Parts {
         let mut head = http::Response::new(()).into_parts().0;
         head.headers = headers;
@@ -181,7 +194,7 @@ mod tests {
 
     /// The block of a response of status 200 to GET.
     fn block(version: Version, headers: HeaderMap, size: Option<u64>) -> Option<HeaderBlock> {
-        super::block(version, &Method::GET, ok(headers), size)
+        super::block(undated(version), &Method::GET, ok(headers), size)
     }
 
     fn listed(block: &HeaderBlock) -> Vec<(String, String)> {
@@ -213,10 +226,10 @@ mod tests {
             };
             let mut head = ok(map(&[("x-a", "b")]));
             head.status = StatusCode::NOT_FOUND;
-            let block = super::block(version, &Method::GET, head, None).unwrap();
+            let block = super::block(undated(version), &Method::GET, head, None).unwrap();
             assert_eq!(listed(&block), pairs(&expected));
             assert_eq!(
-                listed(&bare(version, StatusCode::NOT_FOUND))[..2],
+                listed(&bare(undated(version), StatusCode::NOT_FOUND))[..2],
                 pairs(&expected[..2])
             );
         }
@@ -316,7 +329,7 @@ mod tests {
                 head.headers.clear();
             }
             head.status = status;
-            let block = super::block(Version::V3, &method, head, Some(5)).unwrap();
+            let block = super::block(undated(Version::V3), &method, head, Some(5)).unwrap();
             block
                 .get("content-length")
                 .map(|value| String::from_utf8(value.to_vec()).unwrap())
@@ -329,7 +342,9 @@ mod tests {
             assert_eq!(length(Method::HEAD, StatusCode::NO_CONTENT, own), None);
             assert_eq!(length(Method::CONNECT, ok, own), None);
         }
-        assert_eq!(length(Method::GET, StatusCode::NOT_MODIFIED, ""), None);
+        for own in ["", "0"] {
+            assert_eq!(length(Method::GET, StatusCode::NOT_MODIFIED, own), None);
+        }
         assert_eq!(
             length(Method::GET, StatusCode::NOT_MODIFIED, "7").as_deref(),
             Some("7")
@@ -338,6 +353,28 @@ mod tests {
             length(Method::CONNECT, StatusCode::BAD_GATEWAY, "").as_deref(),
             Some("5")
         );
+    }
+
+    #[test]
+    fn date_is_the_last_field_where_the_application_sets_none() {
+        for version in Version::ALL {
+            let form = ResponseForm {
+                version,
+                adds_date: true,
+            };
+            let dated = |headers| {
+                let block = super::block(form, &Method::GET, ok(headers), Some(5)).unwrap();
+                listed(&block).split_off(2)
+            };
+            let own = pairs(&[("date", "yesterday"), ("content-length", "5")]);
+            assert_eq!(dated(map(&[("date", "yesterday")])), own);
+            for mut fields in [dated(map(&[])), listed(&bare(form, StatusCode::NOT_FOUND))] {
+                let (name, value) = fields.pop().unwrap();
+                assert_eq!(name, "date");
+                assert!(httpdate::parse_http_date(&value).is_ok(), "{value}");
+                assert_eq!(fields.pop().unwrap().0, "content-length");
+            }
+        }
     }
 
     #[test]

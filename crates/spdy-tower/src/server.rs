@@ -31,7 +31,7 @@ pub use self::{
     service::HttpService,
 };
 use self::{malformed::OnMalformed, requests::Requests};
-use crate::{fields::ConnectionFields, patience::Patience, request::Heads};
+use crate::{fields::ConnectionFields, patience::Patience, request::Heads, response::ResponseForm};
 
 /// How connections are served. One builder can serve any number of them.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub struct Builder {
     on_malformed: OnMalformed,
     body_timeout: Option<Duration>,
     timers: Option<Handle>,
+    adds_date: bool,
 }
 
 impl Builder {
@@ -51,6 +52,7 @@ impl Builder {
             on_malformed: OnMalformed::default(),
             body_timeout: Some(BODY_TIMEOUT),
             timers: None,
+            adds_date: true,
         }
         .config(Config::default())
     }
@@ -116,6 +118,14 @@ impl Builder {
         self
     }
 
+    /// Sets whether responses, and pushes, without the field `date` get one. They do by default, as HTTP wants it of a
+    /// server that has a clock.
+    #[must_use]
+    pub const fn auto_date_header(mut self, enabled: bool) -> Self {
+        self.adds_date = enabled;
+        self
+    }
+
     /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows of the peer.
     ///
     /// Nothing happens until the connection is polled. Handlers that have their response ready when they are
@@ -141,7 +151,12 @@ impl Builder {
             limit: self.body_timeout,
             timers: self.timers.clone(),
         };
-        let requests = Requests::new(session, service, heads, self.on_malformed.clone(), patience);
+        let form = ResponseForm {
+            version,
+            adds_date: self.adds_date,
+        };
+        let on_malformed = self.on_malformed.clone();
+        let requests = Requests::new(session, service, heads, form, on_malformed, patience);
         Connection {
             driver,
             incoming,

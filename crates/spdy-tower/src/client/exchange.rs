@@ -15,8 +15,8 @@ use spdy_session::{Opening, RecvStream, SendStream, Session};
 use super::{Error, response};
 use crate::{
     Body, BoxError, Tunnel,
+    framing::is_bodyless,
     origin::Origin,
-    response::is_bodyless,
     sending::{Answer, Failure, Pump},
 };
 

@@ -7,10 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use spdy_frame::{HeaderBlock, RstStatus, Version};
+use spdy_frame::{HeaderBlock, RstStatus};
 use spdy_session::{SendReply, SendStream, StreamError};
 
-use crate::response;
+use crate::response::{self, ResponseForm};
 
 /// The sending side of an exchange. Each step takes it to the next state, so nothing can be said twice.
 #[derive(Debug)]
@@ -82,11 +82,11 @@ impl Answer {
     }
 
     /// Ends the exchange with a failure: a bare response while there is none yet, else RST_STREAM.
-    pub(crate) fn fail(&mut self, version: Version, status: StatusCode, reset: RstStatus) {
+    pub(crate) fn fail(&mut self, form: ResponseForm, status: StatusCode, reset: RstStatus) {
         match mem::replace(self, Self::Given) {
             Self::Due(reply) => {
                 // The stream may have ended meanwhile; then the client knows already.
-                _ = reply.reply_with(response::bare(version, status), Bytes::new());
+                _ = reply.reply_with(response::bare(form, status), Bytes::new());
             }
             Self::Begun(stream) => stream.reset(reset),
             Self::Given => {}

@@ -14,14 +14,15 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
-use spdy_frame::{HeaderBlock, Version};
+use spdy_frame::HeaderBlock;
 use tracing::{debug, warn};
 
 use super::service::HttpService;
 use crate::{
     Body,
     body::FaultNotice,
-    response,
+    framing,
+    response::{self, ResponseForm},
     sending::{Answer, Failure, Pump, guarded},
     tunnel::TunnelDue,
 };
@@ -34,7 +35,7 @@ pin_project! {
         #[pin]
         state: State<S>,
         answer: Answer,
-        version: Version,
+        form: ResponseForm,
         method: Method,
         // Heard from when the body of the request turns out malformed.
         fault: FaultNotice,
@@ -59,7 +60,7 @@ impl<S: HttpService> Exchange<S> {
         service: S,
         request: Request<Body>,
         answer: Answer,
-        version: Version,
+        form: ResponseForm,
         fault: FaultNotice,
         tunnel: Option<TunnelDue>,
     ) -> Self {
@@ -71,7 +72,7 @@ impl<S: HttpService> Exchange<S> {
         Self {
             state,
             answer,
-            version,
+            form,
             method,
             fault,
             tunnel,
@@ -107,7 +108,7 @@ impl<S: HttpService> Exchange<S> {
                         .tunnel
                         .take()
                         .filter(|due| response.status().is_success() && due.is_wanted());
-                    let (head, body) = split(*this.version, this.method, response)?;
+                    let (head, body) = split(*this.form, this.method, response)?;
                     match (body, tunnel) {
                         (_, Some(tunnel)) => {
                             tunnel.open(this.answer.open(head)?);
@@ -123,7 +124,7 @@ impl<S: HttpService> Exchange<S> {
                     }
                 }
                 StateProjection::Answering { pump } => {
-                    let Poll::Ready(end) = pump.poll(cx, *this.version, this.answer) else {
+                    let Poll::Ready(end) = pump.poll(cx, this.form.version, this.answer) else {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     end?;
@@ -155,7 +156,7 @@ impl<S: HttpService> Exchange<S> {
             _ => warn!(%failure, "request failed"),
         }
         match failure.told() {
-            Some((status, reset)) => this.answer.fail(*this.version, status, reset),
+            Some((status, reset)) => this.answer.fail(*this.form, status, reset),
             None => *this.answer = Answer::Given,
         }
     }
@@ -178,12 +179,12 @@ impl<S: HttpService> Future for Exchange<S> {
 
 /// The header block of a response, and the body if there is anything in it to send.
 fn split<B: http_body::Body>(
-    version: Version,
+    form: ResponseForm,
     method: &Method,
     response: Response<B>,
 ) -> Result<(HeaderBlock, Option<B>), Failure> {
     let (head, body) = response.into_parts();
-    let is_bodyless = response::is_bodyless(method, head.status);
+    let is_bodyless = framing::is_bodyless(method, head.status);
     // A body that is not sent is dropped here.
     let (size, body) = guarded(|| {
         let has_body = !is_bodyless && !body.is_end_stream();
@@ -193,7 +194,7 @@ fn split<B: http_body::Body>(
         // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
         return Err(Failure::Response("response has a 1xx status"));
     }
-    let block = response::block(version, method, head, size).ok_or(Failure::Response(
+    let block = response::block(form, method, head, size).ok_or(Failure::Response(
         "a response header is longer than 65535 octets",
     ))?;
     Ok((block, body))

@@ -113,7 +113,8 @@ impl Pusher {
     }
 
     fn block(&self, path: &str, head: Parts, size: Option<u64>) -> Result<HeaderBlock, PushError> {
-        response::pushed(self.version, &self.origin, path, head, size).ok_or(PushError::Header)
+        response::pushed(self.pushes.form(), &self.origin, path, head, size)
+            .ok_or(PushError::Header)
     }
 }
 

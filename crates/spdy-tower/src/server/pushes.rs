@@ -8,12 +8,15 @@ use std::{
 
 use spdy_session::Session;
 
+use crate::response::ResponseForm;
+
 /// What all requests of a session need for their pushes.
 #[derive(Clone)]
 pub(super) struct Pushes(Arc<Shared>);
 
 struct Shared {
     session: Session,
+    form: ResponseForm,
     /// Pushes that the connection has not begun yet.
     tasks: Mutex<Vec<Task>>,
     /// Apart, so that a task does not keep alive what keeps it alive.
@@ -33,9 +36,10 @@ pub(super) struct Taste {
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Pushes {
-    pub(super) fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session, form: ResponseForm) -> Self {
         Self(Arc::new(Shared {
             session,
+            form,
             tasks: Mutex::default(),
             taste: Arc::default(),
         }))
@@ -43,6 +47,10 @@ impl Pushes {
 
     pub(super) fn session(&self) -> &Session {
         &self.0.session
+    }
+
+    pub(super) fn form(&self) -> ResponseForm {
+        self.0.form
     }
 
     pub(super) fn taste(&self) -> &Arc<Taste> {

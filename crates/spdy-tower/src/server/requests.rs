@@ -23,6 +23,7 @@ use crate::{
     malformed::Malformed,
     patience::Patience,
     request::{Head, Heads},
+    response::ResponseForm,
     sending::Answer,
     tunnel::TunnelDue,
 };
@@ -30,6 +31,7 @@ use crate::{
 /// What all requests of a session share, and the tasks of those that take their time.
 pub(super) struct Requests<S> {
     session: Session,
+    form: ResponseForm,
     pushes: Pushes,
     service: S,
     heads: Heads,
@@ -43,12 +45,14 @@ impl<S> Requests<S> {
         session: Session,
         service: S,
         heads: Heads,
+        form: ResponseForm,
         on_malformed: OnMalformed,
         patience: Patience,
     ) -> Self {
         Self {
-            pushes: Pushes::new(session.clone()),
+            pushes: Pushes::new(session.clone(), form),
             session,
+            form,
             service,
             heads,
             on_malformed,
@@ -126,12 +130,12 @@ impl<S: HttpService> Requests<S> {
 
     fn accept(&self, stream: PendingStream, head: Head) -> Exchange<S> {
         let info = StreamInfo {
-            version: self.session.version(),
+            version: self.form.version,
             id: stream.id(),
             priority: stream.priority(),
             pushes: self.pushes.clone(),
         };
-        let (version, has_body) = (info.version, stream.has_body());
+        let has_body = stream.has_body();
         let (receive, reply) = stream.split();
         let mut request = head.request.map(|()| Body::empty());
         let (mut fault, mut tunnel) = (FaultNotice::Never, None);
@@ -144,15 +148,15 @@ impl<S: HttpService> Requests<S> {
         }
         request.extensions_mut().insert(info);
         let (service, answer) = (self.service.clone(), Answer::Due(reply));
-        Exchange::new(service, request, answer, version, fault, tunnel)
+        Exchange::new(service, request, answer, self.form, fault, tunnel)
     }
 
     fn refuse(&self, stream: PendingStream, malformed: Malformed) {
-        let version = self.session.version();
         debug!(id = %stream.id(), %malformed, "request is malformed");
-        self.on_malformed.tell(&stream, version, malformed);
+        self.on_malformed
+            .tell(&stream, self.form.version, malformed);
         let (_receive, reply) = stream.split();
-        Answer::Due(reply).fail(version, malformed.status(), RstStatus::PROTOCOL_ERROR);
+        Answer::Due(reply).fail(self.form, malformed.status(), RstStatus::PROTOCOL_ERROR);
     }
 }
 

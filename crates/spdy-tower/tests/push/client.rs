@@ -83,7 +83,8 @@ const HEAD: [(&str, &str); 3] = [
 async fn a_push_of_the_adapter_reaches_the_client() {
     in_all_versions(async |version| {
         let (near, far) = duplex(16 * 1024);
-        tokio::spawn(Builder::new().serve_connection(far, version, page()));
+        let undated = Builder::new().auto_date_header(false);
+        tokio::spawn(undated.serve_connection(far, version, page()));
         let (requests, mut pushes, driver) =
             spdy_tower::client::handshake_with_pushes(near, version, Config::default());
         tokio::spawn(driver);

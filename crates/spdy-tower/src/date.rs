@@ -1,0 +1,77 @@
+//! The field `date`, which says when a response was made (RFC 9110, section 6.6.1).
+
+use std::{
+    cell::RefCell,
+    io::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use httpdate::HttpDate;
+
+/// Calls `with` with the time of day as `date` has it.
+///
+/// The text is kept by each thread and made anew once a second. So the header blocks of a second are the same in
+/// this, and compress as if it was not there.
+pub(crate) fn with_date<T>(with: impl FnOnce(&str) -> T) -> T {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let second = now.unwrap_or_default().as_secs().min(LAST_SECOND);
+    LATEST.with_borrow_mut(|latest| with(latest.at(second)))
+}
+
+thread_local! {
+    static LATEST: RefCell<Rendered> = RefCell::new(Rendered::new(0));
+}
+
+struct Rendered {
+    second: u64,
+    text: [u8; LENGTH],
+}
+
+impl Rendered {
+    fn new(second: u64) -> Self {
+        let mut text = [0; LENGTH];
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+        write!(&mut text[..], "{date}").expect("every date has this length");
+        Self { second, text }
+    }
+
+    /// The clock may be set back, so any other second is a new one.
+    fn at(&mut self, second: u64) -> &str {
+        if self.second != second {
+            *self = Self::new(second);
+        }
+        str::from_utf8(&self.text).expect("a date is ASCII")
+    }
+}
+
+/// The bytes of `Sun, 06 Nov 1994 08:49:37 GMT`.
+const LENGTH: usize = 29;
+
+/// The last second of the year 9999. A date has no room for later ones.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_made_anew_when_the_second_is_another() {
+        let mut latest = Rendered::new(0);
+        for (second, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_776, "Sun, 06 Nov 1994 08:49:36 GMT"),
+            (LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(latest.at(second), text);
+        }
+    }
+
+    #[test]
+    fn the_date_is_that_of_the_clock() {
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let date = with_date(httpdate::parse_http_date).unwrap();
+        assert!(before <= date && date <= SystemTime::now());
+    }
+}
