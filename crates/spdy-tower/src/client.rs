@@ -35,15 +35,27 @@
 //! - A head that is no HTTP is an error, and a reset with PROTOCOL_ERROR.
 
 #[cfg(feature = "client")]
+mod connection;
+#[cfg(feature = "client")]
 mod connector;
+#[cfg(feature = "client")]
+mod dial;
 mod error;
 mod exchange;
+#[cfg(feature = "client")]
+mod fetched;
+#[cfg(feature = "client")]
+mod lent;
+#[cfg(feature = "client")]
+mod origin;
 #[cfg(feature = "client")]
 mod pool;
 mod push;
 mod registry;
 mod request;
 mod response;
+#[cfg(feature = "client")]
+mod slot;
 
 use std::{
     fmt,
@@ -58,9 +70,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
 #[cfg(feature = "client")]
+#[doc(hidden)]
+pub use self::dial::{Dial, Dialing, Transport};
+#[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
-    pool::{Client, FetchError, ResponseBody},
+    fetched::{FetchError, ResponseBody},
+    pool::Client,
 };
 pub use self::{
     error::Error,
@@ -152,12 +168,6 @@ impl SendRequest {
     #[must_use]
     pub const fn session(&self) -> &Session {
         &self.session
-    }
-
-    /// Whether both are handles of one session.
-    #[cfg(feature = "client")]
-    fn is_same(&self, other: &Self) -> bool {
-        self.session.is_same(&other.session)
     }
 
     /// Opens the stream of a request.

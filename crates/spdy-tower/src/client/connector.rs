@@ -2,29 +2,26 @@
 
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{
-    Method, Uri,
-    uri::{Authority, Scheme},
-};
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use spdy_frame::Version;
 use spdy_session::Config;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
     rustls::{self, AlertDescription, ClientConfig, pki_types::ServerName},
 };
 use tracing::debug;
 
-use super::{SendRequest, handshake};
+use super::{
+    connection::{Connection, Http1, Shared},
+    dial::{Dial, Dialing, Tcp, Watched},
+    handshake,
+    origin::Origin,
+    slot::Place,
+};
 use crate::{
-    BoxError, Protocol,
+    Protocol,
     upgrade::{self, ConnectError},
 };
 
@@ -38,7 +35,11 @@ pub struct Connector {
     offer: Vec<Protocol>,
     plain: Plain,
     session: Config,
-    timeout: Duration,
+    dial: Arc<dyn Dial>,
+    pub(super) timeout: Duration,
+    pub(super) max_connections: usize,
+    pub(super) max_waiting: usize,
+    pub(super) idle_timeout: Duration,
 }
 
 /// What is spoken without TLS, where nothing is negotiated.
@@ -63,8 +64,13 @@ impl Connector {
             offer: Vec::new(),
             plain: Plain::default(),
             session: Config::default(),
+            dial: Arc::new(Tcp),
             timeout: CONNECT_TIMEOUT,
-        };
+            max_connections: MAX_CONNECTIONS,
+            max_waiting: MAX_WAITING,
+            idle_timeout: IDLE_TIMEOUT,
+        }
+        .keep_alive(Some(KEEP_ALIVE));
         connector.offer(&Protocol::ALL)
     }
 
@@ -88,47 +94,129 @@ impl Connector {
         self
     }
 
-    /// Sets everything about SPDY sessions. Pushes are refused all the same.
+    /// Sets everything about SPDY sessions. Pushes are refused all the same, and a configuration without a
+    /// [`keep_alive`](spdy_session::Timeouts::keep_alive) gets that of the connector.
     #[must_use]
-    pub fn session(mut self, config: Config) -> Self {
+    pub fn session(mut self, mut config: Config) -> Self {
+        let timeouts = &mut config.timeouts;
+        timeouts.keep_alive = timeouts.keep_alive.or(self.session.timeouts.keep_alive);
         self.session = config;
         self
     }
 
-    /// Sets how long connecting may take until requests can be sent. Default 10 s.
+    /// Sets after how long without a word from the server it is asked for a sign of life, so that a server that is gone
+    /// is noticed: over SPDY always, over HTTP/2 while a request is under way. One that does not answer within
+    /// [`keep_alive_reply`](spdy_session::Timeouts::keep_alive_reply) is given up. Default 20 s; `None` never asks.
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
+        self.session.timeouts.keep_alive = interval;
+        self
+    }
+
+    /// Sets how long a request may wait for a connection that takes it: for a place among
+    /// [`max_connections`](Self::max_connections), and until TCP, TLS and an upgrade are through. The time holds for
+    /// each request by itself, however many wait, and for all its attempts together. Default 10 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Connects to an origin.
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<Connection, ConnectorError> {
+    /// Sets how many connections to one origin may be open at once, those that are being made among them. Requests that
+    /// find no place wait: see [`timeout`](Self::timeout). Default 256, and never below 1.
+    #[must_use]
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = count.max(1);
+        self
+    }
+
+    /// Sets how many requests to one origin may wait for a connection. More fail at once with
+    /// [`ConnectorError::Waiting`]. Default 1024.
+    #[must_use]
+    pub const fn max_waiting(mut self, count: usize) -> Self {
+        self.max_waiting = count;
+        self
+    }
+
+    /// Sets how long a connection that no request uses is kept open: for one or two of these times. Default 60 s.
+    #[must_use]
+    pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// Sets how transports are opened, in place of TCP.
+    // Hidden: tests need a network of their own, and what others need of it is not known yet.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn dial(mut self, dial: impl Dial) -> Self {
+        self.dial = Arc::new(dial);
+        self
+    }
+
+    /// How long a PING may wait for its answer before a session is not trusted with new requests.
+    pub(super) const fn patience(&self) -> Duration {
+        self.session.timeouts.keep_alive_reply
+    }
+
+    /// What connections to an origin speak, where that is known before there is one: whether requests share them.
+    pub(super) fn is_shared(&self, origin: &Origin) -> Option<bool> {
+        match self.plain {
+            _ if origin.is_tls() => match self.offer[..] {
+                [Protocol::Http1] => Some(false),
+                _ => None,
+            },
+            Plain::Http1 => Some(false),
+            Plain::Spdy(_) => Some(true),
+            Plain::Upgrade => None,
+        }
+    }
+
+    /// Connects to an origin. The connection has its place until its transport is closed.
+    pub(super) async fn connect(
+        &self,
+        origin: &Origin,
+        place: &Arc<Place>,
+    ) -> Result<Connection, ConnectorError> {
         let connecting = async {
-            if origin.scheme == Scheme::HTTPS {
-                self.connect_tls(origin).await
+            if origin.is_tls() {
+                self.connect_tls(origin, place).await
             } else {
-                self.connect_plain(origin).await
+                self.connect_plain(origin, place).await
             }
         };
         match tokio::time::timeout(self.timeout, connecting).await {
             Ok(connected) => connected,
-            Err(_) => Err(ConnectorError::Transport(io::ErrorKind::TimedOut.into())),
+            Err(_) => Err(self.timed_out(origin)),
         }
     }
 
-    async fn connect_tls(&self, origin: &Origin) -> Result<Connection, ConnectorError> {
+    pub(super) fn timed_out(&self, origin: &Origin) -> ConnectorError {
+        let (name, port, timeout) = (origin.name(), origin.port, self.timeout);
+        let reason = format!("no connection to {name} port {port} within {timeout:?}");
+        io::Error::new(io::ErrorKind::TimedOut, reason).into()
+    }
+
+    fn transport(&self, origin: &Origin) -> Dialing {
+        self.dial.dial(origin.name(), origin.port)
+    }
+
+    async fn connect_tls(
+        &self,
+        origin: &Origin,
+        place: &Arc<Place>,
+    ) -> Result<Connection, ConnectorError> {
         let name = ServerName::try_from(origin.name().to_owned())
             .map_err(|_| ConnectorError::Target("host is no name for TLS"))?;
-        let transport = origin.connect().await?;
+        let transport = self.transport(origin).await?;
         let transport = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, transport)
             .await
             .map_err(refused)?;
         match self.chosen(transport.get_ref().1.alpn_protocol())? {
-            Protocol::Spdy(version) => Ok(self.spdy(transport, version)),
-            Protocol::Http2 => http2(transport).await,
-            Protocol::Http1 => http1(transport).await,
+            Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
+            Protocol::Http2 => self.http2(transport, place).await,
+            Protocol::Http1 => self.http1(transport, place).await,
         }
     }
 
@@ -139,137 +227,84 @@ impl Connector {
         chosen.copied().ok_or(ConnectorError::Protocol)
     }
 
-    async fn connect_plain(&self, origin: &Origin) -> Result<Connection, ConnectorError> {
-        let transport = origin.connect().await?;
+    async fn connect_plain(
+        &self,
+        origin: &Origin,
+        place: &Arc<Place>,
+    ) -> Result<Connection, ConnectorError> {
+        let transport = self.transport(origin).await?;
         match self.plain {
-            Plain::Http1 => http1(transport).await,
-            Plain::Spdy(version) => Ok(self.spdy(transport, version)),
+            Plain::Http1 => self.http1(transport, place).await,
+            Plain::Spdy(version) => Ok(self.spdy(transport, version, place)),
             Plain::Upgrade => {
-                match upgrade::connect(transport, upgrade::request(&origin.uri())).await {
-                    Ok((_, transport)) => Ok(self.spdy(transport, Version::V3_1)),
-                    Err(ConnectError::Refused(_)) => http1(origin.connect().await?).await,
+                // The transport of an upgrade that is refused is closed before there is another one.
+                let upgraded = upgrade::connect(transport, upgrade::request(&origin.uri())).await;
+                match upgraded {
+                    Ok((_, transport)) => Ok(self.spdy(transport, Version::V3_1, place)),
+                    Err(ConnectError::Refused(_)) => {
+                        self.http1(self.transport(origin).await?, place).await
+                    }
                     Err(ConnectError::Transport(error)) => Err(io::Error::other(error).into()),
                 }
             }
         }
     }
 
-    fn spdy<IO>(&self, transport: IO, version: Version) -> Connection
+    fn spdy<IO>(&self, transport: IO, version: Version, place: &Arc<Place>) -> Connection
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The session has a write timeout of its own.
+        let transport = Watched::new(transport, place, None);
+        let heard = transport.heard();
         let (requests, driver) = handshake(transport, version, self.session.clone());
-        tokio::spawn(async move {
+        tokio::spawn(place.outlast(async move {
             if let Err(error) = driver.await {
                 debug!(%error, "session ended early");
             }
-        });
-        Connection::Spdy(requests)
-    }
-}
-
-async fn http2<IO>(transport: IO) -> Result<Connection, ConnectorError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (requests, driver) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(transport)).await?;
-    tokio::spawn(driver);
-    Ok(Connection::Http2(requests))
-}
-
-async fn http1<IO>(transport: IO) -> Result<Connection, ConnectorError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
-    // CONNECT leaves HTTP behind.
-    tokio::spawn(driver.with_upgrades());
-    Ok(Connection::Http1(requests))
-}
-
-/// A connection that requests can be sent on.
-#[derive(Debug)]
-pub(super) enum Connection {
-    Spdy(SendRequest),
-    Http2(http2::SendRequest<RequestBody>),
-    Http1(http1::SendRequest<RequestBody>),
-}
-
-impl Connection {
-    pub(super) fn protocol(&self) -> Protocol {
-        match self {
-            Self::Spdy(requests) => Protocol::Spdy(requests.session().version()),
-            Self::Http2(_) => Protocol::Http2,
-            Self::Http1(_) => Protocol::Http1,
-        }
-    }
-}
-
-/// A request body whose type does not matter any more.
-pub(super) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Where a request goes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
-    scheme: Scheme,
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by TLS at port 443.
-    pub(super) fn asked(method: &Method, uri: &Uri) -> Result<Self, ConnectorError> {
-        match (uri.scheme(), uri.authority()) {
-            (None, Some(authority)) if method == Method::CONNECT => {
-                let is_tls = authority.port_u16() == Some(443);
-                let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };
-                Self::new(&scheme, authority)
-            }
-            _ => Self::of(uri),
-        }
+        }));
+        Connection::Shared(Arc::new(Shared::spdy(requests, heard, place.id())))
     }
 
-    pub(super) fn of(uri: &Uri) -> Result<Self, ConnectorError> {
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(ConnectorError::Target("URI has no scheme or no host"));
-        };
-        Self::new(scheme, authority)
+    async fn http2<IO>(
+        &self,
+        transport: IO,
+        place: &Arc<Place>,
+    ) -> Result<Connection, ConnectorError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let timeouts = &self.session.timeouts;
+        let transport = Watched::new(transport, place, timeouts.write);
+        let heard = transport.heard();
+        let (requests, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(timeouts.keep_alive)
+            .keep_alive_timeout(timeouts.keep_alive_reply)
+            .handshake(TokioIo::new(transport))
+            .await?;
+        tokio::spawn(place.outlast(driver));
+        Ok(Connection::Shared(Arc::new(Shared::http2(
+            requests,
+            heard,
+            place.id(),
+        ))))
     }
 
-    fn new(scheme: &Scheme, authority: &Authority) -> Result<Self, ConnectorError> {
-        let usual = match scheme.as_str() {
-            "http" => 80,
-            "https" => 443,
-            _ => return Err(ConnectorError::Target("scheme is neither http nor https")),
-        };
-        Ok(Self {
-            scheme: scheme.clone(),
-            host: authority.host().to_ascii_lowercase(),
-            port: authority.port_u16().unwrap_or(usual),
-        })
-    }
-
-    /// The host without the brackets of an IPv6 address.
-    fn name(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-
-    fn uri(&self) -> Uri {
-        let authority = Authority::try_from(format!("{}:{}", self.host, self.port));
-        let authority = authority.expect("host and port are taken from an authority");
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(authority);
-        uri.path_and_query("/")
-            .build()
-            .expect("all parts are there")
-    }
-
-    async fn connect(&self) -> io::Result<TcpStream> {
-        let transport = TcpStream::connect((self.name(), self.port)).await?;
-        transport.set_nodelay(true)?;
-        Ok(transport)
+    async fn http1<IO>(
+        &self,
+        transport: IO,
+        place: &Arc<Place>,
+    ) -> Result<Connection, ConnectorError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let transport = Watched::new(transport, place, self.session.timeouts.write);
+        let heard = transport.heard();
+        let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
+        // CONNECT leaves HTTP behind.
+        tokio::spawn(place.outlast(driver.with_upgrades()));
+        Ok(Connection::Http1(Http1::new(requests, heard, place.id())))
     }
 }
 
@@ -280,56 +315,82 @@ fn refused(error: io::Error) -> ConnectorError {
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
             ConnectorError::Protocol
         }
-        _ => ConnectorError::Transport(error),
+        _ => error.into(),
     }
 }
 
-/// Why an origin cannot be reached. Nothing of the request was sent.
-#[derive(Debug)]
+/// Why there is no connection to an origin. Nothing of the request was sent.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectorError {
     /// The URI of the request leads nowhere.
     Target(&'static str),
-    /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took too long.
-    Transport(io::Error),
+    /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took longer than
+    /// [`Connector::timeout`].
+    Transport(Arc<io::Error>),
     /// The server speaks nothing of what was [offered](Connector::offer).
     Protocol,
     /// The connection is no HTTP.
-    Http(hyper::Error),
+    Http(Arc<hyper::Error>),
+    /// All connections that the origin may have, so many, stayed in use for as long as [`Connector::timeout`].
+    Connections(usize),
+    /// So many requests wait for a connection to the origin already: see [`Connector::max_waiting`].
+    Waiting(usize),
 }
 
 impl From<io::Error> for ConnectorError {
     fn from(error: io::Error) -> Self {
-        Self::Transport(error)
+        Self::Transport(Arc::new(error))
     }
 }
 
 impl From<hyper::Error> for ConnectorError {
     fn from(error: hyper::Error) -> Self {
-        Self::Http(error)
+        Self::Http(Arc::new(error))
     }
 }
 
 impl fmt::Display for ConnectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Target(reason) => reason,
-            Self::Transport(_) => "origin cannot be reached",
-            Self::Protocol => "origin speaks none of the protocols that were offered",
-            Self::Http(_) => "connection cannot be begun",
-        })
+        match self {
+            Self::Target(reason) => f.write_str(reason),
+            Self::Transport(_) => f.write_str("origin cannot be reached"),
+            Self::Protocol => f.write_str("origin speaks none of the protocols that were offered"),
+            Self::Http(_) => f.write_str("connection cannot be begun"),
+            Self::Connections(count) => {
+                write!(f, "all {count} connections to the origin are in use")
+            }
+            Self::Waiting(count) => {
+                write!(
+                    f,
+                    "{count} requests wait for a connection to the origin already"
+                )
+            }
+        }
     }
 }
 
 impl StdError for ConnectorError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Target(_) | Self::Protocol => None,
-            Self::Transport(error) => Some(error),
-            Self::Http(error) => Some(error),
+            Self::Transport(error) => Some(&**error),
+            Self::Http(error) => Some(&**error),
+            Self::Target(_) | Self::Protocol | Self::Connections(_) | Self::Waiting(_) => None,
         }
     }
 }
 
 /// Longer than a lost SYN or two take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More than an application needs that spares its origins, and fewer than a process may have open.
+const MAX_CONNECTIONS: usize = 256;
+
+/// A burst may be larger than the connections, and not much larger than they can serve in time.
+const MAX_WAITING: usize = 1024;
+
+/// Servers close theirs after some time, mostly a longer one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Below the time after which routers forget a connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);

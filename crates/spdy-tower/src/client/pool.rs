@@ -1,9 +1,7 @@
-//! A client for any origin, with the connections that it has open.
+//! A client for any origin: which connection a request goes by, and how often it is sent.
 
 use std::{
     collections::HashMap,
-    error::Error as StdError,
-    fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -13,22 +11,35 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, Uri, header::HOST, request::Parts, uri::PathAndQuery,
 };
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::time::Instant;
 use tower::Service;
+use tracing::debug;
 
 use super::{
-    Error, SendRequest,
-    connector::{Connection, Connector, ConnectorError, Origin, RequestBody},
+    Connector, FetchError, ResponseBody,
+    connection::Outcome,
+    lent::{Lender, RequestBody},
+    origin::Origin,
+    slot::Slot,
 };
-use crate::{Body, BodyError, BoxError, Protocol};
+use crate::{BoxError, Protocol};
 
 /// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, whatever the server speaks.
 ///
 /// There is one session for each origin, which is shared as long as it takes streams; HTTP/1.1 has as many connections
-/// as requests under way. A request that was certainly not processed is sent again, on another connection where need
-/// be, a few times in all; nothing else is.
+/// as requests under way, within [`Connector::max_connections`]. Requests never queue behind the connecting of another
+/// one: each fails within its own [`Connector::timeout`], and each response is given as it comes. Where it is not known
+/// yet whether an origin takes requests side by side, the first connection tells, and the others wait for it.
+///
+/// A request that was certainly not processed is sent again, on another connection where need be, three times in all. An
+/// idempotent one is sent once more, on a new connection, if its connection had served before and ended without a byte
+/// of the answer. Nothing else is sent twice, and nothing of which a part of the body was taken.
+///
+/// A session on which a request is given up or times out, without a word from the server since it was sent, gets no new
+/// requests until it has answered a PING; they get another one meanwhile.
+///
+/// There is no bound on the time that a response takes: long polls are as good as others. A caller that wants one drops
+/// the future, and so gives the request up at once.
 ///
 /// A response has the [`Protocol`] that it came by among its extensions. A request of the method CONNECT
 /// is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that [`hyper::upgrade::on`] gives.
@@ -58,7 +69,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    connector: Connector,
+    connector: Arc<Connector>,
     origins: Mutex<HashMap<Origin, Arc<Slot>>>,
 }
 
@@ -68,7 +79,7 @@ impl Client {
     pub fn new(connector: Connector) -> Self {
         Self {
             shared: Arc::new(Shared {
-                connector,
+                connector: Arc::new(connector),
                 origins: Mutex::default(),
             }),
         }
@@ -125,24 +136,27 @@ impl Client {
             keep_authority(&mut head);
         }
         let slot = self.shared.slot(origin);
-        let mut body = body.map_err(Into::into).boxed_unsync();
-        let mut attempts = 1;
+        let mut attempts = Attempts::new(&head.method, body);
+        let mut patience = self.shared.connector.timeout;
         loop {
-            let connection = slot.connection(&self.shared.connector).await?;
-            let protocol = connection.protocol();
-            let mut request = Request::from_parts(head.clone(), body);
+            let asked = Instant::now();
+            let lease = slot.connection(attempts.is_again(), patience).await?;
+            patience = patience.saturating_sub(asked.elapsed());
+            let protocol = lease.protocol();
+            let mut request = Request::from_parts(head.clone(), attempts.body());
             if protocol == Protocol::Http1 {
                 for_http1(&mut request, is_proxy);
             }
-            match slot.send(connection, request).await {
+            match lease.send(request).await {
                 Ok(mut response) => {
                     response.extensions_mut().insert(protocol);
                     return Ok(response);
                 }
-                Err((_, Some(unused))) if attempts < ATTEMPTS => body = unused,
-                Err((error, _)) => return Err(error),
+                Err(failed) if attempts.may_go_on(failed.outcome) => {
+                    debug!(error = %failed.error, "request is sent again");
+                }
+                Err(failed) => return Err(failed.error),
             }
-            attempts += 1;
         }
     }
 }
@@ -169,122 +183,68 @@ impl Shared {
     fn slot(&self, origin: Origin) -> Arc<Slot> {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         if origins.len() >= MAX_ORIGINS && !origins.contains_key(&origin) {
-            // Those that are in use come back when they are asked for.
-            origins.retain(|_, slot| Arc::strong_count(slot) > 1);
+            // One that a request has in hand is about to be used.
+            origins.retain(|_, slot| !slot.is_idle_now() || Arc::strong_count(slot) > 1);
         }
-        let slot = origins.entry(origin).or_insert_with_key(|origin| {
-            Arc::new(Slot {
-                origin: origin.clone(),
-                connections: tokio::sync::Mutex::default(),
-            })
-        });
+        let slot = origins
+            .entry(origin)
+            .or_insert_with_key(|origin| Slot::new(origin.clone(), Arc::clone(&self.connector)));
         Arc::clone(slot)
     }
 }
 
-/// What is open to one origin. The lock is held while a connection is made, so that those who wait share it.
+/// How often a request is sent. This is the one place that decides it:
+///
+/// - what the server has certainly not processed, three times at most, whatever the method;
+/// - what it may have processed once. An idempotent request once more, on a connection of its own, if the first was one
+///   that had served before and ended without a byte of an answer;
+/// - never what has a body of which something was taken.
 #[derive(Debug)]
-struct Slot {
-    origin: Origin,
-    connections: tokio::sync::Mutex<Connections>,
+struct Attempts {
+    is_idempotent: bool,
+    lender: Lender,
+    next: Option<RequestBody>,
+    count: usize,
+    /// The server may have acted on one of them.
+    is_lost: bool,
 }
 
-#[derive(Debug, Default)]
-struct Connections {
-    spdy: Option<SendRequest>,
-    http2: Option<http2::SendRequest<RequestBody>>,
-    /// Those whose last request has its response, or soon will.
-    http1: Vec<http1::SendRequest<RequestBody>>,
-}
-
-impl Slot {
-    /// A connection that takes a request: an open one, or a new one.
-    async fn connection(&self, connector: &Connector) -> Result<Connection, ConnectorError> {
-        let mut connections = self.connections.lock().await;
-        if let Some(connection) = connections.take() {
-            return Ok(connection);
-        }
-        let connection = connector.connect(&self.origin).await?;
-        match &connection {
-            Connection::Spdy(requests) => connections.spdy = Some(requests.clone()),
-            Connection::Http2(requests) => connections.http2 = Some(requests.clone()),
-            Connection::Http1(_) => {}
-        }
-        Ok(connection)
-    }
-
-    /// Sends a request. The error comes with its body if it may be sent again.
-    async fn send(
-        &self,
-        connection: Connection,
-        request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, (FetchError, Option<RequestBody>)> {
-        match connection {
-            Connection::Spdy(requests) => {
-                let exchange = match requests.begin(request) {
-                    Ok(exchange) => exchange,
-                    Err(error) => return Err((error.into(), None)),
-                };
-                match exchange.run().await {
-                    Ok(response) => Ok(response.map(ResponseBody::spdy)),
-                    Err((error, body)) => {
-                        let body = body.filter(|_| error.is_retry_safe());
-                        if let Error::NotSent(_) = error {
-                            self.forget(&requests).await;
-                        }
-                        Err((error.into(), body))
-                    }
-                }
-            }
-            Connection::Http2(mut requests) => sent(requests.try_send_request(request).await),
-            Connection::Http1(mut requests) => {
-                let response = requests.try_send_request(request).await;
-                self.connections.lock().await.keep(requests);
-                sent(response)
-            }
+impl Attempts {
+    fn new<B>(method: &Method, body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let lender = Lender::new(body);
+        Self {
+            is_idempotent: method.is_idempotent(),
+            next: lender.lend(),
+            lender,
+            count: 0,
+            is_lost: false,
         }
     }
 
-    /// A session that takes no stream takes none for ever. It may know that before its handle does.
-    async fn forget(&self, session: &SendRequest) {
-        let mut connections = self.connections.lock().await;
-        connections.spdy.take_if(|open| open.is_same(session));
-    }
-}
-
-impl Connections {
-    fn take(&mut self) -> Option<Connection> {
-        if let Some(requests) = self.spdy.take_if(|requests| !requests.is_ready()) {
-            drop(requests);
-        }
-        if let Some(requests) = &self.spdy {
-            return Some(Connection::Spdy(requests.clone()));
-        }
-        _ = self.http2.take_if(|requests| requests.is_closed());
-        if let Some(requests) = &self.http2 {
-            return Some(Connection::Http2(requests.clone()));
-        }
-        self.http1.retain(|requests| !requests.is_closed());
-        let ready = self.http1.iter().position(http1::SendRequest::is_ready)?;
-        Some(Connection::Http1(self.http1.swap_remove(ready)))
+    fn is_again(&self) -> bool {
+        self.count > 0
     }
 
-    fn keep(&mut self, requests: http1::SendRequest<RequestBody>) {
-        if !requests.is_closed() && self.http1.len() < MAX_IDLE {
-            self.http1.push(requests);
-        }
+    /// The body for the next attempt.
+    fn body(&mut self) -> RequestBody {
+        self.count += 1;
+        self.next.take().expect("an attempt begins with a body")
     }
-}
 
-fn sent(
-    response: Result<Response<hyper::body::Incoming>, TrySendError<Request<RequestBody>>>,
-) -> Result<Response<ResponseBody>, (FetchError, Option<RequestBody>)> {
-    match response {
-        Ok(response) => Ok(response.map(ResponseBody::http)),
-        Err(mut error) => {
-            let body = error.take_message().map(Request::into_body);
-            Err((FetchError::Http(error.into_error()), body))
+    /// Whether there may be another attempt after one that ended so.
+    fn may_go_on(&mut self, outcome: Outcome) -> bool {
+        let is_allowed = match outcome {
+            Outcome::Unsent | Outcome::Refused => self.count < ATTEMPTS,
+            Outcome::Lost => self.is_idempotent && !std::mem::replace(&mut self.is_lost, true),
+            Outcome::Final => false,
+        };
+        if is_allowed {
+            self.next = self.lender.lend();
         }
+        self.next.is_some()
     }
 }
 
@@ -317,107 +277,8 @@ fn put_host(request: &mut Request<RequestBody>) {
     }
 }
 
-/// The body of a response, whatever protocol it came by.
-#[derive(Debug)]
-pub struct ResponseBody(Source);
-
-#[derive(Debug)]
-enum Source {
-    Spdy(Body),
-    Http(hyper::body::Incoming),
-}
-
-impl ResponseBody {
-    const fn spdy(body: Body) -> Self {
-        Self(Source::Spdy(body))
-    }
-
-    const fn http(body: hyper::body::Incoming) -> Self {
-        Self(Source::Http(body))
-    }
-}
-
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = FetchError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        match &mut self.0 {
-            Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
-            Source::Http(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Http),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Source::Spdy(body) => body.is_end_stream(),
-            Source::Http(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Source::Spdy(body) => body.size_hint(),
-            Source::Http(body) => body.size_hint(),
-        }
-    }
-}
-
-/// Why a request of a [`Client`] got no response, or not all of it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FetchError {
-    /// There is no connection.
-    Connect(ConnectorError),
-    /// The request failed over SPDY.
-    Spdy(Error),
-    /// The body of the response failed over SPDY.
-    Body(BodyError),
-    /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
-    Http(hyper::Error),
-}
-
-impl From<ConnectorError> for FetchError {
-    fn from(error: ConnectorError) -> Self {
-        Self::Connect(error)
-    }
-}
-
-impl From<Error> for FetchError {
-    fn from(error: Error) -> Self {
-        Self::Spdy(error)
-    }
-}
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect(_) => "request could not be sent",
-            Self::Body(_) => "response ended early",
-            Self::Spdy(_) | Self::Http(_) => "request failed",
-        })
-    }
-}
-
-impl StdError for FetchError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(match self {
-            Self::Connect(error) => error,
-            Self::Spdy(error) => error,
-            Self::Body(error) => error,
-            Self::Http(error) => error,
-        })
-    }
-}
-
 /// How often a request is sent at most, while it is certain that nobody has acted on it.
 const ATTEMPTS: usize = 3;
 
 /// Above so many origins the connections of those that are not in use are given up.
 const MAX_ORIGINS: usize = 64;
-
-/// Connections of HTTP/1.1 that are kept for one origin.
-const MAX_IDLE: usize = 8;

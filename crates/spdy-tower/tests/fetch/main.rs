@@ -2,9 +2,13 @@
 
 mod choice;
 mod connections;
+mod dead;
+mod network;
+mod retries;
 #[path = "../support/mod.rs"]
 mod support;
 mod tunnels;
+mod waiting;
 
 use std::{
     net::SocketAddr,
@@ -116,16 +120,7 @@ async fn tls(alpn: &[&str]) -> (Server, Connector) {
 }
 
 async fn tls_of(alpn: &[&str], router: Router) -> (Server, Connector) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate: CertificateDer<'static> = cert.der().clone();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (acceptor, trust) = acceptor(alpn);
     let server = Server::new(move |socket, _| {
         let (acceptor, router) = (acceptor.clone(), router.clone());
         async move {
@@ -150,9 +145,23 @@ async fn tls_of(alpn: &[&str], router: Router) -> (Server, Connector) {
         }
     })
     .await;
+    (server, Connector::new(trust))
+}
+
+/// The server's side of TLS for `localhost` and `a.test`, which chooses from `alpn`, and a client's that trusts it.
+fn acceptor(alpn: &[&str]) -> (TlsAcceptor, ClientConfig) {
+    let names = ["localhost".to_owned(), "a.test".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    let certificate: CertificateDer<'static> = cert.der().clone();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    (server, Connector::new(trusting(roots)))
+    (TlsAcceptor::from(Arc::new(config)), trusting(roots))
 }
 
 fn trusting(roots: RootCertStore) -> ClientConfig {

@@ -1,0 +1,352 @@
+//! One connection to an origin, and one request on it.
+
+use std::{
+    error::Error as StdError,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use h2::Reason;
+use http::{Request, Response};
+use hyper::client::conn::{TrySendError, http1, http2};
+use spdy_session::StreamError;
+
+use super::{
+    Error, FetchError, ResponseBody, SendRequest, dial::Heard, lent::RequestBody, slot::Slot,
+};
+use crate::Protocol;
+
+/// A connection that requests can be sent on.
+#[derive(Debug)]
+pub(super) enum Connection {
+    /// Requests share it.
+    Shared(Arc<Shared>),
+    /// It has one request at a time.
+    Http1(Http1),
+}
+
+impl Connection {
+    pub(super) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Shared(shared) => match &shared.requests {
+                Requests::Spdy(requests) => Protocol::Spdy(requests.session().version()),
+                Requests::Http2(_) => Protocol::Http2,
+            },
+            Self::Http1(_) => Protocol::Http1,
+        }
+    }
+}
+
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    requests: http1::SendRequest<RequestBody>,
+    heard: Heard,
+    pub(super) id: u64,
+    is_used: bool,
+}
+
+impl Http1 {
+    pub(super) const fn new(
+        requests: http1::SendRequest<RequestBody>,
+        heard: Heard,
+        id: u64,
+    ) -> Self {
+        Self {
+            requests,
+            heard,
+            id,
+            is_used: false,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Whether a request can be sent at once. A new connection takes a moment until it knows that.
+    pub(super) fn is_ready(&self) -> bool {
+        self.requests.is_ready()
+    }
+
+    /// Waits until the response was read to its end. False if the connection has ended.
+    pub(super) async fn rests(&mut self) -> bool {
+        self.requests.ready().await.is_ok()
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let is_reused = std::mem::replace(&mut self.is_used, true);
+        let before = self.heard.count();
+        match self.requests.try_send_request(request).await {
+            Ok(response) => Ok(response.map(|body| ResponseBody::http(body, None))),
+            Err(error) => {
+                let is_unanswered = self.heard.count() == before;
+                Err(Failed::http1(error, is_reused && is_unanswered))
+            }
+        }
+    }
+}
+
+/// A connection on which requests go side by side.
+#[derive(Debug)]
+pub(super) struct Shared {
+    requests: Requests,
+    heard: Heard,
+    /// That of its place.
+    pub(super) id: u64,
+    is_used: AtomicBool,
+    /// Cloned by each request, until its response has ended.
+    uses: Arc<()>,
+}
+
+#[derive(Debug)]
+enum Requests {
+    Spdy(SendRequest),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+impl Shared {
+    pub(super) fn spdy(requests: SendRequest, heard: Heard, id: u64) -> Self {
+        Self::new(Requests::Spdy(requests), heard, id)
+    }
+
+    pub(super) fn http2(requests: http2::SendRequest<RequestBody>, heard: Heard, id: u64) -> Self {
+        Self::new(Requests::Http2(requests), heard, id)
+    }
+
+    fn new(requests: Requests, heard: Heard, id: u64) -> Self {
+        Self {
+            requests,
+            heard,
+            id,
+            is_used: AtomicBool::new(false),
+            uses: Arc::new(()),
+        }
+    }
+
+    /// Whether it takes requests. It may end before one is sent.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.requests {
+            Requests::Spdy(requests) => requests.is_ready(),
+            Requests::Http2(requests) => !requests.is_closed(),
+        }
+    }
+
+    /// Whether a request uses it, or its response is not read to the end.
+    pub(super) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.uses) > 1
+    }
+
+    /// Whether the peer answers a PING. False where that cannot be asked.
+    pub(super) async fn is_alive(&self) -> bool {
+        match &self.requests {
+            Requests::Spdy(requests) => requests.session().ping().await.is_ok(),
+            Requests::Http2(_) => false,
+        }
+    }
+
+    /// Sends a request. One that is given up, or times out, without a word from the server since, casts doubt on the
+    /// connection, and so does a response that stops half-way.
+    async fn send(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        let is_reused = self.is_used.swap(true, Ordering::Relaxed);
+        let doubt = Doubt::new(slot, self);
+        let failed = match &self.requests {
+            Requests::Spdy(requests) => match requests.send(request).await {
+                Ok(response) => return Ok(response.map(|body| ResponseBody::spdy(body, doubt))),
+                Err(error) => Failed::spdy(error, is_reused),
+            },
+            Requests::Http2(requests) => {
+                let mut requests = requests.clone();
+                match requests.try_send_request(request).await {
+                    Ok(response) => {
+                        return Ok(response.map(|body| ResponseBody::http(body, Some(doubt))));
+                    }
+                    Err(error) => Failed::http2(error, is_reused),
+                }
+            }
+        };
+        if !failed.is_timeout() {
+            doubt.dispel();
+        }
+        if failed.outcome == Outcome::Unsent {
+            slot.forget(self);
+        }
+        Err(failed)
+    }
+}
+
+/// A connection that a request has been given, alone or with others. One that is dropped unused goes to the next request.
+#[derive(Debug)]
+pub(super) struct Lease {
+    slot: Arc<Slot>,
+    connection: Option<Connection>,
+}
+
+impl Lease {
+    pub(super) const fn new(slot: Arc<Slot>, connection: Connection) -> Self {
+        Self {
+            slot,
+            connection: Some(connection),
+        }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        let connection = self.connection.as_ref();
+        connection.expect("a lease is used once").protocol()
+    }
+
+    /// Sends a request and waits for the head of the response. Dropping the future gives the request up: a connection of
+    /// HTTP/1.1 is closed then.
+    pub(super) async fn send(
+        mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failed> {
+        match self.connection.take().expect("a lease is used once") {
+            Connection::Shared(shared) => shared.send(&self.slot, request).await,
+            Connection::Http1(mut connection) => {
+                let response = connection.send(request).await?;
+                self.slot.give_back(connection);
+                Ok(response)
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(Connection::Http1(connection)) = self.connection.take() {
+            self.slot.give_back(connection);
+        }
+    }
+}
+
+/// Casts doubt on a connection when it is dropped, unless the server has spoken since it was last [noted](Self::note).
+#[derive(Debug)]
+pub(super) struct Doubt {
+    slot: Weak<Slot>,
+    shared: Weak<Shared>,
+    heard: usize,
+    _use: Arc<()>,
+}
+
+impl Doubt {
+    fn new(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Self {
+        Self {
+            slot: Arc::downgrade(slot),
+            shared: Arc::downgrade(shared),
+            heard: shared.heard.count(),
+            _use: Arc::clone(&shared.uses),
+        }
+    }
+
+    /// What the server has said so far speaks for it, and what it says from now on will.
+    pub(super) fn note(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            self.heard = shared.heard.count();
+        }
+    }
+
+    /// There is no doubt.
+    pub(super) fn dispel(mut self) {
+        self.shared = Weak::new();
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade()
+            && shared.heard.count() == self.heard
+            && let Some(slot) = self.slot.upgrade()
+        {
+            slot.doubt(shared);
+        }
+    }
+}
+
+/// What is known of a request without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing of it was processed, and the connection takes no more.
+    Unsent,
+    /// The server says that it has not processed it.
+    Refused,
+    /// A connection that had served before has ended without a byte of an answer: the server may have closed it before
+    /// the request came.
+    Lost,
+    /// The server may have acted on it, or there is no use in sending it again.
+    Final,
+}
+
+/// A request without a response.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: FetchError,
+    pub(super) outcome: Outcome,
+}
+
+impl Failed {
+    const fn new(error: FetchError, outcome: Outcome) -> Self {
+        Self { error, outcome }
+    }
+
+    fn spdy(error: Error, is_reused: bool) -> Self {
+        let outcome = match &error {
+            Error::NotSent(_) => Outcome::Unsent,
+            error if error.is_retry_safe() => Outcome::Refused,
+            Error::Stream(StreamError::Session(_)) if is_reused => Outcome::Lost,
+            _ => Outcome::Final,
+        };
+        Self::new(error.into(), outcome)
+    }
+
+    fn http2(mut error: TrySendError<Request<RequestBody>>, is_reused: bool) -> Self {
+        let is_unsent = error.take_message().is_some();
+        let error = error.into_error();
+        let outcome = match source::<h2::Error>(&error) {
+            _ if is_unsent => Outcome::Unsent,
+            Some(error) if error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) => {
+                Outcome::Refused
+            }
+            // Streams that a GOAWAY in order names end with their responses; this one is above it.
+            Some(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => {
+                Outcome::Unsent
+            }
+            Some(error) if error.is_reset() => Outcome::Final,
+            _ if is_reused && !error.is_user() => Outcome::Lost,
+            _ => Outcome::Final,
+        };
+        Self::new(FetchError::Http(error), outcome)
+    }
+
+    fn http1(mut error: TrySendError<Request<RequestBody>>, may_be_lost: bool) -> Self {
+        let is_unsent = error.take_message().is_some();
+        let error = error.into_error();
+        let outcome = match error.is_user() {
+            _ if is_unsent => Outcome::Unsent,
+            false if may_be_lost => Outcome::Lost,
+            _ => Outcome::Final,
+        };
+        Self::new(FetchError::Http(error), outcome)
+    }
+
+    /// Whether time ran out for the stream or its session.
+    fn is_timeout(&self) -> bool {
+        match &self.error {
+            FetchError::Spdy(error) => error.is_timeout(),
+            _ => false,
+        }
+    }
+}
+
+fn source<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
+    error.source()?.downcast_ref()
+}

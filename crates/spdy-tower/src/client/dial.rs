@@ -1,0 +1,155 @@
+//! Transports: how they are opened, and what is noted about them while they are in use.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use super::slot::Place;
+
+/// Opens transports to a host and a port.
+pub trait Dial: fmt::Debug + Send + Sync + 'static {
+    /// Opens one. It is waited for within the [timeout](super::Connector::timeout) of the connector.
+    fn dial(&self, host: &str, port: u16) -> Dialing;
+}
+
+/// Waits for a transport.
+pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
+
+/// What HTTP can be spoken over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for IO {}
+
+/// TCP, with names that the system looks up.
+#[derive(Debug)]
+pub(super) struct Tcp;
+
+impl Dial for Tcp {
+    fn dial(&self, host: &str, port: u16) -> Dialing {
+        let host = host.to_owned();
+        Box::pin(async move {
+            let transport = TcpStream::connect((host, port)).await?;
+            transport.set_nodelay(true)?;
+            Ok(Box::new(transport) as Box<dyn Transport>)
+        })
+    }
+}
+
+/// How often something was read from a transport. It tells whether the peer has spoken since some moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard(Arc<AtomicUsize>);
+
+impl Heard {
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A transport in use: it has a [`Place`] as long as it is open, notes that the peer speaks, and may fail when the peer
+/// reads nothing for too long.
+#[derive(Debug)]
+pub(super) struct Watched<IO> {
+    // Closed before the place is free.
+    io: IO,
+    _place: Arc<Place>,
+    heard: Heard,
+    /// How long a write may wait. `None` where the protocol looks after that itself.
+    patience: Option<Duration>,
+    /// There while a write waits.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<IO> Watched<IO> {
+    pub(super) fn new(io: IO, place: &Arc<Place>, patience: Option<Duration>) -> Self {
+        Self {
+            io,
+            _place: Arc::clone(place),
+            heard: Heard::default(),
+            patience,
+            alarm: None,
+        }
+    }
+
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
+    /// Fails a write that has waited for too long.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let (Poll::Pending, Some(patience)) = (&outcome, self.patience) else {
+            self.alarm = None;
+            return outcome;
+        };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(alarm.as_mut().poll(cx));
+        let reason = format!("peer took no bytes for {patience:?}");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.heard.0.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, outcome)
+    }
+}

@@ -1,0 +1,139 @@
+//! What comes of a request: the body of its response, or an error.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::{ConnectorError, Error, connection::Doubt};
+use crate::{Body, BodyError};
+
+/// The body of a response, whatever protocol it came by.
+///
+/// Dropped before its end, the rest is not wanted: a connection of HTTP/1.1 is closed, elsewhere the stream is reset.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    /// Of a connection that others use, too.
+    doubt: Option<Doubt>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Spdy(Body),
+    Http(hyper::body::Incoming),
+}
+
+impl ResponseBody {
+    pub(super) fn spdy(body: Body, doubt: Doubt) -> Self {
+        Self::new(Source::Spdy(body), Some(doubt))
+    }
+
+    pub(super) fn http(body: hyper::body::Incoming, doubt: Option<Doubt>) -> Self {
+        Self::new(Source::Http(body), doubt)
+    }
+
+    fn new(source: Source, doubt: Option<Doubt>) -> Self {
+        let mut body = Self { source, doubt };
+        body.note();
+        body
+    }
+
+    /// The server has just spoken. Behind the end there is nothing to doubt.
+    fn note(&mut self) {
+        let is_over = http_body::Body::is_end_stream(self);
+        if is_over && let Some(doubt) = self.doubt.take() {
+            doubt.dispel();
+        } else if let Some(doubt) = &mut self.doubt {
+            doubt.note();
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = FetchError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        let frame = match &mut self.source {
+            Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
+            Source::Http(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Http),
+        };
+        match &frame {
+            Poll::Ready(Some(Ok(_))) => self.note(),
+            // The end, or an error that says what has happened.
+            Poll::Ready(_) => drop(self.doubt.take().map(Doubt::dispel)),
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Spdy(body) => body.is_end_stream(),
+            Source::Http(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Spdy(body) => body.size_hint(),
+            Source::Http(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a request of a [`Client`](super::Client) got no response, or not all of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// There is no connection.
+    Connect(ConnectorError),
+    /// The request failed over SPDY.
+    Spdy(Error),
+    /// The body of the response failed over SPDY.
+    Body(BodyError),
+    /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
+    Http(hyper::Error),
+}
+
+impl From<ConnectorError> for FetchError {
+    fn from(error: ConnectorError) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl From<Error> for FetchError {
+    fn from(error: Error) -> Self {
+        Self::Spdy(error)
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect(_) => "request could not be sent",
+            Self::Body(_) => "response ended early",
+            Self::Spdy(_) | Self::Http(_) => "request failed",
+        })
+    }
+}
+
+impl StdError for FetchError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(match self {
+            Self::Connect(error) => error,
+            Self::Spdy(error) => error,
+            Self::Body(error) => error,
+            Self::Http(error) => error,
+        })
+    }
+}

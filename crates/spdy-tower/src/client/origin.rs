@@ -1,0 +1,70 @@
+//! Where a request goes: scheme, host and port.
+
+use http::{
+    Method, Uri,
+    uri::{Authority, Scheme},
+};
+
+use super::ConnectorError;
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    scheme: Scheme,
+    host: String,
+    pub(super) port: u16,
+}
+
+impl Origin {
+    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by TLS at port 443.
+    pub(super) fn asked(method: &Method, uri: &Uri) -> Result<Self, ConnectorError> {
+        match (uri.scheme(), uri.authority()) {
+            (None, Some(authority)) if method == Method::CONNECT => {
+                let is_tls = authority.port_u16() == Some(443);
+                let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };
+                Self::new(&scheme, authority)
+            }
+            _ => Self::of(uri),
+        }
+    }
+
+    pub(super) fn of(uri: &Uri) -> Result<Self, ConnectorError> {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return Err(ConnectorError::Target("URI has no scheme or no host"));
+        };
+        Self::new(scheme, authority)
+    }
+
+    fn new(scheme: &Scheme, authority: &Authority) -> Result<Self, ConnectorError> {
+        let usual = match scheme.as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => return Err(ConnectorError::Target("scheme is neither http nor https")),
+        };
+        Ok(Self {
+            scheme: scheme.clone(),
+            host: authority.host().to_ascii_lowercase(),
+            port: authority.port_u16().unwrap_or(usual),
+        })
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    /// The host without the brackets of an IPv6 address.
+    pub(super) fn name(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn uri(&self) -> Uri {
+        let authority = Authority::try_from(format!("{}:{}", self.host, self.port));
+        let authority = authority.expect("host and port are taken from an authority");
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(authority);
+        uri.path_and_query("/")
+            .build()
+            .expect("all parts are there")
+    }
+}

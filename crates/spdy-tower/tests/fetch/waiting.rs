@@ -1,0 +1,350 @@
+//! How long requests wait for connections, and for what: on a paused clock, so that every bound is exact.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, channel::Channel};
+use spdy_frame::Version;
+use spdy_tower::client::{Client, Connector, ConnectorError, FetchError, Plain};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::network::{Network, ask, get};
+use crate::support::in_all_versions;
+
+/// Answers requests of HTTP/1.1, each after a while.
+async fn http1(mut io: DuplexStream, pause: Duration) {
+    let mut request = [0; 4096];
+    while let Ok(1..) = io.read(&mut request).await {
+        sleep(pause).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        if io.write_all(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn silent(io: DuplexStream, _: usize) {
+    sleep(ms(1_000_000)).await;
+    drop(io);
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn assert_timed_out<T>(result: Result<T, FetchError>) {
+    match result {
+        Err(FetchError::Connect(ConnectorError::Transport(error))) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        }
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("there is a response"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connect_timeout_holds_for_each_of_many_requests() {
+    // Nothing, and what may be shared: TLS, and an upgrade.
+    for (plain, scheme) in [(Plain::Http1, "https"), (Plain::Upgrade, "http")] {
+        let network = Network::new(Duration::ZERO, silent);
+        let client = Client::new(network.connector(plain).timeout(ms(300)));
+        let mut requests = JoinSet::new();
+        for number in 0..10 {
+            let client = client.clone();
+            requests.spawn(async move {
+                sleep(ms(70 * number)).await;
+                let begun = Instant::now();
+                let request = http::Request::get(format!("{scheme}://a.test/"));
+                let body = http_body_util::Empty::<Bytes>::new();
+                assert_timed_out(client.send(request.body(body).unwrap()).await);
+                assert_eq!(begun.elapsed().as_millis(), 300, "request {number}");
+            });
+        }
+        while let Some(request) = requests.join_next().await {
+            request.unwrap();
+        }
+        // The requests have shared the attempts.
+        assert_eq!(network.most(), 1, "{plain:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_is_given_while_another_request_connects() {
+    // Connection 0: the upgrade is refused. 1: answers after 300 ms. 2 says nothing.
+    let network = Network::new(Duration::ZERO, |io, number| async move {
+        match number {
+            0 => http1(io, Duration::ZERO).await,
+            1 => http1(io, ms(300)).await,
+            _ => silent(io, 0).await,
+        }
+    });
+    let client = Client::new(network.connector(Plain::Upgrade).timeout(ms(4000)));
+    let begun = Instant::now();
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { get(&client).await.unwrap() }
+    });
+    sleep(ms(150)).await;
+    let second = tokio::spawn(async move { get(&client).await.unwrap() });
+    assert_eq!(first.await.unwrap(), "ok");
+    assert_eq!(begun.elapsed(), ms(300));
+    // The connection of the first is free for the second, whose own is not there.
+    assert_eq!(second.await.unwrap(), "ok");
+    assert_eq!(begun.elapsed(), ms(600));
+    assert_eq!(network.made(), 3);
+}
+
+/// Sends so many requests at once, and returns how long they took together.
+async fn at_once(client: &Client, count: usize) -> Duration {
+    let begun = Instant::now();
+    let mut requests = JoinSet::new();
+    for _ in 0..count {
+        let client = client.clone();
+        requests.spawn(async move { get(&client).await.unwrap() });
+    }
+    while let Some(body) = requests.join_next().await {
+        assert_eq!(body.unwrap(), "ok");
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_http1_are_made_side_by_side() {
+    let network = Network::new(ms(100), |io, _| http1(io, ms(1000)));
+    let client = network.client(Plain::Http1);
+    assert_eq!(at_once(&client, 20).await, ms(1100));
+    assert_eq!(network.made(), 20);
+
+    // Where an upgrade is asked for, the first connection tells that there is none; each takes two.
+    let network = Network::new(ms(100), |io, _| http1(io, Duration::ZERO));
+    let client = network.client(Plain::Upgrade);
+    let took = at_once(&client, 20).await;
+    assert!(took <= ms(400), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_share_one_connection_where_they_can() {
+    in_all_versions(|version| async move {
+        let network = Network::new(ms(100), move |io, _| async move {
+            let router = axum::Router::new().fallback(async || "ok");
+            let builder = spdy_tower::Builder::new();
+            _ = builder.serve_connection(io, version, router).await;
+        });
+        let client = network.client(Plain::Spdy(version));
+        assert_eq!(at_once(&client, 50).await, ms(100));
+        assert_eq!(network.made(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_stream_is_sent_when_an_upload_ends() {
+    in_all_versions(|version| async move {
+        let network = Network::new(Duration::ZERO, move |io, _| async move {
+            let mut limits = spdy_session::Config::default().limits;
+            limits.max_streams = 1;
+            let router = axum::Router::new()
+                .route("/early", axum::routing::any(async || "early"))
+                .fallback(async || "ok");
+            let builder = spdy_tower::Builder::new().limits(limits);
+            _ = builder.serve_connection(io, version, router).await;
+        });
+        let client = network.client(Plain::Spdy(version));
+        assert_eq!(get(&client).await.unwrap(), "ok");
+        let (mut upload, body) = Channel::<Bytes>::new(4);
+        upload
+            .send_data(Bytes::from_static(b"begin"))
+            .await
+            .unwrap();
+        let early = http::Request::post("http://a.test/early").body(body);
+        let early = client.send(early.unwrap()).await.unwrap();
+        let early = early.into_body().collect().await.unwrap();
+        assert_eq!(early.to_bytes(), "early");
+        let second = tokio::spawn(async move { get(&client).await });
+        sleep(ms(100)).await;
+        assert!(!second.is_finished(), "there is one stream at once");
+        upload.send_data(Bytes::from_static(b"end")).await.unwrap();
+        drop(upload);
+        let second = timeout(ms(5000), second).await;
+        assert_eq!(second.unwrap().unwrap().unwrap(), "ok");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_is_told_to_those_it_was_for() {
+    // The first connection is closed at once, the second speaks SPDY.
+    let network = Network::new(ms(100), |io, number| async move {
+        if number > 0 {
+            http1(io, Duration::ZERO).await;
+        }
+    });
+    let client = network.client(Plain::Upgrade);
+    let early = tokio::spawn({
+        let client = client.clone();
+        async move { get(&client).await }
+    });
+    sleep(ms(50)).await;
+    // It has waited for half of an attempt that fails, and gets a whole one.
+    assert_eq!(get(&client).await.unwrap(), "ok");
+    assert!(matches!(
+        early.await.unwrap(),
+        Err(FetchError::Connect(ConnectorError::Transport(_)))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_outlasts_the_request_that_began_it() {
+    let network = Network::new(ms(5000), |io, _| http1(io, Duration::ZERO));
+    for plain in [Plain::Http1, Plain::Upgrade] {
+        let client = network.client(plain);
+        for _ in 0..3 {
+            let request = timeout(ms(2000), get(&client)).await;
+            assert!(request.is_err() || plain == Plain::Http1);
+        }
+        // After 6 s it is through, or refused: then the next begins for whoever is there.
+        assert_eq!(get(&client).await.unwrap(), "ok");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_connections_than_allowed_are_open() {
+    let network = Network::new(ms(10), |io, _| http1(io, ms(100)));
+    for plain in [Plain::Http1, Plain::Upgrade] {
+        let client = Client::new(network.connector(plain).max_connections(3));
+        at_once(&client, 30).await;
+        assert_eq!(network.most(), 3);
+        drop(client);
+        sleep(ms(1)).await;
+        assert_eq!(network.open(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finds_no_place_in_time_is_told_so() {
+    let network = Network::new(Duration::ZERO, silent);
+    let connector = network.connector(Plain::Http1).timeout(ms(500));
+    let client = Client::new(connector.max_connections(2).max_waiting(1));
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let client = client.clone();
+        busy.push(tokio::spawn(async move { get(&client).await }));
+        sleep(ms(1)).await;
+    }
+    let begun = Instant::now();
+    let (waits, refused) = tokio::join!(get(&client), async {
+        let refused = get(&client).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        refused
+    });
+    assert!(matches!(
+        refused,
+        Err(FetchError::Connect(ConnectorError::Waiting(1)))
+    ));
+    let waits = waits.unwrap_err();
+    assert!(
+        matches!(waits, FetchError::Connect(ConnectorError::Connections(2))),
+        "{waits:?}"
+    );
+    assert_eq!(begun.elapsed(), ms(500));
+    // A place is free as soon as a request is given up.
+    busy[0].abort();
+    sleep(ms(1)).await;
+    assert_eq!(network.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_not_used_are_closed() {
+    let idle = ms(10_000);
+    let spdy = |version| {
+        Network::new(Duration::ZERO, move |io, _| async move {
+            let router = axum::Router::new().fallback(async || "ok");
+            let builder = spdy_tower::Builder::new();
+            _ = builder.serve_connection(io, version, router).await;
+        })
+    };
+    let http1 = Network::new(Duration::ZERO, |io, _| http1(io, Duration::ZERO));
+    for (network, plain) in [
+        (http1, Plain::Http1),
+        (spdy(Version::V2), Plain::Spdy(Version::V2)),
+        (spdy(Version::V3_1), Plain::Spdy(Version::V3_1)),
+    ] {
+        let client = Client::new(network.connector(plain).idle_timeout(idle));
+        for _ in 0..3 {
+            get(&client).await.unwrap();
+            sleep(idle - ms(10)).await;
+            assert_eq!(network.open(), 1, "{plain:?}");
+        }
+        sleep(idle + ms(2000)).await;
+        assert_eq!((network.made(), network.open()), (1, 0), "{plain:?}");
+        get(&client).await.unwrap();
+        assert_eq!(network.made(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_nothing_does_not_keep_a_connection_that_was_given_up() {
+    let network = Network::new(Duration::ZERO, silent);
+    for plain in [Plain::Http1, Plain::Spdy(Version::V3_1)] {
+        let client = network.client(plain);
+        static LONG: [u8; 100_000] = [b'a'; 100_000];
+        let body = std::str::from_utf8(&LONG).unwrap();
+        let request = timeout(ms(1000), ask(&client, "POST", "/", body)).await;
+        assert!(request.is_err());
+        drop(client);
+        sleep(ms(31_000)).await;
+        assert_eq!(network.open(), 0, "{plain:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_answered_whatever_became_of_others() {
+    let network = Network::new(ms(3), |io, _| http1(io, ms(3)));
+    for plain in [Plain::Http1, Plain::Upgrade] {
+        // One place: what is not given back is missed by the next request.
+        let client = Client::new(network.connector(plain).max_connections(1));
+        for given_up_after in 0..30 {
+            let gone = timeout(ms(given_up_after), get(&client));
+            let (gone, stays) = tokio::join!(gone, get(&client));
+            assert_eq!(stays.unwrap(), "ok", "{given_up_after}: {gone:?}");
+        }
+    }
+    assert_eq!(network.most(), 1);
+    sleep(ms(1)).await;
+    assert_eq!(network.open(), 0, "the clients are dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_for_a_request_that_was_given_up_goes_to_the_next() {
+    for plain in [Plain::Http1, Plain::Upgrade] {
+        let network = Network::new(ms(3), |io, _| http1(io, ms(3)));
+        let client = Client::new(network.connector(plain).max_connections(1));
+        let mut given_up = Box::pin(get(&client));
+        let polled = poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_ready()));
+        assert!(!polled.await);
+        // The connection is there, and the request does not know it yet.
+        sleep(ms(20)).await;
+        let (made, begun) = (network.made(), Instant::now());
+        drop(given_up);
+        assert_eq!(get(&client).await.unwrap(), "ok");
+        assert_eq!((network.made(), begun.elapsed()), (made, ms(3)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_names_the_origin_and_the_time() {
+    let network = Network::new(Duration::ZERO, silent);
+    let connector: Connector = network.connector(Plain::Upgrade).timeout(ms(300));
+    let error = get(&Client::new(connector)).await.unwrap_err();
+    let FetchError::Connect(ConnectorError::Transport(error)) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        error.to_string(),
+        "no connection to a.test port 80 within 300ms"
+    );
+}
