@@ -64,7 +64,7 @@ fn s22_sessions_leave_no_task_and_no_memory_behind() {
                     within(way, session(version, way, near, far)).await;
                 });
             };
-            // What is allocated once and kept is there afterwards: the inflaters of the thread, 16 at most, among it.
+            // What is allocated once and kept is there afterwards: the room in which the thread inflates among it.
             (0..40).for_each(|_| session());
             assert_eq!(tasks(), 0, "{version} {way:?}");
             let info = measure(|| (0..rounds).for_each(|_| session()));

@@ -297,7 +297,7 @@ fn attack<F>(
 where
     F: Future<Output = Peer>,
 {
-    // What is allocated once and kept is there afterwards: the inflaters of the thread, 16 at most, among it.
+    // What is allocated once and kept is there afterwards: the room in which the thread inflates among it.
     for _ in 0..17 {
         serve(version, Handler::Echoes, warm_up);
     }

@@ -214,7 +214,7 @@ impl Limits {
             + 5 * self.max_control_frame as usize / 2
             + 64 * 1024
             + 2 * self.headers.max_size
-            // Both compression contexts: an inflater of its own, or its window; what was sent.
+            // Both compression contexts: the window of what came, and what was sent.
             + 64 * 1024
             // The records of streams, and of streams that are gone and whose handles exist.
             + streams * 2 * 1536

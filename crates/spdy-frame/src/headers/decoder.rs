@@ -47,9 +47,8 @@ impl Default for HeaderLimits {
 /// (protocol.md §8.4). An error in the fields leaves the decoder usable. When the compression context is lost
 /// ([`HeaderError::context_lost`]) the error is for good: it is the answer to every later block as well.
 ///
-/// Between blocks a decoder holds the octets that came last and little else: up to the window that the peer's
-/// zlib header announces, or 32 KiB if that is above 8 KiB. Once a block does not end with a sync flush, it holds an
-/// inflater instead, which is 47 KiB. Other inflaters all decoders of a thread share, 16 at most.
+/// Between blocks a decoder holds the bytes that came last, no more than the window that the peer's zlib header
+/// announces, and less than 1 KiB besides; behind a block that does not end with a sync flush, less than 2 KiB.
 #[derive(Debug)]
 pub struct HeaderDecoder {
     version: Version,

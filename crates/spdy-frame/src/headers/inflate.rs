@@ -1,41 +1,69 @@
-//! Inflates header blocks, with inflaters that all sessions of a thread share.
+//! Inflates header blocks (RFC 1951), on the window of their session.
 //!
-//! An inflater takes 47 KiB, and most sessions are idle. So a session keeps the octets that its next block may refer
-//! to, and borrows an inflater for each block: one that was prepared with these octets cannot be told from one that
-//! has inflated them.
+//! Most sessions are idle, and a general inflater takes 47 KiB. This one has no memory but the bytes that later blocks
+//! may refer to, the [`Window`]: it reads them where they are, and puts behind them what came out. Where a block ends
+//! with a sync flush, as it should, nothing else is kept. Any other end is fine too: then there is a [`Rest`] of less
+//! than 1 KiB, with which the next block goes on.
 //!
-//! That holds where a block ends at the boundary of two deflate blocks and of two octets, as it does with the marker
-//! of `Z_SYNC_FLUSH`. A session with a block that does not end so gets an inflater of its own. (What ends with the marker's octets ends there: behind
-//! a partial flush the last octet has a bit that is 0, and a peer that does not flush at all sends blocks that nobody
-//! can read to their end. One that forges the marker garbles its own later blocks.)
+//! What it accepts, and what comes out of each block, is what zlib makes of it. A distance past the window that the
+//! zlib header announces is an error.
 
-use std::{
-    cell::RefCell,
-    sync::atomic::{AtomicU64, Ordering},
+mod bits;
+mod code;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    bits::Bits,
+    code::{Codes, DISTANCES, LENGTHS, Lengths},
+    output::Output,
 };
-
-use flate2::{Decompress, FlushDecompress, Status};
-
 use super::window::Window;
 use crate::HeaderError;
 
 /// One direction of a session: a deflate stream that comes in blocks.
 #[derive(Debug)]
-pub(super) enum Inflater {
-    /// All blocks so far have ended with the marker.
-    Shared(Shared),
-    Own(Decompress),
+pub(super) struct Inflater {
+    window: Window,
+    /// `None` where a deflate block and a byte have ended.
+    rest: Option<Box<Rest>>,
+    /// How many bytes came out of the last block, those that were dropped included.
+    last: usize,
 }
 
-/// What is kept of a stream that borrows its inflaters.
+/// Where in the stream a block has ended.
 #[derive(Debug)]
-pub(super) struct Shared {
-    window: Window,
-    stream: u64,
-    /// Octets that have come out so far.
-    total: u64,
-    /// How many of them came out of the last block, those that were dropped included.
-    last: usize,
+struct Rest {
+    progress: Progress,
+    /// The end of the block, from the last symbol on of which a part is missing.
+    bytes: Vec<u8>,
+    /// The bits of the first of these bytes that were read.
+    bits: u32,
+}
+
+/// How far a deflate stream has been read.
+#[derive(Debug, Default)]
+struct Progress {
+    place: Place,
+    /// Whether this deflate block is the last one of the stream.
+    is_last: bool,
+    /// The codes of the deflate block, if it is one with its own.
+    lengths: Lengths,
+}
+
+/// What comes next in a deflate stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// The head of a deflate block.
+    #[default]
+    Head,
+    /// So many bytes of a stored block.
+    Stored(usize),
+    /// A symbol in the fixed codes.
+    Fixed,
+    /// A symbol in the codes of the block.
+    Dynamic,
 }
 
 /// What came out of a block.
@@ -49,7 +77,7 @@ pub(super) enum Inflated {
     Again,
 }
 
-/// How many octets may come out of a block.
+/// How many bytes may come out of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Those behind are inflated and dropped.
@@ -60,19 +88,14 @@ pub(super) struct Bounds {
 
 impl Inflater {
     /// A stream whose zlib header announces that no distance exceeds `window`. Nothing is allocated yet.
-    pub(super) fn new(window: usize, dictionary: &'static [u8]) -> Self {
-        static STREAMS: AtomicU64 = AtomicU64::new(0);
-        let size = if window <= SMALL {
-            window.max(SMALLEST)
-        } else {
-            LARGEST
-        };
-        Self::Shared(Shared {
+    pub(super) const fn new(window: usize, dictionary: &'static [u8]) -> Self {
+        // zlib does not tell 256 from 512.
+        let size = if window < 512 { 512 } else { window };
+        Self {
             window: Window::new(size, dictionary),
-            stream: STREAMS.fetch_add(1, Ordering::Relaxed),
-            total: 0,
+            rest: None,
             last: 0,
-        })
+        }
     }
 
     /// Inflates a block to `octets`, which may have room already.
@@ -87,186 +110,173 @@ impl Inflater {
         octets: &mut Vec<u8>,
         bounds: Bounds,
     ) -> Result<Inflated, HeaderError> {
-        let mut again = false;
-        let total = match self {
-            Self::Own(inflater) => run(inflater, block, octets, bounds, |_, _| {})?,
-            Self::Shared(shared) => {
-                let mut inflater = borrow(shared.tag(), &shared.window)?;
-                let result = run(&mut inflater, block, octets, bounds, |octets, is_all| {
-                    again =
-                        is_all && octets.len() == shared.last && shared.window.ends_with(octets);
-                    shared.window.extend(octets);
-                    shared.total += octets.len() as u64;
-                });
-                if let Ok(total) = result {
-                    shared.last = total;
-                }
-                match result {
-                    Ok(_) if block.ends_with(&MARKER) => give_back(shared.tag(), inflater),
-                    Ok(_) => *self = Self::Own(inflater),
-                    Err(_) => give_back(None, inflater),
-                }
-                result?
-            }
+        let mut output = Output::new(octets, &mut self.window, bounds);
+        self.rest = match self.rest.take() {
+            None => Progress::default().read(Bits::new(block), &mut output)?,
+            Some(rest) => rest.go_on(block, &mut output)?,
         };
-        Ok(match again {
-            _ if total > octets.len() => Inflated::Cut,
-            true => Inflated::Again,
-            false => Inflated::Whole,
-        })
+        let (total, inflated) = output.finish(self.last);
+        self.last = total;
+        Ok(inflated)
     }
 }
 
-impl Shared {
-    /// What an inflater that has come to where the stream is now is known by. `None` if it is not to be known again:
-    /// one that has inflated the stream knows octets from before a small window, and whether these can be referred to
-    /// must not depend on which inflater there is.
-    fn tag(&self) -> Option<Tag> {
-        (self.window.size() > SMALL).then_some(Tag {
-            stream: self.stream,
-            total: self.total,
-        })
+impl Rest {
+    /// Reads on behind the end of the last block.
+    fn go_on(
+        self,
+        block: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<Option<Box<Self>>, HeaderError> {
+        let bytes = [&self.bytes, block].concat();
+        let mut bits = Bits::new(&bytes);
+        if self.bits > 0 {
+            bits.refill();
+            _ = bits.skip(self.bits);
+        }
+        self.progress.read(bits, output)
     }
 }
 
-/// Inflates a block in steps. Each step's octets are noted, and whether they are all. Returns how
-/// many bytes came out.
-fn run(
-    inflater: &mut Decompress,
-    mut block: &[u8],
-    octets: &mut Vec<u8>,
-    bounds: Bounds,
-    mut note: impl FnMut(&[u8], bool),
-) -> Result<usize, HeaderError> {
-    octets.clear();
-    let mut total = 0;
+impl Progress {
+    /// Reads all that is there. Returns where that is, unless it is the border of two deflate blocks and of two bytes.
+    fn read(
+        mut self,
+        mut bits: Bits<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<Option<Box<Rest>>, HeaderError> {
+        while self.step(&mut bits, output)? {
+            if self.is_last && self.place == Place::Head {
+                return Err(HeaderError::EndOfStream);
+            }
+        }
+        if self.place == Place::Head && bits.is_at_end() {
+            return Ok(None);
+        }
+        let (bytes, bits) = bits.rest();
+        debug_assert!(bytes.len() <= MAX_REST, "more is missing than is there");
+        Ok(Some(Box::new(Rest {
+            progress: self,
+            bytes: bytes.to_vec(),
+            bits,
+        })))
+    }
+
+    /// Reads the head of a deflate block, or its contents. Returns whether they were there as a whole; if not, `bits`
+    /// stands at the first part that is missing a piece.
+    #[inline]
+    fn step(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<bool, HeaderError> {
+        let is_whole = match self.place {
+            Place::Head => return self.head(bits),
+            Place::Stored(length) => {
+                let bytes = bits.bytes(length);
+                output.extend(bytes)?;
+                self.place = Place::Stored(length - bytes.len());
+                bytes.len() == length
+            }
+            Place::Fixed => symbols(bits, Codes::FIXED, output)?,
+            Place::Dynamic => symbols(bits, &self.lengths.codes(), output)?,
+        };
+        if is_whole {
+            self.place = Place::Head;
+        }
+        Ok(is_whole)
+    }
+
+    /// Reads the head of a deflate block.
+    fn head(&mut self, bits: &mut Bits<'_>) -> Result<bool, HeaderError> {
+        let start = *bits;
+        match self.try_head(bits)? {
+            Some((is_last, place)) => {
+                self.is_last = is_last;
+                self.place = place;
+                Ok(true)
+            }
+            None => {
+                *bits = start;
+                Ok(false)
+            }
+        }
+    }
+
+    /// `None`: a part of the head is missing.
+    fn try_head(&mut self, bits: &mut Bits<'_>) -> Result<Option<(bool, Place)>, HeaderError> {
+        bits.refill();
+        let Some(head) = bits.take(3) else {
+            return Ok(None);
+        };
+        let place = match head >> 1 {
+            0 => match bits.stored_length() {
+                Some((length, check)) if length == !check => Place::Stored(length.into()),
+                Some(_) => return Err(HeaderError::Corrupt),
+                None => return Ok(None),
+            },
+            1 => Place::Fixed,
+            2 => match Lengths::read(bits)? {
+                Some(lengths) => {
+                    self.lengths = lengths;
+                    Place::Dynamic
+                }
+                None => return Ok(None),
+            },
+            _ => return Err(HeaderError::Corrupt),
+        };
+        Ok(Some((head & 1 == 1, place)))
+    }
+}
+
+/// Reads symbols up to the end of their deflate block. Returns whether it was there; if not, `bits` stands at the
+/// symbol of which a part is missing.
+fn symbols(
+    bits: &mut Bits<'_>,
+    codes: &Codes,
+    output: &mut Output<'_>,
+) -> Result<bool, HeaderError> {
     loop {
-        make_room(octets, bounds.kept);
-        let (start, consumed) = (octets.len(), inflater.total_in());
-        let status = inflater
-            .decompress_vec(block, octets, FlushDecompress::Sync)
-            .map_err(|_| HeaderError::Corrupt)?;
-        block = &block[(inflater.total_in() - consumed) as usize..];
-        let more = &octets[start..];
-        total += more.len();
-        if total > bounds.inflated {
-            let limit = bounds.inflated;
-            return Err(HeaderError::Bomb { limit });
-        }
-        if status == Status::StreamEnd {
-            return Err(HeaderError::EndOfStream);
-        }
-        // While there is room, the inflater stops for want of octets only.
-        let finished = octets.len() < octets.capacity();
-        debug_assert!(!finished || block.is_empty());
-        note(more, finished && more.len() == total);
-        octets.truncate(bounds.kept);
-        if finished {
-            return Ok(total);
-        }
+        bits.refill();
+        let start = *bits;
+        let missing = match codes.literals.decode(bits) {
+            Some(literal @ 0..256) => {
+                output.literal(literal as u8)?;
+                continue;
+            }
+            Some(256) => return Ok(true),
+            Some(symbol) => match copy(bits, symbol, codes)? {
+                Some((length, distance)) => {
+                    output.copy(length, distance)?;
+                    continue;
+                }
+                None => start,
+            },
+            None => start,
+        };
+        *bits = missing;
+        return Ok(false);
     }
 }
 
-/// A stream, and how far it was inflated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tag {
-    stream: u64,
-    total: u64,
-}
-
-/// An inflater that nobody uses now.
-#[derive(Debug)]
-struct Idle {
-    tag: Option<Tag>,
-    inflater: Decompress,
-}
-
-thread_local! {
-    /// The inflaters of the thread, the one used last at the end.
-    static IDLE: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Gives an inflater that has inflated what `window` holds, or might have.
-fn borrow(tag: Option<Tag>, window: &Window) -> Result<Decompress, HeaderError> {
-    // Where the thread is ending already, there are none left.
-    let found = IDLE.try_with(|idle| take(&mut idle.borrow_mut(), tag));
-    match found.ok().flatten() {
-        Some(Idle {
-            tag: known,
-            inflater,
-        }) if tag.is_some() && known == tag => Ok(inflater),
-        Some(Idle { mut inflater, .. }) => {
-            inflater.reset(false);
-            window.prepare(inflater)
-        }
-        // Raw, so nothing is summed up for a checksum that never comes, and a last deflate block is noticed at its end.
-        None => window.prepare(Decompress::new(false)),
-    }
-}
-
-/// Takes the inflater with the tag, or the one that was not used for the longest time if there are enough.
-fn take(idle: &mut Vec<Idle>, tag: Option<Tag>) -> Option<Idle> {
-    let known = tag.and_then(|tag| idle.iter().rposition(|idle| idle.tag == Some(tag)));
-    let place = match (known, tag) {
-        (Some(place), _) => place,
-        // What was used last is warm, and nobody misses it.
-        (None, None) => idle.iter().rposition(|idle| idle.tag.is_none())?,
-        (None, Some(_)) if idle.len() < INFLATERS => return None,
-        (None, Some(_)) => 0,
+/// Reads the rest of a copy: its length and distance. A refill has more bits than the 48 that it may have.
+#[inline]
+fn copy(
+    bits: &mut Bits<'_>,
+    symbol: u16,
+    codes: &Codes,
+) -> Result<Option<(usize, usize)>, HeaderError> {
+    let value = |bits: &mut Bits<'_>, table: &[(u16, u8)], symbol: u16| {
+        let (base, extra) = *table.get(usize::from(symbol)).ok_or(HeaderError::Corrupt)?;
+        let more = bits.take(extra.into());
+        Ok(more.map(|more| usize::from(base) + more as usize))
     };
-    Some(idle.remove(place))
+    let Some(length) = value(bits, &LENGTHS, symbol - 257)? else {
+        return Ok(None);
+    };
+    let Some(symbol) = codes.distances.decode(bits) else {
+        return Ok(None);
+    };
+    let distance = value(bits, &DISTANCES, symbol)?;
+    Ok(distance.map(|distance| (length, distance)))
 }
 
-fn give_back(tag: Option<Tag>, inflater: Decompress) {
-    _ = IDLE.try_with(|idle| {
-        let mut idle = idle.borrow_mut();
-        if idle.len() == INFLATERS {
-            idle.remove(0);
-        }
-        idle.push(Idle { tag, inflater });
-    });
-}
-
-impl Window {
-    /// Makes a new inflater one that has inflated what is in the window.
-    fn prepare(&self, mut inflater: Decompress) -> Result<Decompress, HeaderError> {
-        for octets in self.parts().into_iter().filter(|part| !part.is_empty()) {
-            // Raw inflaters take any octets.
-            inflater
-                .set_dictionary(octets)
-                .map_err(|_| HeaderError::Corrupt)?;
-        }
-        Ok(inflater)
-    }
-}
-
-/// Makes room for the next step: as much as there is, up to what is kept, so that memory grows with the octets that
-/// came out; at least `STEP`.
-fn make_room(octets: &mut Vec<u8>, kept: usize) {
-    let length = octets.len();
-    if octets.capacity() - length < STEP / 2 {
-        let more = length.min(kept.saturating_sub(length)).max(STEP);
-        octets.reserve_exact(more);
-    }
-}
-
-/// What a sync or full flush ends with: a stored block of no octets.
-const MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
-
-/// The most inflaters that a thread keeps: 750 KiB.
-const INFLATERS: usize = 16;
-
-/// An inflater is prepared for so many octets in no time that is worth mentioning (0.1 µs).
-const SMALL: usize = 8 * 1024;
-
-/// zlib does not tell 256 from 512.
-const SMALLEST: usize = 512;
-
-/// The largest distance of deflate.
-const LARGEST: usize = 32 * 1024;
-
-/// The least room for a step. Below 260 octets of room the inflater is slow.
-const STEP: usize = 2048;
-
-#[cfg(test)]
-mod tests;
+/// The most bytes of a part that is not whole: the head of a deflate block with its own codes, in which each of at most
+/// 316 lengths takes at most 14 bits.
+const MAX_REST: usize = (3 + 14 + 19 * 3 + 316 * 14) / 8 + 2;

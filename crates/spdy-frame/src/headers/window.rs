@@ -73,8 +73,30 @@ impl Window {
         }
     }
 
+    /// Adds to `to` the bytes that stand `back` bytes in front of the end, up to the end and at most `length`. Returns how
+    /// many these are; `None` if the window does not reach so far back.
+    #[inline]
+    pub(super) fn repeat(&self, back: usize, length: usize, to: &mut Vec<u8>) -> Option<usize> {
+        let parts = self.parts();
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let mut from = all.checked_sub(back)?;
+        let length = length.min(back);
+        let mut rest = length;
+        for part in parts {
+            let Some(bytes) = part.get(from..) else {
+                from -= part.len();
+                continue;
+            };
+            let bytes = &bytes[..bytes.len().min(rest)];
+            to.extend_from_slice(bytes);
+            rest -= bytes.len();
+            from = 0;
+        }
+        Some(length)
+    }
+
     /// All that a block may refer to, oldest first: the end of the dictionary, and the two parts of the ring.
-    pub(super) fn parts(&self) -> [&[u8]; 3] {
+    fn parts(&self) -> [&[u8]; 3] {
         let (new, old) = self.octets.split_at(self.next);
         let room = self.size - self.octets.len();
         let dictionary = &self.dictionary[self.dictionary.len().saturating_sub(room)..];
@@ -118,6 +140,16 @@ mod tests {
                 }
                 let last = &all[all.len().saturating_sub(window.size())..];
                 assert_eq!(window.parts().concat(), last, "{piece} {round}");
+                for back in 1..=last.len() {
+                    for length in 1..20 {
+                        let mut read = Vec::new();
+                        let copied = window.repeat(back, length, &mut read);
+                        assert_eq!(copied, Some(length.min(back)));
+                        assert_eq!(read, last[last.len() - back..][..length.min(back)]);
+                    }
+                }
+                let beyond = window.repeat(last.len() + 1, 3, &mut Vec::new());
+                assert_eq!(beyond, None);
             }
         }
     }

@@ -1,0 +1,355 @@
+//! The Huffman codes of deflate (RFC 1951 §3.2).
+
+use super::bits::Bits;
+use crate::HeaderError;
+
+/// A canonical code of at most 288 symbols.
+pub(super) struct Code {
+    /// Symbol and length by the next bits: `symbol << 4 | length`, and 0 for codes that are longer.
+    short: [u16; 1 << SHORT],
+    /// How many codes there are of each length.
+    counts: [u16; 16],
+    /// The symbols in the order of their codes.
+    symbols: [u16; 288],
+}
+
+/// The length of codes that are looked up at once.
+const SHORT: u32 = 9;
+
+/// What bits stand for that are no code.
+const INVALID: u16 = 300;
+
+/// Which codes of a kind may be incomplete.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Incomplete {
+    /// None.
+    None,
+    /// One of a single symbol with one bit.
+    Lone,
+    /// That, and one without a symbol.
+    LoneOrEmpty,
+}
+
+impl Code {
+    const EMPTY: Self = Self {
+        short: [0; 1 << SHORT],
+        counts: [0; 16],
+        symbols: [0; 288],
+    };
+
+    /// Makes the code for symbols that have these lengths. Returns whether there is such a code.
+    const fn set(&mut self, lengths: &[u8], incomplete: Incomplete) -> bool {
+        let Some(plan) = Plan::of(lengths, incomplete) else {
+            return false;
+        };
+        // Where codes are missing, one bit tells that it is none.
+        let missing = if plan.is_complete {
+            0
+        } else {
+            INVALID << 4 | 1
+        };
+        self.short = [missing; 1 << SHORT];
+        self.counts = plan.counts;
+        let Plan {
+            mut codes,
+            mut places,
+            ..
+        } = plan;
+        let mut symbol = 0;
+        while symbol < lengths.len() {
+            let length = lengths[symbol] as usize;
+            if length > 0 {
+                self.symbols[places[length] as usize] = symbol as u16;
+                self.set_short(symbol as u16, codes[length], length as u32);
+                places[length] += 1;
+                codes[length] += 1;
+            }
+            symbol += 1;
+        }
+        true
+    }
+
+    /// Enters a code, whose bits come from the highest on, at all places that begin with it.
+    const fn set_short(&mut self, symbol: u16, code: u16, length: u32) {
+        if length <= SHORT {
+            let mut place = (code.reverse_bits() >> (16 - length)) as usize;
+            while place < 1 << SHORT {
+                self.short[place] = symbol << 4 | length as u16;
+                place += 1 << length;
+            }
+        }
+    }
+
+    /// Reads a symbol; 15 bits have to be at hand, or all there are. `None`: a part of it is missing.
+    #[inline]
+    pub(super) fn decode(&self, bits: &mut Bits<'_>) -> Option<u16> {
+        let entry = self.short[bits.peek() as usize % (1 << SHORT)];
+        if entry == 0 {
+            return self.decode_long(bits);
+        }
+        bits.skip(u32::from(entry % 16))?;
+        Some(entry >> 4)
+    }
+
+    /// Reads a symbol bit by bit: codes of one length are numbers that follow each other.
+    fn decode_long(&self, bits: &mut Bits<'_>) -> Option<u16> {
+        let next = bits.peek();
+        let (mut code, mut first, mut index) = (0, 0, 0);
+        for length in 1..16 {
+            code = code << 1 | (next >> (length - 1)) as u32 & 1;
+            let count = u32::from(self.counts[length as usize]);
+            if code < first + count {
+                bits.skip(length)?;
+                return Some(self.symbols[(index + code - first) as usize]);
+            }
+            index += count;
+            first = (first + count) << 1;
+        }
+        // Not reached: a code that has long ones is complete.
+        Some(INVALID)
+    }
+}
+
+/// How the codes of symbols follow from their lengths.
+struct Plan {
+    /// How many codes there are of each length.
+    counts: [u16; 16],
+    /// The first code of each length.
+    codes: [u16; 16],
+    /// How many codes are shorter than each length.
+    places: [u16; 16],
+    /// Whether all bits are some code.
+    is_complete: bool,
+}
+
+impl Plan {
+    /// 0 is the length of a symbol that does not occur. `None`: there is no code of these lengths.
+    const fn of(lengths: &[u8], incomplete: Incomplete) -> Option<Self> {
+        let mut counts = [0; 16];
+        let mut symbol = 0;
+        while symbol < lengths.len() {
+            counts[lengths[symbol] as usize] += 1;
+            symbol += 1;
+        }
+        let used = lengths.len() as u16 - counts[0];
+        counts[0] = 0;
+        let (mut codes, mut places) = ([0; 16], [0; 16]);
+        let mut left = 1i32;
+        let mut length = 1;
+        while length < 16 {
+            left = (left << 1) - counts[length] as i32;
+            if left < 0 {
+                return None;
+            }
+            codes[length] = (codes[length - 1] + counts[length - 1]) << 1;
+            places[length] = places[length - 1] + counts[length - 1];
+            length += 1;
+        }
+        let is_complete = left == 0;
+        let is_lone = used == 1 && counts[1] == 1;
+        let is_code = match incomplete {
+            Incomplete::None => is_complete,
+            Incomplete::Lone => is_complete || is_lone,
+            Incomplete::LoneOrEmpty => is_complete || is_lone || used == 0,
+        };
+        if !is_code {
+            return None;
+        }
+        Some(Self {
+            counts,
+            codes,
+            places,
+            is_complete,
+        })
+    }
+}
+
+/// The two codes of a deflate block.
+pub(super) struct Codes {
+    /// For bytes, the end of the block, and lengths.
+    pub(super) literals: Code,
+    pub(super) distances: Code,
+}
+
+impl Codes {
+    const EMPTY: Self = Self {
+        literals: Code::EMPTY,
+        distances: Code::EMPTY,
+    };
+
+    /// RFC 1951 §3.2.6.
+    pub(super) const FIXED: &Self = &FIXED;
+}
+
+static FIXED: Codes = {
+    let mut lengths = [8; 288];
+    let mut symbol = 144;
+    while symbol < 280 {
+        lengths[symbol] = if symbol < 256 { 9 } else { 7 };
+        symbol += 1;
+    }
+    let mut codes = Codes::EMPTY;
+    assert!(codes.literals.set(&lengths, Incomplete::None));
+    assert!(codes.distances.set(&[5; 32], Incomplete::None));
+    codes
+};
+
+/// The lengths of the codes of a deflate block, from which they are made.
+#[derive(Debug)]
+pub(super) struct Lengths {
+    /// Those of literals, then those of distances.
+    all: [u8; 320],
+    literals: usize,
+    distances: usize,
+}
+
+impl Default for Lengths {
+    fn default() -> Self {
+        Self {
+            all: [0; 320],
+            literals: 0,
+            distances: 0,
+        }
+    }
+}
+
+impl Lengths {
+    /// Reads the head of a deflate block with its own codes, behind its type (RFC 1951 §3.2.7). `None`: a part of it is
+    /// missing.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::Corrupt`] if these are no codes.
+    pub(super) fn read(bits: &mut Bits<'_>) -> Result<Option<Self>, HeaderError> {
+        let Some([literals, distances, count]) = Self::counts(bits) else {
+            return Ok(None);
+        };
+        if literals > 286 || distances > 30 {
+            return Err(HeaderError::Corrupt);
+        }
+        let mut lengths = Self {
+            literals,
+            distances,
+            ..Self::default()
+        };
+        let mut code = [0; 19];
+        for place in &ORDER[..count] {
+            bits.refill();
+            let Some(length) = bits.take(3) else {
+                return Ok(None);
+            };
+            code[*place] = length as u8;
+        }
+        let mut codes = Code::EMPTY;
+        if !codes.set(&code, Incomplete::None) {
+            return Err(HeaderError::Corrupt);
+        }
+        if lengths.fill(bits, &codes)?.is_none() {
+            return Ok(None);
+        }
+        // zlib knows that before the first symbol comes.
+        if lengths.are_sound() {
+            Ok(Some(lengths))
+        } else {
+            Err(HeaderError::Corrupt)
+        }
+    }
+
+    /// Reads the numbers of lengths: for literals, for distances, and for the code in which these come.
+    fn counts(bits: &mut Bits<'_>) -> Option<[usize; 3]> {
+        let [literals, distances, code] = [bits.take(5)?, bits.take(5)?, bits.take(4)?];
+        Some([
+            literals as usize + 257,
+            distances as usize + 1,
+            code as usize + 4,
+        ])
+    }
+
+    /// Reads all lengths.
+    fn fill(&mut self, bits: &mut Bits<'_>, code: &Code) -> Result<Option<()>, HeaderError> {
+        let mut at = 0;
+        let end = self.literals + self.distances;
+        while at < end {
+            bits.refill();
+            let Some(symbol) = code.decode(bits) else {
+                return Ok(None);
+            };
+            let (value, least, extra) = match symbol {
+                0..16 => (symbol as u8, 1, 0),
+                16 if at == 0 => return Err(HeaderError::Corrupt),
+                16 => (self.all[at - 1], 3, 2),
+                17 => (0, 3, 3),
+                _ => (0, 11, 7),
+            };
+            let Some(more) = bits.take(extra) else {
+                return Ok(None);
+            };
+            let times = least + more as usize;
+            if at + times > end {
+                return Err(HeaderError::Corrupt);
+            }
+            self.all[at..at + times].fill(value);
+            at += times;
+        }
+        Ok(Some(()))
+    }
+
+    fn literals(&self) -> &[u8] {
+        &self.all[..self.literals]
+    }
+
+    fn distances(&self) -> &[u8] {
+        &self.all[self.literals..self.literals + self.distances]
+    }
+
+    /// Whether there are such codes, and one for the end of the block.
+    fn are_sound(&self) -> bool {
+        self.all[256] != 0
+            && Plan::of(self.literals(), Incomplete::Lone).is_some()
+            && Plan::of(self.distances(), Incomplete::LoneOrEmpty).is_some()
+    }
+
+    /// Makes the codes.
+    pub(super) fn codes(&self) -> Codes {
+        let mut codes = Codes::EMPTY;
+        let are_sound = codes.literals.set(self.literals(), Incomplete::Lone)
+            && codes
+                .distances
+                .set(self.distances(), Incomplete::LoneOrEmpty);
+        debug_assert!(are_sound, "the lengths were judged when they were read");
+        codes
+    }
+}
+
+/// The order in which the lengths of the code for lengths come.
+const ORDER: [usize; 19] = [
+    16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
+];
+
+/// The shortest length of each symbol from 257 on, and how many bits are added.
+pub(super) static LENGTHS: [(u16, u8); 29] = {
+    let mut table = [(258, 0); 29];
+    let mut base = 3;
+    let mut place = 0;
+    while place < 28 {
+        let extra = if place < 8 { 0 } else { (place - 4) / 4 };
+        table[place] = (base, extra as u8);
+        base += 1 << extra;
+        place += 1;
+    }
+    table
+};
+
+/// The shortest distance of each symbol, and how many bits are added.
+pub(super) static DISTANCES: [(u16, u8); 30] = {
+    let mut table = [(0, 0); 30];
+    let mut base = 1u32;
+    let mut place = 0;
+    while place < 30 {
+        let extra = if place < 4 { 0 } else { (place - 2) / 2 };
+        table[place] = (base as u16, extra as u8);
+        base += 1 << extra;
+        place += 1;
+    }
+    table
+};

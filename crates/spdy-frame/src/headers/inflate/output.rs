@@ -1,0 +1,146 @@
+//! What comes out of a block, behind all that came out before.
+
+use super::{Bounds, Inflated};
+use crate::{HeaderError, headers::window::Window};
+
+/// The bytes of a block while it is inflated.
+pub(super) struct Output<'a> {
+    /// The bytes that are kept, and behind them the last ones of those that are dropped.
+    bytes: &'a mut Vec<u8>,
+    /// What came before `bytes[noted..]`.
+    window: &'a mut Window,
+    noted: usize,
+    /// How many bytes were dropped.
+    dropped: usize,
+    /// The length that `bytes` may get before something has to be done.
+    room: usize,
+    bounds: Bounds,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(bytes: &'a mut Vec<u8>, window: &'a mut Window, bounds: Bounds) -> Self {
+        bytes.clear();
+        let mut output = Self {
+            bytes,
+            window,
+            noted: 0,
+            dropped: 0,
+            room: 0,
+            bounds,
+        };
+        output.set_room();
+        output
+    }
+
+    fn set_room(&mut self) {
+        let kept = self.bounds.kept.saturating_add(SPARE);
+        let inflated = self.bounds.inflated - self.dropped;
+        self.room = self.bytes.capacity().min(kept).min(inflated);
+    }
+
+    #[inline]
+    pub(super) fn literal(&mut self, byte: u8) -> Result<(), HeaderError> {
+        if self.bytes.len() >= self.room {
+            self.make_room(1)?;
+        }
+        self.bytes.push(byte);
+        Ok(())
+    }
+
+    /// Adds bytes of a stored block.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> Result<(), HeaderError> {
+        for bytes in bytes.chunks(LONGEST) {
+            if self.bytes.len() + bytes.len() > self.room {
+                self.make_room(bytes.len())?;
+            }
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Repeats bytes from `distance` back.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](HeaderError::Corrupt) if that is further back than the window or the stream reaches.
+    #[inline]
+    pub(super) fn copy(&mut self, mut length: usize, distance: usize) -> Result<(), HeaderError> {
+        if self.bytes.len() + length > self.room {
+            self.make_room(length)?;
+        }
+        if distance > self.window.size() {
+            return Err(HeaderError::Corrupt);
+        }
+        if let Some(back) = distance.checked_sub(self.bytes.len() - self.noted)
+            && back > 0
+        {
+            length -= self
+                .window
+                .repeat(back, length, self.bytes)
+                .ok_or(HeaderError::Corrupt)?;
+        }
+        // A copy that is longer than its distance repeats itself.
+        let mut distance = distance;
+        while length > 0 {
+            let start = self.bytes.len() - distance;
+            let step = length.min(distance);
+            self.bytes.extend_from_within(start..start + step);
+            length -= step;
+            distance += step;
+        }
+        Ok(())
+    }
+
+    /// Makes room for at most [`LONGEST`] bytes: by growing up to what is kept, so that memory follows the bytes that
+    /// came out, and then by dropping what is not.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, more: usize) -> Result<(), HeaderError> {
+        let limit = self.bounds.inflated;
+        if self.dropped + self.bytes.len() + more > limit {
+            return Err(HeaderError::Bomb { limit });
+        }
+        let kept = self.bounds.kept;
+        if self.bytes.len() + more > kept.saturating_add(SPARE) {
+            self.note();
+            self.dropped += self.bytes.len() - kept;
+            self.bytes.truncate(kept);
+            self.noted = kept;
+        }
+        let length = self.bytes.len();
+        if length + more > self.bytes.capacity() {
+            let step = length.min(kept.saturating_sub(length)).max(SPARE);
+            self.bytes.reserve_exact(step);
+        }
+        self.set_room();
+        Ok(())
+    }
+
+    /// Puts into the window what is not there yet.
+    fn note(&mut self) {
+        self.window.extend(&self.bytes[self.noted..]);
+    }
+
+    /// Ends the block; `last` bytes came out of the one before. Returns how many came out of this one, and what they
+    /// are.
+    pub(super) fn finish(mut self, last: usize) -> (usize, Inflated) {
+        let kept = self.bounds.kept;
+        let total = self.dropped + self.bytes.len();
+        let inflated = if total > kept {
+            Inflated::Cut
+        } else if total == last && self.window.ends_with(self.bytes) {
+            Inflated::Again
+        } else {
+            Inflated::Whole
+        };
+        self.note();
+        self.bytes.truncate(kept);
+        (total, inflated)
+    }
+}
+
+/// The longest copy, and the longest piece of a stored block that is added at once.
+const LONGEST: usize = 258;
+
+/// The least step in which the room grows, and the room for bytes that are dropped.
+const SPARE: usize = 2048;
