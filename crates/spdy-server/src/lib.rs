@@ -24,6 +24,7 @@
 //! Start from [`Config`] and [`Server`]. A handler learns from the request extension [`ConnectionInfo`] which protocol
 //! carried its request. axum's extractor `ConnectInfo<SocketAddr>` works in all protocols; a client at a Unix socket has
 //! no such address, and the extractor refuses its request. [`app`] holds the applications that the program serves.
+//! [`auto`] serves transports that are no sockets of a server.
 //!
 //! # How a connection is served
 //!
@@ -70,6 +71,7 @@
 mod access_log;
 mod advertise;
 pub mod app;
+pub mod auto;
 mod body_timeout;
 mod config;
 mod host;

@@ -55,34 +55,60 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts connections, each on a task of its own, until the server drains. Then the socket is closed.
+    /// Accepts connections, each on a task of its own, until the server drains. Then the socket is closed, and the
+    /// connections that the system has let in already are served as places become free.
     pub(crate) async fn run(self, service: Arc<Service>, room: Arc<Room>, mut lifeline: Lifeline) {
+        let mut waiting = None;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = lifeline.draining() => break,
-                accepted = self.accept(&room, &service) => accepted,
+                accepted = self.accept(&mut waiting, &room, &service) => accepted,
             };
             spawn(accepted, &self.endpoint, &service, &lifeline);
         }
-        // The system would reset the connections that it has let in already.
-        for (io, peer) in self.socket.close() {
-            let Some(seat) = room.try_enter() else {
-                return;
+        // Else whoever waits for a place would be dropped, and the system would reset those in its queue.
+        let Self { socket, endpoint } = self;
+        for arrival in waiting.into_iter().chain(socket.close()) {
+            let late = Late {
+                arrival,
+                endpoint: endpoint.clone(),
+                service: Arc::clone(&service),
             };
-            let accepted = Accepted { io, peer, seat };
-            spawn(accepted, &self.endpoint, &service, &lifeline);
+            tokio::spawn(late.serve(Arc::clone(&room), lifeline.clone()));
         }
     }
 
-    /// Waits for a connection, then for a place below the limit. Errors are waited out in here.
+    /// Waits for a connection, then for a place below the limit. Errors are waited out in here. Cancel safe: a
+    /// connection that waits for its place is in `waiting`.
     ///
     /// In this order the listeners share the limit: one that waits for connections holds no place meanwhile.
-    async fn accept(&self, room: &Room, service: &Service) -> Accepted {
+    async fn accept(
+        &self,
+        waiting: &mut Option<Arrival>,
+        room: &Room,
+        service: &Service,
+    ) -> Accepted {
+        if waiting.is_none() {
+            *waiting = Some(self.arrival().await);
+        }
+        let seat = match room.try_enter() {
+            Some(seat) => seat,
+            None => {
+                warn!(listener = %self.endpoint, "as many connections are open as the limit allows; new ones wait");
+                service.limit_reached();
+                room.enter().await
+            }
+        };
+        let arrival = waiting.take().expect("an arrival is taken only here");
+        Accepted { arrival, seat }
+    }
+
+    async fn arrival(&self) -> Arrival {
         let mut pause = FIRST_PAUSE;
-        let (io, peer) = loop {
+        loop {
             match self.socket.accept().await {
-                Ok(accepted) => break accepted,
+                Ok(arrival) => return arrival,
                 Err(error) if concerns_one_connection(&error) => {
                     debug!(%error, "a connection was lost on arrival")
                 }
@@ -92,42 +118,83 @@ impl Listener {
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
-        };
-        if let Some(seat) = room.try_enter() {
-            return Accepted { io, peer, seat };
         }
-        warn!(listener = %self.endpoint, "as many connections are open as the limit allows; new ones wait");
-        service.limit_reached();
-        let seat = room.enter().await;
-        Accepted { io, peer, seat }
+    }
+}
+
+/// A connection that was just accepted, and the address of its client.
+type Arrival = (Socket, Option<SocketAddr>);
+
+/// A connection that came before the server began to drain, and has no place yet.
+struct Late {
+    arrival: Arrival,
+    endpoint: Endpoint,
+    service: Arc<Service>,
+}
+
+impl Late {
+    /// Serves the connection as soon as another has ended. When none does for too long, the connection is told so in
+    /// its own protocol, without a place: it does not take long, and there are no more of them than the system's queue
+    /// holds.
+    async fn serve(self, room: Arc<Room>, mut lifeline: Lifeline) {
+        let seat = tokio::select! {
+            biased;
+            seat = room.enter() => Some(seat),
+            () = lifeline.last_call() => None,
+        };
+        let (arrival, endpoint) = (self.arrival, &self.endpoint);
+        match seat {
+            Some(seat) => spawn(
+                Accepted { arrival, seat },
+                endpoint,
+                &self.service,
+                &lifeline,
+            ),
+            None => {
+                let service = self.service.turning_away();
+                connection(arrival, endpoint, Arc::new(service), lifeline).await;
+            }
+        }
     }
 }
 
 /// A connection that has its place below the limit.
 struct Accepted {
-    io: Socket,
-    peer: Option<SocketAddr>,
+    arrival: Arrival,
     seat: Seat,
 }
 
 fn spawn(accepted: Accepted, endpoint: &Endpoint, service: &Arc<Service>, lifeline: &Lifeline) {
-    let Accepted { io, peer, seat } = accepted;
+    let Accepted { arrival, seat } = accepted;
+    let (io, peer) = arrival;
+    let (service, lifeline, endpoint) = (Arc::clone(service), lifeline.clone(), endpoint.clone());
+    seat.serve(io, async move |io| {
+        connection((io, peer), &endpoint, service, lifeline).await;
+    });
+}
+
+/// Serves a connection to its end.
+async fn connection(
+    (io, peer): Arrival,
+    endpoint: &Endpoint,
+    service: Arc<Service>,
+    lifeline: Lifeline,
+) {
     let span = match peer {
         Some(peer) => debug_span!("connection", %peer),
         None => debug_span!("connection", listener = %endpoint),
     };
-    let (service, transport) = (Arc::clone(service), endpoint.transport);
-    let lifeline = lifeline.clone();
-    seat.serve(io, move |io| {
-        let connection = async move {
-            match service.connection(io, peer, transport, lifeline).await {
-                Ok(()) => debug!("connection ended"),
-                // Clients end connections in every way there is; none of them is worth an operator's time.
-                Err(error) => debug!(error, "connection failed"),
-            }
-        };
-        connection.instrument(span)
-    });
+    let connection = async {
+        match service
+            .connection(io, peer, endpoint.transport, lifeline)
+            .await
+        {
+            Ok(()) => debug!("connection ended"),
+            // Clients end connections in every way there is; none of them is worth an operator's time.
+            Err(error) => debug!(error, "connection failed"),
+        }
+    };
+    connection.instrument(span).await;
 }
 
 /// Whether an error of `accept` says something about a single peer, and the next call may well succeed.
@@ -187,13 +254,18 @@ mod tests {
         let _first = TcpStream::connect(address).await.unwrap();
         let _second = TcpStream::connect(address).await.unwrap();
 
-        let Accepted { seat, .. } = listener.accept(&room, &service).await;
-        let waiting =
-            tokio::time::timeout(Duration::from_millis(50), listener.accept(&room, &service)).await;
-        assert!(waiting.is_err(), "a second connection was accepted");
+        let Accepted { seat, .. } = listener.accept(&mut None, &room, &service).await;
+        let mut waiting = None;
+        let outcome = tokio::time::timeout(
+            Duration::from_millis(50),
+            listener.accept(&mut waiting, &room, &service),
+        )
+        .await;
+        assert!(outcome.is_err(), "a second connection was accepted");
+        assert!(waiting.is_some(), "the second connection was dropped");
         drop(seat);
         let _third = TcpStream::connect(address).await.unwrap();
-        let _accepted = listener.accept(&room, &service).await;
+        let _accepted = listener.accept(&mut None, &room, &service).await;
     }
 
     #[tokio::test]
@@ -201,10 +273,11 @@ mod tests {
         let ((quiet, _), (busy, address)) = (listener().await, listener().await);
         let (room, service) = (Room::new(1, Vec::new()), service());
         let _client = TcpStream::connect(address).await.unwrap();
+        let (mut none, mut one) = (None, None);
         tokio::select! {
             biased;
-            _ = quiet.accept(&room, &service) => panic!("nobody has connected there"),
-            _ = busy.accept(&room, &service) => {}
+            _ = quiet.accept(&mut none, &room, &service) => panic!("nobody has connected there"),
+            _ = busy.accept(&mut one, &room, &service) => {}
         }
     }
 

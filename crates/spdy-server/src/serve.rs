@@ -64,6 +64,7 @@ pub struct ConnectionInfo {
 }
 
 /// What all connections share: the application, the protocols' settings, the certificate.
+#[derive(Clone)]
 pub(crate) struct Service {
     app: Router,
     tls: Option<Arc<Tls>>,
@@ -100,6 +101,15 @@ impl Service {
         self
     }
 
+    /// Returns the same for clients that there is no place for: each request is answered with 503.
+    pub(crate) fn turning_away(&self) -> Self {
+        let busy = async || (StatusCode::SERVICE_UNAVAILABLE, "the server is ending\n");
+        Self {
+            app: Router::new().fallback(busy),
+            ..self.clone()
+        }
+    }
+
     const fn metrics(&self) -> Option<&Arc<Metrics>> {
         self.observers.metrics.as_ref()
     }
@@ -121,7 +131,30 @@ impl Service {
     ) -> Result<(), BoxError> {
         let _open = self.metrics().map(|metrics| metrics.connection());
         // Boxed, so that the memory a handshake needs is free again when the connection comes to rest.
-        match Box::pin(self.begin(io, peer, transport, &mut lifeline)).await {
+        let begun = Box::pin(self.begin(io, peer, transport, &mut lifeline)).await;
+        self.go_on(begun, transport, lifeline).await
+    }
+
+    /// Does the same on a transport that is no socket, and in plain text.
+    pub(crate) async fn plain_connection<IO>(
+        &self,
+        io: IO,
+        mut lifeline: Lifeline,
+    ) -> Result<(), BoxError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let begun = Box::pin(self.begin_plain(io, None, &mut lifeline)).await;
+        self.go_on(begun, Transport::Plain, lifeline).await
+    }
+
+    async fn go_on(
+        &self,
+        begun: io::Result<Option<Established>>,
+        transport: Transport,
+        lifeline: Lifeline,
+    ) -> Result<(), BoxError> {
+        match begun {
             Ok(Some((connection, _open))) => run(connection, lifeline).await,
             Ok(None) => Ok(()),
             Err(error) => {
@@ -139,41 +172,68 @@ impl Service {
         transport: Transport,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Established>> {
-        let deadline = Instant::now() + self.timeouts.handshake;
-        let mut peer = peer;
-        if self.proxy_protocol {
-            let header = until_draining(lifeline, proxy_protocol::read(&mut io));
-            let Some(said) = within(deadline, header).await? else {
-                return Ok(None);
-            };
-            peer = said.or(peer);
-        }
-        match (transport, &self.tls) {
-            (Transport::Tls, Some(tls)) => {
-                let Some(secured) = within(deadline, handshake(tls, io, lifeline)).await? else {
-                    return Ok(None);
-                };
-                Ok(Some(self.establish_secured(secured, peer)))
-            }
+        let tls = match (transport, &self.tls) {
+            (Transport::Plain, _) => return self.begin_plain(io, peer, lifeline).await,
+            (Transport::Tls, Some(tls)) => tls,
             (Transport::Tls, None) => {
                 unreachable!("a server with a TLS listener has a certificate")
             }
-            (Transport::Plain, _) => {
-                let detection = until_draining(lifeline, first_octets(io, self.plain_version));
-                let Some((protocol, io)) = within(deadline, detection).await? else {
-                    return Ok(None);
-                };
-                let info = ConnectionInfo {
-                    protocol,
-                    peer,
-                    tls: None,
-                };
-                Ok(Some(self.establish(io, info)))
-            }
-        }
+        };
+        let deadline = Instant::now() + self.timeouts.handshake;
+        let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
+            return Ok(None);
+        };
+        let secured = within(deadline, handshake(tls, io, lifeline)).await?;
+        Ok(secured.map(|secured| self.establish_secured(secured, peer, lifeline)))
     }
 
-    fn establish_secured(&self, secured: Secured<Socket>, peer: Option<SocketAddr>) -> Established {
+    async fn begin_plain<IO>(
+        &self,
+        mut io: IO,
+        peer: Option<SocketAddr>,
+        lifeline: &mut Lifeline,
+    ) -> io::Result<Option<Established>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let deadline = Instant::now() + self.timeouts.handshake;
+        let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
+            return Ok(None);
+        };
+        let detection = until_draining(lifeline, first_octets(io, self.plain_version));
+        let Some((protocol, io)) = within(deadline, detection).await? else {
+            return Ok(None);
+        };
+        let info = ConnectionInfo {
+            protocol,
+            peer,
+            tls: None,
+        };
+        Ok(Some(self.establish(io, info, lifeline)))
+    }
+
+    /// Finds out who the client is, if anybody says so. `None` as for [`begin`](Self::begin).
+    async fn client<IO: AsyncRead + Unpin>(
+        &self,
+        io: &mut IO,
+        peer: Option<SocketAddr>,
+        deadline: Instant,
+        lifeline: &mut Lifeline,
+    ) -> io::Result<Option<Option<SocketAddr>>> {
+        if !self.proxy_protocol {
+            return Ok(Some(peer));
+        }
+        let header = until_draining(lifeline, proxy_protocol::read(io));
+        let said = within(deadline, header).await?;
+        Ok(said.map(|said| said.or(peer)))
+    }
+
+    fn establish_secured(
+        &self,
+        secured: Secured<Socket>,
+        peer: Option<SocketAddr>,
+        lifeline: &Lifeline,
+    ) -> Established {
         let info = |protocol, tls| ConnectionInfo {
             protocol,
             peer,
@@ -183,10 +243,10 @@ impl Service {
             Secured::Rustls(io) => {
                 let state = io.get_ref().1;
                 let info = info(tls::selected(state), TlsInfo::new(state));
-                self.establish(io, info)
+                self.establish(io, info, lifeline)
             }
             #[cfg(feature = "npn")]
-            Secured::Npn(io, protocol, tls) => self.establish(io, info(protocol, tls)),
+            Secured::Npn(io, protocol, tls) => self.establish(io, info(protocol, tls), lifeline),
         }
     }
 
@@ -203,7 +263,7 @@ impl Service {
     ///
     /// The box has the size of one protocol's connection. As part of an `async fn` each would take the room of the
     /// largest, several times over.
-    fn establish<IO>(&self, io: IO, info: ConnectionInfo) -> Established
+    fn establish<IO>(&self, io: IO, info: ConnectionInfo, lifeline: &Lifeline) -> Established
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -231,7 +291,10 @@ impl Service {
             }
             Protocol::Http1 => {
                 let io = TokioIo::new(self.idle(io));
-                let connection = self.http1.serve_connection(io, self.timed(app));
+                let mut builder = self.http1.clone();
+                // Once the server drains the first answer says that there will be no other.
+                builder.keep_alive(!lifeline.is_draining());
+                let connection = builder.serve_connection(io, self.timed(app));
                 Box::pin(connection.with_upgrades())
             }
         };

@@ -1,7 +1,7 @@
-//! How the server ends: the signals that ask for it, and the three phases every connection follows.
+//! How the server ends: the signals that ask for it, and the phases that every connection follows.
 //!
 //! ```text
-//! Serving ──drain──► Draining ──deadline──► Cut
+//! Serving ──drain──► Draining ──half of the time──► LastCall ──deadline──► Cut
 //! ```
 //!
 //! Each listener and each connection holds a [`Lifeline`]. It tells them the phase, and by being dropped it tells the
@@ -86,11 +86,27 @@ impl Lifecycle {
         Lifeline(self.0.subscribe())
     }
 
+    /// Asks everybody to finish, and returns at once.
+    pub(crate) fn begin_to_drain(&self) {
+        self.0.send_if_modified(|phase| {
+            let is_serving = *phase == Phase::Serving;
+            if is_serving {
+                *phase = Phase::Draining;
+            }
+            is_serving
+        });
+    }
+
     /// Asks everybody to finish, and cuts who has not done so within `deadline`.
     pub(crate) async fn drain(self, deadline: Duration) -> Drained {
-        self.0.send_replace(Phase::Draining);
-        if timeout(deadline, self.0.closed()).await.is_ok() {
-            return Drained { cut: 0 };
+        for (phase, time) in [
+            (Phase::Draining, deadline / 2),
+            (Phase::LastCall, deadline - deadline / 2),
+        ] {
+            self.0.send_replace(phase);
+            if timeout(time, self.0.closed()).await.is_ok() {
+                return Drained { cut: 0 };
+            }
         }
         let cut = self.0.receiver_count();
         self.0.send_replace(Phase::Cut);
@@ -113,9 +129,19 @@ impl Lifeline {
         self.reached(Phase::Draining).await;
     }
 
+    /// Waits until connections that nobody serves yet have to be turned away. Cancel safe.
+    pub(crate) async fn last_call(&mut self) {
+        self.reached(Phase::LastCall).await;
+    }
+
     /// Waits until everything must end at once. Cancel safe.
     pub(crate) async fn cut(&mut self) {
         self.reached(Phase::Cut).await;
+    }
+
+    /// Whether no new work is wanted.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.0.borrow() >= Phase::Draining || self.0.has_changed().is_err()
     }
 
     async fn reached(&mut self, phase: Phase) {
@@ -128,6 +154,7 @@ impl Lifeline {
 enum Phase {
     Serving,
     Draining,
+    LastCall,
     Cut,
 }
 

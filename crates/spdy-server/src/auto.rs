@@ -1,0 +1,83 @@
+//! Serving a transport that is no socket of a [`Server`](crate::Server): a pipe in memory, a stream of another
+//! protocol, a socket that was accepted elsewhere, TLS that was terminated elsewhere.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use spdy_server::{Config, auto};
+//! # async fn main_(io: tokio::io::DuplexStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let app = Router::new().route("/", get(|| async { "hello" }));
+//! let builder = auto::Builder::new(&Config::default(), app);
+//! builder.serve_connection(io).await
+//! # }
+//! ```
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{BoxError, Router};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{config::Config, observe::Observers, serve::Service, shutdown::Lifecycle};
+
+/// Serves transports as a [`Server`](crate::Server) serves the sockets of a plaintext listener: the first bytes of the
+/// client tell whether it speaks SPDY, HTTP/2 or HTTP/1.1.
+///
+/// Of the configuration it heeds [`Config::timeouts`], [`Config::plain_version`] and [`Config::proxy_protocol`]; what
+/// is about sockets, certificates, logs and metrics is a server's alone. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Builder(Arc<Service>);
+
+impl Builder {
+    /// A builder for connections to this application.
+    #[must_use]
+    pub fn new(config: &Config, app: Router) -> Self {
+        let service = Service::new(app, None, config, Observers::default());
+        Self(Arc::new(service))
+    }
+
+    /// Serves a connection. Nothing happens until it is polled, within a tokio runtime.
+    pub fn serve_connection<IO>(&self, io: IO) -> Connection
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let lifecycle = Lifecycle::new();
+        let (service, lifeline) = (Arc::clone(&self.0), lifecycle.lifeline());
+        let running = Box::pin(async move { service.plain_connection(io, lifeline).await });
+        Connection { running, lifecycle }
+    }
+}
+
+/// A connection that is served. It is a future that ends with the connection. Dropping it ends the connection and all
+/// its requests.
+#[must_use = "a connection does nothing unless it is polled"]
+pub struct Connection {
+    running: Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>,
+    lifecycle: Lifecycle,
+}
+
+impl Connection {
+    /// Takes no new requests, and ends when those that are under way have been answered. Keep polling; how long to wait
+    /// is the caller's to decide. Calling it again changes nothing.
+    pub fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.lifecycle.begin_to_drain();
+    }
+}
+
+impl Future for Connection {
+    type Output = Result<(), BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.running.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! A server that ends while connections wait for their place: each of them gets an answer.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, routing::get};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use spdy_server::{Config, Drained, Timeouts, Version};
+use spdy_tower::session::{self, HeaderBlock, Open};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use self::common::server::{LONG, Running, plain};
+
+/// A server with one place, which a request holds until it is told to go.
+struct Full {
+    server: Running,
+    holder: TcpStream,
+    go: Arc<Notify>,
+}
+
+impl Full {
+    async fn start(drain: Duration) -> Self {
+        let (go, entered) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (gate, inside) = (Arc::clone(&go), Arc::clone(&entered));
+        let hold = async move || {
+            inside.notify_one();
+            gate.notified().await;
+            "held"
+        };
+        let app = Router::new()
+            .route("/hold", get(hold))
+            .route("/", get(async || "served"));
+        let timeouts = Timeouts {
+            drain,
+            ..Timeouts::default()
+        };
+        let config = Config {
+            max_connections: 1,
+            ..plain(timeouts)
+        };
+        let server = Running::start(config, app).await;
+        let holder = request(&server, "/hold").await;
+        timeout(LONG, entered.notified()).await.unwrap();
+        Self { server, holder, go }
+    }
+}
+
+async fn tcp(server: &Running) -> TcpStream {
+    TcpStream::connect(server.address).await.unwrap()
+}
+
+async fn request(server: &Running, path: &str) -> TcpStream {
+    let mut io = tcp(server).await;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    io
+}
+
+/// All that comes, and how it ends.
+async fn answer(mut io: TcpStream) -> String {
+    let mut octets = Vec::new();
+    let end = timeout(LONG, io.read_to_end(&mut octets)).await;
+    end.expect("the connection is not closed")
+        .expect("the connection is reset");
+    String::from_utf8(octets).unwrap()
+}
+
+/// The first of them was accepted and waits for its place, the others wait in the system's queue.
+#[tokio::test]
+async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
+    let Full { server, holder, go } = Full::start(LONG).await;
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(request(&server, "/").await);
+    }
+    server.shutdown.send(()).unwrap();
+    sleep(Duration::from_millis(100)).await;
+    go.notify_one();
+    assert!(answer(holder).await.ends_with("held"));
+    for io in waiting {
+        let answer = answer(io).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    assert_eq!(server.task.await.unwrap(), Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
+    let Full { server, holder, .. } = Full::start(Duration::from_secs(4)).await;
+    let http1 = [request(&server, "/").await, request(&server, "/").await];
+
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(tcp(&server).await))
+            .await
+            .unwrap();
+    let http2 = tokio::spawn(connection);
+    let ask = http::Request::get("http://localhost/").body(Empty::<bytes::Bytes>::new());
+    let http2_answer = tokio::spawn(sender.send_request(ask.unwrap()));
+
+    let config = session::Config::default();
+    let (spdy, _pushes, driver) = session::client(tcp(&server).await, Version::V3_1, config);
+    let driver = tokio::spawn(driver);
+    let fields = [
+        (":method", "GET"),
+        (":path", "/"),
+        (":version", "HTTP/1.1"),
+        (":host", "localhost"),
+        (":scheme", "http"),
+    ];
+    let head = HeaderBlock::from_pairs(fields).unwrap();
+    let fin = Open {
+        fin: true,
+        ..Open::default()
+    };
+    let mut opened = spdy.open(head, fin).await.unwrap();
+
+    server.shutdown.send(()).unwrap();
+    for io in http1 {
+        let answer = answer(io).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    // Its request came before the end, so GOAWAY is not the only thing it hears.
+    let answer = timeout(LONG, http2_answer).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.status(), 503);
+    answer.into_body().collect().await.unwrap();
+    timeout(LONG, http2).await.unwrap().unwrap().unwrap();
+    let head = timeout(LONG, opened.headers()).await.unwrap().unwrap();
+    assert_eq!(head.get(":status"), Some(&b"503"[..]));
+    timeout(LONG, driver).await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        timeout(LONG, server.task).await.unwrap().unwrap(),
+        Drained { cut: 1 }
+    );
+    drop(holder);
+}
