@@ -8,9 +8,13 @@
 //! the client itself sends under these names is dropped, unless it is [trusted](Proxy::trust_forwarded). `host` stays
 //! what the client has sent.
 
+mod answer;
 mod dial;
 mod failure;
 mod fields;
+mod heard;
+mod patience;
+mod pool;
 mod upload;
 mod upstream;
 
@@ -27,7 +31,11 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Method, StatusCode, Version},
+    http::{
+        HeaderValue, Method, StatusCode, Version,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,8 +46,9 @@ use self::{
     dial::{Channel, Dial},
     failure::Failure,
     fields::Forwarding,
+    patience::Patience,
+    pool::Pool,
     upload::Upload,
-    upstream::Pool,
 };
 use crate::serve::ConnectionInfo;
 
@@ -52,10 +61,11 @@ pub struct Proxy {
     /// Whether to keep what clients say in `x-forwarded-*` and `forwarded`, and to add to it. To be turned on behind
     /// another proxy, and only there. (Off by default.)
     pub trust_forwarded: bool,
-    /// How long a connection to the application may take, the wait for a free one included.
+    /// How long a request may wait for a connection to the application: for a free place, and for the connection to be
+    /// made, both together.
     pub connect_timeout: Duration,
-    /// How long the application may be silent: before an answer begins, while no octet of the request moves either,
-    /// and in the midst of an answer. In the midst it may be up to twice as long.
+    /// How long the application may be silent, before an answer begins and in the midst of one, while nothing of the
+    /// request moves either. The time that the client takes to read an answer does not count.
     pub answer_timeout: Duration,
     /// How many requests may be at an HTTP/1.1 application at once; each has a connection of its own. More of them
     /// wait.
@@ -104,7 +114,6 @@ impl Proxy {
 pub fn proxy(proxy: Proxy) -> Router {
     let forwarder = Forwarder {
         forwarding: Forwarding::new(&proxy.upstream, proxy.trust_forwarded),
-        answer_timeout: proxy.answer_timeout,
         pool: Pool::new(proxy),
         failing: AtomicBool::new(false),
     };
@@ -115,7 +124,6 @@ pub fn proxy(proxy: Proxy) -> Router {
 
 struct Forwarder {
     forwarding: Forwarding,
-    answer_timeout: Duration,
     pool: Pool,
     /// Whether the last request has failed. An application that is down is worth one line in the log.
     failing: AtomicBool,
@@ -140,6 +148,16 @@ async fn forward(State(forwarder): State<Arc<Forwarder>>, request: Request) -> R
     }
 }
 
+/// Announces a body whose length is not known. hyper takes it that some methods have none, and drops it.
+fn say_that_there_is(body: &Upload, head: &mut Parts) {
+    let has_length = http_body::Body::size_hint(body).exact().is_some()
+        || head.headers.contains_key(CONTENT_LENGTH);
+    if !has_length {
+        let chunked = const { HeaderValue::from_static("chunked") };
+        head.headers.insert(TRANSFER_ENCODING, chunked);
+    }
+}
+
 impl Forwarder {
     async fn forward(&self, request: Request) -> Result<Response, Failure> {
         let info = request.extensions().get::<ConnectionInfo>().copied();
@@ -148,9 +166,11 @@ impl Forwarder {
         head.extensions.clear();
         head.version = Version::HTTP_11;
         self.forwarding.request(&mut head, info);
-        let (body, progress) = Upload::new(body);
-        let sending = self.pool.send(Request::from_parts(head, body));
-        let response = progress.or_silent(sending, self.answer_timeout).await?;
+        let body = Upload::begin(&head.method, body).await?;
+        if !self.forwarding.is_absolute() {
+            say_that_there_is(&body, &mut head);
+        }
+        let response = self.pool.send(Request::from_parts(head, body)).await?;
 
         let (mut head, body) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -1,6 +1,6 @@
 //! What can go wrong between a proxy and its application, and what the client is told about it.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt};
 
 use axum::{
     http::{
@@ -11,10 +11,10 @@ use axum::{
 };
 
 /// Why there is no answer of the application.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// No connection could be made.
-    Connect(io::Error),
+    Connect(String),
     /// No connection was made in time.
     ConnectTimeout,
     /// All connections were in use for too long.
@@ -22,29 +22,22 @@ pub(super) enum Failure {
     /// The application said nothing for too long.
     Silent,
     /// The connection broke, or what came over it was not HTTP.
-    Broken(hyper::Error),
+    Broken(String),
     /// The application has switched to another protocol, which nobody has asked for.
     Switched,
     /// The client's body broke off.
-    Body(hyper::Error),
+    Body(String),
 }
 
 impl Failure {
-    pub(super) fn of(error: hyper::Error) -> Self {
+    pub(super) fn of(error: &hyper::Error) -> Self {
+        let cause = error.source().map(|cause| format!(": {cause}"));
+        let reason = format!("{error}{}", cause.unwrap_or_default());
         if error.is_user() {
-            return Self::Body(error);
+            Self::Body(reason)
+        } else {
+            Self::Broken(reason)
         }
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            if error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-            {
-                return Self::Silent;
-            }
-            cause = error.source();
-        }
-        Self::Broken(error)
     }
 
     /// Whether an operator can do something about it.
@@ -53,13 +46,9 @@ impl Failure {
     }
 
     /// The details, which are for the log and not for the client.
-    pub(super) fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<&str> {
         match self {
-            Self::Connect(error) => Some(error.to_string()),
-            Self::Broken(error) | Self::Body(error) => {
-                let cause = error.source().map(|cause| format!(": {cause}"));
-                Some(format!("{error}{}", cause.unwrap_or_default()))
-            }
+            Self::Connect(reason) | Self::Broken(reason) | Self::Body(reason) => Some(reason),
             Self::ConnectTimeout | Self::Busy | Self::Silent | Self::Switched => None,
         }
     }

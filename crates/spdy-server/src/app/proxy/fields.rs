@@ -5,7 +5,7 @@ use std::{fmt::Write, net::IpAddr};
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
-        CONNECTION, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
         TRANSFER_ENCODING, UPGRADE,
     },
     request::Parts,
@@ -33,12 +33,17 @@ impl Forwarding {
         }
     }
 
+    pub(super) const fn is_absolute(&self) -> bool {
+        self.absolute
+    }
+
     /// Puts the request's fields and its URI in the form that the application wants.
     pub(super) fn request(&self, head: &mut Parts, info: Option<ConnectionInfo>) {
         let host = self.host_of(head);
         // `trailers` says that trailers are welcome, and they pass.
         let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
         remove_hop_by_hop(&mut head.headers);
+        remove_disguised(&mut head.headers);
         if wants_trailers && self.absolute {
             head.headers
                 .insert(TE, const { HeaderValue::from_static("trailers") });
@@ -80,9 +85,7 @@ impl Forwarding {
         info: Option<ConnectionInfo>,
     ) {
         if !self.trusted {
-            for name in [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST] {
-                fields.remove(name);
-            }
+            remove_if(fields, is_of_who_asks);
         }
         let peer = info
             .and_then(|info| info.peer)
@@ -115,6 +118,50 @@ pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     for name in named.iter().chain(&HOP_BY_HOP) {
         fields.remove(name);
     }
+}
+
+/// Removes the fields that an application could take for others which this proxy sets or removes.
+///
+/// CGI, and what followed it, turns both `-` and `_` into `_`, some programs every other sign as well: there
+/// `x_forwarded_for` is `x-forwarded-for`.
+fn remove_disguised(fields: &mut HeaderMap) {
+    let is_disguised = |name: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !name.bytes().all(is_plain) && {
+            let meant = name.replace(|sign: char| !sign.is_ascii_alphanumeric(), "-");
+            is_of_who_asks(&meant) || is_of_the_connection(&meant)
+        }
+    };
+    remove_if(fields, is_disguised);
+}
+
+/// Removes from trailers what must not be taken for fields of the head.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_disguised(trailers);
+    remove_if(trailers, |name| {
+        is_of_who_asks(name) || is_of_the_connection(name)
+    });
+}
+
+fn remove_if(fields: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<_> = fields
+        .keys()
+        .filter(|name| is_unwanted(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
+}
+
+/// Whether a field says who asks, in whatever way proxies do.
+fn is_of_who_asks(name: &str) -> bool {
+    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+}
+
+/// Whether a field concerns one connection, or where a message goes and ends.
+fn is_of_the_connection(name: &str) -> bool {
+    name == HOST || name == CONTENT_LENGTH || HOP_BY_HOP.iter().any(|hop| name == hop)
 }
 
 /// One element of `forwarded` (RFC 7239).
@@ -251,5 +298,52 @@ mod tests {
         let nameless = Request::get("/a").body(()).unwrap();
         let head = ready("http://127.0.0.1:1", false, nameless);
         assert_eq!(head.headers["host"], "127.0.0.1:1");
+    }
+
+    #[test]
+    fn fields_that_an_application_could_take_for_those_of_the_proxy_stay_behind() {
+        let request = || {
+            Request::get("/")
+                .header("x_forwarded_for", "192.0.2.1")
+                .header("x-forwarded_proto", "https")
+                .header("x.forwarded.host", "evil")
+                .header("x_real_ip", "192.0.2.1")
+                .header("transfer_encoding", "chunked")
+                .header("content_length", "7")
+                .header("x-real-ip", "192.0.2.7")
+                .header("x-forwarded-port", "1")
+                .header("my_field", "kept")
+                .body(())
+                .unwrap()
+        };
+        let names = |trusted| {
+            let head = ready("http://127.0.0.1:1", trusted, request());
+            let mut names: Vec<_> = head.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        let ours = [
+            "forwarded",
+            "host",
+            "my_field",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+        ];
+        assert_eq!(names(false), ours);
+        let mut with_trusted = ours.to_vec();
+        with_trusted.extend(["x-forwarded-port", "x-real-ip"]);
+        with_trusted.sort_unstable();
+        assert_eq!(names(true), with_trusted);
+    }
+
+    #[test]
+    fn trailers_say_nothing_about_who_asks() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-forwarded-for", "x_real_ip", "host", "checksum"] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        clean_trailers(&mut trailers);
+        assert!(trailers.keys().eq(["checksum"]));
     }
 }

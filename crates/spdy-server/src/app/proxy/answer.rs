@@ -1,0 +1,165 @@
+//! The body of an answer on its way to the client.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    BoxError,
+    http::{Method, Response, StatusCode},
+};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::debug;
+
+use super::{pool::Lease, upload::Progress};
+
+/// An answer, and the connection that it comes over. Dropped before its end it closes the connection, or resets its
+/// stream.
+pub(super) struct Answer {
+    body: Incoming,
+    /// Whether the answer never has a body, so that an empty one says nothing about the length.
+    bodiless: bool,
+    silence: Silence,
+    lease: Option<Lease>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        response: Response<Incoming>,
+        method: &Method,
+        silence: Silence,
+        lease: Lease,
+    ) -> Response<Self> {
+        let bodiless = *method == Method::HEAD
+            || matches!(
+                response.status(),
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        response.map(|body| {
+            let mut answer = Self {
+                bodiless,
+                silence,
+                lease: Some(lease),
+                body,
+            };
+            answer.end_if_whole();
+            answer
+        })
+    }
+
+    /// Gives the connection back as soon as there is nothing more to come: the client may never ask for the end.
+    fn end_if_whole(&mut self) {
+        if self.body.is_end_stream() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish(&self.silence.progress);
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                if self.silence.poll_over(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                debug!("the application fell silent in an answer");
+                self.lease = None;
+                Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+            }
+            Poll::Ready(frame) => {
+                self.silence.broken();
+                match &frame {
+                    Some(Ok(_)) => self.end_if_whole(),
+                    Some(Err(_)) => self.lease = None,
+                    None => self.end(),
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.bodiless {
+            return SizeHint::default();
+        }
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+/// How long the application has said nothing, while it was listened to.
+///
+/// The client's time does not count: while it takes nothing, nothing is asked of the application.
+#[derive(Debug)]
+pub(super) struct Silence {
+    limit: Duration,
+    progress: Progress,
+    since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    pub(super) const fn new(limit: Duration, progress: Progress) -> Self {
+        Self {
+            limit,
+            progress,
+            since: None,
+            alarm: None,
+        }
+    }
+
+    const fn broken(&mut self) {
+        self.since = None;
+    }
+
+    /// Begins the silence if it has not begun; ends when it is too long. A request that moves is no silence.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        loop {
+            let since = self
+                .progress
+                .last_move()
+                .map_or(since, |last| last.max(since));
+            let Some(until) = since.checked_add(self.limit) else {
+                // A limit beyond all times is none.
+                return Poll::Pending;
+            };
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(until)));
+            ready!(alarm.as_mut().poll(cx));
+            // It was set for an earlier silence.
+            alarm.as_mut().reset(until);
+        }
+    }
+}

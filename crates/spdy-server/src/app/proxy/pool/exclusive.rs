@@ -1,0 +1,259 @@
+//! Connections of HTTP/1.1: each carries one request at a time.
+//!
+//! A place is what a connection takes of `max_connections`. The request that uses the connection has it, so there are
+//! never more connections than places: a new one is made only when none is at rest.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use super::{Failure, Heard, Patience, Progress, Proxy, Upload};
+
+/// The connections that are at rest, and the places.
+#[derive(Debug)]
+pub(super) struct Exclusive {
+    proxy: Arc<Proxy>,
+    places: Arc<Semaphore>,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    /// The one that rests for the shortest time is the last.
+    connections: Vec<Resting>,
+    /// Whether a task will close those that rest for too long.
+    is_watched: bool,
+}
+
+/// A connection that waits for its next request.
+#[derive(Debug)]
+struct Resting {
+    connection: Connection,
+    until: Instant,
+}
+
+/// A connection. Dropped, it is closed.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Upload>,
+    heard: Heard,
+    /// Closes the connection; a place that is given to it is free once the connection is closed.
+    close: oneshot::Sender<OwnedSemaphorePermit>,
+}
+
+impl Exclusive {
+    pub(super) fn new(proxy: Arc<Proxy>) -> Self {
+        let places = proxy.max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            proxy,
+            places: Arc::new(Semaphore::new(places)),
+            rest: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn lease(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
+        let place = patience
+            .wait(Arc::clone(&self.places).acquire_owned())
+            .await
+            .ok_or(Failure::Busy)?
+            .expect("the semaphore is never closed");
+        match self.take_resting() {
+            Some(connection) => Ok(Lease::new(connection, place, self, true)),
+            None => self.connect(place, patience).await,
+        }
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        place: OwnedSemaphorePermit,
+        patience: &mut Patience,
+    ) -> Result<Lease, Failure> {
+        let connection = patience
+            .wait(Connection::new(&self.proxy))
+            .await
+            .ok_or(Failure::ConnectTimeout)??;
+        Ok(Lease::new(connection, place, self, false))
+    }
+
+    /// Finds a connection that is still of use; the one that has rested for the shortest time.
+    fn take_resting(&self) -> Option<Connection> {
+        let mut rest = self.at_rest();
+        while let Some(Resting { connection, .. }) = rest.connections.pop() {
+            if connection.sender.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request.
+    fn keep(self: &Arc<Self>, connection: Connection) {
+        let until = Instant::now() + MAX_REST;
+        let mut rest = self.at_rest();
+        rest.connections.push(Resting { connection, until });
+        if !mem::replace(&mut rest.is_watched, true) {
+            tokio::spawn(close_in_time(Arc::downgrade(self), until));
+        }
+    }
+
+    /// Closes the connections that have rested for too long; returns when the next one has.
+    fn close_rested(&self) -> Option<Instant> {
+        let mut rest = self.at_rest();
+        let now = Instant::now();
+        rest.connections
+            .retain(|resting| now < resting.until && resting.connection.sender.is_ready());
+        rest.is_watched = !rest.connections.is_empty();
+        rest.connections.first().map(|oldest| oldest.until)
+    }
+
+    fn at_rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that rest, each in its time, until there are none.
+async fn close_in_time(pool: Weak<Exclusive>, mut next: Instant) {
+    loop {
+        sleep_until(next).await;
+        let Some(pool) = pool.upgrade() else {
+            return;
+        };
+        match pool.close_rested() {
+            Some(until) => next = until,
+            None => return,
+        }
+    }
+}
+
+impl Connection {
+    async fn new(proxy: &Proxy) -> Result<Self, Failure> {
+        let (io, heard) = super::connect(proxy).await?;
+        let handshake = http1::handshake(TokioIo::new(io)).await;
+        let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
+        let (close, closed) = oneshot::channel();
+        tokio::spawn(async move {
+            // The connection is dropped with the `select`, and the place after it.
+            let _place = tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        debug!(%error, "connection to the application failed");
+                    }
+                    None
+                }
+                place = closed => place.ok(),
+            };
+        });
+        Ok(Self {
+            sender,
+            heard,
+            close,
+        })
+    }
+}
+
+/// A connection in use, and its place. Dropped, the connection is closed, and then the place is free.
+#[derive(Debug)]
+pub(in super::super) struct Lease {
+    sender: SendRequest<Upload>,
+    heard: Heard,
+    hold: Hold,
+    pool: Arc<Exclusive>,
+    reused: bool,
+}
+
+/// What frees a place, and the place.
+#[derive(Debug)]
+struct Hold(Option<(oneshot::Sender<OwnedSemaphorePermit>, OwnedSemaphorePermit)>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some((close, place)) = self.0.take() {
+            // A connection that has ended already does not take its place, which is free here then.
+            drop(close.send(place));
+        }
+    }
+}
+
+impl Lease {
+    fn new(
+        connection: Connection,
+        place: OwnedSemaphorePermit,
+        pool: &Arc<Exclusive>,
+        reused: bool,
+    ) -> Self {
+        Self {
+            sender: connection.sender,
+            heard: connection.heard,
+            hold: Hold(Some((connection.close, place))),
+            pool: Arc::clone(pool),
+            reused,
+        }
+    }
+
+    pub(super) const fn sender(&mut self) -> &mut SendRequest<Upload> {
+        &mut self.sender
+    }
+
+    pub(super) const fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    /// Whether the connection has carried other requests before.
+    pub(super) const fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Closes the connection, and makes another one in its place.
+    pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
+        let Self { pool, mut hold, .. } = self;
+        match hold.0.take() {
+            Some((close, place)) => {
+                drop(close);
+                pool.connect(place, patience).await
+            }
+            None => pool.lease(patience).await,
+        }
+    }
+
+    /// Lets the connection rest once the request has left, too.
+    ///
+    /// An application may answer before it has read the whole request, and read on. It is let to, as long as the
+    /// request moves.
+    pub(super) fn finish(mut self, progress: Progress) {
+        if self.sender.is_ready() {
+            return self.rest();
+        }
+        tokio::spawn(async move {
+            let mut left = Patience::new(UPLOAD_PAUSE);
+            if let Some(Ok(())) = progress.or_silent(self.sender.ready(), &mut left).await {
+                self.rest();
+            }
+        });
+    }
+
+    fn rest(mut self) {
+        if let Some((close, _place)) = self.hold.0.take() {
+            self.pool.keep(Connection {
+                sender: self.sender,
+                heard: self.heard,
+                close,
+            });
+        }
+    }
+}
+
+/// How long a connection may rest and is used again. Applications close theirs after some time, mostly a longer one.
+const MAX_REST: Duration = Duration::from_secs(30);
+
+/// How long the rest of a request may stand still once its answer is complete. Then its connection is closed.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(3);

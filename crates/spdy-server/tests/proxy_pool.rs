@@ -1,0 +1,396 @@
+//! The proxy's connections to its application, over transports in memory and on a paused clock.
+
+use std::{
+    future::pending,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response, StatusCode},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use spdy_server::app::{Proxy, proxy};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tower::ServiceExt;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A proxy whose connections come out at the other end of the channel, as soon as they are asked for.
+fn front(upstream: &str) -> (Proxy, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (sender, connections) = mpsc::unbounded_channel();
+    let options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+        let (near, far) = duplex(65536);
+        let accepted = sender.send(far);
+        async move {
+            accepted.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            Ok(near)
+        }
+    });
+    (options, connections)
+}
+
+async fn get(app: Router, path: &str) -> Response<Body> {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    app.oneshot(request).await.unwrap()
+}
+
+async fn status(app: Router, path: &str) -> StatusCode {
+    let response = get(app, path).await;
+    let status = response.status();
+    response.into_body().collect().await.unwrap();
+    status
+}
+
+/// Reads a head, and answers it, again and again.
+async fn answer(mut io: DuplexStream, seen: impl Fn(&str) -> Option<&'static str>) {
+    let mut buf = [0; 4096];
+    while let Ok(length @ 1..) = io.read(&mut buf).await {
+        let Some(answer) = seen(str::from_utf8(&buf[..length]).unwrap()) else {
+            return;
+        };
+        sleep(Duration::from_millis(1)).await;
+        if io.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Serves HTTP/2 on a connection.
+fn serve(io: DuplexStream, app: Router) {
+    let service = hyper_util::service::TowerToHyperService::new(app);
+    tokio::spawn(async move {
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(io), service)
+            .await
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn connect_timeouts_do_not_add_up() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dials);
+        let mut options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+            count.fetch_add(1, Relaxed);
+            pending::<io::Result<DuplexStream>>()
+        });
+        options.max_connections = 12;
+        let app = proxy(options);
+        let mut tasks = Vec::new();
+        for _ in 0..12 {
+            let app = app.clone();
+            tasks.push(tokio::spawn(async move {
+                let start = Instant::now();
+                (status(app, "/").await, start.elapsed())
+            }));
+            sleep(Duration::from_millis(100)).await;
+        }
+        for task in tasks {
+            let (status, after) = task.await.unwrap();
+            assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{upstream}");
+            assert_eq!(after.as_secs(), CONNECT.as_secs(), "{upstream}");
+        }
+        let wanted = if upstream == "http://a" { 12 } else { 2 };
+        assert_eq!(dials.load(Relaxed), wanted, "{upstream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_place_and_for_the_connection_are_one() {
+    let mut options =
+        Proxy::new("http://a".parse().unwrap()).connector(pending::<io::Result<DuplexStream>>);
+    options.max_connections = 1;
+    let app = proxy(options);
+    let first = tokio::spawn(status(app.clone(), "/"));
+    sleep(CONNECT / 2).await;
+    let start = Instant::now();
+    assert_eq!(status(app, "/").await, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(start.elapsed(), CONNECT);
+    first.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_request_is_sent_once_more_at_most() {
+    for (method, wanted) in [("GET", 2), ("PUT", 1), ("POST", 1)] {
+        let (options, mut connections) = front("http://a");
+        let app = proxy(options);
+        let poisoned = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&poisoned);
+        tokio::spawn(async move {
+            while let Some(io) = connections.recv().await {
+                let count = Arc::clone(&count);
+                tokio::spawn(answer(io, move |head| {
+                    if head.contains("/poison") {
+                        count.fetch_add(1, Relaxed);
+                        return None;
+                    }
+                    Some(OK)
+                }));
+            }
+        });
+        let all: Vec<_> = (0..40)
+            .map(|_| tokio::spawn(status(app.clone(), "/")))
+            .collect();
+        for one in all {
+            assert_eq!(one.await.unwrap(), StatusCode::OK);
+        }
+        let body = if method == "GET" { "" } else { "x" };
+        let request = Request::builder().method(method).uri("/poison");
+        let response = app.oneshot(request.body(Body::from(body)).unwrap()).await;
+        assert_eq!(response.unwrap().status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(poisoned.load(Relaxed), wanted, "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_answer_has_begun_is_not_sent_again() {
+    let (options, mut connections) = front("http://a");
+    let app = proxy(options);
+    let first = tokio::spawn(status(app.clone(), "/"));
+    let mut io = connections.recv().await.unwrap();
+    _ = io.read(&mut [0; 4096]).await.unwrap();
+    io.write_all(OK.as_bytes()).await.unwrap();
+    assert_eq!(first.await.unwrap(), StatusCode::OK);
+
+    let second = tokio::spawn(status(app, "/"));
+    assert_ne!(io.read(&mut [0; 4096]).await.unwrap(), 0);
+    io.write_all(b"HTTP/1.1 2").await.unwrap();
+    drop(io);
+    assert_eq!(second.await.unwrap(), StatusCode::BAD_GATEWAY);
+    assert!(connections.try_recv().is_err(), "it was sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_an_http_2_application_has_not_looked_at_is_sent_again() {
+    let (options, mut connections) = front("h2://a");
+    let app = proxy(options);
+    let request = tokio::spawn(status(app, "/"));
+    let mut io = connections.recv().await.unwrap();
+    _ = io.read(&mut [0; 4096]).await.unwrap();
+    drop(io);
+    let ok = Router::new().fallback(async || "ok");
+    serve(connections.recv().await.unwrap(), ok);
+    assert_eq!(request.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rests_is_closed_in_time() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let app = proxy(options);
+        for _ in 0..2 {
+            let request = tokio::spawn(status(app.clone(), "/"));
+            let io = connections.recv().await.unwrap();
+            let (closed, mut when) = mpsc::unbounded_channel();
+            if upstream == "http://a" {
+                tokio::spawn(async move {
+                    answer(io, |_| Some(OK)).await;
+                    _ = closed.send(Instant::now());
+                });
+            } else {
+                let app = Router::new().fallback(async || "ok");
+                let service = hyper_util::service::TowerToHyperService::new(app);
+                tokio::spawn(async move {
+                    _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(io), service)
+                        .await;
+                    _ = closed.send(Instant::now());
+                });
+            }
+            assert_eq!(request.await.unwrap(), StatusCode::OK, "{upstream}");
+            let start = Instant::now();
+            let end = timeout(Duration::from_secs(100), when.recv()).await;
+            let rest = end.expect("the connection stays open").unwrap() - start;
+            assert!(rest.as_secs().abs_diff(30) <= 1, "{upstream}: {rest:?}");
+        }
+    }
+}
+
+/// A body that gives this many pieces and then says nothing.
+struct Pieces(u32);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        if self.0 == 0 {
+            return std::task::Poll::Pending;
+        }
+        self.0 -= 1;
+        let piece = Bytes::from_static(&[7; 65536]);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_falls_silent_in_an_answer_is_noticed_in_time() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let app = proxy(options);
+        let answer = tokio::spawn(async move { get(app, "/").await });
+        let application = Router::new().fallback(async || Body::new(Pieces(1)));
+        let io = connections.recv().await.unwrap();
+        if upstream == "h2://a" {
+            serve(io, application);
+        } else {
+            let service = hyper_util::service::TowerToHyperService::new(application);
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(io), service),
+            );
+        }
+        let mut body = answer.await.unwrap().into_body();
+        let mut begin = 0;
+        while begin < 65536 {
+            begin += body
+                .frame()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap()
+                .len();
+        }
+        // The client takes its time before it asks for more; this is not the application's.
+        sleep(ANSWER * 3).await;
+        let start = Instant::now();
+        let end = timeout(ANSWER * 3, body.frame()).await;
+        assert!(end.expect("it is waited for").unwrap().is_err());
+        assert_eq!(start.elapsed().as_secs(), ANSWER.as_secs(), "{upstream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_clients_cost_nobody_an_answer() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let app = proxy(options);
+        tokio::spawn(async move {
+            let application = Router::new()
+                .route(
+                    "/large",
+                    axum::routing::get(async || Body::from(vec![7; 1 << 20])),
+                )
+                .fallback(async || "ok");
+            while let Some(io) = connections.recv().await {
+                if upstream == "h2://a" {
+                    serve(io, application.clone());
+                    continue;
+                }
+                let service = hyper_util::service::TowerToHyperService::new(application.clone());
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(io), service),
+                );
+            }
+        });
+        let mut slow = Vec::new();
+        for _ in 0..50 {
+            slow.push(get(app.clone(), "/large").await.into_body());
+        }
+        sleep(ANSWER * 2).await;
+        let quick = timeout(Duration::from_secs(1), status(app, "/")).await;
+        assert_eq!(quick.expect("it waits for the slow ones"), StatusCode::OK);
+        for body in slow {
+            let whole = body.collect().await.expect("the answer was cut").to_bytes();
+            assert_eq!(whole.len(), 1 << 20, "{upstream}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_answer_keeps_its_place_only_while_the_request_moves() {
+    let (mut options, mut connections) = front("http://a");
+    options.max_connections = 1;
+    let app = proxy(options);
+    let (upload, body) = mpsc::unbounded_channel();
+    let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+    let early = tokio::spawn(app.clone().oneshot(request));
+    upload.send(Bytes::from_static(b"hello")).unwrap();
+    let mut io = connections.recv().await.unwrap();
+    _ = io.read(&mut [0; 4096]).await.unwrap();
+    io.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+        .await
+        .unwrap();
+    let response = early.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    response.into_body().collect().await.unwrap();
+
+    // The application goes on reading, so the client may go on sending.
+    for _ in 0..10 {
+        sleep(Duration::from_secs(2)).await;
+        upload.send(Bytes::from_static(b"more")).unwrap();
+        assert_ne!(io.read(&mut [0; 4096]).await.unwrap(), 0);
+    }
+    let start = Instant::now();
+    let next = tokio::spawn(status(app, "/"));
+    tokio::spawn(async move { while let Ok(1..) = io.read(&mut [0; 4096]).await {} });
+    tokio::spawn(answer(connections.recv().await.unwrap(), |_| Some(OK)));
+    assert_eq!(next.await.unwrap(), StatusCode::OK);
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+/// A body whose pieces come from a channel.
+struct Channel(mpsc::UnboundedReceiver<Bytes>);
+
+impl http_body::Body for Channel {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<http_body::Frame<Bytes>>>> {
+        let piece = self.0.poll_recv(cx);
+        piece.map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_http_2_connection_is_not_used_again_and_again() {
+    let (mut options, mut connections) = front("h2://a");
+    options.answer_timeout = Duration::from_secs(1);
+    let app = proxy(options);
+    let request = tokio::spawn(status(app.clone(), "/"));
+    let _dead = connections.recv().await.unwrap();
+    assert_eq!(request.await.unwrap(), StatusCode::GATEWAY_TIMEOUT);
+    let request = tokio::spawn(status(app, "/"));
+    let ok = Router::new().fallback(async || "ok");
+    serve(connections.recv().await.unwrap(), ok);
+    assert_eq!(request.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_no_request_is_given_up() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dials);
+        let options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+            count.fetch_add(1, Relaxed);
+            // The other end is gone at once.
+            async { Ok(duplex(64).0) }
+        });
+        assert_eq!(status(proxy(options), "/").await, StatusCode::BAD_GATEWAY);
+        assert!((1..=5).contains(&dials.load(Relaxed)), "{upstream}");
+    }
+}
