@@ -232,6 +232,26 @@ fn c137_c138_an_empty_value_is_accepted() {
     }
 }
 
+#[test]
+fn c138_a_strict_session_resets_the_stream_of_an_empty_value_in_spdy_2() {
+    let mut config = Config::default();
+    config.strict = true;
+    for version in Version::ALL {
+        let mut server = Machine::server(version).with(config.clone());
+        let request = frames::syn_stream(version, 1).get("/");
+        server.feed(request.field("x-empty", "").fin());
+        let answer = server.sent();
+        if version == Version::V2 {
+            assert_eq!(answer, [reset(1, RstStatus::PROTOCOL_ERROR)]);
+            assert_eq!(server.events(), []);
+        } else {
+            assert_eq!(answer, []);
+            assert_eq!(server.events().len(), 1);
+        }
+        server.assert_usable();
+    }
+}
+
 /// A request whose fields have 900,000 octets, above the soft and below the hard limit.
 fn oversized(version: Version) -> RawFrame {
     let sizes = match version {

@@ -180,6 +180,8 @@ pub enum HeaderError {
     DuplicateName,
     /// A value that starts or ends with NUL, has two in a row, or contains CR or LF.
     InvalidValue,
+    /// A value of no bytes in SPDY/2; an error in [strict](crate::HeaderLimits::strict) decoding only.
+    EmptyValue,
 }
 
 impl HeaderError {
@@ -209,6 +211,7 @@ impl fmt::Display for HeaderError {
             Self::InvalidName => f.write_str("header name has an upper-case letter, NUL, CR or LF"),
             Self::DuplicateName => f.write_str("header name occurs twice in a block"),
             Self::InvalidValue => f.write_str("header value has a misplaced NUL, a CR or a LF"),
+            Self::EmptyValue => f.write_str("header value is empty"),
         }
     }
 }

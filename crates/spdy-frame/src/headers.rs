@@ -7,6 +7,8 @@ mod encoder;
 mod field;
 mod indexed;
 mod inflate;
+mod join;
+mod names;
 mod numbers;
 mod recent;
 mod rules;
@@ -22,6 +24,8 @@ use crate::HeaderError;
 
 use self::{
     field::{Entry, Octets},
+    join::join,
+    names::Names,
     rules::{NameError, check_name, count_values},
     same::{Stretch, count_same},
 };
@@ -58,8 +62,10 @@ pub use self::{
 pub struct HeaderBlock {
     octets: Octets,
     entries: Vec<Entry>,
-    names: Marks,
+    names: Names,
     truncated: bool,
+    /// Whether some value has moved from behind its name.
+    is_scattered: bool,
 }
 
 impl HeaderBlock {
@@ -75,8 +81,9 @@ impl HeaderBlock {
         Self {
             octets: Octets::Own(Vec::with_capacity(octets)),
             entries: Vec::with_capacity(fields),
-            names: Marks::default(),
+            names: Names::default(),
             truncated: false,
+            is_scattered: false,
         }
     }
 
@@ -100,8 +107,9 @@ impl HeaderBlock {
         Self {
             octets: Octets::Shared(octets),
             entries,
-            names: Marks::ALL,
+            names: Names::unknown(),
             truncated,
+            is_scattered: false,
         }
     }
 
@@ -115,7 +123,7 @@ impl HeaderBlock {
     /// - [`EmptyName`](HeaderError::EmptyName),
     /// - [`InvalidName`](HeaderError::InvalidName) for a NUL, CR or LF in the name,
     /// - [`InvalidValue`](HeaderError::InvalidValue) for a CR or LF, and for a NUL at the start, at the end or
-    ///   behind another one; also if the block would get longer than 4 GiB, which no frame can carry.
+    ///   behind another one; also if the block would get longer than 1 GiB, which no frame can carry.
     pub fn append(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -147,15 +155,13 @@ impl HeaderBlock {
             Err(NameError::Invalid) => return Err(HeaderError::InvalidName),
         };
         let joined = count_values(value)? > 1;
-        let length = self.octets.len() + name.len() + value.len() + 1;
-        if length > u32::MAX as usize {
+        if self.octets.len() + name.len() + value.len() >= LONGEST {
             return Err(HeaderError::InvalidValue);
         }
 
-        let is_new = self.names.insert(name);
-        let known = if is_new { None } else { self.position(name) };
+        let known = self.names.find(name, self.octets.as_slice(), &self.entries);
         let entry = match known {
-            Some(index) => self.join(index, value),
+            Some(place) => self.join(place, value),
             None => self.push(name, value, is_lower_case),
         };
         entry.sensitive |= sensitive;
@@ -185,25 +191,14 @@ impl HeaderBlock {
         self.entries.last_mut().expect("it was just pushed")
     }
 
-    /// Adds a value to a field. What stands behind it in the buffer moves.
-    fn join(&mut self, index: usize, value: &[u8]) -> &mut Entry {
-        let (entry, behind) = self.entries[index..]
-            .split_first_mut()
-            .expect("it is there");
-        if value.is_empty() {
-            return entry;
+    /// Adds a value to a field.
+    fn join(&mut self, place: usize, value: &[u8]) -> &mut Entry {
+        if !value.is_empty() {
+            let octets = self.octets.own();
+            let is_scattered = &mut self.is_scattered;
+            join(octets, &mut self.entries, place, value, is_scattered);
         }
-        let octets = self.octets.own();
-        let at = entry.value_end as usize;
-        let separator = (entry.value_start < entry.value_end).then_some(0);
-        let added = (value.len() + usize::from(separator.is_some())) as u32;
-        octets.splice(at..at, separator.into_iter().chain(value.iter().copied()));
-        entry.value_end += added;
-        entry.joined |= separator.is_some();
-        for entry in behind {
-            entry.shift(added);
-        }
-        entry
+        &mut self.entries[place]
     }
 
     /// The whole value of a field, NULs and all. Names are in lower case.
@@ -281,35 +276,6 @@ impl HeaderBlock {
             .take_while(|(own, other)| own == other)
             .count()
     }
-
-    /// Where a field is, whatever the case of `name`.
-    fn position(&self, name: &[u8]) -> Option<usize> {
-        let octets = self.octets.as_slice();
-        // From the end, since a name that is repeated mostly follows itself.
-        self.entries
-            .iter()
-            .rposition(|entry| octets[entry.name()].eq_ignore_ascii_case(name))
-    }
-}
-
-/// Which names a block may have: one bit for all names that look alike.
-#[derive(Clone, Copy, Debug, Default)]
-struct Marks(u64);
-
-impl Marks {
-    /// Any name.
-    const ALL: Self = Self(u64::MAX);
-
-    /// Takes a name in, whatever its case, which is not empty. Whether it is surely new is the answer.
-    #[inline]
-    fn insert(&mut self, name: &[u8]) -> bool {
-        let lower = |at: usize| usize::from(name[at] | 0x20);
-        let sum = 5 * name.len() + 3 * lower(name.len() / 2) + lower(name.len() - 1);
-        let mark = 1 << (sum % 64);
-        let is_new = self.0 & mark == 0;
-        self.0 |= mark;
-        is_new
-    }
 }
 
 impl PartialEq for HeaderBlock {
@@ -347,6 +313,9 @@ impl<'a> IntoIterator for &'a HeaderBlock {
         self.fields()
     }
 }
+
+/// The longest block, in bytes. A value that moves takes up to twice its length, and places have 32 bits.
+const LONGEST: usize = 1 << 30;
 
 /// The fields that a new block has room for.
 const USUAL_FIELDS: usize = 12;
@@ -413,6 +382,61 @@ mod tests {
         ]);
         let joined: Vec<bool> = block.fields().map(|field| field.is_joined()).collect();
         assert_eq!(joined, [true, true, false]);
+    }
+
+    /// One by one among 200,000 it would take minutes.
+    #[test]
+    fn names_are_found_among_very_many() {
+        let mut block = HeaderBlock::new();
+        let name = |index: usize| format!("x-name-{index}");
+        for index in 0..200_000 {
+            block.append(name(index), "1").unwrap();
+        }
+        for index in [199_999, 0, 63, 64, 65, 100_000] {
+            block.append(name(index).to_uppercase(), "2").unwrap();
+        }
+        assert_eq!(block.len(), 200_000);
+        let joined: Vec<&[u8]> = block
+            .fields()
+            .filter(|field| field.is_joined())
+            .map(|field| field.name())
+            .collect();
+        assert_eq!(joined.len(), 6);
+        assert_eq!(block.fields().nth(64).unwrap().value(), b"1\x002");
+
+        let mut copy = block.clone();
+        copy.append("x-name-199999", "3").unwrap();
+        copy.append("new", "3").unwrap();
+        assert_eq!((block.len(), copy.len()), (200_000, 200_001));
+    }
+
+    /// However many names there are, and however they came, the same field is found.
+    #[test]
+    fn names_are_found_alike_among_few_and_many() {
+        for count in [0, 1, 30, 62, 63, 64, 65, 66, 200] {
+            let mut block = HeaderBlock::new();
+            for index in 0..count {
+                block
+                    .append(format!("X-{index}"), format!("{index}"))
+                    .unwrap();
+            }
+            let octets = Bytes::copy_from_slice(block.octets.as_slice());
+            let mut decoded = HeaderBlock::decoded(octets, block.entries.clone(), false);
+            for block in [&mut block, &mut decoded] {
+                for index in (0..count + 3).rev() {
+                    block.append(format!("x-{index}"), "again").unwrap();
+                }
+                let expected = |index| match index {
+                    0.. if index < count => format!("{index}\0again"),
+                    _ => "again".to_owned(),
+                };
+                assert_eq!(block.len(), count + 3);
+                for index in 0..count + 3 {
+                    let value = block.get(format!("x-{index}")).unwrap();
+                    assert_eq!(value, expected(index).as_bytes(), "{count}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct Config {
     pub trailers: Trailers,
     /// Whether a client accepts server-initiated streams. Default false: each is reset with REFUSED_STREAM.
     pub accept_push: bool,
-    /// Whether frames are judged strictly: what [`spdy_frame::DecodeLimits::strict`] names ends the session.
+    /// Whether frames are judged strictly: what [`spdy_frame::DecodeLimits::strict`] names ends the session,
+    /// and what [`spdy_frame::HeaderLimits::strict`] names costs its stream. The limits' own `strict` does the latter alone.
     pub strict: bool,
     /// Where the session adds up what it does, for metrics. Any number of sessions may share it. Default none.
     pub counters: Option<Arc<Counters>>,

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use bytes::Bytes;
 
 use super::{
-    HeaderBlock, Marks,
+    HeaderBlock,
     dictionary::Dictionary,
     field::Entry,
     inflate::{Bounds, Inflated, Inflater},
+    names::Marks,
     numbers::Numbers,
     rules::{NameError, check_name, count_values},
 };
@@ -29,6 +30,9 @@ pub struct HeaderLimits {
     pub max_inflated: usize,
     /// Soft: fields of a block, counted after values are split at NUL. Default 128.
     pub max_fields: usize,
+    /// Whether an empty value is an error in SPDY/2, as its draft wants; browsers send them (protocol.md §7.2).
+    /// Default false.
+    pub strict: bool,
 }
 
 impl Default for HeaderLimits {
@@ -37,6 +41,7 @@ impl Default for HeaderLimits {
             max_size: 128 * 1024,
             max_inflated: 1024 * 1024,
             max_fields: 128,
+            strict: false,
         }
     }
 }
@@ -179,11 +184,15 @@ impl HeaderDecoder {
         let mut entries = Vec::with_capacity(count.min(most).min(self.limits.max_fields));
         let mut names = Names::new(count);
         let mut values = 0;
+        let refuses_empty = self.limits.strict && self.version == Version::V2;
         for _ in 0..count {
             let Some(pair) = pairs.pair() else {
                 ends_early()?;
                 break;
             };
+            if refuses_empty && pair.value.is_empty() {
+                return Err(HeaderError::EmptyValue);
+            }
             let (entry, count) = pair.judge()?;
             values += count;
             if values > self.limits.max_fields {

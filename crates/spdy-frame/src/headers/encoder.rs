@@ -15,7 +15,7 @@ use crate::{
 pub enum HeaderCompression {
     /// Fields that were sent before are short references to them, as in HPACK. Nothing but whole fields and names
     /// is ever referred to, and no value of a sensitive field, so that the length of a frame does not tell whether
-    /// a guess shares a part with a secret (protocol.md §8.7).
+    /// a guess shares a part with a secret (protocol.md §8.7). A block that would get longer is not compressed.
     #[default]
     Indexed,
     /// Nothing is compressed: for peers and people who want it so.
@@ -139,7 +139,7 @@ impl HeaderEncoder {
     const fn bound(&self, serialized: usize) -> usize {
         match self.mode {
             HeaderCompression::Indexed => deflate::bound(serialized),
-            HeaderCompression::Stored => stored::bound(serialized),
+            HeaderCompression::Stored => stored::length(serialized),
         }
     }
 
@@ -166,6 +166,11 @@ impl HeaderEncoder {
                 dst.resize(start + bound, 0);
                 let length = context.write(block, &mut dst[start..]);
                 dst.truncate(start + length);
+                // Bytes above 143 take nine bits each. The context knows the bytes of the block, not their form.
+                if length > stored::length(serialized) {
+                    dst.truncate(start);
+                    stored::write(block, Numbers::of(self.version), serialized, dst);
+                }
             }
             HeaderCompression::Stored => {
                 stored::write(block, Numbers::of(self.version), serialized, dst);

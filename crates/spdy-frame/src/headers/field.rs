@@ -226,6 +226,8 @@ pub(super) struct Entry {
     pub(super) sensitive: bool,
     /// Whether there are several values.
     pub(super) joined: bool,
+    /// Whether the value has moved to where it has room to grow.
+    pub(super) moved: bool,
 }
 
 impl Entry {
@@ -239,6 +241,17 @@ impl Entry {
             value_end: value.end as u32,
             sensitive: false,
             joined: false,
+            moved: false,
+        }
+    }
+
+    /// The length that the value may have where it is, unless it is the last one of the buffer.
+    pub(super) fn room(&self) -> usize {
+        let length = self.value().len();
+        if self.moved {
+            length.next_power_of_two()
+        } else {
+            length
         }
     }
 

@@ -52,6 +52,8 @@ impl<'a> Stretch<'a> {
                 & is_shifted(one.name_end, other.name_end)
                 & is_shifted(one.value_start, other.value_start)
                 & is_shifted(one.value_end, other.value_end)
+                // The bytes of a value that has moved are not among those of the stretch.
+                & !(one.moved | other.moved)
         });
         alike.count()
     }

@@ -53,9 +53,9 @@ impl StoredWriter<'_> {
     }
 }
 
-/// The most octets that `octets` octets take.
-pub(super) const fn bound(octets: usize) -> usize {
-    octets + 5 * (octets / STORED_BLOCK + 2)
+/// How many bytes `serialized` bytes take.
+pub(super) const fn length(serialized: usize) -> usize {
+    serialized + 5 * (serialized.div_ceil(STORED_BLOCK) + 1)
 }
 
 /// The longest stored block.

@@ -1,9 +1,9 @@
 //! Inflated blocks: which names, values and lengths are refused, at the cost of the stream alone.
 
-use spdy_frame::{HeaderError, Version};
+use spdy_frame::{HeaderError, HeaderLimits, Version};
 
 use super::{
-    Zlib, decoder, started,
+    Zlib, decoder, started, started_with,
     support::{Pair, Random, decode_block, number, pairs, serialized, stored, text_pairs},
 };
 
@@ -97,6 +97,27 @@ fn c137_c138_an_empty_value_is_accepted_and_other_octets_are_opaque() {
         let block = decode_block(&mut started(version), &octets).unwrap();
         assert_eq!(pairs(&block), good);
     }
+}
+
+#[test]
+fn c138_strict_decoding_refuses_an_empty_value_in_spdy_2() {
+    let mut limits = HeaderLimits::default();
+    limits.strict = true;
+    let sound = text_pairs(&[("a", "1"), ("b", "2")]);
+    let empty = text_pairs(&[("a", "1"), ("b", "")]);
+    for version in Version::ALL {
+        let mut decoder = started_with(version, limits.clone());
+        for _ in 0..3 {
+            let block = decode_block(&mut decoder, &stored(&serialized(version, &sound)));
+            assert_eq!(pairs(&block.unwrap()), sound);
+            let result = decode_block(&mut decoder, &stored(&serialized(version, &empty)));
+            match version {
+                Version::V2 => assert_eq!(result, Err(HeaderError::EmptyValue)),
+                _ => assert_eq!(pairs(&result.unwrap()), empty),
+            }
+        }
+    }
+    assert!(!HeaderError::EmptyValue.context_lost());
 }
 
 #[test]

@@ -27,7 +27,7 @@ use std::{
 use bytes::BytesMut;
 use spdy_frame::{
     DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder,
-    MAX_WINDOW, Side, StreamId, Version,
+    HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
 };
 
 #[cfg(feature = "tokio")]
@@ -176,7 +176,7 @@ impl Connection {
             phase: Phase::Open,
             outcome: Ok(()),
             decoder: Decoder::new(version, decode_limits(&config)),
-            inflater: HeaderDecoder::new(version, limits.headers.clone()),
+            inflater: HeaderDecoder::new(version, header_limits(&config)),
             deflater: HeaderEncoder::new(version, config.header_compression),
             streams: Streams::default(),
             local_open: 0,
@@ -416,6 +416,12 @@ impl Connection {
             || (!self.has_session_window()
                 && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
     }
+}
+
+fn header_limits(config: &Config) -> HeaderLimits {
+    let mut limits = config.limits.headers.clone();
+    limits.strict |= config.strict;
+    limits
 }
 
 fn decode_limits(config: &Config) -> DecodeLimits {

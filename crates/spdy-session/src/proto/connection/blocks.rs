@@ -87,6 +87,7 @@ pub(super) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
         HeaderError::InvalidName => "header name has an upper-case letter, NUL, CR or LF",
         HeaderError::DuplicateName => "header name occurs twice in a block",
         HeaderError::InvalidValue => "header value has a misplaced NUL, a CR or a LF",
+        HeaderError::EmptyValue => "header value is empty",
         _ => "header block is malformed",
     };
     Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)

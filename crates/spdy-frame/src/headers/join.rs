@@ -1,0 +1,139 @@
+//! Adds values to fields that are there.
+
+use super::field::Entry;
+
+/// Adds a value to a field of the block in `octets` and `entries`, behind a NUL if it has one already.
+///
+/// The few bytes behind it move. In the middle of a large block the value itself moves, to the end, where it gets room
+/// to grow: so values cost no more than their bytes, whatever the order in which they come. `is_scattered`: some value of
+/// the block has moved, so the bytes behind a value are not those of the fields that follow it.
+pub(super) fn join(
+    octets: &mut Vec<u8>,
+    entries: &mut [Entry],
+    place: usize,
+    value: &[u8],
+    is_scattered: &mut bool,
+) {
+    let entry = &mut entries[place];
+    let old = entry.value();
+    let separator: &[u8] = if old.is_empty() { b"" } else { b"\0" };
+    let end = old.end + separator.len() + value.len();
+    entry.joined |= !old.is_empty();
+
+    if end <= old.start + entry.room() {
+        octets[old.end..end - value.len()].copy_from_slice(separator);
+        octets[end - value.len()..end].copy_from_slice(value);
+        entry.value_end = end as u32;
+        return;
+    }
+    if old.start + entry.room() == octets.len() {
+        octets.truncate(old.end);
+    } else if octets.len() - old.end <= NEAR && !*is_scattered {
+        return insert(octets, &mut entries[place..], separator, value);
+    } else {
+        *is_scattered = true;
+        entry.moved = true;
+        entry.value_start = octets.len() as u32;
+        octets.extend_from_within(old);
+    }
+    octets.extend_from_slice(separator);
+    octets.extend_from_slice(value);
+    entry.value_end = octets.len() as u32;
+    octets.resize(entry.value_start as usize + entry.room(), 0);
+}
+
+/// Inserts bytes behind the value of the first entry.
+fn insert(octets: &mut Vec<u8>, entries: &mut [Entry], separator: &[u8], value: &[u8]) {
+    let (entry, behind) = entries.split_first_mut().expect("it is there");
+    let end = entry.value_end as usize;
+    octets.splice(end..end, separator.iter().chain(value).copied());
+    let added = (separator.len() + value.len()) as u32;
+    entry.value_end += added;
+    for entry in behind {
+        entry.shift(added);
+    }
+}
+
+/// The most bytes behind a value that move for it.
+const NEAR: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use crate::{Field, HeaderBlock};
+
+    fn pair<'a>(field: Field<'a>) -> (&'a [u8], &'a [u8]) {
+        (field.name(), field.value())
+    }
+
+    /// Against a list of the values of each name, which is made a block of in one go.
+    #[test]
+    fn values_are_joined_in_order_wherever_their_fields_stand() {
+        let mut seed = 1_u64;
+        let mut random = |end: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(7);
+            (seed >> 33) as usize % end
+        };
+        for longest in [3, 300, 9000] {
+            for names in [1, 2, 5, 40, 100] {
+                let mut block = HeaderBlock::new();
+                let mut all: Vec<(String, Vec<String>)> = Vec::new();
+                for round in 0..300 {
+                    let name = format!("name-{}", random(names));
+                    let value = format!("{round}").repeat(random(longest) / 3);
+                    block.append(&name, &value).unwrap();
+                    match all.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, values)) => values.push(value),
+                        None => all.push((name, vec![value])),
+                    }
+                    if round % 20 == 0 {
+                        check(&block, &all);
+                    }
+                }
+                check(&block, &all);
+            }
+        }
+    }
+
+    fn check(block: &HeaderBlock, all: &[(String, Vec<String>)]) {
+        let joined = all.iter().map(|(name, values)| {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            let values = values.into_iter().filter(|value| !value.is_empty());
+            (name, values.collect::<Vec<_>>().join("\0"))
+        });
+        let expected = HeaderBlock::from_pairs(joined).unwrap();
+        assert!(expected.fields().map(pair).eq(block.fields().map(pair)));
+        assert!(*block == expected && expected == block.clone());
+        for (own, other) in block.fields().zip(expected.fields()) {
+            assert_eq!(own.is_joined(), other.is_joined());
+            assert_eq!(own.value_bytes(), other.value_bytes());
+        }
+        // Blocks that lie alike, and differ in one value of the same length.
+        for (place, field) in expected.fields().enumerate().step_by(7) {
+            let (mut one, mut other) = (block.clone(), block.clone());
+            one.append(field.name(), "one").unwrap();
+            other.append(field.name(), "two").unwrap();
+            assert!(one != other);
+            assert_eq!(one.same_fields(&other, 0), place);
+        }
+    }
+
+    /// The bytes that a block holds follow those that were added.
+    #[test]
+    fn values_that_come_by_turns_take_room_in_proportion() {
+        let mut block = HeaderBlock::new();
+        for round in 0..100_000 {
+            block
+                .append(format!("x-{}", round % 40_000), "value")
+                .unwrap();
+        }
+        for round in 0..100_000 {
+            block.append(format!("x-{}", round % 2), "value").unwrap();
+        }
+        let used = block.size() - 32 * block.len();
+        assert!(
+            block.octets.len() < 4 * used,
+            "{} for {used}",
+            block.octets.len()
+        );
+    }
+}
