@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use spdy_session::{Config, Rate};
 use spdy_tower::upgrade;
+use tokio::time::Instant;
 
 /// The configuration for sessions with kubectl and the like.
 ///
@@ -25,6 +26,15 @@ pub fn config() -> Config {
     config.limits.empty_frames = OFTEN;
     config
 }
+
+/// The moment after this time from now on. What is set may be longer than a clock can count: then it is far off.
+pub(crate) fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FAR_OFF)
+}
+
+/// Ten years.
+const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// As long as a session may be idle.
 const STALLED: Duration = Duration::from_secs(4 * 60 * 60);

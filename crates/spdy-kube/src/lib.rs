@@ -76,6 +76,7 @@ mod relay;
 mod server;
 mod status;
 mod stdio;
+mod stream_type;
 mod token;
 mod watch;
 

@@ -43,34 +43,80 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads a query, in which values are form-encoded. What is not known is passed over.
+    /// Reads a query, in which values are form-encoded, as the servers of Kubernetes do: of several values of one
+    /// parameter the first counts, only `0` and `false` are false, and a pair with a `;` in it is none. A policy that
+    /// reads another container than the server behind it can be passed by.
+    ///
+    /// What is not known is passed over.
     ///
     /// # Errors
     ///
     /// [`NoStreams`], to be answered with 400.
     pub fn from_query(query: &str) -> Result<Self, NoStreams> {
+        let pairs = query.split('&').filter(|pair| !pair.contains(';'));
+        let pairs = pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
         let mut options = Self::default();
-        let streams = &mut options.streams;
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let is_true = matches!(&*value, "true" | "1");
+        let mut first = First::default();
+        for (name, value) in pairs {
             match &*name {
                 "command" => options.command.push(value.into_owned()),
-                "container" => {
-                    options.container = Some(value.into_owned()).filter(|v| !v.is_empty())
-                }
-                "stdin" | "input" => streams.stdin = is_true,
-                "stdout" | "output" => streams.stdout = is_true,
-                "stderr" | "error" => streams.stderr = is_true,
-                "tty" => streams.tty = is_true,
+                "container" => _ = options.container.get_or_insert_with(|| value.into_owned()),
+                "stdin" => first.stdin.see(&value),
+                "input" => first.input.see(&value),
+                "stdout" => first.stdout.see(&value),
+                "output" => first.output.see(&value),
+                "stderr" => first.stderr.see(&value),
+                "error" => first.error.see(&value),
+                "tty" => first.tty.see(&value),
                 _ => {}
             }
         }
+        options.container = options.container.filter(|name| !name.is_empty());
+        options.streams = first.streams();
         // A terminal has no other errors than its output.
-        streams.stderr = streams.has_stderr();
+        options.streams.stderr = options.streams.has_stderr();
         if options.streams.is_empty() {
             return Err(NoStreams);
         }
         Ok(options)
+    }
+}
+
+/// The switches of a query, by their names at an API server and at a kubelet.
+#[derive(Debug, Default)]
+struct First {
+    stdin: Switch,
+    input: Switch,
+    stdout: Switch,
+    output: Switch,
+    stderr: Switch,
+    error: Switch,
+    tty: Switch,
+}
+
+impl First {
+    const fn streams(&self) -> Streams {
+        Streams {
+            stdin: self.stdin.is_on() || self.input.is_on(),
+            stdout: self.stdout.is_on() || self.output.is_on(),
+            stderr: self.stderr.is_on() || self.error.is_on(),
+            tty: self.tty.is_on(),
+        }
+    }
+}
+
+/// A parameter that is true or false: its first value.
+#[derive(Debug, Default)]
+struct Switch(Option<bool>);
+
+impl Switch {
+    fn see(&mut self, value: &str) {
+        let is_false = value == "0" || value.eq_ignore_ascii_case("false");
+        self.0.get_or_insert(!is_false);
+    }
+
+    const fn is_on(&self) -> bool {
+        matches!(self.0, Some(true))
     }
 }
 
@@ -116,6 +162,25 @@ mod tests {
             tty: true,
         };
         assert_eq!(options.streams, streams);
+    }
+
+    #[test]
+    fn a_query_is_read_as_the_servers_of_kubernetes_read_it() {
+        let read =
+            |query: &str| Options::from_query(query).map(|it| (it.streams.stdout, it.container));
+        for value in ["=True", "=yes", "=", "", "=1", "=true&stdout=false"] {
+            let read = read(&format!("stdout{value}"));
+            assert_eq!(read, Ok((true, None)), "{value}");
+        }
+        for value in ["=false", "=0", "=FALSE", "=false&stdout=true", "=true;x"] {
+            assert_eq!(read(&format!("stdout{value}")), Err(NoStreams), "{value}");
+        }
+        let container = |query: &str| read(&format!("stdout=1&{query}")).unwrap().1;
+        let secret = Some("secret".to_owned());
+        assert_eq!(container("container=secret&container=demo"), secret);
+        assert_eq!(container("container=demo;x&container=secret"), secret);
+        assert_eq!(container("container=demo%3Bx").as_deref(), Some("demo;x"));
+        assert_eq!(container("container=&container=demo"), None);
     }
 
     #[test]

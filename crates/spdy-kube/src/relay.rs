@@ -18,6 +18,7 @@ use crate::{
     client,
     config::config,
     negotiate::VERSION,
+    stream_type::is_clear,
     watch::{WATCH, watched},
 };
 
@@ -49,6 +50,9 @@ impl Tap for () {}
 /// `onward` says where: make it with [`client::request`]. The protocols that the client offers are added to it. What
 /// the other server refuses, the client is refused in the same way. Only SPDY is relayed: kubectl asks again for that
 /// when its request for WebSocket is refused.
+///
+/// A stream whose `streamtype` is not exactly one that is known is reset, as one whose `port` or `requestid` has several
+/// values: what a tap records has to be what the other server does.
 ///
 /// Whoever waits on one side holds up the other: what is under way is bounded. When one side ends, the other is ended
 /// as soon as it has got what was under way.
@@ -120,6 +124,10 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
+                Some(stream) if !is_clear(stream.headers()) => {
+                    tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no one type");
+                    stream.refuse(RstStatus::PROTOCOL_ERROR);
+                }
                 Some(stream) => {
                     open.insert(stream.id());
                     tap.opened(stream.id(), stream.headers());

@@ -48,6 +48,7 @@ impl Server {
             gather: GATHER,
             grace: GRACE,
             watch: WATCH,
+            max_message: MAX_MESSAGE,
         })
     }
 
@@ -70,6 +71,17 @@ impl Server {
     #[must_use]
     pub const fn watch(mut self, period: Duration) -> Self {
         self.0.watch = period;
+        self
+    }
+
+    /// Sets how many bytes a message of a WebSocket may have: 32 MiB unless set, as at the servers of Kubernetes, since
+    /// some clients send a file as one. A longer one ends the connection with status 1009.
+    ///
+    /// A client can make the server hold three such messages: one that the command reads, one that is queued, and one that
+    /// has come.
+    #[must_use]
+    pub const fn max_message(mut self, bytes: usize) -> Self {
+        self.0.max_message = bytes;
         self
     }
 
@@ -163,7 +175,7 @@ impl Server {
             return answer(
                 websocket::accept(request, &[websocket::TUNNEL]),
                 |upgraded, _| async move {
-                    let transport = websocket::tunnel(upgraded).await?;
+                    let transport = websocket::tunnel(upgraded, settings.max_message).await?;
                     forward::serve(transport, &settings, pod, connect).await;
                     Ok(())
                 },
@@ -226,3 +238,6 @@ const OVER_WEBSOCKET: [&str; 2] = {
 const GATHER: Duration = Duration::from_secs(30);
 
 const GRACE: Duration = Duration::from_secs(10);
+
+/// As in the servers of Kubernetes, in bytes.
+const MAX_MESSAGE: usize = 32 << 20;

@@ -23,7 +23,8 @@ pub struct Tokens<T> {
 /// A request that was not fetched yet. The oldest expires first.
 struct Waiting<T> {
     token: [u8; LENGTH],
-    until: Instant,
+    /// `None`: never, as its lifetime is longer than a clock can count.
+    until: Option<Instant>,
     request: T,
 }
 
@@ -68,7 +69,7 @@ impl<T> Tokens<T> {
         }
         waiting.push_back(Waiting {
             token,
-            until: now + self.lifetime,
+            until: now.checked_add(self.lifetime),
             request,
         });
         Ok(token.map(char::from).iter().collect())
@@ -90,7 +91,9 @@ impl<T> Tokens<T> {
     /// Those that have not expired.
     fn waiting(&self, now: Instant) -> MutexGuard<'_, VecDeque<Waiting<T>>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let expired = waiting.iter().take_while(|waiting| waiting.until <= now);
+        let expired = waiting
+            .iter()
+            .take_while(|waiting| waiting.until.is_some_and(|until| until <= now));
         let expired = expired.count();
         waiting.drain(..expired);
         waiting
@@ -172,6 +175,14 @@ mod tests {
         let token = tokens.insert_at(now, ()).unwrap();
         let just_in_time = later - Duration::from_millis(1);
         assert_eq!(tokens.take_at(just_in_time, &token), Some(()));
+    }
+
+    #[test]
+    fn a_lifetime_may_be_longer_than_a_clock_can_count() {
+        let (tokens, now) = (Tokens::with_limits(Duration::MAX, 2), Instant::now());
+        let token = tokens.insert_at(now, ()).unwrap();
+        let later = now + Duration::from_secs(365 * 24 * 60 * 60);
+        assert_eq!(tokens.take_at(later, &token), Some(()));
     }
 
     #[test]

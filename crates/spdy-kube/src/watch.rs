@@ -21,8 +21,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use spdy_session::StreamId;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Interval, MissedTickBehavior, interval_at},
+    time::{Interval, MissedTickBehavior, interval_at},
 };
+
+use crate::config::after;
 
 /// A transport that carries a session, and the watch over it.
 pub(crate) fn watched<IO>(io: IO, period: Duration) -> (Watched<IO>, Watch<IO>) {
@@ -41,7 +43,7 @@ pub(crate) fn watched<IO>(io: IO, period: Duration) -> (Watched<IO>, Watch<IO>) 
 /// The moments at which clients are looked after, the first of them after one period.
 pub(crate) fn ticks(period: Duration) -> Interval {
     let period = period.max(SHORTEST);
-    let mut ticks = interval_at(Instant::now() + period, period);
+    let mut ticks = interval_at(after(period), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }

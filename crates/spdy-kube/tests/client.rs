@@ -18,7 +18,7 @@ use spdy_kube::{
     relay,
 };
 use spdy_session::{
-    HeaderBlock, RstStatus, Side, StreamId, Version,
+    HeaderBlock, RstStatus, Side, StreamError, StreamId, Version,
     proto::{Connection, Event},
 };
 use spdy_tower::upgrade::{self, Upgraded};
@@ -352,4 +352,31 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     let remote = exec(relay, "command=x&stdin=1&stdout=1&stderr=1", ALL).await;
     drop(remote.unwrap());
     told(news).await;
+}
+
+/// What a tap records is what the other server does: spdystream goes by the first of two values, and a tap may not.
+#[tokio::test]
+async fn a_relay_refuses_a_stream_that_is_two_things_at_once() {
+    let record = Record::default();
+    let address = relay_to(shouting().await, record.clone()).await;
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let client = support::connect(address, path, &["v4.channel.k8s.io"])
+        .await
+        .unwrap();
+    let kinds = [
+        "stdout\0x",
+        "x\0stdout",
+        "STDOUT",
+        "stdout\0stdin",
+        "unknown",
+    ];
+    for kind in kinds {
+        let refused = client.open(&[("streamtype", kind)]).await;
+        assert!(
+            matches!(refused, Err(StreamError::Reset { .. })),
+            "{kind:?}: {refused:?}"
+        );
+    }
+    assert!(client.open(&[("streamtype", "error")]).await.is_ok());
+    assert_eq!(*record.0.lock().unwrap(), ["11 error"]);
 }

@@ -4,6 +4,7 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
+use axum::{Router, extract::Request, routing::any};
 use spdy_kube::Server;
 use spdy_session::{Stream, StreamError};
 use tokio::{
@@ -212,4 +213,38 @@ async fn half_a_connection_is_given_up_with_a_reason() {
     data.shutdown().await.unwrap();
     assert_eq!(read(&mut data).await, "");
     assert_eq!(read(&mut error).await, "");
+}
+
+/// A program whose closure panics has lost one connection, and the client may use its id again.
+#[tokio::test]
+async fn a_connection_that_panicked_leaves_nothing_behind() {
+    let address = panicking_server().await;
+    let client = session(address).await;
+    for _ in 0..3 {
+        let (mut error, data) = pair(&client, 1, "again").await;
+        assert_eq!(read_any(&mut error).await.0, "");
+        drop((error, data));
+        // The server hears of the panic and of these streams on different ways.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn panicking_server() -> SocketAddr {
+    let forward = move |mut request: Request| async move {
+        let connect = |_| async { panic!("on purpose") };
+        Server::new().port_forward::<_, _, _, TcpStream>(&mut request, "demo", connect)
+    };
+    support::serve(Router::new().route("/forward", any(forward))).await
+}
+
+#[tokio::test]
+async fn an_id_of_a_request_that_is_too_long_is_refused() {
+    let client = session(forward_server(Server::new()).await).await;
+    let long = "x".repeat(257);
+    let refused = open(&client, "error", 1, &long).await;
+    assert!(
+        matches!(refused, Err(StreamError::Reset { .. })),
+        "{refused:?}"
+    );
+    assert!(open(&client, "error", 1, &long[1..]).await.is_ok());
 }

@@ -186,7 +186,8 @@ async fn what_cannot_be_served_is_refused_so_that_the_client_asks_for_spdy() {
 
 #[tokio::test]
 async fn messages_that_are_no_channel_or_too_long_do_no_harm() {
-    let address = exec_server(Server::new(), |mut io| async move {
+    let server = Server::new().max_message(1_000_000);
+    let address = exec_server(server, |mut io| async move {
         io.client.gone().await;
         Ok(Exit::SUCCESS)
     })
@@ -197,7 +198,7 @@ async fn messages_that_are_no_channel_or_too_long_do_no_harm() {
     socket.send(Message::Text("text".into())).await.unwrap();
     send(&mut socket, 255, &[]).await;
     send(&mut socket, 255, &[77]).await;
-    // Longer than any client sends: the end.
+    // Longer than it may be: the end.
     _ = socket
         .send(Message::Binary(vec![0; 2_000_000].into()))
         .await;
@@ -205,4 +206,126 @@ async fn messages_that_are_no_channel_or_too_long_do_no_harm() {
         while let Some(Ok(_)) = socket.next().await {}
     });
     end.await.expect("the server ends it");
+}
+
+#[tokio::test]
+async fn text_is_data_as_well() {
+    let address = shouting().await;
+    let path = "/exec?command=x&stdin=true&stdout=true&stderr=true";
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    socket.send(Message::text("\0hel")).await.unwrap();
+    send(&mut socket, 0, b"lo").await;
+    send(&mut socket, 255, &[0]).await;
+    let (stdout, ..) = read(&mut socket).await;
+    assert_eq!(stdout, "HELLO");
+}
+
+/// A server whose command takes its input slowly and tells how much there was, and whether it was told of a client that
+/// is gone before.
+async fn counting() -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
+    let (told, news) = mpsc::unbounded_channel();
+    let server = Server::new().grace(SOON);
+    let address = exec_server(server, move |mut io| {
+        let told = told.clone();
+        async move {
+            let mut stdin = io.stdin.take().unwrap();
+            let mut count = 0;
+            while let Some(piece) = stdin.next().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                count += piece?.len();
+                // Nobody reads this any more.
+                _ = io.stdout.as_mut().unwrap().write_all(&[0; 50_000]).await;
+            }
+            told.send((count, io.client.is_gone())).unwrap();
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    (address, news)
+}
+
+#[tokio::test]
+async fn a_client_that_closes_has_ended_its_input_and_not_the_command() {
+    let (address, mut news) = counting().await;
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
+    for _ in 0..20 {
+        send(&mut socket, 0, &[7; 1000]).await;
+    }
+    socket.close(None).await.unwrap();
+    let told = timeout(SOON, news.recv()).await.expect("the command ends");
+    assert_eq!(told, Some((20_000, false)));
+}
+
+#[tokio::test]
+async fn a_client_that_is_lost_has_not_ended_its_input() {
+    let (address, mut news) = counting().await;
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
+    send(&mut socket, 0, &[7; 1000]).await;
+    drop(socket);
+    // The command fails at its input, so that it tells nothing.
+    let told = timeout(Duration::from_secs(1), news.recv()).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_command_ends_with_the_grace_of_a_client_that_has_closed() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let server = Server::new().grace(Duration::from_millis(300));
+    let address = exec_server(server, move |io| {
+        let told = told.clone();
+        async move {
+            let _io = io;
+            let _told = told;
+            std::future::pending().await
+        }
+    })
+    .await;
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
+    socket.close(None).await.unwrap();
+    news.close();
+    assert_eq!(timeout(SOON, news.recv()).await, Ok::<Option<()>, _>(None));
+}
+
+#[tokio::test]
+async fn a_message_may_have_32_mib_and_no_more() {
+    let path = "/exec?command=x&stdin=true&stdout=true";
+    let (address, mut news) = counting().await;
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    let most = vec![7; (32 << 20) - 1];
+    for _ in 0..2 {
+        send(&mut socket, 0, &most).await;
+    }
+    send(&mut socket, 255, &[0]).await;
+    let told = timeout(3 * SOON, news.recv()).await.expect("it ends");
+    assert_eq!(told, Some((2 * most.len(), false)));
+
+    let (address, _news) = counting().await;
+    let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
+    send(&mut socket, 0, &[&most[..], &[7]].concat()).await;
+    let (.., code) = timeout(3 * SOON, read(&mut socket)).await.expect("it ends");
+    assert_eq!(code, Some(CloseCode::Size));
+}
+
+/// What keeps a connection awake is no outcome: that is what all messages on the channel of errors are to some clients.
+#[tokio::test]
+async fn nothing_but_an_outcome_goes_on_the_channel_of_errors() {
+    let server = Server::new().watch(Duration::from_millis(1));
+    let address = exec_server(server, |_io| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let path = "/exec?command=x&stdout=true";
+    let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
+    let mut messages = 0;
+    while let Some(Ok(message)) = timeout(SOON, socket.next()).await.expect("it ends") {
+        if message.is_binary() && message.clone().into_data()[0] == 3 {
+            assert!(message.len() > 1, "an empty outcome");
+        }
+        messages += 1;
+    }
+    assert!(messages > 3, "{messages}");
 }

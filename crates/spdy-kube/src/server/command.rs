@@ -18,14 +18,25 @@ pub(super) enum Kind {
     Attach,
 }
 
-/// Runs a command until it ends: gives its outcome. When the client goes it has to end within `grace`: gives `None`.
-pub(super) async fn supervise<G>(
+/// How a client goes before the command has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It has closed its connection in order: its input is complete, and it wants nothing more. The command is not told,
+    /// and may do its work.
+    Closed,
+    /// Its connection is lost.
+    Lost,
+}
+
+/// Runs a command until it ends, and returns its outcome. When the client goes the command has to end within `grace`;
+/// then no outcome is told.
+pub(super) async fn supervise(
     run: Run,
     io: Io,
     kind: Kind,
     grace: Duration,
     gone: watch::Sender<bool>,
-    client: impl Future<Output = G>,
+    client: impl Future<Output = Leave>,
 ) -> Option<Status> {
     let mut command = Guard(tokio::spawn(run(io)));
     tokio::select! {
@@ -34,8 +45,10 @@ pub(super) async fn supervise<G>(
             Ok(Err(error)) => kind.failure(error),
             Err(_) => kind.failure("it panicked"),
         }),
-        _ = client => {
-            _ = gone.send(true);
+        leave = client => {
+            if leave == Leave::Lost {
+                _ = gone.send(true);
+            }
             if timeout(grace, &mut command.0).await.is_err() {
                 tracing::debug!(target: "spdy", ?kind, "command outlives its client, and is dropped");
             }

@@ -2,7 +2,7 @@
 
 mod pairs;
 
-use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use spdy_session::{
@@ -11,7 +11,7 @@ use spdy_session::{
 };
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    task::{JoinError, JoinSet},
+    task::{self, JoinError, JoinSet},
     time::timeout,
 };
 
@@ -40,14 +40,15 @@ where
     let driver = tokio::spawn(driver);
     let mut connections = Connections::new(settings.gather, Forwarder { pod, connect });
     loop {
+        let open = connections.open();
         tokio::select! {
             stream = incoming.accept() => match stream {
                 Some(stream) => connections.take(stream),
                 None => break,
             },
-            Some(ended) = connections.tasks.join_next() => connections.ended(ended),
+            Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
             (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
-            () = watch.lost(connections.open.first().copied()) => break,
+            () = watch.lost(open) => break,
         }
     }
     // The client is gone, and with it all that the connections were for.
@@ -61,9 +62,9 @@ struct Connections {
     forwarder: Arc<Forwarder>,
     /// The streams of those that are asked for.
     pairs: Pairs,
-    tasks: JoinSet<(Key, StreamId)>,
-    /// The error streams of those that are made.
-    open: BTreeSet<StreamId>,
+    tasks: JoinSet<()>,
+    /// The keys and the error streams of those that are made, by their tasks.
+    running: HashMap<task::Id, (Key, StreamId)>,
 }
 
 impl Connections {
@@ -72,7 +73,7 @@ impl Connections {
             forwarder: Arc::new(forwarder),
             pairs: Pairs::new(gather),
             tasks: JoinSet::new(),
-            open: BTreeSet::new(),
+            running: HashMap::new(),
         }
     }
 
@@ -82,23 +83,28 @@ impl Connections {
             return;
         };
         let (forwarder, id) = (Arc::clone(&self.forwarder), pair.error.id());
-        self.open.insert(id);
-        self.tasks.spawn(async move {
-            forwarder.forward(pair).await;
-            (key, id)
-        });
+        let task = self
+            .tasks
+            .spawn(async move { forwarder.forward(pair).await });
+        self.running.insert(task.id(), (key, id));
     }
 
-    fn ended(&mut self, ended: Result<(Key, StreamId), JoinError>) {
-        match ended {
-            Ok((key, id)) => {
-                self.pairs.ended(&key);
-                self.open.remove(&id);
-            }
+    fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let task = match ended {
+            Ok((task, ())) => task,
             Err(error) => {
                 tracing::warn!(target: "spdy", %error, "a forwarded connection panicked");
+                error.id()
             }
+        };
+        if let Some((key, _)) = self.running.remove(&task) {
+            self.pairs.ended(&key);
         }
+    }
+
+    /// The error stream of a connection that is made.
+    fn open(&self) -> Option<StreamId> {
+        self.running.values().next().map(|(_, id)| *id)
     }
 }
 

@@ -14,12 +14,13 @@ use tokio::{
 };
 
 use super::{
-    command::{Kind, Run, supervise},
+    command::{Kind, Leave, Run, supervise},
     settings::Settings,
 };
 use crate::{
     Io, Protocol, Status, Streams,
     stdio::{Client, Resize, Stdin, Stdout},
+    stream_type::StreamType,
     watch::watched,
 };
 
@@ -66,7 +67,11 @@ pub(super) async fn serve<IO>(
 async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
     let protocol = gathered.protocol;
     let (mut error, io, mut outputs, gone) = gathered.into_io();
-    let Some(command) = supervise(run, io, kind, grace, gone, error.closed()).await else {
+    let lost = async {
+        error.closed().await;
+        Leave::Lost
+    };
+    let Some(command) = supervise(run, io, kind, grace, gone, lost).await else {
         return;
     };
     // The end of an output comes before the outcome; what it carried is the most important of all.
@@ -135,12 +140,12 @@ impl Gathered {
     /// Where a stream belongs: `None` if it is of an unknown type, or was not asked for.
     fn place(&mut self, headers: &HeaderBlock) -> Option<&mut Option<Stream>> {
         let wanted = self.wanted;
-        match headers.get("streamtype")? {
-            b"error" => Some(&mut self.error),
-            b"stdin" if wanted.stdin => Some(&mut self.stdin),
-            b"stdout" if wanted.stdout => Some(&mut self.stdout),
-            b"stderr" if wanted.has_stderr() => Some(&mut self.stderr),
-            b"resize" if self.has_resize() => Some(&mut self.resize),
+        match StreamType::of(headers)? {
+            StreamType::Error => Some(&mut self.error),
+            StreamType::Stdin if wanted.stdin => Some(&mut self.stdin),
+            StreamType::Stdout if wanted.stdout => Some(&mut self.stdout),
+            StreamType::Stderr if wanted.has_stderr() => Some(&mut self.stderr),
+            StreamType::Resize if self.has_resize() => Some(&mut self.resize),
             _ => None,
         }
     }

@@ -88,8 +88,8 @@ fn refuse(why: &str) -> Refusal {
 }
 
 /// The octets of SPDY that are carried in messages.
-pub(super) async fn tunnel(upgraded: OnUpgrade) -> io::Result<Tunnel<Socket>> {
-    Ok(Tunnel::new(socket(upgraded).await?))
+pub(super) async fn tunnel(upgraded: OnUpgrade, max_message: usize) -> io::Result<Tunnel<Socket>> {
+    Ok(Tunnel::new(socket(upgraded, max_message).await?))
 }
 
 /// The protocol of port-forward: SPDY within WebSocket.

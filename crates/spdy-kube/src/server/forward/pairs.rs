@@ -1,7 +1,7 @@
 //! Finds the two streams of a connection.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     future::pending,
     time::Duration,
 };
@@ -9,10 +9,15 @@ use std::{
 use spdy_session::{HeaderBlock, Stream, StreamId};
 use tokio::time::{Instant, sleep_until};
 
+use crate::{
+    config::after,
+    stream_type::{StreamType, only},
+};
+
 /// What the two streams of a connection have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    Request(Vec<u8>),
+    Request(Box<[u8]>),
     /// Very old clients give no `requestid`, and open the data stream next to the error stream: its id.
     ErrorStream(u32),
 }
@@ -26,17 +31,20 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// Reads the headers of a stream. `None`: its type or its port is missing or wrong.
+    /// Reads the headers of a stream. `None`: its type, port or request is missing, wrong, or longer than it may be.
     pub(super) fn of(headers: &HeaderBlock, id: StreamId) -> Option<Self> {
-        let is_error = match headers.get("streamtype")? {
-            b"error" => true,
-            b"data" => false,
+        let is_error = match StreamType::of(headers)? {
+            StreamType::Error => true,
+            StreamType::Data => false,
             _ => return None,
         };
-        let port = std::str::from_utf8(headers.get("port")?).ok()?;
+        let port = std::str::from_utf8(only(headers, "port")?).ok()?;
         let port = port.parse().ok().filter(|port| *port > 0)?;
         let key = match headers.get("requestid") {
-            Some(request) => Key::Request(request.to_vec()),
+            Some(_) => {
+                let request = only(headers, "requestid")?;
+                (request.len() <= MAX_REQUEST_ID).then(|| Key::Request(request.into()))?
+            }
             None if is_error => Key::ErrorStream(id.get()),
             None => Key::ErrorStream(id.get().checked_sub(2)?),
         };
@@ -56,30 +64,38 @@ pub(super) struct Pair {
     pub(super) data: Stream,
 }
 
-/// The connections of a session.
+/// The connections of a session. Of one that has ended nothing is left.
 #[derive(Debug)]
 pub(super) struct Pairs {
     connections: HashMap<Key, State>,
-    /// When those that are not complete expire, the oldest first; those that are complete by now among them.
-    deadlines: VecDeque<(Instant, Key)>,
+    /// The first halves that wait, in the order in which they expire.
+    waiting: BTreeMap<u64, Key>,
+    next: u64,
     time: Duration,
 }
 
 #[derive(Debug)]
 enum State {
-    Waiting {
-        half: Half,
-        stream: Stream,
-        until: Instant,
-    },
+    Waiting(Box<Waiting>),
     Connected,
+}
+
+/// A half whose other half has not come.
+#[derive(Debug)]
+struct Waiting {
+    half: Half,
+    stream: Stream,
+    until: Instant,
+    /// Its place in [`Pairs::waiting`].
+    place: u64,
 }
 
 impl Pairs {
     pub(super) fn new(time: Duration) -> Self {
         Self {
             connections: HashMap::new(),
-            deadlines: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
             time,
         }
     }
@@ -87,37 +103,45 @@ impl Pairs {
     /// Whether this half is still missing: it is the first one, or the other half of one that waits, to the same port.
     pub(super) fn has_place(&self, half: &Half) -> bool {
         match self.connections.get(&half.key) {
-            Some(State::Waiting { half: other, .. }) => {
-                other.is_error != half.is_error && other.port == half.port
+            Some(State::Waiting(waiting)) => {
+                waiting.half.is_error != half.is_error && waiting.half.port == half.port
             }
             Some(State::Connected) => false,
             None => true,
         }
     }
 
-    /// Adds a half that [has a place](Self::has_place). Gives the pair that it completes.
+    /// Adds a half that [has a place](Self::has_place). Returns the pair that it completes.
     pub(super) fn add(&mut self, half: Half, stream: Stream) -> Option<(Key, Pair)> {
         let (key, port) = (half.key.clone(), half.port);
-        let Some(place) = self.connections.get_mut(&key) else {
-            let until = Instant::now() + self.time;
-            self.deadlines.push_back((until, key.clone()));
-            let waiting = State::Waiting {
-                half,
-                stream,
-                until,
-            };
-            self.connections.insert(key, waiting);
-            return None;
+        let first = match self.connections.insert(key.clone(), State::Connected) {
+            Some(State::Waiting(first)) => first,
+            Some(State::Connected) => return None,
+            None => {
+                self.wait(half, stream);
+                return None;
+            }
         };
-        let State::Waiting { stream: other, .. } = std::mem::replace(place, State::Connected)
-        else {
-            return None;
-        };
+        self.waiting.remove(&first.place);
         let (error, data) = match half.is_error {
-            true => (stream, other),
-            false => (other, stream),
+            true => (stream, first.stream),
+            false => (first.stream, stream),
         };
         Some((key, Pair { port, error, data }))
+    }
+
+    fn wait(&mut self, half: Half, stream: Stream) {
+        let (key, place) = (half.key.clone(), self.next);
+        let waiting = Waiting {
+            half,
+            stream,
+            until: after(self.time),
+            place,
+        };
+        self.next += 1;
+        self.waiting.insert(place, key.clone());
+        self.connections
+            .insert(key, State::Waiting(Box::new(waiting)));
     }
 
     /// A connection has ended: its key may be used again.
@@ -127,34 +151,30 @@ impl Pairs {
 
     /// Waits until a half has waited for too long: the error stream or the data stream. Cancel safe.
     pub(super) async fn expired(&mut self) -> (Option<Stream>, Option<Stream>) {
-        loop {
-            let Some((deadline, key)) = self.deadlines.front() else {
-                return pending().await;
-            };
-            if self.is_waiting(key, *deadline) {
-                sleep_until(*deadline).await;
-            }
-            let Some((deadline, key)) = self.deadlines.pop_front() else {
-                continue;
-            };
-            if self.is_waiting(&key, deadline)
-                && let Some(State::Waiting { half, stream, .. }) = self.connections.remove(&key)
-            {
-                return match half.is_error {
-                    true => (Some(stream), None),
-                    false => (None, Some(stream)),
-                };
-            }
+        let first = self.waiting.first_key_value();
+        let Some((key, State::Waiting(waiting))) =
+            first.and_then(|(_, key)| self.connections.get_key_value(key))
+        else {
+            return pending().await;
+        };
+        sleep_until(waiting.until).await;
+        let (key, place) = (key.clone(), waiting.place);
+        self.waiting.remove(&place);
+        match self.connections.remove(&key) {
+            Some(State::Waiting(waiting)) if waiting.half.is_error => (Some(waiting.stream), None),
+            Some(State::Waiting(waiting)) => (None, Some(waiting.stream)),
+            _ => (None, None),
         }
-    }
-
-    fn is_waiting(&self, key: &Key, deadline: Instant) -> bool {
-        matches!(self.connections.get(key), Some(State::Waiting { until, .. }) if *until == deadline)
     }
 }
 
+/// The most bytes of a `requestid`. kubectl counts, and others send a UUID.
+const MAX_REQUEST_ID: usize = 256;
+
 #[cfg(test)]
 mod tests {
+    use spdy_session::{Config, Open, Version};
+
     use super::*;
 
     fn half(fields: &[(&str, &str)], id: u32) -> Option<Half> {
@@ -185,6 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn a_request_has_one_value_of_no_more_than_256_bytes() {
+        let longest = "x".repeat(MAX_REQUEST_ID);
+        for (request, is_good) in [
+            (&*longest, true),
+            (&format!("{longest}x"), false),
+            ("0\x001", false),
+        ] {
+            let fields = [
+                ("streamtype", "data"),
+                ("port", "1"),
+                ("requestid", request),
+            ];
+            assert_eq!(half(&fields, 3).is_some(), is_good, "{request:?}");
+        }
+    }
+
+    #[test]
     fn a_missing_or_wrong_type_or_port_is_refused() {
         for port in ["0", "65536", "-1", "http", "", "80 "] {
             assert!(
@@ -195,5 +232,46 @@ mod tests {
         assert!(half(&[("streamtype", "data")], 3).is_none());
         assert!(half(&[("port", "80")], 3).is_none());
         assert!(half(&[("streamtype", "stdin"), ("port", "80")], 3).is_none());
+    }
+
+    /// Streams of a session, and what keeps it alive.
+    async fn streams(count: usize) -> (Vec<Stream>, impl Sized) {
+        let (near, far) = tokio::io::duplex(4096);
+        let (session, incoming, driver) =
+            spdy_session::client(near, Version::V3_1, Config::default());
+        let (far, mut accepting, other) =
+            spdy_session::server(far, Version::V3_1, Config::default());
+        let tasks = (tokio::spawn(driver), tokio::spawn(other));
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            let opening = session.open(HeaderBlock::new(), Open::default());
+            let opened = opening.await.unwrap();
+            let pending = accepting.accept().await.unwrap();
+            streams.push(pending.reply(HeaderBlock::new()).unwrap());
+            drop(opened);
+        }
+        (streams, (session, incoming, far, accepting, tasks))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_connection_that_has_ended_nothing_is_left() {
+        let (mut streams, _session) = streams(5).await;
+        let mut pairs = Pairs::new(Duration::from_secs(30));
+        let request =
+            |id, kind| half(&[("streamtype", kind), ("port", "1"), ("requestid", id)], 1).unwrap();
+        let lone = streams.pop().unwrap();
+        assert!(pairs.add(request("lone", "error"), lone).is_none());
+        for id in ["a", "b"] {
+            let (first, second) = (streams.pop().unwrap(), streams.pop().unwrap());
+            assert!(pairs.add(request(id, "error"), first).is_none());
+            let (key, _) = pairs.add(request(id, "data"), second).unwrap();
+            assert!(!pairs.has_place(&request(id, "data")));
+            pairs.ended(&key);
+            assert!(pairs.has_place(&request(id, "data")));
+        }
+        assert_eq!((pairs.connections.len(), pairs.waiting.len()), (1, 1));
+        let (error, data) = pairs.expired().await;
+        assert!(error.is_some() && data.is_none());
+        assert_eq!((pairs.connections.len(), pairs.waiting.len()), (0, 0));
     }
 }

@@ -10,7 +10,7 @@ use futures_util::{
 use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::{
@@ -22,7 +22,7 @@ use super::socket::{Socket, socket};
 use crate::{
     Io, Protocol, Status, Streams,
     server::{
-        command::{Kind, Run, supervise},
+        command::{Kind, Leave, Run, supervise},
         settings::Settings,
     },
     stdio::{Client, Piece, Resize, Stdin, Stdout},
@@ -42,9 +42,9 @@ pub(in crate::server) async fn serve(
     streams: Streams,
     run: Run,
 ) -> io::Result<()> {
-    let (mut sender, receiver) = socket(upgraded).await?.split();
-    let (inputs, stdin, resize) = Inputs::new(protocol, streams);
-    let (outputs, stdout, stderr) = Outputs::new(streams);
+    let (mut sender, mut receiver) = socket(upgraded, settings.max_message).await?.split();
+    let (mut inputs, stdin, resize) = Inputs::new(protocol, streams);
+    let (mut outputs, stdout, stderr) = Outputs::new(streams);
     let (gone, client) = Client::new();
     let io = Io {
         stdin,
@@ -54,23 +54,39 @@ pub(in crate::server) async fn serve(
         tty: streams.tty,
         client,
     };
-    let (connected, mut connection) = Client::new();
+    let (arrived, presence) = watch::channel(None);
     let (ended, lost) = (Notify::new(), Notify::new());
     let reading = async {
-        tokio::select! {
-            () = read(receiver, inputs) => {}
-            () = lost.notified() => {}
+        let end = tokio::select! {
+            end = read(&mut receiver, &mut inputs) => end,
+            () = lost.notified() => End::Lost,
+        };
+        arrived.send_replace(Some(end));
+        match end {
+            End::Closed => inputs.finish().await,
+            // The inputs break off.
+            End::TooLong | End::Lost => drop(inputs),
         }
-        drop(connected);
     };
     let serving = async {
-        let mut watched = connection.clone();
-        let command = supervise(run, io, kind, settings.grace, gone, watched.gone());
+        let client = async { left(presence.clone()).await.leave() };
+        let command = supervise(run, io, kind, settings.grace, gone, client);
         let copying = async {
-            tokio::select! {
-                copied = outputs.copy(&mut sender, ended.notified(), settings.watch) => copied,
-                // Whoever still holds an output holds nobody up.
-                () = connection.gone() => Ok(()),
+            let copied = tokio::select! {
+                copied = outputs.copy(&mut sender, ended.notified(), settings.watch) => Ok(copied?),
+                end = left(presence.clone()) => Err(end),
+            };
+            match copied {
+                Ok(()) | Err(End::Lost) => Ok(()),
+                Err(End::TooLong) => close(&mut sender, CloseCode::Size).await,
+                // The client hears nothing more, but that does not hold the command up.
+                Err(End::Closed) => {
+                    tokio::select! {
+                        () = outputs.discard() => {}
+                        () = ended.notified() => {}
+                    }
+                    Ok(())
+                }
             }
         };
         match attend(command, copying, &ended, &lost).await? {
@@ -79,10 +95,49 @@ pub(in crate::server) async fn serve(
         }
     };
     read_and_serve(reading, serving).await;
+    if *presence.borrow() == Some(End::TooLong)
+        && let Ok(socket) = sender.reunite(receiver)
+    {
+        // What was not read would make the system reset the connection, and the reason could be lost.
+        _ = timeout(LINGER, discard_input(socket)).await;
+    }
     Ok(())
 }
 
-/// Waits for the command and the copying of its outputs, and gives the outcome, if there is anybody to tell it to.
+/// How reading the client has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client has closed the WebSocket: the end of its input, for clients that have no other.
+    Closed,
+    /// A message was longer than [`Server::max_message`](crate::Server::max_message).
+    TooLong,
+    /// The connection is gone.
+    Lost,
+}
+
+impl End {
+    const fn leave(self) -> Leave {
+        match self {
+            Self::Closed => Leave::Closed,
+            Self::TooLong | Self::Lost => Leave::Lost,
+        }
+    }
+}
+
+/// Waits until the client is not read any more.
+async fn left(mut presence: watch::Receiver<Option<End>>) -> End {
+    let end = presence.wait_for(Option::is_some).await;
+    end.ok().and_then(|end| *end).unwrap_or(End::Lost)
+}
+
+/// Reads and throws away.
+async fn discard_input(socket: Socket) {
+    let mut transport = socket.into_inner();
+    let mut bytes = vec![0; PIECE];
+    while let Ok(1..) = transport.read(&mut bytes).await {}
+}
+
+/// Waits for the command and the copying of its outputs, and returns the outcome, if there is anybody to tell it to.
 async fn attend(
     command: impl Future<Output = Option<Status>>,
     copying: impl Future<Output = Result<(), Error>>,
@@ -127,12 +182,20 @@ async fn read_and_serve(
     }
 }
 
-/// Reads until the client is gone.
-async fn read(mut receiver: Receiver, mut inputs: Inputs) {
-    while let Some(Ok(message)) = receiver.next().await {
-        // PINGs are answered by the library, and so is the end.
-        if let Message::Binary(message) = message {
-            inputs.take(message).await;
+/// Reads until the client has closed or is gone.
+async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
+    let mut is_closed = false;
+    loop {
+        // Text is data as well: that is how scripts send it. PINGs are answered by the library, and so is the end, while
+        // reading goes on.
+        match receiver.next().await {
+            Some(Ok(Message::Binary(message))) => inputs.take(message).await,
+            Some(Ok(Message::Text(message))) => inputs.take(message.into()).await,
+            Some(Ok(Message::Close(_))) => is_closed = true,
+            Some(Ok(_)) => {}
+            Some(Err(Error::Capacity(_))) => return End::TooLong,
+            Some(Err(_)) | None if is_closed => return End::Closed,
+            Some(Err(_)) | None => return End::Lost,
         }
     }
 }
@@ -165,26 +228,49 @@ impl Outputs {
     /// Copies until they and the command have ended.
     ///
     /// A client that is held up is not read, and its end not seen: so it is sent an empty message from time to time,
-    /// which fails when it is gone. Servers of Kubernetes send such messages, too. A PONG would not do: it would keep a
+    /// which fails when it is gone. Servers of Kubernetes send such messages, too, and on the same channel: some clients
+    /// take all that comes on the channel of errors for an outcome. A PONG would not do: it would keep a
     /// kubectl waiting for ever which has given up its own writing, as it does when nothing is taken for a minute.
     async fn copy(
-        mut self,
+        &mut self,
         sender: &mut Sender,
         ended: impl Future<Output = ()>,
         watch: Duration,
     ) -> Result<(), Error> {
         let mut ended = pin!(ended);
         let mut ticks = ticks(watch);
+        let lowest = self.lowest();
         loop {
             let has_outputs = self.stdout.is_some() || self.stderr.is_some();
             let message = tokio::select! {
                 message = next(STDOUT, &mut self.stdout) => message,
                 message = next(STDERR, &mut self.stderr) => message,
-                _ = ticks.tick() => Some(Bytes::from_static(&[ERROR])),
+                _ = ticks.tick() => Some(Bytes::copy_from_slice(&[lowest])),
                 () = &mut ended, if !has_outputs => return Ok(()),
             };
             if let Some(message) = message {
                 sender.send(Message::Binary(message)).await?;
+            }
+        }
+    }
+}
+
+impl Outputs {
+    /// The lowest channel that the server writes to.
+    const fn lowest(&self) -> u8 {
+        match (&self.stdout, &self.stderr) {
+            (Some(_), _) => STDOUT,
+            (None, Some(_)) => STDERR,
+            (None, None) => ERROR,
+        }
+    }
+
+    /// Takes what comes until both have ended, and throws it away.
+    async fn discard(&mut self) {
+        while self.stdout.is_some() || self.stderr.is_some() {
+            tokio::select! {
+                _ = next(STDOUT, &mut self.stdout) => {}
+                _ = next(STDERR, &mut self.stderr) => {}
             }
         }
     }
@@ -212,8 +298,12 @@ async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
     message.put_u8(ERROR);
     message.put_slice(outcome.as_bytes());
     sender.send(Message::Binary(message.freeze())).await?;
+    close(sender, CloseCode::Normal).await
+}
+
+async fn close(sender: &mut Sender, code: CloseCode) -> Result<(), Error> {
     let close = CloseFrame {
-        code: CloseCode::Normal,
+        code,
         reason: "".into(),
     };
     sender.send(Message::Close(Some(close))).await
@@ -262,13 +352,30 @@ impl Inputs {
             RESIZE => &mut self.resize,
             _ => return,
         };
-        let is_end = matches!(piece, Piece::End);
-        if let Some(sender) = place
-            && (sender.send(piece).await.is_err() || is_end)
-        {
+        if hand_over(place, piece).await.is_none() {
             *place = None;
         }
     }
+
+    /// Ends both inputs, behind what is queued. Waits while a queue is full.
+    async fn finish(self) {
+        hand_over(&self.stdin, Piece::End).await;
+        hand_over(&self.resize, Piece::End).await;
+    }
+}
+
+/// Queues a piece. `None`: the input has ended with it, or the command has no use for more.
+///
+/// A long piece waits until the queue is empty, so that no more than one is queued, one is being read and one waits.
+async fn hand_over(place: &Option<mpsc::Sender<Piece>>, piece: Piece) -> Option<()> {
+    let sender = place.as_ref()?;
+    let (slots, is_end) = match &piece {
+        Piece::Data(bytes) if bytes.len() > PIECE => (QUEUE, false),
+        Piece::Data(_) => (1, false),
+        Piece::End => (1, true),
+    };
+    sender.reserve_many(slots).await.ok()?.next()?.send(piece);
+    (!is_end).then_some(())
 }
 
 const STDIN: u8 = 0;

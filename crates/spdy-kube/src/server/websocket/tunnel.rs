@@ -40,6 +40,8 @@ where
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.messages).poll_next(cx)) {
                 Some(Ok(Message::Binary(octets))) => self.current = octets,
+                // To drop it would leave a gap that no session could notice.
+                Some(Ok(Message::Text(text))) => self.current = text.into(),
                 // PINGs are answered by the library.
                 Some(Ok(_)) => {}
                 Some(Err(Error::ConnectionClosed)) | None => return Poll::Ready(Ok(())),
