@@ -12,6 +12,7 @@
 //! ```
 
 use std::{
+    io::IoSlice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,6 +39,9 @@ pub struct Pair {
     to_server: Lane,
 }
 
+/// What is ready to be written is in fewer pieces than this.
+const MOST_PIECES: usize = 512;
+
 /// One direction of the transport, and its end.
 #[derive(Debug, Default)]
 struct Lane {
@@ -48,6 +52,40 @@ struct Lane {
     happened: Vec<Happened>,
     /// How many of these [`Pair::run_reading`] has looked at.
     read: usize,
+    sent: DataFrames,
+}
+
+/// Counts the DATA frames in octets that come one by one.
+#[derive(Clone, Copy, Debug, Default)]
+struct DataFrames {
+    head: [u8; 8],
+    /// How much of the head is there.
+    filled: usize,
+    /// How much of the payload is to come.
+    payload: usize,
+    frames: usize,
+}
+
+impl DataFrames {
+    fn add(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            if self.payload > 0 {
+                let step = self.payload.min(octets.len());
+                self.payload -= step;
+                octets = &octets[step..];
+                continue;
+            }
+            self.head[self.filled] = octets[0];
+            self.filled += 1;
+            octets = &octets[1..];
+            if self.filled == self.head.len() {
+                let [kind, .., a, b, c] = self.head;
+                self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+                self.filled = 0;
+                self.frames += usize::from(kind & 0x80 == 0);
+            }
+        }
+    }
 }
 
 impl Pair {
@@ -116,6 +154,7 @@ impl Pair {
         while left > 0 {
             let step = out.chunk().len().min(left);
             lane.under_way.extend_from_slice(&out.chunk()[..step]);
+            lane.sent.add(&out.chunk()[..step]);
             out.advance(step);
             left -= step;
         }
@@ -153,6 +192,24 @@ impl Pair {
         }
         self.collect(to);
         moved > 0 || handled
+    }
+
+    /// How many DATA frames a side has made: those that it has written, and those that are ready.
+    pub fn data_frames(&mut self, from: Side) -> usize {
+        let (connection, lane) = match from {
+            Side::Client => (&mut self.client, &mut self.to_server),
+            Side::Server => (&mut self.server, &mut self.to_client),
+        };
+        let out = connection.poll_transmit(self.now);
+        let mut slices = [IoSlice::new(&[]); MOST_PIECES];
+        let pieces = out.chunks_vectored(&mut slices);
+        assert!(pieces < MOST_PIECES, "there is room for all pieces");
+        let mut frames = lane.sent;
+        for piece in &slices[..pieces] {
+            frames.add(piece);
+        }
+        self.collect(from);
+        frames.frames
     }
 
     /// How many octets are on their way to a side, or have arrived without being a whole frame.

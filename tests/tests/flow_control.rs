@@ -420,6 +420,115 @@ fn a_stream_that_gets_no_window_is_reset_in_time_and_the_session_lives() {
     }
 }
 
+/// A stream that waits for its turn is not blocked, though others get all that is granted.
+#[test]
+fn a_stream_that_waits_for_the_session_lives_while_others_are_granted_something() {
+    let version = Version::V3_1;
+    let mut server = Machine::server(version);
+    server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+    for stream in (1..20).step_by(2) {
+        server.request(stream);
+    }
+    for stream in (1..20).step_by(2) {
+        server.respond(stream, 200_000);
+    }
+    server.sent();
+    for _ in 0..30 {
+        server.advance(Duration::from_secs(20));
+        server.feed(frames::window_update(version, 0, 20_000));
+        assert_eq!(server.sent().len(), 2, "DATA of two streams");
+    }
+    server.events();
+    server.advance(Duration::from_secs(29));
+    assert_eq!(server.events(), []);
+    server.advance(Duration::from_secs(1));
+    assert_eq!(server.events().len(), 10, "now nothing is granted");
+}
+
+/// The clock of a stream begins when it has something to send, also if others wait already.
+#[test]
+fn each_stream_has_its_own_time_to_wait_for_the_session() {
+    let version = Version::V3_1;
+    let mut server = Machine::server(version);
+    server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+    let reset = |server: &mut Machine| -> Vec<Option<u32>> {
+        server.events().iter().map(Happened::stream).collect()
+    };
+    for (stream, wait) in [(1, 10), (3, 15), (5, 4)] {
+        server.request(stream);
+        server.respond(stream, 200_000);
+        server.sent();
+        server.advance(Duration::from_secs(wait));
+    }
+    assert_eq!(reset(&mut server), []);
+    server.advance(Duration::from_secs(1));
+    assert_eq!(reset(&mut server), [Some(1)]);
+    // A grant is one for all.
+    server.feed(frames::window_update(version, 0, 100));
+    server.sent();
+    server.advance(Duration::from_secs(29));
+    server.sent();
+    assert_eq!(reset(&mut server), []);
+    server.advance(Duration::from_secs(1));
+    assert_eq!(reset(&mut server).len(), 2);
+}
+
+/// Grants that come while reading pauses cannot be seen.
+#[test]
+fn a_stream_does_not_wait_for_its_window_while_nothing_is_read() {
+    let version = Version::V3;
+    let mut config = Config::default();
+    config.limits.session_buffer = 1000;
+    config.timeouts.unread = None;
+    let mut server = Machine::server(version).with(config);
+    server.request(1);
+    server.respond(1, 200_000);
+    server.sent();
+    server.upload(3);
+    server.feed(frames::data(3, vec![0; 1000]));
+    assert!(!server.connection.wants_input());
+    server.events();
+    server.advance(Duration::from_secs(10_000));
+    server.sent();
+    assert_eq!(server.events(), []);
+    server.consume(3, 1000);
+    server.sent();
+    server.advance(Duration::from_secs(29));
+    assert_eq!(server.events(), []);
+    server.advance(Duration::from_secs(1));
+    let end = End::TimedOut(Timeout::Blocked);
+    assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
+}
+
+/// What is granted bit by bit does not hold for ever what is queued: 16 KiB are due in five minutes.
+#[test]
+fn a_window_that_is_granted_octet_by_octet_holds_a_stream_for_five_minutes() {
+    for (version, target) in [(Version::V3, 1), (Version::V3_1, 1), (Version::V3_1, 0)] {
+        for (octets, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
+            let mut server = Machine::server(version);
+            if target == 0 {
+                server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+            } else if version == Version::V3_1 {
+                server.feed(frames::window_update(version, 0, 1 << 20));
+            }
+            server.request(1);
+            server.respond(1, 200_000);
+            server.sent();
+            server.events();
+            let mut passed = 0;
+            while server.events().is_empty() && passed < 1000 {
+                server.advance(Duration::from_secs(10));
+                passed += 10;
+                if passed % 20 == 0 {
+                    server.feed(frames::window_update(version, target, octets));
+                }
+                server.sent();
+            }
+            assert_eq!(passed, seconds, "{version} {target} {octets}");
+        }
+    }
+}
+
 #[test]
 fn a_stream_that_gets_a_little_window_now_and_then_lives() {
     for version in SINCE_V3 {

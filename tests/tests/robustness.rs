@@ -2,11 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, SessionError, Timeout, proto::Phase};
+use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
+use spdy_session::{
+    Config, SessionError, Timeout,
+    proto::{Open, Phase},
+};
 use spdy_tests::{
     frames,
-    machine::{End, Happened, Machine, SINCE_V3, id, payload_of, reset},
+    machine::{
+        End, Happened, Machine, SINCE_V3, id, payload_of, reply_block, request_block, reset,
+    },
+    pair::Pair,
     wire::Received,
 };
 
@@ -290,6 +296,36 @@ fn nothing_waits_for_the_window_of_a_peer_that_is_gone() {
             assert_eq!(server.sent(), []);
             assert_eq!(server.connection.phase(), Phase::Closing);
             assert!(server.connection.outcome().is_err());
+        }
+    }
+}
+
+/// 16 KiB are due in five minutes.
+#[test]
+fn a_peer_that_takes_octet_by_octet_is_cut_off_in_the_end() {
+    for version in Version::ALL {
+        for (octets, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
+            let mut pair = Pair::new(version);
+            let request = request_block(version);
+            let stream = pair.open(
+                request,
+                Open {
+                    fin: true,
+                    ..Open::default()
+                },
+            );
+            pair.run();
+            let reply = reply_block(version);
+            pair.server.reply(id(stream), reply, false).unwrap();
+            let payload = vec![0; 65_000].into();
+            pair.server.send_data(id(stream), payload, true).unwrap();
+            let mut passed = 0;
+            while pair.server.phase() == Phase::Open && passed < 1000 {
+                assert_eq!(pair.transmit(Side::Server, octets), octets);
+                pair.advance(Duration::from_secs(20));
+                passed += 20;
+            }
+            assert_eq!(passed, seconds, "{version} {octets}");
         }
     }
 }

@@ -7,6 +7,7 @@ use spdy_frame::Version;
 use spdy_session::{Config, HeaderBlock, Incoming, PendingStream, Session};
 use spdy_tests::{
     frames,
+    machine::Machine,
     wire::{Received, Wire},
 };
 use tokio::{
@@ -212,6 +213,57 @@ async fn a_flood_of_small_responses_does_not_starve_a_download() {
                     _ => {}
                 }
             }
+        }
+    }
+}
+
+/// The session's window opens by so many octets at a time. Whatever they are, a stream has its share of frames and of
+/// octets: a frame that the window cuts short is not the whole of a turn.
+#[test]
+fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
+    let version = Version::V3_1;
+    let grants = [1, 100, 16_384, 16_385, 32_768, 65_536, 65_537];
+    // With the last one the turn of the lowest priority always comes when one octet is left of what was granted.
+    let grants = grants.map(|grant| (grant, 0));
+    for (grant, first) in grants.into_iter().chain([(262_145, 212_992)]) {
+        let mut server = Machine::server(version).alone("how payload is cut is what it is about");
+        server.feed(frames::settings(version, &[(7, 0x7fff_ffff)]));
+        for (stream, priority) in [(1, 0), (3, 0), (5, 3), (7, 7)] {
+            let request = frames::syn_stream(version, stream).get("/").fin();
+            server.feed(request.priority_octets([priority << 5, 0]));
+        }
+        for stream in [1, 3, 5, 7] {
+            server.reply(stream, false);
+            server.send(stream, 20 << 20, false);
+        }
+        server.sent();
+        if first > 0 {
+            server.feed(frames::window_update(version, 0, first));
+            server.sent();
+        }
+        let mut since = BTreeMap::from([(1, 0), (3, 0), (5, 0), (7, 0)]);
+        let mut octets = BTreeMap::new();
+        let mut all = 0;
+        for _ in 0..2000.min((10 << 20) / grant) {
+            server.feed(frames::window_update(version, 0, grant));
+            for frame in server.sent() {
+                let Received::Data {
+                    stream, payload, ..
+                } = frame
+                else {
+                    continue;
+                };
+                since.values_mut().for_each(|frames| *frames += 1);
+                let waited = since.insert(stream, 0).unwrap();
+                let rivals = if stream < 5 { 2 } else { 1 };
+                assert!(waited <= 8 * AGING * rivals, "{grant}: {stream} {waited}");
+                *octets.entry(stream).or_insert(0) += payload.len();
+                all += payload.len();
+            }
+        }
+        for stream in [1, 3, 5, 7] {
+            let share = octets.get(&stream).copied().unwrap_or(0);
+            assert!(share >= all / 40, "{grant}: {stream} has {share} of {all}");
         }
     }
 }

@@ -104,6 +104,9 @@ pub struct Limits {
     pub min_send_queue: usize,
     /// The payload of a DATA frame at most. Default 16,384.
     pub data_frame: usize,
+    /// Octets that a peer has to let out within [`Timeouts::trickle`], of a stream or of the session, unless there is
+    /// nothing more to send. Default 16,384.
+    pub min_progress: usize,
     /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read.
     /// Default 256 frames.
     pub max_queued_replies: usize,
@@ -150,6 +153,7 @@ impl Default for Limits {
             session_send_queue: 256 * 1024,
             min_send_queue: 8 * 1024,
             data_frame: 16 * 1024,
+            min_progress: 16 * 1024,
             max_queued_replies: 256,
             headers: HeaderLimits::default(),
             max_control_frame: 256 * 1024,
@@ -277,10 +281,15 @@ pub struct Timeouts {
     pub frame: Option<Duration>,
     /// A session without streams ends after so long without a frame. Default 180 s.
     pub idle: Option<Duration>,
+    /// A peer that lets out fewer octets than [`Limits::min_progress`] in so long holds up what is queued, though it
+    /// goes on: a stream whose windows are granted bit by bit is reset with CANCEL when it has waited so long for them,
+    /// and a transport that takes octets bit by bit ends the session. Default 300 s.
+    pub trickle: Option<Duration>,
     /// With octets to write and no progress for so long, the session ends. Default 30 s. A session that has ended at
     /// once, by [`Shutdown::Now`](crate::Shutdown) or a violation, waits no longer than `linger`.
     pub write: Option<Duration>,
-    /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL.
+    /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL. It is not
+    /// as long as the peer grants anything, to the session or to other streams: see [`trickle`](Self::trickle).
     /// Default 30 s.
     pub blocked: Option<Duration>,
     /// While the transport is not read because a stream's octets are not consumed
@@ -315,6 +324,7 @@ impl Default for Timeouts {
             idle: Some(Duration::from_secs(180)),
             write: Some(Duration::from_secs(30)),
             blocked: Some(Duration::from_secs(30)),
+            trickle: Some(Duration::from_secs(300)),
             unread: Some(Duration::from_secs(60)),
             discard: Some(Duration::from_secs(60)),
             linger: Duration::from_secs(1),

@@ -72,6 +72,7 @@ mod scheduler;
 mod state;
 mod stream;
 mod transmit;
+mod wait;
 
 pub use self::{
     connection::{Connection, Open, Phase, Shutdown, Stats, Windows},

@@ -26,10 +26,12 @@ impl Simulation {
                 fin,
                 unidirectional,
                 ref fields,
+                priority,
                 ..
             } => {
                 assert_eq!(fields[2], ("x-same".into(), "same".into()));
                 let stream = Stream {
+                    priority,
                     may_send: !unidirectional,
                     ended: fin,
                     finished: unidirectional,

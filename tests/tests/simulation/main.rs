@@ -7,6 +7,7 @@
 
 mod books;
 mod ending;
+mod fairness;
 mod faults;
 mod steps;
 
@@ -16,7 +17,10 @@ use spdy_frame::{HeaderCompression, Side, Version};
 use spdy_session::{Config, FlowControl, Trailers};
 use spdy_tests::{machine::End, pair::Pair};
 
-use self::faults::{Fault, Faults};
+use self::{
+    fairness::Shares,
+    faults::{Fault, Faults},
+};
 
 /// So many take a few seconds in a debug build.
 const SCHEDULES: u64 = 6000;
@@ -78,6 +82,7 @@ struct Simulation {
     /// For how many steps nothing arrives at a side.
     stalled: [usize; 2],
     faults: Faults,
+    shares: [Shares; 2],
 }
 
 /// What one side's application knows.
@@ -94,6 +99,7 @@ struct Books {
 /// What one side's application knows of one stream.
 #[derive(Clone, Debug, Default)]
 struct Stream {
+    priority: u8,
     may_send: bool,
     replied: bool,
     queued: usize,
@@ -134,6 +140,7 @@ impl Simulation {
             settings_left: [20; 2],
             stalled: [0; 2],
             faults,
+            shares: Default::default(),
         }
     }
 
@@ -148,6 +155,7 @@ impl Simulation {
             }
             self.step(side);
             self.check();
+            self.check_shares();
         }
         self.pair.run();
         self.note_events();

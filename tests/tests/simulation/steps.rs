@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use spdy_frame::{RstStatus, Side, WindowTarget};
+use spdy_frame::{Priority, RstStatus, Side, Version, WindowTarget};
 use spdy_session::{
     FlowControl, SessionError,
     proto::{Connection, Open, Phase, Shutdown},
@@ -17,7 +17,7 @@ use crate::{Books, Fault, SIDES, Simulation, Stream};
 
 impl Simulation {
     pub(crate) fn step(&mut self, side: Side) {
-        match self.random.below(42) {
+        match self.random.below(43) {
             0..8 => {
                 let most = self.some_size();
                 self.transmit(side, most);
@@ -43,6 +43,7 @@ impl Simulation {
             36 => self.change_settings(side),
             37 => self.accept(side),
             38 => self.delay(),
+            42 => self.crowd(side),
             39 => self.stalled[side as usize] = 5 + self.random.below(40),
             _ => self.release(side),
         }
@@ -86,11 +87,13 @@ impl Simulation {
         };
         let is_push = associated.is_some();
         let fin = self.random.below(4) == 0;
+        let most = if self.version == Version::V2 { 4 } else { 8 };
+        let priority = self.random.below(most) as u8;
         let how = Open {
+            priority: Priority::new(priority).unwrap(),
             fin,
             unidirectional: is_push,
             associated: associated.map(id),
-            ..Open::default()
         };
         if side == Side::Server && !is_push {
             return;
@@ -102,6 +105,7 @@ impl Simulation {
             return;
         };
         let stream = Stream {
+            priority,
             may_send: !fin,
             replied: true,
             finished: fin,
@@ -137,6 +141,11 @@ impl Simulation {
     }
 
     fn send_on(&mut self, side: Side, number: u32, octets: usize) {
+        let fin = self.random.below(6) == 0;
+        self.send_piece(side, number, octets, fin);
+    }
+
+    fn send_piece(&mut self, side: Side, number: u32, octets: usize, fin: bool) {
         // A window of few octets passes few of them in each round.
         let window = self.pair.side(side.peer()).config().limits.stream_window as usize;
         let octets = octets.min(200 * window);
@@ -146,7 +155,6 @@ impl Simulation {
         {
             self.faults.note(Fault::NegativeWindow);
         }
-        let fin = self.random.below(6) == 0;
         let at = self.stream(side, number).queued;
         let payload = pattern(number, side, at, octets);
         let result = self.pair.side(side).send_data(id(number), payload, fin);
@@ -185,6 +193,50 @@ impl Simulation {
             }
             self.check();
             self.note_growth(side.peer(), number);
+        }
+    }
+
+    /// A side has so much to send on its most urgent stream that nothing else would ever get out, and a little on others.
+    /// The peer reads all of it.
+    fn crowd(&mut self, side: Side) {
+        let can_send = |stream: &Stream| stream.may_send && stream.end.is_none();
+        let streams = self.books(side).streams.iter();
+        let sending: Vec<(u8, u32)> = streams
+            .filter(|(_, stream)| can_send(stream))
+            .map(|(number, stream)| (stream.priority, *number))
+            .collect();
+        // Where few frames use up the window of the session, and each stream may send them alone.
+        let limits = &self.pair.side(side.peer()).config().limits;
+        let is_narrow = limits.session_window <= 100_000 && limits.stream_window >= 65_536;
+        let frame = self.pair.side(side).config().limits.data_frame;
+        let is_wanted = self.version.has_session_window() && is_narrow && frame == 16_384;
+        let Some(&(_, urgent)) = sending.iter().min().filter(|_| is_wanted) else {
+            return;
+        };
+        for (_, number) in sending {
+            self.send_piece(side, number, 1000, false);
+        }
+        for _ in 0..50 {
+            if can_send(self.stream(side, urgent)) {
+                self.send_piece(side, urgent, 70_000, false);
+            }
+            for side in SIDES {
+                self.transmit(side, usize::MAX);
+            }
+            for side in SIDES {
+                self.pair.deliver(side, usize::MAX);
+            }
+            self.note_events();
+            self.read_all(side.peer());
+            self.check_shares();
+        }
+    }
+
+    /// The application of a side reads all that has come.
+    fn read_all(&mut self, side: Side) {
+        for (number, stream) in &mut self.sides[side as usize].streams {
+            self.pair.side(side).consume(id(*number), stream.unread);
+            stream.unread = 0;
         }
     }
 

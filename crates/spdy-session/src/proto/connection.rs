@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod application;
+mod blocked;
 mod blocks;
 mod clock;
 mod control;
@@ -271,7 +272,7 @@ impl Connection {
                 Ok(())
             }
             Frame::Headers(frame) => self.on_headers(now, frame),
-            Frame::WindowUpdate(frame) => self.on_window_update(frame),
+            Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
             // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
             Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => self.charge_idle_frame(now),
         };
@@ -310,7 +311,7 @@ impl Connection {
         // A stream that waits for a window waits in vain now.
         let streams = self.streams.values();
         let lost: Vec<StreamId> = streams
-            .filter(|stream| !stream.is_received() || stream.blocked_since.is_some())
+            .filter(|stream| !stream.is_received() || self.is_blocked(stream))
             .map(|stream| stream.id)
             .collect();
         if self.decoder.is_mid_frame() {

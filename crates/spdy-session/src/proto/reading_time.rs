@@ -43,6 +43,11 @@ impl ReadingTime {
 }
 
 impl Moment {
+    /// Returns how much time has passed since an earlier moment.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+
     /// Returns the moment `time` later; `None` past the end of time.
     pub(crate) fn after(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)

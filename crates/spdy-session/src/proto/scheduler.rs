@@ -10,50 +10,115 @@ use spdy_frame::{Priority, StreamId};
 /// one in `8 * AGING * n` (protocol.md §17, "an aging rule").
 pub(crate) const AGING: u32 = 16;
 
-/// The streams that have something to write and may write it. A stream stands in it at most once.
+/// The streams that have something to write and may write it, but for the window of the session. A stream stands in it
+/// at most once.
+///
+/// Taking a stream is no service: what it writes is. So neither a window that is shut nor a stream that finds out that
+/// it cannot write changes whose turn it is.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     levels: [Level; Priority::COUNT],
     ready: usize,
+    /// How many of them have payload in front.
+    payload: usize,
+    /// How many places were given so far.
+    places: u64,
 }
 
+/// The streams of one priority. Those that have payload to write need the window of the session, the others do not; they
+/// take turns all the same, in the order of their places.
 #[derive(Debug, Default)]
 struct Level {
-    ring: VecDeque<StreamId>,
+    payload: VecDeque<Place>,
+    free: VecDeque<Place>,
     passed_over: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    number: u64,
+    id: StreamId,
+}
+
+/// What a stream writes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Payload, which takes of the session's window.
+    Window,
+    /// Nothing that a window counts.
+    Nothing,
 }
 
 impl Scheduler {
     /// Puts a stream behind the others of its priority.
-    pub(crate) fn push(&mut self, id: StreamId, priority: Priority) {
-        self.levels[usize::from(priority.get())].ring.push_back(id);
+    pub(crate) fn push(&mut self, id: StreamId, priority: Priority, need: Need) {
+        self.places += 1;
+        let number = self.places;
+        let level = &mut self.levels[usize::from(priority.get())];
+        level.ring(need).push_back(Place { number, id });
         self.ready += 1;
+        self.payload += usize::from(need == Need::Window);
     }
 
-    /// Takes the stream whose turn it is.
-    pub(crate) fn pop(&mut self) -> Option<StreamId> {
-        if self.ready == 0 {
+    /// Puts a stream that has payload in front of the others of its priority: its turn is not over.
+    pub(crate) fn push_front(&mut self, id: StreamId, priority: Priority) {
+        let level = &mut self.levels[usize::from(priority.get())];
+        level.payload.push_front(Place { number: 0, id });
+        self.ready += 1;
+        self.payload += 1;
+    }
+
+    /// Takes the stream whose turn it is, of those without payload if the window of the session is shut.
+    pub(crate) fn pop(&mut self, is_open: bool) -> Option<StreamId> {
+        if self.ready == 0 || (!is_open && self.ready == self.payload) {
             return None;
         }
-        let chosen = self.choose()?;
-        for level in &mut self.levels[chosen + 1..] {
-            if !level.ring.is_empty() {
+        let chosen = self.choose(is_open)?;
+        let (place, need) = self.levels[chosen].pop(is_open)?;
+        self.ready -= 1;
+        self.payload -= usize::from(need == Need::Window);
+        Some(place.id)
+    }
+
+    /// Notes that a stream of this priority has had its turn.
+    pub(crate) fn served(&mut self, priority: Priority) {
+        let served = usize::from(priority.get());
+        self.levels[served].passed_over = 0;
+        for level in &mut self.levels[served + 1..] {
+            if !level.is_empty() {
                 level.passed_over += 1;
             }
         }
-        let level = &mut self.levels[chosen];
-        level.passed_over = 0;
-        self.ready -= 1;
-        level.ring.pop_front()
     }
 
     /// Takes a stream out that does not write any more.
     pub(crate) fn remove(&mut self, id: StreamId, priority: Priority) {
-        let ring = &mut self.levels[usize::from(priority.get())].ring;
-        if let Some(place) = ring.iter().position(|&waiting| waiting == id) {
-            ring.remove(place);
-            self.ready -= 1;
+        let level = &mut self.levels[usize::from(priority.get())];
+        for need in [Need::Window, Need::Nothing] {
+            let ring = level.ring(need);
+            if let Some(index) = ring.iter().position(|place| place.id == id) {
+                ring.remove(index);
+                self.ready -= 1;
+                self.payload -= usize::from(need == Need::Window);
+            }
         }
+    }
+
+    /// Whether a stream has payload to write.
+    pub(crate) fn has_payload(&self) -> bool {
+        self.payload > 0
+    }
+
+    /// How many places were given so far.
+    pub(crate) fn places(&self) -> u64 {
+        self.places
+    }
+
+    /// Returns the streams with payload that got their places after so many others.
+    pub(crate) fn payload_after(&self, places: u64) -> impl Iterator<Item = StreamId> {
+        let new = move |place: &&Place| place.number > places;
+        let levels = self.levels.iter();
+        levels.flat_map(move |level| level.payload.iter().rev().take_while(new).map(|it| it.id))
     }
 
     /// Forgets everything.
@@ -61,8 +126,9 @@ impl Scheduler {
         *self = Self::default();
     }
 
-    fn choose(&self) -> Option<usize> {
-        let mut busy = (0..self.levels.len()).filter(|&level| !self.levels[level].ring.is_empty());
+    fn choose(&self, is_open: bool) -> Option<usize> {
+        let may_write = |&level: &usize| self.levels[level].may_write(is_open);
+        let mut busy = (0..self.levels.len()).filter(may_write);
         let highest = busy.next()?;
         let oldest = busy.max_by_key(|&level| self.levels[level].passed_over);
         Some(
@@ -70,6 +136,37 @@ impl Scheduler {
                 .filter(|&level| self.levels[level].passed_over >= AGING)
                 .unwrap_or(highest),
         )
+    }
+}
+
+impl Level {
+    fn ring(&mut self, need: Need) -> &mut VecDeque<Place> {
+        match need {
+            Need::Window => &mut self.payload,
+            Need::Nothing => &mut self.free,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.payload.is_empty() && self.free.is_empty()
+    }
+
+    fn may_write(&self, is_open: bool) -> bool {
+        !self.free.is_empty() || (is_open && !self.payload.is_empty())
+    }
+
+    fn pop(&mut self, is_open: bool) -> Option<(Place, Need)> {
+        let payload = self.payload.front().filter(|_| is_open);
+        let is_free_next = match (payload, self.free.front()) {
+            (Some(payload), Some(free)) => free.number < payload.number,
+            (payload, _) => payload.is_none(),
+        };
+        let need = if is_free_next {
+            Need::Nothing
+        } else {
+            Need::Window
+        };
+        self.ring(need).pop_front().map(|place| (place, need))
     }
 }
 
@@ -85,17 +182,25 @@ mod tests {
         Priority::new(value).unwrap()
     }
 
+    /// Takes the next stream and has it write.
+    fn serve(scheduler: &mut Scheduler, level: u8) -> Option<u32> {
+        let next = scheduler.pop(true)?;
+        scheduler.served(priority(level));
+        Some(next.get())
+    }
+
     #[test]
     fn c123_equal_streams_take_turns() {
         let mut scheduler = Scheduler::default();
-        for raw in [1, 3, 5] {
-            scheduler.push(id(raw), priority(3));
+        for (raw, need) in [(1, Need::Nothing), (3, Need::Window), (5, Need::Nothing)] {
+            scheduler.push(id(raw), priority(3), need);
         }
         let order: Vec<u32> = (0..6)
-            .map(|_| {
-                let next = scheduler.pop().unwrap();
-                scheduler.push(next, priority(3));
-                next.get()
+            .map(|turn| {
+                let next = serve(&mut scheduler, 3).unwrap();
+                let need = [Need::Nothing, Need::Window][turn % 2];
+                scheduler.push(id(next), priority(3), need);
+                next
             })
             .collect();
         assert_eq!(order, [1, 3, 5, 1, 3, 5]);
@@ -104,43 +209,65 @@ mod tests {
     #[test]
     fn c124_the_highest_priority_is_served_first() {
         let mut scheduler = Scheduler::default();
-        scheduler.push(id(1), Priority::LOWEST);
-        scheduler.push(id(3), Priority::HIGHEST);
-        assert_eq!(scheduler.pop(), Some(id(3)));
-        assert_eq!(scheduler.pop(), Some(id(1)));
-        assert_eq!(scheduler.pop(), None);
+        scheduler.push(id(1), Priority::LOWEST, Need::Window);
+        scheduler.push(id(3), Priority::HIGHEST, Need::Window);
+        assert_eq!(serve(&mut scheduler, 0), Some(3));
+        assert_eq!(serve(&mut scheduler, 7), Some(1));
+        assert_eq!(scheduler.pop(true), None);
     }
 
     #[test]
     fn a_stream_that_was_taken_out_does_not_come_up() {
         let mut scheduler = Scheduler::default();
-        for raw in [1, 3, 5] {
-            scheduler.push(id(raw), priority(3));
+        for (raw, need) in [(1, Need::Window), (3, Need::Window), (5, Need::Nothing)] {
+            scheduler.push(id(raw), priority(3), need);
         }
         scheduler.remove(id(3), priority(3));
         scheduler.remove(id(7), priority(3));
-        assert_eq!(scheduler.pop(), Some(id(1)));
-        assert_eq!(scheduler.pop(), Some(id(5)));
-        assert_eq!(scheduler.pop(), None);
+        assert_eq!(scheduler.pop(true), Some(id(1)));
+        assert_eq!(scheduler.pop(true), Some(id(5)));
+        assert_eq!(scheduler.pop(true), None);
+        assert!(!scheduler.has_payload());
+    }
+
+    #[test]
+    fn what_needs_no_window_goes_on_while_it_is_shut_and_all_else_keeps_its_place() {
+        let mut scheduler = Scheduler::default();
+        for raw in [1, 3, 5, 7] {
+            let need = [Need::Window, Need::Nothing][raw as usize / 2 % 2];
+            scheduler.push(id(raw), priority(3), need);
+        }
+        assert_eq!(scheduler.pop(false), Some(id(3)));
+        scheduler.push(id(3), priority(3), Need::Window);
+        assert_eq!(scheduler.payload_after(4).collect::<Vec<_>>(), [id(3)]);
+        assert_eq!(scheduler.pop(false), Some(id(7)));
+        assert_eq!(scheduler.pop(false), None);
+        let order = [(); 3].map(|()| scheduler.pop(true).unwrap().get());
+        assert_eq!(order, [1, 5, 3]);
     }
 
     #[test]
     fn every_level_is_served_within_the_stated_number_of_frames() {
         let mut scheduler = Scheduler::default();
         for level in 0..8 {
-            scheduler.push(id(u32::from(level) * 2 + 1), priority(level));
+            scheduler.push(id(u32::from(level) * 2 + 1), priority(level), Need::Window);
         }
         let mut last_seen = [0; 8];
         for turn in 1..=2000_u32 {
-            let next = scheduler.pop().unwrap();
+            // The window is shut now and then, and a stream finds that it cannot write after all.
+            assert_eq!(scheduler.pop(false), None);
+            let next = scheduler.pop(true).unwrap();
             let level = (next.get() / 2) as usize;
-            assert!(
-                turn - last_seen[level] <= 8 * AGING,
-                "level {level} waited {}",
-                turn - last_seen[level]
-            );
-            last_seen[level] = turn;
-            scheduler.push(next, priority(level as u8));
+            if turn % 5 > 0 {
+                assert!(
+                    turn - last_seen[level] <= 8 * AGING,
+                    "level {level} waited {}",
+                    turn - last_seen[level]
+                );
+                last_seen[level] = turn;
+                scheduler.served(priority(level as u8));
+            }
+            scheduler.push(next, priority(level as u8), Need::Window);
         }
         assert!(last_seen.iter().all(|&turn| turn > 0));
     }

@@ -5,7 +5,6 @@ use std::{
     fmt,
     hash::{BuildHasherDefault, Hasher},
     mem,
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +12,10 @@ use spdy_frame::{HeaderBlock, Priority, StreamId};
 
 use super::{
     flow::{RecvWindow, SendWindow},
+    reading_time::Moment,
+    scheduler::Need,
     state::{RecvHalf, SendHalf},
+    wait::Wait,
 };
 use crate::queue::Queue;
 
@@ -32,10 +34,14 @@ pub(crate) struct Stream {
     pub(crate) opening: Option<HeaderBlock>,
     /// What follows the opening.
     pub(crate) queue: Queue<Outgoing>,
-    /// Whether the stream stands in the scheduler, or waits for the session window.
+    /// Whether the stream stands in the scheduler.
     pub(crate) scheduled: bool,
-    /// Since when the stream has payload that its window does not let out.
-    pub(crate) blocked_since: Option<Instant>,
+    /// Its last frame was cut short by the window of the session, and its turn goes on.
+    pub(crate) is_cut: bool,
+    /// How long it has payload that its window does not let out.
+    pub(crate) blocked: Wait,
+    /// Since when it waits for the window of the session, unless that is as long as the session does.
+    pub(crate) stalled_since: Option<Moment>,
     /// Whether a WINDOW_UPDATE is due.
     pub(crate) credit_due: bool,
     /// What the application may still drop unread; `None` while it reads.
@@ -91,6 +97,14 @@ impl Stream {
                 *last = joined.freeze();
             }
             _ => self.queue.push_back(Outgoing::Data(payload)),
+        }
+    }
+
+    /// What is needed for what it writes next.
+    pub(crate) fn need(&self) -> Need {
+        match self.queue.front() {
+            Some(Outgoing::Data(_)) => Need::Window,
+            Some(Outgoing::Headers(_)) | None => Need::Nothing,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the handles of sessions and streams promise, over the real driver.
 
 mod sessions;
+mod shares;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -25,8 +25,14 @@ pub(super) struct Clock {
     seen_frame: bool,
     /// When outgoing octets last moved, or began to wait.
     pub(super) write_progress: Option<Instant>,
+    /// The same, but for octets that are too few to count.
+    write_since: Option<Instant>,
+    /// How many of these moved since then.
+    too_few: u64,
+    /// When the peer last made a window larger.
+    pub(super) last_grant: Moment,
     /// When to look for streams that wait too long for a window.
-    blocked_check: Option<Instant>,
+    pub(super) blocked_check: Option<Moment>,
     /// Since when unread octets keep the transport from being read.
     pub(super) unread_since: Option<Instant>,
     pub(super) drain_deadline: Option<Instant>,
@@ -40,10 +46,13 @@ impl Clock {
         Self {
             started: now,
             last_use: reading.at(now),
+            last_grant: reading.at(now),
             reading,
             partial_since: None,
             seen_frame: false,
             write_progress: None,
+            write_since: None,
+            too_few: 0,
             blocked_check: None,
             unread_since: None,
             drain_deadline: None,
@@ -56,6 +65,24 @@ impl Clock {
         self.last_use = self.reading.at(now);
     }
 
+    /// Octets wait to be written.
+    pub(super) fn begin_to_write(&mut self, now: Instant) {
+        self.write_progress = Some(now);
+        self.write_since = Some(now);
+        self.too_few = 0;
+    }
+
+    /// The transport took octets, which count if they are at least so many. Returns whether they had waited.
+    pub(super) fn written(&mut self, now: Instant, octets: u64, least: usize) -> bool {
+        self.too_few += octets;
+        if self.too_few >= least as u64 {
+            self.write_since = Some(now);
+            self.too_few = 0;
+        }
+        let before = self.write_progress.replace(now);
+        before.is_some_and(|before| before < now)
+    }
+
     /// Octets came: whole frames among them or not, and with the beginning of another behind them or not.
     pub(super) fn input(&mut self, now: Instant, handled: bool, partial: bool) {
         if handled || !partial {
@@ -66,11 +93,13 @@ impl Clock {
         }
     }
 
-    /// A stream began to wait for a window.
-    pub(super) fn watch_blocked(&mut self, now: Instant, timeouts: &Timeouts) {
-        if self.blocked_check.is_none() {
-            self.blocked_check = after(now, timeouts.blocked);
-        }
+    /// A stream will have waited too long for a window then.
+    pub(super) fn watch_blocked(&mut self, deadline: Option<Moment>) {
+        let sooner = match (self.blocked_check, deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.blocked_check = sooner;
     }
 }
 
@@ -149,7 +178,8 @@ impl Connection {
         deadlines[1] = due(start, timeouts.first_frame, Deadline::FirstFrame);
         deadlines[2] = due(partial, timeouts.frame, Deadline::Frame);
         deadlines[3] = self.idle_deadline();
-        deadlines[4] = clock.blocked_check.map(|at| (at, Deadline::Blocked));
+        let blocked = clock.blocked_check.and_then(|at| clock.reading.when(at));
+        deadlines[4] = blocked.map(|at| (at, Deadline::Blocked));
         deadlines[5] = due(clock.unread_since, timeouts.unread, Deadline::Unread);
         deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
         deadlines[7] = self.keep_alive_deadline();
@@ -159,22 +189,30 @@ impl Connection {
     }
 
     fn write_deadline(&self) -> Option<(Instant, Deadline)> {
-        let since = self
-            .clock
-            .write_progress
-            .filter(|_| self.output.is_waiting());
-        let Timeouts { write, linger, .. } = self.config.timeouts;
+        if !self.output.is_waiting() {
+            return None;
+        }
+        let Timeouts {
+            write,
+            linger,
+            trickle,
+            ..
+        } = self.config.timeouts;
         let timeout = if self.clock.cut {
             // Nobody waits for what is left, but for the peer that may want to know why.
             Some(write.map_or(linger, |write| write.min(linger)))
         } else {
             write
         };
-        due(since, timeout, Deadline::Write)
+        let write = due(self.clock.write_progress, timeout, Deadline::Write);
+        let trickle = due(self.clock.write_since, trickle, Deadline::Write);
+        let deadlines = [write, trickle].into_iter().flatten();
+        deadlines.min_by_key(|(at, _)| *at)
     }
 
     fn idle_deadline(&self) -> Option<(Instant, Deadline)> {
-        if !self.streams.is_empty() || !self.cancelled.is_empty() {
+        let is_used = !self.streams.is_empty() || !self.cancelled.is_empty();
+        if is_used || self.output.is_waiting() {
             return None;
         }
         let moment = self.clock.last_use.after(self.config.timeouts.idle?)?;
@@ -214,31 +252,6 @@ impl Connection {
         self.fail(status, SessionError::TimedOut(timeout));
     }
 
-    /// Resets the streams that wait too long for a window, and says when to look again.
-    fn reset_blocked(&mut self, now: Instant) {
-        let timeout = self.config.timeouts.blocked;
-        self.clock.blocked_check = None;
-        let mut expired = Vec::new();
-        for stream in self.streams.values() {
-            let Some(deadline) = stream.blocked_since.and_then(|since| after(since, timeout))
-            else {
-                continue;
-            };
-            if deadline <= now {
-                expired.push(stream.id);
-            } else {
-                let check = self
-                    .clock
-                    .blocked_check
-                    .map_or(deadline, |earlier| earlier.min(deadline));
-                self.clock.blocked_check = Some(check);
-            }
-        }
-        for id in expired {
-            self.time_out_stream(id, Timeout::Blocked);
-        }
-    }
-
     /// Resets the stream with the most unread octets: it keeps all others from being read.
     fn reset_fullest(&mut self, now: Instant) {
         let fullest = self
@@ -254,7 +267,7 @@ impl Connection {
         self.clock.unread_since = Some(now);
     }
 
-    fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {
+    pub(super) fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {
         self.reached(timeout.into());
         self.reset_with(id, RstStatus::CANCEL, StreamError::TimedOut(timeout));
     }

@@ -91,11 +91,14 @@ impl Connection {
 
     /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
+        if value > self.peer.initial_window {
+            self.note_grant(now);
+        }
         self.peer.initial_window = value;
         if i64::from(value) > self.peer.most_initial {
             self.reset_overflown(now);
         }
-        self.resume_streams();
+        self.unblock_all(now);
     }
 
     /// Resets the streams whose windows are too large now. It looks at all streams, which it does again only after another

@@ -15,6 +15,7 @@ use crate::{
     config::Trailers,
     proto::{
         event::Event,
+        scheduler::Need,
         state::SendHalf,
         stream::{Outgoing, Stream},
         transmit::{Outbound, Transmit},
@@ -24,7 +25,7 @@ use crate::{
 
 /// DATA is added while fewer octets than this are ready: so a PING answer or a small response that comes later
 /// waits behind at most this much, five frames of the default size.
-const TRANSMIT_TARGET: usize = 64 * 1024;
+pub(super) const TRANSMIT_TARGET: usize = 64 * 1024;
 
 impl Connection {
     /// Gives the octets to write, topped up with all that may go out now. Write them with
@@ -48,7 +49,7 @@ impl Connection {
         }
         self.date_abandoned(now);
         if before == 0 && self.output.is_waiting() {
-            self.clock.write_progress = Some(now);
+            self.clock.begin_to_write(now);
         }
         self.tally.flush();
         &mut self.output.transmit
@@ -73,8 +74,11 @@ impl Connection {
         }
         self.tally.add(Count::OctetsSent, octets);
         self.probes.left_at(self.clock.reading.at(now));
-        let before = self.clock.write_progress.replace(now);
-        if before.is_some_and(|before| before < now) {
+        let least = match self.output.is_waiting() {
+            true => self.config.limits.min_progress,
+            false => 0,
+        };
+        if self.clock.written(now, octets, least) {
             // The transport was full, and goes on taking bytes because the peer does.
             self.note_life(now);
         }
@@ -90,12 +94,13 @@ impl Connection {
             self.write_opening(id);
         }
         // At least one frame, however much the openings took: a flood of them starves nobody.
-        while let Some(id) = self.output.scheduler.pop() {
+        while let Some(id) = self.output.scheduler.pop(self.is_session_open()) {
             self.write_stream(now, id);
             if self.output.transmit.held() >= TRANSMIT_TARGET {
                 break;
             }
         }
+        self.note_stall(now);
     }
 
     fn write_control(&mut self) {
@@ -136,47 +141,23 @@ impl Connection {
 
     /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
     pub(super) fn schedule(&mut self, id: StreamId) {
+        let has_session_window = self.has_session_window();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if stream.scheduled || stream.opening.is_some() || !stream.has_output() {
+        let is_waiting = stream.scheduled || stream.opening.is_some() || stream.blocked.is_on();
+        if is_waiting || !stream.has_output() {
             return;
-        }
-        if stream.blocked_since.is_some() {
-            if stream.send_window.available(self.peer.initial_window) == 0 {
-                return;
-            }
-            stream.blocked_since = None;
-            self.output
-                .blocked
-                .remove(&(stream.send_window.shortfall(), id));
         }
         stream.scheduled = true;
-        let priority = stream.priority;
-        self.output.scheduler.push(id, priority);
-    }
-
-    /// The session's window grew.
-    pub(super) fn resume_session(&mut self) {
-        if self.send_window.available(DEFAULT_WINDOW) == 0 {
-            return;
-        }
-        for id in mem::take(&mut self.output.waiting) {
-            if let Some(stream) = self.streams.get(&id) {
-                self.output.scheduler.push(id, stream.priority);
-            }
-        }
-    }
-
-    /// The windows of all streams grew.
-    pub(super) fn resume_streams(&mut self) {
-        let initial = i64::from(self.peer.initial_window);
-        while let Some(&(shortfall, id)) = self.output.blocked.first() {
-            if shortfall >= initial {
-                return;
-            }
-            self.output.blocked.pop_first();
-            self.schedule(id);
+        let need = match stream.need() {
+            Need::Window if has_session_window => Need::Window,
+            _ => Need::Nothing,
+        };
+        if stream.is_cut {
+            self.output.scheduler.push_front(id, stream.priority);
+        } else {
+            self.output.scheduler.push(id, stream.priority, need);
         }
     }
 
@@ -229,17 +210,22 @@ impl Connection {
             return;
         };
         stream.scheduled = false;
+        let priority = stream.priority;
         let fin = match stream.queue.front() {
             Some(Outgoing::Data(_)) => match self.write_data(now, id) {
                 Some(fin) => fin,
                 None => return,
             },
-            Some(Outgoing::Headers(_)) => match self.write_headers(id) {
-                Ok(fin) => fin,
-                Err(error) => return self.abandon(id, error, true),
-            },
+            Some(Outgoing::Headers(_)) => {
+                self.output.scheduler.served(priority);
+                match self.write_headers(id) {
+                    Ok(fin) => fin,
+                    Err(error) => return self.abandon(id, error, true),
+                }
+            }
             None => {
                 debug_assert_eq!(stream.send, SendHalf::Finishing);
+                self.output.scheduler.served(priority);
                 wire_log::sent_data(self.side, id, 0, true);
                 self.output.data(id, true, Bytes::new());
                 true
@@ -253,31 +239,50 @@ impl Connection {
     }
 
     /// Writes one DATA frame, as large as the windows and the configured size allow. Gives whether FIN was in it;
-    /// `None` if the windows allow nothing: the stream waits then.
+    /// `None` if the stream's window allows nothing: the stream waits then.
     fn write_data(&mut self, now: Instant, id: StreamId) -> Option<bool> {
-        let size = match self.sendable(id) {
-            Ok(size) => size,
-            Err(obstacle) => {
-                self.wait_for_window(now, id, obstacle);
-                return None;
-            }
-        };
         let (has_stream_windows, has_session_window) =
             (self.has_stream_windows(), self.has_session_window());
+        let data_frame = self.config.limits.data_frame.clamp(1, MAX_DATA);
         let stream = self.streams.get_mut(&id)?;
         let Some(Outgoing::Data(payload)) = stream.queue.front_mut() else {
             return None;
         };
+        let mut size = data_frame.min(payload.len());
+        if has_stream_windows {
+            size = size.min(stream.send_window.available(self.peer.initial_window));
+        }
+        if size == 0 {
+            self.wait_for_window(now, id);
+            return None;
+        }
+        let wanted = size;
         if has_session_window {
+            size = size.min(self.send_window.available(DEFAULT_WINDOW));
             self.send_window.take(size);
         }
         if has_stream_windows {
             stream.send_window.take(size);
         }
-        stream.blocked_since = None;
         let piece = payload.split_to(size);
         if payload.is_empty() {
             stream.queue.pop_front();
+        }
+        // What is cut short by the window of the session goes on as soon as that opens, once.
+        stream.is_cut = size < wanted && !stream.is_cut;
+        if !stream.is_cut {
+            self.output.scheduler.served(stream.priority);
+        }
+        let is_all = stream.queue.is_empty();
+        let least = self.config.limits.min_progress;
+        stream.blocked.sent(size, is_all, least);
+        if let Some(stall) = &mut self.output.stall {
+            // It has waited for as long as before, unless this was all.
+            let since = stall.joined(stream.stalled_since);
+            stream.stalled_since = (!is_all).then_some(since);
+            if stall.is_ended_by(size, least) {
+                self.output.stall = None;
+            }
         }
         let fin = stream.queue.is_empty() && stream.send == SendHalf::Finishing;
         wire_log::sent_data(self.side, id, size, fin);
@@ -285,50 +290,6 @@ impl Connection {
         self.output.unsent -= size;
         self.report_sent(id, size);
         Some(fin)
-    }
-
-    /// How many octets of the payload at the front of a stream's queue may go out now, at least 1; or what is in
-    /// their way.
-    fn sendable(&self, id: StreamId) -> Result<usize, Obstacle> {
-        let mut size = self.config.limits.data_frame.clamp(1, MAX_DATA);
-        if let Some(stream) = self.streams.get(&id) {
-            if let Some(Outgoing::Data(payload)) = stream.queue.front() {
-                size = size.min(payload.len());
-            }
-            if self.has_stream_windows() {
-                size = size.min(stream.send_window.available(self.peer.initial_window));
-            }
-        }
-        if size == 0 {
-            return Err(Obstacle::StreamWindow);
-        }
-        if self.has_session_window() {
-            size = size.min(self.send_window.available(DEFAULT_WINDOW));
-        }
-        if size == 0 {
-            return Err(Obstacle::SessionWindow);
-        }
-        Ok(size)
-    }
-
-    fn wait_for_window(&mut self, now: Instant, id: StreamId, obstacle: Obstacle) {
-        if self.peer.ended {
-            return self.lose_stream(id); // Nobody is left to grant anything.
-        }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.blocked_since.get_or_insert(now);
-            match obstacle {
-                Obstacle::StreamWindow => {
-                    let shortfall = stream.send_window.shortfall();
-                    self.output.blocked.insert((shortfall, id));
-                }
-                Obstacle::SessionWindow => {
-                    stream.scheduled = true;
-                    self.output.waiting.push_back(id);
-                }
-            }
-        }
-        self.clock.watch_blocked(now, &self.config.timeouts);
     }
 
     /// Writes one HEADERS frame. Gives whether FIN was in it.
@@ -394,13 +355,6 @@ impl Connection {
         }
         self.drop_stream(id, StreamError::Encode(error));
     }
-}
-
-/// Which window keeps a stream from sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Obstacle {
-    StreamWindow,
-    SessionWindow,
 }
 
 impl Stream {

@@ -15,6 +15,7 @@ use crate::proto::{
     scheduler::Scheduler,
     stream::Stream,
     transmit::{Outbound, Transmit},
+    wait::Stall,
 };
 
 /// All queues towards the peer.
@@ -33,8 +34,8 @@ pub(super) struct Output {
     /// Streams whose SYN_STREAM or SYN_REPLY is due, in the order of the calls.
     pub(super) openings: VecDeque<StreamId>,
     pub(super) scheduler: Scheduler,
-    /// Streams that wait for the session window.
-    pub(super) waiting: VecDeque<StreamId>,
+    /// Since when the streams of the scheduler wait for the session's window.
+    pub(super) stall: Option<Stall>,
     /// Streams that wait for their own window, those in front that need the least.
     pub(super) blocked: BTreeSet<(i64, StreamId)>,
     /// Payload octets in the queues of all streams.
@@ -117,7 +118,7 @@ impl Output {
         self.credit_due.clear();
         self.session_credit = None;
         self.scheduler.clear();
-        self.waiting.clear();
+        self.stall = None;
         self.blocked.clear();
     }
 
@@ -147,9 +148,8 @@ impl Output {
         }
         if stream.scheduled {
             self.scheduler.remove(id, stream.priority);
-            self.waiting.retain(|&other| other != id);
         }
-        if stream.blocked_since.is_some() {
+        if stream.blocked.is_on() {
             self.blocked.remove(&(stream.send_window.shortfall(), id));
         }
         if stream.credit_due {
@@ -207,14 +207,12 @@ mod tests {
         assert_eq!(client.output.openings, [streams[0], streams[2]]);
 
         write_all(&mut client, now);
-        assert_eq!(client.output.waiting, [streams[0], streams[2]]);
+        let waiting = |client: &Connection| client.output.scheduler.payload_after(0).count();
+        assert_eq!(waiting(&client), 2);
         client.reset(streams[0], RstStatus::CANCEL);
-        assert_eq!(client.output.waiting, [streams[2]]);
-
-        client.send_window.give_back(1);
-        client.resume_session();
+        assert_eq!(waiting(&client), 1);
         client.reset(streams[2], RstStatus::CANCEL);
-        assert_eq!(client.output.scheduler.pop(), None);
+        assert_eq!(client.output.scheduler.pop(true), None);
         assert_eq!(client.output.unsent, 0);
     }
 }

@@ -60,7 +60,6 @@ impl Connection {
         };
         if self.has_session_window() {
             self.send_window.give_back(octets);
-            self.resume_session();
         }
         true
     }

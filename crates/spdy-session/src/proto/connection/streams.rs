@@ -20,6 +20,7 @@ use crate::{
         flow::{Overflow, RecvWindow, SendWindow},
         state::{Input, RecvHalf, SendHalf, Unfit},
         stream::Stream,
+        wait::Wait,
     },
     queue::Queue,
 };
@@ -125,17 +126,17 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn on_window_update(&mut self, frame: WindowUpdate) -> Handled {
+    pub(super) fn on_window_update(&mut self, now: Instant, frame: WindowUpdate) -> Handled {
         match frame.target {
             WindowTarget::Session if self.has_session_window() => {
                 let grown = self.send_window.grow(DEFAULT_WINDOW, frame.increment);
                 grown.map_err(|Overflow| {
                     Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
                 })?;
-                self.resume_session();
+                self.note_grant(now);
             }
             WindowTarget::Stream(id) if self.has_stream_windows() => {
-                self.grow_stream(id, frame.increment)?;
+                self.grow_stream(now, id, frame.increment)?;
             }
             // SPDY/3 knows no session window, and without flow control nothing counts.
             WindowTarget::Session | WindowTarget::Stream(_) => {}
@@ -143,7 +144,7 @@ impl Connection {
         Ok(())
     }
 
-    fn grow_stream(&mut self, id: StreamId, increment: WindowIncrement) -> Handled {
+    fn grow_stream(&mut self, now: Instant, id: StreamId, increment: WindowIncrement) -> Handled {
         let initial = self.peer.initial_window;
         let stream = self.streams.get_mut(&id);
         let Some(stream) = stream.filter(|stream| stream.send != SendHalf::Finished) else {
@@ -158,7 +159,8 @@ impl Connection {
         }
         let most = stream.send_window.most_initial();
         self.peer.most_initial = self.peer.most_initial.min(most);
-        self.schedule(id);
+        self.note_grant(now);
+        self.unblock(now, id);
         Ok(())
     }
 
@@ -309,7 +311,9 @@ impl Connection {
             opening: None,
             queue: Queue::new(),
             scheduled: false,
-            blocked_since: None,
+            is_cut: false,
+            blocked: Wait::default(),
+            stalled_since: None,
             credit_due: false,
             discard: None,
             header_octets: 0,
