@@ -99,7 +99,8 @@ pub struct Timeouts {
     /// From the accepted connection to the end of the TLS handshake, or to the first octets in plain text.
     pub handshake: Duration,
     /// How long an HTTP/1 or HTTP/2 connection may rest without an octet in either direction. It ends after one to
-    /// two times this. (SPDY sessions have timeouts of their own.)
+    /// two times this. (SPDY sessions have timeouts of their own.) An HTTP/2 connection that has had no request
+    /// for so long is asked to finish, in the same time, whatever else comes.
     pub idle: Duration,
     /// How long a client may take nothing of what it is sent. Over HTTP/1 the connection ends then, over HTTP/2 and SPDY
     /// the answer, or the connection when its transport takes nothing: it is the `write` and the `blocked` of

@@ -81,6 +81,7 @@ mod metrics;
 mod negotiate;
 mod observe;
 mod proxy_protocol;
+mod rest;
 mod rewind;
 mod room;
 mod serve;

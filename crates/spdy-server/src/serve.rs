@@ -28,6 +28,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
@@ -44,6 +45,7 @@ use crate::{
     negotiate::{PlainVersion, Protocol, first_octets},
     observe::Observers,
     proxy_protocol,
+    rest::Rest,
     shutdown::Lifeline,
     socket::Socket,
     stall::{self, Answers},
@@ -283,11 +285,13 @@ impl Service {
                 let answers = Answers::new(self.timeouts.write);
                 let io = self.idle(io).counted(answers.written());
                 let builder = http2_builder(answers.clone(), self.timeouts);
+                let rest = Rest::new(answers.requests(), self.timeouts.idle);
                 let app = App {
                     answers: Some(answers),
                     ..app
                 };
-                Box::pin(builder.serve_connection(TokioIo::new(io), self.timed(app)))
+                let connection = builder.serve_connection(TokioIo::new(io), self.timed(app));
+                Box::pin(Http2 { connection, rest })
             }
             Protocol::Http1 => {
                 let io = TokioIo::new(self.idle(io));
@@ -403,17 +407,31 @@ where
     }
 }
 
-impl<IO> Connection for http2::Connection<TokioIo<IO>, HyperApp, Answers>
+pin_project! {
+    /// A connection of HTTP/2, which is asked to finish when it rests for too long.
+    struct Http2<IO> {
+        #[pin]
+        connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
+        rest: Rest,
+    }
+}
+
+impl<IO> Connection for Http2<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.poll(cx).map_err(Into::into)
+        let mut this = self.project();
+        if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
+            return Poll::Ready(end.map_err(Into::into));
+        }
+        ready!(this.rest.poll_over(cx));
+        this.connection.as_mut().graceful_shutdown();
+        this.connection.poll(cx).map_err(Into::into)
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        // hyper's own method, which goes before the trait's.
-        Self::graceful_shutdown(self);
+        self.project().connection.graceful_shutdown();
     }
 }
 

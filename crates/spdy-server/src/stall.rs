@@ -24,10 +24,13 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
+use crate::rest::{Open, Requests};
+
 /// What the answers of one HTTP/2 connection have in common. Runs the tasks of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     shared: Arc<Shared>,
+    requests: Arc<Requests>,
     period: Duration,
 }
 
@@ -45,8 +48,14 @@ impl Answers {
     pub(crate) fn new(period: Duration) -> Self {
         Self {
             shared: Arc::default(),
+            requests: Arc::default(),
             period,
         }
+    }
+
+    /// Returns the requests that are under way.
+    pub(crate) fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 
     /// Where to add what the transport of the connection takes.
@@ -73,7 +82,9 @@ where
 {
     fn execute(&self, request: F) {
         let mut watch = Watch::new(self.clone());
+        let open = Open::new(&self.requests);
         tokio::spawn(async move {
+            let _open = open;
             let mut request = pin!(request);
             poll_fn(|cx| {
                 STEP.set(None);

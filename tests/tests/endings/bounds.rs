@@ -1,0 +1,134 @@
+//! The bounds of the matrix: the one place where they stand, in seconds.
+//!
+//! They are sums of the timeouts that docs/limits.md names, with a second for what is waited for on the way out.
+
+use spdy_frame::Version;
+use spdy_server::Protocol;
+
+use crate::cells::{
+    Bound::{self, GoesOn, None, Within},
+    Role, State, Way,
+};
+
+/// Returns the bound of a cell.
+pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> Bound {
+    if let Some(reason) = no_sense(protocol, role, state, way) {
+        return None(reason);
+    }
+    match (way, protocol) {
+        // What the transport tells is heard at once, in every state, and costs everything.
+        (Way::Reset, _) => Within(1, 2),
+        (Way::Close, _) => Within(2, 3),
+        (Way::Fin, Protocol::Spdy(_)) => after_fin(state),
+        // hyper takes the end of the bytes for the end of the client.
+        (Way::Fin, _) => Within(1, 1),
+        (_, Protocol::Spdy(_)) => spdy(state, way),
+        (_, Protocol::Http2) => http2(state, way),
+        (_, Protocol::Http1) => http1(state, way),
+    }
+}
+
+/// A client of SPDY that has sent FIN may still read.
+const fn after_fin(state: State) -> Bound {
+    match state {
+        // What is not complete never will be: a head, a body, a tunnel, a window.
+        State::HeadComing | State::BodyComing | State::Tunnel | State::WaitingForWindow => {
+            Within(1, 2)
+        }
+        State::HandlerWaiting | State::ResponseGoing | State::Push => {
+            GoesOn("the client reads, and waits for the answer it has asked for")
+        }
+        State::Idle => Within(0, 2),
+    }
+}
+
+const fn spdy(state: State, way: Way) -> Bound {
+    use {State as S, Way as W};
+    match (state, way) {
+        // `frame`, and `linger`.
+        (S::HeadComing, _) => Within(0, 32),
+        // `body`; then `discard`, `idle` and `linger`.
+        (S::BodyComing, W::BodyNeverComes) => Within(60, 60 + 60 + 180 + 2),
+        // `body`; and `write` for the answer to it.
+        (S::BodyComing, W::ReadsNothing) => Within(60, 60 + 30 + 2),
+        // `body`; `keep_alive`, its answer, and `linger`.
+        (S::BodyComing, _) => Within(60, 60 + 20 + 2),
+        (S::HandlerWaiting, _) => Within(60 + 20, 60 + 20 + 2),
+        (S::Tunnel, W::BodyNeverComes) => GoesOn("a tunnel may be silent; its peer answers PINGs"),
+        (S::Tunnel, _) => Within(60 + 20, 60 + 20 + 2),
+        // `blocked`.
+        (S::WaitingForWindow, W::Dribble) => GoesOn("the client takes some of it now and then"),
+        (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
+        (S::WaitingForWindow, _) => Within(30, 60 + 20 + 5),
+        // `write`; or `keep_alive`, which gives time for what is under way.
+        (S::ResponseGoing | S::Push, W::ReadsNothing) => Within(32, 33),
+        (S::ResponseGoing | S::Push, _) => Within(60 + 20 + 30, 60 + 20 + 32),
+        // `idle`, which answers to PINGs do not hold up.
+        (S::Idle, W::BodyNeverComes) => Within(0, 180 + 2),
+        (S::Idle, _) => Within(0, 60 + 20 + 2),
+    }
+}
+
+const fn http2(state: State, way: Way) -> Bound {
+    use {State as S, Way as W};
+    match (state, way) {
+        // `body`; and `idle`, once or twice.
+        (S::BodyComing, W::BodyNeverComes) => Within(60, 60 + 2 * 180 + 1),
+        (S::BodyComing, _) => Within(60, 60 + 20 + 1),
+        // `write`, once or twice.
+        (S::WaitingForWindow, W::WindowShut | W::Dribble) => Within(60, 60 + 2 * 180 + 1),
+        (S::WaitingForWindow, _) => Within(60, 60 + 20 + 1),
+        (S::ResponseGoing, W::ReadsNothing) => Within(32, 32),
+        (S::Idle, W::BodyNeverComes) => Within(0, 2 * 180 + 1),
+        // `keep_alive`, and its answer.
+        _ => Within(60 + 20, 60 + 20 + 1),
+    }
+}
+
+const fn http1(state: State, way: Way) -> Bound {
+    use {State as S, Way as W};
+    match (state, way) {
+        // The time for a head, which is also the time between two.
+        (S::HeadComing | S::Idle, _) => Within(0, 30),
+        // `body`; and `write` for the answer to it.
+        (S::BodyComing, _) => Within(60, 60 + 30),
+        (S::WaitingForWindow, W::Dribble) => GoesOn("the client takes some of it now and then"),
+        (S::WaitingForWindow, _) => Within(60, 60),
+        (S::ResponseGoing, W::ReadsNothing) => Within(32, 32),
+        // What the systems keep is full after 256 s; then `write`.
+        (S::ResponseGoing, _) => Within(256 + 32, 256 + 32),
+        // HTTP/1.1 cannot ask: `idle`, once or twice.
+        _ => Within(2 * 180, 2 * 180),
+    }
+}
+
+/// Returns why there is no such cell.
+fn no_sense(protocol: Protocol, role: Role, state: State, way: Way) -> Option<&'static str> {
+    use {State as S, Way as W};
+    let is_spdy = matches!(protocol, Protocol::Spdy(_));
+    let is_proxy = matches!(role, Role::ProxyHttp1 | Role::ProxyHttp2);
+    let reason = match (state, way) {
+        (S::Push, _) if !is_spdy => "nothing is pushed over HTTP/2 and HTTP/1.1",
+        (S::Tunnel, _) if !is_spdy => "hyper hands a tunnel to the application, whose time it is",
+        (S::Push | S::Tunnel, _) if is_proxy => "the proxy passes no tunnels and pushes on",
+        (S::Push | S::Tunnel | S::BodyComing | S::HandlerWaiting | S::ResponseGoing, _)
+            if role == Role::Directory =>
+        {
+            "a directory reads no body, does not wait, and sends nothing slowly"
+        }
+        (S::WaitingForWindow, _) if protocol == Protocol::Spdy(Version::V2) => {
+            "SPDY/2 has no windows"
+        }
+        (S::WaitingForWindow, W::WindowShut) if protocol == Protocol::Http1 => {
+            "HTTP/1.1 has no windows; that the transport is full is another way"
+        }
+        (S::WaitingForWindow, W::BodyNeverComes) => "the peer owes no body",
+        (S::WaitingForWindow, _) => return Option::None,
+        (_, W::WindowShut | W::Dribble) => "nothing waits for the peer's window",
+        (S::ResponseGoing | S::Push | S::HandlerWaiting, W::BodyNeverComes) => {
+            "the peer owes no body"
+        }
+        _ => return Option::None,
+    };
+    Some(reason)
+}

@@ -1,0 +1,224 @@
+//! Every way in which a peer goes, at every moment of an exchange, in every protocol, before every kind of application:
+//! a matrix on a paused clock, over transports in memory.
+//!
+//! Each cell serves one connection, brings one exchange to a [`State`], lets the peer go in a [`Way`], and looks at what
+//! is held: handlers, bodies of answers, tunnels, pushes and requests at the application behind a proxy ([`Held`]), then
+//! the connection with its place, and its transport. All of it must be back within the [`Bound`] that the table in
+//! `bounds.rs` states. A cell that makes no sense stands there as well, with the reason.
+//!
+//! ```text
+//! cargo test -p spdy-tests --test endings
+//! SPDY_TEST_ENDINGS=show cargo test -p spdy-tests --test endings -- --nocapture     what each cell took
+//! ```
+
+mod applications;
+mod bounds;
+mod cells;
+mod peer;
+mod transport;
+
+use std::{env, fmt, time::Duration};
+
+use spdy_frame::Version;
+use spdy_server::{Config, PlainVersion, Protocol, auto};
+use tokio::{
+    join,
+    runtime::Builder,
+    time::{Instant, sleep, timeout},
+};
+
+use self::{
+    applications::{Held, application},
+    bounds::bound,
+    cells::{Bound, Role, State, Way},
+    peer::Peer,
+    transport::link,
+};
+
+/// One cell of the matrix.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    protocol: Protocol,
+    role: Role,
+    state: State,
+    way: Way,
+}
+
+/// What has happened in a cell, in seconds from when the peer went. `None`: not until [`LONG`].
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    exchange: Option<f64>,
+    connection: Option<f64>,
+}
+
+impl Cell {
+    /// Plays the cell on a runtime of its own.
+    fn play(self) -> Taken {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(self.run())
+    }
+
+    async fn run(self) -> Taken {
+        let (near, far) = link();
+        let held = Held::new();
+        let config = Config {
+            plain_version: match self.protocol {
+                Protocol::Spdy(Version::V3) => PlainVersion::V3,
+                _ => PlainVersion::V3_1,
+            },
+            ..Config::default()
+        };
+        let builder = auto::Builder::new(&config, application(self.role, &held));
+        let connection = tokio::spawn(builder.serve_connection(near));
+        let mut peer = Peer::new(self.protocol, far.clone());
+        peer.reach(self.state).await;
+        self.check_state(&held, connection.is_finished());
+
+        let start = Instant::now();
+        let going = tokio::spawn(peer.go(self.way));
+        let exchange = async {
+            let end = timeout(LONG, held.nothing()).await;
+            end.ok().map(|()| start.elapsed().as_secs_f64())
+        };
+        let end = async {
+            let end = timeout(LONG, connection).await;
+            let ended = end.ok().map(|joined| joined.unwrap().is_ok());
+            ended.map(|_| start.elapsed().as_secs_f64())
+        };
+        let (exchange, connection) = join!(exchange, end);
+        if connection.is_some() {
+            assert!(far.near_is_gone(), "{self}: the transport is kept");
+            // A request at an application hears a moment later.
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(held.count(), 0, "{self}: something outlives the connection");
+        }
+        going.abort();
+        Taken {
+            exchange,
+            connection,
+        }
+    }
+
+    /// A cell that never came into its state would prove nothing.
+    fn check_state(self, held: &Held, is_over: bool) {
+        assert!(!is_over, "{self}: the connection has ended by itself");
+        let expected = match (self.state, self.role) {
+            (State::HeadComing | State::Idle, _) => 0,
+            // The handler that has asked for them is over, or beside.
+            (State::Push, _) => 2,
+            (_, Role::Site | Role::Directory) => 1,
+            (_, Role::ProxyHttp1 | Role::ProxyHttp2) => 2,
+        };
+        assert_eq!(held.count(), expected, "{self}: is not in its state");
+    }
+
+    /// Says what is wrong, if anything is.
+    fn judge(self, bound: Bound, taken: Taken) -> Option<String> {
+        let within =
+            |taken: Option<f64>, most: u32| taken.is_some_and(|taken| taken <= f64::from(most));
+        let is_right = match bound {
+            Bound::Within(exchange, connection) => {
+                within(taken.exchange, exchange) && within(taken.connection, connection)
+            }
+            Bound::GoesOn(_) => taken.exchange.is_none() && taken.connection.is_none(),
+            Bound::None(_) => true,
+        };
+        (!is_right).then(|| format!("{self}: {taken}; the bound: {bound}"))
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            protocol,
+            role,
+            state,
+            way,
+        } = self;
+        write!(f, "{protocol} {role:?} {state:?} {way:?}")
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |taken: Option<f64>| {
+            taken.map_or_else(|| "never".into(), |taken| format!("{taken:.1}"))
+        };
+        write!(
+            f,
+            "exchange {}, connection {}",
+            seconds(self.exchange),
+            seconds(self.connection)
+        )
+    }
+}
+
+fn matrix(protocol: Protocol) {
+    let shows = env::var("SPDY_TEST_ENDINGS").is_ok();
+    let (mut wrong, mut played, mut left_out) = (Vec::new(), 0, 0);
+    for role in Role::ALL {
+        for state in State::ALL {
+            for way in Way::ALL {
+                let cell = Cell {
+                    protocol,
+                    role,
+                    state,
+                    way,
+                };
+                let bound = bound(cell.protocol, role, state, way);
+                if matches!(bound, Bound::None(_)) {
+                    left_out += 1;
+                    if shows {
+                        println!("{cell}: {bound}");
+                    }
+                    continue;
+                }
+                let taken = cell.play();
+                played += 1;
+                if shows {
+                    println!("{cell}: {taken}; the bound: {bound}");
+                }
+                wrong.extend(cell.judge(bound, taken));
+            }
+        }
+    }
+    println!("{protocol}: {played} cells were played, {left_out} make no sense");
+    assert!(
+        wrong.is_empty(),
+        "{} cells:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn what_a_peer_of_spdy_2_holds_comes_back_however_it_goes() {
+    matrix(Protocol::Spdy(Version::V2));
+}
+
+#[test]
+fn what_a_peer_of_spdy_3_holds_comes_back_however_it_goes() {
+    matrix(Protocol::Spdy(Version::V3));
+}
+
+#[test]
+fn what_a_peer_of_spdy_3_1_holds_comes_back_however_it_goes() {
+    matrix(Protocol::Spdy(Version::V3_1));
+}
+
+#[test]
+fn what_a_peer_of_http_2_holds_comes_back_however_it_goes() {
+    matrix(Protocol::Http2);
+}
+
+#[test]
+fn what_a_peer_of_http_1_holds_comes_back_however_it_goes() {
+    matrix(Protocol::Http1);
+}
+
+/// What no cell waits for: far more than the sum of all timeouts.
+const LONG: Duration = Duration::from_secs(1500);
