@@ -1,4 +1,4 @@
-//! A transport to the application that notes when the application says something.
+//! A transport to the application that notes when the application says something, and fails when it takes nothing.
 
 use std::{
     io::{self, IoSlice},
@@ -7,10 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// The bytes that an application has sent on a connection.
 #[derive(Clone, Debug, Default)]
@@ -22,21 +26,44 @@ impl Heard {
     }
 }
 
-/// A transport that counts what is read from it.
+/// A transport that counts what is read from it, and whose writes fail once it has taken nothing for some time: requests
+/// that were given up are no reason to wait for an application that is gone.
 #[derive(Debug)]
 pub(super) struct Listening<IO> {
     io: IO,
     heard: Heard,
+    patience: Duration,
+    /// Rings when a write has waited for too long. `None` while the transport takes what it is given.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> Listening<IO> {
-    pub(super) fn new(io: IO) -> (Self, Heard) {
+    pub(super) fn new(io: IO, patience: Duration) -> (Self, Heard) {
         let heard = Heard::default();
         let listening = Self {
             io,
             heard: heard.clone(),
+            patience,
+            stalled: None,
         };
         (listening, heard)
+    }
+
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let patience = self.patience;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -60,7 +87,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Listening<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.watch(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -68,7 +96,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Listening<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.watch(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -76,10 +105,42 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Listening<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_application_that_takes_nothing_is_not_written_to_for_ever() {
+        let patience = Duration::from_secs(60);
+        let (near, mut far) = duplex(1);
+        let (mut near, _) = Listening::new(near, patience);
+        let begun = Instant::now();
+        let taking = tokio::spawn(async move {
+            // The time begins anew with each byte that is taken.
+            for _ in 0..3 {
+                sleep(patience / 2).await;
+                far.read_u8().await.unwrap();
+            }
+            far
+        });
+        let error = near.write_all(&[0; 10]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), 3 * patience / 2 + patience);
+        drop(taking.await);
     }
 }

@@ -169,7 +169,7 @@ impl Lease {
 /// Makes a connection, within the time of one attempt.
 async fn connect(proxy: &Proxy) -> Result<(Listening<Channel>, Heard), Failure> {
     match timeout(proxy.connect_timeout, proxy.connect()).await {
-        Ok(Ok(io)) => Ok(Listening::new(io)),
+        Ok(Ok(io)) => Ok(Listening::new(io, proxy.answer_timeout)),
         Ok(Err(error)) => Err(Failure::Connect(error.to_string())),
         Err(_) => Err(Failure::ConnectTimeout),
     }
