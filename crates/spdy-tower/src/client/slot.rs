@@ -148,6 +148,7 @@ impl Slot {
         let (me, mut gone) = (Weak::clone(&self.me), self.gone.subscribe());
         let rests = async move {
             let rests = tokio::select! {
+                biased;
                 rests = connection.rests() => rests,
                 _ = gone.changed() => false,
             };
@@ -188,6 +189,7 @@ impl Slot {
         let patience = self.connector.patience();
         let ping = async move {
             let is_alive = tokio::select! {
+                biased;
                 is_alive = timeout(patience, shared.is_alive()) => is_alive == Ok(true),
                 _ = gone.changed() => false,
             };
@@ -443,6 +445,7 @@ impl Attempt {
         drop(slot);
         runtime.spawn(async move {
             tokio::select! {
+                biased;
                 made = connector.connect(&origin, &self.place) => self.end(made),
                 _ = gone.changed() => {}
             }
@@ -499,6 +502,7 @@ impl Place {
             let mut driver = std::pin::pin!(driver);
             while let Some(check) = slot.upgrade().map(|slot| slot.next_check(id)) {
                 tokio::select! {
+                biased;
                     _ = &mut driver => return,
                     () = sleep_until(check) => {}
                 }

@@ -287,6 +287,25 @@ async fn connections_that_are_not_used_are_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn few_connections_rest_for_one_origin_and_none_for_too_many() {
+    let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
+    let client = network.client(Plain::Http1);
+    at_once(&client, 20).await;
+    sleep(ms(1)).await;
+    assert_eq!((network.most(), network.open()), (20, 8));
+
+    for number in 0..200 {
+        let request = http::Request::get(format!("http://{number}.test/"));
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let response = client.send(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        sleep(ms(1)).await;
+        // One for each of 64 origins, and those of the first.
+        assert!(network.open() <= 64 + 8, "{}", network.open());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_reads_nothing_does_not_keep_a_connection_that_was_given_up() {
     let network = Network::new(Duration::ZERO, silent);
     for plain in [Plain::Http1, Plain::Spdy(Version::V3_1)] {

@@ -1,0 +1,92 @@
+//! The reverse proxy of `spdy-server` against the origin.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use spdy_server::app::{Proxy, proxy};
+use spdy_tower::Protocol;
+use tower::ServiceExt;
+
+use super::{
+    Round,
+    asking::{Asker, Bounds, Outcome, RequestBody},
+    dice::Dice,
+    origin::{Origin, Plan, Speaks},
+};
+
+#[derive(Debug)]
+pub(crate) struct ByProxy {
+    router: Router,
+    patience: Duration,
+}
+
+impl Asker for ByProxy {
+    async fn ask(self: Arc<Self>, request: Request<RequestBody>) -> Outcome {
+        let answer = self.router.clone().oneshot(request.map(Body::new));
+        let response = match answer.await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let (head, body) = response.into_parts();
+        if head.headers.contains_key("x-length") {
+            let body = body.map_err(|error| format!("{error:?}"));
+            return Outcome::Answer(head.headers, body.boxed_unsync());
+        }
+        let page = body.collect().await.expect("a page of the proxy is whole");
+        let page = String::from_utf8_lossy(&page.to_bytes()).into_owned();
+        match head.status {
+            StatusCode::SERVICE_UNAVAILABLE => Outcome::ConnectTimeout(page),
+            StatusCode::GATEWAY_TIMEOUT if page.contains("connection") => {
+                Outcome::ConnectTimeout(page)
+            }
+            _ => Outcome::Failed(page),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+/// A round with a proxy, whose application speaks HTTP/1.1 or HTTP/2.
+pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
+    let plan = Plan::new(dice);
+    let is_http2 = dice.percent(50);
+    let (upstream, protocol) = if is_http2 {
+        ("h2://a.test", Protocol::Http2)
+    } else {
+        ("http://a.test", Protocol::Http1)
+    };
+    let connect = Duration::from_millis(dice.pick(&[300, 1000]));
+    let answer = Duration::from_millis(dice.pick(&[1800, 3000]));
+    let origin = Origin::new(Speaks::Plain(protocol), plan, connect, dice.fork());
+    origin.books.tell(format_args!("{upstream}, {plan:?}"));
+    let mut settings = Proxy::new(upstream.parse().expect("it is an upstream"));
+    settings.connect_timeout = connect;
+    settings.answer_timeout = answer;
+    settings.max_connections = dice.pick(&[1, 4, 32, 512]);
+    let max_connections = match protocol {
+        Protocol::Http1 => settings.max_connections,
+        // Requests share one, and those that are forgotten end on their own.
+        _ => usize::MAX,
+    };
+    let network = Arc::clone(&origin);
+    let router = proxy(settings.connector(move || Arc::clone(&network).connect()));
+    Round {
+        // An attempt that the application may not have seen may be repeated.
+        asker: Arc::new(ByProxy {
+            router,
+            patience: 2 * (connect + answer) + Duration::from_millis(100),
+        }),
+        origin,
+        bounds: Bounds {
+            connect,
+            answer: Some(answer),
+            may_wait_for_streams: is_http2,
+        },
+        max_connections,
+        frozen: if is_http2 { 1 } else { usize::MAX },
+    }
+}
