@@ -63,7 +63,8 @@ pub(in crate::server) async fn serve(
         };
         arrived.send_replace(Some(end));
         match end {
-            End::Closed => inputs.finish().await,
+            // The answer to a Close frame is written while the connection is read on; nothing waits for that.
+            End::Closed => _ = tokio::join!(inputs.finish(), exhaust(&mut receiver)),
             // The inputs break off.
             End::TooLong | End::Lost => drop(inputs),
         }
@@ -184,20 +185,22 @@ async fn read_and_serve(
 
 /// Reads until the client has closed or is gone.
 async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
-    let mut is_closed = false;
     loop {
-        // Text is data as well: that is how scripts send it. PINGs are answered by the library, and so is the end, while
-        // reading goes on.
+        // Text is data as well: that is how scripts send it. The library answers PINGs while reading goes on.
         match receiver.next().await {
             Some(Ok(Message::Binary(message))) => inputs.take(message).await,
             Some(Ok(Message::Text(message))) => inputs.take(message.into()).await,
-            Some(Ok(Message::Close(_))) => is_closed = true,
+            Some(Ok(Message::Close(_))) => return End::Closed,
             Some(Ok(_)) => {}
             Some(Err(Error::Capacity(_))) => return End::TooLong,
-            Some(Err(_)) | None if is_closed => return End::Closed,
             Some(Err(_)) | None => return End::Lost,
         }
     }
+}
+
+/// Reads to the end of the connection.
+async fn exhaust(receiver: &mut Receiver) {
+    while let Some(Ok(_)) = receiver.next().await {}
 }
 
 /// Where the outputs of the command are read.
