@@ -4,8 +4,8 @@ use std::{error::Error, io, time::Duration};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, OpenError, Origin, Session, SessionError, Shutdown,
-    Stream, StreamError, Timeout,
+    Config, ForeignProtocol, HeaderBlock, Incoming, Open, OpenError, Origin, Session, SessionError,
+    Shutdown, Stream, StreamError, Timeout,
 };
 use spdy_tests::{
     frames,
@@ -237,6 +237,36 @@ async fn a_session_that_this_side_ends_says_which_rule_was_broken() {
         client.peer.shutdown().await;
         let end = within(client.session.closed()).await.unwrap_err();
         assert!(matches!(end, SessionError::Violation { .. }), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_something_else_is_said_to() {
+    let answers: [(&[u8], _); 3] = [
+        (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+            ForeignProtocol::Http1,
+        ),
+        (
+            b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64",
+            ForeignProtocol::Http2,
+        ),
+        (b"\x15\x03\x01\0\x02\x02\x46\0", ForeignProtocol::Tls),
+    ];
+    for version in Version::ALL {
+        for (answer, protocol) in answers {
+            let mut client = Client::new(version);
+            let stream = client.stream().await;
+            // However it is cut.
+            for piece in answer.chunks(5) {
+                client.peer.send_octets(piece).await;
+            }
+            let error = told_everywhere(stream).await;
+            let StreamError::Session(SessionError::Foreign(spoken)) = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(spoken, protocol);
+        }
     }
 }
 

@@ -2,7 +2,14 @@
 
 mod common;
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -224,6 +231,23 @@ fn a_file_that_cannot_be_written_is_one_message_and_disturbs_nothing_else() {
     assert_eq!(
         ran.ill(2),
         "--output is given once for each URL, or not at all"
+    );
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_said_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            _ = socket.read(&mut [0; 4096]);
+            _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let ran = spdy(&["get", "--version", "3.1", &format!("http://{address}/")]);
+    assert!(
+        ran.ill(1).contains("peer speaks HTTP/1.1 and not SPDY"),
+        "{ran:?}"
     );
 }
 

@@ -4,6 +4,8 @@ use std::{fmt, io, sync::Arc};
 
 use spdy_frame::{EncodeError, FrameError, GoAwayStatus, HeaderError, RstStatus, StreamId};
 
+use crate::proto::ForeignProtocol;
+
 /// Who caused the end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -64,6 +66,8 @@ pub enum SessionError {
     Io(Arc<io::Error>),
     /// The peer closed the transport while streams were open.
     ConnectionLost,
+    /// The peer does not speak SPDY, as its first bytes show.
+    Foreign(ForeignProtocol),
     /// The peer sent a frame that cannot be accepted.
     Frame(FrameError),
     /// The peer sent a header block that lost the compression context.
@@ -95,6 +99,7 @@ impl fmt::Display for SessionError {
             Self::ConnectionLost => {
                 f.write_str("peer closed the transport while streams were open")
             }
+            Self::Foreign(protocol) => write!(f, "peer speaks {protocol} and not SPDY"),
             Self::Frame(_) => f.write_str("peer sent a frame that cannot be accepted"),
             Self::Headers(_) => f.write_str("peer sent a header block that cannot be accepted"),
             Self::Violation { status, reason } => {

@@ -88,7 +88,7 @@ pub use self::{
     config::{Config, FlowControl, Limits, OversizedHeaders, Rate, Timeouts, Trailers},
     counters::{Count, Counters, Counts, Limit},
     error::{OpenError, Origin, SessionError, StreamError, Timeout},
-    proto::{Open, Shutdown},
+    proto::{ForeignProtocol, Open, Shutdown},
 };
 #[cfg(feature = "tokio")]
 pub use self::{

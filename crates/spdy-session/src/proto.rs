@@ -56,6 +56,7 @@
 //! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
 //! | `state` | the two halves of a stream and what each may receive |
 //! | `stream` | one stream's record, and the store |
+//! | `foreign` | peers that speak something else |
 //! | `flow` | windows; when they grow, says `connection::growth` |
 //! | `scheduler` | which stream writes next |
 //! | `transmit` | octets on their way out |
@@ -66,6 +67,7 @@ mod connection;
 mod error;
 mod event;
 mod flow;
+mod foreign;
 mod limits;
 mod reading_time;
 mod scheduler;
@@ -77,6 +79,7 @@ mod wait;
 pub use self::{
     connection::{Connection, Open, Phase, Shutdown, Stats, Windows},
     event::{Event, Opened, PingId},
+    foreign::ForeignProtocol,
     transmit::Transmit,
 };
 

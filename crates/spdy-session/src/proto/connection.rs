@@ -27,8 +27,8 @@ use std::{
 
 use bytes::BytesMut;
 use spdy_frame::{
-    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, HeaderDecoder, HeaderEncoder,
-    HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
+    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder,
+    HeaderEncoder, HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
 };
 
 #[cfg(feature = "tokio")]
@@ -42,6 +42,7 @@ use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
     flow::{RecvWindow, SendWindow},
+    foreign::{self, ForeignProtocol},
     limits::Bucket,
     stream::Streams,
 };
@@ -232,6 +233,13 @@ impl Connection {
     /// `src` is never copied: payloads are slices of it.
     pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
         let (mut handled, before) = (false, src.len());
+        if let Some(protocol) = self.foreign(src) {
+            src.clear();
+            self.fail(
+                GoAwayStatus::PROTOCOL_ERROR,
+                SessionError::Foreign(protocol),
+            );
+        }
         while self.wants_input() && self.events.len() < MAX_EVENTS {
             match self.decoder.decode(src) {
                 Ok(Some(frame)) => self.handle_frame(now, frame),
@@ -247,6 +255,14 @@ impl Connection {
         self.clock.input(now, handled, partial);
         self.note_pause(now);
         handled
+    }
+
+    /// What the peer speaks, if its first bytes say that it is not SPDY.
+    fn foreign(&self, src: &[u8]) -> Option<ForeignProtocol> {
+        if self.peer.is_heard || self.decoder.is_mid_frame() || !self.wants_input() {
+            return None;
+        }
+        foreign::recognize(self.side.peer(), src.first_chunk()?)
     }
 
     /// Handles one frame of the peer.
