@@ -175,7 +175,11 @@ impl Progress {
                 bytes.len() == length
             }
             Place::Fixed => symbols(bits, Codes::FIXED, output)?,
-            Place::Dynamic => symbols(bits, &self.lengths.codes(), output)?,
+            Place::Dynamic => {
+                let mut codes = Codes::EMPTY;
+                self.lengths.set(&mut codes)?;
+                symbols(bits, &codes, output)?
+            }
         };
         if is_whole {
             self.place = Place::Head;
@@ -232,30 +236,37 @@ fn symbols(
     codes: &Codes,
     output: &mut Output<'_>,
 ) -> Result<bool, HeaderError> {
+    // A copy at hand, which registers can hold.
+    let mut next = *bits;
     loop {
-        bits.refill();
-        let start = *bits;
-        let missing = match codes.literals.decode(bits) {
+        let start = next;
+        match codes.literals.decode(&mut next) {
             Some(literal @ 0..256) => {
                 output.literal(literal as u8)?;
                 continue;
             }
-            Some(256) => return Ok(true),
-            Some(symbol) => match copy(bits, symbol, codes)? {
-                Some((length, distance)) => {
+            Some(256) => {
+                *bits = next;
+                return Ok(true);
+            }
+            Some(symbol) => {
+                if let Some((length, distance)) = copy(&mut next, symbol, codes)? {
                     output.copy(length, distance)?;
                     continue;
                 }
-                None => start,
-            },
-            None => start,
-        };
-        *bits = missing;
-        return Ok(false);
+            }
+            None => {}
+        }
+        // A part of the symbol is not at hand, and perhaps not there.
+        next = start;
+        if !next.refill() {
+            *bits = next;
+            return Ok(false);
+        }
     }
 }
 
-/// Reads the rest of a copy: its length and distance. A refill has more bits than the 48 that it may have.
+/// Reads the rest of a copy: its length and distance. `None`: a part of it is not at hand.
 #[inline]
 fn copy(
     bits: &mut Bits<'_>,

@@ -21,9 +21,11 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Sees to it that 56 bits are at hand, or all there are.
-    #[inline]
-    pub(super) fn refill(&mut self) {
+    /// Sees to it that 56 bits are at hand, or all there are: more than the longest symbol has. Returns whether there are
+    /// more than before.
+    #[inline(always)]
+    pub(super) fn refill(&mut self) -> bool {
+        let before = self.count;
         if let Some(bytes) = self.bytes[self.at..].first_chunk() {
             self.buffer |= u64::from_le_bytes(*bytes) << self.count;
             let taken = (63 - self.count) >> 3;
@@ -32,8 +34,10 @@ impl<'a> Bits<'a> {
         } else {
             self.refill_from_few();
         }
+        self.count > before
     }
 
+    #[inline]
     fn refill_from_few(&mut self) {
         while self.count < 56
             && let Some(byte) = self.bytes.get(self.at)
@@ -45,20 +49,20 @@ impl<'a> Bits<'a> {
     }
 
     /// The next bits without reading them, with 0 for those that are missing.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn peek(&self) -> u64 {
         self.buffer
     }
 
     /// Reads at most 16 bits that are at hand.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, count: u32) -> Option<u32> {
         let bits = self.buffer as u32 & ((1 << count) - 1);
         self.skip(count)?;
         Some(bits)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn skip(&mut self, count: u32) -> Option<()> {
         self.count = self.count.checked_sub(count)?;
         self.buffer >>= count;

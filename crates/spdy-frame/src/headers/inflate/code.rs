@@ -42,80 +42,80 @@ impl Code {
         let Some(plan) = Plan::of(lengths, incomplete) else {
             return false;
         };
-        // Where codes are missing, one bit tells that it is none.
-        let missing = if plan.is_complete {
-            0
-        } else {
-            INVALID << 4 | 1
-        };
-        self.short = [missing; 1 << SHORT];
         self.counts = plan.counts;
-        let Plan {
-            mut codes,
-            mut places,
-            ..
-        } = plan;
+        let mut places = plan.places;
         let mut symbol = 0;
         while symbol < lengths.len() {
             let length = lengths[symbol] as usize;
             if length > 0 {
                 self.symbols[places[length] as usize] = symbol as u16;
-                self.set_short(symbol as u16, codes[length], length as u32);
                 places[length] += 1;
-                codes[length] += 1;
             }
             symbol += 1;
         }
+        self.set_short(plan.is_complete);
         true
     }
 
-    /// Enters a code, whose bits come from the highest on, at all places that begin with it.
-    const fn set_short(&mut self, symbol: u16, code: u16, length: u32) {
-        if length <= SHORT {
-            let mut place = (code.reverse_bits() >> (16 - length)) as usize;
-            while place < 1 << SHORT {
-                self.short[place] = symbol << 4 | length as u16;
-                place += 1 << length;
+    /// Enters the short codes. The table doubles with each length, so that each code, whose bits come from the highest
+    /// on, is entered once.
+    const fn set_short(&mut self, is_complete: bool) {
+        // Where codes are missing, one bit tells that it is none.
+        self.short[0] = if is_complete { 0 } else { INVALID << 4 | 1 };
+        let (mut code, mut index) = (0u16, 0);
+        let mut length = 1;
+        while length <= SHORT {
+            let size = 1 << (length - 1);
+            let (half, rest) = self.short.split_at_mut(size);
+            rest.split_at_mut(size).0.copy_from_slice(half);
+            code <<= 1;
+            let end = index + self.counts[length as usize] as usize;
+            while index < end {
+                let place = code.reverse_bits() >> (16 - length);
+                self.short[place as usize] = self.symbols[index] << 4 | length as u16;
+                code += 1;
+                index += 1;
             }
+            length += 1;
         }
     }
 
-    /// Reads a symbol; 15 bits have to be at hand, or all there are. `None`: a part of it is missing.
-    #[inline]
+    /// Reads a symbol. `None`: a part of it is not at hand.
+    #[inline(always)]
     pub(super) fn decode(&self, bits: &mut Bits<'_>) -> Option<u16> {
-        let entry = self.short[bits.peek() as usize % (1 << SHORT)];
-        if entry == 0 {
-            return self.decode_long(bits);
-        }
-        bits.skip(u32::from(entry % 16))?;
-        Some(entry >> 4)
+        let next = bits.peek();
+        let entry = self.short[next as usize % (1 << SHORT)];
+        let (symbol, length) = match entry {
+            0 => self.find_long(next),
+            _ => (entry >> 4, u32::from(entry % 16)),
+        };
+        bits.skip(length)?;
+        Some(symbol)
     }
 
-    /// Reads a symbol bit by bit: codes of one length are numbers that follow each other.
-    fn decode_long(&self, bits: &mut Bits<'_>) -> Option<u16> {
-        let next = bits.peek();
+    /// Finds the symbol that bits begin with, and its length, bit by bit: codes of one length are numbers that follow each
+    /// other.
+    #[inline(never)]
+    fn find_long(&self, bits: u64) -> (u16, u32) {
         let (mut code, mut first, mut index) = (0, 0, 0);
         for length in 1..16 {
-            code = code << 1 | (next >> (length - 1)) as u32 & 1;
+            code = code << 1 | (bits >> (length - 1)) as u32 & 1;
             let count = u32::from(self.counts[length as usize]);
             if code < first + count {
-                bits.skip(length)?;
-                return Some(self.symbols[(index + code - first) as usize]);
+                return (self.symbols[(index + code - first) as usize], length);
             }
             index += count;
             first = (first + count) << 1;
         }
         // Not reached: a code that has long ones is complete.
-        Some(INVALID)
+        (INVALID, 1)
     }
 }
 
-/// How the codes of symbols follow from their lengths.
+/// What is known of the codes of symbols from their lengths.
 struct Plan {
     /// How many codes there are of each length.
     counts: [u16; 16],
-    /// The first code of each length.
-    codes: [u16; 16],
     /// How many codes are shorter than each length.
     places: [u16; 16],
     /// Whether all bits are some code.
@@ -133,7 +133,7 @@ impl Plan {
         }
         let used = lengths.len() as u16 - counts[0];
         counts[0] = 0;
-        let (mut codes, mut places) = ([0; 16], [0; 16]);
+        let mut places = [0; 16];
         let mut left = 1i32;
         let mut length = 1;
         while length < 16 {
@@ -141,7 +141,6 @@ impl Plan {
             if left < 0 {
                 return None;
             }
-            codes[length] = (codes[length - 1] + counts[length - 1]) << 1;
             places[length] = places[length - 1] + counts[length - 1];
             length += 1;
         }
@@ -157,7 +156,6 @@ impl Plan {
         }
         Some(Self {
             counts,
-            codes,
             places,
             is_complete,
         })
@@ -172,7 +170,7 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         literals: Code::EMPTY,
         distances: Code::EMPTY,
     };
@@ -247,12 +245,7 @@ impl Lengths {
         if lengths.fill(bits, &codes)?.is_none() {
             return Ok(None);
         }
-        // zlib knows that before the first symbol comes.
-        if lengths.are_sound() {
-            Ok(Some(lengths))
-        } else {
-            Err(HeaderError::Corrupt)
-        }
+        Ok(Some(lengths))
     }
 
     /// Reads the numbers of lengths: for literals, for distances, and for the code in which these come.
@@ -294,30 +287,22 @@ impl Lengths {
         Ok(Some(()))
     }
 
-    fn literals(&self) -> &[u8] {
-        &self.all[..self.literals]
-    }
-
-    fn distances(&self) -> &[u8] {
-        &self.all[self.literals..self.literals + self.distances]
-    }
-
-    /// Whether there are such codes, and one for the end of the block.
-    fn are_sound(&self) -> bool {
-        self.all[256] != 0
-            && Plan::of(self.literals(), Incomplete::Lone).is_some()
-            && Plan::of(self.distances(), Incomplete::LoneOrEmpty).is_some()
-    }
-
-    /// Makes the codes.
-    pub(super) fn codes(&self) -> Codes {
-        let mut codes = Codes::EMPTY;
-        let are_sound = codes.literals.set(self.literals(), Incomplete::Lone)
-            && codes
-                .distances
-                .set(self.distances(), Incomplete::LoneOrEmpty);
-        debug_assert!(are_sound, "the lengths were judged when they were read");
-        codes
+    /// Makes the codes, in the place of others.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::Corrupt`] if there are no such codes, or none for the end of the block.
+    pub(super) fn set(&self, codes: &mut Codes) -> Result<(), HeaderError> {
+        let (literals, distances) = self.all.split_at(self.literals);
+        let distances = &distances[..self.distances];
+        let is_sound = literals[256] != 0
+            && codes.literals.set(literals, Incomplete::Lone)
+            && codes.distances.set(distances, Incomplete::LoneOrEmpty);
+        if is_sound {
+            Ok(())
+        } else {
+            Err(HeaderError::Corrupt)
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
         self.room = self.bytes.capacity().min(kept).min(inflated);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn literal(&mut self, byte: u8) -> Result<(), HeaderError> {
         if self.bytes.len() >= self.room {
             self.make_room(1)?;
