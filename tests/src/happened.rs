@@ -134,7 +134,9 @@ impl Happened {
                 payload,
                 fin,
             },
-            Event::Sent { id, octets, fin } => Self::Sent {
+            Event::Sent {
+                id, octets, fin, ..
+            } => Self::Sent {
                 id: id.get(),
                 octets,
                 fin,

@@ -102,6 +102,11 @@ pub struct Limits {
     pub session_send_queue: usize,
     /// Octets that a stream may always queue, whatever the others hold. Default 8,192.
     pub min_send_queue: usize,
+    /// Bytes of unsent pieces of bodies, of those that are longer than 16,384, above which a stream gets no further
+    /// piece unless its pieces leave at once, for what its window lets out. Above twice as many no stream does. How long
+    /// a piece is, is known only when it is there, so it may be one more. A body in one piece counts for nothing, since
+    /// it was in memory before. Default 1,310,720.
+    pub large_send_pieces: usize,
     /// The payload of a DATA frame at most. Default 16,384.
     pub data_frame: usize,
     /// Octets that a peer has to let out within [`Timeouts::trickle`], of a stream or of the session, unless there is
@@ -152,6 +157,7 @@ impl Default for Limits {
             stream_send_queue: 64 * 1024,
             session_send_queue: 256 * 1024,
             min_send_queue: 8 * 1024,
+            large_send_pieces: 1280 * 1024,
             data_frame: 16 * 1024,
             min_progress: 16 * 1024,
             max_queued_replies: 256,
@@ -192,7 +198,7 @@ impl Limits {
     /// what the bookkeeping takes. Not counted are the transport and what the application keeps by itself: pieces that
     /// it has taken, the state of its handlers, header blocks of its own.
     ///
-    /// With the default it is below 18 MiB, and 9 MiB with windows that do not grow. It is a bound and no forecast: a
+    /// With the default it is below 22 MiB, and 13 MiB with windows that do not grow. It is a bound and no forecast: a
     /// session at rest holds a few KiB.
     #[must_use]
     pub const fn session_memory(&self) -> usize {
@@ -206,7 +212,9 @@ impl Limits {
         // The piece that is being sent is kept until the last of it has left.
         let sent = self.session_send_queue
             + self.stream_send_queue
-            + streams * (self.min_send_queue + 16 * 1024);
+            + streams * (self.min_send_queue + 16 * 1024)
+            // Twice as much as lets streams that may get stuck have no more, and the piece that exceeds it.
+            + 3 * self.large_send_pieces;
         let blocks = self.held_headers + self.held_headers / 4;
         // Two reads more than the buffer allows may be on their way.
         MAX_PINNED * (received + 64 * 1024)

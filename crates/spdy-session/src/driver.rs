@@ -366,14 +366,14 @@ impl Machine {
             if let Some(how) = shutdown {
                 // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
                 // opened are not opened any more.
-                self.carry_out_ready(ready_before);
+                self.carry_out_ready(now, ready_before);
                 self.connection.shutdown(now, how);
             }
             self.take_opens(now, opens);
         }
         // Streams are opened before others go on: a push has to come before the payload that refers to it.
         self.open_streams(now);
-        self.carry_out_ready(self.ready.len());
+        self.carry_out_ready(now, self.ready.len());
         self.dispatch();
     }
 
@@ -387,9 +387,9 @@ impl Machine {
     }
 
     /// Carries out the orders of so many cells.
-    fn carry_out_ready(&mut self, cells: usize) {
+    fn carry_out_ready(&mut self, now: Instant, cells: usize) {
         for cell in self.ready.drain(..cells) {
-            if cell.carry_out(&mut self.connection) {
+            if cell.carry_out(now, &mut self.connection) {
                 self.cells.remove(&cell.id);
             }
         }
@@ -446,6 +446,7 @@ impl Machine {
                 received: how.unidirectional,
                 finished: how.fin,
                 mute: false,
+                window: self.connection.send_window(id),
             };
             Stream::opened(self.add_cell(id, birth))
         });
@@ -471,7 +472,15 @@ impl Machine {
                     self.on_cell(id, |cell| cell.headers(headers, fin))
                 }
                 Event::Data { id, payload, fin } => self.on_data(id, payload, fin),
-                Event::Sent { id, octets, fin } => self.on_cell(id, |cell| cell.sent(octets, fin)),
+                Event::Sent {
+                    id,
+                    octets,
+                    fin,
+                    window,
+                } => self.on_cell(id, |cell| cell.sent(octets, fin, window)),
+                Event::WindowOpen { id, window } => {
+                    self.on_cell(id, |cell| cell.window_opened(window))
+                }
                 Event::Reset { id, error } => self.on_reset(id, error),
                 Event::Pong { id, rtt } => self.on_pong(id, rtt),
                 Event::Settings(settings) => self.hub.note_settings(&settings),
@@ -487,6 +496,7 @@ impl Machine {
             received: opened.fin,
             finished: false,
             mute: opened.unidirectional,
+            window: self.connection.send_window(opened.id),
         };
         let cell = self.add_cell(opened.id, birth);
         self.hub.incoming(PendingStream::new(&cell, opened));

@@ -13,10 +13,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     OpenError, SessionError,
-    config::{Config, Limits},
+    config::Config,
     incoming::PendingStream,
     proto::{Heeds, Open, Outcome, Shutdown},
     queue::Queue,
+    room::{Asking, Room, Verdict},
     stream::{Stream, cell::Cell},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
@@ -27,8 +28,8 @@ pub(crate) struct Hub {
     pub(crate) side: Side,
     pub(crate) version: Version,
     config: Arc<Config>,
-    /// Payload octets of all streams that have not left for the transport.
-    queued: AtomicUsize,
+    /// What may be queued to be sent.
+    pub(crate) room: Room,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
     /// How many consumed bytes wake the driver that waits, and whether a released stream does: see [`Heeds`]. They
@@ -143,7 +144,7 @@ impl Hub {
             side,
             version,
             config,
-            queued: AtomicUsize::new(0),
+            room: Room::new(),
             consumed: AtomicUsize::new(0),
             heeds_consumed: AtomicUsize::new(0),
             heeds_releases: AtomicBool::new(true),
@@ -180,31 +181,14 @@ impl Hub {
 
 /// Sizes of queues.
 impl Hub {
-    /// How many octets a stream that has `queued` may add to its send queue now.
-    ///
-    /// A stream that gets 0 has octets queued, so it will hear that some have left and can ask again then.
-    pub(crate) fn room(&self, queued: usize) -> usize {
-        let Limits {
-            stream_send_queue,
-            session_send_queue,
-            min_send_queue,
-            ..
-        } = self.config.limits;
-        let min = min_send_queue.max(1);
-        let limit = if self.queued.load(Ordering::Relaxed) < session_send_queue {
-            stream_send_queue.max(min)
-        } else {
-            min
-        };
-        limit.saturating_sub(queued)
+    /// Returns how many bytes a writer that has `queued` may add to its send queue now: see [`Room::of_writer`].
+    pub(crate) fn room_of_writer(&self, queued: usize) -> usize {
+        self.room.of_writer(queued, &self.config.limits)
     }
 
-    pub(crate) fn note_queued(&self, octets: usize) {
-        self.queued.fetch_add(octets, Ordering::Relaxed);
-    }
-
-    pub(crate) fn note_sent(&self, octets: usize) {
-        self.queued.fetch_sub(octets, Ordering::Relaxed);
+    /// Returns whether a stream may have another piece: see [`Room::of_piece`].
+    pub(crate) fn room_of_piece(&self, asking: Asking) -> Verdict {
+        self.room.of_piece(asking, &self.config.limits)
     }
 
     /// Counts bytes that an application is done with. Counted over all streams, or many small remainders could add up to

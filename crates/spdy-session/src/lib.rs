@@ -76,6 +76,8 @@ mod hub;
 #[cfg(feature = "tokio")]
 mod incoming;
 #[cfg(feature = "tokio")]
+mod room;
+#[cfg(feature = "tokio")]
 mod session;
 #[cfg(feature = "tokio")]
 mod stream;
@@ -95,5 +97,5 @@ pub use self::{
     driver::{Driver, client, server},
     incoming::{Incoming, NoStream, PendingStream},
     session::{Opening, Session},
-    stream::{Received, RecvStream, SendReply, SendStream, Stream},
+    stream::{Received, RecvStream, Reserved, SendReply, SendRoom, SendStream, Stream},
 };

@@ -280,6 +280,26 @@ impl SendReply {
         self.0.cell.reset(status);
     }
 
+    /// As [`SendStream::poll_piece`], for what follows the answer.
+    ///
+    /// # Errors
+    ///
+    /// How the stream has ended.
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<usize, StreamError>> {
+        self.0.cell.poll_piece(cx, held, is_modest)
+    }
+
+    /// Returns what tells how long pieces of the payload should be.
+    #[must_use]
+    pub fn room(&self) -> SendRoom {
+        SendRoom(Arc::clone(&self.0.cell))
+    }
+
     /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
@@ -321,6 +341,27 @@ impl SendStream {
     /// As [`ready`](Self::ready).
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         self.0.cell.poll_ready(cx)
+    }
+
+    /// Waits until the stream may be given another piece of payload whose length is known only when it is there, as a
+    /// body gives them: its window is open, it has little queued, and the session has room
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)). Returns how long the piece should be at most.
+    /// While it waits for its window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for
+    /// other streams of the session, it runs for those.
+    ///
+    /// `held` bytes count as queued; they have to be queued when this is pending. `is_modest`: pieces of this stream
+    /// are never longer than 16 KiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<usize, StreamError>> {
+        self.0.cell.poll_piece(cx, held, is_modest)
     }
 
     /// Queues a piece of payload; with `fin` it is the last one. It is not copied unless it is short (less than 1 KiB):
@@ -376,6 +417,60 @@ impl SendStream {
     /// As [`poll_closed`](Self::poll_closed). Cancel safe.
     pub async fn closed(&mut self) -> StreamError {
         poll_fn(|cx| self.poll_closed(cx)).await
+    }
+}
+
+/// How long the pieces of a stream's payload should be, for bodies that can be read in pieces of any length.
+#[derive(Clone)]
+pub struct SendRoom(Arc<Cell>);
+
+impl SendRoom {
+    /// Promises that from now on no piece is longer than there is room for. Such a stream may go on when streams whose
+    /// pieces have any length wait.
+    pub fn promise(&self) {
+        self.0.promise_room();
+    }
+
+    /// Takes room for the next piece, of `most` bytes or less: as many as the window of the stream lets out and the
+    /// session has room for ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), and never less than
+    /// 16 KiB unless `most` is. Drop it when the piece is handed over.
+    #[must_use]
+    pub fn reserve(&self, most: usize) -> Reserved {
+        let length = self.0.reserve(most);
+        let cell = Arc::clone(&self.0);
+        Reserved { cell, length }
+    }
+}
+
+/// The room for a piece that is being made.
+pub struct Reserved {
+    cell: Arc<Cell>,
+    length: usize,
+}
+
+impl Reserved {
+    /// Returns how long the piece may be, in bytes.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.cell.give_back(self.length);
+    }
+}
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reserved").field(&self.length).finish()
+    }
+}
+
+impl fmt::Debug for SendRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SendRoom").field(&self.0.id).finish()
     }
 }
 

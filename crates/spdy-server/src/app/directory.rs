@@ -26,18 +26,19 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{
-        Method, StatusCode,
+        Method, StatusCode, Version,
         header::{CONTENT_LENGTH, LOCATION},
         response::{Parts, Response},
     },
 };
+use spdy_tower::StreamInfo;
 use tower::Service;
 use tower_http::services::ServeDir;
 
 use self::{
     cache::Cache,
     conditions::{Resumption, with_slash},
-    contents::Contents,
+    contents::{Contents, PieceRoom},
     visit::Visit,
 };
 
@@ -52,7 +53,8 @@ pub struct Directory {
     pub max_entries: usize,
     /// How many octets of files are kept in memory, in all.
     pub max_octets: usize,
-    /// The longest file that is kept in memory. Every such file is read at once; longer ones in pieces of 256 KiB.
+    /// The longest file that is kept in memory. Every such file is read at once; longer ones in pieces of up to
+    /// 256 KiB, shorter where the client does not take so much.
     pub max_small: usize,
     /// How many longer files are kept open. One that was deleted takes its room on the disk until it is closed: when
     /// it was not asked for within a minute, and somebody asks for something else.
@@ -129,6 +131,7 @@ impl Site {
     async fn respond(&self, request: Request) -> Response<Body> {
         let is_get = request.method() == Method::GET;
         let uri = request.uri().clone();
+        let room = room(&request);
         let visit = Visit::new(Arc::clone(&self.cache));
         // Its own bodies are never read, so they need no buffer. Of several ranges it could send none: all of the file
         // is a valid answer as well.
@@ -147,11 +150,20 @@ impl Site {
         }
         match visit.seen() {
             Some((entry, start)) if is_get && has_file(&head) => {
-                let contents = Contents::new(entry, start, length(&head));
+                let contents = Contents::new(entry, start, length(&head), room);
                 Response::from_parts(head, Body::new(contents))
             }
             _ => Response::from_parts(head, Body::new(body)),
         }
+    }
+}
+
+/// How much of a file may be read at once.
+fn room(request: &Request) -> PieceRoom {
+    match request.extensions().get::<StreamInfo>() {
+        Some(stream) => PieceRoom::Stream(stream.room()),
+        None if request.version() == Version::HTTP_2 => PieceRoom::Shared,
+        None => PieceRoom::Alone,
     }
 }
 

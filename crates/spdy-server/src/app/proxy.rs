@@ -15,6 +15,7 @@ mod fields;
 mod heard;
 mod patience;
 mod pool;
+mod sips;
 mod upload;
 mod upstream;
 

@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod application;
+mod awaited;
 mod blocked;
 mod blocks;
 mod clock;

@@ -48,6 +48,15 @@ pub enum Event {
         octets: usize,
         /// Whether FIN is among them: nothing of the stream is queued any more.
         fin: bool,
+        /// What the window of the stream lets out then, in bytes; `usize::MAX` where streams have no window.
+        window: usize,
+    },
+    /// The window of a stream is open, after [`await_window`](super::Connection::await_window).
+    WindowOpen {
+        /// The stream.
+        id: StreamId,
+        /// What the window lets out, in bytes; `usize::MAX` where streams have no window.
+        window: usize,
     },
     /// The stream has ended abnormally. Nothing more comes of it.
     Reset {
@@ -99,7 +108,14 @@ impl fmt::Debug for Event {
             Self::Data { id, payload, fin } => {
                 of_stream(f, "Data", id, "bytes", &payload.len(), fin)
             }
-            Self::Sent { id, octets, fin } => of_stream(f, "Sent", id, "bytes", octets, fin),
+            Self::Sent {
+                id, octets, fin, ..
+            } => of_stream(f, "Sent", id, "bytes", octets, fin),
+            Self::WindowOpen { id, window } => f
+                .debug_struct("WindowOpen")
+                .field("id", id)
+                .field("window", window)
+                .finish(),
             Self::Reset { id, error } => f
                 .debug_struct("Reset")
                 .field("id", id)

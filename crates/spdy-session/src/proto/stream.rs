@@ -34,12 +34,16 @@ pub(crate) struct Stream {
     pub(crate) opening: Option<HeaderBlock>,
     /// What follows the opening.
     pub(crate) queue: Queue<Outgoing>,
+    /// How much was taken off the piece of payload that is the first in `queue`.
+    pub(crate) taken: usize,
     /// Whether the stream stands in the scheduler.
     pub(crate) scheduled: bool,
     /// Its last frame was cut short by the window of the session, and its turn goes on.
     pub(crate) is_cut: bool,
-    /// How long it has payload that its window does not let out.
+    /// How long it has payload, or an application that waits to make some, that its window does not let out.
     pub(crate) blocked: Wait,
+    /// Whether the application waits until the window is open, to send more.
+    pub(crate) window_awaited: bool,
     /// Since when it waits for the window of the session, unless that is as long as the session does.
     pub(crate) stalled_since: Option<Moment>,
     /// Whether a WINDOW_UPDATE is due.
@@ -108,6 +112,27 @@ impl Stream {
         }
     }
 
+    /// Takes `octets` off the payload that is the first in the queue. `None`: it is not payload.
+    ///
+    /// The last of a long piece is copied: it may wait for the transport, and would keep all of the piece until then.
+    pub(crate) fn take_payload(&mut self, octets: usize) -> Option<Bytes> {
+        let Some(Outgoing::Data(payload)) = self.queue.front_mut() else {
+            return None;
+        };
+        let taken = payload.split_to(octets);
+        self.taken += octets;
+        if !payload.is_empty() {
+            return Some(taken);
+        }
+        self.queue.pop_front();
+        let is_last_of_long = mem::take(&mut self.taken) > LONG_PIECE && octets < LONG_PIECE;
+        Some(if is_last_of_long {
+            Bytes::copy_from_slice(&taken)
+        } else {
+            taken
+        })
+    }
+
     /// Whether there is something to write after the opening.
     pub(crate) fn has_output(&self) -> bool {
         !self.queue.is_empty() || self.send == SendHalf::Finishing
@@ -137,6 +162,9 @@ impl Hasher for IdHasher {
         self.0
     }
 }
+
+/// Pieces of payload that are longer than this, in bytes, are not kept for their last frame.
+const LONG_PIECE: usize = 64 * 1024;
 
 /// Pieces of payload that wait one behind the other have more than this together, in octets.
 const JOINED_LENGTH: usize = 2 * 1024;

@@ -4,6 +4,7 @@
 //! the ready list of the [`Hub`]; the driver carries the orders out, and puts what happened into the cell. The lock
 //! of a cell is held for a few instructions, never across a wake and never across an await.
 
+mod pieces;
 mod recv;
 mod send;
 
@@ -11,6 +12,7 @@ use std::{
     mem,
     sync::Arc,
     task::{Context, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -49,6 +51,7 @@ struct State {
 struct Orders {
     consumed: usize,
     stop_reading: bool,
+    await_window: bool,
     reset: Option<RstStatus>,
 }
 
@@ -63,6 +66,8 @@ pub(crate) struct Birth {
     pub(crate) finished: bool,
     /// This side has nothing to send and never had.
     pub(crate) mute: bool,
+    /// What the stream's window lets out, in bytes.
+    pub(crate) window: usize,
 }
 
 impl Cell {
@@ -100,7 +105,7 @@ impl Cell {
 /// For the driver.
 impl Cell {
     /// Carries the orders out. Says whether the cell is of no more use.
-    pub(crate) fn carry_out(&self, connection: &mut Connection) -> bool {
+    pub(crate) fn carry_out(&self, now: Instant, connection: &mut Connection) -> bool {
         let mut state = self.lock();
         state.listed = false;
         let id = self.id;
@@ -112,6 +117,9 @@ impl Cell {
                 state.send.hand_over(id, connection);
                 if orders.stop_reading {
                     connection.stop_reading(id);
+                }
+                if orders.await_window {
+                    connection.await_window(now, id);
                 }
             }
         }
@@ -151,14 +159,27 @@ impl Cell {
         over
     }
 
-    /// Octets left the queue. Says whether the stream is over.
-    pub(crate) fn sent(&self, octets: usize, fin: bool) -> bool {
+    /// Bytes left the queue. Returns whether the stream is over.
+    pub(crate) fn sent(&self, octets: usize, fin: bool, window: usize) -> bool {
         let mut state = self.lock();
-        self.hub.note_sent(octets);
-        let waker = match state.send.sent(octets, fin, &self.hub) {
+        let others = self.hub.room.free(state.send.sent(octets, fin));
+        state.send.window = window;
+        let waker = match state.send.take_due_waker(&self.hub) {
             None => state.take_closed_waker(),
             due => due,
         };
+        let over = state.is_over();
+        drop(state);
+        wake(waker);
+        others.into_iter().for_each(Waker::wake);
+        over
+    }
+
+    /// The window that was waited for is open. Returns whether the stream is over.
+    pub(crate) fn window_opened(&self, window: usize) -> bool {
+        let mut state = self.lock();
+        state.send.window_opened(window);
+        let waker = state.send.take_due_waker(&self.hub);
         let over = state.is_over();
         drop(state);
         wake(waker);
@@ -169,12 +190,14 @@ impl Cell {
     pub(crate) fn fail(&self, error: StreamError) -> bool {
         let mut state = self.lock();
         state.end.get_or_insert(error);
-        self.hub.note_sent(state.send.discard());
+        let others = self.hub.room.free(state.send.discard());
+        self.hub.room.leave(self.id);
         let wakers = (state.recv.waker.take(), state.send.waker.take());
         let released = state.is_released();
         drop(state);
         wake(wakers.0);
         wake(wakers.1);
+        others.into_iter().for_each(Waker::wake);
         released
     }
 }

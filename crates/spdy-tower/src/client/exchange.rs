@@ -92,7 +92,7 @@ where
     B: http_body::Body<Error: Into<BoxError>>,
 {
     let mut answer = Answer::Begun(stream);
-    let mut pump = pin!(Pump::new(None, body));
+    let mut pump = pin!(Pump::new(None, body.size_hint().exact(), body));
     poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
         // The body is the caller's, and so is the panic.
         Poll::Ready(Err(Failure::Panic(panic))) => resume_unwind(panic),

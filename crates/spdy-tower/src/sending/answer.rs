@@ -47,13 +47,19 @@ impl Answer {
         }
     }
 
-    /// Waits for room in the stream's send queue.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        match self {
-            Self::Begun(stream) => stream.poll_ready(cx),
-            Self::Due(_) => Poll::Ready(Ok(())),
+    /// Waits until another piece of the body may be asked for: see [`SendStream::poll_piece`].
+    pub(crate) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<(), StreamError>> {
+        let room = match self {
+            Self::Begun(stream) => stream.poll_piece(cx, held, is_modest),
+            Self::Due(reply) => reply.poll_piece(cx, held, is_modest),
             Self::Given => Poll::Ready(Err(StreamError::Finished)),
-        }
+        };
+        room.map_ok(|_| ())
     }
 
     /// Sends a piece of the body; with `fin` that is all.

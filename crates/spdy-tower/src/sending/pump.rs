@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
@@ -15,9 +15,10 @@ use super::{Answer, BoxError, Failure, guarded};
 use crate::response;
 
 pin_project! {
-    /// Moves a body to a stream, as fast as the stream takes it.
+    /// Moves a body to a stream, as fast as the stream takes it: the body is asked for a piece only when the stream may
+    /// send it soon, or the session has room to keep it.
     ///
-    /// The head of the response and one piece of the body are held back until it is known what follows: so FIN
+    /// The head of the response and one short piece of the body are held back until it is known what follows: so FIN
     /// travels on the last frame, and a body that fails at once can still become an answer of 500.
     pub(crate) struct Pump<B> {
         #[pin]
@@ -25,28 +26,29 @@ pin_project! {
         head: Option<HeaderBlock>,
         held: Option<Bytes>,
         has_trailers: bool,
+        // All that the body has is short.
+        is_short: bool,
     }
 }
 
 impl<B: Body<Error: Into<BoxError>>> Pump<B> {
-    /// `head` is `None` if it has been sent already.
-    pub(crate) const fn new(head: Option<HeaderBlock>, body: B) -> Self {
+    /// `head` is `None` if it has been sent already. `size` is what the body says of its length.
+    pub(crate) fn new(head: Option<HeaderBlock>, size: Option<u64>, body: B) -> Self {
         Self {
             body,
             head,
             held: None,
             has_trailers: true,
+            is_short: size.is_some_and(|size| size <= SHORT as u64),
         }
     }
 
     /// For a push, whose head has been sent. No header field of a push may come behind its payload (protocol.md
     /// §10.1): trailers are left out.
-    pub(crate) const fn push(body: B) -> Self {
+    pub(crate) fn push(body: B) -> Self {
         Self {
-            body,
-            head: None,
-            held: None,
             has_trailers: false,
+            ..Self::new(None, body.size_hint().exact(), body)
         }
     }
 
@@ -58,7 +60,13 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         answer: &mut Answer,
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..FRAMES_PER_POLL {
-            ready!(answer.poll_ready(cx))?;
+            let held = self.held.as_ref().map_or(0, Bytes::len);
+            let Poll::Ready(room) = answer.poll_piece(cx, held, self.is_short) else {
+                // The peer need not wait for what is there.
+                self.flush(answer)?;
+                return Poll::Pending;
+            };
+            room?;
             let body = self.as_mut().project().body;
             let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
                 self.flush(answer)?;
@@ -75,6 +83,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                     if guarded(|| self.body.is_end_stream())? {
                         return Poll::Ready(self.finish(answer));
                     }
+                    self.as_mut().flush_long(answer)?;
                 }
                 Some(Err(_)) if !self.has_trailers => return Poll::Ready(self.finish(answer)),
                 Some(Err(frame)) => {
@@ -102,6 +111,15 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 self.as_mut().flush(answer)?;
             }
             *self.project().held = Some(octets);
+        }
+        Ok(())
+    }
+
+    /// Sends what is held if it is long: FIN may then need eight bytes more, and less memory is held.
+    fn flush_long(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
+        let is_long = |held: &Bytes| held.len() > SHORT;
+        if self.held.as_ref().is_some_and(is_long) {
+            self.flush(answer)?;
         }
         Ok(())
     }
@@ -145,6 +163,9 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         Ok(())
     }
 }
+
+/// A piece of up to this many bytes is held back until it is known what follows.
+const SHORT: usize = 16 * 1024;
 
 /// Pieces of a body that are moved before others get their turn.
 const FRAMES_PER_POLL: usize = 32;

@@ -108,14 +108,14 @@ impl<S: HttpService> Exchange<S> {
                         .tunnel
                         .take()
                         .filter(|due| response.status().is_success() && due.is_wanted());
-                    let (head, body) = split(*this.form, this.method, response)?;
+                    let (head, size, body) = split(*this.form, this.method, response)?;
                     match (body, tunnel) {
                         (_, Some(tunnel)) => {
                             tunnel.open(this.answer.open(head)?);
                             State::Over
                         }
                         (Some(body), None) => State::Answering {
-                            pump: Pump::new(Some(head), body),
+                            pump: Pump::new(Some(head), size, body),
                         },
                         (None, None) => {
                             this.answer.give(head, Bytes::new())?;
@@ -177,12 +177,12 @@ impl<S: HttpService> Future for Exchange<S> {
     }
 }
 
-/// The header block of a response, and the body if there is anything in it to send.
+/// The header block of a response, what its body says of its length, and the body if there is anything in it to send.
 fn split<B: http_body::Body>(
     form: ResponseForm,
     method: &Method,
     response: Response<B>,
-) -> Result<(HeaderBlock, Option<B>), Failure> {
+) -> Result<(HeaderBlock, Option<u64>, Option<B>), Failure> {
     let (head, body) = response.into_parts();
     let is_bodyless = framing::is_bodyless(method, head.status);
     // A body that is not sent is dropped here.
@@ -197,5 +197,5 @@ fn split<B: http_body::Body>(
     let block = response::block(form, method, head, size).ok_or(Failure::Response(
         "a response header is longer than 65535 octets",
     ))?;
-    Ok((block, body))
+    Ok((block, size, body))
 }

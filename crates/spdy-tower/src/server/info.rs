@@ -1,6 +1,7 @@
 //! What the handler of a request can know of its stream.
 
 use spdy_frame::{Priority, StreamId, Version};
+use spdy_session::SendRoom;
 
 use super::pushes::Pushes;
 
@@ -15,4 +16,15 @@ pub struct StreamInfo {
     /// How urgent the client says the response is. The session heeds it by itself.
     pub priority: Priority,
     pub(super) pushes: Pushes,
+    pub(super) room: SendRoom,
+}
+
+impl StreamInfo {
+    /// Returns what tells how long the pieces of the response's body should be: for bodies that can be read in pieces of
+    /// any length, as files can. A handler that asks for it has to [keep to it](SendRoom::promise).
+    #[must_use]
+    pub fn room(&self) -> SendRoom {
+        self.room.promise();
+        self.room.clone()
+    }
 }

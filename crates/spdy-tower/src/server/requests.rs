@@ -129,14 +129,15 @@ impl<S: HttpService> Requests<S> {
     }
 
     fn accept(&self, stream: PendingStream, head: Head) -> Exchange<S> {
+        let (id, priority, has_body) = (stream.id(), stream.priority(), stream.has_body());
+        let (receive, reply) = stream.split();
         let info = StreamInfo {
             version: self.form.version,
-            id: stream.id(),
-            priority: stream.priority(),
+            id,
+            priority,
             pushes: self.pushes.clone(),
+            room: reply.room(),
         };
-        let has_body = stream.has_body();
-        let (receive, reply) = stream.split();
         let mut request = head.request.map(|()| Body::empty());
         let (mut fault, mut tunnel) = (FaultNotice::Never, None);
         if request.method() == Method::CONNECT {

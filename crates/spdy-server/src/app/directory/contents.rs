@@ -11,12 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use spdy_tower::session::{Reserved, SendRoom};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entry::{Entry, Facts, Kind};
 
 /// Yields the octets of a file: those of a small one at once and uncopied, those of a larger one in pieces, each of
-/// which is read when the one before was taken.
+/// which is read when the one before was taken, and is as long as the stream has room for.
 ///
 /// Ends with an error rather than with its last piece if the file has changed since it was looked at.
 #[derive(Debug)]
@@ -24,16 +25,18 @@ pub(super) struct Contents {
     entry: Arc<Entry>,
     position: u64,
     left: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    room: PieceRoom,
+    reading: Option<(JoinHandle<io::Result<Bytes>>, Option<Reserved>)>,
 }
 
 impl Contents {
     /// `len` octets from `start` on.
-    pub(super) const fn new(entry: Arc<Entry>, start: u64, len: u64) -> Self {
+    pub(super) const fn new(entry: Arc<Entry>, start: u64, len: u64, room: PieceRoom) -> Self {
         Self {
             entry,
             position: start,
             left: len,
+            room,
             reading: None,
         }
     }
@@ -45,11 +48,13 @@ impl Contents {
             return Poll::Ready(Ok(octets.slice(start..start + self.left as usize)));
         }
         let (entry, position) = (&self.entry, self.position);
-        let len = self.left.min(PIECE) as usize;
-        let is_last = self.left <= PIECE;
-        let reading = self.reading.get_or_insert_with(|| {
+        let (left, room) = (self.left, &self.room);
+        let (reading, _) = self.reading.get_or_insert_with(|| {
             let entry = Arc::clone(entry);
-            spawn_blocking(move || read(&entry, position, len, is_last))
+            let (len, reserved) = room.reserve(left.min(PIECE) as usize);
+            let is_last = left == len as u64;
+            let reading = spawn_blocking(move || read(&entry, position, len, is_last));
+            (reading, reserved)
         });
         let piece = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
@@ -80,6 +85,31 @@ impl Body for Contents {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+/// How long the pieces may be.
+#[derive(Debug)]
+pub(super) enum PieceRoom {
+    /// As the stream says, and its session.
+    Stream(SendRoom),
+    /// Many responses share a connection which does not tell what it has room for.
+    Shared,
+    /// The response has its connection for itself.
+    Alone,
+}
+
+impl PieceRoom {
+    /// Returns how long a piece may be of which there are `most` bytes.
+    fn reserve(&self, most: usize) -> (usize, Option<Reserved>) {
+        match self {
+            Self::Stream(room) => {
+                let reserved = room.reserve(most);
+                (reserved.length(), Some(reserved))
+            }
+            Self::Shared => (most.min(SHARED_PIECE), None),
+            Self::Alone => (most, None),
+        }
     }
 }
 
@@ -115,6 +145,9 @@ fn read_exact_at(file: &File, mut piece: &mut [u8], mut position: u64) -> io::Re
     Ok(())
 }
 
-/// The octets that are read in one go, and that a response under way holds. With a quarter of this an octet costs
+/// The bytes that are read in one go for one of a hundred responses or more.
+const SHARED_PIECE: usize = 32 << 10;
+
+/// The octets that are read in one go at most, and that a response under way holds. With a quarter of this an octet costs
 /// about a quarter more CPU, with four times as much about a tenth less.
 const PIECE: u64 = 256 << 10;

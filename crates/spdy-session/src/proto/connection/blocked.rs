@@ -68,6 +68,7 @@ impl Connection {
             stream.blocked.end(self.clock.reading.at(now));
             let shortfall = stream.send_window.shortfall();
             self.output.blocked.remove(&(shortfall, id));
+            self.tell_window(id);
             self.schedule(id);
         }
     }

@@ -19,6 +19,7 @@ use crate::{
         state::SendHalf,
         stream::{Outgoing, Stream},
         transmit::{Outbound, Transmit},
+        wait::Wait,
     },
     wire_log,
 };
@@ -145,8 +146,9 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let is_waiting = stream.scheduled || stream.opening.is_some() || stream.blocked.is_on();
-        if is_waiting || !stream.has_output() {
+        // A stream that waits for its window may still say HEADERS and FIN.
+        let is_blocked = stream.blocked.is_on() && stream.need() == Need::Window;
+        if stream.scheduled || stream.opening.is_some() || is_blocked || !stream.has_output() {
             return;
         }
         stream.scheduled = true;
@@ -264,10 +266,7 @@ impl Connection {
         if has_stream_windows {
             stream.send_window.take(size);
         }
-        let piece = payload.split_to(size);
-        if payload.is_empty() {
-            stream.queue.pop_front();
-        }
+        let piece = stream.take_payload(size)?;
         // What is cut short by the window of the session goes on as soon as that opens, once.
         stream.is_cut = size < wanted && !stream.is_cut;
         if !stream.is_cut {
@@ -285,10 +284,15 @@ impl Connection {
             }
         }
         let fin = stream.queue.is_empty() && stream.send == SendHalf::Finishing;
+        let window = if has_stream_windows {
+            stream.send_window.available(self.peer.initial_window)
+        } else {
+            usize::MAX
+        };
         wire_log::sent_data(self.side, id, size, fin);
         self.output.data(id, fin, piece);
         self.output.unsent -= size;
-        self.report_sent(id, size);
+        self.report_sent(id, size, window);
         Some(fin)
     }
 
@@ -320,21 +324,24 @@ impl Connection {
         Ok(fin)
     }
 
-    fn report_sent(&mut self, id: StreamId, size: usize) {
+    fn report_sent(&mut self, id: StreamId, size: usize, left: usize) {
         if let Some(Event::Sent {
             id: last,
             octets,
             fin: false,
+            window,
         }) = self.events.back_mut()
             && *last == id
         {
             *octets += size;
+            *window = left;
             return;
         }
         self.events.push_back(Event::Sent {
             id,
             octets: size,
             fin: false,
+            window: left,
         });
     }
 
@@ -342,6 +349,11 @@ impl Connection {
     fn finished(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.send = SendHalf::Finished;
+            if mem::take(&mut stream.window_awaited) {
+                stream.blocked = Wait::default();
+                let shortfall = stream.send_window.shortfall();
+                self.output.blocked.remove(&(shortfall, id));
+            }
         }
         self.note_abandoned(id);
         self.forget_if_closed(id);

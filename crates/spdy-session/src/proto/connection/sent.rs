@@ -27,8 +27,12 @@ impl Connection {
             }
             is_of_stream |= frame.stream().is_some();
             if let Some(id) = frame.take_fin() {
-                let (octets, fin) = (0, true);
-                self.events.push_back(Event::Sent { id, octets, fin });
+                self.events.push_back(Event::Sent {
+                    id,
+                    octets: 0,
+                    fin: true,
+                    window: 0,
+                });
             }
         }
         is_of_stream

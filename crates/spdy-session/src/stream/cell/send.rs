@@ -9,12 +9,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
-use super::{Birth, Cell, JOINED_LENGTH, State, park};
+use super::{Birth, Cell, JOINED_LENGTH, State, park, pieces::Pieces};
 use crate::{
     StreamError,
     hub::{Hub, News},
     proto::Connection,
     queue::Queue,
+    room::{Asking, Freed, SMALL_PIECE, Verdict},
 };
 
 /// What is to be sent.
@@ -26,8 +27,14 @@ pub(super) struct Send {
     fin: Fin,
     /// This side cannot send on the stream, by nature.
     pub(super) mute: bool,
-    /// Payload octets which have not left for the transport, here and in the machine.
-    queued: usize,
+    /// What has not left for the transport, here and in the machine.
+    pieces: Pieces,
+    /// What the stream's window let out when a frame of it last left, in bytes.
+    pub(super) window: usize,
+    /// The machine was asked to say when the window is open.
+    window_asked: bool,
+    /// Its pieces are as long as they are told to be.
+    is_modest: bool,
     pub(super) dropped: bool,
     awaited: Awaited,
     pub(super) waker: Option<Waker>,
@@ -44,7 +51,7 @@ impl fmt::Debug for Send {
         f.debug_struct("Send")
             .field("reply", &self.reply)
             .field("fin", &self.fin)
-            .field("queued", &self.queued)
+            .field("pieces", &self.pieces)
             .field("dropped", &self.dropped)
             .finish_non_exhaustive()
     }
@@ -67,8 +74,10 @@ enum Fin {
 /// case.
 #[derive(Clone, Copy, Debug, Default)]
 struct Awaited {
-    /// Room in the queue.
+    /// Room in the queue, for a writer.
     room: bool,
+    /// That another piece may be asked for.
+    piece: bool,
     /// That nothing is queued.
     flushed: bool,
     /// That FIN is written.
@@ -139,7 +148,7 @@ impl Cell {
         }
         let mut state = self.lock();
         state.check_send()?;
-        let room = self.hub.room(state.send.queued);
+        let room = self.hub.room_of_writer(state.send.pieces.queued());
         if room == 0 {
             state.send.awaited.room = true;
             park(&mut state.send.waker, cx);
@@ -147,8 +156,7 @@ impl Cell {
         }
         let written = room.min(octets.len());
         state.send.join(&octets[..written]);
-        state.send.queued += written;
-        self.hub.note_queued(written);
+        state.send.pieces.written(written, &self.hub.room);
         self.enlist(state, News::Order);
         Poll::Ready(Ok(written))
     }
@@ -157,7 +165,7 @@ impl Cell {
     pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
         state.check_send()?;
-        if self.hub.room(state.send.queued) > 0 {
+        if self.hub.room_of_writer(state.send.pieces.queued()) > 0 {
             return Poll::Ready(Ok(()));
         }
         state.send.awaited.room = true;
@@ -165,10 +173,72 @@ impl Cell {
         Poll::Pending
     }
 
+    /// Waits until the stream may have another piece, of a length that is known only when it is there: `held` bytes are
+    /// about to be queued before it. Returns how long it should be at most. `is_modest`: see [`Asking`].
+    pub(crate) fn poll_piece(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<usize, StreamError>> {
+        let mut state = self.lock();
+        state.check_send()?;
+        let asking = state.send.asking(held, is_modest);
+        let verdict = self.hub.room_of_piece(asking);
+        if let Verdict::Yes(room) = verdict {
+            return Poll::Ready(Ok(room));
+        }
+        state.send.awaited.piece = true;
+        park(&mut state.send.waker, cx);
+        match verdict {
+            Verdict::WhenOthersHaveSent => {
+                self.hub.room.wait(self.id, cx);
+                // They may just have.
+                if let Verdict::Yes(room) = self.hub.room_of_piece(asking) {
+                    self.hub.room.leave(self.id);
+                    return Poll::Ready(Ok(room));
+                }
+            }
+            Verdict::WhenWindowOpens if !mem::replace(&mut state.send.window_asked, true) => {
+                state.orders.await_window = true;
+                self.enlist(state, News::Order);
+            }
+            _ => {}
+        }
+        Poll::Pending
+    }
+
+    /// Takes room for a piece that is being made, of `most` bytes or less: what there is room for, and never less than
+    /// a small piece. It is to be [given back](Self::give_back).
+    pub(crate) fn reserve(&self, most: usize) -> usize {
+        let state = self.lock();
+        let room = match self.hub.room_of_piece(state.send.asking(0, true)) {
+            Verdict::Yes(room) => room,
+            _ => SMALL_PIECE,
+        };
+        let length = room.min(most);
+        if length > SMALL_PIECE {
+            self.hub.room.add_large(length);
+        }
+        length
+    }
+
+    pub(crate) fn promise_room(&self) {
+        self.lock().send.is_modest = true;
+    }
+
+    pub(crate) fn give_back(&self, length: usize) {
+        if length > SMALL_PIECE {
+            let large = length;
+            let others = self.hub.room.free(Freed { queued: 0, large });
+            others.into_iter().for_each(Waker::wake);
+        }
+    }
+
     /// Waits until everything queued has left for the transport.
     pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
-        let is_done = state.send.queued == 0;
+        let is_done = state.send.pieces.queued() == 0;
         state.send.awaited.flushed = true;
         state.poll_until(is_done, cx)
     }
@@ -276,7 +346,10 @@ impl Send {
                 Birth { .. } => Fin::Open,
             },
             mute: birth.mute,
-            queued: 0,
+            pieces: Pieces::default(),
+            window: birth.window,
+            window_asked: false,
+            is_modest: false,
             dropped: false,
             awaited: Awaited::default(),
             waker: None,
@@ -293,8 +366,7 @@ impl Send {
             self.flush_joined();
             self.items.push_back(Item::Data(payload));
         }
-        self.queued += octets;
-        hub.note_queued(octets);
+        self.pieces.pushed(octets, last, &hub.room);
     }
 
     /// Copies octets behind what is queued, in pieces that are not so large that a rest of one pins much.
@@ -314,33 +386,63 @@ impl Send {
         }
     }
 
-    /// Drops everything, and says how many octets of payload that was, with those the machine had.
-    pub(super) fn discard(&mut self) -> usize {
+    /// Drops everything, and returns what payload that was, with what the machine had.
+    pub(super) fn discard(&mut self) -> Freed {
         self.items = Queue::new();
         self.joined = BytesMut::new();
         self.reply = None;
-        mem::take(&mut self.queued)
+        self.pieces.clear()
     }
 
-    /// Notes that octets have left, and takes the task that waits for just that.
-    pub(super) fn sent(&mut self, octets: usize, fin: bool, hub: &Hub) -> Option<Waker> {
-        self.queued -= octets;
+    /// Notes that bytes have left.
+    pub(super) fn sent(&mut self, octets: usize, fin: bool) -> Freed {
         if fin {
             self.fin = Fin::Written;
         }
+        self.pieces.sent(octets)
+    }
+
+    pub(super) fn window_opened(&mut self, window: usize) {
+        self.window = window;
+        self.window_asked = false;
+    }
+
+    /// Takes the task that waits for what has come about.
+    pub(super) fn take_due_waker(&mut self, hub: &Hub) -> Option<Waker> {
         let Awaited {
             room,
+            piece,
             flushed,
             written,
         } = self.awaited;
-        let is_due = (room && hub.room(self.queued) > 0)
-            || (flushed && self.queued == 0)
+        let queued = self.pieces.queued();
+        let is_due = (room && hub.room_of_writer(queued) > 0)
+            || (piece && self.may_ask_again(hub))
+            || (flushed && queued == 0)
             || (written && self.is_written());
         if !is_due {
             return None;
         }
         self.awaited = Awaited::default();
         self.waker.take()
+    }
+
+    /// Whether another piece may be asked for, or has to wait for something else than before.
+    fn may_ask_again(&self, hub: &Hub) -> bool {
+        match hub.room_of_piece(self.asking(0, self.is_modest)) {
+            Verdict::Yes(_) | Verdict::WhenOthersHaveSent => true,
+            Verdict::WhenWindowOpens => !self.window_asked,
+            Verdict::WhenSent => false,
+        }
+    }
+
+    fn asking(&self, held: usize, is_modest: bool) -> Asking {
+        Asking {
+            queued: self.pieces.queued() + held,
+            window: self.window,
+            last: self.pieces.last(),
+            is_modest: is_modest || self.is_modest,
+        }
     }
 
     pub(super) fn is_written(&self) -> bool {

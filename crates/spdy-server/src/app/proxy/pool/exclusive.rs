@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Failure, Heard, Patience, Progress, Proxy, Upload};
+use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Proxy, Upload};
 
 /// The connections that are at rest, and the places.
 #[derive(Debug)]
@@ -138,9 +138,11 @@ async fn close_in_time(pool: Weak<Exclusive>, mut next: Instant) {
 impl Connection {
     async fn new(proxy: &Proxy) -> Result<Self, Failure> {
         let (io, heard) = super::connect(proxy).await?;
-        let handshake = http1::handshake(TokioIo::new(io)).await;
+        let handshake = http1::handshake(TokioIo::new(Sips(io))).await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();
+        // Boxed, or the task would have room for it twice.
+        let connection = Box::pin(connection);
         tokio::spawn(async move {
             // The connection is dropped with the `select`, and the place after it.
             let _place = tokio::select! {

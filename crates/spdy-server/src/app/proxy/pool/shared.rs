@@ -257,8 +257,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a connection may rest.
 const MAX_REST: Duration = Duration::from_secs(30);
 
-/// The bytes of one answer that may be on their way, and of one request. An application is not far away.
-const STREAM_WINDOW: u32 = 65_535;
+/// The bytes of one answer that may be on their way, and of one request: a frame. An application is not far away, and a
+/// client that does not read may have a hundred of them.
+const STREAM_WINDOW: u32 = 16_384;
 
 /// As large as it can be: the window of each answer bounds it. In a smaller one the answers of clients that do not read
 /// would hold up those of all others.

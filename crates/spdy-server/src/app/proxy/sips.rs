@@ -1,0 +1,91 @@
+//! A transport that is read in short pieces.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A transport of which one read takes less than 8 KiB.
+///
+/// hyper reads ahead, for each of the responses that a client does not take, and its buffers grow from 8 to 400 KiB
+/// while reads fill them. So none does. (The maximum that hyper can be given is one of the response's head as well.)
+#[derive(Debug)]
+pub(super) struct Sips<IO>(pub(super) IO);
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Sips<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.remaining() <= SIP {
+            return Pin::new(&mut self.0).poll_read(cx, buffer);
+        }
+        let mut sip = ReadBuf::new(buffer.initialize_unfilled_to(SIP));
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut sip))?;
+        let read = sip.filled().len();
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Sips<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The bytes of one read at most: one less than hyper's smallest buffer.
+const SIP: usize = 8 * 1024 - 1;
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_takes_no_more_than_a_sip_and_loses_nothing() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|byte| byte as u8).collect();
+        let mut sips = Sips(&bytes[..]);
+        let mut all = Vec::new();
+        for room in [200_000, 100, SIP, SIP + 1].into_iter().cycle() {
+            let mut buffer = BytesMut::with_capacity(room);
+            let read = sips.read_buf(&mut buffer).await.unwrap();
+            assert!(read <= room.min(SIP));
+            all.extend_from_slice(&buffer);
+            if read == 0 {
+                break;
+            }
+        }
+        assert_eq!(all, bytes);
+    }
+}

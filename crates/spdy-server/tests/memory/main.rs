@@ -1,0 +1,180 @@
+//! What a server holds for clients that ask and do not read, and for sessions at rest: counted by the allocator for all
+//! of the process (docs/limits.md, "Memory"). The client is in the process as well; it has raw frames and nothing else.
+//!
+//! `SPDY_TEST_MEMORY=all` has every version and every way not to read; without it there are the three that hold most.
+
+mod apps;
+mod peer;
+
+use std::{
+    env,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use peak_alloc::PeakAlloc;
+use spdy_server::{Bind, Config, PlainVersion, Server, Version};
+use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
+
+use self::{
+    apps::Served,
+    peer::{Peer, Way},
+};
+
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+/// Of the tests of this file one at a time measures.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The most that one session may hold, whatever the application: docs/limits.md.
+const MOST: usize = 4 << 20;
+
+/// What hyper has of its own for each connection to an application, beside the payload that it reads ahead: places for
+/// requests, and the room for a head.
+const CONNECTION: usize = 8 << 10;
+
+/// Streams of one session.
+const STREAMS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_site_holds_little_for_a_client_that_does_not_read() {
+    measure("site", apps::site()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_hold_little_for_a_client_that_does_not_read() {
+    measure("small files", apps::small_files()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_holds_little_for_a_client_that_does_not_read() {
+    measure("large file", apps::large_file()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_a_mebibyte_hold_little_for_a_client_that_does_not_read() {
+    measure("chunks of 1 MiB", apps::chunks(1 << 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_odd_lengths_hold_little_for_a_client_that_does_not_read() {
+    for chunk in [16_384, 16_385, 60_000] {
+        measure("chunks", apps::chunks(chunk)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_hold_little_for_a_client_that_does_not_read() {
+    measure("pushes", apps::pushes()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxied_application_holds_little_for_a_client_that_does_not_read() {
+    measure("proxy to HTTP/1.1", apps::proxy_to_http1().await).await;
+    measure("proxy to HTTP/2", apps::proxy_to_http2().await).await;
+}
+
+/// Asks for as many streams as a session has, in each way not to read them.
+async fn measure(name: &str, served: Served) {
+    let _turn = TURN.lock().await;
+    let all: [(Version, &[Way]); 3] = [
+        (Version::V3_1, &Way::ALL),
+        (Version::V3, &[Way::Window(1), Way::Unread]),
+        (Version::V2, &[Way::Unread]),
+    ];
+    let most: [(Version, &[Way]); 1] = [(Version::V3_1, &Way::MOST)];
+    let wanted = if env::var("SPDY_TEST_MEMORY").is_ok_and(|wanted| wanted == "all") {
+        &all[..]
+    } else {
+        &most
+    };
+    for &(version, ways) in wanted {
+        let server = Running::start(served.router.clone(), version).await;
+        // What is remembered, of files and connections, is there afterwards.
+        server.session(&served, ways[0]).await.end();
+        for &way in ways {
+            let before = settled().await;
+            ALLOCATED.reset_peak_usage();
+            let peer = server.session(&served, way).await;
+            let most = ALLOCATED.peak_usage().saturating_sub(before);
+            println!("{name}, {version}, {way:?}: {most} bytes at the peak");
+            let bound = MOST + served.connections * CONNECTION;
+            assert!(most <= bound, "{name}, {version}, {way:?}: {most} bytes");
+            peer.end();
+            freed(name, before).await;
+        }
+        server.task.abort();
+    }
+}
+
+/// A server in this process.
+struct Running {
+    address: SocketAddr,
+    version: Version,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(router: Router, version: Version) -> Self {
+        let config = Config {
+            binds: vec![Bind::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
+            plain_version: match version {
+                Version::V3 => PlainVersion::V3,
+                _ => PlainVersion::V3_1,
+            },
+            ..Config::default()
+        };
+        let server = Server::bind(config).await.unwrap();
+        let address = server.endpoints()[0].address.tcp().unwrap();
+        let task = tokio::spawn(async move {
+            _ = server.run(router, std::future::pending()).await;
+        });
+        Self {
+            address,
+            version,
+            task,
+        }
+    }
+
+    /// Asks for everything, and waits until the server has done what it can.
+    async fn session(&self, served: &Served, way: Way) -> Peer {
+        let mut peer = Peer::connect(self.address, self.version).await;
+        peer.ask(&served.paths, way).await;
+        peer.wait(served.paths.len(), way).await;
+        peer
+    }
+}
+
+/// Waits until nothing more is given back, and returns what is held then.
+async fn settled() -> usize {
+    let mut held = ALLOCATED.current_usage();
+    loop {
+        sleep(QUIET).await;
+        let now = ALLOCATED.current_usage();
+        if now.abs_diff(held) < 16 * 1024 {
+            return now;
+        }
+        held = now;
+    }
+}
+
+/// Waits until all that was held for a session is free.
+async fn freed(name: &str, before: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let left = ALLOCATED.current_usage().saturating_sub(before);
+        if left < LEFT {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name}: {left} bytes are left");
+        sleep(QUIET).await;
+    }
+}
+
+/// How long it takes to see whether anything happens.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// What threads keep for their next session, and maps for their next entry.
+const LEFT: usize = 384 * 1024;

@@ -1,0 +1,116 @@
+//! A client that asks for much and takes little.
+
+use std::{net::SocketAddr, time::Duration};
+
+use spdy_server::Version;
+use spdy_tests::{
+    frames::{self, RawFrame, StoredBlocks},
+    wire::{Reader, Received},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+/// How a client does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Streams have this window, the session a large one; the transport is read.
+    Window(u32),
+    /// Windows are those of the protocol's start, and never grow.
+    NoUpdates,
+    /// Windows are open, and the transport is not read.
+    Unread,
+}
+
+impl Way {
+    pub(crate) const MOST: [Self; 3] = [Self::Window(1), Self::Window((1 << 20) - 1), Self::Unread];
+
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Window(0),
+        Self::Window(1),
+        Self::Window(65_536),
+        // All but the last byte of a chunk of 1 MiB.
+        Self::Window((1 << 20) - 1),
+        Self::NoUpdates,
+        Self::Unread,
+    ];
+}
+
+pub(crate) struct Peer {
+    version: Version,
+    io: TcpStream,
+    blocks: StoredBlocks,
+    reader: Reader,
+}
+
+impl Peer {
+    pub(crate) async fn connect(address: SocketAddr, version: Version) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that little of what is not read is in the system.
+        socket.set_recv_buffer_size(8192).unwrap();
+        Self {
+            version,
+            io: socket.connect(address).await.unwrap(),
+            blocks: StoredBlocks::new(version),
+            reader: Reader::new(version),
+        }
+    }
+
+    /// Opens a stream for each path.
+    pub(crate) async fn ask(&mut self, paths: &[String], way: Way) {
+        let window = match way {
+            Way::Window(window) => Some(window),
+            Way::NoUpdates => None,
+            Way::Unread => Some(1 << 30),
+        };
+        if self.version != Version::V2
+            && let Some(window) = window
+        {
+            self.send(frames::settings(self.version, &[(7, window)]))
+                .await;
+            if self.version == Version::V3_1 {
+                self.send(frames::window_update(self.version, 0, 1 << 30))
+                    .await;
+            }
+        }
+        for (number, path) in paths.iter().enumerate() {
+            let stream = 2 * number as u32 + 1;
+            self.send(frames::syn_stream(self.version, stream).get(path))
+                .await;
+        }
+    }
+
+    /// Waits until all heads have come and then nothing more; without reading, as long as that takes elsewhere.
+    pub(crate) async fn wait(&mut self, heads: usize, way: Way) {
+        if way == Way::Unread {
+            return sleep(Duration::from_millis(500)).await;
+        }
+        let mut seen = 0;
+        while let Ok(read) = timeout(QUIET, self.io.read_buf(self.reader.buffer())).await {
+            assert!(read.unwrap() > 0, "the session goes on");
+            while let Some(frame) = self.reader.next_frame().unwrap() {
+                match frame {
+                    Received::SynReply { .. } => seen += 1,
+                    Received::Ping(ping) => self.send(frames::ping(self.version, ping.id)).await,
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(seen, heads, "every request is answered");
+    }
+
+    /// Is gone from one moment to the next.
+    pub(crate) fn end(self) {
+        self.io.set_zero_linger().unwrap();
+    }
+
+    async fn send(&mut self, frame: RawFrame) {
+        let bytes = frame.octets(&mut self.blocks);
+        self.io.write_all(&bytes).await.unwrap();
+    }
+}
+
+/// After so long without a byte nothing more comes.
+const QUIET: Duration = Duration::from_millis(250);

@@ -1,0 +1,264 @@
+//! How much payload of its own a session holds until it has left, and which streams may add to it.
+//!
+//! A body is asked for its next piece before the length of that piece is known. So what may be asked for is decided by
+//! what is held already: a stream that has nothing queued may add one piece, and only a session with little queued reads
+//! ahead. Pieces above [`SMALL_PIECE`] have a sum of their own, in which each counts whole until its last byte has left,
+//! as it keeps its memory until then. A stream whose pieces fit into its window leaves nothing behind for long: it may
+//! add to that sum when others, which may get stuck with what they were given, may not any more.
+
+use std::task::{Context, Waker};
+
+use spdy_frame::StreamId;
+
+use crate::{
+    config::Limits,
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
+};
+
+/// The sums of one session, and the tasks that wait until they are smaller.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Payload bytes of all streams that have not left for the transport.
+    queued: AtomicUsize,
+    /// Bytes of large pieces of which not all have left.
+    large: AtomicUsize,
+    /// Whether `waiting` is not empty.
+    is_awaited: AtomicBool,
+    /// The streams that wait for large pieces to leave, each once, in the order in which they came.
+    waiting: Mutex<Vec<(StreamId, Waker)>>,
+}
+
+/// What a stream holds and what it may send, when it asks for another piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    /// Its bytes that have not left.
+    pub(crate) queued: usize,
+    /// What its window lets out, those bytes among it.
+    pub(crate) window: usize,
+    /// The length of its last piece; `None` before the first.
+    pub(crate) last: Option<usize>,
+    /// Its pieces are no longer than [`SMALL_PIECE`], or than it is told that there is room.
+    pub(crate) is_modest: bool,
+}
+
+/// Whether a stream may have another piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It may. What it adds should not be longer than this, which is never less than [`SMALL_PIECE`].
+    Yes(usize),
+    /// When some of what it has queued has left.
+    WhenSent,
+    /// When its window is open.
+    WhenWindowOpens,
+    /// When large pieces of other streams have left.
+    WhenOthersHaveSent,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self {
+            queued: AtomicUsize::new(0),
+            large: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
+            waiting: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Returns how many bytes a writer that has `queued` may copy into its send queue now.
+    ///
+    /// A writer that gets 0 has bytes queued, so it hears that some have left and can ask again then.
+    pub(crate) fn of_writer(&self, queued: usize, limits: &Limits) -> usize {
+        let min = limits.min_send_queue.max(1);
+        let limit = if self.queued.load(Ordering::Relaxed) < limits.session_send_queue {
+            limits.stream_send_queue.max(min)
+        } else {
+            min
+        };
+        limit.saturating_sub(queued)
+    }
+
+    /// Returns whether a stream may have a piece whose length is known only when it is there.
+    pub(crate) fn of_piece(&self, asking: Asking, limits: &Limits) -> Verdict {
+        let reads_ahead = self.queued.load(Ordering::Relaxed) < limits.session_send_queue;
+        let most_queued = if reads_ahead {
+            limits.stream_send_queue.max(1)
+        } else {
+            1
+        };
+        let window = asking.window.saturating_sub(asking.queued);
+        if asking.queued >= most_queued || (asking.queued > 0 && window == 0) {
+            return Verdict::WhenSent;
+        }
+        let large = self.large.load(Ordering::SeqCst);
+        if large < asking.most_large(window, limits) {
+            let left = limits.large_send_pieces.saturating_sub(large);
+            return Verdict::Yes(left.min(window).max(SMALL_PIECE));
+        }
+        match (asking.queued, window) {
+            (1.., _) => Verdict::WhenSent,
+            (0, 0) => Verdict::WhenWindowOpens,
+            (0, _) => Verdict::WhenOthersHaveSent,
+        }
+    }
+
+    pub(crate) fn add(&self, queued: usize) {
+        self.queued.fetch_add(queued, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_large(&self, large: usize) {
+        self.large.fetch_add(large, Ordering::SeqCst);
+    }
+
+    /// Notes that bytes have left or were dropped, and with the last of them large pieces. Returns the tasks to be woken.
+    #[must_use = "tasks wait for what was freed"]
+    pub(crate) fn free(&self, freed: Freed) -> Vec<Waker> {
+        self.queued.fetch_sub(freed.queued, Ordering::Relaxed);
+        if freed.large == 0 {
+            return Vec::new();
+        }
+        self.large.fetch_sub(freed.large, Ordering::SeqCst);
+        // Either this sees that a task waits, or that task, which looks again afterwards, sees the new sum.
+        if !self.is_awaited.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
+        let mut waiting = self.waiting();
+        self.is_awaited.store(false, Ordering::SeqCst);
+        // All of them: the first may find that its body has nothing now.
+        waiting.drain(..).map(|(_, waker)| waker).collect()
+    }
+
+    /// Registers the task of a stream until large pieces have left. The caller looks once more afterwards.
+    pub(crate) fn wait(&self, id: StreamId, cx: &Context<'_>) {
+        let mut waiting = self.waiting();
+        match waiting.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => waiting.push((id, cx.waker().clone())),
+        }
+        self.is_awaited.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets a stream that waits no more.
+    pub(crate) fn leave(&self, id: StreamId) {
+        self.waiting().retain(|(other, _)| *other != id);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<(StreamId, Waker)>> {
+        // No code that can panic runs under the lock, so a poisoned list is a sound one.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asking {
+    /// The sum of large pieces at which the stream waits.
+    ///
+    /// Also a stream without a window may have a piece while there are few: it finds out that its body has ended, and
+    /// FIN needs no window. A piece of it that gets stuck leaves room for streams that may send.
+    fn most_large(&self, window: usize, limits: &Limits) -> usize {
+        let most = limits.large_send_pieces.max(8);
+        let leaves = |last| last <= SMALL_PIECE || last <= window;
+        // A window may be wide enough for any piece.
+        if self.is_modest || self.last.map_or(window >= most, leaves) {
+            most.saturating_mul(2)
+        } else if window == 0 {
+            most / 8
+        } else {
+            most
+        }
+    }
+}
+
+/// What has left, or was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) queued: usize,
+    /// The lengths of large pieces that are gone to the last byte.
+    pub(crate) large: usize,
+}
+
+/// Longer pieces of payload are large, in bytes. Every stream may have one that is not.
+pub(crate) const SMALL_PIECE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Asking = Asking {
+        queued: 0,
+        window: 65_536,
+        last: None,
+        is_modest: false,
+    };
+
+    /// A session that holds so much in large pieces.
+    fn verdict(large: usize, asking: Asking) -> Verdict {
+        let room = Room::new();
+        room.add_large(large);
+        room.of_piece(asking, &Limits::default())
+    }
+
+    #[test]
+    fn a_piece_should_be_as_long_as_window_and_session_let_it() {
+        let most = Limits::default().large_send_pieces;
+        assert_eq!(verdict(0, NEW), Verdict::Yes(65_536));
+        assert_eq!(verdict(most - 20_000, NEW), Verdict::Yes(20_000));
+        assert_eq!(verdict(most - 1, NEW), Verdict::Yes(SMALL_PIECE));
+        let narrow = Asking { window: 1, ..NEW };
+        assert_eq!(verdict(0, narrow), Verdict::Yes(SMALL_PIECE));
+    }
+
+    #[test]
+    fn of_a_session_that_holds_much_streams_wait_that_may_get_stuck() {
+        let most = Limits::default().large_send_pieces;
+        let others = Verdict::WhenOthersHaveSent;
+        assert_eq!(verdict(most, NEW), others);
+        let piece = |last| Asking {
+            last: Some(last),
+            ..NEW
+        };
+        assert_eq!(verdict(most, piece(65_537)), others);
+        let wide = Asking {
+            window: most,
+            ..NEW
+        };
+        let modest = Asking {
+            is_modest: true,
+            ..NEW
+        };
+        for leaves in [piece(65_536), piece(1), wide, modest] {
+            assert_eq!(verdict(most, leaves), Verdict::Yes(SMALL_PIECE));
+            assert_eq!(verdict(2 * most, leaves), others);
+        }
+    }
+
+    #[test]
+    fn a_stream_without_a_window_finds_the_end_of_its_body_while_little_is_held() {
+        let most = Limits::default().large_send_pieces;
+        let shut = Asking { window: 0, ..NEW };
+        assert_eq!(verdict(most / 8 - 1, shut), Verdict::Yes(SMALL_PIECE));
+        assert_eq!(verdict(most / 8, shut), Verdict::WhenWindowOpens);
+        // What leaves the others room for a chunk of a mebibyte.
+        assert!(most / 8 - 1 + (1 << 20) < most);
+    }
+
+    #[test]
+    fn a_stream_that_has_queued_something_reads_ahead_when_the_session_holds_little() {
+        let limits = Limits::default();
+        let queued = Asking { queued: 1, ..NEW };
+        assert_eq!(verdict(0, queued), Verdict::Yes(65_535));
+        let full = Asking {
+            queued: limits.stream_send_queue,
+            window: usize::MAX,
+            ..NEW
+        };
+        assert_eq!(verdict(0, full), Verdict::WhenSent);
+        let used = Asking {
+            queued: 65_536,
+            ..NEW
+        };
+        assert_eq!(verdict(0, used), Verdict::WhenSent);
+        let room = Room::new();
+        room.add(limits.session_send_queue);
+        assert_eq!(room.of_piece(queued, &limits), Verdict::WhenSent);
+        assert_eq!(room.of_piece(NEW, &limits), Verdict::Yes(65_536));
+    }
+}

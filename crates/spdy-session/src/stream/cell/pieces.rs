@@ -1,0 +1,114 @@
+//! The payload of one stream that has not left, counted in the session's [`Room`].
+
+use crate::{
+    queue::Queue,
+    room::{Freed, Room, SMALL_PIECE},
+};
+
+/// How much is queued, and where in it the large pieces end.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    /// Bytes that have not left for the transport.
+    queued: usize,
+    /// Bytes that have left, from the first on.
+    left: u64,
+    /// The large pieces of which not all has left.
+    large: Queue<Large>,
+    /// The length of the last piece.
+    last: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Large {
+    /// Which byte of the stream is behind its last one.
+    end: u64,
+    len: usize,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self {
+            queued: 0,
+            left: 0,
+            large: Queue::new(),
+            last: None,
+        }
+    }
+}
+
+impl Pieces {
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub(super) const fn last(&self) -> Option<usize> {
+        self.last
+    }
+
+    /// Counts bytes that were copied.
+    pub(super) fn written(&mut self, octets: usize, room: &Room) {
+        self.queued += octets;
+        room.add(octets);
+    }
+
+    /// Counts a piece, which may be the last one. A piece that is all there ever was to send was in memory before this
+    /// side asked for it: it takes the room of no other.
+    pub(super) fn pushed(&mut self, octets: usize, is_end: bool, room: &Room) {
+        let is_whole = is_end && self.last.is_none();
+        self.written(octets, room);
+        self.last = Some(octets);
+        if octets > SMALL_PIECE && !is_whole {
+            room.add_large(octets);
+            self.large.push_back(Large {
+                end: self.left + self.queued as u64,
+                len: octets,
+            });
+        }
+    }
+
+    /// Takes away what has left.
+    pub(super) fn sent(&mut self, octets: usize) -> Freed {
+        self.queued -= octets;
+        self.left += octets as u64;
+        let mut freed = Freed {
+            queued: octets,
+            large: 0,
+        };
+        while let Some(piece) = self.large.front()
+            && piece.end <= self.left
+        {
+            freed.large += piece.len;
+            self.large.pop_front();
+        }
+        freed
+    }
+
+    /// Takes everything away.
+    pub(super) fn clear(&mut self) -> Freed {
+        self.sent(self.queued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_piece_counts_whole_until_its_last_byte_has_left() {
+        let (room, mut pieces) = (Room::new(), Pieces::default());
+        pieces.pushed(100, false, &room);
+        pieces.pushed(20_000, false, &room);
+        pieces.pushed(16_384, false, &room);
+        let freed = |queued, large| Freed { queued, large };
+        assert_eq!(pieces.sent(20_099), freed(20_099, 0));
+        assert_eq!(pieces.sent(1), freed(1, 20_000));
+        assert_eq!(pieces.clear(), freed(16_384, 0));
+    }
+
+    #[test]
+    fn a_piece_that_is_all_there_is_takes_the_room_of_no_other() {
+        let (room, mut pieces) = (Room::new(), Pieces::default());
+        pieces.pushed(1 << 20, true, &room);
+        assert_eq!(pieces.clear().large, 0);
+    }
+}

@@ -1,0 +1,208 @@
+//! Bodies are asked for pieces as there is room for them, and a stream that may send is held up by none that may not.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use spdy_frame::{HeaderBlock, Version};
+use spdy_session::{Config, Open, Received, RecvStream, SendRoom, Session, StreamError, client};
+use spdy_tower::{Body, Builder, StreamInfo};
+use tokio::{io::duplex, time::timeout};
+
+use self::support::{Reply, head};
+
+/// A client whose streams have windows of a thousand bytes, and a server of [`Chunks`].
+struct Narrow {
+    session: Session,
+    held: Arc<AtomicUsize>,
+}
+
+impl Narrow {
+    fn start() -> Self {
+        let held = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&held);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let response = Response::new(Chunks::asked(&request, Arc::clone(&counted)));
+            async { Ok::<_, Infallible>(response) }
+        });
+        let (near, far) = duplex(16 * 1024);
+        tokio::spawn(Builder::new().serve_connection(far, Version::V3_1, service));
+        let mut config = Config::default();
+        config.limits.stream_window = 1000;
+        config.limits.max_stream_window = 0;
+        let (session, _pushes, driver) = client(near, Version::V3_1, config);
+        tokio::spawn(driver);
+        Self { session, held }
+    }
+
+    /// Asks for chunks, as many and as long as the path says.
+    async fn open(&self, path: &str) -> RecvStream {
+        let how = Open {
+            fin: true,
+            ..Open::default()
+        };
+        let head = head(Version::V3_1, "GET", path);
+        let stream = self.session.open(head, how).await.unwrap();
+        stream.split().0
+    }
+
+    /// Asks for bodies that it never reads.
+    async fn open_stuck(&self, streams: usize, path: &str) -> Vec<RecvStream> {
+        let mut stuck = Vec::new();
+        for _ in 0..streams {
+            let mut receive = self.open(path).await;
+            let _: HeaderBlock = Reply::head(&mut receive).await.unwrap();
+            stuck.push(receive);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stuck
+    }
+}
+
+/// As many chunks as wanted, each of that length or of what there is room for. It counts what of them is held.
+struct Chunks {
+    left: usize,
+    length: usize,
+    room: Option<SendRoom>,
+    size: Option<u64>,
+    held: Arc<AtomicUsize>,
+}
+
+impl Chunks {
+    /// `/COUNT/LENGTH` or `/COUNT/LENGTH/KIND`.
+    fn asked(request: &Request<Body>, held: Arc<AtomicUsize>) -> Self {
+        let mut path = request.uri().path().split('/').skip(1);
+        let mut number = || path.next().unwrap().parse().unwrap();
+        let (left, length): (usize, usize) = (number(), number());
+        let kind = path.next().unwrap_or_default();
+        let info = request.extensions().get::<StreamInfo>().unwrap();
+        Self {
+            left,
+            length,
+            room: (kind == "room").then(|| info.room()),
+            size: (kind == "sized").then_some((left * length) as u64),
+            held,
+        }
+    }
+}
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        let length = match &self.room {
+            Some(room) => room.reserve(self.length).length(),
+            None => self.length,
+        };
+        self.held.fetch_add(length, Ordering::Relaxed);
+        let chunk = Chunk(vec![7; length], Arc::clone(&self.held));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(chunk)))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.size
+            .map_or_else(Default::default, http_body::SizeHint::with_exact)
+    }
+}
+
+struct Chunk(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+/// What all streams of a session may hold of chunks of a mebibyte, and of short ones.
+const MOST: usize = 4 << 20;
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_stuck_hold_little_together() {
+    for path in ["/9/1048576", "/9/262144/room", "/99/65536", "/999/16384"] {
+        let client = Narrow::start();
+        let _stuck = client.open_stuck(99, path).await;
+        let held = client.held.load(Ordering::Relaxed);
+        assert!((1..MOST).contains(&held), "{path}: {held}");
+    }
+}
+
+/// Those that are stuck hold a mebibyte each, and most of them wait for room.
+#[tokio::test(start_paused = true)]
+async fn a_healthy_stream_finishes_beside_99_that_are_stuck() {
+    for (healthy, bytes) in [("/1/9000/sized", 9000), ("/40/262144/room", 40 * 16_384)] {
+        let client = Narrow::start();
+        let _stuck = client.open_stuck(99, "/9/1048576").await;
+        let receive = client.open(healthy).await;
+        let reply = timeout(Duration::from_secs(20), Reply::read(receive)).await;
+        let reply = reply.unwrap_or_else(|_| panic!("{healthy} is held up"));
+        assert_eq!(reply.unwrap().body.len(), bytes, "{healthy}");
+    }
+}
+
+/// It has shown that its pieces leave.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_short_chunks_goes_on_when_99_others_get_stuck() {
+    let client = Narrow::start();
+    let mut receive = client.open("/400/5000").await;
+    let _: HeaderBlock = Reply::head(&mut receive).await.unwrap();
+    let Some(Ok(Received::Data(first))) = receive.next().await else {
+        panic!("there is no first chunk");
+    };
+    let _stuck = client.open_stuck(99, "/9/1048576").await;
+    let bytes = read(receive, Duration::from_secs(20)).await;
+    assert_eq!(bytes.unwrap(), 400 * 5000 - first.len());
+}
+
+/// What is stuck is reset when it was granted no window for `blocked`, and what waits for its room goes on then.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_long_chunks_waits_no_longer_for_room_than_others_may_be_stuck() {
+    let client = Narrow::start();
+    let mut stuck = client.open_stuck(3, "/9/1048576").await;
+    let receive = client.open("/2/1048576").await;
+    let bytes = read(receive, Duration::from_secs(70)).await;
+    assert_eq!(bytes.unwrap(), 2 << 20);
+    for receive in stuck.drain(..2) {
+        let end = read(receive, Duration::from_secs(20)).await;
+        assert!(matches!(end, Err(StreamError::Reset { .. })), "{end:?}");
+    }
+}
+
+/// Reads a body to its end, and returns how long it was.
+async fn read(mut receive: RecvStream, within: Duration) -> Result<usize, StreamError> {
+    let all = async {
+        let mut bytes = 0;
+        while let Some(received) = receive.next().await {
+            if let Received::Data(data) = received? {
+                bytes += data.len();
+            }
+        }
+        Ok(bytes)
+    };
+    timeout(within, all).await.expect("it is held up")
+}
