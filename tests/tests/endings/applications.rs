@@ -42,7 +42,7 @@ impl Held {
         Self(watch::Sender::new(0))
     }
 
-    fn one(&self) -> One {
+    pub(crate) fn one(&self) -> One {
         self.0.send_modify(|held| *held += 1);
         One(self.clone())
     }
@@ -60,7 +60,7 @@ impl Held {
 
 /// One thing that is held, for as long as this lives.
 #[derive(Debug)]
-struct One(Held);
+pub(crate) struct One(Held);
 
 impl Drop for One {
     fn drop(&mut self) {
@@ -180,7 +180,7 @@ impl http_body::Body for Counted {
 
 /// A body without an end, as fast as it is taken.
 #[derive(Debug)]
-struct Endless;
+pub(crate) struct Endless;
 
 impl http_body::Body for Endless {
     type Data = Bytes;
@@ -197,13 +197,13 @@ impl http_body::Body for Endless {
 
 /// A body without an end, of 1 KiB a second.
 #[derive(Debug)]
-struct Drip {
+pub(crate) struct Drip {
     pause: Pin<Box<Sleep>>,
     _one: Option<One>,
 }
 
 impl Drip {
-    fn new(one: Option<One>) -> Self {
+    pub(crate) fn new(one: Option<One>) -> Self {
         Self {
             pause: Box::pin(sleep(Duration::ZERO)),
             _one: one,

@@ -6,7 +6,7 @@ use spdy_frame::Version;
 use spdy_server::Protocol;
 
 use crate::cells::{
-    Bound::{self, GoesOn, None, Within},
+    Bound::{self, GoesOn, None, Stays, Within},
     Role, State, Way,
 };
 
@@ -56,8 +56,11 @@ const fn spdy(state: State, way: Way) -> Bound {
         (S::HandlerWaiting, _) => Within(60 + 20, 60 + 20 + 2),
         (S::Tunnel, W::BodyNeverComes) => GoesOn("a tunnel may be silent; its peer answers PINGs"),
         (S::Tunnel, _) => Within(60 + 20, 60 + 20 + 2),
-        // `blocked`.
-        (S::WaitingForWindow, W::Dribble) => GoesOn("the client takes some of it now and then"),
+        // `blocked`, ten times where a little is granted.
+        (S::WaitingForWindow, W::Dribble) => Stays(
+            10 * 30,
+            "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
+        ),
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
         (S::WaitingForWindow, _) => Within(30, 60 + 20 + 5),
         // `write`; or `keep_alive`, which gives time for what is under way.

@@ -85,6 +85,8 @@ pub(crate) enum Bound {
     /// The first: handlers, bodies and the request at the application are gone. The second: so are the connection, its
     /// place and its transport.
     Within(u32, u32),
+    /// As `Within` for the exchange; the connection goes on, for this reason.
+    Stays(u32, &'static str),
     /// The exchange goes on, for this reason.
     GoesOn(&'static str),
     /// There is no such cell, for this reason.
@@ -96,6 +98,9 @@ impl fmt::Display for Bound {
         match self {
             Self::Within(exchange, connection) => {
                 write!(f, "exchange {exchange} s, connection {connection} s")
+            }
+            Self::Stays(exchange, reason) => {
+                write!(f, "exchange {exchange} s, the connection goes on: {reason}")
             }
             Self::GoesOn(reason) => write!(f, "it goes on: {reason}"),
             Self::None(reason) => write!(f, "left out: {reason}"),

@@ -57,6 +57,34 @@ impl Peer {
         _ = timeout(Duration::from_secs(5), self.live(!stops)).await;
     }
 
+    /// Brings the exchange of a client to a state, as its server.
+    pub(crate) async fn serve(&mut self, state: State) {
+        self.greet(state);
+        _ = timeout(Duration::from_secs(1), self.live(true)).await;
+        let Protocol::Spdy(version) = self.protocol else {
+            panic!("servers speak SPDY here");
+        };
+        let reply = frames::syn_reply(version, 1).status("200 OK");
+        match state {
+            State::HeadComing => {
+                let blocks = self.blocks.as_mut().expect("a peer of SPDY writes blocks");
+                let bytes = reply.octets(blocks);
+                self.far.send(&bytes[..bytes.len() / 2]);
+            }
+            State::BodyComing => {
+                self.frame(&reply);
+                self.frame(&frames::data(1, *b"abc"));
+            }
+            State::Tunnel => self.frame(&reply),
+            State::Idle => self.frame(&reply.fin()),
+            State::HandlerWaiting
+            | State::WaitingForWindow
+            | State::ResponseGoing
+            | State::Push => {}
+        }
+        _ = timeout(Duration::from_secs(4), self.live(true)).await;
+    }
+
     /// Goes in this way. Returns when nothing more will be done.
     pub(crate) async fn go(mut self, way: Way) {
         match way {
