@@ -112,8 +112,8 @@ pub struct Limits {
     /// Octets that a peer has to let out within [`Timeouts::trickle`], of a stream or of the session, unless there is
     /// nothing more to send. Default 16,384.
     pub min_progress: usize,
-    /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read.
-    /// Default 256 frames.
+    /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read. Two sides that both
+    /// come to that wait for each other until [`Timeouts::write`] has passed. Default 256 frames.
     pub max_queued_replies: usize,
     /// Bounds on one header block.
     pub headers: HeaderLimits,

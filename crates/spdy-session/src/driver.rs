@@ -12,6 +12,7 @@
 //! The machine belongs to the driver alone. Handles are met in the [`Cell`] of their stream and in the [`Hub`].
 
 mod io;
+mod rest;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -15,7 +15,7 @@ use crate::{
     OpenError, SessionError,
     config::Config,
     incoming::PendingStream,
-    proto::{Heeds, Open, Outcome, Shutdown},
+    proto::{Heeds, Open, Outcome, Quiet, Shutdown},
     queue::Queue,
     room::{Asking, Room, Verdict},
     stream::{Stream, cell::Cell},
@@ -408,6 +408,28 @@ impl Hub {
             self.is_parked.store(true, Ordering::Relaxed);
         }
         is_idle
+    }
+
+    /// For tests: returns the orders that may wait, or what is left undone beside them.
+    pub(crate) fn check_rest(&self) -> Result<Quiet, String> {
+        let state = self.lock();
+        let orders = &state.orders;
+        if state.parked.is_none() {
+            return Err("the driver can be woken by no order".into());
+        }
+        if !orders.opens.is_empty() || !orders.pings.is_empty() || orders.shutdown.is_some() {
+            return Err("an order of a session handle is not looked at".into());
+        }
+        if !state.incoming.queue.is_empty() && state.incoming.waker.is_some() {
+            return Err("a stream waits, and the task that accepts was not woken".into());
+        }
+        let ready = orders.ready.clone();
+        drop(state);
+        let mut quiet = Quiet::default();
+        for cell in ready {
+            cell.check_rest(&mut quiet)?;
+        }
+        Ok(quiet)
     }
 
     /// Keeps what the peer has announced, as many ids as one frame may have.

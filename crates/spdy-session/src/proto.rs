@@ -84,4 +84,8 @@ pub use self::{
 };
 
 #[cfg(feature = "tokio")]
-pub(crate) use self::{connection::Heeds, event::Outcome, stream::IdHasher};
+pub(crate) use self::{
+    connection::{Heeds, Quiet},
+    event::Outcome,
+    stream::IdHasher,
+};

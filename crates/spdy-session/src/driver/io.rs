@@ -55,6 +55,11 @@ impl<IO> Transport<IO> {
         &mut self.buffer
     }
 
+    /// Whether everything that was read is handled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// How much memory a slice of the buffer keeps alive, in octets.
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size

@@ -16,6 +16,8 @@ mod heeds;
 mod output;
 mod probes;
 mod queues;
+#[cfg(feature = "tokio")]
+mod rest;
 mod sent;
 mod stats;
 mod streams;
@@ -32,13 +34,13 @@ use spdy_frame::{
     HeaderEncoder, HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
 };
 
-#[cfg(feature = "tokio")]
-pub(crate) use self::heeds::Heeds;
 use self::{abandoned::Abandoned, clock::Clock, growth::Growth, probes::Probes, queues::Output};
 pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
+#[cfg(feature = "tokio")]
+pub(crate) use self::{heeds::Heeds, rest::Quiet};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},

@@ -23,7 +23,7 @@ use self::{recv::Recv, send::Send};
 use crate::{
     StreamError,
     hub::{Hub, News},
-    proto::Connection,
+    proto::{Connection, Quiet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -127,6 +127,22 @@ impl Cell {
             connection.release(id);
         }
         state.is_over()
+    }
+
+    /// For tests: adds the orders of a cell that is listed to those that may wait, or returns one that may not.
+    pub(crate) fn check_rest(&self, quiet: &mut Quiet) -> Result<(), String> {
+        let state = self.lock();
+        let orders = &state.orders;
+        // Of a stream that has ended nothing is sent any more.
+        let sends = state.end.is_none() && state.send.has_orders();
+        if orders.reset.is_some() || orders.stop_reading || sends {
+            return Err(format!("an order of stream {} is not looked at", self.id));
+        }
+        *quiet.consumed.entry(self.id).or_default() += orders.consumed;
+        if state.is_released() {
+            quiet.released.push(self.id);
+        }
+        Ok(())
     }
 
     /// The peer has answered. Says whether the stream is over.

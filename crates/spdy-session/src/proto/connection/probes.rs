@@ -152,10 +152,10 @@ impl Connection {
 }
 
 /// How long after the end of the peer's bytes it is probed: most responses are on their way by then.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// A peer that takes in less than so many bytes a second is taken for gone.
 const SLOWEST: u64 = 4 * 1024;
 
 /// The most that a peer is given for what is under way to it.
-const MOST_UNDER_WAY: Duration = Duration::from_secs(120);
+pub(super) const MOST_UNDER_WAY: Duration = Duration::from_secs(120);

@@ -449,6 +449,14 @@ impl Send {
         self.fin == Fin::Written
     }
 
+    /// Whether there is something to hand over.
+    pub(super) fn has_orders(&self) -> bool {
+        self.reply.is_some()
+            || !self.items.is_empty()
+            || !self.joined.is_empty()
+            || self.fin == Fin::Ordered
+    }
+
     /// Moves what is queued into the machine. It refuses what comes for a stream that has ended meanwhile; the
     /// handle gets to know that by the event of the end.
     pub(super) fn hand_over(&mut self, id: StreamId, connection: &mut Connection) {

@@ -1,0 +1,100 @@
+//! Whether a driver that waits has left anything undone. Tests ask.
+
+use std::time::Duration;
+
+use super::{Driver, Stage, now};
+use crate::proto::{Connection, Phase, Quiet};
+
+/// A door for tests that hold the schedule in their hands. It stands here since what it judges is nobody else's to see.
+#[doc(hidden)]
+impl<IO> Driver<IO> {
+    /// The machine.
+    pub fn connection(&self) -> &Connection {
+        &self.machine.connection
+    }
+
+    /// To be called when no task of the session, of its peer and of their applications is ready to run: returns what
+    /// the driver could do all the same, and which deadline of the configuration it does not keep.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what was left undone.
+    pub fn check_rest(&self) -> Result<(), String> {
+        if matches!(self.stage, Stage::Ended(_)) {
+            return Ok(());
+        }
+        let machine = &self.machine;
+        let quiet = machine.hub.check_rest()?;
+        self.check_opens()?;
+        machine.connection.check_rest(&quiet)?;
+        self.check_stage()?;
+        self.check_deadlines(&quiet)
+    }
+
+    /// Returns what is still kept for handles, though the session has ended or is idle.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is kept.
+    pub fn check_empty(&self) -> Result<(), String> {
+        let machine = &self.machine;
+        let (cells, opens, pings) = (
+            machine.cells.len(),
+            machine.opens.len(),
+            machine.pings.len(),
+        );
+        if cells + opens + pings == 0 {
+            return Ok(());
+        }
+        Err(format!(
+            "the driver keeps {cells} cells, {opens} streams to be opened and {pings} PINGs"
+        ))
+    }
+
+    fn check_opens(&self) -> Result<(), String> {
+        let machine = &self.machine;
+        let wants = machine.opens.iter().any(|order| !order.answer.is_closed());
+        if wants && machine.connection.opens_or_fails() {
+            return Err("a stream waits to be opened, and there is a place".into());
+        }
+        if machine.opens.iter().any(|it| it.how.associated.is_some()) {
+            return Err("a push waits for a place".into());
+        }
+        Ok(())
+    }
+
+    fn check_stage(&self) -> Result<(), String> {
+        let connection = &self.machine.connection;
+        let is_written = connection.phase() == Phase::Closing && !connection.has_output();
+        if is_written && matches!(self.stage, Stage::Running) {
+            return Err("everything is written and the session does not end".into());
+        }
+        Ok(())
+    }
+
+    fn check_deadlines(&self, quiet: &Quiet) -> Result<(), String> {
+        let (now, connection) = (now(), &self.machine.connection);
+        let has_partial = !self.transport.is_empty() || connection.is_mid_frame();
+        let mut promises = connection.promises(now, quiet, has_partial);
+        if let Stage::Lingering(until) = self.stage {
+            promises = vec![("linger", until)];
+        }
+        let alarm = self.alarm.as_ref().filter(|alarm| !alarm.is_elapsed());
+        let armed = alarm.map(|alarm| alarm.deadline().into_std());
+        for (name, latest) in promises {
+            match armed {
+                None => return Err(format!("no alarm is set for the timeout {name}")),
+                Some(at) if at > latest => {
+                    let late = at - latest;
+                    return Err(format!("the alarm is {late:?} late for the timeout {name}"));
+                }
+                // The clock of the runtime goes in milliseconds.
+                Some(at) if at + Duration::from_millis(1) < now => {
+                    return Err(format!("the alarm for {name} has passed and did not ring"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! Whether a connection at rest has left anything undone. Tests ask.
+//!
+//! The answer is computed from the records of the streams and from the windows, not from the queues, counters and marks
+//! that the work itself goes by: those are what is judged.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use bytes::Buf;
+use spdy_frame::{DEFAULT_WINDOW, Side, StreamId};
+
+use super::{
+    Connection, Phase,
+    output::TRANSMIT_TARGET,
+    probes::{FIRST_WAIT, MOST_UNDER_WAY},
+};
+use crate::proto::{state::SendHalf, stream::Outgoing, stream::Stream};
+
+/// What handles have ordered and the driver need not carry out at once.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    /// Bytes that were consumed.
+    pub(crate) consumed: HashMap<StreamId, usize>,
+    /// Streams without handles.
+    pub(crate) released: Vec<StreamId>,
+}
+
+impl Quiet {
+    fn consumed(&self, id: StreamId) -> usize {
+        self.consumed.get(&id).copied().unwrap_or(0)
+    }
+
+    fn all_consumed(&self) -> usize {
+        self.consumed.values().sum()
+    }
+}
+
+/// The name of a deadline, and the moment at which it has to have come.
+pub(crate) type Promise = (&'static str, Instant);
+
+impl Connection {
+    /// Returns what could go on though nothing is under way, if there is anything.
+    pub(crate) fn check_rest(&self, quiet: &Quiet) -> Result<(), String> {
+        self.check_counts()?;
+        if self.phase == Phase::Closing {
+            return Ok(());
+        }
+        if self.streams.is_empty() && (self.phase == Phase::Draining || self.peer.going_away) {
+            return Err("the last stream has ended and the session does not close".into());
+        }
+        if !self.output.transmit.has_remaining() {
+            self.check_output()?;
+        }
+        self.check_reading(quiet)?;
+        self.check_credit(quiet)
+    }
+
+    /// Whether another stream of this side can be opened, or fails at once.
+    pub(crate) fn opens_or_fails(&self) -> bool {
+        let is_local = |stream: &&Stream| stream.id.initiator() == self.side;
+        let open = self.records().filter(is_local).count();
+        open < self.peer.max_streams || !self.may_open()
+    }
+
+    fn check_counts(&self) -> Result<(), String> {
+        let local = |id: &&StreamId| id.initiator() == self.side;
+        let ours = self.streams.keys().filter(local).count();
+        let unsent: usize = self.records().map(|it| it.queued_octets()).sum();
+        let counted = (self.local_open, self.remote_open, self.output.unsent);
+        let found = (ours, self.streams.len() - ours, unsent);
+        if counted == found {
+            Ok(())
+        } else {
+            Err(format!("counted are {counted:?}, and there are {found:?}"))
+        }
+    }
+
+    fn check_output(&self) -> Result<(), String> {
+        if !self.output.control.is_empty() || !self.output.pongs.is_empty() {
+            return Err("control frames wait, and the transport has taken everything".into());
+        }
+        for stream in self.records() {
+            if let Some(what) = self.writable(stream) {
+                let id = stream.id;
+                return Err(format!(
+                    "{what} of stream {id} may go out, and nothing does"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the stream may write now.
+    fn writable(&self, stream: &Stream) -> Option<&'static str> {
+        if stream.opening.is_some() {
+            return Some("the first frame");
+        }
+        match stream.queue.front() {
+            Some(Outgoing::Data(_)) => (!self.lacks_window(stream)).then_some("DATA"),
+            Some(Outgoing::Headers(_)) => Some("HEADERS"),
+            None => (stream.send == SendHalf::Finishing).then_some("FIN"),
+        }
+    }
+
+    fn lacks_window(&self, stream: &Stream) -> bool {
+        let own = stream.send_window.available(self.peer.initial_window);
+        let session = self.send_window.available(DEFAULT_WINDOW);
+        (self.has_stream_windows() && own == 0) || (self.has_session_window() && session == 0)
+    }
+
+    /// Whether payload that the application has not consumed is in the way of reading.
+    fn is_held_up(&self, quiet: &Quiet) -> bool {
+        let limits = &self.config.limits;
+        let full = |stream: &Stream| {
+            let held = stream.recv_window.held() - quiet.consumed(stream.id);
+            held >= limits.stream_buffer.max(1)
+        };
+        let all = self.recv_window.held() - quiet.all_consumed();
+        (!self.has_stream_windows() && self.records().any(full))
+            || (!self.has_session_window() && all >= limits.session_buffer.max(1))
+    }
+
+    fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
+        let is_flooded = self.output.replies() >= self.config.limits.max_queued_replies.max(1);
+        if is_flooded && !self.output.transmit.has_remaining() {
+            return Err("reading pauses for replies that have left".into());
+        }
+        let may_read = !self.peer.ended && !is_flooded && !self.is_held_up(quiet);
+        if may_read && !self.wants_input() {
+            return Err("reading pauses and might go on".into());
+        }
+        Ok(())
+    }
+
+    /// The peer waits for no window that could be granted.
+    fn check_credit(&self, quiet: &Quiet) -> Result<(), String> {
+        if self.output.transmit.has_remaining() {
+            return Ok(()); // Credit is behind it.
+        }
+        let window = &self.recv_window;
+        let granted = window.returnable() as usize + quiet.all_consumed();
+        if self.has_session_window() && window.octets() <= 0 && granted > 0 {
+            let kind = "session is used up, and";
+            return Err(format!(
+                "the window of the {kind} {granted} bytes of it are consumed"
+            ));
+        }
+        for stream in self.records().filter(|it| !it.is_received()) {
+            let window = &stream.recv_window;
+            let is_read = window.held() == quiet.consumed(stream.id);
+            if self.has_stream_windows() && window.octets() <= 0 && is_read {
+                let id = stream.id;
+                return Err(format!(
+                    "all of the window of stream {id} is consumed, none granted"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every deadline that the configuration promises in the state of now, with the latest moment that it may have.
+    pub(crate) fn promises(&self, now: Instant, quiet: &Quiet, has_partial: bool) -> Vec<Promise> {
+        let timeouts = &self.config.timeouts;
+        let has_output = self.output.transmit.has_remaining();
+        let mut promises = Promises(now, Vec::new());
+        let write = match timeouts.write {
+            None if self.clock.cut => Some(timeouts.linger),
+            write => write,
+        };
+        promises.add("write", has_output, write);
+        if self.phase == Phase::Closing {
+            return promises.1;
+        }
+        let is_heard = self.wants_input();
+        let is_idle = is_heard && !has_output && self.is_idle(quiet);
+        let is_silent = self.side == Side::Server && !self.peer.is_heard;
+        // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
+        let is_full = self.output.transmit.held() >= TRANSMIT_TARGET;
+        let lacks_window = |stream: &Stream| self.waits_for_window(stream);
+        let is_blocked = is_heard && !is_full && self.records().any(lacks_window);
+        promises.add("first frame", is_silent, timeouts.first_frame);
+        promises.add("frame", has_partial && is_heard, timeouts.frame);
+        promises.add("idle", is_idle, timeouts.idle);
+        promises.add("blocked", is_blocked, timeouts.blocked);
+        promises.add("trickle", is_blocked, timeouts.trickle);
+        promises.add("unread", self.is_held_up(quiet), timeouts.unread);
+        promises.add(
+            "discard",
+            self.records().any(is_abandoned),
+            timeouts.discard,
+        );
+        let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;
+        let answer = timeouts.keep_alive_reply + MOST_UNDER_WAY;
+        promises.add("keep-alive", asks, timeouts.keep_alive.max(Some(answer)));
+        let probe = timeouts.half_closed_probe.map(|it| it.max(FIRST_WAIT));
+        promises.add("half-closed", self.peer.ended && !has_output, probe);
+        promises
+            .1
+            .extend(self.clock.drain_deadline.map(|at| ("drain", at)));
+        promises.1
+    }
+
+    /// Whether neither side has anything to do with a stream.
+    fn is_idle(&self, quiet: &Quiet) -> bool {
+        let is_released = |id: &StreamId| quiet.released.contains(id);
+        self.streams.is_empty() && self.cancelled.iter().all(is_released)
+    }
+
+    fn waits_for_window(&self, stream: &Stream) -> bool {
+        let has_data = matches!(stream.queue.front(), Some(Outgoing::Data(_)));
+        has_data && stream.opening.is_none() && self.lacks_window(stream)
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.values().map(|stream| &**stream)
+    }
+
+    /// Whether a frame has come in part.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.decoder.is_mid_frame()
+    }
+}
+
+/// Whether the application wants nothing more of a stream, and has said all.
+fn is_abandoned(stream: &Stream) -> bool {
+    stream.discard.is_some() && stream.send == SendHalf::Finished
+}
+
+struct Promises(Instant, Vec<Promise>);
+
+impl Promises {
+    fn add(&mut self, name: &'static str, is_due: bool, timeout: Option<Duration>) {
+        let latest = timeout.and_then(|timeout| self.0.checked_add(timeout));
+        self.1
+            .extend(latest.filter(|_| is_due).map(|at| (name, at)));
+    }
+}

@@ -1,0 +1,197 @@
+//! A transport in memory: bounded, cut at random, and sometimes it takes nothing.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::random::Random;
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    octets: VecDeque<u8>,
+    capacity: usize,
+    /// The most that one call moves.
+    chunk: usize,
+    /// No more is written.
+    ended: bool,
+    /// Both ends fail.
+    broken: bool,
+    /// Nothing moves.
+    stalled: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    random: Random,
+}
+
+pub(crate) type SharedLane = Rc<RefCell<Lane>>;
+
+impl Lane {
+    pub(crate) fn new(random: &mut Random, is_wide: bool) -> SharedLane {
+        let chunk = match is_wide {
+            true => random.of(&[10_000, 100_000]),
+            false => random.of(&[1, 7, 100, 1000, 100_000, 100_000]),
+        };
+        Rc::new(RefCell::new(Self {
+            octets: VecDeque::new(),
+            capacity: random
+                .of(&[1, 100, 5000, 65_536, 65_536])
+                .max(chunk.min(5000)),
+            chunk,
+            ended: false,
+            broken: false,
+            stalled: false,
+            reader: None,
+            writer: None,
+            random: random.fork(),
+        }))
+    }
+
+    /// Whether the reader would get something.
+    pub(crate) fn has_something(&self) -> bool {
+        self.broken || (!self.stalled && (self.ended || !self.octets.is_empty()))
+    }
+
+    /// Whether the writer would get rid of something.
+    pub(crate) fn has_room(&self) -> bool {
+        self.broken || (!self.stalled && self.octets.len() < self.capacity)
+    }
+
+    pub(crate) fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    pub(crate) fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+        self.wake();
+    }
+
+    /// What was written still arrives, and then the end.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        self.wake();
+    }
+
+    pub(crate) fn tear(&mut self) {
+        self.broken = true;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+
+    /// How much moves in this call, of at most so much.
+    fn step(&mut self, most: usize) -> usize {
+        1 + self.random.below(most.min(self.chunk))
+    }
+
+    /// Now and then a transport says that it is not ready, and wakes at once.
+    fn hesitates(&mut self, cx: &Context<'_>) -> bool {
+        let hesitates = self.random.one_in(12);
+        if hesitates {
+            cx.waker().wake_by_ref();
+        }
+        hesitates
+    }
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) input: SharedLane,
+    pub(crate) output: SharedLane,
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let lane = &mut *self.input.borrow_mut();
+        if lane.broken {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if !lane.has_something() {
+            lane.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if lane.hesitates(cx) {
+            return Poll::Pending;
+        }
+        let most = lane.octets.len().min(buf.remaining());
+        if most > 0 {
+            let step = lane.step(most);
+            let (front, back) = lane.octets.as_slices();
+            let of_front = step.min(front.len());
+            buf.put_slice(&front[..of_front]);
+            buf.put_slice(&back[..step - of_front]);
+            lane.octets.drain(..step);
+        }
+        if let Some(writer) = lane.writer.take() {
+            writer.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let lane = &mut *self.output.borrow_mut();
+        if lane.broken || lane.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if !lane.has_room() {
+            lane.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if lane.hesitates(cx) {
+            return Poll::Pending;
+        }
+        let most = buf.len().min(lane.capacity - lane.octets.len());
+        let step = lane.step(most);
+        lane.octets.extend(&buf[..step]);
+        if let Some(reader) = lane.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(step))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.output.borrow_mut().end();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.output.borrow_mut().end();
+        // Like a socket that is closed with octets unread: the other side cannot write any more.
+        self.input.borrow_mut().tear();
+    }
+}
