@@ -26,6 +26,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use tokio::{
     runtime::{Builder, Handle},
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
@@ -151,6 +152,26 @@ impl<A: Asker> Round<A> {
                 begun.elapsed() <= Duration::from_millis(100),
                 "/{id} is slow"
             );
+        }
+        self.serves_a_queue().await;
+    }
+
+    /// As many connections as are allowed serve those that wait, one after the other.
+    async fn serves_a_queue(&self) {
+        let mut requests = JoinSet::new();
+        for id in REQUESTS + 40..REQUESTS + 60 {
+            let asker = Arc::clone(&self.asker);
+            requests.spawn(async move {
+                let Outcome::Answer(_, body) = asker.ask(get(id)).await else {
+                    panic!("/{id} fails though there is time for all")
+                };
+                assert!(body.collect().await.is_ok(), "/{id}");
+            });
+        }
+        while let Some(request) = requests.join_next().await {
+            if let Err(error) = request {
+                panic::resume_unwind(error.into_panic());
+            }
         }
     }
 

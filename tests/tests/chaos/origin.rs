@@ -20,7 +20,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_frame::Version;
 use spdy_tower::{Builder, Protocol, session::Config, upgrade};
 use tokio::{
@@ -262,8 +262,8 @@ impl Origin {
                     let (origin, here) = (Arc::clone(&origin), Arc::clone(&here));
                     async move { Ok::<_, Infallible>(origin.answer(request, &here).await) }
                 });
-                let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new());
+                // Without a timer it closes no connection that rests.
+                let builder = http1::Builder::new();
                 let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
                 tokio::select! {
                 biased;

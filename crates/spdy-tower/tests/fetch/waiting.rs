@@ -176,6 +176,32 @@ async fn a_request_that_waits_for_a_stream_is_sent_when_an_upload_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_stream_of_a_session_that_ends_finds_another() {
+    in_all_versions(|version| async move {
+        let network = Network::new(Duration::ZERO, move |io, number| async move {
+            let mut limits = spdy_session::Config::default().limits;
+            limits.max_streams = 1;
+            let router = axum::Router::new()
+                .route("/slow", axum::routing::any(std::future::pending::<()>))
+                .fallback(async || "ok");
+            let builder = spdy_tower::Builder::new().limits(limits);
+            let life = ms(if number == 0 { 100 } else { 1_000_000 });
+            _ = timeout(life, builder.serve_connection(io, version, router)).await;
+        });
+        let client = network.client(Plain::Spdy(version));
+        assert_eq!(get(&client).await.unwrap(), "ok");
+        let slow = ask(&client, "POST", "/slow", "");
+        // It was not sent, so its method does not matter.
+        let waits = ask(&client, "POST", "/", "body");
+        let (slow, waits) = tokio::join!(slow, waits);
+        assert!(slow.is_err());
+        assert_eq!(waits.unwrap().status(), 200);
+        assert_eq!(network.made(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_is_told_to_those_it_was_for() {
     // The first connection is closed at once, the second speaks SPDY.
     let network = Network::new(ms(100), |io, number| async move {
@@ -186,7 +212,12 @@ async fn an_attempt_that_fails_is_told_to_those_it_was_for() {
     let client = network.client(Plain::Upgrade);
     let early = tokio::spawn({
         let client = client.clone();
-        async move { get(&client).await }
+        async move {
+            let begun = Instant::now();
+            let failed = get(&client).await;
+            assert_eq!(begun.elapsed(), ms(100));
+            failed
+        }
     });
     sleep(ms(50)).await;
     // It has waited for half of an attempt that fails, and gets a whole one.
