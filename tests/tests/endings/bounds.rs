@@ -56,7 +56,7 @@ const fn spdy(state: State, way: Way) -> Bound {
         (S::HandlerWaiting, _) => Within(60 + 20, 60 + 20 + 2),
         (S::Tunnel, W::BodyNeverComes) => GoesOn("a tunnel may be silent; its peer answers PINGs"),
         (S::Tunnel, _) => Within(60 + 20, 60 + 20 + 2),
-        // `blocked`, ten times where a little is granted.
+        // `trickle`, which may begin anew once.
         (S::WaitingForWindow, W::Dribble) => Stays(
             10 * 30,
             "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",

@@ -141,7 +141,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (S::WaitingForWindow, _) if version == Version::V2 => None("SPDY/2 has no windows"),
         (S::WaitingForWindow, W::BodyNeverComes) => None("the same as a window that stays shut"),
         (S::WaitingForWindow, W::Dribble) => {
-            // `blocked`, ten times where a little is granted.
+            // `trickle`, which may begin anew once.
             Stays(
                 10 * 30,
                 "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
