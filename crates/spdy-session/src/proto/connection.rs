@@ -155,6 +155,10 @@ struct Peer {
     going_away: bool,
     /// Its writing side of the transport is closed.
     ended: bool,
+    /// It has granted the session a window.
+    grants_session: bool,
+    /// It has granted a stream a window.
+    grants_streams: bool,
 }
 
 /// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2 clients do: no server
@@ -203,6 +207,8 @@ impl Connection {
                 most_initial: i64::from(MAX_WINDOW),
                 going_away: false,
                 ended: false,
+                grants_session: false,
+                grants_streams: false,
             },
             send_window: SendWindow::default(),
             recv_window: RecvWindow::new(DEFAULT_WINDOW),

@@ -135,9 +135,22 @@ impl Connection {
                 deadline => self.clock.watch_blocked(deadline),
             }
         }
+        if !expired.is_empty() && self.is_taken_for_another_version() {
+            tracing::warn!(
+                target: "spdy",
+                "peer grants windows to streams and never to the session: it seems to speak SPDY/3, \
+                 and SPDY/3.1 is assumed (--plain-version spdy/3)"
+            );
+        }
         for id in expired {
             self.time_out_stream(id, Timeout::Blocked);
         }
+    }
+
+    /// Whether the peer behaves as one of SPDY/3 does in a session of SPDY/3.1: the session's window is used up, and
+    /// while windows of streams are granted that one never was. In plain text the two versions look the same.
+    fn is_taken_for_another_version(&self) -> bool {
+        !self.is_session_open() && self.peer.grants_streams && !self.peer.grants_session
     }
 
     fn blocked_until(&self, stream: &Stream) -> Option<Moment> {

@@ -133,9 +133,11 @@ impl Connection {
                 grown.map_err(|Overflow| {
                     Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
                 })?;
+                self.peer.grants_session = true;
                 self.note_grant(now);
             }
             WindowTarget::Stream(id) if self.has_stream_windows() => {
+                self.peer.grants_streams = true;
                 self.grow_stream(now, id, frame.increment)?;
             }
             // SPDY/3 knows no session window, and without flow control nothing counts.
