@@ -2,24 +2,31 @@
 //! of the process (docs/limits.md, "Memory"). The client is in the process as well; it has raw frames and nothing else.
 //!
 //! `SPDY_TEST_MEMORY=all` has every version and every way not to read; without it there are the three that hold most.
+//! `SPDY_TEST_SESSIONS=10000` says how many sessions rest at once; `ulimit -n` has to allow two descriptors for each.
 
 mod apps;
 mod peer;
+mod rest;
 
 use std::{
     env,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use axum::Router;
 use peak_alloc::PeakAlloc;
-use spdy_server::{Bind, Config, PlainVersion, Server, Version};
-use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
+use spdy_server::{Bind, Config, PlainVersion, Server, Version, app};
+use tokio::{
+    sync::Mutex,
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 
 use self::{
     apps::Served,
     peer::{Peer, Way},
+    rest::Head,
 };
 
 #[global_allocator]
@@ -34,6 +41,9 @@ const MOST: usize = 4 << 20;
 /// What hyper has of its own for each connection to an application, beside the payload that it reads ahead: places for
 /// requests, and the room for a head.
 const CONNECTION: usize = 8 << 10;
+
+/// What a session at rest holds beside the compression window of its peer: docs/limits.md.
+const AT_REST: usize = 8 << 10;
 
 /// Streams of one session.
 const STREAMS: usize = 100;
@@ -74,6 +84,26 @@ async fn pushes_hold_little_for_a_client_that_does_not_read() {
 async fn a_proxied_application_holds_little_for_a_client_that_does_not_read() {
     measure("proxy to HTTP/1.1", apps::proxy_to_http1().await).await;
     measure("proxy to HTTP/2", apps::proxy_to_http2().await).await;
+}
+
+/// Whatever came before: a small head or one of 40 kB, from a client with a small compression window or a large one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_at_rest_holds_the_window_that_its_peer_announced_and_8_kib() {
+    let _turn = TURN.lock().await;
+    let number = env::var("SPDY_TEST_SESSIONS").map_or(100, |number| number.parse().unwrap());
+    for head in Head::all() {
+        let server = Running::start(app::site(), head.version).await;
+        // What threads keep is there afterwards.
+        drop(server.rest(head, 20).await);
+        let before = settled().await;
+        let sessions = server.rest(head, number).await;
+        let held = settled().await.saturating_sub(before) / number;
+        println!("{head:?}: {held} bytes a session at rest");
+        assert!(held <= head.window() + AT_REST, "{head:?}: {held} bytes");
+        drop(sessions);
+        freed("rest", before).await;
+        server.task.abort();
+    }
 }
 
 /// Asks for as many streams as a session has, in each way not to read them.
@@ -144,6 +174,15 @@ impl Running {
         peer.ask(&served.paths, way).await;
         peer.wait(served.paths.len(), way).await;
         peer
+    }
+}
+
+impl Running {
+    /// Sessions of which each has made a request and rests.
+    async fn rest(&self, head: Head, number: usize) -> Vec<TcpStream> {
+        let address = self.address;
+        let sessions = spawn_blocking(move || rest::sessions(address, head, number));
+        sessions.await.unwrap()
     }
 }
 

@@ -1,0 +1,114 @@
+//! Sessions at rest: connections of their own, a request each, and nothing more.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use flate2::{Compress, Compression, FlushCompress};
+use spdy_server::Version;
+use spdy_tests::frames::{self, StoredBlocks};
+
+/// What a client says in its one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) version: Version,
+    /// The size of its compression window, as a power of two.
+    pub(crate) bits: u8,
+    /// Whether the block ends with a sync flush.
+    pub(crate) is_flushed: bool,
+    /// The bytes of fields that it does not need.
+    pub(crate) more: usize,
+}
+
+impl Head {
+    /// Chrome has a window of 2 KiB, zlib's default is 32 KiB.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let kinds = [
+            (Version::V3_1, true),
+            (Version::V3_1, false),
+            (Version::V3, true),
+            (Version::V2, true),
+        ];
+        let sizes = [(11, 0), (15, 0), (11, 40_000), (15, 40_000)];
+        kinds.into_iter().flat_map(move |(version, is_flushed)| {
+            sizes.map(|(bits, more)| Self {
+                version,
+                bits,
+                is_flushed,
+                more,
+            })
+        })
+    }
+
+    pub(crate) const fn window(self) -> usize {
+        1 << self.bits
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let names = match self.version {
+            Version::V2 => ["method", "url", "version", "host", "scheme"],
+            _ => [":method", ":path", ":version", ":host", ":scheme"],
+        };
+        let values = ["GET", "/hello", "HTTP/1.1", "a.test", "http"];
+        let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = names
+            .into_iter()
+            .zip(values)
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        for field in 0..4_usize {
+            let value = (0..self.more / 4).map(|n| b'a' + (n * (field + 7) % 23) as u8);
+            pairs.push((format!("x-{field}").into(), value.collect()));
+        }
+        let plain = frames::plain_block(self.version, &pairs);
+        let mut block = Vec::with_capacity(2 * plain.len() + 1000);
+        let flush = if self.is_flushed {
+            FlushCompress::Sync
+        } else {
+            FlushCompress::Partial
+        };
+        Compress::new_with_window_bits(Compression::best(), true, self.bits)
+            .compress_vec(&plain, &mut block, flush)
+            .unwrap();
+        frames::syn_stream(self.version, 1)
+            .fin()
+            .compressed_block(block)
+            .octets(&mut StoredBlocks::new(self.version))
+    }
+}
+
+/// Opens so many sessions, and waits for the answer of each.
+pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<TcpStream> {
+    let request = head.bytes();
+    let session = |_| {
+        let mut io = TcpStream::connect(address).expect("`ulimit -n` allows two for each session");
+        io.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        io.write_all(&request).unwrap();
+        let mut answer = [0; 4096];
+        let mut read = 0;
+        // SETTINGS and PING come first; then SYN_REPLY or RST_STREAM, of which the first bytes are known.
+        let replies = [
+            [0x80, wire(head.version), 0, 2],
+            [0x80, wire(head.version), 0, 3],
+        ];
+        while !replies.iter().any(|reply| find(&answer[..read], reply)) {
+            let more = io.read(&mut answer[read..]).unwrap();
+            assert!(more > 0, "the session goes on");
+            read += more;
+        }
+        io
+    };
+    (0..number).map(session).collect()
+}
+
+const fn wire(version: Version) -> u8 {
+    match version {
+        Version::V2 => 2,
+        Version::V3 | Version::V3_1 => 3,
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
