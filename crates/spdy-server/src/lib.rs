@@ -74,6 +74,7 @@ pub mod app;
 pub mod auto;
 mod body_timeout;
 mod config;
+mod discard;
 mod host;
 mod idle;
 mod listener;

@@ -39,6 +39,7 @@ use tracing::debug;
 use crate::{
     body_timeout::BodyTimeout,
     config::{Config, Timeouts, Transport},
+    discard::Discard,
     host,
     idle::Idle,
     metrics::{Metrics, Open},
@@ -309,9 +310,11 @@ impl Service {
         Idle::new(io, self.timeouts.idle, self.timeouts.write)
     }
 
-    /// The application for hyper, which has no limit on the time that the body of a request takes.
+    /// The application for hyper, which has no limit on the time that the body of a request takes, and leaves what is not
+    /// read of it in the way of the answer.
     fn timed(&self, app: App) -> HyperApp {
-        TowerToHyperService::new(BodyTimeout::new(app, self.timeouts.body))
+        let timed = BodyTimeout::new(app, self.timeouts.body);
+        TowerToHyperService::new(Discard(timed))
     }
 }
 
@@ -449,7 +452,7 @@ where
 }
 
 /// The application as hyper calls it.
-type HyperApp = TowerToHyperService<BodyTimeout<App>>;
+type HyperApp = TowerToHyperService<Discard<BodyTimeout<App>>>;
 
 /// The application as one connection calls it, whatever protocol it speaks: every request carries the connection's
 /// [`ConnectionInfo`] and names one host at most, and no response says what is not so of its length.
@@ -513,6 +516,10 @@ impl Future for Answering {
         };
         let status = response.status();
         spdy_tower::remove_false_length(&self.method, status, response.headers_mut());
+        // hyper would send it in HTTP/2.
+        if spdy_tower::is_bodyless(&self.method, status) {
+            *response.body_mut() = axum::body::Body::empty();
+        }
         Poll::Ready(Ok(match &self.answers {
             Some(answers) => response.map(|body| answers.watch(body)),
             None => response,

@@ -4,7 +4,11 @@ mod common;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use axum::{Extension, Router, extract::ConnectInfo, routing::get};
+use axum::{
+    Extension, Router,
+    extract::ConnectInfo,
+    routing::{get, post},
+};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{
@@ -31,6 +35,7 @@ fn app() -> Router {
         .route("/protocol", get(protocol))
         .route("/tls", get(tls_facts))
         .route("/peer", get(peer))
+        .route("/unread", post(async || vec![7; 4 << 20]))
         .route("/unchanged", get(async || StatusCode::NOT_MODIFIED))
         .route("/nothing", get(async || StatusCode::NO_CONTENT))
         .route("/slow", get(|| sleep(Duration::from_millis(300))))
@@ -284,4 +289,37 @@ async fn a_response_without_a_body_has_a_date_and_no_length_in_all_protocols() {
             assert!(fields.get("date").is_some() && fields.get("content-length").is_none());
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
+    let server = start(plain(Timeouts::default())).await;
+    let mut io = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";
+    io.write_all(head.as_bytes()).await.unwrap();
+    // The answer has begun, and fills what there is of buffers.
+    let mut begin = [0; 12];
+    io.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    let (mut read, mut write) = io.split();
+    let mut answer = Vec::new();
+    let reading = async {
+        while answer.len() < 4 << 20 {
+            assert_ne!(read.read_buf(&mut answer).await.unwrap(), 0);
+        }
+    };
+    let writing = async {
+        write.write_all(&[1; 500_000]).await.unwrap();
+        // The connection is as good as new.
+        let next = b"GET /protocol HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        write.write_all(next).await.unwrap();
+    };
+    timeout(LONG, async { tokio::join!(reading, writing) })
+        .await
+        .expect("the answer did not come");
+    timeout(LONG, io.read_to_end(&mut answer))
+        .await
+        .expect("the second answer did not come")
+        .unwrap();
+    assert!(answer.ends_with(b"\r\n\r\nHTTP/1.1"));
 }

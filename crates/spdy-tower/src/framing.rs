@@ -4,7 +4,9 @@
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 
 /// Whether a response has no body, whatever the application gives it (protocol.md §9.6).
-pub(crate) fn is_bodyless(method: &Method, status: StatusCode) -> bool {
+///
+/// It is public for spdy-server alone, whose HTTP/2 has the same applications.
+pub fn is_bodyless(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED

@@ -79,7 +79,7 @@ pub use spdy_frame::{Priority, StreamId, Version};
 pub use spdy_session as session;
 
 #[doc(hidden)]
-pub use self::framing::remove_false_length;
+pub use self::framing::{is_bodyless, remove_false_length};
 pub use self::{
     body::{Body, BodyError},
     protocol::Protocol,

@@ -8,4 +8,9 @@ mod guard;
 mod pump;
 
 pub use self::failure::BoxError;
-pub(crate) use self::{answer::Answer, failure::Failure, guard::guarded, pump::Pump};
+pub(crate) use self::{
+    answer::Answer,
+    failure::Failure,
+    guard::guarded,
+    pump::{Pump, WRONG_LENGTH},
+};

@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{Request, Response, StatusCode},
+    http::{Request, Response, StatusCode, header},
     routing::{get, post},
 };
 use bytes::Bytes;
@@ -468,6 +468,37 @@ async fn a_long_response_goes_on_when_the_body_of_its_request_is_read_or_dropped
             send.finish().unwrap();
             let reply = Reply::read(receive).await.unwrap();
             assert_eq!((reply.status(), reply.body.len()), (200, 64 * PIECE));
+        }
+    })
+    .await;
+}
+
+/// A client takes a body for whole that ends in order, and counts nothing.
+#[tokio::test]
+async fn a_response_whose_body_has_another_length_than_announced_is_no_success() {
+    in_all_versions(async |version| {
+        let announcing = |length: usize| {
+            let fields = [(header::CONTENT_LENGTH, length.to_string())];
+            get(async move || (fields, Body::new(Pieces(40))))
+        };
+        let router = Router::new()
+            .route("/right", announcing(40 * PIECE))
+            .route("/short", announcing(40 * PIECE + 1))
+            .route("/long", announcing(40 * PIECE - 1))
+            .route("/longest", announcing(0))
+            .route(
+                "/empty",
+                get(async || ([(header::CONTENT_LENGTH, "1")], ())),
+            );
+        let client = Client::of(version, router);
+        assert_eq!(client.ask("GET", "/right").await.body.len(), 40 * PIECE);
+        for path in ["/short", "/long"] {
+            let (receive, _send) = client.open(client.head("GET", path), true).await;
+            let reply = Reply::read(receive).await.map(|_| ());
+            assert_reset(reply, RstStatus::INTERNAL_ERROR);
+        }
+        for path in ["/longest", "/empty"] {
+            assert_eq!(client.ask("GET", path).await.status(), 500, "{path}");
         }
     })
     .await;

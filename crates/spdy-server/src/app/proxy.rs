@@ -20,11 +20,14 @@ mod upload;
 mod upstream;
 
 use std::{
+    convert::Infallible,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -39,6 +42,8 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info, warn};
 
@@ -159,6 +164,21 @@ fn say_that_there_is(body: &Upload, head: &mut Parts) {
     }
 }
 
+/// The body of an answer to HEAD. hyper calls it empty; axum would state that as the length of what GET gets.
+struct Unsaid;
+
+impl http_body::Body for Unsaid {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
 impl Forwarder {
     async fn forward(&self, request: Request) -> Result<Response, Failure> {
         let info = request.extensions().get::<ConnectionInfo>().copied();
@@ -167,6 +187,7 @@ impl Forwarder {
         head.extensions.clear();
         head.version = Version::HTTP_11;
         self.forwarding.request(&mut head, info);
+        let is_head = head.method == Method::HEAD;
         let body = Upload::begin(&head.method, body).await?;
         if !self.forwarding.is_absolute() {
             say_that_there_is(&body, &mut head);
@@ -180,7 +201,12 @@ impl Forwarder {
         head.extensions.clear();
         head.version = Version::HTTP_11;
         fields::remove_hop_by_hop(&mut head.headers);
-        Ok(Response::from_parts(head, Body::new(body)))
+        let body = if is_head {
+            Body::new(Unsaid)
+        } else {
+            Body::new(body)
+        };
+        Ok(Response::from_parts(head, body))
     }
 
     fn note(&self, failure: &Failure) {

@@ -28,6 +28,8 @@ pin_project! {
         has_trailers: bool,
         // All that the body has is short.
         is_short: bool,
+        // The bytes that are left of what `content-length` announces.
+        announced: Option<u64>,
     }
 }
 
@@ -40,15 +42,24 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
             held: None,
             has_trailers: true,
             is_short: size.is_some_and(|size| size <= SHORT as u64),
+            announced: None,
         }
+    }
+
+    /// Fails where the body has another length than the head announces: a peer must not take it for whole.
+    pub(crate) const fn announcing(mut self, length: Option<u64>) -> Self {
+        self.announced = length;
+        self
     }
 
     /// For a push, whose head has been sent. No header field of a push may come behind its payload (protocol.md
     /// §10.1): trailers are left out.
     pub(crate) fn push(body: B) -> Self {
+        // A body that panics here panics again where it is polled.
+        let size = guarded(|| body.size_hint().exact()).ok().flatten();
         Self {
             has_trailers: false,
-            ..Self::new(None, body.size_hint().exact(), body)
+            ..Self::new(None, size, body)
         }
     }
 
@@ -106,6 +117,10 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     ) -> Result<(), Failure> {
         // `Bytes` moves here; other buffers are copied once.
         let octets = guarded(move || octets.copy_to_bytes(octets.remaining()))?;
+        if let Some(left) = self.as_mut().project().announced {
+            let rest = left.checked_sub(octets.len() as u64);
+            *left = rest.ok_or(WRONG_LENGTH)?;
+        }
         if !octets.is_empty() {
             if self.held.is_some() {
                 self.as_mut().flush(answer)?;
@@ -138,6 +153,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
 
     /// Sends what is held, and FIN with the last of it.
     fn finish(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
+        self.check_end()?;
         let this = self.project();
         let held = this.held.take().unwrap_or_default();
         match this.head.take() {
@@ -145,6 +161,13 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
             None => answer.data(held, true)?,
         }
         Ok(())
+    }
+
+    fn check_end(&self) -> Result<(), Failure> {
+        match self.announced {
+            Some(1..) => Err(WRONG_LENGTH),
+            Some(0) | None => Ok(()),
+        }
     }
 
     fn finish_with(
@@ -158,6 +181,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         if block.is_empty() {
             return self.finish(answer);
         }
+        self.check_end()?;
         self.as_mut().flush(answer)?;
         answer.trailers(block)?;
         Ok(())
@@ -166,6 +190,10 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
 
 /// A piece of up to this many bytes is held back until it is known what follows.
 const SHORT: usize = 16 * 1024;
+
+/// The head of a response announces another length than its body has.
+pub(crate) const WRONG_LENGTH: Failure =
+    Failure::Response("response body has another length than its content-length says");
 
 /// Pieces of a body that are moved before others get their turn.
 const FRAMES_PER_POLL: usize = 32;

@@ -21,9 +21,9 @@ use super::service::HttpService;
 use crate::{
     Body,
     body::FaultNotice,
-    framing,
+    fields, framing,
     response::{self, ResponseForm},
-    sending::{Answer, Failure, Pump, guarded},
+    sending::{Answer, Failure, Pump, WRONG_LENGTH, guarded},
     tunnel::TunnelDue,
 };
 
@@ -108,14 +108,21 @@ impl<S: HttpService> Exchange<S> {
                         .tunnel
                         .take()
                         .filter(|due| response.status().is_success() && due.is_wanted());
-                    let (head, size, body) = split(*this.form, this.method, response)?;
+                    let (head, body) = split(*this.form, this.method, response)?;
                     match (body, tunnel) {
                         (_, Some(tunnel)) => {
                             tunnel.open(this.answer.open(head)?);
                             State::Over
                         }
-                        (Some(body), None) => State::Answering {
-                            pump: Pump::new(Some(head), size, body),
+                        (
+                            Some(Measured {
+                                body,
+                                size,
+                                announced,
+                            }),
+                            None,
+                        ) => State::Answering {
+                            pump: Pump::new(Some(head), size, body).announcing(announced),
                         },
                         (None, None) => {
                             this.answer.give(head, Bytes::new())?;
@@ -177,12 +184,19 @@ impl<S: HttpService> Future for Exchange<S> {
     }
 }
 
-/// The header block of a response, what its body says of its length, and the body if there is anything in it to send.
+/// A body, what it says of its length, and what its head announces.
+struct Measured<B> {
+    body: B,
+    size: Option<u64>,
+    announced: Option<u64>,
+}
+
+/// The header block of a response, and the body if there is anything in it to send.
 fn split<B: http_body::Body>(
     form: ResponseForm,
     method: &Method,
     response: Response<B>,
-) -> Result<(HeaderBlock, Option<u64>, Option<B>), Failure> {
+) -> Result<(HeaderBlock, Option<Measured<B>>), Failure> {
     let (head, body) = response.into_parts();
     let is_bodyless = framing::is_bodyless(method, head.status);
     // A body that is not sent is dropped here.
@@ -194,8 +208,21 @@ fn split<B: http_body::Body>(
         // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
         return Err(Failure::Response("response has a 1xx status"));
     }
+    let announced = if is_bodyless || *method == Method::CONNECT {
+        None
+    } else {
+        fields::content_length(&head.headers).ok().flatten()
+    };
+    if body.is_none() && announced.is_some_and(|length| length > 0) {
+        return Err(WRONG_LENGTH);
+    }
     let block = response::block(form, method, head, size).ok_or(Failure::Response(
         "a response header is longer than 65535 octets",
     ))?;
-    Ok((block, size, body))
+    let measured = body.map(|body| Measured {
+        body,
+        size,
+        announced,
+    });
+    Ok((block, measured))
 }

@@ -44,9 +44,14 @@ impl Forwarding {
         let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
         remove_hop_by_hop(&mut head.headers);
         remove_disguised(&mut head.headers);
-        if wants_trailers && self.absolute {
+        if wants_trailers {
             head.headers
                 .insert(TE, const { HeaderValue::from_static("trailers") });
+            if !self.absolute {
+                // In HTTP/1.1 the field is for the next hop only, and says so.
+                head.headers
+                    .insert(CONNECTION, const { HeaderValue::from_static("te") });
+            }
         }
         self.tell_who_asks(&mut head.headers, &host, info);
         head.uri = self.target(&head.uri, &host);
