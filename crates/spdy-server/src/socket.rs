@@ -27,6 +27,8 @@ impl Socket {
         // Frames are written when they are due, so there is nothing to wait for. A failure means that the peer is
         // gone already, which the first read will tell.
         let _ = io.set_nodelay(true);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = socket2::SockRef::from(&io).set_tcp_notsent_lowat(UNSENT);
         Self::Tcp(io)
     }
 
@@ -39,6 +41,14 @@ impl Socket {
         }
     }
 }
+
+/// The bytes that wait in the system before a socket takes no more, beyond those that are on their way.
+///
+/// Without this bound Linux holds up to 4 MiB for a client that reads slowly, and wakes the writer only when a third of
+/// them have left. At 40 KB a second this takes longer than `Timeouts::write`: the client
+/// would seem to take nothing.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
 
 /// A connected socket that belongs to no runtime.
 #[derive(Debug)]

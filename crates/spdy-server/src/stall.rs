@@ -132,7 +132,9 @@ struct Held {
     since: u64,
     /// What all answers had handed out, and the transport taken, when this one was last looked at.
     before: (u64, u64),
-    times_due: u32,
+    /// How often this one was looked at, and how often nothing had moved, without a break.
+    looks: u32,
+    quiet: u32,
 }
 
 impl Watch {
@@ -168,7 +170,7 @@ impl Watch {
                     debug!("the client takes nothing of an answer; it is reset");
                     return Poll::Ready(());
                 }
-                held.due += self.answers.period;
+                held.due += self.answers.period / LOOKS;
             }
             alarm.as_mut().reset(held.due);
         }
@@ -178,7 +180,7 @@ impl Watch {
 impl Held {
     /// Returns `None` for a period beyond all times.
     fn new(answers: &Answers) -> Option<Self> {
-        let due = Instant::now().checked_add(answers.period)?;
+        let due = Instant::now().checked_add(answers.period / LOOKS)?;
         let shared = Arc::clone(&answers.shared);
         shared.held.fetch_add(1, Ordering::Relaxed);
         let before = shared.moved();
@@ -187,11 +189,12 @@ impl Held {
             due,
             since: before.0,
             before,
-            times_due: 0,
+            looks: 0,
+            quiet: 0,
         })
     }
 
-    /// Whether the client could have taken something of this answer, and has not.
+    /// Whether the client could have taken something of this answer for a whole period, and has not.
     ///
     /// A client that takes something else may only be slow: answers take turns. It is not slow but does not want this
     /// one when all others had several turns meanwhile.
@@ -199,10 +202,14 @@ impl Held {
         let (taken, written) = self.shared.moved();
         let held = self.shared.held.load(Ordering::Relaxed) as u64;
         let before = mem::replace(&mut self.before, (taken, written));
-        self.times_due += 1;
+        self.looks += 1;
         // What goes out for a client that takes no answer is the answers to its PINGs.
         let moves = taken > before.0 || written - before.1 >= LEAST;
-        !moves || taken - self.since >= TURNS * held || self.times_due >= MAX_TIMES_DUE
+        self.quiet = if moves { 0 } else { self.quiet + 1 };
+        let has_missed_turns = taken - self.since >= TURNS * held;
+        self.quiet >= LOOKS
+            || self.looks >= LOOKS && has_missed_turns
+            || self.looks >= LOOKS * MAX_PERIODS
     }
 }
 
@@ -285,11 +292,14 @@ pub(crate) const SEND_BUFFER: usize = 2 * PIECE;
 /// twice what one of them may have in hyper's buffer.
 const TURNS: u64 = 2 * (SEND_BUFFER + PIECE) as u64;
 
-/// The bytes that the transport of a slow client takes in a period, at least.
-const LEAST: u64 = 1024;
+/// How often in a period an answer that waits is looked at. (What hyper has buffered still moves at the first look.)
+const LOOKS: u32 = 4;
+
+/// The bytes that the transport of a slow client takes between two looks, at least. Answers to its PINGs are fewer.
+const LEAST: u64 = 4 * 1024;
 
 /// After how many periods an answer is given up, however slowly the others move.
-const MAX_TIMES_DUE: u32 = 10;
+const MAX_PERIODS: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -333,34 +343,37 @@ mod tests {
         Held::new(&answers).unwrap()
     }
 
+    /// Looks at an answer that waits until it is stalled; returns after how many looks it is.
+    fn looks(held: &mut Held, mut meanwhile: impl FnMut(&Shared)) -> u32 {
+        loop {
+            meanwhile(&held.shared);
+            if held.is_stalled() {
+                return held.looks;
+            }
+        }
+    }
+
     #[tokio::test]
     async fn an_answer_that_misses_its_turns_is_stalled_and_one_that_waits_for_its_turn_is_not() {
-        let take = |held: &Held, bytes| held.shared.taken.fetch_add(bytes, Ordering::Relaxed);
-        let mut alone = held(7);
-        assert!(alone.is_stalled());
-
-        let mut patient = held(7);
-        take(&patient, TURNS - 1);
-        assert!(!patient.is_stalled());
-        take(&patient, 1);
-        assert!(patient.is_stalled());
+        let take =
+            |bytes| move |shared: &Shared| _ = shared.taken.fetch_add(bytes, Ordering::Relaxed);
+        assert_eq!(looks(&mut held(7), |_| {}), LOOKS);
+        assert_eq!(looks(&mut held(7), take(TURNS)), LOOKS);
+        assert_eq!(looks(&mut held(7), take(TURNS / 8)), 8);
 
         let mut among_two = held(7);
         among_two.shared.held.fetch_add(1, Ordering::Relaxed);
-        take(&among_two, TURNS);
-        assert!(!among_two.is_stalled());
-        assert!(among_two.is_stalled(), "nothing has moved since");
+        assert_eq!(looks(&mut among_two, take(TURNS / 8)), 16);
+
+        let mut pieces = [TURNS / 2, 0, TURNS / 4].into_iter();
+        let then_nothing = |shared: &Shared| take(pieces.next().unwrap_or(0))(shared);
+        assert_eq!(looks(&mut held(7), then_nothing), 3 + LOOKS);
     }
 
     #[tokio::test]
     async fn others_that_hardly_move_do_not_keep_an_answer_for_ever() {
-        let mut held = held(0);
-        for _ in 1..MAX_TIMES_DUE {
-            held.shared.taken.fetch_add(1, Ordering::Relaxed);
-            assert!(!held.is_stalled());
-        }
-        held.shared.taken.fetch_add(1, Ordering::Relaxed);
-        assert!(held.is_stalled());
+        let trickle = |shared: &Shared| _ = shared.taken.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(looks(&mut held(0), trickle), LOOKS * MAX_PERIODS);
     }
 
     /// An answer of a megabyte, which tells when it is dropped.
@@ -391,6 +404,7 @@ mod tests {
     /// Connects to a server over this transport; also returns when its answers are dropped, and after how long.
     async fn connect(
         (near, far): (DuplexStream, DuplexStream),
+        ping: Duration,
     ) -> (
         client::SendRequest<Empty<Bytes>>,
         mpsc::UnboundedReceiver<Duration>,
@@ -411,7 +425,7 @@ mod tests {
         tokio::spawn(builder.serve_connection(TokioIo::new(far), serve));
         let (sender, connection) = client::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_interval(ping)
             .initial_connection_window_size(1 << 20)
             .initial_stream_window_size(65_535)
             .handshake(TokioIo::new(near))
@@ -427,8 +441,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_whose_client_sends_nothing_but_pings_is_reset() {
+        let (sender, mut dropped) = connect(duplex(65536), Duration::from_millis(500)).await;
+        let _unread = ask(sender).await;
+        let after = timeout(PERIOD * 2, dropped.recv()).await.unwrap().unwrap();
+        assert!(PERIOD <= after && after < PERIOD * 4 / 3, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_whose_window_stays_shut_is_reset_while_another_goes_on() {
-        let (sender, mut dropped) = connect(duplex(65536)).await;
+        let (sender, mut dropped) = connect(duplex(65536), Duration::from_millis(500)).await;
         let mut unread = ask(sender.clone()).await;
         let mut read = ask(sender).await;
         for _ in 0..4 {
@@ -437,8 +459,8 @@ mod tests {
                 read.frame().await.unwrap().unwrap();
             }
         }
-        let after = timeout(PERIOD * 2, dropped.recv()).await;
-        assert_eq!(after.unwrap().unwrap().as_secs(), PERIOD.as_secs());
+        let after = timeout(PERIOD * 2, dropped.recv()).await.unwrap().unwrap();
+        assert!(PERIOD <= after && after < PERIOD * 4 / 3, "{after:?}");
         let end = loop {
             match unread.frame().await {
                 Some(Ok(_)) => {}
@@ -473,7 +495,7 @@ mod tests {
     /// Sixty answers share a connection on which each has a turn in two minutes.
     #[tokio::test(start_paused = true)]
     async fn answers_that_take_turns_on_a_slow_connection_are_not_reset() {
-        let (sender, _dropped) = connect(slow()).await;
+        let (sender, _dropped) = connect(slow(), PERIOD).await;
         let start = Instant::now();
         let read = |sender| async { ask(sender).await.collect().await };
         let reading: Vec<_> = (0..60)
@@ -483,6 +505,6 @@ mod tests {
             let body = body.await.unwrap().expect("an answer was reset");
             assert_eq!(body.to_bytes().len(), 1 << 20);
         }
-        assert!(start.elapsed() > PERIOD * MAX_TIMES_DUE);
+        assert!(start.elapsed() > PERIOD * MAX_PERIODS);
     }
 }

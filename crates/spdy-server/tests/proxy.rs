@@ -20,6 +20,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, StatusCode};
+use hyper_util::rt::{TokioExecutor as Executor, TokioIo, TokioTimer};
 use spdy_server::{
     Address, Bind, Config, ConnectionInfo, Server, Timeouts, Version,
     app::{Proxy, proxy},
@@ -461,4 +462,66 @@ async fn status_codes_methods_and_targets_pass_as_they_are() {
     assert!(answer.starts_with("HTTP/1.1 418 "), "{answer}");
     let answer = http1(tcp(front.address).await, "/a%20b/../c?d=%2f").await;
     assert!(answer.ends_with("GET /a%20b/../c?d=%2f"), "{answer}");
+}
+
+/// A client of any protocol that asks for a large answer, reads nothing of it, and answers every PING.
+async fn ask_and_read_nothing(protocol: &str, address: SocketAddr) -> Box<dyn std::any::Any> {
+    match protocol {
+        "http/1.1" => {
+            let mut io = tcp(address).await;
+            io.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await
+                .unwrap();
+            Box::new(io)
+        }
+        "h2" => {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::Builder::new(Executor::new())
+                    .timer(TokioTimer::new())
+                    .keep_alive_interval(Duration::from_millis(100))
+                    .handshake(TokioIo::new(tcp(address).await))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            let request = hyper::Request::get("http://localhost/large").body(Body::empty());
+            let response = sender.send_request(request.unwrap()).await.unwrap();
+            Box::new((sender, response))
+        }
+        _ => {
+            let how = Open {
+                fin: true,
+                ..Open::default()
+            };
+            let mut stream = begin(address, "GET", how).await;
+            stream.headers().await.unwrap();
+            Box::new(stream)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gives_its_place_back() {
+    let large = || get(async || Response::new(Body::from(vec![7; 32 << 20])));
+    let app = Router::new()
+        .route("/large", large())
+        .route("/echo", large())
+        .route("/", get(async || "free"));
+    for protocol in ["http/1.1", "h2", "spdy"] {
+        let application = Running::start(plain(Timeouts::default()), app.clone()).await;
+        let timeouts = Timeouts {
+            write: Duration::from_secs(1),
+            ..Timeouts::default()
+        };
+        let upstream = format!("http://{}", application.address);
+        let front = front(&upstream, plain(timeouts), |proxy| {
+            proxy.max_connections = 1;
+            proxy.connect_timeout = Duration::from_millis(200);
+        })
+        .await;
+        let _client = ask_and_read_nothing(protocol, front.address).await;
+        let free = async { while !http1(tcp(front.address).await, "/").await.ends_with("free") {} };
+        timeout(LONG, free)
+            .await
+            .unwrap_or_else(|_| panic!("{protocol}: the place is kept"));
+    }
 }
