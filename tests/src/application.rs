@@ -134,6 +134,11 @@ impl Application {
         self.script.push(Step::Consume(id.get(), octets));
     }
 
+    pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
+        self.connection.consume_headers(id, octets);
+        self.alone("handles are done with a header block when they give it away");
+    }
+
     pub fn stop_reading(&mut self, id: StreamId) {
         self.connection.stop_reading(id);
         self.script.push(Step::StopReading(id.get()));

@@ -314,6 +314,71 @@ fn c145_fields_above_the_hard_limit_end_the_session() {
     }
 }
 
+/// What the application has taken is not held any more, what it has not taken is, also when the stream is closed.
+#[test]
+fn later_header_blocks_count_until_they_are_taken() {
+    for version in Version::ALL {
+        let mut config = Config::default();
+        config.limits.held_headers = 10_000;
+        let mut server = Machine::server(version).with(config);
+        let held = |server: &Machine| server.connection.stats().held_headers;
+        server.upload(1);
+        let opening = held(&server);
+        let mut sizes = Vec::new();
+        for n in 0..3 {
+            let field = format!("x-late-{n}");
+            server.feed(frames::headers(version, 1).field(field, "v".repeat(1000)));
+            sizes.push(held(&server));
+        }
+        let size = sizes[0] - opening;
+        assert!(size > 1000 && sizes == [1, 2, 3].map(|n| opening + n * size));
+        server.connection.consume_headers(id(1), size);
+        assert_eq!(held(&server), opening + 2 * size);
+        server.reply(1, true);
+        server.sent();
+        server.feed(frames::data(1, "").fin());
+        assert_eq!(held(&server), 0, "the stream is closed");
+        // How much there is room for.
+        let room = |server: &mut Machine, stream| {
+            server.upload(stream);
+            let mut blocks = 0;
+            while server.sent().is_empty() {
+                let late = frames::headers(version, stream).field("x", "v".repeat(100));
+                server.feed(late);
+                blocks += 1;
+            }
+            server.connection.release(id(stream));
+            blocks
+        };
+        let first = room(&mut server, 3);
+        server.connection.consume_headers(id(1), size);
+        let second = room(&mut server, 5);
+        server.connection.release(id(1));
+        let third = room(&mut server, 7);
+        assert!(first < second && second < third, "{first} {second} {third}");
+        assert_eq!(server.connection.stats(), Default::default());
+    }
+}
+
+/// They cost as much as others, and nothing else counts them.
+#[test]
+fn header_blocks_that_nobody_reads_are_thrown_away_up_to_a_limit() {
+    for version in Version::ALL {
+        let mut config = Config::default();
+        config.limits.discard = 100_000;
+        let mut server = Machine::server(version).with(config);
+        server.upload(1);
+        server.connection.stop_reading(id(1));
+        let mut blocks = 0;
+        while server.sent().is_empty() {
+            server.feed(frames::headers(version, 1).field("x", "v".repeat(1000)));
+            blocks += 1;
+        }
+        assert!((60..100).contains(&blocks), "{blocks}");
+        assert_eq!(server.connection.stats().held_headers, 0);
+    }
+}
+
 #[test]
 fn the_fields_that_open_streams_hold_are_bounded_together() {
     for version in Version::ALL {

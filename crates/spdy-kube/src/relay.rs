@@ -239,6 +239,7 @@ async fn copy(
     mut to: SendStream,
     tap: &dyn Tap,
 ) -> Option<(SendStream, RstStatus)> {
+    let mut room = MAX_HEADERS;
     while let Some(received) = from.next().await {
         let sent = match received {
             Ok(Received::Data(piece)) => {
@@ -248,7 +249,13 @@ async fn copy(
                     gone => gone,
                 }
             }
-            Ok(Received::Headers(headers)) => to.send_headers(headers, false),
+            Ok(Received::Headers(headers)) => match room.checked_sub(headers.size()) {
+                Some(left) => {
+                    room = left;
+                    to.send_headers(headers, false)
+                }
+                None => return Some((to, RstStatus::CANCEL)),
+            },
             Err(error) => {
                 _ = to.flush().await;
                 return Some((to, status_of(&error)));
@@ -263,6 +270,10 @@ async fn copy(
     }
     None
 }
+
+/// The size of all header blocks that are passed on of one direction of a stream. Kubernetes sends none, and nothing holds
+/// them up where the other side is not read: so a peer could have any number of them kept.
+const MAX_HEADERS: usize = 256 * 1024;
 
 /// The status to reset a stream with whose other side has ended so.
 fn status_of(error: &StreamError) -> RstStatus {

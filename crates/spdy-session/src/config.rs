@@ -119,16 +119,17 @@ pub struct Limits {
     pub headers: HeaderLimits,
     /// A control frame on the wire, octets; longer ones end the session. Never below 8,192. Default 262,144.
     pub max_control_frame: u32,
-    /// Octets of header blocks held for open streams together, 32 charged a field. A stream that would pass it
-    /// is refused, or reset if it is open. Default 1,048,576.
+    /// Octets of header blocks held together, 32 charged a field: those that opened the streams which are open, and
+    /// later ones that the application has not taken. A stream that would pass it is refused, or reset if it is open.
+    /// Default 1,048,576.
     pub held_headers: usize,
-    /// Octets of a stream that are read and dropped after the application lost interest in them; then the
-    /// stream is reset with CANCEL. Default 1,048,576.
+    /// Octets of a stream, payload or what its header blocks count, that are read and dropped after the application lost
+    /// interest in them; then the stream is reset with CANCEL. Default 1,048,576.
     pub discard: u64,
     /// Streams that the peer opens and resets. Above the rate the session ends. Default 1000, 33 a second.
     pub peer_resets: Rate,
-    /// Errors of the peer that cost a RST_STREAM, and header frames for streams that are gone. Above the rate the
-    /// session ends. Default 1000, 33 a second.
+    /// Errors of the peer that cost a RST_STREAM, and header frames for streams that are gone or come after our GOAWAY.
+    /// Above the rate the session ends. Default 1000, 33 a second.
     pub local_resets: Rate,
     /// SETTINGS frames. Above the rate the session ends. Default 32, 10 a second.
     pub settings: Rate,
@@ -138,8 +139,8 @@ pub struct Limits {
     /// Frames that carry nothing: empty DATA without FIN, HEADERS without fields. Above the rate the session
     /// ends. Default 1000, 100 a second.
     pub empty_frames: Rate,
-    /// Frames about nothing: RST_STREAM for streams that are gone, NOOP, CREDENTIAL, control frames of unknown types.
-    /// Above the rate the session ends. Default 10,000, 1,000 a second.
+    /// Frames about nothing: RST_STREAM for streams that are gone, GOAWAY after the first, NOOP, CREDENTIAL, control frames
+    /// of unknown types. Above the rate the session ends. Default 10,000, 1,000 a second.
     pub idle_frames: Rate,
 }
 

@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_frame::{Side, StreamId, Version};
+use spdy_frame::{HeaderBlock, Side, StreamId, Version};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
@@ -39,7 +39,7 @@ use crate::{
     config::Config,
     hub::{Hub, OpenOrder, Orders},
     incoming::{Incoming, PendingStream},
-    proto::{Connection, Event, IdHasher, Opened, Outcome, Phase, PingId},
+    proto::{Connection, Event, IdHasher, Opened, Outcome, Phase, PingId, held_size},
     session::Session,
     stream::{
         Stream,
@@ -469,9 +469,7 @@ impl Machine {
                 Event::Replied { id, headers, fin } => {
                     self.on_cell(id, |cell| cell.replied(headers, fin))
                 }
-                Event::Headers { id, headers, fin } => {
-                    self.on_cell(id, |cell| cell.headers(headers, fin))
-                }
+                Event::Headers { id, headers, fin } => self.on_headers(id, headers, fin),
                 Event::Data { id, payload, fin } => self.on_data(id, payload, fin),
                 Event::Sent {
                     id,
@@ -509,6 +507,19 @@ impl Machine {
             None => (payload.len(), false),
         };
         self.connection.consume(id, unwanted);
+        if over {
+            self.cells.remove(&id);
+        }
+    }
+
+    fn on_headers(&mut self, id: StreamId, headers: HeaderBlock, fin: bool) {
+        let (unwanted, over) = match self.cells.get(&id) {
+            Some(cell) => cell.headers(headers, fin),
+            None => (held_size(&headers), false),
+        };
+        if unwanted > 0 {
+            self.connection.consume_headers(id, unwanted);
+        }
         if over {
             self.cells.remove(&id);
         }

@@ -119,6 +119,8 @@ pub(crate) enum News {
     Order,
     /// The application is done with payload; the sum of all streams since the driver last ran, in bytes.
     Consumed(usize),
+    /// The application has taken a header block.
+    Taken,
     /// All handles of a stream are dropped.
     Released,
 }
@@ -226,6 +228,7 @@ impl Hub {
         match news {
             News::Order => true,
             News::Consumed(sum) => sum >= self.heeds_consumed.load(Ordering::Relaxed),
+            News::Taken => false,
             News::Released => self.heeds_releases.load(Ordering::Relaxed),
         }
     }

@@ -77,7 +77,7 @@ mod transmit;
 mod wait;
 
 pub use self::{
-    connection::{Connection, Open, Phase, Shutdown, Stats, Windows},
+    connection::{Connection, Open, Phase, Shutdown, Stats, Windows, held_size},
     event::{Event, Opened, PingId},
     foreign::ForeignProtocol,
     transmit::Transmit,

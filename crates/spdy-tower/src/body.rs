@@ -49,6 +49,8 @@ struct Source {
     announced: Option<u64>,
     received: u64,
     trailers: Option<HeaderMap>,
+    /// What their blocks count: see [`MAX_TRAILERS`].
+    trailers_size: usize,
 }
 
 /// What is asked of a body.
@@ -178,6 +180,7 @@ impl Body {
                 announced,
                 received: 0,
                 trailers: None,
+                trailers_size: 0,
             })),
         }
     }
@@ -229,6 +232,10 @@ impl Source {
                 Some(Received::Headers(_)) if !self.has_trailers() => {}
                 Some(Received::Headers(block)) => {
                     self.check_push(&block)?;
+                    self.trailers_size += block.size();
+                    if self.trailers_size > MAX_TRAILERS {
+                        return Poll::Ready(Some(Err(BodyError::Trailers)));
+                    }
                     let trailers = self.trailers.get_or_insert_default();
                     fields::receive_trailers(trailers, &block).map_err(|_| BodyError::Trailers)?;
                 }
@@ -358,6 +365,10 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     fields::content_length(headers).ok().flatten()
 }
 
+/// The most that the trailers of one body count together, of all frames that they come in: octets of names and values, and
+/// 32 for each field. It is what one header block may have by default. The session counts only what was not taken.
+const MAX_TRAILERS: usize = 128 * 1024;
+
 /// Why a body ended before its time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -372,7 +383,7 @@ pub enum BodyError {
         /// The octets that came; more may have been on their way.
         received: u64,
     },
-    /// The trailers are not HTTP header fields, or are such that must not be trailers. A client is told as above, a
+    /// The trailers are not HTTP header fields, or are such that must not be trailers, or are too many. A client is told as above, a
     /// server by a reset with PROTOCOL_ERROR.
     Trailers,
     /// The client has sent nothing for longer than [`Builder::body_timeout`](crate::Builder::body_timeout). It gets

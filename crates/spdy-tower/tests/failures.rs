@@ -315,6 +315,32 @@ async fn malformed_trailers_are_400() {
     .await;
 }
 
+/// Each block is taken at once, so the session holds none of them; the body keeps what they say.
+#[tokio::test]
+async fn trailers_without_end_are_400() {
+    in_all_versions(async |version| {
+        let client = Client::of(version, readers());
+        let (receive, mut send) = client.open(client.head("POST", "/read"), false).await;
+        let mut blocks = 0;
+        let mut reply = std::pin::pin!(Reply::read(receive));
+        let reply = loop {
+            assert!(blocks < 1000, "nothing bounds them");
+            let mut trailers = HeaderBlock::new();
+            let name = format!("x-{blocks}");
+            trailers.append(&name, "v".repeat(1000)).unwrap();
+            send.send_headers(trailers, false).unwrap();
+            blocks += 1;
+            let wait = std::time::Duration::from_millis(1);
+            if let Ok(reply) = tokio::time::timeout(wait, &mut reply).await {
+                break reply;
+            }
+        };
+        assert!(blocks > 100, "{blocks}");
+        assert_eq!(reply.unwrap().status(), 400);
+    })
+    .await;
+}
+
 /// A handler that sends the body back may have begun its response before the body turned out wrong.
 fn assert_400_or_reset(reply: Result<Reply, StreamError>) {
     match reply {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, SessionError, Timeout};
+use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_session::{Config, SessionError, Shutdown, Timeout};
 use spdy_tests::{
     frames::{self, StoredBlocks},
     wire::{Received, Wire},
@@ -124,6 +124,41 @@ async fn s08_frames_of_unknown_types_are_charged() {
     }
 }
 
+/// Row 8: each looks at all streams, and says nothing that the first one did not.
+#[tokio::test]
+async fn s08_goaways_are_charged() {
+    for version in Version::ALL {
+        let mut served = Served::new(version, Handler::Waits);
+        // The session goes on as long as a stream does.
+        served.send(frames::syn_stream(version, 1).post("/")).await;
+        let frame = |_| vec![frames::go_away(version, 0, GoAwayStatus::OK)];
+        let rounds = served.flood(frame, 30_000).await;
+        assert!((9_999..20_000).contains(&rounds), "{rounds}");
+        assert_eq!(
+            served.reason().await,
+            "peer sent too many frames about nothing"
+        );
+    }
+}
+
+/// Row 19: streams that a peer opens after our GOAWAY are ignored, but their header blocks cost as much as all others.
+#[tokio::test]
+async fn s19_streams_after_our_goaway_are_charged() {
+    for version in Version::ALL {
+        let mut served = Served::new(version, Handler::Waits);
+        served.send(frames::syn_stream(version, 1).post("/")).await;
+        served.assert_usable().await;
+        served
+            .session
+            .shutdown(Shutdown::Graceful { deadline: None });
+        served.peer.recv_until(is_goaway).await;
+        let frame = |n| vec![frames::syn_stream(version, 2 * n + 3).get("/").fin()];
+        let rounds = served.flood(frame, 5000).await;
+        assert!((999..2000).contains(&rounds), "{rounds}");
+        assert_eq!(served.reason().await, "peer caused too many RST_STREAMs");
+    }
+}
+
 /// Row 12.
 #[tokio::test]
 async fn s12_lengths_that_do_not_fit_the_type_end_the_session() {
@@ -162,7 +197,7 @@ async fn s20_what_a_server_wants_persisted_is_never_said_again() {
         peer.send(frames::ping(version, 2)).await;
         peer.recv_until(|frame| matches!(frame, Received::Ping(ping) if ping.id == 2))
             .await;
-        session.shutdown(spdy_session::Shutdown::Graceful { deadline: None });
+        session.shutdown(Shutdown::Graceful { deadline: None });
         peer.shutdown().await;
         for frame in peer.recv_all().await {
             if let Received::Settings(settings) = frame {

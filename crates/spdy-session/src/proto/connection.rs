@@ -34,9 +34,13 @@ use spdy_frame::{
     HeaderEncoder, HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
 };
 
-use self::{abandoned::Abandoned, clock::Clock, growth::Growth, probes::Probes, queues::Output};
+use self::{
+    abandoned::Abandoned, blocks::Unread, clock::Clock, growth::Growth, probes::Probes,
+    queues::Output,
+};
 pub use self::{
     application::{Open, Shutdown},
+    blocks::held_size,
     stats::{Stats, Windows},
 };
 #[cfg(feature = "tokio")]
@@ -94,8 +98,9 @@ pub struct Connection {
     cancelled: HashSet<StreamId>,
     /// Streams that we reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
-    /// The size of the header blocks held for open streams.
+    /// The size of the header blocks held of open streams.
     held_headers: usize,
+    unread_headers: Unread,
 
     next_local: Option<StreamId>,
     highest_remote: Option<StreamId>,
@@ -194,6 +199,7 @@ impl Connection {
             cancelled: HashSet::new(),
             reset_lately: VecDeque::new(),
             held_headers: 0,
+            unread_headers: Unread::default(),
             next_local: Some(StreamId::first(side)),
             highest_remote: None,
             last_good: None,
@@ -292,10 +298,7 @@ impl Connection {
             Frame::RstStream(frame) => self.on_rst_stream(now, frame),
             Frame::Settings(frame) => self.on_settings(now, frame),
             Frame::Ping(frame) => self.on_ping(now, frame),
-            Frame::GoAway(frame) => {
-                self.on_go_away(frame);
-                Ok(())
-            }
+            Frame::GoAway(frame) => self.on_go_away(now, frame),
             Frame::Headers(frame) => self.on_headers(now, frame),
             Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
             // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).

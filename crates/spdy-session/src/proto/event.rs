@@ -21,7 +21,8 @@ pub enum Event {
         /// The peer sends nothing more on it.
         fin: bool,
     },
-    /// More header fields came: trailers when `fin` is set.
+    /// More header fields came: trailers when `fin` is set. They are held until
+    /// [`consume_headers`](super::Connection::consume_headers) names them.
     Headers {
         /// The stream.
         id: StreamId,

@@ -50,8 +50,10 @@ pub(crate) struct Stream {
     pub(crate) credit_due: bool,
     /// What the application may still drop unread; `None` while it reads.
     pub(crate) discard: Option<u64>,
-    /// The size of the header blocks received on it.
+    /// The size of the header block that opened it, or of that of its reply.
     pub(crate) header_octets: usize,
+    /// The size of later ones that the application has not taken.
+    pub(crate) unread_headers: usize,
     /// Whether the application has taken it up; streams of ours always are.
     pub(crate) accepted: bool,
     /// Whether the application has dropped its handles.

@@ -50,6 +50,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Orders {
     consumed: usize,
+    /// What header blocks count that are taken.
+    headers: usize,
     stop_reading: bool,
     await_window: bool,
     reset: Option<RstStatus>,
@@ -111,6 +113,9 @@ impl Cell {
         let id = self.id;
         let orders = mem::take(&mut state.orders);
         connection.consume(id, orders.consumed);
+        if orders.headers > 0 {
+            connection.consume_headers(id, orders.headers);
+        }
         match orders.reset {
             Some(status) => connection.reset(id, status),
             None => {
@@ -150,9 +155,11 @@ impl Cell {
         self.received(fin, |recv| recv.keep_reply(headers))
     }
 
-    /// A later header block came. Says whether the stream is over.
-    pub(crate) fn headers(&self, headers: HeaderBlock, fin: bool) -> bool {
-        self.received(fin, |recv| recv.keep_headers(headers))
+    /// A later header block came. Says what it counts if nobody wants it, and whether the stream is over.
+    pub(crate) fn headers(&self, headers: HeaderBlock, fin: bool) -> (usize, bool) {
+        let mut unwanted = 0;
+        let over = self.received(fin, |recv| unwanted = recv.keep_headers(headers));
+        (unwanted, over)
     }
 
     /// Takes payload in, a slice of a read buffer of `buffer` octets. Says how many octets of it nobody wants, and

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, FlowControl, Open, Origin, Received, RstStatus, SessionError, StreamError, Version,
+    Config, FlowControl, HeaderBlock, Open, Origin, Received, RstStatus, SessionError, StreamError,
+    Version,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -266,6 +267,68 @@ async fn many_small_writes_arrive_joined_and_whole() {
         within(theirs.read_to_end(&mut received)).await.unwrap();
         assert!(received == octets(50_000));
         writing.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn header_blocks_that_are_read_do_not_count_for_ever() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let (mine, theirs) = stream(&near, &mut far).await;
+        let (_receive, mut send) = mine.split();
+        let (mut receive, _send) = theirs.split();
+        for n in 0..20_000 {
+            send.send_headers(block(&[("n", &n.to_string())]), false)
+                .unwrap();
+            let received = if n % 2 == 0 {
+                match within(receive.next()).await {
+                    Some(Ok(Received::Headers(block))) => block,
+                    other => panic!("{n}: {other:?}"),
+                }
+            } else {
+                within(receive.headers()).await.unwrap().unwrap()
+            };
+            assert_eq!(received.get("n"), Some(n.to_string().as_bytes()));
+        }
+    })
+    .await;
+}
+
+/// One stream after the other is closed, and its blocks stay with the application that has not read them.
+#[tokio::test]
+async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_closed() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let long = "v".repeat(30_000);
+        let mut kept = Vec::new();
+        let refused = loop {
+            assert!(kept.len() < 100, "{version}: nothing bounds them");
+            let opened = near.session.open(HeaderBlock::new(), Open::default());
+            let (mut reply, mut send) = within(opened).await.unwrap().split();
+            let (receive, answer) = within(far.incoming.accept()).await.unwrap().split();
+            kept.push(receive);
+            send.send_headers(block(&[("long", &long)]), true).unwrap();
+            match within(send.written()).await {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+            within(near.session.ping()).await.unwrap();
+            let Ok(answer) = answer.reply(HeaderBlock::new(), true) else {
+                break within(reply.reply()).await.unwrap_err();
+            };
+            drop(answer);
+            if let Err(error) = within(reply.reply()).await {
+                break error;
+            }
+        };
+        assert!(matches!(refused, StreamError::Reset { .. }), "{refused:?}");
+        assert!((30..40).contains(&kept.len()), "{}", kept.len());
+        drop(kept);
+        let (mut mine, theirs) = stream(&near, &mut far).await;
+        mine.send_headers(block(&[("long", &long)]), true).unwrap();
+        let (mut receive, _send) = theirs.split();
+        assert!(within(receive.headers()).await.unwrap().is_some());
     })
     .await;
 }

@@ -305,6 +305,7 @@ impl Connection {
     /// also before it ends.
     pub fn release(&mut self, id: StreamId) {
         self.cancelled.remove(&id);
+        self.unread_headers.release(id);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.released = true;
         }

@@ -1,10 +1,12 @@
 //! Header blocks that come: inflated whatever becomes of their stream, and judged after its state.
 
+use std::collections::HashMap;
+
 use spdy_frame::{
     CompressedBlock, GoAwayStatus, HeaderBlock, HeaderError, RstStatus, StreamId, Version,
 };
 
-use super::{Connection, streams::unfit_violation};
+use super::{Connection, Phase, streams::unfit_violation};
 use crate::{
     Limit, SessionError,
     proto::{error::Violation, state::Input, stream::Stream},
@@ -35,29 +37,85 @@ impl Connection {
         }
     }
 
-    /// Counts a block that an open stream received.
-    pub(super) fn take_headers(
-        &mut self,
+    /// Judges the size of a block that an open stream received, and gives what it counts.
+    pub(super) fn check_held(
+        &self,
         id: StreamId,
         headers: &HeaderBlock,
-    ) -> Result<(), Violation> {
-        let size = headers.size() + BLOCK_OVERHEAD;
+    ) -> Result<usize, Violation> {
+        let size = held_size(headers);
         if headers.is_truncated() {
             return Err(self.oversized(id).beyond(Limit::Headers));
         }
-        if self.held_headers + size > self.config.limits.held_headers {
+        if !self.may_hold(size) {
             return Err(self.oversized(id).beyond(Limit::HeldHeaders));
         }
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.header_octets += size;
-            self.held_headers += size;
+        Ok(size)
+    }
+
+    /// Whether there is room for a header block that counts so much.
+    pub(super) fn may_hold(&self, size: usize) -> bool {
+        self.held_headers + self.unread_headers.sum + size <= self.config.limits.held_headers
+    }
+
+    /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that the application is
+    /// done with, by their [`held_size`]. The block that opens a stream, and that of its reply, count as long as the
+    /// stream is open, whatever becomes of them. Blocks that are not named count until [`release`](Self::release).
+    pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
+        match self.streams.get_mut(&id) {
+            Some(stream) => {
+                let octets = octets.min(stream.unread_headers);
+                stream.unread_headers -= octets;
+                self.held_headers -= octets;
+            }
+            None => self.unread_headers.take(id, octets),
         }
-        Ok(())
+    }
+
+    /// A stream is closed. Blocks that its application has not taken are held all the same, until its handles are
+    /// dropped: else one stream after the other could leave some.
+    pub(super) fn close_headers(&mut self, stream: &Stream) {
+        self.held_headers -= stream.header_octets + stream.unread_headers;
+        if !stream.released && self.phase != Phase::Closing {
+            self.unread_headers.add(stream.id, stream.unread_headers);
+        }
     }
 
     pub(super) fn oversized(&self, id: StreamId) -> Violation {
         let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
         Violation::stream(id, status, "header block exceeds a soft limit")
+    }
+}
+
+/// What header blocks count that were not taken, of streams that are closed.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    streams: HashMap<StreamId, usize>,
+    sum: usize,
+}
+
+impl Unread {
+    fn add(&mut self, id: StreamId, octets: usize) {
+        if octets > 0 {
+            self.streams.insert(id, octets);
+            self.sum += octets;
+        }
+    }
+
+    fn take(&mut self, id: StreamId, octets: usize) {
+        if let Some(unread) = self.streams.get_mut(&id) {
+            let octets = octets.min(*unread);
+            *unread -= octets;
+            self.sum -= octets;
+            if *unread == 0 {
+                self.streams.remove(&id);
+            }
+        }
+    }
+
+    /// The handles of a stream are dropped, and with them all blocks.
+    pub(super) fn release(&mut self, id: StreamId) {
+        self.sum -= self.streams.remove(&id).unwrap_or(0);
     }
 }
 
@@ -91,6 +149,13 @@ pub(super) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
         _ => "header block is malformed",
     };
     Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
+}
+
+/// Returns what a header block that follows the first one of its stream counts for
+/// [`Limits::held_headers`](crate::Limits::held_headers).
+#[must_use]
+pub fn held_size(headers: &HeaderBlock) -> usize {
+    headers.size() + BLOCK_OVERHEAD
 }
 
 /// What a block that follows the first one of its stream counts besides its fields, in octets: with one field it

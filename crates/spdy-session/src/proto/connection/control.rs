@@ -1,6 +1,6 @@
 //! Frames about the session: SETTINGS, PING, GOAWAY.
 
-use std::time::Instant;
+use std::{mem, time::Instant};
 
 use spdy_frame::{
     DEFAULT_WINDOW, GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId,
@@ -149,8 +149,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_go_away(&mut self, frame: GoAway) {
-        self.peer.going_away = true;
+    /// One says it all; those that follow may name a lower last-good id, and are charged: each looks at all streams.
+    pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Result<(), Violation> {
+        if mem::replace(&mut self.peer.going_away, true) {
+            self.charge_idle_frame(now)?;
+        }
+        self.note_go_away(&frame);
+        Ok(())
+    }
+
+    fn note_go_away(&mut self, frame: &GoAway) {
         if frame.status != GoAwayStatus::OK {
             self.outcome = Err(SessionError::GoAway {
                 last_good: frame.last_good,

@@ -105,6 +105,11 @@ impl Connection {
     /// Drops octets of a stream that the application has lost interest in.
     fn discard(&mut self, id: StreamId, octets: usize, fin: bool) {
         self.consume(id, octets);
+        self.count_discarded(id, octets, fin);
+    }
+
+    /// Counts octets that are dropped, payload or what header blocks count.
+    pub(super) fn count_discarded(&mut self, id: StreamId, octets: usize, fin: bool) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };

@@ -175,7 +175,7 @@ impl Connection {
             self.remote_open -= 1;
             self.backlog -= usize::from(!stream.accepted);
         }
-        self.held_headers -= stream.header_octets;
+        self.close_headers(&stream);
         self.overfull -= usize::from(self.is_full(&stream.recv_window));
         self.output.unlist(&stream);
         self.abandoned.forget(&stream);

@@ -69,7 +69,7 @@ pub struct Stats {
     pub unread: usize,
     /// Payload octets queued and not yet handed to the transport.
     pub unsent: usize,
-    /// The size of the header blocks held for open streams.
+    /// The size of the header blocks held of open streams: those that opened them, and later ones that were not taken.
     pub held_headers: usize,
 }
 

@@ -37,6 +37,8 @@ impl Connection {
         // Every block is inflated, whatever becomes of the stream (protocol.md §8.4).
         let headers = self.inflate(id, frame.block)?;
         if self.is_beyond_our_go_away(id) {
+            // A few have crossed our GOAWAY; more of them only have their blocks inflated.
+            self.charge_reset(now);
             return Ok(());
         }
         self.check_new_id(id)?;
@@ -80,7 +82,11 @@ impl Connection {
             return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
         };
         let headers = settle_headers(stream, self.version, Input::Reply, fin, headers)?;
-        self.take_headers(id, &headers)?;
+        let size = self.check_held(id, &headers)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.header_octets += size;
+            self.held_headers += size;
+        }
         self.events.push_back(Event::Replied { id, headers, fin });
         self.forget_if_closed(id);
         Ok(())
@@ -96,13 +102,14 @@ impl Connection {
         if headers.is_empty() && !fin {
             return self.charge_empty_frame(now);
         }
-        self.take_headers(id, &headers)?;
-        if self
-            .streams
-            .get(&id)
-            .is_some_and(|stream| stream.discard.is_none() || fin)
-        {
-            self.events.push_back(Event::Headers { id, headers, fin });
+        let size = self.check_held(id, &headers)?;
+        match self.streams.get_mut(&id) {
+            Some(stream) if stream.discard.is_none() || fin => {
+                stream.unread_headers += size;
+                self.held_headers += size;
+                self.events.push_back(Event::Headers { id, headers, fin });
+            }
+            _ => self.count_discarded(id, size, fin),
         }
         self.forget_if_closed(id);
         Ok(())
@@ -239,7 +246,7 @@ impl Connection {
             Err(refused(reason).beyond(Limit::MaxStreams))
         } else if self.backlog >= limits.max_backlog {
             Err(refused("too many streams wait to be accepted").beyond(Limit::MaxBacklog))
-        } else if self.held_headers + headers.size() > limits.held_headers {
+        } else if !self.may_hold(headers.size()) {
             let reason = "header blocks of open streams are too large together";
             Err(refused(reason).beyond(Limit::HeldHeaders))
         } else {
@@ -321,6 +328,7 @@ impl Connection {
             credit_due: false,
             discard: None,
             header_octets: 0,
+            unread_headers: 0,
             accepted: true,
             released: false,
         }

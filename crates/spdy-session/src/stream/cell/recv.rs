@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus};
 
 use super::{Birth, Cell, JOINED_LENGTH, State, park, wake};
-use crate::{StreamError, config::MAX_PINNED, hub::News};
+use crate::{StreamError, config::MAX_PINNED, hub::News, proto::held_size, sync::MutexGuard};
 
 /// What has come and is not taken yet.
 pub(super) struct Recv {
@@ -88,11 +88,15 @@ impl Cell {
 
     /// The next thing that came; `None` after FIN. What came before an abnormal end is given first.
     pub(crate) fn poll_next(
-        &self,
+        self: &Arc<Self>,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Received, StreamError>>> {
         let mut state = self.lock();
         match state.recv.take() {
+            Some(Received::Headers(block)) => {
+                self.took(state, &block);
+                Poll::Ready(Some(Ok(Received::Headers(block))))
+            }
             Some(received) => Poll::Ready(Some(Ok(received))),
             None => state.poll_drained(cx),
         }
@@ -100,16 +104,25 @@ impl Cell {
 
     /// The next header block, also from behind payload that is not taken yet.
     pub(crate) fn poll_headers(
-        &self,
+        self: &Arc<Self>,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<HeaderBlock, StreamError>>> {
         let mut state = self.lock();
         let is_headers = |piece: &Received| matches!(piece, Received::Headers(_));
         let position = state.recv.pieces.iter().position(is_headers);
         match position.and_then(|position| state.recv.pieces.remove(position)) {
-            Some(Received::Headers(block)) => Poll::Ready(Some(Ok(block))),
+            Some(Received::Headers(block)) => {
+                self.took(state, &block);
+                Poll::Ready(Some(Ok(block)))
+            }
             _ => state.poll_drained(cx),
         }
+    }
+
+    /// The application has a header block. The driver looks before it reads on: that is soon enough.
+    fn took(self: &Arc<Self>, mut state: MutexGuard<'_, State>, block: &HeaderBlock) {
+        state.orders.headers += held_size(block);
+        self.enlist(state, News::Taken);
     }
 
     /// Whether the peer has finished and all that came was taken.
@@ -135,8 +148,10 @@ impl Cell {
     /// The receiving handle is dropped with `octets` taken and not reported.
     pub(crate) fn drop_recv(self: &Arc<Self>, octets: usize) {
         let mut state = self.lock();
-        let unread = octets + state.recv.discard();
+        let (payload, headers) = state.recv.discard();
+        let unread = octets + payload;
         state.recv.dropped = true;
+        state.orders.headers += headers;
         let stop = !state.recv.fin && state.end.is_none();
         state.orders.consumed += unread;
         state.orders.stop_reading |= stop;
@@ -145,7 +160,7 @@ impl Cell {
             state.orders.reset.get_or_insert(RstStatus::CANCEL);
         }
         let waker = state.take_closed_waker();
-        if stop || unread > 0 {
+        if stop || unread > 0 || headers > 0 {
             self.enlist(state, News::Order);
         } else if state.is_released() {
             self.enlist(state, News::Released);
@@ -225,11 +240,14 @@ impl Recv {
         self.reply = Reply::Here(block);
     }
 
-    pub(super) fn keep_headers(&mut self, block: HeaderBlock) {
-        if !self.dropped {
-            self.flush_joined();
-            self.pieces.push_back(Received::Headers(block));
+    /// Keeps a header block. Says what it counts if nobody wants it.
+    pub(super) fn keep_headers(&mut self, block: HeaderBlock) -> usize {
+        if self.dropped {
+            return held_size(&block);
         }
+        self.flush_joined();
+        self.pieces.push_back(Received::Headers(block));
+        0
     }
 
     fn flush_joined(&mut self) {
@@ -239,15 +257,15 @@ impl Recv {
         }
     }
 
-    /// Drops everything, and says how many octets of payload that was.
-    fn discard(&mut self) -> usize {
-        let joined = mem::take(&mut self.joined).len();
-        let octets = mem::take(&mut self.pieces)
-            .into_iter()
-            .map(|piece| match piece {
-                Received::Data(payload) => payload.len(),
-                Received::Headers(_) => 0,
-            });
-        joined + octets.sum::<usize>()
+    /// Drops everything, and says how many octets of payload that was, and what the header blocks count.
+    fn discard(&mut self) -> (usize, usize) {
+        let (mut payload, mut headers) = (mem::take(&mut self.joined).len(), 0);
+        for piece in mem::take(&mut self.pieces) {
+            match piece {
+                Received::Data(octets) => payload += octets.len(),
+                Received::Headers(block) => headers += held_size(&block),
+            }
+        }
+        (payload, headers)
     }
 }
