@@ -4,6 +4,8 @@ mod bind;
 
 use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
+use tokio::time::Instant;
+
 pub use self::bind::{Address, AddressError, Bind, Endpoint, Transport};
 use crate::negotiate::PlainVersion;
 
@@ -136,3 +138,16 @@ impl Default for Timeouts {
 
 /// Far more than the file descriptors most systems allow, and few enough that idle sessions stay below 1 GiB.
 const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
+
+/// The moment after this time from now on.
+pub(crate) fn after(time: Duration) -> Instant {
+    Instant::now() + countable(time)
+}
+
+/// A time that a clock can count. What is set may be longer: then it is far off.
+pub(crate) fn countable(time: Duration) -> Duration {
+    time.min(FAR_OFF)
+}
+
+/// Ten years.
+const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

@@ -16,8 +16,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
+
+use crate::config::after;
 
 /// A transport whose reads and writes fail with `TimedOut` once it has been idle for one or two periods, or once it has
 /// taken nothing of what is written for the time of `write`.
@@ -100,7 +102,7 @@ impl<IO> Idle<IO> {
             if !std::mem::take(&mut self.moved) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.alarm.as_mut().reset(Instant::now() + self.period);
+            self.alarm.as_mut().reset(after(self.period));
         }
     }
 }
@@ -153,7 +155,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
 
     use super::*;
 

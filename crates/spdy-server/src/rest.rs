@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
+
+use crate::config::after;
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -76,7 +78,7 @@ impl Rest {
                 return Poll::Ready(());
             }
             self.changes = changes;
-            self.alarm.as_mut().reset(Instant::now() + self.period);
+            self.alarm.as_mut().reset(after(self.period));
         }
         Poll::Pending
     }

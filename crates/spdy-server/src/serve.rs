@@ -38,7 +38,7 @@ use tracing::debug;
 
 use crate::{
     body_timeout::BodyTimeout,
-    config::{Config, Timeouts, Transport},
+    config::{Config, Timeouts, Transport, after, countable},
     discard::Discard,
     host,
     idle::Idle,
@@ -182,7 +182,7 @@ impl Service {
                 unreachable!("a server with a TLS listener has a certificate")
             }
         };
-        let deadline = Instant::now() + self.timeouts.handshake;
+        let deadline = after(self.timeouts.handshake);
         let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
             return Ok(None);
         };
@@ -199,7 +199,7 @@ impl Service {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let deadline = Instant::now() + self.timeouts.handshake;
+        let deadline = after(self.timeouts.handshake);
         let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
             return Ok(None);
         };
@@ -546,7 +546,7 @@ fn http2_builder(answers: Answers, timeouts: Timeouts) -> http2::Builder<Answers
     builder
         .timer(TokioTimer::new())
         // While requests are open this tells a peer that waits from one that is gone, and keeps `Idle` quiet.
-        .keep_alive_interval(timeouts.keep_alive)
+        .keep_alive_interval(timeouts.keep_alive.map(countable))
         .max_send_buf_size(stall::SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS as u32);
     builder

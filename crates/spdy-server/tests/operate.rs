@@ -375,3 +375,34 @@ async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
         .unwrap();
     assert!(!http1(io, "/").await.contains("alternate-protocol"));
 }
+
+/// What is longer than a clock can count is for ever.
+#[tokio::test]
+async fn all_timeouts_may_be_as_long_as_can_be() {
+    let patient = Timeouts {
+        handshake: Duration::MAX,
+        idle: Duration::MAX,
+        write: Duration::MAX,
+        body: Some(Duration::MAX),
+        keep_alive: Some(Duration::MAX),
+        drain: Duration::MAX,
+    };
+    let app = Router::new().route("/", get(async || "served"));
+    let server = Running::start(plain(patient), app).await;
+    let connect = async || {
+        tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap()
+    };
+    assert!(http1(connect().await, "/").await.ends_with("served"));
+    for version in Version::ALL {
+        let version = if version == Version::V3 {
+            Version::V3_1
+        } else {
+            version
+        };
+        assert_eq!(spdy(connect().await, version, "/").await.1, b"served");
+    }
+    assert_eq!(http2(connect().await, "/").await.1, "served");
+    assert_eq!(server.end().await.cut, 0);
+}

@@ -281,7 +281,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             Stage::Lingering(until) => until,
             // Nothing could be written, so there is nothing to wait for.
             _ if is_broken(connection.outcome()) => now,
-            _ => now + connection.config().timeouts.linger,
+            _ => now + connection.config().timeouts.linger.min(LONGEST_LINGER),
         };
         self.stage = Stage::Lingering(until);
         if now < until {
@@ -597,3 +597,6 @@ const TURNS_PER_POLL: usize = 8;
 
 /// Reads of one turn: a peer that sends faster than we handle does not keep this side from writing.
 const READS_PER_TURN: usize = 4;
+
+/// Longer than a transport stays; a clock may not count as far as `Timeouts::linger` can say.
+const LONGEST_LINGER: Duration = Duration::from_secs(24 * 60 * 60);

@@ -274,3 +274,34 @@ fn deadlines_may_be_watched_by_another_runtime() {
     drop(stop);
     assert!(thread.join().unwrap().is_err());
 }
+
+/// What is longer than a clock can count is for ever.
+#[tokio::test]
+async fn all_timeouts_may_be_as_long_as_can_be() {
+    in_all_versions(async |version| {
+        let mut patient = Config::default();
+        let (longest, timeouts) = (Some(Duration::MAX), &mut patient.timeouts);
+        timeouts.first_frame = longest;
+        timeouts.frame = longest;
+        timeouts.idle = longest;
+        timeouts.trickle = longest;
+        timeouts.write = longest;
+        timeouts.blocked = longest;
+        timeouts.unread = longest;
+        timeouts.discard = longest;
+        timeouts.linger = Duration::MAX;
+        timeouts.keep_alive = longest;
+        timeouts.keep_alive_reply = Duration::MAX;
+        timeouts.half_closed_probe = longest;
+        let (near, mut far) = pair_with(version, patient.clone(), patient);
+        let (mut mine, mut theirs) = stream(&near, &mut far).await;
+        mine.write_all(b"some").await.unwrap();
+        within(theirs.read_exact(&mut [0; 4])).await.unwrap();
+        drop((mine, theirs));
+        near.session.shutdown(Shutdown::Graceful {
+            deadline: Some(Duration::MAX),
+        });
+        assert!(within(far.session.closed()).await.is_ok());
+    })
+    .await;
+}

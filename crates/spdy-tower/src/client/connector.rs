@@ -279,8 +279,8 @@ impl Connector {
         let heard = transport.heard();
         let (requests, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(timeouts.keep_alive)
-            .keep_alive_timeout(timeouts.keep_alive_reply)
+            .keep_alive_interval(timeouts.keep_alive.map(countable))
+            .keep_alive_timeout(countable(timeouts.keep_alive_reply))
             .handshake(TokioIo::new(transport))
             .await?;
         tokio::spawn(place.outlast(driver));
@@ -394,3 +394,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Below the time after which routers forget a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// A time that hyper can add to the present one: it does not check.
+fn countable(time: Duration) -> Duration {
+    time.min(FAR_OFF)
+}
+
+/// Ten years.
+const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
