@@ -58,7 +58,7 @@ const fn spdy(state: State, way: Way) -> Bound {
         (S::Tunnel, _) => Within(60 + 20, 60 + 20 + 2),
         // `trickle`, which may begin anew once.
         (S::WaitingForWindow, W::Dribble) => Stays(
-            10 * 30,
+            2 * 300,
             "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
         ),
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
@@ -93,8 +93,8 @@ const fn http1(state: State, way: Way) -> Bound {
     match (state, way) {
         // The time for a head, which is also the time between two.
         (S::HeadComing | S::Idle, _) => Within(0, 30),
-        // `body`; and `write` for the answer to it.
-        (S::BodyComing, _) => Within(60, 60 + 30),
+        // `body`; then the rest of the body is thrown away for as long as `discard` is.
+        (S::BodyComing, _) => Within(60, 60 + 60 + 1),
         (S::WaitingForWindow, W::Dribble) => GoesOn("the client takes some of it now and then"),
         (S::WaitingForWindow, _) => Within(60, 60),
         (S::ResponseGoing, W::ReadsNothing) => Within(32, 32),

@@ -143,7 +143,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (S::WaitingForWindow, W::Dribble) => {
             // `trickle`, which may begin anew once.
             Stays(
-                10 * 30,
+                2 * 300,
                 "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
             )
         }
