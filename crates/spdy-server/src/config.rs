@@ -39,6 +39,9 @@ pub struct Config {
     pub metrics: Option<Address>,
     /// How many connections may be open at once, over all listeners. More of them wait in the system's queue.
     pub max_connections: usize,
+    /// How many bytes all SPDY sessions may hold together. While they hold as many or more, new connections are closed
+    /// at once: those that are there go on, each within its own bound.
+    pub max_session_memory: usize,
     /// How long peers may take.
     pub timeouts: Timeouts,
 }
@@ -56,6 +59,7 @@ impl Default for Config {
             access_log: None,
             metrics: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_session_memory: DEFAULT_MAX_SESSION_MEMORY,
             timeouts: Timeouts::default(),
         }
     }
@@ -138,6 +142,9 @@ impl Default for Timeouts {
 
 /// Far more than the file descriptors most systems allow, and few enough that idle sessions stay below 1 GiB.
 const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
+
+/// What as many sessions at rest hold whose peers have large compression windows, and some for those that work.
+const DEFAULT_MAX_SESSION_MEMORY: usize = 1 << 30;
 
 /// The moment after this time from now on.
 pub(crate) fn after(time: Duration) -> Instant {

@@ -158,6 +158,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NUMBER", default_value = "16384")]
     max_connections: NonZeroU32,
 
+    /// How many MiB all SPDY sessions may hold together; above that new connections are refused
+    #[arg(long, value_name = "MIB", default_value = "1024")]
+    session_memory: NonZeroU32,
+
     /// How many threads serve connections; one for each CPU when left out
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroU16>,
@@ -285,6 +289,7 @@ impl Flags {
             access_log: self.access_log,
             metrics: self.metrics,
             max_connections: self.max_connections.get() as usize,
+            max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
             timeouts: Timeouts {
                 drain: Duration::from_secs(self.drain_timeout.into()),
                 idle: timeouts.idle.max(idle),
@@ -412,7 +417,7 @@ mod tests {
     fn values_find_their_place() {
         let all = config(
             "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
-             --write-timeout 8 \
+             --session-memory 3 --write-timeout 8 \
              --body-timeout 5 --keep-alive 0 \
              --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
         );
@@ -429,6 +434,7 @@ mod tests {
         assert_eq!(all.timeouts.body, Some(Duration::from_secs(5)));
         assert_eq!(all.timeouts.keep_alive, None);
         assert_eq!(all.max_connections, 9);
+        assert_eq!(all.max_session_memory, 3 << 20);
         assert_eq!(all.advertise, NonZeroU16::new(443));
         assert_eq!(all.access_log, Some(AccessLog::Stdout));
         assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));

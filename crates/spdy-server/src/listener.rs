@@ -65,7 +65,9 @@ impl Listener {
                 () = lifeline.draining() => break,
                 accepted = self.accept(&mut waiting, &room, &service) => accepted,
             };
-            spawn(accepted, &self.endpoint, &service, &lifeline);
+            if !service.refuses() {
+                spawn(accepted, &self.endpoint, &service, &lifeline);
+            }
         }
         // Else whoever waits for a place would be dropped, and the system would reset those in its queue.
         let Self { socket, endpoint } = self;

@@ -3,6 +3,7 @@
 //! Labels are known beforehand, so that counting is an addition and nothing else.
 
 mod frames;
+mod memory;
 
 use std::{
     array, fmt,
@@ -27,8 +28,11 @@ use prometheus_client::{
 };
 use spdy_tower::session;
 
-use self::frames::Frames;
-use crate::{config::Transport, negotiate::Protocol};
+use self::{frames::Frames, memory::Memory};
+use crate::{
+    config::{Config, Transport},
+    negotiate::Protocol,
+};
 
 /// All counters of a server.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ pub(crate) struct Metrics {
     connections: Counter,
     connections_open: Gauge,
     limit_reached: Counter,
+    refused: Counter,
     handshake_failures: [Counter; 2],
     frames: Arc<session::Counters>,
     protocols: [Counters; PROTOCOLS],
@@ -67,17 +72,27 @@ pub(crate) struct Measured {
 }
 
 impl Metrics {
-    pub(crate) fn new(max_connections: usize) -> Self {
+    /// `memory` is what SPDY sessions count in what they hold.
+    pub(crate) fn new(config: &Config, memory: Arc<session::MemoryUse>) -> Self {
         let mut registry = Registry::with_prefix("spdy_server");
         let mut names = Names(&mut registry);
         let connections = names.one("connections", "Connections accepted");
         let connections_open = names.one("connections_open", "Connections that are open");
         let limit: Gauge = names.one("connections_limit", "Connections that may be open at once");
-        limit.set(i64::try_from(max_connections).unwrap_or(i64::MAX));
+        limit.set(i64::try_from(config.max_connections).unwrap_or(i64::MAX));
         let limit_reached = names.one(
             "connections_limit_reached",
             "Connections that had to wait for others to end",
         );
+        let refused = names.one(
+            "connections_refused",
+            "Connections that were closed at once, since SPDY sessions held too much memory",
+        );
+        let memory_limit: Gauge = names.one(
+            "session_memory_limit_bytes",
+            "Bytes that SPDY sessions may hold before connections are refused",
+        );
+        memory_limit.set(i64::try_from(config.max_session_memory).unwrap_or(i64::MAX));
         let failures: Family<[Label; 1], Counter> = names.one(
             "handshake_failures",
             "Connections that failed before their protocol was known",
@@ -103,6 +118,7 @@ impl Metrics {
 
         let frames = Arc::<session::Counters>::default();
         registry.register_collector(Box::new(Frames(Arc::clone(&frames))));
+        registry.register_collector(Box::new(Memory(memory)));
 
         let counters = |protocol: Protocol| {
             let label = ("protocol", protocol.token());
@@ -134,6 +150,7 @@ impl Metrics {
             connections,
             connections_open,
             limit_reached,
+            refused,
         }
     }
 
@@ -141,6 +158,10 @@ impl Metrics {
     pub(crate) fn connection(self: &Arc<Self>) -> Open {
         self.connections.inc();
         Open::new(&self.connections_open)
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
     }
 
     pub(crate) fn limit_reached(&self) {

@@ -26,7 +26,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version};
+use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
 
 use crate::{
     access_log::{Entry, Log},
@@ -40,6 +40,8 @@ use crate::{
 pub(crate) struct Observers {
     pub(crate) log: Option<Arc<Log>>,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// What SPDY sessions hold together.
+    pub(crate) memory: Arc<MemoryUse>,
 }
 
 impl Observers {

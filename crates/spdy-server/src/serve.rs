@@ -9,7 +9,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -34,7 +37,7 @@ use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
 };
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::{
     body_timeout::BodyTimeout,
@@ -74,6 +77,9 @@ pub(crate) struct Service {
     plain_version: PlainVersion,
     proxy_protocol: bool,
     timeouts: Timeouts,
+    max_session_memory: usize,
+    /// Connections are refused.
+    is_full: Arc<AtomicBool>,
     observers: Observers,
     spdy: spdy_tower::Builder,
     http1: http1::Builder,
@@ -93,6 +99,8 @@ impl Service {
             plain_version: config.plain_version,
             proxy_protocol: config.proxy_protocol,
             timeouts: config.timeouts,
+            max_session_memory: config.max_session_memory,
+            is_full: Arc::default(),
             observers,
             http1: http1_builder(),
         }
@@ -122,6 +130,28 @@ impl Service {
         if let Some(metrics) = self.metrics() {
             metrics.limit_reached();
         }
+    }
+
+    /// Whether SPDY sessions hold as much as they may, so that no other connection is served. The log has a line when
+    /// that begins, and one when it ends: sessions end, and what they hold is taken or sent.
+    pub(crate) fn refuses(&self) -> bool {
+        let (held, most) = (self.observers.memory.bytes(), self.max_session_memory);
+        let is_full = held >= most;
+        match (self.is_full.swap(is_full, Ordering::Relaxed), is_full) {
+            (false, true) => warn!(
+                held,
+                most, "SPDY sessions hold too much memory; new connections are refused"
+            ),
+            (true, false) => info!(
+                held,
+                most, "SPDY sessions hold less memory; new connections are served again"
+            ),
+            _ => {}
+        }
+        if is_full && let Some(metrics) = self.metrics() {
+            metrics.refused();
+        }
+        is_full
     }
 
     /// Serves a connection that was just accepted, until it ends or the server does.
@@ -532,6 +562,7 @@ fn spdy_builder(observers: &Observers, timeouts: Timeouts) -> spdy_tower::Builde
     config.timeouts.write = Some(timeouts.write);
     config.timeouts.blocked = Some(timeouts.write);
     config.timeouts.keep_alive = timeouts.keep_alive;
+    config.memory = Some(Arc::clone(&observers.memory));
     config.counters = observers
         .metrics
         .as_ref()

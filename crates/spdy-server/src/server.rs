@@ -167,12 +167,14 @@ impl Server {
             timers,
             ..
         } = self;
+        let memory = Arc::default();
         let metrics = metrics_listener
             .is_some()
-            .then(|| Arc::new(Metrics::new(config.max_connections)));
+            .then(|| Arc::new(Metrics::new(&config, Arc::clone(&memory))));
         let observers = Observers {
             log: log.clone(),
             metrics: metrics.clone(),
+            memory,
         };
         let app = advertise::advertise(observers.look_at(app), config.advertise);
         // Health checks want an answer until the last connection has ended, so this one ends after the others.

@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits, Version};
 
 use crate::Counters;
+#[cfg(feature = "tokio")]
+use crate::MemoryUse;
 
 /// How a session behaves. The default suits a server or client of HTTP on the open network.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,9 @@ pub struct Config {
     pub strict: bool,
     /// Where the session adds up what it does, for metrics. Any number of sessions may share it. Default none.
     pub counters: Option<Arc<Counters>>,
+    /// Where the session counts what it holds. Any number of sessions may share it. Default none.
+    #[cfg(feature = "tokio")]
+    pub memory: Option<Arc<MemoryUse>>,
 }
 
 /// Whether flow control windows are in force (protocol.md §13, §3.5).

@@ -39,6 +39,7 @@ use crate::{
     config::Config,
     hub::{Hub, OpenOrder, Orders},
     incoming::{Incoming, PendingStream},
+    memory::Share,
     proto::{Connection, Event, IdHasher, Opened, Outcome, Phase, PingId, held_size},
     session::Session,
     stream::{
@@ -81,6 +82,7 @@ fn session<IO>(
     let driver = Driver {
         transport: Transport::new(io),
         machine: Machine {
+            share: Share::new(config.memory.clone()),
             connection: Connection::new(side, version, config, now()),
             hub: Arc::clone(&hub),
             cells: Cells::default(),
@@ -146,6 +148,8 @@ impl Reading {
 
 /// The protocol machine with those who wait for something from it.
 struct Machine {
+    /// What is counted of the session's memory.
+    share: Share,
     connection: Connection,
     hub: Arc<Hub>,
     cells: Cells,
@@ -221,6 +225,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             if !more && self.machine.park(cx) {
                 self.transport.rest();
                 self.machine.connection.release_buffers();
+                self.machine.count_memory();
                 return Poll::Pending;
             }
             now = self::now();
@@ -228,6 +233,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 break;
             }
         }
+        self.machine.count_memory();
         // Others get their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -385,6 +391,12 @@ impl Machine {
             self.holds_up_peer = holds_up_peer;
             self.hub.note_held_up(holds_up_peer, now);
         }
+    }
+
+    /// Counts what the session holds.
+    fn count_memory(&mut self) {
+        let (connection, hub) = (&self.connection, &self.hub);
+        self.share.count(|| connection.memory() + hub.room.memory());
     }
 
     /// Carries out the orders of so many cells.

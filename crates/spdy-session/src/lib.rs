@@ -76,6 +76,8 @@ mod hub;
 #[cfg(feature = "tokio")]
 mod incoming;
 #[cfg(feature = "tokio")]
+mod memory;
+#[cfg(feature = "tokio")]
 mod room;
 #[cfg(feature = "tokio")]
 mod session;
@@ -96,6 +98,7 @@ pub use self::{
 pub use self::{
     driver::{Driver, client, server},
     incoming::{Incoming, NoStream, PendingStream},
+    memory::MemoryUse,
     session::{Opening, Session},
     stream::{Received, RecvStream, Reserved, SendReply, SendRoom, SendStream, Stream},
 };

@@ -101,6 +101,12 @@ impl Room {
         }
     }
 
+    /// Returns how many bytes of payload are held.
+    pub(crate) fn memory(&self) -> usize {
+        let large = self.large.load(Ordering::Relaxed);
+        self.queued.load(Ordering::Relaxed).max(large)
+    }
+
     pub(crate) fn add(&self, queued: usize) {
         self.queued.fetch_add(queued, Ordering::Relaxed);
     }

@@ -101,6 +101,16 @@ impl HeaderDecoder {
         }
     }
 
+    /// Returns how many bytes the decoder holds between two blocks: what the next block may refer to, above all.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let stream = match &self.stream {
+            Stream::Deflate(inflater) => inflater.memory(),
+            Stream::Header(_) | Stream::Lost(_) => 0,
+        };
+        stream + self.last.0.capacity() * size_of::<Entry>()
+    }
+
     /// Inflates a block and takes it apart. A block of no octets has no fields and does not touch the context.
     ///
     /// # Errors

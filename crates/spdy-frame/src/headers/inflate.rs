@@ -87,6 +87,12 @@ pub(super) struct Bounds {
 }
 
 impl Inflater {
+    /// Returns how many bytes it holds between two blocks.
+    pub(super) fn memory(&self) -> usize {
+        let rest = self.rest.as_ref();
+        self.window.memory() + rest.map_or(0, |rest| size_of::<Rest>() + rest.bytes.capacity())
+    }
+
     /// A stream whose zlib header announces that no distance exceeds `window`. Nothing is allocated yet.
     pub(super) const fn new(window: usize, dictionary: &'static [u8]) -> Self {
         // zlib does not tell 256 from 512.

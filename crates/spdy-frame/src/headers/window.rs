@@ -18,6 +18,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Returns how many bytes it holds.
+    pub(super) const fn memory(&self) -> usize {
+        self.octets.capacity()
+    }
+
     /// An empty window for distances up to `size`.
     pub(super) const fn new(size: usize, dictionary: &'static [u8]) -> Self {
         Self {

@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Each flag, as the command line has it and as a file has it.
-    const ALL: [(&str, &str, &str); 25] = [
+    const ALL: [(&str, &str, &str); 26] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -267,6 +267,7 @@ mod tests {
         ("body-timeout", "--body-timeout 10", "10"),
         ("keep-alive", "--keep-alive 11", "11"),
         ("max-connections", "--max-connections 8", "8"),
+        ("session-memory", "--session-memory 8", "8"),
         ("threads", "--threads 9", "9"),
         ("runtime", "--runtime per-core", "\"per-core\""),
         ("log", "--log info", "\"info\""),

@@ -106,6 +106,29 @@ async fn a_session_at_rest_holds_the_window_that_its_peer_announced_and_8_kib() 
     }
 }
 
+/// Sessions are counted: what they hold at rest, until they have ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_refused_while_all_sessions_hold_too_much() {
+    let _turn = TURN.lock().await;
+    let server = Running::with(app::site(), Version::V3_1, |config| {
+        config.max_session_memory = 512 << 10;
+    })
+    .await;
+    let head = Head {
+        version: Version::V3_1,
+        bits: 15,
+        is_flushed: true,
+        more: 40_000,
+    };
+    // Of 44 KiB each: the last is let in below the limit, and exceeds it.
+    let sessions = server.rest(head, 12).await;
+    let held = server.wait_for(|is_served| !is_served).await;
+    assert!(held, "a connection is refused");
+    drop(sessions);
+    assert!(server.wait_for(|is_served| is_served).await);
+    server.task.abort();
+}
+
 /// Asks for as many streams as a session has, in each way not to read them.
 async fn measure(name: &str, served: Served) {
     let _turn = TURN.lock().await;
@@ -148,7 +171,11 @@ struct Running {
 
 impl Running {
     async fn start(router: Router, version: Version) -> Self {
-        let config = Config {
+        Self::with(router, version, |_| {}).await
+    }
+
+    async fn with(router: Router, version: Version, set: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
             binds: vec![Bind::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
             plain_version: match version {
                 Version::V3 => PlainVersion::V3,
@@ -156,6 +183,7 @@ impl Running {
             },
             ..Config::default()
         };
+        set(&mut config);
         let server = Server::bind(config).await.unwrap();
         let address = server.endpoints()[0].address.tcp().unwrap();
         let task = tokio::spawn(async move {
@@ -178,6 +206,19 @@ impl Running {
 }
 
 impl Running {
+    /// Connects until it is served, or until it is not; false if that takes too long.
+    async fn wait_for(&self, wanted: impl Fn(bool) -> bool) -> bool {
+        for _ in 0..100 {
+            let address = self.address;
+            let is_served = spawn_blocking(move || rest::is_served(address));
+            if wanted(is_served.await.unwrap()) {
+                return true;
+            }
+            sleep(QUIET).await;
+        }
+        false
+    }
+
     /// Sessions of which each has made a request and rests.
     async fn rest(&self, head: Head, number: usize) -> Vec<TcpStream> {
         let address = self.address;

@@ -102,6 +102,15 @@ pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<Tc
     (0..number).map(session).collect()
 }
 
+/// Whether a connection is served, and not closed at once.
+pub(crate) fn is_served(address: SocketAddr) -> bool {
+    let mut io = TcpStream::connect(address).unwrap();
+    io.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = [0; 1];
+    let request = b"GET /hello HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    io.write_all(request).is_ok() && matches!(io.read(&mut answer), Ok(1))
+}
+
 const fn wire(version: Version) -> u8 {
     match version {
         Version::V2 => 2,

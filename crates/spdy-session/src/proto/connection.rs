@@ -378,6 +378,14 @@ impl Connection {
             && !self.is_overfull()
     }
 
+    /// Returns how many bytes the connection holds: the peer's compression window, what was received and not consumed,
+    /// and what is ready to be written. What is queued to be sent is known where it is queued.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let received = self.recv_window.held() + self.held_headers;
+        self.inflater.memory() + received + self.output.transmit.held()
+    }
+
     /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
     /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
     #[must_use]

@@ -1,0 +1,88 @@
+//! What all sessions hold together that share a sum.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// The memory of any number of sessions: give the same one to all of them with
+/// [`Config::memory`](crate::Config::memory).
+///
+/// Each session counts what it holds when it has done what there was to do: 8 KiB for itself, the compression window of
+/// its peer, payload and header blocks that were not read, and payload that was not sent. It counts in steps of 4 KiB, so
+/// that a session which goes on as before adds nothing.
+#[derive(Debug, Default)]
+pub struct MemoryUse(AtomicUsize);
+
+impl MemoryUse {
+    /// Returns how many bytes the sessions hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The part of one session. Dropped, it holds nothing.
+#[derive(Debug)]
+pub(crate) struct Share {
+    sum: Option<Arc<MemoryUse>>,
+    counted: usize,
+}
+
+impl Share {
+    pub(crate) const fn new(sum: Option<Arc<MemoryUse>>) -> Self {
+        Self { sum, counted: 0 }
+    }
+
+    /// Counts what the session holds, which is asked for only if it is counted anywhere.
+    pub(crate) fn count(&mut self, held: impl FnOnce() -> usize) {
+        if let Some(sum) = &self.sum {
+            let held = (ITSELF + held()).next_multiple_of(STEP);
+            // Wraps round to less where it is less than before.
+            let change = held.wrapping_sub(self.counted);
+            if change != 0 {
+                sum.0.fetch_add(change, Ordering::Relaxed);
+                self.counted = held;
+            }
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(sum) = &self.sum {
+            sum.0.fetch_sub(self.counted, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a session takes at least, with its task and what HTTP remembers of it, in bytes.
+const ITSELF: usize = 8 * 1024;
+
+/// What is held is rounded up to a multiple of this, in bytes.
+const STEP: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_is_that_of_the_sessions_that_are_there() {
+        let sum = Arc::<MemoryUse>::default();
+        let share = || Share::new(Some(Arc::clone(&sum)));
+        let (mut one, mut other) = (share(), share());
+        assert_eq!(sum.bytes(), 0);
+        one.count(|| 0);
+        other.count(|| 1);
+        assert_eq!(sum.bytes(), 8192 + 12_288);
+        one.count(|| 32_768);
+        assert_eq!(sum.bytes(), 40_960 + 12_288);
+        one.count(|| 100);
+        assert_eq!(sum.bytes(), 12_288 + 12_288);
+        drop(other);
+        assert_eq!(sum.bytes(), 12_288);
+        drop(one);
+        assert_eq!(sum.bytes(), 0);
+        Share::new(None).count(|| unreachable!("it is counted nowhere"));
+    }
+}
