@@ -94,7 +94,9 @@ fn fields(request: &Request) -> String {
     let target = uri.path_and_query().map(|target| target.as_str());
     let mut lines = Vec::new();
     for name in headers.keys() {
-        if is_of_transport(name) {
+        // Some clients state the length of no body, others do not.
+        let is_no_length = *name == CONTENT_LENGTH && headers[name] == "0";
+        if is_no_length || is_of_transport(name) {
             continue;
         }
         let values: Vec<_> = headers
