@@ -500,6 +500,24 @@ fn a_stream_does_not_wait_for_its_window_while_nothing_is_read() {
     assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
 }
 
+/// A configuration that lets a peer be silent for longer lets it be slow for as long.
+#[test]
+fn a_peer_that_may_be_silent_may_be_slow_as_well() {
+    for version in SINCE_V3 {
+        for (blocked, least) in [(None, 1_000_000), (Some(1000), 1000)] {
+            let mut config = Config::default();
+            config.timeouts.blocked = blocked.map(Duration::from_secs);
+            let mut server = Machine::server(version).with(config);
+            server.request(1);
+            server.respond(1, 200_000);
+            server.sent();
+            server.events();
+            server.advance(Duration::from_secs(least - 1));
+            assert_eq!(server.events(), [], "{blocked:?}");
+        }
+    }
+}
+
 /// What is granted bit by bit does not hold for ever what is queued: 16 KiB are due in five minutes.
 #[test]
 fn a_window_that_is_granted_octet_by_octet_holds_a_stream_for_five_minutes() {

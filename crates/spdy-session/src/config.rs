@@ -297,7 +297,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// A peer that lets out fewer octets than [`Limits::min_progress`] in so long holds up what is queued, though it
     /// goes on: a stream whose windows are granted bit by bit is reset with CANCEL when it has waited so long for them,
-    /// and a transport that takes octets bit by bit ends the session. Default 300 s.
+    /// and a transport that takes octets bit by bit ends the session. It is never shorter than
+    /// [`blocked`](Self::blocked) or [`write`](Self::write), and without those it has no meaning. Default 300 s.
     pub trickle: Option<Duration>,
     /// With octets to write and no progress for so long, the session ends. Default 30 s. A session that has ended at
     /// once, by [`Shutdown::Now`](crate::Shutdown) or a violation, waits no longer than `linger`.
@@ -328,6 +329,13 @@ pub struct Timeouts {
     /// the session ends. The first is sent after 10 ms, each that follows after twice the time of the one before, up to
     /// this. A peer that has only closed its direction passes over them. Default 5 s.
     pub half_closed_probe: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Returns how long a peer may be slow that may be without any progress for `timeout`.
+    pub(crate) fn trickle(&self, timeout: Option<Duration>) -> Option<Duration> {
+        Some(self.trickle?.max(timeout?))
+    }
 }
 
 impl Default for Timeouts {

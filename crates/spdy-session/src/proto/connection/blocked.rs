@@ -167,7 +167,7 @@ impl Connection {
         Patience {
             granted: self.clock.last_grant,
             blocked: timeouts.blocked,
-            trickle: timeouts.trickle,
+            trickle: timeouts.trickle(timeouts.blocked),
         }
     }
 }

@@ -192,18 +192,14 @@ impl Connection {
         if !self.output.is_waiting() {
             return None;
         }
-        let Timeouts {
-            write,
-            linger,
-            trickle,
-            ..
-        } = self.config.timeouts;
+        let Timeouts { write, linger, .. } = self.config.timeouts;
         let timeout = if self.clock.cut {
             // Nobody waits for what is left, but for the peer that may want to know why.
             Some(write.map_or(linger, |write| write.min(linger)))
         } else {
             write
         };
+        let trickle = self.config.timeouts.trickle(timeout);
         let write = due(self.clock.write_progress, timeout, Deadline::Write);
         let trickle = due(self.clock.write_since, trickle, Deadline::Write);
         let deadlines = [write, trickle].into_iter().flatten();
