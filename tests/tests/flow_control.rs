@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, Timeout};
+use spdy_session::{Config, Timeout, proto::Phase};
 use spdy_tests::{
     frames,
     machine::{End, Happened, Machine, SINCE_V3, block, id, payload_of, reset},
@@ -565,5 +565,60 @@ fn a_stream_that_gets_a_little_window_now_and_then_lives() {
             assert_eq!(payload_of(1, &server.sent()), 100);
         }
         server.assert_usable();
+    }
+}
+
+/// Streams that wait for the session are watched as long as they do, whichever of them came first, and also if the window
+/// was open at the moment at which they were looked at.
+#[test]
+fn every_stream_that_waits_for_the_session_has_a_deadline() {
+    let version = Version::V3_1;
+    for opens in [false, true] {
+        let mut server = Machine::server(version).alone("the driver writes at the grant");
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        server.request(1);
+        server.request(3);
+        server.respond(1, 100_000);
+        server.sent();
+        if opens {
+            server.advance(Duration::from_secs(10));
+            server.feed(frames::window_update(version, 0, 1));
+            server.advance(Duration::from_secs(20));
+        } else {
+            server.advance(Duration::from_secs(30));
+        }
+        server.respond(3, 100_000);
+        server.sent();
+        assert!(server.connection.poll_timeout().is_some());
+        for _ in 0..6 {
+            server.advance(Duration::from_secs(10));
+            server.sent();
+        }
+        assert_eq!(server.connection.stats().unsent, 0);
+    }
+}
+
+/// The end of the peer's octets ends what waits for windows, also a stream whose last frame the session's window has cut
+/// short.
+#[test]
+fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
+    let version = Version::V3_1;
+    for before in [false, true] {
+        let mut server = Machine::server(version);
+        server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
+        server.request(1);
+        if !before {
+            server.end_of_input();
+        }
+        server.reply(1, false);
+        server.send(1, 7, false);
+        server.sent();
+        server.send(1, 100_000, true);
+        server.sent();
+        if before {
+            server.end_of_input();
+        }
+        assert_eq!(server.connection.stats().unsent, 0);
+        assert_eq!(server.connection.phase(), Phase::Closing);
     }
 }

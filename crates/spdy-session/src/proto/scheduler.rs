@@ -114,7 +114,13 @@ impl Scheduler {
         self.places
     }
 
-    /// Returns the streams with payload that got their places after so many others.
+    /// Returns the streams with payload.
+    pub(crate) fn payload(&self) -> impl Iterator<Item = StreamId> {
+        let levels = self.levels.iter();
+        levels.flat_map(|level| level.payload.iter().map(|place| place.id))
+    }
+
+    /// Returns the streams with payload that got their places, behind others, after so many of these were given.
     pub(crate) fn payload_after(&self, places: u64) -> impl Iterator<Item = StreamId> {
         let new = move |place: &&Place| place.number > places;
         let levels = self.levels.iter();

@@ -112,11 +112,17 @@ impl Connection {
             }
         }
         stall.seen = places;
+        if self.clock.blocked_check.is_none() {
+            // The streams that were watched are gone, or the window was open when they were looked at.
+            for stream in self.streams.values() {
+                self.clock.watch_blocked(self.blocked_until(stream));
+            }
+        }
     }
 
     /// Nobody is left to open the window of the session.
     fn lose_stalled(&mut self) {
-        let stalled: Vec<StreamId> = self.output.scheduler.payload_after(0).collect();
+        let stalled: Vec<StreamId> = self.output.scheduler.payload().collect();
         for id in stalled {
             self.lose_stream(id);
         }

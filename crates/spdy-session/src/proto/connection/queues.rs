@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(client.output.openings, [streams[0], streams[2]]);
 
         write_all(&mut client, now);
-        let waiting = |client: &Connection| client.output.scheduler.payload_after(0).count();
+        let waiting = |client: &Connection| client.output.scheduler.payload().count();
         assert_eq!(waiting(&client), 2);
         client.reset(streams[0], RstStatus::CANCEL);
         assert_eq!(waiting(&client), 1);
