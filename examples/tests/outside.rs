@@ -368,4 +368,4 @@ async fn echo(stream: PendingStream) -> std::io::Result<()> {
     send.shutdown().await
 }
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);

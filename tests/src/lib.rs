@@ -7,6 +7,7 @@
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
 //! | [`pair`] | two such machines and the octets between them |
 //! | [`panics`] | panics that a test did not ask for |
+//! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
 //!
@@ -18,6 +19,7 @@
 mod application;
 pub mod conformance;
 mod driven;
+pub mod effort;
 pub mod frames;
 mod happened;
 pub mod machine;

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::frames;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_one_wire_sends_another_receives() {
         for version in Version::ALL {
             let (near, far) = duplex(64);
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     #[should_panic = "there should be silence"]
     async fn silence_is_not_a_frame() {
         let (near, far) = duplex(64);
@@ -213,7 +213,7 @@ mod tests {
             .await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     #[should_panic = "cannot be read"]
     async fn octets_that_are_no_frame_do_not_pass_unnoticed() {
         let (near, far) = duplex(64);

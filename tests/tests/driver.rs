@@ -37,7 +37,7 @@ fn serve(version: Version, config: Config, pipe: usize) -> Served {
 
 /// More answers than may be queued pause the reading. It has to go on when they are written, which may be in the same
 /// turn.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c087_a_burst_of_pings_is_answered_to_the_last_one() {
     for version in Version::ALL {
         let mut served = serve(version, Config::default(), 64 * 1024);
@@ -59,7 +59,7 @@ async fn c087_a_burst_of_pings_is_answered_to_the_last_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c092_pings_that_nobody_reads_the_answers_to_end_the_session_in_time() {
     for version in Version::ALL {
         let mut config = Config::default();
@@ -83,7 +83,7 @@ async fn c092_pings_that_nobody_reads_the_answers_to_end_the_session_in_time() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
     for version in Version::ALL {
         let mut served = serve(version, Config::default(), 64 * 1024);
@@ -122,7 +122,7 @@ async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c209_octets_of_no_protocol_end_the_session_with_an_error() {
     for version in Version::ALL {
         let mut served = serve(version, Config::default(), 64 * 1024);

@@ -89,7 +89,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("it ends")
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_stream_is_safe_to_retry() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -106,7 +106,7 @@ async fn a_refused_stream_is_safe_to_retry() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_goaway_says_which_streams_are_safe_to_retry() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -135,7 +135,7 @@ async fn a_goaway_says_which_streams_are_safe_to_retry() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reset_of_the_peer_has_its_status() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -161,7 +161,7 @@ async fn a_reset_of_the_peer_has_its_status() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reset_of_ours_says_that_it_is_ours_and_why() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -199,7 +199,7 @@ async fn a_reset_of_ours_says_that_it_is_ours_and_why() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_the_peer_ends_has_its_status_and_its_last_stream() {
     for version in [Version::V3, Version::V3_1] {
         let mut client = Client::new(version);
@@ -221,7 +221,7 @@ async fn a_session_that_the_peer_ends_has_its_status_and_its_last_stream() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_this_side_ends_says_which_rule_was_broken() {
     for version in [Version::V3, Version::V3_1] {
         let mut client = Client::new(version);
@@ -240,7 +240,7 @@ async fn a_session_that_this_side_ends_says_which_rule_was_broken() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_speaks_something_else_is_said_to() {
     let answers: [(&[u8], _); 3] = [
         (
@@ -270,7 +270,7 @@ async fn a_peer_that_speaks_something_else_is_said_to() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn frames_and_header_blocks_that_cannot_be_read_are_the_source() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -291,7 +291,7 @@ async fn frames_and_header_blocks_that_cannot_be_read_are_the_source() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_transport_that_is_closed_and_one_that_fails_are_told_apart() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -400,7 +400,7 @@ async fn a_timeout_says_which_one_it_was() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_end_on_this_side_is_told_apart_from_one_of_the_peer() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -428,7 +428,7 @@ async fn an_end_on_this_side_is_told_apart_from_one_of_the_peer() {
 }
 
 /// Neither half is read or written, and the end is noticed as it happens; in order it is no error.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_end_can_be_awaited_without_reading_or_writing() {
     for version in Version::ALL {
         let mut client = Client::new(version);
@@ -463,7 +463,7 @@ async fn the_end_can_be_awaited_without_reading_or_writing() {
 }
 
 /// What has come is given first. Without FIN there is no end of the stream, whatever ended it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_clean_end_comes_after_fin_only() {
     let ends = |version| {
         [

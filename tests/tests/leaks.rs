@@ -245,7 +245,7 @@ async fn ended(mut client: End, mut server: End) {
 }
 
 async fn within<T>(way: Way, future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future)
+    timeout(Duration::from_secs(60), future)
         .await
         .unwrap_or_else(|_| panic!("{way:?}: the session does not end"))
 }

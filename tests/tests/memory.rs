@@ -1,16 +1,19 @@
 //! How much memory a session holds while its peer does its worst, counted by the allocator.
 //!
-//! The session and its application run on the thread that is measured; what the peer allocates is not counted.
+//! The session, its application and the peer run on one thread, over a transport in memory; what the peer and the
+//! transport allocate is not counted. Time is virtual, so that the speed of the machine changes neither the order of what
+//! happens nor the round trip by which windows grow.
 
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    os::unix::net::UnixStream,
-    thread,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use allocation_counter::{AllocationInfo, measure};
+use allocation_counter::{AllocationInfo, measure, opt_out};
 use flate2::{Compress, Compression, FlushCompress};
 use spdy_frame::{Version, WindowTarget};
 use spdy_session::{Config, HeaderBlock, Incoming, Limits, RecvStream, SendReply};
@@ -19,7 +22,7 @@ use spdy_tests::{
     wire::{Reader, Received},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     runtime::Runtime,
     task::JoinSet,
     time::{sleep, timeout},
@@ -255,6 +258,8 @@ async fn worst_after(mut peer: Peer, streams: u32, pieces: usize) -> Peer {
         if !peer.try_send_octets(&unit.concat()).await {
             return peer; // The transport is not read any more.
         }
+        // It is read before the next one comes.
+        sleep(Duration::from_millis(1)).await;
     }
     // The smallest pieces of both kinds.
     for _ in 0..500 {
@@ -288,12 +293,8 @@ enum Handler {
 
 /// Serves a session that is attacked, and counts what is allocated for it. All has to be free in the end.
 ///
-/// The peer has a thread of its own, so nothing of it is counted. It reads nothing unless the attack says so.
-fn attack<F>(
-    version: Version,
-    handler: Handler,
-    attack: impl FnOnce(Peer) -> F + Send + 'static,
-) -> AllocationInfo
+/// Nothing of the peer is counted. It reads nothing unless the attack says so.
+fn attack<F>(version: Version, handler: Handler, attack: impl FnOnce(Peer) -> F) -> AllocationInfo
 where
     F: Future<Output = Peer>,
 {
@@ -318,43 +319,95 @@ async fn warm_up(mut peer: Peer) -> Peer {
     peer
 }
 
-fn serve<F>(
-    version: Version,
-    handler: Handler,
-    attack: impl FnOnce(Peer) -> F + Send + 'static,
-) -> AllocationInfo
+fn serve<F>(version: Version, handler: Handler, attack: impl FnOnce(Peer) -> F) -> AllocationInfo
 where
     F: Future<Output = Peer>,
 {
-    let (near, far) = UnixStream::pair().expect("a pair of sockets");
-    let peer = thread::spawn(move || {
-        runtime().block_on(async {
-            let peer = attack(Peer::new(version, near)).await;
-            // The session does what it still can.
-            sleep(Duration::from_millis(20)).await;
-            drop(peer);
-        });
-    });
     let runtime = runtime();
-    let info = measure(|| {
+    let (near, far) = duplex(TRANSPORT);
+    let (io, near) = (Uncounted::new(far), Peer::new(version, near));
+    let peer = Uncounted::new(Box::pin(async {
+        let peer = attack(near).await;
+        // The session does what it still can.
+        sleep(Duration::from_millis(20)).await;
+        drop(peer);
+    }));
+    measure(|| {
         runtime.block_on(async {
-            far.set_nonblocking(true).expect("sockets can be so");
-            let io = tokio::net::UnixStream::from_std(far).expect("a socket");
             let (session, incoming, driver) = spdy_session::server(io, version, Config::default());
-            let (end, ()) = tokio::join!(timeout(PATIENCE, driver), application(incoming, handler));
+            let served = timeout(PATIENCE, driver);
+            let (end, (), ()) = tokio::join!(served, application(incoming, handler), peer);
             _ = end.expect("the session ends");
             drop(session);
         });
-    });
-    peer.join().expect("the attack was done");
-    info
+    })
 }
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_time()
+        .start_paused(true)
         .build()
         .expect("a runtime can be built")
+}
+
+/// A future or a transport of which no allocation is counted, whatever is done with it.
+struct Uncounted<T>(Option<T>);
+
+impl<T: Unpin> Uncounted<T> {
+    fn new(it: T) -> Self {
+        Self(Some(it))
+    }
+
+    fn with<R>(&mut self, work: impl FnOnce(Pin<&mut T>) -> R) -> R {
+        let it = Pin::new(self.0.as_mut().expect("it is there until it is dropped"));
+        let mut result = None;
+        opt_out(|| result = Some(work(it)));
+        result.expect("the work was done")
+    }
+}
+
+impl<T> Drop for Uncounted<T> {
+    fn drop(&mut self) {
+        let it = self.0.take();
+        opt_out(|| drop(it));
+    }
+}
+
+impl<F: Future + Unpin> Future for Uncounted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.get_mut().with(|future| future.poll(cx))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Uncounted<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().with(|io| io.poll_read(cx, buf))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Uncounted<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().with(|io| io.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().with(|io| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().with(|io| io.poll_shutdown(cx))
+    }
 }
 
 /// Keeps everything that it is given.
@@ -421,16 +474,15 @@ async fn handle(handler: Handler, mut receive: RecvStream, mut reply: SendReply)
 /// The peer.
 struct Peer {
     version: Version,
-    io: tokio::net::UnixStream,
+    io: DuplexStream,
     blocks: StoredBlocks,
 }
 
 impl Peer {
-    fn new(version: Version, io: UnixStream) -> Self {
-        io.set_nonblocking(true).expect("sockets can be so");
+    fn new(version: Version, io: DuplexStream) -> Self {
         Self {
             version,
-            io: tokio::net::UnixStream::from_std(io).expect("a socket"),
+            io,
             blocks: StoredBlocks::new(version),
         }
     }
@@ -483,8 +535,7 @@ impl Peer {
         self.send(frames::data(1, STOP)).await;
     }
 
-    /// Whether the octets were taken within a time that is long for a session that reads. For those that may stop
-    /// reading: a busy machine can take longer.
+    /// Whether the octets were taken, for sessions that may stop reading: no time passes while one reads.
     async fn try_send_octets(&mut self, octets: &[u8]) -> bool {
         self.sends_within(Duration::from_secs(1), octets).await
     }
@@ -516,6 +567,9 @@ fn bomb(version: Version, octets: usize) -> Vec<u8> {
     }
     out
 }
+
+/// What the transport holds in each direction: more than large buffers of sockets.
+const TRANSPORT: usize = 1024 * 1024;
 
 /// After so long without an octet nothing more comes.
 const QUIET: Duration = Duration::from_millis(5);

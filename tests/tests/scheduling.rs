@@ -117,7 +117,7 @@ fn lowest(version: Version) -> u8 {
     if version == Version::V2 { 3 } else { 7 }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_ping_overtakes_a_large_download() {
     for version in Version::ALL {
         let mut served = Served::new(version).await;
@@ -136,7 +136,7 @@ async fn a_ping_overtakes_a_large_download() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_small_response_overtakes_a_large_download_of_its_priority() {
     for version in Version::ALL {
         for priority in [0, lowest(version)] {
@@ -165,7 +165,7 @@ async fn a_small_response_overtakes_a_large_download_of_its_priority() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_lowest_priority_is_served_under_a_flood_of_the_highest() {
     for version in Version::ALL {
         let mut served = Served::new(version).await;
@@ -186,7 +186,7 @@ async fn the_lowest_priority_is_served_under_a_flood_of_the_highest() {
 }
 
 /// Short answers whose headers alone fill what may be ready: they come first, and DATA goes on all the same.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_small_responses_does_not_starve_a_download() {
     for version in Version::ALL {
         let mut served = Served::new(version).await;
@@ -268,7 +268,7 @@ fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn downloads_of_one_priority_share_alike() {
     for version in Version::ALL {
         let mut served = Served::new(version).await;
@@ -285,7 +285,7 @@ async fn downloads_of_one_priority_share_alike() {
 }
 
 /// A stream whose window is shut keeps what it has queued, and keeps nobody else from anything.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn streams_that_may_not_send_hold_up_nobody() {
     for version in [Version::V3, Version::V3_1] {
         let mut served = Served::new(version).await;
@@ -305,7 +305,7 @@ async fn streams_that_may_not_send_hold_up_nobody() {
 }
 
 /// As above on the other side of the handles: room in the queue is left for everybody.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn writers_that_wait_leave_room_for_others() {
     for version in Version::ALL {
         let mut served = Served::new(version).await;
@@ -330,7 +330,7 @@ async fn writers_that_wait_leave_room_for_others() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_size_of_data_frames_is_set() {
     for version in Version::ALL {
         for size in [1, 1000, 50_000] {

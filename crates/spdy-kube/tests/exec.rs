@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::support::{SOON, connect, exec_server, read, read_any, shouting};
+use self::support::{GATHER, SOON, connect, exec_server, read, read_any, shouting};
 
 const ALL: &str = "/exec?command=x&stdin=true&stdout=true&stderr=true";
 const OUT: &str = "/exec?command=x&stdout=true";
@@ -291,7 +291,7 @@ async fn streams_of_unknown_or_double_type_are_reset_and_the_others_go_on() {
 
 #[tokio::test]
 async fn streams_that_never_come_end_the_session_with_a_reason() {
-    let server = Server::new().gather(Duration::from_millis(200));
+    let server = Server::new().gather(GATHER);
     let address = exec_server(server, |_| async { panic!("nothing is run") }).await;
     let client = connect(address, ALL, &V5_TO_V1).await.unwrap();
     let mut error = client.open_type("error").await.unwrap();
@@ -334,7 +334,7 @@ async fn an_output_that_somebody_keeps_does_not_keep_a_session_without_client() 
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop((client, error, stdout));
     let back = async {
-        // The task that keeps the output is left.
+        // The task that keeps the output is left, for longer than is waited here.
         while tasks() != before + 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

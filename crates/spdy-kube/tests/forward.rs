@@ -10,9 +10,10 @@ use spdy_session::{Stream, StreamError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
 };
 
-use self::support::{Client, connect, forward_server, read, read_any};
+use self::support::{Client, GATHER, SOON, connect, forward_server, read, read_any};
 
 async fn session(address: SocketAddr) -> Client {
     let client = connect(address, "/forward", &["portforward.k8s.io"]).await;
@@ -133,7 +134,9 @@ async fn a_client_that_resets_closes_the_target() {
     let port = target(move |mut socket| {
         let told = told.clone();
         async move {
-            let mut octets = Vec::new();
+            let mut octets = vec![0; 4];
+            socket.read_exact(&mut octets).await.unwrap();
+            told.send(octets.clone()).unwrap();
             _ = socket.read_to_end(&mut octets).await;
             told.send(octets).unwrap();
         }
@@ -141,7 +144,7 @@ async fn a_client_that_resets_closes_the_target() {
     .await;
     let (mut error, mut data) = pair(&client, port, "0").await;
     data.write_all(b"some").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(closed.recv().await.unwrap(), b"some");
     data.reset(spdy_session::RstStatus::CANCEL);
     assert_eq!(closed.recv().await.unwrap(), b"some");
     assert_eq!(read(&mut error).await, "");
@@ -202,7 +205,7 @@ async fn a_request_id_is_for_one_connection_at_a_time() {
 
 #[tokio::test]
 async fn half_a_connection_is_given_up_with_a_reason() {
-    let server = Server::new().gather(Duration::from_millis(200));
+    let server = Server::new().gather(GATHER);
     let client = session(forward_server(server).await).await;
     let mut error = open(&client, "error", 80, "0").await.unwrap();
     let mut data = open(&client, "data", 80, "1").await.unwrap();
@@ -221,11 +224,19 @@ async fn a_connection_that_panicked_leaves_nothing_behind() {
     let address = panicking_server().await;
     let client = session(address).await;
     for _ in 0..3 {
-        let (mut error, data) = pair(&client, 1, "again").await;
+        // The server hears of the panic and of the last streams on different ways.
+        let start = Instant::now();
+        let mut error = loop {
+            match open(&client, "error", 1, "again").await {
+                Ok(error) => break error,
+                Err(refused) => assert!(start.elapsed() < SOON, "{refused}"),
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
+        error.shutdown().await.unwrap();
+        let data = open(&client, "data", 1, "again").await.unwrap();
         assert_eq!(read_any(&mut error).await.0, "");
         drop((error, data));
-        // The server hears of the panic and of these streams on different ways.
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

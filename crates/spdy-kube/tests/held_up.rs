@@ -64,10 +64,13 @@ where
     timeout(SOON, vanished).await.unwrap().unwrap();
 }
 
+/// Nothing is taken any more when nothing was for so long: a server on a busy machine takes what it can meanwhile.
+const FULL: Duration = Duration::from_secs(3);
+
 /// Sends until nothing is taken any more.
 async fn fill(mut to: impl AsyncWrite + Unpin) {
     let octets = vec![b'x'; 64 * 1024];
-    while let Ok(sent) = timeout(Duration::from_millis(500), to.write_all(&octets)).await {
+    while let Ok(sent) = timeout(FULL, to.write_all(&octets)).await {
         sent.unwrap();
     }
     // Dropped, it would be reset.
@@ -115,8 +118,7 @@ async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
         let transport = TcpStream::connect(address).await.unwrap();
         let (mut socket, _) = client_async(request, transport).await.unwrap();
         let message = || Message::Binary(vec![0; 32 * 1024].into());
-        let limit = Duration::from_millis(500);
-        while let Ok(sent) = timeout(limit, socket.send(message())).await {
+        while let Ok(sent) = timeout(FULL, socket.send(message())).await {
             sent.unwrap();
         }
     })
@@ -161,7 +163,7 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     let relay = serve(Router::new().fallback(any(handler))).await;
     vanish(move || fill_stdin(relay)).await;
     // A relay looks each 10 s.
-    let gone = timeout(6 * SOON, news.recv()).await;
+    let gone = timeout(2 * SOON, news.recv()).await;
     assert_eq!(gone.expect("it is told"), Some(()));
 }
 

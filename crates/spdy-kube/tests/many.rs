@@ -9,7 +9,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     runtime::Handle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::support::{SOON, exec_server};
@@ -52,10 +52,21 @@ fn alive() -> (usize, usize) {
     (Handle::current().metrics().num_alive_tasks(), descriptors)
 }
 
+/// What is alive once it has not changed for a while.
+async fn settled() -> (usize, usize) {
+    loop {
+        let before = alive();
+        sleep(Duration::from_millis(1500)).await;
+        if alive() == before {
+            return before;
+        }
+    }
+}
+
 async fn comes_back_to(before: (usize, usize)) {
     let back = async {
         while alive() != before {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     };
     if timeout(SOON, back).await.is_err() {
@@ -67,9 +78,8 @@ async fn comes_back_to(before: (usize, usize)) {
 async fn sessions_leave_nothing_behind() {
     let address = echo_server().await;
     session(address).await;
-    // The first session has made what is made once.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let before = alive();
+    // The first session has made what is made once, and has left when nothing more goes.
+    let before = settled().await;
     for _ in 0..1000 {
         session(address).await;
     }

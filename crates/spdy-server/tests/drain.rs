@@ -14,10 +14,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
-use self::common::server::{LONG, Running, plain};
+use self::common::server::{LONG, Running, plain, until_it_drains};
 
 /// A server with one place, which a request holds until it is told to go.
 struct Full {
@@ -82,7 +82,7 @@ async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
         waiting.push(request(&server, "/").await);
     }
     server.shutdown.send(()).unwrap();
-    sleep(Duration::from_millis(100)).await;
+    until_it_drains(server.address).await;
     go.notify_one();
     assert!(answer(holder).await.ends_with("held"));
     for io in waiting {
@@ -95,7 +95,7 @@ async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
 
 #[tokio::test]
 async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
-    let Full { server, holder, .. } = Full::start(Duration::from_secs(4)).await;
+    let Full { server, holder, .. } = Full::start(Duration::from_secs(10)).await;
     let http1 = [request(&server, "/").await, request(&server, "/").await];
 
     let (mut sender, connection) =

@@ -326,13 +326,14 @@ async fn an_upload_that_moves_is_waited_for() {
         octets.len().to_string()
     });
     let (_application, front) = behind("http", slow, |proxy| {
-        proxy.answer_timeout = Duration::from_millis(1000);
+        proxy.answer_timeout = Duration::from_secs(4);
     })
     .await;
     let mut stream = begin_echo(front.address).await;
+    // Longer than an answer may take, and each pause much shorter.
     for _ in 0..8 {
         stream.write_all(b"x").await.unwrap();
-        sleep(Duration::from_millis(250)).await;
+        sleep(Duration::from_millis(600)).await;
     }
     stream.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -343,11 +344,13 @@ async fn an_upload_that_moves_is_waited_for() {
 #[tokio::test]
 async fn more_requests_than_the_application_takes_wait_and_then_are_told() {
     let release = Arc::new(Notify::new());
-    let held = release.clone();
+    let entered = Arc::new(Notify::new());
+    let (held, inside) = (release.clone(), entered.clone());
     let app = Router::new()
         .route(
             "/held",
             get(async move || {
+                inside.notify_one();
                 held.notified().await;
                 "held"
             }),
@@ -355,13 +358,14 @@ async fn more_requests_than_the_application_takes_wait_and_then_are_told() {
         .route("/", get(async || "free"));
     let (_application, front) = behind("http", app, |proxy| {
         proxy.max_connections = 1;
-        proxy.connect_timeout = Duration::from_secs(2);
+        proxy.connect_timeout = Duration::from_secs(5);
     })
     .await;
     let first = tokio::spawn(http1(tcp(front.address).await, "/held"));
-    sleep(Duration::from_millis(300)).await;
+    timeout(LONG, entered.notified()).await.unwrap();
     let answer = http1(tcp(front.address).await, "/").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    // If the machine is too busy for it to wait by then, it gets its answer all the same.
     let waiting = tokio::spawn(http1(tcp(front.address).await, "/"));
     sleep(Duration::from_millis(100)).await;
     release.notify_one();
@@ -373,8 +377,11 @@ async fn more_requests_than_the_application_takes_wait_and_then_are_told() {
 async fn a_client_that_leaves_ends_its_request_at_the_application() {
     for scheme in ["http", "h2"] {
         let (sender, mut dropped) = mpsc::unbounded_channel();
+        let entered = Arc::new(Notify::new());
+        let inside = entered.clone();
         let app = Router::new().fallback(async move || {
             let _guard = Guard(sender);
+            inside.notify_one();
             std::future::pending::<()>().await;
         });
         let (_application, front) = behind(scheme, app, |_| {}).await;
@@ -383,7 +390,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_application() {
             ..Open::default()
         };
         let stream = begin(front.address, "GET", how).await;
-        sleep(Duration::from_millis(200)).await;
+        timeout(LONG, entered.notified()).await.unwrap();
         assert!(dropped.try_recv().is_err());
         drop(stream);
         timeout(LONG, dropped.recv())

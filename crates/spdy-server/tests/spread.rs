@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     collections::HashSet,
+    sync::{Arc, Mutex, mpsc},
     thread::{self, ThreadId},
     time::Duration,
 };
@@ -14,12 +15,14 @@ use spdy_tests::panics;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, Handle},
-    sync::oneshot,
+    sync::{Notify, Semaphore, oneshot},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 
-use self::common::server::{LONG, Running, connect, http1, http2, plain, spdy, tls};
+use self::common::server::{
+    LONG, Running, connect, http1, http2, never, plain, spdy, tls, until_it_drains,
+};
 
 /// A runtime on a thread of its own, until it is dropped.
 struct Worker {
@@ -76,12 +79,6 @@ fn app() -> Router {
         .route(
             "/blocking",
             get(async || spawn_blocking(here).await.unwrap()),
-        )
-        .route("/slow", get(|| sleep(Duration::from_millis(300))))
-        .route("/never", get(std::future::pending::<()>))
-        .route(
-            "/hog",
-            get(async || thread::sleep(Duration::from_millis(1500))),
         )
 }
 
@@ -168,10 +165,19 @@ async fn every_protocol_is_served_away_from_its_listener_in_plain_text_and_over_
 async fn draining_waits_for_requests_on_all_runtimes_and_cuts_the_others_in_time() {
     let workers = workers(2);
     let timeouts = Timeouts {
-        drain: Duration::from_millis(800),
+        drain: Duration::from_secs(5),
         ..Timeouts::default()
     };
-    let server = start(plain(timeouts), app(), &workers).await;
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let (inside, gate) = (Arc::clone(&entered), Arc::clone(&go));
+    let slow = async move || {
+        inside.notify_one();
+        _ = gate.acquire().await;
+    };
+    let app = Router::new()
+        .route("/slow", get(slow))
+        .route("/never", never(&entered));
+    let server = start(plain(timeouts), app, &workers).await;
     let address = server.address;
     let ask = |path| {
         tokio::spawn(async move {
@@ -180,13 +186,21 @@ async fn draining_waits_for_requests_on_all_runtimes_and_cuts_the_others_in_time
             asked.expect("the connection stayed open")
         })
     };
-    let answered: Vec<_> = (0..4).map(|_| ask("/slow")).collect();
-    let cut: Vec<_> = (0..4).map(|_| ask("/never")).collect();
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(server.end().await, Drained { cut: 4 });
+    let under_way = async || timeout(LONG, entered.notified()).await.unwrap();
+    let (mut answered, mut cut) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        answered.push(ask("/slow"));
+        under_way().await;
+        cut.push(ask("/never"));
+        under_way().await;
+    }
+    let ended = tokio::spawn(server.end());
+    until_it_drains(address).await;
+    go.close();
     for request in answered {
         assert!(request.await.unwrap());
     }
+    assert_eq!(ended.await.unwrap(), Drained { cut: 4 });
     for request in cut {
         assert!(!request.await.unwrap());
     }
@@ -227,14 +241,22 @@ async fn the_limit_of_connections_is_one_for_all_runtimes() {
 #[tokio::test]
 async fn a_handler_that_holds_its_thread_holds_up_neither_other_threads_nor_the_listener() {
     let workers = workers(2);
-    let server = start(plain(Timeouts::default()), app(), &workers).await;
+    let (entered, (go, gate)) = (Arc::new(Notify::new()), mpsc::channel());
+    let (inside, gate) = (Arc::clone(&entered), Arc::new(Mutex::new(gate)));
+    let hold = async move || {
+        inside.notify_one();
+        _ = gate.lock().unwrap().recv_timeout(2 * LONG);
+    };
+    let app = app().route("/hog", get(hold));
+    let server = start(plain(Timeouts::default()), app, &workers).await;
     let io = TcpStream::connect(server.address).await.unwrap();
     let hog = tokio::spawn(async move { http1(io, "/hog").await });
-    sleep(Duration::from_millis(100)).await;
+    timeout(LONG, entered.notified()).await.unwrap();
     // The other thread has fewer connections.
     let io = TcpStream::connect(server.address).await.unwrap();
-    let answer = timeout(Duration::from_secs(1), http1(io, "/here")).await;
+    let answer = timeout(LONG, http1(io, "/here")).await;
     assert!(answer.expect("it was held up").starts_with("HTTP/1.1 200"));
     assert!(!hog.is_finished());
+    go.send(()).unwrap();
     hog.await.unwrap();
 }

@@ -25,7 +25,7 @@ use tower::{Service, service_fn};
 
 use self::support::{Client, Reply, in_all_versions, status, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_is_500() {
     in_all_versions(async |version| {
         let late = async || {
@@ -47,7 +47,7 @@ async fn a_handler_that_panics_is_500() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_that_panics_when_called_is_500() {
     in_all_versions(async |version| {
         let service = service_fn(|request: Request<spdy_tower::Body>| {
@@ -61,7 +61,7 @@ async fn a_service_that_panics_when_called_is_500() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_that_gives_an_error_is_500() {
     in_all_versions(async |version| {
         let service =
@@ -98,7 +98,7 @@ impl Service<Request<spdy_tower::Body>> for NeverReady {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_fails_at_once_is_500_and_later_a_reset() {
     in_all_versions(async |version| {
         let router = Router::new()
@@ -168,7 +168,7 @@ impl http_body::Body for Breaks {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_1xx_status_is_no_response() {
     in_all_versions(async |version| {
         let client = Client::of(
@@ -180,7 +180,7 @@ async fn a_1xx_status_is_no_response() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn malformed_requests_get_400_and_never_reach_the_application() {
     in_all_versions(async |version| {
         let client = Client::of(
@@ -219,7 +219,7 @@ async fn malformed_requests_get_400_and_never_reach_the_application() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strict_sessions_refuse_the_fields_of_a_connection() {
     in_all_versions(async |version| {
         for strict in [false, true] {
@@ -237,7 +237,7 @@ async fn strict_sessions_refuse_the_fields_of_a_connection() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c144_a_request_head_that_is_too_large_is_431() {
     in_all_versions(async |version| {
         let client = Client::of(version, Router::new().route("/", get(async || "fine")));
@@ -252,7 +252,7 @@ async fn c144_a_request_head_that_is_too_large_is_431() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c154_a_body_shorter_than_announced_is_400() {
     in_all_versions(async |version| {
         for path in ["/read", "/swallow"] {
@@ -266,7 +266,7 @@ async fn c154_a_body_shorter_than_announced_is_400() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c155_a_body_longer_than_announced_is_400() {
     in_all_versions(async |version| {
         for path in ["/read", "/swallow"] {
@@ -280,7 +280,7 @@ async fn c155_a_body_longer_than_announced_is_400() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c155_a_body_that_goes_wrong_after_the_response_began_resets_the_stream() {
     in_all_versions(async |version| {
         let client = Client::of(version, readers());
@@ -299,7 +299,7 @@ async fn c155_a_body_that_goes_wrong_after_the_response_began_resets_the_stream(
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn malformed_trailers_are_400() {
     in_all_versions(async |version| {
         for (name, value) in [("content-length", "3"), (":path", "/"), ("x-a", " padded")] {
@@ -316,7 +316,7 @@ async fn malformed_trailers_are_400() {
 }
 
 /// Each block is taken at once, so the session holds none of them; the body keeps what they say.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn trailers_without_end_are_400() {
     in_all_versions(async |version| {
         let client = Client::of(version, readers());
@@ -392,7 +392,7 @@ async fn upload(
     Reply::read(receive).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_cancels_drops_the_handler_and_breaks_the_body() {
     in_all_versions(async |version| {
         let (report, mut reports) = mpsc::unbounded_channel();
@@ -431,7 +431,7 @@ async fn a_client_that_cancels_drops_the_handler_and_breaks_the_body() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_transport_that_breaks_drops_the_handlers() {
     in_all_versions(async |version| {
         let (report, mut reports) = mpsc::unbounded_channel();
@@ -475,7 +475,7 @@ fn assert_reset(end: Result<(), StreamError>, expected: RstStatus) {
 }
 
 /// The receiving half of a request may end long before the response does: then nothing about it is asked again.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_response_goes_on_when_the_body_of_its_request_is_read_or_dropped() {
     in_all_versions(async |version| {
         let long = async || Body::new(Pieces(64));
@@ -500,7 +500,7 @@ async fn a_long_response_goes_on_when_the_body_of_its_request_is_read_or_dropped
 }
 
 /// A client takes a body for whole that ends in order, and counts nothing.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_whose_body_has_another_length_than_announced_is_no_success() {
     in_all_versions(async |version| {
         let announcing = |length: usize| {

@@ -24,7 +24,7 @@ fn router() -> Router {
         .route("/empty", get(async || ()))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c032_a_whole_response_is_two_frames_with_fin_on_the_last() {
     in_all_versions(async |version| {
         let mut client = RawClient::of(version, router());
@@ -37,7 +37,7 @@ async fn c032_a_whole_response_is_two_frames_with_fin_on_the_last() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c159_a_response_without_a_body_is_one_frame() {
     in_all_versions(async |version| {
         for (method, path) in [("HEAD", "/"), ("GET", "/empty"), ("GET", "/none")] {
@@ -53,7 +53,7 @@ async fn c159_a_response_without_a_body_is_one_frame() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c047_what_cannot_be_answered_is_no_request() {
     in_all_versions(async |version| {
         let head = head(version, "GET", "/");

@@ -23,7 +23,7 @@ use spdy_tower::{BoxError, StreamInfo};
 
 use self::support::{Client, Reply, in_all_versions, status, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_is_served() {
     in_all_versions(async |version| {
         let client = Client::of(version, Router::new().route("/", get(|| async { "hello" })));
@@ -40,7 +40,7 @@ async fn a_page_is_served() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_large_body_comes_back_whole() {
     in_all_versions(async |version| {
         let client = Client::of(
@@ -73,7 +73,7 @@ async fn a_large_body_comes_back_whole() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn both_bodies_stream_at_the_same_time() {
     in_all_versions(async |version| {
         let client = Client::of(
@@ -95,7 +95,7 @@ async fn both_bodies_stream_at_the_same_time() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_streams_as_it_is_made() {
     in_all_versions(async |version| {
         let (router, tap) = tapped();
@@ -117,7 +117,7 @@ async fn a_response_streams_as_it_is_made() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c106_request_trailers_reach_the_application() {
     in_all_versions(async |version| {
         let handler = async |body: Body| {
@@ -148,7 +148,7 @@ async fn c106_request_trailers_reach_the_application() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c110_response_trailers_come_last() {
     in_all_versions(async |version| {
         let (router, tap) = tapped();
@@ -181,7 +181,7 @@ async fn c110_response_trailers_come_last() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c159_head_has_the_length_and_no_body() {
     in_all_versions(async |version| {
         let own = async || ([("content-length", "7")], "");
@@ -201,7 +201,7 @@ async fn c159_head_has_the_length_and_no_body() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c160_no_content_and_not_modified_have_no_body() {
     in_all_versions(async |version| {
         let router = Router::new()
@@ -220,7 +220,7 @@ async fn c160_no_content_and_not_modified_have_no_body() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_cookies_are_two_values_of_one_field() {
     in_all_versions(async |version| {
         let handler = async || AppendHeaders([(SET_COOKIE, "a=1"), (SET_COOKIE, "b=2")]);
@@ -233,7 +233,7 @@ async fn two_cookies_are_two_values_of_one_field() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_of_a_session_keep_what_is_their_own() {
     in_all_versions(async |version| {
         let shown = async |request: Request| {
@@ -284,7 +284,7 @@ async fn requests_of_a_session_keep_what_is_their_own() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_knows_its_stream() {
     in_all_versions(async |version| {
         let handler = async |Extension(info): Extension<StreamInfo>| {
@@ -311,7 +311,7 @@ async fn a_request_knows_its_stream() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c164_expect_continue_gets_no_interim_reply() {
     in_all_versions(async |version| {
         let client = Client::of(
@@ -328,7 +328,7 @@ async fn c164_expect_continue_gets_no_interim_reply() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_get_may_finish_with_an_empty_data_frame() {
     in_all_versions(async |version| {
         let handler = async |request: Request| {
@@ -344,7 +344,7 @@ async fn a_get_may_finish_with_an_empty_data_frame() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_may_come_before_the_request_has_ended() {
     in_all_versions(async |version| {
         let client = Client::of(version, Router::new().route("/", post(async || "early")));
@@ -357,7 +357,7 @@ async fn a_response_may_come_before_the_request_has_ended() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unknown_length_is_not_announced_and_a_known_one_is() {
     in_all_versions(async |version| {
         let handler = async |body: Body| -> Response { body.into_response() };
@@ -398,7 +398,7 @@ fn octets(octets: Bytes) -> HeaderValue {
 
 /// The body of the response is ready whenever it is asked: what it waits for is room in the send queue, while its
 /// exchange also waits for the client to give up.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_larger_than_every_queue_and_window_arrives_whole() {
     in_all_versions(async |version| {
         let large: Bytes = (0..3_000_000_u32)

@@ -31,7 +31,7 @@ use self::support::{
     in_all_versions, within,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn compression() {
     in_all_versions(async |version| {
         let text = "over and over and ".repeat(1000);
@@ -58,7 +58,7 @@ async fn compression() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_timeout() {
     in_all_versions(async |version| {
         let slow = async || tokio::time::sleep(Duration::from_secs(60)).await;
@@ -78,7 +78,7 @@ async fn a_timeout() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_limit_on_bodies() {
     in_all_versions(async |version| {
         let router = Router::new().route("/", on_post(async |body: Bytes| body));
@@ -102,7 +102,7 @@ async fn a_limit_on_bodies() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_limit_on_requests_at_once() {
     in_all_versions(async |version| {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -128,7 +128,7 @@ async fn a_limit_on_requests_at_once() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tracing_of_requests_and_bodies() {
     in_all_versions(async |version| {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -155,7 +155,7 @@ async fn tracing_of_requests_and_bodies() {
 }
 
 /// A bidirectional stream in the manner of gRPC: messages with a length before each, a status in the trailers.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn streams_of_messages_in_both_directions() {
     in_all_versions(async |version| {
         let requests = client_of(version, Router::new().route("/sum", on_post(sums)));

@@ -11,7 +11,7 @@ use spdy_tower::Builder;
 
 use self::support::{Client, in_all_versions};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hook_is_told_of_each_request_that_is_malformed() {
     in_all_versions(async |version| {
         let told = Arc::new(Mutex::new(Vec::new()));

@@ -32,7 +32,7 @@ use tower::limit::ConcurrencyLimit;
 
 use self::support::{Client, Reply, in_all_versions, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_handler_does_not_hold_up_others() {
     in_all_versions(async |version| {
         let gate = Arc::new(Semaphore::new(0));
@@ -55,7 +55,7 @@ async fn a_slow_handler_does_not_hold_up_others() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_is_ready_at_once_needs_no_task() {
     in_all_versions(async |version| {
         let slow = async || {
@@ -75,7 +75,7 @@ async fn a_handler_that_is_ready_at_once_needs_no_task() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_may_take_its_time_to_be_ready() {
     in_all_versions(async |version| {
         let router = Router::new().route("/", get(tokio::task::yield_now));
@@ -88,7 +88,7 @@ async fn a_service_may_take_its_time_to_be_ready() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_always_ready_does_not_hold_up_others() {
     in_all_versions(async |version| {
         let router = Router::new()
@@ -109,7 +109,7 @@ async fn a_body_that_is_always_ready_does_not_hold_up_others() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_that_is_not_read_is_not_made() {
     in_all_versions(async |version| {
         let given = Arc::new(AtomicUsize::new(0));
@@ -142,7 +142,7 @@ async fn a_response_that_is_not_read_is_not_made() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_is_not_read_stops() {
     in_all_versions(async |version| {
         let handler = async |_unread: axum::extract::Request| std::future::pending::<()>().await;
@@ -232,7 +232,7 @@ async fn three_hundred_requests_at_once_are_answered() {
 
 const REQUESTS: usize = 300;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn graceful_shutdown_answers_what_is_under_way() {
     in_all_versions(async |version| {
         let gate = Arc::new(Semaphore::new(0));
@@ -255,7 +255,7 @@ async fn graceful_shutdown_answers_what_is_under_way() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_at_rest_ends_at_once_when_it_is_shut_down() {
     in_all_versions(async |version| {
         let client = Client::of(version, Router::new().route("/", get(async || "x")));
@@ -266,7 +266,7 @@ async fn a_session_at_rest_ends_at_once_when_it_is_shut_down() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dropped_connection_leaves_no_handler_behind() {
     in_all_versions(async |version| {
         let running = Arc::new(AtomicUsize::new(0));
@@ -311,7 +311,7 @@ async fn until(is_so: impl Fn() -> bool) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_closes_the_transport_ends_the_session_in_order() {
     in_all_versions(async |version| {
         let (mut near, far) = duplex(1024);

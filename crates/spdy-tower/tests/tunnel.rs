@@ -59,7 +59,7 @@ async fn connect(
     within(requests.send(request)).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c162_a_tunnel_carries_octets_both_ways() {
     in_all_versions(async |version| {
         let (router, mut ended) = echo();
@@ -86,7 +86,7 @@ async fn c162_a_tunnel_carries_octets_both_ways() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_that_is_refused_is_a_response_like_others() {
     in_all_versions(async |version| {
         let requests = client_of(version, echo().0);
@@ -99,7 +99,7 @@ async fn a_tunnel_that_is_refused_is_a_response_like_others() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_that_is_dropped_is_reset() {
     in_all_versions(async |version| {
         let (router, mut ended) = echo();
@@ -122,7 +122,7 @@ async fn a_tunnel_that_is_dropped_is_reset() {
 }
 
 /// An application that knows nothing of tunnels. Axum leaves out the body of such an answer, as HTTP has it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_that_nobody_takes_is_an_empty_answer() {
     in_all_versions(async |version| {
         let requests = client_of(version, Router::new().fallback(async || "hello"));
@@ -135,7 +135,7 @@ async fn a_tunnel_that_nobody_takes_is_an_empty_answer() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_methods_have_no_tunnel() {
     let requests = client_of(Version::V3_1, echo().0);
     let response = within(requests.send(support::client::get("/")))
@@ -144,7 +144,7 @@ async fn other_methods_have_no_tunnel() {
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c162_connect_names_host_and_port_and_no_scheme() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);

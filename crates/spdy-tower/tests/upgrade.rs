@@ -99,7 +99,7 @@ async fn exchange(session: &Session, headers: HeaderBlock, octets: Vec<u8>) -> V
     back
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c010_a_handler_of_axum_upgrades() {
     let mut request = ask();
     request.headers_mut().insert(
@@ -122,7 +122,7 @@ async fn c010_a_handler_of_axum_upgrades() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c010_case_and_company_do_not_matter() {
     for (connection, upgrade) in [
         ("Upgrade", "SPDY/3.1"),
@@ -143,7 +143,7 @@ async fn c010_case_and_company_do_not_matter() {
 }
 
 /// A request head, and behind it in the same write a whole stream.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c011_frames_behind_the_head_in_the_same_segment_are_processed() {
     let mut io = echoing();
     let mut octets = BytesMut::from(
@@ -203,7 +203,7 @@ async fn echoed(io: &mut DuplexStream, mut unread: BytesMut) -> Vec<u8> {
 }
 
 /// The same from the other side: frames behind the head of the answer.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c011_frames_behind_the_head_of_the_answer_are_processed() {
     let (near, mut far) = duplex(64 * 1024);
     tokio::spawn(async move {
@@ -225,7 +225,7 @@ async fn c011_frames_behind_the_head_of_the_answer_are_processed() {
     assert_eq!(ping, [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 2]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c012_a_request_that_asks_for_something_else_is_400() {
     for (connection, other) in [
         (Some("Upgrade"), Some("websocket")),
@@ -264,7 +264,7 @@ async fn c012_a_request_that_asks_for_something_else_is_400() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c012_a_request_with_a_body_is_400() {
     let mut io = echoing();
     let request = "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
@@ -276,7 +276,7 @@ async fn c012_a_request_with_a_body_is_400() {
 }
 
 /// Windows are announced by nobody, and 300,000 octets pass each way.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c013_c014_there_are_no_windows() {
     let (_, transport) = within(upgrade::connect(echoing(), ask())).await.unwrap();
     let session = begin(transport);
@@ -284,7 +284,7 @@ async fn c013_c014_there_are_no_windows() {
     assert!(exchange(&session, HeaderBlock::new(), sent.clone()).await == sent);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c166_streams_need_no_meta_headers() {
     let (_, transport) = within(upgrade::connect(echoing(), ask())).await.unwrap();
     let session = begin(transport);
@@ -292,7 +292,7 @@ async fn c166_streams_need_no_meta_headers() {
     assert_eq!(exchange(&session, headers, b"ls".to_vec()).await, b"ls");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_second_upgrade_is_refused() {
     let twice = async |mut request: Request| {
         let (response, _upgraded) = upgrade::accept(&mut request).unwrap();
@@ -310,7 +310,7 @@ async fn a_second_upgrade_is_refused() {
 }
 
 /// A client that does not wait for the first answer: what it sends is read as frames, and is none.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_second_upgrade_behind_the_first_gets_no_answer() {
     let mut io = echoing();
     let request =
@@ -324,7 +324,7 @@ async fn a_second_upgrade_behind_the_first_gets_no_answer() {
 }
 
 /// A request over SPDY cannot be upgraded: its transport is not its own.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_over_spdy_is_not_upgraded() {
     let client = Client::of(Version::V3_1, Router::new().route("/", any(echo)));
     let mut head = client.head("GET", "/");
@@ -334,7 +334,7 @@ async fn a_request_over_spdy_is_not_upgraded() {
     assert_eq!(support::Reply::read(receive).await.unwrap().status(), 400);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn http_may_be_served_over_an_upgraded_transport() {
     let serve_http = async |mut request: Request| {
         let (response, upgraded) = upgrade::accept(&mut request).unwrap();
@@ -380,7 +380,7 @@ fn answering(answer: &'static str) -> DuplexStream {
     near
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_cut_or_garbled_is_an_error() {
     for answer in ["", "HTTP/1.1 101 Sw", "SPDY\r\n\r\n"] {
         let result = within(upgrade::connect(answering(answer), ask())).await;
@@ -392,7 +392,7 @@ async fn an_answer_that_is_cut_or_garbled_is_an_error() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_to_change_to_something_else_is_refused() {
     for (answer, other) in [
         (
@@ -415,7 +415,7 @@ async fn an_answer_to_change_to_something_else_is_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_refusal_is_cut() {
     let forbidden = async || (StatusCode::FORBIDDEN, "x".repeat(upgrade::MAX_REFUSAL + 1));
     let io = serve(Router::new().route("/", any(forbidden)));

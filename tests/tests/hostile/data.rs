@@ -40,7 +40,7 @@ async fn s03_a_stream_that_is_granted_no_window_is_reset() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s09_empty_data_ends_the_session() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Reads);
@@ -54,7 +54,7 @@ async fn s09_empty_data_ends_the_session() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s09_headers_without_fields_end_the_session() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Reads);
@@ -69,7 +69,7 @@ async fn s09_headers_without_fields_end_the_session() {
 }
 
 /// Real traffic has small frames: they are no offence.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s09_single_octets_are_taken() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Reads);
@@ -158,7 +158,7 @@ async fn s10_writers_wait_when_the_queues_are_full() {
 }
 
 /// Whatever becomes of octets that came, the session's window comes back whole.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s14_credit_comes_back_from_streams_that_are_refused_reset_or_dropped() {
     let version = Version::V3_1;
     for handler in [Handler::Discards, Handler::Waits, Handler::Reads] {
@@ -234,7 +234,7 @@ async fn s23_the_stream_that_holds_up_all_others_is_reset_where_there_are_no_win
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s23_what_nobody_wants_is_thrown_away_up_to_a_limit() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Discards);
@@ -256,7 +256,7 @@ async fn s23_what_nobody_wants_is_thrown_away_up_to_a_limit() {
 }
 
 /// Row 13.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s13_windows_that_overflow_cost_the_stream_or_the_session() {
     for version in [Version::V3, Version::V3_1] {
         let mut served = Served::new(version, Handler::Waits);

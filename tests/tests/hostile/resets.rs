@@ -10,7 +10,7 @@ use tokio::io::duplex;
 
 use super::{Handler, Served, is_goaway, is_reset};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s05_rapid_reset_ends_the_session() {
     for version in Version::ALL {
         for handler in [Handler::Waits, Handler::Answers, Handler::Reads] {
@@ -41,7 +41,7 @@ async fn s05_rapid_reset_ends_the_session() {
 }
 
 /// What the application does for a stream goes on until it has noticed, so the stream keeps its place.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s05_cancelled_streams_count_until_their_handlers_are_gone() {
     for version in Version::ALL {
         let (near, far) = duplex(64 * 1024);
@@ -66,7 +66,7 @@ async fn s05_cancelled_streams_count_until_their_handlers_are_gone() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s05_resets_of_streams_that_are_gone_are_charged_too() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Waits);
@@ -80,7 +80,7 @@ async fn s05_resets_of_streams_that_are_gone_are_charged_too() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s06_making_the_session_reset_ends_it() {
     for version in Version::ALL {
         let after_fin = |n| {
@@ -125,7 +125,7 @@ async fn s06_making_the_session_reset_ends_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s06_streams_are_charged_after_our_goaway_as_well() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Waits);
@@ -142,7 +142,7 @@ async fn s06_streams_are_charged_after_our_goaway_as_well() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s19_frames_for_streams_that_are_gone_are_answered_once() {
     for version in [Version::V3, Version::V3_1] {
         let mut served = Served::new(version, Handler::Answers);
@@ -170,7 +170,7 @@ async fn s19_frames_for_streams_that_are_gone_are_answered_once() {
 }
 
 /// Row 18.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s18_ids_that_are_even_or_go_down_end_the_session() {
     for version in [Version::V3, Version::V3_1] {
         for ids in [[1, 2], [5, 3]] {
@@ -184,7 +184,7 @@ async fn s18_ids_that_are_even_or_go_down_end_the_session() {
 }
 
 /// Row 21.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s21_pushes_that_nobody_asked_for_are_refused_and_charged() {
     for version in Version::ALL {
         let (near, far) = duplex(64 * 1024);

@@ -123,7 +123,7 @@ async fn s15_s24_a_keep_alive_finds_a_peer_that_is_gone() {
 }
 
 /// Row 24.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s24_a_transport_that_breaks_is_an_error_to_every_reader() {
     for version in Version::ALL {
         let (near, far) = duplex(64 * 1024);

@@ -50,7 +50,7 @@ fn l02_2_errors_that_nobody_reads_about_end_the_session() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l02_3_ten_thousand_pings_that_are_read_are_all_answered_in_order() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -72,7 +72,7 @@ async fn l02_3_ten_thousand_pings_that_are_read_are_all_answered_in_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l02_4_a_session_that_is_stalled_does_not_slow_others() {
     for version in Version::ALL {
         let mut stalled = serve(version, Config::default());
@@ -180,7 +180,7 @@ async fn c205_l03_3_an_unread_stream_blocks_a_peer_without_windows() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l03_4_what_was_held_up_arrives_whole_when_it_is_read() {
     let mut side = serve(Version::V2, Config::default());
     let mut stream = side.upload(1).await;

@@ -30,7 +30,7 @@ async fn assert_not_processed(stream: &mut Stream) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l04_1_l04_2_streams_above_the_last_good_are_known_not_to_be_processed() {
     for version in Version::ALL {
         let mut side = connect(version, Config::default());
@@ -104,7 +104,7 @@ async fn l04_1_l04_2_streams_above_the_last_good_are_known_not_to_be_processed()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l04_3_a_last_good_of_0_leaves_no_stream() {
     for version in Version::ALL {
         let mut side = connect(version, Config::default());
@@ -118,7 +118,7 @@ async fn l04_3_a_last_good_of_0_leaves_no_stream() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l04_4_a_refused_stream_is_not_processed() {
     for version in Version::ALL {
         let mut side = connect(version, Config::default());
@@ -179,7 +179,7 @@ async fn c094_c095_l04_6_a_graceful_end_finishes_what_was_given_to_the_applicati
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l04_7_handles_that_outlive_their_session_give_errors() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::support::{Side, serve, settle, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l10_1_a_reset_can_be_waited_for_and_is_told_again_and_again() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -30,7 +30,7 @@ async fn l10_1_a_reset_can_be_waited_for_and_is_told_again_and_again() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l10_2_a_transport_that_fails_is_told_to_senders_and_receivers() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -48,7 +48,7 @@ async fn l10_2_a_transport_that_fails_is_told_to_senders_and_receivers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l10_3_a_broken_rule_of_the_session_is_the_error_of_every_stream() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -71,7 +71,7 @@ async fn l10_3_a_broken_rule_of_the_session_is_the_error_of_every_stream() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l10_4_a_response_that_was_not_written_is_not_done() {
     for version in Version::ALL {
         // One that is written: the transport has all of it.

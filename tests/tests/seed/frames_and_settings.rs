@@ -79,7 +79,7 @@ fn c071_l05_4_ids_of_spdy_2_are_little_endian_as_deployed() {
     assert_eq!(octets[12..20], *b"\x04\0\0\0\0\0\0\x64");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l06_1_l06_2_header_fields_come_in_their_place() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -108,7 +108,7 @@ async fn l06_1_l06_2_header_fields_come_in_their_place() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l06_3_trailers_leave_behind_the_data() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
@@ -225,7 +225,7 @@ fn c126_l12_3_the_vectors_pass_through_a_live_session() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l05_6_values_to_be_kept_are_given_to_the_application_and_never_echoed() {
     for version in Version::ALL {
         let mut side = connect(version, Config::default());

@@ -21,7 +21,7 @@ fn open_windows(server: &mut Machine) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l11_1_twenty_mebibytes_are_frames_of_the_configured_size() {
     let octets: Vec<u8> = (0..20_usize << 20).map(|n| (n / 5) as u8).collect();
     for version in Version::ALL {
@@ -192,7 +192,7 @@ fn wide(version: Version) -> Pair {
     Pair::with(version, config.clone(), config)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
     for version in Version::ALL {
         for by_the_peer in [true, false] {
@@ -243,7 +243,7 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
 }
 
 /// Who resets a stream and then ends the session has the reset said first: behind GOAWAY it might not be read.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     let graceful = Shutdown::Graceful { deadline: None };
     for version in Version::ALL {
@@ -270,7 +270,7 @@ async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
 }
 
 /// What comes after the end was ordered is not said any more: the peer hears of the end of the session.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_behind_the_end_of_the_session_is_not_reset() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());

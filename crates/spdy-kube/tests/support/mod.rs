@@ -17,7 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// Long enough that only what hangs takes longer, on the busiest machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// How long a server waits for streams in tests in which some of them come, and others never.
+pub(crate) const GATHER: Duration = Duration::from_secs(5);
 
 /// A server whose `/exec` runs `run` with the streams that the query asks for.
 pub(crate) async fn exec_server<F, R>(server: Server, run: F) -> SocketAddr

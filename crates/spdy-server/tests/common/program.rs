@@ -1,10 +1,11 @@
 //! The program itself, while it runs.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::TcpStream,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    thread::{panicking, sleep},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle, panicking, sleep},
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ pub(crate) struct Program {
     pub(crate) child: Child,
     /// What it has printed at start.
     pub(crate) lines: Vec<String>,
+    log: Log,
 }
 
 impl Program {
@@ -29,7 +31,8 @@ impl Program {
             .take(lines)
             .collect::<Result<_, _>>()
             .unwrap();
-        Self { child, lines }
+        let log = Log::of(child.stderr.take().unwrap());
+        Self { child, lines, log }
     }
 
     pub(crate) fn plain(arguments: &[&str]) -> Self {
@@ -56,12 +59,33 @@ impl Program {
         assert!(status.success());
     }
 
+    /// Waits until it has written this to standard error.
+    pub(crate) fn until_it_says(&self, text: &str) {
+        self.until("it says so", || self.log.text().contains(text));
+    }
+
+    /// Waits until it takes no connections any more: it drains.
+    pub(crate) fn until_it_drains(&self) {
+        let address = self.address(1);
+        self.until("the listener is gone", || {
+            TcpStream::connect(address).is_err()
+        });
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < LONG, "not {what}: {}", self.log.text());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for the end; returns the exit status, how long it took, and what was written to standard error.
     pub(crate) fn wait(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         while start.elapsed() < LONG {
             if let Some(status) = self.child.try_wait().unwrap() {
-                let log = read_all(self.child.stderr.take().unwrap());
+                let log = self.log.whole();
                 assert_no_panic(&log);
                 return (status, start.elapsed(), log);
             }
@@ -75,11 +99,43 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Some(stderr) = self.child.stderr.take()
-            && !panicking()
-        {
-            assert_no_panic(&read_all(stderr));
+        if !panicking() {
+            assert_no_panic(&self.log.whole());
         }
+    }
+}
+
+/// What is written to standard error, as far as it has come.
+struct Log {
+    lines: Arc<Mutex<String>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    fn of(stderr: ChildStderr) -> Self {
+        let lines = Arc::<Mutex<String>>::default();
+        let written = Arc::clone(&lines);
+        let reading = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                *written.lock().unwrap() += &(line.unwrap() + "\n");
+            }
+        });
+        Self {
+            lines,
+            reading: Some(reading),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// All of it, once the program has ended.
+    fn whole(&mut self) -> String {
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        self.text()
     }
 }
 
@@ -96,12 +152,6 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
-}
-
-pub(crate) fn read_all(mut stderr: ChildStderr) -> String {
-    let mut text = String::new();
-    stderr.read_to_string(&mut text).unwrap();
-    text
 }
 
 pub(crate) fn ask(io: &mut TcpStream, path: &str) {
@@ -124,4 +174,4 @@ pub(crate) fn field<'a>(head: &'a [String], name: &str) -> &'a str {
 }
 
 /// Long enough that only a program that hangs takes longer.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(60);

@@ -2,7 +2,10 @@
 
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    routing::{MethodRouter, get},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, client::conn::http2};
@@ -14,13 +17,14 @@ use spdy_tower::session::{self, HeaderBlock, Open};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// Long enough that only what hangs takes longer, on the busiest machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A server that runs, and what is needed to end it. A panic of ours fails the test, wherever it was caught.
 pub(crate) struct Running {
@@ -53,6 +57,25 @@ impl Running {
             .expect("the server did not end")
             .unwrap()
     }
+}
+
+/// Tells when it has been called, and never answers.
+pub(crate) fn never(entered: &Arc<Notify>) -> MethodRouter {
+    let entered = Arc::clone(entered);
+    get(async move || {
+        entered.notify_one();
+        std::future::pending::<()>().await;
+    })
+}
+
+/// Waits until a server takes no connections any more: it drains.
+pub(crate) async fn until_it_drains(address: SocketAddr) {
+    let gone = async {
+        while TcpStream::connect(address).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, gone).await.expect("the socket is still open");
 }
 
 pub(crate) fn plain(timeouts: Timeouts) -> Config {

@@ -211,7 +211,7 @@ impl Running {
 impl Running {
     /// Connects until it is served, or until it is not; false if that takes too long.
     async fn wait_for(&self, wanted: impl Fn(bool) -> bool) -> bool {
-        for _ in 0..100 {
+        for _ in 0..600 {
             let address = self.address;
             let is_served = spawn_blocking(move || rest::is_served(address));
             if wanted(is_served.await.unwrap()) {
@@ -245,7 +245,7 @@ async fn settled() -> usize {
 
 /// Waits until all that was held for a session is free.
 async fn freed(name: &str, before: usize) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let left = ALLOCATED.current_usage().saturating_sub(before);
         if left < LEFT {

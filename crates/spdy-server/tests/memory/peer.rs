@@ -88,7 +88,12 @@ impl Peer {
             return sleep(Duration::from_millis(500)).await;
         }
         let mut seen = 0;
-        while let Ok(read) = timeout(QUIET, self.io.read_buf(self.reader.buffer())).await {
+        while let Ok(read) = timeout(
+            if seen < heads { LONG } else { QUIET },
+            self.io.read_buf(self.reader.buffer()),
+        )
+        .await
+        {
             assert!(read.unwrap() > 0, "the session goes on");
             while let Some(frame) = self.reader.next_frame().unwrap() {
                 match frame {
@@ -112,5 +117,8 @@ impl Peer {
     }
 }
 
-/// After so long without a byte nothing more comes.
+/// Long enough that only a server that hangs takes longer, on the busiest machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// After so long without a byte nothing more comes. If the server is too busy to send in it what it could, it holds less.
 const QUIET: Duration = Duration::from_millis(250);

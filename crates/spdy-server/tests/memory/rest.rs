@@ -83,7 +83,7 @@ pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<Tc
     let request = head.bytes();
     let session = |_| {
         let mut io = TcpStream::connect(address).expect("`ulimit -n` allows two for each session");
-        io.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        io.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         io.write_all(&request).unwrap();
         let mut answer = [0; 4096];
         let mut read = 0;
@@ -105,7 +105,7 @@ pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<Tc
 /// Whether a connection is served, and not closed at once.
 pub(crate) fn is_served(address: SocketAddr) -> bool {
     let mut io = TcpStream::connect(address).unwrap();
-    io.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    io.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answer = [0; 1];
     let request = b"GET /hello HTTP/1.1\r\nhost: a.test\r\n\r\n";
     io.write_all(request).is_ok() && matches!(io.read(&mut answer), Ok(1))

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::support::{block, in_all_versions, octets, pair, pair_with, stream, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -48,7 +48,7 @@ async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
 }
 
 /// The near side is the client here: it takes pushes.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_push_that_is_dropped_is_refused_or_cancelled() {
     in_all_versions(async |version| {
         let mut taking = Config::default();
@@ -77,7 +77,7 @@ async fn a_push_that_is_dropped_is_refused_or_cancelled() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -102,7 +102,7 @@ async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_an_incoming_handle_streams_are_refused() {
     in_all_versions(async |version| {
         let (near, far) = pair(version);
@@ -126,7 +126,7 @@ async fn without_an_incoming_handle_streams_are_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn opening_waits_for_a_free_place_and_can_be_given_up() {
     in_all_versions(async |version| {
         let mut config = Config::default();
@@ -156,7 +156,7 @@ async fn opening_waits_for_a_free_place_and_can_be_given_up() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c101_a_session_that_ends_opens_nothing_more() {
     in_all_versions(async |version| {
         let (near, _far) = pair(version);
@@ -175,7 +175,7 @@ async fn c101_a_session_that_ends_opens_nothing_more() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_graceful_shutdown_lets_streams_finish() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -200,7 +200,7 @@ async fn a_graceful_shutdown_lets_streams_finish() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_with_a_deadline_cuts_what_has_not_finished() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -218,7 +218,7 @@ async fn a_shutdown_with_a_deadline_cuts_what_has_not_finished() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_nobody_holds_ends_when_its_streams_have() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -236,7 +236,7 @@ async fn a_session_that_nobody_holds_ends_when_its_streams_have() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_and_fails_with_its_session() {
     in_all_versions(async |version| {
         let (near, far) = pair(version);
@@ -276,7 +276,7 @@ fn deadlines_may_be_watched_by_another_runtime() {
 }
 
 /// What is longer than a clock can count is for ever.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_timeouts_may_be_as_long_as_can_be() {
     in_all_versions(async |version| {
         let mut patient = Config::default();

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use crate::support::{Drip, block, in_all_versions, join, octets, pair, pair_with, stream, within};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn headers_and_payload_go_both_ways_and_end_with_fin() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -47,7 +47,7 @@ async fn headers_and_payload_go_both_ways_and_end_with_fin() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_octet_arrives_through_a_transport_that_drips() {
     in_all_versions(async |version| {
         let (a, b) = duplex(64);
@@ -74,7 +74,7 @@ async fn every_octet_arrives_through_a_transport_that_drips() {
 }
 
 /// The scenario in which other implementations lose octets and end with a clean EOF.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c205_a_slow_reader_loses_nothing_with_windows_and_without() {
     for flow_control in [FlowControl::Enforce, FlowControl::Off] {
         in_all_versions(async |version| {
@@ -110,7 +110,7 @@ async fn c205_a_slow_reader_loses_nothing_with_windows_and_without() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_is_an_error_after_what_came_before() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -142,7 +142,7 @@ async fn a_stream_that_breaks_is_an_error_after_what_came_before() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c210_a_lost_transport_is_an_error_on_both_halves_and_no_end_of_stream() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -176,7 +176,7 @@ async fn c210_a_lost_transport_is_an_error_on_both_halves_and_no_end_of_stream()
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_writer_waits_while_the_peer_does_not_read() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -202,7 +202,7 @@ async fn a_writer_waits_while_the_peer_does_not_read() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_dropped_unread_gives_its_credit_back() {
     // 40 streams of 64 KiB each would fill the window of the session twice.
     let version = Version::V3_1;
@@ -226,7 +226,7 @@ async fn what_is_dropped_unread_gives_its_credit_back() {
     assert!(received == octets(500_000));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pieces_are_given_as_they_came_and_headers_between_them() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -251,7 +251,7 @@ async fn pieces_are_given_as_they_came_and_headers_between_them() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn many_small_writes_arrive_joined_and_whole() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -271,7 +271,7 @@ async fn many_small_writes_arrive_joined_and_whole() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn header_blocks_that_are_read_do_not_count_for_ever() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
@@ -296,7 +296,7 @@ async fn header_blocks_that_are_read_do_not_count_for_ever() {
 }
 
 /// One stream after the other is closed, and its blocks stay with the application that has not read them.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_closed() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);

@@ -29,7 +29,7 @@ use crate::support::{
     in_all_versions, within,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_large_body_goes_there_and_back() {
     in_all_versions(async |version| {
         let requests = client_of(
@@ -47,7 +47,7 @@ async fn a_large_body_goes_there_and_back() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn both_bodies_stream_at_the_same_time() {
     in_all_versions(async |version| {
         let requests = client_of(
@@ -68,7 +68,7 @@ async fn both_bodies_stream_at_the_same_time() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c106_c110_trailers_go_both_ways() {
     in_all_versions(async |version| {
         let echo = async |request: Request| {
@@ -96,7 +96,7 @@ async fn c106_c110_trailers_go_both_ways() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_fails_resets_the_stream() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -115,7 +115,7 @@ async fn a_body_that_fails_resets_the_stream() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_dropped_resets_its_stream() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -132,7 +132,7 @@ async fn a_body_that_is_dropped_resets_its_stream() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_that_is_cut_is_an_error() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -166,7 +166,7 @@ impl http_body::Body for Endless {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_read_stops_the_upload() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -197,7 +197,7 @@ async fn a_server_that_does_not_read_stops_the_upload() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_upload_goes_on_behind_an_early_answer() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);

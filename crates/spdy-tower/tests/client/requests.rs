@@ -35,7 +35,7 @@ fn expected(version: Version, pairs: &[(&str, &str)]) -> HeaderBlock {
     block(version, pairs)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c149_c150_a_request_has_its_meta_headers() {
     in_all_versions(async |version| {
         let (head, has_body) = seen(version, get("/page?q=1")).await;
@@ -51,7 +51,7 @@ async fn c149_c150_a_request_has_its_meta_headers() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_target_has_the_form_that_the_request_asks_for() {
     in_all_versions(async |version| {
         let field = |head: &HeaderBlock, name| {
@@ -89,7 +89,7 @@ async fn the_target_has_the_form_that_the_request_asks_for() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c152_fields_of_one_connection_stay_behind() {
     in_all_versions(async |version| {
         let mut request = get("/");
@@ -116,7 +116,7 @@ async fn c152_fields_of_one_connection_stay_behind() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c163_cookies_are_one_line() {
     in_all_versions(async |version| {
         let mut request = get("/");
@@ -131,7 +131,7 @@ async fn c163_cookies_are_one_line() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn content_length_is_added_where_it_is_known() {
     in_all_versions(async |version| {
         for (request, length, has_body) in [
@@ -149,7 +149,7 @@ async fn content_length_is_added_where_it_is_known() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_priority_is_that_of_the_request() {
     in_all_versions(async |version| {
         let priority = async |info: axum::Extension<StreamInfo>| info.priority.get().to_string();
@@ -162,7 +162,7 @@ async fn the_priority_is_that_of_the_request() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_sent_is_an_error_of_the_request() {
     in_all_versions(async |version| {
         let (requests, _server) = Server::new(version);
@@ -192,7 +192,7 @@ async fn what_cannot_be_sent_is_an_error_of_the_request() {
 }
 
 /// The field that the session's own check would take for a meta header.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn meta_headers_of_version_2_cannot_be_disturbed() {
     let mut request = get("/");
     for name in ["method", "url", "version", "scheme"] {

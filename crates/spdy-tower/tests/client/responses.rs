@@ -19,7 +19,7 @@ use crate::support::{
     in_all_versions, within,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_is_fetched() {
     in_all_versions(async |version| {
         let page = async |request: Request| {
@@ -71,7 +71,7 @@ async fn answered(
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c157_a_wrong_content_length_is_ignored() {
     in_all_versions(async |version| {
         for length in ["3", "30", "x"] {
@@ -84,7 +84,7 @@ async fn c157_a_wrong_content_length_is_ignored() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_size_hint_of_a_response_is_what_content_length_says() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -128,7 +128,7 @@ async fn the_size_hint_of_a_response_is_what_content_length_says() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c158_a_head_without_status_or_version_is_reset() {
     in_all_versions(async |version| {
         for pairs in [
@@ -154,7 +154,7 @@ async fn c158_a_head_without_status_or_version_is_reset() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c159_c160_there_is_no_body_where_there_can_be_none() {
     in_all_versions(async |version| {
         for (method, status) in [
@@ -170,7 +170,7 @@ async fn c159_c160_there_is_no_body_where_there_can_be_none() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c165_a_reason_phrase_is_passed_over() {
     in_all_versions(async |version| {
         for status in ["404", "404 Not Found", "404 "] {
@@ -182,7 +182,7 @@ async fn c165_a_reason_phrase_is_passed_over() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn values_of_one_field_are_told_apart_and_unknown_meta_headers_dropped() {
     in_all_versions(async |version| {
         let mut head = ok(

@@ -21,7 +21,7 @@ use crate::support::{
     in_all_versions, within,
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn errors_say_whether_to_try_again() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -64,7 +64,7 @@ async fn ready(requests: &mut SendRequest) -> Result<(), Error> {
     std::future::poll_fn(|cx| Service::<http::Request<Whole>>::poll_ready(requests, cx)).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn after_goaway_a_request_is_not_sent() {
     in_all_versions(async |version| {
         let (mut requests, mut server) = Server::new(version);
@@ -91,7 +91,7 @@ async fn after_goaway_a_request_is_not_sent() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_that_times_out_says_so() {
     let (requests, mut server) = {
         let (near, far) = duplex(1024);
@@ -109,7 +109,7 @@ async fn a_session_that_times_out_says_so() {
         .unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_future_that_is_dropped_resets_its_stream() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
@@ -128,7 +128,7 @@ async fn a_future_that_is_dropped_resets_its_stream() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_waits_for_a_free_stream() {
     in_all_versions(async |version| {
         let mut config = Config::default();
@@ -162,7 +162,7 @@ async fn a_request_waits_for_a_free_stream() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn many_requests_share_a_session() {
     in_all_versions(async |version| {
         let requests = client_of(
@@ -183,7 +183,7 @@ async fn many_requests_share_a_session() {
 }
 
 /// What a server has to say about its limits comes after the first requests of a client that has many.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_burst_before_the_server_has_spoken_is_not_refused() {
     in_all_versions(async |version| {
         let counters = Arc::new(Counters::default());

@@ -79,7 +79,7 @@ const HEAD: [(&str, &str); 3] = [
     ("content-type", "text/css"),
 ];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_push_of_the_adapter_reaches_the_client() {
     in_all_versions(async |version| {
         let (near, far) = duplex(16 * 1024);
@@ -103,7 +103,7 @@ async fn a_push_of_the_adapter_reaches_the_client() {
 }
 
 /// As Netty does it.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_head_of_a_push_may_come_later() {
     in_all_versions(async |version| {
         let mut pair = Pair::new(version);
@@ -117,7 +117,7 @@ async fn the_head_of_a_push_may_come_later() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c174_c175_a_push_that_says_not_what_it_answers_is_reset() {
     in_all_versions(async |version| {
         let identity = identity(version);
@@ -141,7 +141,7 @@ async fn c174_c175_a_push_that_says_not_what_it_answers_is_reset() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c177_a_push_of_another_origin_is_refused() {
     in_all_versions(async |version| {
         for (scheme, host, is_same) in [
@@ -172,7 +172,7 @@ async fn c177_a_push_of_another_origin_is_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn c178_headers_that_repeat_one_of_a_push_reset_it() {
     in_all_versions(async |version| {
         // Of the first block, before the head is whole.
@@ -198,7 +198,7 @@ async fn c178_headers_that_repeat_one_of_a_push_reset_it() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_push_without_a_head_is_reset() {
     in_all_versions(async |version| {
         let mut pair = Pair::new(version);
@@ -210,7 +210,7 @@ async fn a_push_without_a_head_is_reset() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_push_that_is_dropped_is_cancelled() {
     in_all_versions(async |version| {
         let mut pairs = identity(version);
@@ -228,7 +228,7 @@ async fn a_push_that_is_dropped_is_cancelled() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pushes_are_refused_unless_asked_for() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
