@@ -184,7 +184,7 @@ impl Connection {
         promises.add("frame", has_partial && is_heard, timeouts.frame);
         promises.add("idle", is_idle, timeouts.idle);
         promises.add("blocked", is_blocked, timeouts.blocked);
-        promises.add("trickle", is_blocked, timeouts.trickle);
+        promises.add("trickle", is_blocked, timeouts.trickle(timeouts.blocked));
         promises.add("unread", self.is_held_up(quiet), timeouts.unread);
         promises.add(
             "discard",
