@@ -6,8 +6,13 @@ use http::{Request, Uri, header::HOST};
 ///
 /// RFC 9112 §3.2 wants 400 for several lines and for a line that is no host. A host that differs from the one in the
 /// target is refused, too: applications mostly look at the line, while the target counts by the letter of the
-/// standards.
+/// standards. A target that names a user beside the host is refused with or without a line: `a@b` is `b` to one
+/// program and `a` to another (RFC 9113 §8.3.1 forbids it).
 pub(crate) fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let named = request.uri().authority();
+    if named.is_some_and(|named| !named.as_str().as_bytes().iter().all(is_of_a_host)) {
+        return Some("the target of the request does not name a valid host");
+    }
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next()?.as_bytes();
     if lines.next().is_some() {
@@ -16,7 +21,7 @@ pub(crate) fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     if !line.iter().all(is_of_a_host) {
         return Some("the host field of the request is not a valid host");
     }
-    match request.uri().authority() {
+    match named {
         Some(named) if !is_same(named.as_str().as_bytes(), line, request.uri()) => {
             Some("the host field of the request differs from the host in its target")
         }
@@ -66,6 +71,20 @@ mod tests {
         assert!(!is_clear("/", &["a", "a"]));
         for host in ["a b", "user@a", "a/b", "a\\b", "a\"b", "a#b", "a?b", "<a>"] {
             assert!(!is_clear("/", &[host]), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_target_names_a_host_and_no_user() {
+        assert!(is_clear("http://[::1]:8080/", &[]));
+        for target in [
+            "http://a@b/",
+            "http://a:b@c/",
+            "http://@b/",
+            "admin.test@b:80",
+        ] {
+            assert!(!is_clear(target, &[]), "{target}");
+            assert!(!is_clear(target, &["b"]), "{target}");
         }
     }
 
