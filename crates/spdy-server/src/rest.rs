@@ -2,10 +2,12 @@
 //!
 //! hyper asks a client for a sign of life whether requests are open or not, so a client that answers would keep a
 //! connection that it does not use, and its place, for ever: to [`Idle`](crate::idle::Idle) the answers are bytes like
-//! others. So requests are counted here, and a connection that has had none for long enough is asked to finish.
+//! others. So requests are counted here, and a connection that has had none for long enough is asked to finish. It is
+//! dropped when it does not: hyper waits without a bound for the client to take what it holds of answers.
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -17,7 +19,10 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
-use crate::config::after;
+use crate::{
+    config::{after, countable},
+    stall::{LEAST, MAX_PERIODS},
+};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -45,41 +50,185 @@ impl Drop for Open {
     }
 }
 
-/// Notices that a connection has had no request for one or two periods.
+/// What is to be done about a connection without requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// It has had none for long enough: it is to be asked to finish.
+    Rest,
+    /// It was asked to, and does not: it is to be dropped.
+    Stuck,
+}
+
+/// Notices that a connection has had no request for one or two periods, and then that it does not end.
+///
+/// A request ends here when hyper has its whole answer, of which hyper may hold 48 KiB still. It waits without a bound
+/// for the client to take them.
 #[derive(Debug)]
 pub(crate) struct Rest {
     requests: Arc<Requests>,
+    /// The bytes that the transport has taken.
+    written: Arc<AtomicU64>,
+    /// How long a client may take next to nothing once it was asked to finish.
+    write: Duration,
     period: Duration,
     alarm: Pin<Box<Sleep>>,
-    /// How many changes there had been when the alarm was set.
+    before: Seen,
+    /// How often in sequence the alarm has rung without a request, since the connection was asked to finish.
+    finishing: Option<u32>,
+}
+
+/// What there had been when the alarm was set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
     changes: u64,
-    is_over: bool,
+    written: u64,
 }
 
 impl Rest {
-    pub(crate) fn new(requests: Arc<Requests>, period: Duration) -> Self {
+    pub(crate) fn new(
+        requests: Arc<Requests>,
+        written: Arc<AtomicU64>,
+        period: Duration,
+        write: Duration,
+    ) -> Self {
         Self {
             requests,
+            written,
+            write,
             period,
-            alarm: Box::pin(sleep(period)),
-            changes: 0,
-            is_over: false,
+            alarm: Box::pin(sleep(countable(period))),
+            before: Seen::default(),
+            finishing: None,
         }
     }
 
-    /// Ready once, when there have been no requests for long enough.
-    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.is_over {
+    /// Ready once when there have been no requests for long enough, and again when the connection goes on nonetheless
+    /// and its client takes next to nothing.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let changes = self.requests.changes.load(Ordering::Relaxed);
-            let is_open = self.requests.open.load(Ordering::Relaxed) > 0;
-            if !is_open && changes == self.changes {
-                self.is_over = true;
-                return Poll::Ready(());
-            }
-            self.changes = changes;
+            let over = self.look();
             self.alarm.as_mut().reset(after(self.period));
+            if let Some(over) = over {
+                return Poll::Ready(over);
+            }
         }
-        Poll::Pending
+    }
+
+    fn look(&mut self) -> Option<Over> {
+        let now = Seen {
+            changes: self.requests.changes.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+        };
+        let before = mem::replace(&mut self.before, now);
+        let is_open = self.requests.open.load(Ordering::Relaxed) > 0;
+        let is_unused = !is_open && now.changes == before.changes;
+        match &mut self.finishing {
+            None if is_unused => {
+                self.finishing = Some(0);
+                self.period = self.write;
+                Some(Over::Rest)
+            }
+            Some(rung) if is_unused => {
+                *rung += 1;
+                // What goes out for a client that takes nothing is the answers to its PINGs.
+                let is_quiet = now.written - before.written < LEAST;
+                (is_quiet || *rung >= MAX_PERIODS).then_some(Over::Stuck)
+            }
+            None => None,
+            Some(rung) => {
+                *rung = 0;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use axum::{Router, routing::get};
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::Empty;
+    use hyper::client::conn::http2 as client;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{
+        io::duplex,
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+    use crate::{auto, config::Config};
+
+    /// A client whose windows have room for one byte of each answer, which answers every PING.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_whose_client_does_not_take_the_ends_of_its_answers() {
+        let config = Config::default();
+        let app = Router::new().route("/", get(async || vec![0; 16 * 1024]));
+        let (near, far) = duplex(65_536);
+        let start = Instant::now();
+        let served = tokio::spawn(auto::Builder::new(&config, app).serve_connection(far));
+        let (mut sender, connection) = client::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1)
+            .handshake(TokioIo::new(near))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut unread = Vec::new();
+        for _ in 0..200 {
+            let request = Request::get("http://a/").body(Empty::<Bytes>::new());
+            unread.push(sender.send_request(request.unwrap()).await.unwrap());
+        }
+        let hour = Duration::from_secs(3600);
+        let end = timeout(hour, served).await.expect("the connection goes on");
+        assert!(end.unwrap().is_err(), "a cut connection has ended well");
+        let most = config.timeouts.idle * 2 + config.timeouts.write * 2;
+        assert!(start.elapsed() <= most, "{:?}", start.elapsed());
+    }
+
+    const PERIOD: Duration = Duration::from_secs(180);
+    const WRITE: Duration = Duration::from_secs(30);
+
+    /// Returns how long a connection that was asked to finish goes on while so many bytes leave in each second.
+    async fn finishing(bytes: u64, requests: &Arc<Requests>) -> Duration {
+        let written = Arc::<AtomicU64>::default();
+        let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&written), PERIOD, WRITE);
+        let leaving = tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                written.fetch_add(bytes, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Rest);
+        let asked = Instant::now();
+        assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Stuck);
+        leaving.abort();
+        asked.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_the_rest_slowly_is_waited_for_ten_times_as_long() {
+        let requests = Arc::default();
+        assert_eq!(finishing(17, &requests).await.as_secs(), WRITE.as_secs());
+        let most = WRITE * MAX_PERIODS;
+        assert_eq!(finishing(LEAST, &requests).await.as_secs(), most.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_a_request_is_not_cut_though_nothing_leaves() {
+        let requests = Arc::<Requests>::default();
+        let late = Arc::clone(&requests);
+        tokio::spawn(async move {
+            sleep(PERIOD + WRITE / 2).await;
+            let _open = Open::new(&late);
+            sleep(PERIOD).await;
+        });
+        let lasted = finishing(0, &requests).await;
+        assert!(
+            PERIOD + WRITE <= lasted && lasted <= PERIOD + WRITE * 3,
+            "{lasted:?}"
+        );
     }
 }

@@ -49,7 +49,7 @@ use crate::{
     negotiate::{PlainVersion, Protocol, first_octets},
     observe::Observers,
     proxy_protocol,
-    rest::Rest,
+    rest::{Over, Rest},
     shutdown::Lifeline,
     socket::Socket,
     stall::{self, Answers},
@@ -316,7 +316,8 @@ impl Service {
                 let answers = Answers::new(self.timeouts.write);
                 let io = self.idle(io).counted(answers.written());
                 let builder = http2_builder(answers.clone(), self.timeouts);
-                let rest = Rest::new(answers.requests(), self.timeouts.idle);
+                let (idle, write) = (self.timeouts.idle, self.timeouts.write);
+                let rest = Rest::new(answers.requests(), answers.written(), idle, write);
                 let app = App {
                     answers: Some(answers),
                     ..app
@@ -441,7 +442,7 @@ where
 }
 
 pin_project! {
-    /// A connection of HTTP/2, which is asked to finish when it rests for too long.
+    /// A connection of HTTP/2, which is asked to finish when it rests for too long, and cut when it does not.
     struct Http2<IO> {
         #[pin]
         connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
@@ -455,12 +456,20 @@ where
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
-        if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
-            return Poll::Ready(end.map_err(Into::into));
+        loop {
+            if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
+                return Poll::Ready(end.map_err(Into::into));
+            }
+            match ready!(this.rest.poll_over(cx)) {
+                Over::Rest => this.connection.as_mut().graceful_shutdown(),
+                Over::Stuck => {
+                    debug!(
+                        "the client does not take the ends of its answers; the connection is cut"
+                    );
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+                }
+            }
         }
-        ready!(this.rest.poll_over(cx));
-        this.connection.as_mut().graceful_shutdown();
-        this.connection.poll(cx).map_err(Into::into)
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {

@@ -296,10 +296,10 @@ const TURNS: u64 = 2 * (SEND_BUFFER + PIECE) as u64;
 const LOOKS: u32 = 4;
 
 /// The bytes that the transport of a slow client takes between two looks, at least. Answers to its PINGs are fewer.
-const LEAST: u64 = 4 * 1024;
+pub(crate) const LEAST: u64 = 4 * 1024;
 
 /// After how many periods an answer is given up, however slowly the others move.
-const MAX_PERIODS: u32 = 10;
+pub(crate) const MAX_PERIODS: u32 = 10;
 
 #[cfg(test)]
 mod tests {
