@@ -350,6 +350,76 @@ async fn an_early_answer_keeps_its_place_only_while_the_request_moves() {
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
+/// An application that reads the whole request and then says nothing for this time.
+fn reads_all_and_waits(time: Duration) -> Router {
+    Router::new().fallback(move |body: Body| async move {
+        let bytes = body.collect().await.unwrap().to_bytes();
+        sleep(time).await;
+        bytes.len().to_string()
+    })
+}
+
+fn serve_either(upstream: &str, io: DuplexStream, app: Router) {
+    if upstream == "h2://a" {
+        return serve(io, app);
+    }
+    let service = hyper_util::service::TowerToHyperService::new(app);
+    let builder = hyper::server::conn::http1::Builder::new();
+    tokio::spawn(builder.serve_connection(TokioIo::new(io), service));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_its_upload_is_no_silence_of_the_application() {
+    for upstream in ["http://a", "h2://a"] {
+        for (quiet, expected) in [
+            (ANSWER * 9 / 10, StatusCode::OK),
+            (ANSWER * 2, StatusCode::GATEWAY_TIMEOUT),
+        ] {
+            let (options, mut connections) = front(upstream);
+            let (upload, body) = mpsc::unbounded_channel();
+            let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+            let answer = tokio::spawn(proxy(options).oneshot(request));
+            let io = connections.recv().await.unwrap();
+            serve_either(upstream, io, reads_all_and_waits(quiet));
+            for _ in 0..2 {
+                upload.send(Bytes::from_static(b"more")).unwrap();
+                sleep(ANSWER * 5 / 2).await;
+            }
+            drop(upload);
+            let start = Instant::now();
+            let status = answer.await.unwrap().unwrap().status();
+            assert_eq!(status, expected, "{upstream}");
+            // The application's time begins with the end of the request.
+            let most = quiet.min(ANSWER);
+            assert_eq!(start.elapsed().as_secs(), most.as_secs(), "{upstream}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_pause_while_the_application_waits_for_the_client() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let (upload, body) = mpsc::unbounded_channel();
+        let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+        let answer = tokio::spawn(proxy(options).oneshot(request));
+        let io = connections.recv().await.unwrap();
+        serve_either(
+            upstream,
+            io,
+            Router::new().fallback(async |body: Body| body),
+        );
+        let mut echo = answer.await.unwrap().unwrap().into_body();
+        tokio::spawn(async move {
+            sleep(ANSWER * 5 / 2).await;
+            upload.send(Bytes::from_static(b"more")).unwrap();
+        });
+        let piece = echo.frame().await.unwrap();
+        let piece = piece.expect("the answer was cut").into_data().unwrap();
+        assert_eq!(piece, "more", "{upstream}");
+    }
+}
+
 /// A body whose pieces come from a channel.
 struct Channel(mpsc::UnboundedReceiver<Bytes>);
 

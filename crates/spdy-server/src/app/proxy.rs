@@ -71,7 +71,9 @@ pub struct Proxy {
     /// made, both together.
     pub connect_timeout: Duration,
     /// How long the application may be silent, before an answer begins and in the midst of one, while nothing of the
-    /// request moves either. The time that the client takes to read an answer does not count.
+    /// request moves either. The time that the client takes to read an answer does not count, nor that in which the
+    /// application waits for more of the request: [`Timeouts::body`](crate::Timeouts::body) is for that. (A router
+    /// that something else than this crate serves has to bound it itself.)
     pub answer_timeout: Duration,
     /// How many requests may be at an HTTP/1.1 application at once; each has a connection of its own. More of them
     /// wait.

@@ -116,7 +116,8 @@ impl fmt::Debug for Answer {
 
 /// How long the application has said nothing, while it was listened to.
 ///
-/// The client's time does not count: while it takes nothing, nothing is asked of the application.
+/// The client's time does not count: while it takes nothing, nothing is asked of the application, and while the
+/// application waits for more of the request it has nothing to say.
 #[derive(Debug)]
 pub(super) struct Silence {
     limit: Duration,
@@ -145,7 +146,7 @@ impl Silence {
         loop {
             let since = self
                 .progress
-                .last_move()
+                .silent_since()
                 .map_or(since, |last| last.max(since));
             let Some(until) = since.checked_add(self.limit) else {
                 // A limit beyond all times is none.

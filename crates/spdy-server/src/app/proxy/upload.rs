@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -96,8 +96,8 @@ impl http_body::Body for Upload {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
-        if let (Poll::Ready(_), Some(moves)) = (&frame, &self.moves) {
-            moves.note();
+        if let Some(moves) = &self.moves {
+            moves.note(&frame);
         }
         frame.map_ok(|mut frame| {
             if let Some(trailers) = frame.trailers_mut() {
@@ -120,12 +120,23 @@ impl http_body::Body for Upload {
     }
 }
 
+impl Drop for Upload {
+    /// The application wants no more of it.
+    fn drop(&mut self) {
+        if let Some(moves) = &self.moves {
+            moves.note_end();
+        }
+    }
+}
+
 /// When a frame of a body has left last.
 #[derive(Debug)]
 struct Moves {
     since: Instant,
     /// The milliseconds from then to the last frame.
     last: AtomicU64,
+    /// Whether the application wants more than the client has sent.
+    awaits_client: AtomicBool,
 }
 
 impl Default for Moves {
@@ -133,14 +144,35 @@ impl Default for Moves {
         Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
+            awaits_client: AtomicBool::new(false),
         }
     }
 }
 
 impl Moves {
-    fn note(&self) {
+    fn note<T>(&self, frame: &Poll<T>) {
+        if frame.is_ready() {
+            self.note_move();
+        }
+        self.awaits_client
+            .store(frame.is_pending(), Ordering::Release);
+    }
+
+    /// Notes that the client is not waited for any more. If it was, the application's time begins now.
+    fn note_end(&self) {
+        if self.awaits_client.load(Ordering::Relaxed) {
+            self.note_move();
+            self.awaits_client.store(false, Ordering::Release);
+        }
+    }
+
+    fn note_move(&self) {
         let after = self.since.elapsed().as_millis();
         self.last.store(after as u64, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.since + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 }
 
@@ -149,30 +181,55 @@ impl Moves {
 pub(super) struct Progress(Option<Arc<Moves>>);
 
 impl Progress {
-    /// Waits for an answer as long as there is one within the time, or the body moves within it.
+    /// Waits for an answer as long as there is one within the time in which the application could give it. While it
+    /// waits for the client there is none: the limit on bodies bounds that.
     pub(super) async fn or_silent<T>(
         &self,
         answer: impl Future<Output = T>,
         patience: &mut Patience,
     ) -> Option<T> {
-        let mut answer = pin!(answer);
+        self.wait(answer, patience, Self::silent_since).await
+    }
+
+    /// Waits as long as the body moves within the time, whichever side it waits for.
+    pub(super) async fn or_still<T>(
+        &self,
+        outcome: impl Future<Output = T>,
+        patience: &mut Patience,
+    ) -> Option<T> {
+        let last_move = |progress: &Self| progress.0.as_ref().map(|moves| moves.last());
+        self.wait(outcome, patience, last_move).await
+    }
+
+    async fn wait<T>(
+        &self,
+        outcome: impl Future<Output = T>,
+        patience: &mut Patience,
+        since: impl Fn(&Self) -> Option<Instant>,
+    ) -> Option<T> {
+        let mut outcome = pin!(outcome);
         loop {
-            if let Some(answer) = patience.wait(&mut answer).await {
-                return Some(answer);
+            if let Some(outcome) = patience.wait(&mut outcome).await {
+                return Some(outcome);
             }
             // Patience that lasts as long again from the last movement may still have some left.
-            patience.renew(self.last_move()?);
+            patience.renew(since(self)?);
             if patience.is_spent() {
                 return None;
             }
         }
     }
 
-    /// Returns when a frame has left last. `None` for a body that is empty from the beginning.
-    pub(super) fn last_move(&self) -> Option<Instant> {
+    /// Returns since when the application can be silent: since a frame has left last, or from now on while it waits
+    /// for the client. `None` for a body that is empty from the beginning.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
         let moves = self.0.as_ref()?;
-        let after = Duration::from_millis(moves.last.load(Ordering::Relaxed));
-        Some(moves.since + after)
+        let awaits_client = moves.awaits_client.load(Ordering::Acquire);
+        Some(if awaits_client {
+            Instant::now()
+        } else {
+            moves.last()
+        })
     }
 }
 

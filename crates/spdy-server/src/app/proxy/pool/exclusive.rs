@@ -237,7 +237,7 @@ impl Lease {
         }
         tokio::spawn(async move {
             let mut left = Patience::new(UPLOAD_PAUSE);
-            if let Some(Ok(())) = progress.or_silent(self.sender.ready(), &mut left).await {
+            if let Some(Ok(())) = progress.or_still(self.sender.ready(), &mut left).await {
                 self.rest();
             }
         });
