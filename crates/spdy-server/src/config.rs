@@ -113,6 +113,9 @@ pub struct Timeouts {
     /// [`spdy_tower::session::Timeouts`]. (30 s by default.)
     ///
     /// An HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
+    ///
+    /// It holds for what follows an Upgrade of HTTP/1.1, too, such as WebSocket or a shell of `spdy-kube`, and so does
+    /// [`idle`](Self::idle). A server of shells whose users may hold up the output sets it to hours.
     pub write: Duration,
     /// How long an application that waits for the body of a request waits for the next byte of it. Then the request
     /// ends with 408, or with a reset once its answer has begun: in every protocol, whatever the application makes of
