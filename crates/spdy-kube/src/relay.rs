@@ -10,7 +10,7 @@ use spdy_session::{
 use spdy_tower::upgrade::{self, ConnectError, Upgraded};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -140,14 +140,19 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
                 None => break,
             },
             _ = to_server.closed() => {
-                // The client has to get what came before the end.
-                while streams.join_next().await.is_some() {}
+                // The client has to get what came before the end, unless it is gone.
+                loop {
+                    tokio::select! {
+                        ended = streams.join_next() => match ended {
+                            Some(ended) => forget(&mut open, ended),
+                            None => break,
+                        },
+                        () = watch.lost(open.first().copied()) => break,
+                    }
+                }
                 break;
             }
-            Some(ended) = streams.join_next() => match ended {
-                Ok(id) => _ = open.remove(&id),
-                Err(error) => tracing::warn!(target: "spdy", %error, "a relayed stream panicked"),
-            },
+            Some(ended) = streams.join_next() => forget(&mut open, ended),
             () = watch.lost(open.first().copied()) => break,
         }
     }
@@ -155,6 +160,13 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
     to_server.shutdown(Shutdown::Now);
     to_client.shutdown(Shutdown::Now);
     tokio::join!(end(driver), end(driver_to_server));
+}
+
+fn forget(open: &mut BTreeSet<StreamId>, ended: Result<StreamId, JoinError>) {
+    match ended {
+        Ok(id) => _ = open.remove(&id),
+        Err(error) => tracing::warn!(target: "spdy", %error, "a relayed stream panicked"),
+    }
 }
 
 /// Waits for the last octets of a session. A peer that does not take them gets no more time than this.
