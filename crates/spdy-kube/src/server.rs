@@ -85,7 +85,8 @@ impl Server {
         self
     }
 
-    /// The configuration of the sessions, instead of [`config()`](crate::config).
+    /// The configuration of the sessions, instead of [`config()`](crate::config). Its `timeouts.write` is also how long
+    /// a client may take for a message of a WebSocket.
     #[must_use]
     pub fn session(mut self, config: Config) -> Self {
         self.0.config = config;

@@ -2,17 +2,19 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
-use spdy_kube::{Exit, Server, Size, Status};
+use http::{HeaderValue, Request, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use spdy_kube::{Exit, Io, Server, Size, Status, Streams};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::TcpStream,
     sync::mpsc,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -231,7 +233,7 @@ async fn counting() -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
             let mut stdin = io.stdin.take().unwrap();
             let mut count = 0;
             while let Some(piece) = stdin.next().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
                 count += piece?.len();
                 // Nobody reads this any more.
                 _ = io.stdout.as_mut().unwrap().write_all(&[0; 50_000]).await;
@@ -314,7 +316,7 @@ async fn a_message_may_have_32_mib_and_no_more() {
 async fn nothing_but_an_outcome_goes_on_the_channel_of_errors() {
     let server = Server::new().watch(Duration::from_millis(1));
     let address = exec_server(server, |_io| async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_millis(200)).await;
         Ok(Exit::SUCCESS)
     })
     .await;
@@ -328,4 +330,48 @@ async fn nothing_but_an_outcome_goes_on_the_channel_of_errors() {
         messages += 1;
     }
     assert!(messages > 3, "{messages}");
+}
+
+/// Serves a command whose client takes no more than the system's buffers hold; returns how long the connection lasts.
+async fn untaken(has_output: bool) -> Duration {
+    let (near, far) = duplex(1024);
+    let service = service_fn(move |mut request: Request<Incoming>| async move {
+        let streams = Streams {
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: false,
+        };
+        let run = move |io: Io| async move {
+            let mut stdout = io.stdout.unwrap();
+            while has_output && stdout.write_all(&[0; 1024]).await.is_ok() {}
+            Err("x".repeat(4096).into())
+        };
+        Ok::<_, Infallible>(Server::new().exec(&mut request, streams, run))
+    });
+    let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server.with_upgrades());
+    let mut request = "ws://a/exec".into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("v5.channel.k8s.io");
+    request
+        .headers_mut()
+        .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    let (mut unread, _) = client_async(request, near).await.unwrap();
+    let start = Instant::now();
+    while unread.send(Message::Pong(Bytes::new())).await.is_ok() {
+        assert!(start.elapsed() < 10 * HOUR, "the connection goes on");
+        sleep(Duration::from_secs(60)).await;
+    }
+    start.elapsed()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_not_waited_for_without_a_bound() {
+    for has_output in [false, true] {
+        let lasted = untaken(has_output).await;
+        let bound = 4 * HOUR..4 * HOUR + Duration::from_secs(120);
+        assert!(bound.contains(&lasted), "{has_output}: {lasted:?}");
+    }
 }

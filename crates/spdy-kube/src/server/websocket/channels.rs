@@ -29,7 +29,20 @@ use crate::{
     watch::ticks,
 };
 
-type Sender = SplitSink<Socket, Message>;
+/// Where messages go, and how long the client may take for one of them.
+#[derive(Debug)]
+struct Sender {
+    sink: SplitSink<Socket, Message>,
+    write: Duration,
+}
+
+impl Sender {
+    /// Sends a message. A client that has not taken it in time is lost.
+    async fn send(&mut self, message: Message) -> Result<(), Error> {
+        let sent = timeout(self.write, self.sink.send(message)).await;
+        sent.unwrap_or_else(|_| Err(Error::Io(io::ErrorKind::TimedOut.into())))
+    }
+}
 
 type Receiver = SplitStream<Socket>;
 
@@ -42,7 +55,9 @@ pub(in crate::server) async fn serve(
     streams: Streams,
     run: Run,
 ) -> io::Result<()> {
-    let (mut sender, mut receiver) = socket(upgraded, settings.max_message).await?.split();
+    let (sink, mut receiver) = socket(upgraded, settings.max_message).await?.split();
+    let write = settings.config.timeouts.write.unwrap_or(Duration::MAX);
+    let mut sender = Sender { sink, write };
     let (mut inputs, stdin, resize) = Inputs::new(protocol, streams);
     let (mut outputs, stdout, stderr) = Outputs::new(streams);
     let (gone, client) = Client::new();
@@ -97,7 +112,7 @@ pub(in crate::server) async fn serve(
     };
     read_and_serve(reading, serving).await;
     if *presence.borrow() == Some(End::TooLong)
-        && let Ok(socket) = sender.reunite(receiver)
+        && let Ok(socket) = sender.sink.reunite(receiver)
     {
         // What was not read would make the system reset the connection, and the reason could be lost.
         _ = timeout(LINGER, discard_input(socket)).await;
