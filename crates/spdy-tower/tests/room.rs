@@ -23,14 +23,19 @@ use tokio::{io::duplex, time::timeout};
 
 use self::support::{Reply, head};
 
-/// A client whose streams have windows of a thousand bytes, and a server of [`Chunks`].
+/// A client whose streams have narrow windows, and a server of [`Chunks`].
 struct Narrow {
     session: Session,
     held: Arc<AtomicUsize>,
 }
 
 impl Narrow {
+    /// Windows of a thousand bytes.
     fn start() -> Self {
+        Self::of_window(1000)
+    }
+
+    fn of_window(window: u32) -> Self {
         let held = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&held);
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -40,7 +45,7 @@ impl Narrow {
         let (near, far) = duplex(16 * 1024);
         tokio::spawn(Builder::new().serve_connection(far, Version::V3_1, service));
         let mut config = Config::default();
-        config.limits.stream_window = 1000;
+        config.limits.stream_window = window;
         config.limits.max_stream_window = 0;
         let (session, _pushes, driver) = client(near, Version::V3_1, config);
         tokio::spawn(driver);
@@ -177,6 +182,26 @@ async fn a_stream_of_short_chunks_goes_on_when_99_others_get_stuck() {
     let _stuck = client.open_stuck(99, "/9/1048576").await;
     let bytes = read(receive, Duration::from_secs(20)).await;
     assert_eq!(bytes.unwrap(), 400 * 5000 - first.len());
+}
+
+/// Its chunks fit into its window, which is granted in halves: by the second the stream may go on.
+#[tokio::test(start_paused = true)]
+async fn a_stream_goes_on_when_its_window_is_wide_enough_whatever_the_others_hold() {
+    let client = Narrow::of_window(65_536);
+    let mut receive = client.open("/40/65536").await;
+    let _: HeaderBlock = Reply::head(&mut receive).await.unwrap();
+    let _stuck = client.open_stuck(2, "/9/1048576").await;
+    let mut bytes = 0;
+    while bytes < 40 * 65_536 {
+        let next = timeout(Duration::from_secs(20), receive.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("it is held up after {bytes} bytes"));
+        let Some(Ok(Received::Data(data))) = next else {
+            panic!("it ends after {bytes} bytes: {next:?}");
+        };
+        bytes += data.len();
+        // What was read is granted before more is read.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// What is stuck is reset when it was granted no window for `blocked`, and what waits for its room goes on then.

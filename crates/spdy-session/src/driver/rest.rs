@@ -26,6 +26,9 @@ impl<IO> Driver<IO> {
         let machine = &self.machine;
         let quiet = machine.hub.check_rest()?;
         self.check_opens()?;
+        for cell in machine.cells.values() {
+            cell.check_piece(&machine.connection)?;
+        }
         machine.connection.check_rest(&quiet)?;
         self.check_stage()?;
         self.check_deadlines(&quiet)

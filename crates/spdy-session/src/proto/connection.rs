@@ -101,6 +101,8 @@ pub struct Connection {
     /// The size of the header blocks held of open streams.
     held_headers: usize,
     unread_headers: Unread,
+    /// Streams whose applications wait for something else, and go on if the window is wider.
+    grants_awaited: HashSet<StreamId>,
 
     next_local: Option<StreamId>,
     highest_remote: Option<StreamId>,
@@ -200,6 +202,7 @@ impl Connection {
             reset_lately: VecDeque::new(),
             held_headers: 0,
             unread_headers: Unread::default(),
+            grants_awaited: HashSet::new(),
             next_local: Some(StreamId::first(side)),
             highest_remote: None,
             last_good: None,

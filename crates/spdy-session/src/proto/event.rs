@@ -52,7 +52,8 @@ pub enum Event {
         /// What the window of the stream lets out then, in bytes; `usize::MAX` where streams have no window.
         window: usize,
     },
-    /// The window of a stream is open, after [`await_window`](super::Connection::await_window).
+    /// The window of a stream is open, after [`await_window`](super::Connection::await_window), or another than before,
+    /// after [`await_grant`](super::Connection::await_grant).
     WindowOpen {
         /// The stream.
         id: StreamId,

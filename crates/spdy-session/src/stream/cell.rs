@@ -54,6 +54,7 @@ struct Orders {
     headers: usize,
     stop_reading: bool,
     await_window: bool,
+    await_grant: bool,
     reset: Option<RstStatus>,
 }
 
@@ -126,6 +127,9 @@ impl Cell {
                 if orders.await_window {
                     connection.await_window(now, id);
                 }
+                if orders.await_grant {
+                    connection.await_grant(id, state.send.window);
+                }
             }
         }
         if state.is_released() {
@@ -146,6 +150,19 @@ impl Cell {
         *quiet.consumed.entry(self.id).or_default() += orders.consumed;
         if state.is_released() {
             quiet.released.push(self.id);
+        }
+        Ok(())
+    }
+
+    /// For tests: whether the task waits for another piece, and may have one by the window that the machine knows.
+    pub(crate) fn check_piece(&self, connection: &Connection) -> Result<(), String> {
+        let state = self.lock();
+        let window = connection.send_window(self.id);
+        if state.end.is_none() && state.send.is_held_up(window, &self.hub) {
+            let id = self.id;
+            return Err(format!(
+                "stream {id} waits for a piece that it may have, with a window of {window}"
+            ));
         }
         Ok(())
     }
@@ -198,7 +215,7 @@ impl Cell {
         over
     }
 
-    /// The window that was waited for is open. Returns whether the stream is over.
+    /// The window that was waited for is open, or wider than before. Returns whether the stream is over.
     pub(crate) fn window_opened(&self, window: usize) -> bool {
         let mut state = self.lock();
         state.send.window_opened(window);

@@ -33,11 +33,41 @@ impl Connection {
         self.wait_for_window(now, id);
     }
 
+    /// Waits until the window of a stream is another than the `known` one, open or not, which [`Event::WindowOpen`]
+    /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
+    pub fn await_grant(&mut self, id: StreamId, known: usize) {
+        let window = self.send_window(id);
+        if !self.streams.contains_key(&id) {
+            return;
+        }
+        if window != known {
+            return self.events.push_back(Event::WindowOpen { id, window });
+        }
+        self.grants_awaited.insert(id);
+    }
+
+    /// Tells an application that waits for it that the window of a stream grew.
+    pub(super) fn tell_grant(&mut self, id: StreamId) {
+        if self.grants_awaited.remove(&id) {
+            let window = self.send_window(id);
+            self.events.push_back(Event::WindowOpen { id, window });
+        }
+    }
+
+    /// The windows of all streams grew.
+    pub(super) fn tell_grants(&mut self) {
+        for id in mem::take(&mut self.grants_awaited) {
+            let window = self.send_window(id);
+            self.events.push_back(Event::WindowOpen { id, window });
+        }
+    }
+
     /// Tells an application that waits for it that the window of a stream is open.
     pub(super) fn tell_window(&mut self, id: StreamId) {
         let initial = self.peer.initial_window;
+        let awaits_grant = self.grants_awaited.remove(&id);
         if let Some(stream) = self.streams.get_mut(&id)
-            && mem::take(&mut stream.window_awaited)
+            && (mem::take(&mut stream.window_awaited) || awaits_grant)
         {
             let window = stream.send_window.available(initial);
             self.events.push_back(Event::WindowOpen { id, window });
@@ -131,6 +161,35 @@ mod tests {
         initial_window(&mut client, now, 7);
         assert_eq!(events(&mut client), [Ok(7)]);
         assert!(client.output.blocked.is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_other_things_is_told_of_a_grant_once() {
+        let now = Instant::now();
+        let (mut client, id) = waiting(now);
+        initial_window(&mut client, now, 7);
+        assert_eq!(events(&mut client), [Ok(7)]);
+        let grant = WindowUpdate {
+            target: WindowTarget::Stream(id),
+            increment: WindowIncrement::new(5).unwrap(),
+        };
+        client.handle_frame(now, Frame::WindowUpdate(grant));
+        assert_eq!(events(&mut client), [], "it does not wait");
+        client.await_grant(id, 7);
+        assert_eq!(events(&mut client), [Ok(12)], "it has come before");
+        client.await_grant(id, 12);
+        assert_eq!(events(&mut client), []);
+        client.handle_frame(now, Frame::WindowUpdate(grant));
+        client.handle_frame(now, Frame::WindowUpdate(grant));
+        assert_eq!(events(&mut client), [Ok(17)]);
+        client.await_grant(id, 22);
+        initial_window(&mut client, now, 6);
+        assert_eq!(events(&mut client), [], "it is smaller");
+        initial_window(&mut client, now, 8);
+        assert_eq!(events(&mut client), [Ok(23)]);
+        client.await_grant(id, 23);
+        client.reset(id, RstStatus::CANCEL);
+        assert!(client.grants_awaited.is_empty());
     }
 
     #[test]

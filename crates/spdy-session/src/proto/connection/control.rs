@@ -91,7 +91,8 @@ impl Connection {
 
     /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
-        if value > self.peer.initial_window {
+        let has_grown = value > self.peer.initial_window;
+        if has_grown {
             self.note_grant(now);
         }
         self.peer.initial_window = value;
@@ -99,6 +100,9 @@ impl Connection {
             self.reset_overflown(now);
         }
         self.unblock_all(now);
+        if has_grown {
+            self.tell_grants();
+        }
     }
 
     /// Resets the streams whose windows are too large now. It looks at all streams, which it does again only after another

@@ -179,6 +179,7 @@ impl Connection {
         self.overfull -= usize::from(self.is_full(&stream.recv_window));
         self.output.unlist(&stream);
         self.abandoned.forget(&stream);
+        self.grants_awaited.remove(&id);
         Some(stream)
     }
 

@@ -170,6 +170,7 @@ impl Connection {
         self.peer.most_initial = self.peer.most_initial.min(most);
         self.note_grant(now);
         self.unblock(now, id);
+        self.tell_grant(id);
         Ok(())
     }
 

@@ -33,6 +33,10 @@ pub(super) struct Send {
     pub(super) window: usize,
     /// The machine was asked to say when the window is open.
     window_asked: bool,
+    /// The machine was asked to say when the window is another.
+    grant_asked: bool,
+    /// It stands among those that wait for large pieces of others to leave, or did.
+    waits_for_others: bool,
     /// Its pieces are as long as they are told to be.
     is_modest: bool,
     pub(super) dropped: bool,
@@ -186,6 +190,7 @@ impl Cell {
         let asking = state.send.asking(held, is_modest);
         let verdict = self.hub.room_of_piece(asking);
         if let Verdict::Yes(room) = verdict {
+            state.send.go_on(self.id, &self.hub);
             return Poll::Ready(Ok(room));
         }
         state.send.awaited.piece = true;
@@ -193,10 +198,16 @@ impl Cell {
         match verdict {
             Verdict::WhenOthersHaveSent => {
                 self.hub.room.wait(self.id, cx);
+                state.send.waits_for_others = true;
                 // They may just have.
                 if let Verdict::Yes(room) = self.hub.room_of_piece(asking) {
-                    self.hub.room.leave(self.id);
+                    state.send.go_on(self.id, &self.hub);
                     return Poll::Ready(Ok(room));
+                }
+                // In a wider window the piece might leave at once, and needs to wait for no others.
+                if !mem::replace(&mut state.send.grant_asked, true) {
+                    state.orders.await_grant = true;
+                    self.enlist(state, News::Order);
                 }
             }
             Verdict::WhenWindowOpens if !mem::replace(&mut state.send.window_asked, true) => {
@@ -349,6 +360,8 @@ impl Send {
             pieces: Pieces::default(),
             window: birth.window,
             window_asked: false,
+            grant_asked: false,
+            waits_for_others: false,
             is_modest: false,
             dropped: false,
             awaited: Awaited::default(),
@@ -405,6 +418,25 @@ impl Send {
     pub(super) fn window_opened(&mut self, window: usize) {
         self.window = window;
         self.window_asked = false;
+        self.grant_asked = false;
+    }
+
+    /// It may have another piece, and waits for none any more.
+    fn go_on(&mut self, id: StreamId, hub: &Hub) {
+        self.awaited.piece = false;
+        if mem::take(&mut self.waits_for_others) {
+            hub.room.leave(id);
+        }
+    }
+
+    /// Whether its task waits for a piece that it may have in such a window.
+    pub(super) fn is_held_up(&self, window: usize, hub: &Hub) -> bool {
+        let asking = Asking {
+            window,
+            ..self.asking(0, self.is_modest)
+        };
+        let may_have = matches!(hub.room_of_piece(asking), Verdict::Yes(_));
+        self.awaited.piece && self.waker.is_some() && may_have
     }
 
     /// Takes the task that waits for what has come about.
