@@ -204,6 +204,8 @@ impl Limits {
     /// what the bookkeeping takes. Not counted are the transport and what the application keeps by itself: pieces that
     /// it has taken, the state of its handlers, header blocks of its own.
     ///
+    /// It is `usize::MAX` where bounds that are as good as none add up to more.
+    ///
     /// With the default it is below 22 MiB, and 13 MiB with windows that do not grow. It is a bound and no forecast: a
     /// session at rest holds a few KiB.
     #[must_use]
@@ -215,28 +217,33 @@ impl Limits {
         } else {
             self.session_buffer
         };
-        // The piece that is being sent is kept until the last of it has left.
-        let sent = self.session_send_queue
-            + self.stream_send_queue
-            + streams * (self.min_send_queue + 16 * 1024)
+        sum(&[
+            // Two reads more than the buffer allows may be on their way.
+            received
+                .saturating_add(64 * 1024)
+                .saturating_mul(MAX_PINNED),
+            self.held_headers,
+            self.held_headers / 4,
+            self.session_send_queue,
+            self.stream_send_queue,
+            // The piece that is being sent is kept until the last of it has left.
+            self.min_send_queue
+                .saturating_add(16 * 1024)
+                .saturating_mul(streams),
             // Twice as much as lets streams that may get stuck have no more, and the piece that exceeds it.
-            + 3 * self.large_send_pieces;
-        let blocks = self.held_headers + self.held_headers / 4;
-        // Two reads more than the buffer allows may be on their way.
-        MAX_PINNED * (received + 64 * 1024)
-            + blocks
-            + sent
+            self.large_send_pieces.saturating_mul(3),
             // What is ready to be written.
-            + 2 * (64 * 1024 + self.data_frame)
-            + 64 * self.max_queued_replies
+            self.data_frame.saturating_add(64 * 1024).saturating_mul(2),
+            self.max_queued_replies.saturating_mul(64),
             // A control frame that is not complete, while its buffer grows; and the largest block inflated.
-            + 5 * self.max_control_frame as usize / 2
-            + 64 * 1024
-            + 2 * self.headers.max_size
+            (self.max_control_frame as usize).saturating_mul(5) / 2,
+            64 * 1024,
+            self.headers.max_size.saturating_mul(2),
             // Both compression contexts: the window of what came, and what was sent.
-            + 64 * 1024
+            64 * 1024,
             // The records of streams, and of streams that are gone and whose handles exist.
-            + streams * 2 * 1536
+            streams.saturating_mul(2 * STREAM_RECORD),
+        ])
     }
 
     /// The session's receive window: what is configured, but never less than the protocol starts with.
@@ -274,6 +281,19 @@ const fn larger(one: u32, other: u32) -> u32 {
 
 /// A piece of payload that the application has not taken keeps at most so many times its own length.
 pub(crate) const MAX_PINNED: usize = 3;
+
+/// What the records of one stream take at most, in bytes, with those of its handles.
+pub(crate) const STREAM_RECORD: usize = 1536;
+
+/// Adds up bounds, which may be as large as a number can be.
+const fn sum(mut parts: &[usize]) -> usize {
+    let mut sum: usize = 0;
+    while let [first, rest @ ..] = parts {
+        sum = sum.saturating_add(*first);
+        parts = rest;
+    }
+    sum
+}
 
 /// How often something may happen: a token bucket, which forgives with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -354,5 +374,30 @@ impl Default for Timeouts {
             keep_alive_reply: Duration::from_secs(20),
             half_closed_probe: Some(Duration::from_secs(5)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_that_a_session_holds_is_a_number_whatever_its_bounds_are() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.session_memory(), 22_343_680);
+        let most = usize::MAX;
+        limits.max_streams = u32::MAX;
+        limits.max_session_window = u32::MAX;
+        limits.session_buffer = most;
+        limits.stream_send_queue = most;
+        limits.session_send_queue = most;
+        limits.min_send_queue = most;
+        limits.large_send_pieces = most;
+        limits.data_frame = most;
+        limits.max_queued_replies = most;
+        limits.headers.max_size = most;
+        limits.max_control_frame = u32::MAX;
+        limits.held_headers = most;
+        assert_eq!(limits.session_memory(), most);
     }
 }
