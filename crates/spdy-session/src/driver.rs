@@ -225,7 +225,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             if !more && self.machine.park(cx) {
                 self.transport.rest();
                 self.machine.connection.release_buffers();
-                self.machine.count_memory();
+                self.machine.count_memory(self.transport.held());
                 return Poll::Pending;
             }
             now = self::now();
@@ -233,7 +233,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 break;
             }
         }
-        self.machine.count_memory();
+        self.machine.count_memory(self.transport.held());
         // Others get their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -393,10 +393,11 @@ impl Machine {
         }
     }
 
-    /// Counts what the session holds.
-    fn count_memory(&mut self) {
+    /// Counts what the session holds, with what was read and not handled.
+    fn count_memory(&mut self, unhandled: usize) {
         let (connection, hub) = (&self.connection, &self.hub);
-        self.share.count(|| connection.memory() + hub.room.memory());
+        self.share
+            .count(|| connection.memory() + hub.room.memory() + unhandled);
     }
 
     /// Carries out the orders of so many cells.

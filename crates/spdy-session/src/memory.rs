@@ -8,9 +8,9 @@ use std::sync::{
 /// The memory of any number of sessions: give the same one to all of them with
 /// [`Config::memory`](crate::Config::memory).
 ///
-/// Each session counts what it holds when it has done what there was to do: 8 KiB for itself, the compression window of
-/// its peer, payload and header blocks that were not read, and payload that was not sent. It counts in steps of 4 KiB, so
-/// that a session which goes on as before adds nothing.
+/// Each session counts what it holds when it has done what there was to do: 8 KiB for itself, 1.5 KiB for each stream, the
+/// compression window of its peer, a frame that is not complete, payload and header blocks that were not read, and payload
+/// that was not sent. It counts in steps of 4 KiB, so that a session which goes on as before adds nothing.
 #[derive(Debug, Default)]
 pub struct MemoryUse(AtomicUsize);
 

@@ -60,6 +60,15 @@ impl<IO> Transport<IO> {
         self.buffer.is_empty()
     }
 
+    /// How much memory waits for the rest of a frame, in bytes. A buffer without one is given up at the next rest.
+    pub(super) fn held(&self) -> usize {
+        if self.buffer.is_empty() {
+            0
+        } else {
+            self.buffer.capacity()
+        }
+    }
+
     /// How much memory a slice of the buffer keeps alive, in octets.
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size

@@ -55,7 +55,7 @@ use super::{
 };
 use crate::{
     Count, Limit, SessionError,
-    config::{Config, FlowControl},
+    config::{Config, FlowControl, STREAM_RECORD},
     counters::Tally,
     wire_log,
 };
@@ -382,10 +382,13 @@ impl Connection {
     }
 
     /// Returns how many bytes the connection holds: the peer's compression window, what was received and not consumed,
-    /// and what is ready to be written. What is queued to be sent is known where it is queued.
+    /// what is ready to be written, and the records of streams, also of those that are gone and whose handles exist.
+    /// What is queued to be sent is known where it is queued.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let received = self.recv_window.held() + self.held_headers;
+        let headers = self.held_headers + self.unread_headers.sum;
+        let records = (self.streams.len() + self.cancelled.len()) * STREAM_RECORD;
+        let received = self.recv_window.held() + headers + records;
         self.inflater.memory() + received + self.output.transmit.held()
     }
 

@@ -1,5 +1,6 @@
 //! What the handles of sessions and streams promise, over the real driver.
 
+mod held;
 mod sessions;
 mod shares;
 mod streams;

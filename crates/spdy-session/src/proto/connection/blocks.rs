@@ -91,7 +91,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     streams: HashMap<StreamId, usize>,
-    sum: usize,
+    pub(super) sum: usize,
 }
 
 impl Unread {
