@@ -124,8 +124,8 @@ pub struct Limits {
     pub headers: HeaderLimits,
     /// A control frame on the wire, octets; longer ones end the session. Never below 8,192. Default 262,144.
     pub max_control_frame: u32,
-    /// Octets of header blocks held together, 32 charged a field: those that opened the streams which are open, and
-    /// later ones that the application has not taken. A stream that would pass it is refused, or reset if it is open.
+    /// Octets of header blocks held together, 32 charged a field: those that opened the streams which are open, or which
+    /// the peer opened and whose handles exist, and later ones that the application has not taken. A stream that would pass it is refused, or reset if it is open.
     /// Default 1,048,576.
     pub held_headers: usize,
     /// Octets of a stream, payload or what its header blocks count, that are read and dropped after the application lost

@@ -129,3 +129,31 @@ async fn streams_and_blocks_of_streams_that_are_gone_are_counted_until_their_han
     })
     .await;
 }
+
+/// Else a peer could leave one long block after the other with an application that is slow to take them.
+#[tokio::test(start_paused = true)]
+async fn the_blocks_of_streams_that_are_reset_count_until_their_handles_are_dropped() {
+    in_all_versions(async |version| {
+        let mut raw = Raw::start(version);
+        raw.open(1, &block(&[])).await;
+        let first = within(raw.incoming.accept()).await.unwrap();
+        let before = raw.memory.bytes();
+        let (one, other) = ("v".repeat(60_000), "w".repeat(60_000));
+        let long = block(&[("one", &one), ("other", &other)]);
+        for place in 1..=100 {
+            raw.open(2 * place + 1, &long).await;
+            raw.reset(version, 2 * place as u8 + 1).await;
+        }
+        let held = raw.memory.bytes() - before;
+        let most = Config::default().limits.held_headers;
+        assert!((most / 2..most + 300_000).contains(&held), "{held}");
+        let kept = raw.accept_all().await;
+        assert_eq!(kept.len(), 8);
+        drop(kept);
+        raw.open(203, &long).await;
+        let next = within(raw.incoming.accept()).await.unwrap();
+        assert_eq!(next.id(), StreamId::new(203).unwrap());
+        drop(first);
+    })
+    .await;
+}

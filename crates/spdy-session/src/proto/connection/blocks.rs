@@ -60,7 +60,8 @@ impl Connection {
 
     /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that the application is
     /// done with, by their [`held_size`]. The block that opens a stream, and that of its reply, count as long as the
-    /// stream is open, whatever becomes of them. Blocks that are not named count until [`release`](Self::release).
+    /// stream is open, whatever becomes of them; the one that opened a stream of the peer also until
+    /// [`release`](Self::release), as do blocks that are not named.
     pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
         match self.streams.get_mut(&id) {
             Some(stream) => {
@@ -73,12 +74,19 @@ impl Connection {
     }
 
     /// A stream is closed. Blocks that its application has not taken are held all the same, until its handles are
-    /// dropped: else one stream after the other could leave some.
+    /// dropped: else one stream after the other could leave some. So is the block that opened a stream of the peer, which
+    /// waits to be accepted or is what the application works by; streams of ours are as many as it wants.
     pub(super) fn close_headers(&mut self, stream: &Stream) {
         self.held_headers -= stream.header_octets + stream.unread_headers;
-        if !stream.released && self.phase != Phase::Closing {
-            self.unread_headers.add(stream.id, stream.unread_headers);
+        if stream.released || self.phase == Phase::Closing {
+            return;
         }
+        let opening = match stream.id.initiator() {
+            side if side == self.side => 0,
+            _ => stream.header_octets,
+        };
+        self.unread_headers
+            .add(stream.id, opening + stream.unread_headers);
     }
 
     pub(super) fn oversized(&self, id: StreamId) -> Violation {
@@ -87,7 +95,8 @@ impl Connection {
     }
 }
 
-/// What header blocks count that were not taken, of streams that are closed.
+/// What header blocks count of streams that are closed and whose handles exist: those that were not taken, and those that
+/// opened streams of the peer.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     streams: HashMap<StreamId, usize>,
