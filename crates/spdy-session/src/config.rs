@@ -108,7 +108,7 @@ pub struct Limits {
     /// Octets that a stream may always queue, whatever the others hold. Default 8,192.
     pub min_send_queue: usize,
     /// Bytes of unsent pieces of bodies, of those that are longer than 16,384, above which a stream gets no further
-    /// piece unless its pieces leave at once, for what its window lets out. Above twice as many no stream does. How long
+    /// piece unless its pieces leave at once, for what its window lets out. Above twice as many no stream does that is not known to add shorter ones alone. How long
     /// a piece is, is known only when it is there, so it may be one more. A body in one piece counts for nothing, since
     /// it was in memory before. Default 1,310,720.
     pub large_send_pieces: usize,

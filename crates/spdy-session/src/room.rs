@@ -4,7 +4,8 @@
 //! what is held already: a stream that has nothing queued may add one piece, and only a session with little queued reads
 //! ahead. Pieces above [`SMALL_PIECE`] have a sum of their own, in which each counts whole until its last byte has left,
 //! as it keeps its memory until then. A stream whose pieces fit into its window leaves nothing behind for long: it may
-//! add to that sum when others, which may get stuck with what they were given, may not any more.
+//! add to that sum when others, which may get stuck with what they were given, may not any more. A stream that is known to
+//! add small pieces alone waits for no other.
 
 use std::task::{Context, Waker};
 
@@ -93,6 +94,10 @@ impl Room {
         if large < asking.most_large(window, limits) {
             let left = limits.large_send_pieces.saturating_sub(large);
             return Verdict::Yes(left.min(window).max(SMALL_PIECE));
+        }
+        if asking.is_modest && asking.queued == 0 {
+            // It keeps to what it is told, so it holds a small piece, as every stream may.
+            return Verdict::Yes(SMALL_PIECE);
         }
         match (asking.queued, window) {
             (1.., _) => Verdict::WhenSent,
@@ -230,9 +235,30 @@ mod tests {
             is_modest: true,
             ..NEW
         };
-        for leaves in [piece(65_536), piece(1), wide, modest] {
+        for leaves in [piece(65_536), piece(1), wide] {
             assert_eq!(verdict(most, leaves), Verdict::Yes(SMALL_PIECE));
             assert_eq!(verdict(2 * most, leaves), others);
+        }
+        assert_eq!(verdict(most, modest), Verdict::Yes(SMALL_PIECE));
+    }
+
+    #[test]
+    fn a_stream_that_adds_small_pieces_is_held_up_by_no_other() {
+        let modest = Asking {
+            is_modest: true,
+            ..NEW
+        };
+        let shut = Asking {
+            window: 0,
+            ..modest
+        };
+        for asking in [modest, shut] {
+            assert_eq!(verdict(usize::MAX, asking), Verdict::Yes(SMALL_PIECE));
+            let queued = Asking {
+                queued: 1,
+                ..asking
+            };
+            assert_eq!(verdict(usize::MAX, queued), Verdict::WhenSent);
         }
     }
 

@@ -4,12 +4,13 @@ mod support;
 
 use std::{
     convert::Infallible,
+    mem,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use http_body::Frame;
 use spdy_frame::{HeaderBlock, Version};
 use spdy_session::{Config, Open, Received, RecvStream, SendRoom, Session, StreamError, client};
 use spdy_tower::{Body, Builder, StreamInfo};
-use tokio::{io::duplex, time::timeout};
+use tokio::{
+    io::duplex,
+    time::{Sleep, sleep, timeout},
+};
 
 use self::support::{Reply, head};
 
@@ -71,7 +75,7 @@ impl Narrow {
             let _: HeaderBlock = Reply::head(&mut receive).await.unwrap();
             stuck.push(receive);
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         stuck
     }
 }
@@ -82,6 +86,9 @@ struct Chunks {
     length: usize,
     room: Option<SendRoom>,
     size: Option<u64>,
+    /// A short chunk comes first, and the others after a pause.
+    begins_short: bool,
+    pause: Option<Pin<Box<Sleep>>>,
     held: Arc<AtomicUsize>,
 }
 
@@ -97,6 +104,8 @@ impl Chunks {
             left,
             length,
             room: (kind == "room").then(|| info.room()),
+            begins_short: kind == "late",
+            pause: None,
             size: (kind == "sized").then_some((left * length) as u64),
             held,
         }
@@ -109,10 +118,18 @@ impl http_body::Body for Chunks {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left == 0 {
             return Poll::Ready(None);
+        }
+        if mem::take(&mut self.begins_short) {
+            self.pause = Some(Box::pin(sleep(Duration::from_millis(500))));
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"short")))));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         self.left -= 1;
         let length = match &self.room {
@@ -184,6 +201,21 @@ async fn a_stream_of_short_chunks_goes_on_when_99_others_get_stuck() {
     assert_eq!(bytes.unwrap(), 400 * 5000 - first.len());
 }
 
+/// Bodies that begin with a short chunk, and get stuck with a long one, fill the sum twice.
+#[tokio::test(start_paused = true)]
+async fn short_bodies_and_pieces_to_measure_wait_for_no_stream_that_is_stuck() {
+    let client = Narrow::start();
+    let _stuck = client.open_stuck(90, "/9/1048576/late").await;
+    let held = client.held.load(Ordering::Relaxed);
+    assert!((2 * 1280 * 1024..MOST).contains(&held), "{held}");
+    for (healthy, bytes) in [("/1/9000/sized", 9000), ("/40/262144/room", 40 * 16_384)] {
+        let receive = client.open(healthy).await;
+        let reply = timeout(Duration::from_secs(20), Reply::read(receive)).await;
+        let reply = reply.unwrap_or_else(|_| panic!("{healthy} is held up"));
+        assert_eq!(reply.unwrap().body.len(), bytes, "{healthy}");
+    }
+}
+
 /// Its chunks fit into its window, which is granted in halves: by the second the stream may go on.
 #[tokio::test(start_paused = true)]
 async fn a_stream_goes_on_when_its_window_is_wide_enough_whatever_the_others_hold() {
@@ -200,7 +232,7 @@ async fn a_stream_goes_on_when_its_window_is_wide_enough_whatever_the_others_hol
         };
         bytes += data.len();
         // What was read is granted before more is read.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
 }
 
