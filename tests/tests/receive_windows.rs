@@ -1,5 +1,7 @@
 //! Our own windows: what is accepted, and when credit is given (protocol.md §13.3, §23.13).
 
+use std::time::Duration;
+
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{Config, FlowControl, proto::Phase};
 use spdy_tests::{
@@ -286,6 +288,34 @@ fn c205_where_no_window_bounds_it_an_unread_stream_stops_the_reading() {
         assert_eq!(server.sent(), []);
         server.assert_usable();
     }
+}
+
+/// The FIN of a stream that is answered cannot be heard while another stream keeps this side from reading.
+#[test]
+fn a_pause_of_reading_is_not_held_against_a_stream_that_is_answered() {
+    let mut config = Config::default();
+    config.limits.session_buffer = 100_000;
+    config.timeouts.unread = None;
+    let mut server = Machine::server(Version::V3).with(config);
+    for stream in [1, 3] {
+        server.upload(stream);
+    }
+    server.reply(1, true);
+    server.connection.stop_reading(id(1));
+    server.sent();
+    server.feed(frames::data(3, vec![0; 100_000]));
+    assert!(!server.connection.wants_input());
+    server.advance(Duration::from_secs(600));
+    assert_eq!(server.sent(), []);
+    server.consume(3, 100_000);
+    server.feed(frames::data(3, [0]));
+    server.sent();
+    server.advance(Duration::from_secs(59));
+    let is_reset = |frames: &[Received]| frames.contains(&reset(1, RstStatus::CANCEL));
+    assert!(!is_reset(&server.sent()));
+    server.advance(Duration::from_secs(2));
+    assert!(is_reset(&server.sent()));
+    server.events();
 }
 
 #[test]

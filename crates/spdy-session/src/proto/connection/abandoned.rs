@@ -9,7 +9,7 @@ use super::Connection;
 use crate::{
     Limit, StreamError,
     error::Origin,
-    proto::{state::SendHalf, stream::Stream},
+    proto::{reading_time::Moment, state::SendHalf, stream::Stream},
 };
 
 /// The streams that are abandoned. Each is open, so there are no more than open streams.
@@ -17,13 +17,13 @@ use crate::{
 pub(super) struct Abandoned {
     /// Those that came since the time was last known.
     undated: Vec<StreamId>,
-    /// The others, and when they were abandoned: the oldest first.
-    dated: VecDeque<(Instant, StreamId)>,
+    /// The others, and when they were abandoned: the oldest first. While reading pauses the peer's FIN cannot be heard.
+    dated: VecDeque<(Moment, StreamId)>,
 }
 
 impl Abandoned {
     /// Returns when the oldest was abandoned.
-    pub(super) fn since(&self) -> Option<Instant> {
+    pub(super) fn since(&self) -> Option<Moment> {
         self.dated.front().map(|&(since, _)| since)
     }
 
@@ -54,6 +54,7 @@ impl Connection {
     pub(super) fn date_abandoned(&mut self, now: Instant) {
         if !self.abandoned.undated.is_empty() {
             let undated = mem::take(&mut self.abandoned.undated);
+            let now = self.clock.reading.at(now);
             self.abandoned
                 .dated
                 .extend(undated.into_iter().map(|id| (now, id)));
@@ -65,8 +66,9 @@ impl Connection {
         let Some(limit) = self.config.timeouts.discard else {
             return;
         };
+        let now = self.clock.reading.at(now);
         while let Some(&(since, id)) = self.abandoned.dated.front()
-            && now.saturating_duration_since(since) >= limit
+            && now.since(since) >= limit
         {
             // It is taken out first, so that this ends whatever becomes of the stream.
             self.abandoned.dated.pop_front();

@@ -184,7 +184,7 @@ impl Connection {
         deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
         deadlines[7] = self.keep_alive_deadline();
         deadlines[8] = self.half_closed_deadline();
-        deadlines[9] = due(self.abandoned.since(), timeouts.discard, Deadline::Discard);
+        deadlines[9] = self.discard_deadline();
         deadlines
     }
 
@@ -204,6 +204,12 @@ impl Connection {
         let trickle = due(self.clock.write_since, trickle, Deadline::Write);
         let deadlines = [write, trickle].into_iter().flatten();
         deadlines.min_by_key(|(at, _)| *at)
+    }
+
+    fn discard_deadline(&self) -> Option<(Instant, Deadline)> {
+        let limit = self.config.timeouts.discard?;
+        let moment = self.abandoned.since()?.after(limit)?;
+        Some((self.clock.reading.when(moment)?, Deadline::Discard))
     }
 
     fn idle_deadline(&self) -> Option<(Instant, Deadline)> {

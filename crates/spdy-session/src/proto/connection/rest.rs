@@ -186,11 +186,8 @@ impl Connection {
         promises.add("blocked", is_blocked, timeouts.blocked);
         promises.add("trickle", is_blocked, timeouts.trickle(timeouts.blocked));
         promises.add("unread", self.is_held_up(quiet), timeouts.unread);
-        promises.add(
-            "discard",
-            self.records().any(is_abandoned),
-            timeouts.discard,
-        );
+        let is_unfinished = is_heard && self.records().any(is_abandoned);
+        promises.add("discard", is_unfinished, timeouts.discard);
         let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;
         let answer = timeouts.keep_alive_reply + MOST_UNDER_WAY;
         promises.add("keep-alive", asks, timeouts.keep_alive.max(Some(answer)));
