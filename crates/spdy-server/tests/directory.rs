@@ -194,6 +194,19 @@ async fn names_that_no_file_can_have_are_not_found() {
     }
 }
 
+#[tokio::test]
+async fn an_empty_file_has_no_parts() {
+    let path = files("directory-empty");
+    fs::write(path.join("empty"), "").unwrap();
+    let site = trusting(&path, LONG);
+    for range in ["bytes=0-", "bytes=0-0", "bytes=-1", "bytes=5-"] {
+        let (status, fields, body) = get_with(&site, "/empty", &[("range", range)]).await;
+        let is_honest = status == StatusCode::RANGE_NOT_SATISFIABLE
+            || (status == StatusCode::OK && !fields.contains_key("content-range"));
+        assert!(is_honest && body.is_empty(), "{range}: {status} {fields:?}");
+    }
+}
+
 /// Both are allowed; an error is not.
 #[tokio::test]
 async fn of_several_ranges_all_is_sent_and_what_is_no_range_of_bytes_counts_for_nothing() {

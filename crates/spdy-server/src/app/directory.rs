@@ -27,7 +27,7 @@ use axum::{
     extract::{Request, State},
     http::{
         Method, StatusCode, Version,
-        header::{CONTENT_LENGTH, LOCATION},
+        header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION},
         response::{Parts, Response},
     },
 };
@@ -148,6 +148,10 @@ impl Site {
         {
             *location = relative;
         }
+        if is_part_of_nothing(&head) {
+            head.status = StatusCode::OK;
+            head.headers.remove(CONTENT_RANGE);
+        }
         match visit.seen() {
             Some((entry, start)) if is_get && has_file(&head) => {
                 let contents = Contents::new(entry, start, length(&head), room);
@@ -165,6 +169,12 @@ fn room(request: &Request) -> PieceRoom {
         None if request.version() == Version::HTTP_2 => PieceRoom::Shared,
         None => PieceRoom::Alone,
     }
+}
+
+/// Whether a response claims to be a part of an empty file, which has none.
+fn is_part_of_nothing(head: &Parts) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    head.status == StatusCode::PARTIAL_CONTENT && length == Some(b"0")
 }
 
 /// Whether the body of a response to GET is a file or a part of one.

@@ -7,12 +7,14 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use http::{Request, Response, Uri, response::Parts, uri::PathAndQuery};
 use http_body::Body;
 use spdy_frame::{HeaderBlock, Priority, StreamId, Version};
 use spdy_session::{Open, OpenError, Opening, Session, StreamError};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
@@ -158,11 +160,12 @@ where
         // What the client says of the push comes before the PONG. A small push would be over by then, and the refusal
         // of a stream that is over tells nobody anything.
         let mut pong = pin!(session.ping());
-        poll_fn(|cx| match answer.poll_closed(cx) {
+        let heard = poll_fn(|cx| match answer.poll_closed(cx) {
             Poll::Ready(end) => Poll::Ready(Err(Failure::Gone(end))),
             Poll::Pending => pong.as_mut().poll(cx).map(|_| Ok(())),
-        })
-        .await?;
+        });
+        // A client that has closed its writing side can answer nothing, and is owed what was promised all the same.
+        timeout(TASTING, heard).await.unwrap_or(Ok(()))?;
         taste.takes.store(true, Ordering::Relaxed);
     }
     let mut pump = pin!(Pump::push(body));
@@ -172,6 +175,9 @@ where
     });
     Ok(sent.await?)
 }
+
+/// How long a client may take to refuse its first push.
+const TASTING: Duration = Duration::from_secs(5);
 
 /// Why a push was not sent to its end.
 #[derive(Debug)]

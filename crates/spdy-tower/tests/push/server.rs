@@ -391,3 +391,23 @@ async fn only_paths_of_the_same_origin_are_pushed() {
     let push = pushed(&mut incoming).await;
     assert_eq!(push.headers().get(":host"), Some(&b"a.test"[..]));
 }
+
+/// A client that has closed its writing side can answer no PING, and gets what was promised all the same.
+#[tokio::test(start_paused = true)]
+async fn a_push_is_whole_for_a_client_that_has_half_closed() {
+    in_all_versions(async |version| {
+        let mut client = RawClient::of(version, page());
+        client.ask(1, "/").await;
+        let mut ended = Vec::new();
+        while ended.len() < 2 {
+            match client.next().await {
+                Frame::SynStream(_) => client.half_close().await,
+                Frame::Data(data) if data.fin => ended.push(data.stream.get()),
+                _ => {}
+            }
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, [1, 2]);
+    })
+    .await;
+}

@@ -219,6 +219,11 @@ impl RawClient {
         within(self.io.write_all(&octets)).await.unwrap();
     }
 
+    /// Sends nothing more, and goes on reading.
+    pub async fn half_close(&mut self) {
+        within(self.io.shutdown()).await.unwrap();
+    }
+
     /// The next frame about a stream that this side has opened.
     pub async fn next(&mut self) -> Frame {
         loop {
