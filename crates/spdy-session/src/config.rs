@@ -114,8 +114,8 @@ pub struct Limits {
     pub large_send_pieces: usize,
     /// The payload of a DATA frame at most. Default 16,384.
     pub data_frame: usize,
-    /// Octets that a peer has to let out within [`Timeouts::trickle`], of a stream or of the session, unless there is
-    /// nothing more to send. Default 16,384.
+    /// Octets that a peer has to let out within [`Timeouts::trickle`](field@Timeouts::trickle), of a stream or of the
+    /// session, unless there is nothing more to send. Default 16,384.
     pub min_progress: usize,
     /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read. Two sides that both
     /// come to that wait for each other until [`Timeouts::write`] has passed. Default 256 frames.
@@ -324,7 +324,7 @@ pub struct Timeouts {
     /// once, by [`Shutdown::Now`](crate::Shutdown) or a violation, waits no longer than `linger`.
     pub write: Option<Duration>,
     /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL. It is not
-    /// as long as the peer grants anything, to the session or to other streams: see [`trickle`](Self::trickle).
+    /// as long as the peer grants anything, to the session or to other streams: see [`trickle`](field@Self::trickle).
     /// Default 30 s.
     pub blocked: Option<Duration>,
     /// While the transport is not read because a stream's octets are not consumed
