@@ -284,6 +284,9 @@ fn config() -> Config {
     timeouts.write = None;
     timeouts.blocked = None;
     timeouts.unread = None;
+    timeouts.discard = None;
+    timeouts.trickle = None;
+    timeouts.half_closed_probe = None;
     timeouts.keep_alive = None;
     timeouts.linger = std::time::Duration::ZERO;
     config
