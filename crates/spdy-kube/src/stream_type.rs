@@ -43,7 +43,7 @@ pub(crate) fn only<'a>(headers: &'a HeaderBlock, name: &str) -> Option<&'a [u8]>
     is_one.then_some(value)
 }
 
-/// Whether the headers that say what a stream is for have one meaning to whoever reads them.
+/// Whether the headers that say what a stream is for have one meaning to every reader.
 pub(crate) fn is_clear(headers: &HeaderBlock) -> bool {
     let is_single = |name| headers.get(name).is_none() || only(headers, name).is_some();
     StreamType::of(headers).is_some() && is_single("port") && is_single("requestid")

@@ -191,7 +191,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(180);
     const WRITE: Duration = Duration::from_secs(30);
 
-    /// Returns how long a connection that was asked to finish goes on while so many bytes leave in each second.
+    /// Returns how long a connection that was asked to finish goes on while that number of bytes leaves in each second.
     async fn finishing(bytes: u64, requests: &Arc<Requests>) -> Duration {
         let written = Arc::<AtomicU64>::default();
         let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&written), PERIOD, WRITE);

@@ -129,7 +129,7 @@ impl Lifeline {
         self.reached(Phase::Draining).await;
     }
 
-    /// Waits until connections that nobody serves yet have to be turned away. Cancel safe.
+    /// Waits until connections that are not served yet have to be turned away. Cancel safe.
     pub(crate) async fn last_call(&mut self) {
         self.reached(Phase::LastCall).await;
     }

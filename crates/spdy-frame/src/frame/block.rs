@@ -45,7 +45,7 @@ impl<B: AsRef<[u8]>> CompressedBlock<B> {
     }
 }
 
-/// Tells the length alone: a block that is not compressed has its secrets in plain sight.
+/// Shows the length alone: a block that is not compressed has its secrets in plain sight.
 impl<B: AsRef<[u8]>> fmt::Debug for CompressedBlock<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("CompressedBlock")

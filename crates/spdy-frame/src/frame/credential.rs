@@ -66,7 +66,7 @@ impl<B: AsRef<[u8]>> Credential<B> {
     }
 }
 
-/// Tells the length of proof and certificates alone.
+/// Shows the length of proof and certificates alone.
 impl<B: AsRef<[u8]>> fmt::Debug for Credential<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential")

@@ -99,7 +99,7 @@ impl Data<[u8; 0]> {
     }
 }
 
-/// Tells the length of the payload alone: it may be anything, a secret too.
+/// Shows the length of the payload alone: it may be anything, a secret too.
 impl<B: AsRef<[u8]>> fmt::Debug for Data<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Data")

@@ -36,7 +36,7 @@ impl<B: AsRef<[u8]>> UnknownControl<B> {
     }
 }
 
-/// Tells the length of the payload alone: frames of another version have header blocks.
+/// Shows the length of the payload alone: frames of another version have header blocks.
 impl<B: AsRef<[u8]>> fmt::Debug for UnknownControl<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnknownControl")

@@ -231,7 +231,7 @@ impl Recent {
     }
 }
 
-/// Tells how much there is: what the application does not mark as a secret may still be one.
+/// Shows how much there is: what the application does not mark as a secret may still be one.
 impl fmt::Debug for Recent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recent")

@@ -109,7 +109,7 @@ impl Window {
     }
 }
 
-/// Tells how much there is: all secrets of the session are in it.
+/// Shows how much there is: all secrets of the session are in it.
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Window")

@@ -84,7 +84,7 @@ impl Arguments {
         line
     }
 
-    /// Says of a mistake in which file it is, and at which keys.
+    /// Adds to a mistake the file that it is in, and the keys.
     fn located(&self, path: &Path, error: &Error) -> Error {
         let mut place = path.display().to_string();
         for key in self.concerned(error) {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use spdy_tower::session::MemoryUse;
 
-/// Tells the sum as it is when somebody asks.
+/// Exports the sum as it is at the moment of a request.
 #[derive(Debug)]
 pub(super) struct Memory(pub(super) Arc<MemoryUse>);
 

@@ -258,7 +258,7 @@ fn split(pieces: &mut VecDeque<Bytes>, mut octets: usize, mut take: impl FnMut(B
     }
 }
 
-/// Tells how much there is, and of which frames: header blocks and payloads may hold secrets.
+/// Shows how much there is, and of which frames: header blocks and payloads may hold secrets.
 impl fmt::Debug for Transmit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transmit")

@@ -172,7 +172,7 @@ impl Cell {
         self.received(fin, |recv| recv.keep_reply(headers))
     }
 
-    /// A later header block came. Says what it counts if nobody wants it, and whether the stream is over.
+    /// A later header block came. Returns what it counts if no handle wants it, and whether the stream is over.
     pub(crate) fn headers(&self, headers: HeaderBlock, fin: bool) -> (usize, bool) {
         let mut unwanted = 0;
         let over = self.received(fin, |recv| unwanted = recv.keep_headers(headers));

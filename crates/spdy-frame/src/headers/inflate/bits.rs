@@ -81,7 +81,7 @@ impl<'a> Bits<'a> {
         Some((length as u16, check as u16))
     }
 
-    /// Reads so many bytes, or all there are, where no bits are at hand.
+    /// Reads that number of bytes, or all there are, where no bits are at hand.
     pub(super) fn bytes(&mut self, most: usize) -> &'a [u8] {
         debug_assert!(self.count == 0, "bits are passed over");
         let rest = &self.bytes[self.at..];

@@ -95,7 +95,7 @@ impl Entry {
     }
 }
 
-/// Says of names that no file can have what is said of those that none has.
+/// Turns the error of a name that no file can have into that of a file that is not there.
 fn absent(error: io::Error) -> io::Error {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match error.kind() {

@@ -53,7 +53,7 @@ impl Answer {
         })
     }
 
-    /// Gives the connection back as soon as there is nothing more to come: the client may never ask for the end.
+    /// Returns the connection as soon as there is nothing more to come: the client may never ask for the end.
     fn end_if_whole(&mut self) {
         if self.body.is_end_stream() {
             self.end();

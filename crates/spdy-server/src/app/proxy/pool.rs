@@ -157,7 +157,7 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back: the answer is whole.
+    /// Returns the connection: the answer is whole.
     pub(super) fn finish(self, progress: &Progress) {
         match self {
             Self::Http1(lease) => lease.finish(progress.clone()),

@@ -46,7 +46,7 @@ impl Connection {
     /// A stream has payload, and its window is used up.
     pub(super) fn wait_for_window(&mut self, now: Instant, id: StreamId) {
         if self.peer.ended {
-            return self.lose_stream(id); // Nobody is left to grant anything.
+            return self.lose_stream(id); // No peer is left to grant anything.
         }
         let (moment, patience) = (self.clock.reading.at(now), self.patience());
         if let Some(stream) = self.streams.get_mut(&id) {
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Nobody is left to open the window of the session.
+    /// No peer is left to open the window of the session.
     fn lose_stalled(&mut self) {
         let stalled: Vec<StreamId> = self.output.scheduler.payload().collect();
         for id in stalled {

@@ -154,7 +154,7 @@ impl Connection {
 /// How long after the end of the peer's bytes it is probed: most responses are on their way by then.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
-/// A peer that takes in less than so many bytes a second is taken for gone.
+/// A peer that takes in fewer bytes a second than this counts as gone.
 const SLOWEST: u64 = 4 * 1024;
 
 /// The most that a peer is given for what is under way to it.

@@ -240,7 +240,7 @@ impl Recv {
         self.reply = Reply::Here(block);
     }
 
-    /// Keeps a header block. Says what it counts if nobody wants it.
+    /// Keeps a header block. Returns what it counts if no handle wants it.
     pub(super) fn keep_headers(&mut self, block: HeaderBlock) -> usize {
         if self.dropped {
             return held_size(&block);

@@ -49,7 +49,7 @@ enum Item {
     Headers(HeaderBlock),
 }
 
-/// Tells how much is to be sent, and none of it.
+/// Shows how much is to be sent, and none of it.
 impl fmt::Debug for Send {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Send")
