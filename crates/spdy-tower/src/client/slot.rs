@@ -302,7 +302,8 @@ impl State {
         self.shared.take_if(is_same).is_some()
     }
 
-    /// Hands connections to the requests that wait, in their order, and begins new ones where that is of use. What is to be done
+    /// Hands connections to the requests that wait, in their order, and begins new ones where that is of use.
+    /// What is to be done
     /// about it is done when the lock is gone.
     fn settle(&mut self, slot: &Slot) -> Todo {
         let mut todo = Todo::default();
