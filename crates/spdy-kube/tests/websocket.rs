@@ -222,9 +222,9 @@ async fn text_is_data_as_well() {
     assert_eq!(stdout, "HELLO");
 }
 
-/// A server whose command takes its input slowly and tells how much there was, and whether it was told of a client that
-/// is gone before.
-async fn counting() -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
+/// A server whose command takes its input slowly, then writes `output` bytes, and tells how much input there was, and
+/// whether it was told of a client that is gone before.
+async fn counting(output: usize) -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
     let (told, news) = mpsc::unbounded_channel();
     let server = Server::new().grace(SOON);
     let address = exec_server(server, move |mut io| {
@@ -235,9 +235,8 @@ async fn counting() -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
             while let Some(piece) = stdin.next().await {
                 sleep(Duration::from_millis(20)).await;
                 count += piece?.len();
-                // Nobody reads this any more.
-                _ = io.stdout.as_mut().unwrap().write_all(&[0; 50_000]).await;
             }
+            _ = io.stdout.as_mut().unwrap().write_all(&vec![0; output]).await;
             told.send((count, io.client.is_gone())).unwrap();
             Ok(Exit::SUCCESS)
         }
@@ -248,7 +247,8 @@ async fn counting() -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
 
 #[tokio::test]
 async fn a_client_that_closes_has_ended_its_input_and_not_the_command() {
-    let (address, mut news) = counting().await;
+    // More than the system's buffers hold: the client does not read any more.
+    let (address, mut news) = counting(16 << 20).await;
     let path = "/exec?command=x&stdin=true&stdout=true";
     let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
     for _ in 0..20 {
@@ -261,7 +261,7 @@ async fn a_client_that_closes_has_ended_its_input_and_not_the_command() {
 
 #[tokio::test]
 async fn a_client_that_is_lost_has_not_ended_its_input() {
-    let (address, mut news) = counting().await;
+    let (address, mut news) = counting(0).await;
     let path = "/exec?command=x&stdin=true&stdout=true";
     let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
     send(&mut socket, 0, &[7; 1000]).await;
@@ -294,7 +294,7 @@ async fn a_command_ends_with_the_grace_of_a_client_that_has_closed() {
 #[tokio::test]
 async fn a_message_may_have_32_mib_and_no_more() {
     let path = "/exec?command=x&stdin=true&stdout=true";
-    let (address, mut news) = counting().await;
+    let (address, mut news) = counting(0).await;
     let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
     let most = vec![7; (32 << 20) - 1];
     for _ in 0..2 {
@@ -304,7 +304,7 @@ async fn a_message_may_have_32_mib_and_no_more() {
     let told = timeout(3 * SOON, news.recv()).await.expect("it ends");
     assert_eq!(told, Some((2 * most.len(), false)));
 
-    let (address, _news) = counting().await;
+    let (address, _news) = counting(0).await;
     let mut socket = open(address, path, "v5.channel.k8s.io").await.unwrap();
     send(&mut socket, 0, &[&most[..], &[7]].concat()).await;
     let (.., code) = timeout(3 * SOON, read(&mut socket)).await.expect("it ends");
