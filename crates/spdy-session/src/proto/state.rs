@@ -16,7 +16,9 @@
 //! ```
 //!
 //! A reset ends both halves at once: the stream is forgotten. A half that may never be used, such as the
-//! receiving half of a push, is born `Finished`.
+//! receiving half of a push, begins as `Finished`.
+//!
+//! Each half has one function, `on`, that says what an input makes of it. Nothing else changes a half.
 
 use spdy_frame::{RstStatus, Version};
 
@@ -29,7 +31,52 @@ pub(crate) enum SendHalf {
     Finished,
 }
 
+/// What happens to the sending half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendInput {
+    /// The application replies.
+    Reply { fin: bool },
+    /// The application queues header fields, payload, or FIN alone. A reply that is due is implied.
+    Queue { fin: bool },
+    /// FIN went into the bytes for the transport.
+    FinWritten,
+}
+
+/// The sending half does not take an input in its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused;
+
 impl SendHalf {
+    /// Returns the half of a stream that this side opens: FIN may be on its SYN_STREAM.
+    pub(crate) const fn of_initiator(fin: bool) -> Self {
+        if fin { Self::Finishing } else { Self::Open }
+    }
+
+    /// Returns the half of a stream that the peer opens.
+    pub(crate) const fn of_acceptor(unidirectional: bool) -> Self {
+        if unidirectional {
+            Self::Finished
+        } else {
+            Self::Unreplied
+        }
+    }
+
+    /// Returns the state after `input`.
+    pub(crate) const fn on(self, input: SendInput) -> Result<Self, Refused> {
+        match (self, input) {
+            (Self::Unreplied, SendInput::Reply { fin })
+            | (Self::Unreplied | Self::Open, SendInput::Queue { fin }) => {
+                Ok(if fin { Self::Finishing } else { Self::Open })
+            }
+            (Self::Finishing, SendInput::FinWritten) => Ok(Self::Finished),
+            // A second reply, or anything after FIN.
+            (Self::Open | Self::Finishing | Self::Finished, SendInput::Reply { .. })
+            | (Self::Finishing | Self::Finished, SendInput::Queue { .. }) => Err(Refused),
+            // FIN that is not queued is not written, and only once.
+            (Self::Unreplied | Self::Open | Self::Finished, SendInput::FinWritten) => Err(Refused),
+        }
+    }
+
     /// Whether the application may still queue something.
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Unreplied | Self::Open)
@@ -46,7 +93,7 @@ pub(crate) enum RecvHalf {
 
 /// A frame of the peer as the receiving half sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
+pub(crate) enum RecvInput {
     Reply,
     Headers,
     Data,
@@ -60,27 +107,42 @@ pub(crate) enum Unfit {
 }
 
 impl RecvHalf {
-    /// The state after `input`, with `fin` or without.
-    pub(crate) fn on(self, version: Version, input: Input, fin: bool) -> Result<Self, Unfit> {
+    /// Returns the half of a stream that this side opens.
+    pub(crate) const fn of_initiator(unidirectional: bool) -> Self {
+        if unidirectional {
+            Self::Finished
+        } else {
+            Self::Unreplied
+        }
+    }
+
+    /// Returns the half of a stream that the peer opens: FIN may be on its SYN_STREAM.
+    pub(crate) const fn of_acceptor(fin: bool) -> Self {
+        if fin { Self::Finished } else { Self::Open }
+    }
+
+    /// Returns the state after `input`, with `fin` or without.
+    pub(crate) fn on(self, version: Version, input: RecvInput, fin: bool) -> Result<Self, Unfit> {
         use RstStatus as S;
         let is_v2 = version == Version::V2;
         match (self, input) {
-            (Self::Unreplied, Input::Reply) | (Self::Open, Input::Headers | Input::Data) => {
+            (Self::Unreplied, RecvInput::Reply)
+            | (Self::Open, RecvInput::Headers | RecvInput::Data) => {
                 Ok(if fin { Self::Finished } else { Self::Open })
             }
-            (Self::Unreplied, Input::Headers) => Err(Unfit::Stream(
+            (Self::Unreplied, RecvInput::Headers) => Err(Unfit::Stream(
                 S::PROTOCOL_ERROR,
                 "HEADERS came before SYN_REPLY",
             )),
             // SPDY/2 "Data frames": the connection should be closed.
-            (Self::Unreplied, Input::Data) if is_v2 => {
+            (Self::Unreplied, RecvInput::Data) if is_v2 => {
                 Err(Unfit::Session("DATA came before SYN_REPLY"))
             }
-            (Self::Unreplied, Input::Data) => Err(Unfit::Stream(
+            (Self::Unreplied, RecvInput::Data) => Err(Unfit::Stream(
                 S::PROTOCOL_ERROR,
                 "DATA came before SYN_REPLY",
             )),
-            (Self::Open, Input::Reply) => Err(Unfit::Stream(
+            (Self::Open, RecvInput::Reply) => Err(Unfit::Stream(
                 if is_v2 {
                     S::PROTOCOL_ERROR
                 } else {
@@ -88,7 +150,7 @@ impl RecvHalf {
                 },
                 "a second SYN_REPLY came",
             )),
-            (Self::Finished, Input::Reply) => Err(Unfit::Stream(
+            (Self::Finished, RecvInput::Reply) => Err(Unfit::Stream(
                 if is_v2 {
                     S::PROTOCOL_ERROR
                 } else {
@@ -96,7 +158,7 @@ impl RecvHalf {
                 },
                 "SYN_REPLY came after FIN",
             )),
-            (Self::Finished, Input::Headers) => Err(Unfit::Stream(
+            (Self::Finished, RecvInput::Headers) => Err(Unfit::Stream(
                 if is_v2 {
                     S::INVALID_STREAM
                 } else {
@@ -104,7 +166,7 @@ impl RecvHalf {
                 },
                 "HEADERS came after FIN",
             )),
-            (Self::Finished, Input::Data) => Err(Unfit::Stream(
+            (Self::Finished, RecvInput::Data) => Err(Unfit::Stream(
                 if is_v2 {
                     S::INVALID_STREAM
                 } else {
@@ -121,7 +183,7 @@ mod tests {
     use super::*;
 
     const STATES: [RecvHalf; 3] = [RecvHalf::Unreplied, RecvHalf::Open, RecvHalf::Finished];
-    const INPUTS: [Input; 3] = [Input::Reply, Input::Headers, Input::Data];
+    const INPUTS: [RecvInput; 3] = [RecvInput::Reply, RecvInput::Headers, RecvInput::Data];
 
     #[test]
     fn fin_finishes_wherever_the_frame_is_welcome_and_nowhere_else() {
@@ -130,6 +192,12 @@ mod tests {
                 for input in INPUTS {
                     let plain = state.on(version, input, false);
                     let fin = state.on(version, input, true);
+                    let is_drawn = matches!(
+                        (state, input),
+                        (RecvHalf::Unreplied, RecvInput::Reply)
+                            | (RecvHalf::Open, RecvInput::Headers | RecvInput::Data)
+                    );
+                    assert_eq!(plain.is_ok(), is_drawn, "{version} {state:?} {input:?}");
                     match plain {
                         Ok(next) => {
                             assert_eq!(next, RecvHalf::Open);
@@ -143,14 +211,49 @@ mod tests {
     }
 
     #[test]
+    fn the_sending_half_takes_each_input_in_the_states_that_are_drawn_and_in_no_other() {
+        use SendHalf::{Finished, Finishing, Open, Unreplied};
+        use SendInput::{FinWritten, Queue, Reply};
+        let inputs = [
+            Reply { fin: false },
+            Reply { fin: true },
+            Queue { fin: false },
+            Queue { fin: true },
+            FinWritten,
+        ];
+        let (open, finishing, finished) = (Ok(Open), Ok(Finishing), Ok(Finished));
+        let no = Err(Refused);
+        for (state, expected) in [
+            (Unreplied, [open, finishing, open, finishing, no]),
+            (Open, [no, no, open, finishing, no]),
+            (Finishing, [no, no, no, no, finished]),
+            (Finished, [no; 5]),
+        ] {
+            assert_eq!(inputs.map(|input| state.on(input)), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_half_begins_where_its_side_of_the_syn_stream_says() {
+        assert_eq!(SendHalf::of_initiator(false), SendHalf::Open);
+        assert_eq!(SendHalf::of_initiator(true), SendHalf::Finishing);
+        assert_eq!(SendHalf::of_acceptor(false), SendHalf::Unreplied);
+        assert_eq!(SendHalf::of_acceptor(true), SendHalf::Finished);
+        assert_eq!(RecvHalf::of_initiator(false), RecvHalf::Unreplied);
+        assert_eq!(RecvHalf::of_initiator(true), RecvHalf::Finished);
+        assert_eq!(RecvHalf::of_acceptor(false), RecvHalf::Open);
+        assert_eq!(RecvHalf::of_acceptor(true), RecvHalf::Finished);
+    }
+
+    #[test]
     fn c049_to_c053_and_c113_to_c114_statuses_are_those_of_the_version() {
         let status = |version, state: RecvHalf, input| match state.on(version, input, false) {
             Err(Unfit::Stream(status, _)) => status.0,
             Err(Unfit::Session(_)) => 1000,
             Ok(_) => 0,
         };
-        use Input::{Data, Headers, Reply};
         use RecvHalf::{Finished, Open, Unreplied};
+        use RecvInput::{Data, Headers, Reply};
         for version in [Version::V3, Version::V3_1] {
             assert_eq!(status(version, Open, Reply), 8, "c049");
             assert_eq!(status(version, Finished, Reply), 9, "c051");

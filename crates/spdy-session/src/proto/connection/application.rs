@@ -10,7 +10,7 @@ use crate::{
     Count, OpenError, SessionError, StreamError,
     error::Origin,
     proto::{
-        state::{RecvHalf, SendHalf},
+        state::{RecvHalf, Refused, SendHalf, SendInput},
         stream::{Outgoing, Stream},
     },
 };
@@ -94,16 +94,8 @@ impl Connection {
             return Err(OpenError::TooManyStreams);
         }
         let stream = Stream {
-            send: if how.fin {
-                SendHalf::Finishing
-            } else {
-                SendHalf::Open
-            },
-            recv: if how.unidirectional {
-                RecvHalf::Finished
-            } else {
-                RecvHalf::Unreplied
-            },
+            send: SendHalf::of_initiator(how.fin),
+            recv: RecvHalf::of_initiator(how.unidirectional),
             associated: how.associated,
             unidirectional: how.unidirectional,
             opening: Some(headers),
@@ -156,19 +148,9 @@ impl Connection {
         headers: HeaderBlock,
         fin: bool,
     ) -> Result<(), StreamError> {
-        let Some(stream) = self
-            .streams
-            .get_mut(&id)
-            .filter(|stream| stream.send == SendHalf::Unreplied)
-        else {
-            return Err(StreamError::Finished);
-        };
+        let stream = self.streams.get_mut(&id).ok_or(StreamError::Finished)?;
+        stream.send = stream.send.on(SendInput::Reply { fin })?;
         stream.opening = Some(headers);
-        stream.send = if fin {
-            SendHalf::Finishing
-        } else {
-            SendHalf::Open
-        };
         self.accept(id);
         self.output.openings.push_back(id);
         Ok(())
@@ -213,16 +195,11 @@ impl Connection {
     }
 
     fn send(&mut self, id: StreamId, item: Option<Outgoing>, fin: bool) -> Result<(), StreamError> {
-        let Some(stream) = self
-            .streams
-            .get_mut(&id)
-            .filter(|stream| stream.send.is_open())
-        else {
-            return Err(StreamError::Finished);
-        };
-        if stream.send == SendHalf::Unreplied {
+        let stream = self.streams.get_mut(&id).ok_or(StreamError::Finished)?;
+        let before = stream.send;
+        stream.send = before.on(SendInput::Queue { fin })?;
+        if before == SendHalf::Unreplied {
             // SYN_REPLY precedes DATA, whatever the application does (protocol.md §6).
-            stream.send = SendHalf::Open;
             stream.opening = Some(HeaderBlock::new());
             self.output.openings.push_back(id);
         }
@@ -233,9 +210,6 @@ impl Connection {
             }
             Some(headers) => stream.queue.push_back(headers),
             None => {}
-        }
-        if fin {
-            stream.send = SendHalf::Finishing;
         }
         self.accept(id);
         self.schedule(id);
@@ -342,5 +316,11 @@ impl Connection {
         if self.enforces_windows() && !self.output.go_away_sent {
             self.output.go_away(self.last_good, GoAwayStatus::OK);
         }
+    }
+}
+
+impl From<Refused> for StreamError {
+    fn from(_: Refused) -> Self {
+        Self::Finished
     }
 }

@@ -9,7 +9,7 @@ use spdy_frame::{
 use super::{Connection, Phase, streams::unfit_violation};
 use crate::{
     Limit, SessionError,
-    proto::{error::Violation, state::Input, stream::Stream},
+    proto::{error::Violation, state::RecvInput, stream::Stream},
 };
 
 impl Connection {
@@ -132,7 +132,7 @@ impl Unread {
 pub(super) fn settle_headers(
     stream: &mut Stream,
     version: Version,
-    input: Input,
+    input: RecvInput,
     fin: bool,
     headers: Result<HeaderBlock, HeaderError>,
 ) -> Result<HeaderBlock, Violation> {

@@ -11,7 +11,7 @@ use crate::{
     proto::{
         error::Violation,
         event::Event,
-        state::{Input, RecvHalf},
+        state::{RecvHalf, RecvInput},
     },
 };
 
@@ -27,7 +27,7 @@ impl Connection {
         self.recv_window.receive(octets);
         let is_empty = announced == 0 && !data.fin;
         match self.judge_data(&data, announced) {
-            Ok(Fate::Deliver) => self.deliver(data),
+            Ok(Fate::Deliver(next)) => self.deliver(data, next),
             dropped => {
                 // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
                 self.recv_window.consume(octets);
@@ -49,16 +49,16 @@ impl Connection {
             let reason = "DATA has the flag COMPRESS";
             return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
         }
-        stream
+        let next = stream
             .recv
-            .on(self.version, Input::Data, data.fin)
+            .on(self.version, RecvInput::Data, data.fin)
             .map_err(|unfit| unfit_violation(id, unfit))?;
         if self.has_stream_windows() && !stream.recv_window.allows(announced) {
             let reason = "DATA exceeds the stream window";
             let violation = Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason);
             return Err(violation.beyond(Limit::StreamWindow));
         }
-        Ok(Fate::Deliver)
+        Ok(Fate::Deliver(next))
     }
 
     /// DATA for streams that are gone is not charged: a peer may have much of it under way when it hears of a
@@ -79,15 +79,13 @@ impl Connection {
         Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason))
     }
 
-    fn deliver(&mut self, data: Data) {
+    fn deliver(&mut self, data: Data, next: RecvHalf) {
         let (id, octets, fin) = (data.stream, data.payload.len(), data.fin);
         let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if fin {
-            stream.recv = RecvHalf::Finished;
-        }
+        stream.recv = next;
         let was_full = stream.recv_window.held() >= buffer;
         stream.recv_window.receive(octets);
         if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
@@ -130,6 +128,7 @@ impl Connection {
 /// What becomes of a piece of DATA.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    Deliver,
+    /// The stream takes it, and its receiving half is in this state then.
+    Deliver(RecvHalf),
     Drop,
 }

@@ -16,7 +16,7 @@ use crate::{
     proto::{
         event::Event,
         scheduler::Need,
-        state::SendHalf,
+        state::{SendHalf, SendInput},
         stream::{Outgoing, Stream},
         transmit::{Outbound, Transmit},
         wait::Wait,
@@ -348,7 +348,8 @@ impl Connection {
     /// FIN of a stream went into the outgoing octets.
     fn finished(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.send = SendHalf::Finished;
+            let next = stream.send.on(SendInput::FinWritten);
+            stream.send = next.expect("FIN is written of a half that finishes");
             if mem::take(&mut stream.window_awaited) {
                 stream.blocked = Wait::default();
                 let shortfall = stream.send_window.shortfall();

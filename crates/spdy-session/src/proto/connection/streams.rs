@@ -18,7 +18,7 @@ use crate::{
         error::Violation,
         event::{Event, Opened},
         flow::{Overflow, RecvWindow, SendWindow},
-        state::{Input, RecvHalf, SendHalf, Unfit},
+        state::{RecvHalf, RecvInput, SendHalf, Unfit},
         stream::Stream,
         wait::Wait,
     },
@@ -81,7 +81,7 @@ impl Connection {
         else {
             return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
         };
-        let headers = settle_headers(stream, self.version, Input::Reply, fin, headers)?;
+        let headers = settle_headers(stream, self.version, RecvInput::Reply, fin, headers)?;
         let size = self.check_held(id, &headers)?;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.header_octets += size;
@@ -98,7 +98,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return self.on_stray(now, id, "HEADERS came for a stream that is not open");
         };
-        let headers = settle_headers(stream, self.version, Input::Headers, fin, headers)?;
+        let headers = settle_headers(stream, self.version, RecvInput::Headers, fin, headers)?;
         if headers.is_empty() && !fin {
             return self.charge_empty_frame(now);
         }
@@ -266,16 +266,8 @@ impl Connection {
         } = frame;
         self.last_good = Some(id);
         let stream = Stream {
-            send: if unidirectional {
-                SendHalf::Finished
-            } else {
-                SendHalf::Unreplied
-            },
-            recv: if fin {
-                RecvHalf::Finished
-            } else {
-                RecvHalf::Open
-            },
+            send: SendHalf::of_acceptor(unidirectional),
+            recv: RecvHalf::of_acceptor(fin),
             associated,
             unidirectional,
             header_octets: headers.size(),
