@@ -60,7 +60,7 @@
 //! | `flow` | windows; when they grow, says `connection::growth` |
 //! | `scheduler` | which stream writes next |
 //! | `transmit` | octets on their way out |
-//! | `limits` | token buckets against abuse |
+//! | `guard` | token buckets against abuse |
 //! | `error` | a broken rule, and whether it costs the stream or the session |
 
 mod connection;
@@ -68,7 +68,7 @@ mod error;
 mod event;
 mod flow;
 mod foreign;
-mod limits;
+mod guard;
 mod reading_time;
 mod scheduler;
 mod state;

@@ -50,7 +50,7 @@ use super::{
     event::{Event, Outcome, PingId},
     flow::{RecvWindow, SendWindow},
     foreign::{self, ForeignProtocol},
-    limits::Bucket,
+    guard::{Charge, Guard},
     stream::Streams,
 };
 use crate::{
@@ -126,12 +126,7 @@ pub struct Connection {
     /// than the protocol's start.
     settings_probe: Option<u32>,
 
-    peer_resets: Bucket,
-    local_resets: Bucket,
-    settings_frames: Bucket,
-    empty_frames: Bucket,
-    idle_frames: Bucket,
-    peer_pings: Bucket,
+    guard: Guard,
     clock: Clock,
     probes: Probes,
     tally: Tally,
@@ -229,12 +224,7 @@ impl Connection {
             next_ping: side.first_id(),
             pings: VecDeque::new(),
             settings_probe: None,
-            peer_resets: Bucket::new(limits.peer_resets, now),
-            local_resets: Bucket::new(limits.local_resets, now),
-            settings_frames: Bucket::new(limits.settings, now),
-            empty_frames: Bucket::new(limits.empty_frames, now),
-            idle_frames: Bucket::new(limits.idle_frames, now),
-            peer_pings: Bucket::new(limits.pings, now),
+            guard: Guard::new(limits, now),
             clock,
             probes,
             tally: Tally::new(config.counters.as_ref()),
@@ -305,7 +295,9 @@ impl Connection {
             Frame::Headers(frame) => self.on_headers(now, frame),
             Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
             // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
-            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => self.charge_idle_frame(now),
+            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => {
+                self.guard.charge(Charge::IdleFrame, now)
+            }
         };
         if let Err(violation) = result {
             self.on_violation(now, violation);

@@ -9,10 +9,11 @@ use spdy_frame::{
 
 use super::{Connection, Phase, streams::window_overflow};
 use crate::{
-    Limit, SessionError, StreamError,
+    SessionError, StreamError,
     proto::{
         error::Violation,
         event::{Event, PingId},
+        guard::Charge,
         state::SendHalf,
     },
 };
@@ -52,10 +53,7 @@ impl Connection {
     }
 
     pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Result<(), Violation> {
-        if !self.settings_frames.take(now) {
-            let violation = Violation::session("peer sent too many SETTINGS frames");
-            return Err(violation.beyond(Limit::Settings));
-        }
+        self.guard.charge(Charge::Settings, now)?;
         if self.enforces_windows() {
             self.apply_settings(now, &frame)?;
         }
@@ -125,9 +123,7 @@ impl Connection {
     }
 
     pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) -> Result<(), Violation> {
-        if !self.peer_pings.take(now) {
-            return Err(Violation::session("peer sent too many PINGs").beyond(Limit::Pings));
-        }
+        self.guard.charge(Charge::Ping, now)?;
         if self.side.peer().owns(frame.id) {
             self.output.pong(frame.id);
         } else {
@@ -156,7 +152,7 @@ impl Connection {
     /// One says it all; those that follow may name a lower last-good id, and are charged: each looks at all streams.
     pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Result<(), Violation> {
         if mem::replace(&mut self.peer.going_away, true) {
-            self.charge_idle_frame(now)?;
+            self.guard.charge(Charge::IdleFrame, now)?;
         }
         self.note_go_away(&frame);
         Ok(())

@@ -11,6 +11,7 @@ use crate::{
     proto::{
         error::Violation,
         event::Event,
+        guard::Charge,
         state::{RecvHalf, RecvInput},
     },
 };
@@ -35,7 +36,7 @@ impl Connection {
             }
         }
         if is_empty {
-            return self.charge_empty_frame(now);
+            return self.guard.charge(Charge::EmptyFrame, now);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::{Connection, Phase, RESET_LATELY};
 use crate::{
     Count, Limit, SessionError, StreamError,
     error::Origin,
-    proto::{error::Violation, event::Event, state::SendHalf, stream::Stream},
+    proto::{error::Violation, event::Event, guard::Charge, state::SendHalf, stream::Stream},
 };
 
 impl Connection {
@@ -37,32 +37,11 @@ impl Connection {
 
     /// Charges a RST_STREAM that the peer caused.
     pub(super) fn charge_reset(&mut self, now: Instant) {
-        if self.phase != Phase::Closing && !self.local_resets.take(now) {
-            self.reached(Limit::LocalResets);
-            let (status, reason) = (
-                GoAwayStatus::PROTOCOL_ERROR,
-                "peer caused too many RST_STREAMs",
-            );
-            self.fail(status, SessionError::Violation { status, reason });
+        if self.phase == Phase::Closing {
+            return;
         }
-    }
-
-    pub(super) fn charge_empty_frame(&mut self, now: Instant) -> Result<(), Violation> {
-        if self.empty_frames.take(now) {
-            Ok(())
-        } else {
-            let reason = "peer sent too many empty frames";
-            Err(Violation::session(reason).beyond(Limit::EmptyFrames))
-        }
-    }
-
-    /// A frame that is about nothing. A few of them are normal: they have crossed the end of their stream.
-    pub(super) fn charge_idle_frame(&mut self, now: Instant) -> Result<(), Violation> {
-        if self.idle_frames.take(now) {
-            Ok(())
-        } else {
-            let reason = "peer sent too many frames about nothing";
-            Err(Violation::session(reason).beyond(Limit::IdleFrames))
+        if let Err(violation) = self.guard.charge(Charge::LocalReset, now) {
+            self.on_violation(now, violation);
         }
     }
 

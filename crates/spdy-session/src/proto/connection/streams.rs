@@ -18,6 +18,7 @@ use crate::{
         error::Violation,
         event::{Event, Opened},
         flow::{Overflow, RecvWindow, SendWindow},
+        guard::Charge,
         state::{RecvHalf, RecvInput, SendHalf, Unfit},
         stream::Stream,
         wait::Wait,
@@ -100,7 +101,7 @@ impl Connection {
         };
         let headers = settle_headers(stream, self.version, RecvInput::Headers, fin, headers)?;
         if headers.is_empty() && !fin {
-            return self.charge_empty_frame(now);
+            return self.guard.charge(Charge::EmptyFrame, now);
         }
         let size = self.check_held(id, &headers)?;
         match self.streams.get_mut(&id) {
@@ -123,14 +124,13 @@ impl Connection {
             self.drop_stream(id, error);
         } else if !self.drop_ready(id, error) {
             // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
-            return self.charge_idle_frame(now);
+            return self.guard.charge(Charge::IdleFrame, now);
         }
         self.cancel_pushes_of(id);
-        if id.initiator() != self.side && !self.peer_resets.take(now) {
-            let violation = Violation::session("peer reset too many streams of its own");
-            return Err(violation.beyond(Limit::PeerResets));
+        if id.initiator() == self.side {
+            return Ok(());
         }
-        Ok(())
+        self.guard.charge(Charge::PeerReset, now)
     }
 
     pub(super) fn on_window_update(&mut self, now: Instant, frame: WindowUpdate) -> Handled {
