@@ -70,6 +70,7 @@ mod flow;
 mod foreign;
 mod guard;
 mod reading_time;
+mod role;
 mod scheduler;
 mod state;
 mod stream;

@@ -51,6 +51,7 @@ use super::{
     flow::{RecvWindow, SendWindow},
     foreign::{self, ForeignProtocol},
     guard::{Charge, Guard},
+    role::Role,
     stream::Streams,
 };
 use crate::{
@@ -76,8 +77,7 @@ use crate::{
 ///   [`poll_timeout`](Self::poll_timeout), [`wants_input`](Self::wants_input), [`phase`](Self::phase).
 #[derive(Debug)]
 pub struct Connection {
-    side: Side,
-    version: Version,
+    role: Role,
     config: Arc<Config>,
     phase: Phase,
     outcome: Outcome,
@@ -182,8 +182,7 @@ impl Connection {
         let clock = Clock::new(now);
         let probes = Probes::new(clock.reading.at(now));
         let mut connection = Self {
-            side,
-            version,
+            role: Role::new(side, version, &config),
             phase: Phase::Open,
             outcome: Ok(()),
             decoder: Decoder::new(version, decode_limits(&config)),
@@ -270,12 +269,12 @@ impl Connection {
         if self.peer.is_heard || self.decoder.is_mid_frame() || !self.wants_input() {
             return None;
         }
-        foreign::recognize(self.side.peer(), src.first_chunk()?)
+        foreign::recognize(self.role.side().peer(), src.first_chunk()?)
     }
 
     /// Handles one frame of the peer.
     pub fn handle_frame(&mut self, now: Instant, frame: Frame) {
-        wire_log::received(self.side, &frame);
+        wire_log::received(self.role.side(), &frame);
         if self.phase == Phase::Closing {
             return;
         }
@@ -388,7 +387,7 @@ impl Connection {
     /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
-        let has_no_window = self.has_session_window() && self.recv_window.octets() <= 0;
+        let has_no_window = self.role.has_session_window() && self.recv_window.octets() <= 0;
         !self.peer.ended && (!self.wants_input() || has_no_window)
     }
 
@@ -406,13 +405,13 @@ impl Connection {
     /// The negotiated version.
     #[must_use]
     pub const fn version(&self) -> Version {
-        self.version
+        self.role.version()
     }
 
     /// The role of this side.
     #[must_use]
     pub const fn side(&self) -> Side {
-        self.side
+        self.role.side()
     }
 
     /// The configuration.
@@ -423,21 +422,9 @@ impl Connection {
 
     // --- questions --------------------------------------------------------------------------------------
 
-    fn enforces_windows(&self) -> bool {
-        self.config.flow_control == FlowControl::Enforce
-    }
-
-    fn has_stream_windows(&self) -> bool {
-        self.enforces_windows() && self.version.has_stream_windows()
-    }
-
-    fn has_session_window(&self) -> bool {
-        self.enforces_windows() && self.version.has_session_window()
-    }
-
     /// Whether a stream holds as much unread as it may where no window says so.
     fn is_full(&self, window: &RecvWindow) -> bool {
-        !self.has_stream_windows() && window.held() >= self.stream_buffer()
+        !self.role.has_stream_windows() && window.held() >= self.stream_buffer()
     }
 
     /// The octets of one stream that stop reading where no window bounds them. A stream without any does not.
@@ -448,7 +435,7 @@ impl Connection {
     /// Whether unread octets forbid reading the transport.
     fn is_overfull(&self) -> bool {
         self.overfull > 0
-            || (!self.has_session_window()
+            || (!self.role.has_session_window()
                 && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
     }
 }

@@ -124,7 +124,7 @@ impl Connection {
     /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless
     /// it is of this side's parity and not below the next one.
     pub fn skip_to(&mut self, id: StreamId) {
-        if id.initiator() == self.side && self.next_local.is_some_and(|next| id >= next) {
+        if self.role.is_local(id) && self.next_local.is_some_and(|next| id >= next) {
             self.next_local = Some(id);
         }
     }
@@ -223,7 +223,7 @@ impl Connection {
             return;
         }
         self.recv_window.consume(octets);
-        let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
+        let (watches_buffer, buffer) = (!self.role.has_stream_windows(), self.stream_buffer());
         let threshold = self.stream_credit_threshold();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -253,7 +253,7 @@ impl Connection {
         if stream.recv == RecvHalf::Finished {
             return;
         }
-        if id.initiator() == self.side {
+        if self.role.is_local(id) {
             self.reset(id, RstStatus::CANCEL);
         } else if stream.discard.is_none() {
             stream.discard = Some(self.config.limits.discard);
@@ -265,7 +265,7 @@ impl Connection {
     /// has given, the frames of which no octet was taken, unless a header block of the stream stands behind them. A status that the version does not have
     /// goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
-        let status = self.status_in_version(status);
+        let status = self.role.status_in_version(status);
         let origin = Origin::Local;
         let error = StreamError::Reset { status, origin };
         if self.streams.contains_key(&id) {
@@ -313,7 +313,7 @@ impl Connection {
         }
         self.phase = Phase::Draining;
         // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
-        if self.enforces_windows() && !self.output.go_away_sent {
+        if self.role.enforces_windows() && !self.output.go_away_sent {
             self.output.go_away(self.last_good, GoAwayStatus::OK);
         }
     }

@@ -11,7 +11,7 @@ impl Connection {
     /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have no window.
     #[must_use]
     pub fn send_window(&self, id: StreamId) -> usize {
-        if !self.has_stream_windows() {
+        if !self.role.has_stream_windows() {
             return usize::MAX;
         }
         let initial = self.peer.initial_window;

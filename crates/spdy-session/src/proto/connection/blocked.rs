@@ -21,7 +21,7 @@ use crate::{
 impl Connection {
     /// Whether the session's window lets payload out.
     pub(super) fn is_session_open(&self) -> bool {
-        !self.has_session_window() || self.send_window.available(DEFAULT_WINDOW) > 0
+        !self.role.has_session_window() || self.send_window.available(DEFAULT_WINDOW) > 0
     }
 
     /// Whether a stream has payload that a window does not let out.

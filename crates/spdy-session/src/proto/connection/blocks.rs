@@ -23,7 +23,7 @@ impl Connection {
             Err(error) if error.context_lost() => {
                 if matches!(error, HeaderError::Bomb { .. }) {
                     self.reached(Limit::HeadersMaxInflated);
-                    if self.version != Version::V2 {
+                    if self.role.version() != Version::V2 {
                         self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
                     }
                 }
@@ -45,10 +45,10 @@ impl Connection {
     ) -> Result<usize, Violation> {
         let size = held_size(headers);
         if headers.is_truncated() {
-            return Err(self.oversized(id).beyond(Limit::Headers));
+            return Err(self.role.oversized(id).beyond(Limit::Headers));
         }
         if !self.may_hold(size) {
-            return Err(self.oversized(id).beyond(Limit::HeldHeaders));
+            return Err(self.role.oversized(id).beyond(Limit::HeldHeaders));
         }
         Ok(size)
     }
@@ -82,16 +82,11 @@ impl Connection {
             return;
         }
         let opening = match stream.id.initiator() {
-            side if side == self.side => 0,
+            side if side == self.role.side() => 0,
             _ => stream.header_octets,
         };
         self.unread_headers
             .add(stream.id, opening + stream.unread_headers);
-    }
-
-    pub(super) fn oversized(&self, id: StreamId) -> Violation {
-        let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
-        Violation::stream(id, status, "header block exceeds a soft limit")
     }
 }
 

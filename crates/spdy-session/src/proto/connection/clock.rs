@@ -173,7 +173,8 @@ impl Connection {
             return deadlines;
         }
         let (clock, timeouts) = (&self.clock, &self.config.timeouts);
-        let start = Some(clock.started).filter(|_| self.side == Side::Server && !clock.seen_frame);
+        let start =
+            Some(clock.started).filter(|_| self.role.side() == Side::Server && !clock.seen_frame);
         let partial = clock.partial_since.filter(|_| self.wants_input());
         deadlines[1] = due(start, timeouts.first_frame, Deadline::FirstFrame);
         deadlines[2] = due(partial, timeouts.frame, Deadline::Frame);

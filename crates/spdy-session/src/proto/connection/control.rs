@@ -21,17 +21,17 @@ use crate::{
 impl Connection {
     /// Queues what a connection says first (protocol.md §3.7).
     pub(super) fn announce(&mut self) {
-        if !self.enforces_windows() {
+        if !self.role.enforces_windows() {
             return;
         }
         let limits = &self.config.limits;
         // Streams of the server are pushes.
-        let streams = match self.side {
+        let streams = match self.role.side() {
             Side::Client if !self.config.accept_push => 0,
             Side::Client | Side::Server => limits.max_streams,
         };
         // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
-        let window = if self.version.has_stream_windows() {
+        let window = if self.role.version().has_stream_windows() {
             limits.stream_window()
         } else {
             MAX_WINDOW
@@ -45,7 +45,7 @@ impl Connection {
             self.output.ping(probe);
             self.settings_probe = Some(probe);
         }
-        if self.version.has_session_window() {
+        if self.role.version().has_session_window() {
             let session_window = self.config.limits.session_window();
             self.recv_window.enlarge_to(session_window);
             self.output.session_credit = self.recv_window.take_credit(1);
@@ -54,7 +54,7 @@ impl Connection {
 
     pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Result<(), Violation> {
         self.guard.charge(Charge::Settings, now)?;
-        if self.enforces_windows() {
+        if self.role.enforces_windows() {
             self.apply_settings(now, &frame)?;
         }
         self.events.push_back(Event::Settings(frame));
@@ -76,7 +76,7 @@ impl Connection {
     fn on_setting(&mut self, now: Instant, entry: &Setting) -> Result<(), Violation> {
         match entry.id {
             SettingId::MAX_CONCURRENT_STREAMS => self.peer.max_streams = entry.value as usize,
-            SettingId::INITIAL_WINDOW_SIZE if self.version.has_stream_windows() => {
+            SettingId::INITIAL_WINDOW_SIZE if self.role.version().has_stream_windows() => {
                 if entry.value > MAX_WINDOW {
                     return Err(Violation::session("INITIAL_WINDOW_SIZE is above 2^31-1"));
                 }
@@ -124,7 +124,7 @@ impl Connection {
 
     pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) -> Result<(), Violation> {
         self.guard.charge(Charge::Ping, now)?;
-        if self.side.peer().owns(frame.id) {
+        if self.role.side().peer().owns(frame.id) {
             self.output.pong(frame.id);
         } else {
             self.on_pong(now, frame.id);
@@ -170,7 +170,7 @@ impl Connection {
             status: frame.status,
         });
         // Streams above last-good were not processed: they may be retried elsewhere (protocol.md §15).
-        let is_lost = |id: &&StreamId| id.initiator() == self.side && Some(**id) > frame.last_good;
+        let is_lost = |id: &&StreamId| self.role.is_local(**id) && Some(**id) > frame.last_good;
         let lost: Vec<StreamId> = self.streams.keys().filter(is_lost).copied().collect();
         for id in lost {
             self.drop_stream(id, StreamError::NotProcessed);
@@ -202,7 +202,9 @@ impl Connection {
     /// Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
     pub(super) fn take_ping_id(&mut self) -> u32 {
         let id = self.next_ping;
-        self.next_ping = id.checked_add(2).unwrap_or_else(|| self.side.first_id());
+        self.next_ping = id
+            .checked_add(2)
+            .unwrap_or_else(|| self.role.side().first_id());
         id
     }
 }

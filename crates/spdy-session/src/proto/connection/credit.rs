@@ -18,7 +18,7 @@ impl Connection {
 
     pub(super) fn write_credit(&mut self, now: Instant) {
         self.write_stream_credit(now);
-        if self.has_session_window() {
+        if self.role.has_session_window() {
             let initial = self.output.session_credit.take();
             let regular = self.recv_window.take_due_credit();
             for increment in initial.into_iter().chain(regular) {
@@ -54,9 +54,9 @@ impl Connection {
 
     fn write_window_update(&mut self, target: WindowTarget, increment: WindowIncrement) {
         let frame = WindowUpdate { target, increment };
-        wire_log::sent(self.side, frame);
+        wire_log::sent(self.role.side(), frame);
         let transmit = &mut self.output.transmit;
-        frame.encode(self.version, transmit.frames());
+        frame.encode(self.role.version(), transmit.frames());
         transmit.list(Outbound::Other(FrameKind::WindowUpdate));
     }
 }

@@ -21,7 +21,7 @@ impl Connection {
         let octets = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
         let announced = octets as u64 + u64::from(data.rest);
-        if self.has_session_window() && !self.recv_window.allows(announced) {
+        if self.role.has_session_window() && !self.recv_window.allows(announced) {
             let violation = Violation::session("DATA exceeds the session window");
             return Err(violation.beyond(Limit::SessionWindow));
         }
@@ -52,9 +52,9 @@ impl Connection {
         }
         let next = stream
             .recv
-            .on(self.version, RecvInput::Data, data.fin)
+            .on(self.role.version(), RecvInput::Data, data.fin)
             .map_err(|unfit| unfit_violation(id, unfit))?;
-        if self.has_stream_windows() && !stream.recv_window.allows(announced) {
+        if self.role.has_stream_windows() && !stream.recv_window.allows(announced) {
             let reason = "DATA exceeds the stream window";
             let violation = Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason);
             return Err(violation.beyond(Limit::StreamWindow));
@@ -73,7 +73,7 @@ impl Connection {
             return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
         }
         // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored.
-        if self.version == Version::V2 {
+        if self.role.version() == Version::V2 {
             return Ok(Fate::Drop);
         }
         let reason = "DATA came for a closed stream";
@@ -82,7 +82,7 @@ impl Connection {
 
     fn deliver(&mut self, data: Data, next: RecvHalf) {
         let (id, octets, fin) = (data.stream, data.payload.len(), data.fin);
-        let (watches_buffer, buffer) = (!self.has_stream_windows(), self.stream_buffer());
+        let (watches_buffer, buffer) = (!self.role.has_stream_windows(), self.stream_buffer());
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };

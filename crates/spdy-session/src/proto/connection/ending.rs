@@ -50,7 +50,7 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        tracing::debug!(target: "spdy", side = %self.side, %status, %error, "session fails");
+        tracing::debug!(target: "spdy", side = %self.role.side(), %status, %error, "session fails");
         self.output.go_away(self.last_good_for_error(), status);
         self.end(error);
     }
@@ -111,7 +111,7 @@ impl Connection {
     pub(super) fn reset_with(&mut self, id: StreamId, status: RstStatus, error: StreamError) {
         let told = match self.streams.get(&id) {
             // Our SYN_STREAM has not left: for the peer the stream never was.
-            Some(stream) => stream.opening.is_none() || id.initiator() != self.side,
+            Some(stream) => stream.opening.is_none() || !self.role.is_local(id),
             None => true,
         };
         if told {
@@ -125,7 +125,7 @@ impl Connection {
         let Some(stream) = self.forget(id) else {
             return;
         };
-        tracing::debug!(target: "spdy", side = %self.side, stream = %id, %error, "stream ends");
+        tracing::debug!(target: "spdy", side = %self.role.side(), stream = %id, %error, "stream ends");
         if stream.send == SendHalf::Finished {
             // Nothing more is told of it, also when its FIN gets out.
             self.output.transmit.forget_fin(id);
@@ -139,7 +139,7 @@ impl Connection {
     /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
     /// the stream keeps its place until then: else a peer that makes streams fail has more than its share.
     pub(super) fn count_until_released(&mut self, stream: &Stream) {
-        let is_counted = stream.id.initiator() != self.side && !stream.released;
+        let is_counted = !self.role.is_local(stream.id) && !stream.released;
         if is_counted && self.cancelled.len() < self.config.limits.max_streams as usize {
             self.cancelled.insert(stream.id);
         }
@@ -148,7 +148,7 @@ impl Connection {
     /// Takes a stream out of all books.
     pub(super) fn forget(&mut self, id: StreamId) -> Option<Box<Stream>> {
         let stream = self.streams.remove(&id)?;
-        if id.initiator() == self.side {
+        if self.role.is_local(id) {
             self.local_open -= 1;
         } else {
             self.remote_open -= 1;
@@ -195,27 +195,12 @@ impl Connection {
     pub(super) fn deserves_reset(&self, error: &FrameError) -> bool {
         match error {
             // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
-            FrameError::TooLarge { .. } => self.version != Version::V2,
+            FrameError::TooLarge { .. } => self.role.version() != Version::V2,
             // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
             FrameError::ZeroIncrement {
                 target: WindowTarget::Stream(id),
-            } => self.has_stream_windows() && self.streams.contains_key(id),
+            } => self.role.has_stream_windows() && self.streams.contains_key(id),
             _ => true,
-        }
-    }
-
-    /// The status, or PROTOCOL_ERROR if the version does not have it: 0 never was one, codes above 7 came with
-    /// SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
-    pub(super) fn status_in_version(&self, status: RstStatus) -> RstStatus {
-        let highest = match self.version {
-            Version::V2 => RstStatus::FLOW_CONTROL_ERROR,
-            Version::V3 | Version::V3_1 => RstStatus::FRAME_TOO_LARGE,
-        };
-        let is_retired = self.version == Version::V3_1 && status == RstStatus::INVALID_CREDENTIALS;
-        if (1..=highest.0).contains(&status.0) && !is_retired {
-            status
-        } else {
-            RstStatus::PROTOCOL_ERROR
         }
     }
 }

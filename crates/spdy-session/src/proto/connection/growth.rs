@@ -111,8 +111,8 @@ impl Connection {
     fn can_grow(&self) -> bool {
         let limits = &self.config.limits;
         let can_session =
-            self.has_session_window() && self.recv_window.size() < limits.max_session_window();
-        can_session || self.growth.stream_window < limits.max_stream_window(self.version)
+            self.role.has_session_window() && self.recv_window.size() < limits.max_session_window();
+        can_session || self.growth.stream_window < limits.max_stream_window(self.role.version())
     }
 
     /// Begins a measurement if as much has come as half of the window that got credit, more is to come, and the
@@ -153,14 +153,14 @@ impl Connection {
     fn grow(&mut self, now: Instant, measurement: &Measurement) {
         let before = (self.growth.stream_window, self.recv_window.size());
         self.grow_streams(now, measurement);
-        if self.has_session_window() {
+        if self.role.has_session_window() {
             self.grow_session(now, measurement, self.growth.stream_window > before.0);
         }
         let (stream, session) = (self.growth.stream_window, self.recv_window.size());
         let has_grown = (stream, session) != before;
         self.growth.rest(now, has_grown);
         if has_grown {
-            tracing::debug!(target: "spdy", side = %self.side, stream, session, "windows grow");
+            tracing::debug!(target: "spdy", side = %self.role.side(), stream, session, "windows grow");
         }
     }
 
@@ -168,7 +168,7 @@ impl Connection {
         let (id, before) = measurement.stream;
         let stream = self.streams.get(&id);
         if stream.is_some_and(|it| measurement.is_in_the_way(now, before, &it.recv_window)) {
-            let most = self.config.limits.max_stream_window(self.version);
+            let most = self.config.limits.max_stream_window(self.role.version());
             self.growth.stream_window = self.growth.stream_window.saturating_mul(2).min(most);
         }
     }

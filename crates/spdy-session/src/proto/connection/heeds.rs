@@ -32,7 +32,7 @@ impl Connection {
         let step = stream.min(MAX_STEP);
         match self.recv_window.due_after() {
             // The streams that are not read may hold nearly all of the session's window.
-            Some(due) if self.has_session_window() => step.min(due),
+            Some(due) if self.role.has_session_window() => step.min(due),
             _ => step,
         }
     }

@@ -105,16 +105,16 @@ impl Connection {
     }
 
     fn write_control(&mut self) {
-        let (version, transmit) = (self.version, &mut self.output.transmit);
+        let (version, transmit) = (self.role.version(), &mut self.output.transmit);
         self.output.replies_ready += self.output.pongs.len() + mem::take(&mut self.output.resets);
         while let Some(id) = self.output.pongs.pop_front() {
             let frame = Ping { id };
-            wire_log::sent(self.side, frame);
+            wire_log::sent(self.role.side(), frame);
             frame.encode(version, transmit.frames());
             transmit.list(Outbound::Pong);
         }
         while let Some(frame) = self.output.control.pop_front() {
-            wire_log::sent(self.side, &frame);
+            wire_log::sent(self.role.side(), &frame);
             let dst = transmit.frames();
             let frame = match frame {
                 Control::Reset(frame) => {
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
     pub(super) fn schedule(&mut self, id: StreamId) {
-        let has_session_window = self.has_session_window();
+        let has_session_window = self.role.has_session_window();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -172,7 +172,7 @@ impl Connection {
         };
         let fin = stream.send == SendHalf::Finishing && stream.queue.is_empty();
         let dst = self.output.transmit.frames();
-        let (kind, result) = if id.initiator() == self.side {
+        let (kind, result) = if self.role.is_local(id) {
             let frame = SynStream {
                 stream: id,
                 associated: stream.associated,
@@ -181,7 +181,7 @@ impl Connection {
                 unidirectional: stream.unidirectional,
                 block: &block,
             };
-            wire_log::sent_syn_stream(self.side, &frame);
+            wire_log::sent_syn_stream(self.role.side(), &frame);
             (FrameKind::SynStream, self.deflater.syn_stream(&frame, dst))
         } else {
             let frame = SynReply {
@@ -189,12 +189,12 @@ impl Connection {
                 fin,
                 block: &block,
             };
-            wire_log::sent_syn_reply(self.side, &frame);
+            wire_log::sent_syn_reply(self.role.side(), &frame);
             (FrameKind::SynReply, self.deflater.syn_reply(&frame, dst))
         };
         if let Err(error) = result {
             // A stream of ours that was not opened does not exist for the peer.
-            return self.abandon(id, error, id.initiator() != self.side);
+            return self.abandon(id, error, !self.role.is_local(id));
         }
         let stream = id;
         self.output
@@ -228,7 +228,7 @@ impl Connection {
             None => {
                 debug_assert_eq!(stream.send, SendHalf::Finishing);
                 self.output.scheduler.served(priority);
-                wire_log::sent_data(self.side, id, 0, true);
+                wire_log::sent_data(self.role.side(), id, 0, true);
                 self.output.data(id, true, Bytes::new());
                 true
             }
@@ -243,8 +243,10 @@ impl Connection {
     /// Writes one DATA frame, as large as the windows and the configured size allow. Gives whether FIN was in it;
     /// `None` if the stream's window allows nothing: the stream waits then.
     fn write_data(&mut self, now: Instant, id: StreamId) -> Option<bool> {
-        let (has_stream_windows, has_session_window) =
-            (self.has_stream_windows(), self.has_session_window());
+        let (has_stream_windows, has_session_window) = (
+            self.role.has_stream_windows(),
+            self.role.has_session_window(),
+        );
         let data_frame = self.config.limits.data_frame.clamp(1, MAX_DATA);
         let stream = self.streams.get_mut(&id)?;
         let Some(Outgoing::Data(payload)) = stream.queue.front_mut() else {
@@ -289,7 +291,7 @@ impl Connection {
         } else {
             usize::MAX
         };
-        wire_log::sent_data(self.side, id, size, fin);
+        wire_log::sent_data(self.role.side(), id, size, fin);
         self.output.data(id, fin, piece);
         self.output.unsent -= size;
         self.report_sent(id, size, window);
@@ -307,13 +309,13 @@ impl Connection {
         let fin = stream.queue.is_empty()
             && stream.send == SendHalf::Finishing
             && self.config.trailers == Trailers::FinOnHeaders
-            && self.version != Version::V2;
+            && self.role.version() != Version::V2;
         let frame = Headers {
             stream: id,
             fin,
             block: &block,
         };
-        wire_log::sent_headers(self.side, &frame);
+        wire_log::sent_headers(self.role.side(), &frame);
         self.deflater
             .headers(&frame, self.output.transmit.frames())?;
         self.output.transmit.list(Outbound::Block {

@@ -59,13 +59,13 @@ impl Connection {
 
     /// Whether another stream of this side can be opened, or fails at once.
     pub(crate) fn opens_or_fails(&self) -> bool {
-        let is_local = |stream: &&Stream| stream.id.initiator() == self.side;
+        let is_local = |stream: &&Stream| self.role.is_local(stream.id);
         let open = self.records().filter(is_local).count();
         open < self.peer.max_streams || !self.may_open()
     }
 
     fn check_counts(&self) -> Result<(), String> {
-        let local = |id: &&StreamId| id.initiator() == self.side;
+        let local = |id: &&StreamId| self.role.is_local(**id);
         let ours = self.streams.keys().filter(local).count();
         let unsent: usize = self.records().map(|it| it.queued_octets()).sum();
         let counted = (self.local_open, self.remote_open, self.output.unsent);
@@ -107,7 +107,8 @@ impl Connection {
     fn lacks_window(&self, stream: &Stream) -> bool {
         let own = stream.send_window.available(self.peer.initial_window);
         let session = self.send_window.available(DEFAULT_WINDOW);
-        (self.has_stream_windows() && own == 0) || (self.has_session_window() && session == 0)
+        (self.role.has_stream_windows() && own == 0)
+            || (self.role.has_session_window() && session == 0)
     }
 
     /// Whether payload that the application has not consumed is in the way of reading.
@@ -118,8 +119,8 @@ impl Connection {
             held >= limits.stream_buffer.max(1)
         };
         let all = self.recv_window.held() - quiet.all_consumed();
-        (!self.has_stream_windows() && self.records().any(full))
-            || (!self.has_session_window() && all >= limits.session_buffer.max(1))
+        (!self.role.has_stream_windows() && self.records().any(full))
+            || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
 
     fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
@@ -141,7 +142,7 @@ impl Connection {
         }
         let window = &self.recv_window;
         let granted = window.returnable() as usize + quiet.all_consumed();
-        if self.has_session_window() && window.octets() <= 0 && granted > 0 {
+        if self.role.has_session_window() && window.octets() <= 0 && granted > 0 {
             let kind = "session is used up, and";
             return Err(format!(
                 "the window of the {kind} {granted} bytes of it are consumed"
@@ -150,7 +151,7 @@ impl Connection {
         for stream in self.records().filter(|it| !it.is_received()) {
             let window = &stream.recv_window;
             let is_read = window.held() == quiet.consumed(stream.id);
-            if self.has_stream_windows() && window.octets() <= 0 && is_read {
+            if self.role.has_stream_windows() && window.octets() <= 0 && is_read {
                 let id = stream.id;
                 return Err(format!(
                     "all of the window of stream {id} is consumed, none granted"
@@ -175,7 +176,7 @@ impl Connection {
         }
         let is_heard = self.wants_input();
         let is_idle = is_heard && !has_output && self.is_idle(quiet);
-        let is_silent = self.side == Side::Server && !self.peer.is_heard;
+        let is_silent = self.role.side() == Side::Server && !self.peer.is_heard;
         // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
         let is_full = self.output.transmit.held() >= TRANSMIT_TARGET;
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);

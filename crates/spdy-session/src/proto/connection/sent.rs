@@ -62,7 +62,7 @@ impl Connection {
         let Some(octets) = self.output.transmit.take_back(id) else {
             return false;
         };
-        if self.has_session_window() {
+        if self.role.has_session_window() {
             self.send_window.give_back(octets);
         }
         true

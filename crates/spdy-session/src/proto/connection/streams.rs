@@ -47,7 +47,9 @@ impl Connection {
         let headers = headers.map_err(|error| broken_block(id, &error))?;
         if headers.is_truncated() {
             match self.config.oversized_headers {
-                OversizedHeaders::Reset => return Err(self.oversized(id).beyond(Limit::Headers)),
+                OversizedHeaders::Reset => {
+                    return Err(self.role.oversized(id).beyond(Limit::Headers));
+                }
                 OversizedHeaders::Deliver => self.reached(Limit::Headers),
             }
         }
@@ -61,7 +63,7 @@ impl Connection {
             unidirectional: frame.unidirectional,
             block: headers,
         });
-        if self.side == Side::Server && id.next().is_none() {
+        if self.role.side() == Side::Server && id.next().is_none() {
             // The client's ids are used up (protocol.md §11.1). Pushes simply stop.
             self.shutdown_gracefully(now, None);
         }
@@ -75,14 +77,10 @@ impl Connection {
     ) -> Handled {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
-        let Some(stream) = self
-            .streams
-            .get_mut(&id)
-            .filter(|_| id.initiator() == self.side)
-        else {
+        let Some(stream) = self.streams.get_mut(&id).filter(|_| self.role.is_local(id)) else {
             return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
         };
-        let headers = settle_headers(stream, self.version, RecvInput::Reply, fin, headers)?;
+        let headers = settle_headers(stream, self.role.version(), RecvInput::Reply, fin, headers)?;
         let size = self.check_held(id, &headers)?;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.header_octets += size;
@@ -99,7 +97,13 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return self.on_stray(now, id, "HEADERS came for a stream that is not open");
         };
-        let headers = settle_headers(stream, self.version, RecvInput::Headers, fin, headers)?;
+        let headers = settle_headers(
+            stream,
+            self.role.version(),
+            RecvInput::Headers,
+            fin,
+            headers,
+        )?;
         if headers.is_empty() && !fin {
             return self.guard.charge(Charge::EmptyFrame, now);
         }
@@ -127,7 +131,7 @@ impl Connection {
             return self.guard.charge(Charge::IdleFrame, now);
         }
         self.cancel_pushes_of(id);
-        if id.initiator() == self.side {
+        if self.role.is_local(id) {
             return Ok(());
         }
         self.guard.charge(Charge::PeerReset, now)
@@ -135,7 +139,7 @@ impl Connection {
 
     pub(super) fn on_window_update(&mut self, now: Instant, frame: WindowUpdate) -> Handled {
         match frame.target {
-            WindowTarget::Session if self.has_session_window() => {
+            WindowTarget::Session if self.role.has_session_window() => {
                 let grown = self.send_window.grow(DEFAULT_WINDOW, frame.increment);
                 grown.map_err(|Overflow| {
                     Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
@@ -143,7 +147,7 @@ impl Connection {
                 self.peer.grants_session = true;
                 self.note_grant(now);
             }
-            WindowTarget::Stream(id) if self.has_stream_windows() => {
+            WindowTarget::Stream(id) if self.role.has_stream_windows() => {
                 self.peer.grants_streams = true;
                 self.grow_stream(now, id, frame.increment)?;
             }
@@ -178,11 +182,11 @@ impl Connection {
 
     /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
     fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
-        self.output.go_away_sent && id.initiator() != self.side && Some(id) > self.highest_remote
+        self.output.go_away_sent && !self.role.is_local(id) && Some(id) > self.highest_remote
     }
 
     fn check_new_id(&self, id: StreamId) -> Handled {
-        let is_v2 = self.version == Version::V2;
+        let is_v2 = self.role.version() == Version::V2;
         let broken = |reason| {
             if is_v2 {
                 Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
@@ -190,7 +194,7 @@ impl Connection {
                 Violation::session(reason)
             }
         };
-        if id.initiator() == self.side {
+        if self.role.is_local(id) {
             return Err(broken("SYN_STREAM has an id of the other side's parity"));
         }
         match self.highest_remote {
@@ -215,12 +219,12 @@ impl Connection {
         associated: Option<StreamId>,
         unidirectional: bool,
     ) -> Handled {
-        if self.side == Side::Server {
+        if self.role.side() == Side::Server {
             return Ok(());
         }
         if unidirectional {
             let is_open = |associated: StreamId| {
-                associated.initiator() == self.side && self.streams.contains_key(&associated)
+                self.role.is_local(associated) && self.streams.contains_key(&associated)
             };
             if !associated.is_some_and(is_open) {
                 let reason = "push belongs to no open stream";
@@ -292,7 +296,7 @@ impl Connection {
 
     /// A record with nothing queued and both halves open.
     pub(super) fn new_stream(&self, id: StreamId, priority: spdy_frame::Priority) -> Stream {
-        let window = if self.has_stream_windows() {
+        let window = if self.role.has_stream_windows() {
             self.config.limits.stream_window()
         } else {
             DEFAULT_WINDOW
@@ -344,11 +348,11 @@ impl Connection {
     pub(super) fn is_answered(&self, id: StreamId) -> bool {
         self.is_beyond_our_go_away(id)
             || self.reset_lately.contains(&id)
-            || !self.enforces_windows()
+            || !self.role.enforces_windows()
     }
 
     pub(super) fn is_never_used(&self, id: StreamId) -> bool {
-        if id.initiator() == self.side {
+        if self.role.is_local(id) {
             self.next_local.is_some_and(|next| id >= next)
         } else {
             Some(id) > self.highest_remote
@@ -362,7 +366,7 @@ impl Connection {
         let streams = self.streams.values();
         let of_stream = streams.filter(|stream| stream.associated == Some(id));
         let pushes: Vec<StreamId> = of_stream
-            .filter(|stream| stream.id.initiator() == self.side)
+            .filter(|stream| self.role.is_local(stream.id))
             .map(|stream| stream.id)
             .collect();
         for push in pushes {
