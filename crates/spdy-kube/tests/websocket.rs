@@ -236,7 +236,12 @@ async fn counting(output: usize) -> (SocketAddr, mpsc::UnboundedReceiver<(usize,
                 sleep(Duration::from_millis(20)).await;
                 count += piece?.len();
             }
-            _ = io.stdout.as_mut().unwrap().write_all(&vec![0; output]).await;
+            _ = io
+                .stdout
+                .as_mut()
+                .unwrap()
+                .write_all(&vec![0; output])
+                .await;
             told.send((count, io.client.is_gone())).unwrap();
             Ok(Exit::SUCCESS)
         }
