@@ -85,7 +85,7 @@ def prepare():
     """Builds what is measured, and allows as many file descriptors as may be."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for package in ["spdy-server", "spdy-benches"]:
+    for package in ["spdy-server", "spdy-cli", "spdy-benches"]:
         build = ["cargo", "build", "--locked", "--quiet", "--release", "-p", package, "--bins"]
         subprocess.run(build, cwd=ROOT, check=True)
 

@@ -19,13 +19,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Extension, Router, routing::get};
-use spdy_server::{Bind, Config, ConnectionInfo, Drained, Server, Timeouts, Version};
+use axum::{Extension, Router, http::Request, routing::get};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use spdy_server::{Bind, Certificate, Config, ConnectionInfo, Drained, Server, Timeouts, Version};
+use spdy_tower::{client, session};
 use tokio::io::AsyncWriteExt;
 
 use self::common::{
     program::{LONG, Program, command},
-    server::{Running, http1, plain, spdy},
+    server::{self, Running, http1, plain, spdy},
 };
 
 /// A path for a socket of this name, where nothing is yet.
@@ -141,16 +144,40 @@ fn many_sockets_of_all_kinds_are_served_at_once() {
         .each_ref()
         .map(|path| format!("unix:{}", path.display()));
     let any = "127.0.0.1:0";
+    let (config, roots) = server::tls("many");
+    let Certificate::Files { chain, key } = config.certificate else {
+        panic!("the certificate is in files")
+    };
     let arguments = [
-        "--listen", any, "--listen", any, "--listen", &tls, "--plain", any, "--plain", any,
-        "--plain", &plain,
+        "--listen",
+        any,
+        "--listen",
+        any,
+        "--listen",
+        &tls,
+        "--plain",
+        any,
+        "--plain",
+        any,
+        "--plain",
+        &plain,
+        "--cert",
+        chain.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
     ];
     let program = Program::start(&arguments, 8);
-    let spdy = |url: &str| common::tool::spdy(&["get", "-ki", url]).well();
-    for (line, scheme) in [(1, "https"), (2, "https"), (4, "http"), (5, "http")] {
-        let answer = spdy(&format!("{scheme}://{}/hello", program.address(line)));
-        assert!(answer.starts_with("SPDY/3.1 200 OK\r\n"), "{answer}");
-    }
+    let address = |line: usize| program.address(line).parse().unwrap();
+    block_on(async {
+        for line in [1, 2] {
+            let io = server::connect(address(line), roots.clone(), &["spdy/3.1"]).await;
+            assert_eq!(spdy(io, Version::V3_1, "/hello").await.1.len(), 100);
+        }
+        for line in [4, 5] {
+            let io = tokio::net::TcpStream::connect(address(line)).await.unwrap();
+            assert_eq!(spdy(io, Version::V3_1, "/hello").await.1.len(), 100);
+        }
+    });
     assert!(get_hello(UnixStream::connect(&paths[1]).unwrap()).is_ok());
     // TLS is expected there: plain text gets no answer.
     let told = get_hello(UnixStream::connect(&paths[0]).unwrap());
@@ -228,8 +255,7 @@ fn a_rolling_restart_loses_no_request() {
             io.read_to_string(&mut answer).unwrap();
             answer
         });
-        let url = format!("http://{address}/slow/1000");
-        let over_spdy = scope.spawn(move || slow_or_again(&url));
+        let over_spdy = scope.spawn(|| block_on(slow_or_again(&address)));
         is_asked.recv().unwrap();
         let answers = |least| {
             let start = Instant::now();
@@ -256,16 +282,29 @@ fn a_rolling_restart_loses_no_request() {
 }
 
 /// The same over SPDY: GOAWAY lets what is under way be answered.
-fn slow_or_again(url: &str) {
+async fn slow_or_again(address: &str) {
     for _ in 0..3 {
-        let ran = common::tool::spdy(&["get", url]);
-        if ran.code == 0 {
-            assert_eq!(ran.stdout, b"waited 1000 ms\n");
-            return;
-        }
-        assert_eq!(ran.stdout, b"", "{ran:?}");
+        let Ok(io) = tokio::net::TcpStream::connect(address).await else {
+            continue;
+        };
+        let (requests, driver) = client::handshake(io, Version::V3_1, session::Config::default());
+        tokio::spawn(driver);
+        let request = Request::get(format!("http://{address}/slow/1000"));
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let Ok(response) = requests.send(request).await else {
+            continue;
+        };
+        // An answer that has begun is whole.
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "waited 1000 ms\n");
+        return;
     }
     panic!("three sessions in a row were not served");
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap().block_on(work)
 }
 
 /// Asks until there is an answer. An answer that has begun must be whole.

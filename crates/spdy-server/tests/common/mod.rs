@@ -6,5 +6,3 @@
 #[cfg(feature = "cli")]
 pub(crate) mod program;
 pub(crate) mod server;
-#[cfg(feature = "cli")]
-pub(crate) mod tool;

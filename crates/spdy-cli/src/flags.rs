@@ -99,7 +99,7 @@ pub(crate) struct Get {
 
     /// Speak HTTP/1.1
     #[arg(long, conflicts_with = "version")]
-    pub(super) http1: bool,
+    pub(crate) http1: bool,
 
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -168,7 +168,7 @@ pub(crate) struct Load {
 
     /// Speak HTTP/2, to compare
     #[arg(long, conflicts_with_all = ["version", "upgrade"])]
-    pub(super) h2: bool,
+    pub(crate) h2: bool,
 
     /// Write JSON
     #[arg(long)]
@@ -202,7 +202,7 @@ pub(crate) struct Reach {
     ///
     /// Without it https:// takes the best that ALPN gives, and plain text is SPDY/3.1.
     #[arg(long, value_name = "VERSION", value_parser = version, aliases = ["spdy", "plain-version"])]
-    pub(super) version: Option<Version>,
+    pub(crate) version: Option<Version>,
 
     /// Speak in plain text, without TLS, also to https:// URLs
     ///
@@ -212,7 +212,7 @@ pub(crate) struct Reach {
 
     /// Ask by HTTP/1.1 Upgrade for SPDY/3.1
     #[arg(long)]
-    pub(super) upgrade: bool,
+    pub(crate) upgrade: bool,
 
     /// Take any certificate
     #[arg(long, short = 'k')]

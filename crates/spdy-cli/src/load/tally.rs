@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde_json::{Value, json};
 use spdy_tower::Protocol;
 
-use super::super::failure::Exit;
+use crate::failure::Exit;
 
 /// What came of some requests.
 #[derive(Debug, Default)]

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{
+use crate::{
     counted::{Counted, Wire},
     exchange::Requests,
     failure::{Exit, Failure},

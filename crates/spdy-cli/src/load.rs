@@ -16,7 +16,7 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 
 use self::tally::{Report, Tally};
-use super::{
+use crate::{
     connect::{Connection, Connector},
     exchange::{Payload, Requests},
     failure::{Exit, Failure, print, print_json},

@@ -9,7 +9,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use super::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 /// A configuration without ALPN.
 pub(crate) fn config(insecure: bool, cacert: Option<&Path>) -> Result<ClientConfig, Failure> {

@@ -4,11 +4,11 @@ mod common;
 
 use std::fs;
 
-use self::common::tool::{Site, directory, spdy};
+use self::common::{Site, directory, spdy};
 
 #[test]
 fn ping_measures_round_trips_in_every_version() {
-    let site = Site::start("tool-ping");
+    let site = Site::start("ping");
     for version in ["2", "3", "3.1"] {
         let url = site.https("/");
         let words = [
@@ -66,7 +66,7 @@ fn ping_needs_an_answer() {
 
 #[test]
 fn load_measures_spdy_and_http2_alike() {
-    let site = Site::start("tool-load");
+    let site = Site::start("load");
     for (flags, protocol) in [
         (&["--version", "3.1"][..], "spdy/3.1"),
         (&["--version", "2"], "spdy/2"),
@@ -103,7 +103,7 @@ fn load_measures_spdy_and_http2_alike() {
 
 #[test]
 fn load_sends_bodies_and_tells_people() {
-    let site = Site::start("tool-load-post");
+    let site = Site::start("load-post");
     let url = site.http("/sink");
     for flags in [&[][..], &["--h2"], &["--threads", "2"]] {
         let usual = ["load", "-c", "2", "-m", "2", "-n", "50", "--body", "100000"];
@@ -119,7 +119,7 @@ fn load_sends_bodies_and_tells_people() {
 
 #[test]
 fn load_counts_what_goes_wrong() {
-    let site = Site::start("tool-load-wrong");
+    let site = Site::start("load-wrong");
     let ran = spdy(&["load", "-n", "10", "--json", &site.http("/status/503")]);
     assert_eq!(ran.code, 5);
     assert_eq!(ran.json()[0]["statuses"]["5xx"], 10);
@@ -149,7 +149,7 @@ fn failures_are_told_in_json() {
         assert!(error.starts_with("cannot connect to "), "{error}");
         assert!(said.ends_with(error), "{said}: {error}");
     }
-    let file = format!("{}/garbage", directory("tool-json"));
+    let file = format!("{}/garbage", directory("json"));
     fs::write(&file, [0x80, 2, 0, 5, 0, 0, 0, 0, 1]).unwrap();
     let ran = spdy(&["inspect", "--json", "2", &file]);
     ran.ill(1);
@@ -182,7 +182,7 @@ fn inspect_shows_the_frames_of_a_recording() {
 
 #[test]
 fn inspect_says_where_a_recording_is_no_spdy() {
-    let directory = directory("tool-inspect");
+    let directory = directory("inspect");
     let whole = fs::read(format!("{FIXTURES}/v2-node-node-tour.c2s.bin")).unwrap();
     let cut = format!("{directory}/cut");
     fs::write(&cut, &whole[..whole.len() - 1]).unwrap();

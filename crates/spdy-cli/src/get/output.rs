@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::super::failure::{Exit, Failure, print};
+use crate::failure::{Exit, Failure, print};
 
 /// Whose turn it is to write to standard output: the place of a URL.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{
+use crate::{
     connect::Connector,
     failure::{Exit, Failure, print, print_json},
     flags::Ping,

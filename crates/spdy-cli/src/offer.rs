@@ -3,7 +3,7 @@
 use spdy_frame::Version;
 use spdy_tower::Protocol;
 
-use super::{
+use crate::{
     failure::{Exit, Failure},
     flags::{Get, Load, Reach},
 };

@@ -13,11 +13,11 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use self::common::tool::{SPDY, Site, directory, spdy, spdy_reading};
+use self::common::{SPDY, Site, directory, spdy, spdy_reading};
 
 #[test]
 fn it_takes_the_best_that_alpn_gives_and_trusts_the_file_that_is_named() {
-    let site = Site::start("tool-alpn");
+    let site = Site::start("alpn");
     let page = spdy(&["get", "--cacert", &site.cacert, &site.https("/hello")]).well();
     assert!(
         page.contains("one hundred octets") && page.len() == 100,
@@ -32,8 +32,8 @@ fn it_takes_the_best_that_alpn_gives_and_trusts_the_file_that_is_named() {
 
 #[test]
 fn a_dash_is_standard_output() {
-    let site = Site::start("tool-dash");
-    let directory = directory("tool-dash-out");
+    let site = Site::start("dash");
+    let directory = directory("dash-out");
     let output = Command::new(SPDY)
         .args(["get", "--output", "-", &site.http("/hello")])
         .current_dir(&directory)
@@ -47,7 +47,7 @@ fn a_dash_is_standard_output() {
 
 #[test]
 fn it_insists_on_a_version() {
-    let site = Site::start("tool-versions");
+    let site = Site::start("versions");
     for version in ["2", "3", "3.1"] {
         let title = format!("SPDY/{version} 200 OK\r\n");
         let ran = spdy(&["get", "-ki", "--version", version, &site.https("/hello")]).well();
@@ -64,7 +64,7 @@ fn it_insists_on_a_version() {
 
 #[test]
 fn plain_text_is_spoken_where_it_is_asked_for() {
-    let site = Site::start("tool-plain");
+    let site = Site::start("plain");
     let https_at_plain_port = site.http("/hello").replace("http:", "https:");
     for (flags, title) in [
         (&[][..], "SPDY/3.1 200 OK\r\n"),
@@ -83,7 +83,7 @@ fn plain_text_is_spoken_where_it_is_asked_for() {
 
 #[test]
 fn it_sends_fields_methods_and_bodies() {
-    let site = Site::start("tool-requests");
+    let site = Site::start("requests");
     let headers = site.http("/headers");
     let ran = spdy(&[
         "get",
@@ -103,7 +103,7 @@ fn it_sends_fields_methods_and_bodies() {
 
     let echo = site.http("/echo");
     assert_eq!(spdy(&["get", "-d", "a=b", &echo]).well(), "a=b");
-    let file = format!("{}/body", directory("tool-body"));
+    let file = format!("{}/body", directory("body"));
     fs::write(&file, vec![b'z'; 300_000]).unwrap();
     let at_file = format!("@{file}");
     let sink = site.http("/sink");
@@ -129,7 +129,7 @@ fn it_sends_fields_methods_and_bodies() {
 
 #[test]
 fn several_urls_share_a_session_are_asked_for_at_once_and_come_out_in_order() {
-    let site = Site::start("tool-several");
+    let site = Site::start("several");
     let paths = ["/slow/400", "/bytes/3000000", "/slow/400", "/hello"];
     let urls = paths.map(|path| site.http(path));
     let mut arguments = vec!["get", "-v"];
@@ -159,7 +159,7 @@ fn several_urls_share_a_session_are_asked_for_at_once_and_come_out_in_order() {
 
 #[test]
 fn frames_are_shown_as_they_pass_with_their_times() {
-    let site = Site::start("tool-frames");
+    let site = Site::start("frames");
     let ran = spdy(&["get", "-v", "-k", &site.https("/slow/200")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("TLSv1_3, spdy/3.1"), "{}", ran.stderr);
@@ -175,8 +175,8 @@ fn frames_are_shown_as_they_pass_with_their_times() {
 
 #[test]
 fn files_get_whole_bodies_and_json_tells_about_them() {
-    let site = Site::start("tool-files");
-    let directory = directory("tool-files-out");
+    let site = Site::start("files");
+    let directory = directory("files-out");
     let files = ["a", "b"].map(|name| format!("{directory}/{name}"));
     let urls = [site.https("/bytes/5000000"), site.http("/trailers")];
     let ran = spdy(&[
@@ -207,8 +207,8 @@ fn files_get_whole_bodies_and_json_tells_about_them() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_one_message_and_disturbs_nothing_else() {
-    let site = Site::start("tool-full");
-    let directory = directory("tool-full-out");
+    let site = Site::start("full");
+    let directory = directory("full-out");
     let good = format!("{directory}/good");
     let nowhere = format!("{directory}/none/file");
     let big = site.http("/bytes/3000000");
@@ -253,7 +253,7 @@ fn a_server_that_speaks_something_else_is_said_to() {
 
 #[test]
 fn failures_have_their_exit_status() {
-    let site = Site::start("tool-failures");
+    let site = Site::start("failures");
     let missing = site.http("/nothing");
     assert_eq!(
         spdy(&["get", &missing]).well(),
@@ -272,7 +272,7 @@ fn failures_have_their_exit_status() {
         "{ran:?}"
     );
     // The certificate of another site.
-    let other = Site::start("tool-failures-other");
+    let other = Site::start("failures-other");
     let ran = spdy(&["get", "--cacert", &other.cacert, &site.https("/")]);
     assert!(ran.ill(3).contains("invalid peer certificate"), "{ran:?}");
     let ran = spdy(&["get", "--cacert", "/dev/null", &site.https("/")]);
@@ -297,7 +297,7 @@ fn failures_have_their_exit_status() {
 
 #[test]
 fn a_reader_that_leaves_ends_it() {
-    let site = Site::start("tool-pipe");
+    let site = Site::start("pipe");
     let command = format!("{SPDY} get {} | head -c 3", site.http("/bytes/50000000"));
     let output = Command::new("sh").args(["-c", &command]).output().unwrap();
     assert_eq!(output.stdout, [7, 38, 69]);
@@ -314,8 +314,8 @@ fn a_reader_that_leaves_ends_it() {
 fn a_terminal_sees_a_progress_bar() {
     use std::io::Read;
 
-    let site = Site::start("tool-bar");
-    let file = format!("{}/out", directory("tool-bar-out"));
+    let site = Site::start("bar");
+    let file = format!("{}/out", directory("bar-out"));
     let (mut pty, pts) = pty_process::blocking::open().unwrap();
     pty.resize(pty_process::Size::new(24, 200)).unwrap();
     let mut child = pty_process::blocking::Command::new(SPDY)
@@ -370,7 +370,7 @@ fn completions_and_the_manual_pages_are_printed() {
 
 #[test]
 fn a_long_answer_before_its_turn_does_not_hold_up_the_one_that_is_due() {
-    let site = Site::start("tool-turns");
+    let site = Site::start("turns");
     let [slow, long] = ["/slow/300", "/bytes/30000000"].map(|path| site.https(path));
     for version in ["2", "3", "3.1"] {
         let time = |urls: [&str; 2]| {

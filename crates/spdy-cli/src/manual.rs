@@ -4,7 +4,7 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::failure::{Exit, print};
+use crate::failure::{Exit, print};
 
 /// The manual pages: one of the program, and one of each command.
 pub(crate) const PAGES: [&str; 5] = ["spdy", "get", "ping", "load", "inspect"];

@@ -12,7 +12,7 @@ use spdy_frame::{
     bytes::BytesMut,
 };
 
-use super::{
+use crate::{
     failure::{Exit, Failure},
     flags::Inspect,
 };

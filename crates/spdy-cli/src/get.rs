@@ -19,7 +19,7 @@ use self::{
     output::{Output, Turns},
     progress::Progress,
 };
-use super::{
+use crate::{
     connect::{Connection, Connector},
     exchange::{Body, Payload, Requests, SendError},
     failure::{Exit, Failure, print_json},

@@ -1,4 +1,4 @@
-//! The program `spdy`: requests, round trips and load over SPDY, and a look at recorded frames. `--help` says the rest.
+//! The program `spdy`: requests, round trips and load over SPDY, and a look at recorded frames. `--help` has the details.
 
 #![forbid(unsafe_code)]
 

@@ -16,7 +16,7 @@ use http_body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ServerConfig, crypto::ring};
-use spdy_server::{Timeouts, Version};
+use spdy_frame::Version;
 use spdy_tower::{
     Builder,
     session::{self, Shutdown},
@@ -29,10 +29,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use self::common::{
-    server::{Running, plain},
-    tool::{Ran, Site, spdy},
-};
+use self::common::{Ran, Running, Site, spdy};
 
 /// The tool, while this thread serves it.
 async fn run(arguments: &[&str]) -> Ran {
@@ -140,7 +137,7 @@ async fn it_upgrades_from_http1() {
         });
         response.map(Body::from)
     }));
-    let server = Running::start(plain(Timeouts::default()), app).await;
+    let server = Running::start(app).await;
     let url = format!("http://{}/bytes/1000000", server.address);
     for flags in [&[][..], &["--version", "3.1"]] {
         let ran = run(&[&["get", "--upgrade", "--json"], flags, &[&url]].concat()).await;
@@ -161,7 +158,7 @@ async fn it_upgrades_from_http1() {
 /// The server itself upgrades nothing.
 #[test]
 fn without_an_upgrade_it_falls_back_unless_it_is_insisted_on() {
-    let site = Site::start("tool-upgrade");
+    let site = Site::start("upgrade");
     for url in [site.http("/hello"), site.https("/hello")] {
         let text = spdy(&["get", "-ki", "--upgrade", &url]).well();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
@@ -219,7 +216,7 @@ impl http_body::Body for Broken {
 #[tokio::test]
 async fn a_response_that_breaks_off_is_a_failure() {
     let app = Router::new().fallback(any(async || Response::new(Body::new(Broken::default()))));
-    let server = Running::start(plain(Timeouts::default()), app).await;
+    let server = Running::start(app).await;
     let url = format!("http://{}/", server.address);
     for flags in [&["--version", "2"][..], &["--version", "3.1"], &["--http1"]] {
         let ran = run(&[&["get"], flags, &[&url]].concat()).await;

@@ -1,0 +1,199 @@
+//! The program `spdy`, run to its end, and servers for it.
+
+// No test needs all of it.
+#![allow(dead_code)]
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use axum::Router;
+use spdy_server::{Bind, Certificate, Config, Drained, Server, app};
+use spdy_tests::panics::{self, Watch};
+use tokio::{runtime, sync::oneshot, task, time::timeout};
+
+/// What a run of `spdy` has come to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Standard output of a run that went well and had nothing to say besides.
+    #[track_caller]
+    pub(crate) fn well(self) -> String {
+        assert_eq!((self.code, &*self.stderr), (0, ""));
+        String::from_utf8(self.stdout).unwrap()
+    }
+
+    /// The lines of JSON on standard output.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        let lines = str::from_utf8(&self.stdout).unwrap().lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Standard error of a run that went wrong in this way: one line.
+    #[track_caller]
+    pub(crate) fn ill(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        self.stderr.strip_prefix("spdy: ").unwrap().trim_end()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub(crate) const SPDY: &str = env!("CARGO_BIN_EXE_spdy");
+
+pub(crate) fn spdy(arguments: &[&str]) -> Ran {
+    spdy_reading(arguments, b"")
+}
+
+pub(crate) fn spdy_reading(arguments: &[&str], stdin: &'static [u8]) -> Ran {
+    let mut child = Command::new(SPDY)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let feed = thread::spawn(move || input.write_all(stdin));
+    let output = child.wait_with_output().unwrap();
+    feed.join().unwrap().unwrap();
+    output.into()
+}
+
+/// A server of this process that runs until it is ended. A panic in it fails the test.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    shutdown: oneshot::Sender<()>,
+    task: task::JoinHandle<Drained>,
+    _panics: Watch,
+}
+
+impl Running {
+    /// Serves an application in plain text.
+    pub(crate) async fn start(app: Router) -> Self {
+        let config = Config {
+            binds: vec![Bind::plain(loopback())],
+            ..Config::default()
+        };
+        let server = Server::bind(config).await.unwrap();
+        let address = server.endpoints()[0].address.tcp().unwrap();
+        let (shutdown, asked) = oneshot::channel();
+        let task = tokio::spawn(server.run(app, async { _ = asked.await }));
+        Self {
+            address,
+            shutdown,
+            task,
+            _panics: panics::watch(),
+        }
+    }
+
+    pub(crate) async fn end(self) -> Drained {
+        self.shutdown.send(()).unwrap();
+        let drained = timeout(LONG, self.task).await;
+        drained.expect("the server did not end").unwrap()
+    }
+}
+
+/// The built-in site of spdy-server, under TLS and in plain text, on a thread of its own until this is dropped.
+pub(crate) struct Site {
+    addresses: [SocketAddr; 2],
+    /// The file of its certificate.
+    pub(crate) cacert: String,
+    shutdown: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Site {
+    /// Starts it. Each test has a directory of its own.
+    pub(crate) fn start(test: &str) -> Self {
+        let directory = directory(test);
+        let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()]);
+        let made = made.unwrap();
+        let [chain, key] = ["chain.pem", "key.pem"].map(|name| format!("{directory}/{name}"));
+        fs::write(&chain, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let config = Config {
+            binds: vec![Bind::tls(loopback()), Bind::plain(loopback())],
+            certificate: Certificate::Files {
+                chain: chain.clone().into(),
+                key: key.into(),
+            },
+            ..Config::default()
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = runtime.block_on(Server::bind(config)).unwrap();
+        let addresses = [0, 1].map(|place| server.endpoints()[place].address.tcp().unwrap());
+        let (shutdown, asked) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let panics = panics::watch();
+            _ = runtime.block_on(server.run(app::site(), async { _ = asked.await }));
+            drop(panics);
+        });
+        Self {
+            addresses,
+            cacert: chain,
+            shutdown: Some(shutdown),
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn https(&self, path: &str) -> String {
+        format!("https://{}{path}", self.addresses[0])
+    }
+
+    pub(crate) fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses[1])
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // The server waits for its connections, and then ends.
+        drop(self.shutdown.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            ended.unwrap().expect("the server ends without a panic");
+        }
+    }
+}
+
+fn loopback() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// Long enough that only what hangs takes longer, on the busiest machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// An empty directory.
+pub(crate) fn directory(test: &str) -> String {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+    _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    directory.to_str().unwrap().to_owned()
+}
