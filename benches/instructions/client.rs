@@ -75,7 +75,7 @@ impl Client {
             block: &head(method, path),
         };
         self.encoder
-            .syn_stream(&frame, &mut self.written)
+            .encode_syn_stream(&frame, &mut self.written)
             .expect("it fits into a frame");
         self.next = self.next.next().expect("there are ids enough");
     }

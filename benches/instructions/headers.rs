@@ -96,7 +96,7 @@ fn compressed(block: &HeaderBlock, count: usize) -> Vec<Bytes> {
         let Frame::Headers(frame) = frame else {
             unreachable!("HEADERS was written");
         };
-        Bytes::copy_from_slice(frame.block.octets())
+        Bytes::copy_from_slice(frame.block.as_bytes())
     };
     (0..count).map(compress).collect()
 }
@@ -107,5 +107,7 @@ fn write(encoder: &mut HeaderEncoder, block: &HeaderBlock, to: &mut BytesMut) {
         fin: false,
         block,
     };
-    encoder.headers(&frame, to).expect("it fits into a frame");
+    encoder
+        .encode_headers(&frame, to)
+        .expect("it fits into a frame");
 }

@@ -139,7 +139,7 @@ pub fn window_update(version: Version, stream: u32, increment: u32) -> RawFrame 
 #[must_use]
 pub fn control(version: Version, kind: u16, payload: impl Into<Vec<u8>>) -> RawFrame {
     let mut start = [0; 4];
-    start[..2].copy_from_slice(&(0x8000 | version.wire()).to_be_bytes());
+    start[..2].copy_from_slice(&(0x8000 | version.wire_version()).to_be_bytes());
     start[2..].copy_from_slice(&kind.to_be_bytes());
     RawFrame {
         version,

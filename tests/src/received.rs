@@ -119,7 +119,7 @@ impl Reader {
         Ok(Some(match frame {
             Frame::Data(frame) => {
                 self.data.extend_from_slice(&frame.payload);
-                if frame.rest > 0 {
+                if frame.remaining > 0 {
                     return Ok(None);
                 }
                 let payload = self.data.split().freeze();
@@ -154,7 +154,9 @@ impl Reader {
             Frame::GoAway(frame) => Received::GoAway(frame),
             Frame::WindowUpdate(frame) => Received::WindowUpdate(frame),
             Frame::Credential(_) => Received::Other { kind: 10 },
-            Frame::Unknown(frame) => Received::Other { kind: frame.kind },
+            Frame::Unknown(frame) => Received::Other {
+                kind: frame.type_number,
+            },
         }))
     }
 }

@@ -151,7 +151,7 @@ fn canonical(version: Version, octets: &[u8]) -> Vec<u8> {
     }
     match (octets[3], version) {
         (SYN_STREAM, _) => {
-            octets[16] = Priority::from_octet(version, octets[16]).to_octet(version);
+            octets[16] = Priority::from_byte(version, octets[16]).to_byte(version);
             octets[17] = 0;
         }
         (SYN_REPLY | HEADERS, Version::V2) => octets[12..14].fill(0),
@@ -244,7 +244,7 @@ fn description(version: Version, frame: &Value) -> Described {
         }
         "SYN_STREAM" => {
             let priority =
-                Priority::from_octet(version, number(&frame["priority_byte"]) as u8).get();
+                Priority::from_byte(version, number(&frame["priority_byte"]) as u8).get();
             assert_eq!(u32::from(priority), number(&frame["priority"]));
             Received::SynStream {
                 stream: stream(),

@@ -124,7 +124,7 @@ fn c147_blocks_are_compressed_in_the_order_in_which_they_leave() {
         let mut server = Machine::server(version);
         let priorities = [7, 0, 3, 1, 6];
         for (n, priority) in (0..).zip(priorities) {
-            let octet = Priority::new(priority).unwrap().to_octet(version);
+            let octet = Priority::new(priority).unwrap().to_byte(version);
             server.feed(frames::syn_stream(version, 2 * n + 1).priority_octets([octet, 0]));
         }
         let reply = |connection: &mut Application, stream| {

@@ -303,7 +303,7 @@ fn c030_the_end_of_the_octets_in_the_middle_of_a_frame_fails_the_streams() {
     for version in Version::ALL {
         for side in [Machine::server, Machine::client] {
             let mut machine = side(version);
-            machine.feed_octets(&[0x80, version.wire() as u8, 0]);
+            machine.feed_octets(&[0x80, version.wire_version() as u8, 0]);
             machine.end_of_input();
             assert!(machine.connection.outcome().is_err());
             assert_eq!(machine.sent(), []);

@@ -227,7 +227,7 @@ impl Recording {
                 id: stream(frame),
                 fields: fields(frame),
                 fin,
-                priority: Priority::from_octet(self.version, number(&frame["priority_byte"]) as u8)
+                priority: Priority::from_byte(self.version, number(&frame["priority_byte"]) as u8)
                     .get(),
                 associated: number(&frame["associated"]),
                 unidirectional: flag(frame, 2),

@@ -137,15 +137,17 @@ fn frames(version: Version) -> Vec<BytesMut> {
 
     let mut encoder = HeaderEncoder::new(version, HeaderCompression::Stored);
     let mut frames = vec![BytesMut::new(); 5];
-    encoder.syn_stream(&syn_stream, &mut frames[0]).unwrap();
-    encoder.syn_reply(&reply, &mut frames[1]).unwrap();
-    encoder.headers(&headers, &mut frames[2]).unwrap();
+    encoder
+        .encode_syn_stream(&syn_stream, &mut frames[0])
+        .unwrap();
+    encoder.encode_syn_reply(&reply, &mut frames[1]).unwrap();
+    encoder.encode_headers(&headers, &mut frames[2]).unwrap();
     let payload = SECRET.as_bytes();
     let data = Data {
         stream,
         fin,
         compressed: false,
-        rest: 0,
+        remaining: 0,
         payload,
     };
     data.encode(&mut frames[3]).unwrap();
@@ -179,7 +181,7 @@ fn frames_and_blocks_show_no_secret() {
             hidden("CompressedBlock", &compressed);
             hidden(
                 "its borrowed form",
-                &CompressedBlock::new(compressed.octets()),
+                &CompressedBlock::new(compressed.as_bytes()),
             );
             headers.decode(compressed).unwrap();
             hidden("HeaderDecoder", &headers);
@@ -208,7 +210,7 @@ fn header_blocks(mode: HeaderCompression) {
             fin,
             block: &sent,
         };
-        encoder.headers(&headers, &mut frame).unwrap();
+        encoder.encode_headers(&headers, &mut frame).unwrap();
         hidden("HeaderEncoder", &encoder);
         let mut octets = &frame[12..];
         if round == 3 {

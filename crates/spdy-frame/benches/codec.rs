@@ -72,10 +72,10 @@ fn reset() -> RstStream {
 
 #[divan::bench(args = [0, 64, 4096])]
 fn decode_900_frames(bencher: Bencher<'_, '_>, payload: usize) {
-    let octets = conversation(payload);
+    let bytes = conversation(payload);
     bencher
-        .counter(BytesCount::new(octets.len()))
-        .with_inputs(|| octets.clone())
+        .counter(BytesCount::new(bytes.len()))
+        .with_inputs(|| bytes.clone())
         .bench_local_values(|mut src| {
             let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
             while let Some(frame) = decoder.decode(&mut src).unwrap() {
@@ -105,17 +105,17 @@ const KINDS: [(&str, Write); 5] = [
 
 fn thousand(kind: &str) -> BytesMut {
     let (_, write) = KINDS.iter().find(|(name, _)| *name == kind).unwrap();
-    let mut octets = BytesMut::new();
-    (0..1000).for_each(|id| write(id, &mut octets));
-    octets
+    let mut bytes = BytesMut::new();
+    (0..1000).for_each(|id| write(id, &mut bytes));
+    bytes
 }
 
 /// Each frame is looked at where `decode` has put it: what decoding itself takes.
 #[divan::bench(args = KINDS.map(|(name, _)| name))]
 fn decode_1000_in_place(bencher: Bencher<'_, '_>, kind: &str) {
-    let octets = thousand(kind);
+    let bytes = thousand(kind);
     bencher
-        .with_inputs(|| octets.clone())
+        .with_inputs(|| bytes.clone())
         .bench_local_values(|mut src| {
             let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
             while let Ok(Some(frame)) = &decoder.decode(&mut src) {
@@ -125,13 +125,13 @@ fn decode_1000_in_place(bencher: Bencher<'_, '_>, kind: &str) {
         });
 }
 
-/// Each frame is moved out of the answer. That is 56 octets right behind the writes of a few of them, for which many
+/// Each frame is moved out of the answer. That is 56 bytes right behind the writes of a few of them, for which many
 /// a CPU waits longer than for all the rest.
 #[divan::bench(args = KINDS.map(|(name, _)| name))]
 fn decode_1000_and_move(bencher: Bencher<'_, '_>, kind: &str) {
-    let octets = thousand(kind);
+    let bytes = thousand(kind);
     bencher
-        .with_inputs(|| octets.clone())
+        .with_inputs(|| bytes.clone())
         .bench_local_values(|mut src| {
             let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
             while let Some(frame) = decoder.decode(&mut src).unwrap() {
@@ -143,9 +143,9 @@ fn decode_1000_and_move(bencher: Bencher<'_, '_>, kind: &str) {
 
 #[divan::bench]
 fn parse_900_borrowed_frames(bencher: Bencher<'_, '_>) {
-    let octets = Bytes::from(conversation(64));
+    let bytes = Bytes::from(conversation(64));
     bencher.bench_local(|| {
-        let mut rest = &octets[..];
+        let mut rest = &bytes[..];
         while let Some((frame, length)) = parse(Version::V3_1, rest).unwrap() {
             black_box(&frame);
             rest = &rest[length..];

@@ -1,4 +1,4 @@
-//! From octets to frames: [`parse`] for a buffer that holds whole frames, [`Decoder`] for octets as they arrive.
+//! From bytes to frames: [`parse`] for a buffer that holds whole frames, [`Decoder`] for bytes as they arrive.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,12 +12,12 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DecodeLimits {
-    /// The longest control frame in octets of payload. Default 262,144; never below 8,192, which every
+    /// The longest control frame in bytes of payload. Default 262,144; never below 8,192, which every
     /// receiver has to accept (protocol.md §4.3).
     ///
-    /// DATA frames have no such bound, as they are never held: their octets are handed on as they arrive.
+    /// DATA frames have no such bound, as they are never held: their bytes are handed on as they arrive.
     pub max_control_frame: u32,
-    /// Session errors for what is tolerated otherwise: flag bits that a type does not have, and octets behind
+    /// Session errors for what is tolerated otherwise: flag bits that a type does not have, and bytes behind
     /// the status of RST_STREAM. Default false.
     pub strict: bool,
 }
@@ -33,9 +33,9 @@ impl Default for DecodeLimits {
 
 /// Takes frames off a buffer into which somebody reads what arrives.
 ///
-/// It holds no octets itself and reserves nothing: a control frame stays in the buffer until it is complete, so
+/// It holds no bytes itself and reserves nothing: a control frame stays in the buffer until it is complete, so
 /// the buffer grows with what the peer has really sent, to at most
-/// [`max_control_frame`](DecodeLimits::max_control_frame) and 8 octets. Payloads and header blocks are slices of
+/// [`max_control_frame`](DecodeLimits::max_control_frame) and 8 bytes. Payloads and header blocks are slices of
 /// the buffer, which lives as long as one of them does.
 #[derive(Debug)]
 pub struct Decoder {
@@ -53,7 +53,7 @@ enum State {
     Waiting,
     /// Inside a DATA frame.
     Data(Data<[u8; 0]>),
-    /// Inside a control frame that is thrown away, with this many octets still to come.
+    /// Inside a control frame that is thrown away, with this many bytes still to come.
     Skipping(u32),
 }
 
@@ -70,15 +70,15 @@ impl Decoder {
     }
 
     /// Takes one frame, or one piece of a DATA frame, off the front of `src` without copying. `None` means that
-    /// more octets are needed.
+    /// more bytes are needed.
     ///
     /// DATA comes in pieces, so that a receiver need not hold up to 16 MiB and can answer a broken window at
-    /// the head: the first piece comes with the head, also when it is empty and [`rest`](Data::rest) says
-    /// that octets will follow; each later piece has at least one octet.
+    /// the head: the first piece comes with the head, also when it is empty and [`remaining`](Data::remaining) says
+    /// that bytes will follow; each later piece has at least one byte.
     ///
     /// Frames without a meaning in this session come as [`Frame::Unknown`]. If one is longer than
     /// [`max_control_frame`](DecodeLimits::max_control_frame), it comes with its head and without payload, and
-    /// its octets are dropped as they arrive.
+    /// its bytes are dropped as they arrive.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Decoder {
     }
 
     /// Whether the input so far ends inside a frame: asked after [`decode`](Self::decode) said `None`, at the
-    /// end of the peer's octets, it tells an orderly end from a broken one.
+    /// end of the peer's bytes, it tells an orderly end from a broken one.
     #[must_use]
     pub const fn is_mid_frame(&self) -> bool {
         !matches!(self.state, State::Between)
@@ -118,9 +118,9 @@ impl Decoder {
             State::Between | State::Waiting => self.next_frame(src),
             State::Data(_) if src.is_empty() => Ok(None),
             State::Data(frame) => {
-                let length = src.len().min(frame.rest as usize);
+                let length = src.len().min(frame.remaining as usize);
                 let piece = frame.cut(length as u32, src.split_to(length).freeze());
-                if frame.rest == 0 {
+                if frame.remaining == 0 {
                     self.state = State::Between;
                 }
                 Ok(Some(Frame::Data(piece)))
@@ -148,7 +148,7 @@ impl Decoder {
         let end = HEAD_LENGTH + length;
         let payload = Shared { src, end }.keep_from(0);
         let piece = frame.cut(length as u32, payload);
-        self.state = if frame.rest == 0 {
+        self.state = if frame.remaining == 0 {
             State::Between
         } else {
             State::Data(frame)
@@ -199,15 +199,15 @@ impl Decoder {
     }
 }
 
-/// Parses the frame at the front of `src`, if it is there as a whole, and tells how many octets it took.
+/// Parses the frame at the front of `src`, if it is there as a whole, and tells how many bytes it took.
 ///
 /// This is for captures and tools: a DATA frame comes in one piece, and no frame is too long. A [`Decoder`] is
-/// for octets from a network.
+/// for bytes from a network.
 ///
 /// # Errors
 ///
 /// As [`Decoder::decode`] in tolerant mode, but [`FrameError::TooLarge`] does not occur. The one frame that may
-/// be skipped after an error, a WINDOW_UPDATE of 0 octets for a stream, has 16 octets.
+/// be skipped after an error, a WINDOW_UPDATE of 0 bytes for a stream, has 16 bytes.
 #[expect(
     clippy::type_complexity,
     reason = "an alias would hide the three things that can happen"
@@ -323,5 +323,5 @@ fn leading_id(head: ControlHead, src: &[u8]) -> Option<Option<StreamId>> {
     }
 }
 
-/// What every receiver has to accept, in octets (protocol.md §4.3).
+/// What every receiver has to accept, in bytes (protocol.md §4.3).
 const MIN_CONTROL_FRAME_LIMIT: u32 = 8192;

@@ -24,9 +24,9 @@ pub enum FrameError {
     TooLarge {
         /// The kind of frame.
         kind: FrameKind,
-        /// The announced length in octets.
+        /// The announced length in bytes.
         length: u32,
-        /// The bound in octets.
+        /// The bound in bytes.
         limit: u32,
         /// The stream, if its id could be read.
         stream: Option<StreamId>,
@@ -35,7 +35,7 @@ pub enum FrameError {
     Length {
         /// The kind of frame.
         kind: FrameKind,
-        /// The announced length in octets.
+        /// The announced length in bytes.
         length: u32,
         /// The smallest legal length.
         min: u32,
@@ -47,7 +47,7 @@ pub enum FrameError {
         /// The kind of frame.
         kind: FrameKind,
     },
-    /// A WINDOW_UPDATE of 0 octets.
+    /// A WINDOW_UPDATE of 0 bytes.
     ZeroIncrement {
         /// Whose window it names.
         target: WindowTarget,
@@ -56,14 +56,14 @@ pub enum FrameError {
     SettingsCount {
         /// The announced number of entries.
         count: u32,
-        /// The length of the frame in octets.
+        /// The length of the frame in bytes.
         length: u32,
     },
     /// Flag bits that the type does not have; an error in strict decoding only.
     Flags {
         /// The kind of frame.
         kind: FrameKind,
-        /// The flags octet.
+        /// The flags byte.
         flags: u8,
     },
 }
@@ -119,7 +119,7 @@ impl fmt::Display for FrameError {
             } => {
                 write!(
                     f,
-                    "{kind} frame announces {length} octets, more than {limit}"
+                    "{kind} frame announces {length} bytes, more than {limit}"
                 )
             }
             Self::Length {
@@ -139,9 +139,9 @@ impl fmt::Display for FrameError {
                 write!(f, "{kind} frame has length {length}, not {min} to {max}")
             }
             Self::StreamIdZero { kind } => write!(f, "{kind} frame has stream id 0"),
-            Self::ZeroIncrement { target } => write!(f, "WINDOW_UPDATE of 0 octets for {target}"),
+            Self::ZeroIncrement { target } => write!(f, "WINDOW_UPDATE of 0 bytes for {target}"),
             Self::SettingsCount { count, length } => {
-                write!(f, "SETTINGS announces {count} entries in {length} octets")
+                write!(f, "SETTINGS announces {count} entries in {length} bytes")
             }
             Self::Flags { kind, flags } => write!(f, "{kind} frame has unknown flags {flags:#04x}"),
         }
@@ -154,7 +154,7 @@ impl std::error::Error for FrameError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The octets are not a zlib stream, or a corrupt one.
+    /// The bytes are not a zlib stream, or a corrupt one.
     Corrupt,
     /// The zlib stream names another preset dictionary than the version's.
     WrongDictionary {
@@ -165,14 +165,14 @@ pub enum HeaderError {
     EndOfStream,
     /// The block inflates to more than the hard limit.
     Bomb {
-        /// The bound in octets.
+        /// The bound in bytes.
         limit: usize,
     },
     /// A length or the count reaches past the end of the block.
-    Truncated,
-    /// Octets follow the last pair.
-    TrailingOctets,
-    /// A name of no octets.
+    UnexpectedEnd,
+    /// Bytes follow the last pair.
+    TrailingBytes,
+    /// A name of no bytes.
     EmptyName,
     /// A name with an upper-case letter, a NUL, CR or LF.
     InvalidName,
@@ -188,7 +188,7 @@ impl HeaderError {
     /// Whether the compression context is lost, so that the session has to end. Otherwise the error is the
     /// stream's alone.
     #[must_use]
-    pub const fn context_lost(&self) -> bool {
+    pub const fn is_context_lost(&self) -> bool {
         matches!(
             self,
             Self::Corrupt | Self::WrongDictionary { .. } | Self::EndOfStream | Self::Bomb { .. }
@@ -204,9 +204,9 @@ impl fmt::Display for HeaderError {
                 write!(f, "header block wants the preset dictionary {found:08x}")
             }
             Self::EndOfStream => f.write_str("deflate stream ends inside a header block"),
-            Self::Bomb { limit } => write!(f, "header block inflates to more than {limit} octets"),
-            Self::Truncated => f.write_str("header block ends before its last pair"),
-            Self::TrailingOctets => f.write_str("octets follow the last pair of a header block"),
+            Self::Bomb { limit } => write!(f, "header block inflates to more than {limit} bytes"),
+            Self::UnexpectedEnd => f.write_str("header block ends before its last pair"),
+            Self::TrailingBytes => f.write_str("bytes follow the last pair of a header block"),
             Self::EmptyName => f.write_str("header name is empty"),
             Self::InvalidName => f.write_str("header name has an upper-case letter, NUL, CR or LF"),
             Self::DuplicateName => f.write_str("header name occurs twice in a block"),
@@ -222,14 +222,14 @@ impl std::error::Error for HeaderError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The payload of a frame is longer than 2^24-1 octets.
-    TooLong {
-        /// Its length in octets.
+    /// The payload of a frame is longer than 2^24-1 bytes.
+    TooLarge {
+        /// Its length in bytes.
         length: usize,
     },
-    /// A header name or value does not fit the version's length field (65,535 octets in SPDY/2).
+    /// A header name or value does not fit the version's length field (65,535 bytes in SPDY/2).
     FieldTooLong {
-        /// Its length in octets.
+        /// Its length in bytes.
         length: usize,
     },
     /// The number of header fields does not fit the version's length field (65,535 in SPDY/2).
@@ -249,13 +249,13 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong { length } => {
-                write!(f, "frame of {length} octets is longer than 16777215")
+            Self::TooLarge { length } => {
+                write!(f, "frame of {length} bytes is longer than 16777215")
             }
             Self::FieldTooLong { length } => {
                 write!(
                     f,
-                    "header name or value of {length} octets does not fit its length field"
+                    "header name or value of {length} bytes does not fit its length field"
                 )
             }
             Self::TooManyFields { count } => {

@@ -1,6 +1,6 @@
 //! The frames as data: one struct for each type.
 //!
-//! `B` is how octets are held: `&[u8]` when a frame borrows the buffer it was parsed from, [`Bytes`] when it
+//! `B` is how bytes are held: `&[u8]` when a frame borrows the buffer it was parsed from, [`Bytes`] when it
 //! shares it. `H` is how a header block is held: [`CompressedBlock`] as it came from the wire, or
 //! `&HeaderBlock` on its way into a [`HeaderEncoder`](crate::HeaderEncoder).
 
@@ -108,7 +108,7 @@ impl<B> Frame<B> {
             Self::Headers(_) => FrameKind::Headers,
             Self::WindowUpdate(_) => FrameKind::WindowUpdate,
             Self::Credential(_) => FrameKind::Credential,
-            Self::Unknown(frame) => FrameKind::Unknown(frame.kind),
+            Self::Unknown(frame) => FrameKind::Unknown(frame.type_number),
         }
     }
 }
@@ -121,7 +121,7 @@ impl<B: AsRef<[u8]>> Frame<B> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload; [`EncodeError::NotInVersion`] for NOOP
+    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload; [`EncodeError::NotInVersion`] for NOOP
     /// outside SPDY/2, WINDOW_UPDATE in SPDY/2 and CREDENTIAL outside SPDY/3. `dst` is as before then.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let not_in_version = Err(EncodeError::NotInVersion {
@@ -258,7 +258,7 @@ mod tests {
                     stream,
                     fin: true,
                     compressed: true,
-                    rest: 0,
+                    remaining: 0,
                     payload: zip,
                 }),
                 "DATA stream=3 flags=FIN|COMPRESSED length=3",
@@ -268,10 +268,10 @@ mod tests {
                     stream,
                     fin: false,
                     compressed: false,
-                    rest: 7,
+                    remaining: 7,
                     payload: &[],
                 }),
-                "DATA stream=3 flags=0 length=0 rest=7",
+                "DATA stream=3 flags=0 length=0 remaining=7",
             ),
             (
                 Frame::SynStream(SynStream {
@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 Frame::Unknown(UnknownControl {
-                    kind: 0xf000,
+                    type_number: 0xf000,
                     flags: 1,
                     payload: zip,
                 }),

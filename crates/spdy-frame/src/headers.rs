@@ -23,7 +23,7 @@ use bytes::Bytes;
 use crate::HeaderError;
 
 use self::{
-    field::{Entry, Octets},
+    field::{Buffer, Entry},
     join::join,
     names::Names,
     rules::{NameError, check_name, count_values},
@@ -60,7 +60,7 @@ pub use self::{
 /// Blocks are equal if they have the same names and values in the same order.
 #[derive(Clone, Default)]
 pub struct HeaderBlock {
-    octets: Octets,
+    bytes: Buffer,
     entries: Vec<Entry>,
     names: Names,
     truncated: bool,
@@ -75,11 +75,11 @@ impl HeaderBlock {
         Self::default()
     }
 
-    /// An empty block with room for `fields` fields and `octets` octets of names and values.
+    /// An empty block with room for `fields` fields and `bytes` bytes of names and values.
     #[must_use]
-    pub fn with_capacity(fields: usize, octets: usize) -> Self {
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         Self {
-            octets: Octets::Own(Vec::with_capacity(octets)),
+            bytes: Buffer::Own(Vec::with_capacity(bytes)),
             entries: Vec::with_capacity(fields),
             names: Names::default(),
             truncated: false,
@@ -102,10 +102,10 @@ impl HeaderBlock {
         Ok(block)
     }
 
-    /// A block that was decoded. The entries are in order and inside of `octets`.
-    fn decoded(octets: Bytes, entries: Vec<Entry>, truncated: bool) -> Self {
+    /// A block that was decoded. The entries are in order and inside of `bytes`.
+    fn decoded(bytes: Bytes, entries: Vec<Entry>, truncated: bool) -> Self {
         Self {
-            octets: Octets::Shared(octets),
+            bytes: Buffer::Shared(bytes),
             entries,
             names: Names::unknown(),
             truncated,
@@ -155,11 +155,11 @@ impl HeaderBlock {
             Err(NameError::Invalid) => return Err(HeaderError::InvalidName),
         };
         let joined = count_values(value)? > 1;
-        if self.octets.len() + name.len() + value.len() >= LONGEST {
+        if self.bytes.len() + name.len() + value.len() >= LONGEST {
             return Err(HeaderError::InvalidValue);
         }
 
-        let known = self.names.find(name, self.octets.as_slice(), &self.entries);
+        let known = self.names.find(name, self.bytes.as_slice(), &self.entries);
         let entry = match known {
             Some(place) => self.join(place, value),
             None => self.push(name, value, is_lower_case),
@@ -171,22 +171,22 @@ impl HeaderBlock {
 
     /// Adds a field whose name is new.
     fn push(&mut self, name: &[u8], value: &[u8], is_lower_case: bool) -> &mut Entry {
-        let octets = self.octets.own();
+        let bytes = self.bytes.own();
         // Most blocks are no larger, and growing in small steps takes longer than all the rest.
         if self.entries.capacity() == 0 {
             self.entries.reserve(USUAL_FIELDS);
         }
-        if octets.capacity() == 0 {
-            octets.reserve(USUAL_OCTETS);
+        if bytes.capacity() == 0 {
+            bytes.reserve(USUAL_BYTES);
         }
-        let name_start = octets.len();
-        octets.extend_from_slice(name);
+        let name_start = bytes.len();
+        bytes.extend_from_slice(name);
         if !is_lower_case {
-            octets[name_start..].make_ascii_lowercase();
+            bytes[name_start..].make_ascii_lowercase();
         }
-        let value_start = octets.len();
-        octets.extend_from_slice(value);
-        let entry = Entry::new(name_start..value_start, value_start..octets.len());
+        let value_start = bytes.len();
+        bytes.extend_from_slice(value);
+        let entry = Entry::new(name_start..value_start, value_start..bytes.len());
         self.entries.push(entry);
         self.entries.last_mut().expect("it was just pushed")
     }
@@ -194,9 +194,9 @@ impl HeaderBlock {
     /// Adds a value to a field.
     fn join(&mut self, place: usize, value: &[u8]) -> &mut Entry {
         if !value.is_empty() {
-            let octets = self.octets.own();
+            let bytes = self.bytes.own();
             let is_scattered = &mut self.is_scattered;
-            join(octets, &mut self.entries, place, value, is_scattered);
+            join(bytes, &mut self.entries, place, value, is_scattered);
         }
         &mut self.entries[place]
     }
@@ -221,7 +221,7 @@ impl HeaderBlock {
         self.entries.is_empty()
     }
 
-    /// What the block counts against a limit on memory: octets of names and values, and 32 for each field.
+    /// What the block counts against a limit on memory: bytes of names and values, and 32 for each field.
     #[must_use]
     pub fn size(&self) -> usize {
         let sizes = self.entries.iter().map(|entry| {
@@ -241,7 +241,7 @@ impl HeaderBlock {
     #[must_use]
     #[inline]
     pub fn fields(&self) -> Fields<'_> {
-        Fields::new(&self.octets, &self.entries)
+        Fields::new(&self.bytes, &self.entries)
     }
 
     /// How many fields from `place` on are the same ones in another block, at the same places: up to the first that
@@ -255,22 +255,22 @@ impl HeaderBlock {
     ///
     /// let one = HeaderBlock::from_pairs([("a", "1"), ("b", "2"), ("c", "3")])?;
     /// let other = HeaderBlock::from_pairs([("a", "1"), ("b", "two"), ("c", "3")])?;
-    /// assert_eq!(one.same_fields(&other, 0), 1);
-    /// assert_eq!(one.same_fields(&other, 1), 0);
-    /// assert_eq!(one.same_fields(&other, 2), 1);
+    /// assert_eq!(one.matching_fields(&other, 0), 1);
+    /// assert_eq!(one.matching_fields(&other, 1), 0);
+    /// assert_eq!(one.matching_fields(&other, 2), 1);
     /// # Ok::<(), spdy_frame::HeaderError>(())
     /// ```
     #[must_use]
-    pub fn same_fields(&self, other: &Self, place: usize) -> usize {
+    pub fn matching_fields(&self, other: &Self, place: usize) -> usize {
         let own = self.entries.get(place..).unwrap_or_default();
         let others = other.entries.get(place..).unwrap_or_default();
         let same = count_same(
-            Stretch::new(&self.octets, own),
-            Stretch::new(&other.octets, others),
+            Stretch::new(&self.bytes, own),
+            Stretch::new(&other.bytes, others),
         );
-        // What lies apart, or between other octets, may still be the same.
-        let own = Fields::new(&self.octets, &own[same..]);
-        let others = Fields::new(&other.octets, &others[same..]);
+        // What lies apart, or between other bytes, may still be the same.
+        let own = Fields::new(&self.bytes, &own[same..]);
+        let others = Fields::new(&other.bytes, &others[same..]);
         same + own
             .zip(others)
             .take_while(|(own, other)| own == other)
@@ -280,7 +280,7 @@ impl HeaderBlock {
 
 impl PartialEq for HeaderBlock {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.same_fields(other, 0) == self.len()
+        self.len() == other.len() && self.matching_fields(other, 0) == self.len()
     }
 }
 
@@ -320,8 +320,8 @@ const LONGEST: usize = 1 << 30;
 /// The fields that a new block has room for.
 const USUAL_FIELDS: usize = 12;
 
-/// The octets of names and values that a new block has room for.
-const USUAL_OCTETS: usize = 512;
+/// The bytes of names and values that a new block has room for.
+const USUAL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn pairs(block: &HeaderBlock) -> Vec<(&str, &str)> {
-        let text = |octets| std::str::from_utf8(octets).unwrap();
+        let text = |bytes| std::str::from_utf8(bytes).unwrap();
         block
             .fields()
             .map(|field| (text(field.name()), text(field.value())))
@@ -420,8 +420,8 @@ mod tests {
                     .append(format!("X-{index}"), format!("{index}"))
                     .unwrap();
             }
-            let octets = Bytes::copy_from_slice(block.octets.as_slice());
-            let mut decoded = HeaderBlock::decoded(octets, block.entries.clone(), false);
+            let bytes = Bytes::copy_from_slice(block.bytes.as_slice());
+            let mut decoded = HeaderBlock::decoded(bytes, block.entries.clone(), false);
             for block in [&mut block, &mut decoded] {
                 for index in (0..count + 3).rev() {
                     block.append(format!("x-{index}"), "again").unwrap();
@@ -445,7 +445,7 @@ mod tests {
         block.append("abc", "de").unwrap();
         block.append("fgh", "ij").unwrap();
         assert_eq!(block.entries.capacity(), 2);
-        assert_eq!(block.octets.own().capacity(), 10);
+        assert_eq!(block.bytes.own().capacity(), 10);
     }
 
     #[test]
@@ -487,9 +487,9 @@ mod tests {
     #[test]
     fn blocks_are_equal_by_names_and_values() {
         let one = block(&[("a", "1"), ("b", "2")]);
-        let octets = Bytes::from_static(b"--a-1b2");
+        let bytes = Bytes::from_static(b"--a-1b2");
         let entries = vec![Entry::new(2..3, 4..5), Entry::new(5..6, 6..7)];
-        let mut other = HeaderBlock::decoded(octets, entries, true);
+        let mut other = HeaderBlock::decoded(bytes, entries, true);
         assert_eq!(one, other);
         assert_ne!(one, block(&[("b", "2"), ("a", "1")]));
         assert_ne!(one, block(&[("a", "1")]));

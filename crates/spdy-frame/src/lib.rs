@@ -1,4 +1,4 @@
-//! Frames and header compression of SPDY/2, SPDY/3 and SPDY/3.1: octets in, values out, and back.
+//! Frames and header compression of SPDY/2, SPDY/3 and SPDY/3.1: bytes in, values out, and back.
 //!
 //! *In scope:* every frame of the three versions with its limits and its errors ([`Decoder`], [`Frame`]), and the
 //! header blocks inside some of them ([`HeaderDecoder`], [`HeaderEncoder`]). All of it is free of input and
@@ -62,7 +62,7 @@
 //! block.append(":status", "200 OK")?;
 //! block.append(":version", "HTTP/1.1")?;
 //! let stream = StreamId::first(Side::Client);
-//! headers.syn_reply(&SynReply { stream, fin: false, block: &block }, &mut output)?;
+//! headers.encode_syn_reply(&SynReply { stream, fin: false, block: &block }, &mut output)?;
 //! Data::encode_head(stream, true, 5, &mut output);
 //! output.extend_from_slice(b"hello");
 //!

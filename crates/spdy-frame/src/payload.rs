@@ -1,4 +1,4 @@
-//! The two ways in which a frame keeps the octets that end it, for one parser.
+//! The two ways in which a frame keeps the bytes that end it, for one parser.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -6,16 +6,16 @@ use crate::frame::head::HEAD_LENGTH;
 
 /// The payload of a control frame which is there as a whole.
 pub(crate) trait Payload {
-    /// How a frame holds the octets that it keeps.
+    /// How a frame holds the bytes that it keeps.
     type Kept;
 
-    /// All octets of the payload.
-    fn octets(&self) -> &[u8];
+    /// All bytes of the payload.
+    fn bytes(&self) -> &[u8];
 
-    /// Keeps the octets from `start` to the end.
+    /// Keeps the bytes from `start` to the end.
     fn keep_from(self, start: usize) -> Self::Kept;
 
-    /// Keeps none of the octets.
+    /// Keeps none of the bytes.
     fn drop_all(self);
 }
 
@@ -24,7 +24,7 @@ impl<'a> Payload for &'a [u8] {
     type Kept = &'a [u8];
 
     #[inline]
-    fn octets(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         self
     }
 
@@ -48,7 +48,7 @@ impl Payload for Shared<'_> {
     type Kept = Bytes;
 
     #[inline]
-    fn octets(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         &self.src[HEAD_LENGTH..self.end]
     }
 

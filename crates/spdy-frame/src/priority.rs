@@ -32,16 +32,16 @@ impl Priority {
         self.0
     }
 
-    /// Reads the priority from the octet that holds it in SYN_STREAM: the top two bits in SPDY/2, the top
+    /// Reads the priority from the byte that holds it in SYN_STREAM: the top two bits in SPDY/2, the top
     /// three later. The other bits are unused.
     #[must_use]
-    pub const fn from_octet(version: Version, octet: u8) -> Self {
-        Self(octet >> Self::shift(version))
+    pub const fn from_byte(version: Version, byte: u8) -> Self {
+        Self(byte >> Self::shift(version))
     }
 
-    /// The octet of SYN_STREAM that holds the priority.
+    /// The byte of SYN_STREAM that holds the priority.
     #[must_use]
-    pub const fn to_octet(self, version: Version) -> u8 {
+    pub const fn to_byte(self, version: Version) -> u8 {
         let highest = 0xff >> Self::shift(version);
         let value = if self.0 > highest { highest } else { self.0 };
         value << Self::shift(version)
@@ -67,17 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c058_c059_the_octet_has_two_bits_in_v2_and_three_later() {
-        assert_eq!(Priority::from_octet(Version::V2, 0xe0).get(), 3);
-        assert_eq!(Priority::from_octet(Version::V3, 0xe0).get(), 7);
-        assert_eq!(Priority::from_octet(Version::V3_1, 0x7f).get(), 3);
+    fn c058_c059_the_byte_has_two_bits_in_v2_and_three_later() {
+        assert_eq!(Priority::from_byte(Version::V2, 0xe0).get(), 3);
+        assert_eq!(Priority::from_byte(Version::V3, 0xe0).get(), 7);
+        assert_eq!(Priority::from_byte(Version::V3_1, 0x7f).get(), 3);
     }
 
     #[test]
     fn writing_clamps_to_what_the_version_has() {
-        assert_eq!(Priority::LOWEST.to_octet(Version::V2), 0xc0);
-        assert_eq!(Priority::LOWEST.to_octet(Version::V3), 0xe0);
-        assert_eq!(Priority(2).to_octet(Version::V2), 0x80);
+        assert_eq!(Priority::LOWEST.to_byte(Version::V2), 0xc0);
+        assert_eq!(Priority::LOWEST.to_byte(Version::V3), 0xe0);
+        assert_eq!(Priority(2).to_byte(Version::V2), 0x80);
         assert_eq!(Priority::new(8), None);
     }
 }

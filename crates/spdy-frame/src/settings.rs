@@ -21,7 +21,7 @@ impl SettingId {
     pub const CURRENT_CWND: Self = Self(5);
     /// Retransmission rate of downloads, in percent.
     pub const DOWNLOAD_RETRANS_RATE: Self = Self(6);
-    /// The window, in octets, that streams start with. Without effect in SPDY/2.
+    /// The window, in bytes, that streams start with. Without effect in SPDY/2.
     pub const INITIAL_WINDOW_SIZE: Self = Self(7);
     /// Slots for client certificates (SPDY/3 alone).
     pub const CLIENT_CERTIFICATE_VECTOR_SIZE: Self = Self(8);
@@ -92,8 +92,8 @@ impl Setting {
 
     /// Reads an entry. SPDY/2 has the id first and in little-endian order, an old slip that became the
     /// standard; later versions have the flags first and the id in network order (protocol.md §5.4).
-    pub(crate) const fn from_octets(version: Version, octets: [u8; 8]) -> Self {
-        let [a, b, c, d, value @ ..] = octets;
+    pub(crate) const fn from_bytes(version: Version, bytes: [u8; 8]) -> Self {
+        let [a, b, c, d, value @ ..] = bytes;
         let (id, flags) = match version {
             Version::V2 => (u32::from_le_bytes([a, b, c, 0]), d),
             Version::V3 | Version::V3_1 => (u32::from_be_bytes([0, b, c, d]), a),
@@ -106,7 +106,7 @@ impl Setting {
     }
 
     /// Writes an entry; of the id its lower 24 bits.
-    pub(crate) const fn to_octets(self, version: Version) -> [u8; 8] {
+    pub(crate) const fn to_bytes(self, version: Version) -> [u8; 8] {
         let SettingFlags(flags) = self.flags;
         let [_, high, middle, low] = self.id.0.to_be_bytes();
         let [p, q, r, s] = self.value.to_be_bytes();
@@ -129,17 +129,17 @@ mod tests {
 
     #[test]
     fn c072_entries_of_v2_have_a_little_endian_id_and_then_the_flags() {
-        let octets = [3, 2, 1, 1, 4, 5, 6, 7];
-        assert_eq!(ENTRY.to_octets(Version::V2), octets);
-        assert_eq!(Setting::from_octets(Version::V2, octets), ENTRY);
+        let bytes = [3, 2, 1, 1, 4, 5, 6, 7];
+        assert_eq!(ENTRY.to_bytes(Version::V2), bytes);
+        assert_eq!(Setting::from_bytes(Version::V2, bytes), ENTRY);
     }
 
     #[test]
     fn c073_entries_of_v3_have_the_flags_and_then_a_big_endian_id() {
-        let octets = [1, 1, 2, 3, 4, 5, 6, 7];
+        let bytes = [1, 1, 2, 3, 4, 5, 6, 7];
         for version in [Version::V3, Version::V3_1] {
-            assert_eq!(ENTRY.to_octets(version), octets);
-            assert_eq!(Setting::from_octets(version, octets), ENTRY);
+            assert_eq!(ENTRY.to_bytes(version), bytes);
+            assert_eq!(Setting::from_bytes(version, bytes), ENTRY);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A protocol version, as negotiated.
 ///
-/// The version *on the wire* is another thing: SPDY/3 and SPDY/3.1 both write 3, so the first octets of a
+/// The version *on the wire* is another thing: SPDY/3 and SPDY/3.1 both write 3, so the first bytes of a
 /// conversation never tell them apart. Only this type knows the difference (protocol.md §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -20,13 +20,13 @@ impl Version {
     /// All versions, newest first: the order in which a server prefers them.
     pub const ALL: [Self; 3] = [Self::V3_1, Self::V3, Self::V2];
 
-    /// Finds the version that an ALPN or NPN protocol id names, octet for octet (protocol.md §3.1).
+    /// Finds the version that an ALPN or NPN protocol id names, byte for byte (protocol.md §3.1).
     #[must_use]
     pub fn from_alpn(id: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.alpn() == id)
     }
 
-    /// The ALPN and NPN protocol id, without a length octet.
+    /// The ALPN and NPN protocol id, without a length byte.
     #[must_use]
     pub const fn alpn(self) -> &'static [u8] {
         self.token().as_bytes()
@@ -44,7 +44,7 @@ impl Version {
 
     /// The number in the version field of control frames: 2 or 3.
     #[must_use]
-    pub const fn wire(self) -> u16 {
+    pub const fn wire_version(self) -> u16 {
         match self {
             Self::V2 => 2,
             Self::V3 | Self::V3_1 => 3,
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_matched_octet_for_octet() {
+    fn tokens_are_matched_byte_for_byte() {
         for version in Version::ALL {
             assert_eq!(Version::from_alpn(version.alpn()), Some(version));
         }

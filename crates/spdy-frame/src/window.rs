@@ -4,27 +4,27 @@ use std::{fmt, num::NonZeroU32};
 
 use crate::StreamId;
 
-/// The size of every window before anybody changes it: 65,536 octets (HTTP/2 has one octet less).
+/// The size of every window before anybody changes it: 65,536 bytes (HTTP/2 has one byte less).
 pub const DEFAULT_WINDOW: u32 = 65_536;
 
-/// The largest window there is: 2^31-1 octets.
+/// The largest window there is: 2^31-1 bytes.
 pub const MAX_WINDOW: u32 = 0x7fff_ffff;
 
-/// What a WINDOW_UPDATE adds to a window: 1 to 2^31-1 octets.
+/// What a WINDOW_UPDATE adds to a window: 1 to 2^31-1 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowIncrement(NonZeroU32);
 
 impl WindowIncrement {
-    /// Makes an increment of a number of octets; `None` for zero and above 2^31-1.
+    /// Makes an increment of a number of bytes; `None` for zero and above 2^31-1.
     #[must_use]
-    pub const fn new(octets: u32) -> Option<Self> {
-        match NonZeroU32::new(octets) {
-            Some(value) if octets <= MAX_WINDOW => Some(Self(value)),
+    pub const fn new(bytes: u32) -> Option<Self> {
+        match NonZeroU32::new(bytes) {
+            Some(value) if bytes <= MAX_WINDOW => Some(Self(value)),
             _ => None,
         }
     }
 
-    /// The number of octets.
+    /// The number of bytes.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()

@@ -42,7 +42,10 @@ fn length_error(kind: FrameKind, length: u32, min: u32, max: u32) -> FrameError 
 
 /// A PING, with which a test shows that decoding goes on in the right place.
 fn then_ping(version: Version, digits: &str) -> String {
-    format!("{digits} 80 {:02x} 0006 00000004 00000007", version.wire())
+    format!(
+        "{digits} 80 {:02x} 0006 00000004 00000007",
+        version.wire_version()
+    )
 }
 
 // --- types and versions -------------------------------------------------------------------------------------
@@ -50,7 +53,7 @@ fn then_ping(version: Version, digits: &str) -> String {
 #[test]
 fn c018_unknown_types_are_skipped_by_their_length() {
     for version in Version::ALL {
-        let head = format!("80 {:02x} 0063 00000005 0102030405", version.wire());
+        let head = format!("80 {:02x} 0063 00000005 0102030405", version.wire_version());
         let expected = ["UNKNOWN type=99 flags=0x00 length=5", "PING id=7"];
         assert_eq!(lines(version, &then_ping(version, &head)), expected);
     }
@@ -213,14 +216,14 @@ fn c027_c066_c091_lengths_that_do_not_fit_the_type_are_session_errors() {
 }
 
 #[test]
-fn c026_a_control_frame_of_8192_octets_is_accepted_under_any_limit() {
+fn c026_a_control_frame_of_8192_bytes_is_accepted_under_any_limit() {
     for version in Version::ALL {
         let mut limits = DecodeLimits::default();
         limits.max_control_frame = 100;
-        let mut octets = hex("8000 0001 00002000 00000001 00000000 0000");
-        octets[1] = version.wire() as u8;
-        octets.resize(8 + 8192, 0);
-        let decoded = decode_in_pieces(version, limits, &octets, |_| 1000);
+        let mut bytes = hex("8000 0001 00002000 00000001 00000000 0000");
+        bytes[1] = version.wire_version() as u8;
+        bytes.resize(8 + 8192, 0);
+        let decoded = decode_in_pieces(version, limits, &bytes, |_| 1000);
         let expected = "SYN_STREAM stream=1 associated=0 priority=0 flags=0 block=8182";
         assert_eq!(decoded.frames[0].to_string(), expected);
     }
@@ -259,14 +262,14 @@ fn c029_a_control_frame_over_the_limit_is_an_error_before_it_arrives() {
 }
 
 #[test]
-fn a_control_frame_at_the_limit_is_read_and_one_octet_more_is_not() {
+fn a_control_frame_at_the_limit_is_read_and_one_byte_more_is_not() {
     let mut limits = DecodeLimits::default();
     limits.max_control_frame = 10_000;
     let frame_of = |length: u32| {
-        let mut octets = hex("80030002 00000000 00000001");
-        octets[4..8].copy_from_slice(&length.to_be_bytes());
-        octets.resize(8 + length as usize, 0);
-        decode_in_pieces(V3, limits.clone(), &octets, |rest| rest)
+        let mut bytes = hex("80030002 00000000 00000001");
+        bytes[4..8].copy_from_slice(&length.to_be_bytes());
+        bytes.resize(8 + length as usize, 0);
+        decode_in_pieces(V3, limits.clone(), &bytes, |rest| rest)
     };
     assert_eq!(
         frame_of(10_000).frames[0].to_string(),
@@ -306,10 +309,10 @@ fn c018_an_unknown_frame_of_any_length_is_skipped_without_being_held() {
         src.resize(arrives, 0x80);
         rest -= arrives;
         assert_eq!(decoder.decode(&mut src), Ok(None));
-        assert!(!src.has_remaining(), "skipped octets are not kept");
+        assert!(!src.has_remaining(), "skipped bytes are not kept");
         assert!(decoder.is_mid_frame());
     }
-    // The last octet comes with the next frame.
+    // The last byte comes with the next frame.
     src.extend_from_slice(&hex("80 80030006 00000004 00000007"));
     let frame = decoder.decode(&mut src).unwrap().unwrap();
     assert_eq!(frame.to_string(), "PING id=7");
@@ -317,7 +320,7 @@ fn c018_an_unknown_frame_of_any_length_is_skipped_without_being_held() {
 }
 
 #[test]
-fn c067_octets_behind_the_status_of_rst_stream_are_an_error_in_strict_decoding_only() {
+fn c067_bytes_behind_the_status_of_rst_stream_are_an_error_in_strict_decoding_only() {
     let digits = "80030003 0000000c 00000001 00000005 74657874";
     assert_eq!(lines(V3, digits), ["RST_STREAM stream=1 status=CANCEL"]);
     assert_eq!(
@@ -327,7 +330,7 @@ fn c067_octets_behind_the_status_of_rst_stream_are_an_error_in_strict_decoding_o
 }
 
 #[test]
-fn c105_goaway_of_v2_has_4_or_8_octets() {
+fn c105_goaway_of_v2_has_4_or_8_bytes() {
     for digits in [
         "80020007 00000004 00000005",
         "80020007 00000008 00000005 00000001",
@@ -363,7 +366,7 @@ fn c079_c080_settings_whose_count_does_not_fit_are_session_errors() {
 }
 
 #[test]
-fn c109_frames_without_block_octets_have_an_empty_block() {
+fn c109_frames_without_block_bytes_have_an_empty_block() {
     for (version, digits, line) in [
         (
             V2,
@@ -413,9 +416,9 @@ fn c039_c111_c118_stream_0_is_a_session_error_where_a_stream_is_needed() {
 
 #[test]
 fn c190_decoding_goes_on_after_an_update_of_0_for_a_stream() {
-    let octets = hex(&then_ping(V3, "80030009 00000008 00000003 00000000"));
-    for size in [1, octets.len()] {
-        let decoded = decode_in_pieces(V3, DecodeLimits::default(), &octets, |_| size);
+    let bytes = hex(&then_ping(V3, "80030009 00000008 00000003 00000000"));
+    for size in [1, bytes.len()] {
+        let decoded = decode_in_pieces(V3, DecodeLimits::default(), &bytes, |_| size);
         let error = FrameError::ZeroIncrement {
             target: WindowTarget::Stream(stream(3)),
         };
@@ -509,7 +512,7 @@ fn what_strict_decoding_refuses_is_all_that_it_refuses() {
 // --- DATA in pieces -----------------------------------------------------------------------------------------
 
 #[test]
-fn c125_data_comes_in_pieces_as_octets_arrive() {
+fn c125_data_comes_in_pieces_as_bytes_arrive() {
     let mut decoder = Decoder::new(V3_1, DecodeLimits::default());
     let mut src = BytesMut::new();
     let mut next = |digits: &str| {
@@ -526,16 +529,16 @@ fn c125_data_comes_in_pieces_as_octets_arrive() {
     // The head alone shows how much will come.
     assert_eq!(
         next("05"),
-        piece("DATA stream=1 flags=0 length=0 rest=5", true)
+        piece("DATA stream=1 flags=0 length=0 remaining=5", true)
     );
     assert_eq!(next(""), piece("", true));
     assert_eq!(
         next("01"),
-        piece("DATA stream=1 flags=0 length=1 rest=4", true)
+        piece("DATA stream=1 flags=0 length=1 remaining=4", true)
     );
     assert_eq!(
         next("0203"),
-        piece("DATA stream=1 flags=0 length=2 rest=2", true)
+        piece("DATA stream=1 flags=0 length=2 remaining=2", true)
     );
     // The last piece has FIN, and the next frame stays in the buffer.
     assert_eq!(
@@ -569,11 +572,11 @@ fn c119_the_compressed_flag_is_on_every_piece() {
 fn payloads_and_blocks_are_slices_of_the_input() {
     let mut src =
         BytesMut::from(&hex("80030002 00000006 00000001 aabb 00000001 00000003 010203")[..]);
-    let octets = src.as_ptr_range();
+    let bytes = src.as_ptr_range();
     let mut decoder = Decoder::new(V3, DecodeLimits::default());
     let mut is_slice = || match decoder.decode(&mut src).unwrap().unwrap() {
-        Frame::SynReply(frame) => octets.contains(&frame.block.octets().as_ptr()),
-        Frame::Data(frame) => octets.contains(&frame.payload.as_ptr()),
+        Frame::SynReply(frame) => bytes.contains(&frame.block.as_bytes().as_ptr()),
+        Frame::Data(frame) => bytes.contains(&frame.payload.as_ptr()),
         other => panic!("{other}"),
     };
     assert!(is_slice());
@@ -584,14 +587,14 @@ fn payloads_and_blocks_are_slices_of_the_input() {
 
 #[test]
 fn parse_takes_whole_frames_of_any_length() {
-    let mut octets = hex("80030002 00ffffff 00000001");
-    octets.resize(8 + 0x00ff_ffff, 0);
-    let (frame, length) = parse(V3, &octets).unwrap().unwrap();
+    let mut bytes = hex("80030002 00ffffff 00000001");
+    bytes.resize(8 + 0x00ff_ffff, 0);
+    let (frame, length) = parse(V3, &bytes).unwrap().unwrap();
     assert_eq!(
         frame.to_string(),
         "SYN_REPLY stream=1 flags=0 block=16777211"
     );
-    assert_eq!(length, octets.len());
+    assert_eq!(length, bytes.len());
 
     let data = hex("00000001 01000002 0102");
     assert_eq!(parse(V3, &data[..9]), Ok(None));

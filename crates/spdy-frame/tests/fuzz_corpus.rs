@@ -47,7 +47,7 @@ fn run(target: &str, try_input: fn(&[u8])) {
     }
 }
 
-/// A short stretch of one input, with octets changed, removed or taken from another input.
+/// A short stretch of one input, with bytes changed, removed or taken from another input.
 fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut input = corpus[random.below(corpus.len())].clone();
     input.truncate(1 + random.below(600));
@@ -56,13 +56,13 @@ fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
         match random.below(5) {
             0 => input[at] ^= 1 << random.below(8),
             1 => input[at] = random.next() as u8,
-            2 => input[at..].iter_mut().take(3).for_each(|octet| *octet = 0),
+            2 => input[at..].iter_mut().take(3).for_each(|byte| *byte = 0),
             3 => drop(input.drain(at..(at + random.below(20)).min(input.len()))),
             _ => {
                 let other = &corpus[random.below(corpus.len())];
                 let from = random.below(other.len());
-                let octets = other[from..].iter().take(random.below(40));
-                input.splice(at..at, octets.copied());
+                let bytes = other[from..].iter().take(random.below(40));
+                input.splice(at..at, bytes.copied());
             }
         }
         if input.is_empty() {

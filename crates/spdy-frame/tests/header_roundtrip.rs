@@ -38,7 +38,7 @@ fn block(fields: &[(&str, &str)]) -> HeaderBlock {
 /// Reads the streams of our encoder, which have one block in the fixed code before each sync marker, or stored ones.
 struct Inflater {
     /// The dictionary, and all that was inflated.
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     dictionary: usize,
     /// Where each match copied from and to, counted from the end of the dictionary.
     matches: Vec<(Range<isize>, Range<isize>)>,
@@ -47,10 +47,10 @@ struct Inflater {
 
 impl Inflater {
     fn new(version: Version) -> Self {
-        let octets = Dictionary::of(version).octets.to_vec();
+        let bytes = Dictionary::of(version).bytes.to_vec();
         Self {
-            dictionary: octets.len(),
-            octets,
+            dictionary: bytes.len(),
+            bytes,
             matches: Vec::new(),
             started: false,
         }
@@ -62,9 +62,9 @@ impl Inflater {
             self.started = true;
             deflated = &deflated[6..];
         }
-        let start = self.octets.len();
+        let start = self.bytes.len();
         let mut bits = Bits {
-            octets: deflated,
+            bytes: deflated,
             at: 0,
         };
         match bits.number(3) {
@@ -81,14 +81,14 @@ impl Inflater {
             }
             kind => panic!("a block in the fixed code or a stored one, not the last: {kind}"),
         }
-        self.octets[start..].to_vec()
+        self.bytes[start..].to_vec()
     }
 
     /// Reads stored blocks behind the head of the first one, up to the empty one.
     fn stored(&mut self, mut rest: &[u8]) {
         loop {
             let length = usize::from(u16::from_le_bytes([rest[0], rest[1]]));
-            self.octets.extend(&rest[4..4 + length]);
+            self.bytes.extend(&rest[4..4 + length]);
             rest = &rest[4 + length..];
             if length == 0 {
                 return assert!(rest.is_empty());
@@ -101,7 +101,7 @@ impl Inflater {
         loop {
             match bits.symbol() {
                 256 => return,
-                octet @ 0..256 => self.octets.push(octet as u8),
+                byte @ 0..256 => self.bytes.push(byte as u8),
                 symbol => {
                     let length = bits.value(symbol as usize - 257, &LENGTHS);
                     let symbol = bits.code(5) as usize;
@@ -114,10 +114,10 @@ impl Inflater {
 
     fn copy(&mut self, length: usize, distance: usize) {
         assert!(distance <= 32 * 1024);
-        let to = self.octets.len();
+        let to = self.bytes.len();
         let from = to.checked_sub(distance).expect("a match is inside");
         for index in from..from + length {
-            self.octets.push(self.octets[index]);
+            self.bytes.push(self.bytes[index]);
         }
         let place = |at| at as isize - self.dictionary as isize;
         self.matches.push((
@@ -128,13 +128,13 @@ impl Inflater {
 }
 
 struct Bits<'a> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
 }
 
 impl Bits<'_> {
     fn bit(&mut self) -> u32 {
-        let bit = self.octets[self.at / 8] >> (self.at % 8) & 1;
+        let bit = self.bytes[self.at / 8] >> (self.at % 8) & 1;
         self.at += 1;
         bit.into()
     }
@@ -235,21 +235,21 @@ const DISTANCES: [(usize, u32); 30] = [
 
 /// Inflates a block with `flate2`, which is what a peer with zlib does.
 fn inflate(inflater: &mut Decompress, version: Version, mut deflated: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(1 << 20);
+    let mut bytes = Vec::with_capacity(1 << 20);
     loop {
         let before = inflater.total_in();
-        let result = inflater.decompress_vec(deflated, &mut octets, FlushDecompress::Sync);
+        let result = inflater.decompress_vec(deflated, &mut bytes, FlushDecompress::Sync);
         deflated = &deflated[(inflater.total_in() - before) as usize..];
         match result {
             Ok(Status::StreamEnd) => panic!("the stream ends"),
             Ok(_) => {
-                assert!(deflated.is_empty() && octets.len() < octets.capacity());
-                return octets;
+                assert!(deflated.is_empty() && bytes.len() < bytes.capacity());
+                return bytes;
             }
             Err(error) => {
                 let dictionary = Dictionary::of(version);
                 assert_eq!(error.needs_dictionary(), Some(dictionary.id));
-                inflater.set_dictionary(dictionary.octets).unwrap();
+                inflater.set_dictionary(dictionary.bytes).unwrap();
             }
         }
     }
@@ -358,9 +358,9 @@ fn c128_thousands_of_blocks_on_one_session_are_read_again() {
                 let block = blocks.next();
                 let written = encode_block(&mut encoder, version, &block);
                 assert!(written.ends_with(b"\0\0\xff\xff"));
-                let octets = inflate(&mut inflater, version, &written);
+                let bytes = inflate(&mut inflater, version, &written);
                 assert!(
-                    octets == serialized(version, &pairs(&block)),
+                    bytes == serialized(version, &pairs(&block)),
                     "{version} {round}"
                 );
                 let read = decode_block(&mut decoder, &written).unwrap();
@@ -426,18 +426,18 @@ fn a_block_that_is_repeated_is_one_match() {
     for version in Version::ALL {
         let mut encoder = HeaderEncoder::new(version, Indexed);
         let mut inflater = Inflater::new(version);
-        let octets = serialized(version, &pairs(&response));
+        let bytes = serialized(version, &pairs(&response));
         let first = encode_block(&mut encoder, version, &response);
-        assert_eq!(inflater.block(&first), octets);
-        assert!(first.len() < octets.len());
+        assert_eq!(inflater.block(&first), bytes);
+        assert!(first.len() < bytes.len());
         for _ in 0..100 {
             let again = encode_block(&mut encoder, version, &response);
             assert!(again.len() <= 12, "{}", again.len());
             let before = inflater.matches.len();
-            assert_eq!(inflater.block(&again), octets);
+            assert_eq!(inflater.block(&again), bytes);
             let matches = &inflater.matches[before..];
             let length: usize = matches.iter().map(|(from, _)| from.len()).sum();
-            assert_eq!(length, octets.len(), "nothing but matches");
+            assert_eq!(length, bytes.len(), "nothing but matches");
         }
     }
 }
@@ -473,8 +473,8 @@ fn a_block_that_does_not_shrink_is_stored_and_later_blocks_refer_to_it() {
                 let stored = encode_block(&mut plain, version, &wide);
                 assert!(written.len() <= stored.len(), "{version} {length} {round}");
                 assert!(round == 0 || length > 2000 || written.len() < 40);
-                let octets = inflate(&mut inflater, version, &written);
-                assert!(octets == serialized(version, &pairs(&wide)));
+                let bytes = inflate(&mut inflater, version, &written);
+                assert!(bytes == serialized(version, &pairs(&wide)));
                 assert_eq!(decode_block(&mut decoder, &written).unwrap(), wide);
             }
         }
@@ -516,9 +516,9 @@ fn fields_come_back_from_the_edge_of_the_window() {
                 &early,
             ] {
                 let written = encode_block(&mut encoder, version, block);
-                let octets = inflate(&mut inflater, version, &written);
+                let bytes = inflate(&mut inflater, version, &written);
                 assert!(
-                    octets == serialized(version, &pairs(block)),
+                    bytes == serialized(version, &pairs(block)),
                     "{version} {size}"
                 );
                 assert_eq!(decode_block(&mut decoder, &written).unwrap(), *block);
@@ -543,19 +543,19 @@ fn all_three_frames_carry_the_block() {
             unidirectional: true,
             block: &fields,
         };
-        encoder.syn_stream(&syn_stream, &mut dst).unwrap();
+        encoder.encode_syn_stream(&syn_stream, &mut dst).unwrap();
         let reply = SynReply {
             stream,
             fin: true,
             block: &fields,
         };
-        encoder.syn_reply(&reply, &mut dst).unwrap();
+        encoder.encode_syn_reply(&reply, &mut dst).unwrap();
         let headers = Headers {
             stream,
             fin: false,
             block: &fields,
         };
-        encoder.headers(&headers, &mut dst).unwrap();
+        encoder.encode_headers(&headers, &mut dst).unwrap();
 
         let lines: Vec<String> = support::decode_at_once(version, &dst)
             .frames
@@ -615,9 +615,9 @@ fn no_match_touches_a_secret() {
         for _ in 0..1500 {
             let block = blocks.next();
             let start = is_secret.len();
-            let octets = inflater.block(&encode_block(&mut encoder, version, &block));
-            assert!(octets == serialized(version, &pairs(&block)));
-            is_secret.resize(start + octets.len(), false);
+            let bytes = inflater.block(&encode_block(&mut encoder, version, &block));
+            assert!(bytes == serialized(version, &pairs(&block)));
+            is_secret.resize(start + bytes.len(), false);
             for secret in secrets(version, &block, start as isize) {
                 is_secret[secret.start as usize..secret.end as usize].fill(true);
                 count += usize::from(!secret.is_empty());
@@ -683,7 +683,7 @@ fn refused(version: Version, mode: HeaderCompression, bad: &HeaderBlock) -> Enco
             block: bad,
         };
         let mut dst = BytesMut::from("before");
-        error = encoder.headers(&frame, &mut dst).err();
+        error = encoder.encode_headers(&frame, &mut dst).err();
         assert_eq!(dst, "before");
         let written = encode_block(&mut encoder, version, &good);
         assert_eq!(decode_block(&mut decoder, &written).as_ref(), Ok(&good));
@@ -710,7 +710,7 @@ fn what_does_not_fit_is_refused_before_anything_moves() {
         }
         for version in Version::ALL {
             let error = refused(version, mode, &long);
-            assert!(matches!(error, EncodeError::TooLong { length } if length > 0x00ff_ffff));
+            assert!(matches!(error, EncodeError::TooLarge { length } if length > 0x00ff_ffff));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The test vectors of protocol.md §22 as frames: read, shown, and written again to the same octets.
+//! The test vectors of protocol.md §22 as frames: read, shown, and written again to the same bytes.
 
 use spdy_frame::{Version, bytes::BytesMut, parse};
 
@@ -8,7 +8,7 @@ use support::{decode_at_once, encode, hex};
 
 use Version::{V2, V3, V3_1};
 
-/// Version, octets, and the frame as a log shows it.
+/// Version, bytes, and the frame as a log shows it.
 const VECTORS: &[(Version, &str, &str)] = &[
     (
         V3,
@@ -184,12 +184,12 @@ fn c126_vectors_decode_to_the_listed_frames() {
 }
 
 #[test]
-fn vectors_are_encoded_to_the_listed_octets() {
+fn vectors_are_encoded_to_the_listed_bytes() {
     for (version, digits, _) in VECTORS {
-        let octets = hex(digits);
+        let bytes = hex(digits);
         assert_eq!(
-            encode(*version, &decode_at_once(*version, &octets).frames),
-            octets,
+            encode(*version, &decode_at_once(*version, &bytes).frames),
+            bytes,
             "{digits}"
         );
     }
@@ -198,14 +198,14 @@ fn vectors_are_encoded_to_the_listed_octets() {
 #[test]
 fn vectors_are_the_same_frames_when_borrowed() {
     for (version, digits, line) in VECTORS {
-        let mut octets = hex(digits);
-        let length = octets.len();
-        octets.extend(b"what follows");
-        let (frame, end) = parse(*version, &octets).unwrap().unwrap();
+        let mut bytes = hex(digits);
+        let length = bytes.len();
+        bytes.extend(b"what follows");
+        let (frame, end) = parse(*version, &bytes).unwrap().unwrap();
         assert_eq!((frame.to_string().as_str(), end), (*line, length));
         for cut in 0..length {
             assert_eq!(
-                parse(*version, &octets[..cut]),
+                parse(*version, &bytes[..cut]),
                 Ok(None),
                 "{line} cut at {cut}"
             );
@@ -216,8 +216,8 @@ fn vectors_are_the_same_frames_when_borrowed() {
 #[test]
 fn fin_on_headers_is_read_in_v2_and_not_written() {
     for digits in V2_TRAILERS {
-        let mut octets = hex(digits);
-        let decoded = decode_at_once(V2, &octets);
+        let mut bytes = hex(digits);
+        let decoded = decode_at_once(V2, &bytes);
         let line = decoded.frames[0].to_string();
         assert!(
             line.starts_with("HEADERS stream=1 flags=FIN block="),
@@ -225,7 +225,7 @@ fn fin_on_headers_is_read_in_v2_and_not_written() {
         );
         let mut written = BytesMut::new();
         decoded.frames[0].encode(V2, &mut written).unwrap();
-        octets[4] = 0;
-        assert_eq!(written[..], octets);
+        bytes[4] = 0;
+        assert_eq!(written[..], bytes);
     }
 }

@@ -272,7 +272,9 @@ fn spdy_requests(requests: Requests, count: usize) -> VecDeque<Bytes> {
                 unidirectional: false,
                 block: &block,
             };
-            encoder.syn_stream(&frame, octets).expect("a sound block");
+            encoder
+                .encode_syn_stream(&frame, octets)
+                .expect("a sound block");
             id += 2;
         }
     })

@@ -175,7 +175,7 @@ fn frames(octets: &mut BytesMut) {
         unidirectional: false,
         block: &headers,
     };
-    encoder.syn_stream(&open, octets).unwrap();
+    encoder.encode_syn_stream(&open, octets).unwrap();
     octets.extend_from_slice(&[0, 0, 0, 1, 1, 0, 0, 5]);
     octets.extend_from_slice(b"first");
 }

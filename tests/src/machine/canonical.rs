@@ -17,7 +17,7 @@ pub(super) fn assert_canonical(version: Version, mut octets: &[u8]) {
         }
         assert_eq!(
             u16::from_be_bytes([head[0] & 0x7f, head[1]]),
-            version.wire(),
+            version.wire_version(),
             "row 25"
         );
         assert_eq!(head[2], 0);

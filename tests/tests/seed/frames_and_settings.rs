@@ -169,7 +169,7 @@ fn c022_l08_1_a_syn_stream_of_another_version_is_not_interpreted() {
 fn c023_c024_l08_2_l08_3_other_frames_of_another_version_are_ignored_or_end_the_session() {
     for version in Version::ALL {
         for other in [0, 1, 2, 3, 4, 0x7fff] {
-            if other == version.wire() {
+            if other == version.wire_version() {
                 continue;
             }
             let mut server = Machine::server(version);

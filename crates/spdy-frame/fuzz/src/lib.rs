@@ -1,7 +1,7 @@
-//! What is tried with arbitrary octets. The fuzz targets call these functions, and so does a test of the crate
+//! What is tried with arbitrary bytes. The fuzz targets call these functions, and so does a test of the crate
 //! with a stable compiler (`tests/fuzz_corpus.rs`).
 //!
-//! The first octet selects the version and a few more things; the others are the input. A function that
+//! The first byte selects the version and a few more things; the others are the input. A function that
 //! returns has found nothing. The saved corpus is made of captures, by `examples/corpus.rs`.
 
 use flate2::{Decompress, FlushDecompress, Status};
@@ -19,23 +19,23 @@ mod dictionary;
 
 use dictionary::Dictionary;
 
-/// Decodes the octets at once and in small pieces, which has to be the same; borrowed frames have to be the
+/// Decodes the bytes at once and in small pieces, which has to be the same; borrowed frames have to be the
 /// same too.
 pub fn decode(data: &[u8]) {
-    let Some((&selector, octets)) = data.split_first() else {
+    let Some((&selector, bytes)) = data.split_first() else {
         return;
     };
     let version = version(selector);
     let mut limits = DecodeLimits::default();
     limits.strict = selector & STRICT != 0;
     let piece = 1 + usize::from(selector >> 4);
-    let at_once = transcript(version, limits.clone(), octets, octets.len().max(1));
-    let in_pieces = transcript(version, limits.clone(), octets, piece);
+    let at_once = transcript(version, limits.clone(), bytes, bytes.len().max(1));
+    let in_pieces = transcript(version, limits.clone(), bytes, piece);
     assert_eq!(at_once, in_pieces);
 
-    if let (Ok(Some((borrowed, _))), false) = (parse(version, octets), limits.strict) {
+    if let (Ok(Some((borrowed, _))), false) = (parse(version, bytes), limits.strict) {
         let line = borrowed.to_string();
-        match Decoder::new(version, limits).decode(&mut BytesMut::from(octets)) {
+        match Decoder::new(version, limits).decode(&mut BytesMut::from(bytes)) {
             // The decoder keeps nothing of a frame that it skips for its length.
             Ok(Some(Frame::Unknown(shared))) if shared.payload.is_empty() => {}
             Ok(Some(shared)) => assert_eq!(shared.to_string(), line),
@@ -47,15 +47,15 @@ pub fn decode(data: &[u8]) {
     }
 }
 
-/// Decodes the octets, encodes the frames, and decodes those: they have to be the same.
+/// Decodes the bytes, encodes the frames, and decodes those: they have to be the same.
 pub fn roundtrip(data: &[u8]) {
-    let Some((&selector, octets)) = data.split_first() else {
+    let Some((&selector, bytes)) = data.split_first() else {
         return;
     };
     let version = version(selector);
     let mut frames = Vec::new();
     let mut encoded = BytesMut::new();
-    for frame in frames_of(version, octets) {
+    for frame in frames_of(version, bytes) {
         if let Some(frame) = writable(version, frame) {
             frame
                 .encode(version, &mut encoded)
@@ -66,12 +66,12 @@ pub fn roundtrip(data: &[u8]) {
     assert_eq!(frames_of(version, &encoded), frames);
 }
 
-/// Inflates the octets as header blocks of one session beside zlib, and writes what comes out with an encoder,
-/// which another decoder has to read again. Then takes the octets for names and values and does the same.
+/// Inflates the bytes as header blocks of one session beside zlib, and writes what comes out with an encoder,
+/// which another decoder has to read again. Then takes the bytes for names and values and does the same.
 ///
 /// The limits of the decoder are of all sizes: the first byte selects one.
 pub fn headers(data: &[u8]) {
-    let Some((&selector, octets)) = data.split_first() else {
+    let Some((&selector, bytes)) = data.split_first() else {
         return;
     };
     let version = version(selector);
@@ -86,17 +86,17 @@ pub fn headers(data: &[u8]) {
     let mut decoder = HeaderDecoder::new(version, limits);
     let mut echo = Echo::new(version, mode);
     let mut zlib = Zlib::new(version);
-    for block in Blocks(octets) {
+    for block in Blocks(bytes) {
         let result = decoder.decode(CompressedBlock::new(block));
         zlib.check(block, &result);
         match result {
             Ok(block) => echo.check(&block),
-            Err(error) if error.context_lost() => break,
+            Err(error) if error.is_context_lost() => break,
             Err(_) => {}
         }
     }
     let mut echo = Echo::new(version, mode);
-    for block in Blocks(octets) {
+    for block in Blocks(bytes) {
         echo.check(&block_of_fields(block));
     }
 }
@@ -131,18 +131,18 @@ fn version(selector: u8) -> Version {
     Version::ALL[usize::from(selector & 0b111) % Version::ALL.len()]
 }
 
-/// All that a decoder has to say about octets that come in pieces, without the borders of DATA pieces.
-fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usize) -> Vec<u8> {
+/// All that a decoder has to say about bytes that come in pieces, without the borders of DATA pieces.
+fn transcript(version: Version, limits: DecodeLimits, bytes: &[u8], piece: usize) -> Vec<u8> {
     let mut decoder = Decoder::new(version, limits);
     let mut src = BytesMut::new();
     let mut transcript = Vec::new();
-    let mut pieces = octets.chunks(piece);
+    let mut pieces = bytes.chunks(piece);
     let mut in_data = false;
     loop {
         match decoder.decode(&mut src) {
             Ok(Some(Frame::Data(piece))) => {
                 if !in_data {
-                    let length = piece.payload.len() as u32 + piece.rest;
+                    let length = piece.payload.len() as u32 + piece.remaining;
                     let Data {
                         stream, compressed, ..
                     } = piece;
@@ -150,7 +150,7 @@ fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usiz
                 }
                 transcript.extend(&piece.payload);
                 transcript.extend(piece.fin.then_some(b"FIN").into_iter().flatten());
-                in_data = piece.rest > 0;
+                in_data = piece.remaining > 0;
             }
             Ok(Some(frame)) => {
                 assert!(!in_data, "a frame came inside another one");
@@ -179,19 +179,19 @@ fn transcript(version: Version, limits: DecodeLimits, octets: &[u8], piece: usiz
 /// The bytes of a frame that its debug output leaves out.
 fn contents(frame: &Frame) -> &[u8] {
     match frame {
-        Frame::SynStream(frame) => frame.block.octets(),
-        Frame::SynReply(frame) => frame.block.octets(),
-        Frame::Headers(frame) => frame.block.octets(),
+        Frame::SynStream(frame) => frame.block.as_bytes(),
+        Frame::SynReply(frame) => frame.block.as_bytes(),
+        Frame::Headers(frame) => frame.block.as_bytes(),
         Frame::Credential(frame) => &frame.payload,
         Frame::Unknown(frame) => &frame.payload,
         _ => &[],
     }
 }
 
-/// The frames of octets that come at once, up to the first error that ends a session.
-fn frames_of(version: Version, octets: &[u8]) -> Vec<Frame> {
+/// The frames of bytes that come at once, up to the first error that ends a session.
+fn frames_of(version: Version, bytes: &[u8]) -> Vec<Frame> {
     let mut decoder = Decoder::new(version, DecodeLimits::default());
-    let mut src = BytesMut::from(octets);
+    let mut src = BytesMut::from(bytes);
     let mut frames = Vec::new();
     loop {
         match decoder.decode(&mut src) {
@@ -206,16 +206,16 @@ fn frames_of(version: Version, octets: &[u8]) -> Vec<Frame> {
 /// The frame as its encoding keeps it; `None` if it was skipped or is a piece.
 fn writable(version: Version, mut frame: Frame) -> Option<Frame> {
     match &mut frame {
-        Frame::Data(data) if data.rest > 0 => return None,
+        Frame::Data(data) if data.remaining > 0 => return None,
         // Skipped frames of another version have a type that this version has.
-        Frame::Unknown(unknown) if unknown.kind <= 10 => return None,
+        Frame::Unknown(unknown) if unknown.type_number <= 10 => return None,
         Frame::Headers(headers) if version == Version::V2 => headers.fin = false,
         _ => {}
     }
     Some(frame)
 }
 
-/// zlib, which has to read the same octets as a decoder.
+/// zlib, which has to read the same bytes as a decoder.
 struct Zlib {
     version: Version,
     /// There is one from the first block on, if that starts with the whole header and the largest window.
@@ -244,9 +244,9 @@ impl Zlib {
         let Some(inflater) = &mut self.inflater else {
             return;
         };
-        let mut octets = Vec::with_capacity(MAX_INFLATED + 1);
-        let status = inflater.decompress_vec(block, &mut octets, FlushDecompress::Sync);
-        let is_full = octets.len() > MAX_INFLATED;
+        let mut bytes = Vec::with_capacity(MAX_INFLATED + 1);
+        let status = inflater.decompress_vec(block, &mut bytes, FlushDecompress::Sync);
+        let is_full = bytes.len() > MAX_INFLATED;
         match (result, status) {
             (Err(HeaderError::Bomb { .. }), _) => assert!(is_full),
             (Err(HeaderError::EndOfStream), status) => {
@@ -257,7 +257,7 @@ impl Zlib {
             }
             (Err(HeaderError::Corrupt), Ok(Status::Ok | Status::BufError)) if !is_full => {
                 // Of a code for lengths without any symbol zlib says so later, whatever comes.
-                let status = inflater.decompress_vec(&[0; 100], &mut octets, FlushDecompress::Sync);
+                let status = inflater.decompress_vec(&[0; 100], &mut bytes, FlushDecompress::Sync);
                 status.expect_err("zlib reads it");
             }
             (Err(HeaderError::Corrupt), status) => assert!(is_full || status.is_err()),
@@ -266,10 +266,10 @@ impl Zlib {
                 let (read, width) = (self.serialized(block), self.number(0).len());
                 if block.is_truncated() {
                     // The number of fields is another one; there may not even be one.
-                    let fields = octets.get(width..).unwrap_or_default();
+                    let fields = bytes.get(width..).unwrap_or_default();
                     assert!(fields.starts_with(&read[width..]));
                 } else {
-                    assert_eq!(octets, read);
+                    assert_eq!(bytes, read);
                 }
             }
             (_, status) => {
@@ -291,7 +291,7 @@ impl Zlib {
             *block = rest;
             let mut inflater = Decompress::new(false);
             inflater
-                .set_dictionary(dictionary.octets)
+                .set_dictionary(dictionary.bytes)
                 .expect("raw inflaters take any");
             self.inflater = Some(inflater);
         }
@@ -299,20 +299,20 @@ impl Zlib {
 
     /// The block as it is before compression (protocol.md §7.1).
     fn serialized(&self, block: &HeaderBlock) -> Vec<u8> {
-        let mut octets = self.number(block.len());
+        let mut bytes = self.number(block.len());
         for field in block {
             for part in [field.name(), field.value()] {
-                octets.extend(self.number(part.len()));
-                octets.extend(part);
+                bytes.extend(self.number(part.len()));
+                bytes.extend(part);
             }
         }
-        octets
+        bytes
     }
 
     fn number(&self, number: usize) -> Vec<u8> {
-        let octets = (number as u32).to_be_bytes();
+        let bytes = (number as u32).to_be_bytes();
         let unused = if self.version == Version::V2 { 2 } else { 0 };
-        octets[unused..].to_vec()
+        bytes[unused..].to_vec()
     }
 }
 
@@ -354,7 +354,7 @@ impl Echo {
             block,
         };
         self.encoder
-            .headers(&frame, &mut written)
+            .encode_headers(&frame, &mut written)
             .expect("the fields fit");
         let Ok(Some((Frame::Headers(frame), length))) = parse(self.version, &written) else {
             panic!("not one HEADERS frame");
@@ -374,7 +374,7 @@ impl Echo {
     }
 }
 
-/// Octets as blocks, each after its length in two octets.
+/// Bytes as blocks, each after its length in two bytes.
 struct Blocks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Blocks<'a> {
@@ -389,10 +389,10 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// A block with the fields that octets are taken for: names and values by turns, 0xff between them.
-fn block_of_fields(octets: &[u8]) -> HeaderBlock {
+/// A block with the fields that bytes are taken for: names and values by turns, 0xff between them.
+fn block_of_fields(bytes: &[u8]) -> HeaderBlock {
     let mut block = HeaderBlock::new();
-    let mut parts = octets.split(|octet| *octet == 0xff);
+    let mut parts = bytes.split(|byte| *byte == 0xff);
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
         // Some are refused: that nothing is added then shows when the block is read again.
         let _ = if name.len() % 2 == 0 {

@@ -12,36 +12,36 @@ use crate::hidden::Hidden;
 /// also when nobody wants its fields: the compression context runs through all blocks of a direction
 /// (protocol.md §8.4). So it is not `Clone`, and dropping it unread is flagged.
 ///
-/// A block of no octets stands for no fields and does not touch the context (protocol.md §5.8).
+/// A block of no bytes stands for no fields and does not touch the context (protocol.md §5.8).
 #[derive(PartialEq, Eq)]
 #[must_use = "a block that is not inflated loses the compression context of the session"]
 pub struct CompressedBlock<B = Bytes>(pub(crate) B);
 
 impl<B> CompressedBlock<B> {
-    /// Takes octets for a compressed block. Nothing is checked; tools and tests make frames of captured
-    /// octets with it.
-    pub const fn new(octets: B) -> Self {
-        Self(octets)
+    /// Takes bytes for a compressed block. Nothing is checked; tools and tests make frames of captured
+    /// bytes with it.
+    pub const fn new(bytes: B) -> Self {
+        Self(bytes)
     }
 }
 
 impl<B: AsRef<[u8]>> CompressedBlock<B> {
-    /// The compressed octets.
+    /// The compressed bytes.
     #[must_use]
-    pub fn octets(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.0.as_ref()
     }
 
-    /// The number of compressed octets.
+    /// The number of compressed bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.octets().len()
+        self.as_bytes().len()
     }
 
-    /// Whether there are no octets, which means no fields.
+    /// Whether there are no bytes, which means no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.octets().is_empty()
+        self.as_bytes().is_empty()
     }
 }
 

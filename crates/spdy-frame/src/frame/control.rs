@@ -22,20 +22,20 @@ impl<B> Frame<B> {
         head: ControlHead,
         payload: P,
     ) -> Result<R, FrameError> {
-        let octets = payload.octets();
+        let bytes = payload.bytes();
         match head.number() {
             head::RST_STREAM => {
-                let frame = RstStream::parse(octets)?;
+                let frame = RstStream::parse(bytes)?;
                 payload.drop_all();
                 Ok(Self::RstStream(frame).into())
             }
             head::PING => {
-                let frame = Ping::parse(octets);
+                let frame = Ping::parse(bytes);
                 payload.drop_all();
                 Ok(Self::Ping(frame).into())
             }
             head::WINDOW_UPDATE => {
-                let Some(frame) = WindowUpdate::parse(octets) else {
+                let Some(frame) = WindowUpdate::parse(bytes) else {
                     return Self::parse_zero_increment(version, head, payload);
                 };
                 payload.drop_all();
@@ -53,7 +53,7 @@ impl<B> Frame<B> {
         head: ControlHead,
         payload: P,
     ) -> Result<R, FrameError> {
-        let (flags, octets) = (head.flags(), payload.octets());
+        let (flags, bytes) = (head.flags(), payload.bytes());
         match head.number() {
             head::SYN_STREAM => {
                 let frame = SynStream::parse(version, flags, payload)?;
@@ -68,12 +68,12 @@ impl<B> Frame<B> {
                 Ok(Self::Headers(frame).into())
             }
             head::SETTINGS => {
-                let frame = Settings::parse(version, flags, octets)?;
+                let frame = Settings::parse(version, flags, bytes)?;
                 payload.drop_all();
                 Ok(Self::Settings(frame).into())
             }
             head::GOAWAY => {
-                let frame = GoAway::parse(version, octets)?;
+                let frame = GoAway::parse(version, bytes)?;
                 payload.drop_all();
                 Ok(Self::GoAway(frame).into())
             }
@@ -89,14 +89,14 @@ impl<B> Frame<B> {
         }
     }
 
-    /// Reads a WINDOW_UPDATE of 0 octets.
+    /// Reads a WINDOW_UPDATE of 0 bytes.
     #[cold]
     fn parse_zero_increment<P: Payload<Kept = B>, R: From<Self>>(
         version: Version,
         head: ControlHead,
         payload: P,
     ) -> Result<R, FrameError> {
-        match WindowUpdate::zero_increment(version, payload.octets()) {
+        match WindowUpdate::zero_increment(version, payload.bytes()) {
             None => Ok(Self::unknown(head, payload.keep_from(0)).into()),
             Some(error) => {
                 if error.go_away().is_none() {
@@ -109,7 +109,7 @@ impl<B> Frame<B> {
 
     pub(crate) const fn unknown(head: ControlHead, payload: B) -> Self {
         Self::Unknown(UnknownControl {
-            kind: head.number(),
+            type_number: head.number(),
             flags: head.flags(),
             payload,
         })

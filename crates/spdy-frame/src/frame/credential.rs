@@ -17,13 +17,13 @@ pub struct Credential<B = Bytes> {
 }
 
 impl<B> Credential<B> {
-    /// Reads a payload of at least 6 octets.
+    /// Reads a payload of at least 6 bytes.
     ///
     /// # Errors
     ///
     /// [`FrameError::Length`] if proof and certificates do not end where the frame ends.
     pub(crate) fn parse<P: Payload<Kept = B>>(payload: P) -> Result<Self, FrameError> {
-        let mut parts = payload.octets();
+        let mut parts = payload.bytes();
         let length = parts.len() as u32;
         let slot = parts.get_u16();
         match missing(parts) {
@@ -50,8 +50,8 @@ impl<B: AsRef<[u8]>> Credential<B> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::NotInVersion`] in SPDY/2 and SPDY/3.1, [`EncodeError::TooLong`] above 16,777,215
-    /// octets of payload.
+    /// [`EncodeError::NotInVersion`] in SPDY/2 and SPDY/3.1, [`EncodeError::TooLarge`] above 16,777,215
+    /// bytes of payload.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         if version != Version::V3 {
             return Err(EncodeError::NotInVersion {
@@ -87,7 +87,7 @@ impl<B: AsRef<[u8]>> fmt::Display for Credential<B> {
     }
 }
 
-/// How many octets are missing behind `parts`, each of which is a 32-bit length and as many octets.
+/// How many bytes are missing behind `parts`, each of which is a 32-bit length and as many bytes.
 fn missing(mut parts: &[u8]) -> u32 {
     while !parts.is_empty() {
         let Some((length, rest)) = parts.split_first_chunk::<4>() else {
@@ -106,7 +106,7 @@ fn missing(mut parts: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Slot 3, a proof of two octets, certificates of three and of none.
+    /// Slot 3, a proof of two bytes, certificates of three and of none.
     const PAYLOAD: &[u8] = b"\x00\x03\x00\x00\x00\x02ok\x00\x00\x00\x03der\x00\x00\x00\x00";
 
     #[test]

@@ -20,17 +20,17 @@ pub struct Data<B = Bytes> {
     /// Flag 0x02 of an early SPDY/3 text, "compressed": the payload cannot be interpreted. Sessions never
     /// send it and answer it with a stream error.
     pub compressed: bool,
-    /// How many octets of the same frame are still to come in further pieces; 0 with the last piece.
-    pub rest: u32,
-    /// The octets. May be empty, also with `rest` above 0 when only the head has arrived.
+    /// How many bytes of the same frame are still to come in further pieces; 0 with the last piece.
+    pub remaining: u32,
+    /// The bytes. May be empty, also with `rest` above 0 when only the head has arrived.
     pub payload: B,
 }
 
 impl Data {
-    /// Writes the head of a DATA frame; `length` octets of payload have to follow it. So a payload that lies
+    /// Writes the head of a DATA frame; `length` bytes of payload have to follow it. So a payload that lies
     /// somewhere already is not copied.
     ///
-    /// `length` is at most 16,777,215 octets. More does not fit the field: that is checked in debug builds.
+    /// `length` is at most 16,777,215 bytes. More does not fit the field: that is checked in debug builds.
     #[inline]
     pub fn encode_head(stream: StreamId, fin: bool, length: u32, dst: &mut BytesMut) {
         put_head(stream, if fin { FLAG_FIN } else { 0 }, length, dst);
@@ -43,11 +43,11 @@ impl<B: AsRef<[u8]>> Data<B> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] for a payload of more than 16,777,215 octets.
+    /// [`EncodeError::TooLarge`] for a payload of more than 16,777,215 bytes.
     pub fn encode(&self, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let payload = self.payload.as_ref();
         if payload.len() > MAX_LENGTH as usize {
-            return Err(EncodeError::TooLong {
+            return Err(EncodeError::TooLarge {
                 length: payload.len(),
             });
         }
@@ -80,20 +80,20 @@ impl Data<[u8; 0]> {
             })?,
             fin: head.flags & FLAG_FIN != 0,
             compressed: head.flags & FLAG_COMPRESSED != 0,
-            rest: head.length,
+            remaining: head.length,
             payload: [],
         })
     }
 
-    /// Cuts a piece of `length` octets, at most `rest`, off the frame.
+    /// Cuts a piece of `length` bytes, at most `rest`, off the frame.
     #[inline]
     pub(crate) fn cut<B>(&mut self, length: u32, payload: B) -> Data<B> {
-        self.rest -= length;
+        self.remaining -= length;
         Data {
             stream: self.stream,
-            fin: self.fin && self.rest == 0,
+            fin: self.fin && self.remaining == 0,
             compressed: self.compressed,
-            rest: self.rest,
+            remaining: self.remaining,
             payload,
         }
     }
@@ -106,7 +106,7 @@ impl<B: AsRef<[u8]>> fmt::Debug for Data<B> {
             .field("stream", &self.stream)
             .field("fin", &self.fin)
             .field("compressed", &self.compressed)
-            .field("rest", &self.rest)
+            .field("remaining", &self.remaining)
             .field("payload", &Hidden(self.payload.as_ref().len()))
             .finish()
     }
@@ -121,8 +121,8 @@ impl<B: AsRef<[u8]>> fmt::Display for Data<B> {
             self.stream,
             self.payload.as_ref().len()
         )?;
-        if self.rest > 0 {
-            write!(f, " rest={}", self.rest)?;
+        if self.remaining > 0 {
+            write!(f, " remaining={}", self.remaining)?;
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl<B: AsRef<[u8]>> fmt::Display for Data<B> {
 
 #[inline]
 fn put_head(stream: StreamId, flags: u8, length: u32, dst: &mut BytesMut) {
-    debug_assert!(length <= MAX_LENGTH, "DATA frame of {length} octets");
+    debug_assert!(length <= MAX_LENGTH, "DATA frame of {length} bytes");
     dst.put_u64(
         u64::from(stream.get()) << 32 | u64::from(flags) << 24 | u64::from(length & MAX_LENGTH),
     );
@@ -154,7 +154,7 @@ mod tests {
             stream,
             fin: true,
             compressed: false,
-            rest: 0,
+            remaining: 0,
             payload: "hello",
         };
         frame.encode(&mut dst).unwrap();
@@ -173,12 +173,12 @@ mod tests {
             stream: StreamId::MAX,
             fin: true,
             compressed: false,
-            rest: 0,
+            remaining: 0,
             payload,
         };
         assert_eq!(
             frame.encode(&mut dst),
-            Err(EncodeError::TooLong {
+            Err(EncodeError::TooLarge {
                 length: 0x0100_0000
             })
         );
@@ -198,9 +198,9 @@ mod tests {
         let head_alone = frame.cut(0, ());
         let middle = frame.cut(3, ());
         let last = frame.cut(2, ());
-        assert_eq!((head_alone.fin, head_alone.rest), (false, 5));
-        assert_eq!((middle.fin, middle.rest), (false, 2));
-        assert_eq!((last.fin, last.rest), (true, 0));
+        assert_eq!((head_alone.fin, head_alone.remaining), (false, 5));
+        assert_eq!((middle.fin, middle.remaining), (false, 2));
+        assert_eq!((last.fin, last.remaining), (true, 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct GoAway {
 }
 
 impl GoAway {
-    /// Reads a payload of 4 or 8 octets in SPDY/2, 8 later.
+    /// Reads a payload of 4 or 8 bytes in SPDY/2, 8 later.
     pub(crate) fn parse(version: Version, mut payload: &[u8]) -> Result<Self, FrameError> {
         let length = payload.len() as u32;
         let last_good = StreamId::from_field(payload.get_u32());
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn c104_any_status_is_kept() {
-        let status = |octets: &[u8]| GoAway::parse(Version::V3_1, octets).unwrap().status;
+        let status = |bytes: &[u8]| GoAway::parse(Version::V3_1, bytes).unwrap().status;
         assert_eq!(status(&[0, 0, 0, 5, 0, 0, 0, 11]), GoAwayStatus(11));
         assert_eq!(status(&[0, 0, 0, 5, 0, 0, 0, 99]), GoAwayStatus(99));
     }

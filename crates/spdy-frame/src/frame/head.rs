@@ -1,4 +1,4 @@
-//! The eight octets that every frame starts with (protocol.md §4.1), and what each type makes of them.
+//! The eight bytes that every frame starts with (protocol.md §4.1), and what each type makes of them.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use bytes::{BufMut, BytesMut};
 
 use crate::{EncodeError, FrameError, FrameKind, StreamId, Version};
 
-/// The octets of a head.
+/// The bytes of a head.
 pub(crate) const HEAD_LENGTH: usize = 8;
 
-/// The largest value of the 24-bit length field: the longest payload of a frame, in octets.
+/// The largest value of the 24-bit length field: the longest payload of a frame, in bytes.
 pub(crate) const MAX_LENGTH: u32 = 0x00ff_ffff;
 
 /// FIN, on every frame that can have it.
@@ -42,7 +42,7 @@ pub(crate) enum Head {
     Data(DataHead),
 }
 
-/// The head of a control frame, kept as the number that its octets are: so it is in one register.
+/// The head of a control frame, kept as the number that its bytes are: so it is in one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ControlHead(u64);
 
@@ -59,13 +59,13 @@ impl ControlHead {
         (self.0 >> 32) as u16
     }
 
-    /// The flags octet.
+    /// The flags byte.
     #[inline]
     pub(crate) const fn flags(self) -> u8 {
         (self.0 >> 24) as u8
     }
 
-    /// The octets after the head: at most [`MAX_LENGTH`].
+    /// The bytes after the head: at most [`MAX_LENGTH`].
     #[inline]
     pub(crate) const fn length(self) -> u32 {
         self.0 as u32 & MAX_LENGTH
@@ -77,9 +77,9 @@ impl ControlHead {
 pub(crate) struct DataHead {
     /// The stream; `None` for id 0.
     pub(crate) stream: Option<StreamId>,
-    /// The flags octet.
+    /// The flags byte.
     pub(crate) flags: u8,
-    /// The octets after the head: at most [`MAX_LENGTH`].
+    /// The bytes after the head: at most [`MAX_LENGTH`].
     pub(crate) length: u32,
 }
 
@@ -105,9 +105,9 @@ impl Head {
 pub(crate) struct Shape {
     /// The kind that the type number means.
     pub(crate) kind: FrameKind,
-    /// The smallest legal length in octets.
+    /// The smallest legal length in bytes.
     pub(crate) min: u32,
-    /// The largest legal length in octets.
+    /// The largest legal length in bytes.
     pub(crate) max: u32,
     /// The flag bits that are accepted.
     pub(crate) flags: u8,
@@ -189,7 +189,7 @@ impl Rules {
     const fn strict(version: Version) -> Self {
         let v2 = matches!(version, Version::V2);
         let v3 = matches!(version, Version::V3);
-        // SPDY/2 has two unused octets between the stream id and the block of SYN_REPLY and HEADERS.
+        // SPDY/2 has two unused bytes between the stream id and the block of SYN_REPLY and HEADERS.
         let before_block = if v2 { 6 } else { 4 };
         // SPDY/2 has no status in GOAWAY, but a peer in the field writes it there too.
         let go_away = if v2 { 4 } else { 8 };
@@ -217,12 +217,12 @@ impl Rules {
         }
         Self {
             version,
-            wire: version.wire(),
+            wire: version.wire_version(),
             shapes,
         }
     }
 
-    /// The same as tolerant decoding wants them: with any flags, and with any octets behind the status of RST_STREAM,
+    /// The same as tolerant decoding wants them: with any flags, and with any bytes behind the status of RST_STREAM,
     /// where a peer in the field writes text (protocol.md §5.3).
     const fn tolerant(mut self) -> Self {
         let mut number = 0;
@@ -268,7 +268,7 @@ pub(crate) fn stream_id(kind: FrameKind, field: u32) -> Result<StreamId, FrameEr
     StreamId::from_field(field).ok_or(FrameError::StreamIdZero { kind })
 }
 
-/// Where the block is in the payload of SYN_REPLY and HEADERS: behind the stream and, in SPDY/2, two unused octets.
+/// Where the block is in the payload of SYN_REPLY and HEADERS: behind the stream and, in SPDY/2, two unused bytes.
 pub(crate) const fn block_offset(version: Version) -> usize {
     match version {
         Version::V2 => 6,
@@ -291,8 +291,8 @@ pub(crate) fn put_control(
     length: u32,
     dst: &mut BytesMut,
 ) {
-    debug_assert!(length <= MAX_LENGTH, "control frame of {length} octets");
-    let first = 0x8000_0000 | u32::from(version.wire()) << 16 | u32::from(number);
+    debug_assert!(length <= MAX_LENGTH, "control frame of {length} bytes");
+    let first = 0x8000_0000 | u32::from(version.wire_version()) << 16 | u32::from(number);
     let second = u32::from(flags) << 24 | length;
     dst.put_u64(u64::from(first) << 32 | u64::from(second));
 }
@@ -308,12 +308,12 @@ pub(crate) fn begin_control(version: Version, number: u16, flags: u8, dst: &mut 
 ///
 /// # Errors
 ///
-/// [`EncodeError::TooLong`] above 2^24-1 octets; the frame is taken off `dst` again.
+/// [`EncodeError::TooLarge`] above 2^24-1 bytes; the frame is taken off `dst` again.
 pub(crate) fn finish_control(start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
     let length = dst.len() - start - HEAD_LENGTH;
     if length > MAX_LENGTH as usize {
         dst.truncate(start);
-        return Err(EncodeError::TooLong { length });
+        return Err(EncodeError::TooLarge { length });
     }
     let field = (length as u32).to_be_bytes();
     dst[start + 5..start + HEAD_LENGTH].copy_from_slice(&field[1..]);
@@ -380,7 +380,7 @@ mod tests {
         let error = finish_control(start, &mut dst);
         assert_eq!(
             error,
-            Err(EncodeError::TooLong {
+            Err(EncodeError::TooLarge {
                 length: 0x0100_0000
             })
         );

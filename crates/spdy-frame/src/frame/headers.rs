@@ -13,7 +13,7 @@ use crate::{EncodeError, FrameError, FrameKind, StreamId, Version, payload::Payl
 /// HEADERS (protocol.md §5.8): more fields for a stream; trailers when `fin` is set.
 ///
 /// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::headers`](crate::HeaderEncoder::headers) to the wire.
+/// [`HeaderEncoder::encode_headers`](crate::HeaderEncoder::encode_headers) to the wire.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Headers<H> {
     /// The stream.
@@ -26,7 +26,7 @@ pub struct Headers<H> {
 }
 
 impl<B> Headers<CompressedBlock<B>> {
-    /// Reads a payload of at least 6 octets in SPDY/2, 4 later.
+    /// Reads a payload of at least 6 bytes in SPDY/2, 4 later.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
@@ -34,7 +34,7 @@ impl<B> Headers<CompressedBlock<B>> {
         payload: P,
     ) -> Result<Self, FrameError> {
         Ok(Self {
-            stream: head::stream_id(FrameKind::Headers, payload.octets().get_u32())?,
+            stream: head::stream_id(FrameKind::Headers, payload.bytes().get_u32())?,
             fin: flags & FLAG_FIN != 0,
             block: CompressedBlock(payload.keep_from(head::block_offset(version))),
         })
@@ -62,10 +62,10 @@ impl<B: AsRef<[u8]>> Headers<CompressedBlock<B>> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
-        dst.extend_from_slice(self.block.octets());
+        dst.extend_from_slice(self.block.as_bytes());
         head::finish_control(start, dst)
     }
 }
@@ -87,20 +87,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_block_follows_two_unused_octets_in_v2_and_the_id_later() {
+    fn the_block_follows_two_unused_bytes_in_v2_and_the_id_later() {
         let payload = [0, 0, 0, 1, 0xff, 0xff, b'z'];
         let v2 = Headers::parse(Version::V2, FLAG_FIN, &payload[..]).unwrap();
         assert_eq!(
-            (v2.fin, v2.block.octets()),
+            (v2.fin, v2.block.as_bytes()),
             (true, &b"z"[..]),
             "FIN is honoured in SPDY/2 too"
         );
         let v3 = Headers::parse(Version::V3, 0, &payload[..]).unwrap();
-        assert_eq!((v3.fin, v3.block.octets()), (false, &b"\xff\xffz"[..]));
+        assert_eq!((v3.fin, v3.block.as_bytes()), (false, &b"\xff\xffz"[..]));
     }
 
     #[test]
-    fn c109_four_octets_are_a_frame_without_pairs() {
+    fn c109_four_bytes_are_a_frame_without_pairs() {
         for version in [Version::V3, Version::V3_1] {
             let frame = Headers::parse(version, FLAG_FIN, &[0, 0, 0, 5][..]).unwrap();
             assert_eq!(frame.stream.get(), 5);

@@ -15,7 +15,7 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// Reads a payload of 4 octets. The id has no reserved bit.
+    /// Reads a payload of 4 bytes. The id has no reserved bit.
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Self {
         Self {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_has_4_octets_and_no_flags() {
+    fn the_frame_has_4_bytes_and_no_flags() {
         let mut dst = BytesMut::new();
         Ping { id: 0x8000_0001 }.encode(Version::V2, &mut dst);
         assert_eq!(

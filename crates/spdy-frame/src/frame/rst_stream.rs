@@ -17,7 +17,7 @@ pub struct RstStream {
 }
 
 impl RstStream {
-    /// Reads a payload of at least 8 octets; text behind the status is left out.
+    /// Reads a payload of at least 8 bytes; text behind the status is left out.
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Result<Self, FrameError> {
         let stream = head::stream_id(FrameKind::RstStream, payload.get_u32())?;
@@ -56,7 +56,7 @@ mod tests {
     };
 
     #[test]
-    fn c068_the_frame_has_8_octets_and_no_flags() {
+    fn c068_the_frame_has_8_bytes_and_no_flags() {
         let written = |version| {
             let mut dst = BytesMut::new();
             REFUSED.encode(version, &mut dst);
@@ -79,14 +79,14 @@ mod tests {
 
     #[test]
     fn c065_any_status_is_kept() {
-        let status = |octets: &[u8]| RstStream::parse(octets).unwrap().status;
+        let status = |bytes: &[u8]| RstStream::parse(bytes).unwrap().status;
         assert_eq!(status(&[0, 0, 0, 1, 0, 0, 0, 0]), RstStatus(0));
         assert_eq!(status(&[0, 0, 0, 1, 0, 0, 0, 99]), RstStatus(99));
     }
 
     #[test]
     fn c067_text_behind_the_status_is_left_out() {
-        let payload = b"\x00\x00\x00\x01\x00\x00\x00\x05twenty extra octets.";
+        let payload = b"\x00\x00\x00\x01\x00\x00\x00\x05twenty extra bytes.";
         let stream = StreamId::new(1).unwrap();
         assert_eq!(
             RstStream::parse(payload),

@@ -22,7 +22,7 @@ impl Settings {
     /// How many entries of one frame are looked at.
     pub const MAX_ENTRIES: usize = 64;
 
-    /// Reads a payload of at least 4 octets.
+    /// Reads a payload of at least 4 bytes.
     pub(crate) fn parse(
         version: Version,
         flags: u8,
@@ -37,8 +37,8 @@ impl Settings {
         }
         let entries = &entries[..entries.len().min(Self::MAX_ENTRIES)];
         let mut kept: Vec<Setting> = Vec::with_capacity(entries.len());
-        for octets in entries {
-            let entry = Setting::from_octets(version, *octets);
+        for bytes in entries {
+            let entry = Setting::from_bytes(version, *bytes);
             if kept.iter().all(|earlier| earlier.id != entry.id) {
                 kept.push(entry);
             }
@@ -59,7 +59,7 @@ impl Settings {
         head::put_control(version, head::SETTINGS, flags, 4 + 8 * count, dst);
         dst.extend_from_slice(&count.to_be_bytes());
         for entry in entries {
-            dst.extend_from_slice(&entry.to_octets(version));
+            dst.extend_from_slice(&entry.to_bytes(version));
         }
     }
 }
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
     use crate::{SettingFlags, SettingId};
 
-    fn parse(version: Version, octets: &[u8]) -> Vec<(u32, u32)> {
-        let frame = Settings::parse(version, 0, octets).unwrap();
+    fn parse(version: Version, bytes: &[u8]) -> Vec<(u32, u32)> {
+        let frame = Settings::parse(version, 0, bytes).unwrap();
         frame
             .entries
             .iter()
@@ -173,7 +173,7 @@ mod tests {
     fn entries_past_the_limit_are_not_kept() {
         let mut payload = 100_u32.to_be_bytes().to_vec();
         for id in 0..100 {
-            payload.extend(Setting::new(SettingId(id), 1).to_octets(Version::V3));
+            payload.extend(Setting::new(SettingId(id), 1).to_bytes(Version::V3));
         }
         assert_eq!(parse(Version::V3, &payload).len(), Settings::MAX_ENTRIES);
     }

@@ -13,7 +13,7 @@ use crate::{EncodeError, FrameError, FrameKind, StreamId, Version, payload::Payl
 /// SYN_REPLY (protocol.md §5.2): accepts a stream.
 ///
 /// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::syn_reply`](crate::HeaderEncoder::syn_reply) to the wire.
+/// [`HeaderEncoder::encode_syn_reply`](crate::HeaderEncoder::encode_syn_reply) to the wire.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SynReply<H> {
     /// The stream.
@@ -25,7 +25,7 @@ pub struct SynReply<H> {
 }
 
 impl<B> SynReply<CompressedBlock<B>> {
-    /// Reads a payload of at least 6 octets in SPDY/2, 4 later.
+    /// Reads a payload of at least 6 bytes in SPDY/2, 4 later.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
@@ -33,7 +33,7 @@ impl<B> SynReply<CompressedBlock<B>> {
         payload: P,
     ) -> Result<Self, FrameError> {
         Ok(Self {
-            stream: head::stream_id(FrameKind::SynReply, payload.octets().get_u32())?,
+            stream: head::stream_id(FrameKind::SynReply, payload.bytes().get_u32())?,
             fin: flags & FLAG_FIN != 0,
             block: CompressedBlock(payload.keep_from(head::block_offset(version))),
         })
@@ -56,10 +56,10 @@ impl<B: AsRef<[u8]>> SynReply<CompressedBlock<B>> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
-        dst.extend_from_slice(self.block.octets());
+        dst.extend_from_slice(self.block.as_bytes());
         head::finish_control(start, dst)
     }
 }
@@ -81,22 +81,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c055_the_block_follows_two_unused_octets_in_v2_and_the_id_later() {
+    fn c055_the_block_follows_two_unused_bytes_in_v2_and_the_id_later() {
         let payload = [0x80, 0, 0, 1, 0xff, 0xff, b'z'];
         let v2 = SynReply::parse(Version::V2, FLAG_FIN, &payload[..]).unwrap();
         assert_eq!(
-            (v2.stream.get(), v2.fin, v2.block.octets()),
+            (v2.stream.get(), v2.fin, v2.block.as_bytes()),
             (1, true, &b"z"[..])
         );
         let v3 = SynReply::parse(Version::V3, 0, &payload[..]).unwrap();
         assert_eq!(
-            (v3.stream.get(), v3.fin, v3.block.octets()),
+            (v3.stream.get(), v3.fin, v3.block.as_bytes()),
             (1, false, &b"\xff\xffz"[..])
         );
     }
 
     #[test]
-    fn c055_the_unused_octets_of_v2_are_written_as_zero() {
+    fn c055_the_unused_bytes_of_v2_are_written_as_zero() {
         let stream = StreamId::new(3).unwrap();
         let frame = SynReply {
             stream,

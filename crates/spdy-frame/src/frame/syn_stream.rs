@@ -13,7 +13,7 @@ use crate::{EncodeError, FrameError, FrameKind, Priority, StreamId, Version, pay
 /// SYN_STREAM (protocol.md §5.1): opens a stream.
 ///
 /// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::syn_stream`](crate::HeaderEncoder::syn_stream) to the wire.
+/// [`HeaderEncoder::encode_syn_stream`](crate::HeaderEncoder::encode_syn_stream) to the wire.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SynStream<H> {
     /// The new stream.
@@ -31,18 +31,18 @@ pub struct SynStream<H> {
 }
 
 impl<B> SynStream<CompressedBlock<B>> {
-    /// Reads a payload of at least 10 octets.
+    /// Reads a payload of at least 10 bytes.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
         flags: u8,
         payload: P,
     ) -> Result<Self, FrameError> {
-        let mut fields = payload.octets();
+        let mut fields = payload.bytes();
         Ok(Self {
             stream: head::stream_id(FrameKind::SynStream, fields.get_u32())?,
             associated: StreamId::from_field(fields.get_u32()),
-            priority: Priority::from_octet(version, fields.get_u8()),
+            priority: Priority::from_byte(version, fields.get_u8()),
             fin: flags & FLAG_FIN != 0,
             unidirectional: flags & FLAG_UNIDIRECTIONAL != 0,
             // Octet 9 is the slot of a client certificate in SPDY/3 and unused otherwise: it is ignored in all
@@ -65,7 +65,7 @@ impl<H> SynStream<H> {
         let start = head::begin_control(version, head::SYN_STREAM, fin | unidirectional, dst);
         dst.put_u32(self.stream.get());
         dst.put_u32(self.associated.map_or(0, StreamId::get));
-        dst.put_u8(self.priority.to_octet(version));
+        dst.put_u8(self.priority.to_byte(version));
         dst.put_u8(0);
         start
     }
@@ -76,10 +76,10 @@ impl<B: AsRef<[u8]>> SynStream<CompressedBlock<B>> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
-        dst.extend_from_slice(self.block.octets());
+        dst.extend_from_slice(self.block.as_bytes());
         head::finish_control(start, dst)
     }
 }
@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(frame.stream.get(), 2);
             assert_eq!(frame.associated, StreamId::new(1));
             assert!(frame.unidirectional && !frame.fin);
-            assert_eq!(frame.block.octets(), b"zip");
+            assert_eq!(frame.block.as_bytes(), b"zip");
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn c031_unused_octets_are_written_as_zero() {
+    fn c031_unused_bytes_are_written_as_zero() {
         let frame = SynStream {
             stream: StreamId::MAX,
             associated: None,

@@ -15,11 +15,11 @@ use crate::{EncodeError, Version, hidden::Hidden};
 #[derive(PartialEq, Eq)]
 pub struct UnknownControl<B = Bytes> {
     /// The type number.
-    pub kind: u16,
-    /// The flags octet.
+    pub type_number: u16,
+    /// The flags byte.
     pub flags: u8,
     /// The payload. Empty if the frame is longer than
-    /// [`max_control_frame`](crate::DecodeLimits::max_control_frame): then nobody keeps its octets.
+    /// [`max_control_frame`](crate::DecodeLimits::max_control_frame): then nobody keeps its bytes.
     pub payload: B,
 }
 
@@ -28,9 +28,9 @@ impl<B: AsRef<[u8]>> UnknownControl<B> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] above 16,777,215 octets of payload.
+    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let start = head::begin_control(version, self.kind, self.flags, dst);
+        let start = head::begin_control(version, self.type_number, self.flags, dst);
         dst.extend_from_slice(self.payload.as_ref());
         head::finish_control(start, dst)
     }
@@ -40,7 +40,7 @@ impl<B: AsRef<[u8]>> UnknownControl<B> {
 impl<B: AsRef<[u8]>> fmt::Debug for UnknownControl<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnknownControl")
-            .field("kind", &self.kind)
+            .field("type_number", &self.type_number)
             .field("flags", &self.flags)
             .field("payload", &Hidden(self.payload.as_ref().len()))
             .finish()
@@ -50,13 +50,13 @@ impl<B: AsRef<[u8]>> fmt::Debug for UnknownControl<B> {
 impl<B: AsRef<[u8]>> fmt::Display for UnknownControl<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            kind,
+            type_number,
             flags,
             payload,
         } = self;
         write!(
             f,
-            "UNKNOWN type={kind} flags={flags:#04x} length={}",
+            "UNKNOWN type={type_number} flags={flags:#04x} length={}",
             payload.as_ref().len()
         )
     }
@@ -70,7 +70,7 @@ mod tests {
     fn type_and_flags_are_written_as_they_are() {
         let mut dst = BytesMut::new();
         UnknownControl {
-            kind: 0xf000,
+            type_number: 0xf000,
             flags: 0x82,
             payload: "host",
         }

@@ -17,7 +17,7 @@ pub struct WindowUpdate {
 }
 
 impl WindowUpdate {
-    /// Reads a payload of 8 octets; `None` if the increment is 0, see [`zero_increment`](Self::zero_increment).
+    /// Reads a payload of 8 bytes; `None` if the increment is 0, see [`zero_increment`](Self::zero_increment).
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Option<Self> {
         let target = WindowTarget::from_field(payload.get_u32());
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
     use crate::StreamId;
 
-    fn update(stream: u32, octets: u32) -> WindowUpdate {
-        let increment = WindowIncrement::new(octets).unwrap();
+    fn update(stream: u32, bytes: u32) -> WindowUpdate {
+        let increment = WindowIncrement::new(bytes).unwrap();
         WindowUpdate {
             target: WindowTarget::from_field(stream),
             increment,

@@ -19,14 +19,14 @@ use crate::{CompressedBlock, HeaderError, Version};
 ///
 /// A *soft* limit costs fields: those that fit are delivered, and
 /// [`is_truncated`](HeaderBlock::is_truncated) says that there were more. The *hard* limit costs the session.
-/// Memory and time follow the octets that were inflated, never a number that the peer sent.
+/// Memory and time follow the bytes that were inflated, never a number that the peer sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeaderLimits {
-    /// Soft: octets that a block inflates to, with the lengths in it. Default 131,072. Any number is fine: below the
+    /// Soft: bytes that a block inflates to, with the lengths in it. Default 131,072. Any number is fine: below the
     /// size of the first field, blocks come without fields, and below 4 (SPDY/2: 2) all of them are truncated.
     pub max_size: usize,
-    /// Hard: octets that a block inflates to. Default 1,048,576.
+    /// Hard: bytes that a block inflates to. Default 1,048,576.
     pub max_inflated: usize,
     /// Soft: fields of a block, counted after values are split at NUL. Default 128.
     pub max_fields: usize,
@@ -50,7 +50,7 @@ impl Default for HeaderLimits {
 ///
 /// Blocks continue the compression of those before, so all of them have to come here, wanted or not
 /// (protocol.md §8.4). An error in the fields leaves the decoder usable. When the compression context is lost
-/// ([`HeaderError::context_lost`]) the error is for good: it is the answer to every later block as well.
+/// ([`HeaderError::is_context_lost`]) the error is for good: it is the answer to every later block as well.
 ///
 /// Between blocks a decoder holds the bytes that came last, no more than the window that the peer's zlib header
 /// announces, and less than 1 KiB besides; behind a block that does not end with a sync flush, less than 2 KiB.
@@ -111,7 +111,7 @@ impl HeaderDecoder {
         stream + self.last.0.capacity() * size_of::<Entry>()
     }
 
-    /// Inflates a block and takes it apart. A block of no octets has no fields and does not touch the context.
+    /// Inflates a block and takes it apart. A block of no bytes has no fields and does not touch the context.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl HeaderDecoder {
             return Ok(HeaderBlock::new());
         }
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        let result = self.decode_with(&mut scratch, block.octets());
+        let result = self.decode_with(&mut scratch, block.as_bytes());
         if scratch.capacity() <= KEPT {
             // Where the thread is ending already, it is just dropped.
             _ = SCRATCH.try_with(|place| place.set(scratch));
@@ -137,47 +137,47 @@ impl HeaderDecoder {
 
     fn decode_with(
         &mut self,
-        octets: &mut Vec<u8>,
+        bytes: &mut Vec<u8>,
         block: &[u8],
     ) -> Result<HeaderBlock, HeaderError> {
-        let inflated = self.inflate(block, octets).inspect_err(|error| {
+        let inflated = self.inflate(block, bytes).inspect_err(|error| {
             self.stream = Stream::Lost(error.clone());
         })?;
         if inflated == Inflated::Again
             && let Some(entries) = self.last.entries()
         {
-            let octets = Bytes::copy_from_slice(octets);
-            return Ok(HeaderBlock::decoded(octets, entries.to_vec(), false));
+            let bytes = Bytes::copy_from_slice(bytes);
+            return Ok(HeaderBlock::decoded(bytes, entries.to_vec(), false));
         }
-        let result = self.parse(octets, inflated == Inflated::Cut);
+        let result = self.parse(bytes, inflated == Inflated::Cut);
         self.last.set(result.as_ref().ok());
         result
     }
 
     /// Inflates a block within the limits.
-    fn inflate(&mut self, mut block: &[u8], octets: &mut Vec<u8>) -> Result<Inflated, HeaderError> {
+    fn inflate(&mut self, mut block: &[u8], bytes: &mut Vec<u8>) -> Result<Inflated, HeaderError> {
         let bounds = Bounds {
             kept: self.limits.max_size,
             inflated: self.limits.max_inflated,
         };
         match self.stream.ready(&mut block, self.version)? {
-            Some(inflater) => inflater.inflate(block, octets, bounds),
+            Some(inflater) => inflater.inflate(block, bytes, bounds),
             None => {
-                octets.clear();
+                bytes.clear();
                 Ok(Inflated::Whole)
             }
         }
     }
 
-    /// Takes the inflated octets apart and judges them (protocol.md §7.2).
-    fn parse(&self, octets: &[u8], dropped: bool) -> Result<HeaderBlock, HeaderError> {
-        let mut pairs = Pairs::new(octets, Numbers::of(self.version));
-        // That octets were dropped is the only excuse for a block that ends early.
+    /// Takes the inflated bytes apart and judges them (protocol.md §7.2).
+    fn parse(&self, bytes: &[u8], dropped: bool) -> Result<HeaderBlock, HeaderError> {
+        let mut pairs = Pairs::new(bytes, Numbers::of(self.version));
+        // That bytes were dropped is the only excuse for a block that ends early.
         let ends_early = || {
             if dropped {
                 Ok(())
             } else {
-                Err(HeaderError::Truncated)
+                Err(HeaderError::UnexpectedEnd)
             }
         };
 
@@ -185,7 +185,7 @@ impl HeaderDecoder {
             ends_early()?;
             return Ok(HeaderBlock::decoded(Bytes::new(), Vec::new(), true));
         };
-        // Each pair has at least its lengths, so the octets that are there bound the count.
+        // Each pair has at least its lengths, so the bytes that are there bound the count.
         let most = pairs.rest.len() / pairs.smallest();
         if count > most {
             ends_early()?;
@@ -209,20 +209,20 @@ impl HeaderDecoder {
                 truncated = true;
                 break;
             }
-            if names.may_have(pair.name) && has_name(octets, &entries, pair.name) {
+            if names.may_have(pair.name) && has_name(bytes, &entries, pair.name) {
                 return Err(HeaderError::DuplicateName);
             }
             entries.push(entry);
         }
         if !truncated && !pairs.rest.is_empty() {
-            return Err(HeaderError::TrailingOctets);
+            return Err(HeaderError::TrailingBytes);
         }
-        if names.are_many() && has_duplicates(octets, &entries) {
+        if names.are_many() && has_duplicates(bytes, &entries) {
             return Err(HeaderError::DuplicateName);
         }
         let end = entries.last().map_or(0, |entry| entry.value().end);
-        let octets = Bytes::copy_from_slice(&octets[..end]);
-        Ok(HeaderBlock::decoded(octets, entries, truncated))
+        let bytes = Bytes::copy_from_slice(&bytes[..end]);
+        Ok(HeaderBlock::decoded(bytes, entries, truncated))
     }
 }
 
@@ -250,7 +250,7 @@ impl Stream {
             };
             let dictionary = match (found.dictionary, Dictionary::of(version)) {
                 (None, _) => &[],
-                (Some(found), dictionary) if found == dictionary.id => dictionary.octets,
+                (Some(found), dictionary) if found == dictionary.id => dictionary.bytes,
                 (Some(found), _) => return Err(HeaderError::WrongDictionary { found }),
             };
             *self = Self::Deflate(Inflater::new(found.window, dictionary));
@@ -263,16 +263,16 @@ impl Stream {
     }
 }
 
-/// The octets of the zlib header that have come (RFC 1950 §2.2).
+/// The bytes of the zlib header that have come (RFC 1950 §2.2).
 #[derive(Debug)]
 struct ZlibHeader {
-    octets: [u8; 6],
+    bytes: [u8; 6],
     length: usize,
 }
 
 /// What a zlib header says.
 struct Parameters {
-    /// The largest distance, in octets.
+    /// The largest distance, in bytes.
     window: usize,
     /// The id of the preset dictionary, if there is one.
     dictionary: Option<u32>,
@@ -290,18 +290,18 @@ impl Parameters {
 impl ZlibHeader {
     const fn new() -> Self {
         Self {
-            octets: [0; 6],
+            bytes: [0; 6],
             length: 0,
         }
     }
 
     /// Reads on; `None` while the header is not complete.
     fn read(&mut self, block: &mut &[u8]) -> Result<Option<Parameters>, HeaderError> {
-        while let Some((octet, rest)) = block.split_first() {
+        while let Some((byte, rest)) = block.split_first() {
             *block = rest;
-            self.octets[self.length] = *octet;
+            self.bytes[self.length] = *byte;
             self.length += 1;
-            match self.octets[..self.length] {
+            match self.bytes[..self.length] {
                 [method, flags] => {
                     let check = u16::from_be_bytes([method, flags]);
                     // Deflate with a window of up to 32 KiB.
@@ -336,15 +336,15 @@ struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    const fn new(octets: &'a [u8], numbers: Numbers) -> Self {
+    const fn new(bytes: &'a [u8], numbers: Numbers) -> Self {
         Self {
-            rest: octets,
-            length: octets.len(),
+            rest: bytes,
+            length: bytes.len(),
             numbers,
         }
     }
 
-    /// Octets of a pair with an empty name and an empty value.
+    /// Bytes of a pair with an empty name and an empty value.
     const fn smallest(&self) -> usize {
         2 * self.numbers.width()
     }
@@ -407,7 +407,7 @@ impl Pair<'_> {
 }
 
 /// Finds names that occur twice. Few are looked up as they come, many are sorted in the end, which keeps the time
-/// near the number of octets.
+/// near the number of bytes.
 #[derive(Debug)]
 enum Names {
     Few(Marks),
@@ -437,12 +437,12 @@ impl Names {
     }
 }
 
-fn has_name(octets: &[u8], entries: &[Entry], name: &[u8]) -> bool {
-    entries.iter().any(|entry| octets[entry.name()] == *name)
+fn has_name(bytes: &[u8], entries: &[Entry], name: &[u8]) -> bool {
+    entries.iter().any(|entry| bytes[entry.name()] == *name)
 }
 
-fn has_duplicates(octets: &[u8], entries: &[Entry]) -> bool {
-    let mut names: Vec<&[u8]> = entries.iter().map(|entry| &octets[entry.name()]).collect();
+fn has_duplicates(bytes: &[u8], entries: &[Entry]) -> bool {
+    let mut names: Vec<&[u8]> = entries.iter().map(|entry| &bytes[entry.name()]).collect();
     names.sort_unstable();
     names.windows(2).any(|pair| pair[0] == pair[1])
 }

@@ -1,6 +1,6 @@
 //! Writes deflate blocks in the fixed Huffman code (RFC 1951 §3.2.6).
 //!
-//! Deflate takes bits from the low end of octets. Huffman codes go there with their bits reversed, numbers as they
+//! Deflate takes bits from the low end of bytes. Huffman codes go there with their bits reversed, numbers as they
 //! are.
 
 /// The shortest match that deflate has.
@@ -12,21 +12,21 @@ const MAX_MATCH: usize = 258;
 /// The largest distance that deflate has.
 pub(super) const WINDOW: u64 = 32 * 1024;
 
-/// The empty stored block, at the border of an octet, that ends every header block.
+/// The empty stored block, at the border of an byte, that ends every header block.
 const SYNC_MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// The most octets that one block and its sync marker take for `octets` octets of content; literals have up to 9
-/// bits. There is room for the last store of 8 octets in it as well.
-pub(super) const fn bound(octets: usize) -> usize {
-    octets + octets / 8 + 24
+/// The most bytes that one block and its sync marker take for `bytes` bytes of content; literals have up to 9
+/// bits. There is room for the last store of 8 bytes in it as well.
+pub(super) const fn bound(bytes: usize) -> usize {
+    bytes + bytes / 8 + 24
 }
 
 /// One deflate block while it is written.
 pub(super) struct BlockWriter<'a> {
     dst: &'a mut [u8],
-    /// Whole octets written.
+    /// Whole bytes written.
     at: usize,
-    /// Bits that are not a whole octet yet.
+    /// Bits that are not a whole byte yet.
     bits: u64,
     /// How many: at most 7 between calls.
     count: u32,
@@ -44,32 +44,32 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Writes octets as they are.
+    /// Writes bytes as they are.
     #[inline]
-    pub(super) fn literals(&mut self, octets: &[u8]) {
-        let (words, rest) = octets.as_chunks::<8>();
-        for octets in words {
-            let word = u64::from_le_bytes(*octets);
+    pub(super) fn literals(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for bytes in words {
+            let word = u64::from_le_bytes(*bytes);
             if word & 0x8080_8080_8080_8080 == 0 {
                 self.eight(word);
             } else {
-                octets.iter().for_each(|octet| self.literal(*octet));
+                bytes.iter().for_each(|byte| self.literal(*byte));
             }
         }
-        rest.iter().for_each(|octet| self.literal(*octet));
+        rest.iter().for_each(|byte| self.literal(*byte));
     }
 
     #[inline]
-    fn literal(&mut self, octet: u8) {
-        if octet < 144 {
-            self.put(u64::from((0x30 + octet).reverse_bits()), 8);
+    fn literal(&mut self, byte: u8) {
+        if byte < 144 {
+            self.put(u64::from((0x30 + byte).reverse_bits()), 8);
         } else {
-            let code = 0x190 + u16::from(octet - 144);
+            let code = 0x190 + u16::from(byte - 144);
             self.put(u64::from(code.reverse_bits() >> 7), 9);
         }
     }
 
-    /// Writes eight octets below 144 as [`literal`](Self::literal) would.
+    /// Writes eight bytes below 144 as [`literal`](Self::literal) would.
     #[inline]
     fn eight(&mut self, word: u64) {
         let codes = (word + 0x3030_3030_3030_3030).swap_bytes().reverse_bits();
@@ -80,7 +80,7 @@ impl<'a> BlockWriter<'a> {
         self.bits = codes >> 1 >> (63 - self.count);
     }
 
-    /// Writes a copy of `length` octets that stand `distance` octets back. A copy of 3 to 258 octets is one match;
+    /// Writes a copy of `length` bytes that stand `distance` bytes back. A copy of 3 to 258 bytes is one match;
     /// a longer one is several.
     #[inline]
     pub(super) fn copy(&mut self, mut length: usize, distance: u64) {
@@ -98,10 +98,10 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Ends the block and adds a sync marker. How many octets were written is the answer.
+    /// Ends the block and adds a sync marker. How many bytes were written is the answer.
     pub(super) fn finish(mut self) -> usize {
         // The code for the end of the block has seven zero bits. Three more start a stored block that is not the
-        // last one, and the border of an octet follows.
+        // last one, and the border of an byte follows.
         self.put(0, 7 + 3);
         self.at += usize::from(self.count > 0);
         let end = self.at + SYNC_MARKER.len();
@@ -170,23 +170,23 @@ mod tests {
     }
 
     fn inflate(inflater: &mut Decompress, deflated: &[u8]) -> Vec<u8> {
-        let mut octets = Vec::with_capacity(1 << 17);
-        let result = inflater.decompress_vec(deflated, &mut octets, FlushDecompress::Sync);
+        let mut bytes = Vec::with_capacity(1 << 17);
+        let result = inflater.decompress_vec(deflated, &mut bytes, FlushDecompress::Sync);
         assert_eq!(result.unwrap(), Status::Ok);
-        octets
+        bytes
     }
 
     #[test]
-    fn an_empty_block_is_two_octets_and_the_marker() {
+    fn an_empty_block_is_two_bytes_and_the_marker() {
         assert_eq!(write(0, |_| {}), [2, 0, 0, 0, 0xff, 0xff]);
     }
 
     #[test]
     fn the_longest_output_fits_its_bound() {
         for length in 0..400 {
-            let octets = vec![0xff; length];
-            let written = write(length, |writer| writer.literals(&octets));
-            assert_eq!(inflate(&mut Decompress::new(false), &written), octets);
+            let bytes = vec![0xff; length];
+            let written = write(length, |writer| writer.literals(&bytes));
+            assert_eq!(inflate(&mut Decompress::new(false), &written), bytes);
         }
     }
 
@@ -194,9 +194,9 @@ mod tests {
     fn all_literals_at_all_borders_are_read_again() {
         let all: Vec<u8> = (0..=255).collect();
         for shift in 0..16 {
-            let octets = [&vec![200; shift], &all[..], b"text as usual", &all[shift..]].concat();
-            let written = write(octets.len(), |writer| writer.literals(&octets));
-            assert_eq!(inflate(&mut Decompress::new(false), &written), octets);
+            let bytes = [&vec![200; shift], &all[..], b"text as usual", &all[shift..]].concat();
+            let written = write(bytes.len(), |writer| writer.literals(&bytes));
+            assert_eq!(inflate(&mut Decompress::new(false), &written), bytes);
         }
     }
 

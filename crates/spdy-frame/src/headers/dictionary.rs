@@ -1,17 +1,17 @@
 //! The two preset dictionaries of header compression (protocol.md §24).
 //!
-//! One wrong octet would make every header block of every real peer undecodable, so the tests hold lengths and
+//! One wrong byte would make every header block of every real peer undecodable, so the tests hold lengths and
 //! checksums against the published ones.
 
 use std::sync::LazyLock;
 
 use crate::Version;
 
-/// What both ends put into the window before the first octet of a direction.
+/// What both ends put into the window before the first byte of a direction.
 #[derive(Debug)]
 pub(crate) struct Dictionary {
-    /// The octets.
-    pub(crate) octets: &'static [u8],
+    /// The bytes.
+    pub(crate) bytes: &'static [u8],
     /// Their Adler-32, which the zlib header names.
     pub(crate) id: u32,
 }
@@ -44,10 +44,10 @@ struct Word {
 /// Finds the words of the SPDY/3 dictionary, which tells them by their lengths, in a dictionary. They are sorted.
 fn words(dictionary: &Dictionary) -> Vec<Word> {
     let mut words = Vec::new();
-    let mut rest = &V3.octets[..V3_WORDS];
-    while let Some((length, octets)) = rest.split_first_chunk::<4>() {
-        let (name, octets) = octets.split_at(u32::from_be_bytes(*length) as usize);
-        rest = octets;
+    let mut rest = &V3.bytes[..V3_WORDS];
+    while let Some((length, bytes)) = rest.split_first_chunk::<4>() {
+        let (name, bytes) = bytes.split_at(u32::from_be_bytes(*length) as usize);
+        rest = bytes;
         // The length before a word of SPDY/3 can be matched together with it.
         let length = if dictionary.id == V3.id {
             &length[..]
@@ -55,7 +55,7 @@ fn words(dictionary: &Dictionary) -> Vec<Word> {
             &[]
         };
         let wanted = [length, name].concat();
-        let mut places = dictionary.octets.windows(wanted.len());
+        let mut places = dictionary.bytes.windows(wanted.len());
         if let Some(at) = places.position(|place| place == wanted) {
             words.push(Word {
                 name,
@@ -71,7 +71,7 @@ fn words(dictionary: &Dictionary) -> Vec<Word> {
 /// is genuine.
 static V2: Dictionary = Dictionary {
     id: 0xdfa2_51b2,
-    octets: b"\
+    bytes: b"\
         optionsgetheadpostputdeletetraceaccept\
         accept-charsetaccept-encodingaccept-languageauthorizationexpect\
         fromhostif-modified-sinceif-matchif-none-match\
@@ -98,7 +98,7 @@ static V2: Dictionary = Dictionary {
 /// SPDY/3 and SPDY/3.1: words after their lengths, as they stand in a header block, then words without lengths.
 static V3: Dictionary = Dictionary {
     id: 0xe3c6_a7c2,
-    octets: b"\
+    bytes: b"\
         \0\0\0\x07options\0\0\0\x04head\0\0\0\x04post\0\0\0\x03put\0\0\0\x06delete\
         \0\0\0\x05trace\0\0\0\x06accept\0\0\0\x0eaccept-charset\0\0\0\x0faccept-encoding\
         \0\0\0\x0faccept-language\0\0\0\x0daccept-ranges\0\0\0\x03age\0\0\0\x05allow\
@@ -132,16 +132,16 @@ static V3: Dictionary = Dictionary {
         charset=utf-8charset=iso-8859-1,utf-,*,enq=0.",
 };
 
-/// The octets of the SPDY/3 dictionary whose words have lengths.
+/// The bytes of the SPDY/3 dictionary whose words have lengths.
 const V3_WORDS: usize = 849;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn adler32(octets: &[u8]) -> u32 {
-        let (low, high) = octets.iter().fold((1, 0), |(low, high), octet| {
-            let low = (low + u32::from(*octet)) % 65_521;
+    fn adler32(bytes: &[u8]) -> u32 {
+        let (low, high) = bytes.iter().fold((1, 0), |(low, high), byte| {
+            let low = (low + u32::from(*byte)) % 65_521;
             (low, (high + low) % 65_521)
         });
         high << 16 | low
@@ -155,8 +155,8 @@ mod tests {
             (Version::V3_1, 1423, 0xe3c6_a7c2),
         ] {
             let dictionary = Dictionary::of(version);
-            assert_eq!(dictionary.octets.len(), length, "{version}");
-            assert_eq!(adler32(dictionary.octets), id, "{version}");
+            assert_eq!(dictionary.bytes.len(), length, "{version}");
+            assert_eq!(adler32(dictionary.bytes), id, "{version}");
             assert_eq!(dictionary.id, id, "{version}");
         }
     }
@@ -171,15 +171,15 @@ mod tests {
             ("origin", 843),
         ] {
             assert_eq!(v3.find(name.as_bytes()), Some(place));
-            assert!(v3.octets[place..].starts_with(name.as_bytes()));
-            assert_eq!(usize::from(v3.octets[place - 1]), name.len());
+            assert!(v3.bytes[place..].starts_with(name.as_bytes()));
+            assert_eq!(usize::from(v3.bytes[place - 1]), name.len());
         }
         assert_eq!(v3.find(b"chunked"), None);
         assert_eq!(v3.find(b""), None);
 
         let v2 = Dictionary::of(Version::V2);
         let place = v2.find(b"content-length").unwrap();
-        assert!(v2.octets[place..].starts_with(b"content-length"));
+        assert!(v2.bytes[place..].starts_with(b"content-length"));
         assert_eq!(v2.find(b"pragma"), None);
     }
 }

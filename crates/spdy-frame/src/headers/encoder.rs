@@ -60,9 +60,9 @@ impl HeaderEncoder {
     /// # Errors
     ///
     /// Nothing is written then:
-    /// - [`EncodeError::TooLong`] if the frame might get longer than 16,777,215 octets,
-    /// - [`EncodeError::FieldTooLong`] and [`EncodeError::TooManyFields`] above 65,535 in SPDY/2.
-    pub fn syn_stream(
+    /// - [`EncodeError::TooLarge`] if the frame might get longer than 16,777,215 bytes,
+    /// - [`EncodeError::FieldTooLarge`] and [`EncodeError::TooManyFields`] above 65,535 in SPDY/2.
+    pub fn encode_syn_stream(
         &mut self,
         frame: &SynStream<&HeaderBlock>,
         dst: &mut BytesMut,
@@ -75,8 +75,8 @@ impl HeaderEncoder {
     ///
     /// # Errors
     ///
-    /// As [`syn_stream`](Self::syn_stream).
-    pub fn syn_reply(
+    /// As [`encode_syn_stream`](Self::encode_syn_stream).
+    pub fn encode_syn_reply(
         &mut self,
         frame: &SynReply<&HeaderBlock>,
         dst: &mut BytesMut,
@@ -89,8 +89,8 @@ impl HeaderEncoder {
     ///
     /// # Errors
     ///
-    /// As [`syn_stream`](Self::syn_stream).
-    pub fn headers(
+    /// As [`encode_syn_stream`](Self::encode_syn_stream).
+    pub fn encode_headers(
         &mut self,
         frame: &Headers<&HeaderBlock>,
         dst: &mut BytesMut,
@@ -111,7 +111,7 @@ impl HeaderEncoder {
         head::finish_control(start, dst)
     }
 
-    /// Checks that a block can be written, whatever the compression makes of it. Its octets before compression
+    /// Checks that a block can be written, whatever the compression makes of it. Its bytes before compression
     /// (protocol.md §7.1) are the answer.
     fn check(&self, block: &HeaderBlock) -> Result<usize, EncodeError> {
         let numbers = Numbers::of(self.version);
@@ -130,12 +130,12 @@ impl HeaderEncoder {
         }
         let length = FIXED_FIELDS + ZLIB_HEADER + self.bound(serialized);
         if length > MAX_LENGTH as usize {
-            return Err(EncodeError::TooLong { length });
+            return Err(EncodeError::TooLarge { length });
         }
         Ok(serialized)
     }
 
-    /// The most octets that a block is compressed to.
+    /// The most bytes that a block is compressed to.
     const fn bound(&self, serialized: usize) -> usize {
         match self.mode {
             HeaderCompression::Indexed => deflate::bound(serialized),
@@ -149,7 +149,7 @@ impl HeaderEncoder {
         dst.reserve(ZLIB_HEADER + bound);
         if !self.started {
             self.started = true;
-            // The second octet tells the level, which no inflater looks at; with the first it has to be a
+            // The second byte tells the level, which no inflater looks at; with the first it has to be a
             // multiple of 31.
             dst.put_slice(match self.mode {
                 HeaderCompression::Indexed => &[0x78, 0xbb],
@@ -179,8 +179,8 @@ impl HeaderEncoder {
     }
 }
 
-/// The octets before the first block: two with parameters, and the id of the dictionary.
+/// The bytes before the first block: two with parameters, and the id of the dictionary.
 const ZLIB_HEADER: usize = 6;
 
-/// The most octets that a frame has before its block: those of SYN_STREAM.
+/// The most bytes that a frame has before its block: those of SYN_STREAM.
 const FIXED_FIELDS: usize = 10;

@@ -7,17 +7,17 @@ use bytes::Bytes;
 /// The fields of a block in order.
 #[derive(Clone)]
 pub struct Fields<'a> {
-    buffer: &'a Octets,
-    octets: &'a [u8],
+    buffer: &'a Buffer,
+    bytes: &'a [u8],
     entries: slice::Iter<'a, Entry>,
 }
 
 impl<'a> Fields<'a> {
     #[inline]
-    pub(super) fn new(buffer: &'a Octets, entries: &'a [Entry]) -> Self {
+    pub(super) fn new(buffer: &'a Buffer, entries: &'a [Entry]) -> Self {
         Self {
             buffer,
-            octets: buffer.as_slice(),
+            bytes: buffer.as_slice(),
             entries: entries.iter(),
         }
     }
@@ -26,7 +26,7 @@ impl<'a> Fields<'a> {
     const fn field(&self, entry: &'a Entry) -> Field<'a> {
         Field {
             buffer: self.buffer,
-            octets: self.octets,
+            bytes: self.bytes,
             entry,
         }
     }
@@ -73,9 +73,9 @@ impl FusedIterator for Fields<'_> {}
 /// One field of a block.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
-    buffer: &'a Octets,
-    /// The same octets, at hand.
-    octets: &'a [u8],
+    buffer: &'a Buffer,
+    /// The same bytes, at hand.
+    bytes: &'a [u8],
     entry: &'a Entry,
 }
 
@@ -84,14 +84,14 @@ impl<'a> Field<'a> {
     #[must_use]
     #[inline]
     pub fn name(&self) -> &'a [u8] {
-        &self.octets[self.entry.name()]
+        &self.bytes[self.entry.name()]
     }
 
     /// The whole value: several values are joined by NUL.
     #[must_use]
     #[inline]
     pub fn value(&self) -> &'a [u8] {
-        &self.octets[self.entry.value()]
+        &self.bytes[self.entry.value()]
     }
 
     /// Whether there are several values, joined by NUL.
@@ -103,7 +103,7 @@ impl<'a> Field<'a> {
 
     /// The values one by one.
     pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.value().split(|octet| *octet == 0)
+        self.value().split(|byte| *byte == 0)
     }
 
     /// The whole value as [`value`](Self::value). It shares the buffer of a decoded block; of a block that was
@@ -111,8 +111,8 @@ impl<'a> Field<'a> {
     #[must_use]
     pub fn value_bytes(&self) -> Bytes {
         match self.buffer {
-            Octets::Shared(octets) => octets.slice(self.entry.value()),
-            Octets::Own(octets) => Bytes::copy_from_slice(&octets[self.entry.value()]),
+            Buffer::Shared(bytes) => bytes.slice(self.entry.value()),
+            Buffer::Own(bytes) => Bytes::copy_from_slice(&bytes[self.entry.value()]),
         }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Field<'a> {
     #[inline]
     pub(super) fn whole(&self) -> Option<&'a [u8]> {
         let (name, value) = (self.entry.name(), self.entry.value());
-        (name.end == value.start).then(|| &self.octets[name.start..value.end])
+        (name.end == value.start).then(|| &self.bytes[name.start..value.end])
     }
 
     #[inline]
@@ -177,19 +177,19 @@ impl fmt::Debug for Field<'_> {
 
 /// The buffer of a block.
 #[derive(Clone)]
-pub(super) enum Octets {
+pub(super) enum Buffer {
     /// Inflated, and perhaps shared with values that were taken out.
     Shared(Bytes),
     /// Growing.
     Own(Vec<u8>),
 }
 
-impl Octets {
+impl Buffer {
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Shared(octets) => octets,
-            Self::Own(octets) => octets,
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
         }
     }
 
@@ -197,19 +197,19 @@ impl Octets {
         self.as_slice().len()
     }
 
-    /// The octets for writing, after a copy if they are shared.
+    /// The bytes for writing, after a copy if they are shared.
     pub(super) fn own(&mut self) -> &mut Vec<u8> {
-        if let Self::Shared(octets) = self {
-            *self = Self::Own(octets.to_vec());
+        if let Self::Shared(bytes) = self {
+            *self = Self::Own(bytes.to_vec());
         }
         match self {
-            Self::Own(octets) => octets,
-            Self::Shared(_) => unreachable!("shared octets were copied"),
+            Self::Own(bytes) => bytes,
+            Self::Shared(_) => unreachable!("shared bytes were copied"),
         }
     }
 }
 
-impl Default for Octets {
+impl Default for Buffer {
     fn default() -> Self {
         Self::Own(Vec::new())
     }

@@ -11,13 +11,13 @@ use super::{
 };
 use crate::Version;
 
-/// What the compression of one direction knows of the octets that went before.
+/// What the compression of one direction knows of the bytes that went before.
 #[derive(Debug)]
 pub(super) struct Context {
     numbers: Numbers,
     dictionary: &'static Dictionary,
     recent: Recent,
-    /// Octets of all blocks before the next octet.
+    /// Bytes of all blocks before the next byte.
     position: u64,
     /// The number of fields of the last block, and where it was written.
     count: Option<(usize, u64)>,
@@ -54,7 +54,7 @@ impl Context {
         writer.finish()
     }
 
-    /// The octets of a field in the stream.
+    /// The bytes of a field in the stream.
     #[inline]
     fn length(&self, field: Field<'_>) -> usize {
         2 * self.numbers.width() + field.name_length() + field.value_length()
@@ -63,16 +63,16 @@ impl Context {
     /// Writes the number of fields, or makes it the start of a run if the last block had as many.
     fn write_count(&mut self, count: usize, writer: &mut BlockWriter<'_>) -> Run {
         let position = self.position;
-        let octets = self.numbers.octets(count);
+        let bytes = self.numbers.bytes(count);
         self.position += self.numbers.width() as u64;
         let mut run = Run::default();
         match self.count.replace((count, position)) {
             Some((last, at)) if last == count && position - at <= WINDOW => {
                 run.distance = position - at;
-                run.length = octets.as_slice().len();
-                run.count = octets;
+                run.length = bytes.as_slice().len();
+                run.count = bytes;
             }
-            _ => writer.literals(octets.as_slice()),
+            _ => writer.literals(bytes.as_slice()),
         }
         run
     }
@@ -83,8 +83,8 @@ impl Context {
     fn write_in_full(&mut self, field: Field<'_>, is_new: bool, writer: &mut BlockWriter<'_>) {
         let (name, value) = (field.name(), field.value());
         let sensitive = field.is_sensitive();
-        let name_length = self.numbers.octets(name.len());
-        let value_length = self.numbers.octets(value.len());
+        let name_length = self.numbers.bytes(name.len());
+        let value_length = self.numbers.bytes(value.len());
         let parts = [name_length.as_slice(), name, value_length.as_slice(), value];
         let copy = self
             .find_name(name, value_length, sensitive)
@@ -109,8 +109,8 @@ impl Context {
         let (distance, earlier) = self.recent.find_name(name, self.position)?;
         let shared = match earlier {
             Some(earlier) if !sensitive => {
-                let earlier = self.numbers.octets(earlier);
-                shared_octets(&[value_length.as_slice()], earlier.as_slice())
+                let earlier = self.numbers.bytes(earlier);
+                shared_bytes(&[value_length.as_slice()], earlier.as_slice())
             }
             _ => 0,
         };
@@ -126,7 +126,7 @@ impl Context {
     fn find_word(&self, parts: [&[u8]; 4], sensitive: bool) -> Option<Match> {
         let [name_length, name, value_length, value] = parts;
         let colon = usize::from(name.first() == Some(&b':'));
-        let dictionary = self.dictionary.octets;
+        let dictionary = self.dictionary.bytes;
         let mut start = self.dictionary.find(&name[colon..])?;
         let end = start + name.len() - colon;
         let mut from = name_length.len() + colon;
@@ -137,7 +137,7 @@ impl Context {
                 from = 0;
             }
             if !sensitive {
-                shared = shared_octets(&[value_length, value], &dictionary[end..]);
+                shared = shared_bytes(&[value_length, value], &dictionary[end..]);
                 // Of a value it is all or nothing.
                 if shared < value_length.len() + value.len() {
                     shared = shared.min(value_length.len());
@@ -207,9 +207,9 @@ fn literals(parts: [&[u8]; 4], range: Range<usize>, writer: &mut BlockWriter<'_>
     }
 }
 
-/// How many octets parts that follow each other share with `others` from the start.
-fn shared_octets(parts: &[&[u8]], others: &[u8]) -> usize {
-    let octets = parts.iter().copied().flatten();
-    let pairs = octets.zip(others);
+/// How many bytes parts that follow each other share with `others` from the start.
+fn shared_bytes(parts: &[&[u8]], others: &[u8]) -> usize {
+    let bytes = parts.iter().copied().flatten();
+    let pairs = bytes.zip(others);
     pairs.take_while(|(one, other)| one == other).count()
 }

@@ -2,13 +2,13 @@
 
 use super::field::Entry;
 
-/// Adds a value to a field of the block in `octets` and `entries`, behind a NUL if it has one already.
+/// Adds a value to a field of the block in `bytes` and `entries`, behind a NUL if it has one already.
 ///
 /// The few bytes behind it move. In the middle of a large block the value itself moves, to the end, where it gets room
 /// to grow: so values cost no more than their bytes, whatever the order in which they come. `is_scattered`: some value of
 /// the block has moved, so the bytes behind a value are not those of the fields that follow it.
 pub(super) fn join(
-    octets: &mut Vec<u8>,
+    bytes: &mut Vec<u8>,
     entries: &mut [Entry],
     place: usize,
     value: &[u8],
@@ -21,32 +21,32 @@ pub(super) fn join(
     entry.joined |= !old.is_empty();
 
     if end <= old.start + entry.room() {
-        octets[old.end..end - value.len()].copy_from_slice(separator);
-        octets[end - value.len()..end].copy_from_slice(value);
+        bytes[old.end..end - value.len()].copy_from_slice(separator);
+        bytes[end - value.len()..end].copy_from_slice(value);
         entry.value_end = end as u32;
         return;
     }
-    if old.start + entry.room() == octets.len() {
-        octets.truncate(old.end);
-    } else if octets.len() - old.end <= NEAR && !*is_scattered {
-        return insert(octets, &mut entries[place..], separator, value);
+    if old.start + entry.room() == bytes.len() {
+        bytes.truncate(old.end);
+    } else if bytes.len() - old.end <= NEAR && !*is_scattered {
+        return insert(bytes, &mut entries[place..], separator, value);
     } else {
         *is_scattered = true;
         entry.moved = true;
-        entry.value_start = octets.len() as u32;
-        octets.extend_from_within(old);
+        entry.value_start = bytes.len() as u32;
+        bytes.extend_from_within(old);
     }
-    octets.extend_from_slice(separator);
-    octets.extend_from_slice(value);
-    entry.value_end = octets.len() as u32;
-    octets.resize(entry.value_start as usize + entry.room(), 0);
+    bytes.extend_from_slice(separator);
+    bytes.extend_from_slice(value);
+    entry.value_end = bytes.len() as u32;
+    bytes.resize(entry.value_start as usize + entry.room(), 0);
 }
 
 /// Inserts bytes behind the value of the first entry.
-fn insert(octets: &mut Vec<u8>, entries: &mut [Entry], separator: &[u8], value: &[u8]) {
+fn insert(bytes: &mut Vec<u8>, entries: &mut [Entry], separator: &[u8], value: &[u8]) {
     let (entry, behind) = entries.split_first_mut().expect("it is there");
     let end = entry.value_end as usize;
-    octets.splice(end..end, separator.iter().chain(value).copied());
+    bytes.splice(end..end, separator.iter().chain(value).copied());
     let added = (separator.len() + value.len()) as u32;
     entry.value_end += added;
     for entry in behind {
@@ -113,7 +113,7 @@ mod tests {
             one.append(field.name(), "one").unwrap();
             other.append(field.name(), "two").unwrap();
             assert!(one != other);
-            assert_eq!(one.same_fields(&other, 0), place);
+            assert_eq!(one.matching_fields(&other, 0), place);
         }
     }
 
@@ -131,9 +131,9 @@ mod tests {
         }
         let used = block.size() - 32 * block.len();
         assert!(
-            block.octets.len() < 4 * used,
+            block.bytes.len() < 4 * used,
             "{} for {used}",
-            block.octets.len()
+            block.bytes.len()
         );
     }
 }

@@ -29,9 +29,9 @@ impl Names {
     /// Finds the entry of a name, whatever its case, among all entries of a block. `None`: the name is new, and the
     /// caller adds an entry for it.
     #[inline]
-    pub(super) fn find(&mut self, name: &[u8], octets: &[u8], entries: &[Entry]) -> Option<usize> {
+    pub(super) fn find(&mut self, name: &[u8], bytes: &[u8], entries: &[Entry]) -> Option<usize> {
         if entries.len() >= MANY {
-            return self.look_up(name, octets, entries);
+            return self.look_up(name, bytes, entries);
         }
         if self.marks.insert(name) {
             return None;
@@ -39,13 +39,13 @@ impl Names {
         // From the end, since a name that is repeated mostly follows itself.
         entries
             .iter()
-            .rposition(|entry| octets[entry.name()].eq_ignore_ascii_case(name))
+            .rposition(|entry| bytes[entry.name()].eq_ignore_ascii_case(name))
     }
 
     #[cold]
-    fn look_up(&mut self, name: &[u8], octets: &[u8], entries: &[Entry]) -> Option<usize> {
+    fn look_up(&mut self, name: &[u8], bytes: &[u8], entries: &[Entry]) -> Option<usize> {
         let Places(places) = &mut **self.places.get_or_insert_with(|| {
-            let names = entries.iter().map(|entry| octets[entry.name()].into());
+            let names = entries.iter().map(|entry| bytes[entry.name()].into());
             Box::new(Places(names.zip(0..).collect()))
         });
         let name = name.to_ascii_lowercase();

@@ -17,7 +17,7 @@ impl Numbers {
         }
     }
 
-    /// How many octets a number has.
+    /// How many bytes a number has.
     pub(super) const fn width(self) -> usize {
         match self {
             Self::Short => 2,
@@ -33,16 +33,16 @@ impl Numbers {
         }
     }
 
-    /// Reads a number off the front of `octets`. What follows it is a part of the answer.
+    /// Reads a number off the front of `bytes`. What follows it is a part of the answer.
     #[inline]
-    pub(super) fn read(self, octets: &[u8]) -> Option<(usize, &[u8])> {
+    pub(super) fn read(self, bytes: &[u8]) -> Option<(usize, &[u8])> {
         match self {
             Self::Short => {
-                let (number, rest) = octets.split_first_chunk()?;
+                let (number, rest) = bytes.split_first_chunk()?;
                 Some((u16::from_be_bytes(*number).into(), rest))
             }
             Self::Long => {
-                let (number, rest) = octets.split_first_chunk()?;
+                let (number, rest) = bytes.split_first_chunk()?;
                 Some((u32::from_be_bytes(*number) as usize, rest))
             }
         }
@@ -50,24 +50,24 @@ impl Numbers {
 
     /// Writes a number.
     #[inline]
-    pub(super) fn octets(self, number: usize) -> Number {
+    pub(super) fn bytes(self, number: usize) -> Number {
         Number {
-            octets: (number as u32).to_be_bytes(),
+            bytes: (number as u32).to_be_bytes(),
             width: self.width(),
         }
     }
 }
 
-/// A number as octets.
+/// A number as bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Number {
-    octets: [u8; 4],
+    bytes: [u8; 4],
     width: usize,
 }
 
 impl Number {
     #[inline]
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.octets[4 - self.width..]
+        &self.bytes[4 - self.width..]
     }
 }

@@ -287,12 +287,12 @@ fn reserve<T>(items: &mut Vec<T>, more: usize, first: usize, most: usize) {
     }
 }
 
-/// A hash of octets behind those of `seed`. Contents are compared as well, so that it need not be a strong one.
-fn hash(seed: u32, octets: &[u8]) -> u32 {
-    let (words, rest) = octets.as_chunks::<8>();
+/// A hash of bytes behind those of `seed`. Contents are compared as well, so that it need not be a strong one.
+fn hash(seed: u32, bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    let mut hash = u64::from(seed) ^ octets.len() as u64;
+    let mut hash = u64::from(seed) ^ bytes.len() as u64;
     for word in words.iter().chain([&last]) {
         hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^= hash >> 32;
@@ -303,13 +303,13 @@ fn hash(seed: u32, octets: &[u8]) -> u32 {
 /// How many fields are remembered.
 const FIELDS: usize = 64;
 
-/// How many octets of names and values are remembered.
+/// How many bytes of names and values are remembered.
 const CONTENTS: usize = 4096;
 
 /// For how many fields there is room at first.
 const FIRST_FIELDS: usize = 8;
 
-/// For how many octets there is room at first.
+/// For how many bytes there is room at first.
 const FIRST_CONTENTS: usize = 256;
 
 /// The longest field that is taken in.

@@ -18,18 +18,18 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
-    if any_octet(name, |word| below_0e(word) | upper_case(word)) {
-        return check_octets(name);
+    if any_byte(name, |word| below_0e(word) | upper_case(word)) {
+        return check_bytes(name);
     }
     Ok(())
 }
 
-/// Judges a name octet by octet.
+/// Judges a name byte by byte.
 #[cold]
-fn check_octets(name: &[u8]) -> Result<(), NameError> {
+fn check_bytes(name: &[u8]) -> Result<(), NameError> {
     if name
         .iter()
-        .any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'))
+        .any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
     {
         Err(NameError::Invalid)
     } else if name.iter().any(u8::is_ascii_uppercase) {
@@ -43,20 +43,20 @@ fn check_octets(name: &[u8]) -> Result<(), NameError> {
 #[inline]
 pub(super) fn count_values(value: &[u8]) -> Result<usize, HeaderError> {
     // Nearly all values have nothing below 0x0e.
-    if any_octet(value, below_0e) {
+    if any_byte(value, below_0e) {
         return count_parts(value);
     }
     Ok(1)
 }
 
-/// Judges a value octet by octet.
+/// Judges a value byte by byte.
 #[cold]
 fn count_parts(value: &[u8]) -> Result<usize, HeaderError> {
-    if value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+    if value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
         return Err(HeaderError::InvalidValue);
     }
     let mut values = 0;
-    for part in value.split(|octet| *octet == 0) {
+    for part in value.split(|byte| *byte == 0) {
         values += 1;
         // A value that is empty as a whole is fine, and not suspect.
         if part.is_empty() {
@@ -66,24 +66,23 @@ fn count_parts(value: &[u8]) -> Result<usize, HeaderError> {
     Ok(values)
 }
 
-/// Whether something is true of any octet, found out for eight octets at a time: `marks` sets the highest bit of
-/// an octet for which it is. Some octets are looked at twice, and spaces with a few of them.
+/// Whether something is true of any byte, found out for eight bytes at a time: `marks` sets the highest bit of
+/// an byte for which it is. Some bytes are looked at twice, and spaces with a few of them.
 #[inline]
-fn any_octet(octets: &[u8], marks: impl Fn(u64) -> u64) -> bool {
-    let found = if let Some(last) = octets.last_chunk::<8>() {
+fn any_byte(bytes: &[u8], marks: impl Fn(u64) -> u64) -> bool {
+    let found = if let Some(last) = bytes.last_chunk::<8>() {
         let mut found = marks(u64::from_le_bytes(*last));
-        let mut rest = octets;
+        let mut rest = bytes;
         while let Some((word, behind)) = rest.split_first_chunk() {
             found |= marks(u64::from_le_bytes(*word));
             rest = behind;
         }
         found
-    } else if let (Some(first), Some(last)) = (octets.first_chunk::<4>(), octets.last_chunk::<4>())
-    {
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
         marks(u64::from(first) | u64::from(last) << 32)
-    } else if let (Some(&first), Some(&last)) = (octets.first(), octets.last()) {
-        let middle = octets[octets.len() / 2];
+    } else if let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) {
+        let middle = bytes[bytes.len() / 2];
         let [a, b, c] = [first, middle, last].map(u64::from);
         marks((EIGHT * b' ' as u64) << 24 | a | b << 8 | c << 16)
     } else {
@@ -92,24 +91,24 @@ fn any_octet(octets: &[u8], marks: impl Fn(u64) -> u64) -> bool {
     found & HIGH_BITS != 0
 }
 
-/// Marks octets below 0x0e: NUL, CR and LF are. Octets above a marked one may be marked without a cause.
+/// Marks bytes below 0x0e: NUL, CR and LF are. Bytes above a marked one may be marked without a cause.
 #[inline]
 fn below_0e(word: u64) -> u64 {
-    // A borrow reaches the highest bit of an octet only if that octet, or one that is below as well, is the cause.
+    // A borrow reaches the highest bit of an byte only if that byte, or one that is below as well, is the cause.
     word.wrapping_sub(EIGHT * 0x0e) & !word
 }
 
 /// Marks upper-case letters of US-ASCII.
 #[inline]
 fn upper_case(word: u64) -> u64 {
-    // No octet overflows: the highest bit of each stands for a comparison of the other seven.
+    // No byte overflows: the highest bit of each stands for a comparison of the other seven.
     let low = word & !HIGH_BITS;
     let from_a = low + EIGHT * (0x80 - b'A' as u64);
     let above_z = low + EIGHT * (0x7f - b'Z' as u64);
     from_a & !above_z & !word
 }
 
-/// Eight octets of 1.
+/// Eight bytes of 1.
 const EIGHT: u64 = u64::MAX / 0xff;
 
 const HIGH_BITS: u64 = EIGHT << 7;
@@ -119,15 +118,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octets_are_judged_alike_in_words_and_one_by_one() {
+    fn bytes_are_judged_alike_in_words_and_one_by_one() {
         for length in 1..20 {
             for place in 0..length {
-                for octet in 0..=u8::MAX {
-                    let mut octets = vec![b'a' + octet % 26; length];
-                    octets[place] = octet;
-                    assert_eq!(any_octet(&octets, below_0e), octet < 0x0e);
-                    let is_upper_case = octet.is_ascii_uppercase();
-                    assert_eq!(any_octet(&octets, upper_case), is_upper_case);
+                for byte in 0..=u8::MAX {
+                    let mut bytes = vec![b'a' + byte % 26; length];
+                    bytes[place] = byte;
+                    assert_eq!(any_byte(&bytes, below_0e), byte < 0x0e);
+                    let is_upper_case = byte.is_ascii_uppercase();
+                    assert_eq!(any_byte(&bytes, upper_case), is_upper_case);
                 }
             }
         }

@@ -1,16 +1,16 @@
 //! Compares blocks that are mostly the same, as those of a session are.
 
-use super::field::{Entry, Octets};
+use super::field::{Buffer, Entry};
 
 /// How many entries are the same for sure, without a look at each: they lie alike in both buffers, and all that is
 /// there is the same.
 pub(super) fn count_same(one: Stretch<'_>, other: Stretch<'_>) -> usize {
     let alike = one.count_alike(other);
-    let (octets, others) = (one.octets(alike), other.octets(alike));
-    if octets == others {
+    let (bytes, others) = (one.bytes(alike), other.bytes(alike));
+    if bytes == others {
         return alike;
     }
-    let pairs = octets.as_chunks::<16>().0.iter().zip(others.as_chunks().0);
+    let pairs = bytes.as_chunks::<16>().0.iter().zip(others.as_chunks().0);
     let same = 16 * pairs.take_while(|(one, other)| one == other).count();
     let end = one.start() as usize + same;
     let is_before = |entry: &&Entry| entry.value_end as usize <= end;
@@ -25,7 +25,7 @@ pub(super) struct Stretch<'a> {
 }
 
 impl<'a> Stretch<'a> {
-    pub(super) fn new(buffer: &'a Octets, entries: &'a [Entry]) -> Self {
+    pub(super) fn new(buffer: &'a Buffer, entries: &'a [Entry]) -> Self {
         let buffer = buffer.as_slice();
         Self { buffer, entries }
     }
@@ -35,7 +35,7 @@ impl<'a> Stretch<'a> {
     }
 
     /// What lies from the first name to the end of so many entries, with all that is between them.
-    fn octets(self, entries: usize) -> &'a [u8] {
+    fn bytes(self, entries: usize) -> &'a [u8] {
         match self.entries[..entries].last() {
             Some(last) => &self.buffer[self.start() as usize..last.value_end as usize],
             None => &[],
@@ -68,7 +68,7 @@ mod tests {
         HeaderBlock::from_pairs(pairs.iter().copied()).unwrap()
     }
 
-    const LONG: &str = "longer than the pieces in which octets are compared";
+    const LONG: &str = "longer than the pieces in which bytes are compared";
 
     /// Against one comparison of a field after the other.
     #[test]
@@ -86,14 +86,14 @@ mod tests {
             block(&[]),
         ];
         let apart = |block: &HeaderBlock, gap: &[u8]| {
-            let (mut octets, mut entries) = (Vec::new(), Vec::new());
+            let (mut bytes, mut entries) = (Vec::new(), Vec::new());
             for field in block {
-                let name = octets.len() + gap.len()..octets.len() + gap.len() + field.name().len();
+                let name = bytes.len() + gap.len()..bytes.len() + gap.len() + field.name().len();
                 let value = name.end + gap.len()..name.end + gap.len() + field.value().len();
-                octets.extend([gap, field.name(), gap, field.value()].concat());
+                bytes.extend([gap, field.name(), gap, field.value()].concat());
                 entries.push(Entry::new(name, value));
             }
-            HeaderBlock::decoded(octets.into(), entries, false)
+            HeaderBlock::decoded(bytes.into(), entries, false)
         };
         let blocks: Vec<HeaderBlock> = [&b""[..], b"-", b"+", b"bc23"]
             .iter()
@@ -108,7 +108,7 @@ mod tests {
                 let fields = one.fields().zip(other.fields()).skip(place);
                 let same = fields.take_while(|(one, other)| pair(one) == pair(other));
                 assert_eq!(
-                    one.same_fields(other, place),
+                    one.matching_fields(other, place),
                     same.count(),
                     "{one:?} {other:?} {place}"
                 );

@@ -4,48 +4,48 @@ use bytes::{BufMut, BytesMut};
 
 use super::{HeaderBlock, numbers::Numbers};
 
-/// Writes a block of `serialized` octets in stored deflate blocks, and a sync marker (protocol.md §8.3).
+/// Writes a block of `serialized` bytes in stored deflate blocks, and a sync marker (protocol.md §8.3).
 pub(super) fn write(block: &HeaderBlock, numbers: Numbers, serialized: usize, dst: &mut BytesMut) {
     let mut writer = StoredWriter {
         dst,
         block: 0,
         rest: serialized,
     };
-    writer.put(numbers.octets(block.len()).as_slice());
+    writer.put(numbers.bytes(block.len()).as_slice());
     for field in block.fields() {
         for part in [field.name(), field.value()] {
-            writer.put(numbers.octets(part.len()).as_slice());
+            writer.put(numbers.bytes(part.len()).as_slice());
             writer.put(part);
         }
     }
     writer.begin_block(0);
 }
 
-/// Cuts octets into stored deflate blocks.
+/// Cuts bytes into stored deflate blocks.
 struct StoredWriter<'a> {
     dst: &'a mut BytesMut,
-    /// Octets that the stored block still takes.
+    /// Bytes that the stored block still takes.
     block: usize,
-    /// Octets that come after it.
+    /// Bytes that come after it.
     rest: usize,
 }
 
 impl StoredWriter<'_> {
-    fn put(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
+    fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
             if self.block == 0 {
                 self.block = self.rest.min(STORED_BLOCK);
                 self.rest -= self.block;
                 self.begin_block(self.block as u16);
             }
-            let (now, later) = octets.split_at(octets.len().min(self.block));
+            let (now, later) = bytes.split_at(bytes.len().min(self.block));
             self.dst.put_slice(now);
             self.block -= now.len();
-            octets = later;
+            bytes = later;
         }
     }
 
-    /// Writes the head of a stored block; with no octets it is the sync marker.
+    /// Writes the head of a stored block; with no bytes it is the sync marker.
     fn begin_block(&mut self, length: u16) {
         self.dst.put_u8(0);
         self.dst.put_u16_le(length);

@@ -4,15 +4,15 @@ use std::fmt;
 
 use crate::hidden::Hidden;
 
-/// The last octets of a deflate stream, at most as many as the stream may refer to, and the dictionary that stands
+/// The last bytes of a deflate stream, at most as many as the stream may refer to, and the dictionary that stands
 /// before all of them.
 ///
-/// Memory follows the octets that came; nothing is allocated before the first.
+/// Memory follows the bytes that came; nothing is allocated before the first.
 pub(super) struct Window {
     dictionary: &'static [u8],
-    /// Once there are `size` octets, a ring.
-    octets: Vec<u8>,
-    /// Where the next octet goes in a full ring.
+    /// Once there are `size` bytes, a ring.
+    bytes: Vec<u8>,
+    /// Where the next byte goes in a full ring.
     next: usize,
     size: usize,
 }
@@ -20,14 +20,14 @@ pub(super) struct Window {
 impl Window {
     /// Returns how many bytes it holds.
     pub(super) const fn memory(&self) -> usize {
-        self.octets.capacity()
+        self.bytes.capacity()
     }
 
     /// An empty window for distances up to `size`.
     pub(super) const fn new(size: usize, dictionary: &'static [u8]) -> Self {
         Self {
             dictionary,
-            octets: Vec::new(),
+            bytes: Vec::new(),
             next: 0,
             size,
         }
@@ -38,43 +38,43 @@ impl Window {
         self.size
     }
 
-    /// Adds octets behind those that are there.
-    pub(super) fn extend(&mut self, octets: &[u8]) {
-        let octets = &octets[octets.len().saturating_sub(self.size)..];
-        let (first, rest) = octets.split_at(octets.len().min(self.size - self.octets.len()));
+    /// Adds bytes behind those that are there.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(self.size)..];
+        let (first, rest) = bytes.split_at(bytes.len().min(self.size - self.bytes.len()));
         if !first.is_empty() {
             self.make_room(first.len());
-            self.octets.extend_from_slice(first);
+            self.bytes.extend_from_slice(first);
         }
         if !rest.is_empty() {
             self.overwrite(rest);
         }
     }
 
-    /// Adds octets to a full ring, over the oldest ones.
-    fn overwrite(&mut self, octets: &[u8]) {
-        let (end, start) = octets.split_at(octets.len().min(self.size - self.next));
-        self.octets[self.next..][..end.len()].copy_from_slice(end);
-        self.octets[..start.len()].copy_from_slice(start);
-        self.next = (self.next + octets.len()) % self.size;
+    /// Adds bytes to a full ring, over the oldest ones.
+    fn overwrite(&mut self, bytes: &[u8]) {
+        let (end, start) = bytes.split_at(bytes.len().min(self.size - self.next));
+        self.bytes[self.next..][..end.len()].copy_from_slice(end);
+        self.bytes[..start.len()].copy_from_slice(start);
+        self.next = (self.next + bytes.len()) % self.size;
     }
 
     /// Grows in small steps, since most of it is what an idle session holds.
     fn make_room(&mut self, more: usize) {
-        let length = self.octets.len() + more;
-        if length > self.octets.capacity() {
+        let length = self.bytes.len() + more;
+        if length > self.bytes.capacity() {
             let room = (length + length / 8).next_multiple_of(STEP).min(self.size);
-            self.octets.reserve_exact(room - self.octets.len());
+            self.bytes.reserve_exact(room - self.bytes.len());
         }
     }
 
-    /// Whether the octets are those that came last.
-    pub(super) fn ends_with(&self, octets: &[u8]) -> bool {
+    /// Whether the bytes are those that came last.
+    pub(super) fn ends_with(&self, bytes: &[u8]) -> bool {
         // What came last stands in front of `next`, and the rest at the end of the ring.
-        let (new, old) = self.octets.split_at(self.next);
-        match octets.len().checked_sub(new.len()) {
-            None | Some(0) => new.ends_with(octets),
-            Some(more) => octets.ends_with(new) && old.ends_with(&octets[..more]),
+        let (new, old) = self.bytes.split_at(self.next);
+        match bytes.len().checked_sub(new.len()) {
+            None | Some(0) => new.ends_with(bytes),
+            Some(more) => bytes.ends_with(new) && old.ends_with(&bytes[..more]),
         }
     }
 
@@ -102,8 +102,8 @@ impl Window {
 
     /// All that a block may refer to, oldest first: the end of the dictionary, and the two parts of the ring.
     fn parts(&self) -> [&[u8]; 3] {
-        let (new, old) = self.octets.split_at(self.next);
-        let room = self.size - self.octets.len();
+        let (new, old) = self.bytes.split_at(self.next);
+        let room = self.size - self.bytes.len();
         let dictionary = &self.dictionary[self.dictionary.len().saturating_sub(room)..];
         [dictionary, old, new]
     }
@@ -113,7 +113,7 @@ impl Window {
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Window")
-            .field(&Hidden(self.octets.len()))
+            .field(&Hidden(self.bytes.len()))
             .finish()
     }
 }
@@ -127,15 +127,15 @@ mod tests {
 
     /// Against a plain copy of everything.
     #[test]
-    fn a_window_has_the_last_octets_and_before_them_the_dictionary() {
+    fn a_window_has_the_last_bytes_and_before_them_the_dictionary() {
         for piece in [1, 2, 3, 5, 8, 13, 40] {
             let mut window = Window::new(16, b"dictionary");
             let mut all = b"dictionary".to_vec();
             for round in 0..20 {
-                let octets: Vec<u8> = (0..piece).map(|n| (round * piece + n) as u8).collect();
-                window.extend(&octets);
-                all.extend(octets);
-                for length in 0..=window.octets.len() {
+                let bytes: Vec<u8> = (0..piece).map(|n| (round * piece + n) as u8).collect();
+                window.extend(&bytes);
+                all.extend(bytes);
+                for length in 0..=window.bytes.len() {
                     let mut last = all[all.len() - length..].to_vec();
                     assert!(window.ends_with(&last));
                     if let Some(first) = last.first_mut() {
@@ -160,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_the_octets() {
+    fn memory_follows_the_bytes() {
         let mut window = Window::new(1 << 15, b"");
-        assert_eq!(window.octets.capacity(), 0);
+        assert_eq!(window.bytes.capacity(), 0);
         for round in 1..=1000 {
             window.extend(&[7; 100]);
-            let room = window.octets.capacity();
+            let room = window.bytes.capacity();
             assert!(room <= (100 * round + 100 * round / 8 + STEP).min(1 << 15));
         }
     }

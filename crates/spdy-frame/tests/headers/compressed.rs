@@ -1,4 +1,4 @@
-//! Compressed octets: which form they may have, and when the compression context is lost.
+//! Compressed bytes: which form they may have, and when the compression context is lost.
 
 use flate2::{Compress, Compression, FlushCompress};
 use spdy_frame::{
@@ -37,10 +37,13 @@ fn a_zlib_header_may_come_in_pieces() {
     for cut in 1..whole.len() - 5 {
         let mut decoder = decoder(V3);
         let error = decode_block(&mut decoder, &whole[..cut]);
-        assert!(cut >= 15 || error == Err(HeaderError::Truncated), "{cut}");
+        assert!(
+            cut >= 15 || error == Err(HeaderError::UnexpectedEnd),
+            "{cut}"
+        );
         let error = decode_block(&mut decoder, &whole[cut..]);
         assert!(
-            error.is_ok() || error == Err(HeaderError::Truncated),
+            error.is_ok() || error == Err(HeaderError::UnexpectedEnd),
             "{cut}"
         );
         let good = stored(&serialized(V3, &text_pairs(TRAILERS)));
@@ -51,16 +54,16 @@ fn a_zlib_header_may_come_in_pieces() {
 #[test]
 fn c130_the_dictionary_of_another_version_loses_the_context() {
     for (version, other, found) in [(V2, V3, 0xe3c6_a7c2), (V3, V2, 0xdfa2_51b2)] {
-        let octets = [zlib_header(other), &stored(&number(version, 0))].concat();
-        let error = lost(decoder(version), &octets);
+        let bytes = [zlib_header(other), &stored(&number(version, 0))].concat();
+        let error = lost(decoder(version), &bytes);
         assert_eq!(error, HeaderError::WrongDictionary { found });
     }
 }
 
 #[test]
-fn c131_corrupt_octets_lose_the_context() {
+fn c131_corrupt_bytes_lose_the_context() {
     for version in Version::ALL {
-        for octets in [
+        for bytes in [
             &b"\x00\x01\x02"[..],
             b"\x79\x01",                     // Window and check do not fit.
             b"\x88\x1c",                     // A window of 64 KiB.
@@ -69,12 +72,12 @@ fn c131_corrupt_octets_lose_the_context() {
             b"\x78\x01\x02\x02\x00",         // A match before the start.
         ] {
             assert_eq!(
-                lost(decoder(version), octets),
+                lost(decoder(version), bytes),
                 HeaderError::Corrupt,
-                "{octets:x?}"
+                "{bytes:x?}"
             );
         }
-        // A second zlib header, or octets behind a sound block.
+        // A second zlib header, or bytes behind a sound block.
         let again = [zlib_header(version), &stored(b"")].concat();
         assert_eq!(lost(started(version), &again), HeaderError::Corrupt);
     }
@@ -83,10 +86,10 @@ fn c131_corrupt_octets_lose_the_context() {
 #[test]
 fn c132_the_end_of_the_stream_loses_the_context() {
     for version in Version::ALL {
-        let mut octets = stored(&number(version, 0));
-        octets[0] = 1;
-        octets.truncate(octets.len() - 5);
-        assert_eq!(lost(started(version), &octets), HeaderError::EndOfStream);
+        let mut bytes = stored(&number(version, 0));
+        bytes[0] = 1;
+        bytes.truncate(bytes.len() - 5);
+        assert_eq!(lost(started(version), &bytes), HeaderError::EndOfStream);
         assert_eq!(
             lost(started(version), b"\x03\x00"),
             HeaderError::EndOfStream
@@ -97,14 +100,14 @@ fn c132_the_end_of_the_stream_loses_the_context() {
 #[test]
 fn the_form_of_the_deflate_stream_does_not_matter() {
     let request = text_pairs(REQUEST_V3);
-    let octets = serialized(V3, &request);
+    let bytes = serialized(V3, &request);
     for level in 0..=9 {
         let mut compress = Compress::new(Compression::new(level), true);
         let mut decoder = decoder(V3);
         for round in 0..20 {
             let mut block = Vec::with_capacity(1000);
             // Several flushes inside of a block, as Chromium has them.
-            for part in octets.chunks(5 + round) {
+            for part in bytes.chunks(5 + round) {
                 let flush = match round % 3 {
                     0 => FlushCompress::Partial,
                     1 => FlushCompress::Sync,
@@ -126,8 +129,8 @@ fn the_form_of_the_deflate_stream_does_not_matter() {
 fn a_block_without_a_sync_marker_is_judged_by_what_is_there() {
     for version in Version::ALL {
         let mut decoder = started(version);
-        let octets = stored(&serialized(version, &text_pairs(TRAILERS)));
-        let without_marker = &octets[..octets.len() - 5];
+        let bytes = stored(&serialized(version, &text_pairs(TRAILERS)));
+        let without_marker = &bytes[..bytes.len() - 5];
         for _ in 0..3 {
             let block = decode_block(&mut decoder, without_marker).unwrap();
             assert_eq!(pairs(&block), text_pairs(TRAILERS));
@@ -135,7 +138,7 @@ fn a_block_without_a_sync_marker_is_judged_by_what_is_there() {
     }
 }
 
-/// What was learned of a block is used for the next one if that has the same octets. It has to be true of it.
+/// What was learned of a block is used for the next one if that has the same bytes. It has to be true of it.
 #[test]
 fn a_block_that_comes_again_is_judged_alike() {
     let mut limits = HeaderLimits::default();
@@ -153,10 +156,10 @@ fn a_block_that_comes_again_is_judged_alike() {
         let mut decoder = started_with(version, limits.clone());
         for round in 0..100 {
             for (first, second) in all.iter().flat_map(|one| all.map(|other| (one, other))) {
-                for octets in [first, second, second] {
+                for bytes in [first, second, second] {
                     let mut fresh = started_with(version, limits.clone());
-                    let expected = decode_block(&mut fresh, &stored(octets));
-                    let result = decode_block(&mut decoder, &stored(octets));
+                    let expected = decode_block(&mut fresh, &stored(bytes));
+                    let result = decode_block(&mut decoder, &stored(bytes));
                     assert_eq!(result, expected, "{round}");
                     if let (Ok(result), Ok(expected)) = (result, expected) {
                         let joined = |block: &HeaderBlock| -> Vec<bool> {

@@ -27,9 +27,9 @@ fn c144_above_the_soft_limit_the_fields_that_fit_are_delivered() {
         let mut zlib = Zlib::new();
         let mut decoder = decoder(version);
         for _ in 0..3 {
-            let octets = zlib.block(&serialized(version, &large_block(version)));
-            assert!(octets.len() < 2000);
-            let block = decode_block(&mut decoder, &octets).unwrap();
+            let bytes = zlib.block(&serialized(version, &large_block(version)));
+            assert!(bytes.len() < 2000);
+            let block = decode_block(&mut decoder, &bytes).unwrap();
             assert!(block.is_truncated());
             assert_eq!(block.get("b"), Some(&b"2"[..]));
             assert_eq!(block.get("last"), None);
@@ -37,8 +37,8 @@ fn c144_above_the_soft_limit_the_fields_that_fit_are_delivered() {
             assert!(block.size() < 128 * 1024 + 32 * 4);
 
             let good = text_pairs(TRAILERS);
-            let octets = zlib.block(&serialized(version, &good));
-            let block = decode_block(&mut decoder, &octets).unwrap();
+            let bytes = zlib.block(&serialized(version, &good));
+            let block = decode_block(&mut decoder, &bytes).unwrap();
             assert_eq!((pairs(&block), block.is_truncated()), (good, false));
         }
     }
@@ -48,11 +48,11 @@ fn c144_above_the_soft_limit_the_fields_that_fit_are_delivered() {
 fn the_soft_limit_is_met_exactly() {
     for version in Version::ALL {
         let fields = text_pairs(&[("a", "1"), ("b", &"2".repeat(300))]);
-        let octets = serialized(version, &fields);
+        let bytes = serialized(version, &fields);
         for (max_size, expected) in [
-            (octets.len(), 2),
-            (octets.len() - 1, 1),
-            (octets.len() - 300, 1),
+            (bytes.len(), 2),
+            (bytes.len() - 1, 1),
+            (bytes.len() - 300, 1),
             (20, 1),
             (11, if version == V2 { 1 } else { 0 }),
             (3, 0),
@@ -61,10 +61,10 @@ fn the_soft_limit_is_met_exactly() {
             let mut limits = HeaderLimits::default();
             limits.max_size = max_size;
             let mut decoder = HeaderDecoder::new(version, limits);
-            let block = [zlib_header(version), &stored(&octets)].concat();
+            let block = [zlib_header(version), &stored(&bytes)].concat();
             let block = decode_block(&mut decoder, &block).unwrap();
             assert_eq!(block.len(), expected, "{version} {max_size}");
-            assert_eq!(block.is_truncated(), max_size < octets.len());
+            assert_eq!(block.is_truncated(), max_size < bytes.len());
         }
     }
 }
@@ -77,8 +77,8 @@ fn fields_are_counted_after_values_are_split() {
             let mut limits = HeaderLimits::default();
             limits.max_fields = max_fields;
             let mut decoder = started_with(version, limits);
-            let octets = stored(&serialized(version, &fields));
-            let block = decode_block(&mut decoder, &octets).unwrap();
+            let bytes = stored(&serialized(version, &fields));
+            let block = decode_block(&mut decoder, &bytes).unwrap();
             assert_eq!(pairs(&block), fields[..expected], "{version} {max_fields}");
             assert_eq!(block.is_truncated(), expected < 4);
         }
@@ -89,10 +89,10 @@ fn fields_are_counted_after_values_are_split() {
 fn c145_above_the_hard_limit_the_context_is_lost() {
     for version in Version::ALL {
         let mut zlib = Zlib::new();
-        let octets = zlib.block(&vec![b'x'; 8 * 1024 * 1024]);
-        assert!(octets.len() < 10_000);
+        let bytes = zlib.block(&vec![b'x'; 8 * 1024 * 1024]);
+        assert!(bytes.len() < 10_000);
         let limit = HeaderLimits::default().max_inflated;
-        assert_eq!(lost(decoder(version), &octets), HeaderError::Bomb { limit });
+        assert_eq!(lost(decoder(version), &bytes), HeaderError::Bomb { limit });
     }
 }
 
@@ -143,22 +143,22 @@ fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
         for _ in 0..60 {
             // A new block, or what the last ones were together.
             let last = &sent[sent.len().saturating_sub(1 + random.below(3))..];
-            let octets = match last.concat() {
+            let bytes = match last.concat() {
                 joined if random.chance() && joined.len() < 30_000 => joined,
                 _ => pieces[random.below(pieces.len())].clone(),
             };
-            sent.push(octets.clone());
+            sent.push(bytes.clone());
             let mut fresh = started_with(version, limits.clone());
-            let expected = decode_block(&mut fresh, &stored(&octets));
-            let result = decode_block(&mut decoder, &stored(&octets));
-            assert_eq!(result, expected, "{version} {limits:?} {octets:02x?}");
+            let expected = decode_block(&mut fresh, &stored(&bytes));
+            let result = decode_block(&mut decoder, &stored(&bytes));
+            assert_eq!(result, expected, "{version} {limits:?} {bytes:02x?}");
             let (Ok(block), Ok(expected)) = (result, expected) else {
                 refused += 1;
                 continue;
             };
             // Blocks are equal however many fields were dropped behind those that are there.
             assert_eq!(block.is_truncated(), expected.is_truncated());
-            assert!(block.is_truncated() || octets.len() <= limits.max_size);
+            assert!(block.is_truncated() || bytes.len() <= limits.max_size);
             whole += usize::from(!block.is_truncated());
             cut += usize::from(block.is_truncated());
         }

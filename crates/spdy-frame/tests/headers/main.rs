@@ -41,10 +41,10 @@ fn started_with(version: Version, limits: HeaderLimits) -> HeaderDecoder {
 }
 
 /// Checks that a block loses the context, and that this is the answer from then on.
-fn lost(mut decoder: HeaderDecoder, octets: &[u8]) -> HeaderError {
-    let error = decode_block(&mut decoder, octets).unwrap_err();
-    assert!(error.context_lost());
-    for next in [&b""[..], &stored(&number(Version::V3, 0)), octets] {
+fn lost(mut decoder: HeaderDecoder, bytes: &[u8]) -> HeaderError {
+    let error = decode_block(&mut decoder, bytes).unwrap_err();
+    assert!(error.is_context_lost());
+    for next in [&b""[..], &stored(&number(Version::V3, 0)), bytes] {
         assert_eq!(decode_block(&mut decoder, next), Err(error.clone()));
     }
     error
@@ -58,9 +58,9 @@ impl Zlib {
         Self(Compress::new(Compression::best(), true))
     }
 
-    fn block(&mut self, octets: &[u8]) -> Vec<u8> {
-        let mut block = Vec::with_capacity(octets.len() / 2 + 1000);
-        let status = self.0.compress_vec(octets, &mut block, FlushCompress::Sync);
+    fn block(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut block = Vec::with_capacity(bytes.len() / 2 + 1000);
+        let status = self.0.compress_vec(bytes, &mut block, FlushCompress::Sync);
         assert!(status.is_ok() && block.len() < block.capacity());
         block
     }

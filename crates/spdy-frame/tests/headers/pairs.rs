@@ -10,10 +10,10 @@ use super::{
 use Version::V3;
 
 /// The error of a block, after which the next block has to decode.
-fn soft_error(version: Version, octets: &[u8]) -> HeaderError {
+fn soft_error(version: Version, bytes: &[u8]) -> HeaderError {
     let mut decoder = started(version);
-    let error = decode_block(&mut decoder, &stored(octets)).unwrap_err();
-    assert!(!error.context_lost());
+    let error = decode_block(&mut decoder, &stored(bytes)).unwrap_err();
+    assert!(!error.is_context_lost());
     let good = text_pairs(&[("x", "y")]);
     let block = decode_block(&mut decoder, &stored(&serialized(version, &good))).unwrap();
     assert_eq!(pairs(&block), good, "a good block follows");
@@ -25,7 +25,7 @@ fn soft_error_of_pairs(version: Version, bad: &[(&str, &str)]) -> HeaderError {
 }
 
 #[test]
-fn c133_a_name_of_no_octets_is_refused() {
+fn c133_a_name_of_no_bytes_is_refused() {
     for version in Version::ALL {
         let error = soft_error_of_pairs(version, &[("a", "b"), ("", "c")]);
         assert_eq!(error, HeaderError::EmptyName);
@@ -85,7 +85,7 @@ fn separators_of_lines_never_get_through() {
 }
 
 #[test]
-fn c137_c138_an_empty_value_is_accepted_and_other_octets_are_opaque() {
+fn c137_c138_an_empty_value_is_accepted_and_other_bytes_are_opaque() {
     let good = text_pairs(&[
         ("a", ""),
         ("b", "\t\u{1}\u{7f}\u{fc}"),
@@ -93,8 +93,8 @@ fn c137_c138_an_empty_value_is_accepted_and_other_octets_are_opaque() {
         ("c", "1\x002"),
     ]);
     for version in Version::ALL {
-        let octets = stored(&serialized(version, &good));
-        let block = decode_block(&mut started(version), &octets).unwrap();
+        let bytes = stored(&serialized(version, &good));
+        let block = decode_block(&mut started(version), &bytes).unwrap();
         assert_eq!(pairs(&block), good);
     }
 }
@@ -117,32 +117,35 @@ fn c138_strict_decoding_refuses_an_empty_value_in_spdy_2() {
             }
         }
     }
-    assert!(!HeaderError::EmptyValue.context_lost());
+    assert!(!HeaderError::EmptyValue.is_context_lost());
 }
 
 #[test]
 fn c139_a_count_above_the_pairs_is_refused() {
     for version in Version::ALL {
         for count in [2, 3, 0xffff] {
-            let mut octets = serialized(version, &text_pairs(&[("a", "b")]));
+            let mut bytes = serialized(version, &text_pairs(&[("a", "b")]));
             let field = number(version, count);
-            octets[..field.len()].copy_from_slice(&field);
-            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+            bytes[..field.len()].copy_from_slice(&field);
+            assert_eq!(soft_error(version, &bytes), HeaderError::UnexpectedEnd);
         }
     }
-    assert_eq!(soft_error(V3, b"\xff\xff\xff\xff"), HeaderError::Truncated);
-    assert_eq!(soft_error(V3, b"\0\0\0"), HeaderError::Truncated);
-    assert_eq!(soft_error(V3, b""), HeaderError::Truncated);
+    assert_eq!(
+        soft_error(V3, b"\xff\xff\xff\xff"),
+        HeaderError::UnexpectedEnd
+    );
+    assert_eq!(soft_error(V3, b"\0\0\0"), HeaderError::UnexpectedEnd);
+    assert_eq!(soft_error(V3, b""), HeaderError::UnexpectedEnd);
 }
 
 #[test]
-fn c140_octets_after_the_last_pair_are_refused() {
+fn c140_bytes_after_the_last_pair_are_refused() {
     for version in Version::ALL {
-        let mut octets = serialized(version, &text_pairs(&[("a", "b")]));
-        octets.push(0);
-        assert_eq!(soft_error(version, &octets), HeaderError::TrailingOctets);
-        let octets = [number(version, 0), number(version, 0)].concat();
-        assert_eq!(soft_error(version, &octets), HeaderError::TrailingOctets);
+        let mut bytes = serialized(version, &text_pairs(&[("a", "b")]));
+        bytes.push(0);
+        assert_eq!(soft_error(version, &bytes), HeaderError::TrailingBytes);
+        let bytes = [number(version, 0), number(version, 0)].concat();
+        assert_eq!(soft_error(version, &bytes), HeaderError::TrailingBytes);
     }
 }
 
@@ -151,11 +154,11 @@ fn c141_a_length_past_the_end_is_refused() {
     for version in Version::ALL {
         for length in [2, 0xffff, 0xffff_ffff] {
             let start = [number(version, 1), number(version, length)].concat();
-            let octets = [&start, &b"abcdefgh"[..1]].concat();
-            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+            let bytes = [&start, &b"abcdefgh"[..1]].concat();
+            assert_eq!(soft_error(version, &bytes), HeaderError::UnexpectedEnd);
             let middle = [number(version, 1), number(version, 1), b"n".to_vec()].concat();
-            let octets = [middle, number(version, length), b"v".to_vec()].concat();
-            assert_eq!(soft_error(version, &octets), HeaderError::Truncated);
+            let bytes = [middle, number(version, length), b"v".to_vec()].concat();
+            assert_eq!(soft_error(version, &bytes), HeaderError::UnexpectedEnd);
         }
     }
 }
@@ -174,31 +177,31 @@ fn c146_a_good_block_is_read_after_any_number_of_bad_ones() {
         let mut decoder = decoder(version);
         for _ in 0..20 {
             for bad in bad {
-                let octets = serialized(version, &text_pairs(bad));
-                let error = decode_block(&mut decoder, &zlib.block(&octets)).unwrap_err();
-                assert!(!error.context_lost());
-                let short = &octets[..octets.len() - 1];
+                let bytes = serialized(version, &text_pairs(bad));
+                let error = decode_block(&mut decoder, &zlib.block(&bytes)).unwrap_err();
+                assert!(!error.is_context_lost());
+                let short = &bytes[..bytes.len() - 1];
                 assert!(decode_block(&mut decoder, &zlib.block(short)).is_err());
             }
             let good = text_pairs(&[("a", "1"), ("x", "y")]);
-            let octets = zlib.block(&serialized(version, &good));
-            assert_eq!(pairs(&decode_block(&mut decoder, &octets).unwrap()), good);
+            let bytes = zlib.block(&serialized(version, &good));
+            assert_eq!(pairs(&decode_block(&mut decoder, &bytes).unwrap()), good);
         }
     }
 }
 
 /// The rules of protocol.md §7.2 once more, as plainly as they can be written.
-fn judge(version: Version, octets: &[u8]) -> Option<Vec<Pair>> {
+fn judge(version: Version, bytes: &[u8]) -> Option<Vec<Pair>> {
     let width = number(version, 0).len();
-    let mut rest = octets;
+    let mut rest = bytes;
     let mut take = |length: usize| {
         let (taken, later) = rest.split_at_checked(length)?;
         rest = later;
         Some(taken)
     };
-    let read = |octets: &[u8]| {
-        let fold = |number, octet: &u8| number << 8 | usize::from(*octet);
-        octets.iter().fold(0, fold)
+    let read = |bytes: &[u8]| {
+        let fold = |number, byte: &u8| number << 8 | usize::from(*byte);
+        bytes.iter().fold(0, fold)
     };
     let mut pairs: Vec<Pair> = Vec::new();
     for _ in 0..read(take(width)?) {
@@ -207,11 +210,11 @@ fn judge(version: Version, octets: &[u8]) -> Option<Vec<Pair>> {
         let length = read(take(width)?);
         let value = take(length)?.to_vec();
         let text = [&name[..], &value].concat();
-        let values: Vec<&[u8]> = value.split(|octet| *octet == 0).collect();
+        let values: Vec<&[u8]> = value.split(|byte| *byte == 0).collect();
         let sound = !name.is_empty()
             && !name.contains(&0)
             && !name.iter().any(u8::is_ascii_uppercase)
-            && !text.iter().any(|octet| b"\r\n".contains(octet))
+            && !text.iter().any(|byte| b"\r\n".contains(byte))
             && (values.len() == 1 || !values.contains(&&b""[..]))
             && !pairs.iter().any(|(other, _)| *other == name);
         sound.then(|| pairs.push((name, value)))?;
@@ -231,20 +234,20 @@ fn damaged_blocks_are_judged_by_the_rules() {
                 (name, vec![b'v'; random.below(20)])
             })
             .collect();
-        let mut octets = serialized(version, &fields);
+        let mut bytes = serialized(version, &fields);
         for _ in 0..random.below(4) {
-            let at = random.below(octets.len());
+            let at = random.below(bytes.len());
             match random.below(4) {
-                0 => octets[at] = b"\0\r\nAz\x01\x02\xff"[random.below(8)],
-                1 => octets[at] ^= 1 << random.below(8),
-                2 => octets.truncate(at.max(1)),
-                _ => octets.insert(at, 0),
+                0 => bytes[at] = b"\0\r\nAz\x01\x02\xff"[random.below(8)],
+                1 => bytes[at] ^= 1 << random.below(8),
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, 0),
             }
         }
-        let expected = judge(version, &octets);
-        let result = decode_block(&mut started(version), &stored(&octets));
+        let expected = judge(version, &bytes);
+        let result = decode_block(&mut started(version), &stored(&bytes));
         sound += usize::from(expected.is_some());
-        assert_eq!(result.ok().as_ref().map(pairs), expected, "{octets:x?}");
+        assert_eq!(result.ok().as_ref().map(pairs), expected, "{bytes:x?}");
     }
     assert!(
         (5000..25_000).contains(&sound),

@@ -1,4 +1,4 @@
-//! The vectors of protocol.md §22, and blocks of no octets between them.
+//! The vectors of protocol.md §22, and blocks of no bytes between them.
 
 use spdy_frame::{
     Decoder, Frame, HeaderBlock, HeaderCompression, HeaderDecoder, HeaderEncoder, Version,
@@ -48,7 +48,7 @@ fn c129_a_stream_without_a_dictionary_is_decoded() {
 }
 
 #[test]
-fn c109_a_block_of_no_octets_has_no_fields_and_does_not_touch_the_context() {
+fn c109_a_block_of_no_bytes_has_no_fields_and_does_not_touch_the_context() {
     let mut headers = decoder(V3);
     assert!(decode_block(&mut headers, b"").unwrap().is_empty());
     for digits in [STORED_V3, STORED_V3_AGAIN] {
@@ -60,8 +60,8 @@ fn c109_a_block_of_no_octets_has_no_fields_and_does_not_touch_the_context() {
 
 /// Decodes a frame and its header block.
 fn decode_frame(version: Version, digits: &str, headers: &mut HeaderDecoder) -> HeaderBlock {
-    let mut octets = BytesMut::from(&hex(digits)[..]);
-    let frame = Decoder::new(version, Default::default()).decode(&mut octets);
+    let mut bytes = BytesMut::from(&hex(digits)[..]);
+    let frame = Decoder::new(version, Default::default()).decode(&mut bytes);
     let block = match frame.unwrap().unwrap() {
         Frame::SynStream(frame) => frame.block,
         Frame::SynReply(frame) => frame.block,

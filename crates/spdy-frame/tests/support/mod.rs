@@ -1,4 +1,4 @@
-//! What the tests of the codec share: octets from hexadecimal, decoding in pieces, random frames.
+//! What the tests of the codec share: bytes from hexadecimal, decoding in pieces, random frames.
 
 // Each test file uses its own part of this module, and `pub` reaches no further than it.
 #![allow(dead_code, unreachable_pub)]
@@ -11,14 +11,14 @@ use spdy_frame::{
     bytes::{Bytes, BytesMut},
 };
 
-/// The octets that hexadecimal digits stand for; white space between them is left out.
+/// The bytes that hexadecimal digits stand for; white space between them is left out.
 pub fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits
         .chars()
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_digit(16).unwrap())
         .collect();
-    assert!(digits.len().is_multiple_of(2), "half an octet");
+    assert!(digits.len().is_multiple_of(2), "half an byte");
     digits
         .chunks(2)
         .map(|pair| (pair[0] << 4 | pair[1]) as u8)
@@ -44,17 +44,17 @@ pub struct Decoded {
     pub mid_frame: bool,
 }
 
-/// Decodes octets which arrive in pieces; `next_piece` says how many of the rest arrive next.
+/// Decodes bytes which arrive in pieces; `next_piece` says how many of the rest arrive next.
 pub fn decode_in_pieces(
     version: Version,
     limits: DecodeLimits,
-    octets: &[u8],
+    bytes: &[u8],
     mut next_piece: impl FnMut(usize) -> usize,
 ) -> Decoded {
     let mut decoder = Decoder::new(version, limits);
     let mut src = BytesMut::new();
     let mut decoded = Decoded::default();
-    let mut rest = octets;
+    let mut rest = bytes;
     loop {
         match decoder.decode(&mut src) {
             Ok(Some(frame)) => push(&mut decoded.frames, frame),
@@ -80,18 +80,18 @@ pub fn decode_in_pieces(
     decoded
 }
 
-pub fn decode_at_once(version: Version, octets: &[u8]) -> Decoded {
-    decode_in_pieces(version, DecodeLimits::default(), octets, |rest| rest)
+pub fn decode_at_once(version: Version, bytes: &[u8]) -> Decoded {
+    decode_in_pieces(version, DecodeLimits::default(), bytes, |rest| rest)
 }
 
 /// Adds a frame; a piece of DATA is joined to the piece before it.
 fn push(frames: &mut Vec<Frame>, frame: Frame) {
     match (frames.last_mut(), frame) {
-        (Some(Frame::Data(before)), Frame::Data(piece)) if before.rest > 0 => {
+        (Some(Frame::Data(before)), Frame::Data(piece)) if before.remaining > 0 => {
             assert_eq!(
-                before.rest,
-                piece.payload.len() as u32 + piece.rest,
-                "octets are missing"
+                before.remaining,
+                piece.payload.len() as u32 + piece.remaining,
+                "bytes are missing"
             );
             assert!(!before.fin, "only the last piece has FIN");
             assert!(
@@ -124,7 +124,7 @@ pub fn pairs(block: &HeaderBlock) -> Vec<Pair> {
         .collect()
 }
 
-/// Names and values as octets.
+/// Names and values as bytes.
 pub fn text_pairs(pairs: &[(&str, &str)]) -> Vec<Pair> {
     pairs
         .iter()
@@ -134,21 +134,21 @@ pub fn text_pairs(pairs: &[(&str, &str)]) -> Vec<Pair> {
 
 /// A header block before compression (protocol.md §7.1), sound or not.
 pub fn serialized(version: Version, pairs: &[Pair]) -> Vec<u8> {
-    let mut octets = number(version, pairs.len());
+    let mut bytes = number(version, pairs.len());
     for string in pairs.iter().flat_map(|(name, value)| [name, value]) {
-        octets.extend(number(version, string.len()));
-        octets.extend(string);
+        bytes.extend(number(version, string.len()));
+        bytes.extend(string);
     }
-    octets
+    bytes
 }
 
 /// A number in a header block.
 pub fn number(version: Version, number: usize) -> Vec<u8> {
-    let octets = (number as u32).to_be_bytes();
-    octets[if version == Version::V2 { 2 } else { 0 }..].to_vec()
+    let bytes = (number as u32).to_be_bytes();
+    bytes[if version == Version::V2 { 2 } else { 0 }..].to_vec()
 }
 
-/// The octets that a zlib stream with the preset dictionary of `version` starts with.
+/// The bytes that a zlib stream with the preset dictionary of `version` starts with.
 pub fn zlib_header(version: Version) -> &'static [u8] {
     match version {
         Version::V2 => b"\x78\x3f\xdf\xa2\x51\xb2",
@@ -156,18 +156,15 @@ pub fn zlib_header(version: Version) -> &'static [u8] {
     }
 }
 
-/// Octets in one stored deflate block and a sync marker.
-pub fn stored(octets: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(octets.len()).unwrap();
+/// Bytes in one stored deflate block and a sync marker.
+pub fn stored(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
     let head = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes()];
-    [&head.concat(), octets, b"\0\0\0\xff\xff"].concat()
+    [&head.concat(), bytes, b"\0\0\0\xff\xff"].concat()
 }
 
-pub fn decode_block(
-    decoder: &mut HeaderDecoder,
-    octets: &[u8],
-) -> Result<HeaderBlock, HeaderError> {
-    decoder.decode(CompressedBlock::new(octets))
+pub fn decode_block(decoder: &mut HeaderDecoder, bytes: &[u8]) -> Result<HeaderBlock, HeaderError> {
+    decoder.decode(CompressedBlock::new(bytes))
 }
 
 /// What an encoder makes of a block.
@@ -178,7 +175,7 @@ pub fn encode_block(encoder: &mut HeaderEncoder, version: Version, block: &Heade
         fin: false,
         block,
     };
-    encoder.headers(&frame, &mut dst).unwrap();
+    encoder.encode_headers(&frame, &mut dst).unwrap();
     let before_block = if version == Version::V2 { 14 } else { 12 };
     dst[before_block..].to_vec()
 }
@@ -207,7 +204,7 @@ impl Random {
         self.below(2) == 0
     }
 
-    pub fn octets(&mut self, most: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
         (0..self.below(most + 1))
             .map(|_| self.next() as u8)
             .collect()
@@ -269,16 +266,16 @@ impl Random {
                 payload: Bytes::from_static(b"\x00\x00\x00\x02ok\x00\x00\x00\x03der"),
             }),
             8 => Frame::Unknown(UnknownControl {
-                kind: 0x63 + self.below(0xf000) as u16,
+                type_number: 0x63 + self.below(0xf000) as u16,
                 flags: self.next() as u8,
-                payload: self.octets(60).into(),
+                payload: self.bytes(60).into(),
             }),
             _ => Frame::Data(Data {
                 stream: self.stream(),
                 fin,
                 compressed: self.below(10) == 0,
-                rest: 0,
-                payload: self.octets(300).into(),
+                remaining: 0,
+                payload: self.bytes(300).into(),
             }),
         }
     }
@@ -289,7 +286,7 @@ impl Random {
     }
 
     fn block(&mut self) -> CompressedBlock {
-        CompressedBlock::new(self.octets(100).into())
+        CompressedBlock::new(self.bytes(100).into())
     }
 
     fn settings(&mut self) -> Settings {

@@ -217,7 +217,7 @@ fn three_downloads() -> BytesMut {
             unidirectional: false,
             block: &block,
         };
-        encoder.syn_stream(&frame, &mut out).unwrap();
+        encoder.encode_syn_stream(&frame, &mut out).unwrap();
     }
     out
 }

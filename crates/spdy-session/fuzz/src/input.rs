@@ -96,12 +96,12 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
             let frame = SynStream {
                 stream,
                 associated: (flags & 2 != 0).then(|| stream_id(input)),
-                priority: Priority::from_octet(version, flags),
+                priority: Priority::from_byte(version, flags),
                 fin,
                 unidirectional: flags & 4 != 0,
                 block: &block,
             };
-            _ = frames.encoder.syn_stream(&frame, wire);
+            _ = frames.encoder.encode_syn_stream(&frame, wire);
         }
         2 => {
             let block = block(input);
@@ -110,7 +110,7 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
                 fin,
                 block: &block,
             };
-            _ = frames.encoder.syn_reply(&frame, wire);
+            _ = frames.encoder.encode_syn_reply(&frame, wire);
         }
         3 => {
             let block = block(input);
@@ -119,7 +119,7 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
                 fin,
                 block: &block,
             };
-            _ = frames.encoder.headers(&frame, wire);
+            _ = frames.encoder.encode_headers(&frame, wire);
         }
         4 | 5 => {
             let length = usize::from(input.octet()) << (flags >> 5);
@@ -161,7 +161,7 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
 /// SETTINGS with entries that may stand there twice.
 fn settings(version: Version, input: &mut Input<'_>, flags: u8, wire: &mut BytesMut) {
     let entries = flags % 4;
-    wire.put_u16(0x8000 | version.wire());
+    wire.put_u16(0x8000 | version.wire_version());
     wire.put_u16(4);
     wire.put_u32(4 + 8 * u32::from(entries));
     wire.put_u32(entries.into());

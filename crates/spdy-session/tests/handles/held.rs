@@ -54,7 +54,7 @@ impl Raw {
             block: headers,
         };
         let mut bytes = BytesMut::new();
-        self.encoder.syn_stream(&frame, &mut bytes).unwrap();
+        self.encoder.encode_syn_stream(&frame, &mut bytes).unwrap();
         self.send(&bytes).await;
     }
 
@@ -65,7 +65,7 @@ impl Raw {
             block: headers,
         };
         let mut bytes = BytesMut::new();
-        self.encoder.headers(&frame, &mut bytes).unwrap();
+        self.encoder.encode_headers(&frame, &mut bytes).unwrap();
         self.send(&bytes).await;
     }
 

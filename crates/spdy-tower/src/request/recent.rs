@@ -66,7 +66,7 @@ impl Recent {
         let mut room = own.changes.iter_mut();
         let mut place = 0;
         loop {
-            place += block.same_fields(&latest.block, place);
+            place += block.matching_fields(&latest.block, place);
             let Some(field) = block.fields().nth(place) else {
                 break;
             };

@@ -193,7 +193,7 @@ impl RawClient {
     /// Opens a stream as `frame` says.
     pub async fn open(&mut self, frame: &SynStream<&HeaderBlock>) {
         let mut octets = BytesMut::new();
-        self.encoder.syn_stream(frame, &mut octets).unwrap();
+        self.encoder.encode_syn_stream(frame, &mut octets).unwrap();
         within(self.io.write_all(&octets)).await.unwrap();
     }
 

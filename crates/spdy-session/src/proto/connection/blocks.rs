@@ -20,7 +20,7 @@ impl Connection {
         block: CompressedBlock,
     ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
         match self.inflater.decode(block) {
-            Err(error) if error.context_lost() => {
+            Err(error) if error.is_context_lost() => {
                 if matches!(error, HeaderError::Bomb { .. }) {
                     self.reached(Limit::HeadersMaxInflated);
                     if self.role.version() != Version::V2 {
@@ -143,8 +143,8 @@ pub(super) fn settle_headers(
 
 pub(super) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
     let reason = match error {
-        HeaderError::Truncated => "header block ends before its last pair",
-        HeaderError::TrailingOctets => "octets follow the last pair of a header block",
+        HeaderError::UnexpectedEnd => "header block ends before its last pair",
+        HeaderError::TrailingBytes => "octets follow the last pair of a header block",
         HeaderError::EmptyName => "header name is empty",
         HeaderError::InvalidName => "header name has an upper-case letter, NUL, CR or LF",
         HeaderError::DuplicateName => "header name occurs twice in a block",

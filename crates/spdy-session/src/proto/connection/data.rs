@@ -20,7 +20,7 @@ impl Connection {
     pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Result<(), Violation> {
         let octets = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
-        let announced = octets as u64 + u64::from(data.rest);
+        let announced = octets as u64 + u64::from(data.remaining);
         if self.role.has_session_window() && !self.recv_window.allows(announced) {
             let violation = Violation::session("DATA exceeds the session window");
             return Err(violation.beyond(Limit::SessionWindow));

@@ -182,7 +182,10 @@ impl Connection {
                 block: &block,
             };
             wire_log::sent_syn_stream(self.role.side(), &frame);
-            (FrameKind::SynStream, self.deflater.syn_stream(&frame, dst))
+            (
+                FrameKind::SynStream,
+                self.deflater.encode_syn_stream(&frame, dst),
+            )
         } else {
             let frame = SynReply {
                 stream: id,
@@ -190,7 +193,10 @@ impl Connection {
                 block: &block,
             };
             wire_log::sent_syn_reply(self.role.side(), &frame);
-            (FrameKind::SynReply, self.deflater.syn_reply(&frame, dst))
+            (
+                FrameKind::SynReply,
+                self.deflater.encode_syn_reply(&frame, dst),
+            )
         };
         if let Err(error) = result {
             // A stream of ours that was not opened does not exist for the peer.
@@ -317,7 +323,7 @@ impl Connection {
         };
         wire_log::sent_headers(self.role.side(), &frame);
         self.deflater
-            .headers(&frame, self.output.transmit.frames())?;
+            .encode_headers(&frame, self.output.transmit.frames())?;
         self.output.transmit.list(Outbound::Block {
             kind: FrameKind::Headers,
             stream: id,

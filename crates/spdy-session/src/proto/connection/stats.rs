@@ -9,7 +9,7 @@ impl Connection {
     pub(super) fn count_received(&mut self, frame: &Frame) {
         match frame {
             // The frame counts with its last piece.
-            Frame::Data(data) if data.rest > 0 => return,
+            Frame::Data(data) if data.remaining > 0 => return,
             Frame::RstStream(frame) => self.tally.one(Count::ResetsReceived(frame.status)),
             Frame::GoAway(frame) => self.tally.one(Count::GoAwaysReceived(frame.status)),
             _ => {}

@@ -74,7 +74,7 @@ fn received(block: &HeaderBlock) -> HeaderBlock {
         block,
     };
     HeaderEncoder::new(version, HeaderCompression::Stored)
-        .headers(&frame, &mut octets)
+        .encode_headers(&frame, &mut octets)
         .unwrap();
     let Some((Frame::Headers(frame), _)) = parse(version, &octets).unwrap() else {
         panic!("no HEADERS");
