@@ -2,8 +2,11 @@
 
 use std::{future::poll_fn, time::Duration};
 
+use bytes::Bytes;
 use spdy_frame::Version;
-use spdy_session::{Config, HeaderBlock, Incoming, Open, Session, SessionError, proto::Phase};
+use spdy_session::{
+    Config, FlowControl, HeaderBlock, Incoming, Open, Session, SessionError, proto::Phase,
+};
 use spdy_tests::{
     frames,
     machine::Machine,
@@ -28,7 +31,14 @@ fn server<IO>(near: IO, far: IO, version: Version) -> Pair<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (session, incoming, driver) = spdy_session::server(near, version, Config::default());
+    server_with(near, far, version, Config::default())
+}
+
+fn server_with<IO>(near: IO, far: IO, version: Version, config: Config) -> Pair<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, incoming, driver) = spdy_session::server(near, version, config);
     Pair {
         session,
         incoming,
@@ -162,7 +172,7 @@ async fn a_client_that_is_gone_is_noticed_at_once_over_a_transport_in_memory() {
 fn the_probes_of_a_peer_that_has_ended_are_written_when_nothing_else_is() {
     for version in Version::ALL {
         let mut config = Config::default();
-        config.timeouts.half_closed_probe = Some(Duration::from_millis(40));
+        config.timeouts.probe = Some(Duration::from_millis(40));
         let mut server = Machine::server(version).with(config);
         server.request(1);
         server.reply(1, false);
@@ -187,13 +197,124 @@ fn the_probes_of_a_peer_that_has_ended_are_written_when_nothing_else_is() {
 fn a_peer_that_has_ended_is_not_probed_if_that_is_not_wanted() {
     for version in Version::ALL {
         let mut config = Config::default();
-        config.timeouts.half_closed_probe = None;
+        config.timeouts.probe = None;
         let mut server = Machine::server(version).with(config);
         server.request(1);
         server.end_of_input();
         server.advance(Duration::from_secs(100_000));
         assert_eq!(server.sent(), []);
         assert_eq!(server.connection.phase(), Phase::Draining);
+    }
+}
+
+// --- reading that pauses --------------------------------------------------------------------------------------------
+
+/// Every way in which reading pauses for the application's sake.
+fn pausing() -> Vec<(Version, Config)> {
+    let mut cases: Vec<_> = Version::ALL
+        .map(|version| (version, FlowControl::Off))
+        .into();
+    cases.extend([Version::V2, Version::V3].map(|version| (version, FlowControl::Enforce)));
+    let config = |(version, flow_control)| {
+        let mut config = Config::default();
+        config.flow_control = flow_control;
+        config.limits.session_buffer = 1000;
+        config.timeouts.unread = None;
+        (version, config)
+    };
+    cases.into_iter().map(config).collect()
+}
+
+fn empty(stream: u32) -> Received {
+    Received::Data {
+        stream,
+        fin: false,
+        payload: Bytes::new(),
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_read_is_probed_when_nothing_else_is_written() {
+    for (version, config) in pausing() {
+        let mut server = Machine::server(version).with(config);
+        server.upload(1);
+        server.reply(1, false);
+        server.feed(frames::data(1, vec![0; 1000]));
+        assert!(!server.connection.wants_input());
+        server.sent();
+        assert_eq!(seconds(&mut server, 4), []);
+        assert_eq!(seconds(&mut server, 1), [empty(1)]);
+        assert_eq!(seconds(&mut server, 4), []);
+        server.send(1, 10, false);
+        assert_eq!(seconds(&mut server, 0).len(), 1, "as good as a probe");
+        assert_eq!(seconds(&mut server, 4), []);
+        assert_eq!(seconds(&mut server, 1), [empty(1)]);
+        server.consume(1, 1000);
+        assert_eq!(seconds(&mut server, 100), [], "it is read");
+        assert_eq!(server.connection.phase(), Phase::Open);
+    }
+}
+
+/// A client whose request is sent may not say anything more on its stream.
+#[test]
+fn a_probe_is_a_ping_where_no_stream_is_open_for_data() {
+    for (version, config) in pausing() {
+        let mut client = Machine::client(version).with(config);
+        client.open(Open {
+            fin: true,
+            ..Open::default()
+        });
+        client.sent();
+        client.feed(frames::syn_reply(version, 1).status("200 OK"));
+        client.feed(frames::data(1, vec![0; 1000]));
+        assert!(!client.connection.wants_input());
+        assert_eq!(seconds(&mut client, 4), []);
+        assert_eq!(pings(&seconds(&mut client, 1)), 1);
+        assert_eq!(pings(&seconds(&mut client, 5)), 1);
+    }
+}
+
+#[test]
+fn a_probe_is_written_before_the_end_of_its_stream() {
+    for (version, config) in pausing() {
+        let mut server = Machine::server(version).with(config);
+        server.upload(1);
+        server.reply(1, false);
+        server.feed(frames::data(1, vec![0; 1000]));
+        server.sent();
+        server.advance(Duration::from_secs(5));
+        server.send(1, 10, true);
+        let frames = server.sent();
+        let is_end = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
+        assert_eq!(frames[0], empty(1));
+        assert!(frames.len() == 2 && is_end(&frames[1]), "{frames:?}");
+    }
+}
+
+/// With real sockets: nothing is read of the client that is gone, and nothing but probes is written to it.
+#[tokio::test]
+async fn a_client_that_is_gone_is_noticed_though_it_is_not_read() {
+    for (version, mut config) in pausing() {
+        config.timeouts.probe = Some(Duration::from_millis(50));
+        let (near, far) = tcp().await;
+        let mut pair = server_with(near, far, version, config);
+        pair.peer.send(frames::syn_stream(version, 1)).await;
+        let stream = within(pair.incoming.accept()).await.unwrap();
+        let (mut from, _to) = stream.reply(HeaderBlock::new()).unwrap().split();
+        // What comes after the first thousand is not read.
+        for _ in 0..2 {
+            pair.peer.send(frames::data(1, vec![0; 1000])).await;
+        }
+        sleep(Duration::from_millis(200)).await;
+        assert!(!pair.driver.is_finished());
+        drop(pair.peer);
+        let end = within(pair.driver).await.unwrap();
+        assert!(matches!(end, Err(SessionError::Io(_))));
+        let mut last = from.next().await;
+        while matches!(last, Some(Ok(_))) {
+            last = from.next().await;
+        }
+        assert!(last.is_some(), "it is no end of the stream");
     }
 }
 
@@ -221,6 +342,7 @@ fn pings(frames: &[Received]) -> usize {
 #[test]
 fn a_peer_that_is_not_read_is_not_asked() {
     let mut server = asking(Version::V2, |config| {
+        config.timeouts.probe = None;
         config.timeouts.unread = None;
         config.timeouts.frame = None;
     });
@@ -308,6 +430,7 @@ fn a_keep_alive_that_is_answered_keeps_no_session_alive_without_streams() {
 #[test]
 fn a_session_is_not_idle_while_it_does_not_read() {
     let mut config = Config::default();
+    config.timeouts.probe = None;
     config.timeouts.unread = None;
     config.limits.session_buffer = 1000;
     let mut server = Machine::server(Version::V2).with(config);

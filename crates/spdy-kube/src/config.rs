@@ -15,7 +15,8 @@ use tokio::time::Instant;
 pub fn config() -> Config {
     let mut config = upgrade::config();
     config.timeouts.write = Some(STALLED);
-    // A command may take its input line by line, as slowly as it likes.
+    // A command may take its input line by line, as slowly as it likes. A client that is gone meanwhile is noticed by
+    // `timeouts.probe`.
     config.timeouts.trickle = None;
     config.timeouts.unread = None;
     config.limits.max_streams = MAX_STREAMS;

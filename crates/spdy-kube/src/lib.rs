@@ -60,7 +60,7 @@
 //!   or a command its input. What is held of a session meanwhile is bounded ([`config()`]): about 1 MiB, of which a
 //!   stopped reader can use some 100 KiB.
 //! - A client that vanishes is noticed when its connection ends; while a command leaves its input unread, so that the
-//!   connection is not read either, within some 20 s ([`Server::watch`]). A client whose machine or network is gone ends
+//!   connection is not read either, within some 10 s ([`Server::watch`]). A client whose machine or network is gone ends
 //!   no connection: set TCP keep-alive on sockets that you accept, and give commands a limit of your own where that
 //!   matters.
 //! - GOAWAY is the last frame, and the transport is read for a second after it, so that the outcome is not lost.
@@ -78,7 +78,6 @@ mod status;
 mod stdio;
 mod stream_type;
 mod token;
-mod watch;
 
 pub use self::{
     config::config,

@@ -1,6 +1,6 @@
 //! A relay: takes a client's request, asks another server the same, and passes the streams between the two.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
@@ -14,13 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    client,
-    config::config,
-    negotiate::VERSION,
-    stream_type::is_clear,
-    watch::{WATCH, watched},
-};
+use crate::{client, config::config, negotiate::VERSION, stream_type::is_clear};
 
 /// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.
 pub trait Tap: Send + Sync + 'static {
@@ -115,12 +109,10 @@ fn refused(error: ConnectError) -> Response<String> {
 
 /// Passes streams until one of the sessions has ended, and ends the other.
 async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
-    let (client, mut watch) = watched(client, WATCH);
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config());
     let driver = tokio::spawn(driver);
     let (to_server, driver_to_server) = client::begin(server);
     let mut streams = JoinSet::new();
-    let mut open = BTreeSet::new();
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
@@ -129,7 +121,6 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
                     stream.refuse(RstStatus::PROTOCOL_ERROR);
                 }
                 Some(stream) => {
-                    open.insert(stream.id());
                     tap.opened(stream.id(), stream.headers());
                     let how = Open { priority: stream.priority(), ..Open::default() };
                     // The order of streams is that of these calls.
@@ -140,20 +131,13 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
                 None => break,
             },
             _ = to_server.closed() => {
-                // The client has to get what came before the end, unless it is gone.
-                loop {
-                    tokio::select! {
-                        ended = streams.join_next() => match ended {
-                            Some(ended) => forget(&mut open, ended),
-                            None => break,
-                        },
-                        () = watch.lost(open.first().copied()) => break,
-                    }
+                // The client has to get what came before the end. If it is gone, the streams end at once.
+                while let Some(ended) = streams.join_next().await {
+                    look_at(ended);
                 }
                 break;
             }
-            Some(ended) = streams.join_next() => forget(&mut open, ended),
-            () = watch.lost(open.first().copied()) => break,
+            Some(ended) = streams.join_next() => look_at(ended),
         }
     }
     streams.abort_all();
@@ -162,10 +146,9 @@ async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
     tokio::join!(end(driver), end(driver_to_server));
 }
 
-fn forget(open: &mut BTreeSet<StreamId>, ended: Result<StreamId, JoinError>) {
-    match ended {
-        Ok(id) => _ = open.remove(&id),
-        Err(error) => tracing::warn!(target: "spdy", %error, "a relayed stream panicked"),
+fn look_at(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::warn!(target: "spdy", %error, "a relayed stream panicked");
     }
 }
 
@@ -176,17 +159,16 @@ async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
     }
 }
 
-/// Passes one stream, until the server's direction has ended, and the client's has too or leads nowhere. Gives its id.
+/// Passes one stream, until the server's direction has ended, and the client's has too or leads nowhere.
 async fn pass(
     stream: PendingStream,
     opening: Opening,
     sessions: (Session, Session),
     tap: Arc<dyn Tap>,
-) -> StreamId {
+) {
     let id = stream.id();
     pass_both_ways(stream, opening, sessions, &*tap).await;
     tap.closed(id);
-    id
 }
 
 async fn pass_both_ways(

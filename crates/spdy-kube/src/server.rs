@@ -24,7 +24,6 @@ use crate::{
     config::config,
     negotiate::{PORT_FORWARD, Refusal},
     options::NoStreams,
-    watch::WATCH,
 };
 
 /// Answers requests for exec, attach and port-forward: a kubelet, a container runtime, or whoever is asked by kubectl.
@@ -40,14 +39,13 @@ pub struct Server(Settings);
 
 impl Server {
     /// A server that waits 30 s for streams, gives commands 10 s when their client is gone, and looks after clients that
-    /// are held up each 10 s.
+    /// are held up each 5 s.
     #[must_use]
     pub fn new() -> Self {
         Self(Settings {
             config: config(),
             gather: GATHER,
             grace: GRACE,
-            watch: WATCH,
             max_message: MAX_MESSAGE,
         })
     }
@@ -67,10 +65,13 @@ impl Server {
     }
 
     /// How often a client is looked after whose connection is not read, because a command does not read its input or a
-    /// target what is forwarded to it. One that is gone is noticed within about two of these times. Zero counts as 1 ms.
+    /// target what is forwarded to it. One that is gone is noticed within about two of these times. Less than 10 ms
+    /// counts as 10 ms.
+    ///
+    /// This is `timeouts.probe` of the configuration of the sessions, which [`session`](Self::session) sets as well.
     #[must_use]
     pub const fn watch(mut self, period: Duration) -> Self {
-        self.0.watch = period;
+        self.0.config.timeouts.probe = Some(period);
         self
     }
 
@@ -86,7 +87,8 @@ impl Server {
     }
 
     /// The configuration of the sessions, instead of [`config()`](crate::config). Its `timeouts.write` is also how long
-    /// a client may take for a message of a WebSocket.
+    /// a client may take for a message of a WebSocket, and its `timeouts.probe` how often a client of a WebSocket is
+    /// looked after.
     #[must_use]
     pub fn session(mut self, config: Config) -> Self {
         self.0.config = config;

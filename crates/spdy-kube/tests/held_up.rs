@@ -162,7 +162,7 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     };
     let relay = serve(Router::new().fallback(any(handler))).await;
     vanish(move || fill_stdin(relay)).await;
-    // A relay looks each 10 s.
+    // A relay looks each 5 s.
     let gone = timeout(2 * SOON, news.recv()).await;
     assert_eq!(gone.expect("it is told"), Some(()));
 }

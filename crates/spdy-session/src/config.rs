@@ -344,11 +344,16 @@ pub struct Timeouts {
     /// transport is not read, and while something waits to be written. For what was sent since the peer was last heard,
     /// which may be in front of the PING, it gets one second more for each 4 KiB, up to two minutes. Default 20 s.
     pub keep_alive_reply: Duration,
-    /// After the end of the peer's bytes, while a stream of the session goes on and nothing is written, PINGs find out
-    /// whether the peer still reads: a peer that has closed its connection in both directions answers with a reset, and
-    /// the session ends. The first is sent after 10 ms, each that follows after twice the time of the one before, up to
-    /// this. A peer that has only closed its direction passes over them. Default 5 s.
-    pub half_closed_probe: Option<Duration>,
+    /// While the transport is not read because unread octets are in the way, a peer that is gone is out of sight. So
+    /// while nothing else is written, an empty DATA frame is, each time so long has passed, or a PING where no stream
+    /// is open for DATA: a peer that has closed its connection, or has vanished, answers with a reset, and the session
+    /// ends with the error of the transport at the write after that. So it is noticed within two of these times.
+    ///
+    /// The same is done after the end of the peer's bytes, while a stream of the session goes on: it tells a peer that
+    /// has closed its connection in both directions from one that has only closed its own. The first is sent after
+    /// 10 ms, each that follows after twice the time of the one before, up to this. Less than 10 ms counts as 10 ms.
+    /// Default 5 s.
+    pub probe: Option<Duration>,
 }
 
 impl Timeouts {
@@ -372,7 +377,7 @@ impl Default for Timeouts {
             linger: Duration::from_secs(1),
             keep_alive: None,
             keep_alive_reply: Duration::from_secs(20),
-            half_closed_probe: Some(Duration::from_secs(5)),
+            probe: Some(Duration::from_secs(5)),
         }
     }
 }

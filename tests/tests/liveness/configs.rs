@@ -99,7 +99,7 @@ fn timeouts(random: &mut Random) -> Timeouts {
     timeouts.unread = time(timeouts.unread).or(timeouts.unread);
     timeouts.trickle = time(timeouts.trickle);
     timeouts.discard = time(timeouts.discard);
-    timeouts.half_closed_probe = time(timeouts.half_closed_probe);
+    timeouts.probe = time(timeouts.probe);
     timeouts.keep_alive = time(Some(Duration::from_millis(30)));
     timeouts
 }

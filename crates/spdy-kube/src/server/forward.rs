@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt, pin::Pin, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use spdy_session::{
     HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Shutdown, Stream,
-    StreamError, StreamId, Version,
+    StreamError, Version,
 };
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -17,7 +17,7 @@ use tokio::{
 
 use self::pairs::{Half, Key, Pair, Pairs};
 use super::{settings::Settings, spdy::say};
-use crate::{BoxError, watch::watched};
+use crate::BoxError;
 
 /// Something that can be forwarded to.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -34,13 +34,11 @@ pub(crate) async fn serve<IO>(transport: IO, settings: &Settings, pod: String, c
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (transport, mut watch) = watched(transport, settings.watch);
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let driver = tokio::spawn(driver);
     let mut connections = Connections::new(settings.gather, Forwarder { pod, connect });
     loop {
-        let open = connections.open();
         tokio::select! {
             stream = incoming.accept() => match stream {
                 Some(stream) => connections.take(stream),
@@ -48,7 +46,6 @@ where
             },
             Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
             (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
-            () = watch.lost(open) => break,
         }
     }
     // The client is gone, and with it all that the connections were for.
@@ -63,8 +60,8 @@ struct Connections {
     /// The streams of those that are asked for.
     pairs: Pairs,
     tasks: JoinSet<()>,
-    /// The keys and the error streams of those that are made, by their tasks.
-    running: HashMap<task::Id, (Key, StreamId)>,
+    /// The keys of those that are made, by their tasks.
+    running: HashMap<task::Id, Key>,
 }
 
 impl Connections {
@@ -82,11 +79,11 @@ impl Connections {
         let Some((key, pair)) = pair(&mut self.pairs, stream) else {
             return;
         };
-        let (forwarder, id) = (Arc::clone(&self.forwarder), pair.error.id());
+        let forwarder = Arc::clone(&self.forwarder);
         let task = self
             .tasks
             .spawn(async move { forwarder.forward(pair).await });
-        self.running.insert(task.id(), (key, id));
+        self.running.insert(task.id(), key);
     }
 
     fn ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -97,14 +94,9 @@ impl Connections {
                 error.id()
             }
         };
-        if let Some((key, _)) = self.running.remove(&task) {
+        if let Some(key) = self.running.remove(&task) {
             self.pairs.ended(&key);
         }
-    }
-
-    /// The error stream of a connection that is made.
-    fn open(&self) -> Option<StreamId> {
-        self.running.values().next().map(|(_, id)| *id)
     }
 }
 

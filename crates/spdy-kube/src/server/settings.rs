@@ -13,8 +13,6 @@ pub(super) struct Settings {
     pub(super) gather: Duration,
     /// How long a command may go on when its client is gone.
     pub(super) grace: Duration,
-    /// How often a client is looked after that is held up.
-    pub(super) watch: Duration,
     /// How many bytes a message of a WebSocket may have.
     pub(super) max_message: usize,
 }

@@ -21,7 +21,6 @@ use crate::{
     Io, Protocol, Status, Streams,
     stdio::{Client, Resize, Stdin, Stdout},
     stream_type::StreamType,
-    watch::watched,
 };
 
 /// Serves one session, to its end.
@@ -35,22 +34,13 @@ pub(super) async fn serve<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (transport, mut watch) = watched(transport, settings.watch);
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let driver = tokio::spawn(driver);
     let mut gathered = Gathered::new(protocol, streams);
     match timeout(settings.gather, gathered.gather(incoming)).await {
         Ok(true) => {
-            let open = gathered.error.as_ref().map(Stream::id);
-            let mut attending = std::pin::pin!(attend(gathered, kind, settings.grace, run));
-            tokio::select! {
-                () = &mut attending => {}
-                () = watch.lost(open) => {
-                    session.shutdown(Shutdown::Now);
-                    attending.await;
-                }
-            }
+            attend(gathered, kind, settings.grace, run).await;
         }
         Ok(false) => {}
         Err(_) => {

@@ -286,7 +286,7 @@ fn config() -> Config {
     timeouts.unread = None;
     timeouts.discard = None;
     timeouts.trickle = None;
-    timeouts.half_closed_probe = None;
+    timeouts.probe = None;
     timeouts.keep_alive = None;
     timeouts.linger = std::time::Duration::ZERO;
     config

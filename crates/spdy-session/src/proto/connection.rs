@@ -322,14 +322,15 @@ impl Connection {
 
     /// Handles the end of the peer's octets. Streams that it had not finished fail; answers to those it had
     /// finished still go out, as the peer may only have closed its writing side; whether it has closed both is
-    /// probed meanwhile, as [`Timeouts::half_closed_probe`](crate::Timeouts::half_closed_probe) says.
+    /// probed meanwhile, as [`Timeouts::probe`](crate::Timeouts::probe) says.
     pub fn handle_eof(&mut self, now: Instant) {
         if self.phase == Phase::Closing || self.peer.ended {
             return;
         }
         self.peer.ended = true;
         self.clock.input(now, false, false);
-        self.probes.half_closed(now);
+        self.probes.half_closed();
+        self.note_pause(now);
         // A stream that waits for a window waits in vain now.
         let streams = self.streams.values();
         let lost: Vec<StreamId> = streams

@@ -27,6 +27,11 @@ impl ReadingTime {
         }
     }
 
+    /// Returns since when the transport is not read, if it is not.
+    pub(crate) fn paused_since(&self) -> Option<Instant> {
+        self.paused_since
+    }
+
     /// Returns the moment that it is now.
     pub(crate) fn at(&self, now: Instant) -> Moment {
         let now = self.paused_since.unwrap_or(now);

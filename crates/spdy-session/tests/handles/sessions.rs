@@ -292,7 +292,7 @@ async fn all_timeouts_may_be_as_long_as_can_be() {
         timeouts.linger = Duration::MAX;
         timeouts.keep_alive = longest;
         timeouts.keep_alive_reply = Duration::MAX;
-        timeouts.half_closed_probe = longest;
+        timeouts.probe = longest;
         let (near, mut far) = pair_with(version, patient.clone(), patient);
         let (mut mine, mut theirs) = stream(&near, &mut far).await;
         mine.write_all(b"some").await.unwrap();

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     sync::{Notify, mpsc, watch},
-    time::timeout,
+    time::{Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_tungstenite::tungstenite::{
     Error, Message,
@@ -21,12 +21,12 @@ use tokio_tungstenite::tungstenite::{
 use super::socket::{Socket, socket};
 use crate::{
     Io, Protocol, Status, Streams,
+    config::after,
     server::{
         command::{Kind, Leave, Run, supervise},
         settings::Settings,
     },
     stdio::{Client, Piece, Resize, Stdin, Stdout},
-    watch::ticks,
 };
 
 /// Where messages go, and how long the client may take for one of them.
@@ -89,7 +89,7 @@ pub(in crate::server) async fn serve(
         let command = supervise(run, io, kind, settings.grace, gone, client);
         let copying = async {
             let copied = tokio::select! {
-                copied = outputs.copy(&mut sender, ended.notified(), settings.watch) => Ok(copied?),
+                copied = outputs.copy(&mut sender, ended.notified(), settings.config.timeouts.probe) => Ok(copied?),
                 end = left(presence.clone()) => Err(end),
             };
             match copied {
@@ -253,17 +253,17 @@ impl Outputs {
         &mut self,
         sender: &mut Sender,
         ended: impl Future<Output = ()>,
-        watch: Duration,
+        probe: Option<Duration>,
     ) -> Result<(), Error> {
         let mut ended = pin!(ended);
-        let mut ticks = ticks(watch);
+        let mut ticks = probe.map(ticks);
         let lowest = self.lowest();
         loop {
             let has_outputs = self.stdout.is_some() || self.stderr.is_some();
             let message = tokio::select! {
                 message = next(STDOUT, &mut self.stdout) => message,
                 message = next(STDERR, &mut self.stderr) => message,
-                _ = ticks.tick() => Some(Bytes::copy_from_slice(&[lowest])),
+                () = tick(&mut ticks) => Some(Bytes::copy_from_slice(&[lowest])),
                 () = &mut ended, if !has_outputs => return Ok(()),
             };
             if let Some(message) = message {
@@ -307,6 +307,22 @@ async fn next(channel: u8, output: &mut Option<DuplexStream>) -> Option<Bytes> {
             *output = None;
             None
         }
+    }
+}
+
+/// The moments at which the client is looked after, the first of them after one period.
+fn ticks(period: Duration) -> Interval {
+    let period = period.max(SHORTEST);
+    let mut ticks = interval_at(after(period), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next of them. Cancel safe.
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => _ = ticks.tick().await,
+        None => pending().await,
     }
 }
 
@@ -415,3 +431,6 @@ const PIPE: usize = 64 * 1024;
 
 /// How long the client is read after the end.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// A client is not looked after more often.
+const SHORTEST: Duration = Duration::from_millis(10);

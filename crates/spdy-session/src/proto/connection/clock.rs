@@ -184,7 +184,7 @@ impl Connection {
         deadlines[5] = due(clock.unread_since, timeouts.unread, Deadline::Unread);
         deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
         deadlines[7] = self.keep_alive_deadline();
-        deadlines[8] = self.half_closed_deadline();
+        deadlines[8] = self.probe_deadline();
         deadlines[9] = self.discard_deadline();
         deadlines
     }
@@ -246,7 +246,7 @@ impl Connection {
                     self.time_out(GoAwayStatus::OK, Timeout::KeepAlive);
                 }
             }
-            Deadline::HalfClosed => self.probe_half_closed(now),
+            Deadline::Probe => self.probe(now),
         }
     }
 
@@ -287,7 +287,7 @@ pub(super) enum Deadline {
     Unread,
     Drain,
     KeepAlive,
-    HalfClosed,
+    Probe,
     Discard,
 }
 

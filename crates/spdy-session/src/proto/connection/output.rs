@@ -5,7 +5,7 @@ use std::{mem, time::Instant};
 
 use bytes::{Buf, Bytes};
 use spdy_frame::{
-    DEFAULT_WINDOW, EncodeError, FrameKind, Headers, Ping, RstStatus, StreamId, SynReply,
+    DEFAULT_WINDOW, Data, EncodeError, FrameKind, Headers, Ping, RstStatus, StreamId, SynReply,
     SynStream, Version,
 };
 
@@ -132,6 +132,10 @@ impl Connection {
                 Control::Settings(frame) => {
                     frame.encode(version, dst);
                     Outbound::Other(FrameKind::Settings)
+                }
+                Control::Empty(stream) => {
+                    Data::encode_head(stream, false, 0, dst);
+                    Outbound::Data { stream, fin: false }
                 }
             };
             transmit.list(frame);

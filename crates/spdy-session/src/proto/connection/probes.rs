@@ -1,20 +1,22 @@
-//! PINGs that find out whether the peer is still there.
+//! What finds out whether the peer is still there.
 //!
 //! *Keep-alive*: a peer that is silent is asked, and has its time to answer. The time runs only
 //! while an answer could come and be heard: once the PING has left, while the transport is read,
 //! and while nothing waits for the transport, which has a timeout of its own. Any frame shows that
 //! the peer lives, and so does a full transport that takes bytes again. What was sent before the PING, and may still be under way, gives it more time.
 //!
-//! *Half-closed*: after the end of the peer's bytes no answer can come, and the peer may still
-//! read: it gets its responses. Or its connection is closed for good, and its system answers
-//! whatever is sent by a reset, which is noticed at the write after it. So as long as a response
-//! is due and nothing else is written, PINGs are: some promptly, as it takes two, then ever more
-//! rarely.
+//! *Probe*: the end of a peer may be out of sight. While reading pauses it stands behind bytes that
+//! are not read; after the end of the peer's bytes nothing comes any more, and the peer may still
+//! read, or may have closed its connection for good. But the system of a peer that is gone answers
+//! whatever is sent by a reset, which is noticed at the write after it. So while nothing else is
+//! written, probes are: empty DATA, which every peer passes over, or a PING where no stream is open
+//! for it. An answer to a PING could not be heard, and some peers let other frames wait behind one
+//! that they cannot write.
 
 use std::time::{Duration, Instant};
 
 use super::{Connection, clock::Deadline};
-use crate::proto::reading_time::Moment;
+use crate::proto::{reading_time::Moment, state::SendHalf, stream::Stream};
 
 /// What is known of the peer's life.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ pub(super) struct Probes {
     /// How many bytes had left by then.
     sent_before: u64,
     asked: Asked,
-    half_closed: Option<HalfClosed>,
+    last: Option<Instant>,
+    /// How long after the last probe the next one is, if that is sooner than they are set to be.
+    wait: Duration,
 }
 
 /// The PING of the keep-alive.
@@ -37,21 +41,14 @@ enum Asked {
     Sent(u32, Option<Moment>),
 }
 
-/// How the peer is probed that has ended its bytes.
-#[derive(Clone, Copy, Debug)]
-struct HalfClosed {
-    last: Instant,
-    /// How long after that the next probe is.
-    wait: Duration,
-}
-
 impl Probes {
     pub(super) fn new(start: Moment) -> Self {
         Self {
             heard: start,
             sent_before: 0,
             asked: Asked::No,
-            half_closed: None,
+            last: None,
+            wait: Duration::MAX,
         }
     }
 
@@ -74,10 +71,9 @@ impl Probes {
         }
     }
 
-    /// The peer has ended its bytes.
-    pub(super) fn half_closed(&mut self, now: Instant) {
-        let (last, wait) = (now, FIRST_WAIT);
-        self.half_closed = Some(HalfClosed { last, wait });
+    /// The peer has ended its bytes: two probes tell whether it is gone, so some are sent promptly.
+    pub(super) fn half_closed(&mut self) {
+        self.wait = FIRST_WAIT;
     }
 }
 
@@ -126,32 +122,40 @@ impl Connection {
         true
     }
 
-    /// A write to the peer shows as well as a PING whether it is gone. One that waits for the
+    /// Any write shows as well as a probe whether the peer is gone. One that waits for the
     /// transport has the timeout of writing.
-    pub(super) fn half_closed_deadline(&self) -> Option<(Instant, Deadline)> {
-        let probe = self.probes.half_closed?;
-        self.config.timeouts.half_closed_probe?;
+    pub(super) fn probe_deadline(&self) -> Option<(Instant, Deadline)> {
+        let interval = self.config.timeouts.probe?.max(FIRST_WAIT);
+        let since = self.clock.reading.paused_since()?;
         if self.output.is_waiting() || !self.output.control.is_empty() {
             return None;
         }
-        let written = self.clock.write_progress;
-        let last = written.map_or(probe.last, |at| at.max(probe.last));
-        Some((last.checked_add(probe.wait)?, Deadline::HalfClosed))
+        let written = [self.probes.last, self.clock.write_progress];
+        let last = written.into_iter().flatten().fold(since, Instant::max);
+        let wait = self.probes.wait.min(interval);
+        Some((last.checked_add(wait)?, Deadline::Probe))
     }
 
     /// Writes what a peer that is gone answers with a reset.
-    pub(super) fn probe_half_closed(&mut self, now: Instant) {
-        let interval = self.config.timeouts.half_closed_probe;
-        if let (Some(probe), Some(interval)) = (&mut self.probes.half_closed, interval) {
-            let wait = (2 * probe.wait).min(interval).max(FIRST_WAIT);
-            *probe = HalfClosed { last: now, wait };
-            let id = self.take_ping_id();
-            self.output.ping(id);
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.probes.last = Some(now);
+        self.probes.wait = self.probes.wait.saturating_mul(2);
+        let is_open = |stream: &&Box<Stream>| {
+            let may_send = matches!(stream.send, SendHalf::Open | SendHalf::Finishing);
+            may_send && stream.opening.is_none()
+        };
+        match self.streams.values().find(is_open).map(|stream| stream.id) {
+            Some(id) => self.output.empty_data(id),
+            None => {
+                let id = self.take_ping_id();
+                self.output.ping(id);
+            }
         }
     }
 }
 
 /// How long after the end of the peer's bytes it is probed: most responses are on their way by then.
+/// Nor are probes sent more often.
 pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// A peer that takes in fewer bytes a second than this counts as gone.

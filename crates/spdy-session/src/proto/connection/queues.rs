@@ -53,6 +53,8 @@ pub(super) enum Control {
     Ping(Ping),
     GoAway(GoAway),
     Settings(Settings),
+    /// DATA that says nothing.
+    Empty(StreamId),
 }
 
 impl fmt::Display for Control {
@@ -62,6 +64,7 @@ impl fmt::Display for Control {
             Self::Ping(frame) => frame.fmt(f),
             Self::GoAway(frame) => frame.fmt(f),
             Self::Settings(frame) => frame.fmt(f),
+            Self::Empty(stream) => write!(f, "DATA stream={stream} fin=false length=0"),
         }
     }
 }
@@ -75,6 +78,11 @@ impl Output {
 
     pub(super) fn ping(&mut self, id: u32) {
         self.control.push_back(Control::Ping(Ping { id }));
+    }
+
+    /// Nothing of the stream that is written later, its end or a reset, comes before this.
+    pub(super) fn empty_data(&mut self, stream: StreamId) {
+        self.control.push_back(Control::Empty(stream));
     }
 
     pub(super) fn pong(&mut self, id: u32) {

@@ -192,8 +192,8 @@ impl Connection {
         let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;
         let answer = timeouts.keep_alive_reply + MOST_UNDER_WAY;
         promises.add("keep-alive", asks, timeouts.keep_alive.max(Some(answer)));
-        let probe = timeouts.half_closed_probe.map(|it| it.max(FIRST_WAIT));
-        promises.add("half-closed", self.peer.ended && !has_output, probe);
+        let probe = timeouts.probe.map(|it| it.max(FIRST_WAIT));
+        promises.add("probe", !is_heard && !has_output, probe);
         promises
             .1
             .extend(self.clock.drain_deadline.map(|at| ("drain", at)));
