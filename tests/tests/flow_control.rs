@@ -486,6 +486,7 @@ fn a_stream_does_not_wait_for_its_window_while_nothing_is_read() {
     let mut config = Config::default();
     config.limits.session_buffer = 1000;
     config.timeouts.unread = None;
+    config.timeouts.probe = None;
     let mut server = Machine::server(version).with(config);
     server.request(1);
     server.respond(1, 200_000);

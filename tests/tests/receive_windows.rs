@@ -296,6 +296,7 @@ fn a_pause_of_reading_is_not_held_against_a_stream_that_is_answered() {
     let mut config = Config::default();
     config.limits.session_buffer = 100_000;
     config.timeouts.unread = None;
+    config.timeouts.probe = None;
     let mut server = Machine::server(Version::V3).with(config);
     for stream in [1, 3] {
         server.upload(stream);

@@ -332,8 +332,9 @@ fn a_peer_that_takes_octet_by_octet_is_cut_off_in_the_end() {
 
 #[test]
 fn the_fullest_stream_is_reset_when_it_holds_up_all_others_for_long() {
-    let version = Version::V2;
-    let mut server = Machine::server(version);
+    let mut config = Config::default();
+    config.timeouts.probe = None;
+    let mut server = Machine::server(Version::V2).with(config);
     server.upload(1);
     server.upload(3);
     server.feed(frames::data(3, vec![0; 1000]));
