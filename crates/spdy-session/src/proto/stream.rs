@@ -135,6 +135,12 @@ impl Stream {
         })
     }
 
+    /// Whether the peer expects DATA: it has the opening frame, and not FIN.
+    pub(crate) fn is_open_for_data(&self) -> bool {
+        let is_open = matches!(self.send, SendHalf::Open | SendHalf::Finishing);
+        is_open && self.opening.is_none()
+    }
+
     /// Whether there is something to write after the opening.
     pub(crate) fn has_output(&self) -> bool {
         !self.queue.is_empty() || self.send == SendHalf::Finishing

@@ -16,7 +16,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, clock::Deadline};
-use crate::proto::{reading_time::Moment, state::SendHalf, stream::Stream};
+use crate::proto::reading_time::Moment;
 
 /// What is known of the peer's life.
 #[derive(Debug)]
@@ -140,11 +140,8 @@ impl Connection {
     pub(super) fn probe(&mut self, now: Instant) {
         self.probes.last = Some(now);
         self.probes.wait = self.probes.wait.saturating_mul(2);
-        let is_open = |stream: &&Box<Stream>| {
-            let may_send = matches!(stream.send, SendHalf::Open | SendHalf::Finishing);
-            may_send && stream.opening.is_none()
-        };
-        match self.streams.values().find(is_open).map(|stream| stream.id) {
+        let mut streams = self.streams.values();
+        match streams.find_map(|stream| stream.is_open_for_data().then_some(stream.id)) {
             Some(id) => self.output.empty_data(id),
             None => {
                 let id = self.take_ping_id();
