@@ -1,4 +1,4 @@
-//! A transport whose octets are counted.
+//! Transports whose bytes are counted, and whose end is noticed.
 
 use std::{
     io::{self, IoSlice},
@@ -10,10 +10,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use spdy_tower::client::{Dial, Dialing, Transport};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::mpsc,
 };
+
+use crate::wire;
 
 /// Octets that have passed, TLS and frames included.
 #[derive(Debug, Default)]
@@ -29,17 +33,43 @@ impl Wire {
     }
 }
 
+/// Opens the TCP connections of one client.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct Tcp {
+    pub(crate) wire: Arc<Wire>,
+    /// Cloned for each connection, and dropped when it is closed.
+    pub(crate) open: mpsc::Sender<()>,
+    pub(crate) verbose: bool,
+}
+
+impl Dial for Tcp {
+    fn dial(&self, host: &str, port: u16) -> Dialing {
+        let (host, verbose) = (host.to_owned(), self.verbose);
+        let (wire, open) = (Arc::clone(&self.wire), self.open.clone());
+        Box::pin(async move {
+            let io = TcpStream::connect((host, port)).await?;
+            io.set_nodelay(true)?;
+            if verbose {
+                wire::note(format_args!("connected to {}", io.peer_addr()?));
+            }
+            let counted = Counted {
+                io,
+                wire,
+                _open: open,
+            };
+            Ok(Box::new(counted) as Box<dyn Transport>)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Counted {
     io: TcpStream,
     wire: Arc<Wire>,
+    _open: mpsc::Sender<()>,
 }
 
 impl Counted {
-    pub(crate) const fn new(io: TcpStream, wire: Arc<Wire>) -> Self {
-        Self { io, wire }
-    }
-
     fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(octets)) = written {
             self.wire.sent.fetch_add(octets as u64, Ordering::Relaxed);

@@ -232,6 +232,15 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    /// How a URL is reached: in plain text, if that is asked for.
+    pub(crate) fn reached(&self, url: &Url) -> Url {
+        if self.plain {
+            url.in_plain_text()
+        } else {
+            url.clone()
+        }
+    }
+
     pub(crate) fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout.get().into())
     }

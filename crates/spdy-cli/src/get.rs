@@ -10,9 +10,9 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use spdy_tower::Protocol;
+use spdy_tower::{Protocol, client::ResponseBody};
 use tokio::task::JoinSet;
 
 use self::{
@@ -20,8 +20,7 @@ use self::{
     progress::Progress,
 };
 use crate::{
-    connect::{Connection, Connector},
-    exchange::{Body, Payload, Requests, SendError},
+    connect::{Connector, Payload, Requests, reason},
     failure::{Exit, Failure, print_json},
     flags::Get,
     origin::{Origin, Url},
@@ -36,7 +35,8 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
         let message = "--json writes to standard output, so that --output cannot";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let has_tls = get.urls.iter().any(|url| url.origin.is_tls);
+    let urls: Vec<_> = get.urls.iter().map(|url| get.reach.reached(url)).collect();
+    let has_tls = urls.iter().any(|url| url.origin.is_tls);
     let connector =
         Connector::new(get.offer()?, &get.reach, has_tls)?.windows(STREAM_WINDOW, SESSION_WINDOW);
     let work = Arc::new(Work {
@@ -46,11 +46,12 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
         ),
         turns: Turns::default(),
         connector,
+        urls,
         get,
     });
 
     let mut groups = JoinSet::new();
-    for group in by_origin(&work.get.urls) {
+    for group in by_origin(&work.urls) {
         groups.spawn(Arc::clone(&work).fetch_all(group));
     }
     let mut exits = vec![Exit::Success; work.get.urls.len()];
@@ -95,6 +96,8 @@ fn read(data: &str) -> Result<Bytes, Failure> {
 
 struct Work {
     get: Get,
+    /// As they are reached.
+    urls: Vec<Url>,
     body: Option<Bytes>,
     connector: Connector,
     turns: Turns,
@@ -104,26 +107,25 @@ struct Work {
 impl Work {
     /// Does the requests to one origin: at once, or over HTTP/1.1 one after the other.
     async fn fetch_all(self: Arc<Self>, places: Vec<usize>) -> Vec<(usize, Exit)> {
-        let origin = &self.get.urls[places[0]].origin;
-        let mut connection = match self.connector.connect(origin).await {
+        let origin = &self.urls[places[0]].origin;
+        let connection = match self.connector.connect(origin).await {
             Ok(connection) => connection,
             Err(failure) => {
                 return self.give_up(&places, &failure).await;
             }
         };
-        let protocol = connection.protocol;
         let mut exits = Vec::new();
         let mut fetches = JoinSet::new();
         for place in places {
-            if let Some(mut requests) = connection.requests.share() {
-                let work = Arc::clone(&self);
-                fetches.spawn(async move {
-                    let outcome = work.fetch(place, &mut requests, protocol).await;
-                    work.finish(place, outcome).await
-                });
+            let (work, requests) = (Arc::clone(&self), connection.requests.clone());
+            let fetch = async move {
+                let outcome = work.fetch(place, &requests).await;
+                work.finish(place, outcome).await
+            };
+            if connection.protocol == Protocol::Http1 {
+                exits.push(fetch.await);
             } else {
-                let outcome = self.fetch(place, &mut connection.requests, protocol).await;
-                exits.push(self.finish(place, outcome).await);
+                fetches.spawn(fetch);
             }
         }
         exits.extend(fetches.join_all().await);
@@ -159,29 +161,10 @@ impl Work {
         (place, exit)
     }
 
-    async fn fetch(
-        &self,
-        place: usize,
-        requests: &mut Requests,
-        protocol: Protocol,
-    ) -> Result<Exit, Failure> {
+    async fn fetch(&self, place: usize, requests: &Requests) -> Result<Exit, Failure> {
         let start = Instant::now();
-        let failed = |error: SendError| Failure::new(Exit::Exchange, error.message);
-        match requests.send(self.request(place)).await {
-            Ok(response) => self.receive(place, protocol, response, start).await,
-            Err(error) if error.is_retry_safe => {
-                let mut connection: Connection =
-                    self.connector.connect(&self.get.urls[place].origin).await?;
-                let again = connection.requests.send(self.request(place)).await;
-                let response = again.map_err(failed)?;
-                let exit = self
-                    .receive(place, connection.protocol, response, start)
-                    .await;
-                connection.end().await;
-                exit
-            }
-            Err(error) => Err(failed(error)),
-        }
+        let response = requests.send(self.request(place)).await?;
+        self.receive(place, response, start).await
     }
 
     fn request(&self, place: usize) -> Request<Payload> {
@@ -201,7 +184,7 @@ impl Work {
         }
         let mut request = Request::new(Full::new(body.unwrap_or_default()));
         *request.method_mut() = self.get.method.clone().unwrap_or(usual);
-        *request.uri_mut() = self.get.urls[place].uri.clone();
+        *request.uri_mut() = self.urls[place].uri.clone();
         *request.headers_mut() = headers;
         request
     }
@@ -209,12 +192,13 @@ impl Work {
     async fn receive(
         &self,
         place: usize,
-        protocol: Protocol,
-        response: Response<Body>,
+        response: Response<ResponseBody>,
         start: Instant,
     ) -> Result<Exit, Failure> {
         let to_head = start.elapsed();
         let (head, mut body) = response.into_parts();
+        let protocol = head.extensions.get::<Protocol>();
+        let protocol = *protocol.expect("the client says how a response came");
         let url = self.get.urls[place].to_string();
         let bar = self.progress.bar(&url, length(&head.headers));
         let mut output = match self.get.output.get(place) {
@@ -229,9 +213,10 @@ impl Work {
         }
         let mut octets = 0;
         let mut trailers = HeaderMap::new();
-        while let Some(frame) = body.next().await {
-            let frame = frame.map_err(|message| {
-                let message = format!("response broke off after {octets} octets: {message}");
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let reason = reason(&error);
+                let message = format!("response broke off after {octets} octets: {reason}");
                 Failure::new(Exit::Exchange, message)
             })?;
             match frame.into_data() {

@@ -12,19 +12,20 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header::USER_AGENT};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::task::JoinSet;
 
 use self::tally::{Report, Tally};
 use crate::{
-    connect::{Connection, Connector},
-    exchange::{Payload, Requests},
+    connect::{Connection, Connector, Payload, Requests, reason},
     failure::{Exit, Failure, print, print_json},
     flags::Load,
+    origin::Url,
 };
 
 pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
-    let origin = &load.url.origin;
+    let url = load.reach.reached(&load.url);
+    let origin = &url.origin;
     let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?;
     let mut connections = Vec::new();
     for _ in 0..load.sessions.get() {
@@ -33,7 +34,7 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
             Err(failure) => return failure.told(load.json, ("url", &load.url)),
         }
     }
-    let request = request(&load);
+    let request = request(&load, &url);
     if load.warm_up > 0 {
         phase(&load, &connections, &request, load.warm_up).await;
     }
@@ -63,7 +64,7 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
     Ok(report.exit())
 }
 
-fn request(load: &Load) -> Request<Payload> {
+fn request(load: &Load, url: &Url) -> Request<Payload> {
     let octets = load
         .body
         .map(|octets| Bytes::from(vec![b'x'; octets as usize]));
@@ -78,7 +79,7 @@ fn request(load: &Load) -> Request<Payload> {
     headers.entry(USER_AGENT).or_insert(AGENT);
     let mut request = Request::new(Full::new(octets.unwrap_or_default()));
     *request.method_mut() = method;
-    *request.uri_mut() = load.url.uri.clone();
+    *request.uri_mut() = url.uri.clone();
     *request.headers_mut() = headers;
     request
 }
@@ -94,8 +95,7 @@ async fn phase(
     let mut workers = JoinSet::new();
     for connection in connections {
         for _ in 0..load.streams.get() {
-            let requests = connection.requests.share();
-            let requests = requests.expect("what is offered takes several requests at once");
+            let requests = connection.requests.clone();
             workers.spawn(work(requests, request.clone(), Arc::clone(&left)));
         }
     }
@@ -105,19 +105,24 @@ async fn phase(
     }
     let unsent = left.load(Ordering::Relaxed);
     if unsent > 0 {
-        whole.failed("not sent: every session had ended".into(), unsent);
+        whole.failed("not sent: there was no connection any more".into(), unsent);
     }
     whole
 }
 
-/// Does one request after the other, until there are no more or the session has ended.
-async fn work(mut requests: Requests, request: Request<Payload>, left: Arc<AtomicU32>) -> Tally {
+/// Does one request after the other, until there are no more or there is no connection any more.
+async fn work(requests: Requests, request: Request<Payload>, left: Arc<AtomicU32>) -> Tally {
     let mut tally = Tally::default();
-    while requests.is_open() && take_one(&left) {
+    while take_one(&left) {
         let start = Instant::now();
-        match exchange(&mut requests, request.clone()).await {
+        match exchange(&requests, request.clone()).await {
             Ok((status, octets)) => tally.done(status, octets, start.elapsed()),
-            Err(message) => tally.failed(message, 1),
+            Err(failure) => {
+                tally.failed(failure.to_string(), 1);
+                if failure.exit == Exit::Connect {
+                    break;
+                }
+            }
         }
     }
     tally
@@ -130,16 +135,12 @@ fn take_one(left: &AtomicU32) -> bool {
 }
 
 /// The status, and the length of the body.
-async fn exchange(
-    requests: &mut Requests,
-    request: Request<Payload>,
-) -> Result<(u16, u64), String> {
-    let response = requests.send(request).await;
-    let response = response.map_err(|error| error.message)?;
-    let (head, mut body) = response.into_parts();
+async fn exchange(requests: &Requests, request: Request<Payload>) -> Result<(u16, u64), Failure> {
+    let (head, mut body) = requests.send(request).await?.into_parts();
     let mut octets = 0;
-    while let Some(frame) = body.next().await {
-        octets += frame?.data_ref().map_or(0, Bytes::len) as u64;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::new(Exit::Exchange, reason(&error)))?;
+        octets += frame.data_ref().map_or(0, Bytes::len) as u64;
     }
     Ok((head.status.as_u16(), octets))
 }

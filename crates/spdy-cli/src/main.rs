@@ -4,7 +4,6 @@
 
 mod connect;
 mod counted;
-mod exchange;
 mod failure;
 mod flags;
 mod get;

@@ -9,13 +9,21 @@ use http::Uri;
 pub(crate) struct Origin {
     pub(crate) is_tls: bool,
     host: String,
-    pub(crate) port: u16,
+    port: u16,
 }
 
 impl Origin {
     /// The host without the brackets of an IPv6 address.
-    pub(crate) fn name(&self) -> &str {
+    #[cfg(test)]
+    fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The URL of its root.
+    pub(crate) fn uri(&self) -> Uri {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        let root = format!("{scheme}://{self}/");
+        root.parse().expect("host and port are taken from a URL")
     }
 }
 
@@ -55,6 +63,16 @@ impl Url {
         };
         Ok(Self { uri, origin })
     }
+
+    /// The same resource of the same host and port, in plain text.
+    pub(crate) fn in_plain_text(&self) -> Self {
+        let mut origin = self.origin.clone();
+        origin.is_tls = false;
+        let mut parts = origin.uri().into_parts();
+        parts.path_and_query = self.uri.path_and_query().cloned();
+        let uri = Uri::from_parts(parts).expect("the parts are those of URLs");
+        Self { uri, origin }
+    }
 }
 
 impl fmt::Display for Url {
@@ -78,6 +96,9 @@ mod tests {
             assert_eq!(url.origin.name(), name);
             assert_eq!(url.origin.to_string(), shown);
         }
+        let url = Url::parse("https://a.test/x?y").unwrap().in_plain_text();
+        assert_eq!(url.to_string(), "http://a.test:443/x?y");
+        assert!(!url.origin.is_tls);
         for text in ["a.test", "/x", "ftp://a.test/", "https://u:p@a.test/", ""] {
             assert!(Url::parse(text).is_err(), "{text}");
         }

@@ -12,16 +12,15 @@ use crate::{
 };
 
 pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
-    let origin = &ping.url.origin;
+    let url = ping.reach.reached(&ping.url);
+    let origin = &url.origin;
     let connector = Connector::new(ping.reach.spdy()?, &ping.reach, origin.is_tls)?;
     let connection = match connector.connect(origin).await {
         Ok(connection) => connection,
         Err(failure) => return failure.told(ping.json, ("url", &ping.url)),
     };
-    let session = connection
-        .session()
-        .expect("nothing but SPDY was offered")
-        .clone();
+    let session = connection.session.clone();
+    let session = session.expect("nothing but SPDY was offered");
 
     let mut times = Vec::new();
     let mut lost = None;

@@ -31,6 +31,15 @@ pub(crate) fn config(insecure: bool, cacert: Option<&Path>) -> Result<ClientConf
     Ok(builder.with_no_client_auth())
 }
 
+/// A configuration for connections without TLS.
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows TLS 1.2 and 1.3")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 fn roots_of(path: &Path) -> Result<RootCertStore, Failure> {
     let what = || format!("cannot read certificates from {}", path.display());
     let mut roots = RootCertStore::empty();

@@ -22,7 +22,9 @@ pub(crate) fn show() {
     let lines = Lines {
         start: Instant::now(),
     };
-    let wire = Targets::new().with_target(TARGET, Level::TRACE);
+    let wire = Targets::new()
+        .with_target(TARGET, Level::TRACE)
+        .with_target(CLIENT, Level::DEBUG);
     let subscriber = Registry::default().with(lines.with_filter(wire));
     // It is called once. Were there another subscriber, its lines would do.
     _ = tracing::subscriber::set_global_default(subscriber);
@@ -33,7 +35,7 @@ pub(crate) fn note(text: fmt::Arguments<'_>) {
     _ = writeln!(io::stderr(), "         * {text}");
 }
 
-/// Shows the head of a request that goes by another protocol than SPDY.
+/// Shows the head of a request that goes by another protocol than SPDY. Its host is in the URI.
 pub(crate) fn sent<B>(protocol: Protocol, request: &Request<B>) {
     let fields = Fields(request.headers());
     let token = protocol.token();
@@ -65,6 +67,9 @@ impl fmt::Display for Fields<'_> {
 /// That of the lines about frames, which spdy-session writes.
 const TARGET: &str = "spdy::wire";
 
+/// That of what spdy-tower's client says about its connections.
+const CLIENT: &str = "spdy_tower::client";
+
 struct Lines {
     start: Instant,
 }
@@ -72,19 +77,32 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        let frame = message.0.strip_prefix("client ").unwrap_or(&message.0);
+        let mut said = Said::default();
+        event.record(&mut said);
+        let Said { message, fields } = said;
+        if event.metadata().target() != TARGET {
+            return note(format_args!("{message}{fields}"));
+        }
+        let frame = message.strip_prefix("client ").unwrap_or(&message);
         _ = writeln!(io::stderr(), "{seconds:>8.4} {frame}");
     }
 }
 
-struct Message(String);
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: String,
+}
 
-impl Visit for Message {
+impl Visit for Said {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.fields.push_str(&format!(" {name}={value:?}")),
         }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.push_str(&format!(" {field}={value}"));
     }
 }

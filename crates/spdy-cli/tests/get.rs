@@ -162,7 +162,11 @@ fn frames_are_shown_as_they_pass_with_their_times() {
     let site = Site::start("frames");
     let ran = spdy(&["get", "-v", "-k", &site.https("/slow/200")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("TLSv1_3, spdy/3.1"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("protocol=spdy/3.1 tls=TLSv1_3"),
+        "{}",
+        ran.stderr
+    );
     let time = |text: &str| -> f64 {
         let line = ran.stderr.lines().find(|line| line.contains(text));
         let line = line.unwrap_or_else(|| panic!("no {text} in {}", ran.stderr));

@@ -70,13 +70,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
 #[cfg(feature = "client")]
-#[doc(hidden)]
-pub use self::dial::{Dial, Dialing, Transport};
-#[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
+    dial::{Dial, Dialing, Transport},
     fetched::{FetchError, ResponseBody},
-    pool::Client,
+    pool::{Client, Connected},
 };
 pub use self::{
     error::Error,

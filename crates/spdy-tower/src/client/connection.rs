@@ -11,7 +11,7 @@ use std::{
 use h2::Reason;
 use http::{Request, Response};
 use hyper::client::conn::{TrySendError, http1, http2};
-use spdy_session::StreamError;
+use spdy_session::{Session, StreamError};
 
 use super::{
     Error, FetchError, ResponseBody, SendRequest, dial::Heard, lent::RequestBody, slot::Slot,
@@ -35,6 +35,17 @@ impl Connection {
                 Requests::Http2(_) => Protocol::Http2,
             },
             Self::Http1(_) => Protocol::Http1,
+        }
+    }
+
+    /// The session, where SPDY is spoken.
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Shared(shared) => match &shared.requests {
+                Requests::Spdy(requests) => Some(requests.session()),
+                Requests::Http2(_) => None,
+            },
+            Self::Http1(_) => None,
         }
     }
 }
@@ -200,8 +211,16 @@ impl Lease {
     }
 
     pub(super) fn protocol(&self) -> Protocol {
+        self.connection().protocol()
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.connection().session()
+    }
+
+    fn connection(&self) -> &Connection {
         let connection = self.connection.as_ref();
-        connection.expect("a lease is used once").protocol()
+        connection.expect("a lease is used once")
     }
 
     /// Sends a request and waits for the head of the response. Dropping the future gives the request up: a connection of

@@ -9,20 +9,21 @@ use spdy_session::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{self, AlertDescription, ClientConfig, pki_types::ServerName},
 };
 use tracing::debug;
 
 use super::{
     connection::{Connection, Http1, Shared},
-    dial::{Dial, Dialing, Tcp, Watched},
+    dial::{Dial, Dialing, Tcp, Transport, Watched},
     handshake,
     origin::Origin,
     slot::Place,
 };
 use crate::{
     Protocol,
-    upgrade::{self, ConnectError},
+    upgrade::{self, ConnectError, Upgraded},
 };
 
 /// How origins are reached, for a [`Client`](super::Client).
@@ -34,6 +35,7 @@ pub struct Connector {
     tls: Arc<ClientConfig>,
     offer: Vec<Protocol>,
     plain: Plain,
+    upgrade_over_tls: bool,
     session: Config,
     dial: Arc<dyn Dial>,
     pub(super) timeout: Duration,
@@ -51,6 +53,8 @@ pub enum Plain {
     /// Each new connection asks with a GET of `/` to upgrade to SPDY/3.1. A server that does not gets HTTP/1.1, on a
     /// connection more.
     Upgrade,
+    /// HTTP/2 at once, for servers that are known to speak it.
+    Http2,
     /// SPDY at once, for servers that are known to speak it.
     Spdy(Version),
 }
@@ -63,6 +67,7 @@ impl Connector {
             tls: Arc::new(tls),
             offer: Vec::new(),
             plain: Plain::default(),
+            upgrade_over_tls: false,
             session: Config::default(),
             dial: Arc::new(Tcp),
             timeout: CONNECT_TIMEOUT,
@@ -91,6 +96,14 @@ impl Connector {
     #[must_use]
     pub const fn plain(mut self, plain: Plain) -> Self {
         self.plain = plain;
+        self
+    }
+
+    /// Sets whether HTTP/1.1 over TLS asks to upgrade to SPDY/3.1, too, as [`Plain::Upgrade`] does without TLS: for
+    /// servers that choose SPDY in this way and not by ALPN. Default `false`.
+    #[must_use]
+    pub const fn upgrade_over_tls(mut self, asks: bool) -> Self {
+        self.upgrade_over_tls = asks;
         self
     }
 
@@ -145,9 +158,7 @@ impl Connector {
         self
     }
 
-    /// Sets how transports are opened, in place of TCP.
-    // Hidden: tests need a network of their own, and what others need of it is not known yet.
-    #[doc(hidden)]
+    /// Sets how transports are opened, in place of TCP connections to the addresses that the system's resolver returns.
     #[must_use]
     pub fn dial(mut self, dial: impl Dial) -> Self {
         self.dial = Arc::new(dial);
@@ -163,11 +174,11 @@ impl Connector {
     pub(super) fn is_shared(&self, origin: &Origin) -> Option<bool> {
         match self.plain {
             _ if origin.is_tls() => match self.offer[..] {
-                [Protocol::Http1] => Some(false),
+                [Protocol::Http1] if !self.upgrade_over_tls => Some(false),
                 _ => None,
             },
             Plain::Http1 => Some(false),
-            Plain::Spdy(_) => Some(true),
+            Plain::Http2 | Plain::Spdy(_) => Some(true),
             Plain::Upgrade => None,
         }
     }
@@ -208,16 +219,40 @@ impl Connector {
     ) -> Result<Connection, ConnectorError> {
         let name = ServerName::try_from(origin.name().to_owned())
             .map_err(|_| ConnectorError::Target("host is no name for TLS"))?;
+        let (transport, protocol) = self.secured(origin, name.clone()).await?;
+        match protocol {
+            Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
+            Protocol::Http2 => self.http2(transport, place).await,
+            Protocol::Http1 if self.upgrade_over_tls => match upgraded(transport, origin).await? {
+                Some(transport) => Ok(self.spdy(transport, Version::V3_1, place)),
+                None => {
+                    let (transport, _) = self.secured(origin, name).await?;
+                    self.http1(transport, place).await
+                }
+            },
+            Protocol::Http1 => self.http1(transport, place).await,
+        }
+    }
+
+    /// Opens a transport with TLS, over which the server has chosen this protocol.
+    async fn secured(
+        &self,
+        origin: &Origin,
+        name: ServerName<'static>,
+    ) -> Result<(TlsStream<Box<dyn Transport>>, Protocol), ConnectorError> {
         let transport = self.transport(origin).await?;
         let transport = TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, transport)
             .await
             .map_err(refused)?;
-        match self.chosen(transport.get_ref().1.alpn_protocol())? {
-            Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
-            Protocol::Http2 => self.http2(transport, place).await,
-            Protocol::Http1 => self.http1(transport, place).await,
-        }
+        let tls = transport.get_ref().1;
+        let protocol = self.chosen(tls.alpn_protocol())?;
+        debug!(
+            protocol = protocol.token(),
+            tls = tls.protocol_version().and_then(|version| version.as_str()),
+            "server has chosen"
+        );
+        Ok((transport, protocol))
     }
 
     fn chosen(&self, token: Option<&[u8]>) -> Result<Protocol, ConnectorError> {
@@ -235,18 +270,12 @@ impl Connector {
         let transport = self.transport(origin).await?;
         match self.plain {
             Plain::Http1 => self.http1(transport, place).await,
+            Plain::Http2 => self.http2(transport, place).await,
             Plain::Spdy(version) => Ok(self.spdy(transport, version, place)),
-            Plain::Upgrade => {
-                // The transport of an upgrade that is refused is closed before there is another one.
-                let upgraded = upgrade::connect(transport, upgrade::request(&origin.uri())).await;
-                match upgraded {
-                    Ok((_, transport)) => Ok(self.spdy(transport, Version::V3_1, place)),
-                    Err(ConnectError::Refused(_)) => {
-                        self.http1(self.transport(origin).await?, place).await
-                    }
-                    Err(ConnectError::Transport(error)) => Err(io::Error::other(error).into()),
-                }
-            }
+            Plain::Upgrade => match upgraded(transport, origin).await? {
+                Some(transport) => Ok(self.spdy(transport, Version::V3_1, place)),
+                None => self.http1(self.transport(origin).await?, place).await,
+            },
         }
     }
 
@@ -305,6 +334,24 @@ impl Connector {
         // CONNECT leaves HTTP behind.
         tokio::spawn(place.outlast(driver.with_upgrades()));
         Ok(Connection::Http1(Http1::new(requests, heard, place.id())))
+    }
+}
+
+/// Asks to upgrade to SPDY/3.1. `None` if the server does not: the transport is closed then.
+async fn upgraded<IO>(transport: IO, origin: &Origin) -> io::Result<Option<Upgraded>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match upgrade::connect(transport, upgrade::request(&origin.uri())).await {
+        Ok((_, transport)) => {
+            debug!(protocol = Protocol::Spdy(Version::V3_1).token(), "upgraded");
+            Ok(Some(transport))
+        }
+        Err(ConnectError::Refused(answer)) => {
+            debug!(status = answer.status().as_u16(), "server does not upgrade");
+            Ok(None)
+        }
+        Err(ConnectError::Transport(error)) => Err(io::Error::other(error)),
     }
 }
 

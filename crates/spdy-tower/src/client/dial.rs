@@ -20,16 +20,35 @@ use tokio::{
 
 use super::slot::Place;
 
-/// Opens transports to a host and a port.
+/// Opens transports to a host and a port: see [`Connector::dial`](super::Connector::dial).
+///
+/// ```
+/// use spdy_tower::client::{Dial, Dialing, Transport};
+/// use tokio::net::TcpStream;
+///
+/// /// Reaches every origin at the same address.
+/// #[derive(Debug)]
+/// struct Fixed(std::net::SocketAddr);
+///
+/// impl Dial for Fixed {
+///     fn dial(&self, _host: &str, _port: u16) -> Dialing {
+///         let connecting = TcpStream::connect(self.0);
+///         Box::pin(async { Ok(Box::new(connecting.await?) as Box<dyn Transport>) })
+///     }
+/// }
+/// ```
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Opens one. It is waited for within the [timeout](super::Connector::timeout) of the connector.
+    /// Opens a transport. The host is that of the origin, without the brackets of an IPv6 address.
+    ///
+    /// The future is dropped when the [timeout](super::Connector::timeout) of the connector runs out. A connection to an
+    /// `https` origin has its TLS handshake over the transport. The transport is dropped when its connection has ended.
     fn dial(&self, host: &str, port: u16) -> Dialing;
 }
 
-/// Waits for a transport.
+/// The future of a transport, which [`Dial::dial`] returns.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
 
-/// What HTTP can be spoken over.
+/// A transport that connections can use.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for IO {}

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, Uri, header::HOST, request::Parts, uri::PathAndQuery,
 };
+use spdy_session::Session;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::debug;
 
 use super::{
-    Connector, FetchError, ResponseBody,
+    Connector, ConnectorError, FetchError, ResponseBody,
     connection::Outcome,
     lent::{Lender, RequestBody},
     origin::Origin,
@@ -103,6 +104,25 @@ impl Client {
         self.send_to(origin, false, request).await
     }
 
+    /// Opens a connection to the origin of a URI ahead of its requests, unless there is one that takes requests, and
+    /// returns what it speaks. Requests that follow go by this connection while it lasts.
+    ///
+    /// Cancel safe: a connection that is being made is there for the next request.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError`], within [`Connector::timeout`].
+    pub async fn connect(&self, uri: &Uri) -> Result<Connected, ConnectorError> {
+        let slot = self.shared.slot(Origin::of(uri)?);
+        let lease = slot
+            .connection(false, self.shared.connector.timeout)
+            .await?;
+        Ok(Connected {
+            protocol: lease.protocol(),
+            session: lease.session().cloned(),
+        })
+    }
+
     /// Sends a request to a proxy, of which the scheme, the host and the port count, whatever the request's own URI says.
     /// With CONNECT the proxy is asked for a tunnel to where that URI leads.
     ///
@@ -158,6 +178,28 @@ impl Client {
                 Err(failed) => return Err(failed.error),
             }
         }
+    }
+}
+
+/// What the connection to an origin speaks: see [`Client::connect`].
+#[derive(Clone, Debug)]
+pub struct Connected {
+    protocol: Protocol,
+    session: Option<Session>,
+}
+
+impl Connected {
+    /// The protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The session, for PING and for streams of its own; `None` unless SPDY is spoken. The connection stays open while
+    /// this handle, or a clone of it, is held.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
     }
 }
 

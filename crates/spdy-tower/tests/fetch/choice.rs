@@ -2,14 +2,17 @@
 
 use axum::{Router, extract::Request, routing::get as on_get};
 use http_body_util::BodyExt;
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_frame::Version;
 use spdy_tower::{
     Builder, Protocol,
     client::{Client, ConnectorError, FetchError, Plain},
     upgrade,
 };
+use tower::ServiceExt;
 
-use super::{Server, fetch, http1_on, plain, router, send, tls};
+use super::{Server, fetch, http1_on, plain, router, send, tls, tls_of};
 use crate::support::{in_all_versions, within};
 
 #[tokio::test]
@@ -80,6 +83,19 @@ async fn without_tls_it_does_as_it_is_told() {
         "HTTP/1.1"
     );
 
+    let server = Server::new(|socket, _| async {
+        let service = service_fn(|request| router().oneshot(request));
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let socket = TokioIo::new(socket);
+        _ = builder.serve_connection(socket, service).await;
+    })
+    .await;
+    let client = plain(Plain::Http2);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &server.uri("http", "/")).await, "HTTP/2.0");
+    }
+    assert_eq!(server.count(), 1);
+
     in_all_versions(async |version| {
         let server = Server::new(move |socket, _| async move {
             _ = Builder::new()
@@ -101,19 +117,7 @@ async fn without_tls_it_does_as_it_is_told() {
 
 #[tokio::test]
 async fn without_tls_it_upgrades_where_the_server_does() {
-    let upgrading = async |mut request: Request| match upgrade::accept(&mut request) {
-        Ok((response, upgraded)) => {
-            tokio::spawn(async move {
-                let io = upgraded.await.unwrap();
-                Builder::new()
-                    .serve_connection(io, Version::V3_1, router())
-                    .await
-            });
-            response
-        }
-        Err(error) => error.into_response(),
-    };
-    let upgrading = Router::new().route("/", on_get(upgrading));
+    let upgrading = upgrading();
     let server = Server::new(move |socket, _| http1_on(socket, upgrading.clone())).await;
     let client = plain(Plain::Upgrade);
     for _ in 0..2 {
@@ -127,4 +131,61 @@ async fn without_tls_it_upgrades_where_the_server_does() {
         assert_eq!(fetch(&client, &server.uri("http", "/")).await, "HTTP/1.1");
     }
     assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn over_tls_it_upgrades_when_it_is_told_to_and_the_server_does() {
+    let (server, connector) = tls_of(&["http/1.1"], upgrading()).await;
+    let client = Client::new(connector.upgrade_over_tls(true));
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &server.uri("https", "/")).await, "spdy/3.1");
+    }
+    assert_eq!(server.count(), 1);
+
+    let (server, connector) = tls(&["http/1.1"]).await;
+    let connector = connector.offer(&[Protocol::Http1]).upgrade_over_tls(true);
+    let client = Client::new(connector);
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, &server.uri("https", "/")).await, "HTTP/1.1");
+    }
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_opened_ahead_says_what_it_speaks_and_is_the_one_that_is_used() {
+    for alpn in ["spdy/3.1", "spdy/2", "h2", "http/1.1"] {
+        let (server, connector) = tls(&[alpn]).await;
+        let client = Client::new(connector);
+        let uri = server.uri("https", "/").parse().unwrap();
+        for _ in 0..2 {
+            let connected = within(client.connect(&uri)).await.unwrap();
+            assert_eq!(connected.protocol().token(), alpn);
+            assert_eq!(connected.session().is_some(), alpn.starts_with("spdy/"));
+            if let Some(session) = connected.session() {
+                within(session.ping()).await.unwrap();
+            }
+        }
+        fetch(&client, &server.uri("https", "/")).await;
+        assert_eq!(server.count(), 1, "{alpn}");
+    }
+    let nobody = "http://127.0.0.1:1/".parse().unwrap();
+    let failed = plain(Plain::Http1).connect(&nobody).await;
+    assert!(matches!(failed, Err(ConnectorError::Transport(_))));
+}
+
+/// An application that upgrades to SPDY/3.1 and serves the usual one there.
+fn upgrading() -> Router {
+    let upgrading = async |mut request: Request| match upgrade::accept(&mut request) {
+        Ok((response, upgraded)) => {
+            tokio::spawn(async move {
+                let io = upgraded.await.unwrap();
+                Builder::new()
+                    .serve_connection(io, Version::V3_1, router())
+                    .await
+            });
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    Router::new().route("/", on_get(upgrading))
 }
