@@ -14,17 +14,14 @@ use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, Request, State},
-    http::{
-        Response, StatusCode,
-        header::{ORIGIN, UPGRADE},
-    },
+    http::{Response, header::UPGRADE},
     middleware::{self, Next},
     response::{self, IntoResponse},
     routing::{any, get},
     serve::ListenerExt,
 };
 use serde_json::{Value, json};
-use spdy_kube::{Options, Server, Status, Tokens};
+use spdy_kube::{Options, Origins, Server, Status, Tokens};
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
@@ -120,16 +117,16 @@ fn app() -> Router {
         .route("/cri/exec", get(prepare))
         .route("/exec/{token}", any(exec_prepared))
         .with_state(app)
-        .layer(middleware::from_fn(no_browsers))
+        .layer(middleware::from_fn(no_foreign_pages))
         .layer(middleware::from_fn(log))
 }
 
 /// Any page that a browser shows could ask for a command to be run, over WebSocket. Browsers say where they come from.
-async fn no_browsers(request: Request, next: Next) -> response::Response {
-    if request.headers().contains_key(ORIGIN) {
-        return StatusCode::FORBIDDEN.into_response();
+async fn no_foreign_pages(request: Request, next: Next) -> response::Response {
+    match Origins::same_host().check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
-    next.run(request).await
 }
 
 /// Says on stderr what was asked for, over which protocol, and what was answered.

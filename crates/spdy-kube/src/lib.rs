@@ -3,8 +3,8 @@
 //! *In scope*: the upgrade and the choice of a protocol, the streams of a command and of forwarded connections, how
 //! outcomes are told, the tokens in the URLs of a container runtime. *Out of scope*: sockets and TLS, who may do what,
 //! and what a container is. A program brings these, and an HTTP/1.1 server on hyper such as axum's. Who may do what is
-//! a serious question here: any page that a browser shows can ask a server on loopback for a WebSocket, so refuse
-//! requests with an `origin` at least.
+//! a serious question here: any page that a browser shows can ask a server on loopback for a WebSocket, so let
+//! [`Origins`] judge requests at least.
 //!
 //! The following answers `kubectl exec` and `cp` of every version, by running commands on this machine:
 //!
@@ -12,7 +12,7 @@
 //! use std::process::Stdio;
 //!
 //! use axum::{Router, extract::Request, http::Response, routing::any};
-//! use spdy_kube::{BoxError, Exit, Io, Options, Server, Status};
+//! use spdy_kube::{BoxError, Exit, Io, Options, Origins, Server, Status};
 //! use tokio::{net::TcpListener, process::Command};
 //!
 //! #[tokio::main]
@@ -22,6 +22,9 @@
 //! }
 //!
 //! async fn exec(mut request: Request) -> Response<String> {
+//!     if let Err(refusal) = Origins::same_host().check(&request) {
+//!         return refusal;
+//!     }
 //!     match Options::from_query(request.uri().query().unwrap_or_default()) {
 //!         Ok(options) => Server::new().exec(&mut request, options.streams, |io| run(options.command, io)),
 //!         Err(error) => Status::bad_request(error.to_string()).into_response(),
@@ -48,6 +51,7 @@
 //! - [`Server`] answers requests for exec, attach and port-forward. What the program has to do is a closure of each.
 //! - [`Io`] is what a command gets: input and outputs that are `AsyncRead` and `AsyncWrite`, the sizes of the terminal,
 //!   and news of the client.
+//! - [`Origins`] refuse what pages of browsers ask.
 //! - [`Tokens`] are the single-use URLs of a container runtime.
 //! - [`client`] is the other side, for tools. [`relay`](relay()) stands between the two, for bastions, and can record.
 //!
@@ -72,17 +76,20 @@ pub mod client;
 mod config;
 mod negotiate;
 mod options;
+mod origins;
 mod relay;
 mod server;
 mod status;
 mod stdio;
 mod stream_type;
 mod token;
+mod websocket;
 
 pub use self::{
     config::config,
     negotiate::Protocol,
-    options::{NoStreams, Options, Streams},
+    options::{InvalidPorts, NoStreams, Options, Ports, Streams},
+    origins::Origins,
     relay::{Tap, relay},
     server::Server,
     status::{BoxError, Exit, Status, StatusError},

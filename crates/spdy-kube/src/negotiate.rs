@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::Status;
+
 /// The versions of the protocol of exec and attach. Later ones order above earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -24,7 +26,7 @@ impl Protocol {
     pub const OVER_SPDY: [Self; 4] = [Self::V4, Self::V3, Self::V2, Self::V1];
 
     /// What servers support over WebSocket.
-    pub const OVER_WEBSOCKET: [Self; 2] = [Self::V5, Self::V4];
+    pub const OVER_WEBSOCKET: [Self; 3] = [Self::V5, Self::V4, Self::V1];
 
     /// The name that is sent.
     #[must_use]
@@ -57,34 +59,58 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Takes the first protocol of the client that is among `supported`, by its place there.
+/// Takes the first protocol of the client that is among `supported`, each of which has a `name`.
 ///
 /// The error is the answer of a real server: 400 to a client that names none, 403 with the list to one that names
 /// no supported one.
-pub(crate) fn choose(headers: &HeaderMap, supported: &[&'static str]) -> Result<usize, Refusal> {
+pub(crate) fn choose<T: Copy>(
+    headers: &HeaderMap,
+    supported: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Result<T, Refusal> {
     let offered = names(headers, &VERSION);
     if offered.is_empty() {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NOT_NAMED));
     }
-    first_of(&offered, supported).ok_or_else(|| {
+    first_of(&offered, supported, &name).ok_or_else(|| {
         let text = format!(
-            "unable to upgrade: unable to negotiate protocol: client supports [{}], server accepts [{}]",
-            offered.join(" "),
-            supported.join(" ")
+            "unable to upgrade: {}",
+            no_match(&offered, supported, &name)
         );
         let mut refusal = Refusal::new(StatusCode::FORBIDDEN, text);
-        for name in supported {
-            let name = HeaderValue::from_static(name);
+        for protocol in supported {
+            let name = HeaderValue::from_static(name(*protocol));
             refusal.0.headers_mut().append(&ACCEPTED, name);
         }
         refusal
     })
 }
 
-/// The place among `supported` of the first of `offered` that is there.
-pub(crate) fn first_of(offered: &[&str], supported: &[&str]) -> Option<usize> {
-    let place = |name: &&str| supported.iter().position(|supported| supported == name);
-    offered.iter().find_map(place)
+/// Says that a client and this server have no protocol in common.
+pub(crate) fn no_match<T: Copy>(
+    offered: &[&str],
+    supported: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> String {
+    let supported: Vec<_> = supported.iter().map(|protocol| name(*protocol)).collect();
+    format!(
+        "unable to negotiate protocol: client supports [{}], server accepts [{}]",
+        offered.join(" "),
+        supported.join(" ")
+    )
+}
+
+/// Returns the one among `supported` that has the first name of `offered` which any of them has.
+pub(crate) fn first_of<T: Copy>(
+    offered: &[&str],
+    supported: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Option<T> {
+    let find = |offered: &&str| {
+        let is_it = |protocol: &&T| name(**protocol) == *offered;
+        supported.iter().find(is_it).copied()
+    };
+    offered.iter().find_map(find)
 }
 
 /// The values of a field that may stand on several lines and hold lists.
@@ -109,6 +135,11 @@ impl Refusal {
         Self(Box::new(response))
     }
 
+    /// A refusal whose body is a Status.
+    pub(crate) fn status(status: Status) -> Self {
+        Self(Box::new(status.into_response()))
+    }
+
     pub(crate) fn into_response(self) -> Response<String> {
         *self.0
     }
@@ -128,19 +159,12 @@ const NOT_NAMED: &str = "unable to upgrade: X-Stream-Protocol-Version is require
 mod tests {
     use super::*;
 
-    const SUPPORTED: [&str; 4] = [
-        "v4.channel.k8s.io",
-        "v3.channel.k8s.io",
-        "v2.channel.k8s.io",
-        "channel.k8s.io",
-    ];
-
-    fn offer(lines: &[&'static str]) -> Result<usize, Refusal> {
+    fn offer(lines: &[&'static str]) -> Result<Protocol, Refusal> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(&VERSION, HeaderValue::from_static(line));
         }
-        choose(&headers, &SUPPORTED)
+        choose(&headers, &Protocol::OVER_SPDY, Protocol::name)
     }
 
     #[test]
@@ -150,9 +174,10 @@ mod tests {
             "v4.channel.k8s.io",
             "v3.channel.k8s.io",
         ];
-        assert_eq!(offer(&kubectl).unwrap(), 0);
-        assert_eq!(offer(&["v2.channel.k8s.io, v4.channel.k8s.io"]).unwrap(), 2);
-        assert_eq!(offer(&["channel.k8s.io"]).unwrap(), 3);
+        assert_eq!(offer(&kubectl).unwrap(), Protocol::V4);
+        let lines = ["v2.channel.k8s.io, v4.channel.k8s.io"];
+        assert_eq!(offer(&lines).unwrap(), Protocol::V2);
+        assert_eq!(offer(&["channel.k8s.io"]).unwrap(), Protocol::V1);
     }
 
     #[test]
@@ -160,7 +185,7 @@ mod tests {
         let Refusal(response) = offer(&["v5.channel.k8s.io", "v6"]).unwrap_err();
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
         let accepted = response.headers().get_all(&ACCEPTED).iter();
-        assert!(accepted.eq(SUPPORTED));
+        assert!(accepted.eq(Protocol::OVER_SPDY.map(Protocol::name)));
         assert_eq!(
             response.body(),
             "unable to upgrade: unable to negotiate protocol: client supports [v5.channel.k8s.io v6], \

@@ -1,6 +1,11 @@
 //! What a request for exec or attach asks for.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+mod ports;
+
+pub(crate) use self::ports::parse_port;
+pub use self::ports::{InvalidPorts, Ports};
 
 /// The streams of an exec or attach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,11 +58,9 @@ impl Options {
     ///
     /// [`NoStreams`], to be answered with 400.
     pub fn from_query(query: &str) -> Result<Self, NoStreams> {
-        let pairs = query.split('&').filter(|pair| !pair.contains(';'));
-        let pairs = pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes()));
         let mut options = Self::default();
         let mut first = First::default();
-        for (name, value) in pairs {
+        for (name, value) in pairs(query) {
             match &*name {
                 "command" => options.command.push(value.into_owned()),
                 "container" => _ = options.container.get_or_insert_with(|| value.into_owned()),
@@ -80,6 +83,39 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Returns the query that asks an API server for this. [`from_query`](Self::from_query) reads it as it was.
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.command.iter().map(|argument| ("command", argument)));
+        if let Some(container) = &self.container {
+            query.append_pair("container", container);
+        }
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+            tty,
+        } = self.streams;
+        for (name, is_asked) in [
+            ("stderr", stderr),
+            ("stdin", stdin),
+            ("stdout", stdout),
+            ("tty", tty),
+        ] {
+            if is_asked {
+                query.append_pair(name, "true");
+            }
+        }
+        query.finish()
+    }
+}
+
+/// The pairs of a query as Kubernetes reads them: one with a `;` in it is none.
+fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let pairs = query.split('&').filter(|pair| !pair.contains(';'));
+    pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
 }
 
 /// The switches of a query, by their names at an API server and at a kubelet.
@@ -150,6 +186,33 @@ mod tests {
             tty: false,
         };
         assert_eq!(options.streams, streams);
+    }
+
+    #[test]
+    fn a_query_that_is_written_is_read_again() {
+        let options = Options {
+            command: ["sh", "-c", "a=1; b&c+%20 'ü'\n", ""]
+                .map(str::to_owned)
+                .into(),
+            container: Some("demo".to_owned()),
+            streams: Streams {
+                stdin: true,
+                stdout: true,
+                stderr: true,
+                tty: false,
+            },
+        };
+        let query = options.to_query();
+        assert_eq!(Options::from_query(&query), Ok(options), "{query}");
+        let attach = Options {
+            streams: Streams {
+                stdout: true,
+                tty: true,
+                ..Streams::default()
+            },
+            ..Options::default()
+        };
+        assert_eq!(attach.to_query(), "stdout=true&tty=true");
     }
 
     #[test]

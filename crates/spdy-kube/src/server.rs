@@ -9,21 +9,22 @@ mod websocket;
 
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use spdy_session::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{
     accept::{accept, answer},
     command::{Kind, Run},
-    forward::{Connect, Transport},
+    forward::{Connect, Forwarder, Transport},
     settings::Settings,
 };
 use crate::{
-    BoxError, Exit, Io, Protocol, Streams,
+    BoxError, Exit, Io, Ports, Protocol, Status, Streams,
     config::config,
-    negotiate::{PORT_FORWARD, Refusal},
+    negotiate::PORT_FORWARD,
     options::NoStreams,
+    websocket::{MAX_MESSAGE, Subprotocol},
 };
 
 /// Answers requests for exec, attach and port-forward: a kubelet, a container runtime, or whoever is asked by kubectl.
@@ -46,6 +47,7 @@ impl Server {
             config: config(),
             gather: GATHER,
             grace: GRACE,
+            ports: None,
             max_message: MAX_MESSAGE,
         })
     }
@@ -83,6 +85,14 @@ impl Server {
     #[must_use]
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.0.max_message = bytes;
+        self
+    }
+
+    /// Sets the ports of port-forward over WebSocket without SPDY, instead of those of the query: a container runtime was
+    /// told them before, with the token.
+    #[must_use]
+    pub fn ports(mut self, ports: Ports) -> Self {
+        self.0.ports = Some(ports);
         self
     }
 
@@ -154,6 +164,9 @@ impl Server {
     /// - One client that is slow at its end, or one target that does not read, holds up the connections beside it:
     ///   SPDY without windows cannot do otherwise.
     /// - When the client goes, all connections are dropped.
+    /// - Over WebSocket without SPDY the ports stand in the query ([`Ports`]), and each is connected to once, at the start. The
+    ///   connection of the client ends when the last port has, and a client that closes it has ended all its inputs: they
+    ///   are written to the ports within 30 s.
     ///
     /// # Panics
     ///
@@ -173,20 +186,46 @@ impl Server {
             let connecting = connect(port);
             Box::pin(async { Ok::<Box<dyn Transport>, _>(Box::new(connecting.await?)) })
         });
-        let (settings, pod) = (self.0.clone(), pod.into());
+        let forwarder = Forwarder::new(pod.into(), connect);
+        let settings = self.0.clone();
         if websocket::is_asked(request) {
-            return answer(
-                websocket::accept(request, &[websocket::TUNNEL]),
-                |upgraded, _| async move {
-                    let transport = websocket::tunnel(upgraded, settings.max_message).await?;
-                    forward::serve(transport, &settings, pod, connect).await;
-                    Ok(())
-                },
-            );
+            return self.forward_over_websocket(request, forwarder);
         }
-        answer(accept(request, &[PORT_FORWARD]), |upgraded, _| async move {
-            forward::serve(upgraded.await?, &settings, pod, connect).await;
+        let accepted = accept(request, &[()], |()| PORT_FORWARD);
+        answer(accepted, |upgraded, ()| async move {
+            forward::serve(upgraded.await?, &settings, forwarder).await;
             Ok(())
+        })
+    }
+
+    fn forward_over_websocket<B>(
+        &self,
+        request: &mut Request<B>,
+        forwarder: Forwarder,
+    ) -> Response<String> {
+        let settings = self.0.clone();
+        let ports = match &settings.ports {
+            Some(ports) => Ok(ports.clone()),
+            None => Ports::from_query(request.uri().query().unwrap_or_default()),
+        };
+        let accepted = websocket::accept(request, &Subprotocol::FORWARD);
+        if accepted
+            .as_ref()
+            .is_ok_and(|accepted| accepted.chosen == Subprotocol::Tunnel)
+        {
+            return answer(accepted, |upgraded, _| async move {
+                let transport = websocket::tunnel(upgraded, settings.max_message).await?;
+                forward::serve(transport, &settings, forwarder).await;
+                Ok(())
+            });
+        }
+        // Only the tunnel says later which ports are meant.
+        let ports = match ports {
+            Ok(ports) => ports,
+            Err(error) => return Status::bad_request(error.to_string()).into_response(),
+        };
+        answer(accepted, |upgraded, subprotocol| async move {
+            websocket::serve_ports(upgraded, &settings, subprotocol, ports, forwarder).await
         })
     }
 
@@ -198,24 +237,20 @@ impl Server {
         run: Run,
     ) -> Response<String> {
         if streams.is_empty() {
-            return Refusal::new(StatusCode::BAD_REQUEST, NoStreams.to_string()).into_response();
+            return Status::bad_request(NoStreams.to_string()).into_response();
         }
         let settings = self.0.clone();
         if websocket::is_asked(request) {
-            let accepted = websocket::accept(request, &OVER_WEBSOCKET);
-            return answer(accepted, move |upgraded, chosen| async move {
-                let protocol = Protocol::OVER_WEBSOCKET[chosen];
-                websocket::serve(upgraded, &settings, kind, protocol, streams, run).await
+            let accepted = websocket::accept(request, &Subprotocol::COMMAND);
+            return answer(accepted, move |upgraded, subprotocol| async move {
+                websocket::serve_command(upgraded, &settings, kind, subprotocol, streams, run).await
             });
         }
-        answer(
-            accept(request, &OVER_SPDY),
-            move |upgraded, chosen| async move {
-                let protocol = Protocol::OVER_SPDY[chosen];
-                spdy::serve(upgraded.await?, &settings, kind, protocol, streams, run).await;
-                Ok(())
-            },
-        )
+        let accepted = accept(request, &Protocol::OVER_SPDY, Protocol::name);
+        answer(accepted, move |upgraded, protocol| async move {
+            spdy::serve(upgraded.await?, &settings, kind, protocol, streams, run).await;
+            Ok(())
+        })
     }
 }
 
@@ -225,22 +260,7 @@ impl Default for Server {
     }
 }
 
-/// The names of [`Protocol::OVER_SPDY`].
-const OVER_SPDY: [&str; 4] = {
-    let [first, second, third, fourth] = Protocol::OVER_SPDY;
-    [first.name(), second.name(), third.name(), fourth.name()]
-};
-
-/// The names of [`Protocol::OVER_WEBSOCKET`].
-const OVER_WEBSOCKET: [&str; 2] = {
-    let [first, second] = Protocol::OVER_WEBSOCKET;
-    [first.name(), second.name()]
-};
-
 /// As in the servers of Kubernetes.
 const GATHER: Duration = Duration::from_secs(30);
 
 const GRACE: Duration = Duration::from_secs(10);
-
-/// As in the servers of Kubernetes, in bytes.
-const MAX_MESSAGE: usize = 32 << 20;

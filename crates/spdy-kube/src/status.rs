@@ -96,7 +96,7 @@ impl Status {
         )
     }
 
-    fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
         Self::Failure {
             reason: reason.to_owned(),
             message: message.into(),

@@ -109,30 +109,28 @@ async fn without_a_look_nobody_sees_a_client_vanish() {
 #[tokio::test]
 async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
     let (address, news) = unread(watching(PERIOD)).await;
-    vanish(move || async move {
-        let uri = format!("ws://{address}{EXEC}");
-        let mut request = uri.into_client_request().unwrap();
-        let protocol = HeaderValue::from_static("v5.channel.k8s.io");
-        let headers = request.headers_mut();
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        let transport = TcpStream::connect(address).await.unwrap();
-        let (mut socket, _) = client_async(request, transport).await.unwrap();
-        let message = || Message::Binary(vec![0; 32 * 1024].into());
-        while let Ok(sent) = timeout(FULL, socket.send(message())).await {
-            sent.unwrap();
-        }
-    })
-    .await;
+    vanish(move || fill_websocket(address, EXEC.to_owned())).await;
     told(news).await;
+}
+
+/// Sends on channel 0 of a WebSocket until nothing is taken any more.
+async fn fill_websocket(address: SocketAddr, path: String) {
+    let uri = format!("ws://{address}{path}");
+    let mut request = uri.into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("v5.channel.k8s.io");
+    let headers = request.headers_mut();
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    let transport = TcpStream::connect(address).await.unwrap();
+    let (mut socket, _) = client_async(request, transport).await.unwrap();
+    let message = || Message::Binary(vec![0; 32 * 1024].into());
+    while let Ok(sent) = timeout(FULL, socket.send(message())).await {
+        sent.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_client_of_a_forward_that_vanishes_ends_the_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let address = forward_server(Server::new().watch(PERIOD)).await;
-    let target = tokio::spawn(async move { listener.accept().await.unwrap().0 });
-    vanish(move || async move {
+    vanishing_forward(|address, port| async move {
         let transport = TcpStream::connect(address).await.unwrap();
         let uri = format!("http://{address}/forward").parse().unwrap();
         let forward = Forward::connect(transport, client::request(&uri));
@@ -141,6 +139,24 @@ async fn a_client_of_a_forward_that_vanishes_ends_the_connection() {
         std::mem::forget(forward);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_of_a_forward_over_websocket_that_vanishes_ends_the_connection() {
+    vanishing_forward(|address, port| fill_websocket(address, format!("/forward?ports={port}")))
+        .await;
+}
+
+/// Lets a client vanish that has sent what it could to a port which reads nothing.
+async fn vanishing_forward<F>(client: impl FnOnce(SocketAddr, u16) -> F + Send + 'static)
+where
+    F: Future<Output = ()>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = forward_server(Server::new().watch(PERIOD)).await;
+    let target = tokio::spawn(async move { listener.accept().await.unwrap().0 });
+    vanish(move || client(address, port)).await;
     // The target has taken no more than its buffers by now. Its connection ends when it is dropped by the server.
     let mut target = target.await.unwrap();
     sleep(20 * PERIOD).await;

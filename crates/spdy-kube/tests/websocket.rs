@@ -21,7 +21,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 
-use self::support::{SOON, exec_server, forward_server, shouting, told};
+use self::support::{SOON, exec_server, shouting, told};
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -171,19 +171,6 @@ async fn a_client_that_vanishes_is_told_of() {
     let path = "/exec?command=x&stdin=true";
     drop(open(address, path, "v5.channel.k8s.io").await.unwrap());
     told(news).await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_served_is_refused_so_that_the_client_asks_for_spdy() {
-    let address = exec_server(Server::new(), |_| async { Ok(Exit::SUCCESS) }).await;
-    let path = "/exec?command=x&stdout=true";
-    let refused = open(address, path, "v9.channel.k8s.io").await;
-    assert_eq!(refused.err(), Some(StatusCode::BAD_REQUEST));
-    let nothing = open(address, "/exec?command=x", "v5.channel.k8s.io").await;
-    assert_eq!(nothing.err(), Some(StatusCode::BAD_REQUEST));
-    let address = forward_server(Server::new()).await;
-    let refused = open(address, "/forward", "v5.channel.k8s.io").await;
-    assert_eq!(refused.err(), Some(StatusCode::BAD_REQUEST));
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use spdy_tower::upgrade::{self, OnSession};
 use crate::negotiate::{self, Refusal, VERSION};
 
 /// Gives the response to a request, and serves what it was upgraded to on a task.
-pub(super) fn answer<U, R>(
-    accepted: Result<Accepted<U>, Refusal>,
-    serve: impl FnOnce(U, usize) -> R,
+pub(super) fn answer<U, P, R>(
+    accepted: Result<Accepted<U, P>, Refusal>,
+    serve: impl FnOnce(U, P) -> R,
 ) -> Response<String>
 where
     R: Future<Output = io::Result<()>> + Send + 'static,
@@ -33,22 +33,23 @@ where
 }
 
 /// A request that is upgraded.
-pub(super) struct Accepted<U> {
+pub(super) struct Accepted<U, P> {
     pub(super) response: Response<String>,
     pub(super) upgraded: U,
-    /// The place of the protocol among those that are supported.
-    pub(super) chosen: usize,
+    /// The protocol among those that are supported.
+    pub(super) chosen: P,
 }
 
-/// Accepts the upgrade to SPDY and one of the protocols that are supported.
-pub(super) fn accept<B>(
+/// Accepts the upgrade to SPDY and one of the protocols that are supported, each of which has a `name`.
+pub(super) fn accept<B, P: Copy>(
     request: &mut Request<B>,
-    supported: &[&'static str],
-) -> Result<Accepted<OnSession>, Refusal> {
+    supported: &[P],
+    name: impl Fn(P) -> &'static str,
+) -> Result<Accepted<OnSession, P>, Refusal> {
     let (mut response, upgraded) =
         upgrade::accept(request).map_err(|error| Refusal(Box::new(error.into_response())))?;
-    let chosen = negotiate::choose(request.headers(), supported)?;
-    let name = HeaderValue::from_static(supported[chosen]);
+    let chosen = negotiate::choose(request.headers(), supported, &name)?;
+    let name = HeaderValue::from_static(name(chosen));
     response.headers_mut().insert(VERSION, name);
     Ok(Accepted {
         response,

@@ -27,17 +27,18 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 /// Connects to a port.
 pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, BoxError>> + Send>>;
+pub(super) type Connecting =
+    Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, BoxError>> + Send>>;
 
 /// Serves one session, to its end.
-pub(crate) async fn serve<IO>(transport: IO, settings: &Settings, pod: String, connect: Connect)
+pub(crate) async fn serve<IO>(transport: IO, settings: &Settings, forwarder: Forwarder)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let driver = tokio::spawn(driver);
-    let mut connections = Connections::new(settings.gather, Forwarder { pod, connect });
+    let mut connections = Connections::new(settings.gather, forwarder);
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
@@ -125,13 +126,29 @@ async fn give_up(error: Option<Stream>, data: Option<Stream>) {
 }
 
 /// Makes connections for a session.
-struct Forwarder {
+pub(super) struct Forwarder {
     /// How errors call the pod.
     pod: String,
     connect: Connect,
 }
 
 impl Forwarder {
+    pub(super) const fn new(pod: String, connect: Connect) -> Self {
+        Self { pod, connect }
+    }
+
+    /// Connects to a port.
+    pub(super) fn connect(&self, port: u16) -> Connecting {
+        (self.connect)(port)
+    }
+
+    /// What the client is told of a port that cannot be connected to, or whose connection has failed.
+    pub(super) fn failure(&self, port: u16, why: &BoxError) -> String {
+        let Self { pod, .. } = self;
+        tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
+        format!("error forwarding port {port} to pod {pod}: {why}")
+    }
+
     /// Connects, and copies until both sides have ended. The error stream is finished on every path: the client holds
     /// its connection open until then.
     async fn forward(&self, pair: Pair) {
@@ -139,7 +156,7 @@ impl Forwarder {
         let (_, mut error) = error.split();
         let (from, mut to) = data.split();
         let target = tokio::select! {
-            target = (self.connect)(port) => target,
+            target = self.connect(port) => target,
             _ = to.closed() => {
                 _ = error.finish();
                 return;
@@ -151,11 +168,7 @@ impl Forwarder {
         };
         let text = match result {
             Ok(()) => String::new(),
-            Err(why) => {
-                let Self { pod, .. } = self;
-                tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
-                format!("error forwarding port {port} to pod {pod}: {why}")
-            }
+            Err(why) => self.failure(port, &why),
         };
         // The text comes before the end of the data, at which the client may look for it.
         if say(&mut error, text).await.is_ok() {
@@ -278,9 +291,9 @@ async fn finish(stream: &mut SendStream) -> Result<(), StreamError> {
     stream.written().await
 }
 
-/// How much is read from a target at once, octets.
-const PIECE: usize = 32 * 1024;
+/// How much is read from a target at once, in bytes.
+pub(super) const PIECE: usize = 32 * 1024;
 
 /// How long a target is written to when it has finished itself. The client closes its side at the first end, so
 /// little can come.
-const HALF_CLOSED: Duration = Duration::from_secs(30);
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(30);

@@ -1,28 +1,31 @@
-//! The same over WebSocket, which kubectl asks for first from 1.30 on (exec, attach) and 1.31 on (port-forward).
+//! The same over WebSocket, which kubectl asks for first from 1.30 on (exec, attach) and 1.31 on (port-forward), and
+//! most other clients ask for alone.
 
-mod channels;
-mod socket;
-mod tunnel;
+mod command;
+mod messages;
+mod ports;
 
 use std::io;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-        SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
 };
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-pub(super) use self::channels::serve;
-use self::{
-    socket::{Socket, socket},
-    tunnel::Tunnel,
-};
+use self::messages::{Socket, begin};
+pub(super) use self::{command::serve as serve_command, ports::serve as serve_ports};
 use super::accept::Accepted;
-use crate::negotiate::{self, Refusal};
+use crate::{
+    Status,
+    negotiate::{self, Refusal},
+    websocket::{Subprotocol, Tunnel},
+};
 
 /// Whether a request asks for WebSocket and not for SPDY.
 pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
@@ -32,16 +35,14 @@ pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
         .any(asks)
 }
 
-/// Accepts the upgrade to WebSocket and one of the protocols that are supported. A client that is refused asks again,
+/// Accepts the upgrade to WebSocket and one of the sub-protocols that are supported. A kubectl that is refused asks again,
 /// for SPDY.
 pub(super) fn accept<B>(
     request: &mut Request<B>,
-    supported: &[&'static str],
-) -> Result<Accepted<OnUpgrade>, Refusal> {
+    supported: &[Subprotocol],
+) -> Result<Accepted<OnUpgrade, Subprotocol>, Refusal> {
     let accept = agree(request)?;
-    let offered = negotiate::names(request.headers(), &SEC_WEBSOCKET_PROTOCOL);
-    let chosen = negotiate::first_of(&offered, supported)
-        .ok_or_else(|| refuse("no protocol of the client is supported over WebSocket"))?;
+    let chosen = choose(request.headers(), supported)?;
     let upgraded = request
         .extensions_mut()
         .remove()
@@ -52,8 +53,10 @@ pub(super) fn accept<B>(
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    let name = HeaderValue::from_static(supported[chosen]);
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+    if chosen != Subprotocol::Unnamed {
+        let name = HeaderValue::from_static(chosen.name());
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+    }
     Ok(Accepted {
         response,
         upgraded,
@@ -61,7 +64,19 @@ pub(super) fn accept<B>(
     })
 }
 
-/// Judges the request, whatever protocols it names. Gives the answer to its key.
+/// Takes the first sub-protocol of the client that is supported; a client that names none gets the first version.
+fn choose(headers: &HeaderMap, supported: &[Subprotocol]) -> Result<Subprotocol, Refusal> {
+    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(Subprotocol::Unnamed);
+    }
+    let offered = negotiate::names(headers, &SEC_WEBSOCKET_PROTOCOL);
+    negotiate::first_of(&offered, supported, Subprotocol::name).ok_or_else(|| {
+        let message = negotiate::no_match(&offered, supported, Subprotocol::name);
+        Refusal::status(Status::failure(StatusCode::FORBIDDEN, "Forbidden", message))
+    })
+}
+
+/// Judges the request, whatever sub-protocols it names. Returns the answer to its key.
 fn agree<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     let is_upgrade = |name: &&str| name.eq_ignore_ascii_case("upgrade");
@@ -72,25 +87,46 @@ fn agree<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     {
         return Err(refuse("request does not ask to upgrade to WebSocket"));
     }
+    // What stands behind the head is messages. A body there could be taken for some.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0") {
+        return Err(refuse("request to upgrade has a body"));
+    }
     let version = headers.get(SEC_WEBSOCKET_VERSION);
     if version.map(HeaderValue::as_bytes) != Some(b"13") {
-        return Err(refuse("version of WebSocket is not 13"));
+        return Err(refuse_version());
     }
-    let key = headers
-        .get(SEC_WEBSOCKET_KEY)
-        .ok_or_else(|| refuse("request to upgrade has no Sec-WebSocket-Key"))?;
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+    let key = key.ok_or_else(|| refuse("Sec-WebSocket-Key is not 16 bytes in base64"))?;
     HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| refuse("key cannot be answered"))
+        .map_err(|_| refuse("Sec-WebSocket-Key cannot be answered"))
+}
+
+fn is_key(key: &HeaderValue) -> bool {
+    let decoded = BASE64_STANDARD.decode(key.as_bytes());
+    decoded.is_ok_and(|key| key.len() == KEY)
 }
 
 fn refuse(why: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, why)
+    Refusal::status(Status::bad_request(why))
 }
 
-/// The octets of SPDY that are carried in messages.
+/// The client may ask again in the version that is named.
+fn refuse_version() -> Refusal {
+    let why = "the version of WebSocket is not 13";
+    let status = Status::failure(StatusCode::UPGRADE_REQUIRED, "UpgradeRequired", why);
+    let mut refusal = Refusal::status(status);
+    let headers = refusal.0.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    refusal
+}
+
+/// The bytes of SPDY that are carried in messages.
 pub(super) async fn tunnel(upgraded: OnUpgrade, max_message: usize) -> io::Result<Tunnel<Socket>> {
-    Ok(Tunnel::new(socket(upgraded, max_message).await?))
+    Ok(Tunnel::new(begin(upgraded, max_message).await?))
 }
 
-/// The protocol of port-forward: SPDY within WebSocket.
-pub(super) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+/// The length of a key, in bytes.
+const KEY: usize = 16;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::after,
+    options::parse_port,
     stream_type::{StreamType, only},
 };
 
@@ -39,7 +40,7 @@ impl Half {
             _ => return None,
         };
         let port = std::str::from_utf8(only(headers, "port")?).ok()?;
-        let port = port.parse().ok().filter(|port| *port > 0)?;
+        let port = parse_port(port)?;
         let key = match headers.get("requestid") {
             Some(_) => {
                 let request = only(headers, "requestid")?;
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_missing_or_wrong_type_or_port_is_refused() {
-        for port in ["0", "65536", "-1", "http", "", "80 "] {
+        for port in ["0", "65536", "-1", "+80", "http", "", "80 "] {
             assert!(
                 half(&[("streamtype", "data"), ("port", port)], 3).is_none(),
                 "{port}"

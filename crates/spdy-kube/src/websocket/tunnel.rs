@@ -20,7 +20,7 @@ pub(crate) struct Tunnel<S> {
 }
 
 impl<S> Tunnel<S> {
-    pub(super) fn new(messages: S) -> Self {
+    pub(crate) fn new(messages: S) -> Self {
         Self {
             messages,
             current: Bytes::new(),

@@ -1,27 +1,23 @@
 //! A connection over WebSocket.
 
-use std::io;
-
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::protocol::{Role, WebSocketConfig},
 };
 
-pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Waits for the transport. A message of the client may have `max_message` bytes.
-pub(super) async fn socket(upgraded: OnUpgrade, max_message: usize) -> io::Result<Socket> {
-    let transport = upgraded.await.map_err(io::Error::other)?;
+/// Takes over a transport that was upgraded. A message of the peer may have `max_message` bytes.
+pub(crate) async fn socket<IO>(transport: IO, role: Role, max_message: usize) -> WebSocketStream<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message));
-    let transport = TokioIo::new(transport);
-    Ok(WebSocketStream::from_raw_socket(transport, Role::Server, Some(config)).await)
+    WebSocketStream::from_raw_socket(transport, role, Some(config)).await
 }
 
 /// What may wait for the transport, in bytes: more than one message of ours.

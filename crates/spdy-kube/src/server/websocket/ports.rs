@@ -1,0 +1,291 @@
+//! Port-forward over WebSocket without SPDY: each port of the query has two channels, one for the bytes of its
+//! connection and one for what goes wrong.
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use hyper::upgrade::OnUpgrade;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
+
+use super::messages::{
+    End, Input, PIECE, Presence, QUEUE, Receiver, Sender, Ticks, input, left, linger, split,
+};
+use crate::{
+    BoxError, Ports,
+    server::{
+        forward::{Forwarder, HALF_CLOSED},
+        settings::Settings,
+    },
+    stdio::Stdin,
+    websocket::{CLOSE, Subprotocol},
+};
+
+/// Serves one session, to its end.
+///
+/// The inputs, the outputs and the connections end each for itself: the client is told that the last output has ended by
+/// the end of the WebSocket, and the connections get the rest of their inputs after that.
+pub(in crate::server) async fn serve(
+    upgraded: OnUpgrade,
+    settings: &Settings,
+    subprotocol: Subprotocol,
+    ports: Ports,
+    forwarder: Forwarder,
+) -> io::Result<()> {
+    let (mut sender, mut receiver) = split(upgraded, settings, subprotocol).await?;
+    let (outputs, mut messages) = mpsc::channel(QUEUE);
+    let mut connections = JoinSet::new();
+    let mut inputs = Inputs::new(subprotocol);
+    let forwarder = Arc::new(forwarder);
+    for (port, channel) in ports.iter().copied().zip((0..).step_by(2)) {
+        let (input, pieces) = input();
+        inputs.ports.push(input);
+        let output = Output {
+            channel,
+            messages: outputs.clone(),
+        };
+        let forwarder = Arc::clone(&forwarder);
+        let stdin = Stdin::channel(pieces);
+        connections.spawn(async move { forward(&forwarder, port, stdin, output).await });
+    }
+    drop(outputs);
+    let (arrived, presence) = watch::channel(None);
+    {
+        let reading = async {
+            let end = read(&mut receiver, &mut inputs).await;
+            arrived.send_replace(Some(end));
+            match end {
+                // The answer to a Close frame is written while the connection is read on.
+                End::Closed => _ = tokio::join!(inputs.finish(), receiver.exhaust()),
+                // The inputs break off.
+                End::Refused(_) | End::Lost => drop(inputs),
+            }
+        };
+        let writing = write(
+            &mut sender,
+            &mut messages,
+            &ports,
+            settings.config.timeouts.probe,
+            presence.clone(),
+        );
+        let (mut reading, mut writing) = (pin!(reading), pin!(writing));
+        let mut is_reading = true;
+        let written = loop {
+            tokio::select! {
+                () = &mut reading, if is_reading => is_reading = false,
+                written = &mut writing => break written,
+            }
+        };
+        if let Err(error) = written {
+            tracing::debug!(target: "spdy", %error, "client of forwarded ports is gone");
+            return Ok(());
+        }
+        let rest = async {
+            if is_reading {
+                reading.await;
+            }
+            while connections.join_next().await.is_some() {}
+        };
+        if *presence.borrow() != Some(End::Lost) {
+            _ = timeout(HALF_CLOSED, rest).await;
+        }
+    }
+    let end = *presence.borrow();
+    if let Some(End::Refused(_)) = end {
+        linger(sender, receiver).await;
+    }
+    Ok(())
+}
+
+/// Sends what the ports send, until the last of them has ended or the client is read no more, and says so.
+async fn write(
+    sender: &mut Sender,
+    messages: &mut mpsc::Receiver<Bytes>,
+    ports: &Ports,
+    probe: Option<Duration>,
+    presence: Presence,
+) -> Result<(), Error> {
+    let end = tokio::select! {
+        sent = send(sender, messages, ports, probe) => {
+            sent?;
+            return sender.close(CloseCode::Normal).await;
+        }
+        end = left(presence) => end,
+    };
+    match end {
+        // The client hears nothing more, but that does not break the connections off.
+        End::Closed => {
+            let discard = async { while messages.recv().await.is_some() {} };
+            _ = timeout(HALF_CLOSED, discard).await;
+            Ok(())
+        }
+        End::Refused(code) => sender.close(code).await,
+        End::Lost => Ok(()),
+    }
+}
+
+/// Sends what the ports send, until the last of them has ended. A client that is held up is not read, and its end not
+/// seen: so it is sent a PING from time to time, which fails when it is gone.
+async fn send(
+    sender: &mut Sender,
+    messages: &mut mpsc::Receiver<Bytes>,
+    ports: &Ports,
+    probe: Option<Duration>,
+) -> Result<(), Error> {
+    for (port, data) in ports.iter().zip((0..).step_by(2)) {
+        for channel in [data, data + 1] {
+            let mut message = BytesMut::with_capacity(3);
+            message.put_u8(channel);
+            message.put_u16_le(*port);
+            sender.send(message.freeze()).await?;
+        }
+    }
+    let mut ticks = Ticks::new(probe);
+    loop {
+        tokio::select! {
+            message = messages.recv() => match message {
+                Some(message) => sender.send(message).await?,
+                None => return Ok(()),
+            },
+            () = ticks.tick() => sender.ping().await?,
+        }
+    }
+}
+
+/// Reads until the client has closed or is gone.
+async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
+    loop {
+        match receiver.next().await {
+            Ok(message) => inputs.take(message).await,
+            Err(end) => return end,
+        }
+    }
+}
+
+/// What the client sends.
+#[derive(Debug)]
+struct Inputs {
+    ports: Vec<Input>,
+    /// Whether the end of an input can be said.
+    has_close: bool,
+}
+
+impl Inputs {
+    const fn new(subprotocol: Subprotocol) -> Self {
+        Self {
+            ports: Vec::new(),
+            has_close: subprotocol.has_close(),
+        }
+    }
+
+    /// Hands a message to its port. Waits while that is full: the client is held up then, with all its ports.
+    async fn take(&mut self, mut message: Bytes) {
+        let channel = message.get_u8();
+        if channel == CLOSE && self.has_close {
+            if let Some(input) = message.first().and_then(|&ended| self.input(ended)) {
+                input.finish().await;
+            }
+            return;
+        }
+        let Some(input) = self.input(channel) else {
+            return;
+        };
+        if message.len() <= PIECE {
+            input.data(message).await;
+            return;
+        }
+        // Else each port could hold a message of the greatest length.
+        for piece in message.chunks(PIECE) {
+            input.data(Bytes::copy_from_slice(piece)).await;
+        }
+    }
+
+    /// The input of a data channel. The client sends nothing on those of errors.
+    fn input(&mut self, channel: u8) -> Option<&mut Input> {
+        let is_data = channel.is_multiple_of(2);
+        self.ports
+            .get_mut(usize::from(channel / 2))
+            .filter(|_| is_data)
+    }
+
+    /// Ends all inputs, each behind what is queued.
+    async fn finish(mut self) {
+        let all = self.ports.iter_mut().map(Input::finish);
+        futures_util::future::join_all(all).await;
+    }
+}
+
+/// Where the bytes of a port go. Its end is that it is dropped.
+#[derive(Debug)]
+struct Output {
+    /// The next one is that of errors.
+    channel: u8,
+    messages: mpsc::Sender<Bytes>,
+}
+
+impl Output {
+    async fn tell(self, text: &str) {
+        let mut message = BytesMut::with_capacity(1 + text.len());
+        message.put_u8(self.channel + 1);
+        message.put_slice(text.as_bytes());
+        // An error: the client is gone.
+        _ = self.messages.send(message.freeze()).await;
+    }
+}
+
+/// Connects to a port, and copies until both directions have ended.
+async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output) {
+    let target = tokio::select! {
+        target = forwarder.connect(port) => target,
+        // Nobody hears of it.
+        () = to.messages.closed() => return,
+    };
+    match target {
+        Ok(target) => {
+            let (target_from, target_to) = tokio::io::split(target);
+            let down = async move {
+                match download(target_from, &to).await {
+                    Ok(()) => drop(to),
+                    Err(why) => to.tell(&forwarder.failure(port, &why)).await,
+                }
+            };
+            tokio::join!(upload(from, target_to), down);
+        }
+        Err(why) => to.tell(&forwarder.failure(port, &why)).await,
+    }
+}
+
+/// Copies to the target, until the client has ended the input or is gone, or the target takes no more.
+async fn upload(mut from: Stdin, mut to: impl AsyncWrite + Unpin) {
+    while let Some(piece) = from.next().await {
+        let Ok(piece) = piece else {
+            return;
+        };
+        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+    _ = to.shutdown().await;
+}
+
+/// Copies from the target until it has ended. A reset is no error: so targets end that close with input unread.
+async fn download(mut from: impl AsyncRead + Unpin, to: &Output) -> Result<(), BoxError> {
+    loop {
+        let mut message = BytesMut::with_capacity(1 + PIECE);
+        message.put_u8(to.channel);
+        match from.read_buf(&mut message).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if to.messages.send(message.freeze()).await.is_err() {
+            return Ok(());
+        }
+    }
+}
