@@ -125,7 +125,7 @@ fn app() -> Router {
 async fn no_foreign_pages(request: Request, next: Next) -> response::Response {
     match Origins::same_host().check(&request) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => Refusal(refusal).into_response(),
     }
 }
 

@@ -23,7 +23,7 @@
 //!
 //! async fn exec(mut request: Request) -> Response<String> {
 //!     if let Err(refusal) = Origins::same_host().check(&request) {
-//!         return refusal;
+//!         return refusal.into_response();
 //!     }
 //!     match Options::from_query(request.uri().query().unwrap_or_default()) {
 //!         Ok(options) => Server::new().exec(&mut request, options.streams, |io| run(options.command, io)),
