@@ -1,4 +1,4 @@
-//! How long frames take: reading a mixed conversation, and writing frames of fixed length.
+//! The time for frames: decoding a mixed conversation, and encoding frames of fixed length.
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use spdy_frame::{
@@ -12,8 +12,8 @@ fn main() {
     divan::main();
 }
 
-/// Requests on 100 streams: SYN_STREAM, SYN_REPLY, four DATA frames, trailers, WINDOW_UPDATE and PING on each.
-/// 900 frames.
+/// Requests on 100 streams, 900 frames in all: SYN_STREAM, SYN_REPLY, four DATA frames, trailers,
+/// WINDOW_UPDATE and PING on each.
 fn conversation(payload: usize) -> BytesMut {
     let version = Version::V3_1;
     let block = || CompressedBlock::new([7_u8; 60]);
@@ -110,7 +110,7 @@ fn thousand(kind: &str) -> BytesMut {
     bytes
 }
 
-/// Each frame is looked at where `decode` has put it: what decoding itself takes.
+/// Looks at each frame where `decode` has put it. This measures decoding alone.
 #[divan::bench(args = KINDS.map(|(name, _)| name))]
 fn decode_1000_in_place(bencher: Bencher<'_, '_>, kind: &str) {
     let bytes = thousand(kind);
@@ -125,8 +125,8 @@ fn decode_1000_in_place(bencher: Bencher<'_, '_>, kind: &str) {
         });
 }
 
-/// Each frame is moved out of the answer. That is 56 bytes right behind the writes of a few of them, for which many
-/// a CPU waits longer than for all the rest.
+/// Moves each frame out of the result. A move reads 56 bytes right after a few of them were
+/// written, and many CPUs wait longer for that than for everything else.
 #[divan::bench(args = KINDS.map(|(name, _)| name))]
 fn decode_1000_and_move(bencher: Bencher<'_, '_>, kind: &str) {
     let bytes = thousand(kind);

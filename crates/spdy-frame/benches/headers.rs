@@ -1,5 +1,6 @@
-//! How long header blocks take: 1000 blocks of one session, requests of ten fields or responses of eight. Beside
-//! ours stands what zlib (`flate2` with zlib-rs) takes for the compression alone, without the fields.
+//! The time for header blocks: 1000 blocks of one session, requests of ten fields or responses of
+//! eight. For comparison, the time that zlib (`flate2` with zlib-rs) takes for the compression
+//! alone, without the fields.
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
@@ -63,7 +64,7 @@ fn response(_: usize) -> HeaderBlock {
     .unwrap()
 }
 
-/// Every length is another one, and every response has a cookie.
+/// Each response has another length and a cookie.
 fn changing_response(round: usize) -> HeaderBlock {
     let mut block = HeaderBlock::new();
     for field in &response(round) {
@@ -173,7 +174,7 @@ fn decode_stored_requests(bencher: Bencher<'_, '_>) {
     decode_all(bencher, HeaderCompression::Stored, request);
 }
 
-/// Requests whose paths and cookies are others each time.
+/// Requests with another path and cookie each time.
 fn changing_request(round: usize) -> HeaderBlock {
     let mut block = HeaderBlock::new();
     for field in &request(round) {
@@ -193,7 +194,7 @@ fn decode_changing_requests(bencher: Bencher<'_, '_>) {
     decode_all(bencher, HeaderCompression::Indexed, changing_request);
 }
 
-/// A block before compression (protocol.md §7.1).
+/// Returns a block before compression (protocol.md §7.1).
 fn serialized(block: &HeaderBlock) -> Vec<u8> {
     let mut bytes = (block.len() as u32).to_be_bytes().to_vec();
     for field in block {
@@ -205,7 +206,7 @@ fn serialized(block: &HeaderBlock) -> Vec<u8> {
     bytes
 }
 
-/// Blocks as zlib writes them, with the parameters of Chromium: level 9, a window of 2 KiB.
+/// Returns blocks as zlib writes them with the parameters of Chromium: level 9, a window of 2 KiB.
 fn zlib_blocks(block: fn(usize) -> HeaderBlock) -> Vec<Vec<u8>> {
     let mut compress = Compress::new_with_window_bits(Compression::best(), true, 11);
     let blocks = (0..BLOCKS).map(|round| {
@@ -272,7 +273,7 @@ fn zlib_deflates(bencher: Bencher<'_, '_>, level: u32, block: fn(usize) -> Heade
     });
 }
 
-/// What a block costs that inflates beyond the hard limit, with the making of the decoder.
+/// Measures a block that exceeds the hard limit, including the creation of the decoder.
 #[divan::bench]
 fn refuse_a_bomb(bencher: Bencher<'_, '_>) {
     let mut bomb = Vec::with_capacity(1 << 20);

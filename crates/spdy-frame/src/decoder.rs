@@ -1,4 +1,5 @@
-//! From bytes to frames: [`parse`] for a buffer that holds whole frames, [`Decoder`] for bytes as they arrive.
+//! Turns bytes into frames: [`parse`] for a buffer that holds whole frames, [`Decoder`] for bytes
+//! as they arrive.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,17 +9,29 @@ use crate::{
     payload::{Payload, Shared},
 };
 
-/// Bounds on what the decoder accepts.
+/// Limits on what a [`Decoder`] accepts.
+///
+/// All fields have defaults; set those that differ:
+///
+/// ```
+/// use spdy_frame::DecodeLimits;
+///
+/// let limits = DecodeLimits::default().max_control_frame(64 * 1024).strict(true);
+/// assert_eq!(limits.max_control_frame, 65_536);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DecodeLimits {
-    /// The longest control frame in bytes of payload. Default 262,144; never below 8,192, which every
-    /// receiver has to accept (protocol.md §4.3).
+    /// The longest payload of a control frame, in bytes. Default 262,144. A smaller value than
+    /// 8,192 means 8,192, which every receiver must accept ([protocol.md §4.3]).
     ///
-    /// DATA frames have no such bound, as they are never held: their bytes are handed on as they arrive.
+    /// DATA frames have no such limit, because the decoder does not hold them: it returns their
+    /// bytes as they arrive.
+    ///
+    /// [protocol.md §4.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#43-frame-size-limits
     pub max_control_frame: u32,
-    /// Session errors for what is tolerated otherwise: flag bits that a type does not have, and bytes behind
-    /// the status of RST_STREAM. Default false.
+    /// Whether unknown flag bits, and bytes after the status of RST_STREAM, are session errors.
+    /// Default `false`: both are ignored.
     pub strict: bool,
 }
 
@@ -31,12 +44,30 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Takes frames off a buffer into which somebody reads what arrives.
+impl DecodeLimits {
+    /// Sets [`max_control_frame`](#structfield.max_control_frame), in bytes.
+    #[must_use]
+    pub const fn max_control_frame(mut self, bytes: u32) -> Self {
+        self.max_control_frame = bytes;
+        self
+    }
+
+    /// Sets [`strict`](#structfield.strict).
+    #[must_use]
+    pub const fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+}
+
+/// Takes frames off the front of a buffer into which the caller reads what arrives.
 ///
-/// It holds no bytes itself and reserves nothing: a control frame stays in the buffer until it is complete, so
-/// the buffer grows with what the peer has really sent, to at most
-/// [`max_control_frame`](DecodeLimits::max_control_frame) and 8 bytes. Payloads and header blocks are slices of
-/// the buffer, which lives as long as one of them does.
+/// The decoder holds no bytes and reserves none. A control frame stays in the buffer until it is
+/// complete, so the buffer grows with what the peer has sent, up to
+/// [`max_control_frame`](DecodeLimits::max_control_frame) plus 8 bytes. Payloads and header blocks
+/// are slices of the buffer and keep its memory alive until they are dropped.
+///
+/// After an error whose [`go_away`](FrameError::go_away) is `Some`, the session must end.
 #[derive(Debug)]
 pub struct Decoder {
     rules: &'static Rules,
@@ -44,21 +75,21 @@ pub struct Decoder {
     state: State,
 }
 
-/// Where in the input the decoder stands.
+/// The position of the decoder in its input.
 #[derive(Debug)]
 enum State {
-    /// Between two frames, as far as is known.
+    /// Between two frames, as far as the decoder has looked.
     Between,
-    /// In front of a frame of which the buffer holds a part.
+    /// At the start of a frame that is not complete.
     Waiting,
     /// Inside a DATA frame.
     Data(Data<[u8; 0]>),
-    /// Inside a control frame that is thrown away, with this many bytes still to come.
+    /// Inside a control frame that is skipped, with the number of bytes still to come.
     Skipping(u32),
 }
 
 impl Decoder {
-    /// Makes a decoder for one direction of a session.
+    /// Returns a decoder for one direction of a session.
     #[must_use]
     pub fn new(version: Version, mut limits: DecodeLimits) -> Self {
         limits.max_control_frame = limits.max_control_frame.max(MIN_CONTROL_FRAME_LIMIT);
@@ -69,24 +100,27 @@ impl Decoder {
         }
     }
 
-    /// Takes one frame, or one piece of a DATA frame, off the front of `src` without copying. `None` means that
-    /// more bytes are needed.
+    /// Takes one frame, or one piece of a DATA frame, off the front of `src` without copying.
+    /// Returns `None` if it needs more bytes.
     ///
-    /// DATA comes in pieces, so that a receiver need not hold up to 16 MiB and can answer a broken window at
-    /// the head: the first piece comes with the head, also when it is empty and [`remaining`](Data::remaining) says
-    /// that bytes will follow; each later piece has at least one byte.
+    /// DATA frames are returned in pieces, so that a receiver does not hold up to 16 MiB and can
+    /// reject a frame that exceeds a window when it sees the head. The first piece is returned with
+    /// the head, even if it is empty and [`remaining`](Data::remaining) is greater than 0. Each
+    /// later piece has at least one byte.
     ///
-    /// Frames without a meaning in this session come as [`Frame::Unknown`]. If one is longer than
-    /// [`max_control_frame`](DecodeLimits::max_control_frame), it comes with its head and without payload, and
-    /// its bytes are dropped as they arrive.
+    /// Frames without a meaning in this session are returned as [`Frame::Unknown`]. If such a frame
+    /// is longer than [`max_control_frame`](DecodeLimits::max_control_frame), it is returned
+    /// without its payload, and its bytes are dropped as they arrive.
     ///
     /// # Errors
     ///
-    /// An error whose [`go_away`](FrameError::go_away) is `None` has taken its frame off `src`, and decoding
-    /// goes on. Every other error takes nothing: the session has to end, and the decoder repeats the error if
-    /// it is asked again. It comes as soon as it is certain, for most with the head of the frame;
-    /// [`FrameError::TooLarge`] and [`FrameError::Version`] wait for the stream id behind it, if the frame has
-    /// one that can be reset.
+    /// After an error whose [`go_away`](FrameError::go_away) is `None`, the frame has been taken
+    /// off `src`, and decoding continues. After any other error `src` is unchanged and the session
+    /// must end; another call returns the same error.
+    ///
+    /// An error is returned as soon as it is certain, which for most is when the head of the frame
+    /// is complete. [`FrameError::TooLarge`] and [`FrameError::Version`] also need the stream id
+    /// after the head, if the frame has one that can be reset.
     #[inline]
     pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match self.state {
@@ -95,14 +129,16 @@ impl Decoder {
         }
     }
 
-    /// Whether the input so far ends inside a frame: asked after [`decode`](Self::decode) said `None`, at the
-    /// end of the peer's bytes, it tells an orderly end from a broken one.
+    /// Returns whether the input so far ends inside a frame.
+    ///
+    /// Call it when the peer has closed its side and [`decode`](Self::decode) has returned `None`:
+    /// `true` means that the connection broke off.
     #[must_use]
     pub const fn is_mid_frame(&self) -> bool {
         !matches!(self.state, State::Between)
     }
 
-    /// Takes what comes between two frames, as far as is known.
+    /// Reads the next frame from its head on.
     #[inline]
     fn next_frame(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match Head::read(src) {
@@ -112,7 +148,7 @@ impl Decoder {
         }
     }
 
-    /// Goes on inside a frame.
+    /// Continues inside a frame.
     fn go_on(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
         match &mut self.state {
             State::Between | State::Waiting => self.next_frame(src),
@@ -172,7 +208,7 @@ impl Decoder {
         }
     }
 
-    /// Takes a control frame without a meaning, whose payload nobody has to hold.
+    /// Takes a control frame without a meaning. Its payload need not be held.
     #[cold]
     fn skip(&mut self, head: ControlHead, src: &mut BytesMut) -> Option<Frame> {
         let end = HEAD_LENGTH + head.length() as usize;
@@ -188,7 +224,7 @@ impl Decoder {
         }
     }
 
-    /// Notes that the frame at the front of `src` is not complete.
+    /// Records that the frame at the front of `src` is not complete.
     fn wait(&mut self, src: &BytesMut) -> Option<Frame> {
         self.state = if src.is_empty() {
             State::Between
@@ -199,15 +235,17 @@ impl Decoder {
     }
 }
 
-/// Parses the frame at the front of `src`, if it is there as a whole, and tells how many bytes it took.
+/// Parses the frame at the front of `src` and returns it with its length in bytes, or `None` if the
+/// frame is not complete.
 ///
-/// This is for captures and tools: a DATA frame comes in one piece, and no frame is too long. A [`Decoder`] is
-/// for bytes from a network.
+/// This function is for captures and tools: it returns a DATA frame in one piece, and applies no
+/// limit to the length. For bytes from a network use a [`Decoder`].
 ///
 /// # Errors
 ///
-/// As [`Decoder::decode`] in tolerant mode, but [`FrameError::TooLarge`] does not occur. The one frame that may
-/// be skipped after an error, a WINDOW_UPDATE of 0 bytes for a stream, has 16 bytes.
+/// Returns the errors of [`Decoder::decode`] that do not depend on [`DecodeLimits`]: never
+/// [`FrameError::TooLarge`] or [`FrameError::Flags`]. The one frame that the caller can skip after
+/// an error, a WINDOW_UPDATE of 0 bytes for a stream, is 16 bytes long.
 #[expect(
     clippy::type_complexity,
     reason = "an alias would hide the three things that can happen"
@@ -230,27 +268,27 @@ pub fn parse(version: Version, src: &[u8]) -> Result<Option<(Frame<&[u8]>, usize
     let frame = match (head, verdict) {
         (Head::Data(head), _) => Frame::Data(Data::begin(head, false)?.cut(length, payload)),
         (Head::Control(head), Verdict::Read) => Frame::parse_control(version, head, payload)?,
-        // Nothing waits here: the whole frame is there.
+        // The whole frame is there, so waiting for its stream id has ended.
         (Head::Control(head), Verdict::Skip | Verdict::Wait) => Frame::unknown(head, payload),
     };
     Ok(Some((frame, end)))
 }
 
-/// What is to be done with a control frame, as far as its head tells.
+/// What to do with a control frame, judging by its head.
 enum Verdict {
     /// Read it.
     Read,
-    /// Skip it: it has no meaning here.
+    /// Skip it, because it has no meaning in this session.
     Skip,
-    /// Ask again when the stream id has come: it is wanted for an error.
+    /// Wait for the stream id, which the error needs.
     Wait,
 }
 
-/// Judges a control frame by its head, which `src` begins with.
+/// Judges a control frame by the head at the front of `src`.
 ///
 /// # Errors
 ///
-/// A wrong version, length or, in strict decoding, flags.
+/// Returns an error if the version, the length or, in strict decoding, the flags are wrong.
 #[inline]
 fn judge(rules: &Rules, limit: u32, head: ControlHead, src: &[u8]) -> Result<Verdict, FrameError> {
     if head.version() != rules.wire {
@@ -266,8 +304,8 @@ fn judge(rules: &Rules, limit: u32, head: ControlHead, src: &[u8]) -> Result<Ver
     Ok(Verdict::Read)
 }
 
-/// A frame of another version (protocol.md §4.4). SPDY/2 ignores it, unless a header block is in it: without
-/// that block the compression context is lost.
+/// Judges a frame of another version (protocol.md §4.4). SPDY/2 ignores it, unless it contains a
+/// header block: without that block the compression context is lost.
 #[cold]
 fn judge_other_version(
     version: Version,
@@ -314,7 +352,8 @@ fn judge_too_large(
     })
 }
 
-/// The stream id that leads a payload: `None` while it has not come, `Some(None)` if it is 0 or never comes.
+/// Returns the stream id at the start of a payload: `None` if it has not arrived, `Some(None)` if
+/// it is 0 or the payload is too short to have one.
 fn leading_id(head: ControlHead, src: &[u8]) -> Option<Option<StreamId>> {
     match src[HEAD_LENGTH..].first_chunk::<4>() {
         _ if head.length() < 4 => Some(None),
@@ -323,5 +362,5 @@ fn leading_id(head: ControlHead, src: &[u8]) -> Option<Option<StreamId>> {
     }
 }
 
-/// What every receiver has to accept, in bytes (protocol.md §4.3).
+/// The payload that every receiver must accept, in bytes (protocol.md §4.3).
 const MIN_CONTROL_FRAME_LIMIT: u32 = 8192;

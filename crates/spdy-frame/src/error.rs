@@ -1,65 +1,69 @@
-//! What can be wrong with frames and header blocks, and what it costs.
+//! Errors of frames and header blocks, and what the peer is told about them.
 
 use std::fmt;
 
 use crate::{FrameKind, GoAwayStatus, RstStatus, StreamId, Version, WindowTarget};
 
-/// A frame that cannot be accepted.
+/// An error in a received frame.
 ///
-/// [`reset`](Self::reset) and [`go_away`](Self::go_away) say what the peer has to be told. While `go_away` is
-/// `None` the frame has been skipped and decoding may go on.
+/// [`reset`](Self::reset) and [`go_away`](Self::go_away) return what to tell the peer. If `go_away`
+/// returns `None`, the frame has been skipped and decoding continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A control frame of another protocol version (protocol.md §4.4).
+    /// A control frame has another protocol version than the session ([protocol.md §4.4]).
+    ///
+    /// [protocol.md §4.4]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#44-version-check
     Version {
         /// The version field of the frame.
         found: u16,
         /// The version of the session.
         expected: Version,
-        /// The stream, if the frame is a SYN_STREAM and its id could be read.
+        /// The stream, if the frame is a SYN_STREAM whose id could be read.
         syn_stream: Option<StreamId>,
     },
-    /// A control frame is longer than [`DecodeLimits`](crate::DecodeLimits) allow.
+    /// A control frame is longer than
+    /// [`DecodeLimits::max_control_frame`](crate::DecodeLimits::max_control_frame).
     TooLarge {
         /// The kind of frame.
         kind: FrameKind,
         /// The announced length in bytes.
         length: u32,
-        /// The bound in bytes.
+        /// The limit in bytes.
         limit: u32,
         /// The stream, if its id could be read.
         stream: Option<StreamId>,
     },
-    /// The length field does not fit the type.
+    /// The length field is invalid for the type.
     Length {
         /// The kind of frame.
         kind: FrameKind,
         /// The announced length in bytes.
         length: u32,
-        /// The smallest legal length.
+        /// The smallest valid length in bytes.
         min: u32,
-        /// The largest legal length.
+        /// The largest valid length in bytes.
         max: u32,
     },
-    /// A frame that needs a stream has stream id 0.
+    /// The stream id is 0 in a frame that needs a stream.
     StreamIdZero {
         /// The kind of frame.
         kind: FrameKind,
     },
-    /// A WINDOW_UPDATE of 0 bytes.
+    /// The increment of a WINDOW_UPDATE is 0.
     ZeroIncrement {
-        /// Whose window it names.
+        /// The window that the frame names.
         target: WindowTarget,
     },
-    /// The number of SETTINGS entries does not fit the length of the frame.
+    /// The number of SETTINGS entries does not match the length of the frame.
     SettingsCount {
         /// The announced number of entries.
         count: u32,
         /// The length of the frame in bytes.
         length: u32,
     },
-    /// Flag bits that the type does not have; an error in strict decoding only.
+    /// The frame has flag bits that its type does not define. Only
+    /// [strict](crate::DecodeLimits::strict) decoding returns this error.
     Flags {
         /// The kind of frame.
         kind: FrameKind,
@@ -69,7 +73,8 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The RST_STREAM that the frame earns, if any. It goes before the GOAWAY.
+    /// Returns the stream to reset and the status to send, if the error calls for RST_STREAM. It is
+    /// sent before the GOAWAY.
     #[must_use]
     pub fn reset(&self) -> Option<(StreamId, RstStatus)> {
         match *self {
@@ -88,7 +93,7 @@ impl FrameError {
         }
     }
 
-    /// The GOAWAY that the frame earns; `None` if the session goes on.
+    /// Returns the status of the GOAWAY to send, or `None` if the session continues.
     #[must_use]
     pub fn go_away(&self) -> Option<GoAwayStatus> {
         match self {
@@ -108,7 +113,7 @@ impl fmt::Display for FrameError {
             } => {
                 write!(
                     f,
-                    "control frame has version {found} in a session of {expected}"
+                    "control frame has version {found} in a {expected} session"
                 )
             }
             Self::TooLarge {
@@ -119,7 +124,7 @@ impl fmt::Display for FrameError {
             } => {
                 write!(
                     f,
-                    "{kind} frame announces {length} bytes, more than {limit}"
+                    "{kind} frame of {length} bytes exceeds the limit of {limit} bytes"
                 )
             }
             Self::Length {
@@ -128,7 +133,7 @@ impl fmt::Display for FrameError {
                 min,
                 max,
             } if min == max => {
-                write!(f, "{kind} frame has length {length}, not {min}")
+                write!(f, "{kind} frame has length {length}, expected {min}")
             }
             Self::Length {
                 kind,
@@ -136,12 +141,20 @@ impl fmt::Display for FrameError {
                 min,
                 max,
             } => {
-                write!(f, "{kind} frame has length {length}, not {min} to {max}")
+                write!(
+                    f,
+                    "{kind} frame has length {length}, expected {min} to {max}"
+                )
             }
             Self::StreamIdZero { kind } => write!(f, "{kind} frame has stream id 0"),
-            Self::ZeroIncrement { target } => write!(f, "WINDOW_UPDATE of 0 bytes for {target}"),
+            Self::ZeroIncrement { target } => {
+                write!(f, "WINDOW_UPDATE has increment 0 for {target}")
+            }
             Self::SettingsCount { count, length } => {
-                write!(f, "SETTINGS announces {count} entries in {length} bytes")
+                write!(
+                    f,
+                    "SETTINGS frame announces {count} entries in {length} bytes"
+                )
             }
             Self::Flags { kind, flags } => write!(f, "{kind} frame has unknown flags {flags:#04x}"),
         }
@@ -150,43 +163,49 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// A header block that cannot be accepted (protocol.md §7.2, §8.5, §8.6).
+/// An error in a received header block ([protocol.md §7.2], [protocol.md §8.5],
+/// [protocol.md §8.6]).
+///
+/// [protocol.md §7.2]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#72-rules-and-what-a-violation-means
+/// [protocol.md §8.5]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#85-decompression-failures
+/// [protocol.md §8.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#86-size-limits-and-bombs
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The bytes are not a zlib stream, or a corrupt one.
+    /// The bytes are not a valid zlib stream.
     Corrupt,
-    /// The zlib stream names another preset dictionary than the version's.
+    /// The zlib stream names a preset dictionary that is not the one of the version.
     WrongDictionary {
-        /// The Adler-32 id found.
+        /// The Adler-32 checksum of the dictionary that the stream names.
         found: u32,
     },
     /// The deflate stream ends inside the block.
     EndOfStream,
-    /// The block inflates to more than the hard limit.
+    /// The block inflates to more than [`max_inflated`](crate::HeaderLimits::max_inflated).
     Bomb {
-        /// The bound in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// A length or the count reaches past the end of the block.
+    /// The block ends before its last name or value.
     UnexpectedEnd,
-    /// Bytes follow the last pair.
+    /// Bytes follow the last value.
     TrailingBytes,
-    /// A name of no bytes.
+    /// A name is empty.
     EmptyName,
-    /// A name with an upper-case letter, a NUL, CR or LF.
+    /// A name contains an upper-case letter, NUL, CR or LF.
     InvalidName,
-    /// A name that stands in the block already.
+    /// A name occurs twice in the block.
     DuplicateName,
-    /// A value that starts or ends with NUL, has two in a row, or contains CR or LF.
+    /// A value contains CR or LF, or starts or ends with NUL, or contains two NULs in a row.
     InvalidValue,
-    /// A value of no bytes in SPDY/2; an error in [strict](crate::HeaderLimits::strict) decoding only.
+    /// A value is empty in SPDY/2. Only [strict](crate::HeaderLimits::strict) decoding returns this
+    /// error.
     EmptyValue,
 }
 
 impl HeaderError {
-    /// Whether the compression context is lost, so that the session has to end. Otherwise the error is the
-    /// stream's alone.
+    /// Returns whether the compression context is lost, so that the session must end. If not, the
+    /// error affects only the stream.
     #[must_use]
     pub const fn is_context_lost(&self) -> bool {
         matches!(
@@ -199,18 +218,23 @@ impl HeaderError {
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Corrupt => f.write_str("header block is not a sound zlib stream"),
+            Self::Corrupt => f.write_str("header block is not a valid zlib stream"),
             Self::WrongDictionary { found } => {
-                write!(f, "header block wants the preset dictionary {found:08x}")
+                write!(
+                    f,
+                    "header block uses the unknown preset dictionary {found:08x}"
+                )
             }
             Self::EndOfStream => f.write_str("deflate stream ends inside a header block"),
             Self::Bomb { limit } => write!(f, "header block inflates to more than {limit} bytes"),
-            Self::UnexpectedEnd => f.write_str("header block ends before its last pair"),
-            Self::TrailingBytes => f.write_str("bytes follow the last pair of a header block"),
+            Self::UnexpectedEnd => f.write_str("header block ends before its last value"),
+            Self::TrailingBytes => f.write_str("header block has bytes after its last value"),
             Self::EmptyName => f.write_str("header name is empty"),
-            Self::InvalidName => f.write_str("header name has an upper-case letter, NUL, CR or LF"),
+            Self::InvalidName => {
+                f.write_str("header name contains an upper-case letter, NUL, CR or LF")
+            }
             Self::DuplicateName => f.write_str("header name occurs twice in a block"),
-            Self::InvalidValue => f.write_str("header value has a misplaced NUL, a CR or a LF"),
+            Self::InvalidValue => f.write_str("header value contains CR, LF or a misplaced NUL"),
             Self::EmptyValue => f.write_str("header value is empty"),
         }
     }
@@ -218,21 +242,21 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-/// A frame that cannot be written. Nothing was written, and no compression context moved.
+/// A frame that cannot be written. Nothing was written, and the compression context is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The payload of a frame is longer than 2^24-1 bytes.
+    /// The payload of the frame would be longer than 16,777,215 bytes.
     TooLarge {
-        /// Its length in bytes.
+        /// The length in bytes. For a frame with a header block it is an upper bound.
         length: usize,
     },
-    /// A header name or value does not fit the version's length field (65,535 bytes in SPDY/2).
+    /// A header name or value does not fit the length field of the version: 65,535 bytes in SPDY/2.
     FieldTooLong {
-        /// Its length in bytes.
+        /// The length in bytes.
         length: usize,
     },
-    /// The number of header fields does not fit the version's length field (65,535 in SPDY/2).
+    /// The number of header fields does not fit the field of the version: 65,535 in SPDY/2.
     TooManyFields {
         /// The number of fields.
         count: usize,
@@ -250,19 +274,19 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { length } => {
-                write!(f, "frame of {length} bytes is longer than 16777215")
+                write!(
+                    f,
+                    "frame of {length} bytes exceeds the limit of 16777215 bytes"
+                )
             }
             Self::FieldTooLong { length } => {
                 write!(
                     f,
-                    "header name or value of {length} bytes does not fit its length field"
+                    "header name or value of {length} bytes exceeds the limit of 65535 bytes"
                 )
             }
             Self::TooManyFields { count } => {
-                write!(
-                    f,
-                    "{count} header fields do not fit the field for their number"
-                )
+                write!(f, "{count} header fields exceed the limit of 65535 fields")
             }
             Self::NotInVersion { kind, version } => write!(f, "{version} has no {kind} frame"),
         }
@@ -270,3 +294,32 @@ impl fmt::Display for EncodeError {
 }
 
 impl std::error::Error for EncodeError {}
+
+/// A number outside the range of a type, such as stream id 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfRangeError {
+    value: u32,
+    min: u32,
+    max: u32,
+}
+
+impl OutOfRangeError {
+    pub(crate) const fn new(value: u32, min: u32, max: u32) -> Self {
+        Self { value, min, max }
+    }
+
+    /// Returns the number.
+    #[must_use]
+    pub const fn value(&self) -> u32 {
+        self.value
+    }
+}
+
+impl fmt::Display for OutOfRangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, min, max } = self;
+        write!(f, "{value} is out of range, expected {min} to {max}")
+    }
+}
+
+impl std::error::Error for OutOfRangeError {}

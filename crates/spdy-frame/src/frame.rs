@@ -1,8 +1,8 @@
-//! The frames as data: one struct for each type.
+//! One struct for each type of frame.
 //!
-//! `B` is how bytes are held: `&[u8]` when a frame borrows the buffer it was parsed from, [`Bytes`] when it
-//! shares it. `H` is how a header block is held: [`CompressedBlock`] as it came from the wire, or
-//! `&HeaderBlock` on its way into a [`HeaderEncoder`](crate::HeaderEncoder).
+//! `B` is the type of the bytes: `&[u8]` if a frame borrows the buffer that it was parsed from,
+//! [`Bytes`] if it shares it. `H` is the type of a header block: [`CompressedBlock`] as received,
+//! or `&HeaderBlock` to be written with a [`HeaderEncoder`](crate::HeaderEncoder).
 
 use std::fmt;
 
@@ -31,10 +31,13 @@ pub use self::{
     syn_stream::SynStream, unknown::UnknownControl, window_update::WindowUpdate,
 };
 
-/// Any frame.
+/// A frame of any type.
 ///
-/// Its `Display` is one line for a log, such as
-/// `SYN_STREAM stream=1 associated=0 priority=3 flags=FIN block=72`.
+/// `B` is the type of its bytes: [`Bytes`] from a [`Decoder`](crate::Decoder), `&[u8]` from
+/// [`parse`](crate::parse). The enum is exhaustive: SPDY gets no more types of frames.
+///
+/// `Display` writes one line for a log, such as `SYN_STREAM stream=1 associated=0 priority=3
+/// flags=FIN block=72`. Neither `Display` nor `Debug` shows payloads or header blocks.
 #[derive(PartialEq, Eq)]
 pub enum Frame<B = Bytes> {
     /// DATA, or a piece of one.
@@ -45,25 +48,27 @@ pub enum Frame<B = Bytes> {
     SynReply(SynReply<CompressedBlock<B>>),
     /// RST_STREAM: ends a stream abnormally.
     RstStream(RstStream),
-    /// SETTINGS.
+    /// SETTINGS: parameters of the session.
     Settings(Settings),
-    /// NOOP (SPDY/2): nothing.
+    /// NOOP (SPDY/2): has no effect.
     Noop,
-    /// PING.
+    /// PING: measures the round trip, or checks that the peer is alive.
     Ping(Ping),
-    /// GOAWAY: no more streams on this session.
+    /// GOAWAY: the sender accepts no more streams.
     GoAway(GoAway),
     /// HEADERS: more header fields for an open stream.
     Headers(Headers<CompressedBlock<B>>),
-    /// WINDOW_UPDATE (SPDY/3 and later): more credit.
+    /// WINDOW_UPDATE (SPDY/3 and later): enlarges a window.
     WindowUpdate(WindowUpdate),
-    /// CREDENTIAL (SPDY/3): a client certificate; never deployed.
+    /// CREDENTIAL (SPDY/3): a client certificate. It was never deployed.
     Credential(Credential<B>),
-    /// A control frame without a meaning in this session. Receivers skip it (protocol.md §5.11).
+    /// A control frame without a meaning in this session. Receivers skip it ([protocol.md §5.11]).
+    ///
+    /// [protocol.md §5.11]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#511-unknown-control-frame-types
     Unknown(UnknownControl<B>),
 }
 
-/// The kind of a frame, for messages and counters.
+/// The type of a frame, for messages and counters. `Display` writes the name in the drafts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
     /// DATA.
@@ -88,12 +93,12 @@ pub enum FrameKind {
     WindowUpdate,
     /// CREDENTIAL, type 10.
     Credential,
-    /// Any other control frame type.
+    /// Another control frame type, with its number.
     Unknown(u16),
 }
 
 impl<B> Frame<B> {
-    /// The kind of the frame.
+    /// Returns the type of the frame.
     #[must_use]
     pub const fn kind(&self) -> FrameKind {
         match self {
@@ -114,15 +119,16 @@ impl<B> Frame<B> {
 }
 
 impl<B: AsRef<[u8]>> Frame<B> {
-    /// Writes the frame, with its header block as it is.
+    /// Appends the frame to `dst`, with its header block as it is.
     ///
-    /// Sessions do not need it: they write header blocks with a [`HeaderEncoder`](crate::HeaderEncoder), and
-    /// other frames with the methods of their structs.
+    /// A session does not need this method: it writes header blocks with a
+    /// [`HeaderEncoder`](crate::HeaderEncoder), and other frames with the methods of their structs.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload; [`EncodeError::NotInVersion`] for NOOP
-    /// outside SPDY/2, WINDOW_UPDATE in SPDY/2 and CREDENTIAL outside SPDY/3. `dst` is as before then.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes, and
+    /// [`EncodeError::NotInVersion`] for NOOP outside SPDY/2, WINDOW_UPDATE in SPDY/2 and
+    /// CREDENTIAL outside SPDY/3. After an error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let not_in_version = Err(EncodeError::NotInVersion {
             kind: self.kind(),
@@ -148,7 +154,7 @@ impl<B: AsRef<[u8]>> Frame<B> {
     }
 }
 
-/// Shows everything but header blocks and payloads, of which it tells the lengths.
+/// Shows the lengths of header blocks and payloads instead of their bytes.
 impl<B: AsRef<[u8]>> fmt::Debug for Frame<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -206,7 +212,7 @@ impl fmt::Display for FrameKind {
     }
 }
 
-/// Flags as a log shows them: the names of those that are set, joined by `|`, or 0.
+/// Formats flags for a log: the names of those that are set, joined by `|`, or 0.
 struct FlagNames<const N: usize>([(bool, &'static str); N]);
 
 impl<const N: usize> fmt::Display for FlagNames<N> {
@@ -224,7 +230,7 @@ impl<const N: usize> fmt::Display for FlagNames<N> {
     }
 }
 
-/// A status as a log shows it: its name, or its number if it has none.
+/// Formats a status for a log: its name, or its number if it has no name.
 struct Code {
     name: Option<&'static str>,
     number: u32,

@@ -36,10 +36,14 @@ pub use self::{
     field::{Field, Fields},
 };
 
-/// Names and values in order: names in lower case and each once, several values of a name joined by NUL.
+/// The header fields of a frame, in order.
 ///
-/// A decoded block is one buffer and the places of its fields in there; [`Field::value_bytes`] shares that buffer.
-/// A block is made with [`append`](Self::append), which refuses what no block may contain:
+/// Names are in lower case, and each name occurs once. Several values of one name are joined by NUL
+/// ([protocol.md §7.2]).
+///
+/// A decoded block is one buffer with the positions of its fields, and [`Field::value_bytes`]
+/// shares that buffer. [`append`](Self::append) makes a block and rejects what a block must not
+/// contain:
 ///
 /// ```
 /// use spdy_frame::{HeaderBlock, HeaderError};
@@ -57,25 +61,27 @@ pub use self::{
 /// # Ok::<(), HeaderError>(())
 /// ```
 ///
-/// Blocks are equal if they have the same names and values in the same order.
+/// Two blocks are equal if they have the same names and values in the same order.
+///
+/// [protocol.md §7.2]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#72-rules-and-what-a-violation-means
 #[derive(Clone, Default)]
 pub struct HeaderBlock {
     bytes: Buffer,
     entries: Vec<Entry>,
     names: Names,
     truncated: bool,
-    /// Whether some value has moved from behind its name.
+    /// Whether a value has moved away from its name.
     is_scattered: bool,
 }
 
 impl HeaderBlock {
-    /// An empty block. Nothing is allocated before the first field.
+    /// Returns an empty block. Nothing is allocated before the first field.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty block with room for `fields` fields and `bytes` bytes of names and values.
+    /// Returns an empty block with room for `fields` fields and `bytes` bytes of names and values.
     #[must_use]
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         Self {
@@ -87,11 +93,11 @@ impl HeaderBlock {
         }
     }
 
-    /// A block of names and values, as [`append`](Self::append) takes them.
+    /// Returns a block of names and values, which are added as by [`append`](Self::append).
     ///
     /// # Errors
     ///
-    /// The first error of `append`.
+    /// Returns the first error of `append`.
     pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, HeaderError> {
@@ -102,7 +108,7 @@ impl HeaderBlock {
         Ok(block)
     }
 
-    /// A block that was decoded. The entries are in order and inside of `bytes`.
+    /// Returns a decoded block. The entries are in order and inside `bytes`.
     fn decoded(bytes: Bytes, entries: Vec<Entry>, truncated: bool) -> Self {
         Self {
             bytes: Buffer::Shared(bytes),
@@ -113,17 +119,20 @@ impl HeaderBlock {
         }
     }
 
-    /// Adds a field. Upper-case letters of the name are lowered. A name that is there already gets one more value;
-    /// an empty value is then left out, since two NULs in a row would stand for it. The value may be several
-    /// values joined by NUL.
+    /// Adds a field.
+    ///
+    /// The name is converted to lower case. If the block has a field of this name, the field gets
+    /// one more value. An empty value is left out then, because it would be written as two NULs in
+    /// a row. `value` can be several values joined by NUL.
     ///
     /// # Errors
     ///
-    /// Nothing is added then:
+    /// Nothing is added after an error. The errors are:
     /// - [`EmptyName`](HeaderError::EmptyName),
-    /// - [`InvalidName`](HeaderError::InvalidName) for a NUL, CR or LF in the name,
-    /// - [`InvalidValue`](HeaderError::InvalidValue) for a CR or LF, and for a NUL at the start, at the end or
-    ///   behind another one; also if the block would get longer than 1 GiB, which no frame can carry.
+    /// - [`InvalidName`](HeaderError::InvalidName) if the name contains NUL, CR or LF,
+    /// - [`InvalidValue`](HeaderError::InvalidValue) if the value contains CR or LF, starts or ends
+    ///   with NUL, or contains two NULs in a row; also if the block would become longer than 1 GiB,
+    ///   which no frame can carry.
     pub fn append(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -132,13 +141,15 @@ impl HeaderBlock {
         self.add(name.as_ref(), value.as_ref(), false)
     }
 
-    /// Adds a field whose value is a secret: as [`append`](Self::append), and the encoder writes the value in full
-    /// each time, so that nobody can find it out by the lengths of frames. [`Field::is_sensitive`] lists the
-    /// names for which that holds anyway.
+    /// Adds a field whose value is a secret.
+    ///
+    /// It works as [`append`](Self::append). In addition the encoder writes the value in full each
+    /// time, so that the lengths of frames do not reveal it. [`Field::is_sensitive`] lists the
+    /// names that the encoder always treats in this way.
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append).
+    /// The errors are those of [`append`](Self::append).
     pub fn append_sensitive(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -169,10 +180,11 @@ impl HeaderBlock {
         Ok(())
     }
 
-    /// Adds a field whose name is new.
+    /// Adds a field with a new name.
     fn push(&mut self, name: &[u8], value: &[u8], is_lower_case: bool) -> &mut Entry {
         let bytes = self.bytes.own();
-        // Most blocks are no larger, and growing in small steps takes longer than all the rest.
+        // Most blocks are no larger, and growing in small steps takes longer than everything else
+        // here.
         if self.entries.capacity() == 0 {
             self.entries.reserve(USUAL_FIELDS);
         }
@@ -188,10 +200,10 @@ impl HeaderBlock {
         bytes.extend_from_slice(value);
         let entry = Entry::new(name_start..value_start, value_start..bytes.len());
         self.entries.push(entry);
-        self.entries.last_mut().expect("it was just pushed")
+        self.entries.last_mut().expect("the entry was just pushed")
     }
 
-    /// Adds a value to a field.
+    /// Adds a value to an existing field.
     fn join(&mut self, place: usize, value: &[u8]) -> &mut Entry {
         if !value.is_empty() {
             let bytes = self.bytes.own();
@@ -201,7 +213,7 @@ impl HeaderBlock {
         &mut self.entries[place]
     }
 
-    /// The whole value of a field, NULs and all. Names are in lower case.
+    /// Returns the whole value of a field, including NULs. `name` must be in lower case.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
         self.fields()
@@ -209,19 +221,20 @@ impl HeaderBlock {
             .map(|field| field.value())
     }
 
-    /// The number of fields.
+    /// Returns the number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are no fields.
+    /// Returns whether the block has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What the block counts against a limit on memory: bytes of names and values, and 32 for each field.
+    /// Returns the size that the block counts against memory limits: the bytes of names and values,
+    /// and 32 for each field.
     #[must_use]
     pub fn size(&self) -> usize {
         let sizes = self.entries.iter().map(|entry| {
@@ -231,24 +244,27 @@ impl HeaderBlock {
         sizes.sum()
     }
 
-    /// Whether fields past the soft limits were dropped when the block was decoded, see [`HeaderLimits`].
+    /// Returns whether fields were dropped when the block was decoded, because it exceeded a soft
+    /// limit of [`HeaderLimits`].
     #[must_use]
     pub const fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    /// The fields in order.
+    /// Returns an iterator over the fields in order.
     #[must_use]
     #[inline]
     pub fn fields(&self) -> Fields<'_> {
         Fields::new(&self.bytes, &self.entries)
     }
 
-    /// How many fields from `place` on are the same ones in another block, at the same places: up to the first that
-    /// differs or is missing in one of the two. 0 if there is no such place.
+    /// Returns the number of fields, counted from the field at index `place`, that are equal in
+    /// both blocks. The count ends at the first field that differs or that one block does not have.
+    /// It is 0 if `place` is past the end.
     ///
-    /// For blocks of one session, which mostly differ in a field or two, this costs much less than to compare them
-    /// field by field: fields that lie alike in both buffers are one comparison.
+    /// Blocks of one session often differ in one or two fields. For them this is much faster than
+    /// comparing field by field, because fields that lie at the same distances in both buffers are
+    /// compared at once.
     ///
     /// ```
     /// use spdy_frame::HeaderBlock;
@@ -268,7 +284,7 @@ impl HeaderBlock {
             Stretch::new(&self.bytes, own),
             Stretch::new(&other.bytes, others),
         );
-        // What lies apart, or between other bytes, may still be the same.
+        // Fields at different distances, or with other bytes between them, can still be equal.
         let own = Fields::new(&self.bytes, &own[same..]);
         let others = Fields::new(&other.bytes, &others[same..]);
         same + own
@@ -286,7 +302,7 @@ impl PartialEq for HeaderBlock {
 
 impl Eq for HeaderBlock {}
 
-/// Shows the fields as a map. The values of sensitive fields are left out, so that blocks may go to logs.
+/// Shows the fields as a map, without the values of sensitive fields, so that blocks can be logged.
 impl fmt::Debug for HeaderBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
@@ -314,13 +330,14 @@ impl<'a> IntoIterator for &'a HeaderBlock {
     }
 }
 
-/// The longest block, in bytes. A value that moves takes up to twice its length, and places have 32 bits.
+/// The length limit of a block in bytes. A value that moves takes up to twice its length, and
+/// positions have 32 bits.
 const LONGEST: usize = 1 << 30;
 
-/// The fields that a new block has room for.
+/// The number of fields for which a new block reserves room.
 const USUAL_FIELDS: usize = 12;
 
-/// The bytes of names and values that a new block has room for.
+/// The number of bytes of names and values for which a new block reserves room.
 const USUAL_BYTES: usize = 512;
 
 #[cfg(test)]
@@ -384,7 +401,7 @@ mod tests {
         assert_eq!(joined, [true, true, false]);
     }
 
-    /// One by one among 200,000 it would take minutes.
+    /// Comparing the names one by one would take minutes for 200,000 of them.
     #[test]
     fn names_are_found_among_very_many() {
         let mut block = HeaderBlock::new();
@@ -410,7 +427,7 @@ mod tests {
         assert_eq!((block.len(), copy.len()), (200_000, 200_001));
     }
 
-    /// However many names there are, and however they came, the same field is found.
+    /// The same field is found for every number of names, however the block was made.
     #[test]
     fn names_are_found_alike_among_few_and_many() {
         for count in [0, 1, 30, 62, 63, 64, 65, 66, 200] {

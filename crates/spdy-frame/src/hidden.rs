@@ -1,9 +1,9 @@
-//! How bytes that may hold secrets look in debug output.
+//! Debug output for bytes that might hold secrets.
 
 use std::fmt;
 
-/// Stands for bytes in debug output, which tells only how many there are: header blocks and bodies may hold cookies
-/// and tokens.
+/// Shows the number of bytes in debug output, and not the bytes: header blocks and bodies might
+/// hold cookies and tokens.
 pub(crate) struct Hidden(pub(crate) usize);
 
 impl fmt::Debug for Hidden {

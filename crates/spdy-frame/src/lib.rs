@@ -1,28 +1,33 @@
-//! Frames and header compression of SPDY/2, SPDY/3 and SPDY/3.1: bytes in, values out, and back.
+//! Frame codec and header compression for SPDY/2, SPDY/3 and SPDY/3.1.
 //!
-//! *In scope:* every frame of the three versions with its limits and its errors ([`Decoder`], [`Frame`]), and the
-//! header blocks inside some of them ([`HeaderDecoder`], [`HeaderEncoder`]). All of it is free of input and
-//! output, of clocks and of state that belongs to a session.
+//! *In scope:* every frame of the three versions, with its limits and errors ([`Decoder`],
+//! [`Frame`]), and the header blocks in frames ([`HeaderDecoder`], [`HeaderEncoder`]). The crate
+//! does no I/O and reads no clock, and it keeps no state of a session apart from header
+//! compression. Its only dependency, [`bytes`], is part of the public API.
 //!
-//! *Out of scope:* what frames mean to each other. Which stream may have which frame when, flow control,
-//! priorities and timeouts are the work of the crate `spdy-session`; requests and responses that of `spdy-tower`.
+//! *Out of scope:* which frames a stream can have in which state, flow control, priorities and
+//! timeouts, which the crate `spdy-session` implements, and requests and responses, which the crate
+//! `spdy-tower` implements.
 //!
 //! # Reading
 //!
-//! One [`Decoder`] and one [`HeaderDecoder`] serve one direction of a session. Here are the requests of a client,
-//! as captured (`docs/protocol.md`, section 22). The second block is short, since it continues the compression
-//! of the first: so *every* block has to go through the header decoder, in order.
+//! One [`Decoder`] and one [`HeaderDecoder`] serve one direction of a session. This example decodes
+//! two captured requests ([protocol.md §22]). The second block is short because it continues the
+//! compression of the first: therefore *every* block must go through the header decoder, in order.
 //!
 //! ```
-//! use spdy_frame::{DecodeLimits, Decoder, Frame, HeaderDecoder, HeaderLimits, Version, bytes::BytesMut};
+//! use spdy_frame::{
+//!     DecodeLimits, Decoder, Frame, HeaderDecoder, HeaderLimits, Version, bytes::BytesMut,
+//! };
 //!
 //! let mut input = BytesMut::from(
-//!     &b"\x80\x03\x00\x01\x01\x00\x00\x4b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x38\xea\xe3\xc6\xa7\xc2\
-//!        \x02\x65\x25\x50\x7a\xb4\x42\xa4\x5a\x77\xd7\x10\x90\xa8\x55\x41\x22\xb8\x6c\x62\xd4\x07\x25\x52\
-//!        \x2b\xec\x09\x96\xd5\x0a\x5a\x90\xb0\x25\xea\x95\xa4\x82\x59\xec\x56\xc5\xc0\x42\x33\x17\x5c\xb2\
-//!        \x66\x94\x94\x14\x14\x03\x00\x00\x00\xff\xff\
-//!        \x80\x03\x00\x01\x01\x00\x00\x13\x00\x00\x00\x03\x00\x00\x00\x00\x60\x00\xa2\x83\x15\x00\x00\x00\
-//!        \x00\xff\xff"[..],
+//!     &b"\x80\x03\x00\x01\x01\x00\x00\x4b\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x38\xea\
+//!        \xe3\xc6\xa7\xc2\x02\x65\x25\x50\x7a\xb4\x42\xa4\x5a\x77\xd7\x10\x90\xa8\x55\x41\
+//!        \x22\xb8\x6c\x62\xd4\x07\x25\x52\x2b\xec\x09\x96\xd5\x0a\x5a\x90\xb0\x25\xea\x95\
+//!        \xa4\x82\x59\xec\x56\xc5\xc0\x42\x33\x17\x5c\xb2\x66\x94\x94\x14\x14\x03\x00\x00\
+//!        \x00\xff\xff\
+//!        \x80\x03\x00\x01\x01\x00\x00\x13\x00\x00\x00\x03\x00\x00\x00\x00\x60\x00\xa2\x83\
+//!        \x15\x00\x00\x00\x00\xff\xff"[..],
 //! );
 //!
 //! let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
@@ -47,12 +52,14 @@
 //!
 //! # Writing
 //!
-//! Frames with header fields are written by a [`HeaderEncoder`], which has the state of their compression; other
-//! frames write themselves. The payload of DATA need not be copied: its head is enough.
+//! A [`HeaderEncoder`] writes the frames that contain header fields, because it holds the state of
+//! the compression. Other frames write themselves. The payload of a DATA frame need not be copied:
+//! [`Data::encode_head`] writes only the head.
 //!
 //! ```
 //! use spdy_frame::{
-//!     Data, HeaderBlock, HeaderCompression, HeaderEncoder, Side, StreamId, SynReply, Version, bytes::BytesMut,
+//!     Data, HeaderBlock, HeaderCompression, HeaderEncoder, Side, StreamId, SynReply, Version,
+//!     bytes::BytesMut,
 //! };
 //!
 //! let mut headers = HeaderEncoder::new(Version::V3_1, HeaderCompression::default());
@@ -73,9 +80,18 @@
 //!
 //! # Where to start
 //!
-//! [`Decoder`] says how input is bounded and when errors come, [`FrameError`] what a peer is told about them.
-//! [`CompressedBlock`] and [`HeaderBlock`] are the two sides of header compression. [`parse`] is for captures and
-//! tools.
+//! [`Decoder`] documents how input is limited and when errors occur, [`FrameError`] what the peer
+//! is told about them. [`CompressedBlock`] and [`HeaderBlock`] are a header block before and after
+//! the [`HeaderDecoder`]. [`parse`] is for captures and tools.
+//!
+//! # Versions and panics
+//!
+//! The section numbers in these docs are those of the [description of the protocol] in the
+//! repository. No input makes a function of this crate panic.
+//!
+//! [description of the protocol]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md
+//!
+//! [protocol.md §22]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#22-test-vectors
 
 mod decoder;
 mod error;
@@ -94,7 +110,7 @@ pub use bytes;
 
 pub use self::{
     decoder::{DecodeLimits, Decoder, parse},
-    error::{EncodeError, FrameError, HeaderError},
+    error::{EncodeError, FrameError, HeaderError, OutOfRangeError},
     frame::{
         CompressedBlock, Credential, Data, Frame, FrameKind, GoAway, Headers, Ping, RstStream,
         Settings, SynReply, SynStream, UnknownControl, WindowUpdate,
@@ -106,6 +122,22 @@ pub use self::{
     settings::{Setting, SettingFlags, SettingId},
     status::{GoAwayStatus, RstStatus},
     stream_id::{Side, StreamId},
-    version::Version,
+    version::{ParseVersionError, Version},
     window::{DEFAULT_WINDOW, MAX_WINDOW, WindowIncrement, WindowTarget},
+};
+
+// A session and everything that it passes on can move to another thread.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<Decoder>();
+    is_send_and_sync::<Frame>();
+    is_send_and_sync::<HeaderBlock>();
+    is_send_and_sync::<HeaderDecoder>();
+    is_send_and_sync::<HeaderEncoder>();
+    is_send_and_sync::<Fields<'_>>();
+    is_send_and_sync::<FrameError>();
+    is_send_and_sync::<HeaderError>();
+    is_send_and_sync::<EncodeError>();
+    is_send_and_sync::<OutOfRangeError>();
+    is_send_and_sync::<ParseVersionError>();
 };

@@ -1,15 +1,15 @@
-//! The two ways in which a frame keeps the bytes that end it, for one parser.
+//! The two ways in which a frame keeps its last bytes, borrowed or shared, for one parser.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::head::HEAD_LENGTH;
 
-/// The payload of a control frame which is there as a whole.
+/// The payload of a complete control frame.
 pub(crate) trait Payload {
-    /// How a frame holds the bytes that it keeps.
+    /// The type in which a frame keeps bytes.
     type Kept;
 
-    /// All bytes of the payload.
+    /// Returns all bytes of the payload.
     fn bytes(&self) -> &[u8];
 
     /// Keeps the bytes from `start` to the end.
@@ -19,7 +19,7 @@ pub(crate) trait Payload {
     fn drop_all(self);
 }
 
-/// Borrowed from the input.
+/// A payload that borrows the input.
 impl<'a> Payload for &'a [u8] {
     type Kept = &'a [u8];
 
@@ -37,10 +37,11 @@ impl<'a> Payload for &'a [u8] {
     fn drop_all(self) {}
 }
 
-/// Shared with the input, at whose front the frame lies. Keeping and dropping take the frame off it.
+/// A payload that shares the input, whose first bytes are the frame. Keeping and dropping take the
+/// frame off the input.
 pub(crate) struct Shared<'a> {
     pub(crate) src: &'a mut BytesMut,
-    /// Where the frame ends.
+    /// The end of the frame in `src`.
     pub(crate) end: usize,
 }
 
@@ -52,12 +53,13 @@ impl Payload for Shared<'_> {
         &self.src[HEAD_LENGTH..self.end]
     }
 
-    // As a call it would answer through memory, and moving that into a frame takes longer than all the rest.
+    // As a call it would return its value through memory. Moving that into a frame takes longer
+    // than everything else here.
     #[inline(always)]
     fn keep_from(self, start: usize) -> Bytes {
         let start = HEAD_LENGTH + start;
         if start == self.end {
-            // Nothing is kept, so the reference count of the buffer need not be touched.
+            // Nothing is kept, so the reference count of the buffer does not change.
             self.drop_all();
             return Bytes::new();
         }

@@ -1,22 +1,27 @@
 //! Stream priorities.
 
-use crate::Version;
+use std::fmt;
 
-/// The priority of a stream: 0 is the highest, 7 the lowest, in every version (protocol.md §17).
+use crate::{OutOfRangeError, Version};
+
+/// The priority of a stream: 0 is the highest and 7 the lowest, in every version
+/// ([protocol.md §17]).
 ///
-/// SPDY/2 has two bits, so priorities above 3 are written as 3 there.
+/// SPDY/2 has two bits for it, so priorities above 3 are sent as 3.
+///
+/// [protocol.md §17]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#17-priorities-and-scheduling
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
 impl Priority {
-    /// Served before all others.
+    /// The highest priority, 0.
     pub const HIGHEST: Self = Self(0);
-    /// Served after all others.
+    /// The lowest priority, 7.
     pub const LOWEST: Self = Self(7);
-    /// How many priorities there are.
+    /// The number of priorities.
     pub const COUNT: usize = 8;
 
-    /// Makes a priority of a number; `None` above 7.
+    /// Returns the priority with this number, or `None` if it is above 7.
     #[must_use]
     pub const fn new(value: u8) -> Option<Self> {
         if value < Self::COUNT as u8 {
@@ -26,20 +31,20 @@ impl Priority {
         }
     }
 
-    /// The number, 0 to 7.
+    /// Returns the number, 0 to 7.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Reads the priority from the byte that holds it in SYN_STREAM: the top two bits in SPDY/2, the top
-    /// three later. The other bits are unused.
+    /// Reads the priority from its byte in SYN_STREAM: the top two bits in SPDY/2, the top three in
+    /// later versions. The other bits are ignored.
     #[must_use]
     pub const fn from_byte(version: Version, byte: u8) -> Self {
         Self(byte >> Self::shift(version))
     }
 
-    /// The byte of SYN_STREAM that holds the priority.
+    /// Returns the byte of SYN_STREAM that holds the priority.
     #[must_use]
     pub const fn to_byte(self, version: Version) -> u8 {
         let highest = 0xff >> Self::shift(version);
@@ -55,8 +60,29 @@ impl Priority {
     }
 }
 
+impl TryFrom<u8> for Priority {
+    type Error = OutOfRangeError;
+
+    fn try_from(number: u8) -> Result<Self, OutOfRangeError> {
+        let lowest = Self::LOWEST.get().into();
+        Self::new(number).ok_or_else(|| OutOfRangeError::new(number.into(), 0, lowest))
+    }
+}
+
+impl From<Priority> for u8 {
+    fn from(priority: Priority) -> Self {
+        priority.get()
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Default for Priority {
-    /// The middle: 3, which is the lowest in SPDY/2 and leaves room on both sides later.
+    /// Returns 3: the lowest priority of SPDY/2, and a middle one in later versions.
     fn default() -> Self {
         Self(3)
     }
@@ -79,5 +105,8 @@ mod tests {
         assert_eq!(Priority::LOWEST.to_byte(Version::V3), 0xe0);
         assert_eq!(Priority(2).to_byte(Version::V2), 0x80);
         assert_eq!(Priority::new(8), None);
+        assert_eq!(Priority::try_from(7), Ok(Priority::LOWEST));
+        let error = Priority::try_from(8).unwrap_err();
+        assert_eq!(error.to_string(), "8 is out of range, expected 0 to 7");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Version;
 
-/// The id of a setting. Unknown ids are kept; receivers ignore them.
+/// The id of a setting. Unknown ids are kept, and receivers ignore them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SettingId(pub u32);
 
@@ -15,15 +15,15 @@ impl SettingId {
     pub const DOWNLOAD_BANDWIDTH: Self = Self(2);
     /// Expected round-trip time in milliseconds.
     pub const ROUND_TRIP_TIME: Self = Self(3);
-    /// How many streams of the receiver the sender accepts at once.
+    /// The number of concurrent streams that the sender accepts from the receiver.
     pub const MAX_CONCURRENT_STREAMS: Self = Self(4);
     /// TCP congestion window in packets.
     pub const CURRENT_CWND: Self = Self(5);
     /// Retransmission rate of downloads, in percent.
     pub const DOWNLOAD_RETRANS_RATE: Self = Self(6);
-    /// The window, in bytes, that streams start with. Without effect in SPDY/2.
+    /// The initial size of stream windows, in bytes. It has no effect in SPDY/2.
     pub const INITIAL_WINDOW_SIZE: Self = Self(7);
-    /// Slots for client certificates (SPDY/3 alone).
+    /// The number of slots for client certificates (SPDY/3 only).
     pub const CLIENT_CERTIFICATE_VECTOR_SIZE: Self = Self(8);
 }
 
@@ -56,12 +56,12 @@ pub struct SettingFlags(pub u8);
 impl SettingFlags {
     /// No flag.
     pub const NONE: Self = Self(0);
-    /// From a server: please send this value back on the next session.
+    /// Sent by a server: asks the client to send the value back in its next session.
     pub const PERSIST_VALUE: Self = Self(1);
-    /// From a client: a value that the server asked to be remembered.
+    /// Sent by a client: the value is one that the server asked it to persist.
     pub const PERSISTED: Self = Self(2);
 
-    /// Whether all bits of `other` are set.
+    /// Returns whether all bits of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -71,16 +71,16 @@ impl SettingFlags {
 /// One entry of a SETTINGS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Setting {
-    /// Which setting; at most 24 bits on the wire.
+    /// The id. Only the lower 24 bits are sent.
     pub id: SettingId,
-    /// Its flags.
+    /// The flags of the entry.
     pub flags: SettingFlags,
-    /// Its value.
+    /// The value. Its unit depends on the id.
     pub value: u32,
 }
 
 impl Setting {
-    /// An entry without flags.
+    /// Returns an entry without flags.
     #[must_use]
     pub const fn new(id: SettingId, value: u32) -> Self {
         Self {
@@ -90,8 +90,9 @@ impl Setting {
         }
     }
 
-    /// Reads an entry. SPDY/2 has the id first and in little-endian order, an old slip that became the
-    /// standard; later versions have the flags first and the id in network order (protocol.md §5.4).
+    /// Reads an entry. In SPDY/2 the id comes first and is little-endian, which was a mistake that
+    /// became the standard. In later versions the flags come first and the id is big-endian
+    /// (protocol.md §5.4).
     pub(crate) const fn from_bytes(version: Version, bytes: [u8; 8]) -> Self {
         let [a, b, c, d, value @ ..] = bytes;
         let (id, flags) = match version {
@@ -105,7 +106,7 @@ impl Setting {
         }
     }
 
-    /// Writes an entry; of the id its lower 24 bits.
+    /// Returns the bytes of the entry, with the lower 24 bits of the id.
     pub(crate) const fn to_bytes(self, version: Version) -> [u8; 8] {
         let SettingFlags(flags) = self.flags;
         let [_, high, middle, low] = self.id.0.to_be_bytes();

@@ -1,23 +1,25 @@
-//! Status codes: why a stream was reset, why a session ended.
+//! Status codes: the reason for which a stream is reset or a session ends.
 
 use std::fmt;
 
-/// The status code of RST_STREAM (protocol.md §5.3). Unknown values are kept.
+/// The status code of RST_STREAM ([protocol.md §5.3]). Unknown codes are kept.
+///
+/// [protocol.md §5.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#53-rst_stream-type-3
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RstStatus(pub u32);
 
 impl RstStatus {
-    /// Generic; only where nothing more specific fits.
+    /// The peer broke a rule that has no status of its own.
     pub const PROTOCOL_ERROR: Self = Self(1);
     /// A frame came for a stream that is not active.
     pub const INVALID_STREAM: Self = Self(2);
-    /// Refused before any processing: the initiator may safely retry.
+    /// The stream was refused before any processing: the initiator can safely retry.
     pub const REFUSED_STREAM: Self = Self(3);
     /// The version of the frame that opened the stream is not supported.
     pub const UNSUPPORTED_VERSION: Self = Self(4);
-    /// The stream is no longer wanted.
+    /// The sender no longer wants the stream.
     pub const CANCEL: Self = Self(5);
-    /// Failure on the side that sends it, not the peer's fault.
+    /// The sender of the reset failed. The peer is not at fault.
     pub const INTERNAL_ERROR: Self = Self(6);
     /// The peer broke the rules of flow control.
     pub const FLOW_CONTROL_ERROR: Self = Self(7);
@@ -25,12 +27,12 @@ impl RstStatus {
     pub const STREAM_IN_USE: Self = Self(8);
     /// A frame came on a stream that its sender had finished (SPDY/3 and later).
     pub const STREAM_ALREADY_CLOSED: Self = Self(9);
-    /// Client certificates (SPDY/3 alone, never deployed).
+    /// The client certificate is invalid (SPDY/3 only, never deployed).
     pub const INVALID_CREDENTIALS: Self = Self(10);
-    /// A frame was larger than supported (SPDY/3 and later).
+    /// A frame was larger than the receiver supports (SPDY/3 and later).
     pub const FRAME_TOO_LARGE: Self = Self(11);
 
-    /// The name in the drafts; `None` for unknown codes.
+    /// Returns the name in the drafts, or `None` for an unknown code.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -50,27 +52,29 @@ impl RstStatus {
     }
 }
 
-/// The status code of GOAWAY in SPDY/3 and SPDY/3.1 (protocol.md §5.7). Unknown values are kept.
+/// The status code of GOAWAY in SPDY/3 and SPDY/3.1 ([protocol.md §5.7]). Unknown codes are kept.
 ///
-/// SPDY/2 has none on the wire; its GOAWAY reads as [`GoAwayStatus::OK`].
+/// SPDY/2 does not send a status. Its GOAWAY is read as [`GoAwayStatus::OK`].
+///
+/// [protocol.md §5.7]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#57-goaway-type-7
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GoAwayStatus(pub u32);
 
 impl GoAwayStatus {
-    /// Normal end.
+    /// The session ends normally.
     pub const OK: Self = Self(0);
     /// The peer broke a rule.
     pub const PROTOCOL_ERROR: Self = Self(1);
-    /// Failure on the side that sends it.
+    /// The sender of the GOAWAY failed.
     pub const INTERNAL_ERROR: Self = Self(2);
 
-    /// The name in the drafts; `None` for unknown codes.
+    /// Returns the name in the drafts, or `None` for an unknown code.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::OK => "OK",
             Self::PROTOCOL_ERROR => "PROTOCOL_ERROR",
-            // An early SPDY/3 text has 11 here (protocol.md §21, A2): read, never written.
+            // An early SPDY/3 text has 11 here (protocol.md §21, A2). It is read and never written.
             Self::INTERNAL_ERROR | Self(11) => "INTERNAL_ERROR",
             _ => return None,
         })
@@ -103,7 +107,7 @@ show!(GoAwayStatus);
 mod tests {
     use super::*;
 
-    /// The seed's table left INTERNAL_ERROR out, so all that follow were one too low (X1).
+    /// A table that left INTERNAL_ERROR out made all codes after it one too low (X1).
     #[test]
     fn x1_codes_are_those_of_the_drafts() {
         assert_eq!(RstStatus::CANCEL.0, 5);

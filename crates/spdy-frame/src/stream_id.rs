@@ -1,21 +1,26 @@
-//! Stream ids and the two sides that hand them out.
+//! Stream ids, and the two sides that assign them.
 
 use std::{fmt, num::NonZeroU32};
 
+use crate::OutOfRangeError;
+
 /// One of the two roles on a transport: the side that opened it, or the side that accepted it.
 ///
-/// The role fixes the parity of stream and PING ids: odd for the client, even for the server
-/// (protocol.md §11.1, §16).
+/// The role determines the parity of stream and PING ids: odd for the client, even for the server
+/// ([protocol.md §11.1], [protocol.md §16]).
+///
+/// [protocol.md §11.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#111-identifiers
+/// [protocol.md §16]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#16-ping-semantics
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// Opened the transport; initiates odd ids.
+    /// The side that opened the transport. Its ids are odd.
     Client,
-    /// Accepted the transport; initiates even ids.
+    /// The side that accepted the transport. Its ids are even.
     Server,
 }
 
 impl Side {
-    /// The other side.
+    /// Returns the other side.
     #[must_use]
     pub const fn peer(self) -> Self {
         match self {
@@ -24,7 +29,7 @@ impl Side {
         }
     }
 
-    /// The lowest id that this side may give to a stream or a PING: 1 or 2.
+    /// Returns the lowest id that this side can assign to a stream or a PING: 1 or 2.
     #[must_use]
     pub const fn first_id(self) -> u32 {
         match self {
@@ -33,7 +38,7 @@ impl Side {
         }
     }
 
-    /// Whether `id` has this side's parity. Zero is even, so it has the server's.
+    /// Returns whether `id` has this side's parity. Zero is even, so it has the server's.
     #[must_use]
     pub const fn owns(self, id: u32) -> bool {
         id % 2 == self.first_id() % 2
@@ -49,33 +54,38 @@ impl fmt::Display for Side {
     }
 }
 
-/// The id of a stream: 1 to 2^31-1. Zero is not a stream.
+/// The id of a stream: 1 to 2^31-1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(NonZeroU32);
 
 impl StreamId {
-    /// The highest id there is, 2^31-1. Ids never wrap (protocol.md §11.1).
+    /// The highest id, 2^31-1. Ids never wrap ([protocol.md §11.1]).
+    ///
+    /// [protocol.md §11.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#111-identifiers
     pub const MAX: Self = match NonZeroU32::new(0x7fff_ffff) {
         Some(id) => Self(id),
         None => unreachable!(),
     };
 
-    /// Makes an id of a number; `None` for zero and above 2^31-1.
+    /// Returns the id with this number, or `None` for zero and above 2^31-1.
     #[must_use]
-    pub const fn new(raw: u32) -> Option<Self> {
-        match NonZeroU32::new(raw) {
-            Some(id) if raw <= Self::MAX.get() => Some(Self(id)),
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(id) if number <= Self::MAX.get() => Some(Self(id)),
             _ => None,
         }
     }
 
-    /// Reads the id from a 32-bit field, whose top bit is reserved and masked (protocol.md §4.1).
+    /// Reads the id from a 32-bit field, ignoring the reserved top bit ([protocol.md §4.1]).
+    /// Returns `None` for 0.
+    ///
+    /// [protocol.md §4.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#41-common-header-8-octets
     #[must_use]
     pub const fn from_field(field: u32) -> Option<Self> {
         Self::new(field & Self::MAX.get())
     }
 
-    /// The first id that `side` gives out: 1 or 2.
+    /// Returns the first id of `side`: 1 or 2.
     #[must_use]
     pub const fn first(side: Side) -> Self {
         match NonZeroU32::new(side.first_id()) {
@@ -84,13 +94,13 @@ impl StreamId {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
     }
 
-    /// The side that may open a stream with this id.
+    /// Returns the side that opens streams with this id.
     #[must_use]
     pub const fn initiator(self) -> Side {
         if Side::Client.owns(self.get()) {
@@ -100,10 +110,24 @@ impl StreamId {
         }
     }
 
-    /// The next id of the same side; `None` when its range is used up.
+    /// Returns the next id of the same side, or `None` if no id is left.
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         Self::new(self.get() + 2)
+    }
+}
+
+impl TryFrom<u32> for StreamId {
+    type Error = OutOfRangeError;
+
+    fn try_from(number: u32) -> Result<Self, OutOfRangeError> {
+        Self::new(number).ok_or_else(|| OutOfRangeError::new(number, 1, Self::MAX.get()))
+    }
+}
+
+impl From<StreamId> for u32 {
+    fn from(id: StreamId) -> Self {
+        id.get()
     }
 }
 
@@ -129,6 +153,17 @@ mod tests {
         assert_eq!(StreamId::new(0x8000_0000), None);
         assert_eq!(StreamId::from_field(0x8000_0000), None);
         assert_eq!(StreamId::from_field(0x8000_0005), StreamId::new(5));
+    }
+
+    #[test]
+    fn a_number_that_is_no_id_is_an_error_with_the_range() {
+        assert_eq!(StreamId::try_from(5).map(u32::from), Ok(5));
+        let error = StreamId::try_from(0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "0 is out of range, expected 1 to 2147483647"
+        );
+        assert_eq!(StreamId::try_from(1 << 31).unwrap_err().value(), 1 << 31);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is allocated for frames and header blocks.
+//! Counts the allocations for frames and header blocks.
 
 use allocation_counter::{AllocationInfo, measure};
 use flate2::{Compress, Compression, FlushCompress};
@@ -70,7 +70,7 @@ fn a_block_is_encoded_without_an_allocation() {
         for (index, block) in blocks.iter_mut().enumerate() {
             block.append("x-request", format!("{index}")).unwrap();
         }
-        // What the encoder remembers grows up to its bound.
+        // The memory of the encoder grows up to its limit.
         for block in &blocks[..200] {
             write(&mut encoder, block, &mut dst);
         }
@@ -83,7 +83,7 @@ fn a_block_is_encoded_without_an_allocation() {
     }
 }
 
-/// Blocks that an encoder writes one after the other.
+/// Writes blocks one after the other with one encoder.
 fn written(blocks: impl IntoIterator<Item = HeaderBlock>) -> Vec<BytesMut> {
     let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
     let written = blocks.into_iter().map(|block| {
@@ -107,7 +107,7 @@ fn a_block_is_decoded_with_three_allocations() {
     });
     for written in [written(same), written(others)] {
         let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
-        // Until the window has its full size.
+        // The window grows until it has its full size.
         let (before, rest) = written.split_at(250);
         for bytes in before {
             decode_block(&mut decoder, bytes).unwrap();
@@ -118,7 +118,7 @@ fn a_block_is_decoded_with_three_allocations() {
                 let field = block.fields().last().unwrap();
                 assert_eq!(field.value_bytes(), "session=0123456789");
             });
-            // The bytes, the places of the fields, and the count of those who share the bytes.
+            // The bytes, the positions of the fields, and the reference count of the bytes.
             assert_eq!(info.count_total, 3);
         }
     }
@@ -165,7 +165,7 @@ fn the_states_of_a_session_are_small_and_come_late() {
     assert!(used.bytes_current < 8 * 1024);
 }
 
-/// Makes what all decoders of a thread share: the room in which a block is inflated.
+/// Allocates the buffer that all decoders of a thread share, into which blocks are inflated.
 fn warm_up() {
     let written = written([response()]);
     let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
@@ -220,18 +220,18 @@ fn a_session_at_rest_holds_little_more_than_its_last_bytes() {
     assert!(used.bytes_current <= WINDOW);
 }
 
-/// What a decoder holds, itself included.
+/// Returns the memory of a decoder, including the decoder itself.
 fn held(decoder: &mut HeaderDecoder, decode: impl Fn(&mut HeaderDecoder)) -> i64 {
     warm_up();
     let used = measure(|| {
         decode(decoder);
-        // Room that has grown is not kept, so there is none now.
+        // A buffer that has grown is dropped, so there is no buffer now.
         warm_up();
     });
     used.bytes_current + size_of::<HeaderDecoder>() as i64
 }
 
-/// Whatever came before, of all windows, and where the blocks do not end with a sync flush, too.
+/// Holds after any blocks, for all window sizes, and also if blocks do not end with a sync flush.
 #[test]
 fn a_decoder_at_rest_holds_the_window_that_is_announced_and_less_than_two_kibibytes() {
     for (bits, flush, more) in [
@@ -245,7 +245,7 @@ fn a_decoder_at_rest_holds_the_window_that_is_announced_and_less_than_two_kibiby
         let mut compress = Compress::new_with_window_bits(Compression::best(), true, bits);
         let mut blocks = Vec::new();
         for round in 0..3 {
-            // As many fields as a decoder remembers the places of, and 40 kB in all.
+            // The largest number of fields whose positions a decoder stores, 40 kB in all.
             let names: Vec<String> = (0..32).map(|name| format!("x-{name}")).collect();
             let value = |name: usize| format!("{}", 7919 * (round + 1) * (name + 3)).repeat(180);
             let values: Vec<String> = (0..32).map(value).collect();
@@ -263,7 +263,7 @@ fn a_decoder_at_rest_holds_the_window_that_is_announced_and_less_than_two_kibiby
         let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
         let held = held(&mut decoder, |decoder| {
             for bytes in &blocks {
-                // A partial flush may leave out the last field.
+                // A partial flush might leave the last field out.
                 drop(decode_block(decoder, bytes));
             }
         });
@@ -274,7 +274,7 @@ fn a_decoder_at_rest_holds_the_window_that_is_announced_and_less_than_two_kibiby
 
 #[test]
 fn a_decoder_holds_no_more_than_the_window_that_is_announced() {
-    // A window of 2 KiB, as Chromium has it.
+    // A window of 2 KiB, as in Chromium.
     let mut compress = Compress::new_with_window_bits(Compression::best(), true, 11);
     warm_up();
     let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
@@ -325,7 +325,7 @@ fn c141_nothing_is_allocated_from_a_number_of_the_peer() {
     }
 }
 
-/// The bytes as zlib compresses them.
+/// Returns the bytes as zlib compresses them.
 fn deflate(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut compress = Compress::new(Compression::best(), false);
     let mut deflated = Vec::with_capacity(1 << 20);

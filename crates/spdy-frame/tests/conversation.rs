@@ -1,4 +1,4 @@
-//! Long conversations of random frames: written and read, cut anywhere, and damaged.
+//! Long conversations of random frames: encoded and decoded, cut at any place, and damaged.
 
 use spdy_frame::{DecodeLimits, Frame, Version, parse};
 
@@ -86,7 +86,8 @@ fn c209_random_bytes_are_read_without_a_panic() {
     for round in 0..4000 {
         let version = Version::ALL[round % 3];
         let mut bytes = random.bytes(200);
-        // Most random bytes would be one long DATA frame: half of them start as a control frame.
+        // Most random bytes would start one long DATA frame, so half of them start as a control
+        // frame.
         if round % 2 == 0 && bytes.len() > 6 {
             bytes[..4].copy_from_slice(&[
                 0x80,

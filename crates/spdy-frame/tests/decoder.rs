@@ -1,4 +1,4 @@
-//! What the decoder accepts, skips and refuses, and when it says so.
+//! The frames that the decoder accepts, skips and rejects, and when it returns errors.
 
 use spdy_frame::{
     DecodeLimits, Decoder, Frame, FrameError, FrameKind, GoAwayStatus, RstStatus, Version,
@@ -40,7 +40,7 @@ fn length_error(kind: FrameKind, length: u32, min: u32, max: u32) -> FrameError 
     }
 }
 
-/// A PING, with which a test shows that decoding goes on in the right place.
+/// Appends a PING, which shows that decoding continues at the right place.
 fn then_ping(version: Version, digits: &str) -> String {
     format!(
         "{digits} 80 {:02x} 0006 00000004 00000007",
@@ -48,7 +48,7 @@ fn then_ping(version: Version, digits: &str) -> String {
     )
 }
 
-// --- types and versions -------------------------------------------------------------------------------------
+// --- types and versions --------
 
 #[test]
 fn c018_unknown_types_are_skipped_by_their_length() {
@@ -126,7 +126,7 @@ fn c022_a_syn_stream_of_another_version_resets_its_stream() {
         );
         assert_eq!(error.go_away(), Some(GoAwayStatus::PROTOCOL_ERROR));
     }
-    // An id that is not there resets nothing.
+    // Without a stream id nothing is reset.
     assert_eq!(error(V3, "80020001 00000003").reset(), None);
     assert_eq!(error(V3, "80020001 0000000a 00000000").reset(), None);
 }
@@ -175,7 +175,7 @@ fn c024_control_frames_of_another_version_end_a_v3_session() {
     }
 }
 
-// --- lengths ------------------------------------------------------------------------------------------------
+// --- lengths --------
 
 #[test]
 fn c027_c066_c091_lengths_that_do_not_fit_the_type_are_session_errors() {
@@ -203,7 +203,7 @@ fn c027_c066_c091_lengths_that_do_not_fit_the_type_are_session_errors() {
         (V3_1, "80030009 00000009", WindowUpdate, 9, 8, 8),
         (V3, "8003000a 00000005", Credential, 5, 6, MAX),
     ] {
-        // The head alone is enough.
+        // The head is enough for the error.
         let error = error(version, digits);
         assert_eq!(
             error,
@@ -256,7 +256,7 @@ fn c029_a_control_frame_over_the_limit_is_an_error_before_it_arrives() {
         assert_eq!(error.reset(), id.map(|id| (id, RstStatus::FRAME_TOO_LARGE)));
         assert!(error.go_away().is_some());
     }
-    // Without the stream id that can be reset, the decoder waits for it.
+    // Before it rejects the frame, the decoder waits for the id of the stream to reset.
     let decoded = decode_at_once(V3, &hex("80030001 00ffffff 800000"));
     assert!(decoded.fatal.is_none() && decoded.mid_frame);
 }
@@ -343,7 +343,7 @@ fn c105_goaway_of_v2_has_4_or_8_bytes() {
     );
 }
 
-// --- contents -----------------------------------------------------------------------------------------------
+// --- contents --------
 
 #[test]
 fn c079_c080_settings_whose_count_does_not_fit_are_session_errors() {
@@ -481,7 +481,7 @@ fn unknown_flags_are_ignored_by_default_and_an_error_in_strict_decoding() {
             FrameError::Flags { kind, flags }
         );
     }
-    // Flags of unknown types are nobody's business.
+    // Flags of unknown types are not checked.
     let decoded = decode_in_pieces(V3, strict(), &hex("80030063 ff000000"), |rest| rest);
     assert_eq!(decoded.fatal, None);
 }
@@ -509,7 +509,7 @@ fn what_strict_decoding_refuses_is_all_that_it_refuses() {
     );
 }
 
-// --- DATA in pieces -----------------------------------------------------------------------------------------
+// --- DATA in pieces --------
 
 #[test]
 fn c125_data_comes_in_pieces_as_bytes_arrive() {
@@ -526,7 +526,7 @@ fn c125_data_comes_in_pieces_as_bytes_arrive() {
     let piece = |line: &str, mid_frame| (line.to_owned(), mid_frame);
     assert_eq!(next(""), piece("", false));
     assert_eq!(next("00000001 010000"), piece("", true));
-    // The head alone shows how much will come.
+    // The head shows how many bytes follow.
     assert_eq!(
         next("05"),
         piece("DATA stream=1 flags=0 length=0 remaining=5", true)
@@ -583,7 +583,7 @@ fn payloads_and_blocks_are_slices_of_the_input() {
     assert!(is_slice());
 }
 
-// --- borrowed frames ----------------------------------------------------------------------------------------
+// --- borrowed frames --------
 
 #[test]
 fn parse_takes_whole_frames_of_any_length() {

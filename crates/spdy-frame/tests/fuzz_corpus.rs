@@ -1,4 +1,4 @@
-//! The fuzz targets with a stable compiler: over their saved corpus, and over random changes of it.
+//! Runs the fuzz targets with a stable compiler, on their saved corpus and on random changes of it.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ mod targets;
 
 use support::Random;
 
-/// How many changed inputs each target gets.
+/// The number of changed inputs for each target.
 const CHANGES: usize = 7000;
 
 fn directory(of: &str) -> PathBuf {
@@ -47,7 +47,7 @@ fn run(target: &str, try_input: fn(&[u8])) {
     }
 }
 
-/// A short stretch of one input, with bytes changed, removed or taken from another input.
+/// Returns a short part of one input, with bytes changed, removed or taken from another input.
 fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut input = corpus[random.below(corpus.len())].clone();
     input.truncate(1 + random.below(600));

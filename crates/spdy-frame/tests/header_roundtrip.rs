@@ -1,5 +1,5 @@
-//! What the encoder writes is read again: by our decoder, by a plain inflater, and by a small one that sees each
-//! match. Secrets are in no match.
+//! Reads what the encoder writes: with our decoder, with a plain inflater, and with a small
+//! inflater that records each match. No match contains a secret.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ use support::{Random, decode_block, encode_block, pairs, serialized};
 
 use HeaderCompression::{Indexed, Stored};
 
-/// A decoder that accepts whatever is written here.
+/// A decoder that accepts every block in this file.
 fn decoder(version: Version) -> HeaderDecoder {
     let mut limits = HeaderLimits::default();
     limits.max_size = 1 << 20;
@@ -33,14 +33,15 @@ fn block(fields: &[(&str, &str)]) -> HeaderBlock {
     HeaderBlock::from_pairs(fields.iter().copied()).unwrap()
 }
 
-// --- an inflater that shows what it does --------------------------------------------------------------------
+// --- an inflater that shows what it does --------
 
-/// Reads the streams of our encoder, which have one block in the fixed code before each sync marker, or stored ones.
+/// Inflates the streams of our encoder. Before each sync marker they have one block in the fixed
+/// code, or stored blocks.
 struct Inflater {
-    /// The dictionary, and all that was inflated.
+    /// The dictionary and all bytes that were inflated.
     bytes: Vec<u8>,
     dictionary: usize,
-    /// Where each match copied from and to, counted from the end of the dictionary.
+    /// The source and destination of each match, counted from the end of the dictionary.
     matches: Vec<(Range<isize>, Range<isize>)>,
     started: bool,
 }
@@ -84,7 +85,7 @@ impl Inflater {
         self.bytes[start..].to_vec()
     }
 
-    /// Reads stored blocks behind the head of the first one, up to the empty one.
+    /// Reads stored blocks up to the empty one. The head of the first one has been read.
     fn stored(&mut self, mut rest: &[u8]) {
         loop {
             let length = usize::from(u16::from_le_bytes([rest[0], rest[1]]));
@@ -233,7 +234,7 @@ const DISTANCES: [(usize, u32); 30] = [
     (24577, 13),
 ];
 
-/// Inflates a block with `flate2`, which is what a peer with zlib does.
+/// Inflates a block with `flate2`, as a peer with zlib does.
 fn inflate(inflater: &mut Decompress, version: Version, mut deflated: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 << 20);
     loop {
@@ -255,9 +256,9 @@ fn inflate(inflater: &mut Decompress, version: Version, mut deflated: &[u8]) -> 
     }
 }
 
-// --- what is written is read again --------------------------------------------------------------------------
+// --- what is written is read again --------
 
-/// Blocks of a session: names and values that come again, and others.
+/// The blocks of a session. Some names and values are repeated.
 struct Blocks {
     random: Random,
     names: Vec<String>,
@@ -320,7 +321,7 @@ impl Blocks {
                 0 => format!("y-{}", random.next()),
                 _ => self.names[index].clone(),
             };
-            // Most names have their own value, so that whole fields come again.
+            // Most names have their own value, so that whole fields are repeated.
             let value = match random.below(12) {
                 0 => (0..random.below(80))
                     .map(|_| 0x20 + random.below(90) as u8)
@@ -467,7 +468,7 @@ fn a_block_that_does_not_shrink_is_stored_and_later_blocks_refer_to_it() {
             let name = format!("x-{length}");
             let mut wide = block(&[("accept", "*/*")]);
             wide.append(&name, vec![0xe4; length]).unwrap();
-            // Before it is known, it is stored; then it is a copy.
+            // A new field is stored. Then it becomes a copy.
             for round in 0..3 {
                 let written = encode_block(&mut encoder, version, &wide);
                 let stored = encode_block(&mut plain, version, &wide);
@@ -586,9 +587,10 @@ fn all_three_frames_carry_the_block() {
     }
 }
 
-// --- secrets ------------------------------------------------------------------------------------------------
+// --- secrets --------
 
-/// Where the values of sensitive fields are in a serialized block that starts at `at`.
+/// Returns the positions of the values of sensitive fields, in a serialized block that starts at
+/// `at`.
 fn secrets(version: Version, block: &HeaderBlock, mut at: isize) -> Vec<Range<isize>> {
     let width = if version == Version::V2 { 2 } else { 4 };
     at += width;
@@ -647,7 +649,7 @@ fn c148_the_length_does_not_tell_how_much_of_a_guess_is_right() {
                 let guess = format!("{}{}", &secret[..right], "!".repeat(secret.len() - right));
                 let mut encoder = HeaderEncoder::new(version, Indexed);
                 let mut length = Vec::new();
-                // The guess comes after the secret, before it, and in later blocks.
+                // The guess comes after the secret, then before it, then in a later block.
                 for order in [true, false, true] {
                     let mut block = HeaderBlock::new();
                     block.append(":status", "200 OK").unwrap();
@@ -668,9 +670,9 @@ fn c148_the_length_does_not_tell_how_much_of_a_guess_is_right() {
     }
 }
 
-// --- what cannot be written ---------------------------------------------------------------------------------
+// --- what cannot be written --------
 
-/// Checks that a block is refused, and that the session goes on as if it had not been tried.
+/// Checks that a block is rejected, and that the session continues as if it had not been written.
 fn refused(version: Version, mode: HeaderCompression, bad: &HeaderBlock) -> EncodeError {
     let good = block(&[("a", "b"), ("c", "d")]);
     let mut encoder = HeaderEncoder::new(version, mode);

@@ -1,4 +1,4 @@
-//! The test vectors of protocol.md §22 as frames: read, shown, and written again to the same bytes.
+//! The test vectors of protocol.md §22 as frames: decoded, shown, and encoded to the same bytes.
 
 use spdy_frame::{Version, bytes::BytesMut, parse};
 
@@ -8,7 +8,7 @@ use support::{decode_at_once, encode, hex};
 
 use Version::{V2, V3, V3_1};
 
-/// Version, bytes, and the frame as a log shows it.
+/// The version, the bytes, and the frame as a log shows it.
 const VECTORS: &[(Version, &str, &str)] = &[
     (
         V3,
@@ -167,7 +167,7 @@ const VECTORS: &[(Version, &str, &str)] = &[
     ),
 ];
 
-/// HEADERS with FIN in SPDY/2: read, but not written (protocol.md §5.8).
+/// HEADERS with FIN in SPDY/2, which is read but not written (protocol.md §5.8).
 const V2_TRAILERS: &[&str] = &[
     "80020008 0100001a 00000001 0000000a 00f5ff00 01000378 2d740001 31000000 ffff",
     "80020008 01000016 00000001 00006260 6460aed0 2d616034 04000000 ffff",

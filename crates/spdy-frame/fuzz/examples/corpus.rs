@@ -1,4 +1,5 @@
-//! Makes the saved corpus of the small captures in the workspace's `tests/fixtures`. It writes into the source tree:
+//! Makes the saved corpus from the small captures in `tests/fixtures` of the workspace. It writes
+//! into the source tree:
 //!
 //! ```console
 //! cargo run --example corpus
@@ -50,7 +51,7 @@ fn save(target: &str, name: &str, selector: u8, bytes: &[u8]) {
     fs::write(directory.join(name), [&[selector], bytes].concat()).expect("a file");
 }
 
-/// The compressed header blocks of a capture, each after its length in two bytes.
+/// Returns the compressed header blocks of a capture, each after its length in two bytes.
 fn blocks(version: Version, mut bytes: &[u8]) -> Vec<u8> {
     let mut blocks = Vec::new();
     while let Some((frame, length)) = parse(version, bytes).expect("a sound capture") {

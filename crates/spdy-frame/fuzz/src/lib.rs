@@ -1,8 +1,8 @@
-//! What is tried with arbitrary bytes. The fuzz targets call these functions, and so does a test of the crate
-//! with a stable compiler (`tests/fuzz_corpus.rs`).
+//! The bodies of the fuzz targets. A test of the crate, `tests/fuzz_corpus.rs`, calls the same
+//! functions with a stable compiler.
 //!
-//! The first byte selects the version and a few more things; the others are the input. A function that
-//! returns has found nothing. The saved corpus is made of captures, by `examples/corpus.rs`.
+//! The first byte of the data selects the version and a few options. The other bytes are the input.
+//! A function that finds a fault panics. `examples/corpus.rs` makes the saved corpus from captures.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use spdy_frame::{
@@ -19,8 +19,8 @@ mod dictionary;
 
 use dictionary::Dictionary;
 
-/// Decodes the bytes at once and in small pieces, which has to be the same; borrowed frames have to be the
-/// same too.
+/// Decodes the bytes at once and in small pieces. The results must be the same, and borrowed frames
+/// must be the same too.
 pub fn decode(data: &[u8]) {
     let Some((&selector, bytes)) = data.split_first() else {
         return;
@@ -36,7 +36,7 @@ pub fn decode(data: &[u8]) {
     if let (Ok(Some((borrowed, _))), false) = (parse(version, bytes), limits.strict) {
         let line = borrowed.to_string();
         match Decoder::new(version, limits).decode(&mut BytesMut::from(bytes)) {
-            // The decoder keeps nothing of a frame that it skips for its length.
+            // The decoder does not keep the payload of a frame that is too long.
             Ok(Some(Frame::Unknown(shared))) if shared.payload.is_empty() => {}
             Ok(Some(shared)) => assert_eq!(shared.to_string(), line),
             other => assert!(
@@ -47,7 +47,7 @@ pub fn decode(data: &[u8]) {
     }
 }
 
-/// Decodes the bytes, encodes the frames, and decodes those: they have to be the same.
+/// Decodes the bytes, encodes the frames, and decodes them again. The frames must be the same.
 pub fn roundtrip(data: &[u8]) {
     let Some((&selector, bytes)) = data.split_first() else {
         return;
@@ -66,10 +66,11 @@ pub fn roundtrip(data: &[u8]) {
     assert_eq!(frames_of(version, &encoded), frames);
 }
 
-/// Inflates the bytes as header blocks of one session beside zlib, and writes what comes out with an encoder,
-/// which another decoder has to read again. Then takes the bytes for names and values and does the same.
+/// Inflates the bytes as header blocks of one session, compares them with the output of zlib, and
+/// writes them with an encoder whose output another decoder must read. Then it interprets the bytes
+/// as names and values and does the same.
 ///
-/// The limits of the decoder are of all sizes: the first byte selects one.
+/// The first byte selects one of many limits for the decoder.
 pub fn headers(data: &[u8]) {
     let Some((&selector, bytes)) = data.split_first() else {
         return;
@@ -101,7 +102,7 @@ pub fn headers(data: &[u8]) {
     }
 }
 
-/// What a header block may inflate to.
+/// The hard limit on the inflated size of a block.
 const MAX_INFLATED: usize = 64 * 1024;
 
 /// The soft limits on the size of a block.
@@ -124,14 +125,15 @@ const MAX_SIZES: [usize; 16] = [
     MAX_INFLATED,
 ];
 
-/// Selects strict decoding, or stored header blocks.
+/// Selects strict decoding or stored header blocks.
 const STRICT: u8 = 0b1000;
 
 fn version(selector: u8) -> Version {
     Version::ALL[usize::from(selector & 0b111) % Version::ALL.len()]
 }
 
-/// All that a decoder has to say about bytes that come in pieces, without the borders of DATA pieces.
+/// Returns all results of a decoder for bytes that arrive in pieces, without the boundaries of DATA
+/// pieces.
 fn transcript(version: Version, limits: DecodeLimits, bytes: &[u8], piece: usize) -> Vec<u8> {
     let mut decoder = Decoder::new(version, limits);
     let mut src = BytesMut::new();
@@ -176,7 +178,7 @@ fn transcript(version: Version, limits: DecodeLimits, bytes: &[u8], piece: usize
     transcript
 }
 
-/// The bytes of a frame that its debug output leaves out.
+/// Returns the bytes of a frame that its debug output leaves out.
 fn contents(frame: &Frame) -> &[u8] {
     match frame {
         Frame::SynStream(frame) => frame.block.as_bytes(),
@@ -188,7 +190,7 @@ fn contents(frame: &Frame) -> &[u8] {
     }
 }
 
-/// The frames of bytes that come at once, up to the first error that ends a session.
+/// Returns the frames of bytes that arrive at once, up to the first error that ends a session.
 fn frames_of(version: Version, bytes: &[u8]) -> Vec<Frame> {
     let mut decoder = Decoder::new(version, DecodeLimits::default());
     let mut src = BytesMut::from(bytes);
@@ -203,7 +205,7 @@ fn frames_of(version: Version, bytes: &[u8]) -> Vec<Frame> {
     }
 }
 
-/// The frame as its encoding keeps it; `None` if it was skipped or is a piece.
+/// Returns the frame as its encoding keeps it, or `None` if it was skipped or is a piece.
 fn writable(version: Version, mut frame: Frame) -> Option<Frame> {
     match &mut frame {
         Frame::Data(data) if data.remaining > 0 => return None,
@@ -215,10 +217,11 @@ fn writable(version: Version, mut frame: Frame) -> Option<Frame> {
     Some(frame)
 }
 
-/// zlib, which has to read the same bytes as a decoder.
+/// A zlib inflater, which must read the same bytes as a decoder.
 struct Zlib {
     version: Version,
-    /// There is one from the first block on, if that starts with the whole header and the largest window.
+    /// `Some` from the first block on, if it starts with the whole zlib header and the largest
+    /// window.
     inflater: Option<Decompress>,
     started: bool,
 }
@@ -232,7 +235,7 @@ impl Zlib {
         }
     }
 
-    /// Inflates a block, and compares what came out with what a decoder made of it.
+    /// Inflates a block and compares the output with the result of a decoder.
     fn check(&mut self, mut block: &[u8], result: &Result<HeaderBlock, HeaderError>) {
         if block.is_empty() {
             return;
@@ -256,7 +259,7 @@ impl Zlib {
                 );
             }
             (Err(HeaderError::Corrupt), Ok(Status::Ok | Status::BufError)) if !is_full => {
-                // Of a code for lengths without any symbol zlib says so later, whatever comes.
+                // zlib rejects a code for lengths without any symbol only later, whatever follows.
                 let status = inflater.decompress_vec(&[0; 100], &mut bytes, FlushDecompress::Sync);
                 status.expect_err("zlib reads it");
             }
@@ -265,7 +268,7 @@ impl Zlib {
                 check_rules(block);
                 let (read, width) = (self.serialized(block), self.number(0).len());
                 if block.is_truncated() {
-                    // The number of fields is another one; there may not even be one.
+                    // The number of fields is different, and might be missing.
                     let fields = bytes.get(width..).unwrap_or_default();
                     assert!(fields.starts_with(&read[width..]));
                 } else {
@@ -297,7 +300,7 @@ impl Zlib {
         }
     }
 
-    /// The block as it is before compression (protocol.md §7.1).
+    /// Returns the block before compression (protocol.md §7.1).
     fn serialized(&self, block: &HeaderBlock) -> Vec<u8> {
         let mut bytes = self.number(block.len());
         for field in block {
@@ -316,14 +319,15 @@ impl Zlib {
     }
 }
 
-/// Checks a decoded block against the rules of protocol.md §7.2, which a block of its own fields keeps.
+/// Checks a decoded block against the rules of protocol.md §7.2: a block made of its fields must be
+/// valid.
 fn check_rules(block: &HeaderBlock) {
     let mut again = HeaderBlock::new();
     for field in block {
         assert!(!field.name().iter().any(u8::is_ascii_uppercase));
         again
             .append(field.name(), field.value())
-            .expect("a decoded field is a sound one");
+            .expect("a decoded field is valid");
     }
     assert_eq!(again.len(), block.len(), "a name occurs twice");
 }
@@ -363,7 +367,7 @@ impl Echo {
         let read = self
             .decoder
             .decode(frame.block)
-            .expect("what we write we can read");
+            .expect("the decoder reads what the encoder writes");
         let fields = |block: &HeaderBlock| -> Vec<(Vec<u8>, Bytes)> {
             block
                 .fields()
@@ -374,7 +378,7 @@ impl Echo {
     }
 }
 
-/// Bytes as blocks, each after its length in two bytes.
+/// Splits bytes into blocks, each after its length in two bytes.
 struct Blocks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Blocks<'a> {
@@ -389,12 +393,13 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// A block with the fields that bytes are taken for: names and values by turns, 0xff between them.
+/// Returns a block of the fields in the bytes: names and values in turn, separated by 0xff.
 fn block_of_fields(bytes: &[u8]) -> HeaderBlock {
     let mut block = HeaderBlock::new();
     let mut parts = bytes.split(|byte| *byte == 0xff);
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        // Some are refused: that nothing is added then shows when the block is read again.
+        // Some fields are rejected. If one were added all the same, reading the block again would
+        // show it.
         let _ = if name.len() % 2 == 0 {
             block.append(name, value)
         } else {

@@ -1,4 +1,4 @@
-//! From the payload of a control frame to the frame.
+//! Parses the payloads of control frames.
 
 use super::{
     Credential, Frame, GoAway, Headers, Ping, RstStream, Settings, SynReply, SynStream,
@@ -8,14 +8,16 @@ use super::{
 use crate::{FrameError, Version, payload::Payload};
 
 impl<B> Frame<B> {
-    /// Reads the payload of a control frame whose type the version has and whose length fits the type.
+    /// Parses the payload of a control frame whose type exists in the version and whose length is
+    /// valid for the type.
     ///
-    /// `R` is what the caller answers with. A frame is made there at once, in one arm for each type: what costs most
-    /// is not to read it but to move it.
+    /// `R` is what the caller returns. Each arm makes it directly, because moving a frame costs
+    /// more than parsing it.
     ///
     /// # Errors
     ///
-    /// What [`FrameError`] has for the inside of frames. The frame is taken off the input if the session goes on.
+    /// Returns the [`FrameError`]s that need more than the head of the frame. If the session
+    /// continues after the error, the frame is taken off the input.
     #[inline]
     pub(crate) fn parse_control<P: Payload<Kept = B>, R: From<Self>>(
         version: Version,
@@ -45,8 +47,8 @@ impl<B> Frame<B> {
         }
     }
 
-    /// Reads the payloads of the types that [`parse_control`](Self::parse_control) leaves out. They take more
-    /// registers, which would be saved and restored for all types if this was one function.
+    /// Parses the types that [`parse_control`](Self::parse_control) leaves out. They need more
+    /// registers, which one function would save and restore for all types.
     #[inline(never)]
     fn parse_other_control<P: Payload<Kept = B>, R: From<Self>>(
         version: Version,
@@ -89,7 +91,7 @@ impl<B> Frame<B> {
         }
     }
 
-    /// Reads a WINDOW_UPDATE of 0 bytes.
+    /// Parses a WINDOW_UPDATE whose increment is 0.
     #[cold]
     fn parse_zero_increment<P: Payload<Kept = B>, R: From<Self>>(
         version: Version,

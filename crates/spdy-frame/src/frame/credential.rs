@@ -7,21 +7,24 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::head;
 use crate::{EncodeError, FrameError, FrameKind, Version, hidden::Hidden, payload::Payload};
 
-/// CREDENTIAL (protocol.md §5.10): the lengths in it are checked, its contents are not.
+/// CREDENTIAL ([protocol.md §5.10]). The lengths in it are checked, its contents are not.
+///
+/// [protocol.md §5.10]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#510-credential-type-10-spdy3-only
 #[derive(PartialEq, Eq)]
 pub struct Credential<B = Bytes> {
-    /// The 1-based slot.
+    /// The slot, counted from 1.
     pub slot: u16,
-    /// Proof and certificates with their lengths, uninterpreted.
+    /// The proof and the certificates with their lengths, uninterpreted.
     pub payload: B,
 }
 
 impl<B> Credential<B> {
-    /// Reads a payload of at least 6 bytes.
+    /// Parses a payload of at least 6 bytes.
     ///
     /// # Errors
     ///
-    /// [`FrameError::Length`] if proof and certificates do not end where the frame ends.
+    /// Returns [`FrameError::Length`] if the proof and the certificates do not end where the frame
+    /// ends.
     pub(crate) fn parse<P: Payload<Kept = B>>(payload: P) -> Result<Self, FrameError> {
         let mut parts = payload.bytes();
         let length = parts.len() as u32;
@@ -46,12 +49,12 @@ impl<B> Credential<B> {
 }
 
 impl<B: AsRef<[u8]>> Credential<B> {
-    /// Writes the frame.
+    /// Appends the frame to `dst`.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::NotInVersion`] in SPDY/2 and SPDY/3.1, [`EncodeError::TooLarge`] above 16,777,215
-    /// bytes of payload.
+    /// Returns [`EncodeError::NotInVersion`] in SPDY/2 and SPDY/3.1, and [`EncodeError::TooLarge`]
+    /// if the payload is longer than 16,777,215 bytes. After an error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         if version != Version::V3 {
             return Err(EncodeError::NotInVersion {
@@ -66,7 +69,7 @@ impl<B: AsRef<[u8]>> Credential<B> {
     }
 }
 
-/// Shows the length of proof and certificates alone.
+/// Shows only the length of the proof and the certificates.
 impl<B: AsRef<[u8]>> fmt::Debug for Credential<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential")
@@ -87,7 +90,8 @@ impl<B: AsRef<[u8]>> fmt::Display for Credential<B> {
     }
 }
 
-/// How many bytes are missing behind `parts`, each of which is a 32-bit length and as many bytes.
+/// Returns the number of bytes that are missing after `parts`. Each part is a 32-bit length and
+/// that number of bytes.
 fn missing(mut parts: &[u8]) -> u32 {
     while !parts.is_empty() {
         let Some((length, rest)) = parts.split_first_chunk::<4>() else {
@@ -106,7 +110,7 @@ fn missing(mut parts: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Slot 3, a proof of two bytes, certificates of three and of none.
+    /// Slot 3, a proof of two bytes, one certificate of three bytes and an empty one.
     const PAYLOAD: &[u8] = b"\x00\x03\x00\x00\x00\x02ok\x00\x00\x00\x03der\x00\x00\x00\x00";
 
     #[test]

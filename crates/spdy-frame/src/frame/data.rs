@@ -10,27 +10,32 @@ use super::{
 };
 use crate::{EncodeError, FrameError, FrameKind, StreamId, hidden::Hidden};
 
-/// DATA (protocol.md §6): payload of a stream, or a piece of it.
+/// DATA ([protocol.md §6]): payload of a stream, or a piece of it.
+///
+/// [protocol.md §6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#6-data-frames
 #[derive(PartialEq, Eq)]
 pub struct Data<B = Bytes> {
     /// The stream.
     pub stream: StreamId,
-    /// Whether the sender has finished the stream with this piece. Only the last piece of a frame has it.
+    /// Whether the sender finishes the stream with this piece. Only the last piece of a frame has
+    /// it.
     pub fin: bool,
-    /// Flag 0x02 of an early SPDY/3 text, "compressed": the payload cannot be interpreted. Sessions never
-    /// send it and answer it with a stream error.
+    /// Flag 0x02 of an early SPDY/3 text, "compressed": the payload cannot be interpreted. Sessions
+    /// never send it, and treat it as a stream error on receipt.
     pub compressed: bool,
-    /// How many bytes of the same frame are still to come in further pieces; 0 with the last piece.
+    /// The number of bytes of the same frame that follow in further pieces: 0 in the last piece.
     pub remaining: u32,
-    /// The bytes. May be empty, also with `rest` above 0 when only the head has arrived.
+    /// The payload. It can be empty, even if `remaining` is greater than 0: then only the head has
+    /// arrived.
     pub payload: B,
 }
 
 impl Data {
-    /// Writes the head of a DATA frame; `length` bytes of payload have to follow it. So a payload that lies
-    /// somewhere already is not copied.
+    /// Appends the head of a DATA frame to `dst`. The caller sends `length` bytes of payload after
+    /// it, and need not copy them.
     ///
-    /// `length` is at most 16,777,215 bytes. More does not fit the field: that is checked in debug builds.
+    /// `length` must be at most 16,777,215 bytes, because the field has 24 bits. Only debug builds
+    /// check this.
     #[inline]
     pub fn encode_head(stream: StreamId, fin: bool, length: u32, dst: &mut BytesMut) {
         put_head(stream, if fin { FLAG_FIN } else { 0 }, length, dst);
@@ -38,12 +43,13 @@ impl Data {
 }
 
 impl<B: AsRef<[u8]>> Data<B> {
-    /// Writes a whole frame that holds this payload. A piece becomes a frame of its own, which means the same
-    /// to the receiver: the borders of DATA frames carry no meaning.
+    /// Appends a whole frame with this payload to `dst`. A piece becomes a frame of its own, which
+    /// has the same meaning: the boundaries of DATA frames carry none.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] for a payload of more than 16,777,215 bytes.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes. After an
+    /// error `dst` is unchanged.
     pub fn encode(&self, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let payload = self.payload.as_ref();
         if payload.len() > MAX_LENGTH as usize {
@@ -59,13 +65,14 @@ impl<B: AsRef<[u8]>> Data<B> {
     }
 }
 
-/// A frame of which pieces are being cut: `rest` is what no piece has taken, `fin` belongs to the whole frame.
+/// A frame that is being cut into pieces: `remaining` is what no piece has taken, `fin` is the flag
+/// of the whole frame.
 impl Data<[u8; 0]> {
-    /// Begins a frame with its head.
+    /// Starts a frame with its head.
     ///
     /// # Errors
     ///
-    /// [`FrameError::StreamIdZero`]; in strict decoding also [`FrameError::Flags`].
+    /// Returns [`FrameError::StreamIdZero`] and, in strict decoding, [`FrameError::Flags`].
     #[inline]
     pub(crate) fn begin(head: DataHead, strict: bool) -> Result<Self, FrameError> {
         if strict && head.flags & !(FLAG_FIN | FLAG_COMPRESSED) != 0 {
@@ -85,7 +92,7 @@ impl Data<[u8; 0]> {
         })
     }
 
-    /// Cuts a piece of `length` bytes, at most `rest`, off the frame.
+    /// Cuts a piece of `length` bytes off the frame. `length` must be at most `remaining`.
     #[inline]
     pub(crate) fn cut<B>(&mut self, length: u32, payload: B) -> Data<B> {
         self.remaining -= length;
@@ -99,7 +106,7 @@ impl Data<[u8; 0]> {
     }
 }
 
-/// Shows the length of the payload alone: it may be anything, a secret too.
+/// Shows only the length of the payload, which might hold secrets.
 impl<B: AsRef<[u8]>> fmt::Debug for Data<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Data")

@@ -7,22 +7,25 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::{Code, head};
 use crate::{FrameError, FrameKind, GoAwayStatus, StreamId, Version};
 
-/// GOAWAY (protocol.md §5.7, §15).
+/// GOAWAY ([protocol.md §5.7], [protocol.md §15]).
+///
+/// [protocol.md §5.7]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#57-goaway-type-7
+/// [protocol.md §15]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#15-goaway-and-shutdown
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoAway {
-    /// The highest stream of the receiver that the sender may have acted on.
+    /// The highest stream of the receiver that the sender might have processed.
     pub last_good: Option<StreamId>,
-    /// Why; always [`GoAwayStatus::OK`] in SPDY/2, which has no field for it.
+    /// The reason. It is always [`GoAwayStatus::OK`] in SPDY/2, which has no field for it.
     pub status: GoAwayStatus,
 }
 
 impl GoAway {
-    /// Reads a payload of 4 or 8 bytes in SPDY/2, 8 later.
+    /// Parses a payload of 4 or 8 bytes in SPDY/2, and of 8 bytes in later versions.
     pub(crate) fn parse(version: Version, mut payload: &[u8]) -> Result<Self, FrameError> {
         let length = payload.len() as u32;
         let last_good = StreamId::from_field(payload.get_u32());
         let status = match (version, payload.len()) {
-            // SPDY/2 peers in the field write the long form too; the status means nothing there.
+            // Deployed SPDY/2 peers send the long form too. Their status has no meaning.
             (Version::V2, 0 | 4) => GoAwayStatus::OK,
             (Version::V2, _) => {
                 return Err(FrameError::Length {
@@ -37,7 +40,7 @@ impl GoAway {
         Ok(Self { last_good, status })
     }
 
-    /// Writes the frame; in SPDY/2 without the status.
+    /// Appends the frame to `dst`, in SPDY/2 without the status.
     #[inline]
     pub fn encode(&self, version: Version, dst: &mut BytesMut) {
         let last_good = self.last_good.map_or(0, StreamId::get);

@@ -1,4 +1,5 @@
-//! The eight bytes that every frame starts with (protocol.md §4.1), and what each type makes of them.
+//! The head of every frame, 8 bytes long (protocol.md §4.1), and the rules for the head of each
+//! type.
 
 use std::fmt;
 
@@ -6,10 +7,10 @@ use bytes::{BufMut, BytesMut};
 
 use crate::{EncodeError, FrameError, FrameKind, StreamId, Version};
 
-/// The bytes of a head.
+/// The length of a head in bytes.
 pub(crate) const HEAD_LENGTH: usize = 8;
 
-/// The largest value of the 24-bit length field: the longest payload of a frame, in bytes.
+/// The longest payload of a frame, in bytes: the largest value of the 24-bit length field.
 pub(crate) const MAX_LENGTH: u32 = 0x00ff_ffff;
 
 /// FIN, on every frame that can have it.
@@ -33,7 +34,7 @@ pub(crate) const HEADERS: u16 = 8;
 pub(crate) const WINDOW_UPDATE: u16 = 9;
 pub(crate) const CREDENTIAL: u16 = 10;
 
-/// The head of a frame, taken apart but not judged.
+/// The head of a frame, split into fields and not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
     /// The control bit is set.
@@ -42,30 +43,30 @@ pub(crate) enum Head {
     Data(DataHead),
 }
 
-/// The head of a control frame, kept as the number that its bytes are: so it is in one register.
+/// The head of a control frame, kept as one number so that it stays in one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ControlHead(u64);
 
 impl ControlHead {
-    /// The version field: 15 bits.
+    /// Returns the version field, which has 15 bits.
     #[inline]
     pub(crate) const fn version(self) -> u16 {
         (self.0 >> 48) as u16 & 0x7fff
     }
 
-    /// The type number.
+    /// Returns the type number.
     #[inline]
     pub(crate) const fn number(self) -> u16 {
         (self.0 >> 32) as u16
     }
 
-    /// The flags byte.
+    /// Returns the flags byte.
     #[inline]
     pub(crate) const fn flags(self) -> u8 {
         (self.0 >> 24) as u8
     }
 
-    /// The bytes after the head: at most [`MAX_LENGTH`].
+    /// Returns the number of bytes after the head, at most [`MAX_LENGTH`].
     #[inline]
     pub(crate) const fn length(self) -> u32 {
         self.0 as u32 & MAX_LENGTH
@@ -79,12 +80,12 @@ pub(crate) struct DataHead {
     pub(crate) stream: Option<StreamId>,
     /// The flags byte.
     pub(crate) flags: u8,
-    /// The bytes after the head: at most [`MAX_LENGTH`].
+    /// The number of bytes after the head, at most [`MAX_LENGTH`].
     pub(crate) length: u32,
 }
 
 impl Head {
-    /// Reads the head at the front of `src`; `None` while it is not complete.
+    /// Reads the head at the front of `src`. Returns `None` if it is not complete.
     #[inline]
     pub(crate) fn read(src: &[u8]) -> Option<Self> {
         let word = u64::from_be_bytes(*src.first_chunk::<HEAD_LENGTH>()?);
@@ -100,25 +101,25 @@ impl Head {
     }
 }
 
-/// What a version says about one type of control frame.
+/// The rules of a version for one type of control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// The kind that the type number means.
+    /// The kind of frame with this type number.
     pub(crate) kind: FrameKind,
-    /// The smallest legal length in bytes.
+    /// The smallest valid length in bytes.
     pub(crate) min: u32,
-    /// The largest legal length in bytes.
+    /// The largest valid length in bytes.
     pub(crate) max: u32,
     /// The flag bits that are accepted.
     pub(crate) flags: u8,
 }
 
 impl Shape {
-    /// Checks what the head alone can prove wrong.
+    /// Checks the fields of a head.
     ///
     /// # Errors
     ///
-    /// [`FrameError::Length`]; in strict decoding also [`FrameError::Flags`].
+    /// Returns [`FrameError::Length`] and, in strict decoding, [`FrameError::Flags`].
     #[inline]
     pub(crate) fn check(&self, head: ControlHead) -> Result<(), FrameError> {
         let is_sound = self.min <= head.length()
@@ -131,7 +132,7 @@ impl Shape {
         }
     }
 
-    /// What is wrong with a head that does not fit.
+    /// Returns the error of a head that breaks a rule.
     #[cold]
     fn error(&self, head: ControlHead) -> FrameError {
         let &Self { kind, min, max, .. } = self;
@@ -149,17 +150,18 @@ impl Shape {
     }
 }
 
-/// What a version says about control frames. Decoders look it up once.
+/// The rules of a version for control frames. Decoders look them up once.
 pub(crate) struct Rules {
     pub(crate) version: Version,
-    /// What their version field has to be.
+    /// The expected version field.
     pub(crate) wire: u16,
-    /// By type number.
+    /// The rules for each type, by type number.
     shapes: [Option<Shape>; TYPES],
 }
 
 impl Rules {
-    /// What strict or tolerant decoding wants, see [`DecodeLimits::strict`](crate::DecodeLimits::strict).
+    /// Returns the rules for strict or tolerant decoding, see
+    /// [`DecodeLimits::strict`](crate::DecodeLimits::strict).
     pub(crate) const fn of(version: Version, strict: bool) -> &'static Self {
         const TOLERANT: [Rules; 3] = [
             Rules::strict(Version::V2).tolerant(),
@@ -179,19 +181,19 @@ impl Rules {
         }
     }
 
-    /// Looks up a type number; `None` if the version does not have the type.
+    /// Returns the rules for a type number, or `None` if the version does not have the type.
     #[inline]
     pub(crate) fn shape(&self, number: u16) -> Option<&Shape> {
         self.shapes.get(usize::from(number))?.as_ref()
     }
 
-    /// Lengths and flags of all types (protocol.md §5), as strict decoding wants them.
+    /// Returns the lengths and flags of all types (protocol.md §5) for strict decoding.
     const fn strict(version: Version) -> Self {
         let v2 = matches!(version, Version::V2);
         let v3 = matches!(version, Version::V3);
         // SPDY/2 has two unused bytes between the stream id and the block of SYN_REPLY and HEADERS.
         let before_block = if v2 { 6 } else { 4 };
-        // SPDY/2 has no status in GOAWAY, but a peer in the field writes it there too.
+        // SPDY/2 has no status in GOAWAY, but a deployed peer sends one.
         let go_away = if v2 { 4 } else { 8 };
         let syn_stream_flags = FLAG_FIN | FLAG_UNIDIRECTIONAL;
         let mut shapes = [
@@ -222,8 +224,8 @@ impl Rules {
         }
     }
 
-    /// The same as tolerant decoding wants them: with any flags, and with any bytes behind the status of RST_STREAM,
-    /// where a peer in the field writes text (protocol.md §5.3).
+    /// Returns the same rules for tolerant decoding: any flags are accepted, and any bytes after
+    /// the status of RST_STREAM, where a deployed peer sends text (protocol.md §5.3).
     const fn tolerant(mut self) -> Self {
         let mut number = 0;
         while number < TYPES {
@@ -239,14 +241,15 @@ impl Rules {
     }
 }
 
-/// All of it follows from the version and [`DecodeLimits`](crate::DecodeLimits).
+/// Shows the version. The other fields follow from it and from
+/// [`DecodeLimits`](crate::DecodeLimits).
 impl fmt::Debug for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.version.fmt(f)
     }
 }
 
-/// One more than the highest type number that any version has.
+/// One more than the highest type number of any version.
 const TYPES: usize = CREDENTIAL as usize + 1;
 
 const fn shape(kind: FrameKind, min: u32, max: u32, flags: u8) -> Option<Shape> {
@@ -262,13 +265,14 @@ const fn shape(kind: FrameKind, min: u32, max: u32, flags: u8) -> Option<Shape> 
 ///
 /// # Errors
 ///
-/// [`FrameError::StreamIdZero`].
+/// Returns [`FrameError::StreamIdZero`] if it is 0.
 #[inline]
 pub(crate) fn stream_id(kind: FrameKind, field: u32) -> Result<StreamId, FrameError> {
     StreamId::from_field(field).ok_or(FrameError::StreamIdZero { kind })
 }
 
-/// Where the block is in the payload of SYN_REPLY and HEADERS: behind the stream and, in SPDY/2, two unused bytes.
+/// Returns the offset of the block in the payload of SYN_REPLY and HEADERS: the block follows the
+/// stream id and, in SPDY/2, two unused bytes.
 pub(crate) const fn block_offset(version: Version) -> usize {
     match version {
         Version::V2 => 6,
@@ -276,13 +280,13 @@ pub(crate) const fn block_offset(version: Version) -> usize {
     }
 }
 
-/// Writes what stands before the block of SYN_REPLY and HEADERS.
+/// Writes what precedes the block of SYN_REPLY and HEADERS.
 pub(crate) fn put_before_block(version: Version, stream: StreamId, dst: &mut BytesMut) {
     dst.put_u32(stream.get());
     dst.put_bytes(0, block_offset(version) - 4);
 }
 
-/// Writes the head of a control frame whose length is known and legal.
+/// Writes the head of a control frame whose length is known and valid.
 #[inline]
 pub(crate) fn put_control(
     version: Version,
@@ -297,18 +301,20 @@ pub(crate) fn put_control(
     dst.put_u64(u64::from(first) << 32 | u64::from(second));
 }
 
-/// Writes the head of a control frame whose length is not known yet. The answer is for [`finish_control`].
+/// Writes the head of a control frame whose length is not known yet. Returns its position, which
+/// [`finish_control`] needs.
 pub(crate) fn begin_control(version: Version, number: u16, flags: u8, dst: &mut BytesMut) -> usize {
     let start = dst.len();
     put_control(version, number, flags, 0, dst);
     start
 }
 
-/// Writes the length of everything after the head that [`begin_control`] wrote at `start`.
+/// Sets the length field of the head that [`begin_control`] wrote at `start`.
 ///
 /// # Errors
 ///
-/// [`EncodeError::TooLarge`] above 2^24-1 bytes; the frame is taken off `dst` again.
+/// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes, and takes the
+/// frame off `dst`.
 pub(crate) fn finish_control(start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
     let length = dst.len() - start - HEAD_LENGTH;
     if length > MAX_LENGTH as usize {

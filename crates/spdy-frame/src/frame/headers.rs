@@ -10,23 +10,26 @@ use super::{
 };
 use crate::{EncodeError, FrameError, FrameKind, StreamId, Version, payload::Payload};
 
-/// HEADERS (protocol.md §5.8): more fields for a stream; trailers when `fin` is set.
+/// HEADERS ([protocol.md §5.8]): more header fields for a stream. They are trailers if `fin` is
+/// set.
 ///
-/// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::encode_headers`](crate::HeaderEncoder::encode_headers) to the wire.
+/// [`HeaderEncoder::encode_headers`](crate::HeaderEncoder::encode_headers) writes one with a
+/// [`HeaderBlock`](crate::HeaderBlock).
+///
+/// [protocol.md §5.8]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#58-headers-type-8
 #[derive(Debug, PartialEq, Eq)]
 pub struct Headers<H> {
     /// The stream.
     pub stream: StreamId,
-    /// The sender sends nothing after this frame. Honoured in SPDY/2 on receipt, never written there: end
-    /// the stream with an empty DATA frame instead.
+    /// Whether the sender sends nothing after this frame. The flag is honoured in SPDY/2 on
+    /// receipt, but never written there: end the stream with an empty DATA frame instead.
     pub fin: bool,
     /// The header block.
     pub block: H,
 }
 
 impl<B> Headers<CompressedBlock<B>> {
-    /// Reads a payload of at least 6 bytes in SPDY/2, 4 later.
+    /// Parses a payload of at least 6 bytes in SPDY/2, and of at least 4 bytes in later versions.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
@@ -42,10 +45,10 @@ impl<B> Headers<CompressedBlock<B>> {
 }
 
 impl<H> Headers<H> {
-    /// Writes everything but the block and the length of the frame. The answer is for
-    /// [`head::finish_control`], once the block is written.
+    /// Writes everything but the block and the length of the frame. Returns the position of the
+    /// frame, which [`head::finish_control`] needs once the block is written.
     pub(crate) fn begin(&self, version: Version, dst: &mut BytesMut) -> usize {
-        // SPDY/2 lists no flags for HEADERS, so a peer may not look at them (protocol.md §5.8).
+        // SPDY/2 defines no flags for HEADERS, so a peer might ignore them (protocol.md §5.8).
         let flags = if self.fin && version != Version::V2 {
             FLAG_FIN
         } else {
@@ -58,11 +61,13 @@ impl<H> Headers<H> {
 }
 
 impl<B: AsRef<[u8]>> Headers<CompressedBlock<B>> {
-    /// Writes the frame with the block as it is. [`fin`](Self::fin) is left out in SPDY/2.
+    /// Appends the frame to `dst`, with the block as it is. In SPDY/2 [`fin`](Self::fin) is left
+    /// out.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes. After an
+    /// error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
         dst.extend_from_slice(self.block.as_bytes());

@@ -7,15 +7,18 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::head;
 use crate::Version;
 
-/// PING (protocol.md §5.6, §16).
+/// PING ([protocol.md §5.6], [protocol.md §16]).
+///
+/// [protocol.md §5.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#56-ping-type-6
+/// [protocol.md §16]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#16-ping-semantics
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ping {
-    /// Odd if the client started the exchange, even (also 0) if the server did.
+    /// The id: odd if the client started the exchange, even (also 0) if the server did.
     pub id: u32,
 }
 
 impl Ping {
-    /// Reads a payload of 4 bytes. The id has no reserved bit.
+    /// Parses a payload of 4 bytes. The id has no reserved bit.
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Self {
         Self {
@@ -23,7 +26,7 @@ impl Ping {
         }
     }
 
-    /// Writes the frame.
+    /// Appends the frame to `dst`.
     #[inline]
     pub fn encode(&self, version: Version, dst: &mut BytesMut) {
         head::put_control(version, head::PING, 0, 4, dst);

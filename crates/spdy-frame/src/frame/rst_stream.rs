@@ -7,17 +7,19 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::{Code, head};
 use crate::{FrameError, FrameKind, RstStatus, StreamId, Version};
 
-/// RST_STREAM (protocol.md §5.3): ends a stream both ways at once.
+/// RST_STREAM ([protocol.md §5.3]): ends both directions of a stream at once.
+///
+/// [protocol.md §5.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#53-rst_stream-type-3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RstStream {
     /// The stream.
     pub stream: StreamId,
-    /// Why.
+    /// The reason.
     pub status: RstStatus,
 }
 
 impl RstStream {
-    /// Reads a payload of at least 8 bytes; text behind the status is left out.
+    /// Parses a payload of at least 8 bytes. Text after the status is ignored.
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Result<Self, FrameError> {
         let stream = head::stream_id(FrameKind::RstStream, payload.get_u32())?;
@@ -27,7 +29,7 @@ impl RstStream {
         })
     }
 
-    /// Writes the frame.
+    /// Appends the frame to `dst`.
     #[inline]
     pub fn encode(&self, version: Version, dst: &mut BytesMut) {
         head::put_control(version, head::RST_STREAM, 0, 8, dst);

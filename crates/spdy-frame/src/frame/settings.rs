@@ -7,22 +7,24 @@ use bytes::{Buf, BytesMut};
 use super::head::{self, FLAG_CLEAR_SETTINGS};
 use crate::{FrameError, Setting, Version};
 
-/// SETTINGS (protocol.md §5.4).
+/// SETTINGS ([protocol.md §5.4]).
 ///
-/// At most [`Settings::MAX_ENTRIES`] entries are kept; a longer frame is checked and its surplus ignored.
+/// At most [`Settings::MAX_ENTRIES`] entries are kept. The others of a longer frame are ignored.
+///
+/// [protocol.md §5.4]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#54-settings-type-4
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Frame flag 0x01, sent by servers only: forget the values persisted before.
+    /// Frame flag 0x01, sent only by servers: the client forgets the values that it has persisted.
     pub clear: bool,
-    /// The entries in wire order; a repeated id is dropped (the first one counts).
+    /// The entries in wire order. If an id occurs more than once, only its first entry is kept.
     pub entries: Vec<Setting>,
 }
 
 impl Settings {
-    /// How many entries of one frame are looked at.
+    /// The number of entries of one frame that are read.
     pub const MAX_ENTRIES: usize = 64;
 
-    /// Reads a payload of at least 4 bytes.
+    /// Parses a payload of at least 4 bytes.
     pub(crate) fn parse(
         version: Version,
         flags: u8,
@@ -31,7 +33,8 @@ impl Settings {
         let length = payload.len() as u32;
         let count = payload.get_u32();
         let (entries, surplus) = payload.as_chunks::<8>();
-        // Checked before anything is allocated: the count is the peer's word (protocol.md §5.4).
+        // The count comes from the peer, so it is checked before anything is allocated (protocol.md
+        // §5.4).
         if entries.len() != count as usize || !surplus.is_empty() {
             return Err(FrameError::SettingsCount { count, length });
         }
@@ -49,9 +52,10 @@ impl Settings {
         })
     }
 
-    /// Writes the frame with its first [`MAX_ENTRIES`](Self::MAX_ENTRIES) entries, in the given order.
+    /// Appends the frame to `dst`, with its first [`MAX_ENTRIES`](Self::MAX_ENTRIES) entries in the
+    /// given order.
     ///
-    /// Peers want ids in ascending order, each once, and from 1 to 7: that is the caller's part.
+    /// Peers expect the ids 1 to 7, in ascending order and each once. The caller must ensure this.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) {
         let entries = &self.entries[..self.entries.len().min(Self::MAX_ENTRIES)];
         let flags = if self.clear { FLAG_CLEAR_SETTINGS } else { 0 };

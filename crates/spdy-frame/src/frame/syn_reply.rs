@@ -10,22 +10,24 @@ use super::{
 };
 use crate::{EncodeError, FrameError, FrameKind, StreamId, Version, payload::Payload};
 
-/// SYN_REPLY (protocol.md §5.2): accepts a stream.
+/// SYN_REPLY ([protocol.md §5.2]): accepts a stream.
 ///
-/// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::encode_syn_reply`](crate::HeaderEncoder::encode_syn_reply) to the wire.
+/// [`HeaderEncoder::encode_syn_reply`](crate::HeaderEncoder::encode_syn_reply) writes one with a
+/// [`HeaderBlock`](crate::HeaderBlock).
+///
+/// [protocol.md §5.2]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#52-syn_reply-type-2
 #[derive(Debug, PartialEq, Eq)]
 pub struct SynReply<H> {
     /// The stream.
     pub stream: StreamId,
-    /// The acceptor sends nothing after this frame.
+    /// Whether the acceptor sends nothing after this frame.
     pub fin: bool,
     /// The header block.
     pub block: H,
 }
 
 impl<B> SynReply<CompressedBlock<B>> {
-    /// Reads a payload of at least 6 bytes in SPDY/2, 4 later.
+    /// Parses a payload of at least 6 bytes in SPDY/2, and of at least 4 bytes in later versions.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
@@ -41,8 +43,8 @@ impl<B> SynReply<CompressedBlock<B>> {
 }
 
 impl<H> SynReply<H> {
-    /// Writes everything but the block and the length of the frame. The answer is for
-    /// [`head::finish_control`], once the block is written.
+    /// Writes everything but the block and the length of the frame. Returns the position of the
+    /// frame, which [`head::finish_control`] needs once the block is written.
     pub(crate) fn begin(&self, version: Version, dst: &mut BytesMut) -> usize {
         let flags = if self.fin { FLAG_FIN } else { 0 };
         let start = head::begin_control(version, head::SYN_REPLY, flags, dst);
@@ -52,11 +54,12 @@ impl<H> SynReply<H> {
 }
 
 impl<B: AsRef<[u8]>> SynReply<CompressedBlock<B>> {
-    /// Writes the frame with the block as it is.
+    /// Appends the frame to `dst`, with the block as it is.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes. After an
+    /// error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
         dst.extend_from_slice(self.block.as_bytes());

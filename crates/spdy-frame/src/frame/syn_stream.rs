@@ -10,28 +10,30 @@ use super::{
 };
 use crate::{EncodeError, FrameError, FrameKind, Priority, StreamId, Version, payload::Payload};
 
-/// SYN_STREAM (protocol.md §5.1): opens a stream.
+/// SYN_STREAM ([protocol.md §5.1]): opens a stream.
 ///
-/// With a [`HeaderBlock`](crate::HeaderBlock) it goes through
-/// [`HeaderEncoder::encode_syn_stream`](crate::HeaderEncoder::encode_syn_stream) to the wire.
+/// [`HeaderEncoder::encode_syn_stream`](crate::HeaderEncoder::encode_syn_stream) writes one with a
+/// [`HeaderBlock`](crate::HeaderBlock).
+///
+/// [protocol.md §5.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#51-syn_stream-type-1
 #[derive(Debug, PartialEq, Eq)]
 pub struct SynStream<H> {
     /// The new stream.
     pub stream: StreamId,
-    /// The stream that this one belongs to; pushes have one.
+    /// The stream that this one belongs to. Pushed streams have one.
     pub associated: Option<StreamId>,
-    /// How urgent the stream is.
+    /// The priority of the stream.
     pub priority: Priority,
-    /// The initiator sends nothing after this frame.
+    /// Whether the initiator sends nothing after this frame.
     pub fin: bool,
-    /// The acceptor may not answer.
+    /// Whether the acceptor must not send anything on the stream.
     pub unidirectional: bool,
     /// The header block.
     pub block: H,
 }
 
 impl<B> SynStream<CompressedBlock<B>> {
-    /// Reads a payload of at least 10 bytes.
+    /// Parses a payload of at least 10 bytes.
     #[inline]
     pub(crate) fn parse<P: Payload<Kept = B>>(
         version: Version,
@@ -45,16 +47,16 @@ impl<B> SynStream<CompressedBlock<B>> {
             priority: Priority::from_byte(version, fields.get_u8()),
             fin: flags & FLAG_FIN != 0,
             unidirectional: flags & FLAG_UNIDIRECTIONAL != 0,
-            // Octet 9 is the slot of a client certificate in SPDY/3 and unused otherwise: it is ignored in all
-            // versions (protocol.md §5.10).
+            // Byte 9 is the slot of a client certificate in SPDY/3 and unused in the other
+            // versions. It is ignored in all versions (protocol.md §5.10).
             block: CompressedBlock(payload.keep_from(10)),
         })
     }
 }
 
 impl<H> SynStream<H> {
-    /// Writes everything but the block and the length of the frame. The answer is for
-    /// [`head::finish_control`], once the block is written.
+    /// Writes everything but the block and the length of the frame. Returns the position of the
+    /// frame, which [`head::finish_control`] needs once the block is written.
     pub(crate) fn begin(&self, version: Version, dst: &mut BytesMut) -> usize {
         let fin = if self.fin { FLAG_FIN } else { 0 };
         let unidirectional = if self.unidirectional {
@@ -72,11 +74,12 @@ impl<H> SynStream<H> {
 }
 
 impl<B: AsRef<[u8]>> SynStream<CompressedBlock<B>> {
-    /// Writes the frame with the block as it is.
+    /// Appends the frame to `dst`, with the block as it is.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes. After an
+    /// error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = self.begin(version, dst);
         dst.extend_from_slice(self.block.as_bytes());

@@ -1,4 +1,4 @@
-//! Control frames to be skipped (protocol.md §5.11).
+//! Control frames that are skipped (protocol.md §5.11).
 
 use std::fmt;
 
@@ -7,28 +7,33 @@ use bytes::{Bytes, BytesMut};
 use super::head;
 use crate::{EncodeError, Version, hidden::Hidden};
 
-/// A control frame that has no meaning in this session, and so is skipped.
+/// A control frame that has no meaning in this session and is skipped.
 ///
-/// Most have a type that the version does not have (protocol.md §5.11). The others are frames of another
-/// version in SPDY/2 (protocol.md §4.4), and updates of the session's window by nothing in SPDY/3, which has
-/// no such window.
+/// Most have a type that the version does not have ([protocol.md §5.11]). The others are frames of
+/// another version in SPDY/2 ([protocol.md §4.4]), and updates of the session window by 0 in
+/// SPDY/3, which has no session window.
+///
+/// [protocol.md §5.11]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#511-unknown-control-frame-types
+/// [protocol.md §4.4]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#44-version-check
 #[derive(PartialEq, Eq)]
 pub struct UnknownControl<B = Bytes> {
     /// The type number.
     pub type_number: u16,
     /// The flags byte.
     pub flags: u8,
-    /// The payload. Empty if the frame is longer than
-    /// [`max_control_frame`](crate::DecodeLimits::max_control_frame): then nobody keeps its bytes.
+    /// The payload. It is empty if the frame is longer than
+    /// [`max_control_frame`](crate::DecodeLimits::max_control_frame): then its bytes are not kept.
     pub payload: B,
 }
 
 impl<B: AsRef<[u8]>> UnknownControl<B> {
-    /// Writes the frame as it is, whatever its type number means. Sessions never send one; tests and tools do.
+    /// Appends the frame to `dst`, whatever its type number means. Sessions never send one; tests
+    /// and tools do.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLarge`] above 16,777,215 bytes of payload.
+    /// Returns [`EncodeError::TooLarge`] if the payload is longer than 16,777,215 bytes. After an
+    /// error `dst` is unchanged.
     pub fn encode(&self, version: Version, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = head::begin_control(version, self.type_number, self.flags, dst);
         dst.extend_from_slice(self.payload.as_ref());
@@ -36,7 +41,7 @@ impl<B: AsRef<[u8]>> UnknownControl<B> {
     }
 }
 
-/// Shows the length of the payload alone: frames of another version have header blocks.
+/// Shows only the length of the payload: frames of another version contain header blocks.
 impl<B: AsRef<[u8]>> fmt::Debug for UnknownControl<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnknownControl")

@@ -7,17 +7,21 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::head;
 use crate::{FrameError, MAX_WINDOW, Version, WindowIncrement, WindowTarget};
 
-/// WINDOW_UPDATE (protocol.md §5.9, §13).
+/// WINDOW_UPDATE ([protocol.md §5.9], [protocol.md §13]).
+///
+/// [protocol.md §5.9]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#59-window_update-type-9-spdy3-and-31
+/// [protocol.md §13]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#13-flow-control
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowUpdate {
-    /// Whose window grows.
+    /// The window that grows.
     pub target: WindowTarget,
-    /// By how much.
+    /// The number of bytes that are added.
     pub increment: WindowIncrement,
 }
 
 impl WindowUpdate {
-    /// Reads a payload of 8 bytes; `None` if the increment is 0, see [`zero_increment`](Self::zero_increment).
+    /// Parses a payload of 8 bytes. Returns `None` if the increment is 0, see
+    /// [`zero_increment`](Self::zero_increment).
     #[inline]
     pub(crate) fn parse(mut payload: &[u8]) -> Option<Self> {
         let target = WindowTarget::from_field(payload.get_u32());
@@ -25,18 +29,18 @@ impl WindowUpdate {
         Some(Self { target, increment })
     }
 
-    /// What is wrong with a payload whose increment is 0: [`FrameError::ZeroIncrement`]; `None` if it is for the
-    /// session in SPDY/3, which has no session window: stream 0 is ignored there, whatever the increment
-    /// (protocol.md §20, 8).
+    /// Returns [`FrameError::ZeroIncrement`] for a payload whose increment is 0, or `None` if it is
+    /// for the session in SPDY/3: SPDY/3 has no session window, and stream 0 is ignored whatever
+    /// the increment is (protocol.md §20, 8).
     pub(crate) fn zero_increment(version: Version, mut payload: &[u8]) -> Option<FrameError> {
         let target = WindowTarget::from_field(payload.get_u32());
         let is_ignored = target == WindowTarget::Session && !version.has_session_window();
         (!is_ignored).then_some(FrameError::ZeroIncrement { target })
     }
 
-    /// Writes the frame.
+    /// Appends the frame to `dst`.
     ///
-    /// SPDY/2 has no windows; writing one there is a mistake which debug builds catch.
+    /// SPDY/2 has no windows, so `version` must not be SPDY/2. Only debug builds check this.
     #[inline]
     pub fn encode(&self, version: Version, dst: &mut BytesMut) {
         debug_assert!(version.has_stream_windows(), "WINDOW_UPDATE in {version}");

@@ -1,4 +1,4 @@
-//! From compressed header blocks to fields: inflating within bounds, and the rules for what comes out.
+//! Decodes header blocks: inflates them within limits, and checks the fields.
 
 use std::cell::Cell;
 
@@ -15,23 +15,36 @@ use super::{
 };
 use crate::{CompressedBlock, HeaderError, Version};
 
-/// Bounds on the header blocks that are received.
+/// Limits on received header blocks.
 ///
-/// A *soft* limit costs fields: those that fit are delivered, and
-/// [`is_truncated`](HeaderBlock::is_truncated) says that there were more. The *hard* limit costs the session.
-/// Memory and time follow the bytes that were inflated, never a number that the peer sent.
+/// A *soft* limit drops fields: those that fit are returned, and
+/// [`is_truncated`](HeaderBlock::is_truncated) returns `true`. The *hard* limit ends the session.
+/// Memory and time depend on the bytes that were inflated, never on a number that the peer sent.
+///
+/// All fields have defaults; set those that differ:
+///
+/// ```
+/// use spdy_frame::HeaderLimits;
+///
+/// let limits = HeaderLimits::default().max_size(64 * 1024).max_fields(100);
+/// assert_eq!(limits.max_size, 65_536);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeaderLimits {
-    /// Soft: bytes that a block inflates to, with the lengths in it. Default 131,072. Any number is fine: below the
-    /// size of the first field, blocks come without fields, and below 4 (SPDY/2: 2) all of them are truncated.
+    /// Soft: the inflated size of a block, in bytes, including length fields. Default 131,072.
+    /// Every value is valid: if the first field does not fit, blocks have no fields, and below 4 (2
+    /// in SPDY/2) all blocks are truncated.
     pub max_size: usize,
-    /// Hard: bytes that a block inflates to. Default 1,048,576.
+    /// Hard: the inflated size of a block, in bytes. A larger block is [`HeaderError::Bomb`].
+    /// Default 1,048,576.
     pub max_inflated: usize,
-    /// Soft: fields of a block, counted after values are split at NUL. Default 128.
+    /// Soft: the number of values in a block, counted after values are split at NUL. Default 128.
     pub max_fields: usize,
-    /// Whether an empty value is an error in SPDY/2, as its draft wants; browsers send them (protocol.md §7.2).
-    /// Default false.
+    /// Whether an empty value is an error in SPDY/2. The draft demands it, but browsers send empty
+    /// values ([protocol.md §7.2]). Default `false`.
+    ///
+    /// [protocol.md §7.2]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#72-rules-and-what-a-violation-means
     pub strict: bool,
 }
 
@@ -46,14 +59,48 @@ impl Default for HeaderLimits {
     }
 }
 
-/// Inflates the header blocks of one direction of a session, in wire order.
+impl HeaderLimits {
+    /// Sets [`max_size`](#structfield.max_size), in bytes.
+    #[must_use]
+    pub const fn max_size(mut self, bytes: usize) -> Self {
+        self.max_size = bytes;
+        self
+    }
+
+    /// Sets [`max_inflated`](#structfield.max_inflated), in bytes.
+    #[must_use]
+    pub const fn max_inflated(mut self, bytes: usize) -> Self {
+        self.max_inflated = bytes;
+        self
+    }
+
+    /// Sets [`max_fields`](#structfield.max_fields).
+    #[must_use]
+    pub const fn max_fields(mut self, fields: usize) -> Self {
+        self.max_fields = fields;
+        self
+    }
+
+    /// Sets [`strict`](#structfield.strict).
+    #[must_use]
+    pub const fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+}
+
+/// Inflates and parses the header blocks of one direction of a session.
 ///
-/// Blocks continue the compression of those before, so all of them have to come here, wanted or not
-/// (protocol.md §8.4). An error in the fields leaves the decoder usable. When the compression context is lost
-/// ([`HeaderError::is_context_lost`]) the error is for good: it is the answer to every later block as well.
+/// Each block continues the compression of the previous ones, so *every* block must be decoded, in
+/// order, even if its fields are not needed ([protocol.md §8.4]). After an error in the fields the
+/// decoder can be used on. If the compression context is lost ([`HeaderError::is_context_lost`]),
+/// every later call returns the same error.
 ///
-/// Between blocks a decoder holds the bytes that came last, no more than the window that the peer's zlib header
-/// announces, and less than 1 KiB besides; behind a block that does not end with a sync flush, less than 2 KiB.
+/// Between two blocks a decoder holds the last inflated bytes, at most the window size that the
+/// peer's zlib header announces, plus less than 1 KiB. If the last block did not end with a sync
+/// flush, it holds less than 2 KiB more instead.
+///
+/// [protocol.md §8.4]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#84-the-state-rule
 #[derive(Debug)]
 pub struct HeaderDecoder {
     version: Version,
@@ -62,20 +109,20 @@ pub struct HeaderDecoder {
     last: Judged,
 }
 
-/// The places of the fields of the last block, which hold for a block of the same bytes: many clients send the same
-/// block again.
+/// The positions of the fields of the last block. They are reused if a block inflates to the same
+/// bytes, because many clients repeat blocks.
 ///
-/// They are there only if the block was whole and sound, and has few fields.
+/// They are empty unless the block was complete and valid and has few fields.
 #[derive(Debug)]
 struct Judged(Vec<Entry>);
 
 impl Judged {
-    /// The fields of a block that inflates to the same bytes as all of the last one.
+    /// Returns the fields for a block that inflates to the same bytes as the whole last one.
     fn entries(&self) -> Option<&[Entry]> {
         (!self.0.is_empty()).then_some(&self.0)
     }
 
-    /// Takes the last block in. Nothing is known of one that was refused, or that lost fields.
+    /// Stores the fields of the last block. Rejected and truncated blocks are not stored.
     fn set(&mut self, block: Option<&HeaderBlock>) {
         self.0.clear();
         if let Some(block) = block.filter(|block| !block.truncated && block.len() <= FEW) {
@@ -86,10 +133,10 @@ impl Judged {
 }
 
 impl HeaderDecoder {
-    /// A decoder for one direction of a session. Nothing is allocated yet.
+    /// Returns a decoder for one direction of a session. Nothing is allocated yet.
     #[must_use]
     pub const fn new(version: Version, mut limits: HeaderLimits) -> Self {
-        // Places in a block have 32 bits.
+        // Positions in a block have 32 bits.
         if limits.max_size > u32::MAX as usize {
             limits.max_size = u32::MAX as usize;
         }
@@ -101,7 +148,8 @@ impl HeaderDecoder {
         }
     }
 
-    /// Returns how many bytes the decoder holds between two blocks: what the next block may refer to, above all.
+    /// Returns the number of bytes that the decoder holds between two blocks, mostly for references
+    /// from the next block.
     #[must_use]
     pub fn memory(&self) -> usize {
         let stream = match &self.stream {
@@ -111,11 +159,14 @@ impl HeaderDecoder {
         stream + self.last.0.capacity() * size_of::<Entry>()
     }
 
-    /// Inflates a block and takes it apart. A block of no bytes has no fields and does not touch the context.
+    /// Inflates and parses a block. A block of no bytes has no fields and does not change the
+    /// context.
     ///
     /// # Errors
     ///
-    /// See [`HeaderError`]. The context has been moved over the whole block unless it is lost.
+    /// Returns a [`HeaderError`] if the block is invalid. Unless
+    /// [`is_context_lost`](HeaderError::is_context_lost) returns `true`, the context includes the
+    /// block.
     pub fn decode<B: AsRef<[u8]>>(
         &mut self,
         block: CompressedBlock<B>,
@@ -129,7 +180,7 @@ impl HeaderDecoder {
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let result = self.decode_with(&mut scratch, block.as_bytes());
         if scratch.capacity() <= KEPT {
-            // Where the thread is ending already, it is just dropped.
+            // If the thread is ending, the buffer is dropped.
             _ = SCRATCH.try_with(|place| place.set(scratch));
         }
         result
@@ -169,10 +220,10 @@ impl HeaderDecoder {
         }
     }
 
-    /// Takes the inflated bytes apart and judges them (protocol.md §7.2).
+    /// Parses the inflated bytes and checks them (protocol.md §7.2).
     fn parse(&self, bytes: &[u8], dropped: bool) -> Result<HeaderBlock, HeaderError> {
         let mut pairs = Pairs::new(bytes, Numbers::of(self.version));
-        // That bytes were dropped is the only excuse for a block that ends early.
+        // A block that ends early is valid only if bytes were dropped.
         let ends_early = || {
             if dropped {
                 Ok(())
@@ -185,7 +236,7 @@ impl HeaderDecoder {
             ends_early()?;
             return Ok(HeaderBlock::decoded(Bytes::new(), Vec::new(), true));
         };
-        // Each pair has at least its lengths, so the bytes that are there bound the count.
+        // Each pair has at least its length fields, so the number of bytes limits the count.
         let most = pairs.rest.len() / pairs.smallest();
         if count > most {
             ends_early()?;
@@ -226,19 +277,21 @@ impl HeaderDecoder {
     }
 }
 
-/// The zlib stream of a direction, through the life of a session.
+/// The zlib stream of one direction, throughout a session.
 #[derive(Debug)]
 enum Stream {
     /// The zlib header is not complete.
     Header(ZlibHeader),
-    /// What follows it is deflated. No checksum ever comes, and a last deflate block is an error.
+    /// The deflate stream after the header. It has no end: a checksum never comes, and a last
+    /// deflate block is an error.
     Deflate(Inflater),
-    /// The context is lost, for this reason.
+    /// The context is lost for this reason.
     Lost(HeaderError),
 }
 
 impl Stream {
-    /// Takes the rest of the zlib header off the front of `block`. There is no inflater before it is complete.
+    /// Takes the rest of the zlib header off the front of `block`. Returns `None` until the header
+    /// is complete.
     fn ready(
         &mut self,
         block: &mut &[u8],
@@ -263,18 +316,18 @@ impl Stream {
     }
 }
 
-/// The bytes of the zlib header that have come (RFC 1950 §2.2).
+/// The bytes of the zlib header that have arrived (RFC 1950 §2.2).
 #[derive(Debug)]
 struct ZlibHeader {
     bytes: [u8; 6],
     length: usize,
 }
 
-/// What a zlib header says.
+/// The contents of a zlib header.
 struct Parameters {
-    /// The largest distance, in bytes.
+    /// The largest distance in bytes.
     window: usize,
-    /// The id of the preset dictionary, if there is one.
+    /// The id of the preset dictionary, if the header names one.
     dictionary: Option<u32>,
 }
 
@@ -295,7 +348,7 @@ impl ZlibHeader {
         }
     }
 
-    /// Reads on; `None` while the header is not complete.
+    /// Reads more of the header. Returns `None` until it is complete.
     fn read(&mut self, block: &mut &[u8]) -> Result<Option<Parameters>, HeaderError> {
         while let Some((byte, rest)) = block.split_first() {
             *block = rest;
@@ -304,7 +357,7 @@ impl ZlibHeader {
             match self.bytes[..self.length] {
                 [method, flags] => {
                     let check = u16::from_be_bytes([method, flags]);
-                    // Deflate with a window of up to 32 KiB.
+                    // The method is deflate, and the window at most 32 KiB.
                     if method & 0x0f != 8 || method >> 4 > 7 || check % 31 != 0 {
                         return Err(HeaderError::Corrupt);
                     }
@@ -323,14 +376,14 @@ impl ZlibHeader {
     }
 }
 
-/// The flag of a zlib header that an id follows.
+/// The flag of a zlib header that contains the id of a dictionary.
 const PRESET_DICTIONARY: u8 = 0x20;
 
-/// Reads an inflated block.
+/// Parses an inflated block.
 struct Pairs<'a> {
-    /// What was not read yet, with the next number in front.
+    /// The bytes that are not read yet, beginning with a number.
     rest: &'a [u8],
-    /// How long the block is.
+    /// The length of the block.
     length: usize,
     numbers: Numbers,
 }
@@ -344,7 +397,7 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    /// Bytes of a pair with an empty name and an empty value.
+    /// Returns the length of a pair with an empty name and an empty value.
     const fn smallest(&self) -> usize {
         2 * self.numbers.width()
     }
@@ -378,7 +431,7 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// A name and its value, and where they end in the block.
+/// A name with its value, and the positions in the block where they end.
 #[derive(Clone, Copy)]
 struct Pair<'a> {
     name: &'a [u8],
@@ -388,7 +441,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Checks name and value. The number of values is a part of the answer.
+    /// Checks name and value. Returns the entry and its number of values.
     #[inline]
     fn judge(&self) -> Result<(Entry, usize), HeaderError> {
         check_name(self.name).map_err(|error| match error {
@@ -406,8 +459,8 @@ impl Pair<'_> {
     }
 }
 
-/// Finds names that occur twice. Few are looked up as they come, many are sorted in the end, which keeps the time
-/// near the number of bytes.
+/// Finds names that occur twice. Few names are looked up as they come. Many are sorted at the end,
+/// so that the time stays nearly proportional to the number of bytes.
 #[derive(Debug)]
 enum Names {
     Few(Marks),
@@ -423,7 +476,7 @@ impl Names {
         }
     }
 
-    /// Whether a name, which is not empty, may have come before.
+    /// Returns whether a name, which must not be empty, might have come before.
     #[inline]
     fn may_have(&mut self, name: &[u8]) -> bool {
         match self {
@@ -448,12 +501,13 @@ fn has_duplicates(bytes: &[u8], entries: &[Entry]) -> bool {
 }
 
 thread_local! {
-    /// Where blocks are inflated to, before it is known how long they get. All sessions of a thread share it.
+    /// The buffer that blocks are inflated into, before their length is known. All sessions of a
+    /// thread share it.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The largest scratch that is kept.
+/// The largest capacity of the shared buffer. A larger one is dropped.
 const KEPT: usize = 4096;
 
-/// Above so many names they are sorted to find duplicates.
+/// The largest number of names that are looked up one by one for duplicates. More are sorted.
 const FEW: usize = 32;

@@ -1,39 +1,39 @@
 //! Writes deflate blocks in the fixed Huffman code (RFC 1951 §3.2.6).
 //!
-//! Deflate takes bits from the low end of bytes. Huffman codes go there with their bits reversed, numbers as they
-//! are.
+//! Deflate fills bytes from their low end. Huffman codes are written with their bits reversed,
+//! numbers as they are.
 
-/// The shortest match that deflate has.
+/// The shortest match of deflate.
 pub(super) const MIN_MATCH: usize = 3;
 
-/// The longest match that deflate has.
+/// The longest match of deflate.
 const MAX_MATCH: usize = 258;
 
-/// The largest distance that deflate has.
+/// The largest distance of deflate.
 pub(super) const WINDOW: u64 = 32 * 1024;
 
-/// The empty stored block, at the border of an byte, that ends every header block.
+/// The empty stored block, aligned to a byte, that ends every header block.
 const SYNC_MARKER: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// The most bytes that one block and its sync marker take for `bytes` bytes of content; literals have up to 9
-/// bits. There is room for the last store of 8 bytes in it as well.
+/// Returns the largest size of one block with its sync marker, for `bytes` bytes of content. A
+/// literal takes up to 9 bits. The size includes room for the last store of 8 bytes.
 pub(super) const fn bound(bytes: usize) -> usize {
     bytes + bytes / 8 + 24
 }
 
-/// One deflate block while it is written.
+/// A deflate block that is being written.
 pub(super) struct BlockWriter<'a> {
     dst: &'a mut [u8],
-    /// Whole bytes written.
+    /// The number of whole bytes written.
     at: usize,
-    /// Bits that are not a whole byte yet.
+    /// The bits that do not fill a byte yet.
     bits: u64,
-    /// How many: at most 7 between calls.
+    /// The number of these bits, at most 7 between calls.
     count: u32,
 }
 
 impl<'a> BlockWriter<'a> {
-    /// Starts a block that is not the last one. The content has to fit: see [`bound`].
+    /// Starts a block that is not the last one. The content must fit, see [`bound`].
     pub(super) fn begin(dst: &'a mut [u8]) -> Self {
         Self {
             dst,
@@ -44,7 +44,7 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes as literals.
     #[inline]
     pub(super) fn literals(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
@@ -69,25 +69,25 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Writes eight bytes below 144 as [`literal`](Self::literal) would.
+    /// Writes eight bytes below 144, as [`literal`](Self::literal) would.
     #[inline]
     fn eight(&mut self, word: u64) {
         let codes = (word + 0x3030_3030_3030_3030).swap_bytes().reverse_bits();
         let whole = self.bits | codes << self.count;
         self.dst[self.at..self.at + 8].copy_from_slice(&whole.to_le_bytes());
         self.at += 8;
-        // In two steps, since a shift by 64 is none.
+        // The shift has two steps, because a shift by 64 bits is not allowed.
         self.bits = codes >> 1 >> (63 - self.count);
     }
 
-    /// Writes a copy of `length` bytes that stand `distance` bytes back. A copy of 3 to 258 bytes is one match;
-    /// a longer one is several.
+    /// Writes a copy of the `length` bytes that start `distance` bytes back. A copy of 3 to 258
+    /// bytes is one match; a longer one is several.
     #[inline]
     pub(super) fn copy(&mut self, mut length: usize, distance: u64) {
         debug_assert!(length >= MIN_MATCH && (1..=WINDOW).contains(&distance));
         let (distance, distance_bits) = distance_code(distance as u32);
         while length > 0 {
-            // No rest may be shorter than a match.
+            // What remains must not be shorter than a match.
             let part = match length {
                 0..=MAX_MATCH => length,
                 _ => MAX_MATCH.min(length - MIN_MATCH),
@@ -98,10 +98,10 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Ends the block and adds a sync marker. How many bytes were written is the answer.
+    /// Ends the block and adds a sync marker. Returns the number of bytes written.
     pub(super) fn finish(mut self) -> usize {
-        // The code for the end of the block has seven zero bits. Three more start a stored block that is not the
-        // last one, and the border of an byte follows.
+        // The code for the end of the block is seven zero bits. Three more zero bits start a stored
+        // block that is not the last one, and it continues at the next byte boundary.
         self.put(0, 7 + 3);
         self.at += usize::from(self.count > 0);
         let end = self.at + SYNC_MARKER.len();
@@ -121,19 +121,19 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
-/// The code and the extra bits for a length of 3 to 258, and how many they are together.
+/// Returns the code with the extra bits for a length of 3 to 258, and the number of all these bits.
 #[inline]
 fn length_code(length: u32) -> (u64, u32) {
     let above = length - MIN_MATCH as u32;
     let (symbol, extra) = if length == MAX_MATCH as u32 {
         (28, 0)
     } else {
-        // Four symbols share a number of extra bits; so do the eight with none.
+        // Each number of extra bits belongs to four symbols, except 0, which belongs to eight.
         let extra = (above | 4).ilog2() - 2;
         (4 * extra + (above >> extra), extra)
     };
     let rest = above & ((1 << extra) - 1);
-    // Symbols up to 279 have 7 bits, from 280 on 8. The first one for lengths is 257.
+    // Symbols up to 279 have 7 bits, from 280 on 8. The first symbol of a length is 257.
     let (code, bits) = if symbol < 23 {
         ((symbol as u8 + 1).reverse_bits() >> 1, 7)
     } else {
@@ -142,11 +142,11 @@ fn length_code(length: u32) -> (u64, u32) {
     (u64::from(code) | u64::from(rest) << bits, bits + extra)
 }
 
-/// The code and the extra bits for a distance, and how many they are together.
+/// Returns the code with the extra bits for a distance, and the number of all these bits.
 #[inline]
 fn distance_code(distance: u32) -> (u64, u32) {
     let above = distance - 1;
-    // Two symbols share a number of extra bits; so do the four with none.
+    // Each number of extra bits belongs to two symbols, except 0, which belongs to four.
     let extra = (above | 2).ilog2() - 1;
     let symbol = 2 * extra + (above >> extra);
     let rest = above & ((1 << extra) - 1);

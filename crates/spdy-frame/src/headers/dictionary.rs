@@ -1,23 +1,23 @@
 //! The two preset dictionaries of header compression (protocol.md §24).
 //!
-//! One wrong byte would make every header block of every real peer undecodable, so the tests hold lengths and
-//! checksums against the published ones.
+//! With one wrong byte no header block of any real peer could be decoded. Therefore the tests
+//! compare lengths and checksums with the published ones.
 
 use std::sync::LazyLock;
 
 use crate::Version;
 
-/// What both ends put into the window before the first byte of a direction.
+/// The bytes that both ends put into the window before the first byte of a direction.
 #[derive(Debug)]
 pub(crate) struct Dictionary {
     /// The bytes.
     pub(crate) bytes: &'static [u8],
-    /// Their Adler-32, which the zlib header names.
+    /// Their Adler-32 checksum, which the zlib header contains.
     pub(crate) id: u32,
 }
 
 impl Dictionary {
-    /// The dictionary of a version.
+    /// Returns the dictionary of a version.
     pub(crate) const fn of(version: Version) -> &'static Self {
         match version {
             Version::V2 => &V2,
@@ -25,7 +25,7 @@ impl Dictionary {
         }
     }
 
-    /// Where a header name is in the dictionary, if it is one of the words there.
+    /// Returns the position of a header name in the dictionary, if it is one of the words there.
     pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
         static WORDS: LazyLock<[Vec<Word>; 2]> = LazyLock::new(|| [words(&V2), words(&V3)]);
         let words = &WORDS[usize::from(self.id == V3.id)];
@@ -34,21 +34,22 @@ impl Dictionary {
     }
 }
 
-/// A word, and where it is in a dictionary.
+/// A word and its position in a dictionary.
 #[derive(Debug)]
 struct Word {
     name: &'static [u8],
     at: usize,
 }
 
-/// Finds the words of the SPDY/3 dictionary, which tells them by their lengths, in a dictionary. They are sorted.
+/// Finds the words of the SPDY/3 dictionary, which contains their lengths, in a dictionary. Returns
+/// them sorted.
 fn words(dictionary: &Dictionary) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = &V3.bytes[..V3_WORDS];
     while let Some((length, bytes)) = rest.split_first_chunk::<4>() {
         let (name, bytes) = bytes.split_at(u32::from_be_bytes(*length) as usize);
         rest = bytes;
-        // The length before a word of SPDY/3 can be matched together with it.
+        // In SPDY/3 the length before a word can be part of the same match.
         let length = if dictionary.id == V3.id {
             &length[..]
         } else {
@@ -67,8 +68,8 @@ fn words(dictionary: &Dictionary) -> Vec<Word> {
     words
 }
 
-/// SPDY/2: words without anything between them, then a NUL, which belongs to it. The spelling `if-unmodifiedsince`
-/// is genuine.
+/// SPDY/2: words without separators, and a NUL at the end, which belongs to the dictionary. The
+/// spelling `if-unmodifiedsince` is genuine.
 static V2: Dictionary = Dictionary {
     id: 0xdfa2_51b2,
     bytes: b"\
@@ -95,7 +96,8 @@ static V2: Dictionary = Dictionary {
         HTTP/1.1statusversionurl\0",
 };
 
-/// SPDY/3 and SPDY/3.1: words after their lengths, as they stand in a header block, then words without lengths.
+/// SPDY/3 and SPDY/3.1: words after their lengths, as in a header block, and then words without
+/// lengths.
 static V3: Dictionary = Dictionary {
     id: 0xe3c6_a7c2,
     bytes: b"\
@@ -132,7 +134,7 @@ static V3: Dictionary = Dictionary {
         charset=utf-8charset=iso-8859-1,utf-,*,enq=0.",
 };
 
-/// The bytes of the SPDY/3 dictionary whose words have lengths.
+/// The length of the part of the SPDY/3 dictionary whose words have lengths.
 const V3_WORDS: usize = 849;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From fields to compressed header blocks, and to whole frames with them.
+//! Compresses header fields into blocks, and writes the frames that contain them.
 
 use bytes::{BufMut, BytesMut};
 
@@ -12,39 +12,46 @@ use crate::{
 
 /// How header blocks are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderCompression {
-    /// Fields that were sent before are short references to them, as in HPACK. Nothing but whole fields and names
-    /// is ever referred to, and no value of a sensitive field, so that the length of a frame does not tell whether
-    /// a guess shares a part with a secret (protocol.md §8.7). A block that would get longer is not compressed.
+    /// Fields that were sent before become short references, as in HPACK.
+    ///
+    /// Only whole fields and names are referred to, and never the value of a sensitive field.
+    /// Therefore the length of a frame does not reveal whether a guess shares a part with a secret
+    /// ([protocol.md §8.7]). A block that compression would make longer is not compressed.
+    ///
+    /// [protocol.md §8.7]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#87-crime
     #[default]
     Indexed,
-    /// Nothing is compressed: for peers and people who want it so.
+    /// Header blocks are valid zlib streams, but nothing is compressed.
     Stored,
 }
 
-/// Compresses the header blocks of one direction of a session, and writes the frames that carry them.
+/// Compresses the header blocks of one direction of a session, and writes the frames that contain
+/// them.
 ///
-/// Blocks continue the compression of those before: what is written has to go out, in this order. A frame that
-/// cannot be written is an error before anything moves.
+/// Each block continues the compression of the previous ones, so the written frames must be sent,
+/// in this order. If a method returns an error, nothing was written and the context is unchanged.
 ///
-/// The output is a zlib stream with the version's preset dictionary, which any inflater reads. It is made here and
-/// not by a general deflate: that costs fifty times the memory and ten times the time, and matches secrets against
-/// text that an attacker chooses.
+/// The output is a zlib stream with the preset dictionary of the version, which every inflater can
+/// read. The encoder does not use a general deflate, which would need fifty times the memory and
+/// ten times the time, and would match secrets against text that an attacker chooses.
 ///
-/// An encoder holds what it remembers of the fields it wrote: about 1 KiB if they are few, 7 KiB at most, and next to
-/// nothing before the first block. Once that has grown it does not allocate for blocks, except that `dst` grows.
+/// An encoder holds the fields that it wrote recently: about 1 KiB for few fields, 7 KiB at most,
+/// and almost nothing before the first block. Once this memory has grown, writing a block allocates
+/// nothing, unless `dst` must grow.
 #[derive(Debug)]
 pub struct HeaderEncoder {
     version: Version,
     mode: HeaderCompression,
     /// Whether the zlib header was written.
     started: bool,
-    /// Made for the first block; never in stored mode.
+    /// Made for the first block. It is always `None` in stored mode.
     context: Option<Box<Context>>,
 }
 
 impl HeaderEncoder {
-    /// An encoder for one direction of a session. Nothing is allocated yet.
+    /// Returns an encoder for one direction of a session. Nothing is allocated yet.
     #[must_use]
     pub const fn new(version: Version, mode: HeaderCompression) -> Self {
         Self {
@@ -55,13 +62,13 @@ impl HeaderEncoder {
         }
     }
 
-    /// Writes a whole SYN_STREAM frame to `dst`.
+    /// Appends a whole SYN_STREAM frame to `dst`.
     ///
     /// # Errors
     ///
-    /// Nothing is written then:
-    /// - [`EncodeError::TooLarge`] if the frame might get longer than 16,777,215 bytes,
-    /// - [`EncodeError::FieldTooLarge`] and [`EncodeError::TooManyFields`] above 65,535 in SPDY/2.
+    /// After an error nothing was written. The errors are:
+    /// - [`EncodeError::TooLarge`] if the payload might become longer than 16,777,215 bytes,
+    /// - [`EncodeError::FieldTooLong`] and [`EncodeError::TooManyFields`] above 65,535 in SPDY/2.
     pub fn encode_syn_stream(
         &mut self,
         frame: &SynStream<&HeaderBlock>,
@@ -71,11 +78,11 @@ impl HeaderEncoder {
         self.frame(frame.block, dst, |dst| frame.begin(version, dst))
     }
 
-    /// Writes a whole SYN_REPLY frame to `dst`.
+    /// Appends a whole SYN_REPLY frame to `dst`.
     ///
     /// # Errors
     ///
-    /// As [`encode_syn_stream`](Self::encode_syn_stream).
+    /// The errors are those of [`encode_syn_stream`](Self::encode_syn_stream).
     pub fn encode_syn_reply(
         &mut self,
         frame: &SynReply<&HeaderBlock>,
@@ -85,11 +92,11 @@ impl HeaderEncoder {
         self.frame(frame.block, dst, |dst| frame.begin(version, dst))
     }
 
-    /// Writes a whole HEADERS frame to `dst`. In SPDY/2 without FIN, see [`Headers::fin`].
+    /// Appends a whole HEADERS frame to `dst`, in SPDY/2 without FIN, see [`Headers::fin`].
     ///
     /// # Errors
     ///
-    /// As [`encode_syn_stream`](Self::encode_syn_stream).
+    /// The errors are those of [`encode_syn_stream`](Self::encode_syn_stream).
     pub fn encode_headers(
         &mut self,
         frame: &Headers<&HeaderBlock>,
@@ -111,8 +118,8 @@ impl HeaderEncoder {
         head::finish_control(start, dst)
     }
 
-    /// Checks that a block can be written, whatever the compression makes of it. Its bytes before compression
-    /// (protocol.md §7.1) are the answer.
+    /// Checks that a block can be written, however well it compresses. Returns its size in bytes
+    /// before compression (protocol.md §7.1).
     fn check(&self, block: &HeaderBlock) -> Result<usize, EncodeError> {
         let numbers = Numbers::of(self.version);
         let mut serialized = numbers.width();
@@ -135,7 +142,7 @@ impl HeaderEncoder {
         Ok(serialized)
     }
 
-    /// The most bytes that a block is compressed to.
+    /// Returns the largest size in bytes that a block is compressed to.
     const fn bound(&self, serialized: usize) -> usize {
         match self.mode {
             HeaderCompression::Indexed => deflate::bound(serialized),
@@ -143,14 +150,14 @@ impl HeaderEncoder {
         }
     }
 
-    /// Compresses a block that was checked.
+    /// Compresses a block that passed [`check`](Self::check).
     fn write(&mut self, block: &HeaderBlock, serialized: usize, dst: &mut BytesMut) {
         let bound = self.bound(serialized);
         dst.reserve(ZLIB_HEADER + bound);
         if !self.started {
             self.started = true;
-            // The second byte tells the level, which no inflater looks at; with the first it has to be a
-            // multiple of 31.
+            // The second byte contains the level, which inflaters ignore. Both bytes together must
+            // be a multiple of 31.
             dst.put_slice(match self.mode {
                 HeaderCompression::Indexed => &[0x78, 0xbb],
                 HeaderCompression::Stored => &[0x78, 0x3f],
@@ -166,7 +173,8 @@ impl HeaderEncoder {
                 dst.resize(start + bound, 0);
                 let length = context.write(block, &mut dst[start..]);
                 dst.truncate(start + length);
-                // Bytes above 143 take nine bits each. The context knows the bytes of the block, not their form.
+                // A byte above 143 takes nine bits. The context decides by numbers of bytes and
+                // does not know this.
                 if length > stored::length(serialized) {
                     dst.truncate(start);
                     stored::write(block, Numbers::of(self.version), serialized, dst);
@@ -182,5 +190,5 @@ impl HeaderEncoder {
 /// The bytes before the first block: two with parameters, and the id of the dictionary.
 const ZLIB_HEADER: usize = 6;
 
-/// The most bytes that a frame has before its block: those of SYN_STREAM.
+/// The largest number of bytes in a frame between its head and its block: those of SYN_STREAM.
 const FIXED_FIELDS: usize = 10;

@@ -1,10 +1,10 @@
-//! One field of a header block, and how fields are kept.
+//! The fields of a header block, and their representation.
 
 use std::{fmt, iter::FusedIterator, ops::Range, slice};
 
 use bytes::Bytes;
 
-/// The fields of a block in order.
+/// An iterator over the fields of a block, in order.
 #[derive(Clone)]
 pub struct Fields<'a> {
     buffer: &'a Buffer,
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Shows the fields that are left, as [`Field`] does.
+/// Shows the remaining fields, as [`Field`] does.
 impl fmt::Debug for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.clone()).finish()
@@ -74,40 +74,41 @@ impl FusedIterator for Fields<'_> {}
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
     buffer: &'a Buffer,
-    /// The same bytes, at hand.
+    /// The bytes of `buffer`.
     bytes: &'a [u8],
     entry: &'a Entry,
 }
 
 impl<'a> Field<'a> {
-    /// The name, in lower case.
+    /// Returns the name, in lower case.
     #[must_use]
     #[inline]
     pub fn name(&self) -> &'a [u8] {
         &self.bytes[self.entry.name()]
     }
 
-    /// The whole value: several values are joined by NUL.
+    /// Returns the whole value. Several values are joined by NUL.
     #[must_use]
     #[inline]
     pub fn value(&self) -> &'a [u8] {
         &self.bytes[self.entry.value()]
     }
 
-    /// Whether there are several values, joined by NUL.
+    /// Returns whether the field has several values, joined by NUL.
     #[must_use]
     #[inline]
     pub const fn is_joined(&self) -> bool {
         self.entry.joined
     }
 
-    /// The values one by one.
+    /// Returns an iterator over the values.
     pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.value().split(|byte| *byte == 0)
     }
 
-    /// The whole value as [`value`](Self::value). It shares the buffer of a decoded block; of a block that was
-    /// made or changed it is a copy.
+    /// Returns the whole value, as [`value`](Self::value) does. It shares the buffer of a decoded
+    /// block. If the block was made or changed by [`append`](crate::HeaderBlock::append), it is a
+    /// copy.
     #[must_use]
     pub fn value_bytes(&self) -> Bytes {
         match self.buffer {
@@ -116,7 +117,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Name and value as one stretch of the buffer, if they are one.
+    /// Returns name and value as one slice, if they are adjacent in the buffer.
     #[inline]
     pub(super) fn whole(&self) -> Option<&'a [u8]> {
         let (name, value) = (self.entry.name(), self.entry.value());
@@ -133,15 +134,15 @@ impl<'a> Field<'a> {
         (self.entry.value_end - self.entry.value_start) as usize
     }
 
-    /// Whether the field was added as a secret; what its name says is another question.
+    /// Returns whether the field was added as a secret. Its name is not considered.
     #[inline]
     pub(super) const fn was_added_sensitive(&self) -> bool {
         self.entry.sensitive
     }
 
-    /// Whether the encoder writes the value in full each time: for fields that were added by
-    /// [`append_sensitive`](crate::HeaderBlock::append_sensitive), and for `authorization`, `cookie`,
-    /// `proxy-authorization`, `set-cookie` and `www-authenticate`.
+    /// Returns whether the encoder writes the value in full each time. It does for fields that were
+    /// added with [`append_sensitive`](crate::HeaderBlock::append_sensitive), and for
+    /// `authorization`, `cookie`, `proxy-authorization`, `set-cookie` and `www-authenticate`.
     #[must_use]
     pub fn is_sensitive(&self) -> bool {
         self.entry.sensitive
@@ -178,9 +179,9 @@ impl fmt::Debug for Field<'_> {
 /// The buffer of a block.
 #[derive(Clone)]
 pub(super) enum Buffer {
-    /// Inflated, and perhaps shared with values that were taken out.
+    /// The buffer of a decoded block. Values that were taken out might share it.
     Shared(Bytes),
-    /// Growing.
+    /// The buffer of a block that was made or changed.
     Own(Vec<u8>),
 }
 
@@ -197,7 +198,7 @@ impl Buffer {
         self.as_slice().len()
     }
 
-    /// The bytes for writing, after a copy if they are shared.
+    /// Returns the bytes for writing. Shared bytes are copied first.
     pub(super) fn own(&mut self) -> &mut Vec<u8> {
         if let Self::Shared(bytes) = self {
             *self = Self::Own(bytes.to_vec());
@@ -215,7 +216,7 @@ impl Default for Buffer {
     }
 }
 
-/// Where a field is in the buffer of its block.
+/// The positions of a field in the buffer of its block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) name_start: u32,
@@ -224,14 +225,14 @@ pub(super) struct Entry {
     pub(super) value_end: u32,
     /// Whether the field was added as a secret.
     pub(super) sensitive: bool,
-    /// Whether there are several values.
+    /// Whether the field has several values.
     pub(super) joined: bool,
-    /// Whether the value has moved to where it has room to grow.
+    /// Whether the value has moved to a place where it has room to grow.
     pub(super) moved: bool,
 }
 
 impl Entry {
-    /// Ranges of a buffer that is no longer than 4 GiB.
+    /// Returns the entry for two ranges of a buffer of at most 4 GiB.
     pub(super) fn new(name: Range<usize>, value: Range<usize>) -> Self {
         debug_assert!(name.end <= value.start && value.end <= u32::MAX as usize);
         Self {
@@ -245,7 +246,8 @@ impl Entry {
         }
     }
 
-    /// The length that the value may have where it is, unless it is the last one of the buffer.
+    /// Returns the length to which the value can grow where it is. The last value of the buffer has
+    /// no such limit.
     pub(super) fn room(&self) -> usize {
         let length = self.value().len();
         if self.moved {

@@ -1,4 +1,4 @@
-//! Header blocks in which fields that were sent before are references.
+//! Compresses header blocks: fields that were sent before become references.
 
 use std::ops::Range;
 
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::Version;
 
-/// What the compression of one direction knows of the bytes that went before.
+/// The state of the compression of one direction: what it knows of the bytes before.
 #[derive(Debug)]
 pub(super) struct Context {
     numbers: Numbers,
     dictionary: &'static Dictionary,
     recent: Recent,
-    /// Bytes of all blocks before the next byte.
+    /// The number of bytes in all blocks before the next byte.
     position: u64,
-    /// The number of fields of the last block, and where it was written.
+    /// The number of fields of the last block, and its position.
     count: Option<(usize, u64)>,
 }
 
@@ -34,7 +34,8 @@ impl Context {
         }
     }
 
-    /// Writes a deflate block and a sync marker to `dst`, which is large enough. The length is the answer.
+    /// Writes a deflate block and a sync marker to `dst`, which is large enough. Returns the number
+    /// of bytes written.
     pub(super) fn write(&mut self, block: &HeaderBlock, dst: &mut [u8]) -> usize {
         self.recent.begin();
         let mut writer = BlockWriter::begin(dst);
@@ -54,13 +55,14 @@ impl Context {
         writer.finish()
     }
 
-    /// The bytes of a field in the stream.
+    /// Returns the number of bytes of a field in the stream.
     #[inline]
     fn length(&self, field: Field<'_>) -> usize {
         2 * self.numbers.width() + field.name_length() + field.value_length()
     }
 
-    /// Writes the number of fields, or makes it the start of a run if the last block had as many.
+    /// Writes the number of fields. If the last block had the same number, it becomes the start of
+    /// a run.
     fn write_count(&mut self, count: usize, writer: &mut BlockWriter<'_>) -> Run {
         let position = self.position;
         let bytes = self.numbers.bytes(count);
@@ -77,8 +79,9 @@ impl Context {
         run
     }
 
-    /// Writes a field that is no copy, and remembers it if it is new. Its name may be a copy, with what the length
-    /// of its value shares with the length there; so may a value in the dictionary be.
+    /// Writes a field that is not a copy, and remembers it if it is new. Its name can be a copy
+    /// that includes the part of the length of its value that is equal. So can a value in the
+    /// dictionary.
     #[inline(never)]
     fn write_in_full(&mut self, field: Field<'_>, is_new: bool, writer: &mut BlockWriter<'_>) {
         let (name, value) = (field.name(), field.value());
@@ -121,8 +124,8 @@ impl Context {
         })
     }
 
-    /// Finds the name of a field in the dictionary, which has it without a colon. In SPDY/3 its length is there in
-    /// front, and perhaps its value behind.
+    /// Finds the name of a field in the dictionary, which contains it without a colon. In SPDY/3
+    /// the length of the name precedes it there, and the value might follow.
     fn find_word(&self, parts: [&[u8]; 4], sensitive: bool) -> Option<Match> {
         let [name_length, name, value_length, value] = parts;
         let colon = usize::from(name.first() == Some(&b':'));
@@ -138,7 +141,7 @@ impl Context {
             }
             if !sensitive {
                 shared = shared_bytes(&[value_length, value], &dictionary[end..]);
-                // Of a value it is all or nothing.
+                // A value is copied as a whole or not at all.
                 if shared < value_length.len() + value.len() {
                     shared = shared.min(value_length.len());
                 }
@@ -153,7 +156,8 @@ impl Context {
     }
 }
 
-/// Copies that are put off, since their neighbour may come from the same distance and join.
+/// Copies that are not written yet, because the next copy might have the same distance and join
+/// them.
 #[derive(Debug, Default)]
 struct Run {
     length: usize,
@@ -163,7 +167,7 @@ struct Run {
 }
 
 impl Run {
-    /// Adds a copy behind those that are there.
+    /// Adds a copy after those before.
     #[inline]
     fn add(&mut self, length: usize, distance: u64, writer: &mut BlockWriter<'_>) {
         if distance != self.distance {
@@ -173,7 +177,7 @@ impl Run {
         self.length += length;
     }
 
-    /// Writes what was put off.
+    /// Writes the pending copies.
     #[inline]
     fn end(&mut self, writer: &mut BlockWriter<'_>) {
         if self.length >= MIN_MATCH {
@@ -186,17 +190,17 @@ impl Run {
     }
 }
 
-/// A part of a serialized field that stands somewhere in the stream or the dictionary.
+/// A part of a serialized field that occurs in the stream or the dictionary.
 #[derive(Clone, Copy, Debug)]
 struct Match {
-    /// Where the part starts in the field.
+    /// The start of the part in the field.
     from: usize,
     length: usize,
-    /// How far back it is.
+    /// The distance back to its occurrence.
     distance: u64,
 }
 
-/// Writes a range of parts that follow each other.
+/// Writes a range of adjacent parts.
 fn literals(parts: [&[u8]; 4], range: Range<usize>, writer: &mut BlockWriter<'_>) {
     let mut before = 0;
     for part in parts {
@@ -207,7 +211,7 @@ fn literals(parts: [&[u8]; 4], range: Range<usize>, writer: &mut BlockWriter<'_>
     }
 }
 
-/// How many bytes parts that follow each other share with `others` from the start.
+/// Returns the number of leading bytes that adjacent parts have in common with `others`.
 fn shared_bytes(parts: &[&[u8]], others: &[u8]) -> usize {
     let bytes = parts.iter().copied().flatten();
     let pairs = bytes.zip(others);

@@ -1,12 +1,14 @@
-//! Adds values to fields that are there.
+//! Adds values to existing fields.
 
 use super::field::Entry;
 
-/// Adds a value to a field of the block in `bytes` and `entries`, behind a NUL if it has one already.
+/// Adds a value to a field of the block in `bytes` and `entries`, after a NUL if the field has a
+/// value.
 ///
-/// The few bytes behind it move. In the middle of a large block the value itself moves, to the end, where it gets room
-/// to grow: so values cost no more than their bytes, whatever the order in which they come. `is_scattered`: some value of
-/// the block has moved, so the bytes behind a value are not those of the fields that follow it.
+/// If few bytes follow the field, they move. In the middle of a large block the value moves to the
+/// end instead, where it gets room to grow. Therefore adding values takes time proportional to
+/// their bytes, in whatever order they come. `is_scattered` is set when a value of the block has
+/// moved: then the bytes after a value are not those of the following fields.
 pub(super) fn join(
     bytes: &mut Vec<u8>,
     entries: &mut [Entry],
@@ -42,9 +44,9 @@ pub(super) fn join(
     bytes.resize(entry.value_start as usize + entry.room(), 0);
 }
 
-/// Inserts bytes behind the value of the first entry.
+/// Inserts bytes after the value of the first entry.
 fn insert(bytes: &mut Vec<u8>, entries: &mut [Entry], separator: &[u8], value: &[u8]) {
-    let (entry, behind) = entries.split_first_mut().expect("it is there");
+    let (entry, behind) = entries.split_first_mut().expect("the entry exists");
     let end = entry.value_end as usize;
     bytes.splice(end..end, separator.iter().chain(value).copied());
     let added = (separator.len() + value.len()) as u32;
@@ -54,7 +56,7 @@ fn insert(bytes: &mut Vec<u8>, entries: &mut [Entry], separator: &[u8], value: &
     }
 }
 
-/// The most bytes behind a value that move for it.
+/// The largest number of bytes after a value that move for it.
 const NEAR: usize = 4096;
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ mod tests {
         (field.name(), field.value())
     }
 
-    /// Against a list of the values of each name, which is made a block of in one go.
+    /// Compares blocks with blocks made at once from a list of the values of each name.
     #[test]
     fn values_are_joined_in_order_wherever_their_fields_stand() {
         let mut seed = 1_u64;
@@ -107,7 +109,7 @@ mod tests {
             assert_eq!(own.is_joined(), other.is_joined());
             assert_eq!(own.value_bytes(), other.value_bytes());
         }
-        // Blocks that lie alike, and differ in one value of the same length.
+        // Two blocks with the same layout differ in one value of the same length.
         for (place, field) in expected.fields().enumerate().step_by(7) {
             let (mut one, mut other) = (block.clone(), block.clone());
             one.append(field.name(), "one").unwrap();
@@ -117,7 +119,7 @@ mod tests {
         }
     }
 
-    /// The bytes that a block holds follow those that were added.
+    /// The memory of a block is proportional to the bytes that were added.
     #[test]
     fn values_that_come_by_turns_take_room_in_proportion() {
         let mut block = HeaderBlock::new();

@@ -1,24 +1,24 @@
-//! Which names a block has, so that a name that comes again is found.
+//! Finds the field of a block that has a given name.
 
 use std::collections::HashMap;
 
 use super::field::Entry;
 
-/// The names of a block. For the few that most blocks have it is some bits, which tell nearly all that are new; among
-/// many a name is looked up.
+/// The names of a block. A set of bits recognizes nearly all new names while they are few, as in
+/// most blocks. Many names are looked up in a hash table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     marks: Marks,
-    /// The place of each name, once there are many.
+    /// The index of each name, once there are many.
     places: Option<Box<Places>>,
 }
 
-/// The places of names in lower case.
+/// The indexes of names in lower case.
 #[derive(Clone, Debug)]
 struct Places(HashMap<Box<[u8]>, usize>);
 
 impl Names {
-    /// Those of a block that was made without them.
+    /// Returns the names of a block that was made without them.
     pub(super) const fn unknown() -> Self {
         Self {
             marks: Marks::ALL,
@@ -26,8 +26,8 @@ impl Names {
         }
     }
 
-    /// Finds the entry of a name, whatever its case, among all entries of a block. `None`: the name is new, and the
-    /// caller adds an entry for it.
+    /// Finds the entry of a name, whatever its case, among all entries of a block. If it returns
+    /// `None`, the name is new and the caller must add an entry for it.
     #[inline]
     pub(super) fn find(&mut self, name: &[u8], bytes: &[u8], entries: &[Entry]) -> Option<usize> {
         if entries.len() >= MANY {
@@ -36,7 +36,7 @@ impl Names {
         if self.marks.insert(name) {
             return None;
         }
-        // From the end, since a name that is repeated mostly follows itself.
+        // The search starts at the end, because a repeated name mostly follows itself.
         entries
             .iter()
             .rposition(|entry| bytes[entry.name()].eq_ignore_ascii_case(name))
@@ -57,15 +57,16 @@ impl Names {
     }
 }
 
-/// Which names there may be: one bit for all names that look alike.
+/// A set that might contain a name: names with the same mark share one bit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks(u64);
 
 impl Marks {
-    /// Any name.
+    /// The set that might contain any name.
     const ALL: Self = Self(u64::MAX);
 
-    /// Takes a name in, whatever its case, which is not empty. Returns whether it is surely new.
+    /// Adds a name, whatever its case, which must not be empty. Returns whether it is certainly
+    /// new.
     #[inline]
     pub(super) fn insert(&mut self, name: &[u8]) -> bool {
         let lower = |at: usize| usize::from(name[at] | 0x20);
@@ -77,5 +78,5 @@ impl Marks {
     }
 }
 
-/// From so many names on they are looked up: below, a look at each costs less.
+/// The number of names from which on they are looked up. Below it, comparing each is faster.
 const MANY: usize = 64;

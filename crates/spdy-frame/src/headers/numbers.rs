@@ -1,8 +1,9 @@
-//! Numbers in header blocks: the count of pairs, and the lengths of names and values (protocol.md §7.1).
+//! The numbers in header blocks: the count of pairs, and the lengths of names and values
+//! (protocol.md §7.1).
 
 use crate::Version;
 
-/// How numbers are written in blocks: with 16 bits in SPDY/2, with 32 later.
+/// The width of numbers in blocks: 16 bits in SPDY/2, 32 bits in later versions.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Numbers {
     Short,
@@ -17,7 +18,7 @@ impl Numbers {
         }
     }
 
-    /// How many bytes a number has.
+    /// Returns the number of bytes that a number takes.
     pub(super) const fn width(self) -> usize {
         match self {
             Self::Short => 2,
@@ -25,7 +26,7 @@ impl Numbers {
         }
     }
 
-    /// The largest number.
+    /// Returns the largest number.
     pub(super) const fn most(self) -> usize {
         match self {
             Self::Short => u16::MAX as usize,
@@ -33,7 +34,7 @@ impl Numbers {
         }
     }
 
-    /// Reads a number off the front of `bytes`. What follows it is a part of the answer.
+    /// Reads a number off the front of `bytes`. Returns it with the bytes after it.
     #[inline]
     pub(super) fn read(self, bytes: &[u8]) -> Option<(usize, &[u8])> {
         match self {
@@ -48,7 +49,7 @@ impl Numbers {
         }
     }
 
-    /// Writes a number.
+    /// Returns the bytes of a number.
     #[inline]
     pub(super) fn bytes(self, number: usize) -> Number {
         Number {
@@ -58,7 +59,7 @@ impl Numbers {
     }
 }
 
-/// A number as bytes.
+/// The bytes of a number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Number {
     bytes: [u8; 4],

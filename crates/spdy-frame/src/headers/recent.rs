@@ -1,38 +1,39 @@
-//! What the encoder remembers of the fields it wrote, and where in the stream they are.
+//! The fields that the encoder wrote recently, and their positions in the stream.
 
 use std::{array, cmp::Reverse, fmt, ops::Range};
 
 use super::{Field, deflate::WINDOW};
 
-/// The fields that were written lately: contents, to be compared, and positions, to be copied from.
+/// The fields that were written recently: contents to compare with, and positions to copy from.
 ///
-/// A secret value never gets in here; of its field only the name does. Everything grows with use up to a fixed size:
-/// when that is full, a sweep keeps what was written twice since the last sweep.
+/// The value of a secret is never stored here, only its name. The memory grows with use up to a
+/// fixed size. When it is full, a sweep keeps the fields that were written twice since the last
+/// sweep.
 pub(super) struct Recent {
     fields: Vec<Sent>,
-    /// Names and values of the fields, one behind the other in the same order.
+    /// The names and values of the fields, concatenated in the same order.
     contents: Vec<u8>,
-    /// Places in `fields` by the hash of name and value.
+    /// Indexes into `fields` by the hash of name and value.
     by_field: Index,
-    /// Places in `fields` by the hash of the name: the last field that came in for each.
+    /// Indexes into `fields` by the hash of the name: for each name the field that was added last.
     by_name: Index,
-    /// The place of the next field if blocks are like those before.
+    /// The index of the next field, if this block repeats an earlier one.
     guess: usize,
-    /// The place of the first field of the block.
+    /// The index of the first field of the block.
     first: Option<usize>,
 }
 
 /// A field that was written.
 #[derive(Clone, Copy)]
 struct Sent {
-    /// Where in the stream it was written last, its length in front included.
+    /// The position in the stream where it was written last. The field includes its length fields.
     position: u64,
     name_hash: u32,
     field_hash: u32,
-    /// Where its name is in `contents`; the value follows.
+    /// The position of its name in `contents`. The value follows.
     at: u16,
     name_length: u16,
-    /// `None` if the value is a secret or too long: it is not in `contents` then.
+    /// `None` if the value is a secret or too long. Then it is not in `contents`.
     value_length: Option<u16>,
     /// Whether it was written again since the last sweep.
     used: bool,
@@ -57,8 +58,8 @@ impl Recent {
         }
     }
 
-    /// Looks for a field and notes that it is written at `position` now. How far back it was written before is the
-    /// answer.
+    /// Looks for a field and records that it is written at `position`. Returns the distance back to
+    /// where it was written before.
     #[inline]
     pub(super) fn touch(&mut self, field: Field<'_>, position: u64) -> Option<u64> {
         let Some(place) = self.find(field) else {
@@ -74,7 +75,7 @@ impl Recent {
         Some(distance)
     }
 
-    /// The place of a field. That of a secret is never found, since its value is not there.
+    /// Returns the index of a field. A secret is never found, because its value is not stored.
     #[inline]
     fn find(&self, field: Field<'_>) -> Option<usize> {
         if field.was_added_sensitive() {
@@ -94,8 +95,8 @@ impl Recent {
         })
     }
 
-    /// Looks for an earlier field of a name. How far back it is and the length of its value are the answer. The
-    /// length is left out for secrets.
+    /// Looks for an earlier field with a name. Returns its distance and the length of its value,
+    /// which is `None` for secrets.
     pub(super) fn find_name(&self, name: &[u8], position: u64) -> Option<(u64, Option<usize>)> {
         let hash = hash(0, name);
         let place = self
@@ -103,11 +104,11 @@ impl Recent {
             .find(hash, |place| self.is_name(place, hash, name))?;
         let field = &self.fields[place];
         let distance = position - field.position;
-        // The field itself is no earlier one.
+        // The field itself is not an earlier one.
         (distance > 0).then_some((distance, field.value_length.map(usize::from)))
     }
 
-    /// Takes a field in that was not found, or the name of one whose value must not be matched.
+    /// Adds a field that was not found. For a value that must not be matched, `value` is `None`.
     pub(super) fn insert(&mut self, name: &[u8], value: Option<&[u8]>, position: u64) {
         let value = value.filter(|value| name.len() + value.len() <= LONGEST);
         if name.len() > LONGEST {
@@ -146,7 +147,7 @@ impl Recent {
         self.enter(self.fields.len() - 1);
     }
 
-    /// Makes room: half of the table at least. What was used stays, the latest first.
+    /// Frees at least half of the table. Fields that were used stay, the latest first.
     #[cold]
     fn sweep(&mut self, position: u64) {
         let mut places: [usize; FIELDS] = array::from_fn(|place| place);
@@ -182,7 +183,7 @@ impl Recent {
         (0..self.fields.len()).for_each(|place| self.enter(place));
     }
 
-    /// Enters a field into the indexes.
+    /// Adds a field to the indexes.
     fn enter(&mut self, place: usize) {
         let Sent {
             name_hash,
@@ -213,7 +214,7 @@ impl Recent {
         let Some(sent) = self.fields.get(place) else {
             return false;
         };
-        // Lengths first: they tell most fields apart.
+        // Lengths differ for most fields, so they are compared first.
         if usize::from(sent.name_length) != field.name_length()
             || sent.value_length.map(usize::from) != Some(field.value_length())
         {
@@ -231,7 +232,8 @@ impl Recent {
     }
 }
 
-/// Shows how much there is: what the application does not mark as a secret may still be one.
+/// Shows only the number of fields: a value that the application did not mark might still be a
+/// secret.
 impl fmt::Debug for Recent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recent")
@@ -251,7 +253,7 @@ impl Sent {
     }
 }
 
-/// A hash table of places, twice as large as there are places. Nothing is ever taken out of it.
+/// A hash table of indexes, with twice as many slots as indexes. Entries are never removed.
 struct Index([u8; 2 * FIELDS]);
 
 impl Index {
@@ -261,7 +263,7 @@ impl Index {
         Self([Self::FREE; 2 * FIELDS])
     }
 
-    /// The slot of the place that `is` recognizes, or else a free one.
+    /// Returns the slot with the index that `is` accepts, or else a free slot.
     #[inline]
     fn slot(&self, hash: u32, mut is: impl FnMut(usize) -> bool) -> usize {
         let mut slot = hash as usize % self.0.len();
@@ -278,7 +280,8 @@ impl Index {
     }
 }
 
-/// Makes room for more items, which are never more than `most`: for `first` of them, then twice as many each time.
+/// Reserves room for more items, of which there are never more than `most`: first for `first` of
+/// them, then for twice as many each time.
 fn reserve<T>(items: &mut Vec<T>, more: usize, first: usize, most: usize) {
     let length = items.len() + more;
     if length > items.capacity() {
@@ -287,7 +290,8 @@ fn reserve<T>(items: &mut Vec<T>, more: usize, first: usize, most: usize) {
     }
 }
 
-/// A hash of bytes behind those of `seed`. Contents are compared as well, so that it need not be a strong one.
+/// Returns a hash of the bytes that continues `seed`. Contents are compared as well, so the hash
+/// need not be strong.
 fn hash(seed: u32, bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
@@ -300,19 +304,19 @@ fn hash(seed: u32, bytes: &[u8]) -> u32 {
     hash as u32
 }
 
-/// How many fields are remembered.
+/// The number of fields that are remembered.
 const FIELDS: usize = 64;
 
-/// How many bytes of names and values are remembered.
+/// The number of bytes of names and values that are remembered.
 const CONTENTS: usize = 4096;
 
-/// For how many fields there is room at first.
+/// The initial capacity in fields.
 const FIRST_FIELDS: usize = 8;
 
-/// For how many bytes there is room at first.
+/// The initial capacity in bytes.
 const FIRST_CONTENTS: usize = 256;
 
-/// The longest field that is taken in.
+/// The longest field that is stored, in bytes.
 const LONGEST: usize = CONTENTS / 2;
 
 #[cfg(test)]
@@ -359,7 +363,7 @@ mod tests {
         recent.insert(b"date", Some(b"tuesday"), 30);
         assert_eq!(recent.find_name(b"date", 50), Some((20, Some(7))));
         assert_eq!(recent.find_name(b"dat", 50), None);
-        // What is being written is no earlier field.
+        // The field that is being written is not an earlier one.
         assert_eq!(touch(&mut recent, b"date", b"tuesday", 60), Some(30));
         assert_eq!(recent.find_name(b"date", 60), None);
     }

@@ -1,18 +1,19 @@
-//! What names and values may contain (protocol.md §7.2): for blocks that are decoded and for those that are made.
+//! The rules for names and values (protocol.md §7.2), in blocks that are decoded and in blocks that
+//! are made.
 
 use crate::HeaderError;
 
-/// What is wrong with a name.
+/// The error in a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NameError {
     Empty,
-    /// NUL, CR or LF.
+    /// It contains NUL, CR or LF.
     Invalid,
-    /// An upper-case letter and nothing worse.
+    /// It contains an upper-case letter, and no invalid byte.
     UpperCase,
 }
 
-/// Judges a name (protocol.md §7.2).
+/// Checks a name (protocol.md §7.2).
 #[inline]
 pub(super) fn check_name(name: &[u8]) -> Result<(), NameError> {
     if name.is_empty() {
@@ -24,7 +25,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Judges a name byte by byte.
+/// Checks a name byte by byte.
 #[cold]
 fn check_bytes(name: &[u8]) -> Result<(), NameError> {
     if name
@@ -39,17 +40,17 @@ fn check_bytes(name: &[u8]) -> Result<(), NameError> {
     }
 }
 
-/// Judges a value (protocol.md §7.2), and counts the values that are joined in it.
+/// Checks a value (protocol.md §7.2). Returns the number of values that are joined in it.
 #[inline]
 pub(super) fn count_values(value: &[u8]) -> Result<usize, HeaderError> {
-    // Nearly all values have nothing below 0x0e.
+    // Nearly all values have no byte below 0x0e.
     if any_byte(value, below_0e) {
         return count_parts(value);
     }
     Ok(1)
 }
 
-/// Judges a value byte by byte.
+/// Checks a value byte by byte.
 #[cold]
 fn count_parts(value: &[u8]) -> Result<usize, HeaderError> {
     if value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -58,7 +59,8 @@ fn count_parts(value: &[u8]) -> Result<usize, HeaderError> {
     let mut values = 0;
     for part in value.split(|byte| *byte == 0) {
         values += 1;
-        // A value that is empty as a whole is fine, and not suspect.
+        // The part of an empty value is empty too, but that value has no byte below 0x0e and does
+        // not get here.
         if part.is_empty() {
             return Err(HeaderError::InvalidValue);
         }
@@ -66,8 +68,9 @@ fn count_parts(value: &[u8]) -> Result<usize, HeaderError> {
     Ok(values)
 }
 
-/// Whether something is true of any byte, found out for eight bytes at a time: `marks` sets the highest bit of
-/// an byte for which it is. Some bytes are looked at twice, and spaces with a few of them.
+/// Returns whether a predicate is true for any byte, testing eight bytes at a time. `marks` sets
+/// the highest bit of each byte for which it is true. Some bytes are tested twice, and a few bytes
+/// are tested together with spaces.
 #[inline]
 fn any_byte(bytes: &[u8], marks: impl Fn(u64) -> u64) -> bool {
     let found = if let Some(last) = bytes.last_chunk::<8>() {
@@ -91,24 +94,26 @@ fn any_byte(bytes: &[u8], marks: impl Fn(u64) -> u64) -> bool {
     found & HIGH_BITS != 0
 }
 
-/// Marks bytes below 0x0e: NUL, CR and LF are. Bytes above a marked one may be marked without a cause.
+/// Marks bytes below 0x0e, which include NUL, CR and LF. A byte above a marked one in the word
+/// might be marked too.
 #[inline]
 fn below_0e(word: u64) -> u64 {
-    // A borrow reaches the highest bit of an byte only if that byte, or one that is below as well, is the cause.
+    // A borrow sets the highest bit of a byte only if this byte or a lower one is below 0x0e.
     word.wrapping_sub(EIGHT * 0x0e) & !word
 }
 
 /// Marks upper-case letters of US-ASCII.
 #[inline]
 fn upper_case(word: u64) -> u64 {
-    // No byte overflows: the highest bit of each stands for a comparison of the other seven.
+    // No byte overflows, because only its lower seven bits are added. Its highest bit is the
+    // result.
     let low = word & !HIGH_BITS;
     let from_a = low + EIGHT * (0x80 - b'A' as u64);
     let above_z = low + EIGHT * (0x7f - b'Z' as u64);
     from_a & !above_z & !word
 }
 
-/// Eight bytes of 1.
+/// The word whose eight bytes are all 1.
 const EIGHT: u64 = u64::MAX / 0xff;
 
 const HIGH_BITS: u64 = EIGHT << 7;

@@ -1,9 +1,9 @@
-//! Compares blocks that are mostly the same, as those of a session are.
+//! Compares blocks that are mostly equal, as the blocks of one session are.
 
 use super::field::{Buffer, Entry};
 
-/// How many entries are the same for sure, without a look at each: they lie alike in both buffers, and all that is
-/// there is the same.
+/// Returns the number of leading entries that are equal without being compared one by one: they
+/// have the same layout in both buffers, and the bytes there are equal.
 pub(super) fn count_same(one: Stretch<'_>, other: Stretch<'_>) -> usize {
     let alike = one.count_alike(other);
     let (bytes, others) = (one.bytes(alike), other.bytes(alike));
@@ -17,7 +17,7 @@ pub(super) fn count_same(one: Stretch<'_>, other: Stretch<'_>) -> usize {
     one.entries[..alike].iter().take_while(is_before).count()
 }
 
-/// Entries that follow each other, and their buffer.
+/// Consecutive entries with their buffer.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch<'a> {
     buffer: &'a [u8],
@@ -34,7 +34,8 @@ impl<'a> Stretch<'a> {
         self.entries.first().map_or(0, |entry| entry.name_start)
     }
 
-    /// What lies from the first name to the end of so many entries, with all that is between them.
+    /// Returns the bytes from the first name to the end of the given number of entries, including
+    /// the bytes between them.
     fn bytes(self, entries: usize) -> &'a [u8] {
         match self.entries[..entries].last() {
             Some(last) => &self.buffer[self.start() as usize..last.value_end as usize],
@@ -42,7 +43,8 @@ impl<'a> Stretch<'a> {
         }
     }
 
-    /// How many entries are as far from the first one as those of another stretch are.
+    /// Returns the number of leading entries that are at the same distances from the first one as
+    /// those of another stretch.
     fn count_alike(self, other: Self) -> usize {
         let shift = self.start().wrapping_sub(other.start());
         let is_shifted = |one: u32, other: u32| one.wrapping_sub(other) == shift;
@@ -52,7 +54,7 @@ impl<'a> Stretch<'a> {
                 & is_shifted(one.name_end, other.name_end)
                 & is_shifted(one.value_start, other.value_start)
                 & is_shifted(one.value_end, other.value_end)
-                // The bytes of a value that has moved are not among those of the stretch.
+                // The bytes of a value that has moved are outside the stretch.
                 & !(one.moved | other.moved)
         });
         alike.count()
@@ -70,7 +72,7 @@ mod tests {
 
     const LONG: &str = "longer than the pieces in which bytes are compared";
 
-    /// Against one comparison of a field after the other.
+    /// Compares the results with those of a comparison field by field.
     #[test]
     fn fields_are_the_same_however_they_lie() {
         let made = [

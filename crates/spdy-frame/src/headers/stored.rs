@@ -1,10 +1,11 @@
-//! Header blocks that are not compressed.
+//! Writes header blocks without compression.
 
 use bytes::{BufMut, BytesMut};
 
 use super::{HeaderBlock, numbers::Numbers};
 
-/// Writes a block of `serialized` bytes in stored deflate blocks, and a sync marker (protocol.md §8.3).
+/// Writes a block that takes `serialized` bytes before compression as stored deflate blocks, and a
+/// sync marker (protocol.md §8.3).
 pub(super) fn write(block: &HeaderBlock, numbers: Numbers, serialized: usize, dst: &mut BytesMut) {
     let mut writer = StoredWriter {
         dst,
@@ -24,9 +25,9 @@ pub(super) fn write(block: &HeaderBlock, numbers: Numbers, serialized: usize, ds
 /// Cuts bytes into stored deflate blocks.
 struct StoredWriter<'a> {
     dst: &'a mut BytesMut,
-    /// Bytes that the stored block still takes.
+    /// The number of bytes that still fit into the stored block.
     block: usize,
-    /// Bytes that come after it.
+    /// The number of bytes that follow it.
     rest: usize,
 }
 
@@ -45,7 +46,7 @@ impl StoredWriter<'_> {
         }
     }
 
-    /// Writes the head of a stored block; with no bytes it is the sync marker.
+    /// Writes the head of a stored block. With a length of 0 it is the sync marker.
     fn begin_block(&mut self, length: u16) {
         self.dst.put_u8(0);
         self.dst.put_u16_le(length);
@@ -53,10 +54,10 @@ impl StoredWriter<'_> {
     }
 }
 
-/// How many bytes `serialized` bytes take.
+/// Returns the size of the output for `serialized` bytes.
 pub(super) const fn length(serialized: usize) -> usize {
     serialized + 5 * (serialized.div_ceil(STORED_BLOCK) + 1)
 }
 
-/// The longest stored block.
+/// The longest stored block in bytes.
 const STORED_BLOCK: usize = u16::MAX as usize;

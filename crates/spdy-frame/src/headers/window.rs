@@ -1,29 +1,29 @@
-//! What was inflated last, which later blocks refer to.
+//! The bytes that were inflated last, which later blocks can refer to.
 
 use std::fmt;
 
 use crate::hidden::Hidden;
 
-/// The last bytes of a deflate stream, at most as many as the stream may refer to, and the dictionary that stands
-/// before all of them.
+/// The last bytes of a deflate stream, at most as many as the window size, preceded by the
+/// dictionary.
 ///
-/// Memory follows the bytes that came; nothing is allocated before the first.
+/// Memory grows with the bytes that came. Nothing is allocated before the first byte.
 pub(super) struct Window {
     dictionary: &'static [u8],
-    /// Once there are `size` bytes, a ring.
+    /// Once it holds `size` bytes, it is a ring.
     bytes: Vec<u8>,
-    /// Where the next byte goes in a full ring.
+    /// The position of the next byte in a full ring.
     next: usize,
     size: usize,
 }
 
 impl Window {
-    /// Returns how many bytes it holds.
+    /// Returns the number of bytes that the window holds in memory.
     pub(super) const fn memory(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// An empty window for distances up to `size`.
+    /// Returns an empty window for distances up to `size`.
     pub(super) const fn new(size: usize, dictionary: &'static [u8]) -> Self {
         Self {
             dictionary,
@@ -33,12 +33,12 @@ impl Window {
         }
     }
 
-    /// The largest distance.
+    /// Returns the largest distance.
     pub(super) const fn size(&self) -> usize {
         self.size
     }
 
-    /// Adds bytes behind those that are there.
+    /// Appends bytes.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(self.size)..];
         let (first, rest) = bytes.split_at(bytes.len().min(self.size - self.bytes.len()));
@@ -51,7 +51,7 @@ impl Window {
         }
     }
 
-    /// Adds bytes to a full ring, over the oldest ones.
+    /// Writes bytes to a full ring, over the oldest ones.
     fn overwrite(&mut self, bytes: &[u8]) {
         let (end, start) = bytes.split_at(bytes.len().min(self.size - self.next));
         self.bytes[self.next..][..end.len()].copy_from_slice(end);
@@ -59,7 +59,7 @@ impl Window {
         self.next = (self.next + bytes.len()) % self.size;
     }
 
-    /// Grows in small steps, since most of it is what an idle session holds.
+    /// Reserves memory in small steps, because the window is most of what an idle session holds.
     fn make_room(&mut self, more: usize) {
         let length = self.bytes.len() + more;
         if length > self.bytes.capacity() {
@@ -68,9 +68,9 @@ impl Window {
         }
     }
 
-    /// Whether the bytes are those that came last.
+    /// Returns whether the last bytes are these.
     pub(super) fn ends_with(&self, bytes: &[u8]) -> bool {
-        // What came last stands in front of `next`, and the rest at the end of the ring.
+        // The last bytes end at `next`, and older ones at the end of the ring.
         let (new, old) = self.bytes.split_at(self.next);
         match bytes.len().checked_sub(new.len()) {
             None | Some(0) => new.ends_with(bytes),
@@ -78,8 +78,8 @@ impl Window {
         }
     }
 
-    /// Adds to `to` the bytes that stand `back` bytes in front of the end, up to the end and at most `length`. Returns how
-    /// many these are; `None` if the window does not reach so far back.
+    /// Appends to `to` the bytes from `back` bytes before the end, at most `length` and not past
+    /// the end. Returns their number, or `None` if the window does not reach that far back.
     #[inline]
     pub(super) fn repeat(&self, back: usize, length: usize, to: &mut Vec<u8>) -> Option<usize> {
         let parts = self.parts();
@@ -100,7 +100,8 @@ impl Window {
         Some(length)
     }
 
-    /// All that a block may refer to, oldest first: the end of the dictionary, and the two parts of the ring.
+    /// Returns all bytes that a block can refer to, oldest first: the end of the dictionary, and
+    /// the two parts of the ring.
     fn parts(&self) -> [&[u8]; 3] {
         let (new, old) = self.bytes.split_at(self.next);
         let room = self.size - self.bytes.len();
@@ -109,7 +110,7 @@ impl Window {
     }
 }
 
-/// Shows how much there is: all secrets of the session are in it.
+/// Shows only the number of bytes, which contain all secrets of the session.
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Window")
@@ -118,14 +119,14 @@ impl fmt::Debug for Window {
     }
 }
 
-/// The memory of a window is a multiple of this, unless it is whole.
+/// The capacity of a window is a multiple of this number of bytes, unless it has its full size.
 const STEP: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Against a plain copy of everything.
+    /// Compares the window with a plain copy of all bytes.
     #[test]
     fn a_window_has_the_last_bytes_and_before_them_the_dictionary() {
         for piece in [1, 2, 3, 5, 8, 13, 40] {

@@ -1,4 +1,4 @@
-//! Compressed bytes: which form they may have, and when the compression context is lost.
+//! The valid forms of compressed bytes, and when the compression context is lost.
 
 use flate2::{Compress, Compression, FlushCompress};
 use spdy_frame::{
@@ -77,7 +77,7 @@ fn c131_corrupt_bytes_lose_the_context() {
                 "{bytes:x?}"
             );
         }
-        // A second zlib header, or bytes behind a sound block.
+        // A second zlib header, or bytes after a valid block.
         let again = [zlib_header(version), &stored(b"")].concat();
         assert_eq!(lost(started(version), &again), HeaderError::Corrupt);
     }
@@ -106,7 +106,7 @@ fn the_form_of_the_deflate_stream_does_not_matter() {
         let mut decoder = decoder(V3);
         for round in 0..20 {
             let mut block = Vec::with_capacity(1000);
-            // Several flushes inside of a block, as Chromium has them.
+            // Several flushes inside a block, as in Chromium.
             for part in bytes.chunks(5 + round) {
                 let flush = match round % 3 {
                     0 => FlushCompress::Partial,
@@ -118,7 +118,7 @@ fn the_form_of_the_deflate_stream_does_not_matter() {
             compress
                 .compress_vec(b"", &mut block, FlushCompress::Sync)
                 .unwrap();
-            // A marker that is missing comes with the next block or not at all.
+            // A missing marker comes with the next block or not at all.
             let fields = pairs(&decode_block(&mut decoder, &block).unwrap());
             assert_eq!(fields, request, "level {level}, round {round}");
         }
@@ -138,7 +138,7 @@ fn a_block_without_a_sync_marker_is_judged_by_what_is_there() {
     }
 }
 
-/// What was learned of a block is used for the next one if that has the same bytes. It has to be true of it.
+/// Fields are reused for the next block only if it has the same bytes.
 #[test]
 fn a_block_that_comes_again_is_judged_alike() {
     let mut limits = HeaderLimits::default();
@@ -152,7 +152,7 @@ fn a_block_that_comes_again_is_judged_alike() {
         let none = serialized(version, &[]);
         let all = [&good, &other, &longer, &bad, &many, &none];
 
-        // Each pair of blocks, and each of them twice; the window wraps within a block again and again.
+        // Each pair of blocks, each of them twice. The window wraps inside blocks many times.
         let mut decoder = started_with(version, limits.clone());
         for round in 0..100 {
             for (first, second) in all.iter().flat_map(|one| all.map(|other| (one, other))) {

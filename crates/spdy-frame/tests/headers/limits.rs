@@ -1,4 +1,4 @@
-//! The limits of a decoder: the soft ones cost fields, the hard one the session.
+//! The limits of a decoder: soft limits drop fields, the hard limit ends the session.
 
 use spdy_frame::{HeaderDecoder, HeaderError, HeaderLimits, Version};
 
@@ -96,8 +96,8 @@ fn c145_above_the_hard_limit_the_context_is_lost() {
     }
 }
 
-/// A block that inflates to all bytes of the two before it, of which the first was refused: what is left of it above
-/// a limit is as long as the second one, and is the first.
+/// The third block inflates to the bytes of the first two, the first of which was rejected. What
+/// the limit leaves of it is as long as the second block, but equal to the first.
 #[test]
 fn a_block_that_is_cut_is_never_taken_for_the_one_before() {
     for version in Version::ALL {
@@ -123,7 +123,8 @@ fn a_block_that_is_cut_is_never_taken_for_the_one_before() {
     }
 }
 
-/// Blocks that are sound or not, and made of each other, so that what was learned of one may seem to fit the next.
+/// Valid and invalid blocks, made of each other, so that the fields of one might seem to fit the
+/// next.
 #[test]
 fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
     let mut random = Random::new(40);
@@ -133,7 +134,7 @@ fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
         let pieces = pieces(version, &mut random);
         let mut limits = HeaderLimits::default();
         limits.max_fields = [1, 3, 128][random.below(3)];
-        // Mostly the size of some piece, or one that is near.
+        // Mostly the size of a piece, or a size near it.
         limits.max_size = match random.below(4) {
             0 => random.below(6000),
             _ => (pieces[random.below(pieces.len())].len() + random.below(5)).saturating_sub(2),
@@ -141,7 +142,7 @@ fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
         let mut decoder = started_with(version, limits.clone());
         let mut sent = vec![pieces[0].clone()];
         for _ in 0..60 {
-            // A new block, or what the last ones were together.
+            // A new block, or the last ones together.
             let last = &sent[sent.len().saturating_sub(1 + random.below(3))..];
             let bytes = match last.concat() {
                 joined if random.chance() && joined.len() < 30_000 => joined,
@@ -156,7 +157,7 @@ fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
                 refused += 1;
                 continue;
             };
-            // Blocks are equal however many fields were dropped behind those that are there.
+            // Equal blocks can have lost different numbers of fields.
             assert_eq!(block.is_truncated(), expected.is_truncated());
             assert!(block.is_truncated() || bytes.len() <= limits.max_size);
             whole += usize::from(!block.is_truncated());
@@ -167,7 +168,7 @@ fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
     assert!(whole > 1000 && cut > 1000 && refused > 1000);
 }
 
-/// A few serialized blocks of a session, sound ones and others, some of them of the same length.
+/// Returns a few serialized blocks of a session. Some are valid, and some have the same length.
 fn pieces(version: Version, random: &mut Random) -> Vec<Vec<u8>> {
     const SECOND: [(&str, &str); 6] = [
         ("b", "1\x002"),

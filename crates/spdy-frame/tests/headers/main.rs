@@ -1,4 +1,4 @@
-//! Which header blocks are decoded, which are refused, and what that costs.
+//! The header blocks that are decoded and rejected, and the effects of errors.
 
 use flate2::{Compress, Compression, FlushCompress};
 use spdy_frame::{HeaderDecoder, HeaderError, HeaderLimits, Version};
@@ -28,7 +28,7 @@ fn decoder(version: Version) -> HeaderDecoder {
     HeaderDecoder::new(version, HeaderLimits::default())
 }
 
-/// A decoder behind its zlib header, which takes stored blocks at once.
+/// Returns a decoder that has read its zlib header, so that stored blocks can follow.
 fn started(version: Version) -> HeaderDecoder {
     started_with(version, HeaderLimits::default())
 }
@@ -40,7 +40,7 @@ fn started_with(version: Version, limits: HeaderLimits) -> HeaderDecoder {
     decoder
 }
 
-/// Checks that a block loses the context, and that this is the answer from then on.
+/// Checks that a block loses the context, and that every later call returns the same error.
 fn lost(mut decoder: HeaderDecoder, bytes: &[u8]) -> HeaderError {
     let error = decode_block(&mut decoder, bytes).unwrap_err();
     assert!(error.is_context_lost());

@@ -1,4 +1,4 @@
-//! Inflated blocks: which names, values and lengths are refused, at the cost of the stream alone.
+//! Inflated blocks: invalid names, values and lengths are errors of the stream only.
 
 use spdy_frame::{HeaderError, HeaderLimits, Version};
 
@@ -9,7 +9,7 @@ use super::{
 
 use Version::V3;
 
-/// The error of a block, after which the next block has to decode.
+/// Returns the error of a block. The next block must decode.
 fn soft_error(version: Version, bytes: &[u8]) -> HeaderError {
     let mut decoder = started(version);
     let error = decode_block(&mut decoder, &stored(bytes)).unwrap_err();
@@ -190,7 +190,7 @@ fn c146_a_good_block_is_read_after_any_number_of_bad_ones() {
     }
 }
 
-/// The rules of protocol.md §7.2 once more, as plainly as they can be written.
+/// Implements the rules of protocol.md §7.2 a second time, as plainly as possible.
 fn judge(version: Version, bytes: &[u8]) -> Option<Vec<Pair>> {
     let width = number(version, 0).len();
     let mut rest = bytes;

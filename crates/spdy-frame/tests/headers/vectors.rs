@@ -1,4 +1,4 @@
-//! The vectors of protocol.md §22, and blocks of no bytes between them.
+//! The vectors of protocol.md §22, with blocks of no bytes between them.
 
 use spdy_frame::{
     Decoder, Frame, HeaderBlock, HeaderCompression, HeaderDecoder, HeaderEncoder, Version,

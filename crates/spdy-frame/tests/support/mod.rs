@@ -1,6 +1,6 @@
-//! What the tests of the codec share: bytes from hexadecimal, decoding in pieces, random frames.
+//! Support for the tests of the codec: bytes from hexadecimal, decoding in pieces, random frames.
 
-// Each test file uses its own part of this module, and `pub` reaches no further than it.
+// Each test file uses its own part of this module, and `pub` is limited to that file.
 #![allow(dead_code, unreachable_pub)]
 
 use spdy_frame::{
@@ -11,14 +11,14 @@ use spdy_frame::{
     bytes::{Bytes, BytesMut},
 };
 
-/// The bytes that hexadecimal digits stand for; white space between them is left out.
+/// Returns the bytes of hexadecimal digits. White space is ignored.
 pub fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits
         .chars()
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_digit(16).unwrap())
         .collect();
-    assert!(digits.len().is_multiple_of(2), "half an byte");
+    assert!(digits.len().is_multiple_of(2), "half a byte");
     digits
         .chunks(2)
         .map(|pair| (pair[0] << 4 | pair[1]) as u8)
@@ -35,7 +35,8 @@ pub fn strict() -> DecodeLimits {
     limits
 }
 
-/// What came out of a decoder: frames, with the pieces of DATA put together, and the error that ended it.
+/// The output of a decoder: frames, with the pieces of DATA joined, and the error that ended
+/// decoding.
 #[derive(Debug, Default, PartialEq)]
 pub struct Decoded {
     pub frames: Vec<Frame>,
@@ -44,7 +45,8 @@ pub struct Decoded {
     pub mid_frame: bool,
 }
 
-/// Decodes bytes which arrive in pieces; `next_piece` says how many of the rest arrive next.
+/// Decodes bytes that arrive in pieces. `next_piece` maps the number of bytes left to the number of
+/// bytes that arrive next.
 pub fn decode_in_pieces(
     version: Version,
     limits: DecodeLimits,
@@ -84,7 +86,7 @@ pub fn decode_at_once(version: Version, bytes: &[u8]) -> Decoded {
     decode_in_pieces(version, DecodeLimits::default(), bytes, |rest| rest)
 }
 
-/// Adds a frame; a piece of DATA is joined to the piece before it.
+/// Adds a frame. A piece of DATA is joined to the piece before it.
 fn push(frames: &mut Vec<Frame>, frame: Frame) {
     match (frames.last_mut(), frame) {
         (Some(Frame::Data(before)), Frame::Data(piece)) if before.remaining > 0 => {
@@ -116,7 +118,7 @@ pub fn encode(version: Version, frames: &[Frame]) -> Vec<u8> {
 /// A name and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
-/// The names and values of a block.
+/// Returns the names and values of a block.
 pub fn pairs(block: &HeaderBlock) -> Vec<Pair> {
     block
         .fields()
@@ -124,7 +126,7 @@ pub fn pairs(block: &HeaderBlock) -> Vec<Pair> {
         .collect()
 }
 
-/// Names and values as bytes.
+/// Returns names and values as bytes.
 pub fn text_pairs(pairs: &[(&str, &str)]) -> Vec<Pair> {
     pairs
         .iter()
@@ -132,7 +134,7 @@ pub fn text_pairs(pairs: &[(&str, &str)]) -> Vec<Pair> {
         .collect()
 }
 
-/// A header block before compression (protocol.md §7.1), sound or not.
+/// Returns a header block before compression (protocol.md §7.1), valid or not.
 pub fn serialized(version: Version, pairs: &[Pair]) -> Vec<u8> {
     let mut bytes = number(version, pairs.len());
     for string in pairs.iter().flat_map(|(name, value)| [name, value]) {
@@ -142,13 +144,13 @@ pub fn serialized(version: Version, pairs: &[Pair]) -> Vec<u8> {
     bytes
 }
 
-/// A number in a header block.
+/// Returns the bytes of a number in a header block.
 pub fn number(version: Version, number: usize) -> Vec<u8> {
     let bytes = (number as u32).to_be_bytes();
     bytes[if version == Version::V2 { 2 } else { 0 }..].to_vec()
 }
 
-/// The bytes that a zlib stream with the preset dictionary of `version` starts with.
+/// Returns the start of a zlib stream with the preset dictionary of `version`.
 pub fn zlib_header(version: Version) -> &'static [u8] {
     match version {
         Version::V2 => b"\x78\x3f\xdf\xa2\x51\xb2",
@@ -156,7 +158,7 @@ pub fn zlib_header(version: Version) -> &'static [u8] {
     }
 }
 
-/// Bytes in one stored deflate block and a sync marker.
+/// Returns the bytes as one stored deflate block with a sync marker.
 pub fn stored(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap();
     let head = [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes()];
@@ -167,7 +169,7 @@ pub fn decode_block(decoder: &mut HeaderDecoder, bytes: &[u8]) -> Result<HeaderB
     decoder.decode(CompressedBlock::new(bytes))
 }
 
-/// What an encoder makes of a block.
+/// Returns the block as the encoder writes it.
 pub fn encode_block(encoder: &mut HeaderEncoder, version: Version, block: &HeaderBlock) -> Vec<u8> {
     let mut dst = BytesMut::new();
     let frame = Headers {
@@ -180,7 +182,7 @@ pub fn encode_block(encoder: &mut HeaderEncoder, version: Version, block: &Heade
     dst[before_block..].to_vec()
 }
 
-/// A small generator of random numbers, the same ones for the same seed (xorshift64*).
+/// A small random number generator (xorshift64*). The same seed returns the same numbers.
 pub struct Random(u64);
 
 impl Random {
@@ -195,7 +197,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -218,7 +220,7 @@ impl Random {
         }
     }
 
-    /// A frame of any kind that `version` has, with fields that its encoding keeps.
+    /// Returns a frame of any kind that `version` has. Its encoding keeps all fields.
     pub fn frame(&mut self, version: Version) -> Frame {
         let fin = self.chance();
         match self.below(12) {

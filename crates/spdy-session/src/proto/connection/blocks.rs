@@ -143,12 +143,12 @@ pub(super) fn settle_headers(
 
 pub(super) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
     let reason = match error {
-        HeaderError::UnexpectedEnd => "header block ends before its last pair",
-        HeaderError::TrailingBytes => "octets follow the last pair of a header block",
+        HeaderError::UnexpectedEnd => "header block ends before its last value",
+        HeaderError::TrailingBytes => "header block has bytes after its last value",
         HeaderError::EmptyName => "header name is empty",
-        HeaderError::InvalidName => "header name has an upper-case letter, NUL, CR or LF",
+        HeaderError::InvalidName => "header name contains an upper-case letter, NUL, CR or LF",
         HeaderError::DuplicateName => "header name occurs twice in a block",
-        HeaderError::InvalidValue => "header value has a misplaced NUL, a CR or a LF",
+        HeaderError::InvalidValue => "header value contains CR, LF or a misplaced NUL",
         HeaderError::EmptyValue => "header value is empty",
         _ => "header block is malformed",
     };
