@@ -28,7 +28,7 @@ use std::{
 use httpdate::HttpDate;
 use tracing::warn;
 
-use crate::{config::AccessLog, metrics::Measured, negotiate::Protocol};
+use crate::{config::AccessLog, negotiate::Protocol, observe::Measured};
 
 /// A log that is open.
 #[derive(Debug)]

@@ -1,130 +1,16 @@
-//! The applications that the program serves: a small built-in site, a directory of files, or another server's answers.
-//!
-//! The site has what a newcomer wants to see and what a test needs:
-//!
-//! | Route | Answer |
-//! |---|---|
-//! | `GET /` | a page with pictures, a style sheet and a script; it says over which protocol it came |
-//! | `GET /hello` | 100 octets of text |
-//! | `GET /bytes/N` | N octets, octet i = (i·31 + 7) mod 256, with their SHA-256 in `x-sha256` |
-//! | `POST /echo` | the request's body, while it still arrives |
-//! | `POST /sink` | the length of the request's body |
-//! | `GET /headers` | the request's fields, one a line |
-//! | `GET /slow/MS` | an answer after that many milliseconds |
-//! | `GET /status/CODE` | an answer with that status |
-//! | `GET /cookies` | two `set-cookie` fields |
-//! | `GET /trailers` | a text, and its SHA-256 in the trailer `x-checksum` |
-//! | `GET /push` | a page that pushes `/pushed.css` |
-//! | `POST /hold` | as `/sink`, but reads nothing until `GET /release` |
+//! The applications that the program serves: a small built-in [site](fn@site), a [directory](fn@directory) of files, or
+//! the answers of another server, by a reverse [proxy](fn@proxy). Each is a cargo feature.
 
-mod bytes;
+#[cfg(feature = "directory")]
 mod directory;
-mod hold;
+#[cfg(feature = "proxy")]
 mod proxy;
-mod push;
-mod tools;
+#[cfg(feature = "site")]
+mod site;
 
-use std::sync::Arc;
-
-use axum::{
-    Extension, Router,
-    extract::State,
-    http::{StatusCode, Uri, header::CONTENT_TYPE},
-    response::{Html, IntoResponse},
-    routing::{MethodRouter, get, post},
-};
-
+#[cfg(feature = "directory")]
 pub use self::directory::{Directory, DirectoryError, directory};
+#[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, Upstream, UpstreamError, proxy};
-use self::{bytes::Digests, hold::Gate};
-use crate::serve::ConnectionInfo;
-
-/// The built-in site.
-pub fn site() -> Router {
-    let state = Arc::new(Site::default());
-    Router::new()
-        .route("/", get(page))
-        .route(
-            "/style.css",
-            text(
-                "text/css; charset=utf-8",
-                include_str!("app/site/style.css"),
-            ),
-        )
-        .route(
-            "/script.js",
-            text(
-                "text/javascript; charset=utf-8",
-                include_str!("app/site/script.js"),
-            ),
-        )
-        .route("/logo.svg", text(SVG, include_str!("app/site/logo.svg")))
-        .route(
-            "/streams.svg",
-            text(SVG, include_str!("app/site/streams.svg")),
-        )
-        .route(
-            "/frames.svg",
-            text(SVG, include_str!("app/site/frames.svg")),
-        )
-        .route("/hello", get(tools::hello))
-        .route("/bytes/{octets}", get(bytes::bytes))
-        .route("/echo", post(tools::echo))
-        .route("/sink", post(tools::sink))
-        .route("/headers", get(tools::headers))
-        .route("/slow/{milliseconds}", get(tools::slow))
-        .route("/status/{code}", get(tools::status))
-        .route("/cookies", get(tools::cookies))
-        .route("/trailers", get(tools::trailers))
-        .route("/push", get(push::push))
-        .route("/pushed.css", get(push::pushed))
-        .route("/hold", post(hold::hold))
-        .route("/release", get(hold::release))
-        .fallback(nothing_there)
-        .with_state(state)
-}
-
-/// What the handlers of the site share.
-#[derive(Debug, Default)]
-struct Site {
-    digests: Digests,
-    gate: Gate,
-}
-
-type Shared = State<Arc<Site>>;
-
-/// The page itself. Without [`ConnectionInfo`] it was called outside a server, and says so.
-async fn page(connection: Option<Extension<ConnectionInfo>>) -> Html<String> {
-    let (protocol, tls) = connection.map_or_else(
-        || ("no connection".into(), "nothing".into()),
-        |Extension(info)| (info.protocol.to_string(), tls_facts(&info)),
-    );
-    Html(
-        include_str!("app/site/index.html")
-            .replace("{protocol}", &protocol)
-            .replace("{tls}", &tls),
-    )
-}
-
-fn tls_facts(info: &ConnectionInfo) -> String {
-    match info.tls {
-        Some(tls) => format!("{}, {}", tls.version, tls.cipher_suite),
-        None => "plain text".into(),
-    }
-}
-
-async fn nothing_there(uri: Uri) -> impl IntoResponse {
-    (
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}\n", uri.path()),
-    )
-}
-
-fn text<S: Clone + Send + Sync + 'static>(
-    kind: &'static str,
-    text: &'static str,
-) -> MethodRouter<S> {
-    get(move || async move { ([(CONTENT_TYPE, kind)], text) })
-}
-
-const SVG: &str = "image/svg+xml";
+#[cfg(feature = "site")]
+pub use self::site::site;

@@ -35,7 +35,8 @@ pub struct Config {
     pub advertise: Option<NonZeroU16>,
     /// Where to write a line for each request.
     pub access_log: Option<AccessLog>,
-    /// Where to answer `/metrics` in the text format of Prometheus, and `/healthz`. In plain text.
+    /// Where to answer `/metrics` in the text format of Prometheus, and `/healthz`. In plain text. Needs the feature
+    /// `metrics`.
     pub metrics: Option<Address>,
     /// How many connections may be open at once, over all listeners. More of them wait in the system's queue.
     pub max_connections: usize,
@@ -78,7 +79,7 @@ impl Config {
 /// Where a certificate and its key come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Certificate {
-    /// Made at start for `localhost`, `127.0.0.1` and `::1`, and gone with the process.
+    /// Made at start for `localhost`, `127.0.0.1` and `::1`, and gone with the process. Needs the feature `self-signed`.
     #[default]
     SelfSigned,
     /// Read from PEM files at start, and again when they have changed.

@@ -60,16 +60,27 @@
 //!
 //! # Features
 //!
-//! - `cli` (default): what the program needs beyond the library.
-//! - `npn`: Next Protocol Negotiation, by OpenSSL. Without it a client that knows no ALPN gets HTTP/1.1. Those are
-//!   browsers of 2013 and before, and programs with OpenSSL before 1.0.2. With it, the first message of each TLS
+//! A library needs none of the defaults, which are what the program needs. `default-features = false` leaves a server of
+//! plain text; add what is wanted:
+//!
+//! - `tls`: TLS listeners, by rustls with ring. Without it a server with a TLS listener does not start.
+//! - `self-signed`: [`Certificate::SelfSigned`], made at start by rcgen. Needs `tls`.
+//! - `metrics`: [`Config::metrics`].
+//! - `site`, `directory`, `proxy`: the applications of the module `app`.
+//! - `cli` (default): all of these, and what the program needs beyond the library.
+//! - `npn`: Next Protocol Negotiation, by OpenSSL. Needs `tls`. Without it a client that knows no ALPN gets HTTP/1.1.
+//!   Those are browsers of 2013 and before, and programs with OpenSSL before 1.0.2. With it, the first message of each TLS
 //!   connection is looked at, and rustls answers all clients but those that offer NPN and no ALPN. The handshake of these
 //!   is OpenSSL's, in TLS 1.2; older versions of TLS are not spoken.
+//!
+//! A feature adds types and functions and changes none. What a [`Config`] asks for that a build is without is an error
+//! at start, [`StartError::Feature`], which names the feature.
 
 #![cfg_attr(not(feature = "npn"), forbid(unsafe_code))]
 
 mod access_log;
 mod advertise;
+#[cfg(any(feature = "directory", feature = "proxy", feature = "site"))]
 pub mod app;
 pub mod auto;
 mod body_timeout;
@@ -78,6 +89,7 @@ mod discard;
 mod host;
 mod idle;
 mod listener;
+#[cfg_attr(not(feature = "metrics"), path = "metrics_off.rs")]
 mod metrics;
 mod negotiate;
 mod observe;
@@ -85,23 +97,27 @@ mod proxy_protocol;
 mod rest;
 mod rewind;
 mod room;
+mod secured;
 mod serve;
 mod server;
 mod shutdown;
 mod socket;
 mod stall;
+#[cfg_attr(not(feature = "tls"), path = "tls_off.rs")]
 mod tls;
 
 pub use spdy_frame::Version;
 
+#[cfg(feature = "tls")]
+pub use self::tls::CertificateError;
 pub use self::{
     config::{
         AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Timeouts, Transport,
     },
     listener::Inherited,
     negotiate::{PlainVersion, Protocol, UnknownPlainVersion},
+    secured::{Fingerprint, TlsInfo},
     serve::ConnectionInfo,
     server::{Reload, Server, StartError},
     shutdown::{Drained, Signals},
-    tls::{CertificateError, Fingerprint, TlsInfo},
 };

@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{
@@ -32,6 +31,7 @@ use self::{frames::Frames, memory::Memory};
 use crate::{
     config::{Config, Transport},
     negotiate::Protocol,
+    observe::Measured,
 };
 
 /// All counters of a server.
@@ -61,19 +61,16 @@ struct Counters {
     duration: Histogram,
 }
 
-/// A request that was answered, or left.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Measured {
-    /// `None`: the client has left before there was an answer.
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) duration: Duration,
-}
-
 impl Metrics {
-    /// `memory` is what SPDY sessions count in what they hold.
-    pub(crate) fn new(config: &Config, memory: Arc<session::MemoryUse>) -> Self {
+    /// `memory` is what SPDY sessions count in what they hold. `None`: the configuration asks for no metrics.
+    pub(crate) fn new(config: &Config, memory: Arc<session::MemoryUse>) -> Option<Self> {
+        config
+            .metrics
+            .is_some()
+            .then(|| Self::named(config, memory))
+    }
+
+    fn named(config: &Config, memory: Arc<session::MemoryUse>) -> Self {
         let mut registry = Registry::with_prefix("spdy_server");
         let mut names = Names(&mut registry);
         let connections = names.one("connections", "Connections accepted");

@@ -30,7 +30,7 @@ use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version, session::Memory
 
 use crate::{
     access_log::{Entry, Log},
-    metrics::{Measured, Metrics, Open},
+    metrics::{Metrics, Open},
     negotiate::Protocol,
     serve::ConnectionInfo,
 };
@@ -91,6 +91,16 @@ impl Observers {
             });
         }
     }
+}
+
+/// A request that was answered, or left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// `None`: the client has left before there was an answer.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) duration: Duration,
 }
 
 async fn observe(State(observers): State<Observers>, request: Request, next: Next) -> Response {

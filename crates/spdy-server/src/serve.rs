@@ -50,10 +50,11 @@ use crate::{
     observe::Observers,
     proxy_protocol,
     rest::{Over, Rest},
+    secured::TlsInfo,
     shutdown::Lifeline,
     socket::Socket,
     stall::{self, Answers},
-    tls::{self, Secured, Tls, TlsInfo},
+    tls::{Secured, Tls},
 };
 
 /// What a request's connection is like. The application finds it in the extensions of every request.
@@ -261,6 +262,17 @@ impl Service {
         Ok(said.map(|said| said.or(peer)))
     }
 
+    #[cfg(not(feature = "tls"))]
+    fn establish_secured(
+        &self,
+        secured: Secured<Socket>,
+        _: Option<SocketAddr>,
+        _: &Lifeline,
+    ) -> Established {
+        match secured.0 {}
+    }
+
+    #[cfg(feature = "tls")]
     fn establish_secured(
         &self,
         secured: Secured<Socket>,
@@ -275,7 +287,7 @@ impl Service {
         match secured {
             Secured::Rustls(io) => {
                 let state = io.get_ref().1;
-                let info = info(tls::selected(state), TlsInfo::new(state));
+                let info = info(crate::tls::selected(state), TlsInfo::new(state));
                 self.establish(io, info, lifeline)
             }
             #[cfg(feature = "npn")]

@@ -6,17 +6,20 @@ use axum::Router;
 use tokio::{runtime::Handle, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
+#[cfg(feature = "tls")]
+use crate::tls::CertificateError;
 use crate::{
     access_log::Log,
     advertise,
-    config::{AccessLog, Address, Bind, Config, Endpoint, Transport},
+    config::{AccessLog, Address, Bind, Certificate, Config, Endpoint, Transport},
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
     observe::Observers,
     room::Room,
+    secured::Fingerprint,
     serve::Service,
     shutdown::{Drained, Lifecycle},
-    tls::{CertificateError, Fingerprint, Tls, Watch},
+    tls::{Tls, Watch},
 };
 
 /// A server that is ready to run: its sockets are bound and its certificate is loaded.
@@ -51,6 +54,9 @@ impl Server {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub async fn bind_with(config: Config, inherited: Inherited) -> Result<Self, StartError> {
+        if config.metrics.is_some() && !cfg!(feature = "metrics") {
+            return Err(StartError::Feature("metrics"));
+        }
         let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
         let mut left_out = Vec::new();
         for bind in &config.binds {
@@ -78,9 +84,7 @@ impl Server {
             .any(|endpoint| endpoint.transport == Transport::Tls);
         // The first look comes before the reading, so that a change in between is one that is seen.
         let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
-        let tls = needs_tls
-            .then(|| Tls::new(&config.certificate).map(Arc::new))
-            .transpose()?;
+        let tls = needs_tls.then(|| load(&config.certificate)).transpose()?;
         let log = match &config.access_log {
             Some(target) => Some(Arc::new(open_log(target)?)),
             None => None,
@@ -168,9 +172,7 @@ impl Server {
             ..
         } = self;
         let memory = Arc::default();
-        let metrics = metrics_listener
-            .is_some()
-            .then(|| Arc::new(Metrics::new(&config, Arc::clone(&memory))));
+        let metrics = Metrics::new(&config, Arc::clone(&memory)).map(Arc::new);
         let observers = Observers {
             log: log.clone(),
             metrics: metrics.clone(),
@@ -287,6 +289,16 @@ impl Files {
     }
 }
 
+#[cfg(feature = "tls")]
+fn load(certificate: &Certificate) -> Result<Arc<Tls>, StartError> {
+    Ok(Arc::new(Tls::new(certificate)?))
+}
+
+#[cfg(not(feature = "tls"))]
+fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
+    Err(StartError::Feature("tls"))
+}
+
 async fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
     Listener::bind(&Bind::plain(address.clone()), shared)
         .await
@@ -324,6 +336,7 @@ pub enum StartError {
     /// A socket that somebody else has opened cannot be used.
     Inherited(io::Error),
     /// There is no certificate to serve TLS with.
+    #[cfg(feature = "tls")]
     Certificate(CertificateError),
     /// The access log cannot be opened.
     AccessLog {
@@ -334,6 +347,8 @@ pub enum StartError {
     },
     /// [`Config::binds`] is empty, or every address in it was left out.
     NoListener,
+    /// The configuration asks for something that this build is without: it needs the cargo feature of this name.
+    Feature(&'static str),
 }
 
 impl fmt::Display for StartError {
@@ -341,7 +356,9 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
             Self::Inherited(_) => f.write_str("cannot listen on a socket that was handed over"),
+            #[cfg(feature = "tls")]
             Self::Certificate(error) => error.fmt(f),
+            Self::Feature(name) => write!(f, "this build is without the feature `{name}`"),
             Self::AccessLog { path, .. } => {
                 write!(f, "cannot open the access log {}", path.display())
             }
@@ -355,12 +372,14 @@ impl Error for StartError {
         match self {
             Self::Listen { source, .. } | Self::AccessLog { source, .. } => Some(source),
             Self::Inherited(source) => Some(source),
+            #[cfg(feature = "tls")]
             Self::Certificate(error) => error.source(),
-            Self::NoListener => None,
+            Self::NoListener | Self::Feature(_) => None,
         }
     }
 }
 
+#[cfg(feature = "tls")]
 impl From<CertificateError> for StartError {
     fn from(error: CertificateError) -> Self {
         Self::Certificate(error)

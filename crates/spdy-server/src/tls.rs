@@ -26,10 +26,14 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
+pub use self::certificate::CertificateError;
 use self::certificate::Identity;
-pub use self::certificate::{CertificateError, Fingerprint};
 pub(crate) use self::files::Watch;
-use crate::{config::Certificate, negotiate::Protocol};
+use crate::{
+    config::Certificate,
+    negotiate::Protocol,
+    secured::{Fingerprint, TlsInfo},
+};
 
 /// What TLS connections are accepted with. It may change while connections are open: they keep what they have.
 #[derive(Debug)]
@@ -188,15 +192,6 @@ pub(crate) fn selected(connection: &ServerConnection) -> Protocol {
         .alpn_protocol()
         .and_then(Protocol::from_alpn)
         .unwrap_or(Protocol::Http1)
-}
-
-/// What a finished handshake has agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsInfo {
-    /// The version: `TLS 1.2` or `TLS 1.3`.
-    pub version: &'static str,
-    /// The cipher suite under the name that the standards give it.
-    pub cipher_suite: &'static str,
 }
 
 impl TlsInfo {

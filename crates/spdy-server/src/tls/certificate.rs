@@ -1,19 +1,20 @@
 //! Certificates: read from files or made at start, and what can be wrong with them.
 
+#[cfg(feature = "self-signed")]
+use std::time::{Duration, SystemTime};
 use std::{
     error::Error,
     fmt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
 use sha2::{Digest, Sha256};
 
-use crate::config::Certificate;
+use crate::{config::Certificate, secured::Fingerprint};
 
 /// A certificate with its intermediates, and its key. It is not known yet whether they belong together.
 #[derive(Debug)]
@@ -27,7 +28,10 @@ pub(super) type Chain = Vec<CertificateDer<'static>>;
 impl Identity {
     pub(super) fn load(certificate: &Certificate) -> Result<Self, CertificateError> {
         match certificate {
+            #[cfg(feature = "self-signed")]
             Certificate::SelfSigned => self_signed().map_err(CertificateError::Generate),
+            #[cfg(not(feature = "self-signed"))]
+            Certificate::SelfSigned => Err(CertificateError::SelfSigned),
             Certificate::Files { chain, key } => Ok(Self {
                 chain: read_chain(chain)?,
                 key: read_key(key)?,
@@ -38,18 +42,6 @@ impl Identity {
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let first = self.chain.first().expect("a chain is never empty");
         Fingerprint(Sha256::digest(first).into())
-    }
-}
-
-/// The SHA-256 of a certificate. Displayed as browsers and openssl do: `3F:A0:…`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, rest @ ..] = &self.0;
-        write!(f, "{first:02X}")?;
-        rest.iter().try_for_each(|octet| write!(f, ":{octet:02X}"))
     }
 }
 
@@ -74,7 +66,11 @@ pub enum CertificateError {
     #[cfg(feature = "npn")]
     RefusedForNpn(openssl::error::ErrorStack),
     /// No self-signed certificate could be made.
+    #[cfg(feature = "self-signed")]
     Generate(rcgen::Error),
+    /// This build makes no self-signed certificates: it is without the feature `self-signed`.
+    #[cfg(not(feature = "self-signed"))]
+    SelfSigned,
 }
 
 impl fmt::Display for CertificateError {
@@ -94,7 +90,12 @@ impl fmt::Display for CertificateError {
             Self::Refused(_) => f.write_str("the certificate cannot be used with the key"),
             #[cfg(feature = "npn")]
             Self::RefusedForNpn(_) => f.write_str("the certificate cannot be used by OpenSSL"),
+            #[cfg(feature = "self-signed")]
             Self::Generate(_) => f.write_str("no self-signed certificate could be made"),
+            #[cfg(not(feature = "self-signed"))]
+            Self::SelfSigned => {
+                f.write_str("a self-signed certificate needs the feature `self-signed`")
+            }
         }
     }
 }
@@ -111,12 +112,16 @@ impl Error for CertificateError {
             Self::Refused(error) => Some(error),
             #[cfg(feature = "npn")]
             Self::RefusedForNpn(error) => Some(error),
+            #[cfg(feature = "self-signed")]
             Self::Generate(error) => Some(error),
+            #[cfg(not(feature = "self-signed"))]
+            Self::SelfSigned => None,
             Self::NoCertificate(_) | Self::NoKey(_) => None,
         }
     }
 }
 
+#[cfg(feature = "self-signed")]
 /// Makes a certificate for this machine's own names.
 pub(super) fn self_signed() -> Result<Identity, rcgen::Error> {
     let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
@@ -134,16 +139,18 @@ pub(super) fn self_signed() -> Result<Identity, rcgen::Error> {
 
     let key = rcgen::KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     Ok(Identity {
         chain: vec![certificate.into()],
         key: key.into(),
     })
 }
 
+#[cfg(feature = "self-signed")]
 /// How far behind a client's clock may be.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
+#[cfg(feature = "self-signed")]
 /// Some clients refuse certificates that live for more than 398 days.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 
@@ -169,22 +176,4 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
             source,
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_reads_as_openssl_prints_it() {
-        let mut octets = [0; 32];
-        octets[0] = 0xab;
-        octets[31] = 0x0f;
-        let shown = Fingerprint(octets).to_string();
-        assert_eq!(shown.len(), 32 * 3 - 1);
-        assert!(
-            shown.starts_with("AB:00:") && shown.ends_with(":00:0F"),
-            "{shown}"
-        );
-    }
 }

@@ -21,6 +21,6 @@ pub(super) async fn pushed() -> impl IntoResponse {
     ([(CONTENT_TYPE, CSS)], STYLE)
 }
 
-const PAGE: &str = include_str!("site/push.html");
-const STYLE: &str = include_str!("site/pushed.css");
+const PAGE: &str = include_str!("push.html");
+const STYLE: &str = include_str!("pushed.css");
 const CSS: &str = "text/css; charset=utf-8";

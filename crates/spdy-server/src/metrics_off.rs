@@ -1,0 +1,68 @@
+//! What stands in for the metrics in a build without the feature `metrics`: there are none, and nothing is counted.
+
+use std::sync::Arc;
+
+use axum::{Router, http::StatusCode};
+use spdy_tower::session::{Counters, MemoryUse};
+
+use crate::{
+    config::{Config, Transport},
+    negotiate::Protocol,
+    observe::Measured,
+};
+
+#[derive(Debug)]
+pub(crate) enum Metrics {}
+
+#[derive(Debug)]
+pub(crate) enum Open {}
+
+impl Metrics {
+    pub(crate) fn new(_: &Config, _: Arc<MemoryUse>) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn connection(self: &Arc<Self>) -> Open {
+        match **self {}
+    }
+
+    pub(crate) fn refused(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn limit_reached(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn handshake_failed(&self, _: Transport) {
+        match *self {}
+    }
+
+    pub(crate) fn session(&self, _: Protocol) -> Open {
+        match *self {}
+    }
+
+    pub(crate) fn request(&self, _: Protocol) -> Open {
+        match *self {}
+    }
+
+    pub(crate) fn frames(&self) -> &Arc<Counters> {
+        match *self {}
+    }
+
+    pub(crate) fn malformed(&self, _: Protocol, _: StatusCode) {
+        match *self {}
+    }
+
+    pub(crate) fn measured(&self, _: Protocol, _: Measured) {
+        match *self {}
+    }
+
+    pub(crate) fn drain(&self) {
+        match *self {}
+    }
+}
+
+pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
+    match *metrics {}
+}

@@ -1,0 +1,47 @@
+//! What stands in for TLS in a build without the feature `tls`: a server with a TLS listener does not start.
+
+use std::{convert::Infallible, io, marker::PhantomData};
+
+use crate::{config::Certificate, secured::Fingerprint};
+
+#[derive(Debug)]
+pub(crate) enum Tls {}
+
+#[derive(Debug)]
+pub(crate) enum Watch {}
+
+pub(crate) enum Hello {}
+
+pub(crate) type Secured<IO> = (Infallible, PhantomData<IO>);
+
+impl Tls {
+    pub(crate) fn reload(&self) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    pub(crate) async fn hello<IO>(_: IO) -> io::Result<Hello> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) async fn handshake<IO>(&self, _: Hello) -> io::Result<Secured<IO>> {
+        match *self {}
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        match *self {}
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(_: &Certificate) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn has_changed(&mut self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn catch_up(&mut self) {
+        match *self {}
+    }
+}
