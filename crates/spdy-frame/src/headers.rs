@@ -258,9 +258,9 @@ impl HeaderBlock {
         Fields::new(&self.bytes, &self.entries)
     }
 
-    /// Returns the number of fields, counted from the field at index `place`, that are equal in
+    /// Returns the number of fields, counted from the field at index `start`, that are equal in
     /// both blocks. The count ends at the first field that differs or that one block does not have.
-    /// It is 0 if `place` is past the end.
+    /// It is 0 if `start` is past the end.
     ///
     /// Blocks of one session often differ in one or two fields. For them this is much faster than
     /// comparing field by field, because fields that lie at the same distances in both buffers are
@@ -277,9 +277,9 @@ impl HeaderBlock {
     /// # Ok::<(), spdy_frame::HeaderError>(())
     /// ```
     #[must_use]
-    pub fn matching_fields(&self, other: &Self, place: usize) -> usize {
-        let own = self.entries.get(place..).unwrap_or_default();
-        let others = other.entries.get(place..).unwrap_or_default();
+    pub fn matching_fields(&self, other: &Self, start: usize) -> usize {
+        let own = self.entries.get(start..).unwrap_or_default();
+        let others = other.entries.get(start..).unwrap_or_default();
         let same = count_same(
             Stretch::new(&self.bytes, own),
             Stretch::new(&other.bytes, others),
