@@ -62,7 +62,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
     proxy_timeout: NonZeroU32,
 
-    /// How many requests an HTTP/1.1 application gets at once; more of them wait
+    /// How many connections an application gets at once; a request that finds no place on them waits
     #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
     proxy_connections: NonZeroU32,
 

@@ -27,7 +27,7 @@ use spdy_server::{
 };
 use spdy_tower::session::{self, HeaderBlock, Open};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
     time::{sleep, timeout},
@@ -97,15 +97,18 @@ async fn begin(address: SocketAddr, method: &str, how: Open) -> session::Stream 
     let io = tcp(address).await;
     let (session, _pushes, driver) = session::client(io, Version::V3_1, session::Config::default());
     tokio::spawn(driver);
-    let head = HeaderBlock::from_pairs([
+    session.open(head(method, "/echo"), how).await.unwrap()
+}
+
+fn head(method: &str, path: &str) -> HeaderBlock {
+    HeaderBlock::from_pairs([
         (":method", method),
-        (":path", "/echo"),
+        (":path", path),
         (":version", "HTTP/1.1"),
         (":host", "localhost"),
         (":scheme", "http"),
     ])
-    .unwrap();
-    session.open(head, how).await.unwrap()
+    .unwrap()
 }
 
 /// A port at which nobody listens.
@@ -397,6 +400,124 @@ async fn a_client_that_leaves_ends_its_request_at_the_application() {
             .await
             .expect("the application's handler still runs")
             .unwrap();
+    }
+}
+
+/// A network to an address, on which bytes travel together.
+async fn far_away(address: SocketAddr) -> SocketAddr {
+    async fn travel(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut buf = vec![0; 65536];
+        loop {
+            sleep(Duration::from_millis(5)).await;
+            let Ok(length @ 1..) = from.read(&mut buf).await else {
+                return;
+            };
+            if to.write_all(&buf[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let near = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (near, far) = (listener.accept().await.unwrap().0, tcp(address).await);
+            let (near, far) = (near.into_split(), far.into_split());
+            tokio::spawn(travel(near.0, far.1));
+            tokio::spawn(travel(far.0, near.1));
+        }
+    });
+    near
+}
+
+/// A client that asks, and leaves before there is an answer, again and again.
+async fn ask_and_leave(protocol: &str, address: SocketAddr) {
+    loop {
+        let io = tcp(address).await;
+        if protocol == "h2" {
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(Executor::new(), TokioIo::new(io))
+                    .await
+                    .unwrap();
+            tokio::spawn(connection);
+            while !sender.is_closed() {
+                let mut requests = Vec::new();
+                for _ in 0..15 {
+                    let request = hyper::Request::get("http://localhost/pending");
+                    let request = request.body(Body::empty()).unwrap();
+                    let mut sender = sender.clone();
+                    requests.push(tokio::spawn(
+                        async move { sender.send_request(request).await },
+                    ));
+                }
+                sleep(Duration::from_millis(2)).await;
+                requests.iter().for_each(tokio::task::JoinHandle::abort);
+            }
+        } else {
+            let (session, _pushes, driver) =
+                session::client(io, Version::V3_1, session::Config::default());
+            tokio::spawn(driver);
+            while session.takes_streams() {
+                let mut streams = Vec::new();
+                for _ in 0..50 {
+                    let how = Open {
+                        fin: true,
+                        ..Open::default()
+                    };
+                    streams.push(session.open(head("GET", "/pending"), how).await);
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+}
+
+/// Sends a request that nobody may repeat; returns the whole answer.
+async fn post_once(address: SocketAddr) -> String {
+    let mut io = tcp(address).await;
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx";
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_leaves_costs_the_others_nothing() {
+    for protocol in ["spdy", "h2"] {
+        let app = Router::new()
+            .route(
+                "/pending",
+                get(async || std::future::pending::<String>().await),
+            )
+            .route("/large", get(async || vec![7; 1 << 20]))
+            .fallback(async |body: String| format!("{body} is free"));
+        let application = Running::start(plain(Timeouts::default()), app).await;
+        let upstream = format!("h2://{}", far_away(application.address).await);
+        let front = front(&upstream, plain(Timeouts::default()), |_| {}).await;
+        // A slow client has its answer all the time.
+        let mut large = tcp(front.address).await;
+        large
+            .write_all(b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        large.readable().await.unwrap();
+        let leaving = tokio::spawn(ask_and_leave(protocol, front.address));
+        for _ in 0..10 {
+            let mut requests = tokio::task::JoinSet::new();
+            for _ in 0..20 {
+                requests.spawn(post_once(front.address));
+            }
+            while let Some(answer) = requests.join_next().await {
+                let answer = answer.unwrap();
+                assert!(answer.ends_with("x is free"), "{protocol}: {answer}");
+            }
+        }
+        assert!(!leaving.is_finished());
+        leaving.abort();
+        let mut answer = Vec::new();
+        large.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() > 1 << 20, "{protocol}: {}", answer.len());
     }
 }
 

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::app::{Proxy, proxy};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -127,7 +127,7 @@ async fn the_wait_for_a_place_and_for_the_connection_are_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poison_request_is_sent_once_more_at_most() {
-    for (method, wanted) in [("GET", 2), ("PUT", 1), ("POST", 1)] {
+    for (method, wanted) in [("GET", 2), ("PUT", 2), ("POST", 1)] {
         let (options, mut connections) = front("http://a");
         let app = proxy(options);
         let poisoned = Arc::new(AtomicUsize::new(0));
@@ -463,4 +463,277 @@ async fn an_application_that_takes_no_request_is_given_up() {
         assert_eq!(status(proxy(options), "/").await, StatusCode::BAD_GATEWAY);
         assert!((1..=5).contains(&dials.load(Relaxed)), "{upstream}");
     }
+}
+
+/// Serves HTTP/2 on each connection with so many places; returns how many connections there were.
+fn serve_all(
+    mut connections: mpsc::UnboundedReceiver<DuplexStream>,
+    places: u32,
+    app: Router,
+) -> Arc<AtomicUsize> {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Some(io) = connections.recv().await {
+            count.fetch_add(1, Relaxed);
+            let service = hyper_util::service::TowerToHyperService::new(app.clone());
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .max_concurrent_streams(places)
+                    .serve_connection(TokioIo::new(far_away(io)), service),
+            );
+        }
+    });
+    accepted
+}
+
+/// The other end of a network on which bytes travel together.
+fn far_away(near: DuplexStream) -> DuplexStream {
+    async fn travel(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut buf = vec![0; 65536];
+        loop {
+            sleep(Duration::from_millis(10)).await;
+            let Ok(length @ 1..) = from.read(&mut buf).await else {
+                return;
+            };
+            if to.write_all(&buf[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+    let (end, far) = duplex(65536);
+    let (near, end) = (tokio::io::split(near), tokio::io::split(end));
+    tokio::spawn(travel(near.0, end.1));
+    tokio::spawn(travel(end.0, near.1));
+    far
+}
+
+/// Counts what there is of it.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_ask_and_leave_cost_the_others_nothing() {
+    let (options, connections) = front("h2://a");
+    let app = proxy(options);
+    let handlers = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handlers);
+    let application = Router::new()
+        .route(
+            "/pending",
+            axum::routing::get(async move || {
+                let _counted = Counted::new(&count);
+                pending::<()>().await;
+            }),
+        )
+        .route("/large", axum::routing::get(async || vec![7; 1 << 20]))
+        .fallback(async || "ok");
+    let accepted = serve_all(connections, 200, application);
+    let under_way = get(app.clone(), "/large").await.into_body();
+    for round in 0..60 {
+        let leaving: Vec<_> = (0..25)
+            .map(|_| tokio::spawn(status(app.clone(), "/pending")))
+            .collect();
+        for _ in 0..round % 6 {
+            tokio::task::yield_now().await;
+        }
+        for request in leaving {
+            request.abort();
+        }
+        for _ in 0..4 {
+            assert_eq!(status(app.clone(), "/").await, StatusCode::OK);
+        }
+    }
+    let whole = under_way.collect().await.expect("the answer was cut");
+    assert_eq!(whole.to_bytes().len(), 1 << 20);
+    // Those that have left go on for a while, on connections that take no others.
+    let left = handlers.load(Relaxed);
+    assert!(left > 20, "no request has waited to be reset: {left}");
+    assert!(accepted.load(Relaxed) > 10);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(handlers.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_connections_are_made_where_an_application_takes_few_requests_on_each() {
+    let (mut options, connections) = front("h2://a");
+    options.max_connections = 3;
+    let app = proxy(options);
+    let release = Arc::new(tokio::sync::Notify::new());
+    let handlers = Arc::new(AtomicUsize::new(0));
+    let (count, released) = (Arc::clone(&handlers), Arc::clone(&release));
+    let application = Router::new().fallback(async move || {
+        let _counted = Counted::new(&count);
+        released.notified().await;
+        "ok"
+    });
+    let accepted = serve_all(connections, 2, application);
+    let waiting: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(status(app.clone(), "/")))
+        .collect();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((handlers.load(Relaxed), accepted.load(Relaxed)), (6, 3));
+    // A place that is free is for the request that waits.
+    release.notify_one();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(handlers.load(Relaxed), 6);
+    sleep(CONNECT).await;
+    let mut outcomes = Vec::new();
+    for _ in 0..6 {
+        release.notify_one();
+        sleep(Duration::from_millis(10)).await;
+    }
+    for request in waiting {
+        outcomes.push(request.await.unwrap());
+    }
+    let busy = outcomes
+        .iter()
+        .filter(|status| **status == StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(busy.count(), 1, "{outcomes:?}");
+    let ok = outcomes.iter().filter(|status| **status == StatusCode::OK);
+    assert_eq!(ok.count(), 7, "{outcomes:?}");
+}
+
+/// A body that fails behind its first piece.
+struct Broken(bool);
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, &'static str>>> {
+        let has_begun = std::mem::replace(&mut self.0, true);
+        let piece = http_body::Frame::data(Bytes::from_static(b"begin"));
+        std::task::Poll::Ready(Some(if has_begun {
+            Err("the client is gone")
+        } else {
+            Ok(piece)
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_is_the_clients_fault() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let app = proxy(options);
+        tokio::spawn(async move {
+            while let Some(io) = connections.recv().await {
+                serve_either(upstream, io, reads_all_and_waits(Duration::ZERO));
+            }
+        });
+        for _ in 0..3 {
+            let request = Request::post("/").body(Body::new(Broken(false))).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{upstream}");
+            assert_eq!(status(app.clone(), "/").await, StatusCode::OK, "{upstream}");
+        }
+    }
+}
+
+/// Says on an HTTP/2 connection that the application goes away and has looked at no request.
+async fn go_away(mut io: DuplexStream) {
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    io.write_all(settings).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let go_away = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    io.write_all(go_away).await.unwrap();
+    while let Ok(1..) = io.read(&mut [0; 4096]).await {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_request_is_sent_again_that_the_application_has_not_looked_at() {
+    let cases = [
+        (16_384, StatusCode::OK),
+        (16_385, StatusCode::SERVICE_UNAVAILABLE),
+    ];
+    for (length, expected) in cases {
+        let (options, mut connections) = front("h2://a");
+        let app = proxy(options);
+        let (upload, body) = mpsc::unbounded_channel();
+        let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+        let answer = tokio::spawn(app.clone().oneshot(request));
+        upload.send(vec![1; length].into()).unwrap();
+        // It may be unlucky more than once.
+        tokio::spawn(go_away(connections.recv().await.unwrap()));
+        if expected == StatusCode::OK {
+            tokio::spawn(go_away(connections.recv().await.unwrap()));
+        }
+        let echo = Router::new().fallback(async |body: Body| body);
+        tokio::spawn(async move { serve(connections.recv().await.unwrap(), echo) });
+        // It goes on where it was.
+        sleep(Duration::from_secs(4)).await;
+        _ = upload.send(Bytes::from_static(b"the end"));
+        drop(upload);
+        let response = answer.await.unwrap().unwrap();
+        assert_eq!(response.status(), expected, "{length}");
+        if expected == StatusCode::OK {
+            let echo = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(echo.len(), length + 7);
+            assert!(echo.ends_with(b"the end"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_answer_lets_go_of_an_upload_that_stands_still() {
+    let (options, mut connections) = front("h2://a");
+    let app = proxy(options);
+    let (upload, body) = mpsc::unbounded_channel();
+    let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+    let answer = tokio::spawn(app.oneshot(request));
+    for _ in 0..20 {
+        upload.send(vec![1; 16_384].into()).unwrap();
+    }
+    let io = connections.recv().await.unwrap();
+    tokio::spawn(async move {
+        let mut connection = h2::server::handshake(io).await.unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let early = Response::builder().status(413).body(()).unwrap();
+        // It neither reads the rest nor resets the stream.
+        let sent = respond.send_response(early, true).unwrap();
+        _ = connection.accept().await;
+        drop((request, sent));
+    });
+    let response = answer.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    response.into_body().collect().await.unwrap();
+    let start = Instant::now();
+    let end = timeout(ANSWER, upload.closed()).await;
+    end.expect("the upload is held for nothing");
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_many_uploads_were_not_read_takes_no_more() {
+    let (options, connections) = front("h2://a");
+    let app = proxy(options);
+    let accepted = serve_all(connections, 200, Router::new().fallback(async || "no"));
+    for _ in 0..250 {
+        let (upload, body) = mpsc::unbounded_channel();
+        let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
+        for _ in 0..20 {
+            upload.send(vec![1; 100].into()).unwrap();
+        }
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.expect("it was cut");
+        upload.closed().await;
+    }
+    assert_eq!(accepted.load(Relaxed), 3);
 }

@@ -37,7 +37,9 @@ impl Asker for ByProxy {
         let page = body.collect().await.expect("a page of the proxy is whole");
         let page = String::from_utf8_lossy(&page.to_bytes()).into_owned();
         match head.status {
-            StatusCode::SERVICE_UNAVAILABLE => Outcome::ConnectTimeout(page),
+            StatusCode::SERVICE_UNAVAILABLE if page.contains("busy") => {
+                Outcome::ConnectTimeout(page)
+            }
             StatusCode::GATEWAY_TIMEOUT if page.contains("connection") => {
                 Outcome::ConnectTimeout(page)
             }

@@ -75,8 +75,8 @@ pub struct Proxy {
     /// application waits for more of the request: [`Timeouts::body`](crate::Timeouts::body) is for that. (A router
     /// that something else than this crate serves has to bound it itself.)
     pub answer_timeout: Duration,
-    /// How many requests may be at an HTTP/1.1 application at once; each has a connection of its own. More of them
-    /// wait.
+    /// How many connections to the application there may be that take requests. Each connection of HTTP/1.1 has one
+    /// request at a time, and one of HTTP/2 as many as the application says. More of them wait.
     pub max_connections: usize,
     dial: Option<Dial>,
 }

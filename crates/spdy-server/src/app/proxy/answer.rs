@@ -65,6 +65,20 @@ impl Answer {
             lease.finish(&self.silence.progress);
         }
     }
+
+    /// Ends the request: nobody waits for the rest of the answer.
+    fn break_off(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.silence.progress.take_back();
+            drop(lease);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.break_off();
+    }
 }
 
 impl Body for Answer {
@@ -81,14 +95,14 @@ impl Body for Answer {
                     return Poll::Pending;
                 }
                 debug!("the application fell silent in an answer");
-                self.lease = None;
+                self.break_off();
                 Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
             }
             Poll::Ready(frame) => {
                 self.silence.broken();
                 match &frame {
                     Some(Ok(_)) => self.end_if_whole(),
-                    Some(Err(_)) => self.lease = None,
+                    Some(Err(_)) => self.break_off(),
                     None => self.end(),
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

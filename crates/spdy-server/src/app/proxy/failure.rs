@@ -23,6 +23,8 @@ pub(super) enum Failure {
     Silent,
     /// The connection broke, or what came over it was not HTTP.
     Broken(String),
+    /// The application goes away, and has not looked at the request.
+    Untouched,
     /// The application has switched to another protocol, which nobody has asked for.
     Switched,
     /// The client's body broke off.
@@ -49,7 +51,9 @@ impl Failure {
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Connect(reason) | Self::Broken(reason) | Self::Body(reason) => Some(reason),
-            Self::ConnectTimeout | Self::Busy | Self::Silent | Self::Switched => None,
+            Self::ConnectTimeout | Self::Busy | Self::Silent | Self::Untouched | Self::Switched => {
+                None
+            }
         }
     }
 
@@ -57,7 +61,7 @@ impl Failure {
         match self {
             Self::Connect(_) | Self::Broken(_) | Self::Switched => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::Silent => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Untouched => StatusCode::SERVICE_UNAVAILABLE,
             Self::Body(_) => StatusCode::BAD_REQUEST,
         }
     }
@@ -71,6 +75,9 @@ impl fmt::Display for Failure {
             Self::Busy => "the application is busy with too many requests",
             Self::Silent => "the application gives no answer in time",
             Self::Broken(_) => "the application gives no proper answer",
+            Self::Untouched => {
+                "the application has not looked at the request, which can be sent again"
+            }
             Self::Switched => "the application has switched to another protocol",
             Self::Body(_) => "the body of the request broke off",
         })

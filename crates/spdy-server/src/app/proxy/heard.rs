@@ -13,16 +13,29 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::{Sleep, sleep},
 };
 
 /// The bytes that an application has sent on a connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicU64>);
+pub(super) struct Heard(Arc<Words>);
+
+#[derive(Debug, Default)]
+struct Words {
+    bytes: AtomicU64,
+    begun: Notify,
+}
 
 impl Heard {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until whoever reads from the connection has dealt with the first bytes: in HTTP/2, with the SETTINGS. It
+    /// ends once.
+    pub(super) async fn begun(&self) {
+        self.0.begun.notified().await;
     }
 }
 
@@ -32,6 +45,8 @@ impl Heard {
 pub(super) struct Listening<IO> {
     io: IO,
     heard: Heard,
+    /// Whether the reader has dealt with the first bytes: it wants more.
+    has_begun: bool,
     patience: Duration,
     /// Rings when a write has waited for too long. `None` while the transport takes what it is given.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -43,6 +58,7 @@ impl<IO> Listening<IO> {
         let listening = Self {
             io,
             heard: heard.clone(),
+            has_begun: false,
             patience,
             stalled: None,
         };
@@ -76,7 +92,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
         let bytes = (buf.filled().len() - before) as u64;
-        self.heard.0.fetch_add(bytes, Ordering::Relaxed);
+        let so_far = self.heard.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if so_far > 0 && !self.has_begun {
+            self.has_begun = true;
+            self.heard.0.begun.notify_one();
+        }
         outcome
     }
 }

@@ -3,12 +3,13 @@
 mod exclusive;
 mod shared;
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, mem, sync::Arc, time::Duration};
 
 use axum::http::{Request, Response};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::timeout;
 
+pub(super) use self::shared::Place;
 use self::{exclusive::Exclusive, shared::Shared};
 use super::{
     Failure, Patience, Proxy, Upload,
@@ -44,28 +45,39 @@ impl Pool {
 
     /// Sends a request and waits for the head of the answer. Dropped before that, the request ends at the application.
     ///
-    /// A request that has reached the application is sent once more at most: on a fresh connection, if it changes
-    /// nothing, has no body, and not a byte of an answer has come.
+    /// A request that has reached the application is sent again, on a fresh connection, if all that has gone of its body
+    /// is still here: once, if it changes nothing and not a byte of an answer has come, and whenever the application
+    /// says that it has not looked at it.
     pub(super) async fn send(
         &self,
         mut request: Request<Upload>,
     ) -> Result<Response<Answer>, Failure> {
         let method = request.method().clone();
         let progress = request.body().progress();
-        let mut again = again(&request);
+        let head = self.copy_of_head(&request);
+        if head.is_none() {
+            progress.send_once();
+        }
         let mut connecting = Patience::new(self.proxy.connect_timeout);
         let mut silence = Patience::new(self.proxy.answer_timeout);
         let mut lease = self.lease(&mut connecting).await?;
         let mut attempts = 1;
+        let mut was_lost = false;
         loop {
             let before = lease.heard().bytes();
             let sending = lease.try_send(request);
-            let Some(outcome) = progress.or_silent(sending, &mut silence).await else {
+            let outcome = tokio::select! {
+                biased;
+                outcome = progress.or_silent(sending, &mut silence) => outcome,
+                failure = progress.failed() => return Err(failure),
+            };
+            let Some(outcome) = outcome else {
                 lease.give_up(before);
                 return Err(Failure::Silent);
             };
             let mut error = match outcome {
                 Ok(response) => {
+                    progress.answered();
                     let silence = Silence::new(self.proxy.answer_timeout, progress);
                     return Ok(Answer::new(response, &method, silence, lease));
                 }
@@ -76,8 +88,15 @@ impl Pool {
                 Some(unsent) => unsent,
                 None => {
                     let error = error.into_error();
-                    let copy = again.take().filter(|_| lease.may_repeat(&error, before));
-                    copy.ok_or_else(|| Failure::of(&error))?
+                    let fate = lease.fate(&error, before);
+                    let may_repeat = match fate {
+                        Fate::Untouched => attempts < ATTEMPTS,
+                        Fate::Lost => method.is_idempotent() && !mem::replace(&mut was_lost, true),
+                        Fate::Unknown => false,
+                    };
+                    let head = head.as_ref().filter(|_| may_repeat);
+                    let repeated = head.and_then(|head| Some(head.with(progress.again()?)));
+                    repeated.ok_or_else(|| fate.failure(&error))?
                 }
             };
             if attempts == ATTEMPTS {
@@ -86,6 +105,12 @@ impl Pool {
             attempts += 1;
             lease = lease.renew(&mut connecting).await?;
         }
+    }
+
+    /// Copies the head of a request that may have to be sent twice.
+    fn copy_of_head(&self, request: &Request<Upload>) -> Option<Head> {
+        let tells_what_it_looked_at = matches!(self.connections, Connections::Http2(_));
+        (tells_what_it_looked_at || request.method().is_idempotent()).then(|| Head::of(request))
     }
 
     async fn lease(&self, patience: &mut Patience) -> Result<Lease, Failure> {
@@ -110,7 +135,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
             Self::Http1(lease) => lease.sender().try_send_request(request).await,
-            Self::Http2(lease) => lease.sender().try_send_request(request).await,
+            Self::Http2(lease) => lease.try_send(request).await,
         }
     }
 
@@ -121,23 +146,24 @@ impl Lease {
         }
     }
 
-    /// Whether the connection broke under a request that the application has said nothing to, and whether that may be
-    /// for another reason than the request.
-    fn may_repeat(&self, error: &hyper::Error, before: u64) -> bool {
+    /// What became of a request that the connection failed to get an answer to.
+    fn fate(&self, error: &hyper::Error, before: u64) -> Fate {
         if error.is_user() {
-            return false;
+            return Fate::Unknown;
         }
-        match self {
+        let is_lost = match self {
             // Applications close connections that rest, in the very moment when one is used.
             Self::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
-            // A stream that is reset is an answer, unless the application says that it has not looked at it.
-            Self::Http2(_) => error
-                .source()
-                .and_then(|cause| cause.downcast_ref::<h2::Error>())
-                .is_none_or(|error| {
-                    !error.is_reset() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                }),
-        }
+            Self::Http2(_) => {
+                let cause = error.source().and_then(|cause| cause.downcast_ref());
+                if cause.is_some_and(is_untouched) {
+                    return Fate::Untouched;
+                }
+                // A stream that is reset is an answer.
+                !cause.is_some_and(h2::Error::is_reset)
+            }
+        };
+        if is_lost { Fate::Lost } else { Fate::Unknown }
     }
 
     /// Leaves an application that has not answered. A connection on which nothing has come meanwhile is not used again.
@@ -161,9 +187,35 @@ impl Lease {
     pub(super) fn finish(self, progress: &Progress) {
         match self {
             Self::Http1(lease) => lease.finish(progress.clone()),
-            Self::Http2(lease) => drop(lease),
+            Self::Http2(lease) => lease.finish(progress.clone()),
         }
     }
+}
+
+/// What became of a request without an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The application has said that it has not looked at it.
+    Untouched,
+    /// Its connection broke, and that may be for another reason than the request.
+    Lost,
+    Unknown,
+}
+
+impl Fate {
+    fn failure(self, error: &hyper::Error) -> Failure {
+        match self {
+            Self::Untouched => Failure::Untouched,
+            Self::Lost | Self::Unknown => Failure::of(error),
+        }
+    }
+}
+
+/// Whether an application says of a stream that it has not looked at it: it refuses the stream, or goes away and names
+/// an earlier one as its last.
+fn is_untouched(error: &h2::Error) -> bool {
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (error.is_go_away() || is_refused)
 }
 
 /// Makes a connection, within the time of one attempt.
@@ -175,19 +227,26 @@ async fn connect(proxy: &Proxy) -> Result<(Listening<Channel>, Heard), Failure> 
     }
 }
 
-/// A copy of a request that may be sent twice: it changes nothing and has no body.
-fn again(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let is_whole = http_body::Body::is_end_stream(request.body());
-    if !is_whole || !request.method().is_idempotent() {
-        return None;
+/// The head of a request that may be sent twice.
+struct Head(Request<()>);
+
+impl Head {
+    fn of(request: &Request<Upload>) -> Self {
+        let mut copy = Request::new(());
+        request.method().clone_into(copy.method_mut());
+        request.uri().clone_into(copy.uri_mut());
+        request.headers().clone_into(copy.headers_mut());
+        *copy.version_mut() = request.version();
+        Self(copy)
     }
-    let mut copy = Request::new(Upload::empty());
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    *copy.version_mut() = request.version();
-    Some(copy)
+
+    fn with(&self, body: Upload) -> Request<Upload> {
+        self.0.clone().map(|()| body)
+    }
 }
 
-/// How many connections may end before they take a request.
+/// How many connections may end, or go away, before they take a request.
 const ATTEMPTS: usize = 5;
+
+/// How long the rest of a request may stand still once its answer is complete. Then the application gets no more of it.
+const UPLOAD_PAUSE: Duration = Duration::from_secs(3);

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Proxy, Upload};
+use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
 
 /// The connections that are at rest, and the places.
 #[derive(Debug)]
@@ -256,6 +256,3 @@ impl Lease {
 
 /// How long a connection may rest and is used again. Applications close theirs after some time, mostly a longer one.
 const MAX_REST: Duration = Duration::from_secs(30);
-
-/// How long the rest of a request may stand still once its answer is complete. Then its connection is closed.
-const UPLOAD_PAUSE: Duration = Duration::from_secs(3);

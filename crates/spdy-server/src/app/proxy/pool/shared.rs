@@ -1,44 +1,66 @@
-//! The connection of HTTP/2: all requests share it.
+//! Connections of HTTP/2: many requests share each.
 //!
-//! It is made in a task of its own, and all requests that come meanwhile wait for the same attempt, each for its own
-//! time. A request that found an attempt under way, and sees it fail, has one more of its own.
+//! A place is what a request takes of a connection. An application says how many a connection has; when all are taken,
+//! the next request has another connection made, up to `max_connections`, and then waits. Requests that find no place
+//! wait in the order in which they came, each for its own time; only the first of them looks for one.
+//!
+//! A connection is made in a task of its own. A request that found an attempt under way, and sees it fail, has one more.
+
+mod leaving;
 
 use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
-use hyper::client::conn::http2::{self, SendRequest};
+use axum::http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http2::{self, SendRequest},
+    },
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 use tracing::debug;
 
-use super::{Failure, Heard, Patience, Proxy, Upload};
+use self::leaving::{Asking, Leaving};
+use super::{Channel, Failure, Heard, Listening, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
 
-/// The connection that requests share.
+/// The connections that requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     proxy: Arc<Proxy>,
     state: Mutex<State>,
+    /// Held by the request that is the next to get a place.
+    queue: tokio::sync::Mutex<()>,
+    /// Tells the holder of `queue` to look again.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
-enum State {
-    #[default]
-    Closed,
-    Connecting(Attempt),
-    Open(Connection),
+struct State {
+    /// The oldest one first: so what more of them were made rests in quiet times, and is closed.
+    open: Vec<Connection>,
+    /// The last attempt to make another one, unless it has succeeded.
+    attempt: Option<Attempt>,
 }
 
 /// A connection that is being made.
 #[derive(Clone, Debug)]
 struct Attempt {
     since: Instant,
-    outcome: watch::Receiver<Option<Result<Connection, Failure>>>,
+    outcome: watch::Receiver<Option<Result<(), Failure>>>,
 }
 
 /// A connection. It closes when the last request that uses it has ended, once the pool has forgotten it.
@@ -51,11 +73,21 @@ struct Connection {
 
 /// Who uses a connection.
 #[derive(Debug)]
-struct Usage(Mutex<(usize, Instant)>);
+struct Usage {
+    /// How many requests there are, and since when.
+    requests: Mutex<(usize, Instant)>,
+    /// How many there may be. 0: the application has not said so yet, and gets one.
+    places: AtomicUsize,
+    leaving: Leaving,
+    /// How many requests have ended before their time.
+    broken: AtomicUsize,
+}
 
 enum Found {
-    Connection(Connection),
+    Place(Connection),
     Attempt(Attempt),
+    Failed(Failure),
+    Nothing,
 }
 
 impl Shared {
@@ -63,70 +95,97 @@ impl Shared {
         Self {
             proxy,
             state: Mutex::default(),
+            queue: tokio::sync::Mutex::default(),
+            freed: Notify::new(),
         }
     }
 
     pub(super) async fn lease(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
-        let arrived = Instant::now();
+        let found = patience.wait(self.place(Instant::now())).await;
+        let connection = found.ok_or_else(|| self.late())??;
+        Ok(Lease::new(connection, self))
+    }
+
+    /// Waits for a place, and takes it.
+    async fn place(self: &Arc<Self>, arrived: Instant) -> Result<Connection, Failure> {
+        let _turn = self.queue.lock().await;
         loop {
-            let attempt = match self.find() {
-                Found::Connection(connection) => return Ok(Lease::new(connection, self)),
-                Found::Attempt(attempt) => attempt,
-            };
-            let outcome = patience.wait(attempt.clone().outcome()).await;
-            match outcome.ok_or(Failure::ConnectTimeout)? {
-                Ok(connection) => return Ok(Lease::new(connection, self)),
-                Err(failure) if attempt.since >= arrived => return Err(failure),
-                Err(_) => {}
+            match self.find(arrived) {
+                Found::Place(connection) => return Ok(connection),
+                Found::Failed(failure) => return Err(failure),
+                Found::Nothing => self.freed.notified().await,
+                Found::Attempt(attempt) => tokio::select! {
+                    () = attempt.over() => {}
+                    () = self.freed.notified() => {}
+                },
             }
         }
     }
 
-    /// Returns the connection, or the attempt to make one, which begins here if there is none.
-    fn find(self: &Arc<Self>) -> Found {
+    /// Takes a place, or finds the attempt to make a connection. One begins here if all are full.
+    fn find(self: &Arc<Self>, arrived: Instant) -> Found {
         let mut state = self.state();
-        match &*state {
-            State::Open(connection) if !connection.sender.is_closed() => {
-                return Found::Connection(connection.clone());
-            }
-            State::Connecting(attempt) if attempt.is_under_way() => {
-                return Found::Attempt(attempt.clone());
-            }
-            State::Open(_) | State::Connecting(_) | State::Closed => {}
+        state
+            .open
+            .retain(|connection| !connection.sender.is_closed());
+        if let Some(connection) = state.open.iter().find(|one| one.usage.take_place()) {
+            return Found::Place(connection.clone());
         }
-        let (sender, outcome) = watch::channel(None);
-        let attempt = Attempt {
-            since: Instant::now(),
-            outcome,
-        };
-        *state = State::Connecting(attempt.clone());
-        let pool = Arc::clone(self);
-        tokio::spawn(async move {
-            let outcome = Connection::new(&pool.proxy).await;
-            pool.made(&outcome);
-            sender.send_replace(Some(outcome));
-        });
+        let is_known = state.open.iter().all(|one| one.usage.is_known());
+        if !is_known || state.open.len() >= self.proxy.max_connections {
+            return Found::Nothing;
+        }
+        match &state.attempt {
+            Some(attempt) if attempt.is_under_way() => return Found::Attempt(attempt.clone()),
+            Some(attempt) if attempt.since >= arrived => {
+                return match attempt.failure() {
+                    Some(failure) if state.open.is_empty() => Found::Failed(failure),
+                    _ => Found::Nothing,
+                };
+            }
+            Some(_) | None => {}
+        }
+        let attempt = self.connect();
+        state.attempt = Some(attempt.clone());
         Found::Attempt(attempt)
     }
 
-    fn made(self: &Arc<Self>, outcome: &Result<Connection, Failure>) {
-        *self.state() = match outcome {
-            Ok(connection) => {
-                tokio::spawn(close_in_time(
-                    Arc::downgrade(self),
-                    connection.clone().usage,
-                ));
-                State::Open(connection.clone())
-            }
-            Err(_) => State::Closed,
-        };
+    fn connect(self: &Arc<Self>) -> Attempt {
+        let (sender, outcome) = watch::channel(None);
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let made = Connection::new(&pool).await;
+            let outcome = made.map(|connection| pool.add(connection));
+            sender.send_replace(Some(outcome));
+        });
+        Attempt {
+            since: Instant::now(),
+            outcome,
+        }
     }
 
-    /// Has the next request make another connection.
-    fn forget(&self, usage: &Arc<Usage>) {
+    fn add(self: &Arc<Self>, connection: Connection) {
+        let usage = Arc::clone(&connection.usage);
+        tokio::spawn(close_in_time(Arc::downgrade(self), usage));
         let mut state = self.state();
-        if matches!(&*state, State::Open(connection) if Arc::ptr_eq(&connection.usage, usage)) {
-            mem::take(&mut *state);
+        state.open.push(connection);
+        state.attempt = None;
+    }
+
+    /// Keeps other requests from a connection.
+    fn forget(&self, usage: &Arc<Usage>) {
+        let is_other = |one: &Connection| !Arc::ptr_eq(&one.usage, usage);
+        self.state().open.retain(is_other);
+        self.freed.notify_one();
+    }
+
+    /// Why a request is told that its time is over.
+    fn late(&self) -> Failure {
+        let is_full = self.state().open.iter().any(|one| one.usage.is_known());
+        if is_full {
+            Failure::Busy
+        } else {
+            Failure::ConnectTimeout
         }
     }
 
@@ -150,50 +209,119 @@ async fn close_in_time(pool: Weak<Shared>, usage: Arc<Usage>) {
 impl Attempt {
     /// Whether there will be an outcome: the task that makes it ends without one when its runtime does.
     fn is_under_way(&self) -> bool {
-        self.outcome.has_changed().is_ok()
+        self.outcome.borrow().is_none() && self.outcome.has_changed().is_ok()
     }
 
-    async fn outcome(mut self) -> Result<Connection, Failure> {
-        match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Err(Failure::ConnectTimeout)),
-            Err(_) => Err(Failure::Connect("the attempt was given up".into())),
+    fn failure(&self) -> Option<Failure> {
+        match &*self.outcome.borrow() {
+            Some(Ok(())) => None,
+            Some(Err(failure)) => Some(failure.clone()),
+            None => Some(Failure::Connect("the attempt was given up".into())),
         }
+    }
+
+    async fn over(mut self) {
+        _ = self.outcome.wait_for(Option::is_some).await;
     }
 }
 
 impl Connection {
-    async fn new(proxy: &Proxy) -> Result<Self, Failure> {
-        let (io, heard) = super::connect(proxy).await?;
+    async fn new(pool: &Arc<Shared>) -> Result<Self, Failure> {
+        let (io, heard) = super::connect(&pool.proxy).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_WINDOW as usize)
+            .initial_max_send_streams(1)
+            // Each answer that is not proper counts, and the connection would end with the requests of others.
+            .max_local_error_reset_streams(None)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Failure::of(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "connection to the application failed");
-            }
-        });
+        let usage = Arc::new(Usage::default());
+        let run = run(
+            connection,
+            heard.clone(),
+            Arc::clone(&usage),
+            Arc::downgrade(pool),
+        );
+        tokio::spawn(run);
         Ok(Self {
             sender,
             heard,
-            usage: Arc::new(Usage(Mutex::new((0, Instant::now())))),
+            usage,
         })
     }
 }
 
+type Http2 = http2::Connection<TokioIo<Listening<Channel>>, Upload, TokioExecutor>;
+
+/// Runs a connection, and notes how many places the application gives it.
+async fn run(connection: Http2, heard: Heard, usage: Arc<Usage>, pool: Weak<Shared>) {
+    let mut connection = pin!(connection);
+    let mut begun = pin!(heard.begun());
+    let mut has_begun = false;
+    let outcome = poll_fn(|cx| {
+        let outcome = connection.as_mut().poll(cx);
+        if outcome.is_ready() {
+            return outcome;
+        }
+        has_begun = has_begun || begun.as_mut().poll(cx).is_ready();
+        if has_begun && usage.set_places(connection.current_max_send_streams()) {
+            notify(&pool);
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Err(error) = outcome {
+        debug!(%error, "connection to the application failed");
+    }
+    notify(&pool);
+}
+
+fn notify(pool: &Weak<Shared>) {
+    if let Some(pool) = pool.upgrade() {
+        pool.freed.notify_one();
+    }
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            requests: Mutex::new((0, Instant::now())),
+            places: AtomicUsize::new(0),
+            leaving: Leaving::default(),
+            broken: AtomicUsize::new(0),
+        }
+    }
+}
+
 impl Usage {
-    fn begin(&self) {
-        self.get().0 += 1;
+    /// Takes a place if there is a free one.
+    fn take_place(&self) -> bool {
+        let mut requests = self.get();
+        let is_free = requests.0 < self.places.load(Ordering::Relaxed).max(1);
+        requests.0 += usize::from(is_free);
+        is_free
+    }
+
+    /// Whether the application has said how many places there are.
+    fn is_known(&self) -> bool {
+        self.places.load(Ordering::Relaxed) > 0
     }
 
     fn end(&self) {
-        let mut usage = self.get();
-        *usage = (usage.0 - 1, Instant::now());
+        let mut requests = self.get();
+        *requests = (requests.0 - 1, Instant::now());
+    }
+
+    /// Sets how many places there are; says whether there are more than before. (An application that takes no requests
+    /// for a while gets one.)
+    fn set_places(&self, places: usize) -> bool {
+        let places = places.max(1);
+        self.places.swap(places, Ordering::Relaxed) < places
     }
 
     /// Until when the connection may rest. One that is in use may rest later.
@@ -204,49 +332,105 @@ impl Usage {
     }
 
     fn get(&self) -> MutexGuard<'_, (usize, Instant)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The use of the connection by one request.
+/// The use of a connection by one request. Dropped, its place is free.
 #[derive(Debug)]
-pub(in super::super) struct Lease {
-    connection: Connection,
+pub(in super::super) struct Place {
+    usage: Arc<Usage>,
     pool: Arc<Shared>,
 }
 
+impl Place {
+    /// The request ends before its time: its client has left, or the application has not read all of it.
+    ///
+    /// Applications end a connection with too many of them. h2 counts the frames that come for a stream it no longer
+    /// knows, and ends it after a thousand; others count what is reset. So a connection with some of them takes no more
+    /// requests, and those that it has go on.
+    pub(in super::super) fn note_broken(&self) {
+        if self.usage.broken.fetch_add(1, Ordering::Relaxed) + 1 == MAX_BROKEN {
+            self.pool.forget(&self.usage);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.usage.end();
+        self.pool.freed.notify_one();
+    }
+}
+
+/// A connection with a place for a request.
+#[derive(Debug)]
+pub(in super::super) struct Lease {
+    sender: SendRequest<Upload>,
+    heard: Heard,
+    place: Arc<Place>,
+}
+
 impl Lease {
+    /// The place has been taken.
     fn new(connection: Connection, pool: &Arc<Shared>) -> Self {
-        connection.usage.begin();
+        let Connection {
+            sender,
+            heard,
+            usage,
+        } = connection;
+        let pool = Arc::clone(pool);
         Self {
-            connection,
-            pool: Arc::clone(pool),
+            sender,
+            heard,
+            place: Arc::new(Place { usage, pool }),
         }
     }
 
-    pub(super) const fn sender(&mut self) -> &mut SendRequest<Upload> {
-        &mut self.connection.sender
+    /// Sends a request and waits for the head of the answer. Dropped before that, the request ends at the application
+    /// as soon as its connection can bear it.
+    pub(super) async fn try_send(
+        &mut self,
+        mut request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        let progress = request.body().progress();
+        request.body_mut().hold(&self.place);
+        let answer = Box::pin(self.sender.try_send_request(request));
+        Asking::new(answer, self, progress).await
     }
 
     pub(super) const fn heard(&self) -> &Heard {
-        &self.connection.heard
+        &self.heard
     }
 
     /// Keeps other requests from the connection. Those that use it go on.
     pub(super) fn forget(&self) {
-        self.pool.forget(&self.connection.usage);
+        self.place.pool.forget(&self.place.usage);
     }
 
     /// Changes to a fresh connection.
     pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
         self.forget();
-        self.pool.lease(patience).await
+        let pool = Arc::clone(&self.place.pool);
+        drop(self);
+        pool.lease(patience).await
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.connection.usage.end();
+    /// Lets the application read on behind its answer, as long as the request moves.
+    pub(super) fn finish(self, progress: Progress) {
+        if progress.is_over() {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut left = Patience::new(UPLOAD_PAUSE);
+            if progress
+                .or_still(progress.dropped(), &mut left)
+                .await
+                .is_none()
+            {
+                progress.take_back();
+            }
+        });
     }
 }
 
@@ -256,6 +440,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long a connection may rest.
 const MAX_REST: Duration = Duration::from_secs(30);
+
+/// How many requests may end before their time on a connection that takes more of them.
+const MAX_BROKEN: usize = 100;
 
 /// The bytes of one answer that may be on their way, and of one request: a frame. An application is not far away, and a
 /// client that does not read may have a hundred of them.
