@@ -132,7 +132,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             if !out.has_remaining() {
                 break;
             }
-            let written = ready!(poll_write_some(Pin::new(&mut self.io), cx, out))?;
+            let Poll::Ready(written) = poll_write_some(Pin::new(&mut self.io), cx, out) else {
+                connection.release_buffers();
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

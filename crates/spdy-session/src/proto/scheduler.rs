@@ -18,9 +18,10 @@ pub(crate) const AGING: u32 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     levels: [Level; Priority::COUNT],
-    ready: usize,
-    /// How many of them have payload in front.
-    payload: usize,
+    /// The levels with streams that have payload to write.
+    payload: Levels,
+    /// The levels with streams that have something else to write.
+    free: Levels,
     /// How many places were given so far.
     places: u64,
 }
@@ -54,59 +55,58 @@ impl Scheduler {
     pub(crate) fn push(&mut self, id: StreamId, priority: Priority, need: Need) {
         self.places += 1;
         let number = self.places;
-        let level = &mut self.levels[usize::from(priority.get())];
-        level.ring(need).push_back(Place { number, id });
-        self.ready += 1;
-        self.payload += usize::from(need == Need::Window);
+        let level = usize::from(priority.get());
+        self.levels[level]
+            .ring(need)
+            .push_back(Place { number, id });
+        self.busy(need).insert(level);
     }
 
     /// Puts a stream that has payload in front of the others of its priority: its turn is not over.
     pub(crate) fn push_front(&mut self, id: StreamId, priority: Priority) {
-        let level = &mut self.levels[usize::from(priority.get())];
-        level.payload.push_front(Place { number: 0, id });
-        self.ready += 1;
-        self.payload += 1;
+        let level = usize::from(priority.get());
+        self.levels[level]
+            .payload
+            .push_front(Place { number: 0, id });
+        self.payload.insert(level);
     }
 
     /// Takes the stream whose turn it is, of those without payload if the window of the session is shut.
     pub(crate) fn pop(&mut self, is_open: bool) -> Option<StreamId> {
-        if self.ready == 0 || (!is_open && self.ready == self.payload) {
-            return None;
+        let level = self.choose(is_open)?;
+        let need = self.levels[level].next(is_open);
+        let ring = self.levels[level].ring(need);
+        let place = ring.pop_front();
+        if ring.is_empty() {
+            self.busy(need).remove(level);
         }
-        let chosen = self.choose(is_open)?;
-        let (place, need) = self.levels[chosen].pop(is_open)?;
-        self.ready -= 1;
-        self.payload -= usize::from(need == Need::Window);
-        Some(place.id)
+        place.map(|place| place.id)
     }
 
     /// Notes that a stream of this priority has had its turn.
     pub(crate) fn served(&mut self, priority: Priority) {
         let served = usize::from(priority.get());
         self.levels[served].passed_over = 0;
-        for level in &mut self.levels[served + 1..] {
-            if !level.is_empty() {
-                level.passed_over += 1;
-            }
+        for level in self.payload.and(self.free).below(served).iter() {
+            self.levels[level].passed_over += 1;
         }
     }
 
     /// Takes a stream out that does not write any more.
     pub(crate) fn remove(&mut self, id: StreamId, priority: Priority) {
-        let level = &mut self.levels[usize::from(priority.get())];
+        let level = usize::from(priority.get());
         for need in [Need::Window, Need::Nothing] {
-            let ring = level.ring(need);
-            if let Some(index) = ring.iter().position(|place| place.id == id) {
-                ring.remove(index);
-                self.ready -= 1;
-                self.payload -= usize::from(need == Need::Window);
+            let ring = self.levels[level].ring(need);
+            ring.retain(|place| place.id != id);
+            if ring.is_empty() {
+                self.busy(need).remove(level);
             }
         }
     }
 
     /// Whether a stream has payload to write.
     pub(crate) fn has_payload(&self) -> bool {
-        self.payload > 0
+        self.payload != Levels::default()
     }
 
     /// How many places were given so far.
@@ -132,16 +132,24 @@ impl Scheduler {
         *self = Self::default();
     }
 
+    fn busy(&mut self, need: Need) -> &mut Levels {
+        match need {
+            Need::Window => &mut self.payload,
+            Need::Nothing => &mut self.free,
+        }
+    }
+
     fn choose(&self, is_open: bool) -> Option<usize> {
-        let may_write = |&level: &usize| self.levels[level].may_write(is_open);
-        let mut busy = (0..self.levels.len()).filter(may_write);
+        let may_write = if is_open {
+            self.payload.and(self.free)
+        } else {
+            self.free
+        };
+        let passed_over = |level: &usize| self.levels[*level].passed_over;
+        let mut busy = may_write.iter();
         let highest = busy.next()?;
-        let oldest = busy.max_by_key(|&level| self.levels[level].passed_over);
-        Some(
-            oldest
-                .filter(|&level| self.levels[level].passed_over >= AGING)
-                .unwrap_or(highest),
-        )
+        let oldest = busy.filter(|level| passed_over(level) >= AGING);
+        Some(oldest.max_by_key(passed_over).unwrap_or(highest))
     }
 }
 
@@ -153,26 +161,49 @@ impl Level {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.payload.is_empty() && self.free.is_empty()
-    }
-
-    fn may_write(&self, is_open: bool) -> bool {
-        !self.free.is_empty() || (is_open && !self.payload.is_empty())
-    }
-
-    fn pop(&mut self, is_open: bool) -> Option<(Place, Need)> {
+    /// Returns what the stream writes whose turn it is.
+    fn next(&self, is_open: bool) -> Need {
         let payload = self.payload.front().filter(|_| is_open);
-        let is_free_next = match (payload, self.free.front()) {
-            (Some(payload), Some(free)) => free.number < payload.number,
-            (payload, _) => payload.is_none(),
-        };
-        let need = if is_free_next {
-            Need::Nothing
-        } else {
-            Need::Window
-        };
-        self.ring(need).pop_front().map(|place| (place, need))
+        match (payload, self.free.front()) {
+            (Some(payload), Some(free)) if payload.number < free.number => Need::Window,
+            (Some(_), None) => Need::Window,
+            _ => Need::Nothing,
+        }
+    }
+}
+
+/// Some of the levels, as bits: most of the time there is only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Levels(u8);
+
+const _: () = assert!(Priority::COUNT == u8::BITS as usize);
+
+impl Levels {
+    fn insert(&mut self, level: usize) {
+        self.0 |= 1 << level;
+    }
+
+    fn remove(&mut self, level: usize) {
+        self.0 &= !(1 << level);
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns those of lower priority.
+    const fn below(self, level: usize) -> Self {
+        Self(self.0 & (!1 << level))
+    }
+
+    /// Returns them from the highest priority on.
+    fn iter(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let level = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(level)
+        })
     }
 }
 

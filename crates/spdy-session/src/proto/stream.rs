@@ -75,6 +75,13 @@ impl fmt::Debug for Outgoing {
     }
 }
 
+/// Payload that was taken off a queue.
+pub(crate) struct Taken {
+    pub(crate) payload: Bytes,
+    /// It is the last of a long piece, all of which it keeps in memory.
+    pub(crate) keeps_long: bool,
+}
+
 impl Stream {
     /// Whether both halves are finished.
     pub(crate) fn is_closed(&self) -> bool {
@@ -115,23 +122,24 @@ impl Stream {
     }
 
     /// Takes `octets` off the payload that is the first in the queue. `None`: it is not payload.
-    ///
-    /// The last of a long piece is copied: it may wait for the transport, and would keep all of the piece until then.
-    pub(crate) fn take_payload(&mut self, octets: usize) -> Option<Bytes> {
+    pub(crate) fn take_payload(&mut self, octets: usize) -> Option<Taken> {
         let Some(Outgoing::Data(payload)) = self.queue.front_mut() else {
             return None;
         };
-        let taken = payload.split_to(octets);
         self.taken += octets;
-        if !payload.is_empty() {
-            return Some(taken);
+        if octets < payload.len() {
+            let (payload, keeps_long) = (payload.split_to(octets), false);
+            return Some(Taken {
+                payload,
+                keeps_long,
+            });
         }
+        let payload = mem::take(payload);
         self.queue.pop_front();
-        let is_last_of_long = mem::take(&mut self.taken) > LONG_PIECE && octets < LONG_PIECE;
-        Some(if is_last_of_long {
-            Bytes::copy_from_slice(&taken)
-        } else {
-            taken
+        let keeps_long = mem::take(&mut self.taken) > LONG_PIECE && octets < LONG_PIECE;
+        Some(Taken {
+            payload,
+            keeps_long,
         })
     }
 
@@ -171,7 +179,7 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Pieces of payload that are longer than this, in bytes, are not kept for their last frame.
+/// Pieces of payload that are longer than this, in bytes, are not kept for a last frame that waits for the transport.
 const LONG_PIECE: usize = 64 * 1024;
 
 /// Pieces of payload that wait one behind the other have more than this together, in octets.

@@ -36,6 +36,8 @@ pub struct Transmit {
     gone: usize,
     /// Octets that have left since the start.
     taken: u64,
+    /// Where payloads end that keep long pieces in memory, in octets since the start. Some may have left.
+    long: Vec<u64>,
 }
 
 /// A frame that is ready.
@@ -96,6 +98,25 @@ impl Transmit {
         self.pieces.push_back(payload);
     }
 
+    /// The payload that was added last is the rest of a long piece, all of which it keeps in memory. It is copied if the
+    /// transport does not take it at once.
+    pub(crate) fn note_long(&mut self) {
+        self.long.retain(|&end| end > self.taken);
+        self.long.push(self.taken + self.remaining() as u64);
+    }
+
+    /// Copies what keeps long pieces in memory.
+    fn copy_long(&mut self) {
+        let mut end = self.taken;
+        for piece in &mut self.pieces {
+            end += piece.len() as u64;
+            if self.long.contains(&end) {
+                *piece = Bytes::copy_from_slice(piece);
+            }
+        }
+        self.long = Vec::new();
+    }
+
     /// Says which frame the octets are that were added since the last call.
     pub(crate) fn list(&mut self, frame: Outbound) {
         let octets = self.remaining() - self.listed;
@@ -116,6 +137,8 @@ impl Transmit {
     /// was; `None` if there was nothing to take.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
         let (first, front) = self.first_to_take(stream)?;
+        // Their places change.
+        self.copy_long();
         self.ahead += self.tail.len();
         let mut old = mem::take(&mut self.pieces);
         old.push_back(self.tail.split().freeze());
@@ -200,9 +223,12 @@ impl Transmit {
         self.taken
     }
 
-    /// Gives the memory back that an idle session does not need. A list of a few frames takes less than it costs to get
-    /// it again.
+    /// Gives the memory back that a session does not need which is idle, or whose transport takes nothing. A list of a
+    /// few frames takes less than it costs to get it again.
     pub(crate) fn release(&mut self) {
+        if !self.long.is_empty() {
+            self.copy_long();
+        }
         if !self.has_remaining() && self.frames.is_empty() {
             self.tail = BytesMut::new();
             self.pieces = VecDeque::new();
@@ -364,6 +390,27 @@ mod tests {
         transmit.push_payload(payload.clone());
         transmit.list(Outbound::Pong);
         assert_eq!(transmit.pieces[1].as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn the_rest_of_a_long_piece_is_copied_when_the_transport_does_not_take_it() {
+        let mut rest = Bytes::from(vec![7; 100_000]);
+        let front = rest.split_to(90_000);
+        let memory = [front.as_ptr(), rest.as_ptr()];
+        let mut transmit = Transmit::default();
+        for payload in [front, rest] {
+            transmit.frames().extend_from_slice(b"head");
+            transmit.push_payload(payload);
+        }
+        transmit.note_long();
+        transmit.list(Outbound::Pong);
+        transmit.advance(4);
+        let payloads = |transmit: &Transmit| [0, 2].map(|piece| transmit.pieces[piece].as_ptr());
+        assert_eq!(payloads(&transmit), memory);
+        transmit.release();
+        assert_eq!(payloads(&transmit)[0], memory[0]);
+        assert_ne!(payloads(&transmit)[1], memory[1]);
+        assert_eq!(drain(&mut transmit, 700)[90_004..], [7; 10_000]);
     }
 
     fn stream(raw: u32) -> StreamId {

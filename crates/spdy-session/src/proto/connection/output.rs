@@ -17,7 +17,7 @@ use crate::{
         event::Event,
         scheduler::Need,
         state::{SendHalf, SendInput},
-        stream::{Outgoing, Stream},
+        stream::{Outgoing, Stream, Taken},
         transmit::{Outbound, Transmit},
         wait::Wait,
     },
@@ -62,7 +62,7 @@ impl Connection {
         self.output.is_waiting()
     }
 
-    /// Gives the memory back that an idle connection does not need.
+    /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing more for now.
     pub fn release_buffers(&mut self) {
         self.output.release();
     }
@@ -239,7 +239,11 @@ impl Connection {
                 debug_assert_eq!(stream.send, SendHalf::Finishing);
                 self.output.scheduler.served(priority);
                 wire_log::sent_data(self.role.side(), id, 0, true);
-                self.output.data(id, true, Bytes::new());
+                let nothing = Taken {
+                    payload: Bytes::new(),
+                    keeps_long: false,
+                };
+                self.output.data(id, true, nothing);
                 true
             }
         };

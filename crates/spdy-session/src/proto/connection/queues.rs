@@ -5,7 +5,7 @@ use std::{
     fmt, mem,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use spdy_frame::{
     Data, GoAway, GoAwayStatus, Ping, RstStatus, RstStream, Setting, Settings, StreamId,
     WindowIncrement,
@@ -13,7 +13,7 @@ use spdy_frame::{
 
 use crate::proto::{
     scheduler::Scheduler,
-    stream::Stream,
+    stream::{Stream, Taken},
     transmit::{Outbound, Transmit},
     wait::Stall,
 };
@@ -108,9 +108,16 @@ impl Output {
     }
 
     /// Makes a DATA frame ready.
-    pub(super) fn data(&mut self, stream: StreamId, fin: bool, payload: Bytes) {
+    pub(super) fn data(&mut self, stream: StreamId, fin: bool, taken: Taken) {
+        let Taken {
+            payload,
+            keeps_long,
+        } = taken;
         Data::encode_head(stream, fin, payload.len() as u32, self.transmit.frames());
         self.transmit.push_payload(payload);
+        if keeps_long {
+            self.transmit.note_long();
+        }
         self.transmit.list(Outbound::Data { stream, fin });
     }
 
@@ -139,7 +146,7 @@ impl Output {
         self.transmit.clear();
     }
 
-    /// Gives the memory back that an idle session does not need.
+    /// Gives the memory back that a session does not need which is idle, or whose transport takes nothing.
     pub(super) fn release(&mut self) {
         self.transmit.release();
         if self.control.is_empty() {
