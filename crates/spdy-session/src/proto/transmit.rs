@@ -11,7 +11,7 @@ use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
 const COPY_LIMIT: usize = 512;
 
 /// The room for frames that there is at first, in octets: some responses with short bodies.
-const FIRST_TAIL: usize = 1000;
+const FIRST_HEADS: usize = 1000;
 
 /// Places in the list of frames that an idle session keeps.
 const KEPT_FRAMES: usize = 4;
@@ -23,11 +23,14 @@ const DATA_HEAD: u32 = 8;
 /// [`chunks_vectored`](Buf::chunks_vectored) and [`advance`](Buf::advance).
 #[derive(Default)]
 pub struct Transmit {
-    /// Full pieces, oldest first; then comes `tail`.
-    pieces: VecDeque<Bytes>,
-    tail: BytesMut,
-    /// Octets of `pieces`.
-    ahead: usize,
+    /// Heads, and payloads that were copied beside them.
+    heads: BytesMut,
+    /// The other payloads, oldest first; then comes the rest of `heads`.
+    pieces: VecDeque<Piece>,
+    /// Octets of `heads` in front of a piece.
+    fronts: usize,
+    /// Octets of payload in `pieces`.
+    payload: usize,
     /// The frames of all octets that are here, and in front of them those that have left and were not looked at.
     frames: VecDeque<Ready>,
     /// Octets of `frames` that are here.
@@ -38,6 +41,13 @@ pub struct Transmit {
     taken: u64,
     /// Where payloads end that keep long pieces in memory, in octets since the start. Some may have left.
     long: Vec<u64>,
+}
+
+/// A payload, and what comes before it.
+struct Piece {
+    /// Octets of `heads`, behind those of the pieces before.
+    front: usize,
+    payload: Bytes,
 }
 
 /// A frame that is ready.
@@ -78,24 +88,22 @@ impl Transmit {
     #[inline]
     pub(crate) fn frames(&mut self) -> &mut BytesMut {
         // Left to itself it would begin with the few octets of the first frame, and move with each that follows.
-        if self.tail.capacity() == 0 {
-            self.tail.reserve(FIRST_TAIL);
+        if self.heads.capacity() == 0 {
+            self.heads.reserve(FIRST_HEADS);
         }
-        &mut self.tail
+        &mut self.heads
     }
 
     /// Adds a payload behind the frames written so far.
     pub(crate) fn push_payload(&mut self, payload: Bytes) {
         if payload.len() <= COPY_LIMIT {
-            self.tail.extend_from_slice(&payload);
+            self.heads.extend_from_slice(&payload);
             return;
         }
-        let head = self.tail.split().freeze();
-        self.ahead += head.len() + payload.len();
-        if !head.is_empty() {
-            self.pieces.push_back(head);
-        }
-        self.pieces.push_back(payload);
+        let front = self.heads.len() - self.fronts;
+        self.fronts += front;
+        self.payload += payload.len();
+        self.pieces.push_back(Piece { front, payload });
     }
 
     /// The payload that was added last is the rest of a long piece, all of which it keeps in memory. It is copied if the
@@ -109,9 +117,9 @@ impl Transmit {
     fn copy_long(&mut self) {
         let mut end = self.taken;
         for piece in &mut self.pieces {
-            end += piece.len() as u64;
+            end += (piece.front + piece.payload.len()) as u64;
             if self.long.contains(&end) {
-                *piece = Bytes::copy_from_slice(piece);
+                piece.payload = Bytes::copy_from_slice(&piece.payload);
             }
         }
         self.long = Vec::new();
@@ -139,30 +147,43 @@ impl Transmit {
         let (first, front) = self.first_to_take(stream)?;
         // Their places change.
         self.copy_long();
-        self.ahead += self.tail.len();
-        let mut old = mem::take(&mut self.pieces);
-        old.push_back(self.tail.split().freeze());
+        let mut old = self.take_all();
+        let mut keep = |payload: Bytes| {
+            self.payload += payload.len();
+            self.pieces.push_back(Piece { front: 0, payload });
+        };
         let (mut kept, mut payload) = (front, 0);
         for ready in self.frames.range(first..) {
             let octets = ready.octets as usize;
             if ready.frame.stream() == Some(stream) {
-                split(&mut old, kept, |piece| self.pieces.push_back(piece));
+                split(&mut old, kept, &mut keep);
                 split(&mut old, octets, drop);
                 kept = 0;
                 payload += (ready.octets - DATA_HEAD) as usize;
-                self.ahead -= octets;
                 self.listed -= octets;
             } else {
                 kept += octets;
             }
         }
-        split(&mut old, kept, |piece| self.pieces.push_back(piece));
+        split(&mut old, kept, &mut keep);
         let mut index = 0;
         self.frames.retain(|ready| {
             index += 1;
             index <= first || ready.frame.stream() != Some(stream)
         });
         Some(payload)
+    }
+
+    /// Takes all octets, in order.
+    fn take_all(&mut self) -> VecDeque<Bytes> {
+        let mut all = VecDeque::new();
+        for piece in mem::take(&mut self.pieces) {
+            all.push_back(self.heads.split_to(piece.front).freeze());
+            all.push_back(piece.payload);
+        }
+        all.push_back(self.heads.split().freeze());
+        (self.fronts, self.payload) = (0, 0);
+        all
     }
 
     /// Where in the list the frames of a stream begin that can be taken back, and how many octets stand in front.
@@ -230,7 +251,7 @@ impl Transmit {
             self.copy_long();
         }
         if !self.has_remaining() && self.frames.is_empty() {
-            self.tail = BytesMut::new();
+            self.heads = BytesMut::new();
             self.pieces = VecDeque::new();
             if self.frames.capacity() > KEPT_FRAMES {
                 self.frames = VecDeque::new();
@@ -296,27 +317,35 @@ impl fmt::Debug for Transmit {
 
 impl Buf for Transmit {
     fn remaining(&self) -> usize {
-        self.ahead + self.tail.len()
+        self.payload + self.heads.len()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces.front().map_or(&self.tail, |piece| piece)
+        match self.pieces.front() {
+            None => &self.heads,
+            Some(Piece { front: 0, payload }) => payload,
+            Some(Piece { front, .. }) => &self.heads[..*front],
+        }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let chunks = self
-            .pieces
-            .iter()
-            .map(|piece| &piece[..])
-            .chain([&self.tail[..]]);
         let mut filled = 0;
-        for (slice, chunk) in slices
-            .iter_mut()
-            .zip(chunks.filter(|chunk| !chunk.is_empty()))
-        {
-            *slice = IoSlice::new(chunk);
-            filled += 1;
+        let mut fill = |chunk: &'a [u8]| {
+            if let Some(slice) = slices.get_mut(filled)
+                && !chunk.is_empty()
+            {
+                *slice = IoSlice::new(chunk);
+                filled += 1;
+            }
+        };
+        let mut heads = &self.heads[..];
+        for piece in &self.pieces {
+            let front;
+            (front, heads) = heads.split_at(piece.front);
+            fill(front);
+            fill(&piece.payload);
         }
+        fill(heads);
         filled
     }
 
@@ -325,20 +354,23 @@ impl Buf for Transmit {
         self.listed -= octets;
         self.gone += octets;
         self.taken += octets as u64;
-        while let Some(front) = self.pieces.front_mut() {
-            let step = octets.min(front.len());
-            front.advance(step);
-            self.ahead -= step;
+        let mut heads = 0;
+        while let Some(piece) = self.pieces.front_mut() {
+            let front = octets.min(piece.front);
+            piece.front -= front;
+            heads += front;
+            octets -= front;
+            let step = octets.min(piece.payload.len());
+            self.payload -= step;
             octets -= step;
-            if !front.is_empty() {
-                return;
+            if step < piece.payload.len() {
+                piece.payload.advance(step);
+                break;
             }
             self.pieces.pop_front();
         }
-        self.tail.advance(octets);
-        if self.tail.is_empty() {
-            self.tail.clear();
-        }
+        self.fronts -= heads;
+        self.heads.advance(heads + octets);
     }
 }
 
@@ -389,7 +421,7 @@ mod tests {
         transmit.frames().extend_from_slice(b"head");
         transmit.push_payload(payload.clone());
         transmit.list(Outbound::Pong);
-        assert_eq!(transmit.pieces[1].as_ptr(), payload.as_ptr());
+        assert_eq!(transmit.pieces[0].payload.as_ptr(), payload.as_ptr());
     }
 
     #[test]
@@ -405,7 +437,9 @@ mod tests {
         transmit.note_long();
         transmit.list(Outbound::Pong);
         transmit.advance(4);
-        let payloads = |transmit: &Transmit| [0, 2].map(|piece| transmit.pieces[piece].as_ptr());
+        let payload = |piece: &Piece| piece.payload.as_ptr();
+        let payloads =
+            |transmit: &Transmit| transmit.pieces.iter().map(payload).collect::<Vec<_>>();
         assert_eq!(payloads(&transmit), memory);
         transmit.release();
         assert_eq!(payloads(&transmit)[0], memory[0]);
