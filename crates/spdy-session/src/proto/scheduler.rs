@@ -104,6 +104,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether no stream stands in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.payload.and(self.free) == Levels::default()
+    }
+
     /// Whether a stream has payload to write.
     pub(crate) fn has_payload(&self) -> bool {
         self.payload != Levels::default()

@@ -96,7 +96,7 @@ impl Connection {
         }
         // At least one frame, however much the openings took: a flood of them starves nobody.
         while let Some(id) = self.output.scheduler.pop(self.is_session_open()) {
-            self.write_stream(now, id);
+            while self.write_stream(now, id) {}
             if self.output.transmit.held() >= TRANSMIT_TARGET {
                 break;
             }
@@ -217,22 +217,26 @@ impl Connection {
         }
     }
 
-    fn write_stream(&mut self, now: Instant, id: StreamId) {
+    /// Writes one frame of a stream whose turn it is. Returns whether the next turn is its own.
+    fn write_stream(&mut self, now: Instant, id: StreamId) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else {
-            return;
+            return false;
         };
         stream.scheduled = false;
         let priority = stream.priority;
         let fin = match stream.queue.front() {
             Some(Outgoing::Data(_)) => match self.write_data(now, id) {
                 Some(fin) => fin,
-                None => return,
+                None => return false,
             },
             Some(Outgoing::Headers(_)) => {
                 self.output.scheduler.served(priority);
                 match self.write_headers(id) {
                     Ok(fin) => fin,
-                    Err(error) => return self.abandon(id, error, true),
+                    Err(error) => {
+                        self.abandon(id, error, true);
+                        return false;
+                    }
                 }
             }
             None => {
@@ -248,10 +252,25 @@ impl Connection {
             }
         };
         if fin {
-            self.finished(id)
-        } else {
-            self.schedule(id)
+            self.finished(id);
+            return false;
         }
+        if self.is_next_turn(id) {
+            return true;
+        }
+        self.schedule(id);
+        false
+    }
+
+    /// Whether a stream that has written would be the next to write if it was scheduled, since it is alone.
+    fn is_next_turn(&self, id: StreamId) -> bool {
+        self.output.scheduler.is_empty()
+            && self.output.transmit.held() < TRANSMIT_TARGET
+            && self.is_session_open()
+            && self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.has_output())
     }
 
     /// Writes one DATA frame, as large as the windows and the configured size allow. Gives whether FIN was in it;
