@@ -70,6 +70,9 @@ pub(crate) fn value(octets: Bytes) -> Result<HeaderValue, Malformed> {
 
 /// What `content-length` says: one number, or none. Two that are equal are refused as well: what stands behind may read only one.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    if !has(headers, &CONTENT_LENGTH) {
+        return Ok(None);
+    }
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
         return Ok(None);

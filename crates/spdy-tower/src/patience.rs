@@ -56,9 +56,13 @@ impl Wait {
         cx: &mut Context<'_>,
         held_up_until: impl Fn(Instant) -> Option<Instant>,
     ) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(now);
         loop {
-            let now = tokio::time::Instant::now().into_std();
-            let since = *self.since.get_or_insert(now);
+            // A deadline only moves away. So until the alarm goes off there is nothing to find out: most never do.
+            if let Some(alarm) = self.alarm.as_mut().filter(|alarm| !alarm.is_elapsed()) {
+                ready!(alarm.as_mut().poll(cx));
+            }
+            let now = now();
             let silent_since = held_up_until(now).map_or(since, |held_up| held_up.max(since));
             let Some(deadline) = silent_since.checked_add(self.limit) else {
                 // Beyond the end of time.
@@ -67,20 +71,23 @@ impl Wait {
             if deadline <= now {
                 return Poll::Ready(());
             }
-            ready!(self.poll_alarm(cx, deadline));
+            self.set_alarm(deadline);
         }
     }
 
-    /// Ready when the alarm has gone off. A deadline only moves away, so an alarm that is set stays: most never go off.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    fn set_alarm(&mut self, deadline: Instant) {
         let deadline = tokio::time::Instant::from_std(deadline);
-        let alarm = self.alarm.get_or_insert_with(|| {
-            let _context = self.timers.as_ref().map(Handle::enter);
-            Box::pin(sleep_until(deadline))
-        });
-        if alarm.is_elapsed() {
-            alarm.as_mut().reset(deadline);
+        match &mut self.alarm {
+            Some(alarm) => alarm.as_mut().reset(deadline),
+            None => {
+                let _context = self.timers.as_ref().map(Handle::enter);
+                self.alarm = Some(Box::pin(sleep_until(deadline)));
+            }
         }
-        alarm.as_mut().poll(cx)
     }
+}
+
+/// The time, which tests may set.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

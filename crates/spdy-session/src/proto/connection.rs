@@ -22,11 +22,7 @@ mod sent;
 mod stats;
 mod streams;
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use spdy_frame::{
@@ -52,7 +48,7 @@ use super::{
     foreign::{self, ForeignProtocol},
     guard::{Charge, Guard},
     role::Role,
-    stream::Streams,
+    stream::{StreamIds, Streams},
 };
 use crate::{
     Count, Limit, SessionError,
@@ -95,14 +91,14 @@ pub struct Connection {
     backlog: usize,
     /// Streams of the peer that are gone, by its will or before they were accepted, and whose handles the
     /// application still has.
-    cancelled: HashSet<StreamId>,
+    cancelled: StreamIds,
     /// Streams that we reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
     /// The size of the header blocks held of open streams.
     held_headers: usize,
     unread_headers: Unread,
     /// Streams whose applications wait for something else, and go on if the window is wider.
-    grants_awaited: HashSet<StreamId>,
+    grants_awaited: StreamIds,
 
     next_local: Option<StreamId>,
     highest_remote: Option<StreamId>,
@@ -192,11 +188,11 @@ impl Connection {
             local_open: 0,
             remote_open: 0,
             backlog: 0,
-            cancelled: HashSet::new(),
+            cancelled: StreamIds::default(),
             reset_lately: VecDeque::new(),
             held_headers: 0,
             unread_headers: Unread::default(),
-            grants_awaited: HashSet::new(),
+            grants_awaited: StreamIds::default(),
             next_local: Some(StreamId::first(side)),
             highest_remote: None,
             last_good: None,
@@ -258,9 +254,10 @@ impl Connection {
         self.tally
             .add(Count::OctetsReceived, (before - src.len()) as u64);
         // While reading pauses it is not the peer that keeps a frame from being complete.
-        let partial = self.wants_input() && (!src.is_empty() || self.decoder.is_mid_frame());
+        let is_read = self.wants_input();
+        let partial = is_read && (!src.is_empty() || self.decoder.is_mid_frame());
         self.clock.input(now, handled, partial);
-        self.note_pause(now);
+        self.clock.reading.note(now, is_read);
         handled
     }
 

@@ -20,10 +20,14 @@ pub(crate) struct Moment(Instant);
 impl ReadingTime {
     /// Notes whether the transport is read from now on.
     pub(crate) fn note(&mut self, now: Instant, is_read: bool) {
-        if !is_read {
-            self.paused_since.get_or_insert(now);
-        } else if let Some(since) = self.paused_since.take() {
-            self.paused += now.saturating_duration_since(since);
+        match self.paused_since {
+            None if is_read => {}
+            None => self.paused_since = Some(now),
+            Some(since) if is_read => {
+                self.paused_since = None;
+                self.paused += now.saturating_duration_since(since);
+            }
+            Some(_) => {}
         }
     }
 
@@ -35,6 +39,9 @@ impl ReadingTime {
     /// Returns the moment that it is now.
     pub(crate) fn at(&self, now: Instant) -> Moment {
         let now = self.paused_since.unwrap_or(now);
+        if self.paused.is_zero() {
+            return Moment(now);
+        }
         Moment(now.checked_sub(self.paused).unwrap_or(now))
     }
 

@@ -1,7 +1,7 @@
 //! One stream's record, and the store of all of them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     hash::{BuildHasherDefault, Hasher},
     mem,
@@ -156,7 +156,13 @@ impl Stream {
 }
 
 /// The open streams by id. Each is a box, since the places of streams that are gone stay.
-pub(crate) type Streams = HashMap<StreamId, Box<Stream>, BuildHasherDefault<IdHasher>>;
+pub(crate) type Streams = ById<Box<Stream>>;
+
+/// Something of each of some streams.
+pub(crate) type ById<T> = HashMap<StreamId, T, BuildHasherDefault<IdHasher>>;
+
+/// Some streams by id.
+pub(crate) type StreamIds = HashSet<StreamId, BuildHasherDefault<IdHasher>>;
 
 /// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at once.
 #[derive(Clone, Copy, Debug, Default)]

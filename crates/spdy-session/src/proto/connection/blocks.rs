@@ -1,7 +1,5 @@
 //! Header blocks that come: inflated whatever becomes of their stream, and judged after its state.
 
-use std::collections::HashMap;
-
 use spdy_frame::{
     CompressedBlock, GoAwayStatus, HeaderBlock, HeaderError, RstStatus, StreamId, Version,
 };
@@ -9,7 +7,11 @@ use spdy_frame::{
 use super::{Connection, Phase, streams::unfit_violation};
 use crate::{
     Limit, SessionError,
-    proto::{error::Violation, state::RecvInput, stream::Stream},
+    proto::{
+        error::Violation,
+        state::RecvInput,
+        stream::{ById, Stream},
+    },
 };
 
 impl Connection {
@@ -94,7 +96,7 @@ impl Connection {
 /// opened streams of the peer.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    streams: HashMap<StreamId, usize>,
+    streams: ById<usize>,
     pub(super) sum: usize,
 }
 

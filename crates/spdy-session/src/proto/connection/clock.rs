@@ -108,25 +108,23 @@ impl Connection {
     /// with every other call; being called too early does no harm.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines()
-            .into_iter()
-            .flatten()
-            .map(|(deadline, _)| deadline)
-            .min()
+        let mut first = None;
+        self.deadlines(|deadline, _| {
+            first = Some(first.map_or(deadline, |first: Instant| first.min(deadline)));
+        });
+        first
     }
 
     /// Acts on every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.note_pause(now);
         self.note_unread(now);
-        let passed = |deadline: &(Instant, Deadline)| deadline.0 <= now;
-        let due: Vec<Deadline> = self
-            .deadlines()
-            .into_iter()
-            .flatten()
-            .filter(passed)
-            .map(|(_, what)| what)
-            .collect();
+        let mut due = Vec::new();
+        self.deadlines(|deadline, what| {
+            if deadline <= now {
+                due.push(what);
+            }
+        });
         for what in due {
             // One of them may have ended the session: then only the write timeout still has a meaning.
             if self.phase != Phase::Closing || matches!(what, Deadline::Write) {
@@ -166,30 +164,41 @@ impl Connection {
         }
     }
 
-    fn deadlines(&self) -> [Option<(Instant, Deadline)>; 10] {
-        let mut deadlines = [None; 10];
-        deadlines[0] = self.write_deadline();
+    /// Names every deadline there is.
+    fn deadlines(&self, mut name: impl FnMut(Instant, Deadline)) {
+        let mut at = |what, at: Option<Instant>| {
+            if let Some(at) = at {
+                name(at, what);
+            }
+        };
+        at(Deadline::Write, self.write_deadline());
         if self.phase == Phase::Closing {
-            return deadlines;
+            return;
         }
         let (clock, timeouts) = (&self.clock, &self.config.timeouts);
-        let start =
-            Some(clock.started).filter(|_| self.role.side() == Side::Server && !clock.seen_frame);
-        let partial = clock.partial_since.filter(|_| self.wants_input());
-        deadlines[1] = due(start, timeouts.first_frame, Deadline::FirstFrame);
-        deadlines[2] = due(partial, timeouts.frame, Deadline::Frame);
-        deadlines[3] = self.idle_deadline();
-        let blocked = clock.blocked_check.and_then(|at| clock.reading.when(at));
-        deadlines[4] = blocked.map(|at| (at, Deadline::Blocked));
-        deadlines[5] = due(clock.unread_since, timeouts.unread, Deadline::Unread);
-        deadlines[6] = clock.drain_deadline.map(|at| (at, Deadline::Drain));
-        deadlines[7] = self.keep_alive_deadline();
-        deadlines[8] = self.probe_deadline();
-        deadlines[9] = self.discard_deadline();
-        deadlines
+        if self.role.side() == Side::Server && !clock.seen_frame {
+            at(
+                Deadline::FirstFrame,
+                after(Some(clock.started), timeouts.first_frame),
+            );
+        }
+        if self.wants_input() {
+            at(Deadline::Frame, after(clock.partial_since, timeouts.frame));
+        }
+        at(Deadline::Idle, self.idle_deadline());
+        let blocked = clock.blocked_check;
+        at(
+            Deadline::Blocked,
+            blocked.and_then(|at| clock.reading.when(at)),
+        );
+        at(Deadline::Unread, after(clock.unread_since, timeouts.unread));
+        at(Deadline::Drain, clock.drain_deadline);
+        at(Deadline::KeepAlive, self.keep_alive_deadline());
+        at(Deadline::Probe, self.probe_deadline());
+        at(Deadline::Discard, self.discard_deadline());
     }
 
-    fn write_deadline(&self) -> Option<(Instant, Deadline)> {
+    fn write_deadline(&self) -> Option<Instant> {
         if !self.output.is_waiting() {
             return None;
         }
@@ -201,25 +210,24 @@ impl Connection {
             write
         };
         let trickle = self.config.timeouts.trickle(timeout);
-        let write = due(self.clock.write_progress, timeout, Deadline::Write);
-        let trickle = due(self.clock.write_since, trickle, Deadline::Write);
-        let deadlines = [write, trickle].into_iter().flatten();
-        deadlines.min_by_key(|(at, _)| *at)
+        let write = after(self.clock.write_progress, timeout);
+        let trickle = after(self.clock.write_since, trickle);
+        [write, trickle].into_iter().flatten().min()
     }
 
-    fn discard_deadline(&self) -> Option<(Instant, Deadline)> {
+    fn discard_deadline(&self) -> Option<Instant> {
         let limit = self.config.timeouts.discard?;
         let moment = self.abandoned.since()?.after(limit)?;
-        Some((self.clock.reading.when(moment)?, Deadline::Discard))
+        self.clock.reading.when(moment)
     }
 
-    fn idle_deadline(&self) -> Option<(Instant, Deadline)> {
+    fn idle_deadline(&self) -> Option<Instant> {
         let is_used = !self.streams.is_empty() || !self.cancelled.is_empty();
         if is_used || self.output.is_waiting() {
             return None;
         }
         let moment = self.clock.last_use.after(self.config.timeouts.idle?)?;
-        Some((self.clock.reading.when(moment)?, Deadline::Idle))
+        self.clock.reading.when(moment)
     }
 
     fn on_deadline(&mut self, now: Instant, what: Deadline) {
@@ -291,16 +299,7 @@ pub(super) enum Deadline {
     Discard,
 }
 
-/// What is due `timeout` after `since`, if there are both.
-fn due(
-    since: Option<Instant>,
-    timeout: Option<Duration>,
-    what: Deadline,
-) -> Option<(Instant, Deadline)> {
-    after(since?, timeout).map(|at| (at, what))
-}
-
-/// The moment `timeout` after `since`; `None` without a timeout, or past the end of time.
-fn after(since: Instant, timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| since.checked_add(timeout))
+/// The moment `timeout` after `since`; `None` without one of them, or past the end of time.
+fn after(since: Option<Instant>, timeout: Option<Duration>) -> Option<Instant> {
+    since?.checked_add(timeout?)
 }

@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, clock::Deadline};
+use super::Connection;
 use crate::proto::reading_time::Moment;
 
 /// What is known of the peer's life.
@@ -85,7 +85,7 @@ impl Connection {
         self.probes.asked = Asked::No;
     }
 
-    pub(super) fn keep_alive_deadline(&self) -> Option<(Instant, Deadline)> {
+    pub(super) fn keep_alive_deadline(&self) -> Option<Instant> {
         let timeouts = &self.config.timeouts;
         if self.output.is_waiting() {
             return None;
@@ -100,8 +100,7 @@ impl Connection {
                 since?.after(time)
             }
         };
-        let at = self.clock.reading.when(due?)?;
-        Some((at, Deadline::KeepAlive))
+        self.clock.reading.when(due?)
     }
 
     /// Returns how much time the peer is given for what it was sent since it was last heard: it
@@ -124,7 +123,7 @@ impl Connection {
 
     /// Any write shows as well as a probe whether the peer is gone. One that waits for the
     /// transport has the timeout of writing.
-    pub(super) fn probe_deadline(&self) -> Option<(Instant, Deadline)> {
+    pub(super) fn probe_deadline(&self) -> Option<Instant> {
         let interval = self.config.timeouts.probe?.max(FIRST_WAIT);
         let since = self.clock.reading.paused_since()?;
         if self.output.is_waiting() || !self.output.control.is_empty() {
@@ -133,7 +132,7 @@ impl Connection {
         let written = [self.probes.last, self.clock.write_progress];
         let last = written.into_iter().flatten().fold(since, Instant::max);
         let wait = self.probes.wait.min(interval);
-        Some((last.checked_add(wait)?, Deadline::Probe))
+        last.checked_add(wait)
     }
 
     /// Writes what a peer that is gone answers with a reset.
