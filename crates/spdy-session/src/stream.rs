@@ -174,11 +174,7 @@ impl RecvStream {
             self.report();
             return Poll::Ready(Some(Ok(Received::Data(rest))));
         }
-        let next = self.cell.poll_next(cx);
-        if let Poll::Ready(Some(Ok(Received::Data(payload)))) = &next {
-            self.cell.consumed(payload.len());
-        }
-        next
+        self.cell.poll_next(cx, true)
     }
 
     /// Waits for the next header block that came after the first one, also from behind payload that was not read;

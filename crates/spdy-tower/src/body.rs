@@ -211,26 +211,32 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let Poll::Ready(next) = self.stream.poll_next(cx) else {
-                return self
-                    .poll_silence(cx)
-                    .map(|()| Some(Err(BodyError::TimedOut)));
-            };
+            let next = self.stream.poll_next(cx);
             if let Role::Request {
                 wait: Some(wait), ..
             } = &mut self.role
+                && next.is_ready()
             {
                 wait.moved();
             }
-            match next.transpose().map_err(BodyError::Stream)? {
-                Some(Received::Data(octets)) if octets.is_empty() || self.is_bodyless() => {}
-                Some(Received::Data(octets)) => {
+            match next {
+                Poll::Pending => {
+                    return self
+                        .poll_silence(cx)
+                        .map(|()| Some(Err(BodyError::TimedOut)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(BodyError::Stream(error))));
+                }
+                Poll::Ready(Some(Ok(Received::Data(octets))))
+                    if octets.is_empty() || self.is_bodyless() => {}
+                Poll::Ready(Some(Ok(Received::Data(octets)))) => {
                     self.received += octets.len() as u64;
                     self.check_length()?;
                     return Poll::Ready(Some(Ok(Frame::data(octets))));
                 }
-                Some(Received::Headers(_)) if !self.has_trailers() => {}
-                Some(Received::Headers(block)) => {
+                Poll::Ready(Some(Ok(Received::Headers(_)))) if !self.has_trailers() => {}
+                Poll::Ready(Some(Ok(Received::Headers(block)))) => {
                     self.check_push(&block)?;
                     self.trailers_size += block.size();
                     if self.trailers_size > MAX_TRAILERS {
@@ -239,7 +245,7 @@ impl Source {
                     let trailers = self.trailers.get_or_insert_default();
                     fields::receive_trailers(trailers, &block).map_err(|_| BodyError::Trailers)?;
                 }
-                None => {
+                Poll::Ready(None) => {
                     self.check_length()?;
                     return Poll::Ready(self.trailers.take().map(Frame::trailers).map(Ok));
                 }

@@ -243,18 +243,23 @@ impl Connection {
                 SessionError::Foreign(protocol),
             );
         }
-        while self.wants_input() && self.events.len() < MAX_EVENTS {
+        let is_read = loop {
+            if !self.wants_input() {
+                break false;
+            }
+            if src.is_empty() || self.events.len() >= MAX_EVENTS {
+                break true;
+            }
             match self.decoder.decode(src) {
                 Ok(Some(frame)) => self.handle_frame(now, frame),
-                Ok(None) => break,
+                Ok(None) => break true,
                 Err(error) => self.handle_frame_error(now, error),
             }
             handled = true;
-        }
+        };
         self.tally
             .add(Count::OctetsReceived, (before - src.len()) as u64);
         // While reading pauses it is not the peer that keeps a frame from being complete.
-        let is_read = self.wants_input();
         let partial = is_read && (!src.is_empty() || self.decoder.is_mid_frame());
         self.clock.input(now, handled, partial);
         self.clock.reading.note(now, is_read);

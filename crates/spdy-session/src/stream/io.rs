@@ -21,7 +21,7 @@ impl AsyncRead for RecvStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.current.is_empty() {
-            match ready!(this.cell.poll_next(cx)).transpose()? {
+            match ready!(this.cell.poll_next(cx, false)).transpose()? {
                 Some(Received::Data(piece)) => {
                     this.unreported = piece.len();
                     this.current = piece;

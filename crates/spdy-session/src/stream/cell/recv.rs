@@ -86,10 +86,12 @@ impl Cell {
         }
     }
 
-    /// The next thing that came; `None` after FIN. What came before an abnormal end is given first.
+    /// The next thing that came; `None` after FIN. What came before an abnormal end is given first. `consumes`: the
+    /// application is done with payload when it has it.
     pub(crate) fn poll_next(
         self: &Arc<Self>,
         cx: &Context<'_>,
+        consumes: bool,
     ) -> Poll<Option<Result<Received, StreamError>>> {
         let mut state = self.lock();
         match state.recv.take() {
@@ -97,7 +99,12 @@ impl Cell {
                 self.took(state, &block);
                 Poll::Ready(Some(Ok(Received::Headers(block))))
             }
-            Some(received) => Poll::Ready(Some(Ok(received))),
+            Some(Received::Data(payload)) => {
+                if consumes {
+                    self.consume(state, payload.len());
+                }
+                Poll::Ready(Some(Ok(Received::Data(payload))))
+            }
             None => state.poll_drained(cx),
         }
     }
@@ -139,10 +146,13 @@ impl Cell {
     /// The application is done with octets that it took: their credit goes back.
     pub(crate) fn consumed(self: &Arc<Self>, octets: usize) {
         if octets > 0 {
-            let mut state = self.lock();
-            state.orders.consumed += octets;
-            self.enlist(state, self.hub.note_consumed(octets));
+            self.consume(self.lock(), octets);
         }
+    }
+
+    fn consume(self: &Arc<Self>, mut state: MutexGuard<'_, State>, octets: usize) {
+        state.orders.consumed += octets;
+        self.enlist(state, self.hub.note_consumed(octets));
     }
 
     /// The receiving handle is dropped with `octets` taken and not reported.
