@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, FlowControl, proto::Phase};
+use spdy_session::{Config, FlowControl, Timeout, proto::Phase};
 use spdy_tests::{
     frames,
-    machine::{Machine, SINCE_V3, credit, id, reset},
+    machine::{End, Happened, Machine, SINCE_V3, credit, id, reset},
     wire::Received,
 };
 
@@ -337,4 +337,99 @@ fn spdy_3_stops_reading_when_all_streams_together_hold_too_much() {
     );
     server.consume(1, 100_000);
     assert!(server.connection.wants_input());
+}
+
+/// Both sides have finished the stream that nobody reads, so no reset is due; but it is the one that goes.
+#[test]
+fn a_stream_that_is_finished_and_not_read_is_given_up_and_no_other() {
+    for (version, flow_control) in [
+        (Version::V2, FlowControl::Enforce),
+        (Version::V3, FlowControl::Enforce),
+        (Version::V3_1, FlowControl::Off),
+    ] {
+        let mut config = Config::default();
+        config.flow_control = flow_control;
+        config.limits.session_buffer = 100_000;
+        config.timeouts.probe = None;
+        let mut server = Machine::server(version).with(config);
+        for stream in [1, 3, 5] {
+            server.upload(stream);
+        }
+        server.feed(frames::data(1, vec![0; 60_000]).fin());
+        server.reply(1, true);
+        server.feed(frames::data(5, vec![0; 10_000]));
+        server.feed(frames::data(3, vec![0; 30_000]));
+        server.sent();
+        server.events();
+        assert_eq!(server.connection.stats().remote_streams, 2);
+        assert!(!server.connection.wants_input());
+
+        server.advance(Duration::from_secs(59));
+        server.consume(1, 1);
+        server.feed(frames::data(3, [0]));
+        assert_eq!(server.sent(), []);
+        assert_eq!(server.events().len(), 1);
+        server.advance(Duration::from_secs(59));
+        assert_eq!(server.events(), [], "what was consumed is progress");
+        server.advance(Duration::from_secs(1));
+        let end = End::TimedOut(Timeout::Unread);
+        assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
+        assert_eq!(server.sent(), [], "the peer has nothing to do with it");
+        assert!(server.connection.wants_input());
+        assert_eq!(server.connection.stats().unread, 40_001);
+        server.consume(1, 20_000);
+        assert_eq!(
+            server.connection.stats().unread,
+            40_001,
+            "it counts for nothing"
+        );
+        server.consume(1, 39_999);
+        server.consume(3, 30_001);
+        server.consume(5, 10_000);
+        assert_eq!(server.connection.stats().unread, 0);
+    }
+}
+
+/// A stream that is full is in the way by itself, however much others hold.
+#[test]
+fn a_stream_that_ended_is_not_given_up_for_one_that_is_full() {
+    let mut config = Config::default();
+    config.limits.stream_buffer = 50_000;
+    config.timeouts.probe = None;
+    let mut server = Machine::server(Version::V2).with(config);
+    for stream in [1, 3] {
+        server.upload(stream);
+    }
+    server.feed(frames::data(1, vec![0; 60_000]).fin());
+    server.reply(1, true);
+    server.sent();
+    server.feed(frames::data(3, vec![0; 50_000]));
+    assert_eq!(server.sent(), []);
+    server.advance(Duration::from_secs(60));
+    assert_eq!(server.sent(), [reset(3, RstStatus::CANCEL)]);
+    server.events();
+    server.consume(1, 60_000);
+    assert_eq!(server.connection.stats().unread, 0);
+}
+
+/// Without any time to take it everything is given up that is in the way, and that comes to an end.
+#[test]
+fn no_time_to_read_is_no_busy_loop() {
+    let mut config = Config::default();
+    config.limits.session_buffer = 1000;
+    config.timeouts.unread = Some(Duration::ZERO);
+    let mut server = Machine::server(Version::V3)
+        .with(config)
+        .alone("a driver gives the second up before it is answered");
+    for stream in [1, 3] {
+        server.upload(stream);
+        server.feed(frames::data(stream, vec![0; 700]).fin());
+        server.reply(stream, true);
+        server.sent();
+    }
+    assert!(!server.connection.wants_input());
+    server.advance(Duration::from_secs(1));
+    assert!(server.connection.wants_input());
+    server.events();
+    assert_eq!(server.connection.stats().unread, 700);
 }

@@ -404,7 +404,7 @@ impl Machine {
     fn carry_out_ready(&mut self, now: Instant, cells: usize) {
         for cell in self.ready.drain(..cells) {
             if cell.carry_out(now, &mut self.connection) {
-                self.cells.remove(&cell.id);
+                forget(&mut self.cells, &self.connection, cell.id);
             }
         }
     }
@@ -521,7 +521,7 @@ impl Machine {
         };
         self.connection.consume(id, unwanted);
         if over {
-            self.cells.remove(&id);
+            forget(&mut self.cells, &self.connection, id);
         }
     }
 
@@ -534,22 +534,30 @@ impl Machine {
             self.connection.consume_headers(id, unwanted);
         }
         if over {
-            self.cells.remove(&id);
+            forget(&mut self.cells, &self.connection, id);
         }
     }
 
     /// Tells a cell, which says whether it is of no more use.
     fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&Cell) -> bool) {
         if self.cells.get(&id).is_some_and(|cell| act(cell)) {
-            self.cells.remove(&id);
+            forget(&mut self.cells, &self.connection, id);
         }
     }
 
     fn on_reset(&mut self, id: StreamId, error: StreamError) {
-        let released = self.cells.remove(&id).is_none_or(|cell| cell.fail(error));
-        if released {
+        let Some(cell) = self.cells.get(&id) else {
+            return self.connection.release(id);
+        };
+        let dropped = match error {
+            StreamError::TimedOut(Timeout::Unread) => cell.give_up(),
+            _ => 0,
+        };
+        if cell.fail(error) {
             self.connection.release(id);
         }
+        self.connection.consume(id, dropped);
+        forget(&mut self.cells, &self.connection, id);
     }
 
     fn ping(&mut self, now: Instant, answer: oneshot::Sender<Duration>) {
@@ -586,6 +594,13 @@ impl Machine {
         }
         self.hub.end(outcome);
         self.pings.clear();
+    }
+}
+
+/// Forgets a stream that is over, unless payload of it is in the way of others: it may have to be given up.
+fn forget(cells: &mut Cells, connection: &Connection, id: StreamId) {
+    if !connection.is_untaken(id) {
+        cells.remove(&id);
     }
 }
 

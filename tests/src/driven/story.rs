@@ -26,6 +26,10 @@ impl Payload {
     pub(super) fn add(&mut self, octets: &[u8]) {
         self.0.extend_from_slice(octets);
     }
+
+    pub(super) fn begins(&self, whole: &Self) -> bool {
+        whole.0.starts_with(&self.0)
+    }
 }
 
 impl fmt::Debug for Payload {

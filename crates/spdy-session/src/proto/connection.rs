@@ -21,6 +21,7 @@ mod rest;
 mod sent;
 mod stats;
 mod streams;
+mod untaken;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -32,7 +33,7 @@ use spdy_frame::{
 
 use self::{
     abandoned::Abandoned, blocks::Unread, clock::Clock, growth::Growth, probes::Probes,
-    queues::Output,
+    queues::Output, untaken::Untaken,
 };
 pub use self::{
     application::{Open, Shutdown},
@@ -112,6 +113,7 @@ pub struct Connection {
     /// Streams whose unread octets have reached `Limits::stream_buffer`.
     overfull: usize,
     abandoned: Abandoned,
+    untaken: Untaken,
 
     output: Output,
     events: VecDeque<Event>,
@@ -214,6 +216,7 @@ impl Connection {
             growth: Growth::new(limits),
             overfull: 0,
             abandoned: Abandoned::default(),
+            untaken: Untaken::default(),
             output: Output::default(),
             events: VecDeque::new(),
             next_ping: side.first_id(),

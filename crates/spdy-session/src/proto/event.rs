@@ -61,6 +61,9 @@ pub enum Event {
         window: usize,
     },
     /// The stream has ended abnormally. Nothing more comes of it.
+    ///
+    /// With [`Timeout::Unread`](crate::Timeout::Unread) the stream may have ended before, in order or not: the
+    /// application has not taken what came. That is to be dropped, and what becomes of it counts for nothing any more.
     Reset {
         /// The stream.
         id: StreamId,

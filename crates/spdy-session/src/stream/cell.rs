@@ -226,10 +226,13 @@ impl Cell {
         over
     }
 
-    /// The stream has ended abnormally. What has come can still be read. Says whether the handles are gone.
+    /// The stream has ended abnormally, unless it is over already. What has come can still be read. Says whether the
+    /// handles are gone.
     pub(crate) fn fail(&self, error: StreamError) -> bool {
         let mut state = self.lock();
-        state.end.get_or_insert(error);
+        if !state.is_over() {
+            state.end = Some(error);
+        }
         let others = self.hub.room.free(state.send.discard());
         self.hub.room.leave(self.id);
         let wakers = (state.recv.waker.take(), state.send.waker.take());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spdy_session::{
     Config, FlowControl, Open, OpenError, Received, RecvStream, RstStatus, SendStream, Session,
-    SessionError, Version, client,
+    SessionError, StreamError, Timeout, Version, client,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -277,4 +277,49 @@ async fn a_ping_that_is_given_up_is_told_at_once() {
     let end = timeout(Duration::from_secs(1), first).await.unwrap();
     assert!(matches!(end.unwrap(), Err(SessionError::Closed)));
     drop(others);
+}
+
+/// Both sides have finished the first stream, and nobody reads what came on it; the second one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() {
+    for (version, flow_control) in [
+        (Version::V2, FlowControl::Enforce),
+        (Version::V3, FlowControl::Enforce),
+        (Version::V3_1, FlowControl::Off),
+    ] {
+        let mut config = Config::default();
+        config.flow_control = flow_control;
+        config.limits.session_buffer = 10_000;
+        let (near, mut far) = pair_with(version, config.clone(), config);
+        let (mut mine, mut theirs) = stream(&near, &mut far).await;
+        theirs.write_all(&[0; 1000]).await.unwrap();
+        mine.read_exact(&mut [0; 1000]).await.unwrap();
+        let (from, mut to) = mine.split();
+        to.finish().unwrap();
+        let (mut received, mut sent) = theirs.split();
+        assert!(within(received.next()).await.is_none());
+        sent.send_data(Bytes::from_static(&[0; 10_000]), true)
+            .unwrap();
+        within(sent.written()).await.unwrap();
+        within(to.written()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+
+        let (mut second, mut answer) = stream(&near, &mut far).await;
+        let start = tokio::time::Instant::now();
+        answer.write_all(b"goes on").await.unwrap();
+        let mut bytes = [0; 7];
+        let read = timeout(Duration::from_secs(100), second.read_exact(&mut bytes));
+        read.await.unwrap().unwrap();
+        let waited = start.elapsed().as_secs();
+        assert!((55..=61).contains(&waited), "{version}: {waited} s");
+        let mut from = from;
+        for _ in 0..2 {
+            let end = within(from.next()).await;
+            assert!(
+                matches!(end, Some(Err(StreamError::TimedOut(Timeout::Unread)))),
+                "{version}: {end:?}"
+            );
+        }
+        assert!(!from.is_finished());
+    }
 }

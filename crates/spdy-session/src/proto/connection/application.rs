@@ -217,17 +217,22 @@ impl Connection {
     }
 
     /// Gives back `octets` of a stream's payload that the application is done with. This also counts for streams
-    /// that are gone: the session's credit is owed all the same.
+    /// that are gone: the session's credit is owed all the same. Of a stream that was given up by
+    /// [`Timeouts::unread`](crate::Timeouts::unread) it only ends the record.
     pub fn consume(&mut self, id: StreamId, octets: usize) {
         if octets == 0 {
             return;
         }
-        self.recv_window.consume(octets);
         let (watches_buffer, buffer) = (!self.role.has_stream_windows(), self.stream_buffer());
         let threshold = self.stream_credit_threshold();
         let Some(stream) = self.streams.get_mut(&id) else {
+            if self.untaken.take(id, octets) {
+                self.recv_window.consume(octets);
+                self.clock.unread_since = None;
+            }
             return;
         };
+        self.recv_window.consume(octets);
         let was_full = stream.recv_window.held() >= buffer;
         stream.recv_window.consume(octets);
         if watches_buffer {
@@ -280,6 +285,7 @@ impl Connection {
     pub fn release(&mut self, id: StreamId) {
         self.cancelled.remove(&id);
         self.unread_headers.release(id);
+        self.untaken.close(id);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.released = true;
         }

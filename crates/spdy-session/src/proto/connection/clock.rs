@@ -247,7 +247,7 @@ impl Connection {
             }
             Deadline::Drain => self.time_out(GoAwayStatus::OK, Timeout::Drain),
             Deadline::Blocked => self.reset_blocked(now),
-            Deadline::Unread => self.reset_fullest(now),
+            Deadline::Unread => self.give_up_fullest(now),
             Deadline::Discard => self.reset_abandoned(now),
             Deadline::KeepAlive => {
                 if !self.ask() {
@@ -261,21 +261,6 @@ impl Connection {
     fn time_out(&mut self, status: GoAwayStatus, timeout: Timeout) {
         self.reached(timeout.into());
         self.fail(status, SessionError::TimedOut(timeout));
-    }
-
-    /// Resets the stream with the most unread octets: it keeps all others from being read.
-    fn reset_fullest(&mut self, now: Instant) {
-        let fullest = self
-            .streams
-            .values()
-            .max_by_key(|stream| stream.recv_window.held());
-        let fullest: Option<StreamId> = fullest
-            .filter(|stream| stream.recv_window.held() > 0)
-            .map(|s| s.id);
-        if let Some(id) = fullest {
-            self.time_out_stream(id, Timeout::Unread);
-        }
-        self.clock.unread_since = Some(now);
     }
 
     pub(super) fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {

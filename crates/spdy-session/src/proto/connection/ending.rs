@@ -156,6 +156,7 @@ impl Connection {
         }
         self.close_headers(&stream);
         self.overfull -= usize::from(self.is_full(&stream.recv_window));
+        self.note_untaken(id, stream.recv_window.held());
         self.output.unlist(&stream);
         self.abandoned.forget(&stream);
         self.grants_awaited.remove(&id);

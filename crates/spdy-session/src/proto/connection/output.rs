@@ -65,6 +65,7 @@ impl Connection {
     /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing more for now.
     pub fn release_buffers(&mut self) {
         self.output.release();
+        self.untaken.release();
     }
 
     /// Notes what the transport has taken since the last call.

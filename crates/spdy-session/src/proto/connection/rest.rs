@@ -32,8 +32,11 @@ impl Quiet {
         self.consumed.get(&id).copied().unwrap_or(0)
     }
 
-    fn all_consumed(&self) -> usize {
-        self.consumed.values().sum()
+    /// Of all streams whose payload counts.
+    fn all_consumed(&self, connection: &Connection) -> usize {
+        let counted = |&(id, _): &(&StreamId, &usize)| connection.counts(*id);
+        let consumed = self.consumed.iter().filter(counted);
+        consumed.map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -70,11 +73,18 @@ impl Connection {
         let unsent: usize = self.records().map(|it| it.queued_octets()).sum();
         let counted = (self.local_open, self.remote_open, self.output.unsent);
         let found = (ours, self.streams.len() - ours, unsent);
-        if counted == found {
-            Ok(())
-        } else {
-            Err(format!("counted are {counted:?}, and there are {found:?}"))
+        if counted != found {
+            return Err(format!("counted are {counted:?}, and there are {found:?}"));
         }
+        let live: usize = self.records().map(|it| it.recv_window.held()).sum();
+        let gone: usize = self.untaken.counted().map(|(_, bytes)| bytes).sum();
+        let held = self.recv_window.held();
+        if !self.role.has_session_window() && held != live + gone {
+            return Err(format!(
+                "{held} bytes count as unread, of {live} and {gone}"
+            ));
+        }
+        Ok(())
     }
 
     fn check_output(&self) -> Result<(), String> {
@@ -118,7 +128,7 @@ impl Connection {
             let held = stream.recv_window.held() - quiet.consumed(stream.id);
             held >= limits.stream_buffer.max(1)
         };
-        let all = self.recv_window.held() - quiet.all_consumed();
+        let all = self.recv_window.held() - quiet.all_consumed(self);
         (!self.role.has_stream_windows() && self.records().any(full))
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
@@ -141,7 +151,7 @@ impl Connection {
             return Ok(()); // Credit is behind it.
         }
         let window = &self.recv_window;
-        let granted = window.returnable() as usize + quiet.all_consumed();
+        let granted = window.returnable() as usize + quiet.all_consumed(self);
         if self.role.has_session_window() && window.octets() <= 0 && granted > 0 {
             let kind = "session is used up, and";
             return Err(format!(

@@ -66,6 +66,18 @@ impl fmt::Debug for Recv {
     }
 }
 
+/// For the driver.
+impl Cell {
+    /// The application has not taken what came for too long. It is dropped, though the stream may have been over: the
+    /// reader gets the error that follows, and no end. Returns how many bytes of payload that were.
+    pub(crate) fn give_up(&self) -> usize {
+        let mut state = self.lock();
+        state.recv.fin = false;
+        state.end = None;
+        state.recv.discard_payload()
+    }
+}
+
 /// For the receiving handle.
 impl Cell {
     pub(crate) fn poll_reply(&self, cx: &Context<'_>) -> Poll<Result<HeaderBlock, StreamError>> {
@@ -265,6 +277,19 @@ impl Recv {
             let joined = mem::take(&mut self.joined).freeze();
             self.pieces.push_back(Received::Data(joined));
         }
+    }
+
+    /// Drops all payload, and returns how many bytes that was.
+    fn discard_payload(&mut self) -> usize {
+        let mut payload = mem::take(&mut self.joined).len();
+        self.pieces.retain(|piece| match piece {
+            Received::Data(bytes) => {
+                payload += bytes.len();
+                false
+            }
+            Received::Headers(_) => true,
+        });
+        payload
     }
 
     /// Drops everything, and says how many octets of payload that was, and what the header blocks count.
