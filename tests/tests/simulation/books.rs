@@ -184,9 +184,11 @@ impl Simulation {
 
 /// Whether a stream is given up that its application has not read.
 const fn is_giving_up(event: &Happened) -> bool {
-    let end = match event {
-        Happened::Reset { end, .. } => end,
-        _ => return false,
-    };
-    matches!(end, End::TimedOut(Timeout::Unread))
+    matches!(
+        event,
+        Happened::Reset {
+            end: End::TimedOut(Timeout::Unread),
+            ..
+        }
+    )
 }
