@@ -629,3 +629,28 @@ fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
         assert_eq!(server.connection.phase(), Phase::Closing);
     }
 }
+
+/// While the transport is full nobody looks at streams that come to those that wait for the session's window.
+#[test]
+fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {
+    let mut config = Config::default();
+    config.timeouts.write = None;
+    let version = Version::V3_1;
+    let mut server = Machine::server(version)
+        .with(config)
+        .alone("a driver is told of no transport that is full");
+    server.feed(frames::settings(version, &[(7, 1 << 20)]));
+    server.request(1);
+    server.request(3);
+    server.reply(3, false);
+    server.sent();
+    server.respond(1, 200_000);
+    assert!(server.unsent_octets() > 65_536);
+    server.events();
+    server.advance(Duration::from_secs(29));
+    server.send(3, 10, false);
+    assert!(server.unsent_octets() > 65_536);
+    server.advance(Duration::from_secs(1));
+    let end = End::TimedOut(Timeout::Blocked);
+    assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
+}

@@ -122,6 +122,7 @@ async fn a_client_that_has_closed_its_direction_and_reads_gets_its_response() {
         for _ in 0..3 {
             pair.peer.recv_until(is_ping).await;
         }
+        assert!(!pair.session.takes_streams(), "nobody would answer them");
         let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
         send.send_data(vec![7; 50_000].into(), true).unwrap();
         let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });

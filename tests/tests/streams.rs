@@ -190,6 +190,7 @@ fn c042_a_client_without_ids_opens_nothing() {
         client.connection.skip_to(StreamId::MAX);
         assert_eq!(client.open(Open::default()), StreamId::MAX.get());
         assert_eq!(client.sent().len(), 1);
+        assert!(!client.connection.may_open());
         let now = client.now();
         let error = client
             .connection

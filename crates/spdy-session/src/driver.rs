@@ -91,7 +91,9 @@ fn session<IO>(
             read_buffer: 0,
             opens: VecDeque::new(),
             pings: VecDeque::new(),
+            most_opens: FEW_OPENS,
             holds_up_peer: false,
+            may_open: true,
         },
         alarm: None,
         timers: None,
@@ -162,8 +164,12 @@ struct Machine {
     /// Streams that wait for a free place.
     opens: VecDeque<OpenOrder>,
     pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
+    /// How many streams may wait before those that were given up are looked for.
+    most_opens: usize,
     /// What the hub knows of [`Connection::holds_up_peer`].
     holds_up_peer: bool,
+    /// What the hub knows of [`Connection::may_open`].
+    may_open: bool,
 }
 
 /// The cells of streams whose handles still want to know something.
@@ -221,7 +227,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             more |= self.poll_alarm(cx);
             // Whatever made it possible in this turn, a read, a write, an order or a deadline: this is the one look.
             more |= reading.may_go_on(&self.machine.connection) || self.machine.may_open_next();
-            self.machine.note_held_up(now);
+            self.machine.tell_hub(now);
             if !more && self.machine.park(cx) {
                 self.transport.rest();
                 self.machine.connection.release_buffers();
@@ -384,8 +390,12 @@ impl Machine {
         self.dispatch();
     }
 
-    /// Tells handles whether a silent peer could have sent something.
-    fn note_held_up(&mut self, now: Instant) {
+    /// Tells handles whether a silent peer could have sent something, and whether streams can be opened.
+    fn tell_hub(&mut self, now: Instant) {
+        if self.may_open && !self.connection.may_open() {
+            self.may_open = false;
+            self.hub.note_going_away();
+        }
         let holds_up_peer = self.connection.holds_up_peer();
         if holds_up_peer != self.holds_up_peer {
             self.holds_up_peer = holds_up_peer;
@@ -418,6 +428,11 @@ impl Machine {
             } else {
                 self.opens.push_back(order);
             }
+        }
+        if self.opens.len() > self.most_opens {
+            // Some were given up behind one that waits. A look costs as little as the orders since the last one did.
+            self.opens.retain(|order| !order.answer.is_closed());
+            self.most_opens = (2 * self.opens.len()).max(FEW_OPENS);
         }
     }
 
@@ -619,6 +634,9 @@ fn now() -> Instant {
 
 /// No turn begins, and nothing more is read in one, when so much time has gone by: then other tasks get theirs.
 const MAX_POLL: Duration = Duration::from_micros(500);
+
+/// So many streams may wait to be opened, whether they were given up or not.
+const FEW_OPENS: usize = 16;
 
 /// Turns before other tasks get theirs, however short.
 const TURNS_PER_POLL: usize = 8;

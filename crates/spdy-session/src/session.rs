@@ -79,7 +79,8 @@ impl Session {
         }
     }
 
-    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, or the session has ended.
+    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, the peer has ended its bytes,
+    /// the ids are used up, or the session has ended.
     /// It may change at any time, so what [`open`](Self::open) says is what counts.
     #[must_use]
     pub fn takes_streams(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Whatever waits goes on as soon as it can, also when the last thing that it waited for is a quiet one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use spdy_session::{
@@ -322,4 +322,25 @@ async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() 
         }
         assert!(!from.is_finished());
     }
+}
+
+/// What is given up behind a stream that waits is not kept for as long as that waits.
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair_with(version, Config::default(), one_at_a_time());
+        let _open = stream(&near, &mut far).await;
+        let _waiting = near.session.open(block(&[]), Open::default());
+        let kept = Arc::new(());
+        for _ in 0..100 {
+            let kept = Arc::clone(&kept);
+            let note = move |_| drop(kept);
+            let opening = near.session.open_noting(block(&[]), Open::default(), note);
+            sleep(Duration::from_millis(1)).await;
+            drop(opening);
+        }
+        let kept = Arc::strong_count(&kept) - 1;
+        assert!(kept <= 17, "{kept} are kept");
+    })
+    .await;
 }

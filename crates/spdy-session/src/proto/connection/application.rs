@@ -118,7 +118,7 @@ impl Connection {
     /// Whether a new stream of this side can still be opened, now or later.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.phase == Phase::Open && !self.peer.going_away
+        self.phase == Phase::Open && !self.peer.going_away && self.next_local.is_some()
     }
 
     /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless

@@ -98,12 +98,27 @@ impl Connection {
         }
         let moment = self.clock.reading.at(now);
         let places = self.output.scheduler.places();
-        let Some(stall) = &mut self.output.stall else {
+        if self.output.stall.is_none() {
             let stall = Stall::new(moment, places);
             self.output.stall = Some(stall);
             let deadline = stall.deadline(None, self.patience());
             return self.clock.watch_blocked(deadline);
+        }
+        self.join_stall(now);
+        if self.clock.blocked_check.is_none() {
+            // The streams that were watched are gone, or the window was open when they were looked at.
+            for stream in self.streams.values() {
+                self.clock.watch_blocked(self.blocked_until(stream));
+            }
+        }
+    }
+
+    /// Streams that have come to those that wait have not waited before.
+    fn join_stall(&mut self, now: Instant) {
+        let Some(stall) = &mut self.output.stall else {
+            return;
         };
+        let moment = self.clock.reading.at(now);
         for id in self.output.scheduler.payload_after(stall.seen) {
             if let Some(stream) = self.streams.get_mut(&id)
                 && !stall.is_joined(stream.stalled_since)
@@ -111,13 +126,7 @@ impl Connection {
                 stream.stalled_since = Some(moment);
             }
         }
-        stall.seen = places;
-        if self.clock.blocked_check.is_none() {
-            // The streams that were watched are gone, or the window was open when they were looked at.
-            for stream in self.streams.values() {
-                self.clock.watch_blocked(self.blocked_until(stream));
-            }
-        }
+        stall.seen = self.output.scheduler.places();
     }
 
     /// No peer is left to open the window of the session.
@@ -133,6 +142,8 @@ impl Connection {
     /// Resets the streams that wait too long for a window, and says when to look again.
     pub(super) fn reset_blocked(&mut self, now: Instant) {
         self.clock.blocked_check = None;
+        // Behind a full transport nobody has looked at them since they came.
+        self.join_stall(now);
         let moment = self.clock.reading.at(now);
         let mut expired = Vec::new();
         for stream in self.streams.values() {
