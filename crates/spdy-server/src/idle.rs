@@ -97,10 +97,16 @@ impl<IO> Idle<IO> {
             self.moved = true;
             return outcome;
         }
+        ready!(self.poll_idle(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Ready when no byte has moved for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));
             if !std::mem::take(&mut self.moved) {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                return Poll::Ready(());
             }
             self.alarm.as_mut().reset(after(self.period));
         }
@@ -141,9 +147,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
         self.io.is_write_vectored()
     }
 
-    // Ending a flush or a shutdown moves no byte by itself: both are asked for on connections at rest.
+    // Ending a flush or a shutdown moves no byte by itself: both are asked for on connections at rest. hyper flushes
+    // also where it does not read, since the application does not take what has come: there the alarm is looked at.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        if self.poll_idle(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         self.watch_write(cx, outcome)
     }
 

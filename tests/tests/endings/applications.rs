@@ -96,6 +96,10 @@ fn site(held: &Held) -> Router {
     Router::new()
         .route("/", get(async || "at rest"))
         .route("/wait", get(async || pending::<()>().await))
+        .route(
+            "/unread",
+            post(async |_unread: Request| pending::<()>().await),
+        )
         .route("/read", post(async |body: Bytes| body))
         .route("/big", get(async || Response::new(Body::new(Endless))))
         .route(

@@ -15,6 +15,9 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
     if let Some(reason) = no_sense(protocol, role, state, way) {
         return None(reason);
     }
+    if state == State::Unread {
+        return unread(protocol, way);
+    }
     match (way, protocol) {
         // What the transport tells is heard at once, in every state, and costs everything.
         (Way::Reset, _) => Within(1, 2),
@@ -28,6 +31,20 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
     }
 }
 
+/// What the peer's end stands behind is not read.
+const fn unread(protocol: Protocol, way: Way) -> Bound {
+    match (protocol, way) {
+        // Where there are windows reading goes on.
+        (Protocol::Spdy(Version::V3_1) | Protocol::Http2, _) => Within(2, 3),
+        // `unread`, and `linger`. A peer that has sent FIN may live on.
+        (Protocol::Spdy(_), Way::Fin) => Within(60, 60 + 2),
+        // `probe`, twice.
+        (Protocol::Spdy(_), _) => Within(5 + 5, 5 + 5 + 1),
+        // HTTP/1.1 has nothing to probe with: `idle`, once or twice.
+        (Protocol::Http1, _) => Within(2 * 180, 2 * 180),
+    }
+}
+
 /// A client of SPDY that has sent FIN may still read.
 const fn after_fin(state: State) -> Bound {
     match state {
@@ -38,7 +55,7 @@ const fn after_fin(state: State) -> Bound {
         State::HandlerWaiting | State::ResponseGoing | State::Push => {
             GoesOn("the client reads, and waits for the answer it has asked for")
         }
-        State::Idle => Within(0, 2),
+        State::Idle | State::Unread => Within(0, 2),
     }
 }
 
@@ -68,7 +85,7 @@ const fn spdy(state: State, way: Way) -> Bound {
         (S::ResponseGoing | S::Push, _) => Within(60 + 20 + 30, 60 + 20 + 32),
         // `idle`, which answers to PINGs do not hold up.
         (S::Idle, W::BodyNeverComes) => Within(0, 180 + 2),
-        (S::Idle, _) => Within(0, 60 + 20 + 2),
+        (S::Idle | S::Unread, _) => Within(0, 60 + 20 + 2),
     }
 }
 
@@ -111,6 +128,11 @@ fn no_sense(protocol: Protocol, role: Role, state: State, way: Way) -> Option<&'
     let is_spdy = matches!(protocol, Protocol::Spdy(_));
     let is_proxy = matches!(role, Role::ProxyHttp1 | Role::ProxyHttp2);
     let reason = match (state, way) {
+        (S::Unread, W::Reset | W::Close | W::Fin) if role == Role::Site => return Option::None,
+        (S::Unread, W::Reset | W::Close | W::Fin) => {
+            "the handler of the site is what leaves it unread"
+        }
+        (S::Unread, _) => "the handler may leave it unread for as long as it likes",
         (S::Push, _) if !is_spdy => "nothing is pushed over HTTP/2 and HTTP/1.1",
         (S::Tunnel, _) if !is_spdy => "hyper hands a tunnel to the application, whose time it is",
         (S::Push | S::Tunnel, _) if is_proxy => "the proxy passes no tunnels and pushes on",

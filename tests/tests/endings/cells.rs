@@ -13,6 +13,8 @@ pub(crate) enum State {
     Tunnel,
     Push,
     Idle,
+    /// A handler leaves the body of its request unread, and more of it has come than is kept.
+    Unread,
 }
 
 /// How the peer goes.
@@ -45,7 +47,7 @@ pub(crate) enum Role {
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::HeadComing,
         Self::BodyComing,
         Self::HandlerWaiting,
@@ -54,6 +56,7 @@ impl State {
         Self::Tunnel,
         Self::Push,
         Self::Idle,
+        Self::Unread,
     ];
 }
 

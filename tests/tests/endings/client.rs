@@ -138,6 +138,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
     use {State as S, Way as W};
     match (state, way) {
         (S::Push, _) => None("a client takes no pushes unless it is told to"),
+        (S::Unread, _) => None("a server that is not read is probed in the same way"),
         (S::WaitingForWindow, _) if version == Version::V2 => None("SPDY/2 has no windows"),
         (S::WaitingForWindow, W::BodyNeverComes) => None("the same as a window that stays shut"),
         (S::WaitingForWindow, W::Dribble) => {

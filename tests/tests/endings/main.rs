@@ -101,6 +101,8 @@ impl Cell {
             (State::HeadComing | State::Idle, _) => 0,
             // The handler that has asked for them is over, or beside.
             (State::Push, _) => 2,
+            // The session has no window, so it takes several streams.
+            (State::Unread, _) if self.protocol == Protocol::Spdy(Version::V3) => 5,
             (_, Role::Site | Role::Directory) => 1,
             (_, Role::ProxyHttp1 | Role::ProxyHttp2) => 2,
         };

@@ -48,6 +48,7 @@ impl Peer {
             State::Tunnel => self.request("CONNECT", "a.test:443", Part::AllButBody),
             State::Push => self.request("GET", "/push", Part::All),
             State::Idle => self.request("GET", "/", Part::All),
+            State::Unread => self.flood(),
         }
         // A client of HTTP/1.1 that does not read lets the transport fill up.
         let stops = state == State::WaitingForWindow && self.protocol == Protocol::Http1;
@@ -80,9 +81,39 @@ impl Peer {
             State::HandlerWaiting
             | State::WaitingForWindow
             | State::ResponseGoing
+            | State::Unread
             | State::Push => {}
         }
         _ = timeout(Duration::from_secs(4), self.live(true)).await;
+    }
+
+    /// Sends more of a body than is kept of it: within the windows where there are any.
+    fn flood(&mut self) {
+        self.request("POST", "/unread", Part::AllButBody);
+        match self.protocol {
+            Protocol::Http1 => self.far.send(&[7; 1 << 20]),
+            Protocol::Http2 => {
+                for _ in 0..3 {
+                    self.http2(0, 0, 1, &[7; 16_000]);
+                }
+            }
+            Protocol::Spdy(Version::V3) => {
+                for stream in [1, 3, 5, 7, 9] {
+                    if stream > 1 {
+                        let fields = [":method", ":path", ":version", ":host", ":scheme"];
+                        let values = ["POST", "/unread", "HTTP/1.1", "a.test", "http"];
+                        let mut frame = frames::syn_stream(Version::V3, stream);
+                        for (name, value) in fields.into_iter().zip(values) {
+                            frame = frame.field(name, value);
+                        }
+                        self.frame(&frame);
+                    }
+                    self.frame(&frames::data(stream, vec![7; 250_000]));
+                }
+            }
+            Protocol::Spdy(Version::V2) => self.frame(&frames::data(1, vec![7; 270_000])),
+            Protocol::Spdy(_) => self.frame(&frames::data(1, vec![7; 250_000])),
+        }
     }
 
     /// Goes in this way. Returns when nothing more will be done.
@@ -182,7 +213,9 @@ impl Peer {
             frame = frame.field(name, value);
         }
         match (part, method) {
-            (Part::AllButBody, "POST") => frame = frame.field("content-length", "10"),
+            (Part::AllButBody, "POST") if path == "/read" => {
+                frame = frame.field("content-length", "10");
+            }
             (Part::AllButBody, _) => {}
             _ => frame = frame.fin(),
         }
@@ -248,6 +281,7 @@ enum Part {
 
 fn http1_request(method: &str, path: &str, part: Part) -> Vec<u8> {
     let (length, body) = match part {
+        Part::AllButBody if path == "/unread" => ("content-length: 10000000\r\n", ""),
         Part::AllButBody => ("content-length: 10\r\n", "abc"),
         _ => ("", ""),
     };
