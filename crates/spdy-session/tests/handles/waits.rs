@@ -344,3 +344,27 @@ async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
     })
     .await;
 }
+
+/// A grant of the window stands behind what is not read. That ends with the stream, as docs/limits.md says.
+#[tokio::test(start_paused = true)]
+async fn a_side_that_reads_when_it_has_sent_waits_as_long_as_it_may_leave_unread() {
+    let mut config = Config::default();
+    config.limits.stream_window = 65_536;
+    config.limits.max_stream_window = 0;
+    config.limits.session_buffer = 10_000;
+    // Else the other side gives up first, which is granted nothing either, and whose bytes nobody takes.
+    config.timeouts.blocked = None;
+    config.timeouts.write = None;
+    let (near, mut far) = pair_with(Version::V3, config.clone(), config);
+    let (mut mine, theirs) = stream(&near, &mut far).await;
+    let (mut from, mut to) = tokio::io::split(theirs);
+    tokio::spawn(async move { while let Ok(1..) = from.read(&mut [0; 10_000]).await {} });
+    let sending = tokio::spawn(async move { to.write_all(&[0; 200_000]).await });
+    sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let sent = timeout(Duration::from_secs(100), mine.write_all(&[0; 200_000]));
+    sent.await.unwrap().unwrap_err();
+    let waited = start.elapsed().as_secs();
+    assert!((50..=60).contains(&waited), "{waited} s");
+    within(sending).await.unwrap().unwrap_err();
+}
