@@ -1,12 +1,12 @@
-//! Inflates header blocks (RFC 1951), on the window of their session.
+//! Inflates header blocks (RFC 1951) on the window of their session.
 //!
-//! Most sessions are idle, and a general inflater takes 47 KiB. This one has no memory but the bytes that later blocks
-//! may refer to, the [`Window`]: it reads them where they are, and puts behind them what came out. Where a block ends
-//! with a sync flush, as it should, nothing else is kept. Any other end is fine too: then there is a [`Rest`] of less
-//! than 1 KiB, with which the next block goes on.
+//! Most sessions are idle, and a general inflater takes 47 KiB. The only memory of this one is the
+//! [`Window`], the bytes that later blocks can refer to. It copies from them in place and appends
+//! the bytes of each block. If a block ends with a sync flush, as it should, nothing else is kept.
+//! After any other end there is a [`Rest`] of less than 1 KiB, from which the next block continues.
 //!
-//! What it accepts, and what comes out of each block, is what zlib makes of it. A distance past the window that the
-//! zlib header announces is an error.
+//! It accepts the same streams as zlib, and each block inflates to the same bytes. A distance that
+//! exceeds the window announced in the zlib header is an error.
 
 mod bits;
 mod code;
@@ -22,80 +22,81 @@ use self::{
 use super::window::Window;
 use crate::HeaderError;
 
-/// One direction of a session: a deflate stream that comes in blocks.
+/// The deflate stream of one direction of a session, which comes in blocks.
 #[derive(Debug)]
 pub(super) struct Inflater {
     window: Window,
-    /// `None` where a deflate block and a byte have ended.
+    /// `None` if the last block ended at the end of a deflate block and of a byte.
     rest: Option<Box<Rest>>,
-    /// How many bytes came out of the last block, those that were dropped included.
+    /// The number of bytes that the last block inflated to, including dropped ones.
     last: usize,
 }
 
-/// Where in the stream a block has ended.
+/// The point in the stream where a block has ended.
 #[derive(Debug)]
 struct Rest {
     progress: Progress,
-    /// The end of the block, from the last symbol on of which a part is missing.
+    /// The end of the block, starting with the first symbol that is not complete.
     bytes: Vec<u8>,
-    /// The bits of the first of these bytes that were read.
+    /// The number of bits of the first of these bytes that were read.
     bits: u32,
 }
 
-/// How far a deflate stream has been read.
+/// The progress in a deflate stream.
 #[derive(Debug, Default)]
 struct Progress {
     place: Place,
     /// Whether this deflate block is the last one of the stream.
     is_last: bool,
-    /// The codes of the deflate block, if it is one with its own.
+    /// The code lengths of the deflate block, if it has codes of its own.
     lengths: Lengths,
 }
 
-/// What comes next in a deflate stream.
+/// The next element of a deflate stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     /// The head of a deflate block.
     #[default]
     Head,
-    /// So many bytes of a stored block.
+    /// This number of bytes of a stored block.
     Stored(usize),
     /// A symbol in the fixed codes.
     Fixed,
-    /// A symbol in the codes of the block.
+    /// A symbol in the codes of the deflate block.
     Dynamic,
 }
 
-/// What came out of a block.
+/// How much of a block is in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inflated {
-    /// The first [`Bounds::kept`] bytes; those behind were dropped.
+    /// The first [`Bounds::kept`] bytes. The following ones were dropped.
     Cut,
     /// All bytes.
     Whole,
-    /// All bytes, and the whole block before inflated to the same ones.
+    /// All bytes, and they are the same as those of the whole block before.
     Again,
 }
 
-/// How many bytes may come out of a block.
+/// Limits on the number of bytes that a block inflates to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Those behind are inflated and dropped.
+    /// Bytes above this number are inflated and dropped.
     pub(super) kept: usize,
-    /// More are an error.
+    /// A block with more bytes is an error.
     pub(super) inflated: usize,
 }
 
 impl Inflater {
-    /// Returns how many bytes it holds between two blocks.
+    /// Returns the number of bytes that the inflater holds between two blocks.
     pub(super) fn memory(&self) -> usize {
         let rest = self.rest.as_ref();
         self.window.memory() + rest.map_or(0, |rest| size_of::<Rest>() + rest.bytes.capacity())
     }
 
-    /// A stream whose zlib header announces that no distance exceeds `window`. Nothing is allocated yet.
+    /// Returns an inflater for a stream whose zlib header announces that no distance exceeds
+    /// `window`. Nothing is allocated yet.
     pub(super) const fn new(window: usize, dictionary: &'static [u8]) -> Self {
-        // zlib does not tell 256 from 512.
+        // zlib treats 256 as 512.
         let size = if window < 512 { 512 } else { window };
         Self {
             window: Window::new(size, dictionary),
@@ -104,19 +105,19 @@ impl Inflater {
         }
     }
 
-    /// Inflates a block to `octets`, which may have room already.
+    /// Inflates a block into `bytes`, whose capacity is reused.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](HeaderError::Corrupt), [`Bomb`](HeaderError::Bomb) or
-    /// [`EndOfStream`](HeaderError::EndOfStream), after which the stream is of no use.
+    /// Returns [`Corrupt`](HeaderError::Corrupt), [`Bomb`](HeaderError::Bomb) or
+    /// [`EndOfStream`](HeaderError::EndOfStream). The stream cannot be used after an error.
     pub(super) fn inflate(
         &mut self,
         block: &[u8],
-        octets: &mut Vec<u8>,
+        bytes: &mut Vec<u8>,
         bounds: Bounds,
     ) -> Result<Inflated, HeaderError> {
-        let mut output = Output::new(octets, &mut self.window, bounds);
+        let mut output = Output::new(bytes, &mut self.window, bounds);
         self.rest = match self.rest.take() {
             None => Progress::default().read(Bits::new(block), &mut output)?,
             Some(rest) => rest.go_on(block, &mut output)?,
@@ -128,7 +129,7 @@ impl Inflater {
 }
 
 impl Rest {
-    /// Reads on behind the end of the last block.
+    /// Continues after the end of the last block.
     fn go_on(
         self,
         block: &[u8],
@@ -145,7 +146,8 @@ impl Rest {
 }
 
 impl Progress {
-    /// Reads all that is there. Returns where that is, unless it is the border of two deflate blocks and of two bytes.
+    /// Reads all elements that are complete. Returns the point in the stream, or `None` if it is
+    /// the end of a deflate block and of a byte.
     fn read(
         mut self,
         mut bits: Bits<'_>,
@@ -160,7 +162,10 @@ impl Progress {
             return Ok(None);
         }
         let (bytes, bits) = bits.rest();
-        debug_assert!(bytes.len() <= MAX_REST, "more is missing than is there");
+        debug_assert!(
+            bytes.len() <= MAX_REST,
+            "an element is longer than its limit"
+        );
         Ok(Some(Box::new(Rest {
             progress: self,
             bytes: bytes.to_vec(),
@@ -168,8 +173,8 @@ impl Progress {
         })))
     }
 
-    /// Reads the head of a deflate block, or its contents. Returns whether they were there as a whole; if not, `bits`
-    /// stands at the first part that is missing a piece.
+    /// Reads the head of a deflate block, or its contents. Returns whether they were complete. If
+    /// not, `bits` is at the first element that is not complete.
     #[inline]
     fn step(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<bool, HeaderError> {
         let is_whole = match self.place {
@@ -193,7 +198,7 @@ impl Progress {
         Ok(is_whole)
     }
 
-    /// Reads the head of a deflate block.
+    /// Reads the head of a deflate block. Returns whether it was complete.
     fn head(&mut self, bits: &mut Bits<'_>) -> Result<bool, HeaderError> {
         let start = *bits;
         match self.try_head(bits)? {
@@ -209,7 +214,7 @@ impl Progress {
         }
     }
 
-    /// `None`: a part of the head is missing.
+    /// Returns `None` if the head is not complete.
     fn try_head(&mut self, bits: &mut Bits<'_>) -> Result<Option<(bool, Place)>, HeaderError> {
         bits.refill();
         let Some(head) = bits.take(3) else {
@@ -235,14 +240,14 @@ impl Progress {
     }
 }
 
-/// Reads symbols up to the end of their deflate block. Returns whether it was there; if not, `bits` stands at the
-/// symbol of which a part is missing.
+/// Reads symbols up to the end of their deflate block. Returns whether the end was reached. If not,
+/// `bits` is at the first symbol that is not complete.
 fn symbols(
     bits: &mut Bits<'_>,
     codes: &Codes,
     output: &mut Output<'_>,
 ) -> Result<bool, HeaderError> {
-    // A copy at hand, which registers can hold.
+    // A local copy can stay in registers.
     let mut next = *bits;
     loop {
         let start = next;
@@ -263,7 +268,7 @@ fn symbols(
             }
             None => {}
         }
-        // A part of the symbol is not at hand, and perhaps not there.
+        // The buffer does not have the whole symbol, and the block might not have it either.
         next = start;
         if !next.refill() {
             *bits = next;
@@ -272,7 +277,8 @@ fn symbols(
     }
 }
 
-/// Reads the rest of a copy: its length and distance. `None`: a part of it is not at hand.
+/// Reads the rest of a copy and returns its length and distance, or `None` if the buffer does not
+/// have all of it.
 #[inline]
 fn copy(
     bits: &mut Bits<'_>,
@@ -294,6 +300,6 @@ fn copy(
     Ok(distance.map(|distance| (length, distance)))
 }
 
-/// The most bytes of a part that is not whole: the head of a deflate block with its own codes, in which each of at most
-/// 316 lengths takes at most 14 bits.
+/// The largest number of bytes in an element that is not complete: the head of a deflate block with
+/// its own codes, in which each of up to 316 lengths takes up to 14 bits.
 const MAX_REST: usize = (3 + 14 + 19 * 3 + 316 * 14) / 8 + 2;

@@ -1,12 +1,12 @@
-//! Reads bits, from the low end of each byte.
+//! Reads bits, starting at the low end of each byte.
 
-/// Bits that are not read yet. At the end of the bytes a read comes to nothing.
+/// The bits that are not read yet. Reads after the end of the bytes return `None`.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
-    /// The next byte that is not in `buffer`.
+    /// The index of the next byte that is not in `buffer`.
     at: usize,
-    /// The next bits; those above `count` are of bytes that are not counted yet, or 0.
+    /// The next bits. Those above `count` belong to bytes that are not counted yet, or are 0.
     buffer: u64,
     count: u32,
 }
@@ -21,8 +21,8 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Sees to it that 56 bits are at hand, or all there are: more than the longest symbol has. Returns whether there are
-    /// more than before.
+    /// Fills the buffer with 56 bits or more, which is more than the longest symbol has, or with
+    /// all that are left. Returns whether bits were added.
     #[inline(always)]
     pub(super) fn refill(&mut self) -> bool {
         let before = self.count;
@@ -48,13 +48,13 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next bits without reading them, with 0 for those that are missing.
+    /// Returns the next bits without reading them. Missing bits are 0.
     #[inline(always)]
     pub(super) const fn peek(&self) -> u64 {
         self.buffer
     }
 
-    /// Reads at most 16 bits that are at hand.
+    /// Reads at most 16 bits from the buffer. Returns `None` if it has fewer.
     #[inline(always)]
     pub(super) fn take(&mut self, count: u32) -> Option<u32> {
         let bits = self.buffer as u32 & ((1 << count) - 1);
@@ -69,8 +69,8 @@ impl<'a> Bits<'a> {
         Some(())
     }
 
-    /// Reads the length of a stored block and the check of it, which begin with the next byte. Then
-    /// [`bytes`](Self::bytes) may follow.
+    /// Reads the length of a stored block and its check value, which start at the next byte.
+    /// [`bytes`](Self::bytes) can be called afterwards.
     pub(super) fn stored_length(&mut self) -> Option<(u16, u16)> {
         self.skip(self.count % 8)?;
         self.refill();
@@ -81,9 +81,9 @@ impl<'a> Bits<'a> {
         Some((length as u16, check as u16))
     }
 
-    /// Reads that number of bytes, or all there are, where no bits are at hand.
+    /// Reads that number of bytes, or all that are left. The buffer must be empty.
     pub(super) fn bytes(&mut self, most: usize) -> &'a [u8] {
-        debug_assert!(self.count == 0, "bits are passed over");
+        debug_assert!(self.count == 0, "the buffer must be empty");
         let rest = &self.bytes[self.at..];
         let bytes = &rest[..most.min(rest.len())];
         self.at += bytes.len();
@@ -94,7 +94,8 @@ impl<'a> Bits<'a> {
         self.count == 0 && self.at == self.bytes.len()
     }
 
-    /// The bytes that are not read as a whole, and how many bits of the first one are.
+    /// Returns the bytes that are not completely read, and the number of bits of the first one that
+    /// are.
     pub(super) fn rest(&self) -> (&'a [u8], u32) {
         let whole = self.count.div_ceil(8);
         (

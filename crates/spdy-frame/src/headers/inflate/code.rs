@@ -5,28 +5,28 @@ use crate::HeaderError;
 
 /// A canonical code of at most 288 symbols.
 pub(super) struct Code {
-    /// Symbol and length by the next bits: `symbol << 4 | length`, and 0 for codes that are longer.
+    /// Maps the next bits to symbol and length, `symbol << 4 | length`, or to 0 for longer codes.
     short: [u16; 1 << SHORT],
-    /// How many codes there are of each length.
+    /// The number of codes of each length.
     counts: [u16; 16],
     /// The symbols in the order of their codes.
     symbols: [u16; 288],
 }
 
-/// The length of codes that are looked up at once.
+/// The length up to which codes are in the table.
 const SHORT: u32 = 9;
 
-/// What bits stand for that are no code.
+/// The symbol for bits that are not a code.
 const INVALID: u16 = 300;
 
-/// Which codes of a kind may be incomplete.
+/// The kinds of incomplete codes that are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Incomplete {
     /// None.
     None,
-    /// One of a single symbol with one bit.
+    /// A code with a single symbol of one bit.
     Lone,
-    /// That, and one without a symbol.
+    /// Such a code, or one without a symbol.
     LoneOrEmpty,
 }
 
@@ -37,7 +37,7 @@ impl Code {
         symbols: [0; 288],
     };
 
-    /// Makes the code for symbols that have these lengths. Returns whether there is such a code.
+    /// Builds the code for symbols with these lengths. Returns whether there is such a code.
     const fn set(&mut self, lengths: &[u8], incomplete: Incomplete) -> bool {
         let Some(plan) = Plan::of(lengths, incomplete) else {
             return false;
@@ -57,10 +57,10 @@ impl Code {
         true
     }
 
-    /// Enters the short codes. The table doubles with each length, so that each code, whose bits come from the highest
-    /// on, is entered once.
+    /// Enters the short codes. The bits of a code start with its highest bit, and the table doubles
+    /// with each length, so each code is entered once.
     const fn set_short(&mut self, is_complete: bool) {
-        // Where codes are missing, one bit tells that it is none.
+        // In an incomplete code, one bit is enough to recognize bits that are not a code.
         self.short[0] = if is_complete { 0 } else { INVALID << 4 | 1 };
         let (mut code, mut index) = (0u16, 0);
         let mut length = 1;
@@ -80,7 +80,7 @@ impl Code {
         }
     }
 
-    /// Reads a symbol. `None`: a part of it is not at hand.
+    /// Reads a symbol. Returns `None` if the buffer does not have all of it.
     #[inline(always)]
     pub(super) fn decode(&self, bits: &mut Bits<'_>) -> Option<u16> {
         let next = bits.peek();
@@ -93,8 +93,8 @@ impl Code {
         Some(symbol)
     }
 
-    /// Finds the symbol that bits begin with, and its length, bit by bit: codes of one length are numbers that follow each
-    /// other.
+    /// Finds the symbol at the start of the bits, and its length, bit by bit: the codes of one
+    /// length are consecutive numbers.
     #[inline(never)]
     fn find_long(&self, bits: u64) -> (u16, u32) {
         let (mut code, mut first, mut index) = (0, 0, 0);
@@ -107,23 +107,24 @@ impl Code {
             index += count;
             first = (first + count) << 1;
         }
-        // Not reached: a code that has long ones is complete.
+        // This is not reached, because a code with long symbols is complete.
         (INVALID, 1)
     }
 }
 
-/// What is known of the codes of symbols from their lengths.
+/// The properties of a code that follow from its lengths.
 struct Plan {
-    /// How many codes there are of each length.
+    /// The number of codes of each length.
     counts: [u16; 16],
-    /// How many codes are shorter than each length.
+    /// The number of codes that are shorter than each length.
     places: [u16; 16],
-    /// Whether all bits are some code.
+    /// Whether every sequence of bits starts with a code.
     is_complete: bool,
 }
 
 impl Plan {
-    /// 0 is the length of a symbol that does not occur. `None`: there is no code of these lengths.
+    /// Returns `None` if there is no code with these lengths. A length of 0 means that the symbol
+    /// does not occur.
     const fn of(lengths: &[u8], incomplete: Incomplete) -> Option<Self> {
         let mut counts = [0; 16];
         let mut symbol = 0;
@@ -164,7 +165,7 @@ impl Plan {
 
 /// The two codes of a deflate block.
 pub(super) struct Codes {
-    /// For bytes, the end of the block, and lengths.
+    /// The code for bytes, the end of the block, and lengths.
     pub(super) literals: Code,
     pub(super) distances: Code,
 }
@@ -192,10 +193,10 @@ static FIXED: Codes = {
     codes
 };
 
-/// The lengths of the codes of a deflate block, from which they are made.
+/// The lengths of the codes of a deflate block, which determine the codes.
 #[derive(Debug)]
 pub(super) struct Lengths {
-    /// Those of literals, then those of distances.
+    /// The lengths of literals, followed by those of distances.
     all: [u8; 320],
     literals: usize,
     distances: usize,
@@ -212,12 +213,12 @@ impl Default for Lengths {
 }
 
 impl Lengths {
-    /// Reads the head of a deflate block with its own codes, behind its type (RFC 1951 §3.2.7). `None`: a part of it is
-    /// missing.
+    /// Reads the head of a deflate block with its own codes, after its type (RFC 1951 §3.2.7).
+    /// Returns `None` if the head is not complete.
     ///
     /// # Errors
     ///
-    /// [`HeaderError::Corrupt`] if these are no codes.
+    /// Returns [`HeaderError::Corrupt`] if there are no codes with these lengths.
     pub(super) fn read(bits: &mut Bits<'_>) -> Result<Option<Self>, HeaderError> {
         let Some([literals, distances, count]) = Self::counts(bits) else {
             return Ok(None);
@@ -248,7 +249,7 @@ impl Lengths {
         Ok(Some(lengths))
     }
 
-    /// Reads the numbers of lengths: for literals, for distances, and for the code in which these come.
+    /// Reads three counts of lengths: for literals, for distances, and for the code of the lengths.
     fn counts(bits: &mut Bits<'_>) -> Option<[usize; 3]> {
         let [literals, distances, code] = [bits.take(5)?, bits.take(5)?, bits.take(4)?];
         Some([
@@ -287,11 +288,12 @@ impl Lengths {
         Ok(Some(()))
     }
 
-    /// Makes the codes, in the place of others.
+    /// Builds the codes in place of the previous ones.
     ///
     /// # Errors
     ///
-    /// [`HeaderError::Corrupt`] if there are no such codes, or none for the end of the block.
+    /// Returns [`HeaderError::Corrupt`] if there are no such codes, or no code for the end of the
+    /// block.
     pub(super) fn set(&self, codes: &mut Codes) -> Result<(), HeaderError> {
         let (literals, distances) = self.all.split_at(self.literals);
         let distances = &distances[..self.distances];
@@ -306,12 +308,12 @@ impl Lengths {
     }
 }
 
-/// The order in which the lengths of the code for lengths come.
+/// The order in which the lengths of the code for lengths are sent.
 const ORDER: [usize; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// The shortest length of each symbol from 257 on, and how many bits are added.
+/// The shortest length of each symbol from 257 on, and its number of extra bits.
 pub(super) static LENGTHS: [(u16, u8); 29] = {
     let mut table = [(258, 0); 29];
     let mut base = 3;
@@ -325,7 +327,7 @@ pub(super) static LENGTHS: [(u16, u8); 29] = {
     table
 };
 
-/// The shortest distance of each symbol, and how many bits are added.
+/// The shortest distance of each symbol, and its number of extra bits.
 pub(super) static DISTANCES: [(u16, u8); 30] = {
     let mut table = [(0, 0); 30];
     let mut base = 1u32;

@@ -1,18 +1,18 @@
-//! What comes out of a block, behind all that came out before.
+//! The output of an inflater: the bytes of a block after all earlier ones.
 
 use super::{Bounds, Inflated};
 use crate::{HeaderError, headers::window::Window};
 
 /// The bytes of a block while it is inflated.
 pub(super) struct Output<'a> {
-    /// The bytes that are kept, and behind them the last ones of those that are dropped.
+    /// The bytes that are kept, followed by the last of those that are dropped.
     bytes: &'a mut Vec<u8>,
-    /// What came before `bytes[noted..]`.
+    /// The bytes before `bytes[noted..]`.
     window: &'a mut Window,
     noted: usize,
-    /// How many bytes were dropped.
+    /// The number of bytes that were dropped.
     dropped: usize,
-    /// The length that `bytes` may get before something has to be done.
+    /// The length of `bytes` above which [`make_room`](Self::make_room) must be called.
     room: usize,
     bounds: Bounds,
 }
@@ -58,11 +58,11 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Repeats bytes from `distance` back.
+    /// Repeats `length` bytes that start `distance` bytes back.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](HeaderError::Corrupt) if that is further back than the window or the stream reaches.
+    /// Returns [`Corrupt`](HeaderError::Corrupt) if `distance` exceeds the window or the stream.
     #[inline]
     pub(super) fn copy(&mut self, mut length: usize, distance: usize) -> Result<(), HeaderError> {
         if self.bytes.len() + length > self.room {
@@ -79,7 +79,7 @@ impl<'a> Output<'a> {
                 .repeat(back, length, self.bytes)
                 .ok_or(HeaderError::Corrupt)?;
         }
-        // A copy that is longer than its distance repeats itself.
+        // A copy that is longer than its distance repeats its own output.
         let mut distance = distance;
         while length > 0 {
             let start = self.bytes.len() - distance;
@@ -91,8 +91,8 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Makes room for at most [`LONGEST`] bytes: by growing up to what is kept, so that memory follows the bytes that
-    /// came out, and then by dropping what is not.
+    /// Makes room for at most [`LONGEST`] bytes. First the buffer grows up to the bytes that are
+    /// kept, so that memory grows with the output. Then the bytes above them are dropped.
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, more: usize) -> Result<(), HeaderError> {
@@ -116,13 +116,13 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// Puts into the window what is not there yet.
+    /// Adds the bytes that the window does not have yet.
     fn note(&mut self) {
         self.window.extend(&self.bytes[self.noted..]);
     }
 
-    /// Ends the block; `last` bytes came out of the one before. Returns how many came out of this one, and what they
-    /// are.
+    /// Ends the block. `last` is the size of the block before. Returns the size of this one, and
+    /// how much of it is in the output.
     pub(super) fn finish(mut self, last: usize) -> (usize, Inflated) {
         let kept = self.bounds.kept;
         let total = self.dropped + self.bytes.len();
@@ -139,8 +139,9 @@ impl<'a> Output<'a> {
     }
 }
 
-/// The longest copy, and the longest piece of a stored block that is added at once.
+/// The length of the longest copy, and of the longest piece of a stored block that is added at
+/// once.
 const LONGEST: usize = 258;
 
-/// The least step in which the room grows, and the room for bytes that are dropped.
+/// The smallest step in which the buffer grows, and the room for bytes that are dropped.
 const SPARE: usize = 2048;

@@ -1,5 +1,5 @@
-//! The inflater beside zlib: whatever the streams and wherever they are cut, both read the same bytes of each piece, and
-//! refuse the same streams.
+//! Compares the inflater with zlib: for all streams, cut at any place, both inflate each piece to
+//! the same bytes, and reject the same streams.
 
 mod streams;
 
@@ -14,18 +14,18 @@ const BOUNDS: Bounds = Bounds {
 };
 
 fn inflate(inflater: &mut Inflater, block: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    inflater.inflate(block, &mut octets, BOUNDS).unwrap();
-    octets
+    let mut bytes = Vec::new();
+    inflater.inflate(block, &mut bytes, BOUNDS).unwrap();
+    bytes
 }
 
-/// A number of the environment, or else the usual one.
+/// Returns a number from the environment, or the default.
 fn setting(name: &str, usual: u64) -> u64 {
     let number = std::env::var(name).ok();
     number.map_or(usual, |number| number.parse().expect("a number"))
 }
 
-/// A peer, whose blocks end anywhere.
+/// A peer whose blocks can end anywhere.
 struct Peer {
     random: Random,
     compress: Compress,
@@ -56,12 +56,12 @@ impl Peer {
         }
     }
 
-    /// Sends some bytes: a block, or several that end anywhere.
+    /// Sends bytes as one block, or as several that end anywhere.
     fn send(&mut self) {
         let random = &mut self.random;
         let near = self.all.len().saturating_sub(40_000);
-        let octets = random.octets(&self.all[near..]);
-        let mut deflated = deflate(random, &mut self.compress, &octets);
+        let bytes = random.bytes(&self.all[near..]);
+        let mut deflated = deflate(random, &mut self.compress, &bytes);
         let longest = random.pick(&[1, 7, 50, 100_000, 100_000]);
         if self.flushes {
             deflated.reserve(100);
@@ -82,9 +82,9 @@ impl Peer {
             rest = later;
             read.extend(inflate(&mut self.inflater, block));
         }
-        assert!(read == octets);
+        assert!(read == bytes);
         assert!(!self.flushes || self.inflater.rest.is_none());
-        self.all.extend(octets);
+        self.all.extend(bytes);
     }
 }
 
@@ -96,10 +96,10 @@ fn all_that_zlib_writes_is_read_again() {
     }
 }
 
-/// zlib, which has to make the same of each piece.
+/// A zlib inflater, which must return the same for each piece.
 struct Zlib {
     inflater: Decompress,
-    /// Nothing follows an error, or the end.
+    /// Whether the stream has ended or failed.
     is_over: bool,
 }
 
@@ -114,31 +114,32 @@ impl Zlib {
     }
 
     fn inflate(&mut self, block: &[u8]) -> (Vec<u8>, Result<(), HeaderError>) {
-        let mut octets = Vec::with_capacity(if block.len() > 20 { 1 << 18 } else { 1 << 14 });
+        let mut bytes = Vec::with_capacity(if block.len() > 20 { 1 << 18 } else { 1 << 14 });
         let status = self
             .inflater
-            .decompress_vec(block, &mut octets, FlushDecompress::Sync);
-        assert!(octets.len() < octets.capacity());
+            .decompress_vec(block, &mut bytes, FlushDecompress::Sync);
+        assert!(bytes.len() < bytes.capacity());
         let result = match status {
             Ok(Status::StreamEnd) => Err(HeaderError::EndOfStream),
             Ok(_) => Ok(()),
             Err(_) => Err(HeaderError::Corrupt),
         };
         self.is_over = result.is_err();
-        (octets, result)
+        (bytes, result)
     }
 
-    /// Whether it refuses the stream whatever follows. Of a code for lengths without any symbol it says so late.
+    /// Returns whether zlib rejects the stream whatever follows. It rejects a code for lengths
+    /// without any symbol late.
     fn is_lost(&mut self) -> bool {
-        let mut octets = Vec::with_capacity(1 << 18);
+        let mut bytes = Vec::with_capacity(1 << 18);
         let inflater = &mut self.inflater;
         inflater
-            .decompress_vec(&[0; 100], &mut octets, FlushDecompress::Sync)
+            .decompress_vec(&[0; 100], &mut bytes, FlushDecompress::Sync)
             .is_err()
     }
 }
 
-/// What became of streams.
+/// The outcomes of streams.
 #[derive(Debug, Default)]
 struct Tally {
     sound: u32,
@@ -147,16 +148,16 @@ struct Tally {
 }
 
 impl Tally {
-    /// Inflates a stream in pieces beside zlib.
+    /// Inflates a stream in pieces with both inflaters.
     fn compare(&mut self, deflated: &[u8], pieces: &[&[u8]], seed: u64) {
         let mut zlib = Zlib::new();
         let mut inflater = Inflater::new(1 << 15, DICTIONARY);
         for piece in pieces {
             let (expected, verdict) = zlib.inflate(piece);
-            let mut octets = Vec::new();
-            let result = inflater.inflate(piece, &mut octets, BOUNDS).map(drop);
+            let mut bytes = Vec::new();
+            let result = inflater.inflate(piece, &mut bytes, BOUNDS).map(drop);
             match (&result, &verdict) {
-                (Ok(()), Ok(())) => assert!(octets == expected, "seed {seed}: {deflated:02x?}"),
+                (Ok(()), Ok(())) => assert!(bytes == expected, "seed {seed}: {deflated:02x?}"),
                 (Err(HeaderError::Corrupt), Ok(())) => {
                     assert!(zlib.is_lost(), "seed {seed}: {deflated:02x?}");
                 }
@@ -172,7 +173,7 @@ impl Tally {
     }
 }
 
-/// `INFLATE_STREAMS=n` is how many, `INFLATE_SEED=n` the first one's seed.
+/// `INFLATE_STREAMS=n` sets the number of streams, `INFLATE_SEED=n` the first seed.
 #[test]
 fn streams_are_judged_as_zlib_does_wherever_they_are_cut() {
     let first = setting("INFLATE_SEED", 1);
@@ -184,9 +185,9 @@ fn streams_are_judged_as_zlib_does_wherever_they_are_cut() {
         } else {
             let level = Compression::new(random.below(10) as u32);
             let mut compress = Compress::new(level, false);
-            let mut octets = random.octets(b"");
-            octets.truncate(300);
-            deflate(&mut random, &mut compress, &octets)
+            let mut bytes = random.bytes(b"");
+            bytes.truncate(300);
+            deflate(&mut random, &mut compress, &bytes)
         };
         if random.below(4) > 0 {
             damage(&mut random, &mut deflated);
@@ -207,12 +208,12 @@ fn streams_are_judged_as_zlib_does_wherever_they_are_cut() {
 
 #[test]
 fn a_block_that_ends_anywhere_leaves_less_than_a_kibibyte() {
-    let octets: Vec<u8> = (0..3000_u32)
+    let bytes: Vec<u8> = (0..3000_u32)
         .map(|n| b"etaoin shrdlu"[(n.wrapping_mul(n) % 13) as usize])
         .collect();
     for level in [0, 1, 9] {
         let mut compress = Compress::new(Compression::new(level), false);
-        let deflated = deflate(&mut Random::new(5), &mut compress, &octets);
+        let deflated = deflate(&mut Random::new(5), &mut compress, &bytes);
         for cut in 0..deflated.len() {
             let mut inflater = Inflater::new(1 << 15, b"");
             let mut read = inflate(&mut inflater, &deflated[..cut]);
@@ -220,26 +221,26 @@ fn a_block_that_ends_anywhere_leaves_less_than_a_kibibyte() {
                 assert!(size_of::<Rest>() + rest.bytes.capacity() < 1024);
             }
             read.extend(inflate(&mut inflater, &deflated[cut..]));
-            assert!(read == octets, "{level} {cut}");
+            assert!(read == bytes, "{level} {cut}");
         }
     }
 }
 
 #[test]
 fn what_is_past_a_bound_is_dropped_and_still_known() {
-    let octets: Vec<u8> = (0..90_000_u32)
+    let bytes: Vec<u8> = (0..90_000_u32)
         .map(|n| (n.wrapping_mul(n) >> 9) as u8)
         .collect();
     for level in [0, 1, 9] {
         let mut compress = Compress::new(Compression::new(level), false);
         let mut deflated = Vec::with_capacity(100_000);
-        let mut deflate = |octets: &[u8]| {
+        let mut deflate = |bytes: &[u8]| {
             deflated.clear();
             let flush = FlushCompress::Sync;
-            compress.compress_vec(octets, &mut deflated, flush).unwrap();
+            compress.compress_vec(bytes, &mut deflated, flush).unwrap();
             deflated.clone()
         };
-        let (first, again) = (deflate(&octets), &octets[70_000..75_000]);
+        let (first, again) = (deflate(&bytes), &bytes[70_000..75_000]);
         let later = deflate(again);
         for kept in [0, 1, 2047, 40_000, 89_999, 90_000] {
             let mut inflater = Inflater::new(1 << 15, b"");
@@ -247,7 +248,7 @@ fn what_is_past_a_bound_is_dropped_and_still_known() {
             let mut read = Vec::new();
             let inflated = inflater.inflate(&first, &mut read, bounds(90_000));
             assert_eq!(inflated == Ok(Inflated::Cut), kept < 90_000);
-            assert_eq!(read, octets[..kept]);
+            assert_eq!(read, bytes[..kept]);
             assert!(read.capacity() < 2 * kept + 4096);
             assert_eq!(inflate(&mut inflater, &later), again);
 
@@ -258,26 +259,26 @@ fn what_is_past_a_bound_is_dropped_and_still_known() {
     }
 }
 
-/// Bytes are dropped and a later part of the same block refers to them: at all bounds the same comes out.
+/// A later part of a block refers to dropped bytes: the output is the same for all limits.
 #[test]
 fn copies_reach_over_what_was_dropped() {
     for seed in 1..60 {
         let mut random = Random::new(seed);
-        let mut octets = random.octets(b"");
-        while octets.len() < 20_000 {
-            octets.extend(random.octets(&octets.clone()));
+        let mut bytes = random.bytes(b"");
+        while bytes.len() < 20_000 {
+            bytes.extend(random.bytes(&bytes.clone()));
         }
         let mut compress = Compress::new(Compression::best(), false);
-        let deflated = deflate(&mut random, &mut compress, &octets);
-        let kept = random.below(octets.len());
+        let deflated = deflate(&mut random, &mut compress, &bytes);
+        let kept = random.below(bytes.len());
         let mut inflater = Inflater::new(1 << 15, b"");
         let mut read = Vec::new();
-        let inflated = octets.len();
+        let inflated = bytes.len();
         inflater
             .inflate(&deflated, &mut read, Bounds { kept, inflated })
             .unwrap();
-        assert!(read == octets[..kept]);
-        let last = &octets[octets.len().saturating_sub(1 << 15)..];
+        assert!(read == bytes[..kept]);
+        let last = &bytes[bytes.len().saturating_sub(1 << 15)..];
         assert!(inflater.window.ends_with(last));
     }
 }
@@ -285,12 +286,12 @@ fn copies_reach_over_what_was_dropped() {
 #[test]
 fn what_is_past_the_announced_window_is_gone() {
     let block = |write: &dyn Fn(&mut BlockWriter<'_>)| {
-        let mut octets = vec![0; 100_000];
-        let mut writer = BlockWriter::begin(&mut octets);
+        let mut bytes = vec![0; 100_000];
+        let mut writer = BlockWriter::begin(&mut bytes);
         write(&mut writer);
         let length = writer.finish();
-        octets.truncate(length);
-        octets
+        bytes.truncate(length);
+        bytes
     };
     for window in [512, 1024, 2048, 8192, 16_384, 32_768] {
         let literals = vec![7; window];
@@ -315,6 +316,6 @@ fn what_is_past_the_announced_window_is_gone() {
             }
         }
     }
-    // zlib does not tell 256 from 512.
+    // zlib treats 256 as 512.
     assert_eq!(Inflater::new(256, b"").window.size(), 512);
 }

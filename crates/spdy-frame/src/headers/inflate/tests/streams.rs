@@ -1,5 +1,5 @@
-//! Deflate streams of all kinds: header blocks as zlib writes them, blocks in codes that zlib never makes, and both
-//! with damage.
+//! Deflate streams of all kinds: header blocks as zlib writes them, blocks in codes that zlib never
+//! makes, and damaged ones.
 
 use flate2::{Compress, FlushCompress};
 
@@ -26,27 +26,27 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    /// Bytes as header blocks have them, or such that look like the marks of deflate, or noise.
-    pub(super) fn octets(&mut self, before: &[u8]) -> Vec<u8> {
-        let mut octets = Vec::new();
+    /// Returns bytes like those of header blocks, bytes that look like marks of deflate, or noise.
+    pub(super) fn bytes(&mut self, before: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
         let longest = self.pick(&[20, 500, 5000]);
         let length = self.below(longest);
-        while octets.len() < length {
+        while bytes.len() < length {
             match self.below(8) {
-                0 => octets.extend(b"\0\0\0\x06accept\0\0\0\x03*/*"),
-                1 => octets.extend(b"\0\0\xff\xff"),
-                2 => octets.extend(b"\x01\0\0\xff\xff\0\0\0\xff\xff"),
-                3 => octets.extend(vec![self.next() as u8; self.below(600)]),
-                4 => octets.extend((0..self.below(40)).map(|_| self.next() as u8)),
-                5 => octets.extend((0..self.below(90)).map(|_| b'a' + (self.next() % 26) as u8)),
+                0 => bytes.extend(b"\0\0\0\x06accept\0\0\0\x03*/*"),
+                1 => bytes.extend(b"\0\0\xff\xff"),
+                2 => bytes.extend(b"\x01\0\0\xff\xff\0\0\0\xff\xff"),
+                3 => bytes.extend(vec![self.next() as u8; self.below(600)]),
+                4 => bytes.extend((0..self.below(40)).map(|_| self.next() as u8)),
+                5 => bytes.extend((0..self.below(90)).map(|_| b'a' + (self.next() % 26) as u8)),
                 _ if before.is_empty() => {}
                 _ => {
                     let from = self.below(before.len());
-                    octets.extend(before[from..].iter().take(self.below(400)));
+                    bytes.extend(before[from..].iter().take(self.below(400)));
                 }
             }
         }
-        octets
+        bytes
     }
 }
 
@@ -60,11 +60,12 @@ const FLUSHES: [FlushCompress; 4] = [
     FlushCompress::Full,
 ];
 
-/// Deflates a block of bytes in a few parts, each with some flush, and all of it out in the end.
-pub(super) fn deflate(random: &mut Random, compress: &mut Compress, octets: &[u8]) -> Vec<u8> {
-    let mut deflated = Vec::with_capacity(2 * octets.len() + 4000);
-    let part = 1 + random.below(octets.len().max(1)).max(octets.len() / 50);
-    for part in octets.chunks(part) {
+/// Deflates a block of bytes in a few parts, each with some flush. The last flush writes
+/// everything.
+pub(super) fn deflate(random: &mut Random, compress: &mut Compress, bytes: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::with_capacity(2 * bytes.len() + 4000);
+    let part = 1 + random.below(bytes.len().max(1)).max(bytes.len() / 50);
+    for part in bytes.chunks(part) {
         let flush = random.pick(&FLUSHES);
         compress.compress_vec(part, &mut deflated, flush).unwrap();
     }
@@ -93,7 +94,7 @@ pub(super) fn damage(random: &mut Random, deflated: &mut Vec<u8>) {
     }
 }
 
-// --- streams that zlib never writes -----------------------------------------------------------------------------
+// --- streams that zlib never writes --------
 
 /// Writes deflate blocks bit by bit.
 #[derive(Default)]
@@ -114,7 +115,7 @@ impl BitWriter {
         }
     }
 
-    /// Writes a symbol of a code, whose bits come from the highest on.
+    /// Writes a symbol of a code, highest bit first.
     fn symbol(&mut self, code: &[(usize, u8)], symbol: usize) {
         let (bits, length) = code[symbol];
         (0..length)
@@ -123,7 +124,7 @@ impl BitWriter {
     }
 }
 
-/// The codes of symbols with these lengths, one by one (RFC 1951 §3.2.2).
+/// Returns the code of each symbol, for symbols with these lengths (RFC 1951 §3.2.2).
 fn codes(lengths: &[u8]) -> Vec<(usize, u8)> {
     let mut codes = vec![(0, 0); lengths.len()];
     let mut code = 0;
@@ -141,7 +142,8 @@ fn codes(lengths: &[u8]) -> Vec<(usize, u8)> {
     codes
 }
 
-/// Lengths of a code for some of the symbols, mostly a complete one with short and long codes.
+/// Returns lengths of a code for some of the symbols, mostly of a complete code with short and long
+/// symbols.
 fn lengths(random: &mut Random, symbols: usize, needed: &[usize]) -> Vec<u8> {
     let mut leaves = vec![0u8];
     let wanted = 1 + random.below(symbols);
@@ -162,7 +164,7 @@ fn lengths(random: &mut Random, symbols: usize, needed: &[usize]) -> Vec<u8> {
         leaves.push(leaves[place]);
     }
     match random.below(12) {
-        // A code is missing, or one is too many, or there is none at all.
+        // One code is missing, or there is one too many, or there are no codes.
         0 => drop(leaves.pop()),
         1 => leaves.push(1 + random.below(15) as u8),
         2 => leaves.clear(),
@@ -177,13 +179,14 @@ fn lengths(random: &mut Random, symbols: usize, needed: &[usize]) -> Vec<u8> {
         let wanted = needed.get(index).filter(|_| random.below(30) > 0);
         let place = wanted.and_then(|wanted| free.iter().position(|symbol| symbol == wanted));
         let place = place.unwrap_or_else(|| random.below(free.len()));
-        // A symbol that is alone has one bit.
+        // A lone symbol has one bit.
         lengths[free.swap_remove(place)] = length.max(u8::from(length == 0));
     }
     lengths
 }
 
-/// A stream of blocks in codes of their own, with any lengths, distances and symbols; some are no codes.
+/// Returns a stream of blocks with their own codes, with any lengths, distances and symbols. Some
+/// codes are invalid.
 pub(super) fn strange(random: &mut Random) -> Vec<u8> {
     let mut writer = BitWriter::default();
     for _ in 0..1 + random.below(3) {
@@ -194,7 +197,7 @@ pub(super) fn strange(random: &mut Random) -> Vec<u8> {
         writer.put(literals.len() - 257, 5);
         writer.put(distances.len() - 1, 5);
         writer.put(15, 4);
-        // The code for lengths has all symbols: with 4 bits up to 12, then with 5.
+        // The code for lengths has all symbols: with 4 bits up to 12, and 5 bits above.
         let code: Vec<u8> = (0..19)
             .map(|symbol| if symbol < 13 { 4 } else { 5 })
             .collect();
@@ -211,7 +214,8 @@ pub(super) fn strange(random: &mut Random) -> Vec<u8> {
     writer.bytes
 }
 
-/// Writes lengths, with repeats where there may be some; now and then one that is too long, or repeats nothing.
+/// Writes lengths, some of them as repeats. A few lengths are too long, and a few repeats have no
+/// length before them.
 fn write_lengths(
     random: &mut Random,
     writer: &mut BitWriter,
@@ -244,7 +248,7 @@ fn write_lengths(
     }
 }
 
-/// Some symbols of a block, and mostly its end.
+/// Writes some symbols of a block, mostly including its end.
 fn symbols(
     random: &mut Random,
     writer: &mut BitWriter,
