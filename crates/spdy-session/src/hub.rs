@@ -193,6 +193,16 @@ impl Hub {
         self.room.of_piece(asking, &self.config.limits)
     }
 
+    /// Takes room for a piece of unknown length: see [`Room::claim`].
+    pub(crate) fn claim_room(&self, asking: Asking) -> Result<usize, Verdict> {
+        self.room.claim(asking, &self.config.limits)
+    }
+
+    /// Takes room for a piece that is made to measure: see [`Room::reserve`].
+    pub(crate) fn reserve_room(&self, asking: Asking, most: usize) -> usize {
+        self.room.reserve(asking, most, &self.config.limits)
+    }
+
     /// Counts bytes that an application is done with. Counted over all streams, or many small remainders could add up to
     /// the session's whole window.
     pub(crate) fn note_consumed(&self, octets: usize) -> News {

@@ -7,7 +7,10 @@
 //! add to that sum when others, which may get stuck with what they were given, may not any more. A stream that is known to
 //! add small pieces alone waits for no other.
 
-use std::task::{Context, Waker};
+use std::{
+    convert::Infallible,
+    task::{Context, Waker},
+};
 
 use spdy_frame::StreamId;
 
@@ -21,8 +24,10 @@ use crate::{
 pub(crate) struct Room {
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
-    /// Bytes of large pieces of which not all have left.
+    /// Bytes of large pieces of which not all have left, and of those that are being made.
     large: AtomicUsize,
+    /// The latter, or some more.
+    claimed: AtomicUsize,
     /// Whether `waiting` is not empty.
     is_awaited: AtomicBool,
     /// The streams that wait for large pieces to leave, each once, in the order in which they came.
@@ -60,6 +65,7 @@ impl Room {
         Self {
             queued: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
+            claimed: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
             waiting: Mutex::new(Vec::new()),
         }
@@ -80,6 +86,78 @@ impl Room {
 
     /// Returns whether a stream may have a piece whose length is known only when it is there.
     pub(crate) fn of_piece(&self, asking: Asking, limits: &Limits) -> Verdict {
+        self.judge(asking, self.large.load(Ordering::SeqCst), limits)
+    }
+
+    /// Takes room for a piece whose length is known only when it is there, and returns how much: so what streams are asked
+    /// for at the same moment is no more than one after the other would have. The caller [gives it back](Self::give_back)
+    /// when the piece is there. Returns what the stream has to wait for if it may have none.
+    pub(crate) fn claim(&self, asking: Asking, limits: &Limits) -> Result<usize, Verdict> {
+        let length = asking.longest();
+        let claimed = self.claim_with(|large| match self.judge(asking, large, limits) {
+            Verdict::Yes(_) => Ok(length),
+            verdict => Err(verdict),
+        });
+        claimed.map_err(|verdict| {
+            // What is being made is there, or not, in a moment.
+            let claimed = self.claimed.load(Ordering::SeqCst);
+            let large = self.large.load(Ordering::SeqCst).saturating_sub(claimed);
+            match self.judge(asking, large, limits) {
+                Verdict::Yes(_) => Verdict::WhenOthersHaveSent,
+                _ => verdict,
+            }
+        })
+    }
+
+    /// Takes room for a piece of `most` bytes or less that is made to measure, and returns how long it may be: never less
+    /// than a small piece. The caller [gives it back](Self::give_back).
+    pub(crate) fn reserve(&self, asking: Asking, most: usize, limits: &Limits) -> usize {
+        let length = self.claim_with(|large| {
+            let room = match self.judge(asking, large, limits) {
+                Verdict::Yes(room) => room,
+                _ => SMALL_PIECE,
+            };
+            Ok::<_, Infallible>(room.min(most))
+        });
+        let Ok(length) = length;
+        length
+    }
+
+    /// Adds to the sum what `length` makes of it, unless that is no large piece.
+    fn claim_with<E>(&self, length: impl Fn(usize) -> Result<usize, E>) -> Result<usize, E> {
+        let mut large = self.large.load(Ordering::SeqCst);
+        loop {
+            let length = length(large)?;
+            if length <= SMALL_PIECE {
+                return Ok(length);
+            }
+            // First, so that no more is in the sum than is known to be claimed.
+            self.claimed.fetch_add(length, Ordering::SeqCst);
+            let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
+            let sum = large.saturating_add(length);
+            match self.large.compare_exchange(large, sum, success, failure) {
+                Ok(_) => return Ok(length),
+                Err(now) => large = now,
+            }
+            self.claimed.fetch_sub(length, Ordering::SeqCst);
+        }
+    }
+
+    /// Gives back room that was taken for a piece. Returns the tasks to be woken.
+    #[must_use = "tasks wait for what was freed"]
+    pub(crate) fn give_back(&self, length: usize) -> Vec<Waker> {
+        if length <= SMALL_PIECE {
+            return Vec::new();
+        }
+        let wakers = self.free(Freed {
+            queued: 0,
+            large: length,
+        });
+        self.claimed.fetch_sub(length, Ordering::SeqCst);
+        wakers
+    }
+
+    fn judge(&self, asking: Asking, large: usize, limits: &Limits) -> Verdict {
         let reads_ahead = self.queued.load(Ordering::Relaxed) < limits.session_send_queue;
         let most_queued = if reads_ahead {
             limits.stream_send_queue.max(1)
@@ -90,7 +168,6 @@ impl Room {
         if asking.queued >= most_queued || (asking.queued > 0 && window == 0) {
             return Verdict::WhenSent;
         }
-        let large = self.large.load(Ordering::SeqCst);
         if large < asking.most_large(window, limits) {
             let left = limits.large_send_pieces.saturating_sub(large);
             return Verdict::Yes(left.min(window).max(SMALL_PIECE));
@@ -108,7 +185,8 @@ impl Room {
 
     /// Returns how many bytes of payload are held.
     pub(crate) fn memory(&self) -> usize {
-        let large = self.large.load(Ordering::Relaxed);
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        let large = self.large.load(Ordering::Relaxed).saturating_sub(claimed);
         self.queued.load(Ordering::Relaxed).max(large)
     }
 
@@ -160,6 +238,14 @@ impl Room {
 }
 
 impl Asking {
+    /// How long the piece may be that it is asked for, as far as is known.
+    fn longest(&self) -> usize {
+        if self.is_modest {
+            return SMALL_PIECE;
+        }
+        self.last.unwrap_or_default().max(USUAL_PIECE)
+    }
+
     /// The sum of large pieces at which the stream waits.
     ///
     /// Also a stream without a window may have a piece while there are few: it finds out that its body has ended, and
@@ -188,6 +274,9 @@ pub(crate) struct Freed {
 
 /// Longer pieces of payload are large, in bytes. Every stream may have one that is not.
 pub(crate) const SMALL_PIECE: usize = 16 * 1024;
+
+/// A piece of unknown length is expected to be no longer than this, in bytes.
+const USUAL_PIECE: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +329,29 @@ mod tests {
             assert_eq!(verdict(2 * most, leaves), others);
         }
         assert_eq!(verdict(most, modest), Verdict::Yes(SMALL_PIECE));
+    }
+
+    #[test]
+    fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_other() {
+        let (room, limits) = (Room::new(), Limits::default());
+        let wide = Asking {
+            window: usize::MAX,
+            ..NEW
+        };
+        let claim = |asking| room.claim(asking, &limits);
+        let claims: Vec<usize> = std::iter::from_fn(|| claim(wide).ok()).take(9).collect();
+        assert_eq!(claims, [USUAL_PIECE; 3]);
+        // A body may have ended, which needs no window: it is not the window that is waited for.
+        let shut = Asking { window: 0, ..NEW };
+        assert_eq!(claim(shut), Err(Verdict::WhenOthersHaveSent));
+        assert_eq!(room.memory(), 0);
+        room.add_large(claims[0]);
+        assert!(room.give_back(claims[0]).is_empty());
+        assert_eq!(claim(wide), Err(Verdict::WhenOthersHaveSent));
+        assert_eq!(claim(shut), Err(Verdict::WhenWindowOpens));
+        assert_eq!(room.memory(), USUAL_PIECE);
+        assert!(room.give_back(claims[1]).is_empty());
+        assert_eq!(claim(wide), Ok(USUAL_PIECE));
     }
 
     #[test]

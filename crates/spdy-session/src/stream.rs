@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -286,8 +286,8 @@ impl SendReply {
         cx: &mut Context<'_>,
         held: usize,
         is_modest: bool,
-    ) -> Poll<Result<usize, StreamError>> {
-        self.0.cell.poll_piece(cx, held, is_modest)
+    ) -> Poll<Result<Reserved, StreamError>> {
+        self.0.poll_piece(cx, held, is_modest)
     }
 
     /// Returns what tells how long pieces of the payload should be.
@@ -341,8 +341,8 @@ impl SendStream {
 
     /// Waits until the stream may be given another piece of payload whose length is known only when it is there, as a
     /// body gives them: its window is open, it has little queued, and the session has room
-    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)). Returns how long the piece should be at most.
-    /// While it waits for its window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)). Takes that room, so that no other stream is given
+    /// it: keep what this returns until the piece is queued, or is not there yet, and no longer. While it waits for its window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for
     /// other streams of the session, it runs for those.
     ///
     /// `held` bytes count as queued; they have to be queued when this is pending. `is_modest`: pieces of this stream
@@ -356,8 +356,8 @@ impl SendStream {
         cx: &mut Context<'_>,
         held: usize,
         is_modest: bool,
-    ) -> Poll<Result<usize, StreamError>> {
-        self.0.cell.poll_piece(cx, held, is_modest)
+    ) -> Poll<Result<Reserved, StreamError>> {
+        self.0.poll_piece(cx, held, is_modest)
     }
 
     /// Queues a piece of payload; with `fin` it is the last one. It is not copied unless it is short (less than 1 KiB):
@@ -430,7 +430,6 @@ impl SendRoom {
     /// Takes room for the next piece, of `most` bytes or less: as many as the window of the stream lets out and the
     /// session has room for ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), and never less than
     /// 16 KiB unless `most` is. Drop it when the piece is handed over.
-    #[must_use]
     pub fn reserve(&self, most: usize) -> Reserved {
         let length = self.0.reserve(most);
         let cell = Arc::clone(&self.0);
@@ -438,7 +437,8 @@ impl SendRoom {
     }
 }
 
-/// The room for a piece that is being made.
+/// The room for a piece that is being made, until it is dropped.
+#[must_use = "without it other streams take the room"]
 pub struct Reserved {
     cell: Arc<Cell>,
     length: usize,
@@ -486,6 +486,17 @@ impl SendHalf {
             on_drop: Some(on_drop),
             gone: false,
         }
+    }
+
+    fn poll_piece(
+        &self,
+        cx: &Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<Reserved, StreamError>> {
+        let length = ready!(self.cell.poll_piece(cx, held, is_modest))?;
+        let cell = Arc::clone(&self.cell);
+        Poll::Ready(Ok(Reserved { cell, length }))
     }
 }
 

@@ -66,8 +66,7 @@ async fn a_large_file_holds_little_for_a_client_that_does_not_read() {
     measure("large file", apps::large_file()).await;
 }
 
-/// On one thread: another one that asks a body at the same moment may add a piece.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn chunks_of_a_mebibyte_hold_little_for_a_client_that_does_not_read() {
     measure("chunks of 1 MiB", apps::chunks(1 << 20)).await;
 }
@@ -79,7 +78,7 @@ async fn chunks_of_odd_lengths_hold_little_for_a_client_that_does_not_read() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushes_hold_little_for_a_client_that_does_not_read() {
     measure("pushes", apps::pushes()).await;
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use spdy_frame::{HeaderBlock, RstStatus};
-use spdy_session::{SendReply, SendStream, StreamError};
+use spdy_session::{Reserved, SendReply, SendStream, StreamError};
 
 use crate::response::{self, ResponseForm};
 
@@ -53,13 +53,12 @@ impl Answer {
         cx: &mut Context<'_>,
         held: usize,
         is_modest: bool,
-    ) -> Poll<Result<(), StreamError>> {
-        let room = match self {
+    ) -> Poll<Result<Reserved, StreamError>> {
+        match self {
             Self::Begun(stream) => stream.poll_piece(cx, held, is_modest),
             Self::Due(reply) => reply.poll_piece(cx, held, is_modest),
             Self::Given => Poll::Ready(Err(StreamError::Finished)),
-        };
-        room.map_ok(|_| ())
+        }
     }
 
     /// Sends a piece of the body; with `fin` that is all.

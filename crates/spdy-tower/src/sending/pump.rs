@@ -77,7 +77,8 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 self.flush(answer)?;
                 return Poll::Pending;
             };
-            room?;
+            // Until the piece is in the queue, or there is none.
+            let _room = room?;
             let body = self.as_mut().project().body;
             let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
                 self.flush(answer)?;

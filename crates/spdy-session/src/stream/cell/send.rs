@@ -15,7 +15,7 @@ use crate::{
     hub::{Hub, News},
     proto::Connection,
     queue::Queue,
-    room::{Asking, Freed, SMALL_PIECE, Verdict},
+    room::{Asking, Freed, Verdict},
 };
 
 /// What is to be sent.
@@ -178,7 +178,8 @@ impl Cell {
     }
 
     /// Waits until the stream may have another piece, of a length that is known only when it is there: `held` bytes are
-    /// about to be queued before it. Returns how long it should be at most. `is_modest`: see [`Asking`].
+    /// about to be queued before it. Takes room for it, and returns how much, which is to be
+    /// [given back](Self::give_back). `is_modest`: see [`Asking`].
     pub(crate) fn poll_piece(
         self: &Arc<Self>,
         cx: &Context<'_>,
@@ -188,11 +189,13 @@ impl Cell {
         let mut state = self.lock();
         state.check_send()?;
         let asking = state.send.asking(held, is_modest);
-        let verdict = self.hub.room_of_piece(asking);
-        if let Verdict::Yes(room) = verdict {
-            state.send.go_on(self.id, &self.hub);
-            return Poll::Ready(Ok(room));
-        }
+        let verdict = match self.hub.claim_room(asking) {
+            Ok(claimed) => {
+                state.send.go_on(self.id, &self.hub);
+                return Poll::Ready(Ok(claimed));
+            }
+            Err(verdict) => verdict,
+        };
         state.send.awaited.piece = true;
         park(&mut state.send.waker, cx);
         match verdict {
@@ -200,9 +203,9 @@ impl Cell {
                 self.hub.room.wait(self.id, cx);
                 state.send.waits_for_others = true;
                 // They may just have.
-                if let Verdict::Yes(room) = self.hub.room_of_piece(asking) {
+                if let Ok(claimed) = self.hub.claim_room(asking) {
                     state.send.go_on(self.id, &self.hub);
-                    return Poll::Ready(Ok(room));
+                    return Poll::Ready(Ok(claimed));
                 }
                 // In a wider window the piece might leave at once, and needs to wait for no others.
                 if !mem::replace(&mut state.send.grant_asked, true) {
@@ -222,16 +225,8 @@ impl Cell {
     /// Takes room for a piece that is being made, of `most` bytes or less: what there is room for, and never less than
     /// a small piece. It is to be [given back](Self::give_back).
     pub(crate) fn reserve(&self, most: usize) -> usize {
-        let state = self.lock();
-        let room = match self.hub.room_of_piece(state.send.asking(0, true)) {
-            Verdict::Yes(room) => room,
-            _ => SMALL_PIECE,
-        };
-        let length = room.min(most);
-        if length > SMALL_PIECE {
-            self.hub.room.add_large(length);
-        }
-        length
+        let asking = self.lock().send.asking(0, true);
+        self.hub.reserve_room(asking, most)
     }
 
     pub(crate) fn promise_room(&self) {
@@ -239,11 +234,8 @@ impl Cell {
     }
 
     pub(crate) fn give_back(&self, length: usize) {
-        if length > SMALL_PIECE {
-            let large = length;
-            let others = self.hub.room.free(Freed { queued: 0, large });
-            others.into_iter().for_each(Waker::wake);
-        }
+        let others = self.hub.room.give_back(length);
+        others.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until everything queued has left for the transport.
