@@ -16,7 +16,7 @@ use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
 use self::cell::Cell;
 pub use self::cell::Received;
-use crate::StreamError;
+use crate::{StreamError, room::SMALL_PIECE};
 
 /// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite).
 ///
@@ -432,7 +432,7 @@ impl SendRoom {
     /// 16 KiB unless `most` is. Drop it when the piece is handed over.
     pub fn reserve(&self, most: usize) -> Reserved {
         let length = self.0.reserve(most);
-        let cell = Arc::clone(&self.0);
+        let cell = Some(Arc::clone(&self.0));
         Reserved { cell, length }
     }
 }
@@ -440,7 +440,7 @@ impl SendRoom {
 /// The room for a piece that is being made, until it is dropped.
 #[must_use = "without it other streams take the room"]
 pub struct Reserved {
-    cell: Arc<Cell>,
+    cell: Option<Arc<Cell>>,
     length: usize,
 }
 
@@ -454,7 +454,9 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.cell.give_back(self.length);
+        if let Some(cell) = &self.cell {
+            cell.give_back(self.length);
+        }
     }
 }
 
@@ -495,7 +497,8 @@ impl SendHalf {
         is_modest: bool,
     ) -> Poll<Result<Reserved, StreamError>> {
         let length = ready!(self.cell.poll_piece(cx, held, is_modest))?;
-        let cell = Arc::clone(&self.cell);
+        // Nothing is given back of a small piece.
+        let cell = (length > SMALL_PIECE).then(|| Arc::clone(&self.cell));
         Poll::Ready(Ok(Reserved { cell, length }))
     }
 }
