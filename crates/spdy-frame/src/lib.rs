@@ -93,6 +93,10 @@
 //!
 //! [protocol.md §22]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#22-test-vectors
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The example of the page is compiled.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod decoder;
 mod error;
 mod frame;

@@ -72,6 +72,10 @@
 //! Each session is a few tasks of the tokio runtime that the method of [`Server`] is called in. They end with the
 //! session.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The example of the page is compiled.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 pub mod client;
 mod config;
 mod negotiate;

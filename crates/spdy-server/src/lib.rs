@@ -76,6 +76,9 @@
 //! A feature adds types and functions and changes none. What a [`Config`] asks for that a build is without is an error
 //! at start, [`StartError::Feature`], which names the feature.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The example of the page is compiled.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(not(feature = "npn"), forbid(unsafe_code))]
 
 mod access_log;

@@ -62,6 +62,10 @@
 //! Every frame is one line of [`tracing`] at level `TRACE` under the target `spdy::wire`. Ends of streams and
 //! sessions are at level `DEBUG` under the target `spdy`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The example of the page is compiled.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod config;
 mod counters;
 mod error;

@@ -58,6 +58,10 @@
 //!   INTERNAL_ERROR: no client takes a cut body for a whole one. The session goes on in each case.
 //! - When the client gives up, the handler is dropped where it stands.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// The example of the page is compiled.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod body;
 pub mod client;
 mod date;
