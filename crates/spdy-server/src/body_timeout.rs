@@ -23,7 +23,7 @@ use tokio::{
     sync::oneshot::{self, Receiver, Sender},
     time::{Instant, Sleep, sleep},
 };
-use tower::Service;
+use tower_service::Service;
 
 /// An application of which every request's body comes in time or fails.
 #[derive(Clone, Debug)]

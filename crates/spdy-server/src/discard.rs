@@ -15,7 +15,7 @@ use http::{Request, header::EXPECT};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{runtime::Handle, time::timeout};
-use tower::Service;
+use tower_service::Service;
 
 /// An application that may leave the bodies of its requests unread.
 #[derive(Clone, Debug)]

@@ -515,7 +515,7 @@ struct App {
     answers: Option<Answers>,
 }
 
-impl<B> tower::Service<Request<B>> for App
+impl<B> tower_service::Service<Request<B>> for App
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
@@ -524,7 +524,7 @@ where
     type Future = Answering;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        tower::Service::<Request<B>>::poll_ready(&mut self.router, cx)
+        tower_service::Service::<Request<B>>::poll_ready(&mut self.router, cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Answering {

@@ -67,7 +67,7 @@ use http::{Method, Request, Response};
 use spdy_frame::{Priority, Version};
 use spdy_session::{Config, Driver, Open, OpenError, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::Service;
+use tower_service::Service;
 
 #[cfg(feature = "client")]
 pub use self::{
@@ -126,7 +126,7 @@ where
 
 /// Sends the requests of one session. Clones send over the same session.
 ///
-/// As a [`tower::Service`] it is ready while the session takes requests. A request that finds as many streams open as
+/// As a [`tower::Service`](tower_service::Service) it is ready while the session takes requests. A request that finds as many streams open as
 /// the server accepts waits in its future, behind those that were sent before.
 #[derive(Clone)]
 pub struct SendRequest {

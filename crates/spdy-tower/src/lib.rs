@@ -1,4 +1,4 @@
-//! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, from both ends: serves any [`tower`] service, `axum::Router` unchanged, and
+//! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, from both ends: serves any [`tower`](tower_service) service, `axum::Router` unchanged, and
 //! sends requests.
 //!
 //! *In scope*: HTTP requests and responses as SPDY carries them (protocol.md §9): their heads in the form of each

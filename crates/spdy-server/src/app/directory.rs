@@ -32,8 +32,8 @@ use axum::{
     },
 };
 use spdy_tower::StreamInfo;
-use tower::Service;
 use tower_http::services::ServeDir;
+use tower_service::Service;
 
 use self::{
     cache::Cache,

@@ -13,7 +13,7 @@ use http::{
 };
 use spdy_session::Session;
 use tokio::time::Instant;
-use tower::Service;
+use tower_service::Service;
 use tracing::debug;
 
 use super::{

@@ -1,11 +1,11 @@
 //! What can be served.
 
 use http::{Request, Response};
-use tower::Service;
+use tower_service::Service;
 
 use crate::{Body, BoxError};
 
-/// What can be served: every cloneable [`tower::Service`] from `http::Request<Body>` to `http::Response`,
+/// What can be served: every cloneable [`tower::Service`](tower_service::Service) from `http::Request<Body>` to `http::Response`,
 /// `axum::Router` among them. There is nothing to implement, it holds by itself.
 ///
 /// Each request gets a clone of the service and waits for its readiness alone.
