@@ -53,7 +53,7 @@
 //!   and news of the client.
 //! - [`Origins`] refuse what pages of browsers ask.
 //! - [`Tokens`] are the single-use URLs of a container runtime.
-//! - [`client`] is the other side, for tools. [`relay`](relay()) stands between the two, for bastions, and can record.
+//! - [`client`] is the other side, for tools: WebSocket first, and SPDY where that is refused. [`relay`](relay()) stands between the two, for bastions, and can record.
 //!
 //! # What can be relied on
 //!

@@ -111,7 +111,7 @@ fn refused(error: ConnectError) -> Response<String> {
 async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config());
     let driver = tokio::spawn(driver);
-    let (to_server, driver_to_server) = client::begin(server);
+    let (to_server, driver_to_server) = client::begin(server, config());
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {

@@ -130,26 +130,10 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> 
 #[derive(Debug)]
 pub struct Stdin(Source);
 
+#[derive(Debug)]
 enum Source {
     Spdy(RecvStream),
-    Channel {
-        pieces: mpsc::Receiver<Piece>,
-        current: Bytes,
-        is_over: bool,
-    },
-}
-
-/// Shows nothing of what the client sends.
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Spdy(stream) => stream.fmt(f),
-            Self::Channel { is_over, .. } => f
-                .debug_struct("Channel")
-                .field("is_over", is_over)
-                .finish_non_exhaustive(),
-        }
-    }
+    Channel(Pieces),
 }
 
 /// What comes over a WebSocket.
@@ -158,17 +142,72 @@ pub(crate) enum Piece {
     End,
 }
 
+/// The pieces of one channel, which break off with an error unless their end has come.
+pub(crate) struct Pieces {
+    queue: mpsc::Receiver<Piece>,
+    current: Bytes,
+    is_over: bool,
+}
+
+/// Shows nothing of what the peer sends.
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pieces")
+            .field("is_over", &self.is_over)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pieces {
+    pub(crate) const fn new(queue: mpsc::Receiver<Piece>) -> Self {
+        Self {
+            queue,
+            current: Bytes::new(),
+            is_over: false,
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.current.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.current))));
+        }
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match std::task::ready!(self.queue.poll_recv(cx)) {
+            Some(Piece::Data(piece)) => Some(Ok(piece)),
+            Some(Piece::End) => {
+                self.is_over = true;
+                None
+            }
+            None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
+        })
+    }
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(mut piece) = std::task::ready!(self.poll_next(cx)).transpose()? else {
+            return Poll::Ready(Ok(()));
+        };
+        let taken = buffer.remaining().min(piece.len());
+        buffer.put_slice(&piece.split_to(taken));
+        self.current = piece;
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl Stdin {
     pub(crate) fn spdy(stream: RecvStream) -> Self {
         Self(Source::Spdy(stream))
     }
 
-    pub(crate) fn channel(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self(Source::Channel {
-            pieces,
-            current: Bytes::new(),
-            is_over: false,
-        })
+    pub(crate) const fn channel(pieces: Pieces) -> Self {
+        Self(Source::Channel(pieces))
     }
 
     /// Waits for the next piece of input, as it came; `None` at the end. Cancel safe.
@@ -191,20 +230,7 @@ impl Stdin {
                     Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                 };
             },
-            Source::Channel { current, .. } if !current.is_empty() => {
-                Poll::Ready(Some(Ok(std::mem::take(current))))
-            }
-            Source::Channel { is_over: true, .. } => Poll::Ready(None),
-            Source::Channel {
-                pieces, is_over, ..
-            } => Poll::Ready(match std::task::ready!(pieces.poll_recv(cx)) {
-                Some(Piece::Data(piece)) => Some(Ok(piece)),
-                Some(Piece::End) => {
-                    *is_over = true;
-                    None
-                }
-                None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
-            }),
+            Source::Channel(pieces) => pieces.poll_next(cx),
         }
     }
 }
@@ -215,18 +241,12 @@ impl AsyncRead for Stdin {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Source::Spdy(stream) = &mut self.0 {
-            return end_at_reset(std::task::ready!(Pin::new(stream).poll_read(cx, buffer)));
+        match &mut self.0 {
+            Source::Spdy(stream) => {
+                end_at_reset(std::task::ready!(Pin::new(stream).poll_read(cx, buffer)))
+            }
+            Source::Channel(pieces) => Pin::new(pieces).poll_read(cx, buffer),
         }
-        let Some(mut piece) = std::task::ready!(self.poll_next(cx)).transpose()? else {
-            return Poll::Ready(Ok(()));
-        };
-        let octets = buffer.remaining().min(piece.len());
-        buffer.put_slice(&piece.split_to(octets));
-        if let Source::Channel { current, .. } = &mut self.0 {
-            *current = piece;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -2,12 +2,17 @@
 //! they carry SPDY.
 
 mod encoding;
+mod queue;
 mod socket;
 mod subprotocol;
 mod tunnel;
 
 pub(crate) use self::{
-    encoding::Encoding, socket::socket, subprotocol::Subprotocol, tunnel::Tunnel,
+    encoding::Encoding,
+    queue::{PIECE, QUEUE, Queue, queue},
+    socket::socket,
+    subprotocol::Subprotocol,
+    tunnel::Tunnel,
 };
 
 /// The channel of a command's input.

@@ -50,7 +50,7 @@ use spdy_session::{Config, FlowControl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use self::{
-    client::{ConnectError, MAX_REFUSAL, connect, request},
+    client::{ConnectError, MAX_REFUSAL, connect, connect_to, request},
     server::{OnSession, UpgradeError, accept},
 };
 

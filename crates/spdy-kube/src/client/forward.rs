@@ -5,14 +5,22 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::Request;
 use spdy_session::{Session, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::{ClientError, Output, connect, open};
-use crate::negotiate::{PORT_FORWARD, VERSION, names};
+use super::{
+    ClientError, Output, PING,
+    spdy::{begin, connect, open, with_ping},
+    websocket::Socket,
+};
+use crate::{
+    negotiate::{PORT_FORWARD, VERSION, names},
+    websocket::Tunnel,
+};
 
 /// A session in which connections to the ports of a pod are made. Dropped with all its connections, it ends.
 #[derive(Debug)]
@@ -22,7 +30,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Begins a session, with a request for port-forward.
+    /// Begins a session over SPDY, with a request for port-forward.
     ///
     /// # Errors
     ///
@@ -31,14 +39,35 @@ impl Forward {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (response, session) = connect(transport, request, &[PORT_FORWARD]).await?;
+        Self::ask(transport, request, Some(PING)).await
+    }
+
+    pub(super) async fn ask<IO>(
+        transport: IO,
+        request: Request<()>,
+        ping: Option<Duration>,
+    ) -> Result<Self, ClientError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (response, session) = connect(transport, request, &[PORT_FORWARD], ping).await?;
         if names(response.headers(), &VERSION) != [PORT_FORWARD] {
             return Err(ClientError::Protocol);
         }
-        Ok(Self {
+        Ok(Self::new(session))
+    }
+
+    /// Begins a session in the messages of a WebSocket.
+    pub(super) fn tunnelled(socket: Socket, ping: Option<Duration>) -> Self {
+        let (session, _) = begin(Tunnel::new(socket), with_ping(ping));
+        Self::new(session)
+    }
+
+    const fn new(session: Session) -> Self {
+        Self {
             session,
             requests: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Makes a connection to a port. It is there before the server has connected: whether that goes well is seen when
@@ -62,7 +91,7 @@ impl Forward {
         let data = open(&self.session, &fields("data")).await?;
         Ok(Connection {
             data,
-            error: Output::new(error),
+            error: Output::spdy(error),
             told: Vec::new(),
             is_over: false,
         })

@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header::HOST, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::HOST, uri::PathAndQuery,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -62,6 +64,23 @@ pub fn request(uri: &Uri) -> Request<()> {
 pub async fn connect<IO>(
     transport: IO,
     request: Request<()>,
+) -> Result<(Response<()>, Upgraded), ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    connect_to(transport, request, is_agreed).await
+}
+
+/// Sends a request to upgrade to any protocol: as [`connect`], where `is_agreed` judges the fields of an answer with status
+/// 101.
+///
+/// # Errors
+///
+/// [`ConnectError`], with the server's answer if it has another status, or is not what was agreed on.
+pub async fn connect_to<IO>(
+    transport: IO,
+    request: Request<()>,
+    is_agreed: impl FnOnce(&HeaderMap) -> bool,
 ) -> Result<(Response<()>, Upgraded), ConnectError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -11,9 +11,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 
-use super::messages::{
-    End, Input, LINGER, PIECE, Receiver, Sender, Ticks, input, left, linger, split,
-};
+use super::messages::{End, LINGER, Receiver, Sender, Ticks, left, linger, split};
 use crate::{
     Io, Status, Streams,
     server::{
@@ -21,7 +19,7 @@ use crate::{
         settings::Settings,
     },
     stdio::{Client, Resize, Stdin, Stdout},
-    websocket::{CLOSE, ERROR, RESIZE, STDERR, STDIN, STDOUT, Subprotocol},
+    websocket::{CLOSE, ERROR, PIECE, Queue, RESIZE, STDERR, STDIN, STDOUT, Subprotocol, queue},
 };
 
 /// Serves one session, to its end.
@@ -266,8 +264,8 @@ async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
 /// What the client sends.
 #[derive(Debug)]
 struct Inputs {
-    stdin: Input,
-    resize: Input,
+    stdin: Queue,
+    resize: Queue,
     /// Whether the end of an input can be said.
     has_close: bool,
 }
@@ -276,7 +274,7 @@ impl Inputs {
     fn new(subprotocol: Subprotocol, streams: Streams) -> (Self, Option<Stdin>, Option<Resize>) {
         let channel = |is_wanted: bool| {
             let open = || {
-                let (input, pieces) = input();
+                let (input, pieces) = queue();
                 (input, Stdin::channel(pieces))
             };
             is_wanted.then(open).unzip()
@@ -309,7 +307,7 @@ impl Inputs {
         }
     }
 
-    const fn input(&mut self, channel: u8) -> Option<&mut Input> {
+    const fn input(&mut self, channel: u8) -> Option<&mut Queue> {
         match channel {
             STDIN => Some(&mut self.stdin),
             RESIZE => Some(&mut self.resize),

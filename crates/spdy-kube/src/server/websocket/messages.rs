@@ -11,7 +11,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::AsyncReadExt,
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_tungstenite::{
@@ -26,8 +26,7 @@ use tokio_tungstenite::{
 use crate::{
     config::after,
     server::{command::Leave, settings::Settings},
-    stdio::Piece,
-    websocket::{Encoding, Subprotocol, socket},
+    websocket::{Encoding, PIECE, Subprotocol, socket},
 };
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -179,42 +178,6 @@ pub(super) async fn linger(sender: Sender, receiver: Receiver) {
     _ = timeout(LINGER, discard).await;
 }
 
-/// Returns the queue of an input, which [`Stdin::channel`](crate::stdio::Stdin::channel) reads.
-pub(super) fn input() -> (Input, mpsc::Receiver<Piece>) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    (Input(Some(sender)), receiver)
-}
-
-/// Where the messages of one channel of the client go. Dropped, the input breaks off.
-#[derive(Debug, Default)]
-pub(super) struct Input(Option<mpsc::Sender<Piece>>);
-
-impl Input {
-    /// Hands over a piece. Waits while the queue is full: the client is held up then. What nobody wants is thrown away.
-    ///
-    /// A long piece waits until the queue is empty, so that no more than one is queued, one is being read and one waits.
-    pub(super) async fn data(&mut self, piece: Bytes) {
-        let slots = if piece.len() > PIECE { QUEUE } else { 1 };
-        let Some(sender) = &self.0 else {
-            return;
-        };
-        let sent = match sender.reserve_many(slots).await {
-            Ok(mut places) => places.next().map(|place| place.send(Piece::Data(piece))),
-            Err(_) => None,
-        };
-        if sent.is_none() {
-            self.0 = None;
-        }
-    }
-
-    /// Ends the input, behind what is queued. Waits while the queue is full.
-    pub(super) async fn finish(&mut self) {
-        if let Some(sender) = self.0.take() {
-            _ = sender.send(Piece::End).await;
-        }
-    }
-}
-
 /// The moments at which the client is looked after, the first of them after one period.
 #[derive(Debug)]
 pub(super) struct Ticks(Option<Interval>);
@@ -241,12 +204,6 @@ impl Ticks {
 
 /// A client is not looked after more often.
 const SHORTEST: Duration = Duration::from_millis(10);
-
-/// So many messages of an input wait to be taken.
-pub(super) const QUEUE: usize = 4;
-
-/// How much of an output is sent at once, in bytes.
-pub(super) const PIECE: usize = 32 * 1024;
 
 /// How long the client is read after the end.
 pub(super) const LINGER: Duration = Duration::from_secs(1);

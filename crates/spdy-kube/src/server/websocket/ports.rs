@@ -13,9 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 
-use super::messages::{
-    End, Input, PIECE, Presence, QUEUE, Receiver, Sender, Ticks, input, left, linger, split,
-};
+use super::messages::{End, Presence, Receiver, Sender, Ticks, left, linger, split};
 use crate::{
     BoxError, Ports,
     server::{
@@ -23,7 +21,7 @@ use crate::{
         settings::Settings,
     },
     stdio::Stdin,
-    websocket::{CLOSE, Subprotocol},
+    websocket::{CLOSE, PIECE, QUEUE, Queue, Subprotocol, queue},
 };
 
 /// Serves one session, to its end.
@@ -43,7 +41,7 @@ pub(in crate::server) async fn serve(
     let mut inputs = Inputs::new(subprotocol);
     let forwarder = Arc::new(forwarder);
     for (port, channel) in ports.iter().copied().zip((0..).step_by(2)) {
-        let (input, pieces) = input();
+        let (input, pieces) = queue();
         inputs.ports.push(input);
         let output = Output {
             channel,
@@ -170,7 +168,7 @@ async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
 /// What the client sends.
 #[derive(Debug)]
 struct Inputs {
-    ports: Vec<Input>,
+    ports: Vec<Queue>,
     /// Whether the end of an input can be said.
     has_close: bool,
 }
@@ -206,7 +204,7 @@ impl Inputs {
     }
 
     /// The input of a data channel. The client sends nothing on those of errors.
-    fn input(&mut self, channel: u8) -> Option<&mut Input> {
+    fn input(&mut self, channel: u8) -> Option<&mut Queue> {
         let is_data = channel.is_multiple_of(2);
         self.ports
             .get_mut(usize::from(channel / 2))
@@ -215,7 +213,7 @@ impl Inputs {
 
     /// Ends all inputs, each behind what is queued.
     async fn finish(mut self) {
-        let all = self.ports.iter_mut().map(Input::finish);
+        let all = self.ports.iter_mut().map(Queue::finish);
         futures_util::future::join_all(all).await;
     }
 }

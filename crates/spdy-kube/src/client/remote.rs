@@ -1,0 +1,241 @@
+//! A command that runs elsewhere, whatever it is asked for over.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use spdy_session::{RecvStream, SendStream, Session, Stream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    sync::mpsc,
+};
+
+use super::ClientError;
+use crate::{
+    Protocol, Size, Status,
+    stdio::{Pieces, end_at_reset},
+};
+
+/// A command that runs elsewhere. Dropped with all its streams, it ends the session, and the server ends the command.
+///
+/// Read all outputs, or drop them: one that is not read holds the others up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Remote {
+    /// The protocol that the server has chosen.
+    pub protocol: Protocol,
+    /// Its input, if it was asked for. Shut it down to end the input.
+    pub stdin: Option<Input>,
+    /// Its output, if it was asked for.
+    pub stdout: Option<Output>,
+    /// Its errors, if they were asked for and there is no terminal.
+    pub stderr: Option<Output>,
+    /// The size of its terminal, if it has one. Tell the first one soon: servers wait for it.
+    pub resize: Option<Resizer>,
+    pub(super) error: Output,
+    pub(super) _session: Held,
+}
+
+impl Remote {
+    /// Waits for the command to end, for as long as it runs. Streams that were not taken are dropped first, the input among
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Stream`] if the session was lost before the outcome, or [`ClientError::Status`].
+    pub async fn outcome(self) -> Result<Status, ClientError> {
+        let Self {
+            protocol,
+            stdin,
+            stdout,
+            stderr,
+            resize,
+            mut error,
+            _session,
+        } = self;
+        // One that is not read would hold the outcome up.
+        drop((stdin, stdout, stderr, resize));
+        let mut told = Vec::new();
+        let mut limited = (&mut error).take(MAX_STATUS);
+        limited.read_to_end(&mut told).await?;
+        // Also in v4 nothing counts as success.
+        if told.is_empty() {
+            return Ok(Status::Success);
+        }
+        if protocol.has_status() {
+            return Status::from_json(&told).map_err(ClientError::Status);
+        }
+        Ok(Status::internal(format_args!(
+            "error executing remote command: {}",
+            String::from_utf8_lossy(&told)
+        )))
+    }
+}
+
+/// What keeps a session going.
+#[derive(Debug)]
+pub(super) enum Held {
+    Spdy(#[expect(dead_code, reason = "kept until it is dropped")] Session),
+    WebSocket(#[expect(dead_code, reason = "kept until it is dropped")] Alive),
+}
+
+/// Held by each handle of a session over WebSocket, which ends when the last one is dropped.
+pub(super) type Alive = mpsc::Sender<Infallible>;
+
+/// The input of a command that runs elsewhere. `shutdown` ends it. Dropped before that, it ends as well: over SPDY it is
+/// reset, which servers take for the end.
+///
+/// Writing waits for the command to read, for as long as that takes.
+#[derive(Debug)]
+pub struct Input(To);
+
+#[derive(Debug)]
+enum To {
+    Spdy(Stream),
+    Channel {
+        pipe: DuplexStream,
+        /// Whether the end can be told.
+        has_close: bool,
+        _alive: Alive,
+    },
+}
+
+impl Input {
+    pub(super) const fn spdy(stream: Stream) -> Self {
+        Self(To::Spdy(stream))
+    }
+
+    pub(super) const fn channel(pipe: DuplexStream, has_close: bool, alive: Alive) -> Self {
+        Self(To::Channel {
+            pipe,
+            has_close,
+            _alive: alive,
+        })
+    }
+
+    fn to(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
+        match &mut self.0 {
+            To::Spdy(stream) => Pin::new(stream),
+            To::Channel { pipe, .. } => Pin::new(pipe),
+        }
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.to().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to().poll_flush(cx)
+    }
+
+    /// Fails with `Unsupported` over v4 of WebSocket, which cannot tell the end.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let To::Channel {
+            has_close: false, ..
+        } = &self.0
+        {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        }
+        self.to().poll_shutdown(cx)
+    }
+}
+
+/// An output of a command that runs elsewhere. A server that resets it has ended it, as some do. Reading fails when the
+/// session was lost.
+#[derive(Debug)]
+pub struct Output(From);
+
+#[derive(Debug)]
+enum From {
+    Spdy {
+        from: RecvStream,
+        /// Nothing is sent on it, and dropping it would reset the stream.
+        _to: SendStream,
+    },
+    Channel {
+        from: Pieces,
+        _alive: Alive,
+    },
+}
+
+impl Output {
+    pub(super) fn spdy(stream: Stream) -> Self {
+        let (from, to) = stream.split();
+        Self(From::Spdy { from, _to: to })
+    }
+
+    pub(super) const fn channel(from: Pieces, alive: Alive) -> Self {
+        Self(From::Channel {
+            from,
+            _alive: alive,
+        })
+    }
+}
+
+impl AsyncRead for Output {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            From::Spdy { from, .. } => end_at_reset(ready!(Pin::new(from).poll_read(cx, buffer))),
+            From::Channel { from, .. } => Pin::new(from).poll_read(cx, buffer),
+        }
+    }
+}
+
+/// Tells the size of a terminal.
+#[derive(Debug)]
+pub struct Resizer(Sizes);
+
+#[derive(Debug)]
+enum Sizes {
+    Spdy(Stream),
+    Channel {
+        sizes: mpsc::Sender<Bytes>,
+        _alive: Alive,
+    },
+}
+
+impl Resizer {
+    pub(super) const fn spdy(stream: Stream) -> Self {
+        Self(Sizes::Spdy(stream))
+    }
+
+    pub(super) const fn channel(sizes: mpsc::Sender<Bytes>, alive: Alive) -> Self {
+        Self(Sizes::Channel {
+            sizes,
+            _alive: alive,
+        })
+    }
+
+    /// Tells a size.
+    ///
+    /// # Errors
+    ///
+    /// The command has ended.
+    pub async fn resize(&mut self, size: Size) -> io::Result<()> {
+        let json = size.to_json();
+        match &mut self.0 {
+            Sizes::Spdy(stream) => stream.write_all(json.as_bytes()).await,
+            Sizes::Channel { sizes, .. } => {
+                let sent = sizes.send(json.into()).await;
+                sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+}
+
+/// A status is not longer, in bytes.
+const MAX_STATUS: u64 = 1024 * 1024;

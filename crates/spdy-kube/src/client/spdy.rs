@@ -1,0 +1,169 @@
+//! Exec and attach over SPDY, and what port-forward has in common with them.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use spdy_session::{Config, HeaderBlock, Open, Session, SessionError, Stream, Version};
+use spdy_tower::upgrade;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{ANSWER, ClientError, Input, Output, PING, Remote, Resizer, remote::Held};
+use crate::{
+    Protocol, Streams,
+    config::config,
+    negotiate::{VERSION, names},
+};
+
+/// Asks for a command to be run over SPDY, and opens the streams of it. The path and query of the request say what is to be run
+/// and where; `streams` have to be those of the query.
+///
+/// # Errors
+///
+/// [`ClientError`]; the command may have been run if it is one of a stream. There is no time limit but the caller's until
+/// the server has answered the request.
+pub async fn exec<IO>(
+    transport: IO,
+    request: Request<()>,
+    streams: Streams,
+) -> Result<Remote, ClientError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let offer = PROTOCOLS.map(Protocol::name);
+    let (response, session) = connect(transport, request, &offer, Some(PING)).await?;
+    open_streams(&response, session, streams).await
+}
+
+/// Opens the streams of a command, one after the other: servers answer each at once.
+pub(super) async fn open_streams(
+    response: &Response<()>,
+    session: Session,
+    streams: Streams,
+) -> Result<Remote, ClientError> {
+    let protocol = chosen(response)?;
+    let error = open(&session, &[("streamtype", "error")]).await?;
+    let stdin = open_if(&session, streams.stdin, "stdin").await?;
+    let stdout = open_if(&session, streams.stdout, "stdout").await?;
+    let stderr = open_if(&session, streams.has_stderr(), "stderr").await?;
+    let has_resize = streams.tty && protocol.has_resize();
+    let resize = open_if(&session, has_resize, "resize").await?;
+    Ok(Remote {
+        protocol,
+        stdin: stdin.map(Input::spdy),
+        stdout: stdout.map(Output::spdy),
+        stderr: stderr.map(Output::spdy),
+        resize: resize.map(Resizer::spdy),
+        error: Output::spdy(error),
+        _session: Held::Spdy(session),
+    })
+}
+
+/// Asks to join a process: as [`exec`], with a request for attach.
+///
+/// # Errors
+///
+/// As [`exec`].
+pub async fn attach<IO>(
+    transport: IO,
+    request: Request<()>,
+    streams: Streams,
+) -> Result<Remote, ClientError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    exec(transport, request, streams).await
+}
+
+/// Upgrades, and begins a session.
+pub(super) async fn connect<IO>(
+    transport: IO,
+    mut request: Request<()>,
+    offer: &[&'static str],
+    ping: Option<Duration>,
+) -> Result<(Response<()>, Session), ClientError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    for name in offer {
+        let name = HeaderValue::from_static(name);
+        request.headers_mut().append(VERSION, name);
+    }
+    let (response, transport) = upgrade::connect(transport, request).await?;
+    let (session, _) = begin(transport, with_ping(ping));
+    Ok((response, session))
+}
+
+/// Begins a session on a transport that was upgraded. The task drives it.
+pub(crate) fn begin<IO>(
+    transport: IO,
+    config: Config,
+) -> (Session, JoinHandle<Result<(), SessionError>>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (session, _, driver) = spdy_session::client(transport, Version::V3_1, config);
+    (session, tokio::spawn(driver))
+}
+
+/// The configuration of a session that sends PINGs.
+pub(super) fn with_ping(period: Option<Duration>) -> Config {
+    let mut config = config();
+    config.timeouts.keep_alive = period.map(|period| period.max(SHORTEST));
+    // spdystream answers on the thread that handles some of the streams, which may be held up for hours.
+    config.timeouts.keep_alive_reply = Duration::MAX;
+    config
+}
+
+/// Opens a stream and waits for the answer.
+pub(super) async fn open(
+    session: &Session,
+    fields: &[(&str, &str)],
+) -> Result<Stream, ClientError> {
+    let headers = HeaderBlock::from_pairs(fields.iter().copied())
+        .expect("names are in lower case and values short");
+    let opened = async {
+        let mut stream = session.open(headers, Open::default()).await?;
+        stream.headers().await?;
+        Ok(stream)
+    };
+    timeout(ANSWER, opened)
+        .await
+        .unwrap_or(Err(ClientError::NoAnswer))
+}
+
+async fn open_if(
+    session: &Session,
+    is_wanted: bool,
+    name: &str,
+) -> Result<Option<Stream>, ClientError> {
+    if !is_wanted {
+        return Ok(None);
+    }
+    open(session, &[("streamtype", name)]).await.map(Some)
+}
+
+/// The protocol that the server names; without a name it is the first one.
+fn chosen(response: &Response<()>) -> Result<Protocol, ClientError> {
+    let named = names(response.headers(), &VERSION);
+    let Some(name) = named.first() else {
+        return Ok(Protocol::V1);
+    };
+    let found = PROTOCOLS.iter().find(|protocol| protocol.name() == *name);
+    found.copied().ok_or(ClientError::Protocol)
+}
+
+/// What is offered, in this order.
+pub(super) const PROTOCOLS: [Protocol; 5] = [
+    Protocol::V5,
+    Protocol::V4,
+    Protocol::V3,
+    Protocol::V2,
+    Protocol::V1,
+];
+
+/// A PING is not sent more often.
+pub(super) const SHORTEST: Duration = Duration::from_millis(10);

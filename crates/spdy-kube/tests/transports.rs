@@ -1,0 +1,572 @@
+//! This crate's client, which asks for WebSocket first and then for SPDY.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, extract::Request, response::IntoResponse, routing::any};
+use futures_util::{SinkExt, StreamExt};
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use spdy_kube::{
+    BoxError, Exit, Options, Protocol, Server, Size, Status, Streams,
+    client::{self, Client, ClientError, Transport},
+};
+use spdy_tower::upgrade;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{CloseFrame, Role, frame::coding::CloseCode},
+    },
+};
+
+use self::support::{SOON, exec_server, forward_server, serve, shouting, told, unread};
+
+const ALL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+const OUTPUT: Streams = Streams {
+    stdin: false,
+    stdout: true,
+    stderr: false,
+    tty: false,
+};
+
+/// The connections of a client.
+type Connect = Box<
+    dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>
+        + Send
+        + Sync,
+>;
+
+fn client_of(address: SocketAddr) -> Client<Connect> {
+    Client::new(Box::new(move || {
+        Box::pin(async move { Ok(TokioIo::new(TcpStream::connect(address).await?)) })
+    }))
+}
+
+fn request(address: SocketAddr, streams: Streams) -> http::Request<()> {
+    let mut options = Options::default();
+    options.command = vec!["x".to_owned()];
+    options.streams = streams;
+    let uri = format!("http://{address}/exec?{}", options.to_query());
+    client::request(&uri.parse().unwrap())
+}
+
+/// A server in front of one that refuses WebSocket with a status, and keeps what it was asked for.
+async fn refusing(server: SocketAddr, code: Option<StatusCode>) -> (SocketAddr, Asked) {
+    let asked = Asked::default();
+    let kept = asked.clone();
+    let handler = move |mut request: Request| {
+        let kept = kept.clone();
+        async move {
+            let offered: Vec<_> = request
+                .headers()
+                .get_all(SEC_WEBSOCKET_PROTOCOL)
+                .iter()
+                .map(|name| name.to_str().unwrap())
+                .collect();
+            let is_websocket = request.headers()[UPGRADE] == "websocket";
+            let line = format!("{} {}", request.method(), offered.join(" "));
+            kept.0.lock().unwrap().push(line.trim().to_owned());
+            match code {
+                Some(code) if is_websocket => (code, "not here").into_response(),
+                _ => {
+                    let target = request.uri().path_and_query().unwrap();
+                    let uri = format!("http://{server}{target}").parse().unwrap();
+                    let transport = TcpStream::connect(server).await.unwrap();
+                    let onward = client::request(&uri);
+                    spdy_kube::relay(&mut request, onward, transport, ())
+                        .await
+                        .into_response()
+                }
+            }
+        }
+    };
+    (serve(Router::new().fallback(any(handler))).await, asked)
+}
+
+#[derive(Clone, Debug, Default)]
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Talks to a [`shouting`] server.
+async fn shout(client: &Client<Connect>, address: SocketAddr, protocol: Protocol) {
+    let mut remote = client.exec(request(address, ALL), ALL).await.unwrap();
+    assert_eq!(remote.protocol, protocol);
+    let mut stdin = remote.stdin.take().unwrap();
+    stdin.write_all(b"hello").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    let mut output = remote.stdout.take().unwrap();
+    output.read_to_string(&mut stdout).await.unwrap();
+    let mut errors = remote.stderr.take().unwrap();
+    errors.read_to_string(&mut stderr).await.unwrap();
+    assert_eq!((&*stdout, &*stderr), ("HELLO", "oops"));
+    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
+    assert_eq!(outcome.unwrap(), Status::Exit(Exit::code(7)));
+}
+
+#[tokio::test]
+async fn a_command_is_run_over_what_the_server_has() {
+    let server = shouting().await;
+    let client = client_of(server);
+    shout(&client, server, Protocol::V5).await;
+    let spdy = client_of(server).transport(Transport::Spdy);
+    shout(&spdy, server, Protocol::V4).await;
+    // Whatever is answered in place of an upgrade.
+    for code in [200, 400, 403, 404, 426, 500, 502] {
+        let code = StatusCode::from_u16(code).unwrap();
+        let (address, asked) = refusing(server, Some(code)).await;
+        shout(&client_of(address), address, Protocol::V4).await;
+        assert_eq!(asked.take(), ["GET v5.channel.k8s.io", "POST"], "{code}");
+    }
+}
+
+/// v4 cannot tell the end of an input.
+#[tokio::test]
+async fn v4_is_offered_where_it_is_enough() {
+    let server = shouting().await;
+    let (address, asked) = refusing(server, Some(StatusCode::FORBIDDEN)).await;
+    let only = client_of(address).transport(Transport::WebSocket);
+    for streams in [OUTPUT, ALL] {
+        let refused = only
+            .exec(request(address, streams), streams)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.http_status(), Some(StatusCode::FORBIDDEN));
+        assert_eq!(refused.refusal(), None);
+        let v5_and_v4 = "GET v5.channel.k8s.io v4.channel.k8s.io";
+        assert_eq!(asked.take(), [v5_and_v4], "SPDY is not asked for");
+    }
+    _ = client_of(address)
+        .exec(request(address, OUTPUT), OUTPUT)
+        .await;
+    assert_eq!(
+        asked.take(),
+        ["GET v5.channel.k8s.io v4.channel.k8s.io", "POST"]
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_tells_what_the_server_says() {
+    let handler = || async { Status::not_found("pods \"x\" not found").into_response() };
+    let address = serve(Router::new().fallback(any(handler))).await;
+    for transport in [
+        Transport::WebSocketFirst,
+        Transport::WebSocket,
+        Transport::Spdy,
+    ] {
+        let client = client_of(address).transport(transport);
+        let refused = client
+            .exec(request(address, OUTPUT), OUTPUT)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.http_status(), Some(StatusCode::NOT_FOUND));
+        let status = Status::not_found("pods \"x\" not found");
+        assert_eq!(refused.refusal(), Some(status));
+        let text = refused.to_string();
+        assert_eq!(
+            text,
+            "server does not upgrade: 404 Not Found: pods \"x\" not found"
+        );
+        let refused = client.forward(request(address, OUTPUT)).await.unwrap_err();
+        assert_eq!(refused.http_status(), Some(StatusCode::NOT_FOUND));
+    }
+}
+
+#[tokio::test]
+async fn much_comes_back_whole() {
+    const LENGTH: usize = 16 << 20;
+    let server = exec_server(Server::new(), |mut io| async move {
+        let (mut stdin, mut stdout) = (io.stdin.take().unwrap(), io.stdout.take().unwrap());
+        tokio::io::copy(&mut stdin, &mut stdout).await?;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    for transport in [Transport::WebSocket, Transport::Spdy] {
+        let client = client_of(server).transport(transport);
+        let streams = Streams {
+            stdin: true,
+            ..OUTPUT
+        };
+        let mut remote = client
+            .exec(request(server, streams), streams)
+            .await
+            .unwrap();
+        let sent: Vec<u8> = (0..LENGTH).map(|at| (at / 11) as u8).collect();
+        let mut stdin = remote.stdin.take().unwrap();
+        let mut stdout = remote.stdout.take().unwrap();
+        let upload = async {
+            stdin.write_all(&sent).await.unwrap();
+            stdin.shutdown().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let download = timeout(SOON, stdout.read_to_end(&mut received));
+        let ((), read) = tokio::join!(upload, download);
+        read.expect("it ends").unwrap();
+        assert!(received == sent);
+        assert_eq!(remote.outcome().await.unwrap(), Status::Success);
+    }
+}
+
+/// An output that was not taken does not hold the outcome up, and neither does an input.
+#[tokio::test]
+async fn the_outcome_comes_though_nothing_is_read() {
+    let server = exec_server(Server::new(), |mut io| async move {
+        let mut input = Vec::new();
+        io.stdin.take().unwrap().read_to_end(&mut input).await?;
+        // It may see that its output is not wanted.
+        _ = io.stdout.take().unwrap().write_all(&vec![0; 8 << 20]).await;
+        Ok(Exit::code(3))
+    })
+    .await;
+    for transport in [Transport::WebSocket, Transport::Spdy] {
+        let client = client_of(server).transport(transport);
+        let remote = client.exec(request(server, ALL), ALL).await.unwrap();
+        let outcome = timeout(SOON, remote.outcome()).await.expect("it ends");
+        let code = Status::Exit(Exit::code(3));
+        assert_eq!(outcome.unwrap(), code, "{transport:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_size_of_the_terminal_is_told() {
+    let server = exec_server(Server::new(), |mut io| async move {
+        let size = io.resize.take().unwrap().next().await.unwrap();
+        let mut stdout = io.stdout.take().unwrap();
+        stdout.write_all(size.to_json().as_bytes()).await?;
+        Ok(Exit::SUCCESS)
+    })
+    .await;
+    let streams = Streams {
+        tty: true,
+        ..OUTPUT
+    };
+    let client = client_of(server);
+    let mut remote = client
+        .attach(request(server, streams), streams)
+        .await
+        .unwrap();
+    let size = Size {
+        width: 100,
+        height: 30,
+    };
+    remote.resize.as_mut().unwrap().resize(size).await.unwrap();
+    let mut told = String::new();
+    let stdout = remote.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut told).await.unwrap();
+    assert_eq!(told, size.to_json());
+    assert_eq!(remote.outcome().await.unwrap(), Status::Success);
+}
+
+#[tokio::test]
+async fn a_client_that_is_dropped_ends_the_command() {
+    let (server, news) = unread(Server::new()).await;
+    let mut remote = client_of(server)
+        .exec(request(server, ALL), ALL)
+        .await
+        .unwrap();
+    // One handle is enough to go on.
+    let stdout = remote.stdout.take();
+    drop(remote);
+    sleep(Duration::from_millis(200)).await;
+    assert!(news.is_empty());
+    drop(stdout);
+    told(news).await;
+}
+
+async fn echo_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = socket.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_in_a_tunnel_or_without() {
+    let server = forward_server(Server::new()).await;
+    let (refusing, asked) = refusing(server, Some(StatusCode::BAD_REQUEST)).await;
+    let port = echo_port().await;
+    for (address, transport) in [
+        (server, Transport::WebSocket),
+        (server, Transport::Spdy),
+        (refusing, Transport::WebSocketFirst),
+    ] {
+        let client = client_of(address).transport(transport);
+        let uri = format!("http://{address}/forward").parse().unwrap();
+        let forward = client.forward(client::request(&uri)).await.unwrap();
+        let all = (0..20).map(|number| {
+            let forward = &forward;
+            async move {
+                let mut connection = forward.open(port).await.unwrap();
+                let sent = vec![number; 100_000];
+                let (mut from, mut to) = tokio::io::split(&mut connection);
+                let upload = async {
+                    to.write_all(&sent).await.unwrap();
+                    to.shutdown().await.unwrap();
+                };
+                let mut received = Vec::new();
+                let ((), read) = tokio::join!(upload, from.read_to_end(&mut received));
+                read.unwrap();
+                assert!(received == sent);
+            }
+        });
+        let all = timeout(SOON, futures_util::future::join_all(all));
+        all.await.expect("they end");
+    }
+    let tunnel = "GET SPDY/3.1+portforward.k8s.io";
+    assert_eq!(asked.take(), [tunnel, "POST"]);
+}
+
+/// Serves HTTP on pipes in memory, and returns the way to them.
+fn in_memory<H>(
+    handler: H,
+) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
+where
+    H: Fn(&mut http::Request<Incoming>) -> Response<String> + Clone + Send + 'static,
+{
+    move || {
+        let (near, far) = duplex(4096);
+        let handler = handler.clone();
+        let service = service_fn(move |mut request| {
+            let response = handler(&mut request);
+            async { Ok::<_, Infallible>(response) }
+        });
+        let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+        tokio::spawn(server.with_upgrades());
+        std::future::ready(Ok(TokioIo::new(near)))
+    }
+}
+
+type Raw = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// A server that upgrades to WebSocket v5 and lets `talk` speak.
+fn raw_websocket<F>(
+    talk: fn(Raw) -> F,
+) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    in_memory(move |request| {
+        use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+        let upgraded = hyper::upgrade::on(&mut *request);
+        let key = request.headers()["sec-websocket-key"].as_bytes();
+        let accept = derive_accept_key(key).parse().unwrap();
+        tokio::spawn(async move {
+            let transport = TokioIo::new(upgraded.await.unwrap());
+            talk(WebSocketStream::from_raw_socket(transport, Role::Server, None).await).await;
+        });
+        switching(
+            "websocket",
+            SEC_WEBSOCKET_PROTOCOL,
+            "v5.channel.k8s.io",
+            Some(accept),
+        )
+    })
+}
+
+fn switching(
+    protocol: &'static str,
+    name: http::HeaderName,
+    chosen: &'static str,
+    accept: Option<HeaderValue>,
+) -> Response<String> {
+    let mut response = Response::new(String::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+    headers.insert(name, HeaderValue::from_static(chosen));
+    if let Some(accept) = accept {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn any_request(streams: Streams) -> http::Request<()> {
+    request(([127, 0, 0, 1], 1).into(), streams)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_sent_each_5_s_over_websocket() {
+    async fn count(mut socket: Raw) {
+        let start = Instant::now();
+        let mut pings = 0;
+        while let Some(Ok(message)) = socket.next().await {
+            pings += u32::from(message.is_ping());
+            if start.elapsed() >= Duration::from_secs(59) {
+                break;
+            }
+        }
+        let told = format!("\u{3}{{\"status\":\"Failure\",\"message\":\"{pings}\"}}");
+        socket.send(Message::binary(told)).await.unwrap();
+        socket.close(None).await.unwrap();
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+    for (period, expected) in [(None, "12"), (Some(20), "3")] {
+        let mut client = Client::new(raw_websocket(count));
+        if let Some(period) = period {
+            client = client.ping(Some(Duration::from_secs(period)));
+        }
+        let remote = client.exec(any_request(OUTPUT), OUTPUT).await.unwrap();
+        let Status::Failure { message, .. } = remote.outcome().await.unwrap() else {
+            panic!("the server tells");
+        };
+        assert_eq!(message, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_sent_each_5_s_of_silence_over_spdy() {
+    let connect = in_memory(|request| {
+        let (mut response, upgraded) = upgrade::accept(request).unwrap();
+        let name = HeaderValue::from_static("portforward.k8s.io");
+        response
+            .headers_mut()
+            .insert("x-stream-protocol-version", name);
+        tokio::spawn(async move {
+            let mut transport = upgraded.await.unwrap();
+            let mut frame = [0; 12];
+            for _ in 0..10 {
+                transport.read_exact(&mut frame).await.unwrap();
+                assert_eq!(frame[..8], [0x80, 3, 0, 6, 0, 0, 0, 4], "a PING");
+                // spdystream may be held up, and answers some of them late or never.
+            }
+            drop(transport);
+        });
+        response
+    });
+    let start = Instant::now();
+    let client = Client::new(connect).transport(Transport::Spdy);
+    let forward = client.forward(any_request(OUTPUT)).await.unwrap();
+    forward.closed().await;
+    let lasted = start.elapsed().as_secs();
+    // Ones that are not answered are not repeated at once.
+    assert!(lasted >= 45, "{lasted}");
+}
+
+/// How a server may end, and what the client makes of it.
+#[tokio::test]
+async fn an_end_that_is_none_is_an_error() {
+    async fn close(mut socket: Raw, code: CloseCode) {
+        socket
+            .send(Message::binary(&b"\x01output"[..]))
+            .await
+            .unwrap();
+        let reason = "".into();
+        _ = socket.close(Some(CloseFrame { code, reason })).await;
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+    async fn vanish(mut socket: Raw) {
+        socket
+            .send(Message::binary(&b"\x01output"[..]))
+            .await
+            .unwrap();
+        socket.send(Message::binary(&b"\x03"[..])).await.unwrap();
+    }
+    async fn half(mut socket: Raw) {
+        socket
+            .send(Message::binary(&b"\x03{\"status\":"[..]))
+            .await
+            .unwrap();
+        close(socket, CloseCode::Normal).await;
+    }
+    let in_order = raw_websocket(|socket| close(socket, CloseCode::Normal));
+    let failed = raw_websocket(|socket| close(socket, CloseCode::Error));
+    let vanished = raw_websocket(vanish);
+    let halved = raw_websocket(half);
+    let cases: [(&dyn Fn() -> _, _); 4] = [
+        (&in_order, true),
+        (&failed, false),
+        (&vanished, false),
+        (&halved, true),
+    ];
+    for (number, (connect, ends)) in cases.into_iter().enumerate() {
+        let client = Client::new(connect);
+        let mut remote = client.exec(any_request(OUTPUT), OUTPUT).await.unwrap();
+        let mut output = Vec::new();
+        let mut stdout = remote.stdout.take().unwrap();
+        let end = stdout.read_to_end(&mut output).await;
+        drop(stdout);
+        assert_eq!((&*output, end.is_ok()), (&b"output"[..], ends), "{number}");
+        let outcome = timeout(SOON, remote.outcome()).await.expect("it ends");
+        assert!(
+            matches!(
+                outcome,
+                Err(ClientError::Stream(_) | ClientError::Status(_))
+            ),
+            "{number}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_agreed_on_is_no_upgrade() {
+    let wrong_key = in_memory(|_| {
+        let accept = HeaderValue::from_static("AAAA");
+        let name = SEC_WEBSOCKET_PROTOCOL;
+        switching("websocket", name, "v5.channel.k8s.io", Some(accept))
+    });
+    let client = Client::new(wrong_key);
+    let refused = client.exec(any_request(OUTPUT), OUTPUT).await;
+    assert!(matches!(refused, Err(ClientError::Protocol)), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let silent = || {
+        let (near, far) = duplex(4096);
+        tokio::spawn(async move {
+            let _far = far;
+            std::future::pending::<()>().await
+        });
+        std::future::ready(Ok::<_, BoxError>(TokioIo::new(near)))
+    };
+    for transport in [Transport::WebSocketFirst, Transport::Spdy] {
+        let start = Instant::now();
+        let client = Client::new(silent).transport(transport);
+        let refused = client.exec(any_request(ALL), ALL).await;
+        assert!(matches!(refused, Err(ClientError::NoAnswer)), "{refused:?}");
+        assert_eq!(start.elapsed().as_secs(), 30);
+    }
+    let unreachable =
+        || std::future::ready(Err::<TokioIo<DuplexStream>, _>(io::Error::other("no")));
+    let refused = Client::new(unreachable).forward(any_request(ALL)).await;
+    assert!(
+        matches!(refused, Err(ClientError::Connect(_))),
+        "{refused:?}"
+    );
+}
