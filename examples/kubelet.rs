@@ -98,17 +98,14 @@ fn app() -> Router {
     let pod = "/api/v1/namespaces/{namespace}/pods/{pod}";
     Router::new()
         .route("/version", get(|| async { Json(version()) }))
-        .route(
-            "/api",
-            get(|| async { Json(json!({"kind": "APIVersions", "versions": ["v1"]})) }),
-        )
-        .route(
-            "/apis",
-            get(|| async {
-                Json(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}))
-            }),
-        )
+        .route("/version/", get(|| async { Json(version()) }))
+        .route("/api", get(versions))
+        .route("/api/", get(versions))
+        .route("/apis", get(groups))
+        .route("/apis/", get(groups))
         .route("/api/v1", get(|| async { Json(resources()) }))
+        .route("/api/v1/pods", get(list_pods))
+        .route("/api/v1/namespaces/{namespace}/pods", get(list_pods))
         .route(pod, get(get_pod))
         .route(&format!("{pod}/exec"), any(exec))
         .route(&format!("{pod}/attach"), any(attach))
@@ -148,12 +145,41 @@ struct App {
 
 async fn get_pod(Path(pod): Path<(String, String)>) -> Result<Json<Value>, Refusal> {
     find(&pod)?;
-    Ok(Json(json!({
+    Ok(Json(the_pod()))
+}
+
+/// Lists the pod, unless the selectors of fields name another. A watch tells of it and ends, as a watch may: clients begin
+/// it again.
+async fn list_pods(request: Request) -> Json<Value> {
+    let query = request.uri().query().unwrap_or_default();
+    let is_other = query.contains("metadata.name") && !query.contains("metadata.name%3Ddemo");
+    let pods = if is_other { vec![] } else { vec![the_pod()] };
+    let is_watch = ["watch=true", "watch=True", "watch=1"];
+    if is_watch.iter().any(|watch| query.contains(watch)) {
+        return Json(json!({"type": "ADDED", "object": the_pod()}));
+    }
+    Json(json!({
+        "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": pods,
+    }))
+}
+
+fn the_pod() -> Value {
+    let is_true = |name: &str| json!({"type": name, "status": "True"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(is_true);
+    json!({
         "kind": "Pod", "apiVersion": "v1",
-        "metadata": {"name": "demo", "namespace": "default", "uid": UID},
+        "metadata": {
+            "name": "demo", "namespace": "default", "uid": UID, "resourceVersion": "1", "labels": {"app": "demo"},
+        },
         "spec": {"containers": [{"name": "demo", "image": "none", "stdin": true}]},
-        "status": {"phase": "Running", "podIP": "127.0.0.1"},
-    })))
+        "status": {
+            "phase": "Running", "podIP": "127.0.0.1", "conditions": conditions,
+            "containerStatuses": [{
+                "name": "demo", "image": "none", "imageID": "none", "ready": true, "restartCount": 0,
+                "state": {"running": {}},
+            }],
+        },
+    })
 }
 
 async fn exec(
@@ -244,10 +270,19 @@ fn options(request: &Request) -> Result<Options, Refusal> {
     }
 }
 
+async fn versions() -> Json<Value> {
+    Json(json!({"kind": "APIVersions", "versions": ["v1"]}))
+}
+
+async fn groups() -> Json<Value> {
+    Json(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}))
+}
+
 /// The kinds of things that there are, as far as kubectl has to know.
 fn resources() -> Value {
     let pods = json!({
-        "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["get"], "shortNames": ["po"],
+        "name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["get", "list", "watch"],
+        "shortNames": ["po"],
     });
     json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [pods]})
 }
