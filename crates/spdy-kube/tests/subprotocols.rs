@@ -19,7 +19,11 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
 };
 
 use self::support::{SOON, exec_server, forward_server, serve};
@@ -541,6 +545,45 @@ async fn a_client_that_closes_has_ended_all_inputs() {
             hear(&mut first, &[7; 150_000]),
             hear(&mut second, &[8; 30_000])
         );
+    }
+}
+
+/// A client that closes for a failure of its own may have done so in the middle of what it had to send.
+#[tokio::test]
+async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let address = exec_server(Server::new(), move |mut io| {
+        let told = told.clone();
+        async move {
+            let mut input = Vec::new();
+            let end = io.stdin.take().unwrap().read_to_end(&mut input).await;
+            told.send((input, end.is_ok())).unwrap();
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    for (code, is_end) in [
+        (None, true),
+        (Some(1000), true),
+        (Some(1001), true),
+        (Some(1009), false),
+        (Some(1011), false),
+    ] {
+        let path = "/exec?command=x&stdin=true&stdout=true";
+        let mut client = open(address, path, COMMAND[3]).await;
+        client.send(0, b"some").await;
+        // The first part of a message, for who goes in the middle of it.
+        if !is_end {
+            let part = [2, 0x84, 0, 0, 0, 0, 0, b'm', b'o', b'r'];
+            client.socket.get_mut().write_all(&part).await.unwrap();
+        }
+        let frame = code.map(|code| CloseFrame {
+            code: CloseCode::from(code),
+            reason: "".into(),
+        });
+        client.socket.close(frame).await.unwrap();
+        let told = timeout(SOON, news.recv()).await.expect("it ends soon");
+        assert_eq!(told, Some((b"some".to_vec(), is_end)), "{code:?}");
     }
 }
 

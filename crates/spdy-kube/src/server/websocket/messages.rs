@@ -104,7 +104,7 @@ impl Receiver {
             // Text is data as well: that is how scripts send it.
             let message = match self.stream.next().await {
                 Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) => message.into_data(),
-                Some(Ok(Message::Close(_))) => return Err(End::Closed),
+                Some(Ok(Message::Close(frame))) => return Err(End::of_close(frame.as_ref())),
                 Some(Ok(_)) => continue,
                 Some(Err(error)) => return Err(End::of(&error)),
                 None => return Err(End::Lost),
@@ -132,11 +132,19 @@ pub(super) enum End {
     Closed,
     /// A message was wrong, such as longer than [`Server::max_message`](crate::Server::max_message): the client is told so.
     Refused(CloseCode),
-    /// The connection is gone.
+    /// The connection is gone, or the client has closed it for a failure of its own.
     Lost,
 }
 
 impl End {
+    /// A client that closes because something went wrong, perhaps in the middle of a message, has not ended its inputs.
+    fn of_close(frame: Option<&CloseFrame>) -> Self {
+        match frame.map(|frame| frame.code) {
+            None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => Self::Closed,
+            Some(_) => Self::Lost,
+        }
+    }
+
     fn of(error: &Error) -> Self {
         match error {
             Error::Capacity(_) => Self::Refused(CloseCode::Size),

@@ -287,3 +287,33 @@ async fn download(mut from: impl AsyncRead + Unpin, to: &Output) -> Result<(), B
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else each port could keep the memory of a message of the greatest length.
+    #[tokio::test]
+    async fn a_long_message_is_handed_over_in_pieces_of_their_own() {
+        let mut inputs = Inputs::new(Subprotocol::V4);
+        let (queue, pieces) = queue();
+        inputs.ports.push(queue);
+        let mut stdin = Stdin::channel(pieces);
+        let mut message = BytesMut::zeroed(1 + 10 * PIECE + 7);
+        message[1..].fill(9);
+        let taking = async {
+            inputs.take(message.freeze()).await;
+            drop(inputs);
+        };
+        let reading = async {
+            let mut lengths = Vec::new();
+            while let Some(Ok(piece)) = stdin.next().await {
+                assert!(piece.is_unique() && piece.iter().all(|byte| *byte == 9));
+                lengths.push(piece.len());
+            }
+            lengths
+        };
+        let ((), lengths) = tokio::join!(taking, reading);
+        assert_eq!(lengths, [&[PIECE; 10][..], &[7]].concat());
+    }
+}
