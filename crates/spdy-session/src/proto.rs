@@ -54,8 +54,7 @@
 //! | Module | What it knows |
 //! |---|---|
 //! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
-//! | `state` | the two halves of a stream and what each may receive |
-//! | `stream` | one stream's record, and the store |
+//! | `streams` | the map of streams, every count that belongs to them, and their halves |
 //! | `foreign` | peers that speak something else |
 //! | `flow` | windows; when they grow, says `connection::growth` |
 //! | `scheduler` | which stream writes next |
@@ -72,15 +71,15 @@ mod guard;
 mod reading_time;
 mod role;
 mod scheduler;
-mod state;
-mod stream;
+mod streams;
 mod transmit;
 mod wait;
 
 pub use self::{
-    connection::{Connection, Open, Phase, Shutdown, Stats, Windows, held_size},
+    connection::{Connection, Open, Phase, Shutdown, Stats, Windows},
     event::{Event, Opened, PingId},
     foreign::ForeignProtocol,
+    streams::held_size,
     transmit::Transmit,
 };
 
@@ -88,5 +87,5 @@ pub use self::{
 pub(crate) use self::{
     connection::{Heeds, Quiet},
     event::Outcome,
-    stream::IdHasher,
+    streams::IdHasher,
 };

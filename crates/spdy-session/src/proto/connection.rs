@@ -1,10 +1,8 @@
 //! The connection: everything one side knows, and the dispatch of what comes in.
 
-mod abandoned;
 mod application;
 mod awaited;
 mod blocked;
-mod blocks;
 mod clock;
 mod control;
 mod credit;
@@ -21,7 +19,6 @@ mod rest;
 mod sent;
 mod stats;
 mod streams;
-mod untaken;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -31,15 +28,11 @@ use spdy_frame::{
     HeaderEncoder, HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
 };
 
-use self::{
-    abandoned::Abandoned, blocks::Unread, clock::Clock, growth::Growth, probes::Probes,
-    queues::Output, untaken::Untaken,
-};
 pub use self::{
     application::{Open, Shutdown},
-    blocks::held_size,
     stats::{Stats, Windows},
 };
+use self::{clock::Clock, growth::Growth, probes::Probes, queues::Output};
 #[cfg(feature = "tokio")]
 pub(crate) use self::{heeds::Heeds, rest::Quiet};
 use super::{
@@ -49,11 +42,11 @@ use super::{
     foreign::{self, ForeignProtocol},
     guard::{Charge, Guard},
     role::Role,
-    stream::{StreamIds, Streams},
+    streams::{Stream, StreamIds, Streams},
 };
 use crate::{
     Count, Limit, SessionError,
-    config::{Config, FlowControl, STREAM_RECORD},
+    config::{Config, STREAM_RECORD},
     counters::Tally,
     wire_log,
 };
@@ -84,25 +77,9 @@ pub struct Connection {
     deflater: HeaderEncoder,
 
     streams: Streams,
-    /// Streams of ours that are not closed.
-    local_open: usize,
-    /// Streams of the peer that are not closed.
-    remote_open: usize,
-    /// Streams of the peer that are not accepted.
-    backlog: usize,
-    /// Streams of the peer that are gone, by its will or before they were accepted, and whose handles the
-    /// application still has.
-    cancelled: StreamIds,
-    /// Streams that we reset lately: what is still under way for them is dropped quietly.
-    reset_lately: VecDeque<StreamId>,
-    /// The size of the header blocks held of open streams.
-    held_headers: usize,
-    unread_headers: Unread,
     /// Streams whose applications wait for something else, and go on if the window is wider.
     grants_awaited: StreamIds,
 
-    next_local: Option<StreamId>,
-    highest_remote: Option<StreamId>,
     /// The highest stream of the peer that reached the application.
     last_good: Option<StreamId>,
     peer: Peer,
@@ -110,10 +87,6 @@ pub struct Connection {
     send_window: SendWindow,
     recv_window: RecvWindow,
     growth: Growth,
-    /// Streams whose unread octets have reached `Limits::stream_buffer`.
-    overfull: usize,
-    abandoned: Abandoned,
-    untaken: Untaken,
 
     output: Output,
     events: VecDeque<Event>,
@@ -145,7 +118,6 @@ pub enum Phase {
 /// What the peer has told about itself.
 #[derive(Debug)]
 struct Peer {
-    max_streams: usize,
     /// A frame of it came. A server that has a limit of streams says so in its first one.
     is_heard: bool,
     initial_window: u32,
@@ -165,9 +137,6 @@ struct Peer {
 /// should accept fewer (protocol.md §14), and what is refused would have to be sent again.
 const ASSUMED_STREAMS: usize = 100;
 
-/// How many of the streams that we reset are remembered.
-const RESET_LATELY: usize = 128;
-
 /// After so many waiting events decoding pauses, so that one turn's work is bounded.
 const MAX_EVENTS: usize = 128;
 
@@ -179,30 +148,22 @@ impl Connection {
         let limits = &config.limits;
         let clock = Clock::new(now);
         let probes = Probes::new(clock.reading.at(now));
+        let role = Role::new(side, version, &config);
+        let most_streams = match side {
+            Side::Client if role.enforces_windows() => ASSUMED_STREAMS,
+            Side::Client | Side::Server => usize::MAX,
+        };
         let mut connection = Self {
-            role: Role::new(side, version, &config),
+            role,
             phase: Phase::Open,
             outcome: Ok(()),
             decoder: Decoder::new(version, decode_limits(&config)),
             inflater: HeaderDecoder::new(version, header_limits(&config)),
             deflater: HeaderEncoder::new(version, config.header_compression),
-            streams: Streams::default(),
-            local_open: 0,
-            remote_open: 0,
-            backlog: 0,
-            cancelled: StreamIds::default(),
-            reset_lately: VecDeque::new(),
-            held_headers: 0,
-            unread_headers: Unread::default(),
+            streams: Streams::new(role, limits, most_streams),
             grants_awaited: StreamIds::default(),
-            next_local: Some(StreamId::first(side)),
-            highest_remote: None,
             last_good: None,
             peer: Peer {
-                max_streams: match side {
-                    Side::Client if config.flow_control == FlowControl::Enforce => ASSUMED_STREAMS,
-                    Side::Client | Side::Server => usize::MAX,
-                },
                 is_heard: false,
                 initial_window: DEFAULT_WINDOW,
                 most_initial: i64::from(MAX_WINDOW),
@@ -214,9 +175,6 @@ impl Connection {
             send_window: SendWindow::default(),
             recv_window: RecvWindow::new(DEFAULT_WINDOW),
             growth: Growth::new(limits),
-            overfull: 0,
-            abandoned: Abandoned::default(),
-            untaken: Untaken::default(),
             output: Output::default(),
             events: VecDeque::new(),
             next_ping: side.first_id(),
@@ -286,7 +244,7 @@ impl Connection {
         self.note_frame(now, &frame);
         self.count_received(&frame);
         if !std::mem::replace(&mut self.peer.is_heard, true) {
-            self.peer.max_streams = usize::MAX;
+            self.streams.set_most_local(usize::MAX);
         }
         let result = match frame {
             Frame::Data(data) => self.on_data(now, data),
@@ -337,10 +295,10 @@ impl Connection {
         self.probes.half_closed();
         self.note_pause(now);
         // A stream that waits for a window waits in vain now.
-        let streams = self.streams.values();
+        let streams = self.streams.iter();
         let lost: Vec<StreamId> = streams
             .filter(|stream| !stream.is_received() || self.is_blocked(stream))
-            .map(|stream| stream.id)
+            .map(Stream::id)
             .collect();
         if self.decoder.is_mid_frame() {
             self.note_loss();
@@ -383,9 +341,8 @@ impl Connection {
     /// What is queued to be sent is known where it is queued.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let headers = self.held_headers + self.unread_headers.sum;
-        let records = (self.streams.len() + self.cancelled.len()) * STREAM_RECORD;
-        let received = self.recv_window.held() + headers + records;
+        let records = self.streams.records() * STREAM_RECORD;
+        let received = self.recv_window.held() + self.streams.held_headers() + records;
         self.inflater.memory() + received + self.output.transmit.held()
     }
 
@@ -428,19 +385,9 @@ impl Connection {
 
     // --- questions --------------------------------------------------------------------------------------
 
-    /// Whether a stream holds as much unread as it may where no window says so.
-    fn is_full(&self, window: &RecvWindow) -> bool {
-        !self.role.has_stream_windows() && window.held() >= self.stream_buffer()
-    }
-
-    /// The octets of one stream that stop reading where no window bounds them. A stream without any does not.
-    fn stream_buffer(&self) -> usize {
-        self.config.limits.stream_buffer.max(1)
-    }
-
     /// Whether unread octets forbid reading the transport.
     fn is_overfull(&self) -> bool {
-        self.overfull > 0
+        self.streams.is_overfull()
             || (!self.role.has_session_window()
                 && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
     }

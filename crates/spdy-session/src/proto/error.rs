@@ -1,6 +1,6 @@
 //! How the peer broke a rule, and what that costs.
 
-use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
+use spdy_frame::{GoAwayStatus, HeaderError, RstStatus, StreamId};
 
 use crate::Limit;
 
@@ -55,4 +55,19 @@ impl Violation {
             Self::Stream { limit, .. } | Self::Session { limit, .. } => *limit,
         }
     }
+}
+
+/// Returns what a header block that cannot be read costs.
+pub(crate) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
+    let reason = match error {
+        HeaderError::UnexpectedEnd => "header block ends before its last value",
+        HeaderError::TrailingBytes => "header block has bytes after its last value",
+        HeaderError::EmptyName => "header name is empty",
+        HeaderError::InvalidName => "header name contains an upper-case letter, NUL, CR or LF",
+        HeaderError::DuplicateName => "header name occurs twice in a block",
+        HeaderError::InvalidValue => "header value contains CR, LF or a misplaced NUL",
+        HeaderError::EmptyValue => "header value is empty",
+        _ => "header block is malformed",
+    };
+    Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
 }

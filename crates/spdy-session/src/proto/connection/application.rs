@@ -9,10 +9,7 @@ use super::{Connection, Phase};
 use crate::{
     Count, OpenError, SessionError, StreamError,
     error::Origin,
-    proto::{
-        state::{RecvHalf, Refused, SendHalf, SendInput},
-        stream::{Outgoing, Stream},
-    },
+    proto::streams::{Birth, Ending, Outgoing},
 };
 
 /// How a stream is opened.
@@ -78,33 +75,23 @@ impl Connection {
                 _ => OpenError::GoingAway,
             });
         }
-        let Some(id) = self.next_local else {
-            if how.associated.is_none() {
-                self.shutdown_gracefully(now, None);
-            }
-            return Err(OpenError::IdsExhausted);
-        };
-        if let Some(associated) = how.associated {
-            let stream = self.streams.get(&associated);
-            if !stream.is_some_and(|stream| stream.send.is_open()) {
-                return Err(OpenError::NoAssociatedStream);
-            }
-        }
-        if self.local_open >= self.peer.max_streams {
-            return Err(OpenError::TooManyStreams);
-        }
-        let stream = Stream {
-            send: SendHalf::of_initiator(how.fin),
-            recv: RecvHalf::of_initiator(how.unidirectional),
+        let birth = Birth {
+            priority: how.priority,
             associated: how.associated,
             unidirectional: how.unidirectional,
-            opening: Some(headers),
-            ..self.new_stream(id, how.priority)
+            fin: how.fin,
+            window: self.new_window(),
         };
-        self.next_local = id.next();
-        self.local_open += 1;
+        let id = match self.streams.open(birth, headers) {
+            Ok(id) => id,
+            Err(error) => {
+                if matches!(error, OpenError::IdsExhausted) && how.associated.is_none() {
+                    self.shutdown_gracefully(now, None);
+                }
+                return Err(error);
+            }
+        };
         self.tally.one(Count::StreamsOpened);
-        self.streams.insert(id, Box::new(stream));
         self.output.openings.push_back(id);
         Ok(id)
     }
@@ -112,28 +99,25 @@ impl Connection {
     /// Whether [`open`](Self::open) would find a free place now.
     #[must_use]
     pub fn has_place(&self) -> bool {
-        self.local_open < self.peer.max_streams
+        self.streams.has_place()
     }
 
     /// Whether a new stream of this side can still be opened, now or later.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.phase == Phase::Open && !self.peer.going_away && self.next_local.is_some()
+        self.phase == Phase::Open && !self.peer.going_away && self.streams.has_ids()
     }
 
     /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless
     /// it is of this side's parity and not below the next one.
     pub fn skip_to(&mut self, id: StreamId) {
-        if self.role.is_local(id) && self.next_local.is_some_and(|next| id >= next) {
-            self.next_local = Some(id);
-        }
+        self.streams.skip_to(id);
     }
 
     /// Takes a stream of the peer out of the backlog.
     pub fn accept(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.accepted) {
-            stream.accepted = true;
-            self.backlog -= 1;
+        if let Some(mut stream) = self.streams.get(id) {
+            stream.accept();
         }
     }
 
@@ -148,10 +132,8 @@ impl Connection {
         headers: HeaderBlock,
         fin: bool,
     ) -> Result<(), StreamError> {
-        let stream = self.streams.get_mut(&id).ok_or(StreamError::Finished)?;
-        stream.send = stream.send.on(SendInput::Reply { fin })?;
-        stream.opening = Some(headers);
-        self.accept(id);
+        let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
+        stream.reply(headers, fin)?;
         self.output.openings.push_back(id);
         Ok(())
     }
@@ -195,24 +177,11 @@ impl Connection {
     }
 
     fn send(&mut self, id: StreamId, item: Option<Outgoing>, fin: bool) -> Result<(), StreamError> {
-        let stream = self.streams.get_mut(&id).ok_or(StreamError::Finished)?;
-        let before = stream.send;
-        stream.send = before.on(SendInput::Queue { fin })?;
-        if before == SendHalf::Unreplied {
-            // SYN_REPLY precedes DATA, whatever the application does (protocol.md §6).
-            stream.opening = Some(HeaderBlock::new());
+        let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
+        if stream.queue(item, fin)?.opening_due {
             self.output.openings.push_back(id);
         }
-        match item {
-            Some(Outgoing::Data(payload)) => {
-                self.output.unsent += payload.len();
-                stream.queue_data(payload);
-            }
-            Some(headers) => stream.queue.push_back(headers),
-            None => {}
-        }
-        self.accept(id);
-        self.schedule(id);
+        self.output.schedule(self.role, &mut stream);
         Ok(())
     }
 
@@ -223,25 +192,15 @@ impl Connection {
         if octets == 0 {
             return;
         }
-        let (watches_buffer, buffer) = (!self.role.has_stream_windows(), self.stream_buffer());
-        let threshold = self.stream_credit_threshold();
-        let Some(stream) = self.streams.get_mut(&id) else {
-            if self.untaken.take(id, octets) {
+        let Some(mut stream) = self.streams.get(id) else {
+            if self.streams.consume_gone(id, octets) {
                 self.recv_window.consume(octets);
                 self.clock.unread_since = None;
             }
             return;
         };
         self.recv_window.consume(octets);
-        let was_full = stream.recv_window.held() >= buffer;
-        stream.recv_window.consume(octets);
-        if watches_buffer {
-            self.overfull -= usize::from(was_full && stream.recv_window.held() < buffer);
-        } else if stream.recv != RecvHalf::Finished
-            && !stream.credit_due
-            && stream.recv_window.returnable() >= threshold
-        {
-            stream.credit_due = true;
+        if stream.consume(octets).credit_due {
             self.output.credit_due.push(id);
         }
         self.clock.unread_since = None;
@@ -252,17 +211,16 @@ impl Connection {
     /// [`Timeouts::discard`](crate::Timeouts::discard): many clients take a reset
     /// after the response for a failure of the request (protocol.md §9.6).
     pub fn stop_reading(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return;
         };
-        if stream.recv == RecvHalf::Finished {
+        if stream.is_received() {
             return;
         }
         if self.role.is_local(id) {
             self.reset(id, RstStatus::CANCEL);
-        } else if stream.discard.is_none() {
-            stream.discard = Some(self.config.limits.discard);
-            self.note_abandoned(id);
+        } else {
+            stream.stop_reading(self.config.limits.discard);
         }
     }
 
@@ -273,8 +231,8 @@ impl Connection {
         let status = self.role.status_in_version(status);
         let origin = Origin::Local;
         let error = StreamError::Reset { status, origin };
-        if self.streams.contains_key(&id) {
-            self.reset_with(id, status, error);
+        if self.streams.contains(id) {
+            self.end_stream(id, Ending::reset(status, error));
         } else if self.drop_ready(id, error) {
             self.tell_reset(id, status);
         }
@@ -283,12 +241,15 @@ impl Connection {
     /// The application has dropped its last handle of a stream. It is to be told of every stream, however it ended and
     /// also before it ends.
     pub fn release(&mut self, id: StreamId) {
-        self.cancelled.remove(&id);
-        self.unread_headers.release(id);
-        self.untaken.close(id);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.released = true;
-        }
+        self.streams.release(id);
+    }
+
+    /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that the application is
+    /// done with, by their [`held_size`](crate::proto::held_size). The block that opens a stream, and that of its reply,
+    /// count as long as the stream is open, whatever becomes of them; the one that opened a stream of the peer also until
+    /// [`release`](Self::release), as do blocks that are not named.
+    pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
+        self.streams.consume_headers(id, octets);
     }
 
     /// Ends the session, in order or at once. May be called again to hurry.
@@ -322,11 +283,5 @@ impl Connection {
         if self.role.enforces_windows() && !self.output.go_away_sent {
             self.output.go_away(self.last_good, GoAwayStatus::OK);
         }
-    }
-}
-
-impl From<Refused> for StreamError {
-    fn from(_: Refused) -> Self {
-        Self::Finished
     }
 }

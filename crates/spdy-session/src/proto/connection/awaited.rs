@@ -15,15 +15,15 @@ impl Connection {
             return usize::MAX;
         }
         let initial = self.peer.initial_window;
-        let stream = self.streams.get(&id);
-        stream.map_or(0, |stream| stream.send_window.available(initial))
+        let stream = self.streams.peek(id);
+        stream.map_or(0, |stream| stream.send_window().available(initial))
     }
 
     /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`] tells. Meanwhile the
     /// stream counts as one that has payload and no window for it, with its [timeout](crate::Timeouts::blocked).
     pub fn await_window(&mut self, now: Instant, id: StreamId) {
         let window = self.send_window(id);
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return;
         };
         if window > 0 {
@@ -37,7 +37,7 @@ impl Connection {
     /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
     pub fn await_grant(&mut self, id: StreamId, known: usize) {
         let window = self.send_window(id);
-        if !self.streams.contains_key(&id) {
+        if !self.streams.contains(id) {
             return;
         }
         if window != known {
@@ -66,10 +66,10 @@ impl Connection {
     pub(super) fn tell_window(&mut self, id: StreamId) {
         let initial = self.peer.initial_window;
         let awaits_grant = self.grants_awaited.remove(&id);
-        if let Some(stream) = self.streams.get_mut(&id)
+        if let Some(mut stream) = self.streams.get(id)
             && (mem::take(&mut stream.window_awaited) || awaits_grant)
         {
-            let window = stream.send_window.available(initial);
+            let window = stream.send_window().available(initial);
             self.events.push_back(Event::WindowOpen { id, window });
         }
     }

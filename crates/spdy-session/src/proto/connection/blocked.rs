@@ -13,7 +13,7 @@ use crate::{
     proto::{
         reading_time::Moment,
         scheduler::Need,
-        stream::Stream,
+        streams::Stream,
         wait::{Patience, Stall},
     },
 };
@@ -49,9 +49,9 @@ impl Connection {
             return self.lose_stream(id); // No peer is left to grant anything.
         }
         let (moment, patience) = (self.clock.reading.at(now), self.patience());
-        if let Some(stream) = self.streams.get_mut(&id) {
+        if let Some(mut stream) = self.streams.get(id) {
             stream.blocked.begin(moment);
-            let shortfall = stream.send_window.shortfall();
+            let shortfall = stream.send_window().shortfall();
             self.output.blocked.insert((shortfall, id));
             let deadline = stream.blocked.deadline(patience);
             self.clock.watch_blocked(deadline);
@@ -60,16 +60,16 @@ impl Connection {
 
     /// The window of a stream grew.
     pub(super) fn unblock(&mut self, now: Instant, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return;
         };
-        let is_open = stream.send_window.available(self.peer.initial_window) > 0;
+        let is_open = stream.send_window().available(self.peer.initial_window) > 0;
         if stream.blocked.is_on() && is_open {
             stream.blocked.end(self.clock.reading.at(now));
-            let shortfall = stream.send_window.shortfall();
+            let shortfall = stream.send_window().shortfall();
             self.output.blocked.remove(&(shortfall, id));
+            self.output.schedule(self.role, &mut stream);
             self.tell_window(id);
-            self.schedule(id);
         }
     }
 
@@ -107,7 +107,7 @@ impl Connection {
         self.join_stall(now);
         if self.clock.blocked_check.is_none() {
             // The streams that were watched are gone, or the window was open when they were looked at.
-            for stream in self.streams.values() {
+            for stream in self.streams.iter() {
                 self.clock.watch_blocked(self.blocked_until(stream));
             }
         }
@@ -120,7 +120,7 @@ impl Connection {
         };
         let moment = self.clock.reading.at(now);
         for id in self.output.scheduler.payload_after(stall.seen) {
-            if let Some(stream) = self.streams.get_mut(&id)
+            if let Some(mut stream) = self.streams.get(id)
                 && !stall.is_joined(stream.stalled_since)
             {
                 stream.stalled_since = Some(moment);
@@ -146,9 +146,9 @@ impl Connection {
         self.join_stall(now);
         let moment = self.clock.reading.at(now);
         let mut expired = Vec::new();
-        for stream in self.streams.values() {
+        for stream in self.streams.iter() {
             match self.blocked_until(stream) {
-                Some(deadline) if deadline <= moment => expired.push(stream.id),
+                Some(deadline) if deadline <= moment => expired.push(stream.id()),
                 deadline => self.clock.watch_blocked(deadline),
             }
         }

@@ -8,8 +8,12 @@ use super::{Connection, Phase};
 use crate::{
     Limit, SessionError, StreamError,
     config::Timeouts,
-    error::Timeout,
-    proto::reading_time::{Moment, ReadingTime},
+    error::{Origin, Timeout},
+    proto::{
+        event::Event,
+        reading_time::{Moment, ReadingTime},
+        streams::Ending,
+    },
 };
 
 /// The moments that deadlines are counted from.
@@ -217,12 +221,12 @@ impl Connection {
 
     fn discard_deadline(&self) -> Option<Instant> {
         let limit = self.config.timeouts.discard?;
-        let moment = self.abandoned.since()?.after(limit)?;
+        let moment = self.streams.abandoned_since()?.after(limit)?;
         self.clock.reading.when(moment)
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
-        let is_used = !self.streams.is_empty() || !self.cancelled.is_empty();
+        let is_used = self.streams.records() > 0;
         if is_used || self.output.is_waiting() {
             return None;
         }
@@ -263,9 +267,41 @@ impl Connection {
         self.fail(status, SessionError::TimedOut(timeout));
     }
 
+    /// Gives up the payload that has kept the transport from being read for too long.
+    fn give_up_fullest(&mut self, now: Instant) {
+        if let Some(id) = self.streams.fullest() {
+            let timeout = Timeout::Unread;
+            if self.streams.contains(id) {
+                self.time_out_stream(id, timeout);
+            } else {
+                self.reached(timeout.into());
+                let error = StreamError::TimedOut(timeout);
+                self.events.push_back(Event::Reset { id, error });
+            }
+            let bytes = self.streams.give_up(id);
+            self.recv_window.consume(bytes);
+        }
+        self.clock.unread_since = self.is_overfull().then_some(now);
+    }
+
     pub(super) fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {
         self.reached(timeout.into());
-        self.reset_with(id, RstStatus::CANCEL, StreamError::TimedOut(timeout));
+        let error = StreamError::TimedOut(timeout);
+        self.end_stream(id, Ending::reset(RstStatus::CANCEL, error));
+    }
+
+    /// Resets the streams that nobody reads and that the peer has not finished in time.
+    fn reset_abandoned(&mut self, now: Instant) {
+        let Some(limit) = self.config.timeouts.discard else {
+            return;
+        };
+        let moment = self.clock.reading.at(now);
+        while let Some(id) = self.streams.pop_abandoned(moment, limit) {
+            self.reached(Limit::Discard);
+            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
+            let error = StreamError::Reset { status, origin };
+            self.end_stream(id, Ending::reset(status, error));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         error::Violation,
         event::{Event, PingId},
         guard::Charge,
-        state::SendHalf,
+        streams::{Ending, Stream},
     },
 };
 
@@ -75,7 +75,9 @@ impl Connection {
 
     fn on_setting(&mut self, now: Instant, entry: &Setting) -> Result<(), Violation> {
         match entry.id {
-            SettingId::MAX_CONCURRENT_STREAMS => self.peer.max_streams = entry.value as usize,
+            SettingId::MAX_CONCURRENT_STREAMS => {
+                self.streams.set_most_local(entry.value as usize);
+            }
             SettingId::INITIAL_WINDOW_SIZE if self.role.version().has_stream_windows() => {
                 if entry.value > MAX_WINDOW {
                     return Err(Violation::session("INITIAL_WINDOW_SIZE is above 2^31-1"));
@@ -108,11 +110,10 @@ impl Connection {
     fn reset_overflown(&mut self, now: Instant) {
         let mut overflown = Vec::new();
         self.peer.most_initial = i64::from(MAX_WINDOW);
-        let streams = self.streams.values();
-        for stream in streams.filter(|stream| stream.send != SendHalf::Finished) {
-            let most = stream.send_window.most_initial();
+        for stream in self.streams.iter().filter(|stream| !stream.is_sent()) {
+            let most = stream.send_window().most_initial();
             if i64::from(self.peer.initial_window) > most {
-                overflown.push(stream.id);
+                overflown.push(stream.id());
             } else {
                 self.peer.most_initial = self.peer.most_initial.min(most);
             }
@@ -170,10 +171,11 @@ impl Connection {
             status: frame.status,
         });
         // Streams above last-good were not processed: they may be retried elsewhere (protocol.md §15).
-        let is_lost = |id: &&StreamId| self.role.is_local(**id) && Some(**id) > frame.last_good;
-        let lost: Vec<StreamId> = self.streams.keys().filter(is_lost).copied().collect();
+        let is_lost = |id: &StreamId| self.role.is_local(*id) && Some(*id) > frame.last_good;
+        let ids = self.streams.iter().map(Stream::id);
+        let lost: Vec<StreamId> = ids.filter(is_lost).collect();
         for id in lost {
-            self.drop_stream(id, StreamError::NotProcessed);
+            self.end_stream(id, Ending::failed(StreamError::NotProcessed));
         }
     }
 

@@ -5,17 +5,9 @@ use std::{mem, time::Instant};
 use spdy_frame::{FrameKind, WindowIncrement, WindowTarget, WindowUpdate};
 
 use super::Connection;
-use crate::{
-    proto::{state::RecvHalf, transmit::Outbound},
-    wire_log,
-};
+use crate::{proto::transmit::Outbound, wire_log};
 
 impl Connection {
-    /// Octets consumed on a stream after which it gets credit.
-    pub(super) fn stream_credit_threshold(&self) -> u32 {
-        (self.config.limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
-    }
-
     pub(super) fn write_credit(&mut self, now: Instant) {
         self.write_stream_credit(now);
         if self.role.has_session_window() {
@@ -33,18 +25,9 @@ impl Connection {
     fn write_stream_credit(&mut self, now: Instant) {
         let mut due = mem::take(&mut self.output.credit_due);
         for id in due.drain(..) {
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
-            };
-            stream.credit_due = false;
-            // After the peer's FIN no stream credit is due (protocol.md §13.3).
-            if stream.recv == RecvHalf::Finished {
-                continue;
-            }
-            if stream.recv_window.is_read() {
-                stream.recv_window.enlarge_to(self.growth.stream_window());
-            }
-            if let Some(increment) = stream.recv_window.take_credit(1) {
+            let size = self.growth.stream_window();
+            let stream = self.streams.get(id);
+            if let Some(increment) = stream.and_then(|mut stream| stream.take_credit(size)) {
                 self.write_window_update(WindowTarget::Stream(id), increment);
                 self.measure(now, Some(id));
             }
@@ -60,7 +43,3 @@ impl Connection {
         transmit.list(Outbound::Other(FrameKind::WindowUpdate));
     }
 }
-
-/// A stream gets credit at the latest when so many octets were consumed: Qt stops after 64 KiB whatever window
-/// was announced (clients in the field, protocol.md §19).
-const MAX_CREDIT_STEP: u32 = 32 * 1024;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use spdy_frame::{Data, RstStatus, StreamId, Version};
 
-use super::{Connection, streams::unfit_violation};
+use super::Connection;
 use crate::{
     Limit, StreamError,
     error::Origin,
@@ -12,7 +12,7 @@ use crate::{
         error::Violation,
         event::Event,
         guard::Charge,
-        state::{RecvHalf, RecvInput},
+        streams::{Ending, Stream},
     },
 };
 
@@ -27,8 +27,18 @@ impl Connection {
         }
         self.recv_window.receive(octets);
         let is_empty = announced == 0 && !data.fin;
-        match self.judge_data(&data, announced) {
-            Ok(Fate::Deliver(next)) => self.deliver(data, next),
+        let fate = match self.streams.get(data.stream) {
+            Some(mut stream) => {
+                let received = stream.receive(self.role, &data, announced);
+                received.map(|()| Fate::of(&stream))
+            }
+            None => self.judge_stray_data(data.stream),
+        };
+        match fate {
+            Ok(Fate::Deliver { is_closed }) => self.deliver(data, is_closed),
+            Ok(Fate::Discard { is_closed }) => {
+                self.discard(data.stream, octets, data.fin, is_closed);
+            }
             dropped => {
                 // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
                 self.recv_window.consume(octets);
@@ -41,34 +51,13 @@ impl Connection {
         Ok(())
     }
 
-    fn judge_data(&self, data: &Data, announced: u64) -> Result<Fate, Violation> {
-        let id = data.stream;
-        let Some(stream) = self.streams.get(&id) else {
-            return self.judge_stray_data(id);
-        };
-        if data.compressed {
-            let reason = "DATA has the flag COMPRESS";
-            return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
-        }
-        let next = stream
-            .recv
-            .on(self.role.version(), RecvInput::Data, data.fin)
-            .map_err(|unfit| unfit_violation(id, unfit))?;
-        if self.role.has_stream_windows() && !stream.recv_window.allows(announced) {
-            let reason = "DATA exceeds the stream window";
-            let violation = Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason);
-            return Err(violation.beyond(Limit::StreamWindow));
-        }
-        Ok(Fate::Deliver(next))
-    }
-
     /// DATA for streams that are gone is not charged: a peer may have much of it under way when it hears of a
     /// reset (protocol.md §12.3, "not before 10 MB").
     fn judge_stray_data(&self, id: StreamId) -> Result<Fate, Violation> {
         if self.is_answered(id) {
             return Ok(Fate::Drop);
         }
-        if self.is_never_used(id) {
+        if self.streams.is_never_used(id) {
             let reason = "DATA came for a stream that was never opened";
             return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
         }
@@ -80,56 +69,56 @@ impl Connection {
         Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason))
     }
 
-    fn deliver(&mut self, data: Data, next: RecvHalf) {
-        let (id, octets, fin) = (data.stream, data.payload.len(), data.fin);
-        let (watches_buffer, buffer) = (!self.role.has_stream_windows(), self.stream_buffer());
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.recv = next;
-        let was_full = stream.recv_window.held() >= buffer;
-        stream.recv_window.receive(octets);
-        if watches_buffer && !was_full && stream.recv_window.held() >= buffer {
-            self.overfull += 1;
-        }
-        if stream.discard.is_some() {
-            self.discard(id, octets, fin);
-        } else if octets > 0 || fin {
-            let payload = data.payload;
+    fn deliver(&mut self, data: Data, is_closed: bool) {
+        let (id, payload, fin) = (data.stream, data.payload, data.fin);
+        if !payload.is_empty() || fin {
             self.events.push_back(Event::Data { id, payload, fin });
         }
-        self.forget_if_closed(id);
+        if is_closed {
+            self.end_stream(id, Ending::closed());
+        }
     }
 
     /// Drops octets of a stream that the application has lost interest in.
-    fn discard(&mut self, id: StreamId, octets: usize, fin: bool) {
+    fn discard(&mut self, id: StreamId, octets: usize, fin: bool, is_closed: bool) {
         self.consume(id, octets);
         self.count_discarded(id, octets, fin);
+        if is_closed {
+            self.end_stream(id, Ending::closed());
+        }
     }
 
     /// Counts octets that are dropped, payload or what header blocks count.
     pub(super) fn count_discarded(&mut self, id: StreamId, octets: usize, fin: bool) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        stream.discard = stream
-            .discard
-            .and_then(|left| left.checked_sub(octets as u64));
-        if stream.discard.is_none() && !fin {
+        let stream = self.streams.get(id);
+        let is_too_much = stream.is_some_and(|mut stream| !stream.discard(octets));
+        if is_too_much && !fin {
             self.reached(Limit::Discard);
-            let error = StreamError::Reset {
-                status: RstStatus::CANCEL,
-                origin: Origin::Local,
-            };
-            self.reset_with(id, RstStatus::CANCEL, error);
+            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
+            let error = StreamError::Reset { status, origin };
+            self.end_stream(id, Ending::reset(status, error));
         }
     }
 }
 
 /// What becomes of a piece of DATA.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Fate {
-    /// The stream takes it, and its receiving half is in this state then.
-    Deliver(RecvHalf),
+    /// The application gets it.
+    Deliver { is_closed: bool },
+    /// The application reads no more.
+    Discard { is_closed: bool },
+    /// There is no such stream any more.
     Drop,
+}
+
+impl Fate {
+    /// What becomes of a piece that a stream has taken.
+    fn of(stream: &Stream) -> Self {
+        let is_closed = stream.is_closed();
+        match stream.is_discarded() {
+            true => Self::Discard { is_closed },
+            false => Self::Deliver { is_closed },
+        }
+    }
 }

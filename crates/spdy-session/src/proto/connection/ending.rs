@@ -2,13 +2,18 @@
 
 use std::time::Instant;
 
-use spdy_frame::{FrameError, GoAwayStatus, RstStatus, StreamId, Version, WindowTarget};
+use spdy_frame::{FrameError, GoAwayStatus, StreamId, Version, WindowTarget};
 
-use super::{Connection, Phase, RESET_LATELY};
+use super::{Connection, Phase};
 use crate::{
     Count, Limit, SessionError, StreamError,
     error::Origin,
-    proto::{error::Violation, event::Event, guard::Charge, state::SendHalf, stream::Stream},
+    proto::{
+        error::Violation,
+        event::Event,
+        guard::Charge,
+        streams::{Ended, Ending},
+    },
 };
 
 impl Connection {
@@ -24,7 +29,8 @@ impl Connection {
                 id, status, reason, ..
             } => {
                 let origin = Origin::Library { reason };
-                self.reset_with(id, status, StreamError::Reset { status, origin });
+                let error = StreamError::Reset { status, origin };
+                self.end_stream(id, Ending::reset(status, error));
                 self.charge_reset(now);
             }
         }
@@ -60,9 +66,8 @@ impl Connection {
         self.phase = Phase::Closing;
         self.clock.cut = true;
         self.output.stop();
-        let open: Vec<StreamId> = self.streams.keys().copied().collect();
-        for id in open {
-            self.drop_stream(id, StreamError::Session(error.clone()));
+        for ended in self.streams.end_all() {
+            self.settle(ended, Some(StreamError::Session(error.clone())));
         }
         self.drop_unwritten(&error);
         self.outcome = Err(error);
@@ -83,7 +88,8 @@ impl Connection {
     /// The peer has closed its side of the transport and a stream is not complete.
     pub(super) fn lose_stream(&mut self, id: StreamId) {
         self.note_loss();
-        self.drop_stream(id, StreamError::Session(SessionError::ConnectionLost));
+        let error = StreamError::Session(SessionError::ConnectionLost);
+        self.end_stream(id, Ending::failed(error));
     }
 
     /// The first cause of the end is kept.
@@ -107,79 +113,36 @@ impl Connection {
 
     // --- streams, however they end ----------------------------------------------------------------------
 
-    /// Resets a stream, which need not exist any more, and tells the application if it did.
-    pub(super) fn reset_with(&mut self, id: StreamId, status: RstStatus, error: StreamError) {
-        let told = match self.streams.get(&id) {
-            // Our SYN_STREAM has not left: for the peer the stream never was.
-            Some(stream) => stream.opening.is_none() || !self.role.is_local(id),
+    /// Ends a stream, which need not exist any more: RST_STREAM is due then all the same.
+    pub(super) fn end_stream(&mut self, id: StreamId, ending: Ending) {
+        let ended = self.streams.end(id, &ending);
+        // For the peer a stream of this side whose SYN_STREAM has not left never was.
+        let is_known = match &ended {
+            Some(Ended(stream)) => !stream.has_opening() || !self.role.is_local(id),
             None => true,
         };
-        if told {
+        if let Some(status) = ending.peer.filter(|_| is_known) {
             self.tell_reset(id, status);
         }
-        self.drop_stream(id, error);
+        if let Some(ended) = ended {
+            self.settle(ended, ending.app);
+        }
     }
 
-    /// Forgets a stream before its end and tells the application why.
-    pub(super) fn drop_stream(&mut self, id: StreamId, error: StreamError) {
-        let Some(stream) = self.forget(id) else {
+    /// Takes a stream that has ended out of all queues, and tells the application why if there is anything to tell.
+    fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
+        let id = stream.id();
+        self.output.unlist(&stream);
+        self.grants_awaited.remove(&id);
+        let Some(error) = error else {
             return;
         };
         tracing::debug!(target: "spdy", side = %self.role.side(), stream = %id, %error, "stream ends");
-        if stream.send == SendHalf::Finished {
+        if stream.is_sent() {
             // Nothing more is told of it, also when its FIN gets out.
             self.output.transmit.forget_fin(id);
         }
-        if is_of_peer(&error) {
-            self.count_until_released(&stream);
-        }
         self.events.push_back(Event::Reset { id, error });
-    }
-
-    /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
-    /// the stream keeps its place until then: else a peer that makes streams fail has more than its share.
-    pub(super) fn count_until_released(&mut self, stream: &Stream) {
-        let is_counted = !self.role.is_local(stream.id) && !stream.released;
-        if is_counted && self.cancelled.len() < self.config.limits.max_streams as usize {
-            self.cancelled.insert(stream.id);
-        }
-    }
-
-    /// Takes a stream out of all books.
-    pub(super) fn forget(&mut self, id: StreamId) -> Option<Box<Stream>> {
-        let stream = self.streams.remove(&id)?;
-        if self.role.is_local(id) {
-            self.local_open -= 1;
-        } else {
-            self.remote_open -= 1;
-            self.backlog -= usize::from(!stream.accepted);
-        }
-        self.close_headers(&stream);
-        self.overfull -= usize::from(self.is_full(&stream.recv_window));
-        self.note_untaken(id, stream.recv_window.held());
-        self.output.unlist(&stream);
-        self.abandoned.forget(&stream);
-        self.grants_awaited.remove(&id);
-        Some(stream)
-    }
-
-    /// Forgets a stream if both its halves are finished.
-    pub(super) fn forget_if_closed(&mut self, id: StreamId) {
-        let stream = self.streams.get(&id);
-        if !stream.is_some_and(|stream| stream.is_closed()) {
-            return;
-        }
-        if let Some(stream) = self.forget(id).filter(|stream| !stream.accepted) {
-            // Else the backlog would not bound streams that close before anybody has looked at them.
-            self.count_until_released(&stream);
-        }
-    }
-
-    pub(super) fn remember_reset(&mut self, id: StreamId) {
-        if self.reset_lately.len() == RESET_LATELY {
-            self.reset_lately.pop_front();
-        }
-        self.reset_lately.push_back(id);
     }
 
     /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1), but nothing above
@@ -188,7 +151,7 @@ impl Connection {
         if self.output.go_away_sent {
             self.last_good
         } else {
-            self.highest_remote
+            self.streams.highest_remote()
         }
     }
 
@@ -200,18 +163,8 @@ impl Connection {
             // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
             FrameError::ZeroIncrement {
                 target: WindowTarget::Stream(id),
-            } => self.role.has_stream_windows() && self.streams.contains_key(id),
+            } => self.role.has_stream_windows() && self.streams.contains(*id),
             _ => true,
         }
-    }
-}
-
-/// Whether the peer brought the stream to its end, by its will or by its fault. An application that has
-/// reset a stream itself knows that it is gone.
-fn is_of_peer(error: &StreamError) -> bool {
-    match error {
-        StreamError::NotProcessed | StreamError::TimedOut(_) => true,
-        StreamError::Reset { origin, .. } => *origin != Origin::Local,
-        _ => false,
     }
 }

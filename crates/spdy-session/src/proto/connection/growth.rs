@@ -20,7 +20,10 @@ use std::time::{Duration, Instant};
 use spdy_frame::StreamId;
 
 use super::{Connection, Phase};
-use crate::{config::Limits, proto::flow::RecvWindow};
+use crate::{
+    config::Limits,
+    proto::{flow::RecvWindow, streams::Stream},
+};
 
 /// What is known of the path, and what is being measured.
 #[derive(Debug)]
@@ -119,17 +122,17 @@ impl Connection {
     /// application keeps up with it.
     fn begin_measurement(&mut self, now: Instant, credited: Option<StreamId>) {
         let id = credited.or_else(|| self.busiest_stream());
-        let Some(stream) = id.and_then(|id| self.streams.get(&id)) else {
+        let Some(stream) = id.and_then(|id| self.streams.peek(id)) else {
             return;
         };
         let window = match credited {
-            Some(_) => &stream.recv_window,
+            Some(_) => stream.recv_window(),
             None => &self.recv_window,
         };
         if !window.is_read() || 2 * window.received() < u64::from(window.size()) {
             return;
         }
-        let stream = (stream.id, stream.recv_window.received());
+        let stream = (stream.id(), stream.recv_window().received());
         let ping = self.take_ping_id();
         self.output.ping(ping);
         self.growth.measurement = Some(Measurement {
@@ -143,10 +146,9 @@ impl Connection {
 
     /// The stream on which most has come, of those on which more is to come.
     fn busiest_stream(&self) -> Option<StreamId> {
-        let streams = self.streams.values();
-        let receiving = streams.filter(|stream| !stream.is_received());
-        let busiest = receiving.max_by_key(|stream| stream.recv_window.received());
-        busiest.map(|stream| stream.id)
+        let receiving = self.streams.iter().filter(|stream| !stream.is_received());
+        let busiest = receiving.max_by_key(|stream| stream.recv_window().received());
+        busiest.map(Stream::id)
     }
 
     /// Ends a measurement: the windows that are in the way grow.
@@ -166,8 +168,8 @@ impl Connection {
 
     fn grow_streams(&mut self, now: Instant, measurement: &Measurement) {
         let (id, before) = measurement.stream;
-        let stream = self.streams.get(&id);
-        if stream.is_some_and(|it| measurement.is_in_the_way(now, before, &it.recv_window)) {
+        let stream = self.streams.peek(id);
+        if stream.is_some_and(|it| measurement.is_in_the_way(now, before, it.recv_window())) {
             let most = self.config.limits.max_stream_window(self.role.version());
             self.growth.stream_window = self.growth.stream_window.saturating_mul(2).min(most);
         }

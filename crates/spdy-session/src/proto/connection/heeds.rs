@@ -17,7 +17,7 @@ impl Connection {
         Heeds {
             consumed: self.heeded_bytes(),
             // Such a stream keeps its place, and the session from being idle.
-            releases: !self.cancelled.is_empty(),
+            releases: self.streams.cancelled().len() > 0,
         }
     }
 

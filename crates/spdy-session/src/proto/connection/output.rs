@@ -15,11 +15,8 @@ use crate::{
     config::Trailers,
     proto::{
         event::Event,
-        scheduler::Need,
-        state::{SendHalf, SendInput},
-        stream::{Outgoing, Stream, Taken},
+        streams::{Ending, Next, Taken},
         transmit::{Outbound, Transmit},
-        wait::Wait,
     },
     wire_log,
 };
@@ -48,11 +45,12 @@ impl Connection {
             self.close_when_done();
             self.write_control();
         }
-        self.date_abandoned(now);
+        self.streams.date_abandoned(self.clock.reading.at(now));
         if before == 0 && self.output.is_waiting() {
             self.clock.begin_to_write(now);
         }
         self.tally.flush();
+        self.streams.debug_check();
         &mut self.output.transmit
     }
 
@@ -65,7 +63,7 @@ impl Connection {
     /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing more for now.
     pub fn release_buffers(&mut self) {
         self.output.release();
-        self.untaken.release();
+        self.streams.release_memory();
     }
 
     /// Notes what the transport has taken since the last call.
@@ -145,45 +143,22 @@ impl Connection {
 
     // --- streams ----------------------------------------------------------------------------------------
 
-    /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
-    pub(super) fn schedule(&mut self, id: StreamId) {
-        let has_session_window = self.role.has_session_window();
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        // A stream that waits for its window may still say HEADERS and FIN.
-        let is_blocked = stream.blocked.is_on() && stream.need() == Need::Window;
-        if stream.scheduled || stream.opening.is_some() || is_blocked || !stream.has_output() {
-            return;
-        }
-        stream.scheduled = true;
-        let need = match stream.need() {
-            Need::Window if has_session_window => Need::Window,
-            _ => Need::Nothing,
-        };
-        if stream.is_cut {
-            self.output.scheduler.push_front(id, stream.priority);
-        } else {
-            self.output.scheduler.push(id, stream.priority, need);
-        }
-    }
-
     fn write_opening(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return;
         };
-        let Some(block) = stream.opening.take() else {
+        let Some(block) = stream.take_opening() else {
             return;
         };
-        let fin = stream.send == SendHalf::Finishing && stream.queue.is_empty();
+        let fin = stream.ends_here();
         let dst = self.output.transmit.frames();
         let (kind, result) = if self.role.is_local(id) {
             let frame = SynStream {
                 stream: id,
-                associated: stream.associated,
-                priority: stream.priority,
+                associated: stream.associated(),
+                priority: stream.priority(),
                 fin,
-                unidirectional: stream.unidirectional,
+                unidirectional: stream.is_unidirectional(),
                 block: &block,
             };
             wire_log::sent_syn_stream(self.role.side(), &frame);
@@ -205,32 +180,32 @@ impl Connection {
         };
         if let Err(error) = result {
             // A stream of ours that was not opened does not exist for the peer.
-            return self.abandon(id, error, !self.role.is_local(id));
+            let is_known = !self.role.is_local(id);
+            return self.abandon(id, error, is_known);
         }
-        let stream = id;
-        self.output
-            .transmit
-            .list(Outbound::Block { kind, stream, fin });
-        if fin {
-            self.finished(id)
-        } else {
-            self.schedule(id)
+        self.output.transmit.list(Outbound::Block {
+            kind,
+            stream: id,
+            fin,
+        });
+        if self.output.wrote(self.role, &mut stream, fin) {
+            self.end_stream(id, Ending::closed());
         }
     }
 
     /// Writes one frame of a stream whose turn it is. Returns whether the next turn is its own.
     fn write_stream(&mut self, now: Instant, id: StreamId) -> bool {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return false;
         };
         stream.scheduled = false;
-        let priority = stream.priority;
-        let fin = match stream.queue.front() {
-            Some(Outgoing::Data(_)) => match self.write_data(now, id) {
+        let priority = stream.priority();
+        let fin = match stream.next() {
+            Some(Next::Data(length)) => match self.write_data(now, id, length) {
                 Some(fin) => fin,
                 None => return false,
             },
-            Some(Outgoing::Headers(_)) => {
+            Some(Next::Headers) => {
                 self.output.scheduler.served(priority);
                 match self.write_headers(id) {
                     Ok(fin) => fin,
@@ -240,8 +215,7 @@ impl Connection {
                     }
                 }
             }
-            None => {
-                debug_assert_eq!(stream.send, SendHalf::Finishing);
+            Some(Next::Fin) => {
                 self.output.scheduler.served(priority);
                 wire_log::sent_data(self.role.side(), id, 0, true);
                 let nothing = Taken {
@@ -251,44 +225,40 @@ impl Connection {
                 self.output.data(id, true, nothing);
                 true
             }
+            None => return false,
         };
-        if fin {
-            self.finished(id);
+        let is_alone = self.is_alone();
+        let Some(mut stream) = self.streams.get(id) else {
             return false;
-        }
-        if self.is_next_turn(id) {
+        };
+        if !fin && is_alone && stream.next().is_some() {
             return true;
         }
-        self.schedule(id);
+        if self.output.wrote(self.role, &mut stream, fin) {
+            self.end_stream(id, Ending::closed());
+        }
         false
     }
 
-    /// Whether a stream that has written would be the next to write if it was scheduled, since it is alone.
-    fn is_next_turn(&self, id: StreamId) -> bool {
+    /// Returns whether a stream that has written would be the next to write if it was scheduled.
+    fn is_alone(&self) -> bool {
         self.output.scheduler.is_empty()
             && self.output.transmit.held() < TRANSMIT_TARGET
             && self.is_session_open()
-            && self
-                .streams
-                .get(&id)
-                .is_some_and(|stream| stream.has_output())
     }
 
     /// Writes one DATA frame, as large as the windows and the configured size allow. Gives whether FIN was in it;
     /// `None` if the stream's window allows nothing: the stream waits then.
-    fn write_data(&mut self, now: Instant, id: StreamId) -> Option<bool> {
+    fn write_data(&mut self, now: Instant, id: StreamId, length: usize) -> Option<bool> {
         let (has_stream_windows, has_session_window) = (
             self.role.has_stream_windows(),
             self.role.has_session_window(),
         );
         let data_frame = self.config.limits.data_frame.clamp(1, MAX_DATA);
-        let stream = self.streams.get_mut(&id)?;
-        let Some(Outgoing::Data(payload)) = stream.queue.front_mut() else {
-            return None;
-        };
-        let mut size = data_frame.min(payload.len());
+        let mut stream = self.streams.get(id)?;
+        let mut size = data_frame.min(length);
         if has_stream_windows {
-            size = size.min(stream.send_window.available(self.peer.initial_window));
+            size = size.min(stream.send_window().available(self.peer.initial_window));
         }
         if size == 0 {
             self.wait_for_window(now, id);
@@ -300,15 +270,15 @@ impl Connection {
             self.send_window.take(size);
         }
         if has_stream_windows {
-            stream.send_window.take(size);
+            stream.spend_window(size);
         }
         let piece = stream.take_payload(size)?;
         // What is cut short by the window of the session goes on as soon as that opens, once.
         stream.is_cut = size < wanted && !stream.is_cut;
         if !stream.is_cut {
-            self.output.scheduler.served(stream.priority);
+            self.output.scheduler.served(stream.priority());
         }
-        let is_all = stream.queue.is_empty();
+        let is_all = !stream.has_queued();
         let least = self.config.limits.min_progress;
         stream.blocked.sent(size, is_all, least);
         if let Some(stall) = &mut self.output.stall {
@@ -319,29 +289,27 @@ impl Connection {
                 self.output.stall = None;
             }
         }
-        let fin = stream.queue.is_empty() && stream.send == SendHalf::Finishing;
+        let fin = stream.ends_here();
         let window = if has_stream_windows {
-            stream.send_window.available(self.peer.initial_window)
+            stream.send_window().available(self.peer.initial_window)
         } else {
             usize::MAX
         };
         wire_log::sent_data(self.role.side(), id, size, fin);
         self.output.data(id, fin, piece);
-        self.output.unsent -= size;
         self.report_sent(id, size, window);
         Some(fin)
     }
 
     /// Writes one HEADERS frame. Gives whether FIN was in it.
     fn write_headers(&mut self, id: StreamId) -> Result<bool, EncodeError> {
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return Ok(false);
         };
-        let Some(Outgoing::Headers(block)) = stream.queue.pop_front() else {
+        let Some(block) = stream.take_headers() else {
             return Ok(false);
         };
-        let fin = stream.queue.is_empty()
-            && stream.send == SendHalf::Finishing
+        let fin = stream.ends_here()
             && self.config.trailers == Trailers::FinOnHeaders
             && self.role.version() != Version::V2;
         let frame = Headers {
@@ -381,41 +349,12 @@ impl Connection {
         });
     }
 
-    /// FIN of a stream went into the outgoing octets.
-    fn finished(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            let next = stream.send.on(SendInput::FinWritten);
-            stream.send = next.expect("FIN is written of a half that finishes");
-            if mem::take(&mut stream.window_awaited) {
-                stream.blocked = Wait::default();
-                let shortfall = stream.send_window.shortfall();
-                self.output.blocked.remove(&(shortfall, id));
-            }
-        }
-        self.note_abandoned(id);
-        self.forget_if_closed(id);
-    }
-
     /// A header block of the application cannot be written in this version: the stream ends, nothing else. The
     /// peer is told if it knows the stream.
     fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
-        if is_known {
-            self.tell_reset(id, RstStatus::INTERNAL_ERROR);
-        }
-        self.drop_stream(id, StreamError::Encode(error));
-    }
-}
-
-impl Stream {
-    /// Payload octets in the queue.
-    pub(super) fn queued_octets(&self) -> usize {
-        self.queue
-            .iter()
-            .map(|item| match item {
-                Outgoing::Data(payload) => payload.len(),
-                Outgoing::Headers(_) => 0,
-            })
-            .sum()
+        let peer = is_known.then_some(RstStatus::INTERNAL_ERROR);
+        let app = Some(StreamError::Encode(error));
+        self.end_stream(id, Ending { peer, app });
     }
 }
 

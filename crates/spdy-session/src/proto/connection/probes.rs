@@ -16,7 +16,7 @@
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use crate::proto::reading_time::Moment;
+use crate::proto::{reading_time::Moment, streams::Stream};
 
 /// What is known of the peer's life.
 #[derive(Debug)]
@@ -139,8 +139,8 @@ impl Connection {
     pub(super) fn probe(&mut self, now: Instant) {
         self.probes.last = Some(now);
         self.probes.wait = self.probes.wait.saturating_mul(2);
-        let mut streams = self.streams.values();
-        match streams.find_map(|stream| stream.is_open_for_data().then_some(stream.id)) {
+        let open = self.streams.iter().find(|it| it.is_open_for_data());
+        match open.map(Stream::id) {
             Some(id) => self.output.empty_data(id),
             None => {
                 let id = self.take_ping_id();

@@ -12,10 +12,11 @@ use spdy_frame::{
 };
 
 use crate::proto::{
-    scheduler::Scheduler,
-    stream::{Stream, Taken},
+    role::Role,
+    scheduler::{Need, Scheduler},
+    streams::{Next, Stream, StreamRef, Taken},
     transmit::{Outbound, Transmit},
-    wait::Stall,
+    wait::{Stall, Wait},
 };
 
 /// All queues towards the peer.
@@ -38,8 +39,6 @@ pub(super) struct Output {
     pub(super) stall: Option<Stall>,
     /// Streams that wait for their own window, those in front that need the least.
     pub(super) blocked: BTreeSet<(i64, StreamId)>,
-    /// Payload octets in the queues of all streams.
-    pub(super) unsent: usize,
     pub(super) go_away_sent: bool,
     pub(super) transmit: Transmit,
     /// Octets written from the start until `transmit` was last looked at.
@@ -107,6 +106,43 @@ impl Output {
         self.pongs.len() + self.resets + self.replies_ready
     }
 
+    /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
+    #[inline]
+    pub(super) fn schedule(&mut self, role: Role, stream: &mut Stream) {
+        let need = match stream.next() {
+            // A stream that waits for its window may still say HEADERS and FIN.
+            Some(Next::Data(_)) if stream.blocked.is_on() => return,
+            Some(Next::Data(_)) if role.has_session_window() => Need::Window,
+            Some(_) => Need::Nothing,
+            None => return,
+        };
+        if stream.scheduled || stream.has_opening() {
+            return;
+        }
+        stream.scheduled = true;
+        if stream.is_cut {
+            self.scheduler.push_front(stream.id(), stream.priority());
+        } else {
+            self.scheduler.push(stream.id(), stream.priority(), need);
+        }
+    }
+
+    /// A frame of a stream was written, with FIN or without. Returns whether the stream is closed.
+    #[must_use]
+    pub(super) fn wrote(&mut self, role: Role, stream: &mut StreamRef<'_>, fin: bool) -> bool {
+        if !fin {
+            self.schedule(role, stream);
+            return false;
+        }
+        stream.fin_written();
+        if mem::take(&mut stream.window_awaited) {
+            stream.blocked = Wait::default();
+            let shortfall = stream.send_window().shortfall();
+            self.blocked.remove(&(shortfall, stream.id()));
+        }
+        stream.is_closed()
+    }
+
     /// Makes a DATA frame ready.
     pub(super) fn data(&mut self, stream: StreamId, fin: bool, taken: Taken) {
         let Taken {
@@ -156,18 +192,17 @@ impl Output {
 
     /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
     pub(super) fn unlist(&mut self, stream: &Stream) {
-        let id = stream.id;
-        self.unsent -= stream.queued_octets();
-        if stream.opening.is_some() {
+        let id = stream.id();
+        if stream.has_opening() {
             self.openings.retain(|&other| other != id);
         }
         if stream.scheduled {
-            self.scheduler.remove(id, stream.priority);
+            self.scheduler.remove(id, stream.priority());
         }
         if stream.blocked.is_on() {
-            self.blocked.remove(&(stream.send_window.shortfall(), id));
+            self.blocked.remove(&(stream.send_window().shortfall(), id));
         }
-        if stream.credit_due {
+        if stream.is_credit_due() {
             self.credit_due.retain(|&other| other != id);
         }
     }
@@ -228,6 +263,6 @@ mod tests {
         assert_eq!(waiting(&client), 1);
         client.reset(streams[2], RstStatus::CANCEL);
         assert_eq!(client.output.scheduler.pop(true), None);
-        assert_eq!(client.output.unsent, 0);
+        assert_eq!(client.stats().unsent, 0);
     }
 }

@@ -16,7 +16,7 @@ use super::{
     output::TRANSMIT_TARGET,
     probes::{FIRST_WAIT, MOST_UNDER_WAY},
 };
-use crate::proto::{state::SendHalf, stream::Outgoing, stream::Stream};
+use crate::proto::streams::{Next, Stream};
 
 /// What handles have ordered and the driver need not carry out at once.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl Quiet {
 
     /// Of all streams whose payload counts.
     fn all_consumed(&self, connection: &Connection) -> usize {
-        let counted = |&(id, _): &(&StreamId, &usize)| connection.counts(*id);
+        let counted = |&(id, _): &(&StreamId, &usize)| !connection.streams.is_given_up(*id);
         let consumed = self.consumed.iter().filter(counted);
         consumed.map(|(_, bytes)| bytes).sum()
     }
@@ -62,27 +62,16 @@ impl Connection {
 
     /// Whether another stream of this side can be opened, or fails at once.
     pub(crate) fn opens_or_fails(&self) -> bool {
-        let is_local = |stream: &&Stream| self.role.is_local(stream.id);
-        let open = self.records().filter(is_local).count();
-        open < self.peer.max_streams || !self.may_open()
+        let is_local = |stream: &&Stream| self.role.is_local(stream.id());
+        let open = self.streams.iter().filter(is_local).count();
+        open < self.streams.most_local() || !self.may_open()
     }
 
     fn check_counts(&self) -> Result<(), String> {
-        let local = |id: &&StreamId| self.role.is_local(**id);
-        let ours = self.streams.keys().filter(local).count();
-        let unsent: usize = self.records().map(|it| it.queued_octets()).sum();
-        let counted = (self.local_open, self.remote_open, self.output.unsent);
-        let found = (ours, self.streams.len() - ours, unsent);
-        if counted != found {
-            return Err(format!("counted are {counted:?}, and there are {found:?}"));
-        }
-        let live: usize = self.records().map(|it| it.recv_window.held()).sum();
-        let gone: usize = self.untaken.counted().map(|(_, bytes)| bytes).sum();
-        let held = self.recv_window.held();
-        if !self.role.has_session_window() && held != live + gone {
-            return Err(format!(
-                "{held} bytes count as unread, of {live} and {gone}"
-            ));
+        self.streams.check()?;
+        let (held, of_streams) = (self.recv_window.held(), self.streams.unread());
+        if !self.role.has_session_window() && held != of_streams {
+            return Err(format!("{held} bytes count as unread, of {of_streams}"));
         }
         Ok(())
     }
@@ -91,9 +80,9 @@ impl Connection {
         if !self.output.control.is_empty() || !self.output.pongs.is_empty() {
             return Err("control frames wait, and the transport has taken everything".into());
         }
-        for stream in self.records() {
+        for stream in self.streams.iter() {
             if let Some(what) = self.writable(stream) {
-                let id = stream.id;
+                let id = stream.id();
                 return Err(format!(
                     "{what} of stream {id} may go out, and nothing does"
                 ));
@@ -104,18 +93,18 @@ impl Connection {
 
     /// What the stream may write now.
     fn writable(&self, stream: &Stream) -> Option<&'static str> {
-        if stream.opening.is_some() {
+        if stream.has_opening() {
             return Some("the first frame");
         }
-        match stream.queue.front() {
-            Some(Outgoing::Data(_)) => (!self.lacks_window(stream)).then_some("DATA"),
-            Some(Outgoing::Headers(_)) => Some("HEADERS"),
-            None => (stream.send == SendHalf::Finishing).then_some("FIN"),
+        match stream.next()? {
+            Next::Data(_) => (!self.lacks_window(stream)).then_some("DATA"),
+            Next::Headers => Some("HEADERS"),
+            Next::Fin => Some("FIN"),
         }
     }
 
     fn lacks_window(&self, stream: &Stream) -> bool {
-        let own = stream.send_window.available(self.peer.initial_window);
+        let own = stream.send_window().available(self.peer.initial_window);
         let session = self.send_window.available(DEFAULT_WINDOW);
         (self.role.has_stream_windows() && own == 0)
             || (self.role.has_session_window() && session == 0)
@@ -125,11 +114,11 @@ impl Connection {
     fn is_held_up(&self, quiet: &Quiet) -> bool {
         let limits = &self.config.limits;
         let full = |stream: &Stream| {
-            let held = stream.recv_window.held() - quiet.consumed(stream.id);
+            let held = stream.recv_window().held() - quiet.consumed(stream.id());
             held >= limits.stream_buffer.max(1)
         };
         let all = self.recv_window.held() - quiet.all_consumed(self);
-        (!self.role.has_stream_windows() && self.records().any(full))
+        (!self.role.has_stream_windows() && self.streams.iter().any(full))
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
 
@@ -158,11 +147,11 @@ impl Connection {
                 "the window of the {kind} {granted} bytes of it are consumed"
             ));
         }
-        for stream in self.records().filter(|it| !it.is_received()) {
-            let window = &stream.recv_window;
-            let is_read = window.held() == quiet.consumed(stream.id);
+        for stream in self.streams.iter().filter(|it| !it.is_received()) {
+            let window = stream.recv_window();
+            let is_read = window.held() == quiet.consumed(stream.id());
             if self.role.has_stream_windows() && window.octets() <= 0 && is_read {
-                let id = stream.id;
+                let id = stream.id();
                 return Err(format!(
                     "all of the window of stream {id} is consumed, none granted"
                 ));
@@ -190,14 +179,14 @@ impl Connection {
         // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
         let is_full = self.output.transmit.held() >= TRANSMIT_TARGET;
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);
-        let is_blocked = is_heard && !is_full && self.records().any(lacks_window);
+        let is_blocked = is_heard && !is_full && self.streams.iter().any(lacks_window);
         promises.add("first frame", is_silent, timeouts.first_frame);
         promises.add("frame", has_partial && is_heard, timeouts.frame);
         promises.add("idle", is_idle, timeouts.idle);
         promises.add("blocked", is_blocked, timeouts.blocked);
         promises.add("trickle", is_blocked, timeouts.trickle(timeouts.blocked));
         promises.add("unread", self.is_held_up(quiet), timeouts.unread);
-        let is_unfinished = is_heard && self.records().any(is_abandoned);
+        let is_unfinished = is_heard && self.streams.iter().any(Stream::is_abandoned);
         promises.add("discard", is_unfinished, timeouts.discard);
         let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;
         let answer = timeouts.keep_alive_reply + MOST_UNDER_WAY;
@@ -212,28 +201,19 @@ impl Connection {
 
     /// Whether neither side has anything to do with a stream.
     fn is_idle(&self, quiet: &Quiet) -> bool {
-        let is_released = |id: &StreamId| quiet.released.contains(id);
-        self.streams.is_empty() && self.cancelled.iter().all(is_released)
+        let is_released = |id: StreamId| quiet.released.contains(&id);
+        self.streams.is_empty() && self.streams.cancelled().all(is_released)
     }
 
     fn waits_for_window(&self, stream: &Stream) -> bool {
-        let has_data = matches!(stream.queue.front(), Some(Outgoing::Data(_)));
-        has_data && stream.opening.is_none() && self.lacks_window(stream)
-    }
-
-    fn records(&self) -> impl Iterator<Item = &Stream> {
-        self.streams.values().map(|stream| &**stream)
+        let has_data = matches!(stream.next(), Some(Next::Data(_)));
+        has_data && !stream.has_opening() && self.lacks_window(stream)
     }
 
     /// Whether a frame has come in part.
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.decoder.is_mid_frame()
     }
-}
-
-/// Whether the application wants nothing more of a stream, and has said all.
-fn is_abandoned(stream: &Stream) -> bool {
-    stream.discard.is_some() && stream.send == SendHalf::Finished
 }
 
 struct Promises(Instant, Vec<Promise>);

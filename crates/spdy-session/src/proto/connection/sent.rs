@@ -42,13 +42,13 @@ impl Connection {
     pub(super) fn tell_reset(&mut self, id: StreamId, status: RstStatus) {
         self.take_back(id);
         self.output.reset(id, status);
-        self.remember_reset(id);
+        self.streams.remember_reset(id);
     }
 
     /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer has seen the end:
     /// the rest is taken back. False if there is no such stream.
     pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
-        let is_closed = !self.streams.contains_key(&id) && self.output.transmit.has_fin(id);
+        let is_closed = !self.streams.contains(id) && self.output.transmit.has_fin(id);
         let is_ready = is_closed && self.take_back(id);
         if is_ready {
             self.events.push_back(Event::Reset { id, error });

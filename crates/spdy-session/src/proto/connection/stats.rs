@@ -1,6 +1,6 @@
 //! What can be seen of a connection: how much is alive, and the windows.
 
-use spdy_frame::{DEFAULT_WINDOW, Frame, WindowTarget};
+use spdy_frame::{DEFAULT_WINDOW, Frame, StreamId, WindowTarget};
 
 use super::Connection;
 use crate::Count;
@@ -17,17 +17,25 @@ impl Connection {
         self.tally.one(Count::FramesReceived(frame.kind()));
     }
 
+    /// Whether a stream is gone and has payload that counts and is not consumed. It may still be given up, which is an
+    /// [`Event::Reset`](crate::proto::Event::Reset) of the stream.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
+        self.streams.is_untaken(id)
+    }
+
     /// Counts of what is alive: leaks become visible here.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let counts = self.streams.counts();
         Stats {
-            local_streams: self.local_open,
-            remote_streams: self.remote_open,
-            backlog: self.backlog,
-            cancelled: self.cancelled.len(),
+            local_streams: counts.local,
+            remote_streams: counts.remote,
+            backlog: counts.backlog,
+            cancelled: self.streams.cancelled().len(),
             unread: self.recv_window.held(),
-            unsent: self.output.unsent,
-            held_headers: self.held_headers,
+            unsent: counts.unsent,
+            held_headers: counts.held_headers,
         }
     }
 
@@ -37,9 +45,9 @@ impl Connection {
         let (send, receive) = match target {
             WindowTarget::Session => (self.send_window.octets(DEFAULT_WINDOW), &self.recv_window),
             WindowTarget::Stream(id) => {
-                let stream = self.streams.get(&id)?;
-                let send = stream.send_window.octets(self.peer.initial_window);
-                (send, &stream.recv_window)
+                let stream = self.streams.peek(id)?;
+                let send = stream.send_window().octets(self.peer.initial_window);
+                (send, stream.recv_window())
             }
         };
         Some(Windows {

@@ -3,27 +3,22 @@
 use std::time::Instant;
 
 use spdy_frame::{
-    CompressedBlock, DEFAULT_WINDOW, HeaderBlock, Headers, RstStatus, RstStream, Side, StreamId,
-    SynReply, SynStream, Version, WindowIncrement, WindowTarget, WindowUpdate,
+    CompressedBlock, DEFAULT_WINDOW, GoAwayStatus, HeaderBlock, HeaderError, Headers, RstStatus,
+    RstStream, Side, StreamId, SynReply, SynStream, Version, WindowIncrement, WindowTarget,
+    WindowUpdate,
 };
 
-use super::{
-    Connection, Phase,
-    blocks::{broken_block, settle_headers},
-};
+use super::{Connection, Phase};
 use crate::{
-    Count, Limit, StreamError,
+    Count, Limit, SessionError, StreamError,
     config::OversizedHeaders,
     proto::{
-        error::Violation,
+        error::{Violation, broken_block},
         event::{Event, Opened},
-        flow::{Overflow, RecvWindow, SendWindow},
+        flow::{Overflow, RecvWindow},
         guard::Charge,
-        state::{RecvHalf, RecvInput, SendHalf, Unfit},
-        stream::Stream,
-        wait::Wait,
+        streams::{Birth, Ending, RecvInput, Stream},
     },
-    queue::Queue,
 };
 
 type Handled = Result<(), Violation>;
@@ -42,8 +37,7 @@ impl Connection {
             self.charge_reset(now);
             return Ok(());
         }
-        self.check_new_id(id)?;
-        self.highest_remote = Some(id);
+        self.streams.note_remote(id)?;
         let headers = headers.map_err(|error| broken_block(id, &error))?;
         if headers.is_truncated() {
             match self.config.oversized_headers {
@@ -54,7 +48,11 @@ impl Connection {
             }
         }
         self.check_push(id, frame.associated, frame.unidirectional)?;
-        self.check_room(id, &headers)?;
+        if self.phase != Phase::Open {
+            let reason = "session takes no new streams";
+            return Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason));
+        }
+        self.streams.check_room(id, headers.size())?;
         self.admit(SynStream {
             stream: id,
             associated: frame.associated,
@@ -77,55 +75,51 @@ impl Connection {
     ) -> Handled {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
-        let Some(stream) = self.streams.get_mut(&id).filter(|_| self.role.is_local(id)) else {
+        let stream = self.streams.get(id);
+        let Some(mut stream) = stream.filter(|_| self.role.is_local(id)) else {
             return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
         };
-        let headers = settle_headers(stream, self.role.version(), RecvInput::Reply, fin, headers)?;
-        let size = self.check_held(id, &headers)?;
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.header_octets += size;
-            self.held_headers += size;
-        }
+        let headers = stream.receive_headers(self.role, RecvInput::Reply, fin, headers)?;
+        let size = stream.check_held(self.role, &headers)?;
+        stream.hold_reply(size);
+        let is_closed = stream.is_closed();
         self.events.push_back(Event::Replied { id, headers, fin });
-        self.forget_if_closed(id);
+        if is_closed {
+            self.end_stream(id, Ending::closed());
+        }
         Ok(())
     }
 
     pub(super) fn on_headers(&mut self, now: Instant, frame: Headers<CompressedBlock>) -> Handled {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
-        let Some(stream) = self.streams.get_mut(&id) else {
+        let Some(mut stream) = self.streams.get(id) else {
             return self.on_stray(now, id, "HEADERS came for a stream that is not open");
         };
-        let headers = settle_headers(
-            stream,
-            self.role.version(),
-            RecvInput::Headers,
-            fin,
-            headers,
-        )?;
+        let headers = stream.receive_headers(self.role, RecvInput::Headers, fin, headers)?;
         if headers.is_empty() && !fin {
             return self.guard.charge(Charge::EmptyFrame, now);
         }
-        let size = self.check_held(id, &headers)?;
-        match self.streams.get_mut(&id) {
-            Some(stream) if stream.discard.is_none() || fin => {
-                stream.unread_headers += size;
-                self.held_headers += size;
-                self.events.push_back(Event::Headers { id, headers, fin });
-            }
-            _ => self.count_discarded(id, size, fin),
+        let size = stream.check_held(self.role, &headers)?;
+        if stream.is_discarded() && !fin {
+            self.count_discarded(id, size, fin);
+            return Ok(());
         }
-        self.forget_if_closed(id);
+        stream.hold_headers(size);
+        let is_closed = stream.is_closed();
+        self.events.push_back(Event::Headers { id, headers, fin });
+        if is_closed {
+            self.end_stream(id, Ending::closed());
+        }
         Ok(())
     }
 
     pub(super) fn on_rst_stream(&mut self, now: Instant, frame: RstStream) -> Handled {
         let id = frame.stream;
         let error = StreamError::from_peer(frame.status);
-        if self.streams.contains_key(&id) {
+        if self.streams.contains(id) {
             self.take_back(id);
-            self.drop_stream(id, error);
+            self.end_stream(id, Ending::failed(error));
         } else if !self.drop_ready(id, error) {
             // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
             return self.guard.charge(Charge::IdleFrame, now);
@@ -159,18 +153,18 @@ impl Connection {
 
     fn grow_stream(&mut self, now: Instant, id: StreamId, increment: WindowIncrement) -> Handled {
         let initial = self.peer.initial_window;
-        let stream = self.streams.get_mut(&id);
-        let Some(stream) = stream.filter(|stream| stream.send != SendHalf::Finished) else {
+        let stream = self.streams.get(id);
+        let Some(mut stream) = stream.filter(|stream| !stream.is_sent()) else {
             return Ok(());
         };
-        let before = stream.send_window.shortfall();
-        let grown = stream.send_window.grow(initial, increment);
+        let before = stream.send_window().shortfall();
+        let grown = stream.grow_window(initial, increment);
         grown.map_err(|Overflow| window_overflow(id))?;
         if self.output.blocked.remove(&(before, id)) {
-            let shortfall = stream.send_window.shortfall();
+            let shortfall = stream.send_window().shortfall();
             self.output.blocked.insert((shortfall, id));
         }
-        let most = stream.send_window.most_initial();
+        let most = stream.send_window().most_initial();
         self.peer.most_initial = self.peer.most_initial.min(most);
         self.note_grant(now);
         self.unblock(now, id);
@@ -178,38 +172,35 @@ impl Connection {
         Ok(())
     }
 
+    /// Inflates a block. The outer error ends the session, the inner one only the stream.
+    pub(super) fn inflate(
+        &mut self,
+        id: StreamId,
+        block: CompressedBlock,
+    ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
+        match self.inflater.decode(block) {
+            Err(error) if error.is_context_lost() => {
+                if matches!(error, HeaderError::Bomb { .. }) {
+                    self.reached(Limit::HeadersMaxInflated);
+                    if self.role.version() != Version::V2 {
+                        self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
+                    }
+                }
+                self.fail(GoAwayStatus::PROTOCOL_ERROR, SessionError::Headers(error));
+                // The session is over: the caller has nothing more to judge.
+                Err(Violation::session(
+                    "header block lost the compression context",
+                ))
+            }
+            result => Ok(result),
+        }
+    }
+
     // --- SYN_STREAM, rule by rule -----------------------------------------------------------------------
 
     /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
     fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
-        self.output.go_away_sent && !self.role.is_local(id) && Some(id) > self.highest_remote
-    }
-
-    fn check_new_id(&self, id: StreamId) -> Handled {
-        let is_v2 = self.role.version() == Version::V2;
-        let broken = |reason| {
-            if is_v2 {
-                Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason)
-            } else {
-                Violation::session(reason)
-            }
-        };
-        if self.role.is_local(id) {
-            return Err(broken("SYN_STREAM has an id of the other side's parity"));
-        }
-        match self.highest_remote {
-            Some(highest) if id == highest || self.streams.contains_key(&id) => {
-                Err(Violation::stream(
-                    id,
-                    RstStatus::PROTOCOL_ERROR,
-                    "SYN_STREAM has an id that is in use",
-                ))
-            }
-            Some(highest) if id < highest => {
-                Err(broken("SYN_STREAM has an id below an earlier one"))
-            }
-            _ => Ok(()),
-        }
+        self.output.go_away_sent && self.streams.is_new_remote(id)
     }
 
     /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP layer's to judge.
@@ -224,7 +215,7 @@ impl Connection {
         }
         if unidirectional {
             let is_open = |associated: StreamId| {
-                self.role.is_local(associated) && self.streams.contains_key(&associated)
+                self.role.is_local(associated) && self.streams.contains(associated)
             };
             if !associated.is_some_and(is_open) {
                 let reason = "push belongs to no open stream";
@@ -241,24 +232,6 @@ impl Connection {
         Ok(())
     }
 
-    fn check_room(&self, id: StreamId, headers: &HeaderBlock) -> Handled {
-        let limits = &self.config.limits;
-        let refused = |reason| Violation::stream(id, RstStatus::REFUSED_STREAM, reason);
-        if self.phase != Phase::Open {
-            Err(refused("session takes no new streams"))
-        } else if self.remote_open + self.cancelled.len() >= limits.max_streams as usize {
-            let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
-            Err(refused(reason).beyond(Limit::MaxStreams))
-        } else if self.backlog >= limits.max_backlog {
-            Err(refused("too many streams wait to be accepted").beyond(Limit::MaxBacklog))
-        } else if !self.may_hold(headers.size()) {
-            let reason = "header blocks of open streams are too large together";
-            Err(refused(reason).beyond(Limit::HeldHeaders))
-        } else {
-            Ok(())
-        }
-    }
-
     fn admit(&mut self, frame: SynStream<HeaderBlock>) {
         let SynStream {
             stream: id,
@@ -269,20 +242,15 @@ impl Connection {
             block: headers,
         } = frame;
         self.last_good = Some(id);
-        let stream = Stream {
-            send: SendHalf::of_acceptor(unidirectional),
-            recv: RecvHalf::of_acceptor(fin),
+        let birth = Birth {
+            priority,
             associated,
             unidirectional,
-            header_octets: headers.size(),
-            accepted: false,
-            ..self.new_stream(id, priority)
+            fin,
+            window: self.new_window(),
         };
-        self.held_headers += stream.header_octets;
-        self.remote_open += 1;
-        self.backlog += 1;
+        let is_closed = self.streams.admit(id, birth, headers.size()).is_closed();
         self.tally.one(Count::StreamsReceived);
-        self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Opened(Opened {
             id,
             headers,
@@ -291,11 +259,13 @@ impl Connection {
             associated,
             unidirectional,
         }));
-        self.forget_if_closed(id);
+        if is_closed {
+            self.end_stream(id, Ending::closed());
+        }
     }
 
-    /// A record with nothing queued and both halves open.
-    pub(super) fn new_stream(&self, id: StreamId, priority: spdy_frame::Priority) -> Stream {
+    /// Returns the window that the peer begins with on a new stream.
+    pub(super) fn new_window(&self) -> RecvWindow {
         let window = if self.role.has_stream_windows() {
             self.config.limits.stream_window()
         } else {
@@ -305,30 +275,7 @@ impl Connection {
             Some(_) => DEFAULT_WINDOW.saturating_sub(window),
             None => 0,
         };
-        Stream {
-            id,
-            priority,
-            associated: None,
-            unidirectional: false,
-            send: SendHalf::Open,
-            recv: RecvHalf::Open,
-            send_window: SendWindow::default(),
-            recv_window: RecvWindow::with_slack(window, slack),
-            opening: None,
-            queue: Queue::new(),
-            taken: 0,
-            scheduled: false,
-            is_cut: false,
-            blocked: Wait::default(),
-            stalled_since: None,
-            window_awaited: false,
-            credit_due: false,
-            discard: None,
-            header_octets: 0,
-            unread_headers: 0,
-            accepted: true,
-            released: false,
-        }
+        RecvWindow::with_slack(window, slack)
     }
 
     // --- streams that are not open -----------------------------------------------------------------------
@@ -347,39 +294,22 @@ impl Connection {
     /// control go on sending on streams that we reset.
     pub(super) fn is_answered(&self, id: StreamId) -> bool {
         self.is_beyond_our_go_away(id)
-            || self.reset_lately.contains(&id)
+            || self.streams.was_reset_lately(id)
             || !self.role.enforces_windows()
-    }
-
-    pub(super) fn is_never_used(&self, id: StreamId) -> bool {
-        if self.role.is_local(id) {
-            self.next_local.is_some_and(|next| id >= next)
-        } else {
-            Some(id) > self.highest_remote
-        }
     }
 
     // --- RST_STREAM -------------------------------------------------------------------------------------
 
     /// Resetting a request stops its pushes too (protocol.md §10.1).
     fn cancel_pushes_of(&mut self, id: StreamId) {
-        let streams = self.streams.values();
-        let of_stream = streams.filter(|stream| stream.associated == Some(id));
-        let pushes: Vec<StreamId> = of_stream
-            .filter(|stream| self.role.is_local(stream.id))
-            .map(|stream| stream.id)
-            .collect();
+        let streams = self.streams.iter();
+        let of_stream = streams.filter(|stream| stream.associated() == Some(id));
+        let ids = of_stream.map(Stream::id);
+        let pushes: Vec<StreamId> = ids.filter(|&id| self.role.is_local(id)).collect();
         for push in pushes {
             let error = StreamError::from_peer(RstStatus::CANCEL);
-            self.reset_with(push, RstStatus::CANCEL, error);
+            self.end_stream(push, Ending::reset(RstStatus::CANCEL, error));
         }
-    }
-}
-
-pub(super) fn unfit_violation(id: StreamId, unfit: Unfit) -> Violation {
-    match unfit {
-        Unfit::Stream(status, reason) => Violation::stream(id, status, reason),
-        Unfit::Session(reason) => Violation::session(reason),
     }
 }
 

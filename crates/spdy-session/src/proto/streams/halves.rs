@@ -78,7 +78,7 @@ impl SendHalf {
     }
 
     /// Whether the application may still queue something.
-    pub(crate) fn is_open(self) -> bool {
+    pub(crate) const fn is_open(self) -> bool {
         matches!(self, Self::Unreplied | Self::Open)
     }
 }

@@ -1,0 +1,756 @@
+//! The streams, with every count that belongs to them: the map of those that are not closed, and what is known of those
+//! that are gone.
+//!
+//! A frame makes one look-up: [`Streams::get`] returns a [`StreamRef`], which keeps the counts as it changes the stream.
+
+mod abandoned;
+mod halves;
+mod held_headers;
+mod stream;
+mod untaken;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use spdy_frame::{Data, HeaderBlock, RstStatus, StreamId, Version};
+
+pub use self::held_headers::held_size;
+use self::{abandoned::Abandoned, halves::Refused, held_headers::HeldHeaders, untaken::Untaken};
+pub(crate) use self::{
+    halves::RecvInput,
+    stream::{Birth, Next, Outgoing, Stream, Taken},
+};
+use super::{error::Violation, reading_time::Moment, role::Role};
+use crate::{Limit, OpenError, StreamError, config::Limits, error::Origin};
+
+/// All streams of a connection.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    role: Role,
+    /// The streams that are not closed. Each is a box, since the places of streams that are gone stay.
+    open: ById<Box<Stream>>,
+    books: Books,
+    /// Streams of this side that are not closed.
+    local: usize,
+    /// Streams of the peer that are not closed.
+    remote: usize,
+    /// How many streams of this side the peer takes.
+    most_local: usize,
+    /// How many streams of the peer this side takes.
+    most_remote: usize,
+    most_backlog: usize,
+    /// Streams of the peer that are gone, by its will or before they were accepted, and whose handles the
+    /// application still has.
+    cancelled: StreamIds,
+    /// Streams that this side reset lately: what is still under way for them is dropped quietly.
+    reset_lately: VecDeque<StreamId>,
+    /// Payload of streams that are gone, where no window of the session bounds it.
+    untaken: Untaken,
+    next_local: Option<StreamId>,
+    highest_remote: Option<StreamId>,
+}
+
+/// What is counted of all open streams together, and changes with any of them.
+#[derive(Debug)]
+struct Books {
+    /// Streams of the peer that are not accepted.
+    backlog: usize,
+    /// Bytes of payload in the queues.
+    unsent: usize,
+    /// The unread bytes of one stream that stop reading; no number does where a window bounds them.
+    stream_buffer: usize,
+    /// Streams whose unread bytes have reached `stream_buffer`.
+    overfull: usize,
+    /// After so many bytes that were consumed a stream gets credit.
+    credit_step: u32,
+    headers: HeldHeaders,
+    abandoned: Abandoned,
+}
+
+/// A stream that is not closed, looked up once.
+#[derive(Debug)]
+pub(crate) struct StreamRef<'a> {
+    stream: &'a mut Stream,
+    books: &'a mut Books,
+}
+
+/// How a stream ends.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// What RST_STREAM tells the peer, unless the stream is unknown to it; `None`: nothing.
+    pub(crate) peer: Option<RstStatus>,
+    /// What the application is told; `None`: nothing, since both halves are finished.
+    pub(crate) app: Option<StreamError>,
+}
+
+/// A stream that has ended. It may stand in queues, and what was sent of it may not have left.
+#[derive(Debug)]
+#[must_use = "a stream that has ended leaves the queues"]
+pub(crate) struct Ended(pub(crate) Box<Stream>);
+
+/// What follows from bytes that are consumed.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "credit that is due is queued"]
+pub(crate) struct Consumed {
+    /// The stream is to get credit. It says so once.
+    pub(crate) credit_due: bool,
+}
+
+/// What follows from what an application has queued.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "an opening that is due is queued"]
+pub(crate) struct Queued {
+    /// SYN_REPLY is due first.
+    pub(crate) opening_due: bool,
+}
+
+impl Streams {
+    pub(crate) fn new(role: Role, limits: &Limits, most_local: usize) -> Self {
+        Self {
+            role,
+            open: ById::default(),
+            books: Books {
+                backlog: 0,
+                unsent: 0,
+                stream_buffer: if role.has_stream_windows() {
+                    usize::MAX
+                } else {
+                    limits.stream_buffer.max(1)
+                },
+                overfull: 0,
+                credit_step: if role.has_stream_windows() {
+                    (limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
+                } else {
+                    u32::MAX
+                },
+                headers: HeldHeaders::new(limits.held_headers),
+                abandoned: Abandoned::default(),
+            },
+            local: 0,
+            remote: 0,
+            most_local,
+            most_remote: limits.max_streams as usize,
+            most_backlog: limits.max_backlog,
+            cancelled: StreamIds::default(),
+            reset_lately: VecDeque::new(),
+            untaken: Untaken::default(),
+            next_local: Some(StreamId::first(role.side())),
+            highest_remote: None,
+        }
+    }
+
+    // --- one stream -------------------------------------------------------------------------------------
+
+    /// Looks a stream up that is not closed.
+    #[inline]
+    pub(crate) fn get(&mut self, id: StreamId) -> Option<StreamRef<'_>> {
+        let stream = self.open.get_mut(&id)?;
+        let books = &mut self.books;
+        Some(StreamRef { stream, books })
+    }
+
+    /// Looks at a stream that is not closed.
+    #[inline]
+    pub(crate) fn peek(&self, id: StreamId) -> Option<&Stream> {
+        self.open.get(&id).map(|stream| &**stream)
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, id: StreamId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// Opens a stream of this side.
+    pub(crate) fn open(
+        &mut self,
+        birth: Birth,
+        headers: HeaderBlock,
+    ) -> Result<StreamId, OpenError> {
+        let id = self.next_local.ok_or(OpenError::IdsExhausted)?;
+        let may_have_pushes = |id| self.peek(id).is_some_and(Stream::is_open_to_send);
+        if !birth.associated.is_none_or(may_have_pushes) {
+            return Err(OpenError::NoAssociatedStream);
+        }
+        if !self.has_place() {
+            return Err(OpenError::TooManyStreams);
+        }
+        self.next_local = id.next();
+        self.local += 1;
+        let stream = Stream::of_initiator(id, birth, headers);
+        self.open.insert(id, Box::new(stream));
+        Ok(id)
+    }
+
+    /// Notes the id of a SYN_STREAM, unless that may not be used.
+    pub(crate) fn note_remote(&mut self, id: StreamId) -> Result<(), Violation> {
+        let broken = |reason| match self.role.version() {
+            Version::V2 => Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason),
+            Version::V3 | Version::V3_1 => Violation::session(reason),
+        };
+        if self.role.is_local(id) {
+            return Err(broken("SYN_STREAM has an id of the other side's parity"));
+        }
+        match self.highest_remote {
+            Some(highest) if id == highest || self.contains(id) => {
+                let reason = "SYN_STREAM has an id that is in use";
+                return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
+            }
+            Some(highest) if id < highest => {
+                return Err(broken("SYN_STREAM has an id below an earlier one"));
+            }
+            _ => self.highest_remote = Some(id),
+        }
+        Ok(())
+    }
+
+    /// Judges whether there is room for another stream of the peer, whose header block has this size.
+    pub(crate) fn check_room(&self, id: StreamId, headers: usize) -> Result<(), Violation> {
+        let (limit, reason) = if self.remote + self.cancelled.len() >= self.most_remote {
+            let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
+            (Limit::MaxStreams, reason)
+        } else if self.books.backlog >= self.most_backlog {
+            let reason = "too many streams wait to be accepted";
+            (Limit::MaxBacklog, reason)
+        } else if !self.books.headers.has_room(headers) {
+            let reason = "header blocks of open streams are too large together";
+            (Limit::HeldHeaders, reason)
+        } else {
+            return Ok(());
+        };
+        Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason).beyond(limit))
+    }
+
+    /// Takes in a stream of the peer, whose header block has this size.
+    pub(crate) fn admit(&mut self, id: StreamId, birth: Birth, headers: usize) -> StreamRef<'_> {
+        self.books.headers.hold(headers);
+        self.remote += 1;
+        self.books.backlog += 1;
+        let stream = Box::new(Stream::of_acceptor(id, birth, headers));
+        let stream = self.open.entry(id).insert_entry(stream).into_mut();
+        let books = &mut self.books;
+        StreamRef { stream, books }
+    }
+
+    /// Takes a stream out of the map and of all counts.
+    pub(crate) fn end(&mut self, id: StreamId, ending: &Ending) -> Option<Ended> {
+        let stream = self.open.remove(&id)?;
+        self.count_out(&stream);
+        self.keep_headers(&stream);
+        if self.keeps_place(&stream, ending) {
+            self.cancelled.insert(id);
+        }
+        Some(self.books.close(stream))
+    }
+
+    /// Takes all streams out: the session is over, and nothing is held of them.
+    pub(crate) fn end_all(&mut self) -> Vec<Ended> {
+        let streams = self.open.drain().map(|(_, stream)| stream);
+        let streams: Vec<Box<Stream>> = streams.collect();
+        for stream in &streams {
+            self.count_out(stream);
+        }
+        self.books.abandoned.clear();
+        let ended = streams.into_iter();
+        ended.map(|stream| self.books.close(stream)).collect()
+    }
+
+    fn count_out(&mut self, stream: &Stream) {
+        if self.role.is_local(stream.id()) {
+            self.local -= 1;
+        } else {
+            self.remote -= 1;
+            self.books.backlog -= usize::from(!stream.is_accepted());
+        }
+        let held = stream.opening_headers() + stream.unread_headers();
+        self.books.headers.let_go(held);
+        if !self.role.has_session_window() {
+            self.untaken.add(stream.id(), stream.recv_window().held());
+        }
+    }
+
+    /// Blocks that the application has not taken are held until its handles are dropped: else one stream after the other
+    /// could leave some. So is the block that opened a stream of the peer, which waits to be accepted or is what the
+    /// application works by; streams of this side are as many as it wants.
+    fn keep_headers(&mut self, stream: &Stream) {
+        if stream.is_released() {
+            return;
+        }
+        let opening = match self.role.is_local(stream.id()) {
+            true => 0,
+            false => stream.opening_headers(),
+        };
+        let unread = stream.unread_headers();
+        self.books.headers.keep(stream.id(), opening + unread);
+    }
+
+    /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
+    /// the stream keeps its place until then: else a peer that makes streams fail has more than its share, and the
+    /// backlog would not bound streams that close before anybody has looked at them.
+    fn keeps_place(&self, stream: &Stream, ending: &Ending) -> bool {
+        let is_unnoticed = match &ending.app {
+            Some(error) => is_of_peer(error),
+            None => !stream.is_accepted(),
+        };
+        is_unnoticed
+            && !self.role.is_local(stream.id())
+            && !stream.is_released()
+            && self.cancelled.len() < self.most_remote
+    }
+
+    /// The application has dropped its last handle of a stream.
+    pub(crate) fn release(&mut self, id: StreamId) {
+        if !self.cancelled.is_empty() {
+            self.cancelled.remove(&id);
+        }
+        self.books.headers.release(id);
+        self.untaken.close(id);
+        if let Some(stream) = self.open.get_mut(&id) {
+            stream.release();
+        }
+    }
+
+    /// The application is done with header blocks that count so much.
+    pub(crate) fn consume_headers(&mut self, id: StreamId, size: usize) {
+        match self.open.get_mut(&id) {
+            Some(stream) => {
+                let size = stream.consume_headers(size);
+                self.books.headers.let_go(size);
+            }
+            None => self.books.headers.take(id, size),
+        }
+    }
+
+    // --- payload that is not taken ----------------------------------------------------------------------
+
+    /// The application is done with payload of a stream that is gone. Returns whether that counted.
+    pub(crate) fn consume_gone(&mut self, id: StreamId, bytes: usize) -> bool {
+        self.untaken.take(id, bytes)
+    }
+
+    /// Returns whether a stream is gone and has payload that counts and is not consumed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
+        self.untaken.has(id)
+    }
+
+    /// Returns whether the payload of a stream that is gone was given up: that it is consumed counts for nothing.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_given_up(&self, id: StreamId) -> bool {
+        self.untaken.is_given_up(id)
+    }
+
+    /// Returns the stream with the most payload that is in the way. A stream that is full is in the way by itself, and
+    /// none that is gone is.
+    pub(crate) fn fullest(&self) -> Option<StreamId> {
+        let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
+        let gone = self.untaken.counted().filter(|_| !self.is_overfull());
+        let all = live.chain(gone).filter(|&(_, held)| held > 0);
+        all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
+    }
+
+    /// Lets the payload of a stream that is gone count for nothing. Returns how much that was.
+    #[must_use = "it is consumed now"]
+    pub(crate) fn give_up(&mut self, id: StreamId) -> usize {
+        self.untaken.give_up(id)
+    }
+
+    /// Returns how much of the streams is unread, also of those that are gone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread(&self) -> usize {
+        let live = self.iter().map(|it| it.recv_window().held());
+        let gone = self.untaken.counted().map(|(_, bytes)| bytes);
+        live.chain(gone).sum()
+    }
+
+    /// Gives the memory back that nothing needs.
+    pub(crate) fn release_memory(&mut self) {
+        self.untaken.release();
+    }
+
+    // --- ids --------------------------------------------------------------------------------------------
+
+    pub(crate) const fn highest_remote(&self) -> Option<StreamId> {
+        self.highest_remote
+    }
+
+    /// Returns whether this side has ids for more streams.
+    pub(crate) const fn has_ids(&self) -> bool {
+        self.next_local.is_some()
+    }
+
+    /// Sets the id of the next stream of this side, unless it is of the other parity or below.
+    pub(crate) fn skip_to(&mut self, id: StreamId) {
+        if self.role.is_local(id) && self.next_local.is_some_and(|next| id >= next) {
+            self.next_local = Some(id);
+        }
+    }
+
+    /// Returns whether no stream of the peer has had an id as high as this one.
+    pub(crate) fn is_new_remote(&self, id: StreamId) -> bool {
+        !self.role.is_local(id) && Some(id) > self.highest_remote
+    }
+
+    pub(crate) fn is_never_used(&self, id: StreamId) -> bool {
+        match self.role.is_local(id) {
+            true => self.next_local.is_some_and(|next| id >= next),
+            false => Some(id) > self.highest_remote,
+        }
+    }
+
+    pub(crate) fn remember_reset(&mut self, id: StreamId) {
+        if self.reset_lately.len() == RESET_LATELY {
+            self.reset_lately.pop_front();
+        }
+        self.reset_lately.push_back(id);
+    }
+
+    pub(crate) fn was_reset_lately(&self, id: StreamId) -> bool {
+        self.reset_lately.contains(&id)
+    }
+
+    // --- all streams ------------------------------------------------------------------------------------
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.open.values().map(|stream| &**stream)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Returns how many records there are, also of streams that are gone and whose handles exist.
+    pub(crate) fn records(&self) -> usize {
+        self.open.len() + self.cancelled.len()
+    }
+
+    /// Returns the streams of the peer that are gone and keep their places.
+    pub(crate) fn cancelled(&self) -> impl ExactSizeIterator<Item = StreamId> {
+        self.cancelled.iter().copied()
+    }
+
+    /// Sets how many streams of this side the peer takes.
+    pub(crate) fn set_most_local(&mut self, most: usize) {
+        self.most_local = most;
+    }
+
+    /// Returns how many streams of this side the peer takes.
+    #[cfg(feature = "tokio")]
+    pub(crate) const fn most_local(&self) -> usize {
+        self.most_local
+    }
+
+    /// Returns whether the peer takes another stream of this side.
+    pub(crate) const fn has_place(&self) -> bool {
+        self.local < self.most_local
+    }
+
+    /// Returns whether the unread bytes of a stream forbid reading.
+    #[inline]
+    pub(crate) const fn is_overfull(&self) -> bool {
+        self.books.overfull > 0
+    }
+
+    /// Returns what all header blocks count that are held.
+    pub(crate) const fn held_headers(&self) -> usize {
+        self.books.headers.sum()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            local: self.local,
+            remote: self.remote,
+            backlog: self.books.backlog,
+            unsent: self.books.unsent,
+            held_headers: self.books.headers.open(),
+        }
+    }
+
+    /// Starts the time of the streams that were abandoned lately.
+    #[inline]
+    pub(crate) fn date_abandoned(&mut self, moment: Moment) {
+        self.books.abandoned.date(moment);
+    }
+
+    /// Returns when the oldest stream was abandoned.
+    pub(crate) fn abandoned_since(&self) -> Option<Moment> {
+        self.books.abandoned.since()
+    }
+
+    /// Takes the oldest stream off the list of those that are abandoned, if it has been on it for so long.
+    pub(crate) fn pop_abandoned(&mut self, moment: Moment, limit: Duration) -> Option<StreamId> {
+        self.books.abandoned.pop_expired(moment, limit)
+    }
+
+    /// Panics in debug builds if a count is not what the records say.
+    pub(crate) fn debug_check(&self) {
+        if cfg!(debug_assertions) && self.open.len() <= CHECKED {
+            assert_eq!(self.check(), Ok(()));
+        }
+    }
+
+    /// Returns an error unless every count is what the records say.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let sum = |of: fn(&Stream) -> usize| self.iter().map(of).sum::<usize>();
+        let is_full = |stream: &Stream| stream.recv_window().held() >= self.books.stream_buffer;
+        let local = self.iter().filter(|it| self.role.is_local(it.id())).count();
+        let found = Counts {
+            local,
+            remote: self.open.len() - local,
+            backlog: self.iter().filter(|it| !it.is_accepted()).count(),
+            unsent: sum(Stream::queued_bytes),
+            held_headers: sum(|it| it.opening_headers() + it.unread_headers()),
+        };
+        let overfull = self.iter().filter(|it| is_full(it)).count();
+        if self.counts() != found || self.books.overfull != overfull {
+            let (counted, full) = (self.counts(), self.books.overfull);
+            return Err(format!(
+                "counted are {counted:?} with {full} full, and there are {found:?} with {overfull}"
+            ));
+        }
+        self.books.headers.check(found.held_headers)
+    }
+}
+
+/// Counts of the streams that are not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) local: usize,
+    pub(crate) remote: usize,
+    pub(crate) backlog: usize,
+    pub(crate) unsent: usize,
+    pub(crate) held_headers: usize,
+}
+
+impl Ending {
+    /// Both halves are finished.
+    pub(crate) const fn closed() -> Self {
+        Self {
+            peer: None,
+            app: None,
+        }
+    }
+
+    /// The peer knows already.
+    pub(crate) const fn failed(error: StreamError) -> Self {
+        Self {
+            peer: None,
+            app: Some(error),
+        }
+    }
+
+    /// Both are told.
+    pub(crate) const fn reset(status: RstStatus, error: StreamError) -> Self {
+        Self {
+            peer: Some(status),
+            app: Some(error),
+        }
+    }
+}
+
+impl StreamRef<'_> {
+    /// The application takes the stream up.
+    pub(crate) fn accept(&mut self) {
+        self.books.backlog -= usize::from(self.stream.accept());
+    }
+
+    /// The application replies.
+    pub(crate) fn reply(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), StreamError> {
+        self.stream.reply(headers, fin)?;
+        self.accept();
+        Ok(())
+    }
+
+    /// The application queues something behind what is queued already, or FIN alone.
+    #[inline]
+    pub(crate) fn queue(
+        &mut self,
+        item: Option<Outgoing>,
+        fin: bool,
+    ) -> Result<Queued, StreamError> {
+        let had_opening = self.stream.has_opening();
+        let bytes = match &item {
+            Some(Outgoing::Data(payload)) => payload.len(),
+            _ => 0,
+        };
+        self.stream.queue(item, fin)?;
+        self.books.unsent += bytes;
+        self.accept();
+        Ok(Queued {
+            opening_due: !had_opening && self.stream.has_opening(),
+        })
+    }
+
+    /// Takes `bytes` off the payload that is the first in the queue. `None`: it is not payload.
+    #[inline]
+    pub(crate) fn take_payload(&mut self, bytes: usize) -> Option<Taken> {
+        let taken = self.stream.take_payload(bytes)?;
+        self.books.unsent -= bytes;
+        Some(taken)
+    }
+
+    /// FIN went into the bytes for the transport.
+    pub(crate) fn fin_written(&mut self) {
+        self.stream.fin_written();
+        self.note_abandoned();
+    }
+
+    /// The application reads no more: the rest is dropped as it comes, up to so many bytes.
+    pub(crate) fn stop_reading(&mut self, limit: u64) {
+        if !self.stream.is_discarded() {
+            self.stream.stop_reading(limit);
+            self.note_abandoned();
+        }
+    }
+
+    fn note_abandoned(&mut self) {
+        if self.stream.is_abandoned() {
+            self.books.abandoned.note(self.stream.id());
+        }
+    }
+
+    /// Takes in a piece of a DATA frame that has `announced` bytes from there on.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        role: Role,
+        data: &Data,
+        announced: u64,
+    ) -> Result<(), Violation> {
+        self.stream.receive_data(role, data, announced)?;
+        let bytes = data.payload.len();
+        self.count_unread(|stream| stream.recv_window_mut().receive(bytes));
+        Ok(())
+    }
+
+    /// The application is done with `bytes` of payload.
+    #[inline]
+    pub(crate) fn consume(&mut self, bytes: usize) -> Consumed {
+        self.count_unread(|stream| stream.recv_window_mut().consume(bytes));
+        let credit_due = self.stream.note_credit(self.books.credit_step);
+        Consumed { credit_due }
+    }
+
+    #[inline]
+    fn count_unread(&mut self, change: impl FnOnce(&mut Stream)) {
+        let buffer = self.books.stream_buffer;
+        let was_full = self.stream.recv_window().held() >= buffer;
+        change(self.stream);
+        let is_full = self.stream.recv_window().held() >= buffer;
+        if was_full != is_full {
+            self.books.overfull += usize::from(is_full);
+            self.books.overfull -= usize::from(was_full);
+        }
+    }
+
+    /// Holds the header block of a reply.
+    pub(crate) fn hold_reply(&mut self, size: usize) {
+        self.stream.hold_reply(size);
+        self.books.headers.hold(size);
+    }
+
+    /// Holds a header block that follows the first one.
+    pub(crate) fn hold_headers(&mut self, size: usize) {
+        self.stream.hold_headers(size);
+        self.books.headers.hold(size);
+    }
+
+    /// Judges the size of a header block that the stream received. Returns what it counts.
+    pub(crate) fn check_held(&self, role: Role, headers: &HeaderBlock) -> Result<usize, Violation> {
+        let size = held_size(headers);
+        let too_large = |limit| Err(role.oversized(self.stream.id()).beyond(limit));
+        if headers.is_truncated() {
+            return too_large(Limit::Headers);
+        }
+        if !self.books.headers.has_room(size) {
+            return too_large(Limit::HeldHeaders);
+        }
+        Ok(size)
+    }
+}
+
+impl Deref for StreamRef<'_> {
+    type Target = Stream;
+
+    #[inline]
+    fn deref(&self) -> &Stream {
+        self.stream
+    }
+}
+
+impl DerefMut for StreamRef<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Stream {
+        self.stream
+    }
+}
+
+impl Books {
+    /// Counts an open stream no more.
+    fn close(&mut self, stream: Box<Stream>) -> Ended {
+        self.unsent -= stream.queued_bytes();
+        let is_full = stream.recv_window().held() >= self.stream_buffer;
+        self.overfull -= usize::from(is_full);
+        if stream.is_discarded() {
+            self.abandoned.forget(stream.id());
+        }
+        Ended(stream)
+    }
+}
+
+/// Whether the peer brought the stream to its end, by its will or by its fault. An application that has
+/// reset a stream itself knows that it is gone.
+fn is_of_peer(error: &StreamError) -> bool {
+    match error {
+        StreamError::NotProcessed | StreamError::TimedOut(_) => true,
+        StreamError::Reset { origin, .. } => *origin != Origin::Local,
+        _ => false,
+    }
+}
+
+impl From<Refused> for StreamError {
+    fn from(_: Refused) -> Self {
+        Self::Finished
+    }
+}
+
+/// Something of each of some streams.
+pub(crate) type ById<T> = HashMap<StreamId, T, BuildHasherDefault<IdHasher>>;
+
+/// Some streams by id.
+pub(crate) type StreamIds = HashSet<StreamId, BuildHasherDefault<IdHasher>>;
+
+/// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.write_u32(octet.into());
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, value: u32) {
+        // The golden ratio in 64 bits: neighbouring ids land far apart, in the top bits too.
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A stream gets credit at the latest when so many bytes were consumed: Qt stops after 64 KiB whatever window
+/// was announced (clients in the field, protocol.md §19).
+const MAX_CREDIT_STEP: u32 = 32 * 1024;
+
+/// With more streams than this the counts are not checked in debug builds: tests that open thousands would take for ever.
+const CHECKED: usize = 64;
+
+/// How many of the streams that this side resets are remembered.
+const RESET_LATELY: usize = 128;
