@@ -56,7 +56,9 @@
 //! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
 //! | `streams` | the map of streams, every count that belongs to them, and their halves |
 //! | `foreign` | peers that speak something else |
-//! | `flow` | windows; when they grow, says `connection::growth` |
+//! | `windows` | windows, and when they grow |
+//! | `waits` | streams that wait for windows, and since when |
+//! | `output` | what waits to go out, and how it becomes bytes |
 //! | `scheduler` | which stream writes next |
 //! | `transmit` | octets on their way out |
 //! | `guard` | token buckets against abuse |
@@ -65,15 +67,17 @@
 mod connection;
 mod error;
 mod event;
-mod flow;
 mod foreign;
+mod go_away;
 mod guard;
+mod output;
 mod reading_time;
 mod role;
 mod scheduler;
 mod streams;
 mod transmit;
-mod wait;
+mod waits;
+mod windows;
 
 pub use self::{
     connection::{Connection, Open, Phase, Shutdown, Stats, Windows},

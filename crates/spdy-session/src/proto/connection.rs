@@ -2,18 +2,14 @@
 
 mod application;
 mod awaited;
-mod blocked;
 mod clock;
 mod control;
-mod credit;
 mod data;
 mod ending;
-mod growth;
+mod fill;
 #[cfg(feature = "tokio")]
 mod heeds;
-mod output;
 mod probes;
-mod queues;
 #[cfg(feature = "tokio")]
 mod rest;
 mod sent;
@@ -24,25 +20,28 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use spdy_frame::{
-    DEFAULT_WINDOW, DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder,
-    HeaderEncoder, HeaderLimits, MAX_WINDOW, Side, StreamId, Version,
+    DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder, HeaderLimits, Side,
+    StreamId, Version,
 };
 
 pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
-use self::{clock::Clock, growth::Growth, probes::Probes, queues::Output};
+use self::{clock::Clock, probes::Probes};
 #[cfg(feature = "tokio")]
 pub(crate) use self::{heeds::Heeds, rest::Quiet};
 use super::{
     error::Violation,
     event::{Event, Outcome, PingId},
-    flow::{RecvWindow, SendWindow},
     foreign::{self, ForeignProtocol},
+    go_away::GoAways,
     guard::{Charge, Guard},
+    output::Output,
     role::Role,
-    streams::{Stream, StreamIds, Streams},
+    streams::{Stream, Streams},
+    waits::{self, Waits},
+    windows::SessionWindows,
 };
 use crate::{
     Count, Limit, SessionError,
@@ -74,20 +73,13 @@ pub struct Connection {
 
     decoder: Decoder,
     inflater: HeaderDecoder,
-    deflater: HeaderEncoder,
 
     streams: Streams,
-    /// Streams whose applications wait for something else, and go on if the window is wider.
-    grants_awaited: StreamIds,
-
-    /// The highest stream of the peer that reached the application.
-    last_good: Option<StreamId>,
+    go_away: GoAways,
     peer: Peer,
 
-    send_window: SendWindow,
-    recv_window: RecvWindow,
-    growth: Growth,
-
+    windows: SessionWindows,
+    waits: Waits,
     output: Output,
     events: VecDeque<Event>,
     next_ping: u32,
@@ -96,6 +88,8 @@ pub struct Connection {
     /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows are smaller
     /// than the protocol's start.
     settings_probe: Option<u32>,
+    /// The PING that measures the path.
+    growth_ping: Option<u32>,
 
     guard: Guard,
     clock: Clock,
@@ -120,17 +114,8 @@ pub enum Phase {
 struct Peer {
     /// A frame of it came. A server that has a limit of streams says so in its first one.
     is_heard: bool,
-    initial_window: u32,
-    /// With an INITIAL_WINDOW_SIZE up to this no window exceeds 2^31-1.
-    most_initial: i64,
-    /// Its GOAWAY came: no new streams of ours.
-    going_away: bool,
     /// Its writing side of the transport is closed.
     ended: bool,
-    /// It has granted the session a window.
-    grants_session: bool,
-    /// It has granted a stream a window.
-    grants_streams: bool,
 }
 
 /// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2 clients do: no server
@@ -159,27 +144,20 @@ impl Connection {
             outcome: Ok(()),
             decoder: Decoder::new(version, decode_limits(&config)),
             inflater: HeaderDecoder::new(version, header_limits(&config)),
-            deflater: HeaderEncoder::new(version, config.header_compression),
             streams: Streams::new(role, limits, most_streams),
-            grants_awaited: StreamIds::default(),
-            last_good: None,
+            go_away: GoAways::default(),
             peer: Peer {
                 is_heard: false,
-                initial_window: DEFAULT_WINDOW,
-                most_initial: i64::from(MAX_WINDOW),
-                going_away: false,
                 ended: false,
-                grants_session: false,
-                grants_streams: false,
             },
-            send_window: SendWindow::default(),
-            recv_window: RecvWindow::new(DEFAULT_WINDOW),
-            growth: Growth::new(limits),
-            output: Output::default(),
+            windows: SessionWindows::new(role, limits),
+            waits: Waits::new(&config.timeouts, limits, clock.reading.at(now)),
+            output: Output::new(role, &config),
             events: VecDeque::new(),
             next_ping: side.first_id(),
             pings: VecDeque::new(),
             settings_probe: None,
+            growth_ping: None,
             guard: Guard::new(limits, now),
             clock,
             probes,
@@ -297,7 +275,7 @@ impl Connection {
         // A stream that waits for a window waits in vain now.
         let streams = self.streams.iter();
         let lost: Vec<StreamId> = streams
-            .filter(|stream| !stream.is_received() || self.is_blocked(stream))
+            .filter(|stream| !stream.is_received() || self.is_waiting_for_window(stream))
             .map(Stream::id)
             .collect();
         if self.decoder.is_mid_frame() {
@@ -307,7 +285,7 @@ impl Connection {
             self.lose_stream(id);
         }
         self.phase = Phase::Draining;
-        self.output.go_away_sent = true; // Nobody would read it.
+        self.go_away.skip();
         self.close_when_done();
     }
 
@@ -319,6 +297,7 @@ impl Connection {
             self.outcome = Err(error);
         }
         self.output.discard_all();
+        self.waits.stop();
     }
 
     /// Gives the next thing that happened, oldest first.
@@ -342,16 +321,15 @@ impl Connection {
     #[must_use]
     pub fn memory(&self) -> usize {
         let records = self.streams.records() * STREAM_RECORD;
-        let received = self.recv_window.held() + self.streams.held_headers() + records;
-        self.inflater.memory() + received + self.output.transmit.held()
+        let received = self.windows.recv().held() + self.streams.held_headers() + records;
+        self.inflater.memory() + received + self.output.held()
     }
 
     /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
     /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
-        let has_no_window = self.role.has_session_window() && self.recv_window.octets() <= 0;
-        !self.peer.ended && (!self.wants_input() || has_no_window)
+        !self.peer.ended && (!self.wants_input() || self.windows.is_used_up())
     }
 
     /// How far the connection is on its way to its end.
@@ -385,11 +363,14 @@ impl Connection {
 
     // --- questions --------------------------------------------------------------------------------------
 
+    /// Whether a stream has payload that a window does not let out, or an application that waits to make some.
+    fn is_waiting_for_window(&self, stream: &Stream) -> bool {
+        stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
+    }
+
     /// Whether unread octets forbid reading the transport.
     fn is_overfull(&self) -> bool {
-        self.streams.is_overfull()
-            || (!self.role.has_session_window()
-                && self.recv_window.held() >= self.config.limits.session_buffer.max(1))
+        self.streams.is_overfull() || self.windows.is_overfull()
     }
 }
 

@@ -418,6 +418,12 @@ impl Streams {
         self.open.values().map(|stream| &**stream)
     }
 
+    /// Returns the stream on which most has come, of those on which more is to come.
+    pub(crate) fn busiest(&self) -> Option<&Stream> {
+        let receiving = self.iter().filter(|stream| !stream.is_received());
+        receiving.max_by_key(|stream| stream.recv_window().received())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

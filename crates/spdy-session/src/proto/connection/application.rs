@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, RstStatus, StreamId};
+use spdy_frame::{HeaderBlock, Priority, RstStatus, StreamId};
 
 use super::{Connection, Phase};
 use crate::{
@@ -69,7 +69,7 @@ impl Connection {
         headers: HeaderBlock,
         how: Open,
     ) -> Result<StreamId, OpenError> {
-        if self.phase != Phase::Open || self.peer.going_away {
+        if self.phase != Phase::Open || self.go_away.is_received() {
             return Err(match &self.outcome {
                 Err(error) if self.phase == Phase::Closing => OpenError::Session(error.clone()),
                 _ => OpenError::GoingAway,
@@ -92,7 +92,7 @@ impl Connection {
             }
         };
         self.tally.one(Count::StreamsOpened);
-        self.output.openings.push_back(id);
+        self.output.opening(id);
         Ok(id)
     }
 
@@ -105,7 +105,7 @@ impl Connection {
     /// Whether a new stream of this side can still be opened, now or later.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.phase == Phase::Open && !self.peer.going_away && self.streams.has_ids()
+        self.phase == Phase::Open && !self.go_away.is_received() && self.streams.has_ids()
     }
 
     /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless
@@ -134,7 +134,7 @@ impl Connection {
     ) -> Result<(), StreamError> {
         let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
         stream.reply(headers, fin)?;
-        self.output.openings.push_back(id);
+        self.output.opening(id);
         Ok(())
     }
 
@@ -179,9 +179,9 @@ impl Connection {
     fn send(&mut self, id: StreamId, item: Option<Outgoing>, fin: bool) -> Result<(), StreamError> {
         let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
         if stream.queue(item, fin)?.opening_due {
-            self.output.openings.push_back(id);
+            self.output.opening(id);
         }
-        self.output.schedule(self.role, &mut stream);
+        self.output.schedule(&mut stream);
         Ok(())
     }
 
@@ -194,14 +194,14 @@ impl Connection {
         }
         let Some(mut stream) = self.streams.get(id) else {
             if self.streams.consume_gone(id, octets) {
-                self.recv_window.consume(octets);
+                self.windows.consume(octets);
                 self.clock.unread_since = None;
             }
             return;
         };
-        self.recv_window.consume(octets);
+        self.windows.consume(octets);
         if stream.consume(octets).credit_due {
-            self.output.credit_due.push(id);
+            self.output.credit(id);
         }
         self.clock.unread_since = None;
     }
@@ -257,9 +257,7 @@ impl Connection {
         match how {
             Shutdown::Graceful { deadline } => self.shutdown_gracefully(now, deadline),
             Shutdown::Now if self.phase != Phase::Closing => {
-                if !self.output.go_away_sent {
-                    self.output.go_away(self.last_good, GoAwayStatus::OK);
-                }
+                self.send_go_away();
                 self.end(SessionError::Closed);
                 self.outcome = Ok(());
             }
@@ -280,8 +278,8 @@ impl Connection {
         }
         self.phase = Phase::Draining;
         // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
-        if self.role.enforces_windows() && !self.output.go_away_sent {
-            self.output.go_away(self.last_good, GoAwayStatus::OK);
+        if self.role.enforces_windows() {
+            self.send_go_away();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An application that has more to send and waits for the window of its stream first.
 
-use std::{mem, time::Instant};
+use std::time::Instant;
 
 use spdy_frame::StreamId;
 
@@ -14,62 +14,65 @@ impl Connection {
         if !self.role.has_stream_windows() {
             return usize::MAX;
         }
-        let initial = self.peer.initial_window;
         let stream = self.streams.peek(id);
-        stream.map_or(0, |stream| stream.send_window().available(initial))
+        stream.map_or(0, |stream| self.windows.available(stream))
     }
 
     /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`] tells. Meanwhile the
     /// stream counts as one that has payload and no window for it, with its [timeout](crate::Timeouts::blocked).
     pub fn await_window(&mut self, now: Instant, id: StreamId) {
-        let window = self.send_window(id);
         let Some(mut stream) = self.streams.get(id) else {
             return;
         };
+        let window = self.windows.available(&stream);
         if window > 0 {
-            return self.events.push_back(Event::WindowOpen { id, window });
+            self.events.push_back(Event::WindowOpen { id, window });
+        } else if self.peer.ended {
+            self.lose_stream(id); // No peer is left to grant anything.
+        } else {
+            let moment = self.clock.reading.at(now);
+            self.waits.begin_for_application(&mut stream, moment);
         }
-        stream.window_awaited = true;
-        self.wait_for_window(now, id);
     }
 
     /// Waits until the window of a stream is another than the `known` one, open or not, which [`Event::WindowOpen`]
     /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
     pub fn await_grant(&mut self, id: StreamId, known: usize) {
-        let window = self.send_window(id);
-        if !self.streams.contains(id) {
+        let Some(mut stream) = self.streams.get(id) else {
             return;
-        }
+        };
+        let window = self.windows.available(&stream);
         if window != known {
-            return self.events.push_back(Event::WindowOpen { id, window });
-        }
-        self.grants_awaited.insert(id);
-    }
-
-    /// Tells an application that waits for it that the window of a stream grew.
-    pub(super) fn tell_grant(&mut self, id: StreamId) {
-        if self.grants_awaited.remove(&id) {
-            let window = self.send_window(id);
             self.events.push_back(Event::WindowOpen { id, window });
+        } else {
+            self.waits.await_grant(&mut stream);
         }
     }
 
-    /// The windows of all streams grew.
-    pub(super) fn tell_grants(&mut self) {
-        for id in mem::take(&mut self.grants_awaited) {
-            let window = self.send_window(id);
-            self.events.push_back(Event::WindowOpen { id, window });
-        }
+    // --- what the peer grants ---------------------------------------------------------------------------
+
+    /// The peer made a window larger.
+    pub(super) fn note_grant(&mut self, now: Instant) {
+        let moment = self.clock.reading.at(now);
+        self.waits.granted(moment, self.output.is_full());
     }
 
-    /// Tells an application that waits for it that the window of a stream is open.
-    pub(super) fn tell_window(&mut self, id: StreamId) {
-        let initial = self.peer.initial_window;
-        let awaits_grant = self.grants_awaited.remove(&id);
-        if let Some(mut stream) = self.streams.get(id)
-            && (mem::take(&mut stream.window_awaited) || awaits_grant)
-        {
-            let window = stream.send_window().available(initial);
+    /// The window of a stream grew, or may have. Tells its application if it `awaits` that, open or not.
+    pub(super) fn window_grew(&mut self, now: Instant, id: StreamId, awaits: bool) {
+        let Some(mut stream) = self.streams.get(id) else {
+            return;
+        };
+        let window = self.windows.available(&stream);
+        let mut is_awaited = false;
+        if stream.wait.is_blocked() && window > 0 {
+            let moment = self.clock.reading.at(now);
+            is_awaited = self.waits.end(&mut stream, moment);
+            self.output.schedule(&mut stream);
+        }
+        if awaits {
+            is_awaited |= self.waits.take_grant(&mut stream);
+        }
+        if is_awaited {
             self.events.push_back(Event::WindowOpen { id, window });
         }
     }
@@ -151,7 +154,7 @@ mod tests {
         assert_eq!(events(&mut client), [Ok(5)]);
         client.await_window(now, id);
         assert_eq!(events(&mut client), [Ok(10)], "it is open already");
-        assert!(client.output.blocked.is_empty());
+        assert!(client.waits.blocked() == 0);
     }
 
     #[test]
@@ -160,7 +163,7 @@ mod tests {
         let (mut client, _) = waiting(now);
         initial_window(&mut client, now, 7);
         assert_eq!(events(&mut client), [Ok(7)]);
-        assert!(client.output.blocked.is_empty());
+        assert!(client.waits.blocked() == 0);
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
         assert_eq!(events(&mut client), [Ok(23)]);
         client.await_grant(id, 23);
         client.reset(id, RstStatus::CANCEL);
-        assert!(client.grants_awaited.is_empty());
+        assert_eq!(client.waits.grants(), 0);
     }
 
     #[test]
@@ -201,7 +204,7 @@ mod tests {
         assert_eq!(events(&mut client), []);
         client.handle_timeout(later);
         assert_eq!(events(&mut client), [Err(Timeout::Blocked)]);
-        assert!(client.output.blocked.is_empty());
+        assert!(client.waits.blocked() == 0);
     }
 
     #[test]
@@ -210,10 +213,10 @@ mod tests {
         let (mut client, id) = waiting(now);
         client.send_headers(id, HeaderBlock::new(), false).unwrap();
         assert!(write_all(&mut client, now) > 0);
-        assert_eq!(client.output.blocked.len(), 1, "it still waits");
+        assert_eq!(client.waits.blocked(), 1, "it still waits");
         client.finish(id).unwrap();
         assert_eq!(write_all(&mut client, now), 8);
-        assert!(client.output.blocked.is_empty());
+        assert!(client.waits.blocked() == 0);
         client.handle_timeout(now + Duration::from_secs(60));
         assert_eq!(events(&mut client), [], "it waits for nothing");
         client.reset(id, RstStatus::CANCEL);
@@ -224,6 +227,6 @@ mod tests {
         let now = Instant::now();
         let (mut client, id) = waiting(now);
         client.reset(id, RstStatus::CANCEL);
-        assert!(client.output.blocked.is_empty());
+        assert!(client.waits.blocked() == 0);
     }
 }

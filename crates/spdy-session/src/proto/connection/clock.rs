@@ -33,10 +33,6 @@ pub(super) struct Clock {
     write_since: Option<Instant>,
     /// How many of these moved since then.
     too_few: u64,
-    /// When the peer last made a window larger.
-    pub(super) last_grant: Moment,
-    /// When to look for streams that wait too long for a window.
-    pub(super) blocked_check: Option<Moment>,
     /// Since when unread octets keep the transport from being read.
     pub(super) unread_since: Option<Instant>,
     pub(super) drain_deadline: Option<Instant>,
@@ -50,14 +46,12 @@ impl Clock {
         Self {
             started: now,
             last_use: reading.at(now),
-            last_grant: reading.at(now),
             reading,
             partial_since: None,
             seen_frame: false,
             write_progress: None,
             write_since: None,
             too_few: 0,
-            blocked_check: None,
             unread_since: None,
             drain_deadline: None,
             cut: false,
@@ -95,15 +89,6 @@ impl Clock {
         if partial {
             self.partial_since.get_or_insert(now);
         }
-    }
-
-    /// A stream will have waited too long for a window then.
-    pub(super) fn watch_blocked(&mut self, deadline: Option<Moment>) {
-        let sooner = match (self.blocked_check, deadline) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        self.blocked_check = sooner;
     }
 }
 
@@ -143,7 +128,7 @@ impl Connection {
             Frame::Ping(ping) => Some(ping.id),
             _ => None,
         };
-        if ping.is_some_and(|id| self.growth.awaits(id)) {
+        if ping.is_some() && ping == self.growth_ping {
             return;
         }
         self.clock.seen_frame = true;
@@ -190,7 +175,7 @@ impl Connection {
             at(Deadline::Frame, after(clock.partial_since, timeouts.frame));
         }
         at(Deadline::Idle, self.idle_deadline());
-        let blocked = clock.blocked_check;
+        let blocked = self.waits.check();
         at(
             Deadline::Blocked,
             blocked.and_then(|at| clock.reading.when(at)),
@@ -279,9 +264,28 @@ impl Connection {
                 self.events.push_back(Event::Reset { id, error });
             }
             let bytes = self.streams.give_up(id);
-            self.recv_window.consume(bytes);
+            self.windows.consume(bytes);
         }
         self.clock.unread_since = self.is_overfull().then_some(now);
+    }
+
+    /// Resets the streams that wait too long for a window.
+    fn reset_blocked(&mut self, now: Instant) {
+        // Behind a full transport nobody has looked at them since they came.
+        self.join_stall(now);
+        let moment = self.clock.reading.at(now);
+        let is_open = self.windows.is_open();
+        let expired = self.waits.expired(self.streams.iter(), is_open, moment);
+        if !expired.is_empty() && self.windows.is_taken_for_another_version() {
+            tracing::warn!(
+                target: "spdy",
+                "peer grants windows to streams and never to the session: it seems to speak SPDY/3, \
+                 and SPDY/3.1 is assumed (--plain-version spdy/3)"
+            );
+        }
+        for id in expired {
+            self.time_out_stream(id, Timeout::Blocked);
+        }
     }
 
     pub(super) fn time_out_stream(&mut self, id: StreamId, timeout: Timeout) {

@@ -1,13 +1,13 @@
 //! Frames about the session: SETTINGS, PING, GOAWAY.
 
-use std::{mem, time::Instant};
+use std::time::Instant;
 
 use spdy_frame::{
     DEFAULT_WINDOW, GoAway, GoAwayStatus, MAX_WINDOW, Ping, Setting, SettingFlags, SettingId,
     Settings, Side, StreamId,
 };
 
-use super::{Connection, Phase, streams::window_overflow};
+use super::{Connection, Phase};
 use crate::{
     SessionError, StreamError,
     proto::{
@@ -15,6 +15,7 @@ use crate::{
         event::{Event, PingId},
         guard::Charge,
         streams::{Ending, Stream},
+        windows,
     },
 };
 
@@ -44,11 +45,6 @@ impl Connection {
             let probe = self.take_ping_id();
             self.output.ping(probe);
             self.settings_probe = Some(probe);
-        }
-        if self.role.version().has_session_window() {
-            let session_window = self.config.limits.session_window();
-            self.recv_window.enlarge_to(session_window);
-            self.output.session_credit = self.recv_window.take_credit(1);
         }
     }
 
@@ -91,35 +87,22 @@ impl Connection {
 
     /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
-        let has_grown = value > self.peer.initial_window;
-        if has_grown {
+        let initial = self.windows.set_initial(value);
+        if initial.has_grown {
             self.note_grant(now);
         }
-        self.peer.initial_window = value;
-        if i64::from(value) > self.peer.most_initial {
-            self.reset_overflown(now);
-        }
-        self.unblock_all(now);
-        if has_grown {
-            self.tell_grants();
-        }
-    }
-
-    /// Resets the streams whose windows are too large now. It looks at all streams, which it does again only after another
-    /// of them was granted more than it had sent.
-    fn reset_overflown(&mut self, now: Instant) {
-        let mut overflown = Vec::new();
-        self.peer.most_initial = i64::from(MAX_WINDOW);
-        for stream in self.streams.iter().filter(|stream| !stream.is_sent()) {
-            let most = stream.send_window().most_initial();
-            if i64::from(self.peer.initial_window) > most {
-                overflown.push(stream.id());
-            } else {
-                self.peer.most_initial = self.peer.most_initial.min(most);
+        if initial.may_overflow {
+            for id in self.windows.overflown(self.streams.iter()) {
+                self.on_violation(now, windows::overflow(id));
             }
         }
-        for id in overflown {
-            self.on_violation(now, window_overflow(id));
+        while let Some(id) = self.waits.pop_open(value) {
+            self.window_grew(now, id, false);
+        }
+        if initial.has_grown {
+            for id in self.waits.take_grants() {
+                self.window_grew(now, id, true);
+            }
         }
     }
 
@@ -140,8 +123,9 @@ impl Connection {
             self.settings_probe = None;
             return;
         }
-        if self.growth.awaits(id) {
-            return self.growth.answered(now);
+        if self.growth_ping == Some(id) {
+            self.growth_ping = None;
+            return self.windows.ping_answered(now);
         }
         let position = self.pings.iter().position(|(ping, _)| ping.0 == id);
         if let Some((id, sent)) = position.and_then(|position| self.pings.remove(position)) {
@@ -152,7 +136,7 @@ impl Connection {
 
     /// One says it all; those that follow may name a lower last-good id, and are charged: each looks at all streams.
     pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Result<(), Violation> {
-        if mem::replace(&mut self.peer.going_away, true) {
+        if !self.go_away.receive() {
             self.guard.charge(Charge::IdleFrame, now)?;
         }
         self.note_go_away(&frame);

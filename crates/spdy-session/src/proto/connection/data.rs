@@ -21,11 +21,7 @@ impl Connection {
         let octets = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
         let announced = octets as u64 + u64::from(data.remaining);
-        if self.role.has_session_window() && !self.recv_window.allows(announced) {
-            let violation = Violation::session("DATA exceeds the session window");
-            return Err(violation.beyond(Limit::SessionWindow));
-        }
-        self.recv_window.receive(octets);
+        self.windows.receive(octets, announced)?;
         let is_empty = announced == 0 && !data.fin;
         let fate = match self.streams.get(data.stream) {
             Some(mut stream) => {
@@ -41,7 +37,7 @@ impl Connection {
             }
             dropped => {
                 // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
-                self.recv_window.consume(octets);
+                self.windows.consume(octets);
                 dropped?;
             }
         }

@@ -57,7 +57,8 @@ impl Connection {
             return;
         }
         tracing::debug!(target: "spdy", side = %self.role.side(), %status, %error, "session fails");
-        self.output.go_away(self.last_good_for_error(), status);
+        let last_good = self.go_away.send_error(self.streams.highest_remote());
+        self.output.go_away(last_good, status);
         self.end(error);
     }
 
@@ -66,6 +67,7 @@ impl Connection {
         self.phase = Phase::Closing;
         self.clock.cut = true;
         self.output.stop();
+        self.waits.stop();
         for ended in self.streams.end_all() {
             self.settle(ended, Some(StreamError::Session(error.clone())));
         }
@@ -77,7 +79,7 @@ impl Connection {
     /// there were any.
     pub(super) fn drop_unwritten(&mut self, error: &SessionError) -> bool {
         self.note_sent();
-        let unwritten = self.output.transmit.take_fins();
+        let unwritten = self.output.take_fins();
         for &id in &unwritten {
             let error = StreamError::Session(error.clone());
             self.events.push_back(Event::Reset { id, error });
@@ -101,14 +103,19 @@ impl Connection {
 
     /// Starts closing once nothing is left to do on a connection that takes no new streams.
     pub(super) fn close_when_done(&mut self) {
-        let ending = self.phase == Phase::Draining || self.peer.going_away;
+        let ending = self.phase == Phase::Draining || self.go_away.is_received();
         if !ending || self.phase == Phase::Closing || !self.streams.is_empty() {
             return;
         }
-        if !self.output.go_away_sent {
-            self.output.go_away(self.last_good, GoAwayStatus::OK);
-        }
+        self.send_go_away();
         self.phase = Phase::Closing;
+    }
+
+    /// Sends GOAWAY in order, once.
+    pub(super) fn send_go_away(&mut self) {
+        if let Some(last_good) = self.go_away.send() {
+            self.output.go_away(last_good, GoAwayStatus::OK);
+        }
     }
 
     // --- streams, however they end ----------------------------------------------------------------------
@@ -132,27 +139,17 @@ impl Connection {
     /// Takes a stream that has ended out of all queues, and tells the application why if there is anything to tell.
     fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
         let id = stream.id();
-        self.output.unlist(&stream);
-        self.grants_awaited.remove(&id);
+        self.output.forget(&stream);
+        self.waits.forget(&stream);
         let Some(error) = error else {
             return;
         };
         tracing::debug!(target: "spdy", side = %self.role.side(), stream = %id, %error, "stream ends");
         if stream.is_sent() {
             // Nothing more is told of it, also when its FIN gets out.
-            self.output.transmit.forget_fin(id);
+            self.output.forget_fin(id);
         }
         self.events.push_back(Event::Reset { id, error });
-    }
-
-    /// The last-good id of a GOAWAY with an error: the stream last received (protocol.md §12.1), but nothing above
-    /// an earlier GOAWAY (§15).
-    pub(super) fn last_good_for_error(&self) -> Option<StreamId> {
-        if self.output.go_away_sent {
-            self.last_good
-        } else {
-            self.streams.highest_remote()
-        }
     }
 
     /// Whether RST_STREAM answers a frame that could not be decoded.

@@ -30,7 +30,7 @@ impl Connection {
         let limits = &self.config.limits;
         let stream = (limits.stream_window as usize).min(limits.stream_buffer) / 4;
         let step = stream.min(MAX_STEP);
-        match self.recv_window.due_after() {
+        match self.windows.recv().due_after() {
             // The streams that are not read may hold nearly all of the session's window.
             Some(due) if self.role.has_session_window() => step.min(due),
             _ => step,

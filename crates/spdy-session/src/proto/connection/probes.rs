@@ -81,7 +81,7 @@ impl Connection {
     /// Notes a sign of life of the peer.
     pub(super) fn note_life(&mut self, now: Instant) {
         self.probes.heard = self.clock.reading.at(now);
-        self.probes.sent_before = self.output.transmit.taken();
+        self.probes.sent_before = self.output.taken();
         self.probes.asked = Asked::No;
     }
 
@@ -106,7 +106,7 @@ impl Connection {
     /// Returns how much time the peer is given for what it was sent since it was last heard: it
     /// may come to the PING only behind that, and nothing says so where there are no windows.
     fn time_under_way(&self) -> Duration {
-        let sent = self.output.transmit.taken() - self.probes.sent_before;
+        let sent = self.output.taken() - self.probes.sent_before;
         Duration::from_secs(sent / SLOWEST).min(MOST_UNDER_WAY)
     }
 
@@ -126,7 +126,7 @@ impl Connection {
     pub(super) fn probe_deadline(&self) -> Option<Instant> {
         let interval = self.config.timeouts.probe?.max(FIRST_WAIT);
         let since = self.clock.reading.paused_since()?;
-        if self.output.is_waiting() || !self.output.control.is_empty() {
+        if self.output.is_waiting() || self.output.has_control() {
             return None;
         }
         let written = [self.probes.last, self.clock.write_progress];

@@ -8,12 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Buf;
-use spdy_frame::{DEFAULT_WINDOW, Side, StreamId};
+use spdy_frame::{Side, StreamId};
 
 use super::{
     Connection, Phase,
-    output::TRANSMIT_TARGET,
     probes::{FIRST_WAIT, MOST_UNDER_WAY},
 };
 use crate::proto::streams::{Next, Stream};
@@ -50,10 +48,11 @@ impl Connection {
         if self.phase == Phase::Closing {
             return Ok(());
         }
-        if self.streams.is_empty() && (self.phase == Phase::Draining || self.peer.going_away) {
+        if self.streams.is_empty() && (self.phase == Phase::Draining || self.go_away.is_received())
+        {
             return Err("the last stream has ended and the session does not close".into());
         }
-        if !self.output.transmit.has_remaining() {
+        if !self.output.is_waiting() {
             self.check_output()?;
         }
         self.check_reading(quiet)?;
@@ -69,7 +68,7 @@ impl Connection {
 
     fn check_counts(&self) -> Result<(), String> {
         self.streams.check()?;
-        let (held, of_streams) = (self.recv_window.held(), self.streams.unread());
+        let (held, of_streams) = (self.windows.recv().held(), self.streams.unread());
         if !self.role.has_session_window() && held != of_streams {
             return Err(format!("{held} bytes count as unread, of {of_streams}"));
         }
@@ -77,7 +76,7 @@ impl Connection {
     }
 
     fn check_output(&self) -> Result<(), String> {
-        if !self.output.control.is_empty() || !self.output.pongs.is_empty() {
+        if self.output.has_replies_to_write() {
             return Err("control frames wait, and the transport has taken everything".into());
         }
         for stream in self.streams.iter() {
@@ -104,10 +103,7 @@ impl Connection {
     }
 
     fn lacks_window(&self, stream: &Stream) -> bool {
-        let own = stream.send_window().available(self.peer.initial_window);
-        let session = self.send_window.available(DEFAULT_WINDOW);
-        (self.role.has_stream_windows() && own == 0)
-            || (self.role.has_session_window() && session == 0)
+        self.windows.available(stream) == 0 || !self.windows.is_open()
     }
 
     /// Whether payload that the application has not consumed is in the way of reading.
@@ -117,14 +113,14 @@ impl Connection {
             let held = stream.recv_window().held() - quiet.consumed(stream.id());
             held >= limits.stream_buffer.max(1)
         };
-        let all = self.recv_window.held() - quiet.all_consumed(self);
+        let all = self.windows.recv().held() - quiet.all_consumed(self);
         (!self.role.has_stream_windows() && self.streams.iter().any(full))
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
 
     fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
         let is_flooded = self.output.replies() >= self.config.limits.max_queued_replies.max(1);
-        if is_flooded && !self.output.transmit.has_remaining() {
+        if is_flooded && !self.output.is_waiting() {
             return Err("reading pauses for replies that have left".into());
         }
         let may_read = !self.peer.ended && !is_flooded && !self.is_held_up(quiet);
@@ -136,10 +132,10 @@ impl Connection {
 
     /// The peer waits for no window that could be granted.
     fn check_credit(&self, quiet: &Quiet) -> Result<(), String> {
-        if self.output.transmit.has_remaining() {
+        if self.output.is_waiting() {
             return Ok(()); // Credit is behind it.
         }
-        let window = &self.recv_window;
+        let window = self.windows.recv();
         let granted = window.returnable() as usize + quiet.all_consumed(self);
         if self.role.has_session_window() && window.octets() <= 0 && granted > 0 {
             let kind = "session is used up, and";
@@ -163,7 +159,7 @@ impl Connection {
     /// Every deadline that the configuration promises in the state of now, with the latest moment that it may have.
     pub(crate) fn promises(&self, now: Instant, quiet: &Quiet, has_partial: bool) -> Vec<Promise> {
         let timeouts = &self.config.timeouts;
-        let has_output = self.output.transmit.has_remaining();
+        let has_output = self.output.is_waiting();
         let mut promises = Promises(now, Vec::new());
         let write = match timeouts.write {
             None if self.clock.cut => Some(timeouts.linger),
@@ -177,7 +173,7 @@ impl Connection {
         let is_idle = is_heard && !has_output && self.is_idle(quiet);
         let is_silent = self.role.side() == Side::Server && !self.peer.is_heard;
         // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
-        let is_full = self.output.transmit.held() >= TRANSMIT_TARGET;
+        let is_full = self.output.is_full();
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);
         let is_blocked = is_heard && !is_full && self.streams.iter().any(lacks_window);
         promises.add("first frame", is_silent, timeouts.first_frame);

@@ -13,14 +13,10 @@ impl Connection {
     /// Returns whether any of them were of streams.
     pub(super) fn note_sent(&mut self) -> bool {
         let mut is_of_stream = false;
-        while let Some(mut frame) = self.output.transmit.pop_sent() {
+        while let Some(mut frame) = self.output.pop_sent() {
             self.tally.one(Count::FramesSent(frame.kind()));
             match frame {
-                Outbound::Pong => self.output.replies_ready -= 1,
-                Outbound::Reset(status) => {
-                    self.output.replies_ready -= 1;
-                    self.tally.one(Count::ResetsSent(status));
-                }
+                Outbound::Reset(status) => self.tally.one(Count::ResetsSent(status)),
                 Outbound::Ping(id) => self.probes.left(id),
                 Outbound::GoAway(status) => self.tally.one(Count::GoAwaysSent(status)),
                 _ => {}
@@ -48,7 +44,7 @@ impl Connection {
     /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer has seen the end:
     /// the rest is taken back. False if there is no such stream.
     pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
-        let is_closed = !self.streams.contains(id) && self.output.transmit.has_fin(id);
+        let is_closed = !self.streams.contains(id) && self.output.has_fin(id);
         let is_ready = is_closed && self.take_back(id);
         if is_ready {
             self.events.push_back(Event::Reset { id, error });
@@ -59,12 +55,10 @@ impl Connection {
     /// Takes back what has not begun to leave of a stream that is over, and of the session's window what it took. Gives
     /// whether there was anything.
     pub(super) fn take_back(&mut self, id: StreamId) -> bool {
-        let Some(octets) = self.output.transmit.take_back(id) else {
+        let Some(octets) = self.output.take_back(id) else {
             return false;
         };
-        if self.role.has_session_window() {
-            self.send_window.give_back(octets);
-        }
+        self.windows.give_back(octets);
         true
     }
 }

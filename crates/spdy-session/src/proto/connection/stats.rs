@@ -1,6 +1,6 @@
 //! What can be seen of a connection: how much is alive, and the windows.
 
-use spdy_frame::{DEFAULT_WINDOW, Frame, StreamId, WindowTarget};
+use spdy_frame::{Frame, StreamId, WindowTarget};
 
 use super::Connection;
 use crate::Count;
@@ -33,7 +33,7 @@ impl Connection {
             remote_streams: counts.remote,
             backlog: counts.backlog,
             cancelled: self.streams.cancelled().len(),
-            unread: self.recv_window.held(),
+            unread: self.windows.recv().held(),
             unsent: counts.unsent,
             held_headers: counts.held_headers,
         }
@@ -42,14 +42,11 @@ impl Connection {
     /// The windows of the session or of an open stream, as this side counts them: lost credit becomes visible here.
     #[must_use]
     pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
-        let (send, receive) = match target {
-            WindowTarget::Session => (self.send_window.octets(DEFAULT_WINDOW), &self.recv_window),
-            WindowTarget::Stream(id) => {
-                let stream = self.streams.peek(id)?;
-                let send = stream.send_window().octets(self.peer.initial_window);
-                (send, stream.recv_window())
-            }
+        let stream = match target {
+            WindowTarget::Session => None,
+            WindowTarget::Stream(id) => Some(self.streams.peek(id)?),
         };
+        let (send, receive) = self.windows.look(stream);
         Some(Windows {
             size: receive.size(),
             send,

@@ -15,9 +15,9 @@ use crate::{
     proto::{
         error::{Violation, broken_block},
         event::{Event, Opened},
-        flow::{Overflow, RecvWindow},
         guard::Charge,
         streams::{Birth, Ending, RecvInput, Stream},
+        windows::RecvWindow,
     },
 };
 
@@ -134,15 +134,11 @@ impl Connection {
     pub(super) fn on_window_update(&mut self, now: Instant, frame: WindowUpdate) -> Handled {
         match frame.target {
             WindowTarget::Session if self.role.has_session_window() => {
-                let grown = self.send_window.grow(DEFAULT_WINDOW, frame.increment);
-                grown.map_err(|Overflow| {
-                    Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
-                })?;
-                self.peer.grants_session = true;
+                self.windows.grow_session(frame.increment)?;
                 self.note_grant(now);
             }
             WindowTarget::Stream(id) if self.role.has_stream_windows() => {
-                self.peer.grants_streams = true;
+                self.windows.note_stream_grant();
                 self.grow_stream(now, id, frame.increment)?;
             }
             // SPDY/3 knows no session window, and without flow control nothing counts.
@@ -152,23 +148,14 @@ impl Connection {
     }
 
     fn grow_stream(&mut self, now: Instant, id: StreamId, increment: WindowIncrement) -> Handled {
-        let initial = self.peer.initial_window;
         let stream = self.streams.get(id);
         let Some(mut stream) = stream.filter(|stream| !stream.is_sent()) else {
             return Ok(());
         };
-        let before = stream.send_window().shortfall();
-        let grown = stream.grow_window(initial, increment);
-        grown.map_err(|Overflow| window_overflow(id))?;
-        if self.output.blocked.remove(&(before, id)) {
-            let shortfall = stream.send_window().shortfall();
-            self.output.blocked.insert((shortfall, id));
-        }
-        let most = stream.send_window().most_initial();
-        self.peer.most_initial = self.peer.most_initial.min(most);
+        let grow = |stream: &mut Stream| self.windows.grow_stream(stream, increment);
+        self.waits.regrade(&mut stream, grow)?;
         self.note_grant(now);
-        self.unblock(now, id);
-        self.tell_grant(id);
+        self.window_grew(now, id, true);
         Ok(())
     }
 
@@ -200,7 +187,7 @@ impl Connection {
 
     /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
     fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
-        self.output.go_away_sent && self.streams.is_new_remote(id)
+        self.go_away.is_sent() && self.streams.is_new_remote(id)
     }
 
     /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP layer's to judge.
@@ -241,7 +228,7 @@ impl Connection {
             unidirectional,
             block: headers,
         } = frame;
-        self.last_good = Some(id);
+        self.go_away.admitted(id);
         let birth = Birth {
             priority,
             associated,
@@ -311,9 +298,4 @@ impl Connection {
             self.end_stream(push, Ending::reset(RstStatus::CANCEL, error));
         }
     }
-}
-
-pub(super) fn window_overflow(id: StreamId) -> Violation {
-    let reason = "send window of the stream would exceed 2^31-1";
-    Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason)
 }

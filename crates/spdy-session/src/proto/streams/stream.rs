@@ -13,11 +13,11 @@ use crate::{
     Limit,
     proto::{
         error::{Violation, broken_block},
-        flow::{Overflow, RecvWindow, SendWindow},
-        reading_time::Moment,
+        output::Place,
         role::Role,
         scheduler::Need,
-        wait::Wait,
+        waits::StreamWait,
+        windows::{Overflow, RecvWindow, SendWindow},
     },
     queue::Queue,
 };
@@ -39,16 +39,10 @@ pub(crate) struct Stream {
     queue: Queue<Outgoing>,
     /// How much was taken off the piece of payload that is the first in `queue`.
     taken: usize,
-    /// Whether the stream stands in the scheduler.
-    pub(crate) scheduled: bool,
-    /// Its last frame was cut short by the window of the session, and its turn goes on.
-    pub(crate) is_cut: bool,
-    /// How long it has payload, or an application that waits to make some, that its window does not let out.
-    pub(crate) blocked: Wait,
-    /// Whether the application waits until the window is open, to send more.
-    pub(crate) window_awaited: bool,
-    /// Since when it waits for the window of the session, unless that is as long as the session does.
-    pub(crate) stalled_since: Option<Moment>,
+    /// For the output alone.
+    pub(crate) place: Place,
+    /// For those alone that wait for windows.
+    pub(crate) wait: StreamWait,
     /// Whether a WINDOW_UPDATE is due.
     credit_due: bool,
     /// What the application may still drop unread; `None` while it reads.
@@ -132,11 +126,8 @@ impl Stream {
             opening: None,
             queue: Queue::new(),
             taken: 0,
-            scheduled: false,
-            is_cut: false,
-            blocked: Wait::default(),
-            stalled_since: None,
-            window_awaited: false,
+            place: Place::default(),
+            wait: StreamWait::default(),
             credit_due: false,
             discard: None,
             opening_headers: 0,

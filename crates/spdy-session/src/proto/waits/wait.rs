@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::reading_time::Moment;
+use crate::proto::reading_time::Moment;
 
 /// The time for which a stream has waited for its window. It stands still while the window is open, and is forgotten once
 /// enough was sent.

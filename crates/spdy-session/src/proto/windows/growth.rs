@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use spdy_frame::StreamId;
 
-use super::{Connection, Phase};
+use super::{RecvWindow, SessionWindows};
 use crate::{
     config::Limits,
-    proto::{flow::RecvWindow, streams::Stream},
+    proto::{role::Role, streams::Stream},
 };
 
 /// What is known of the path, and what is being measured.
@@ -30,6 +30,8 @@ use crate::{
 pub(super) struct Growth {
     /// What the window of each stream is to have. It gets it with its next credit.
     stream_window: u32,
+    most_stream_window: u32,
+    most_session_window: u32,
     measurement: Option<Measurement>,
     /// No measurement begins up to then.
     rests_until: Option<Instant>,
@@ -40,7 +42,6 @@ pub(super) struct Growth {
 /// A measurement that is under way, and what had come when it began.
 #[derive(Debug)]
 struct Measurement {
-    ping: u32,
     began: Instant,
     /// Once the PING is answered.
     round_trip: Option<Duration>,
@@ -51,9 +52,11 @@ struct Measurement {
 }
 
 impl Growth {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, role: Role) -> Self {
         Self {
             stream_window: limits.stream_window(),
+            most_stream_window: limits.max_stream_window(role.version()),
+            most_session_window: limits.max_session_window(),
             measurement: None,
             rests_until: None,
             rest: FIRST_REST,
@@ -63,23 +66,6 @@ impl Growth {
     /// What the window of each stream is to have.
     pub(super) fn stream_window(&self) -> u32 {
         self.stream_window
-    }
-
-    /// Whether a PING with this id measures, and was not answered.
-    pub(super) fn awaits(&self, id: u32) -> bool {
-        let waits = |it: &Measurement| it.ping == id && it.round_trip.is_none();
-        self.measurement.as_ref().is_some_and(waits)
-    }
-
-    /// The answer to the PING that is awaited came.
-    pub(super) fn answered(&mut self, now: Instant) {
-        if let Some(measurement) = &mut self.measurement {
-            measurement.round_trip = Some(now.saturating_duration_since(measurement.began));
-        }
-    }
-
-    fn take_answered(&mut self) -> Option<Measurement> {
-        self.measurement.take_if(|it| it.round_trip.is_some())
     }
 
     /// Says when the next measurement is: those that change nothing become rare.
@@ -94,71 +80,32 @@ impl Growth {
     }
 }
 
-impl Connection {
-    /// Credit was granted, to this stream or to the session: ends the measurement that is under way, or begins one if a
-    /// window might be in the way.
-    pub(super) fn measure(&mut self, now: Instant, credited: Option<StreamId>) {
-        match self.growth.take_answered() {
-            Some(measurement) => self.grow(now, &measurement),
-            None if self.may_measure(now) => self.begin_measurement(now, credited),
-            None => {}
+impl SessionWindows {
+    /// The answer to the PING that measures came.
+    pub(crate) fn ping_answered(&mut self, now: Instant) {
+        if let Some(measurement) = &mut self.growth.measurement {
+            measurement.round_trip = Some(now.saturating_duration_since(measurement.began));
         }
     }
 
-    fn may_measure(&self, now: Instant) -> bool {
-        let growth = &self.growth;
-        let has_rested = growth.rests_until.is_none_or(|until| until < now);
-        has_rested && growth.measurement.is_none() && self.phase == Phase::Open && self.can_grow()
+    /// Returns the stream of a measurement whose PING was answered.
+    pub(crate) fn measured_stream(&self) -> Option<StreamId> {
+        let measurement = self.growth.measurement.as_ref()?;
+        measurement.round_trip.map(|_| measurement.stream.0)
     }
 
-    fn can_grow(&self) -> bool {
-        let limits = &self.config.limits;
-        let can_session =
-            self.role.has_session_window() && self.recv_window.size() < limits.max_session_window();
-        can_session || self.growth.stream_window < limits.max_stream_window(self.role.version())
-    }
-
-    /// Begins a measurement if as much has come as half of the window that got credit, more is to come, and the
-    /// application keeps up with it.
-    fn begin_measurement(&mut self, now: Instant, credited: Option<StreamId>) {
-        let id = credited.or_else(|| self.busiest_stream());
-        let Some(stream) = id.and_then(|id| self.streams.peek(id)) else {
+    /// Ends a measurement after credit was granted: the windows that are in the way grow. Its stream may be gone.
+    pub(crate) fn end_measurement(&mut self, now: Instant, stream: Option<&Stream>) {
+        let Some(measurement) = self.growth.measurement.take() else {
             return;
         };
-        let window = match credited {
-            Some(_) => stream.recv_window(),
-            None => &self.recv_window,
-        };
-        if !window.is_read() || 2 * window.received() < u64::from(window.size()) {
-            return;
-        }
-        let stream = (stream.id(), stream.recv_window().received());
-        let ping = self.take_ping_id();
-        self.output.ping(ping);
-        self.growth.measurement = Some(Measurement {
-            ping,
-            began: now,
-            round_trip: None,
-            session: self.recv_window.received(),
-            stream,
-        });
-    }
-
-    /// The stream on which most has come, of those on which more is to come.
-    fn busiest_stream(&self) -> Option<StreamId> {
-        let receiving = self.streams.iter().filter(|stream| !stream.is_received());
-        let busiest = receiving.max_by_key(|stream| stream.recv_window().received());
-        busiest.map(Stream::id)
-    }
-
-    /// Ends a measurement: the windows that are in the way grow.
-    fn grow(&mut self, now: Instant, measurement: &Measurement) {
-        let before = (self.growth.stream_window, self.recv_window.size());
-        self.grow_streams(now, measurement);
+        let before = (self.growth.stream_window, self.recv.size());
+        self.grow_streams(now, &measurement, stream);
         if self.role.has_session_window() {
-            self.grow_session(now, measurement, self.growth.stream_window > before.0);
+            let have_streams_grown = self.growth.stream_window > before.0;
+            self.grow_own(now, &measurement, have_streams_grown);
         }
-        let (stream, session) = (self.growth.stream_window, self.recv_window.size());
+        let (stream, session) = (self.growth.stream_window, self.recv.size());
         let has_grown = (stream, session) != before;
         self.growth.rest(now, has_grown);
         if has_grown {
@@ -166,26 +113,65 @@ impl Connection {
         }
     }
 
-    fn grow_streams(&mut self, now: Instant, measurement: &Measurement) {
-        let (id, before) = measurement.stream;
-        let stream = self.streams.peek(id);
+    /// Returns whether a measurement may begin.
+    pub(crate) fn may_measure(&self, now: Instant) -> bool {
+        let growth = &self.growth;
+        let has_rested = growth.rests_until.is_none_or(|until| until < now);
+        has_rested && growth.measurement.is_none() && self.can_grow()
+    }
+
+    fn can_grow(&self) -> bool {
+        let growth = &self.growth;
+        let can_session =
+            self.role.has_session_window() && self.recv.size() < growth.most_session_window;
+        can_session || growth.stream_window < growth.most_stream_window
+    }
+
+    /// Begins a measurement if as much has come as half of the window that got credit, more is to come, and the
+    /// application keeps up with it. The window is that of the stream, or of the session. Returns whether it begins: a
+    /// PING is due then.
+    #[must_use = "a PING is due"]
+    pub(crate) fn begin_measurement(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        is_of_stream: bool,
+    ) -> bool {
+        let window = match is_of_stream {
+            true => stream.recv_window(),
+            false => &self.recv,
+        };
+        if !window.is_read() || 2 * window.received() < u64::from(window.size()) {
+            return false;
+        }
+        self.growth.measurement = Some(Measurement {
+            began: now,
+            round_trip: None,
+            session: self.recv.received(),
+            stream: (stream.id(), stream.recv_window().received()),
+        });
+        true
+    }
+
+    fn grow_streams(&mut self, now: Instant, measurement: &Measurement, stream: Option<&Stream>) {
+        let before = measurement.stream.1;
         if stream.is_some_and(|it| measurement.is_in_the_way(now, before, it.recv_window())) {
-            let most = self.config.limits.max_stream_window(self.role.version());
+            let most = self.growth.most_stream_window;
             self.growth.stream_window = self.growth.stream_window.saturating_mul(2).min(most);
         }
     }
 
-    fn grow_session(&mut self, now: Instant, measurement: &Measurement, have_streams_grown: bool) {
-        let mut size = self.recv_window.size();
-        if measurement.is_in_the_way(now, measurement.session, &self.recv_window) {
+    fn grow_own(&mut self, now: Instant, measurement: &Measurement, have_streams_grown: bool) {
+        let mut size = self.recv.size();
+        if measurement.is_in_the_way(now, measurement.session, &self.recv) {
             size = size.saturating_mul(2);
         }
         if have_streams_grown {
             // A stream that nobody reads any more leaves half of it to the others.
             size = size.max(self.growth.stream_window.saturating_mul(2));
         }
-        let most = self.config.limits.max_session_window();
-        self.recv_window.enlarge_to(size.min(most));
+        self.recv
+            .enlarge_to(size.min(self.growth.most_session_window));
     }
 }
 

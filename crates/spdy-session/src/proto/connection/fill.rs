@@ -1,0 +1,350 @@
+//! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the openings of
+//! streams, then DATA and HEADERS by the scheduler.
+
+use std::{collections::VecDeque, time::Instant};
+
+use spdy_frame::{EncodeError, RstStatus, StreamId, WindowTarget};
+
+use super::{Connection, Phase};
+use crate::{
+    Count, StreamError,
+    proto::{
+        event::Event,
+        streams::{Ending, Next, StreamRef},
+        transmit::Transmit,
+        waits::Waits,
+    },
+};
+
+impl Connection {
+    /// Gives the octets to write, topped up with all that may go out now. Write them with
+    /// [`Buf::chunks_vectored`](bytes::Buf::chunks_vectored), [`advance`](bytes::Buf::advance) by what was written, and call again: the connection
+    /// has nothing to send when the result is empty. Ask [`wants_input`](Self::wants_input) again then: that the
+    /// peer has taken its replies may have ended a pause of reading.
+    pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
+        if self.note_sent() {
+            // A response that took long to write was no idle time, though nothing came meanwhile.
+            self.clock.note_use(now);
+        }
+        self.note_progress(now);
+        self.note_pause(now);
+        self.note_unread(now);
+        self.close_when_done();
+        let was_waiting = self.output.is_waiting();
+        if !self.output.is_full() {
+            self.fill(now);
+            self.close_when_done();
+            self.output.write_control();
+        }
+        self.streams.date_abandoned(self.clock.reading.at(now));
+        if !was_waiting && self.output.is_waiting() {
+            self.clock.begin_to_write(now);
+        }
+        self.tally.flush();
+        self.streams.debug_check();
+        self.output.transmit()
+    }
+
+    /// Whether octets given by [`poll_transmit`](Self::poll_transmit) have not been taken.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.output.is_waiting()
+    }
+
+    /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing more for now.
+    pub fn release_buffers(&mut self) {
+        self.output.release();
+        self.streams.release_memory();
+    }
+
+    /// Notes what the transport has taken since the last call.
+    fn note_progress(&mut self, now: Instant) {
+        let octets = self.output.take_progress();
+        if octets == 0 {
+            return;
+        }
+        self.tally.add(Count::OctetsSent, octets);
+        self.probes.left_at(self.clock.reading.at(now));
+        let least = match self.output.is_waiting() {
+            true => self.config.limits.min_progress,
+            false => 0,
+        };
+        if self.clock.written(now, octets, least) {
+            // The transport was full, and goes on taking bytes because the peer does.
+            self.note_life(now);
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        self.output.write_control();
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.write_credit(now);
+        while let Some(id) = self.output.pop_opening() {
+            self.write_opening(id);
+        }
+        // At least one frame, however much the openings took: a flood of them starves nobody.
+        while let Some(id) = self.output.pop_stream(self.windows.is_open()) {
+            while self.write_stream(now, id) {}
+            if self.output.is_full() {
+                break;
+            }
+        }
+        self.note_stall(now);
+    }
+
+    // --- credit -----------------------------------------------------------------------------------------
+
+    /// Writes WINDOW_UPDATEs: when what was consumed is granted again (protocol.md §13.3).
+    fn write_credit(&mut self, now: Instant) {
+        while let Some(id) = self.output.pop_credit() {
+            let stream = self.streams.get(id);
+            let increment = stream.and_then(|mut it| self.windows.take_stream_credit(&mut it));
+            if let Some(increment) = increment {
+                let target = WindowTarget::Stream(id);
+                self.output.write_window_update(target, increment);
+                self.measure(now, Some(id));
+            }
+        }
+        let initial = self.windows.take_initial_credit();
+        let regular = self.windows.take_due_credit();
+        for increment in initial.into_iter().chain(regular) {
+            self.output
+                .write_window_update(WindowTarget::Session, increment);
+        }
+        if regular.is_some() {
+            self.measure(now, None);
+        }
+    }
+
+    /// Credit was granted, to this stream or to the session: ends the measurement that is under way, or begins one if a
+    /// window might be in the way.
+    fn measure(&mut self, now: Instant, credited: Option<StreamId>) {
+        if let Some(id) = self.windows.measured_stream() {
+            let stream = self.streams.peek(id);
+            self.windows.end_measurement(now, stream);
+        } else if self.phase == Phase::Open && self.windows.may_measure(now) {
+            let stream = match credited {
+                Some(id) => self.streams.peek(id),
+                None => self.streams.busiest(),
+            };
+            let begins = |it| self.windows.begin_measurement(now, it, credited.is_some());
+            if stream.is_some_and(begins) {
+                let id = self.take_ping_id();
+                self.growth_ping = Some(id);
+                self.output.ping(id);
+            }
+        }
+    }
+
+    // --- streams ----------------------------------------------------------------------------------------
+
+    fn write_opening(&mut self, id: StreamId) {
+        let Some(mut stream) = self.streams.get(id) else {
+            return;
+        };
+        match self.output.write_opening(&mut stream) {
+            Ok(false) => self.output.schedule(&mut stream),
+            Ok(true) => {
+                if finish(&mut self.waits, &mut stream) {
+                    self.end_stream(id, Ending::closed());
+                }
+            }
+            // A stream of ours that was not opened does not exist for the peer.
+            Err(error) => self.abandon(id, error, !self.role.is_local(id)),
+        }
+    }
+
+    /// Writes one frame of a stream whose turn it is. Returns whether the next turn is its own.
+    fn write_stream(&mut self, now: Instant, id: StreamId) -> bool {
+        let Some(mut stream) = self.streams.get(id) else {
+            return false;
+        };
+        stream.place.begin_turn();
+        let fin = match stream.next() {
+            Some(Next::Data(length)) => {
+                let length = length.min(self.config.limits.data_frame.clamp(1, MAX_DATA));
+                let allowed = self.windows.allowance(&stream, length);
+                if allowed.size == 0 {
+                    debug_assert!(!allowed.is_cut, "the window of the session is open");
+                    self.wait_for_window(now, id);
+                    return false;
+                }
+                let Some(piece) = stream.take_payload(allowed.size) else {
+                    return false;
+                };
+                self.windows.spend(&mut stream, allowed.size);
+                let is_all = !stream.has_queued();
+                self.waits.sent(&mut stream, allowed.size, is_all);
+                let fin = self.output.write_data(&mut stream, piece, allowed.is_cut);
+                let window = self.windows.available(&stream);
+                report_sent(&mut self.events, id, allowed.size, window);
+                fin
+            }
+            Some(Next::Headers) => match self.output.write_headers(&mut stream) {
+                Ok(fin) => fin,
+                Err(error) => {
+                    self.abandon(id, error, true);
+                    return false;
+                }
+            },
+            Some(Next::Fin) => {
+                self.output.write_fin(&stream);
+                true
+            }
+            None => return false,
+        };
+        if !fin {
+            let is_next = self.output.has_no_other() && self.windows.is_open();
+            if is_next && stream.next().is_some() {
+                return true;
+            }
+            self.output.schedule(&mut stream);
+        } else if finish(&mut self.waits, &mut stream) {
+            self.end_stream(id, Ending::closed());
+        }
+        false
+    }
+
+    /// A header block of the application cannot be written in this version: the stream ends, nothing else. The
+    /// peer is told if it knows the stream.
+    fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
+        let peer = is_known.then_some(RstStatus::INTERNAL_ERROR);
+        let app = Some(StreamError::Encode(error));
+        self.end_stream(id, Ending { peer, app });
+    }
+
+    // --- streams that wait for a window ------------------------------------------------------------------
+
+    /// A stream has payload, and its window is used up.
+    fn wait_for_window(&mut self, now: Instant, id: StreamId) {
+        if self.peer.ended {
+            return self.lose_stream(id); // No peer is left to grant anything.
+        }
+        let moment = self.clock.reading.at(now);
+        if let Some(mut stream) = self.streams.get(id) {
+            self.waits.begin(&mut stream, moment);
+        }
+    }
+
+    /// Notes whether streams wait for the window of the session, and since when.
+    fn note_stall(&mut self, now: Instant) {
+        if self.windows.is_open() || !self.output.scheduler().has_payload() {
+            self.waits.end_stall();
+            return;
+        }
+        if self.peer.ended {
+            return self.lose_stalled();
+        }
+        let moment = self.clock.reading.at(now);
+        self.waits.note_stall(self.output.scheduler(), moment);
+        self.join_stall(now);
+        if self.waits.check().is_none() {
+            // The streams that were watched are gone, or the window was open when they were looked at.
+            self.waits.watch_all(self.streams.iter(), false);
+        }
+    }
+
+    /// Streams that have come to those that wait for the window of the session have not waited before.
+    pub(super) fn join_stall(&mut self, now: Instant) {
+        let moment = self.clock.reading.at(now);
+        for id in self.waits.newcomers(self.output.scheduler()) {
+            if let Some(mut stream) = self.streams.get(id) {
+                self.waits.join_stall(&mut stream, moment);
+            }
+        }
+    }
+
+    /// No peer is left to open the window of the session.
+    fn lose_stalled(&mut self) {
+        let stalled: Vec<StreamId> = self.output.scheduler().payload().collect();
+        for id in stalled {
+            self.lose_stream(id);
+        }
+    }
+}
+
+/// FIN of a stream is written. Returns whether the stream is closed.
+#[must_use]
+fn finish(waits: &mut Waits, stream: &mut StreamRef<'_>) -> bool {
+    waits.finished(stream);
+    stream.fin_written();
+    stream.is_closed()
+}
+
+/// Payload of a stream is on its way. What is told of one frame after the other is one event.
+fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: usize) {
+    if let Some(Event::Sent {
+        id: last,
+        octets,
+        fin: false,
+        window,
+    }) = events.back_mut()
+        && *last == id
+    {
+        *octets += size;
+        *window = left;
+        return;
+    }
+    events.push_back(Event::Sent {
+        id,
+        octets: size,
+        fin: false,
+        window: left,
+    });
+}
+
+/// The longest payload of one frame.
+const MAX_DATA: usize = (1 << 24) - 1;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Buf;
+    use spdy_frame::{HeaderBlock, Side, Version};
+
+    use super::*;
+    use crate::{config::Config, proto::connection::Open};
+
+    /// Opens three streams with more payload than the session's window takes.
+    fn client(now: Instant) -> (Connection, [StreamId; 3]) {
+        let config = Arc::new(Config::default());
+        let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
+        let streams = [(); 3].map(|()| {
+            let stream = client.open(now, HeaderBlock::new(), Open::default());
+            let stream = stream.expect("there is no limit yet");
+            let payload = vec![0; 60_000].into();
+            client
+                .send_data(stream, payload, false)
+                .expect("it is open");
+            stream
+        });
+        (client, streams)
+    }
+
+    fn write_all(client: &mut Connection, now: Instant) {
+        while client.poll_transmit(now).has_remaining() {
+            let out = client.poll_transmit(now);
+            out.advance(out.remaining());
+        }
+    }
+
+    #[test]
+    fn streams_that_are_gone_leave_the_queues() {
+        let now = Instant::now();
+        let (mut client, streams) = client(now);
+        client.reset(streams[1], RstStatus::CANCEL);
+
+        write_all(&mut client, now);
+        assert_eq!(client.stats().local_streams, 2);
+        let waiting = |client: &Connection| client.output.scheduler().payload().count();
+        assert_eq!(waiting(&client), 2);
+        client.reset(streams[0], RstStatus::CANCEL);
+        assert_eq!(waiting(&client), 1);
+        client.reset(streams[2], RstStatus::CANCEL);
+        assert!(client.output.scheduler().is_empty());
+        assert_eq!(client.stats().unsent, 0);
+    }
+}

@@ -1,0 +1,262 @@
+//! Windows: those of the session, and what those of all streams have in common.
+
+mod flow;
+mod growth;
+
+use spdy_frame::{DEFAULT_WINDOW, MAX_WINDOW, RstStatus, StreamId, WindowIncrement};
+
+pub(crate) use self::flow::{Overflow, RecvWindow, SendWindow};
+use self::growth::Growth;
+use super::{error::Violation, role::Role, streams::Stream};
+use crate::{Limit, config::Limits};
+
+/// The windows of the session, and what the peer has said of those of streams.
+#[derive(Debug)]
+pub(crate) struct SessionWindows {
+    role: Role,
+    send: SendWindow,
+    recv: RecvWindow,
+    /// Credit that makes the window as large as it is to begin with.
+    initial_credit: Option<WindowIncrement>,
+    growth: Growth,
+    /// So many unread bytes stop reading; no number does where the window bounds them.
+    session_buffer: usize,
+    /// What the peer's windows of streams begin with.
+    initial: u32,
+    /// With an INITIAL_WINDOW_SIZE up to this no window of a stream exceeds 2^31-1.
+    most_initial: i64,
+    /// The peer has granted the session a window.
+    grants_session: bool,
+    /// It has granted a stream a window.
+    grants_streams: bool,
+}
+
+/// What the windows let out of a piece of payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    pub(crate) size: usize,
+    /// The window of the stream would let more out than that of the session.
+    pub(crate) is_cut: bool,
+}
+
+/// What a new INITIAL_WINDOW_SIZE means for the streams.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "streams may wait for it"]
+pub(crate) struct Initial {
+    /// Every window of a stream is wider.
+    pub(crate) has_grown: bool,
+    /// Some windows may be too large now.
+    pub(crate) may_overflow: bool,
+}
+
+impl SessionWindows {
+    pub(crate) fn new(role: Role, limits: &Limits) -> Self {
+        let mut recv = RecvWindow::new(DEFAULT_WINDOW);
+        let initial_credit = if role.has_session_window() {
+            recv.enlarge_to(limits.session_window());
+            recv.take_credit(1)
+        } else {
+            None
+        };
+        Self {
+            role,
+            send: SendWindow::default(),
+            recv,
+            initial_credit,
+            growth: Growth::new(limits, role),
+            session_buffer: if role.has_session_window() {
+                usize::MAX
+            } else {
+                limits.session_buffer.max(1)
+            },
+            initial: DEFAULT_WINDOW,
+            most_initial: i64::from(MAX_WINDOW),
+            grants_session: false,
+            grants_streams: false,
+        }
+    }
+
+    // --- what the peer sends ----------------------------------------------------------------------------
+
+    /// The window for what the peer sends.
+    pub(crate) const fn recv(&self) -> &RecvWindow {
+        &self.recv
+    }
+
+    /// Takes in `bytes` of a DATA frame that has `announced` bytes from there on.
+    #[inline]
+    pub(crate) fn receive(&mut self, bytes: usize, announced: u64) -> Result<(), Violation> {
+        if self.role.has_session_window() && !self.recv.allows(announced) {
+            let violation = Violation::session("DATA exceeds the session window");
+            return Err(violation.beyond(Limit::SessionWindow));
+        }
+        self.recv.receive(bytes);
+        Ok(())
+    }
+
+    /// Somebody is done with `bytes` of payload: the application, or this side that drops them.
+    #[inline]
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.recv.consume(bytes);
+    }
+
+    /// Returns whether unread bytes forbid reading.
+    #[inline]
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.recv.held() >= self.session_buffer
+    }
+
+    /// Returns whether the window keeps the peer from sending payload.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.role.has_session_window() && self.recv.octets() <= 0
+    }
+
+    /// Takes the credit that makes the window as large as it is to begin with, once.
+    pub(crate) fn take_initial_credit(&mut self) -> Option<WindowIncrement> {
+        self.initial_credit.take()
+    }
+
+    /// Takes the credit of the session, if some is due.
+    #[inline]
+    pub(crate) fn take_due_credit(&mut self) -> Option<WindowIncrement> {
+        if self.role.has_session_window() {
+            self.recv.take_due_credit()
+        } else {
+            None
+        }
+    }
+
+    /// Takes the credit of a stream whose turn has come.
+    pub(crate) fn take_stream_credit(&self, stream: &mut Stream) -> Option<WindowIncrement> {
+        stream.take_credit(self.growth.stream_window())
+    }
+
+    // --- what the peer grants ---------------------------------------------------------------------------
+
+    /// Adds what the peer grants to the session.
+    pub(crate) fn grow_session(&mut self, increment: WindowIncrement) -> Result<(), Violation> {
+        let grown = self.send.grow(DEFAULT_WINDOW, increment);
+        grown.map_err(|Overflow| {
+            Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
+        })?;
+        self.grants_session = true;
+        Ok(())
+    }
+
+    /// Notes that the peer grants windows to streams.
+    pub(crate) fn note_stream_grant(&mut self) {
+        self.grants_streams = true;
+    }
+
+    /// Adds what the peer grants to a stream.
+    pub(crate) fn grow_stream(
+        &mut self,
+        stream: &mut Stream,
+        increment: WindowIncrement,
+    ) -> Result<(), Violation> {
+        let grown = stream.grow_window(self.initial, increment);
+        grown.map_err(|Overflow| overflow(stream.id()))?;
+        self.most_initial = self.most_initial.min(stream.send_window().most_initial());
+        Ok(())
+    }
+
+    /// Sets what the peer's windows of streams begin with, also those of open streams (protocol.md §13.2).
+    pub(crate) fn set_initial(&mut self, initial: u32) -> Initial {
+        let before = std::mem::replace(&mut self.initial, initial);
+        Initial {
+            has_grown: initial > before,
+            may_overflow: i64::from(initial) > self.most_initial,
+        }
+    }
+
+    /// Returns the streams whose windows are too large now. All are looked at, which is done again only after another of
+    /// them was granted more than it had sent.
+    pub(crate) fn overflown<'a>(
+        &mut self,
+        streams: impl Iterator<Item = &'a Stream>,
+    ) -> Vec<StreamId> {
+        let mut overflown = Vec::new();
+        self.most_initial = i64::from(MAX_WINDOW);
+        for stream in streams.filter(|stream| !stream.is_sent()) {
+            let most = stream.send_window().most_initial();
+            if i64::from(self.initial) > most {
+                overflown.push(stream.id());
+            } else {
+                self.most_initial = self.most_initial.min(most);
+            }
+        }
+        overflown
+    }
+
+    /// Returns whether the peer behaves as one of SPDY/3 does in a session of SPDY/3.1: the session's window is used up,
+    /// and while windows of streams are granted that one never was. In plain text the two versions look the same.
+    pub(crate) fn is_taken_for_another_version(&self) -> bool {
+        !self.is_open() && self.grants_streams && !self.grants_session
+    }
+
+    // --- what this side sends ---------------------------------------------------------------------------
+
+    /// Returns whether the session's window lets payload out.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        !self.role.has_session_window() || self.send.available(DEFAULT_WINDOW) > 0
+    }
+
+    /// Returns what the window of a stream lets out, in bytes; `usize::MAX` where streams have no window.
+    #[inline]
+    pub(crate) fn available(&self, stream: &Stream) -> usize {
+        if self.role.has_stream_windows() {
+            stream.send_window().available(self.initial)
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Returns how much of `length` bytes of a stream may go out.
+    #[inline]
+    pub(crate) fn allowance(&self, stream: &Stream, length: usize) -> Allowance {
+        let wanted = length.min(self.available(stream));
+        let size = if self.role.has_session_window() {
+            wanted.min(self.send.available(DEFAULT_WINDOW))
+        } else {
+            wanted
+        };
+        let is_cut = size < wanted;
+        Allowance { size, is_cut }
+    }
+
+    /// Takes bytes that are about to be sent out of both windows.
+    #[inline]
+    pub(crate) fn spend(&mut self, stream: &mut Stream, bytes: usize) {
+        if self.role.has_session_window() {
+            self.send.take(bytes);
+        }
+        if self.role.has_stream_windows() {
+            stream.spend_window(bytes);
+        }
+    }
+
+    /// Puts back what was taken out of the session's window and is not sent.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        if self.role.has_session_window() {
+            self.send.give_back(bytes);
+        }
+    }
+
+    /// Returns the windows as this side counts them: what it may send, and what the peer may.
+    pub(crate) fn look<'a>(&'a self, stream: Option<&'a Stream>) -> (i64, &'a RecvWindow) {
+        match stream {
+            None => (self.send.octets(DEFAULT_WINDOW), &self.recv),
+            Some(stream) => {
+                let send = stream.send_window().octets(self.initial);
+                (send, stream.recv_window())
+            }
+        }
+    }
+}
+
+/// The window of a stream would exceed its maximum.
+pub(crate) fn overflow(id: StreamId) -> Violation {
+    let reason = "send window of the stream would exceed 2^31-1";
+    Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason)
+}
