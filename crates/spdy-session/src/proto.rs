@@ -64,14 +64,16 @@
 //! | `guard` | token buckets against abuse |
 //! | `error` | a broken rule, and whether it costs the stream or the session |
 
+mod clock;
 mod connection;
 mod error;
 mod event;
 mod foreign;
 mod go_away;
 mod guard;
+mod inbound;
 mod output;
-mod reading_time;
+mod pings;
 mod role;
 mod scheduler;
 mod streams;

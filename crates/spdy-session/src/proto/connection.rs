@@ -2,14 +2,13 @@
 
 mod application;
 mod awaited;
-mod clock;
 mod control;
 mod data;
+mod deadlines;
 mod ending;
 mod fill;
 #[cfg(feature = "tokio")]
 mod heeds;
-mod probes;
 #[cfg(feature = "tokio")]
 mod rest;
 mod sent;
@@ -19,25 +18,23 @@ mod streams;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use spdy_frame::{
-    DecodeLimits, Decoder, Frame, FrameError, GoAwayStatus, HeaderDecoder, HeaderLimits, Side,
-    StreamId, Version,
-};
+use spdy_frame::{Frame, FrameError, GoAwayStatus, Side, StreamId, Version};
 
 pub use self::{
     application::{Open, Shutdown},
     stats::{Stats, Windows},
 };
-use self::{clock::Clock, probes::Probes};
 #[cfg(feature = "tokio")]
 pub(crate) use self::{heeds::Heeds, rest::Quiet};
 use super::{
+    clock::Clock,
     error::Violation,
-    event::{Event, Outcome, PingId},
-    foreign::{self, ForeignProtocol},
+    event::{Event, Outcome},
     go_away::GoAways,
     guard::{Charge, Guard},
+    inbound::Inbound,
     output::Output,
+    pings::Pings,
     role::Role,
     streams::{Stream, Streams},
     waits::{self, Waits},
@@ -71,29 +68,16 @@ pub struct Connection {
     phase: Phase,
     outcome: Outcome,
 
-    decoder: Decoder,
-    inflater: HeaderDecoder,
-
+    inbound: Inbound,
     streams: Streams,
     go_away: GoAways,
-    peer: Peer,
-
     windows: SessionWindows,
     waits: Waits,
     output: Output,
     events: VecDeque<Event>,
-    next_ping: u32,
-    /// Our PINGs that are not answered, oldest first.
-    pings: VecDeque<(PingId, Instant)>,
-    /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows are smaller
-    /// than the protocol's start.
-    settings_probe: Option<u32>,
-    /// The PING that measures the path.
-    growth_ping: Option<u32>,
-
+    pings: Pings,
     guard: Guard,
     clock: Clock,
-    probes: Probes,
     tally: Tally,
 }
 
@@ -107,15 +91,6 @@ pub enum Phase {
     /// Nothing is left but to write what [`Connection::poll_transmit`] gives, to shut the writing side of the
     /// transport down and to close it.
     Closing,
-}
-
-/// What the peer has told about itself.
-#[derive(Debug)]
-struct Peer {
-    /// A frame of it came. A server that has a limit of streams says so in its first one.
-    is_heard: bool,
-    /// Its writing side of the transport is closed.
-    ended: bool,
 }
 
 /// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2 clients do: no server
@@ -132,7 +107,6 @@ impl Connection {
     pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
         let limits = &config.limits;
         let clock = Clock::new(now);
-        let probes = Probes::new(clock.reading.at(now));
         let role = Role::new(side, version, &config);
         let most_streams = match side {
             Side::Client if role.enforces_windows() => ASSUMED_STREAMS,
@@ -142,25 +116,16 @@ impl Connection {
             role,
             phase: Phase::Open,
             outcome: Ok(()),
-            decoder: Decoder::new(version, decode_limits(&config)),
-            inflater: HeaderDecoder::new(version, header_limits(&config)),
+            inbound: Inbound::new(role, &config),
             streams: Streams::new(role, limits, most_streams),
             go_away: GoAways::default(),
-            peer: Peer {
-                is_heard: false,
-                ended: false,
-            },
             windows: SessionWindows::new(role, limits),
-            waits: Waits::new(&config.timeouts, limits, clock.reading.at(now)),
+            waits: Waits::new(&config.timeouts, limits, clock.at(now)),
             output: Output::new(role, &config),
             events: VecDeque::new(),
-            next_ping: side.first_id(),
-            pings: VecDeque::new(),
-            settings_probe: None,
-            growth_ping: None,
+            pings: Pings::new(side, clock.at(now)),
             guard: Guard::new(limits, now),
             clock,
-            probes,
             tally: Tally::new(config.counters.as_ref()),
             config,
         };
@@ -175,7 +140,7 @@ impl Connection {
     /// `src` is never copied: payloads are slices of it.
     pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
         let (mut handled, before) = (false, src.len());
-        if let Some(protocol) = self.foreign(src) {
+        if let Some(protocol) = self.inbound.foreign(src).filter(|_| self.wants_input()) {
             src.clear();
             self.fail(
                 GoAwayStatus::PROTOCOL_ERROR,
@@ -189,7 +154,7 @@ impl Connection {
             if src.is_empty() || self.events.len() >= MAX_EVENTS {
                 break true;
             }
-            match self.decoder.decode(src) {
+            match self.inbound.next(src) {
                 Ok(Some(frame)) => self.handle_frame(now, frame),
                 Ok(None) => break true,
                 Err(error) => self.handle_frame_error(now, error),
@@ -199,18 +164,10 @@ impl Connection {
         self.tally
             .add(Count::OctetsReceived, (before - src.len()) as u64);
         // While reading pauses it is not the peer that keeps a frame from being complete.
-        let partial = is_read && (!src.is_empty() || self.decoder.is_mid_frame());
+        let partial = is_read && (!src.is_empty() || self.inbound.is_mid_frame());
         self.clock.input(now, handled, partial);
-        self.clock.reading.note(now, is_read);
+        self.clock.note_reading(now, is_read);
         handled
-    }
-
-    /// What the peer speaks, if its first bytes say that it is not SPDY.
-    fn foreign(&self, src: &[u8]) -> Option<ForeignProtocol> {
-        if self.peer.is_heard || self.decoder.is_mid_frame() || !self.wants_input() {
-            return None;
-        }
-        foreign::recognize(self.role.side().peer(), src.first_chunk()?)
     }
 
     /// Handles one frame of the peer.
@@ -221,7 +178,7 @@ impl Connection {
         }
         self.note_frame(now, &frame);
         self.count_received(&frame);
-        if !std::mem::replace(&mut self.peer.is_heard, true) {
+        if self.inbound.note_frame() {
             self.streams.set_most_local(usize::MAX);
         }
         let result = match frame {
@@ -265,12 +222,12 @@ impl Connection {
     /// finished still go out, as the peer may only have closed its writing side; whether it has closed both is
     /// probed meanwhile, as [`Timeouts::probe`](crate::Timeouts::probe) says.
     pub fn handle_eof(&mut self, now: Instant) {
-        if self.phase == Phase::Closing || self.peer.ended {
+        if self.phase == Phase::Closing || self.inbound.is_ended() {
             return;
         }
-        self.peer.ended = true;
+        self.inbound.end();
         self.clock.input(now, false, false);
-        self.probes.half_closed();
+        self.pings.half_closed();
         self.note_pause(now);
         // A stream that waits for a window waits in vain now.
         let streams = self.streams.iter();
@@ -278,7 +235,7 @@ impl Connection {
             .filter(|stream| !stream.is_received() || self.is_waiting_for_window(stream))
             .map(Stream::id)
             .collect();
-        if self.decoder.is_mid_frame() {
+        if self.inbound.is_mid_frame() {
             self.note_loss();
         }
         for id in lost {
@@ -310,7 +267,7 @@ impl Connection {
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Closing
-            && !self.peer.ended
+            && !self.inbound.is_ended()
             && self.output.replies() < self.config.limits.max_queued_replies.max(1)
             && !self.is_overfull()
     }
@@ -322,14 +279,14 @@ impl Connection {
     pub fn memory(&self) -> usize {
         let records = self.streams.records() * STREAM_RECORD;
         let received = self.windows.recv().held() + self.streams.held_headers() + records;
-        self.inflater.memory() + received + self.output.held()
+        self.inbound.memory() + received + self.output.held()
     }
 
     /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
     /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
-        !self.peer.ended && (!self.wants_input() || self.windows.is_used_up())
+        !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
     }
 
     /// How far the connection is on its way to its end.
@@ -372,17 +329,4 @@ impl Connection {
     fn is_overfull(&self) -> bool {
         self.streams.is_overfull() || self.windows.is_overfull()
     }
-}
-
-fn header_limits(config: &Config) -> HeaderLimits {
-    let mut limits = config.limits.headers.clone();
-    limits.strict |= config.strict;
-    limits
-}
-
-fn decode_limits(config: &Config) -> DecodeLimits {
-    let mut limits = DecodeLimits::default();
-    limits.max_control_frame = config.limits.max_control_frame;
-    limits.strict = config.strict;
-    limits
 }

@@ -24,7 +24,7 @@ pub(crate) use self::{
     halves::RecvInput,
     stream::{Birth, Next, Outgoing, Stream, Taken},
 };
-use super::{error::Violation, reading_time::Moment, role::Role};
+use super::{clock::Moment, error::Violation, role::Role};
 use crate::{Limit, OpenError, StreamError, config::Limits, error::Origin};
 
 /// All streams of a connection.

@@ -15,7 +15,7 @@ use spdy_frame::StreamId;
 
 use self::wait::{Patience, Stall, Wait};
 use super::{
-    reading_time::Moment,
+    clock::Moment,
     scheduler::{Need, Scheduler},
     streams::{IdHasher, Stream},
 };

@@ -195,7 +195,7 @@ impl Connection {
         let Some(mut stream) = self.streams.get(id) else {
             if self.streams.consume_gone(id, octets) {
                 self.windows.consume(octets);
-                self.clock.unread_since = None;
+                self.clock.note_consumed();
             }
             return;
         };
@@ -203,7 +203,7 @@ impl Connection {
         if stream.consume(octets).credit_due {
             self.output.credit(id);
         }
-        self.clock.unread_since = None;
+        self.clock.note_consumed();
     }
 
     /// The application will read no more of a stream. One of ours is reset with CANCEL; of the peer's stream the
@@ -270,11 +270,7 @@ impl Connection {
             return;
         }
         if let Some(deadline) = deadline.and_then(|deadline| now.checked_add(deadline)) {
-            let earliest = self
-                .clock
-                .drain_deadline
-                .map_or(deadline, |earlier| earlier.min(deadline));
-            self.clock.drain_deadline = Some(earliest);
+            self.clock.drain_by(deadline);
         }
         self.phase = Phase::Draining;
         // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.

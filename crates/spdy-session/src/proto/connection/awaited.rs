@@ -27,10 +27,10 @@ impl Connection {
         let window = self.windows.available(&stream);
         if window > 0 {
             self.events.push_back(Event::WindowOpen { id, window });
-        } else if self.peer.ended {
+        } else if self.inbound.is_ended() {
             self.lose_stream(id); // No peer is left to grant anything.
         } else {
-            let moment = self.clock.reading.at(now);
+            let moment = self.clock.at(now);
             self.waits.begin_for_application(&mut stream, moment);
         }
     }
@@ -53,7 +53,7 @@ impl Connection {
 
     /// The peer made a window larger.
     pub(super) fn note_grant(&mut self, now: Instant) {
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         self.waits.granted(moment, self.output.is_full());
     }
 
@@ -65,7 +65,7 @@ impl Connection {
         let window = self.windows.available(&stream);
         let mut is_awaited = false;
         if stream.wait.is_blocked() && window > 0 {
-            let moment = self.clock.reading.at(now);
+            let moment = self.clock.at(now);
             is_awaited = self.waits.end(&mut stream, moment);
             self.output.schedule(&mut stream);
         }

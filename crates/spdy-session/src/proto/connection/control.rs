@@ -14,6 +14,7 @@ use crate::{
         error::Violation,
         event::{Event, PingId},
         guard::Charge,
+        pings::Purpose,
         streams::{Ending, Stream},
         windows,
     },
@@ -42,9 +43,7 @@ impl Connection {
             Setting::new(SettingId::INITIAL_WINDOW_SIZE, window),
         ]);
         if window < DEFAULT_WINDOW {
-            let probe = self.take_ping_id();
-            self.output.ping(probe);
-            self.settings_probe = Some(probe);
+            self.output.ping(self.pings.ask_settings());
         }
     }
 
@@ -118,19 +117,18 @@ impl Connection {
 
     /// An answer. One that nobody waits for is ignored (protocol.md §16).
     fn on_pong(&mut self, now: Instant, id: u32) {
-        if self.settings_probe == Some(id) {
-            // The peer has seen our SETTINGS: it has no excuse any more (protocol.md §13.3).
-            self.settings_probe = None;
+        let Some(purpose) = self.pings.purpose(id) else {
             return;
-        }
-        if self.growth_ping == Some(id) {
-            self.growth_ping = None;
-            return self.windows.ping_answered(now);
-        }
-        let position = self.pings.iter().position(|(ping, _)| ping.0 == id);
-        if let Some((id, sent)) = position.and_then(|position| self.pings.remove(position)) {
-            let rtt = now.saturating_duration_since(sent);
-            self.events.push_back(Event::Pong { id, rtt });
+        };
+        self.pings.answered(purpose);
+        match purpose {
+            // From now on the peer has no excuse any more (protocol.md §13.3).
+            Purpose::Settings | Purpose::KeepAlive => {}
+            Purpose::Path => self.windows.ping_answered(now),
+            Purpose::User(id, sent) => {
+                let rtt = now.saturating_duration_since(sent);
+                self.events.push_back(Event::Pong { id, rtt });
+            }
         }
     }
 
@@ -167,14 +165,10 @@ impl Connection {
     ///
     /// On a connection that is closing nothing is sent, and no answer comes.
     pub fn ping(&mut self, now: Instant) -> PingId {
-        let id = PingId(self.take_ping_id());
         if self.phase == Phase::Closing {
-            return id;
+            return PingId(self.pings.take_id());
         }
-        if self.pings.len() == MAX_PINGS {
-            self.pings.pop_front();
-        }
-        self.pings.push_back((id, now));
+        let id = self.pings.ask_for_user(now);
         self.output.ping(id.0);
         id
     }
@@ -182,18 +176,6 @@ impl Connection {
     /// Whether the answer to a PING of this connection is not waited for any more, though the session goes on.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_given_up(&self, id: PingId) -> bool {
-        self.phase != Phase::Closing && self.pings.iter().all(|(waiting, _)| *waiting != id)
-    }
-
-    /// Ids wrap within their parity; 0 is never used, some peers drop the connection at it.
-    pub(super) fn take_ping_id(&mut self) -> u32 {
-        let id = self.next_ping;
-        self.next_ping = id
-            .checked_add(2)
-            .unwrap_or_else(|| self.role.side().first_id());
-        id
+        self.phase != Phase::Closing && !self.pings.awaits_user(id)
     }
 }
-
-/// How many PINGs of ours may wait for their answer.
-const MAX_PINGS: usize = 64;

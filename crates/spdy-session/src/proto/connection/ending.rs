@@ -65,7 +65,7 @@ impl Connection {
     /// Ends the session: nothing but control frames already queued goes out.
     pub(super) fn end(&mut self, error: SessionError) {
         self.phase = Phase::Closing;
-        self.clock.cut = true;
+        self.clock.cut();
         self.output.stop();
         self.waits.stop();
         for ended in self.streams.end_all() {

@@ -36,7 +36,7 @@ impl Connection {
             self.close_when_done();
             self.output.write_control();
         }
-        self.streams.date_abandoned(self.clock.reading.at(now));
+        self.streams.date_abandoned(self.clock.at(now));
         if !was_waiting && self.output.is_waiting() {
             self.clock.begin_to_write(now);
         }
@@ -64,7 +64,7 @@ impl Connection {
             return;
         }
         self.tally.add(Count::OctetsSent, octets);
-        self.probes.left_at(self.clock.reading.at(now));
+        self.pings.left_at(self.clock.at(now));
         let least = match self.output.is_waiting() {
             true => self.config.limits.min_progress,
             false => 0,
@@ -131,9 +131,7 @@ impl Connection {
             };
             let begins = |it| self.windows.begin_measurement(now, it, credited.is_some());
             if stream.is_some_and(begins) {
-                let id = self.take_ping_id();
-                self.growth_ping = Some(id);
-                self.output.ping(id);
+                self.output.ping(self.pings.ask_path());
             }
         }
     }
@@ -219,10 +217,10 @@ impl Connection {
 
     /// A stream has payload, and its window is used up.
     fn wait_for_window(&mut self, now: Instant, id: StreamId) {
-        if self.peer.ended {
+        if self.inbound.is_ended() {
             return self.lose_stream(id); // No peer is left to grant anything.
         }
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         if let Some(mut stream) = self.streams.get(id) {
             self.waits.begin(&mut stream, moment);
         }
@@ -234,10 +232,10 @@ impl Connection {
             self.waits.end_stall();
             return;
         }
-        if self.peer.ended {
+        if self.inbound.is_ended() {
             return self.lose_stalled();
         }
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         self.waits.note_stall(self.output.scheduler(), moment);
         self.join_stall(now);
         if self.waits.check().is_none() {
@@ -248,7 +246,7 @@ impl Connection {
 
     /// Streams that have come to those that wait for the window of the session have not waited before.
     pub(super) fn join_stall(&mut self, now: Instant) {
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         for id in self.waits.newcomers(self.output.scheduler()) {
             if let Some(mut stream) = self.streams.get(id) {
                 self.waits.join_stall(&mut stream, moment);

@@ -10,11 +10,11 @@ use std::{
 
 use spdy_frame::{Side, StreamId};
 
-use super::{
-    Connection, Phase,
-    probes::{FIRST_WAIT, MOST_UNDER_WAY},
+use super::{Connection, Phase};
+use crate::proto::{
+    pings::{FIRST_WAIT, MOST_UNDER_WAY},
+    streams::{Next, Stream},
 };
-use crate::proto::streams::{Next, Stream};
 
 /// What handles have ordered and the driver need not carry out at once.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ impl Connection {
         if is_flooded && !self.output.is_waiting() {
             return Err("reading pauses for replies that have left".into());
         }
-        let may_read = !self.peer.ended && !is_flooded && !self.is_held_up(quiet);
+        let may_read = !self.inbound.is_ended() && !is_flooded && !self.is_held_up(quiet);
         if may_read && !self.wants_input() {
             return Err("reading pauses and might go on".into());
         }
@@ -162,7 +162,7 @@ impl Connection {
         let has_output = self.output.is_waiting();
         let mut promises = Promises(now, Vec::new());
         let write = match timeouts.write {
-            None if self.clock.cut => Some(timeouts.linger),
+            None if self.clock.is_cut() => Some(timeouts.linger),
             write => write,
         };
         promises.add("write", has_output, write);
@@ -171,7 +171,7 @@ impl Connection {
         }
         let is_heard = self.wants_input();
         let is_idle = is_heard && !has_output && self.is_idle(quiet);
-        let is_silent = self.role.side() == Side::Server && !self.peer.is_heard;
+        let is_silent = self.role.side() == Side::Server && !self.inbound.is_heard();
         // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
         let is_full = self.output.is_full();
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);
@@ -191,7 +191,7 @@ impl Connection {
         promises.add("probe", !is_heard && !has_output, probe);
         promises
             .1
-            .extend(self.clock.drain_deadline.map(|at| ("drain", at)));
+            .extend(self.clock.drain_deadline().map(|at| ("drain", at)));
         promises.1
     }
 
@@ -208,7 +208,7 @@ impl Connection {
 
     /// Whether a frame has come in part.
     pub(crate) fn is_mid_frame(&self) -> bool {
-        self.decoder.is_mid_frame()
+        self.inbound.is_mid_frame()
     }
 }
 

@@ -17,7 +17,7 @@ impl Connection {
             self.tally.one(Count::FramesSent(frame.kind()));
             match frame {
                 Outbound::Reset(status) => self.tally.one(Count::ResetsSent(status)),
-                Outbound::Ping(id) => self.probes.left(id),
+                Outbound::Ping(id) => self.pings.left(id),
                 Outbound::GoAway(status) => self.tally.one(Count::GoAwaysSent(status)),
                 _ => {}
             }

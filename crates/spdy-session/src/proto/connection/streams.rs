@@ -165,7 +165,7 @@ impl Connection {
         id: StreamId,
         block: CompressedBlock,
     ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
-        match self.inflater.decode(block) {
+        match self.inbound.inflate(block) {
             Err(error) if error.is_context_lost() => {
                 if matches!(error, HeaderError::Bomb { .. }) {
                     self.reached(Limit::HeadersMaxInflated);
@@ -258,9 +258,9 @@ impl Connection {
         } else {
             DEFAULT_WINDOW
         };
-        let slack = match self.settings_probe {
-            Some(_) => DEFAULT_WINDOW.saturating_sub(window),
-            None => 0,
+        let slack = match self.pings.awaits_settings() {
+            true => DEFAULT_WINDOW.saturating_sub(window),
+            false => 0,
         };
         RecvWindow::with_slack(window, slack)
     }

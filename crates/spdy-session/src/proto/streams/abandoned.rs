@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use spdy_frame::StreamId;
 
-use crate::proto::reading_time::Moment;
+use crate::proto::clock::Moment;
 
 /// The streams that are abandoned. Each is open, so there are no more than open streams.
 #[derive(Debug, Default)]

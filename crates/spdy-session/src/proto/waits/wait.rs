@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::proto::reading_time::Moment;
+use crate::proto::clock::Moment;
 
 /// The time for which a stream has waited for its window. It stands still while the window is open, and is forgotten once
 /// enough was sent.
@@ -128,7 +128,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::proto::reading_time::ReadingTime;
+    use crate::proto::clock::ReadingTime;
 
     fn seconds() -> impl Fn(u64) -> Moment {
         let (time, start) = (ReadingTime::default(), Instant::now());

@@ -11,86 +11,10 @@ use crate::{
     error::{Origin, Timeout},
     proto::{
         event::Event,
-        reading_time::{Moment, ReadingTime},
-        streams::Ending,
+        pings::Purpose,
+        streams::{Ending, Stream},
     },
 };
-
-/// The moments that deadlines are counted from.
-#[derive(Debug)]
-pub(super) struct Clock {
-    started: Instant,
-    /// What the peer is waited for is counted in it.
-    pub(super) reading: ReadingTime,
-    /// When a frame last came that does not only answer this side, or a frame of a stream left.
-    last_use: Moment,
-    /// Since when a frame is incomplete.
-    partial_since: Option<Instant>,
-    seen_frame: bool,
-    /// When outgoing octets last moved, or began to wait.
-    pub(super) write_progress: Option<Instant>,
-    /// The same, but for octets that are too few to count.
-    write_since: Option<Instant>,
-    /// How many of these moved since then.
-    too_few: u64,
-    /// Since when unread octets keep the transport from being read.
-    pub(super) unread_since: Option<Instant>,
-    pub(super) drain_deadline: Option<Instant>,
-    /// The session has ended at once, and all its streams with it.
-    pub(super) cut: bool,
-}
-
-impl Clock {
-    pub(super) fn new(now: Instant) -> Self {
-        let reading = ReadingTime::default();
-        Self {
-            started: now,
-            last_use: reading.at(now),
-            reading,
-            partial_since: None,
-            seen_frame: false,
-            write_progress: None,
-            write_since: None,
-            too_few: 0,
-            unread_since: None,
-            drain_deadline: None,
-            cut: false,
-        }
-    }
-
-    /// The session is in use, which is no idle time.
-    pub(super) fn note_use(&mut self, now: Instant) {
-        self.last_use = self.reading.at(now);
-    }
-
-    /// Octets wait to be written.
-    pub(super) fn begin_to_write(&mut self, now: Instant) {
-        self.write_progress = Some(now);
-        self.write_since = Some(now);
-        self.too_few = 0;
-    }
-
-    /// The transport took octets, which count if they are at least so many. Returns whether they had waited.
-    pub(super) fn written(&mut self, now: Instant, octets: u64, least: usize) -> bool {
-        self.too_few += octets;
-        if self.too_few >= least as u64 {
-            self.write_since = Some(now);
-            self.too_few = 0;
-        }
-        let before = self.write_progress.replace(now);
-        before.is_some_and(|before| before < now)
-    }
-
-    /// Octets came: whole frames among them or not, and with the beginning of another behind them or not.
-    pub(super) fn input(&mut self, now: Instant, handled: bool, partial: bool) {
-        if handled || !partial {
-            self.partial_since = None;
-        }
-        if partial {
-            self.partial_since.get_or_insert(now);
-        }
-    }
-}
 
 impl Connection {
     /// The moment at which [`handle_timeout`](Self::handle_timeout) wants to be called, if any. It may move
@@ -128,29 +52,32 @@ impl Connection {
             Frame::Ping(ping) => Some(ping.id),
             _ => None,
         };
-        if ping.is_some() && ping == self.growth_ping {
+        let purpose = ping.and_then(|id| self.pings.purpose(id));
+        if purpose == Some(Purpose::Path) {
             return;
         }
-        self.clock.seen_frame = true;
-        if !ping.is_some_and(|id| self.probes.awaits(id)) {
+        self.clock.note_frame();
+        if purpose != Some(Purpose::KeepAlive) {
             self.clock.note_use(now);
         }
         self.note_life(now);
     }
 
+    /// Notes a sign of life of the peer.
+    pub(super) fn note_life(&mut self, now: Instant) {
+        self.pings
+            .note_life(self.clock.at(now), self.output.taken());
+    }
+
     /// Starts or stops the time of the peer.
     pub(super) fn note_pause(&mut self, now: Instant) {
         let is_read = self.wants_input();
-        self.clock.reading.note(now, is_read);
+        self.clock.note_reading(now, is_read);
     }
 
     /// Starts or stops the clock of unread octets.
     pub(super) fn note_unread(&mut self, now: Instant) {
-        if !self.is_overfull() {
-            self.clock.unread_since = None;
-        } else if self.clock.unread_since.is_none() {
-            self.clock.unread_since = Some(now);
-        }
+        self.clock.note_unread(now, self.is_overfull());
     }
 
     /// Names every deadline there is.
@@ -165,23 +92,22 @@ impl Connection {
             return;
         }
         let (clock, timeouts) = (&self.clock, &self.config.timeouts);
-        if self.role.side() == Side::Server && !clock.seen_frame {
-            at(
-                Deadline::FirstFrame,
-                after(Some(clock.started), timeouts.first_frame),
-            );
+        if self.role.side() == Side::Server {
+            let silent = clock.silent_since();
+            at(Deadline::FirstFrame, after(silent, timeouts.first_frame));
         }
         if self.wants_input() {
-            at(Deadline::Frame, after(clock.partial_since, timeouts.frame));
+            at(
+                Deadline::Frame,
+                after(clock.partial_since(), timeouts.frame),
+            );
         }
         at(Deadline::Idle, self.idle_deadline());
         let blocked = self.waits.check();
-        at(
-            Deadline::Blocked,
-            blocked.and_then(|at| clock.reading.when(at)),
-        );
-        at(Deadline::Unread, after(clock.unread_since, timeouts.unread));
-        at(Deadline::Drain, clock.drain_deadline);
+        at(Deadline::Blocked, blocked.and_then(|at| clock.when(at)));
+        let unread = clock.unread_since();
+        at(Deadline::Unread, after(unread, timeouts.unread));
+        at(Deadline::Drain, clock.drain_deadline());
         at(Deadline::KeepAlive, self.keep_alive_deadline());
         at(Deadline::Probe, self.probe_deadline());
         at(Deadline::Discard, self.discard_deadline());
@@ -192,22 +118,22 @@ impl Connection {
             return None;
         }
         let Timeouts { write, linger, .. } = self.config.timeouts;
-        let timeout = if self.clock.cut {
+        let timeout = if self.clock.is_cut() {
             // Nobody waits for what is left, but for the peer that may want to know why.
             Some(write.map_or(linger, |write| write.min(linger)))
         } else {
             write
         };
         let trickle = self.config.timeouts.trickle(timeout);
-        let write = after(self.clock.write_progress, timeout);
-        let trickle = after(self.clock.write_since, trickle);
+        let write = after(self.clock.write_progress(), timeout);
+        let trickle = after(self.clock.write_since(), trickle);
         [write, trickle].into_iter().flatten().min()
     }
 
     fn discard_deadline(&self) -> Option<Instant> {
         let limit = self.config.timeouts.discard?;
         let moment = self.streams.abandoned_since()?.after(limit)?;
-        self.clock.reading.when(moment)
+        self.clock.when(moment)
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
@@ -215,8 +141,29 @@ impl Connection {
         if is_used || self.output.is_waiting() {
             return None;
         }
-        let moment = self.clock.last_use.after(self.config.timeouts.idle?)?;
-        self.clock.reading.when(moment)
+        let moment = self.clock.last_use().after(self.config.timeouts.idle?)?;
+        self.clock.when(moment)
+    }
+
+    fn keep_alive_deadline(&self) -> Option<Instant> {
+        if self.output.is_waiting() {
+            return None;
+        }
+        let (timeouts, taken) = (&self.config.timeouts, self.output.taken());
+        let moment = self.pings.keep_alive_deadline(timeouts, taken)?;
+        self.clock.when(moment)
+    }
+
+    /// Any write shows as well as a probe whether the peer is gone. One that waits for the transport has the timeout of
+    /// writing.
+    fn probe_deadline(&self) -> Option<Instant> {
+        let since = self.clock.paused_since()?;
+        if self.output.is_waiting() || self.output.has_control() {
+            return None;
+        }
+        let written = self.clock.write_progress();
+        let timeouts = &self.config.timeouts;
+        self.pings.probe_deadline(timeouts, since, written)
     }
 
     fn on_deadline(&mut self, now: Instant, what: Deadline) {
@@ -238,12 +185,21 @@ impl Connection {
             Deadline::Blocked => self.reset_blocked(now),
             Deadline::Unread => self.give_up_fullest(now),
             Deadline::Discard => self.reset_abandoned(now),
-            Deadline::KeepAlive => {
-                if !self.ask() {
-                    self.time_out(GoAwayStatus::OK, Timeout::KeepAlive);
-                }
-            }
+            Deadline::KeepAlive => match self.pings.ask_life() {
+                Some(id) => self.output.ping(id),
+                None => self.time_out(GoAwayStatus::OK, Timeout::KeepAlive),
+            },
             Deadline::Probe => self.probe(now),
+        }
+    }
+
+    /// Writes what a peer that is gone answers with a reset.
+    fn probe(&mut self, now: Instant) {
+        self.pings.probed(now);
+        let open = self.streams.iter().find(|it| it.is_open_for_data());
+        match open.map(Stream::id) {
+            Some(id) => self.output.empty_data(id),
+            None => self.output.ping(self.pings.take_id()),
         }
     }
 
@@ -266,14 +222,14 @@ impl Connection {
             let bytes = self.streams.give_up(id);
             self.windows.consume(bytes);
         }
-        self.clock.unread_since = self.is_overfull().then_some(now);
+        self.clock.restart_unread(now, self.is_overfull());
     }
 
     /// Resets the streams that wait too long for a window.
     fn reset_blocked(&mut self, now: Instant) {
         // Behind a full transport nobody has looked at them since they came.
         self.join_stall(now);
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         let is_open = self.windows.is_open();
         let expired = self.waits.expired(self.streams.iter(), is_open, moment);
         if !expired.is_empty() && self.windows.is_taken_for_another_version() {
@@ -299,7 +255,7 @@ impl Connection {
         let Some(limit) = self.config.timeouts.discard else {
             return;
         };
-        let moment = self.clock.reading.at(now);
+        let moment = self.clock.at(now);
         while let Some(id) = self.streams.pop_abandoned(moment, limit) {
             self.reached(Limit::Discard);
             let (status, origin) = (RstStatus::CANCEL, Origin::Local);
@@ -311,7 +267,7 @@ impl Connection {
 
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Deadline {
+enum Deadline {
     FirstFrame,
     Frame,
     Idle,
