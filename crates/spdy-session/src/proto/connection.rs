@@ -1,28 +1,28 @@
 //! The connection: everything one side knows, and the dispatch of what comes in.
 
 mod application;
-mod awaited;
-mod control;
-mod data;
 mod deadlines;
-mod ending;
+mod end;
 mod fill;
+mod grants;
 #[cfg(feature = "tokio")]
 mod heeds;
+mod on_frame;
+mod questions;
 #[cfg(feature = "tokio")]
 mod rest;
-mod sent;
-mod stats;
-mod streams;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use spdy_frame::{Frame, FrameError, GoAwayStatus, Side, StreamId, Version};
+use spdy_frame::{
+    DEFAULT_WINDOW, Frame, FrameError, GoAwayStatus, MAX_WINDOW, Setting, SettingId, Side,
+    StreamId, Version, WindowTarget,
+};
 
 pub use self::{
     application::{Open, Shutdown},
-    stats::{Stats, Windows},
+    questions::{Stats, Windows},
 };
 #[cfg(feature = "tokio")]
 pub(crate) use self::{heeds::Heeds, rest::Quiet};
@@ -31,21 +31,16 @@ use super::{
     error::Violation,
     event::{Event, Outcome},
     go_away::GoAways,
-    guard::{Charge, Guard},
+    guard::Guard,
     inbound::Inbound,
     output::Output,
     pings::Pings,
     role::Role,
     streams::{Stream, Streams},
-    waits::{self, Waits},
+    waits::Waits,
     windows::SessionWindows,
 };
-use crate::{
-    Count, Limit, SessionError,
-    config::{Config, STREAM_RECORD},
-    counters::Tally,
-    wire_log,
-};
+use crate::{Count, Limit, SessionError, config::Config, counters::Tally, wire_log};
 
 /// One side of a SPDY connection, without I/O and without a clock of its own.
 ///
@@ -176,27 +171,7 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        self.note_frame(now, &frame);
-        self.count_received(&frame);
-        if self.inbound.note_frame() {
-            self.streams.set_most_local(usize::MAX);
-        }
-        let result = match frame {
-            Frame::Data(data) => self.on_data(now, data),
-            Frame::SynStream(frame) => self.on_syn_stream(now, frame),
-            Frame::SynReply(frame) => self.on_syn_reply(now, frame),
-            Frame::RstStream(frame) => self.on_rst_stream(now, frame),
-            Frame::Settings(frame) => self.on_settings(now, frame),
-            Frame::Ping(frame) => self.on_ping(now, frame),
-            Frame::GoAway(frame) => self.on_go_away(now, frame),
-            Frame::Headers(frame) => self.on_headers(now, frame),
-            Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
-            // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
-            Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => {
-                self.guard.charge(Charge::IdleFrame, now)
-            }
-        };
-        if let Err(violation) = result {
+        if let Err(violation) = self.on_frame(now, frame) {
             self.on_violation(now, violation);
         }
     }
@@ -246,87 +221,47 @@ impl Connection {
         self.close_when_done();
     }
 
-    /// Handles a failed transport: everything ends at once.
-    pub fn handle_transport_error(&mut self, error: SessionError) {
-        if self.phase != Phase::Closing {
-            self.end(error);
-        } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
-            self.outcome = Err(error);
-        }
-        self.output.discard_all();
-        self.waits.stop();
-    }
-
     /// Gives the next thing that happened, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Whether the transport should be read now. It should not while the peer leaves replies unread, or while
-    /// the application leaves octets unread that no window bounds: this is the only back-pressure then.
-    #[must_use]
-    pub fn wants_input(&self) -> bool {
-        self.phase != Phase::Closing
-            && !self.inbound.is_ended()
-            && self.output.replies() < self.config.limits.max_queued_replies.max(1)
-            && !self.is_overfull()
+    /// Whether RST_STREAM answers a frame that could not be decoded.
+    fn deserves_reset(&self, error: &FrameError) -> bool {
+        match error {
+            // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
+            FrameError::TooLarge { .. } => self.role.version() != Version::V2,
+            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
+            FrameError::ZeroIncrement {
+                target: WindowTarget::Stream(id),
+            } => self.role.has_stream_windows() && self.streams.contains(*id),
+            _ => true,
+        }
     }
 
-    /// Returns how many bytes the connection holds: the peer's compression window, what was received and not consumed,
-    /// what is ready to be written, and the records of streams, also of those that are gone and whose handles exist.
-    /// What is queued to be sent is known where it is queued.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let records = self.streams.records() * STREAM_RECORD;
-        let received = self.windows.recv().held() + self.streams.held_headers() + records;
-        self.inbound.memory() + received + self.output.held()
-    }
-
-    /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
-    /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
-    #[must_use]
-    pub fn holds_up_peer(&self) -> bool {
-        !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
-    }
-
-    /// How far the connection is on its way to its end.
-    #[must_use]
-    pub const fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Why the connection ended, or will: `Ok` for an orderly end.
-    pub const fn outcome(&self) -> &Outcome {
-        &self.outcome
-    }
-
-    /// The negotiated version.
-    #[must_use]
-    pub const fn version(&self) -> Version {
-        self.role.version()
-    }
-
-    /// The role of this side.
-    #[must_use]
-    pub const fn side(&self) -> Side {
-        self.role.side()
-    }
-
-    /// The configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    // --- questions --------------------------------------------------------------------------------------
-
-    /// Whether a stream has payload that a window does not let out, or an application that waits to make some.
-    fn is_waiting_for_window(&self, stream: &Stream) -> bool {
-        stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
-    }
-
-    /// Whether unread octets forbid reading the transport.
-    fn is_overfull(&self) -> bool {
-        self.streams.is_overfull() || self.windows.is_overfull()
+    /// Queues what a connection says first (protocol.md §3.7).
+    fn announce(&mut self) {
+        if !self.role.enforces_windows() {
+            return;
+        }
+        let limits = &self.config.limits;
+        // Streams of the server are pushes.
+        let streams = match self.role.side() {
+            Side::Client if !self.config.accept_push => 0,
+            Side::Client | Side::Server => limits.max_streams,
+        };
+        // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
+        let window = if self.role.version().has_stream_windows() {
+            limits.stream_window()
+        } else {
+            MAX_WINDOW
+        };
+        self.output.settings(vec![
+            Setting::new(SettingId::MAX_CONCURRENT_STREAMS, streams),
+            Setting::new(SettingId::INITIAL_WINDOW_SIZE, window),
+        ]);
+        if window < DEFAULT_WINDOW {
+            self.output.ping(self.pings.ask_settings());
+        }
     }
 }

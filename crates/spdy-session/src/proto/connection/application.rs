@@ -9,7 +9,10 @@ use super::{Connection, Phase};
 use crate::{
     Count, OpenError, SessionError, StreamError,
     error::Origin,
-    proto::streams::{Birth, Ending, Outgoing},
+    proto::{
+        event::{Event, PingId},
+        streams::{Birth, Ending, Outgoing},
+    },
 };
 
 /// How a stream is opened.
@@ -189,21 +192,9 @@ impl Connection {
     /// that are gone: the session's credit is owed all the same. Of a stream that was given up by
     /// [`Timeouts::unread`](crate::Timeouts::unread) it only ends the record.
     pub fn consume(&mut self, id: StreamId, octets: usize) {
-        if octets == 0 {
-            return;
+        if octets > 0 {
+            self.return_bytes(id, octets);
         }
-        let Some(mut stream) = self.streams.get(id) else {
-            if self.streams.consume_gone(id, octets) {
-                self.windows.consume(octets);
-                self.clock.note_consumed();
-            }
-            return;
-        };
-        self.windows.consume(octets);
-        if stream.consume(octets).credit_due {
-            self.output.credit(id);
-        }
-        self.clock.note_consumed();
     }
 
     /// The application will read no more of a stream. One of ours is reset with CANCEL; of the peer's stream the
@@ -252,6 +243,65 @@ impl Connection {
         self.streams.consume_headers(id, octets);
     }
 
+    /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have no window.
+    #[must_use]
+    pub fn send_window(&self, id: StreamId) -> usize {
+        if !self.role.has_stream_windows() {
+            return usize::MAX;
+        }
+        let stream = self.streams.peek(id);
+        stream.map_or(0, |stream| self.windows.available(stream))
+    }
+
+    /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`] tells. Meanwhile the
+    /// stream counts as one that has payload and no window for it, with its [timeout](crate::Timeouts::blocked).
+    pub fn await_window(&mut self, now: Instant, id: StreamId) {
+        let Some(mut stream) = self.streams.get(id) else {
+            return;
+        };
+        let window = self.windows.available(&stream);
+        if window > 0 {
+            self.events.push_back(Event::WindowOpen { id, window });
+        } else if self.inbound.is_ended() {
+            self.lose_stream(id); // No peer is left to grant anything.
+        } else {
+            let moment = self.clock.at(now);
+            self.waits.begin_for_application(&mut stream, moment);
+        }
+    }
+
+    /// Waits until the window of a stream is another than the `known` one, open or not, which [`Event::WindowOpen`]
+    /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
+    pub fn await_grant(&mut self, id: StreamId, known: usize) {
+        let Some(mut stream) = self.streams.get(id) else {
+            return;
+        };
+        let window = self.windows.available(&stream);
+        if window != known {
+            self.events.push_back(Event::WindowOpen { id, window });
+        } else {
+            self.waits.await_grant(&mut stream);
+        }
+    }
+
+    /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is given up then.
+    ///
+    /// On a connection that is closing nothing is sent, and no answer comes.
+    pub fn ping(&mut self, now: Instant) -> PingId {
+        if self.phase == Phase::Closing {
+            return PingId(self.pings.take_id());
+        }
+        let id = self.pings.ask_for_user(now);
+        self.output.ping(id.0);
+        id
+    }
+
+    /// Whether the answer to a PING of this connection is not waited for any more, though the session goes on.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_given_up(&self, id: PingId) -> bool {
+        self.phase != Phase::Closing && !self.pings.awaits_user(id)
+    }
+
     /// Ends the session, in order or at once. May be called again to hurry.
     pub fn shutdown(&mut self, now: Instant, how: Shutdown) {
         match how {
@@ -262,20 +312,6 @@ impl Connection {
                 self.outcome = Ok(());
             }
             Shutdown::Now => {}
-        }
-    }
-
-    pub(super) fn shutdown_gracefully(&mut self, now: Instant, deadline: Option<Duration>) {
-        if self.phase == Phase::Closing {
-            return;
-        }
-        if let Some(deadline) = deadline.and_then(|deadline| now.checked_add(deadline)) {
-            self.clock.drain_by(deadline);
-        }
-        self.phase = Phase::Draining;
-        // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
-        if self.role.enforces_windows() {
-            self.send_go_away();
         }
     }
 }

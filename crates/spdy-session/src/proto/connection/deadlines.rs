@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use spdy_frame::{Frame, GoAwayStatus, RstStatus, Side, StreamId};
+use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
 
 use super::{Connection, Phase};
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
     error::{Origin, Timeout},
     proto::{
         event::Event,
-        pings::Purpose,
         streams::{Ending, Stream},
     },
 };
@@ -44,23 +43,6 @@ impl Connection {
                 self.on_deadline(now, what);
             }
         }
-    }
-
-    /// Notes a frame of the peer. What only answers this side keeps no idle session alive.
-    pub(super) fn note_frame(&mut self, now: Instant, frame: &Frame) {
-        let ping = match frame {
-            Frame::Ping(ping) => Some(ping.id),
-            _ => None,
-        };
-        let purpose = ping.and_then(|id| self.pings.purpose(id));
-        if purpose == Some(Purpose::Path) {
-            return;
-        }
-        self.clock.note_frame();
-        if purpose != Some(Purpose::KeepAlive) {
-            self.clock.note_use(now);
-        }
-        self.note_life(now);
     }
 
     /// Notes a sign of life of the peer.

@@ -244,16 +244,6 @@ impl Connection {
         }
     }
 
-    /// Streams that have come to those that wait for the window of the session have not waited before.
-    pub(super) fn join_stall(&mut self, now: Instant) {
-        let moment = self.clock.at(now);
-        for id in self.waits.newcomers(self.output.scheduler()) {
-            if let Some(mut stream) = self.streams.get(id) {
-                self.waits.join_stall(&mut stream, moment);
-            }
-        }
-    }
-
     /// No peer is left to open the window of the session.
     fn lose_stalled(&mut self) {
         let stalled: Vec<StreamId> = self.output.scheduler().payload().collect();

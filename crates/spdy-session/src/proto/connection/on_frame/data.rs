@@ -4,20 +4,16 @@ use std::time::Instant;
 
 use spdy_frame::{Data, RstStatus, StreamId, Version};
 
-use super::Connection;
-use crate::{
-    Limit, StreamError,
-    error::Origin,
-    proto::{
-        error::Violation,
-        event::Event,
-        guard::Charge,
-        streams::{Ending, Stream},
-    },
+use super::{Connection, Handled};
+use crate::proto::{
+    error::Violation,
+    event::Event,
+    guard::Charge,
+    streams::{Ending, Stream},
 };
 
 impl Connection {
-    pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Result<(), Violation> {
+    pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
         let octets = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
         let announced = octets as u64 + u64::from(data.remaining);
@@ -77,22 +73,10 @@ impl Connection {
 
     /// Drops octets of a stream that the application has lost interest in.
     fn discard(&mut self, id: StreamId, octets: usize, fin: bool, is_closed: bool) {
-        self.consume(id, octets);
+        self.return_bytes(id, octets);
         self.count_discarded(id, octets, fin);
         if is_closed {
             self.end_stream(id, Ending::closed());
-        }
-    }
-
-    /// Counts octets that are dropped, payload or what header blocks count.
-    pub(super) fn count_discarded(&mut self, id: StreamId, octets: usize, fin: bool) {
-        let stream = self.streams.get(id);
-        let is_too_much = stream.is_some_and(|mut stream| !stream.discard(octets));
-        if is_too_much && !fin {
-            self.reached(Limit::Discard);
-            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
-            let error = StreamError::Reset { status, origin };
-            self.end_stream(id, Ending::reset(status, error));
         }
     }
 }

@@ -1,56 +1,13 @@
-//! An application that has more to send and waits for the window of its stream first.
+//! Windows that grow, of the peer and of this side, and what goes on then.
 
 use std::time::Instant;
 
-use spdy_frame::StreamId;
+use spdy_frame::{DEFAULT_WINDOW, StreamId};
 
 use super::Connection;
-use crate::proto::event::Event;
+use crate::proto::{event::Event, windows::RecvWindow};
 
 impl Connection {
-    /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have no window.
-    #[must_use]
-    pub fn send_window(&self, id: StreamId) -> usize {
-        if !self.role.has_stream_windows() {
-            return usize::MAX;
-        }
-        let stream = self.streams.peek(id);
-        stream.map_or(0, |stream| self.windows.available(stream))
-    }
-
-    /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`] tells. Meanwhile the
-    /// stream counts as one that has payload and no window for it, with its [timeout](crate::Timeouts::blocked).
-    pub fn await_window(&mut self, now: Instant, id: StreamId) {
-        let Some(mut stream) = self.streams.get(id) else {
-            return;
-        };
-        let window = self.windows.available(&stream);
-        if window > 0 {
-            self.events.push_back(Event::WindowOpen { id, window });
-        } else if self.inbound.is_ended() {
-            self.lose_stream(id); // No peer is left to grant anything.
-        } else {
-            let moment = self.clock.at(now);
-            self.waits.begin_for_application(&mut stream, moment);
-        }
-    }
-
-    /// Waits until the window of a stream is another than the `known` one, open or not, which [`Event::WindowOpen`]
-    /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
-    pub fn await_grant(&mut self, id: StreamId, known: usize) {
-        let Some(mut stream) = self.streams.get(id) else {
-            return;
-        };
-        let window = self.windows.available(&stream);
-        if window != known {
-            self.events.push_back(Event::WindowOpen { id, window });
-        } else {
-            self.waits.await_grant(&mut stream);
-        }
-    }
-
-    // --- what the peer grants ---------------------------------------------------------------------------
-
     /// The peer made a window larger.
     pub(super) fn note_grant(&mut self, now: Instant) {
         let moment = self.clock.at(now);
@@ -75,6 +32,46 @@ impl Connection {
         if is_awaited {
             self.events.push_back(Event::WindowOpen { id, window });
         }
+    }
+
+    /// Streams that have come to those that wait for the window of the session have not waited before.
+    pub(super) fn join_stall(&mut self, now: Instant) {
+        let moment = self.clock.at(now);
+        for id in self.waits.newcomers(self.output.scheduler()) {
+            if let Some(mut stream) = self.streams.get(id) {
+                self.waits.join_stall(&mut stream, moment);
+            }
+        }
+    }
+
+    /// Bytes of a stream, which may be gone, are consumed: the peer gets credit for them again.
+    pub(super) fn return_bytes(&mut self, id: StreamId, bytes: usize) {
+        let Some(mut stream) = self.streams.get(id) else {
+            if self.streams.consume_gone(id, bytes) {
+                self.windows.consume(bytes);
+                self.clock.note_consumed();
+            }
+            return;
+        };
+        self.windows.consume(bytes);
+        if stream.consume(bytes).credit_due {
+            self.output.credit(id);
+        }
+        self.clock.note_consumed();
+    }
+
+    /// Returns the window that the peer begins with on a new stream.
+    pub(super) fn new_window(&self) -> RecvWindow {
+        let window = if self.role.has_stream_windows() {
+            self.config.limits.stream_window()
+        } else {
+            DEFAULT_WINDOW
+        };
+        let slack = match self.pings.awaits_settings() {
+            true => DEFAULT_WINDOW.saturating_sub(window),
+            false => 0,
+        };
+        RecvWindow::with_slack(window, slack)
     }
 }
 

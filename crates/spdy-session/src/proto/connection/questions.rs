@@ -1,20 +1,68 @@
-//! What can be seen of a connection: how much is alive, and the windows.
+//! What can be asked of a connection.
 
-use spdy_frame::{Frame, StreamId, WindowTarget};
+use spdy_frame::{Side, StreamId, Version, WindowTarget};
 
-use super::Connection;
-use crate::Count;
+use super::{Connection, Phase};
+use crate::{
+    config::{Config, STREAM_RECORD},
+    proto::{event::Outcome, streams::Stream, waits},
+};
 
 impl Connection {
-    pub(super) fn count_received(&mut self, frame: &Frame) {
-        match frame {
-            // The frame counts with its last piece.
-            Frame::Data(data) if data.remaining > 0 => return,
-            Frame::RstStream(frame) => self.tally.one(Count::ResetsReceived(frame.status)),
-            Frame::GoAway(frame) => self.tally.one(Count::GoAwaysReceived(frame.status)),
-            _ => {}
-        }
-        self.tally.one(Count::FramesReceived(frame.kind()));
+    /// Whether the transport should be read now. It should not while the peer leaves replies unread, or while
+    /// the application leaves octets unread that no window bounds: this is the only back-pressure then.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.phase != Phase::Closing
+            && !self.inbound.is_ended()
+            && self.output.replies() < self.config.limits.max_queued_replies.max(1)
+            && !self.is_overfull()
+    }
+
+    /// Returns how many bytes the connection holds: the peer's compression window, what was received and not consumed,
+    /// what is ready to be written, and the records of streams, also of those that are gone and whose handles exist.
+    /// What is queued to be sent is known where it is queued.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let records = self.streams.records() * STREAM_RECORD;
+        let received = self.windows.recv().held() + self.streams.held_headers() + records;
+        self.inbound.memory() + received + self.output.held()
+    }
+
+    /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
+    /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
+    #[must_use]
+    pub fn holds_up_peer(&self) -> bool {
+        !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
+    }
+
+    /// How far the connection is on its way to its end.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why the connection ended, or will: `Ok` for an orderly end.
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The negotiated version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.role.version()
+    }
+
+    /// The role of this side.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.role.side()
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Whether a stream is gone and has payload that counts and is not consumed. It may still be given up, which is an
@@ -54,6 +102,18 @@ impl Connection {
             unread: receive.held(),
             returnable: receive.returnable(),
         })
+    }
+
+    // --- inside -----------------------------------------------------------------------------------------
+
+    /// Whether a stream has payload that a window does not let out, or an application that waits to make some.
+    pub(super) fn is_waiting_for_window(&self, stream: &Stream) -> bool {
+        stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
+    }
+
+    /// Whether unread octets forbid reading the transport.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.streams.is_overfull() || self.windows.is_overfull()
     }
 }
 

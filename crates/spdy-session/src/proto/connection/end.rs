@@ -1,0 +1,237 @@
+//! How streams and sessions end, whatever the cause (protocol.md §12.1, §12.2, §15).
+//!
+//! [`Connection::end_stream`] is the one way in which a stream ends, and [`Connection::end`] takes the others along.
+
+use std::time::{Duration, Instant};
+
+use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
+
+use super::{Connection, Phase};
+use crate::{
+    Count, Limit, SessionError, StreamError,
+    error::Origin,
+    proto::{
+        error::Violation,
+        event::Event,
+        guard::Charge,
+        streams::{Ended, Ending},
+        transmit::Outbound,
+    },
+};
+
+impl Connection {
+    pub(super) fn on_violation(&mut self, now: Instant, violation: Violation) {
+        if let Some(limit) = violation.limit() {
+            self.reached(limit);
+        }
+        match violation {
+            Violation::Session { status, reason, .. } => {
+                self.fail(status, SessionError::Violation { status, reason });
+            }
+            Violation::Stream {
+                id, status, reason, ..
+            } => {
+                let origin = Origin::Library { reason };
+                let error = StreamError::Reset { status, origin };
+                self.end_stream(id, Ending::reset(status, error));
+                self.charge_reset(now);
+            }
+        }
+    }
+
+    /// Counts a bound that ends something.
+    pub(super) fn reached(&mut self, limit: Limit) {
+        self.tally.one(Count::Limit(limit));
+    }
+
+    /// Charges a RST_STREAM that the peer caused.
+    pub(super) fn charge_reset(&mut self, now: Instant) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        if let Err(violation) = self.guard.charge(Charge::LocalReset, now) {
+            self.on_violation(now, violation);
+        }
+    }
+
+    // --- streams -------------------------------------------------------------------------------------
+
+    /// Ends a stream, which need not exist any more: RST_STREAM is due then all the same.
+    pub(super) fn end_stream(&mut self, id: StreamId, ending: Ending) {
+        let ended = self.streams.end(id, &ending);
+        // For the peer a stream of this side whose SYN_STREAM has not left never was.
+        let is_known = match &ended {
+            Some(Ended(stream)) => !stream.has_opening() || !self.role.is_local(id),
+            None => true,
+        };
+        if let Some(status) = ending.peer.filter(|_| is_known) {
+            self.tell_reset(id, status);
+        }
+        if let Some(ended) = ended {
+            self.settle(ended, ending.app);
+        }
+    }
+
+    /// Takes a stream that has ended out of all queues, and tells the application why if there is anything to tell.
+    fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
+        let id = stream.id();
+        self.output.forget(&stream);
+        self.waits.forget(&stream);
+        let Some(error) = error else {
+            return;
+        };
+        tracing::debug!(target: "spdy", side = %self.role.side(), stream = %id, %error, "stream ends");
+        if stream.is_sent() {
+            // Nothing more is told of it, also when its FIN gets out.
+            self.output.forget_fin(id);
+        }
+        self.events.push_back(Event::Reset { id, error });
+    }
+
+    /// The peer has closed its side of the transport and a stream is not complete.
+    pub(super) fn lose_stream(&mut self, id: StreamId) {
+        self.note_loss();
+        let error = StreamError::Session(SessionError::ConnectionLost);
+        self.end_stream(id, Ending::failed(error));
+    }
+
+    /// Counts the frames that the transport has taken since the last call, and tells about streams whose FIN is out.
+    /// Returns whether any of them were of streams.
+    pub(super) fn note_sent(&mut self) -> bool {
+        let mut is_of_stream = false;
+        while let Some(mut frame) = self.output.pop_sent() {
+            self.tally.one(Count::FramesSent(frame.kind()));
+            match frame {
+                Outbound::Reset(status) => self.tally.one(Count::ResetsSent(status)),
+                Outbound::Ping(id) => self.pings.left(id),
+                Outbound::GoAway(status) => self.tally.one(Count::GoAwaysSent(status)),
+                _ => {}
+            }
+            is_of_stream |= frame.stream().is_some();
+            if let Some(id) = frame.take_fin() {
+                self.events.push_back(Event::Sent {
+                    id,
+                    octets: 0,
+                    fin: true,
+                    window: 0,
+                });
+            }
+        }
+        is_of_stream
+    }
+
+    /// Says RST_STREAM, and nothing of the stream in front of it that can be taken back.
+    pub(super) fn tell_reset(&mut self, id: StreamId, status: RstStatus) {
+        self.take_back(id);
+        self.output.reset(id, status);
+        self.streams.remember_reset(id);
+    }
+
+    /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer has seen the end:
+    /// the rest is taken back. False if there is no such stream.
+    pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
+        let is_closed = !self.streams.contains(id) && self.output.has_fin(id);
+        let is_ready = is_closed && self.take_back(id);
+        if is_ready {
+            self.events.push_back(Event::Reset { id, error });
+        }
+        is_ready
+    }
+
+    /// Takes back what has not begun to leave of a stream that is over, and of the session's window what it took. Gives
+    /// whether there was anything.
+    pub(super) fn take_back(&mut self, id: StreamId) -> bool {
+        let Some(octets) = self.output.take_back(id) else {
+            return false;
+        };
+        self.windows.give_back(octets);
+        true
+    }
+
+    // --- the session ---------------------------------------------------------------------------------
+
+    pub(super) fn shutdown_gracefully(&mut self, now: Instant, deadline: Option<Duration>) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        if let Some(deadline) = deadline.and_then(|deadline| now.checked_add(deadline)) {
+            self.clock.drain_by(deadline);
+        }
+        self.phase = Phase::Draining;
+        // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
+        if self.role.enforces_windows() {
+            self.send_go_away();
+        }
+    }
+
+    /// Ends the session with GOAWAY (protocol.md §12.1). All streams fail with `error`.
+    pub(super) fn fail(&mut self, status: GoAwayStatus, error: SessionError) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        tracing::debug!(target: "spdy", side = %self.role.side(), %status, %error, "session fails");
+        let last_good = self.go_away.send_error(self.streams.highest_remote());
+        self.output.go_away(last_good, status);
+        self.end(error);
+    }
+
+    /// Ends the session: nothing but control frames already queued goes out.
+    pub(super) fn end(&mut self, error: SessionError) {
+        self.phase = Phase::Closing;
+        self.clock.cut();
+        self.output.stop();
+        self.waits.stop();
+        for ended in self.streams.end_all() {
+            self.settle(ended, Some(StreamError::Session(error.clone())));
+        }
+        self.drop_unwritten(&error);
+        self.outcome = Err(error);
+    }
+
+    /// Handles a failed transport: everything ends at once.
+    pub fn handle_transport_error(&mut self, error: SessionError) {
+        if self.phase != Phase::Closing {
+            self.end(error);
+        } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
+            self.outcome = Err(error);
+        }
+        self.output.discard_all();
+        self.waits.stop();
+    }
+
+    /// Tells the owners of streams whose last octets are not written that these may never arrive. Gives whether
+    /// there were any.
+    pub(super) fn drop_unwritten(&mut self, error: &SessionError) -> bool {
+        self.note_sent();
+        let unwritten = self.output.take_fins();
+        for &id in &unwritten {
+            let error = StreamError::Session(error.clone());
+            self.events.push_back(Event::Reset { id, error });
+        }
+        !unwritten.is_empty()
+    }
+
+    /// The first cause of the end is kept.
+    pub(super) fn note_loss(&mut self) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(SessionError::ConnectionLost);
+        }
+    }
+
+    /// Starts closing once nothing is left to do on a connection that takes no new streams.
+    pub(super) fn close_when_done(&mut self) {
+        let ending = self.phase == Phase::Draining || self.go_away.is_received();
+        if !ending || self.phase == Phase::Closing || !self.streams.is_empty() {
+            return;
+        }
+        self.send_go_away();
+        self.phase = Phase::Closing;
+    }
+
+    /// Sends GOAWAY in order, once.
+    pub(super) fn send_go_away(&mut self) {
+        if let Some(last_good) = self.go_away.send() {
+            self.output.go_away(last_good, GoAwayStatus::OK);
+        }
+    }
+}

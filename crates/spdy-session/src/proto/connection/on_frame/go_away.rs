@@ -1,0 +1,46 @@
+//! GOAWAY: the peer takes no more streams.
+
+use std::time::Instant;
+
+use spdy_frame::{GoAway, GoAwayStatus, StreamId};
+
+use super::{Connection, Handled};
+use crate::{
+    SessionError, StreamError,
+    proto::{
+        event::Event,
+        guard::Charge,
+        streams::{Ending, Stream},
+    },
+};
+
+impl Connection {
+    /// One says it all; those that follow may name a lower last-good id, and are charged: each looks at all streams.
+    pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Handled {
+        if !self.go_away.receive() {
+            self.guard.charge(Charge::IdleFrame, now)?;
+        }
+        self.note_go_away(&frame);
+        Ok(())
+    }
+
+    fn note_go_away(&mut self, frame: &GoAway) {
+        if frame.status != GoAwayStatus::OK {
+            self.outcome = Err(SessionError::GoAway {
+                last_good: frame.last_good,
+                status: frame.status,
+            });
+        }
+        self.events.push_back(Event::GoAway {
+            last_good: frame.last_good,
+            status: frame.status,
+        });
+        // Streams above last-good were not processed: they may be retried elsewhere (protocol.md §15).
+        let is_lost = |id: &StreamId| self.role.is_local(*id) && Some(*id) > frame.last_good;
+        let ids = self.streams.iter().map(Stream::id);
+        let lost: Vec<StreamId> = ids.filter(is_lost).collect();
+        for id in lost {
+            self.end_stream(id, Ending::failed(StreamError::NotProcessed));
+        }
+    }
+}
