@@ -5,11 +5,7 @@
 
 mod wait;
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    hash::BuildHasherDefault,
-    mem,
-};
+use std::{collections::BTreeSet, mem};
 
 use spdy_frame::StreamId;
 
@@ -17,7 +13,7 @@ use self::wait::{Patience, Stall, Wait};
 use super::{
     clock::Moment,
     scheduler::{Need, Scheduler},
-    streams::{IdHasher, Stream},
+    streams::{Stream, StreamIds},
 };
 use crate::config::{Limits, Timeouts};
 
@@ -29,7 +25,7 @@ pub(crate) struct Waits {
     /// Since when the streams of the scheduler wait for the session's window.
     stall: Option<Stall>,
     /// Streams whose applications wait for something else, and go on if the window is wider.
-    grants: HashSet<StreamId, BuildHasherDefault<IdHasher>>,
+    grants: StreamIds,
     /// How long may be waited, and when the peer last made a window larger.
     patience: Patience,
     /// When to look for streams that wait too long.
@@ -64,7 +60,7 @@ impl Waits {
         Self {
             blocked: BTreeSet::new(),
             stall: None,
-            grants: HashSet::default(),
+            grants: StreamIds::default(),
             patience: Patience {
                 granted: moment,
                 blocked: timeouts.blocked,

@@ -39,12 +39,17 @@ pub(crate) struct Allowance {
     pub(crate) is_cut: bool,
 }
 
+/// The peer made a window larger, which streams may wait for.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "streams may wait for it"]
+pub(crate) struct Grown(());
+
 /// What a new INITIAL_WINDOW_SIZE means for the streams.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "streams may wait for it"]
 pub(crate) struct Initial {
     /// Every window of a stream is wider.
-    pub(crate) has_grown: bool,
+    pub(crate) grown: Option<Grown>,
     /// Some windows may be too large now.
     pub(crate) may_overflow: bool,
 }
@@ -134,13 +139,13 @@ impl SessionWindows {
     // --- what the peer grants ---------------------------------------------------------------------------
 
     /// Adds what the peer grants to the session.
-    pub(crate) fn grow_session(&mut self, increment: WindowIncrement) -> Result<(), Violation> {
+    pub(crate) fn grow_session(&mut self, increment: WindowIncrement) -> Result<Grown, Violation> {
         let grown = self.send.grow(DEFAULT_WINDOW, increment);
         grown.map_err(|Overflow| {
             Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
         })?;
         self.grants_session = true;
-        Ok(())
+        Ok(Grown(()))
     }
 
     /// Notes that the peer grants windows to streams.
@@ -153,18 +158,18 @@ impl SessionWindows {
         &mut self,
         stream: &mut Stream,
         increment: WindowIncrement,
-    ) -> Result<(), Violation> {
+    ) -> Result<Grown, Violation> {
         let grown = stream.grow_window(self.initial, increment);
         grown.map_err(|Overflow| overflow(stream.id()))?;
         self.most_initial = self.most_initial.min(stream.send_window().most_initial());
-        Ok(())
+        Ok(Grown(()))
     }
 
     /// Sets what the peer's windows of streams begin with, also those of open streams (protocol.md §13.2).
     pub(crate) fn set_initial(&mut self, initial: u32) -> Initial {
         let before = std::mem::replace(&mut self.initial, initial);
         Initial {
-            has_grown: initial > before,
+            grown: (initial > before).then_some(Grown(())),
             may_overflow: i64::from(initial) > self.most_initial,
         }
     }

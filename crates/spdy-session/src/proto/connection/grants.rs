@@ -5,11 +5,14 @@ use std::time::Instant;
 use spdy_frame::{DEFAULT_WINDOW, StreamId};
 
 use super::Connection;
-use crate::proto::{event::Event, windows::RecvWindow};
+use crate::proto::{
+    event::Event,
+    windows::{Grown, RecvWindow},
+};
 
 impl Connection {
     /// The peer made a window larger.
-    pub(super) fn note_grant(&mut self, now: Instant) {
+    pub(super) fn note_grant(&mut self, now: Instant, _: Grown) {
         let moment = self.clock.at(now);
         self.waits.granted(moment, self.output.is_full());
     }

@@ -2,7 +2,7 @@
 
 use spdy_frame::{HeaderBlock, StreamId};
 
-use super::ById;
+use super::ids::ById;
 
 /// What header blocks count together for [`Limits::held_headers`](crate::Limits::held_headers).
 #[derive(Debug)]

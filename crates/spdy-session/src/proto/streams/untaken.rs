@@ -5,7 +5,7 @@
 
 use spdy_frame::StreamId;
 
-use super::ById;
+use super::ids::ById;
 
 /// Payload of streams that are gone, of which the application has not consumed all. Each takes as
 /// much as its bytes at least, or is a handle of the application.

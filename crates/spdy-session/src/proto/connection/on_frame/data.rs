@@ -102,3 +102,51 @@ impl Fate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use bytes::{Buf, BytesMut};
+    use spdy_frame::{HeaderBlock, Side};
+
+    use super::*;
+    use crate::{config::Config, proto::connection::Open};
+
+    fn pass(from: &mut Connection, to: &mut Connection, now: Instant) -> usize {
+        let (mut wire, out) = (BytesMut::new(), from.poll_transmit(now));
+        while out.has_remaining() {
+            wire.extend_from_slice(out.chunk());
+            out.advance(out.chunk().len());
+        }
+        let bytes = wire.len();
+        to.handle_input(now, &mut wire);
+        bytes
+    }
+
+    #[test]
+    fn a_stream_whose_end_comes_with_more_than_is_dropped_is_closed_and_forgotten() {
+        let now = Instant::now();
+        let mut config = Config::default();
+        config.limits.discard = 10;
+        config.timeouts.discard = Some(Duration::from_secs(5));
+        let config = Arc::new(config);
+        let end = |side| Connection::new(side, Version::V3_1, Arc::clone(&config), now);
+        let (mut client, mut server) = (end(Side::Client), end(Side::Server));
+        let opened = client.open(now, HeaderBlock::new(), Open::default());
+        let id = opened.expect("there is no limit yet");
+        pass(&mut client, &mut server, now);
+        let replied = server.reply(id, HeaderBlock::new(), true);
+        replied.expect("the stream was opened now");
+        server.stop_reading(id);
+        pass(&mut server, &mut client, now);
+        let sent = client.send_data(id, vec![0; 20].into(), true);
+        sent.expect("this half is open");
+        pass(&mut client, &mut server, now);
+        assert_eq!(server.stats().remote_streams, 0);
+        pass(&mut server, &mut client, now);
+        let later = now + Duration::from_secs(6);
+        server.handle_timeout(later);
+        assert_eq!(pass(&mut server, &mut client, later), 0, "nothing is reset");
+    }
+}

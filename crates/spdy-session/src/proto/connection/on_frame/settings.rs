@@ -48,8 +48,8 @@ impl Connection {
     /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
         let initial = self.windows.set_initial(value);
-        if initial.has_grown {
-            self.note_grant(now);
+        if let Some(grown) = initial.grown {
+            self.note_grant(now, grown);
         }
         if initial.may_overflow {
             for id in self.windows.overflown(self.streams.iter()) {
@@ -59,7 +59,7 @@ impl Connection {
         while let Some(id) = self.waits.pop_open(value) {
             self.window_grew(now, id, false);
         }
-        if initial.has_grown {
+        if initial.grown.is_some() {
             for id in self.waits.take_grants() {
                 self.window_grew(now, id, true);
             }

@@ -11,8 +11,8 @@ impl Connection {
     pub(super) fn on_window_update(&mut self, now: Instant, frame: WindowUpdate) -> Handled {
         match frame.target {
             WindowTarget::Session if self.role.has_session_window() => {
-                self.windows.grow_session(frame.increment)?;
-                self.note_grant(now);
+                let grown = self.windows.grow_session(frame.increment)?;
+                self.note_grant(now, grown);
             }
             WindowTarget::Stream(id) if self.role.has_stream_windows() => {
                 self.windows.note_stream_grant();
@@ -30,8 +30,8 @@ impl Connection {
             return Ok(());
         };
         let grow = |stream: &mut Stream| self.windows.grow_stream(stream, increment);
-        self.waits.regrade(&mut stream, grow)?;
-        self.note_grant(now);
+        let grown = self.waits.regrade(&mut stream, grow)?;
+        self.note_grant(now, grown);
         self.window_grew(now, id, true);
         Ok(())
     }
