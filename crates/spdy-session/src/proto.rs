@@ -51,17 +51,22 @@
 //!
 //! # Inside
 //!
+//! [`Connection`] is the only place that sees two managers at once, and managers know nothing of it:
+//! `ARCHITECTURE.md` draws the calls.
+//!
 //! | Module | What it knows |
 //! |---|---|
-//! | `connection` | everything one side knows; one handler for each frame; the calls of the application; deadlines; output; how streams and sessions end |
-//! | `streams` | the map of streams, every count that belongs to them, and their halves |
-//! | `foreign` | peers that speak something else |
+//! | `connection` | what is done with all of them: one handler for each frame, the calls of the application, deadlines, the order of output, how streams and sessions end |
+//! | `role` | the side, the version, and which windows are in force |
+//! | `inbound` | the decoders of frames and of header blocks; `foreign`: peers that speak something else |
+//! | `streams` | the map of streams, their halves, and every count that belongs to them |
 //! | `windows` | windows, and when they grow |
 //! | `waits` | streams that wait for windows, and since when |
-//! | `output` | what waits to go out, and how it becomes bytes |
-//! | `scheduler` | which stream writes next |
-//! | `transmit` | octets on their way out |
+//! | `output` | what waits to go out, and how it becomes bytes; `scheduler`: which stream writes next; `transmit`: bytes on their way out |
+//! | `pings` | every PING of this side and its purpose |
+//! | `go_away` | what both sides have said about the end |
 //! | `guard` | token buckets against abuse |
+//! | `clock` | the moments that deadlines are counted from |
 //! | `error` | a broken rule, and whether it costs the stream or the session |
 
 mod clock;

@@ -7,7 +7,7 @@ use spdy_frame::{
     bytes::{Bytes, BytesMut},
 };
 use spdy_session::{
-    FlowControl,
+    FlowControl, StreamError, Timeout,
     proto::{Connection, Event, Open, Phase},
 };
 
@@ -113,7 +113,15 @@ impl Books {
                 stream.unread += payload.len();
             }
             Event::Sent { id, .. } => drop(self.live(*id)),
-            Event::Reset { id, .. } => self.live(*id).failed = true,
+            Event::Reset { id, error } => {
+                if matches!(error, StreamError::TimedOut(Timeout::Unread)) {
+                    // Also of a stream that is over. What was not read counts for nothing any more.
+                    self.stream(*id).unread = 0;
+                } else {
+                    self.live(*id);
+                }
+                self.stream(*id).failed = true;
+            }
             _ => {}
         }
     }

@@ -1,0 +1,75 @@
+//! What several handlers do.
+
+use std::time::Instant;
+
+use spdy_frame::{
+    CompressedBlock, GoAwayStatus, HeaderBlock, HeaderError, RstStatus, StreamId, Version,
+};
+
+use super::{Connection, Handled};
+use crate::{
+    Limit, SessionError, StreamError,
+    error::Origin,
+    proto::{error::Violation, streams::Ending},
+};
+
+impl Connection {
+    /// Inflates a block. The outer error ends the session, the inner one only the stream.
+    pub(super) fn inflate(
+        &mut self,
+        id: StreamId,
+        block: CompressedBlock,
+    ) -> Result<Result<HeaderBlock, HeaderError>, Violation> {
+        match self.inbound.inflate(block) {
+            Err(error) if error.is_context_lost() => {
+                if matches!(error, HeaderError::Bomb { .. }) {
+                    self.reached(Limit::HeadersMaxInflated);
+                    if self.role.version() != Version::V2 {
+                        self.output.reset(id, RstStatus::FRAME_TOO_LARGE);
+                    }
+                }
+                self.fail(GoAwayStatus::PROTOCOL_ERROR, SessionError::Headers(error));
+                // The session is over: the caller has nothing more to judge.
+                Err(Violation::session(
+                    "header block lost the compression context",
+                ))
+            }
+            result => Ok(result),
+        }
+    }
+
+    /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
+    pub(super) fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
+        self.go_away.is_sent() && self.streams.is_new_remote(id)
+    }
+
+    /// A frame with a header block for a stream that is not open. It is answered at most once, and charged each
+    /// time: its block had to be inflated.
+    pub(super) fn on_stray(&mut self, now: Instant, id: StreamId, reason: &'static str) -> Handled {
+        if self.is_answered(id) {
+            self.charge_reset(now);
+            return Ok(());
+        }
+        Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
+    }
+
+    /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY. Peers without flow
+    /// control go on sending on streams that we reset.
+    pub(super) fn is_answered(&self, id: StreamId) -> bool {
+        self.is_beyond_our_go_away(id)
+            || self.streams.was_reset_lately(id)
+            || !self.role.enforces_windows()
+    }
+
+    /// Counts octets that are dropped, payload or what header blocks count.
+    pub(super) fn count_discarded(&mut self, id: StreamId, octets: usize, fin: bool) {
+        let stream = self.streams.get(id);
+        let is_too_much = stream.is_some_and(|mut stream| !stream.discard(octets));
+        if is_too_much && !fin {
+            self.reached(Limit::Discard);
+            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
+            let error = StreamError::Reset { status, origin };
+            self.end_stream(id, Ending::reset(status, error));
+        }
+    }
+}
