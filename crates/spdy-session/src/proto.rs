@@ -98,5 +98,5 @@ pub use self::{
 pub(crate) use self::{
     connection::{Heeds, Quiet},
     event::Outcome,
-    streams::IdHasher,
+    streams::{IdHasher, Outgoing},
 };

@@ -152,7 +152,7 @@ impl Connection {
         headers: HeaderBlock,
         fin: bool,
     ) -> Result<(), StreamError> {
-        self.send(id, Some(Outgoing::Headers(headers)), fin)
+        self.queue(id, Some(Outgoing::Headers(headers)), fin)
     }
 
     /// Queues payload. How much is queued is the caller's to bound: [`Event::Sent`](crate::proto::Event::Sent)
@@ -168,7 +168,7 @@ impl Connection {
         fin: bool,
     ) -> Result<(), StreamError> {
         let item = (!payload.is_empty()).then_some(Outgoing::Data(payload));
-        self.send(id, item, fin)
+        self.queue(id, item, fin)
     }
 
     /// Queues FIN: what is queued goes out first. The receiving half stays as it is.
@@ -176,10 +176,16 @@ impl Connection {
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
     pub fn finish(&mut self, id: StreamId) -> Result<(), StreamError> {
-        self.send(id, None, true)
+        self.queue(id, None, true)
     }
 
-    fn send(&mut self, id: StreamId, item: Option<Outgoing>, fin: bool) -> Result<(), StreamError> {
+    /// Queues payload that is not empty, or header fields, or FIN alone.
+    pub(crate) fn queue(
+        &mut self,
+        id: StreamId,
+        item: Option<Outgoing>,
+        fin: bool,
+    ) -> Result<(), StreamError> {
         let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
         if stream.queue(item, fin)?.opening_due {
             self.output.opening(id);

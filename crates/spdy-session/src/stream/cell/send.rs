@@ -13,7 +13,7 @@ use super::{Birth, Cell, JOINED_LENGTH, State, park, pieces::Pieces};
 use crate::{
     StreamError,
     hub::{Hub, News},
-    proto::Connection,
+    proto::{Connection, Outgoing},
     queue::Queue,
     room::{Asking, Freed, Verdict},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// What is to be sent.
 pub(super) struct Send {
     reply: Option<HeaderBlock>,
-    items: Queue<Item>,
+    items: Queue<Outgoing>,
     /// Small writes are joined here, behind all items.
     joined: BytesMut,
     fin: Fin,
@@ -42,11 +42,6 @@ pub(super) struct Send {
     pub(super) dropped: bool,
     awaited: Awaited,
     pub(super) waker: Option<Waker>,
-}
-
-enum Item {
-    Data(Bytes),
-    Headers(HeaderBlock),
 }
 
 /// Shows how much is to be sent, and none of it.
@@ -137,7 +132,7 @@ impl Cell {
     ) -> Result<(), StreamError> {
         self.send(fin, |send| {
             send.flush_joined();
-            send.items.push_back(Item::Headers(headers));
+            send.items.push_back(Outgoing::Headers(headers));
         })
     }
 
@@ -369,7 +364,7 @@ impl Send {
             self.join(&payload);
         } else {
             self.flush_joined();
-            self.items.push_back(Item::Data(payload));
+            self.items.push_back(Outgoing::Data(payload));
         }
         self.pieces.pushed(octets, last, &hub.room);
     }
@@ -387,7 +382,7 @@ impl Send {
     fn flush_joined(&mut self) {
         if !self.joined.is_empty() {
             let joined = mem::take(&mut self.joined).freeze();
-            self.items.push_back(Item::Data(joined));
+            self.items.push_back(Outgoing::Data(joined));
         }
     }
 
@@ -493,10 +488,7 @@ impl Send {
         }
         while let Some(item) = self.items.pop_front() {
             let last = fin && self.items.is_empty();
-            _ = match item {
-                Item::Data(payload) => connection.send_data(id, payload, last),
-                Item::Headers(headers) => connection.send_headers(id, headers, last),
-            };
+            _ = connection.queue(id, Some(item), last);
         }
         if fin {
             self.fin = Fin::HandedOver;
