@@ -16,10 +16,12 @@ use std::{collections::VecDeque, time::Duration};
 use spdy_frame::{HeaderBlock, RstStatus, StreamId, Version};
 
 pub use self::held_headers::held_size;
+#[cfg(feature = "tokio")]
+pub(crate) use self::ids::IdHasher;
 use self::{abandoned::Abandoned, held_headers::HeldHeaders, ids::ById, untaken::Untaken};
 pub(crate) use self::{
     halves::RecvInput,
-    ids::{IdHasher, StreamIds},
+    ids::StreamIds,
     stream::{Birth, Next, Outgoing, Stream, Taken},
     stream_ref::StreamRef,
 };

@@ -1,6 +1,8 @@
 //! What can be asked of a connection.
 
-use spdy_frame::{Side, StreamId, Version, WindowTarget};
+#[cfg(feature = "tokio")]
+use spdy_frame::StreamId;
+use spdy_frame::{Side, Version, WindowTarget};
 
 use super::{Connection, Phase};
 use crate::{
