@@ -116,11 +116,9 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByClient> {
     };
     let max_connections = dice.pick(&[1, 4, 32, 256]);
     let frozen = match (&speaks, plain) {
-        // The one place is that of the frozen connection, until a PING was waited for.
-        _ if max_connections == 1 => usize::MAX,
         (Speaks::Plain(Protocol::Spdy(_)) | Speaks::Upgrade, _) => 1,
         // Those that rest, and one that others share.
-        _ => 9,
+        _ => max_connections.min(9),
     };
     let origin = Origin::new(speaks, plan, bounds.connect, dice.fork());
     origin

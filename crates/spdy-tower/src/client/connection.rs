@@ -14,7 +14,10 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_session::{Session, StreamError};
 
 use super::{
-    Error, FetchError, ResponseBody, SendRequest, dial::Heard, lent::RequestBody, slot::Slot,
+    Error, FetchError, ResponseBody, SendRequest,
+    dial::Heard,
+    lent::RequestBody,
+    slot::{Line, Place, Slot, Use},
 };
 use crate::Protocol;
 
@@ -111,8 +114,8 @@ pub(super) struct Shared {
     /// That of its place.
     pub(super) id: u64,
     is_used: AtomicBool,
-    /// Cloned by each request, until its response has ended.
-    uses: Arc<()>,
+    /// Held by the requests too, until their responses have ended.
+    pub(super) line: Arc<Line>,
 }
 
 #[derive(Debug)]
@@ -122,21 +125,25 @@ enum Requests {
 }
 
 impl Shared {
-    pub(super) fn spdy(requests: SendRequest, heard: Heard, id: u64) -> Self {
-        Self::new(Requests::Spdy(requests), heard, id)
+    pub(super) fn spdy(requests: SendRequest, heard: Heard, place: &Place) -> Self {
+        Self::new(Requests::Spdy(requests), heard, place)
     }
 
-    pub(super) fn http2(requests: http2::SendRequest<RequestBody>, heard: Heard, id: u64) -> Self {
-        Self::new(Requests::Http2(requests), heard, id)
+    pub(super) fn http2(
+        requests: http2::SendRequest<RequestBody>,
+        heard: Heard,
+        place: &Place,
+    ) -> Self {
+        Self::new(Requests::Http2(requests), heard, place)
     }
 
-    fn new(requests: Requests, heard: Heard, id: u64) -> Self {
+    fn new(requests: Requests, heard: Heard, place: &Place) -> Self {
         Self {
             requests,
             heard,
-            id,
+            id: place.id(),
             is_used: AtomicBool::new(false),
-            uses: Arc::new(()),
+            line: Arc::clone(place.line()),
         }
     }
 
@@ -146,11 +153,6 @@ impl Shared {
             Requests::Spdy(requests) => requests.is_ready(),
             Requests::Http2(requests) => !requests.is_closed(),
         }
-    }
-
-    /// Whether a request uses it, or its response is not read to the end.
-    pub(super) fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.uses) > 1
     }
 
     /// Whether the peer answers a PING. False where that cannot be asked.
@@ -254,7 +256,8 @@ pub(super) struct Doubt {
     slot: Weak<Slot>,
     shared: Weak<Shared>,
     heard: usize,
-    _use: Arc<()>,
+    /// Over before the slot hears of the doubt.
+    used: Option<Use>,
 }
 
 impl Doubt {
@@ -263,7 +266,7 @@ impl Doubt {
             slot: Arc::downgrade(slot),
             shared: Arc::downgrade(shared),
             heard: shared.heard.count(),
-            _use: Arc::clone(&shared.uses),
+            used: Some(Use::new(&shared.line)),
         }
     }
 
@@ -282,6 +285,7 @@ impl Doubt {
 
 impl Drop for Doubt {
     fn drop(&mut self) {
+        drop(self.used.take());
         if let Some(shared) = self.shared.upgrade()
             && shared.heard.count() == self.heard
             && let Some(slot) = self.slot.upgrade()

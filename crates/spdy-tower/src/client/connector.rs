@@ -292,7 +292,7 @@ impl Connector {
                 debug!(%error, "session ended early");
             }
         }));
-        Connection::Shared(Arc::new(Shared::spdy(requests, heard, place.id())))
+        Connection::Shared(Arc::new(Shared::spdy(requests, heard, place)))
     }
 
     async fn http2<IO>(
@@ -314,9 +314,7 @@ impl Connector {
             .await?;
         tokio::spawn(place.outlast(driver));
         Ok(Connection::Shared(Arc::new(Shared::http2(
-            requests,
-            heard,
-            place.id(),
+            requests, heard, place,
         ))))
     }
 

@@ -68,6 +68,47 @@ async fn a_session_that_is_dead_gets_no_new_requests() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_dead_gives_its_place_to_requests_that_wait() {
+    in_all_versions(|version| async move {
+        let network = Network::new(Duration::ZERO, move |io, number| {
+            one_answer(io, version, number == 0)
+        });
+        let connector = network.connector(Plain::Spdy(version)).max_connections(1);
+        let client = Client::new(connector);
+        assert_eq!(get(&client).await.unwrap(), "ok");
+        sleep(Duration::from_millis(10)).await;
+        let long = tokio::spawn({
+            let client = client.clone();
+            async move { timeout(Duration::from_secs(3), get(&client)).await }
+        });
+        let second = timeout(Duration::from_secs(1), get(&client)).await;
+        assert!(second.is_err(), "the server is gone");
+        // The session is not cut as long as another request may be answered on it.
+        let third = timeout(Duration::from_secs(1), get(&client)).await;
+        assert!(third.is_err(), "there is no place for another session");
+        assert_eq!(network.made(), 1);
+        let fourth = timeout(Duration::from_millis(1100), get(&client)).await;
+        assert_eq!(fourth.unwrap().unwrap(), "ok");
+        assert!(long.await.unwrap().is_err(), "the server is gone");
+        assert_eq!((network.made(), network.open()), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_http2_that_is_dead_gives_its_place_to_requests_that_wait() {
+    let (network, connector) = http2_network();
+    let client = Client::new(connector.max_connections(1));
+    assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
+    sleep(Duration::from_millis(100)).await;
+    let second = timeout(Duration::from_secs(1), get_by_tls(&client)).await;
+    assert!(second.is_err(), "the server is gone");
+    let third = timeout(Duration::from_millis(1), get_by_tls(&client)).await;
+    assert_eq!(third.unwrap().unwrap(), "ok");
+    assert_eq!((network.made(), network.open()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_gone_is_noticed_without_a_timeout_of_the_caller() {
     in_all_versions(|version| async move {
         let network = Network::new(Duration::ZERO, move |io, number| {

@@ -1,0 +1,98 @@
+//! The places that connections of an origin have, and what a connection in its place can be told.
+
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{sync::Notify, time::sleep_until};
+
+use super::Slot;
+
+/// One of the connections that an origin may have. It is free again when this is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Place {
+    pub(super) slot: Weak<Slot>,
+    pub(super) id: u64,
+    pub(super) line: Arc<Line>,
+}
+
+impl Place {
+    pub(in super::super) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(in super::super) const fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// Drives a connection to its end, and closes it when no request has used it for the idle timeout.
+    pub(in super::super) fn outlast<D: Future>(
+        self: &Arc<Self>,
+        driver: D,
+    ) -> impl Future<Output = ()> + use<D> {
+        let (slot, id, line) = (Weak::clone(&self.slot), self.id, Arc::clone(&self.line));
+        async move {
+            let mut driver = std::pin::pin!(driver);
+            while let Some(check) = slot.upgrade().map(|slot| slot.next_check(id)) {
+                tokio::select! {
+                    biased;
+                    _ = &mut driver => return,
+                    () = line.cut.notified() => return,
+                    () = sleep_until(check) => {}
+                }
+            }
+            driver.await;
+        }
+    }
+}
+
+/// What the requests of a shared connection, and the task that drives it, have in common.
+#[derive(Debug, Default)]
+pub(in super::super) struct Line {
+    users: AtomicUsize,
+    cut: Notify,
+}
+
+impl Line {
+    /// Whether a request uses the connection, or its response is not read to the end.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.users.load(Ordering::Relaxed) > 0
+    }
+
+    /// Closes the transport at once.
+    pub(super) fn cut(&self) {
+        self.cut.notify_one();
+    }
+}
+
+/// One request's use of a connection, until its response has ended. It ends when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(in super::super) struct Use(Arc<Line>);
+
+impl Use {
+    pub(in super::super) fn new(line: &Arc<Line>) -> Self {
+        line.users.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(line))
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.upgrade() else {
+            return;
+        };
+        let mut state = slot.lock();
+        state.places -= 1;
+        let todo = state.settle(&slot);
+        drop(state);
+        todo.run();
+    }
+}

@@ -1,0 +1,65 @@
+//! Connections of HTTP/1.1 without a request.
+
+use tokio::time::Instant;
+
+use super::super::connection::Http1;
+
+/// The connections that rest, the one that has rested for longest first.
+#[derive(Debug, Default)]
+pub(super) struct Resting(Vec<Rests>);
+
+#[derive(Debug)]
+struct Rests {
+    connection: Http1,
+    since: Instant,
+}
+
+impl Resting {
+    pub(super) fn push(&mut self, connection: Http1) {
+        let since = Instant::now();
+        self.0.push(Rests { connection, since });
+    }
+
+    /// Takes the one that has rested for the shortest time, and drops those that have ended.
+    pub(super) fn take(&mut self) -> Option<Http1> {
+        std::iter::from_fn(|| self.0.pop())
+            .map(|rests| rests.connection)
+            .find(|connection| !connection.is_closed())
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Closes the one that has rested for longest, and says whether there was one.
+    pub(super) fn close_oldest(&mut self) -> bool {
+        let is_one = !self.is_empty();
+        if is_one {
+            self.0.remove(0);
+        }
+        is_one
+    }
+
+    /// Closes one connection more than are kept.
+    pub(super) fn trim(&mut self) {
+        if self.0.len() > MAX_RESTING {
+            self.close_oldest();
+        }
+    }
+
+    pub(super) fn close(&mut self, id: u64) {
+        self.0.retain(|rests| rests.connection.id != id);
+    }
+
+    pub(super) fn close_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn since(&self, id: u64) -> Option<Instant> {
+        let rests = self.0.iter().find(|rests| rests.connection.id == id)?;
+        Some(rests.since)
+    }
+}
+
+/// Connections of HTTP/1.1 that are kept for one origin.
+const MAX_RESTING: usize = 8;

@@ -1,0 +1,194 @@
+//! What is open to one origin, who waits for it, and where the two meet.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    super::{
+        ConnectorError,
+        connection::{Connection, Lease, Shared},
+    },
+    Answer, Slot,
+    attempt::Attempt,
+    common::Common,
+    later,
+    place::Place,
+    resting::Resting,
+    waiting::Waiting,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Whether requests share a connection; `None` until there has been one.
+    pub(super) is_shared: Option<bool>,
+    pub(super) common: Common,
+    pub(super) resting: Resting,
+    pub(super) waiting: Waiting,
+    /// Connections that are open or being made.
+    pub(super) places: usize,
+    /// Those that are being made.
+    pub(super) attempts: usize,
+    next_id: u64,
+}
+
+impl State {
+    pub(super) fn new(is_shared: Option<bool>) -> Self {
+        Self {
+            is_shared,
+            ..Self::default()
+        }
+    }
+
+    pub(super) const fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Takes a connection for one request, if one is there.
+    pub(super) fn take(&mut self, wants_fresh: bool) -> Option<Connection> {
+        if let Some(shared) = self.common.take() {
+            return Some(Connection::Shared(shared));
+        }
+        if wants_fresh {
+            return None;
+        }
+        self.resting.take().map(Connection::Http1)
+    }
+
+    /// Hands connections to the requests that wait, in their order, and begins new ones where that is of use. What is to
+    /// be done about it is done when the lock is gone.
+    pub(super) fn settle(&mut self, slot: &Slot) -> Todo {
+        let mut todo = Todo::default();
+        let Some(me) = slot.me.upgrade() else {
+            return todo;
+        };
+        let mut index = 0;
+        while let Some(waiter) = self.waiting.get(index) {
+            match self.take(waiter.wants_fresh) {
+                Some(connection) => {
+                    let waiter = self.waiting.remove(index).expect("the index is below len");
+                    let lease = Lease::new(Arc::clone(&me), connection);
+                    todo.answers.push((waiter.answer, Ok(lease)));
+                }
+                None if self.resting.is_empty() && self.common.is_none() => break,
+                None => index += 1,
+            }
+        }
+        while self.wants_attempt(slot.connector.max_connections) {
+            todo.attempts.push(self.begin(slot));
+        }
+        if !self.waiting.is_empty() && self.attempts == 0 {
+            self.make_room();
+        }
+        todo
+    }
+
+    /// Closes a connection that is of no use to those who wait, so that there is a place for another one.
+    fn make_room(&mut self) {
+        // What is left wants a fresh connection.
+        if !self.resting.close_oldest() {
+            self.common.cut_doubted();
+        }
+    }
+
+    /// One connection is made for all who wait if they will share it, or if it is not known whether; else each gets its
+    /// own. None is begun for requests whose time is over.
+    fn wants_attempt(&self, max_connections: usize) -> bool {
+        let is_shared = self.is_shared.unwrap_or(true);
+        let most = if is_shared { 1 } else { usize::MAX };
+        self.attempts < self.waiting.len().min(most)
+            && self.places < max_connections
+            && self.waiting.has_time()
+    }
+
+    fn begin(&mut self, slot: &Slot) -> Attempt {
+        self.attempts += 1;
+        self.places += 1;
+        let id = self.new_id();
+        let newest = self.waiting.newest().expect("an attempt is for a waiter");
+        Attempt {
+            slot: Weak::clone(&slot.me),
+            place: Arc::new(Place {
+                slot: Weak::clone(&slot.me),
+                id,
+                line: Arc::default(),
+            }),
+            runtime: newest.runtime.clone(),
+            is_over: false,
+        }
+    }
+
+    /// Makes a connection the one that all requests go by.
+    pub(super) fn share(&mut self, shared: Arc<Shared>) {
+        self.is_shared = Some(true);
+        self.common.share(shared);
+    }
+
+    /// A connection was made.
+    pub(super) fn made(&mut self, connection: Connection, me: &Arc<Slot>, todo: &mut Todo) {
+        match connection {
+            Connection::Shared(shared) => self.share(shared),
+            Connection::Http1(connection) => {
+                self.is_shared = Some(false);
+                match self.waiting.pop() {
+                    Some(waiter) => {
+                        let lease = Lease::new(Arc::clone(me), Connection::Http1(connection));
+                        todo.answers.push((waiter.answer, Ok(lease)));
+                    }
+                    None => self.resting.push(connection),
+                }
+            }
+        }
+    }
+
+    /// A connection could not be made. Those for whom it was made are told; one that came later gets an attempt of its
+    /// own.
+    pub(super) fn failed(&mut self, id: u64, error: &ConnectorError, todo: &mut Todo) {
+        let (spare, most) = match self.is_shared {
+            // Each of the others will answer one.
+            Some(false) => (self.attempts, 1),
+            _ => (0, usize::MAX),
+        };
+        let told = self.waiting.len().saturating_sub(spare).min(most);
+        for waiter in (0..told).map_while(|_| self.waiting.pop_before(id)) {
+            todo.answers.push((waiter.answer, Err(error.clone())));
+        }
+    }
+
+    /// Drops the connection of this id if it has been of no use for too long, and returns when to look again.
+    pub(super) fn next_check(&mut self, id: u64, idle: Duration) -> Instant {
+        let now = Instant::now();
+        let since = self.common.since(id).or_else(|| self.resting.since(id));
+        let due = later(since.unwrap_or(now), idle);
+        if due > now {
+            return due;
+        }
+        self.common.close(id);
+        self.resting.close(id);
+        later(now, idle)
+    }
+}
+
+/// What is to be done when the lock is gone. It must be [run](Self::run).
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Todo {
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    attempts: Vec<Attempt>,
+}
+
+impl Todo {
+    pub(super) fn run(self) {
+        for (waiter, answer) in self.answers {
+            // A lease that comes back unused goes to the next request as it is dropped.
+            drop(waiter.send(answer));
+        }
+        for attempt in self.attempts {
+            attempt.spawn();
+        }
+    }
+}
