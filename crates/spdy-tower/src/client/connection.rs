@@ -58,20 +58,22 @@ impl Connection {
 pub(super) struct Http1 {
     requests: http1::SendRequest<RequestBody>,
     heard: Heard,
+    line: Arc<Line>,
     pub(super) id: u64,
     is_used: bool,
 }
 
 impl Http1 {
-    pub(super) const fn new(
+    pub(super) fn new(
         requests: http1::SendRequest<RequestBody>,
         heard: Heard,
-        id: u64,
+        place: &Place,
     ) -> Self {
         Self {
             requests,
             heard,
-            id,
+            line: Arc::clone(place.line()),
+            id: place.id(),
             is_used: false,
         }
     }
@@ -96,12 +98,39 @@ impl Http1 {
     ) -> Result<Response<ResponseBody>, Failed> {
         let is_reused = std::mem::replace(&mut self.is_used, true);
         let before = self.heard.count();
-        match self.requests.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|body| ResponseBody::http(body, None))),
+        let given_up = GivenUp::of(&self.line);
+        let outcome = self.requests.try_send_request(request).await;
+        match outcome {
+            Ok(response) => Ok(response.map(|body| ResponseBody::http1(body, given_up))),
             Err(error) => {
+                given_up.not();
                 let is_unanswered = self.heard.count() == before;
                 Err(Failed::http1(error, is_reused && is_unanswered))
             }
+        }
+    }
+}
+
+/// Cuts the connection of a request that is given up, when this is dropped: a server that takes nothing would hold its
+/// place.
+#[derive(Debug)]
+pub(super) struct GivenUp(Option<Arc<Line>>);
+
+impl GivenUp {
+    fn of(line: &Arc<Line>) -> Self {
+        Self(Some(Arc::clone(line)))
+    }
+
+    /// The request is not given up.
+    pub(super) fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0 {
+            line.cut();
         }
     }
 }
@@ -181,7 +210,7 @@ impl Shared {
                 let mut requests = requests.clone();
                 match requests.try_send_request(request).await {
                     Ok(response) => {
-                        return Ok(response.map(|body| ResponseBody::http(body, Some(doubt))));
+                        return Ok(response.map(|body| ResponseBody::http2(body, doubt)));
                     }
                     Err(error) => Failed::http2(error, is_reused),
                 }
@@ -285,12 +314,15 @@ impl Doubt {
 
 impl Drop for Doubt {
     fn drop(&mut self) {
-        drop(self.used.take());
-        if let Some(shared) = self.shared.upgrade()
-            && shared.heard.count() == self.heard
-            && let Some(slot) = self.slot.upgrade()
-        {
-            slot.doubt(shared);
+        let is_leaving = self.used.take().is_some_and(Use::end);
+        let doubted = self.shared.upgrade();
+        let doubted = doubted.filter(|shared| shared.heard.count() == self.heard);
+        if let Some(slot) = self.slot.upgrade() {
+            match doubted {
+                Some(shared) if !is_leaving => slot.doubt(shared),
+                _ if is_leaving => slot.settle(),
+                _ => {}
+            }
         }
     }
 }

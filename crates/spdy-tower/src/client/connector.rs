@@ -2,8 +2,11 @@
 
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{
+    client::conn::{http1, http2},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use spdy_frame::Version;
 use spdy_session::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +22,7 @@ use super::{
     dial::{Dial, Dialing, Tcp, Transport, Watched},
     handshake,
     origin::Origin,
-    slot::Place,
+    slot::{Line, Place},
 };
 use crate::{
     Protocol,
@@ -306,7 +309,8 @@ impl Connector {
         let timeouts = &self.session.timeouts;
         let transport = Watched::new(transport, place, timeouts.write);
         let heard = transport.heard();
-        let (requests, driver) = http2::Builder::new(TokioExecutor::new())
+        let tasks = Tasks(Arc::clone(place.line()));
+        let (requests, driver) = http2::Builder::new(tasks)
             .timer(TokioTimer::new())
             .keep_alive_interval(timeouts.keep_alive.map(countable))
             .keep_alive_timeout(countable(timeouts.keep_alive_reply))
@@ -331,7 +335,27 @@ impl Connector {
         let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
         // CONNECT leaves HTTP behind.
         tokio::spawn(place.outlast(driver.with_upgrades()));
-        Ok(Connection::Http1(Http1::new(requests, heard, place.id())))
+        Ok(Connection::Http1(Http1::new(requests, heard, place)))
+    }
+}
+
+/// Runs what hyper has beside a connection of HTTP/2, the transport among it, until the connection is cut.
+#[derive(Clone, Debug)]
+struct Tasks(Arc<Line>);
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let line = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = task => {}
+                () = line.until_cut() => {}
+            }
+        });
     }
 }
 

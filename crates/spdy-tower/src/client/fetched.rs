@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{ConnectorError, Error, connection::Doubt};
+use super::{
+    ConnectorError, Error,
+    connection::{Doubt, GivenUp},
+};
 use crate::{Body, BodyError};
 
 /// The body of a response, whatever protocol it came by.
@@ -19,8 +22,25 @@ use crate::{Body, BodyError};
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
+    /// `None` at the end.
+    unread: Option<Unread>,
+}
+
+/// What becomes of the connection when the rest of a body is not wanted.
+#[derive(Debug)]
+enum Unread {
     /// Of a connection that others use, too.
-    doubt: Option<Doubt>,
+    Shared(Doubt),
+    Alone(GivenUp),
+}
+
+impl Unread {
+    fn is_over(self) {
+        match self {
+            Self::Shared(doubt) => doubt.dispel(),
+            Self::Alone(given_up) => given_up.not(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -31,26 +51,36 @@ enum Source {
 
 impl ResponseBody {
     pub(super) fn spdy(body: Body, doubt: Doubt) -> Self {
-        Self::new(Source::Spdy(body), Some(doubt))
+        Self::new(Source::Spdy(body), Unread::Shared(doubt))
     }
 
-    pub(super) fn http(body: hyper::body::Incoming, doubt: Option<Doubt>) -> Self {
-        Self::new(Source::Http(body), doubt)
+    pub(super) fn http2(body: hyper::body::Incoming, doubt: Doubt) -> Self {
+        Self::new(Source::Http(body), Unread::Shared(doubt))
     }
 
-    fn new(source: Source, doubt: Option<Doubt>) -> Self {
-        let mut body = Self { source, doubt };
+    pub(super) fn http1(body: hyper::body::Incoming, given_up: GivenUp) -> Self {
+        Self::new(Source::Http(body), Unread::Alone(given_up))
+    }
+
+    fn new(source: Source, unread: Unread) -> Self {
+        let unread = Some(unread);
+        let mut body = Self { source, unread };
         body.note();
         body
     }
 
     /// The server has just spoken. Behind the end there is nothing to doubt.
     fn note(&mut self) {
-        let is_over = http_body::Body::is_end_stream(self);
-        if is_over && let Some(doubt) = self.doubt.take() {
-            doubt.dispel();
-        } else if let Some(doubt) = &mut self.doubt {
+        if http_body::Body::is_end_stream(self) {
+            self.end();
+        } else if let Some(Unread::Shared(doubt)) = &mut self.unread {
             doubt.note();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(unread) = self.unread.take() {
+            unread.is_over();
         }
     }
 }
@@ -70,7 +100,7 @@ impl http_body::Body for ResponseBody {
         match &frame {
             Poll::Ready(Some(Ok(_))) => self.note(),
             // The end, or an error that says what has happened.
-            Poll::Ready(_) => drop(self.doubt.take().map(Doubt::dispel)),
+            Poll::Ready(_) => self.end(),
             Poll::Pending => {}
         }
         frame

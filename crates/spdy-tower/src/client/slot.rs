@@ -151,15 +151,16 @@ impl Slot {
     /// The server has not spoken for as long as a request was waited for. New requests do not go by the connection until
     /// a PING is answered, and it is cut as soon as no request uses it and another one needs its place.
     pub(super) fn doubt(&self, shared: Arc<Shared>) {
-        let mut state = self.lock();
-        let is_new = state.common.doubt(&shared);
-        // It may have been the last that used a connection that is doubted already.
-        let todo = state.settle(self);
-        drop(state);
-        todo.run();
-        if is_new {
+        if self.lock().common.forget(&shared) {
+            self.settle();
             self.ask_for_life(shared);
         }
+    }
+
+    /// Has requests that wait look again at what is open.
+    pub(super) fn settle(&self) {
+        let todo = self.lock().settle(self);
+        todo.run();
     }
 
     fn ask_for_life(&self, shared: Arc<Shared>) {

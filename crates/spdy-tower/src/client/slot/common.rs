@@ -1,4 +1,4 @@
-//! The connection that requests share, and those that are doubted.
+//! The connection that requests share, and those that take no new requests.
 
 use std::sync::{Arc, Weak};
 
@@ -12,14 +12,15 @@ pub(super) struct Common {
     current: Option<Arc<Shared>>,
     /// When that was used last, or known to be in use.
     used_at: Option<Instant>,
-    /// Connections that take no new requests until they have shown life, and those that never will.
-    doubted: Vec<Weak<Line>>,
+    /// Connections that take no new requests and are open still: those that end when their responses have, and those that
+    /// are doubted until they have shown life.
+    leaving: Vec<Weak<Line>>,
 }
 
 impl Common {
     /// Returns the connection for one request, if it takes requests.
     pub(super) fn take(&mut self) -> Option<Arc<Shared>> {
-        self.current.take_if(|shared| !shared.is_open());
+        self.retire_if(|shared| !shared.is_open());
         let shared = self.current.clone()?;
         self.used_at = Some(Instant::now());
         Some(shared)
@@ -31,46 +32,53 @@ impl Common {
 
     /// Makes a connection the one that all requests go by. If there is one already, it is not needed.
     pub(super) fn share(&mut self, shared: Arc<Shared>) {
-        if !self.current.as_ref().is_some_and(|shared| shared.is_open()) {
+        self.retire_if(|shared| !shared.is_open());
+        if self.current.is_none() {
             self.current = Some(shared);
+        } else {
+            self.retire(&shared);
         }
-    }
-
-    /// Whether it was the one that all requests go by.
-    pub(super) fn forget(&mut self, shared: &Arc<Shared>) -> bool {
-        let is_same = |current: &mut Arc<Shared>| Arc::ptr_eq(current, shared);
-        self.current.take_if(is_same).is_some()
-    }
-
-    pub(super) fn forget_unused(&mut self) {
-        self.current.take_if(|shared| !shared.line.is_in_use());
     }
 
     /// Gives a connection no new requests. Returns whether it got them before.
-    pub(super) fn doubt(&mut self, shared: &Arc<Shared>) -> bool {
-        let is_new = self.forget(shared);
-        if is_new {
-            self.doubted.retain(|line| line.strong_count() > 0);
-            self.doubted.push(Arc::downgrade(&shared.line));
+    pub(super) fn forget(&mut self, shared: &Arc<Shared>) -> bool {
+        self.retire_if(|current| std::ptr::eq(current, Arc::as_ptr(shared)))
+    }
+
+    pub(super) fn forget_unused(&mut self) {
+        self.retire_if(|shared| !shared.line.is_in_use());
+    }
+
+    fn retire_if(&mut self, is_over: impl FnOnce(&Shared) -> bool) -> bool {
+        let over = self.current.take_if(|shared| is_over(shared));
+        if let Some(shared) = &over {
+            self.retire(shared);
         }
-        is_new
+        over.is_some()
+    }
+
+    fn retire(&mut self, shared: &Shared) {
+        shared.line.leave(true);
+        self.leaving.retain(|line| line.strong_count() > 0);
+        self.leaving.push(Arc::downgrade(&shared.line));
     }
 
     /// Ends the doubt in a connection. Returns false if it was cut meanwhile.
-    pub(super) fn trust(&mut self, shared: &Arc<Shared>) -> bool {
+    pub(super) fn trust(&mut self, shared: &Shared) -> bool {
         let line = Arc::as_ptr(&shared.line);
-        let found = self
-            .doubted
-            .iter()
-            .position(|doubted| doubted.as_ptr() == line);
-        found.map(|index| self.doubted.swap_remove(index)).is_some()
+        let found = self.leaving.iter().position(|one| one.as_ptr() == line);
+        let found = found.map(|index| self.leaving.swap_remove(index));
+        if found.is_some() {
+            shared.line.leave(false);
+        }
+        found.is_some()
     }
 
-    /// Cuts one connection that is doubted, and that no request uses, if there is one.
-    pub(super) fn cut_doubted(&mut self) {
+    /// Cuts one connection that takes no new requests, and that none uses, if there is one.
+    pub(super) fn cut_unused(&mut self) {
         let is_unused = |line: &Weak<Line>| line.upgrade().is_some_and(|line| !line.is_in_use());
-        if let Some(index) = self.doubted.iter().position(is_unused)
-            && let Some(line) = self.doubted.swap_remove(index).upgrade()
+        if let Some(index) = self.leaving.iter().position(is_unused)
+            && let Some(line) = self.leaving.swap_remove(index).upgrade()
         {
             line.cut();
         }
@@ -87,6 +95,6 @@ impl Common {
     }
 
     pub(super) fn close(&mut self, id: u64) {
-        self.current.take_if(|shared| shared.id == id);
+        self.retire_if(|shared| shared.id == id);
     }
 }

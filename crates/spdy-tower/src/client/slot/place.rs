@@ -1,8 +1,11 @@
 //! The places that connections of an origin have, and what a connection in its place can be told.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, time::sleep_until};
@@ -33,12 +36,12 @@ impl Place {
     ) -> impl Future<Output = ()> + use<D> {
         let (slot, id, line) = (Weak::clone(&self.slot), self.id, Arc::clone(&self.line));
         async move {
-            let mut driver = std::pin::pin!(driver);
+            let mut driver = pin!(driver);
             while let Some(check) = slot.upgrade().map(|slot| slot.next_check(id)) {
                 tokio::select! {
                     biased;
                     _ = &mut driver => return,
-                    () = line.cut.notified() => return,
+                    () = line.until_cut() => return,
                     () = sleep_until(check) => {}
                 }
             }
@@ -51,18 +54,35 @@ impl Place {
 #[derive(Debug, Default)]
 pub(in super::super) struct Line {
     users: AtomicUsize,
+    /// The connection takes no new requests.
+    is_leaving: AtomicBool,
+    is_cut: AtomicBool,
     cut: Notify,
 }
 
 impl Line {
     /// Whether a request uses the connection, or its response is not read to the end.
     pub(super) fn is_in_use(&self) -> bool {
-        self.users.load(Ordering::Relaxed) > 0
+        self.users.load(Ordering::SeqCst) > 0
     }
 
-    /// Closes the transport at once.
-    pub(super) fn cut(&self) {
-        self.cut.notify_one();
+    pub(super) fn leave(&self, is_leaving: bool) {
+        self.is_leaving.store(is_leaving, Ordering::SeqCst);
+    }
+
+    /// Closes the transport at once: nothing that is still to be written is waited for.
+    pub(in super::super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.cut.notify_waiters();
+    }
+
+    /// Waits until the transport is to be closed.
+    pub(in super::super) async fn until_cut(&self) {
+        let mut cut = pin!(self.cut.notified());
+        cut.as_mut().enable();
+        if !self.is_cut.load(Ordering::SeqCst) {
+            cut.await;
+        }
     }
 }
 
@@ -73,14 +93,21 @@ pub(in super::super) struct Use(Arc<Line>);
 
 impl Use {
     pub(in super::super) fn new(line: &Arc<Line>) -> Self {
-        line.users.fetch_add(1, Ordering::Relaxed);
+        line.users.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(line))
+    }
+
+    /// Ends it, and returns whether the connection takes no new requests.
+    pub(in super::super) fn end(self) -> bool {
+        let line = Arc::clone(&self.0);
+        drop(self);
+        line.is_leaving.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Ordering::Relaxed);
+        self.0.users.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

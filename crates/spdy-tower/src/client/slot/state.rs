@@ -91,7 +91,7 @@ impl State {
     fn make_room(&mut self) {
         // What is left wants a fresh connection.
         if !self.resting.close_oldest() {
-            self.common.cut_doubted();
+            self.common.cut_unused();
         }
     }
 

@@ -1,0 +1,258 @@
+//! The end of an HTTP/1.1 connection whose client is still sending.
+//!
+//! A socket that is closed with bytes unread, or that gets some later, answers with a reset of TCP, and the client loses
+//! what has not come of its answer. So the end of the answer is told first, and what the client still sends is read and
+//! thrown away, within limits. Only a client that owes something is waited for.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+
+/// What the transport and the requests of a connection tell each other about what the client owes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owed(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Bytes have come that belong to no request that was read whole.
+    is_owed: AtomicBool,
+    /// What comes is no HTTP any more.
+    is_upgraded: AtomicBool,
+}
+
+impl Owed {
+    fn came(&self) {
+        self.0.is_owed.store(true, Ordering::Relaxed);
+    }
+
+    /// A request was read whole.
+    pub(crate) fn paid(&self) {
+        self.0.is_owed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever has the connection from now on reads to the end.
+    pub(crate) fn upgraded(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A transport whose end waits for the client to end as well, if it is sending.
+#[derive(Debug)]
+pub(crate) struct Linger<IO> {
+    io: IO,
+    owed: Owed,
+    closing: Option<Closing>,
+}
+
+/// The wait for the client's end, once ours is told.
+#[derive(Debug)]
+struct Closing {
+    until: Instant,
+    silence: Pin<Box<Sleep>>,
+    bytes: usize,
+}
+
+impl<IO> Linger<IO> {
+    pub(crate) fn new(io: IO, owed: Owed) -> Self {
+        Self {
+            io,
+            owed,
+            closing: None,
+        }
+    }
+}
+
+impl Closing {
+    fn new() -> Self {
+        Self {
+            until: Instant::now() + LONGEST,
+            silence: Box::pin(sleep(SILENCE)),
+            bytes: MOST,
+        }
+    }
+
+    /// Counts what has come. False: it is too much, or takes too long.
+    fn goes_on(&mut self, bytes: usize) -> bool {
+        let now = Instant::now();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.silence.as_mut().reset(self.until.min(now + SILENCE));
+        self.bytes > 0 && now < self.until
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Linger<IO> {
+    /// Reads what comes until the client has ended, or has had its time.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closing = self.closing.get_or_insert_with(Closing::new);
+        loop {
+            let mut space = [0; 4096];
+            let mut rest = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {
+                    self.owed.came();
+                    if !closing.goes_on(rest.filled().len()) {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if self.owed.0.is_owed.load(Ordering::Relaxed) => {
+                    return closing.silence.as_mut().poll(cx);
+                }
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Linger<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.owed.came();
+        }
+        outcome
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        if !self.owed.0.is_upgraded.load(Ordering::Relaxed) {
+            ready!(self.poll_rest(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes that are read and thrown away at the end.
+const MOST: usize = 1 << 20;
+
+/// How long the client may send nothing.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long the end takes at most.
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A transport over which the beginning of a request has come, and the client's end.
+    async fn begun() -> (Linger<DuplexStream>, Owed, DuplexStream) {
+        let (ours, mut theirs) = duplex(64 * 1024);
+        let owed = Owed::default();
+        let mut io = Linger::new(ours, owed.clone());
+        theirs.write_u8(b'P').await.unwrap();
+        io.read_u8().await.unwrap();
+        (io, owed, theirs)
+    }
+
+    async fn seconds(mut io: Linger<DuplexStream>) -> f64 {
+        let start = Instant::now();
+        io.shutdown().await.unwrap();
+        start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_owes_something_is_waited_for_a_moment() {
+        let (io, _owed, _theirs) = begun().await;
+        assert_eq!(seconds(io).await, SILENCE.as_secs_f64());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_owes_nothing_is_not_waited_for() {
+        let (io, owed, _theirs) = begun().await;
+        owed.paid();
+        assert_eq!(seconds(io).await, 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_ends_is_not_waited_for() {
+        let (io, _owed, theirs) = begun().await;
+        drop(theirs);
+        assert_eq!(seconds(io).await, 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_http_is_left_to_its_reader() {
+        let (mut io, owed, mut theirs) = begun().await;
+        owed.upgraded();
+        theirs.write_all(b"still read").await.unwrap();
+        io.shutdown().await.unwrap();
+        let mut rest = [0; 10];
+        io.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"still read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_without_end_is_read_for_so_many_bytes() {
+        let (io, _owed, mut theirs) = begun().await;
+        let sending = tokio::spawn(async move {
+            let (mut sent, piece) = (0, [0; 4096]);
+            while theirs.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+            }
+            sent
+        });
+        assert_eq!(seconds(io).await, 0.0);
+        let sent = sending.await.unwrap();
+        assert!((MOST..=MOST + 128 * 1024).contains(&sent), "{sent}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_dribbles_is_read_for_so_long() {
+        let (io, _owed, mut theirs) = begun().await;
+        let sending = tokio::spawn(async move {
+            while theirs.write_u8(0).await.is_ok() {
+                tokio::time::sleep(SILENCE / 2).await;
+            }
+        });
+        assert_eq!(seconds(io).await, LONGEST.as_secs_f64());
+        sending.await.unwrap();
+    }
+}

@@ -1,0 +1,99 @@
+//! What HTTP/1.1 has of its own: the host field, and the end of a connection whose client is still sending.
+
+mod common;
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    body::Body,
+    http::StatusCode,
+    routing::{any, post},
+};
+use spdy_server::Timeouts;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use self::common::server::{LONG, Running, plain};
+
+async fn server() -> Running {
+    let app = Router::new()
+        .route(
+            "/refuses",
+            post(async |_: Body| (StatusCode::PAYLOAD_TOO_LARGE, "no")),
+        )
+        .fallback(any(async || "served"));
+    Running::start(plain(Timeouts::default()), app).await
+}
+
+/// Sends a request and returns all that comes until the server ends the connection, which must be in order.
+async fn answer(server: &Running, request: &str) -> String {
+    let mut io = TcpStream::connect(server.address).await.unwrap();
+    io.write_all(request.as_bytes()).await.unwrap();
+    rest(&mut io).await
+}
+
+async fn rest(io: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let end = timeout(LONG, io.read_to_end(&mut answer)).await;
+    end.expect("the connection is not closed")
+        .expect("the connection is reset");
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_1_names_one_valid_host() {
+    let server = server().await;
+    for (host, is_valid) in [
+        ("Host: ex.com\r\n", true),
+        ("Host: ex.com:65535\r\n", true),
+        ("Host: [::1]:8080\r\n", true),
+        ("", false),
+        ("Host: \r\n", false),
+        ("Host: ex.com:99999\r\n", false),
+        ("Host: ex.com:8o\r\n", false),
+        ("Host: [::1\r\n", false),
+        ("Host: %41\r\n", false),
+        ("Host: a@b\r\n", false),
+        ("Host: a\r\nHost: a\r\n", false),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        let answer = answer(&server, &request).await;
+        let status = if is_valid { "200" } else { "400" };
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{host:?}: {answer}");
+    }
+    // HTTP/1.0 knows no host.
+    let answer = answer(&server, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    server.end().await;
+}
+
+/// A client waits for 100 some time and sends its body then, though an answer may have come.
+#[tokio::test]
+async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
+    let server = server().await;
+    let mut io = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\
+                Expect: 100-continue\r\n\r\n";
+    io.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0; 12];
+    let read = timeout(LONG, io.read_exact(&mut first)).await;
+    read.expect("there is no answer").unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
+    // Time for a server that does not linger to close the socket.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in 0..40 {
+        io.write_all(&[b'x'; 10_000])
+            .await
+            .expect("the body is read");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    io.shutdown().await.unwrap();
+    let rest = rest(&mut io).await;
+    assert!(rest.ends_with("\r\n\r\nno"), "{rest}");
+    server.end().await;
+}
