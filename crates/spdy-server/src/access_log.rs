@@ -3,11 +3,12 @@
 //! A line is the combined format that servers have in common, and what SPDY adds:
 //!
 //! ```text
-//! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS OCTETS "REFERER" "USER-AGENT" PROTOCOL STREAM SECONDS RECEIVED
+//! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS OCTETS "REFERER" "USER-AGENT" PROTOCOL STREAM SECONDS RECEIVED END
 //! ```
 //!
 //! A request that is malformed, and so never reaches the application, has a line as far as it can be read. A status of 499
-//! stands for a client that left before there was an answer. What is not known is `-`.
+//! stands for a client that left before there was an answer. END is `cut` when an answer was begun and not handed over
+//! to the connection whole, else `-`. What is not known is `-`.
 
 use std::{
     fmt::Write as _,
@@ -152,7 +153,8 @@ impl Entry<'_> {
             None => line.push('-'),
         }
         let seconds = measured.duration.as_secs_f64();
-        writeln!(line, " {seconds:.6} {}", measured.received)
+        let end = if measured.is_cut { "cut" } else { "-" };
+        writeln!(line, " {seconds:.6} {} {end}", measured.received)
     }
 }
 
@@ -208,20 +210,45 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Writes what comes, until the end is ordered or nothing can order it any more. Failures are told once, until lines go
-/// through again.
+/// Writes what comes, until the end is ordered or nothing can order it any more. Failures are told once, until all is
+/// well again.
 fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, shared: &Shared) {
-    let (mut ended, mut failing) = (false, false);
+    let mut ended = false;
+    let mut opening = Failing::at("cannot open the access log anew; lines go on to the old file");
+    let mut writing = Failing::at("cannot write the access log; lines are lost");
     while !ended && let Ok(first) = orders.recv() {
-        let reopened = reopen_if_asked(&mut output, target, shared);
-        let written = write_all_there_is(&mut output, orders, first, shared, &mut ended);
-        let outcome = reopened.and(written);
-        if let Err(error) = &outcome
-            && !failing
-        {
-            warn!(%error, "cannot write the access log; lines are lost");
+        opening.tell(reopen_if_asked(&mut output, target, shared));
+        writing.tell(write_all_there_is(
+            &mut output,
+            orders,
+            first,
+            shared,
+            &mut ended,
+        ));
+    }
+}
+
+/// Something that may fail again and again, and is told of once.
+struct Failing {
+    what: &'static str,
+    is_told: bool,
+}
+
+impl Failing {
+    const fn at(what: &'static str) -> Self {
+        Self {
+            what,
+            is_told: false,
         }
-        failing = outcome.is_err();
+    }
+
+    fn tell(&mut self, outcome: io::Result<()>) {
+        let was_told = std::mem::replace(&mut self.is_told, outcome.is_err());
+        if let Err(error) = outcome
+            && !was_told
+        {
+            warn!(%error, "{}", self.what);
+        }
     }
 }
 
@@ -230,12 +257,11 @@ fn reopen_if_asked(output: &mut Output, target: &AccessLog, shared: &Shared) -> 
     if !shared.reopen.swap(false, Ordering::Acquire) {
         return Ok(());
     }
-    // What cannot be written to the old file will not be written to the new one either.
-    let flushed = output.as_write().flush();
+    // Each batch of lines was flushed, so the old file lacks only what could not be written to it.
     match Output::open(target) {
         Ok(opened) => {
             *output = opened;
-            flushed
+            Ok(())
         }
         Err(error) => {
             shared.reopen.store(true, Ordering::Release);
@@ -304,6 +330,7 @@ mod tests {
                 status: None,
                 received: 0,
                 sent: 0,
+                is_cut: false,
                 duration: Duration::ZERO,
             },
         }
@@ -324,13 +351,14 @@ mod tests {
                 status: Some(StatusCode::OK),
                 received: 3,
                 sent: 100,
+                is_cut: true,
                 duration: Duration::from_micros(1_500),
             },
         };
         assert_eq!(
             entry.line(),
             "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET /b?c HTTP/1.1\" 200 100 \"-\" \
-             \"say \\\"hi\\\"\\\\ \\xff\" SPDY/3.1 7 0.001500 3\n"
+             \"say \\\"hi\\\"\\\\ \\xff\" SPDY/3.1 7 0.001500 3 cut\n"
         );
     }
 
@@ -338,7 +366,7 @@ mod tests {
     fn what_is_not_known_is_a_dash_and_a_client_that_left_is_499() {
         assert_eq!(
             line().line(),
-            "- - - [01/Jan/1970:00:00:00 +0000] \"OPTIONS * HTTP/1.1\" 499 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0\n"
+            "- - - [01/Jan/1970:00:00:00 +0000] \"OPTIONS * HTTP/1.1\" 499 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0 -\n"
         );
     }
 

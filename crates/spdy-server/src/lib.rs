@@ -45,13 +45,15 @@
 //! - *Certificates* are read again when their files change, or when [`Reload`] asks for it. Connections that are open
 //!   stay; a certificate that cannot be used changes nothing.
 //! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format, then protocol, stream,
-//!   seconds and octets of the request's body. It never holds up a request.
+//!   seconds, octets of the request's body, and `cut` for an answer that was begun and not handed over whole. It never
+//!   holds up a request.
 //! - *Metrics* ([`Config::metrics`]) for Prometheus, and `/healthz`, which is 503 once the server drains: connections,
 //!   sessions, requests by protocol and class of status, octets of bodies, failed handshakes, a histogram of durations;
 //!   of SPDY also frames by type, octets, resets and GOAWAYs by status, each by direction, limits and timeouts that were
 //!   reached by name, and malformed requests.
-//! - *Malformed requests* over SPDY never reach the application; they are logged and counted all the same. Those over
-//!   HTTP/2 and HTTP/1.1 are not: hyper answers them by itself and tells nobody.
+//! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and counted all the same;
+//!   of HTTP/1.1 the line has the status alone, since nobody can say what was asked for. Those over HTTP/2 are not: h2
+//!   answers them by itself and tells nobody.
 //! - *The reverse proxy* is [`app::proxy`].
 //! - *The directory* is [`app::directory`]. It remembers small files and what is known of others, within the limits of
 //!   [`app::Directory`]; what has changed on the disk is seen after a second.
@@ -91,6 +93,7 @@ mod config;
 mod discard;
 mod host;
 mod idle;
+mod linger;
 mod listener;
 #[cfg_attr(not(feature = "metrics"), path = "metrics_off.rs")]
 mod metrics;

@@ -249,7 +249,7 @@ mod tests {
         let (io, _owed, mut theirs) = begun().await;
         let sending = tokio::spawn(async move {
             while theirs.write_u8(0).await.is_ok() {
-                tokio::time::sleep(SILENCE / 2).await;
+                sleep(SILENCE / 2).await;
             }
         });
         assert_eq!(seconds(io).await, LONGEST.as_secs_f64());

@@ -55,6 +55,7 @@ struct Counters {
     sessions_open: Gauge,
     requests: [Counter; CLASSES.len()],
     requests_open: Gauge,
+    cut: Counter,
     malformed: [Counter; REFUSALS.len()],
     received: Counter,
     sent: Counter,
@@ -100,7 +101,11 @@ impl Metrics {
             names.one("requests", "Requests by protocol and class of status");
         let malformed: Family<[Label; 2], Counter> = names.one(
             "malformed_requests",
-            "Requests over SPDY that were answered before the application, by status",
+            "Requests that the application did not get to see, by status",
+        );
+        let cut = names.family(
+            "responses_cut",
+            "Answers that were begun and not handed over whole",
         );
         let requests_open = names.family("requests_open", "Requests that are under way");
         let received = names.family("request_body_octets", "Octets of request bodies received");
@@ -124,13 +129,14 @@ impl Metrics {
                 sessions_open: sessions_open.get_or_create_owned(&[label]),
                 requests: CLASSES
                     .map(|class| requests.get_or_create_owned(&[label, ("status", class)])),
+                cut: cut.get_or_create_owned(&[label]),
                 requests_open: requests_open.get_or_create_owned(&[label]),
                 malformed: REFUSALS.map(|status| match protocol {
-                    Protocol::Spdy(_) => {
+                    Protocol::Spdy(_) | Protocol::Http1 => {
                         malformed.get_or_create_owned(&[label, ("status", status)])
                     }
-                    // Nobody counts them.
-                    Protocol::Http2 | Protocol::Http1 => Counter::default(),
+                    // h2 tells nobody of them.
+                    Protocol::Http2 => Counter::default(),
                 }),
                 received: received.get_or_create_owned(&[label]),
                 sent: sent.get_or_create_owned(&[label]),
@@ -200,6 +206,7 @@ impl Metrics {
     pub(crate) fn measured(&self, protocol: Protocol, measured: Measured) {
         let counters = self.of(protocol);
         counters.requests[measured.status.map_or(0, class)].inc();
+        counters.cut.inc_by(u64::from(measured.is_cut));
         counters.received.inc_by(measured.received);
         counters.sent.inc_by(measured.sent);
         counters.duration.observe(measured.duration.as_secs_f64());
@@ -299,7 +306,7 @@ fn class(status: StatusCode) -> usize {
     if class < CLASSES.len() { class } else { 0 }
 }
 
-/// What spdy-tower answers malformed requests with.
+/// What spdy-tower and hyper answer malformed requests with.
 const REFUSALS: [&str; 3] = ["400", "414", "431"];
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

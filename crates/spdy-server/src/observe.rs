@@ -1,9 +1,11 @@
 //! Looking on while requests are answered: for the access log and for the metrics.
 //!
-//! This is a layer round the application, and it is only there when somebody wants to know. A request is over when the
-//! body of its answer was dropped: sent whole, or given up.
+//! This stands round everything that answers requests of a connection, and it does nothing unless somebody wants to
+//! know. A request is over when the body of its answer was dropped: handed over whole, or given up.
 
 use std::{
+    convert::Infallible,
+    future::Future,
     pin::Pin,
     sync::{
         Arc,
@@ -14,24 +16,22 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::Body,
-    extract::{Request, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-        header::{REFERER, USER_AGENT},
+        HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
+        header::{CONTENT_LENGTH, REFERER, USER_AGENT},
     },
-    middleware::{Next, from_fn_with_state},
     response::Response,
 };
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
+use tower_service::Service;
 
 use crate::{
     access_log::{Entry, Log},
     metrics::{Metrics, Open},
-    negotiate::Protocol,
     serve::ConnectionInfo,
 };
 
@@ -45,29 +45,64 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
-    /// Has every request of `app` looked at. Without observers `app` stays as it is.
-    pub(crate) fn look_at(&self, app: Router) -> Router {
-        if self.log.is_none() && self.metrics.is_none() {
-            return app;
-        }
-        app.layer(from_fn_with_state(self.clone(), observe))
+    fn look(&self) -> bool {
+        self.log.is_some() || self.metrics.is_some()
+    }
+
+    /// Returns who looks at the requests of a connection, if anybody wants to know.
+    pub(crate) fn watch(&self, connection: ConnectionInfo) -> Option<Arc<Watch>> {
+        let observers = self.look().then(|| self.clone())?;
+        Some(Arc::new(Watch {
+            observers,
+            connection,
+        }))
     }
 
     /// Has the malformed requests of a SPDY connection looked at, which never reach the application.
     pub(crate) fn look_at_malformed(&self, spdy: &Builder, connection: ConnectionInfo) -> Builder {
-        if self.log.is_none() && self.metrics.is_none() {
+        let Some(watch) = self.watch(connection) else {
             return spdy.clone();
-        }
-        let observers = self.clone();
-        let told = move |request: &MalformedRequest<'_>| observers.malformed(connection, request);
+        };
+        let told = move |request: &MalformedRequest<'_>| watch.malformed(request);
         spdy.clone().on_malformed(told)
     }
+}
 
-    fn malformed(&self, connection: ConnectionInfo, request: &MalformedRequest<'_>) {
-        if let Some(metrics) = &self.metrics {
+/// Who wants to know about the requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    observers: Observers,
+    connection: ConnectionInfo,
+}
+
+impl Watch {
+    /// Tells of a request that hyper has answered because it could not be read: of its head nothing is known.
+    pub(crate) fn refused(&self, status: StatusCode) {
+        let connection = self.connection;
+        if let Some(metrics) = &self.observers.metrics {
+            metrics.malformed(connection.protocol, status);
+        }
+        if let Some(log) = &self.observers.log {
+            log.write(&Entry {
+                peer: connection.peer,
+                at: SystemTime::now(),
+                method: b"-",
+                target: b"-",
+                protocol: connection.protocol,
+                stream: None,
+                referer: None,
+                agent: None,
+                measured: Measured::refusal(status),
+            });
+        }
+    }
+
+    fn malformed(&self, request: &MalformedRequest<'_>) {
+        let connection = self.connection;
+        if let Some(metrics) = &self.observers.metrics {
             metrics.malformed(connection.protocol, request.status);
         }
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.observers.log {
             let [method, target] = match request.version {
                 Version::V2 => ["method", "url"],
                 Version::V3 | Version::V3_1 => [":method", ":path"],
@@ -82,12 +117,7 @@ impl Observers {
                 stream: Some(request.stream.get()),
                 referer: field("referer"),
                 agent: field("user-agent"),
-                measured: Measured {
-                    status: Some(request.status),
-                    received: 0,
-                    sent: 0,
-                    duration: Duration::ZERO,
-                },
+                measured: Measured::refusal(request.status),
             });
         }
     }
@@ -100,32 +130,102 @@ pub(crate) struct Measured {
     pub(crate) status: Option<StatusCode>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    /// The answer was begun and not handed over whole.
+    pub(crate) is_cut: bool,
     pub(crate) duration: Duration,
 }
 
-async fn observe(State(observers): State<Observers>, request: Request, next: Next) -> Response {
-    let (mut exchange, request) = Exchange::begin(observers, request);
-    let response = next.run(request).await;
-    exchange.status = Some(response.status());
-    response.map(|body| Body::new(Sent { body, exchange }))
+impl Measured {
+    /// A request that was answered by its head alone.
+    const fn refusal(status: StatusCode) -> Self {
+        Self {
+            status: Some(status),
+            received: 0,
+            sent: 0,
+            is_cut: false,
+            duration: Duration::ZERO,
+        }
+    }
+}
+
+/// An application whose requests are looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed<S> {
+    app: S,
+    watch: Option<Arc<Watch>>,
+}
+
+impl<S> Observed<S> {
+    pub(crate) const fn new(app: S, watch: Option<Arc<Watch>>) -> Self {
+        Self { app, watch }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Observed<S>
+where
+    S: Service<Request<Received<B>>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Observing<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.app.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let watch = self.watch.clone();
+        let exchange = watch.map(|watch| Exchange::begin(watch, &request));
+        let received = exchange
+            .as_ref()
+            .map(|exchange| Arc::clone(&exchange.received));
+        let request = request.map(|body| Received { body, received });
+        Observing {
+            future: self.app.call(request),
+            exchange,
+        }
+    }
+}
+
+pin_project! {
+    /// Waits for the answer to a request.
+    pub(crate) struct Observing<F> {
+        #[pin]
+        future: F,
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Observing<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let response = ready!(this.future.poll(cx))?;
+        Poll::Ready(Ok(match this.exchange.take() {
+            Some(exchange) => exchange.answered(response),
+            None => response,
+        }))
+    }
 }
 
 /// One request and its answer. It is told of when this is dropped.
 struct Exchange {
-    observers: Observers,
-    connection: Option<ConnectionInfo>,
+    watch: Arc<Watch>,
     asked: Option<Box<Asked>>,
+    method: Method,
     begun: Instant,
     received: Arc<AtomicU64>,
     sent: u64,
     status: Option<StatusCode>,
+    /// The answer was not handed over whole.
+    is_cut: bool,
     _open: Option<Open>,
 }
 
 /// What only the log wants to know.
 struct Asked {
     at: SystemTime,
-    method: Method,
     uri: Uri,
     stream: Option<u32>,
     referer: Option<HeaderValue>,
@@ -133,31 +233,47 @@ struct Asked {
 }
 
 impl Exchange {
-    fn begin(observers: Observers, request: Request) -> (Self, Request) {
-        let connection = request.extensions().get::<ConnectionInfo>().copied();
-        let open = observers
-            .metrics
-            .as_ref()
-            .zip(connection)
-            .map(|(metrics, connection)| metrics.request(connection.protocol));
-        let asked = observers
-            .log
-            .is_some()
-            .then(|| Box::new(Asked::of(&request)));
-        let received = Arc::<AtomicU64>::default();
-        let exchange = Self {
-            observers,
-            connection,
-            asked,
+    fn begin<B>(watch: Arc<Watch>, request: &Request<B>) -> Self {
+        let Observers { log, metrics, .. } = &watch.observers;
+        let protocol = watch.connection.protocol;
+        Self {
+            asked: log.is_some().then(|| Box::new(Asked::of(request))),
+            method: request.method().clone(),
             begun: Instant::now(),
-            received: Arc::clone(&received),
+            received: Arc::default(),
             sent: 0,
             status: None,
-            _open: open,
-        };
-        let request = request.map(|body| Body::new(Received { body, received }));
-        (exchange, request)
+            is_cut: false,
+            _open: metrics.as_ref().map(|metrics| metrics.request(protocol)),
+            watch,
+        }
     }
+
+    fn answered(mut self, response: Response) -> Response {
+        let status = response.status();
+        self.status = Some(status);
+        if spdy_tower::is_bodyless(&self.method, status) {
+            return response.map(|_| Body::empty());
+        }
+        self.is_cut = true;
+        let length = length(&response);
+        response.map(|body| {
+            Body::new(Sent {
+                body,
+                length,
+                exchange: self,
+            })
+        })
+    }
+}
+
+/// How many bytes the body of an answer has, where that is known beforehand.
+fn length(response: &Response) -> Option<u64> {
+    let exact = response.body().size_hint().exact();
+    exact.or_else(|| {
+        let field = response.headers().get(CONTENT_LENGTH)?;
+        field.to_str().ok()?.parse().ok()
+    })
 }
 
 impl Drop for Exchange {
@@ -166,21 +282,23 @@ impl Drop for Exchange {
             status: self.status,
             received: self.received.load(Ordering::Relaxed),
             sent: self.sent,
+            is_cut: self.is_cut,
             duration: self.begun.elapsed(),
         };
-        let protocol = self
-            .connection
-            .map_or(Protocol::Http1, |info| info.protocol);
-        if let Some(metrics) = &self.observers.metrics {
-            metrics.measured(protocol, measured);
+        let Watch {
+            observers,
+            connection,
+        } = &*self.watch;
+        if let Some(metrics) = &observers.metrics {
+            metrics.measured(connection.protocol, measured);
         }
-        if let (Some(log), Some(asked)) = (&self.observers.log, &self.asked) {
+        if let (Some(log), Some(asked)) = (&observers.log, &self.asked) {
             log.write(&Entry {
-                peer: self.connection.and_then(|info| info.peer),
+                peer: connection.peer,
                 at: asked.at,
-                method: asked.method.as_str().as_bytes(),
+                method: self.method.as_str().as_bytes(),
                 target: asked.target().as_bytes(),
-                protocol,
+                protocol: connection.protocol,
                 stream: asked.stream,
                 referer: asked.referer.as_ref().map(HeaderValue::as_bytes),
                 agent: asked.agent.as_ref().map(HeaderValue::as_bytes),
@@ -191,11 +309,10 @@ impl Drop for Exchange {
 }
 
 impl Asked {
-    fn of(request: &Request) -> Self {
+    fn of<B>(request: &Request<B>) -> Self {
         let field = |name: HeaderName| HeaderMap::get(request.headers(), name).cloned();
         Self {
             at: SystemTime::now(),
-            method: request.method().clone(),
             uri: request.uri().clone(),
             stream: request
                 .extensions()
@@ -218,22 +335,25 @@ impl Asked {
     }
 }
 
-/// The body of a request, counted.
-struct Received {
-    body: Body,
-    received: Arc<AtomicU64>,
+/// The body of a request, counted if somebody wants to know.
+#[derive(Debug)]
+pub(crate) struct Received<B> {
+    body: B,
+    received: Option<Arc<AtomicU64>>,
 }
 
-impl http_body::Body for Received {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Received<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.received.fetch_add(octets(&frame), Ordering::Relaxed);
+        if let Some(received) = &self.received {
+            received.fetch_add(octets(&frame), Ordering::Relaxed);
+        }
         Poll::Ready(frame)
     }
 
@@ -249,6 +369,8 @@ impl http_body::Body for Received {
 /// The body of an answer, counted. The exchange ends with it.
 struct Sent {
     body: Body,
+    /// How long it is to be, where that is known beforehand.
+    length: Option<u64>,
     exchange: Exchange,
 }
 
@@ -262,6 +384,9 @@ impl http_body::Body for Sent {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.exchange.sent += octets(&frame);
+        if frame.is_none() && self.length.is_none() {
+            self.exchange.is_cut = false;
+        }
         Poll::Ready(frame)
     }
 
@@ -271,6 +396,19 @@ impl http_body::Body for Sent {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        // Who knows the length does not wait for the end.
+        let is_whole = match self.length {
+            Some(length) => self.exchange.sent >= length,
+            None => self.body.is_end_stream(),
+        };
+        if is_whole {
+            self.exchange.is_cut = false;
+        }
     }
 }
 

@@ -45,9 +45,10 @@ use crate::{
     discard::Discard,
     host,
     idle::Idle,
+    linger::{Linger, Owed},
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_octets},
-    observe::Observers,
+    observe::{Observed, Observers, Watch},
     proxy_protocol,
     rest::{Over, Rest},
     secured::TlsInfo,
@@ -319,10 +320,11 @@ impl Service {
             answers: None,
         };
         let open = self.metrics().map(|metrics| metrics.session(info.protocol));
+        let watch = self.observers.watch(info);
         let connection: Pin<Box<dyn Connection>> = match info.protocol {
             Protocol::Spdy(version) => {
                 let spdy = self.observers.look_at_malformed(&self.spdy, info);
-                Box::pin(spdy.serve_connection(io, version, app))
+                Box::pin(spdy.serve_connection(io, version, Observed::new(app, watch)))
             }
             Protocol::Http2 => {
                 let answers = Answers::new(self.timeouts.write);
@@ -334,16 +336,22 @@ impl Service {
                     answers: Some(answers),
                     ..app
                 };
-                let connection = builder.serve_connection(TokioIo::new(io), self.timed(app));
+                let connection =
+                    builder.serve_connection(TokioIo::new(io), self.timed(app, watch, None));
                 Box::pin(Http2 { connection, rest })
             }
             Protocol::Http1 => {
-                let io = TokioIo::new(self.idle(io));
+                let owed = Owed::default();
+                let io = TokioIo::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
                 // Once the server drains the first answer says that there will be no other.
                 builder.keep_alive(!lifeline.is_draining());
-                let connection = builder.serve_connection(io, self.timed(app));
-                Box::pin(connection.with_upgrades())
+                let connection =
+                    builder.serve_connection(io, self.timed(app, watch.clone(), Some(owed)));
+                Box::pin(Http1 {
+                    connection: connection.with_upgrades(),
+                    watch,
+                })
             }
         };
         (connection, open)
@@ -355,9 +363,9 @@ impl Service {
 
     /// The application for hyper, which has no limit on the time that the body of a request takes, and leaves what is not
     /// read of it in the way of the answer.
-    fn timed(&self, app: App) -> HyperApp {
+    fn timed(&self, app: App, watch: Option<Arc<Watch>>, owed: Option<Owed>) -> HyperApp {
         let timed = BodyTimeout::new(app, self.timeouts.body);
-        TowerToHyperService::new(Discard(timed))
+        TowerToHyperService::new(Observed::new(Discard::new(timed, owed), watch))
     }
 }
 
@@ -440,7 +448,7 @@ trait Connection: Send {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<IO> Connection for spdy_tower::Connection<IO, App>
+impl<IO> Connection for spdy_tower::Connection<IO, Observed<App>>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -489,21 +497,50 @@ where
     }
 }
 
-impl<IO> Connection for http1::UpgradeableConnection<TokioIo<IO>, HyperApp>
+pin_project! {
+    /// A connection of HTTP/1.1.
+    struct Http1<IO> {
+        #[pin]
+        connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
+        watch: Option<Arc<Watch>>,
+    }
+}
+
+impl<IO> Connection for Http1<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.poll(cx).map_err(Into::into)
+        let this = self.project();
+        let end = ready!(this.connection.poll(cx));
+        if let (Err(error), Some(watch)) = (&end, this.watch)
+            && let Some(status) = refusal(error)
+        {
+            watch.refused(status);
+        }
+        Poll::Ready(end.map_err(Into::into))
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        Self::graceful_shutdown(self);
+        self.project().connection.graceful_shutdown();
     }
 }
 
+/// Returns what hyper has answered a request that it could not read, which it ends the connection with.
+fn refusal(error: &hyper::Error) -> Option<StatusCode> {
+    if !error.is_parse() || error.is_parse_version_h2() {
+        return None;
+    }
+    // Only the words tell the two apart.
+    Some(match error.is_parse_too_large() {
+        true if error.to_string() == "URI too long" => StatusCode::URI_TOO_LONG,
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    })
+}
+
 /// The application as hyper calls it.
-type HyperApp = TowerToHyperService<Discard<BodyTimeout<App>>>;
+type HyperApp = TowerToHyperService<Observed<Discard<BodyTimeout<App>>>>;
 
 /// The application as one connection calls it, whatever protocol it speaks: every request carries the connection's
 /// [`ConnectionInfo`] and names one host at most, and no response says what is not so of its length.

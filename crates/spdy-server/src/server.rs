@@ -178,7 +178,7 @@ impl Server {
             metrics: metrics.clone(),
             memory,
         };
-        let app = advertise::advertise(observers.look_at(app), config.advertise);
+        let app = advertise::advertise(app, config.advertise);
         // Health checks want an answer until the last connection has ended, so this one ends after the others.
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {

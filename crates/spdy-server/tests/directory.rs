@@ -116,6 +116,11 @@ async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alik
             ("bytes=100-299", 100..300),
             ("bytes=-7", count - 7..count),
             ("bytes=500-", 500..count),
+            // Numbers beyond 64 bits, and a suffix that is longer than the file.
+            ("bytes=500-99999999999999999999999", 500..count),
+            ("bytes=-99999999999999999999999", 0..count),
+            ("bytes=-2000000", 0..count),
+            ("bytes=00-007", 0..8),
         ] {
             let (status, fields, body) = get_with(&site, name, &[("range", range)]).await;
             assert_eq!(status, StatusCode::PARTIAL_CONTENT, "{name} {range}");
@@ -124,14 +129,36 @@ async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alik
             assert_eq!(fields["content-range"], expected);
         }
         let beyond = format!("bytes={count}-");
-        let (status, ..) = get_with(&site, name, &[("range", &beyond)]).await;
-        assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
+        for range in [&beyond, "bytes=99999999999999999999999-", "bytes=-0"] {
+            let (status, ..) = get_with(&site, name, &[("range", range)]).await;
+            assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
+        }
 
         let request = Request::builder().method(Method::HEAD).uri(name);
         let (status, fields, body) = ask(&site, request.body(Body::empty()).unwrap()).await;
         assert_eq!((status, body.len()), (StatusCode::OK, 0));
         assert_eq!(fields["content-length"], count.to_string());
     }
+}
+
+#[tokio::test]
+async fn nothing_is_below_a_file() {
+    let path = files("directory-below");
+    let site = trusting(&path, LONG);
+    for end in ["", "?a%2f"] {
+        let (status, ..) = get(&site, &format!("/small.txt{end}")).await;
+        assert_eq!(status, StatusCode::OK, "{end}");
+    }
+    for end in [
+        "/", "%2f", "%2F", "/.", "/%2e", "%2f.", "%2F%2E", "%2f%2f", "/./",
+    ] {
+        for fields in [&[][..], &[("range", "bytes=-5")]] {
+            let (status, ..) = get_with(&site, &format!("/small.txt{end}"), fields).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{end}");
+        }
+    }
+    let (status, ..) = get(&site, "/sub%2f").await;
+    assert!(status.is_redirection(), "{status}");
 }
 
 #[tokio::test]

@@ -2,13 +2,18 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_server::{Config, Drained, Timeouts, Version};
+use spdy_server::{AccessLog, Config, Drained, Timeouts, Version};
 use spdy_tower::session::{self, HeaderBlock, Open};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,6 +29,7 @@ struct Full {
     server: Running,
     holder: TcpStream,
     go: Arc<Notify>,
+    log: PathBuf,
 }
 
 impl Full {
@@ -42,14 +48,22 @@ impl Full {
             drain,
             ..Timeouts::default()
         };
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("drain-{drain:?}.log"));
+        _ = fs::remove_file(&log);
         let config = Config {
             max_connections: 1,
+            access_log: Some(AccessLog::File(log.clone())),
             ..plain(timeouts)
         };
         let server = Running::start(config, app).await;
         let holder = request(&server, "/hold").await;
         timeout(LONG, entered.notified()).await.unwrap();
-        Self { server, holder, go }
+        Self {
+            server,
+            holder,
+            go,
+            log,
+        }
     }
 }
 
@@ -76,7 +90,9 @@ async fn answer(mut io: TcpStream) -> String {
 /// The first of them was accepted and waits for its place, the others wait in the system's queue.
 #[tokio::test]
 async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
-    let Full { server, holder, go } = Full::start(LONG).await;
+    let Full {
+        server, holder, go, ..
+    } = Full::start(LONG).await;
     let mut waiting = Vec::new();
     for _ in 0..5 {
         waiting.push(request(&server, "/").await);
@@ -95,7 +111,12 @@ async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
 
 #[tokio::test]
 async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
-    let Full { server, holder, .. } = Full::start(Duration::from_secs(10)).await;
+    let Full {
+        server,
+        holder,
+        log,
+        ..
+    } = Full::start(Duration::from_secs(10)).await;
     let http1 = [request(&server, "/").await, request(&server, "/").await];
 
     let (mut sender, connection) =
@@ -142,4 +163,9 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
         Drained { cut: 1 }
     );
     drop(holder);
+    let log = fs::read_to_string(log).unwrap();
+    let turned_away = log
+        .lines()
+        .filter(|line| line.contains("\"GET / HTTP/1.1\" 503 "));
+    assert_eq!(turned_away.count(), 4, "{log}");
 }

@@ -69,7 +69,7 @@ async fn a_request_of_http_1_1_names_one_valid_host() {
     // HTTP/1.0 knows no host.
     let answer = answer(&server, "GET / HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
-    server.end().await;
+    _ = server.end().await;
 }
 
 /// A client waits for 100 some time and sends its body then, though an answer may have come.
@@ -95,5 +95,5 @@ async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
     io.shutdown().await.unwrap();
     let rest = rest(&mut io).await;
     assert!(rest.ends_with("\r\n\r\nno"), "{rest}");
-    server.end().await;
+    _ = server.end().await;
 }

@@ -4,13 +4,20 @@ mod common;
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    routing::{get, post},
+};
+use http_body::Frame;
 use spdy_server::{AccessLog, Config, PlainVersion, Server, Timeouts, Version};
 use spdy_tower::session::{self, HeaderBlock, Open, RstStatus, Session};
 use tokio::{
@@ -31,6 +38,10 @@ struct Observed {
 impl Observed {
     /// The version is what version field 3 stands for.
     async fn start(test: &str, version: Version) -> Self {
+        Self::start_with(test, version, Timeouts::default()).await
+    }
+
+    async fn start_with(test: &str, version: Version, timeouts: Timeouts) -> Self {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.log"));
         _ = fs::remove_file(&log);
         let config = Config {
@@ -40,10 +51,12 @@ impl Observed {
                 Version::V3 => PlainVersion::V3,
                 Version::V2 | Version::V3_1 => PlainVersion::V3_1,
             },
-            ..plain(Timeouts::default())
+            ..plain(timeouts)
         };
         let app = Router::new()
             .route("/", get(async || "x"))
+            .route("/body", post(async |body: Bytes| body))
+            .route("/cut", get(cut))
             .route("/never", get(std::future::pending::<()>));
         let server = Server::bind(config).await.unwrap();
         let address = server.endpoints()[0].address.tcp().unwrap();
@@ -101,6 +114,26 @@ impl Observed {
             assert!(start.elapsed() < LONG, "{text}");
             sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// An answer that breaks off after five bytes.
+async fn cut() -> Body {
+    Body::new(Cut(Some(Bytes::from_static(b"12345"))))
+}
+
+struct Cut(Option<Bytes>);
+
+impl http_body::Body for Cut {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = self.0.take().map(Frame::data);
+        Poll::Ready(Some(piece.ok_or_else(|| io::Error::other("on purpose"))))
     }
 }
 
@@ -244,4 +277,113 @@ async fn malformed_requests_are_counted_and_logged() {
             assert_eq!(found, 1, "{expected} in {lines:#?}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_hyper_refuses_is_counted_and_logged() {
+    let server = Observed::start("refused", Version::V3_1).await;
+    let before = server.scrape().await;
+    let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(70_000));
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
+    let hostless = "GET /hostless HTTP/1.1\r\nconnection: close\r\n\r\n";
+    let requests = [
+        ("GET / HTTP/1.9\r\nhost: a\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nb{d: x\r\n\r\n", "400"),
+        (&long, "414"),
+        (&many, "431"),
+        (&large, "431"),
+        (hostless, "400"),
+    ];
+    for (request, status) in requests {
+        let mut io = server.connect().await;
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(LONG, io.read_to_string(&mut answer)).await;
+        read.unwrap().unwrap();
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{status}: {answer}");
+    }
+    let of = |name: &str, status: &str| {
+        format!("{name}_total{{protocol=\"http/1.1\",status=\"{status}\"}}")
+    };
+    let names = [
+        (of("malformed_requests", "400"), 2),
+        (of("malformed_requests", "414"), 1),
+        (of("malformed_requests", "431"), 2),
+        (of("requests", "4xx"), 6),
+    ];
+    let by: Vec<_> = names.iter().map(|(name, more)| (&**name, *more)).collect();
+    server.grows(&before, &by).await;
+    let lines = server.log(6).await;
+    for (status, count) in [("400", 2), ("414", 1), ("431", 2)] {
+        let expected = format!("\"- - HTTP/1.1\" {status} 0 \"-\" \"-\" HTTP/1.1 - 0.000000 0 -");
+        let found = lines.iter().filter(|line| line.contains(&expected)).count();
+        assert_eq!(found, count, "{expected} in {lines:#?}");
+    }
+    let hostless = "\"GET /hostless HTTP/1.1\" 400 ";
+    assert!(
+        lines.iter().any(|line| line.contains(hostless)),
+        "{lines:#?}"
+    );
+}
+
+#[tokio::test]
+async fn answers_that_break_off_are_told_from_whole_ones() {
+    let server = Observed::start("cut", Version::V3_1).await;
+    let before = server.scrape().await;
+    for (method, path) in [("GET", "/"), ("HEAD", "/"), ("GET", "/cut")] {
+        let mut io = server.connect().await;
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        _ = timeout(LONG, io.read_to_end(&mut answer)).await.unwrap();
+    }
+    let session = begin(server.connect().await, Version::V3_1);
+    for path in ["/", "/cut"] {
+        let mut stream = ask(&session, head(Version::V3_1, "GET", path)).await;
+        let mut body = Vec::new();
+        _ = timeout(LONG, stream.read_to_end(&mut body)).await.unwrap();
+    }
+    let by = [
+        ("responses_cut_total{protocol=\"http/1.1\"}", 1),
+        ("responses_cut_total{protocol=\"spdy/3.1\"}", 1),
+        ("requests_total{protocol=\"http/1.1\",status=\"2xx\"}", 3),
+        ("requests_total{protocol=\"spdy/3.1\",status=\"2xx\"}", 2),
+    ];
+    server.grows(&before, &by).await;
+    for line in server.log(5).await {
+        let is_cut = line.contains("\"GET /cut HTTP/1.1\" 200 5 ");
+        assert_eq!(line.ends_with(" cut"), is_cut, "{line}");
+        assert_eq!(line.ends_with(" -"), !is_cut, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_never_comes_is_logged_as_it_was_answered() {
+    let timeouts = Timeouts {
+        body: Some(Duration::from_millis(50)),
+        ..Timeouts::default()
+    };
+    let server = Observed::start_with("silent", Version::V3_1, timeouts).await;
+    let mut io = server.connect().await;
+    let head = b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab";
+    io.write_all(head).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(LONG, io.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    let lines = server.log(1).await;
+    assert!(
+        lines[0].contains("\"POST /body HTTP/1.1\" 408 0 "),
+        "{lines:#?}"
+    );
 }

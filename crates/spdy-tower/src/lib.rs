@@ -82,12 +82,15 @@ pub mod upgrade;
 pub use spdy_frame::{Priority, StreamId, Version};
 pub use spdy_session as session;
 
-#[doc(hidden)]
-pub use self::framing::{is_bodyless, remove_false_length};
 pub use self::{
     body::{Body, BodyError},
     protocol::Protocol,
     sending::BoxError,
     server::{Builder, Connection, HttpService, MalformedRequest, PushError, Pusher, StreamInfo},
     tunnel::{OnTunnel, Tunnel},
+};
+#[doc(hidden)]
+pub use self::{
+    framing::{is_bodyless, remove_false_length},
+    request::is_authority,
 };

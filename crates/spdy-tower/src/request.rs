@@ -277,6 +277,13 @@ fn authority(octets: &Bytes) -> Result<Authority, Malformed> {
     Ok(authority)
 }
 
+/// Returns whether this is a host with at most a port behind it, as a `host` field or the target of a request may name
+/// it. This is the rule for all protocols.
+#[must_use]
+pub fn is_authority(octets: &[u8]) -> bool {
+    Authority::try_from(octets).is_ok_and(|authority| check_authority(&authority).is_ok())
+}
+
 /// A host has a name, no user before it, and behind it at most a number.
 fn check_authority(authority: &Authority) -> Result<(), Malformed> {
     let whole = authority.as_str();

@@ -30,6 +30,7 @@ use axum::{
         header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION},
         response::{Parts, Response},
     },
+    response::IntoResponse,
 };
 use spdy_tower::StreamInfo;
 use tower_http::services::ServeDir;
@@ -37,7 +38,7 @@ use tower_service::Service;
 
 use self::{
     cache::Cache,
-    conditions::{Resumption, with_slash},
+    conditions::{Resumption, Span, leads_below, with_slash},
     contents::{Contents, PieceRoom},
     visit::Visit,
 };
@@ -113,6 +114,9 @@ struct Site {
 }
 
 async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<Body> {
+    if let Some(span) = Span::of(request.headers()) {
+        span.put(request.headers_mut());
+    }
     let Some(resumption) = Resumption::take(&mut request) else {
         return site.respond(request).await;
     };
@@ -129,6 +133,22 @@ async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<
 
 impl Site {
     async fn respond(&self, request: Request) -> Response<Body> {
+        let Some(Span::Suffix(_)) = Span::of(request.headers()) else {
+            return self.answer(request).await;
+        };
+        let (mut head, body) = request.into_parts();
+        let response = self
+            .answer(Request::from_parts(head.clone(), Body::empty()))
+            .await;
+        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+            return response;
+        }
+        // It is longer than the file.
+        Span::Bytes(0, None).put(&mut head.headers);
+        self.answer(Request::from_parts(head, body)).await
+    }
+
+    async fn answer(&self, request: Request) -> Response<Body> {
         let is_get = request.method() == Method::GET;
         let uri = request.uri().clone();
         let room = room(&request);
@@ -143,6 +163,10 @@ impl Site {
             Err(never) => match never {},
         };
         let (mut head, body) = response.into_parts();
+        let is_redirect = head.headers.contains_key(LOCATION);
+        if !is_redirect && !uri.path().ends_with('/') && leads_below(uri.path()) {
+            return StatusCode::NOT_FOUND.into_response();
+        }
         if let Some(location) = head.headers.get_mut(LOCATION)
             && let Some(relative) = with_slash(&uri)
         {

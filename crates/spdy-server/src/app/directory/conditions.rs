@@ -46,6 +46,58 @@ impl Resumption {
     }
 }
 
+/// The range of a request, in words that ServeDir takes: it takes no number beyond 64 bits, though there may be one
+/// ([RFC 9110, section 14.1.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2)), and no suffix that is longer
+/// than the file, which is all of the file then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// The last bytes, so many and not none.
+    Suffix(u64),
+    /// From one byte to another, or to the end.
+    Bytes(u64, Option<u64>),
+}
+
+impl Span {
+    /// Reads a range of bytes. `None`: it is something else, of which ServeDir makes what it can.
+    pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
+        let range = fields.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+        match range.split_once('-')? {
+            ("", length) => match number(length)? {
+                0 => None,
+                length => Some(Self::Suffix(length)),
+            },
+            (first, "") => Some(Self::Bytes(number(first)?, None)),
+            (first, last) => Some(Self::Bytes(number(first)?, Some(number(last)?))),
+        }
+    }
+
+    pub(super) fn put(self, fields: &mut HeaderMap) {
+        let range = match self {
+            Self::Suffix(length) => format!("bytes=-{length}"),
+            Self::Bytes(first, None) => format!("bytes={first}-"),
+            Self::Bytes(first, Some(last)) => format!("bytes={first}-{last}"),
+        };
+        let range = HeaderValue::try_from(range).expect("it is of digits and signs");
+        fields.insert(RANGE, range);
+    }
+}
+
+/// A number, or the largest that there is.
+fn number(digits: &str) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// Whether a path leads below what it names, though it does not end with a slash as it stands: a file has nothing below
+/// it.
+pub(super) fn leads_below(path: &str) -> bool {
+    const SLASHES: [&str; 3] = ["/", "%2f", "%2F"];
+    const DOTS: [&str; 3] = [".", "%2e", "%2E"];
+    let before_dot = DOTS.iter().find_map(|dot| path.strip_suffix(dot));
+    let ends_with_slash = |path: &str| SLASHES.iter().any(|slash| path.ends_with(slash));
+    ends_with_slash(path) || before_dot.is_some_and(ends_with_slash)
+}
+
 /// Where the index of a directory is, seen from the directory's name without its slash.
 ///
 /// Relative, and with a dot in front: `//host` at the beginning, or `a:` in a name, would lead to another place.

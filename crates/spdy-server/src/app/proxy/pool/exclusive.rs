@@ -101,8 +101,11 @@ impl Exclusive {
         let until = Instant::now() + MAX_REST;
         let mut rest = self.at_rest();
         rest.connections.push(Resting { connection, until });
-        if !mem::replace(&mut rest.is_watched, true) {
-            tokio::spawn(close_in_time(Arc::downgrade(self), until));
+        let is_watched = mem::replace(&mut rest.is_watched, true);
+        // A runtime that ends drops the task at once, which asks for the lock.
+        drop(rest);
+        if !is_watched {
+            tokio::spawn(close_in_time(Watch(Some(Arc::downgrade(self))), until));
         }
     }
 
@@ -122,15 +125,38 @@ impl Exclusive {
 }
 
 /// Closes connections that rest, each in its time, until there are none.
-async fn close_in_time(pool: Weak<Exclusive>, mut next: Instant) {
+async fn close_in_time(mut watch: Watch, mut next: Instant) {
     loop {
         sleep_until(next).await;
-        let Some(pool) = pool.upgrade() else {
-            return;
-        };
-        match pool.close_rested() {
+        match watch.close_rested() {
             Some(until) => next = until,
             None => return,
+        }
+    }
+}
+
+/// The duty to close connections that rest, of a pool that counts on it. When the task that has it is dropped with its
+/// runtime, the pool looks for another one.
+#[derive(Debug)]
+struct Watch(Option<Weak<Exclusive>>);
+
+impl Watch {
+    /// Closes what has rested for too long. `None`: there is nothing more to do.
+    fn close_rested(&mut self) -> Option<Instant> {
+        let pool = self.0.as_ref()?.upgrade()?;
+        let next = pool.close_rested();
+        if next.is_none() {
+            // The pool knows.
+            self.0 = None;
+        }
+        next
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take().and_then(|pool| pool.upgrade()) {
+            pool.at_rest().is_watched = false;
         }
     }
 }
