@@ -5,9 +5,12 @@
 use spdy_frame::Version;
 use spdy_server::Protocol;
 
-use crate::cells::{
-    Bound::{self, GoesOn, None, Stays, Within},
-    Role, State, Way,
+use crate::{
+    cells::{
+        Bound::{self, GoesOn, None, Stays, Within},
+        Role, State, Way,
+    },
+    peer::WINDOW,
 };
 
 /// Returns the bound of a cell.
@@ -79,7 +82,9 @@ const fn spdy(state: State, way: Way) -> Bound {
             "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
         ),
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
-        (S::WaitingForWindow, _) => Within(30, 60 + 20 + 5),
+        // `keep_alive`, and its answer, which gets a second for each 4 KiB that a window let out: with one of 65,536
+        // bytes the connection ends after 97 s.
+        (S::WaitingForWindow, _) => Within(30, 60 + 20 + 1 + WINDOW / 4096 + 2),
         // `write`; or `keep_alive`, which gives time for what is under way.
         (S::ResponseGoing | S::Push, W::ReadsNothing) => Within(32, 33),
         (S::ResponseGoing | S::Push, _) => Within(60 + 20 + 30, 60 + 20 + 32),

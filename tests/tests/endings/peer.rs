@@ -158,7 +158,7 @@ impl Peer {
     /// What a connection begins with: the windows of this side among it.
     fn greet(&mut self, state: State) {
         let window = if state == State::WaitingForWindow {
-            10_000
+            WINDOW
         } else {
             1 << 30
         };
@@ -320,3 +320,6 @@ fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// What the systems of both ends keep of what a peer that has vanished does not read.
 const KEPT_BY_SYSTEM: usize = 256 << 10;
+
+/// The window of a peer that streams wait for.
+pub(crate) const WINDOW: u32 = 10_000;
