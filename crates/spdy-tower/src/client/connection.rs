@@ -12,6 +12,7 @@ use h2::Reason;
 use http::{Request, Response};
 use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_session::{Session, StreamError};
+use tokio::sync::oneshot;
 
 use super::{
     Error, FetchError, ResponseBody, SendRequest,
@@ -87,23 +88,34 @@ impl Http1 {
         self.requests.is_ready()
     }
 
-    /// Waits until the response was read to its end. False if the connection has ended.
-    pub(super) async fn rests(&mut self) -> bool {
-        self.requests.ready().await.is_ok()
+    /// Waits until the response was read to its end. False if the connection has ended, or is cut since nobody reads.
+    pub(super) async fn rests(&mut self, unwanted: oneshot::Receiver<()>) -> bool {
+        tokio::select! {
+            biased;
+            ready = self.requests.ready() => ready.is_ok(),
+            Ok(()) = unwanted => {
+                self.line.cut();
+                false
+            }
+        }
     }
 
     async fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, Failed> {
+    ) -> Result<(Response<ResponseBody>, oneshot::Receiver<()>), Failed> {
         let is_reused = std::mem::replace(&mut self.is_used, true);
         let before = self.heard.count();
-        let given_up = GivenUp::of(&self.line);
+        let given_up = CutOnDrop(Some(&self.line));
         let outcome = self.requests.try_send_request(request).await;
+        given_up.not();
         match outcome {
-            Ok(response) => Ok(response.map(|body| ResponseBody::http1(body, given_up))),
+            Ok(response) => {
+                let (unwanted, told) = Unwanted::new();
+                let response = response.map(|body| ResponseBody::http1(body, unwanted));
+                Ok((response, told))
+            }
             Err(error) => {
-                given_up.not();
                 let is_unanswered = self.heard.count() == before;
                 Err(Failed::http1(error, is_reused && is_unanswered))
             }
@@ -111,26 +123,46 @@ impl Http1 {
     }
 }
 
-/// Cuts the connection of a request that is given up, when this is dropped: a server that takes nothing would hold its
-/// place.
-#[derive(Debug)]
-pub(super) struct GivenUp(Option<Arc<Line>>);
+/// Cuts the connection of a request that is given up before there is a response: a server that takes nothing would hold
+/// its place.
+struct CutOnDrop<'a>(Option<&'a Line>);
 
-impl GivenUp {
-    fn of(line: &Arc<Line>) -> Self {
-        Self(Some(Arc::clone(line)))
+impl CutOnDrop<'_> {
+    /// The request is not given up.
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CutOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.0 {
+            line.cut();
+        }
+    }
+}
+
+/// Tells whoever waits for the end of a response, when it is dropped, that nobody reads it.
+#[derive(Debug)]
+pub(super) struct Unwanted(Option<oneshot::Sender<()>>);
+
+impl Unwanted {
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (tell, told) = oneshot::channel();
+        (Self(Some(tell)), told)
     }
 
-    /// The request is not given up.
+    /// The response has ended.
     pub(super) fn not(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for GivenUp {
+impl Drop for Unwanted {
     fn drop(&mut self) {
-        if let Some(line) = &self.0 {
-            line.cut();
+        if let Some(tell) = self.0.take() {
+            // A connection that rests already has got all of the response.
+            _ = tell.send(());
         }
     }
 }
@@ -263,8 +295,8 @@ impl Lease {
         match self.connection.take().expect("a lease is used once") {
             Connection::Shared(shared) => shared.send(&self.slot, request).await,
             Connection::Http1(mut connection) => {
-                let response = connection.send(request).await?;
-                self.slot.give_back(connection);
+                let (response, unwanted) = connection.send(request).await?;
+                self.slot.give_back(connection, unwanted);
                 Ok(response)
             }
         }
@@ -274,7 +306,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(Connection::Http1(connection)) = self.connection.take() {
-            self.slot.give_back(connection);
+            let (_, nobody) = oneshot::channel();
+            self.slot.give_back(connection, nobody);
         }
     }
 }

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     ConnectorError, Error,
-    connection::{Doubt, GivenUp},
+    connection::{Doubt, Unwanted},
 };
 use crate::{Body, BodyError};
 
@@ -31,14 +31,14 @@ pub struct ResponseBody {
 enum Unread {
     /// Of a connection that others use, too.
     Shared(Doubt),
-    Alone(GivenUp),
+    Alone(Unwanted),
 }
 
 impl Unread {
     fn is_over(self) {
         match self {
             Self::Shared(doubt) => doubt.dispel(),
-            Self::Alone(given_up) => given_up.not(),
+            Self::Alone(unwanted) => unwanted.not(),
         }
     }
 }
@@ -58,8 +58,8 @@ impl ResponseBody {
         Self::new(Source::Http(body), Unread::Shared(doubt))
     }
 
-    pub(super) fn http1(body: hyper::body::Incoming, given_up: GivenUp) -> Self {
-        Self::new(Source::Http(body), Unread::Alone(given_up))
+    pub(super) fn http1(body: hyper::body::Incoming, unwanted: Unwanted) -> Self {
+        Self::new(Source::Http(body), Unread::Alone(unwanted))
     }
 
     fn new(source: Source, unread: Unread) -> Self {

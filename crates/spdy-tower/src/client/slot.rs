@@ -112,8 +112,9 @@ impl Slot {
         Ok(Entered::Waits(ticket, todo))
     }
 
-    /// Takes a connection back: at once if it has no response to be read, else when that is read.
-    pub(super) fn give_back(&self, mut connection: Http1) {
+    /// Takes a connection back: at once if it has no response to be read, else when that is read. When `unwanted` comes
+    /// before, it is cut.
+    pub(super) fn give_back(&self, mut connection: Http1, unwanted: oneshot::Receiver<()>) {
         if connection.is_ready() {
             return self.rest(connection);
         }
@@ -121,7 +122,7 @@ impl Slot {
         let rests = async move {
             let rests = tokio::select! {
                 biased;
-                rests = connection.rests() => rests,
+                rests = connection.rests(unwanted) => rests,
                 _ = gone.changed() => false,
             };
             if let (true, Some(slot)) = (rests, me.upgrade()) {
