@@ -35,7 +35,7 @@ enum Unread {
 }
 
 impl Unread {
-    fn is_over(self) {
+    fn end(self) {
         match self {
             Self::Shared(doubt) => doubt.dispel(),
             Self::Alone(unwanted) => unwanted.not(),
@@ -80,7 +80,7 @@ impl ResponseBody {
 
     fn end(&mut self) {
         if let Some(unread) = self.unread.take() {
-            unread.is_over();
+            unread.end();
         }
     }
 }
