@@ -27,6 +27,7 @@
 //! A [`Client`] makes its connections itself, and asks for WebSocket first and for SPDY if that is refused, as kubectl
 //! does. The functions [`exec()`], [`attach()`] and [`Forward::connect`] ask for SPDY on one transport.
 
+mod copy;
 mod error;
 mod forward;
 mod remote;
@@ -43,6 +44,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::spdy::begin;
 pub use self::{
+    copy::CopyError,
     error::ClientError,
     forward::{Connection, Forward},
     remote::{Input, Output, Remote, Resizer},

@@ -1,0 +1,209 @@
+//! Copies files, as `kubectl cp` does: a program `tar` in the container packs or unpacks them.
+
+use std::{error::Error, fmt, io};
+
+use http::Request;
+use hyper::rt::{Read, Write};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Client, ClientError, Input, Output, Remote};
+use crate::{BoxError, Options, Status, Streams, websocket::PIECE};
+
+impl<C, F, IO, E> Client<C>
+where
+    C: Fn() -> F,
+    F: Future<Output = Result<IO, E>>,
+    IO: Read + Write + Unpin + Send + 'static,
+    E: Into<BoxError>,
+{
+    /// Unpacks a tar archive in a folder of a container, which has to have a program `tar`.
+    ///
+    /// `ask` makes the request for exec of these options, and may name a container in them before. `progress` is told after
+    /// each piece how many bytes of the archive were sent. There is no time limit but the caller's. Dropping the future ends
+    /// `tar`, and leaves what it has unpacked.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`]; part of the archive may have been unpacked.
+    pub async fn copy_to(
+        &self,
+        ask: impl FnOnce(Options) -> Request<()>,
+        folder: &str,
+        mut archive: impl AsyncRead + Unpin,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), CopyError> {
+        let streams = Streams {
+            stdin: true,
+            stderr: true,
+            ..Streams::default()
+        };
+        let mut remote = self.tar(ask, &["-xmf", "-", "-C", folder], streams).await?;
+        let (stdin, stderr) = (remote.stdin.take(), remote.stderr.take());
+        let upload = async {
+            match stdin {
+                Some(stdin) => upload(&mut archive, stdin, &mut progress).await,
+                None => Ok(()),
+            }
+        };
+        let (_, said) = tokio::try_join!(upload, listen(stderr))?;
+        conclude(remote, said).await
+    }
+
+    /// Packs a file or folder of a container, which has to have a program `tar`, and writes the tar archive.
+    ///
+    /// `ask` is as for [`copy_to`](Self::copy_to). `progress` is told after each piece how many bytes were written. An archive
+    /// is whole only if there is no error. The writer is flushed, and not shut down. There is no time limit but the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`]; part of the archive may have been written.
+    pub async fn copy_from(
+        &self,
+        ask: impl FnOnce(Options) -> Request<()>,
+        path: &str,
+        mut archive: impl AsyncWrite + Unpin,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), CopyError> {
+        let streams = Streams {
+            stdout: true,
+            stderr: true,
+            ..Streams::default()
+        };
+        let mut remote = self.tar(ask, &["cf", "-", "--", path], streams).await?;
+        let (stdout, stderr) = (remote.stdout.take(), remote.stderr.take());
+        let download = async {
+            match stdout {
+                Some(stdout) => download(stdout, &mut archive, &mut progress).await,
+                None => Ok(()),
+            }
+        };
+        let (_, said) = tokio::try_join!(download, listen(stderr))?;
+        conclude(remote, said).await
+    }
+
+    async fn tar(
+        &self,
+        ask: impl FnOnce(Options) -> Request<()>,
+        arguments: &[&str],
+        streams: Streams,
+    ) -> Result<Remote, CopyError> {
+        let command = std::iter::once(&"tar").chain(arguments);
+        let options = Options {
+            command: command.map(|&argument| argument.to_owned()).collect(),
+            container: None,
+            streams,
+        };
+        Ok(self.exec(ask(options), streams).await?)
+    }
+}
+
+/// Sends an archive. When `tar` takes no more, its outcome says why.
+async fn upload(
+    from: &mut (impl AsyncRead + Unpin),
+    mut to: Input,
+    progress: &mut impl FnMut(u64),
+) -> Result<(), CopyError> {
+    let mut piece = vec![0; PIECE];
+    let mut sent = 0;
+    loop {
+        let length = from.read(&mut piece).await.map_err(CopyError::Archive)?;
+        if length == 0 {
+            _ = to.shutdown().await;
+            return Ok(());
+        }
+        if to.write_all(&piece[..length]).await.is_err() {
+            return Ok(());
+        }
+        sent += length as u64;
+        progress(sent);
+    }
+}
+
+/// Writes an archive.
+async fn download(
+    mut from: Output,
+    to: &mut (impl AsyncWrite + Unpin),
+    progress: &mut impl FnMut(u64),
+) -> Result<(), CopyError> {
+    let mut piece = vec![0; PIECE];
+    let mut written = 0;
+    loop {
+        let length = from.read(&mut piece).await.map_err(ClientError::Stream)?;
+        if length == 0 {
+            return to.flush().await.map_err(CopyError::Archive);
+        }
+        to.write_all(&piece[..length])
+            .await
+            .map_err(CopyError::Archive)?;
+        written += length as u64;
+        progress(written);
+    }
+}
+
+/// Reads what `tar` says, to its end, and keeps the first of it.
+async fn listen(stderr: Option<Output>) -> Result<String, CopyError> {
+    let Some(mut stderr) = stderr else {
+        return Ok(String::new());
+    };
+    let mut said = Vec::new();
+    let mut kept = (&mut stderr).take(MAX_TEXT);
+    // When the session is lost, its outcome says so.
+    if kept.read_to_end(&mut said).await.is_ok() {
+        _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    }
+    Ok(String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+async fn conclude(remote: Remote, said: String) -> Result<(), CopyError> {
+    match remote.outcome().await? {
+        Status::Success => Ok(()),
+        status => Err(CopyError::Tar { status, said }),
+    }
+}
+
+/// Why files were not copied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// The server has refused the request, or was lost.
+    Client(ClientError),
+    /// The archive of this side cannot be read or written.
+    Archive(io::Error),
+    /// `tar` has failed, or is not there.
+    Tar {
+        /// How it has ended.
+        status: Status,
+        /// What it has said, cut at 64 KiB.
+        said: String,
+    },
+}
+
+impl From<ClientError> for CopyError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl fmt::Display for CopyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(error) => error.fmt(f),
+            Self::Archive(_) => f.write_str("archive cannot be read or written"),
+            Self::Tar { status, said } if said.is_empty() => write!(f, "tar has failed: {status}"),
+            Self::Tar { status, said } => write!(f, "tar has failed: {status}: {said}"),
+        }
+    }
+}
+
+impl Error for CopyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Client(error) => error.source(),
+            Self::Archive(error) => Some(error),
+            Self::Tar { .. } => None,
+        }
+    }
+}
+
+/// As much is kept of what `tar` says, in bytes.
+const MAX_TEXT: u64 = 64 * 1024;

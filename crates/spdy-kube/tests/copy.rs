@@ -1,0 +1,170 @@
+//! Files that are copied to a server and from it, with the `tar` of this machine.
+
+mod support;
+
+use std::{io, net::SocketAddr, path::Path, process::Stdio};
+
+use hyper_util::rt::TokioIo;
+use spdy_kube::{
+    Options, Server, Status,
+    client::{self, Client, ClientError, CopyError, Transport},
+};
+use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
+
+use self::support::{SOON, serve};
+
+/// A server that runs what it is asked for.
+async fn server() -> SocketAddr {
+    let exec = |mut request: axum::extract::Request| async move {
+        let options = Options::from_query(request.uri().query().unwrap_or_default()).unwrap();
+        Server::new().exec(&mut request, options.streams, |mut io| async move {
+            let mut child = Command::new(&options.command[0])
+                .args(&options.command[1..])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()?;
+            io.copy(child.stdin.take(), child.stdout.take(), child.stderr.take())
+                .await?;
+            Ok(child.wait().await?.into())
+        })
+    };
+    serve(axum::Router::new().route("/exec", axum::routing::any(exec))).await
+}
+
+fn ask(address: SocketAddr) -> impl Fn(Options) -> http::Request<()> {
+    move |options| {
+        let uri = format!("http://{address}/exec?{}", options.to_query());
+        client::request(&uri.parse().unwrap())
+    }
+}
+
+/// A folder of its own for each test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("spdy-kube-copy-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_tree_comes_back_as_it_was() {
+    let address = server().await;
+    let content: Vec<u8> = (0..5 << 20).map(|at: u32| (at / 13) as u8).collect();
+    for transport in [Transport::WebSocket, Transport::Spdy] {
+        let client = Client::new(|| async {
+            io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?))
+        })
+        .transport(transport);
+        let folder = Folder::new(&format!("{transport:?}"));
+        let source = folder.0.join("-source");
+        std::fs::create_dir_all(source.join("empty")).unwrap();
+        std::fs::write(source.join("a name"), &content).unwrap();
+
+        let mut archive = Vec::new();
+        let mut told = Vec::new();
+        let path = source.to_str().unwrap();
+        let copied = client.copy_from(ask(address), path, &mut archive, |bytes| told.push(bytes));
+        timeout(SOON, copied).await.expect("it ends").unwrap();
+        assert_eq!(told.last(), Some(&(archive.len() as u64)));
+        assert!(told.is_sorted() && told.len() > 10);
+
+        let target = folder.0.join("target");
+        std::fs::create_dir_all(&target).unwrap();
+        let mut told = 0;
+        let target = target.to_str().unwrap();
+        let copied = client.copy_to(ask(address), target, &archive[..], |bytes| told = bytes);
+        timeout(SOON, copied).await.expect("it ends").unwrap();
+        assert_eq!(told, archive.len() as u64);
+        let arrived = Path::new(target).join(path.trim_start_matches('/'));
+        assert!(std::fs::read(arrived.join("a name")).unwrap() == content);
+        assert!(arrived.join("empty").is_dir());
+    }
+}
+
+#[tokio::test]
+async fn a_tar_that_fails_is_no_success() {
+    let address = server().await;
+    let client =
+        Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
+    let folder = Folder::new("fails");
+    // More than tar reads before it gives up.
+    let noise = vec![b'x'; 8 << 20];
+    for folder in [folder.text(), "/no/such/folder"] {
+        let copied = client.copy_to(ask(address), folder, &noise[..], |_| {});
+        let failed = timeout(SOON, copied).await.expect("it ends").unwrap_err();
+        let CopyError::Tar { status, said } = &failed else {
+            panic!("{failed:?}");
+        };
+        assert!(matches!(status, Status::Exit(_)), "{status:?}");
+        assert!(said.contains("tar"), "{said}");
+    }
+    let copied = client.copy_from(ask(address), "/no/such/file", tokio::io::sink(), |_| {});
+    let failed = timeout(SOON, copied).await.expect("it ends").unwrap_err();
+    assert!(failed.to_string().contains("/no/such/file"), "{failed}");
+}
+
+/// Reads some, and then fails.
+struct Failing(u8);
+
+impl tokio::io::AsyncRead for Failing {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        if self.0 == 0 {
+            return std::task::Poll::Ready(Err(io::Error::other("the disk is gone")));
+        }
+        self.0 -= 1;
+        buffer.put_slice(&[0; 512]);
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_fails_is_told() {
+    let address = server().await;
+    let client =
+        Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
+    let folder = Folder::new("archive");
+    let copied = client.copy_to(ask(address), folder.text(), Failing(3), |_| {});
+    let failed = timeout(SOON, copied).await.expect("it ends");
+    assert!(matches!(failed, Err(CopyError::Archive(_))), "{failed:?}");
+    // A writer that takes 1,000 bytes.
+    let mut room = [0; 1000];
+    let mut writer = io::Cursor::new(&mut room[..]);
+    let copied = client.copy_from(ask(address), "/proc/self/status", &mut writer, |_| {});
+    let failed = timeout(SOON, copied).await.expect("it ends");
+    assert!(matches!(failed, Err(CopyError::Archive(_))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_told() {
+    let refuse = || async { Status::not_found("no such pod").into_response() };
+    let address = serve(axum::Router::new().fallback(axum::routing::any(refuse))).await;
+    let client =
+        Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
+    let copied = client.copy_from(ask(address), "x", tokio::io::sink(), |_| {});
+    let refused = copied.await.unwrap_err();
+    assert!(
+        matches!(&refused, CopyError::Client(ClientError::Connect(_))),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("no such pod"));
+}
