@@ -37,11 +37,11 @@ impl Watch {
         None
     }
 
-    pub(crate) fn has_changed(&mut self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         match *self {}
     }
 
-    pub(crate) fn catch_up(&mut self) {
+    pub(crate) fn catch_up(&self) {
         match *self {}
     }
 }
