@@ -181,7 +181,8 @@ pub enum HeaderError {
     },
     /// The deflate stream ends inside the block.
     EndOfStream,
-    /// The block inflates to more than [`max_inflated`](crate::HeaderLimits::max_inflated).
+    /// The block inflates to more than [`max_inflated`](crate::HeaderLimits::max_inflated), or has
+    /// too many Huffman codes.
     Bomb {
         /// The limit in bytes.
         limit: usize,
@@ -226,7 +227,7 @@ impl fmt::Display for HeaderError {
                 )
             }
             Self::EndOfStream => f.write_str("deflate stream ends inside a header block"),
-            Self::Bomb { limit } => write!(f, "header block inflates to more than {limit} bytes"),
+            Self::Bomb { limit } => write!(f, "header block exceeds the limit of {limit} inflated bytes"),
             Self::UnexpectedEnd => f.write_str("header block ends before its last value"),
             Self::TrailingBytes => f.write_str("header block has bytes after its last value"),
             Self::EmptyName => f.write_str("header name is empty"),

@@ -36,8 +36,9 @@ pub struct HeaderLimits {
     /// Every value is valid: if the first field does not fit, blocks have no fields, and below 4 (2
     /// in SPDY/2) all blocks are truncated.
     pub max_size: usize,
-    /// Hard: the inflated size of a block, in bytes. A larger block is [`HeaderError::Bomb`].
-    /// Default 1,048,576.
+    /// Hard: the inflated size of a block, in bytes. A larger block is [`HeaderError::Bomb`], and
+    /// so is one with more than 64 Huffman codes and one more for each 256 of these bytes: to
+    /// read a code takes time, though nothing might follow. Default 1,048,576.
     pub max_inflated: usize,
     /// Soft: the number of values in a block, counted after values are split at NUL. Default 128.
     pub max_fields: usize,

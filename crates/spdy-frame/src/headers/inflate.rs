@@ -82,7 +82,7 @@ pub(super) enum Inflated {
 pub(super) struct Bounds {
     /// Bytes above this number are inflated and dropped.
     pub(super) kept: usize,
-    /// A block with more bytes is an error.
+    /// A block with more bytes is an error, and so is one with too many codes of its own for so many.
     pub(super) inflated: usize,
 }
 
@@ -178,7 +178,7 @@ impl Progress {
     #[inline]
     fn step(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<bool, HeaderError> {
         let is_whole = match self.place {
-            Place::Head => return self.head(bits),
+            Place::Head => return self.head(bits, output),
             Place::Stored(length) => {
                 let bytes = bits.bytes(length);
                 output.extend(bytes)?;
@@ -199,9 +199,9 @@ impl Progress {
     }
 
     /// Reads the head of a deflate block. Returns whether it was complete.
-    fn head(&mut self, bits: &mut Bits<'_>) -> Result<bool, HeaderError> {
+    fn head(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<bool, HeaderError> {
         let start = *bits;
-        match self.try_head(bits)? {
+        match self.try_head(bits, output)? {
             Some((is_last, place)) => {
                 self.is_last = is_last;
                 self.place = place;
@@ -215,7 +215,11 @@ impl Progress {
     }
 
     /// Returns `None` if the head is not complete.
-    fn try_head(&mut self, bits: &mut Bits<'_>) -> Result<Option<(bool, Place)>, HeaderError> {
+    fn try_head(
+        &mut self,
+        bits: &mut Bits<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<Option<(bool, Place)>, HeaderError> {
         bits.refill();
         let Some(head) = bits.take(3) else {
             return Ok(None);
@@ -227,13 +231,16 @@ impl Progress {
                 None => return Ok(None),
             },
             1 => Place::Fixed,
-            2 => match Lengths::read(bits)? {
-                Some(lengths) => {
-                    self.lengths = lengths;
-                    Place::Dynamic
+            2 => {
+                output.count_codes()?;
+                match Lengths::read(bits)? {
+                    Some(lengths) => {
+                        self.lengths = lengths;
+                        Place::Dynamic
+                    }
+                    None => return Ok(None),
                 }
-                None => return Ok(None),
-            },
+            }
             _ => return Err(HeaderError::Corrupt),
         };
         Ok(Some((head & 1 == 1, place)))

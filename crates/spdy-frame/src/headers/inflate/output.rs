@@ -14,6 +14,8 @@ pub(super) struct Output<'a> {
     dropped: usize,
     /// The length of `bytes` above which [`make_room`](Self::make_room) must be called.
     room: usize,
+    /// The number of further codes that the block may have.
+    codes: usize,
     bounds: Bounds,
 }
 
@@ -26,6 +28,7 @@ impl<'a> Output<'a> {
             noted: 0,
             dropped: 0,
             room: 0,
+            codes: FEW_CODES + bounds.inflated / CODE_COST,
             bounds,
         };
         output.set_room();
@@ -36,6 +39,18 @@ impl<'a> Output<'a> {
         let kept = self.bounds.kept.saturating_add(SPARE);
         let inflated = self.bounds.inflated - self.dropped;
         self.room = self.bytes.capacity().min(kept).min(inflated);
+    }
+
+    /// Counts a deflate block with codes of its own, whose tables take time though it might be empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Bomb`](HeaderError::Bomb) if there are too many of them.
+    pub(super) fn count_codes(&mut self) -> Result<(), HeaderError> {
+        let limit = self.bounds.inflated;
+        let left = self.codes.checked_sub(1);
+        self.codes = left.ok_or(HeaderError::Bomb { limit })?;
+        Ok(())
     }
 
     #[inline(always)]
@@ -145,3 +160,10 @@ const LONGEST: usize = 258;
 
 /// The smallest step in which the buffer grows, and the room for bytes that are dropped.
 const SPARE: usize = 2048;
+
+/// A block may have one deflate block with codes of its own for each so many bytes that it may
+/// inflate to. zlib has at least 127 bytes in each but the last before a flush.
+const CODE_COST: usize = 256;
+
+/// It may have so many besides, however small the limit is.
+const FEW_CODES: usize = 64;

@@ -5,7 +5,7 @@ mod streams;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use self::streams::{DICTIONARY, Random, damage, deflate, strange};
+use self::streams::{DICTIONARY, Random, damage, deflate, empty_with_codes, strange};
 use super::{super::deflate::BlockWriter, *};
 
 const BOUNDS: Bounds = Bounds {
@@ -256,6 +256,50 @@ fn what_is_past_a_bound_is_dropped_and_still_known() {
             let result = bounded.inflate(&first, &mut read, bounds(89_999));
             assert_eq!(result, Err(HeaderError::Bomb { limit: 89_999 }));
         }
+    }
+}
+
+/// Codes without a byte of output take time, and no bound on the output would count them.
+#[test]
+fn codes_are_bounded_though_their_blocks_are_empty() {
+    for (limit, most) in [(0, 64), (256, 65), (10_000, 103), (1 << 20, 4160)] {
+        let inflate = |count| {
+            let bounds = Bounds {
+                kept: 0,
+                inflated: limit,
+            };
+            let mut inflater = Inflater::new(1 << 15, b"");
+            inflater.inflate(&empty_with_codes(count), &mut Vec::new(), bounds)
+        };
+        assert!(inflate(most).is_ok(), "{limit}");
+        let bomb = Err(HeaderError::Bomb { limit });
+        assert_eq!(inflate(most + 1), bomb, "{limit}");
+    }
+}
+
+/// No block of zlib has as many codes, whatever memory it is given and however often it flushes.
+#[test]
+fn what_zlib_writes_has_fewer_codes() {
+    let mut random = Random::new(3);
+    let bytes: Vec<u8> = (0..131_072)
+        .map(|_| b"etaoin shrdlu"[random.below(13)])
+        .collect();
+    let bounds = Bounds {
+        kept: bytes.len(),
+        inflated: 1 << 20,
+    };
+    for (level, part) in [(9, 131_072), (6, 127), (1, 127), (9, 64)] {
+        let mut compress = Compress::new(Compression::new(level), false);
+        let mut deflated = Vec::with_capacity(400_000);
+        for part in bytes.chunks(part) {
+            let flush = FlushCompress::Partial;
+            compress.compress_vec(part, &mut deflated, flush).unwrap();
+        }
+        let mut read = Vec::new();
+        let mut inflater = Inflater::new(1 << 15, b"");
+        let inflated = inflater.inflate(&deflated, &mut read, bounds);
+        assert_eq!(inflated, Ok(Inflated::Whole));
+        assert!(read == bytes, "{level} {part}");
     }
 }
 

@@ -214,6 +214,33 @@ pub(super) fn strange(random: &mut Random) -> Vec<u8> {
     writer.bytes
 }
 
+/// Returns so many empty blocks with their own codes, each as short as it can be: 90 bits.
+pub(super) fn empty_with_codes(count: usize) -> Vec<u8> {
+    let mut writer = BitWriter::default();
+    for _ in 0..count {
+        writer.put(0b100, 3);
+        // One distance, and the lengths of all symbols of the code for lengths but the last.
+        writer.put(0, 10);
+        writer.put(14, 4);
+        let mut code = vec![0; 19];
+        (code[18], code[1]) = (1, 1);
+        let order = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
+        for symbol in order {
+            writer.put(code[symbol].into(), 3);
+        }
+        // No literals, the end of the block, and a distance.
+        let code = codes(&code);
+        for zeros in [138, 118] {
+            writer.symbol(&code, 18);
+            writer.put(zeros - 11, 7);
+        }
+        writer.symbol(&code, 1);
+        writer.symbol(&code, 1);
+        writer.put(0, 1);
+    }
+    writer.bytes
+}
+
 /// Writes lengths, some of them as repeats. A few lengths are too long, and a few repeats have no
 /// length before them.
 fn write_lengths(
