@@ -227,7 +227,10 @@ impl fmt::Display for HeaderError {
                 )
             }
             Self::EndOfStream => f.write_str("deflate stream ends inside a header block"),
-            Self::Bomb { limit } => write!(f, "header block exceeds the limit of {limit} inflated bytes"),
+            Self::Bomb { limit } => write!(
+                f,
+                "header block exceeds the limit of {limit} inflated bytes"
+            ),
             Self::UnexpectedEnd => f.write_str("header block ends before its last value"),
             Self::TrailingBytes => f.write_str("header block has bytes after its last value"),
             Self::EmptyName => f.write_str("header name is empty"),

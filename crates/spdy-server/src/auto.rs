@@ -12,17 +12,26 @@
 //! ```
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use axum::{BoxError, Router};
-use tokio::io::{AsyncRead, AsyncWrite};
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use crate::{config::Config, observe::Observers, serve::Service, shutdown::Lifecycle};
+use crate::{
+    config::Config, observe::Observers, serve::Service, shutdown::Lifecycle, socket::Fails,
+};
 
 /// Serves transports as a [`Server`](crate::Server) serves the sockets of a plaintext listener: the first bytes of the
 /// client tell whether it speaks SPDY, HTTP/2 or HTTP/1.1.
@@ -47,7 +56,8 @@ impl Builder {
     {
         let lifecycle = Lifecycle::new();
         let (service, lifeline) = (Arc::clone(&self.0), lifecycle.lifeline());
-        let running = Box::pin(async move { service.plain_connection(io, lifeline).await });
+        let running =
+            Box::pin(async move { service.plain_connection(Foreign(io), lifeline).await });
         Connection { running, lifecycle }
     }
 }
@@ -73,6 +83,65 @@ impl Future for Connection {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.running.as_mut().poll(cx)
+    }
+}
+
+/// The transport of somebody else.
+#[derive(Debug)]
+pub(crate) struct Foreign<IO>(pub(crate) IO);
+
+/// Only sockets that are known by their type can be asked.
+impl<IO: 'static> Fails for Foreign<IO> {
+    fn failure(&self) -> Option<io::Error> {
+        let io: &dyn Any = &self.0;
+        if let Some(io) = io.downcast_ref::<TcpStream>() {
+            return io.take_error().unwrap_or_else(Some);
+        }
+        #[cfg(unix)]
+        if let Some(io) = io.downcast_ref::<UnixStream>() {
+            return io.take_error().unwrap_or_else(Some);
+        }
+        None
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Foreign<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Foreign<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

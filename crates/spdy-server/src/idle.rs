@@ -1,7 +1,8 @@
 //! A transport that fails when no byte has moved for too long.
 //!
 //! The SPDY session has timeouts of its own. hyper has one for the heads of HTTP/1 requests only, so bodies that stop
-//! half-way, silent HTTP/2 connections and clients that read nothing are ended here.
+//! half-way, silent HTTP/2 connections and clients that read nothing are ended here. Nor does hyper hear of a client that
+//! resets its connection while it does not read, so the transport is asked for that here.
 
 use std::{
     io::{self, IoSlice},
@@ -19,7 +20,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::config::after;
+use crate::{config::after, socket::Fails};
 
 /// A transport whose reads and writes fail with `TimedOut` once it has been idle for one or two periods, or once it has
 /// taken nothing of what is written for the time of `write`.
@@ -36,6 +37,10 @@ pub(crate) struct Idle<IO> {
     /// Rings when the transport has taken nothing for too long. `None` while it takes what it is given.
     stalled: Option<Pin<Box<Sleep>>>,
     written: Option<Arc<AtomicU64>>,
+    /// Whether a read waits for bytes, since the last flush: it is told of a failure.
+    reading: bool,
+    /// Rings when the transport is to be asked whether it has failed, since nobody reads it.
+    asking: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> Idle<IO> {
@@ -48,6 +53,8 @@ impl<IO> Idle<IO> {
             write,
             stalled: None,
             written: None,
+            reading: false,
+            asking: None,
         }
     }
 
@@ -113,6 +120,23 @@ impl<IO> Idle<IO> {
     }
 }
 
+impl<IO: Fails> Idle<IO> {
+    /// Ready when the transport has failed, which nobody sees who does not read.
+    fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if std::mem::take(&mut self.reading) {
+            return Poll::Pending;
+        }
+        let alarm = self.asking.get_or_insert_with(|| Box::pin(sleep(ASKED)));
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if let Some(failure) = self.io.failure() {
+                return Poll::Ready(failure);
+            }
+            alarm.as_mut().reset(after(ASKED));
+        }
+    }
+}
+
 impl<IO: AsyncRead + Unpin> AsyncRead for Idle<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -120,11 +144,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Idle<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.reading = outcome.is_pending();
         self.watch(cx, outcome)
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
+impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,6 +179,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
         if self.poll_idle(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if let Poll::Ready(failure) = self.poll_failure(cx) {
+            return Poll::Ready(Err(failure));
+        }
         self.watch_write(cx, outcome)
     }
 
@@ -163,14 +191,20 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Idle<IO> {
     }
 }
 
+/// How often a transport that nobody reads is asked whether it has failed.
+const ASKED: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         time::Instant,
     };
 
     use super::*;
+    use crate::auto::Foreign;
 
     const PERIOD: Duration = Duration::from_secs(180);
     const WRITE: Duration = Duration::from_secs(30);
@@ -178,7 +212,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_times_out() {
         let (ours, _theirs) = duplex(64);
-        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let mut io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let start = Instant::now();
         let error = io.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -188,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_octet_now_and_then_keeps_a_connection_open() {
         let (ours, mut theirs) = duplex(64);
-        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let mut io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let peer = tokio::spawn(async move {
             for octet in 0..5 {
                 sleep(PERIOD * 9 / 10).await;
@@ -205,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_times_out_the_writer() {
         let (ours, _theirs) = duplex(4);
-        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let mut io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let start = Instant::now();
         let error = io.write_all(b"more than it holds").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -215,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_times_out_though_it_writes() {
         let (ours, theirs) = duplex(64);
-        let io = Idle::new(ours, PERIOD, WRITE);
+        let io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let (_unread, mut send) = tokio::io::split(theirs);
         let talking = tokio::spawn(async move {
             while send.write_u8(0).await.is_ok() {
@@ -234,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_waited_for() {
         let (ours, mut theirs) = duplex(1);
-        let mut io = Idle::new(ours, PERIOD, WRITE);
+        let mut io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let slow = tokio::spawn(async move {
             for _ in 0..20 {
                 sleep(WRITE * 9 / 10).await;
@@ -243,5 +277,63 @@ mod tests {
         });
         io.write_all(&[0; 20]).await.unwrap();
         slow.await.unwrap();
+    }
+
+    /// A transport that fails while nobody reads it, and does not say so by itself.
+    struct Failing(Foreign<DuplexStream>);
+
+    impl Fails for Failing {
+        fn failure(&self) -> Option<io::Error> {
+            Some(io::ErrorKind::ConnectionReset.into())
+        }
+    }
+
+    impl AsyncRead for Failing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Failing {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transport_that_nobody_reads_is_asked_whether_it_has_failed() {
+        let (ours, _theirs) = duplex(4);
+        let mut io = Idle::new(Failing(Foreign(ours)), PERIOD, 2 * PERIOD);
+        let start = Instant::now();
+        let error = io.flush().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(start.elapsed(), ASKED);
+
+        // A read is told by the system, and nothing is asked for beside it.
+        let start = Instant::now();
+        let error = poll_fn(|cx| {
+            let mut buf = [0; 4];
+            let read = Pin::new(&mut io).poll_read(cx, &mut ReadBuf::new(&mut buf));
+            assert!(!matches!(read, Poll::Ready(Ok(()))));
+            Pin::new(&mut io).poll_flush(cx)
+        });
+        assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() + ASKED >= PERIOD);
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::socket::Fails;
+
 /// A transport that yields some octets again before it goes on reading.
 ///
 /// Reads and writes pass through untouched once the octets are gone; vectored writes always do.
@@ -39,6 +41,12 @@ impl<IO, O: AsRef<[u8]>> Rewind<IO, O> {
             start: 0,
             end: len,
         }
+    }
+}
+
+impl<IO: Fails, O> Fails for Rewind<IO, O> {
+    fn failure(&self) -> Option<io::Error> {
+        self.io.failure()
     }
 }
 

@@ -53,7 +53,7 @@ use crate::{
     rest::{Over, Rest},
     secured::TlsInfo,
     shutdown::Lifeline,
-    socket::Socket,
+    socket::{Fails, Socket},
     stall::{self, Answers},
     tls::{Secured, Tls},
 };
@@ -177,7 +177,7 @@ impl Service {
         mut lifeline: Lifeline,
     ) -> Result<(), BoxError>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
         let begun = Box::pin(self.begin_plain(io, None, &mut lifeline)).await;
         self.go_on(begun, Transport::Plain, lifeline).await
@@ -229,7 +229,7 @@ impl Service {
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Established>>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
         let deadline = after(self.timeouts.handshake);
         let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
@@ -311,7 +311,7 @@ impl Service {
     /// largest, several times over.
     fn establish<IO>(&self, io: IO, info: ConnectionInfo, lifeline: &Lifeline) -> Established
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
         debug!(protocol = %info.protocol, tls = info.tls.map(|tls| tls.version), "connection established");
         let app = App {

@@ -80,6 +80,23 @@ macro_rules! either {
     };
 }
 
+/// A transport that may know that it has failed while nobody reads it.
+pub(crate) trait Fails {
+    /// Returns the failure, and then as well if bytes that came before it are still to be read. It is told once.
+    fn failure(&self) -> Option<io::Error>;
+}
+
+impl Fails for Socket {
+    fn failure(&self) -> Option<io::Error> {
+        let failure = match self {
+            Self::Tcp(io) => io.take_error(),
+            #[cfg(unix)]
+            Self::Unix(io) => io.take_error(),
+        };
+        failure.unwrap_or_else(Some)
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,

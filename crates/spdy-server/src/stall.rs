@@ -316,7 +316,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::idle::Idle;
+    use crate::{auto::Foreign, idle::Idle};
 
     const PERIOD: Duration = Duration::from_secs(30);
 
@@ -421,7 +421,7 @@ mod tests {
         builder
             .timer(TokioTimer::new())
             .max_send_buf_size(SEND_BUFFER);
-        let far = Idle::new(far, PERIOD * 100, PERIOD).counted(written);
+        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).counted(written);
         tokio::spawn(builder.serve_connection(TokioIo::new(far), serve));
         let (sender, connection) = client::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

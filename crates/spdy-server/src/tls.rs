@@ -33,6 +33,7 @@ use crate::{
     config::Certificate,
     negotiate::Protocol,
     secured::{Fingerprint, TlsInfo},
+    socket::Fails,
 };
 
 /// What TLS connections are accepted with. It may change while connections are open: they keep what they have.
@@ -136,6 +137,12 @@ impl Tls {
 
     fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<IO: Fails> Fails for TlsStream<IO> {
+    fn failure(&self) -> Option<io::Error> {
+        self.get_ref().0.failure()
     }
 }
 

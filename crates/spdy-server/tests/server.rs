@@ -6,8 +6,9 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
+    body::Body,
     extract::ConnectInfo,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -17,15 +18,17 @@ use hyper::{
     header::{CONTENT_LENGTH, DATE},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_server::{Config, ConnectionInfo, Drained, Protocol, Timeouts, Version};
+use spdy_server::{Config, ConnectionInfo, Drained, Protocol, Timeouts, Version, auto};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::Notify,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
 
-use self::common::server::{LONG, Running, connect, http1, http2, never, plain, spdy, tls};
+use self::common::server::{
+    LONG, Running, connect, http1, http2, loopback, never, plain, spdy, tls,
+};
 
 async fn start(config: Config) -> Running {
     Running::start(config, app()).await
@@ -331,4 +334,71 @@ async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
         .expect("the second answer did not come")
         .unwrap();
     assert!(answer.ends_with(b"\r\n\r\nHTTP/1.1"));
+}
+
+/// What was sent before the reset stands unread before it.
+#[tokio::test]
+async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_not_read() {
+    let (entered, gone) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+    let handler = {
+        let (entered, gone) = (Arc::clone(&entered), Arc::clone(&gone));
+        async move |_unread: Body| {
+            let _gone = Gone(gone);
+            entered.notify_one();
+            std::future::pending::<()>().await;
+        }
+    };
+    let app = Router::new().route("/leave", any(handler));
+    let server = Running::start(plain(Timeouts::default()), app.clone()).await;
+    let (config, roots) = tls("resets");
+    let secured = Running::start(config, app.clone()).await;
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let elsewhere = listener.local_addr().unwrap();
+    let connection = tokio::spawn(async move {
+        let builder = auto::Builder::new(&Config::default(), app);
+        let (io, _) = listener.accept().await.unwrap();
+        builder.serve_connection(io).await
+    });
+
+    let head = "POST /leave HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
+    let unread = [head.as_bytes(), &[7; 200_000]].concat();
+    let pipelined = b"GET /leave HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2);
+    let mut clients = Vec::new();
+    for (address, bytes) in [
+        (server.address, &unread),
+        (server.address, &pipelined),
+        (elsewhere, &unread),
+    ] {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        io.write_all(bytes).await.unwrap();
+        timeout(LONG, entered.notified()).await.unwrap();
+        clients.push(io);
+    }
+    let mut io = connect(secured.address, roots, &["http/1.1"]).await;
+    io.write_all(&unread).await.unwrap();
+    io.flush().await.unwrap();
+    timeout(LONG, entered.notified()).await.unwrap();
+    clients.push(io.into_inner().0);
+
+    // By then hyper has read what it will.
+    sleep(Duration::from_millis(500)).await;
+    for io in clients {
+        io.set_zero_linger().unwrap();
+    }
+    // Far less than the time that a connection may be idle.
+    let all = timeout(LONG, gone.acquire_many(4)).await;
+    drop(all.expect("a handler is still there").unwrap());
+    let end = timeout(LONG, connection).await.unwrap();
+    assert!(end.unwrap().is_err());
+    assert_eq!(server.end().await, Drained { cut: 0 });
+    assert_eq!(secured.end().await, Drained { cut: 0 });
+}
+
+/// Counts that it was dropped.
+struct Gone(Arc<Semaphore>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
 }

@@ -14,6 +14,9 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_openssl::SslStream;
+
+use crate::socket::Fails;
 
 /// A transport below which a write that was begun is repeated with the same bytes.
 #[derive(Debug)]
@@ -32,6 +35,12 @@ impl<IO> Records<IO> {
             record: Vec::new(),
             taken: 0,
         }
+    }
+}
+
+impl<IO: Fails> Fails for Records<SslStream<IO>> {
+    fn failure(&self) -> Option<io::Error> {
+        self.io.get_ref().failure()
     }
 }
 
