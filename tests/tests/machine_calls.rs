@@ -1,4 +1,5 @@
-//! The machine is drawn in ARCHITECTURE.md: its calls go down only, and managers know nothing of `Connection`.
+//! The machine is drawn in ARCHITECTURE.md: its calls go down only, and managers know nothing of
+//! `Connection`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

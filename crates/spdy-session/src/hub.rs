@@ -1,4 +1,21 @@
 //! What all handles of a session share with its driver.
+//!
+//! # A read without a lock
+//!
+//! Locks are taken in one order: that of a cell, then that of the hub. Everything that is shared is
+//! read under one of them, but for a sum (`consumed`) and one case: a handle whose cell is already
+//! on the ready list reads `is_parked`, and what the parked driver heeds, under the lock of the
+//! cell alone. It sees what it has to, though these reads and writes are `Relaxed`:
+//!
+//! 1. The driver parks under the lock of the hub, and only while the ready list is empty. So if the
+//!    driver is parked, the cell was put on the list later, and under the lock of the hub too: the
+//!    write of `is_parked` happened before.
+//! 2. The cell was put on the list under its own lock. The handle holds that lock now and has read
+//!    that the cell is listed. So the listing happened before the read of `is_parked`, and with it
+//!    the write: the handle reads `true`, or what was written after it.
+//! 3. What was written after it is `false`: the driver was woken. It looks at the list before it
+//!    parks again, and locks each cell that is on it to carry out its orders. The handle holds that
+//!    lock, so the driver comes after it and finds the new order.
 
 use std::{
     collections::VecDeque,
@@ -32,12 +49,12 @@ pub(crate) struct Hub {
     pub(crate) room: Room,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
-    /// How many consumed bytes wake the driver that waits, and whether a released stream does: see [`Heeds`]. They
-    /// change under the lock of `state`, as `is_parked` does, and for the same reason may be read without it.
+    /// How many consumed bytes wake the driver that waits, and whether a released stream does: see
+    /// [`Heeds`]. Written and read as `is_parked` is.
     heeds_consumed: AtomicUsize,
     heeds_releases: AtomicBool,
-    /// Whether the driver waits to be woken. It changes under the lock of `state`, and is looked at without: a cell that
-    /// finds itself listed was listed under its own lock, so the look comes after the driver's last one at the list.
+    /// Whether the driver waits to be woken. Written under the lock of `state`; the [module](self)
+    /// says why it may be read without.
     is_parked: AtomicBool,
     state: Mutex<State>,
     ended: Notify,
@@ -61,8 +78,8 @@ struct State {
     outcome: Option<Outcome>,
 }
 
-/// Whether the peer could send payload: what [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer)
-/// has said over time.
+/// Whether the peer could send payload: what
+/// [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer) has said over time.
 #[derive(Clone, Copy, Debug)]
 enum HeldUp {
     Never,
@@ -111,13 +128,14 @@ struct Incoming {
     is_open: bool,
 }
 
-/// What a handle has to tell the driver. Whether it wakes a driver that waits is decided by what the driver waits for,
-/// not by the handle.
+/// What a handle has to tell the driver. Whether it wakes a driver that waits is decided by what
+/// the driver waits for, not by the handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// An order that the driver carries out at once.
     Order,
-    /// The application is done with payload; the sum of all streams since the driver last ran, in bytes.
+    /// The application is done with payload; the sum of all streams since the driver last ran, in
+    /// bytes.
     Consumed(usize),
     /// The application has taken a header block.
     Taken,
@@ -183,7 +201,8 @@ impl Hub {
 
 /// Sizes of queues.
 impl Hub {
-    /// Returns how many bytes a writer that has `queued` may add to its send queue now: see [`Room::of_writer`].
+    /// Returns how many bytes a writer that has `queued` may add to its send queue now: see
+    /// [`Room::of_writer`].
     pub(crate) fn room_of_writer(&self, queued: usize) -> usize {
         self.room.of_writer(queued, &self.config.limits)
     }
@@ -203,8 +222,8 @@ impl Hub {
         self.room.reserve(asking, most, &self.config.limits)
     }
 
-    /// Counts bytes that an application is done with. Counted over all streams, or many small remainders could add up to
-    /// the session's whole window.
+    /// Counts bytes that an application is done with. Counted over all streams, or many small
+    /// remainders could add up to the session's whole window.
     pub(crate) fn note_consumed(&self, octets: usize) -> News {
         News::Consumed(self.consumed.fetch_add(octets, Ordering::Relaxed) + octets)
     }
@@ -212,10 +231,11 @@ impl Hub {
 
 /// For handles of streams.
 impl Hub {
-    /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds the cell's lock,
-    /// and wakes what it is given when it does not any more.
+    /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds
+    /// the cell's lock, and wakes what it is given when it does not any more.
     pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, news: News) -> Option<Waker> {
-        // A driver that does not wait looks at the ready list before it does. So far there is nothing to lock for.
+        // A driver that does not wait looks at the ready list before it does. So far there is
+        // nothing to lock for.
         if cell.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
             return None;
         }
@@ -246,7 +266,8 @@ impl Hub {
 
 /// For handles of streams that wait for the peer.
 impl Hub {
-    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at present.
+    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at
+    /// present.
     pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
         match self.lock().held_up {
             HeldUp::Never => None,
@@ -363,7 +384,8 @@ impl Hub {
 }
 
 impl Incoming {
-    /// Takes a stream. It counts as waiting until the driver looks, which is before it reads on: that is soon enough.
+    /// Takes a stream. It counts as waiting until the driver looks, which is before it reads on:
+    /// that is soon enough.
     fn pop(&mut self) -> Option<PendingStream> {
         let stream = self.queue.pop_front()?;
         self.taken.push(stream.id());
@@ -384,8 +406,9 @@ impl Hub {
         }
     }
 
-    /// Takes the orders, and gives those that there usually are none of: `ready` gets the streams that have some, `taken`
-    /// those that are not to wait for acceptance any more. Both are empty before.
+    /// Takes the orders, and gives those that there usually are none of: `ready` gets the streams
+    /// that have some, `taken` those that are not to wait for acceptance any more. Both are empty
+    /// before.
     pub(crate) fn take_orders(
         &self,
         ready: &mut Vec<Arc<Cell>>,
@@ -405,8 +428,8 @@ impl Hub {
         Some(orders)
     }
 
-    /// Registers the driver's task to be woken by the next order, and by news that it heeds. False: there are some
-    /// already.
+    /// Registers the driver's task to be woken by the next order, and by news that it heeds. False:
+    /// there are some already.
     pub(crate) fn park(&self, cx: &Context<'_>, heeds: Heeds) -> bool {
         let mut state = self.lock();
         let orders = &state.orders;
@@ -471,7 +494,8 @@ impl Hub {
         self.lock().going_away = true;
     }
 
-    /// Queues a stream of the peer. Without a handle to accept it, it is dropped and thereby refused.
+    /// Queues a stream of the peer. Without a handle to accept it, it is dropped and thereby
+    /// refused.
     pub(crate) fn incoming(&self, stream: PendingStream) {
         let mut state = self.lock();
         if !state.incoming.is_open {
@@ -485,7 +509,8 @@ impl Hub {
         wake(waker);
     }
 
-    /// The session has ended. Orders that were not carried out are dropped, which tells those who gave them.
+    /// The session has ended. Orders that were not carried out are dropped, which tells those who
+    /// gave them.
     pub(crate) fn end(&self, outcome: Outcome) {
         let mut state = self.lock();
         if state.outcome.is_some() {

@@ -48,7 +48,7 @@ impl Clock {
         }
     }
 
-    // --- the time of the peer, which stands still while the transport is not read -----------------------
+    // --- the time of the peer, which stands still while the transport is not read ----------------
 
     /// Notes whether the transport is read from now on.
     #[inline]
@@ -72,7 +72,7 @@ impl Clock {
         self.reading.when(moment)
     }
 
-    // --- what happens -----------------------------------------------------------------------------------
+    // --- what happens ----------------------------------------------------------------------------
 
     /// Notes that a frame came.
     pub(crate) fn note_frame(&mut self) {
@@ -85,7 +85,8 @@ impl Clock {
         self.last_use = self.reading.at(now);
     }
 
-    /// Bytes came: whole frames among them or not, and with the beginning of another behind them or not.
+    /// Bytes came: whole frames among them or not, and with the beginning of another behind them or
+    /// not.
     pub(crate) fn input(&mut self, now: Instant, handled: bool, partial: bool) {
         if handled || !partial {
             self.partial_since = None;
@@ -123,7 +124,8 @@ impl Clock {
         self.too_few = 0;
     }
 
-    /// The transport took bytes, which count if they are at least `least`. Returns whether they had waited.
+    /// The transport took bytes, which count if they are at least `least`. Returns whether they had
+    /// waited.
     pub(crate) fn written(&mut self, now: Instant, bytes: u64, least: usize) -> bool {
         self.too_few += bytes;
         if self.too_few >= least as u64 {
@@ -145,7 +147,7 @@ impl Clock {
         self.is_cut = true;
     }
 
-    // --- since when -------------------------------------------------------------------------------------
+    // --- since when ------------------------------------------------------------------------------
 
     /// Returns since when no frame has come, if none ever has.
     pub(crate) fn silent_since(&self) -> Option<Instant> {

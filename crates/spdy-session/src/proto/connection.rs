@@ -83,21 +83,22 @@ pub enum Phase {
     Open,
     /// GOAWAY was sent or is to be sent when all is done: no new streams, the open ones finish.
     Draining,
-    /// Nothing is left but to write what [`Connection::poll_transmit`] gives, to shut the writing side of the
-    /// transport down and to close it.
+    /// Nothing is left but to write what [`Connection::poll_transmit`] gives, to shut the writing
+    /// side of the transport down and to close it.
     Closing,
 }
 
-/// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2 clients do: no server
-/// should accept fewer (protocol.md §14), and what is refused would have to be sent again.
+/// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2
+/// clients do: no server should accept fewer (protocol.md §14), and what is refused would have to
+/// be sent again.
 const ASSUMED_STREAMS: usize = 100;
 
 /// After so many waiting events decoding pauses, so that one turn's work is bounded.
 const MAX_EVENTS: usize = 128;
 
 impl Connection {
-    /// A connection at its start. It has SETTINGS to send, and over SPDY/3.1 a larger session window, unless
-    /// flow control is off.
+    /// A connection at its start. It has SETTINGS to send, and over SPDY/3.1 a larger session
+    /// window, unless flow control is off.
     #[must_use]
     pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
         let limits = &config.limits;
@@ -128,9 +129,9 @@ impl Connection {
         connection
     }
 
-    /// Takes frames off the front of `src` and handles them, until there is no whole frame, enough events wait,
-    /// or reading has to pause; octets that are left belong to the next call. Gives whether any frame was
-    /// handled.
+    /// Takes frames off the front of `src` and handles them, until there is no whole frame, enough
+    /// events wait, or reading has to pause; bytes that are left belong to the next call. Gives
+    /// whether any frame was handled.
     ///
     /// `src` is never copied: payloads are slices of it.
     pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
@@ -176,7 +177,8 @@ impl Connection {
         }
     }
 
-    /// Handles a frame that could not be decoded: tells the peer, and ends the session if it has to.
+    /// Handles a frame that could not be decoded: tells the peer, and ends the session if it has
+    /// to.
     pub fn handle_frame_error(&mut self, now: Instant, error: FrameError) {
         if self.phase == Phase::Closing {
             return;
@@ -193,9 +195,9 @@ impl Connection {
         }
     }
 
-    /// Handles the end of the peer's octets. Streams that it had not finished fail; answers to those it had
-    /// finished still go out, as the peer may only have closed its writing side; whether it has closed both is
-    /// probed meanwhile, as [`Timeouts::probe`](crate::Timeouts::probe) says.
+    /// Handles the end of the peer's bytes. Streams that it had not finished fail; answers to those
+    /// it had finished still go out, as the peer may only have closed its writing side; whether it
+    /// has closed both is probed meanwhile, as [`Timeouts::probe`](crate::Timeouts::probe) says.
     pub fn handle_eof(&mut self, now: Instant) {
         if self.phase == Phase::Closing || self.inbound.is_ended() {
             return;
@@ -231,7 +233,8 @@ impl Connection {
         match error {
             // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
             FrameError::TooLarge { .. } => self.role.version() != Version::V2,
-            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md §12.3).
+            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md
+            // §12.3).
             FrameError::ZeroIncrement {
                 target: WindowTarget::Stream(id),
             } => self.role.has_stream_windows() && self.streams.contains(*id),

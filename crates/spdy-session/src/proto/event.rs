@@ -31,21 +31,21 @@ pub enum Event {
         /// The peer sends nothing more on the stream.
         fin: bool,
     },
-    /// Payload came. Its octets are owed until [`consume`](super::Connection::consume) names them, also when the
+    /// Payload came. Its bytes are owed until [`consume`](super::Connection::consume) names them, also when the
     /// stream is gone.
     Data {
         /// The stream.
         id: StreamId,
-        /// The octets.
+        /// The bytes.
         payload: Bytes,
         /// The peer sends nothing more on the stream.
         fin: bool,
     },
-    /// Octets of a stream left its send queue for the transport.
+    /// Bytes of a stream left its send queue for the transport.
     Sent {
         /// The stream.
         id: StreamId,
-        /// How many payload octets.
+        /// How many payload bytes.
         octets: usize,
         /// Whether FIN is among them: nothing of the stream is queued any more.
         fin: bool,

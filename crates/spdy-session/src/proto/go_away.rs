@@ -29,13 +29,14 @@ impl GoAways {
         self.last_good = Some(id);
     }
 
-    /// Notes that GOAWAY is sent in order. Returns its last-good id, or `None` if one was sent already.
+    /// Notes that GOAWAY is sent in order. Returns its last-good id, or `None` if one was sent
+    /// already.
     pub(crate) fn send(&mut self) -> Option<Option<StreamId>> {
         (!mem::replace(&mut self.is_sent, true)).then_some(self.last_good)
     }
 
-    /// Notes that GOAWAY is sent with an error. Returns its last-good id: the stream last received (protocol.md §12.1),
-    /// but nothing above an earlier GOAWAY (§15).
+    /// Notes that GOAWAY is sent with an error. Returns its last-good id: the stream last received
+    /// (protocol.md §12.1), but nothing above an earlier GOAWAY (§15).
     pub(crate) fn send_error(&mut self, last_received: Option<StreamId>) -> Option<StreamId> {
         match mem::replace(&mut self.is_sent, true) {
             true => self.last_good,
@@ -43,7 +44,7 @@ impl GoAways {
         }
     }
 
-    /// Nobody would read a GOAWAY: it counts as sent.
+    /// Notes that the peer would not read a GOAWAY: it counts as sent.
     pub(crate) fn skip(&mut self) {
         self.is_sent = true;
     }

@@ -30,7 +30,8 @@ pub(crate) enum Charge {
     Settings,
     /// It sends a frame with nothing in it.
     EmptyFrame,
-    /// It sends a frame that is about nothing. A few of them are normal: they have crossed the end of their stream.
+    /// It sends a frame that is about nothing. A few of them are normal: they have crossed the end
+    /// of their stream.
     IdleFrame,
     /// It sends a PING, or answers one.
     Ping,
@@ -87,7 +88,8 @@ impl Guard {
     }
 }
 
-/// A bucket that starts full and refills with time, so an old healthy session is never punished for its age.
+/// A bucket that starts full and refills with time, so an old healthy session is never punished for
+/// its age.
 #[derive(Clone, Debug)]
 struct Bucket {
     rate: Rate,

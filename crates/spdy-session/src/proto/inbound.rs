@@ -44,7 +44,8 @@ impl Inbound {
         self.decoder.decode(src)
     }
 
-    /// Inflates a block. This is done whatever becomes of its stream: the blocks behind it refer to it.
+    /// Inflates a block. This is done whatever becomes of its stream: the blocks behind it refer to
+    /// it.
     pub(crate) fn inflate(&mut self, block: CompressedBlock) -> Result<HeaderBlock, HeaderError> {
         self.headers.decode(block)
     }
@@ -86,7 +87,8 @@ impl Inbound {
         self.decoder.is_mid_frame()
     }
 
-    /// Returns how many bytes of the peer's header blocks are kept, since later ones may refer to them.
+    /// Returns how many bytes of the peer's header blocks are kept, since later ones may refer to
+    /// them.
     pub(crate) fn memory(&self) -> usize {
         self.headers.memory()
     }

@@ -22,8 +22,8 @@ use crate::{
     wire_log,
 };
 
-/// DATA is added while fewer bytes than this are ready: so a PING answer or a small response that comes later
-/// waits behind at most this much, five frames of the default size.
+/// DATA is added while fewer bytes than this are ready: so a PING answer or a small response that
+/// comes later waits behind at most this much, five frames of the default size.
 const TRANSMIT_TARGET: usize = 64 * 1024;
 
 /// All queues towards the peer, and what is ready to be written.
@@ -101,7 +101,7 @@ impl Output {
         }
     }
 
-    // --- what is to be sent -----------------------------------------------------------------------------
+    // --- what is to be sent ----------------------------------------------------------------------
 
     pub(crate) fn reset(&mut self, stream: StreamId, status: RstStatus) {
         self.resets += 1;
@@ -144,7 +144,8 @@ impl Output {
         self.openings.push_back(stream);
     }
 
-    /// Puts a stream into the scheduler if it has something to write and is not waiting for anything.
+    /// Puts a stream into the scheduler if it has something to write and is not waiting for
+    /// anything.
     #[inline]
     pub(crate) fn schedule(&mut self, stream: &mut Stream) {
         let need = match stream.next() {
@@ -165,7 +166,7 @@ impl Output {
         }
     }
 
-    // --- questions --------------------------------------------------------------------------------------
+    // --- questions -------------------------------------------------------------------------------
 
     /// Returns whether bytes wait for the transport.
     pub(crate) fn is_waiting(&self) -> bool {
@@ -183,7 +184,8 @@ impl Output {
         !self.control.is_empty()
     }
 
-    /// Returns how many frames wait that the peer caused, those that the transport has not taken among them.
+    /// Returns how many frames wait that the peer caused, those that the transport has not taken
+    /// among them.
     #[inline]
     pub(crate) fn replies(&self) -> usize {
         self.pongs.len() + self.resets + self.replies_ready
@@ -208,7 +210,7 @@ impl Output {
         self.transmit.taken()
     }
 
-    // --- what becomes bytes now -------------------------------------------------------------------------
+    // --- what becomes bytes now ------------------------------------------------------------------
 
     pub(crate) fn write_control(&mut self) {
         let (side, version) = (self.role.side(), self.role.version());
@@ -303,13 +305,15 @@ impl Output {
         Ok(fin)
     }
 
-    /// Takes the stream whose turn it is, of those without payload if the window of the session is shut.
+    /// Takes the stream whose turn it is, of those without payload if the window of the session is
+    /// shut.
     #[inline]
     pub(crate) fn pop_stream(&mut self, is_open: bool) -> Option<StreamId> {
         self.scheduler.pop(is_open)
     }
 
-    /// Writes one DATA frame; it was `cut` if the window of the session let no more out. Returns whether FIN was on it.
+    /// Writes one DATA frame; it was `cut` if the window of the session let no more out. Returns
+    /// whether FIN was on it.
     #[inline]
     pub(crate) fn write_data(&mut self, stream: &mut Stream, piece: Taken, cut: bool) -> bool {
         // What is cut short by the window of the session goes on as soon as that opens, once.
@@ -369,7 +373,7 @@ impl Output {
         self.transmit.list(Outbound::Data { stream, fin });
     }
 
-    // --- what was made ready ----------------------------------------------------------------------------
+    // --- what was made ready ---------------------------------------------------------------------
 
     /// Returns what is ready to be written.
     pub(crate) fn transmit(&mut self) -> &mut Transmit {
@@ -393,7 +397,8 @@ impl Output {
         written - mem::replace(&mut self.written, written)
     }
 
-    /// Takes DATA of a stream back of which no byte has left. Returns how many bytes of payload it was, if there was any.
+    /// Takes DATA of a stream back of which no byte has left. Returns how many bytes of payload it
+    /// was, if there was any.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
         self.transmit.take_back(stream)
     }
@@ -413,9 +418,10 @@ impl Output {
         self.transmit.take_fins()
     }
 
-    // --- what is not to be sent any more ----------------------------------------------------------------
+    // --- what is not to be sent any more ---------------------------------------------------------
 
-    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are bounded.
+    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are
+    /// bounded.
     pub(crate) fn forget(&mut self, stream: &Stream) {
         let id = stream.id();
         if stream.has_opening() {
@@ -446,7 +452,8 @@ impl Output {
         self.transmit.clear();
     }
 
-    /// Gives the memory back that a session does not need which is idle, or whose transport takes nothing.
+    /// Frees the memory that a session does not need while it is idle, or while its transport takes
+    /// nothing.
     pub(crate) fn release(&mut self) {
         self.transmit.release();
         if self.control.is_empty() {

@@ -1,16 +1,19 @@
-//! Every PING of this side and its purpose, and what else finds out whether the peer is still there.
+//! Every PING of this side and its purpose, and what else finds out whether the peer is still
+//! there.
 //!
-//! *Keep-alive*: a peer that is silent is asked, and has its time to answer. The time runs only while an answer could
-//! come and be heard: once the PING has left, while the transport is read, and while nothing waits for the transport,
-//! which has a timeout of its own. Any frame shows that the peer lives, and so does a full transport that takes bytes
-//! again. What was sent before the PING, and may still be under way, gives it more time.
+//! *Keep-alive*: a peer that is silent is asked, and has its time to answer. The time runs only
+//! while an answer could come and be heard: once the PING has left, while the transport is read,
+//! and while nothing waits for the transport, which has a timeout of its own. Any frame shows that
+//! the peer lives, and so does a full transport that takes bytes again. What was sent before the
+//! PING, and may still be under way, gives it more time.
 //!
-//! *Probe*: the end of a peer may be out of sight. While reading pauses it stands behind bytes that are not read; after
-//! the end of the peer's bytes nothing comes any more, and the peer may still read, or may have closed its connection
-//! for good. But the system of a peer that is gone answers whatever is sent by a reset, which is noticed at the write
-//! after it. So while nothing else is written, probes are: empty DATA, which every peer passes over, or a PING where no
-//! stream is open for it. An answer to a PING could not be heard, and some peers let other frames wait behind one that
-//! they cannot write.
+//! *Probe*: the end of a peer may be out of sight. While reading pauses it stands behind bytes that
+//! are not read; after the end of the peer's bytes nothing comes any more, and the peer may still
+//! read, or may have closed its connection for good. But the system of a peer that is gone answers
+//! whatever is sent by a reset, which is noticed at the write after it. So while nothing else is
+//! written, probes are: empty DATA, which every peer passes over, or a PING where no stream is open
+//! for it. An answer to a PING could not be heard, and some peers let other frames wait behind one
+//! that they cannot write.
 
 use std::{
     collections::VecDeque,
@@ -29,8 +32,8 @@ pub(crate) struct Pings {
     next: u32,
     /// PINGs of the application that are not answered, oldest first.
     user: VecDeque<(PingId, Instant)>,
-    /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows are smaller
-    /// than the protocol's start.
+    /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows
+    /// are smaller than the protocol's start.
     settings: Option<u32>,
     /// The PING that measures the path.
     path: Option<u32>,
@@ -83,10 +86,10 @@ impl Pings {
         }
     }
 
-    // --- what is sent, and what for ---------------------------------------------------------------------
+    // --- what is sent, and what for --------------------------------------------------------------
 
-    /// Returns the id of a PING of which nothing is expected. Ids wrap within their parity; 0 is never used, some peers
-    /// drop the connection at it.
+    /// Returns the id of a PING of which nothing is expected. Ids wrap within their parity; 0 is
+    /// never used, some peers drop the connection at it.
     pub(crate) fn take_id(&mut self) -> u32 {
         let id = self.next;
         let next = id.checked_add(2);
@@ -106,7 +109,8 @@ impl Pings {
         *self.path.insert(id)
     }
 
-    /// Returns the id of the PING that asks whether the peer is there; `None` if it was asked, and has not answered.
+    /// Returns the id of the PING that asks whether the peer is there; `None` if it was asked, and
+    /// has not answered.
     pub(crate) fn ask_life(&mut self) -> Option<u32> {
         if self.asked != Asked::No {
             return None;
@@ -126,7 +130,7 @@ impl Pings {
         id
     }
 
-    // --- what comes back --------------------------------------------------------------------------------
+    // --- what comes back -------------------------------------------------------------------------
 
     /// Returns what the PING with this id is for, unless nothing is expected of it.
     pub(crate) fn purpose(&self, id: u32) -> Option<Purpose> {
@@ -143,8 +147,8 @@ impl Pings {
         user.map(|&(id, sent)| Purpose::User(id, sent))
     }
 
-    /// The answer to a PING came: nothing more is expected of it. That the peer lives, [`note_life`](Self::note_life)
-    /// says.
+    /// Notes that the answer to a PING came: nothing more is expected of it.
+    /// [`note_life`](Self::note_life) notes that the peer lives.
     pub(crate) fn answered(&mut self, purpose: Purpose) {
         match purpose {
             Purpose::Settings => self.settings = None,
@@ -165,7 +169,7 @@ impl Pings {
         self.user.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    // --- the keep-alive ---------------------------------------------------------------------------------
+    // --- the keep-alive --------------------------------------------------------------------------
 
     /// Notes a sign of life of the peer, and how many bytes have left by then.
     #[inline]
@@ -190,8 +194,8 @@ impl Pings {
         }
     }
 
-    /// Returns when the peer is asked, or has not answered in time. Nothing waits for the transport, which has taken so
-    /// many bytes since the start.
+    /// Returns when the peer is asked, or has not answered in time. Nothing waits for the
+    /// transport, which has taken so many bytes since the start.
     pub(crate) fn keep_alive_deadline(&self, timeouts: &Timeouts, taken: u64) -> Option<Moment> {
         match self.asked {
             Asked::No => self.heard.after(timeouts.keep_alive?),
@@ -203,15 +207,15 @@ impl Pings {
         }
     }
 
-    // --- the probe --------------------------------------------------------------------------------------
+    // --- the probe -------------------------------------------------------------------------------
 
     /// The peer has ended its bytes: two probes tell whether it is gone, so some are sent promptly.
     pub(crate) fn half_closed(&mut self) {
         self.wait = FIRST_WAIT;
     }
 
-    /// Returns when to probe a peer whose end has been out of sight `since` then. A write to it shows as well as a probe
-    /// whether it is gone.
+    /// Returns when to probe a peer whose end has been out of sight `since` then. A write to it
+    /// shows as well as a probe whether it is gone.
     pub(crate) fn probe_deadline(
         &self,
         timeouts: &Timeouts,
@@ -231,8 +235,8 @@ impl Pings {
     }
 }
 
-/// Returns how much time the peer is given for what it was sent since it was last heard: it may come to the PING only
-/// behind that, and nothing says so where there are no windows.
+/// Returns how much time the peer is given for what it was sent since it was last heard: it may
+/// come to the PING only behind that, and nothing says so where there are no windows.
 fn time_under_way(sent: u64) -> Duration {
     Duration::from_secs(sent / SLOWEST).min(MOST_UNDER_WAY)
 }
@@ -240,8 +244,8 @@ fn time_under_way(sent: u64) -> Duration {
 /// How many PINGs of the application may wait for their answer.
 const MAX_PINGS: usize = 64;
 
-/// How long after the end of the peer's bytes it is probed: most responses are on their way by then.
-/// Nor are probes sent more often.
+/// How long after the end of the peer's bytes it is probed: most responses are on their way by
+/// then. Nor are probes sent more often.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// A peer that takes in fewer bytes a second than this counts as gone.

@@ -53,8 +53,8 @@ impl Role {
         self.enforces_windows && self.version.has_session_window()
     }
 
-    /// Returns the status, or PROTOCOL_ERROR if the version does not have it: 0 never was one, codes above 7 came with
-    /// SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
+    /// Returns the status, or PROTOCOL_ERROR if the version does not have it: 0 never was one,
+    /// codes above 7 came with SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
     pub(crate) fn status_in_version(self, status: RstStatus) -> RstStatus {
         let highest = match self.version {
             Version::V2 => RstStatus::FLOW_CONTROL_ERROR,

@@ -1,7 +1,8 @@
-//! The streams, with every count that belongs to them: the map of those that are not closed, and what is known of those
-//! that are gone.
+//! The streams, with every count that belongs to them: the map of those that are not closed, and
+//! what is known of those that are gone.
 //!
-//! A frame makes one look-up: [`Streams::get`] returns a [`StreamRef`], which keeps the counts as it changes the stream.
+//! A frame makes one look-up: [`Streams::get`] returns a [`StreamRef`], which keeps the counts as
+//! it changes the stream.
 
 mod abandoned;
 mod halves;
@@ -32,7 +33,8 @@ use crate::{Limit, OpenError, StreamError, config::Limits, error::Origin};
 #[derive(Debug)]
 pub(crate) struct Streams {
     role: Role,
-    /// The streams that are not closed. Each is a box, since the places of streams that are gone stay.
+    /// The streams that are not closed. Each is a box, since the places of streams that are gone
+    /// stay.
     open: ById<Box<Stream>>,
     books: Books,
     /// Streams of this side that are not closed.
@@ -44,8 +46,8 @@ pub(crate) struct Streams {
     /// How many streams of the peer this side takes.
     most_remote: usize,
     most_backlog: usize,
-    /// Streams of the peer that are gone, by its will or before they were accepted, and whose handles the
-    /// application still has.
+    /// Streams of the peer that are gone, by its will or before they were accepted, and whose
+    /// handles the application still has.
     cancelled: StreamIds,
     /// Streams that this side reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
@@ -121,7 +123,7 @@ impl Streams {
         }
     }
 
-    // --- one stream -------------------------------------------------------------------------------------
+    // --- one stream ------------------------------------------------------------------------------
 
     /// Looks a stream up that is not closed.
     #[inline]
@@ -185,7 +187,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Judges whether there is room for another stream of the peer, whose header block has this size.
+    /// Judges whether there is room for another stream of the peer, whose header block has this
+    /// size.
     pub(crate) fn check_room(&self, id: StreamId, headers: usize) -> Result<(), Violation> {
         let (limit, reason) = if self.remote + self.cancelled.len() >= self.most_remote {
             let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
@@ -250,9 +253,10 @@ impl Streams {
         }
     }
 
-    /// Blocks that the application has not taken are held until its handles are dropped: else one stream after the other
-    /// could leave some. So is the block that opened a stream of the peer, which waits to be accepted or is what the
-    /// application works by; streams of this side are as many as it wants.
+    /// Blocks that the application has not taken are held until its handles are dropped: else one
+    /// stream after the other could leave some. So is the block that opened a stream of the peer,
+    /// which waits to be accepted or is what the application works by; streams of this side are as
+    /// many as it wants.
     fn keep_headers(&mut self, stream: &Stream) {
         if stream.is_released() {
             return;
@@ -265,9 +269,10 @@ impl Streams {
         self.books.headers.keep(stream.id(), opening + unread);
     }
 
-    /// What the application does for a stream of the peer goes on until it has noticed that the stream is gone, so
-    /// the stream keeps its place until then: else a peer that makes streams fail has more than its share, and the
-    /// backlog would not bound streams that close before anybody has looked at them.
+    /// What the application does for a stream of the peer goes on until it has noticed that the
+    /// stream is gone, so the stream keeps its place until then: else a peer that makes streams
+    /// fail has more than its share, and the backlog would not bound streams that close before
+    /// anybody has looked at them.
     fn keeps_place(&self, stream: &Stream, ending: &Ending) -> bool {
         let is_unnoticed = match &ending.app {
             Some(error) => is_of_peer(error),
@@ -279,7 +284,7 @@ impl Streams {
             && self.cancelled.len() < self.most_remote
     }
 
-    /// The application has dropped its last handle of a stream.
+    /// Notes that the application has dropped its last handle of a stream.
     pub(crate) fn release(&mut self, id: StreamId) {
         if !self.cancelled.is_empty() {
             self.cancelled.remove(&id);
@@ -291,7 +296,7 @@ impl Streams {
         }
     }
 
-    /// The application is done with header blocks that count so much.
+    /// Counts header blocks that the application is done with no more.
     pub(crate) fn consume_headers(&mut self, id: StreamId, size: usize) {
         match self.open.get_mut(&id) {
             Some(stream) => {
@@ -302,7 +307,7 @@ impl Streams {
         }
     }
 
-    // --- payload that is not taken ----------------------------------------------------------------------
+    // --- payload that is not taken ---------------------------------------------------------------
 
     /// The application is done with payload of a stream that is gone. Returns whether that counted.
     pub(crate) fn consume_gone(&mut self, id: StreamId, bytes: usize) -> bool {
@@ -315,14 +320,15 @@ impl Streams {
         self.untaken.has(id)
     }
 
-    /// Returns whether the payload of a stream that is gone was given up: that it is consumed counts for nothing.
+    /// Returns whether the payload of a stream that is gone was given up: that it is consumed
+    /// counts for nothing.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_given_up(&self, id: StreamId) -> bool {
         self.untaken.is_given_up(id)
     }
 
-    /// Returns the stream with the most payload that is in the way. A stream that is full is in the way by itself, and
-    /// none that is gone is.
+    /// Returns the stream with the most payload that is in the way. A stream that is full is in the
+    /// way by itself, and none that is gone is.
     pub(crate) fn fullest(&self) -> Option<StreamId> {
         let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
         let gone = self.untaken.counted().filter(|_| !self.is_overfull());
@@ -344,12 +350,12 @@ impl Streams {
         live.chain(gone).sum()
     }
 
-    /// Gives the memory back that nothing needs.
+    /// Frees the memory that nothing needs.
     pub(crate) fn release_memory(&mut self) {
         self.untaken.release();
     }
 
-    // --- ids --------------------------------------------------------------------------------------------
+    // --- ids -------------------------------------------------------------------------------------
 
     pub(crate) const fn highest_remote(&self) -> Option<StreamId> {
         self.highest_remote
@@ -390,7 +396,7 @@ impl Streams {
         self.reset_lately.contains(&id)
     }
 
-    // --- all streams ------------------------------------------------------------------------------------
+    // --- all streams -----------------------------------------------------------------------------
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.open.values().map(|stream| &**stream)
@@ -464,7 +470,8 @@ impl Streams {
         self.books.abandoned.since()
     }
 
-    /// Takes the oldest stream off the list of those that are abandoned, if it has been on it for so long.
+    /// Takes the oldest stream off the list of those that are abandoned, if it has been on it for
+    /// so long.
     pub(crate) fn pop_abandoned(&mut self, moment: Moment, limit: Duration) -> Option<StreamId> {
         self.books.abandoned.pop_expired(moment, limit)
     }
@@ -548,8 +555,8 @@ impl Books {
     }
 }
 
-/// Whether the peer brought the stream to its end, by its will or by its fault. An application that has
-/// reset a stream itself knows that it is gone.
+/// Whether the peer brought the stream to its end, by its will or by its fault. An application that
+/// has reset a stream itself knows that it is gone.
 fn is_of_peer(error: &StreamError) -> bool {
     match error {
         StreamError::NotProcessed | StreamError::TimedOut(_) => true,
@@ -558,11 +565,12 @@ fn is_of_peer(error: &StreamError) -> bool {
     }
 }
 
-/// A stream gets credit at the latest when so many bytes were consumed: Qt stops after 64 KiB whatever window
-/// was announced (clients in the field, protocol.md §19).
+/// A stream gets credit at the latest when so many bytes were consumed: Qt stops after 64 KiB
+/// whatever window was announced (clients in the field, protocol.md §19).
 const MAX_CREDIT_STEP: u32 = 32 * 1024;
 
-/// With more streams than this the counts are not checked in debug builds: tests that open thousands would take for ever.
+/// With more streams than this the counts are not checked in debug builds: tests that open
+/// thousands would take for ever.
 const CHECKED: usize = 64;
 
 /// How many of the streams that this side resets are remembered.

@@ -1,7 +1,8 @@
 //! Streams that wait for windows of the peer, and since when: not for ever.
 //!
-//! A stream waits for its own window, or all streams wait for that of the session. In both cases it has payload, or an
-//! application that has said so. An application may also wait for a grant with nothing to send; no time runs then.
+//! A stream waits for its own window, or all streams wait for that of the session. In both cases it
+//! has payload, or an application that has said so. An application may also wait for a grant with
+//! nothing to send; no time runs then.
 
 mod wait;
 
@@ -37,13 +38,15 @@ pub(crate) struct Waits {
 /// What one stream waits for.
 #[derive(Debug, Default)]
 pub(crate) struct StreamWait {
-    /// How long it has payload, or an application that waits to make some, that its window does not let out.
+    /// How long it has payload, or an application that waits to make some, that its window does not
+    /// let out.
     blocked: Wait,
     /// The application waits until the window is open, to send more.
     for_window: bool,
     /// The application waits until the window is another.
     for_grant: bool,
-    /// Since when it waits for the window of the session, unless that is as long as the session does.
+    /// Since when it waits for the window of the session, unless that is as long as the session
+    /// does.
     stalled_since: Option<Moment>,
 }
 
@@ -71,7 +74,8 @@ impl Waits {
         }
     }
 
-    /// The peer made a window larger. While the transport takes nothing it is not the session's that is waited for.
+    /// The peer made a window larger. While the transport takes nothing it is not the session's
+    /// that is waited for.
     pub(crate) fn granted(&mut self, moment: Moment, is_transport_full: bool) {
         self.patience.granted = moment;
         if is_transport_full {
@@ -95,7 +99,7 @@ impl Waits {
         self.stall = None;
     }
 
-    // --- the window of a stream -------------------------------------------------------------------------
+    // --- the window of a stream ------------------------------------------------------------------
 
     /// A stream has payload, and its window is used up.
     pub(crate) fn begin(&mut self, stream: &mut Stream, moment: Moment) {
@@ -132,7 +136,8 @@ impl Waits {
         result
     }
 
-    /// Takes a stream off the list of those that wait for their window, if windows that begin with this let it go on.
+    /// Takes a stream off the list of those that wait for their window, if windows that begin with
+    /// this let it go on.
     pub(crate) fn pop_open(&mut self, initial: u32) -> Option<StreamId> {
         let &(shortfall, _) = self.blocked.first()?;
         if shortfall >= i64::from(initial) {
@@ -141,7 +146,8 @@ impl Waits {
         self.blocked.pop_first().map(|(_, id)| id)
     }
 
-    /// The window of a stream is open: it waits no more. Returns whether its application is to be told.
+    /// The window of a stream is open: it waits no more. Returns whether its application is to be
+    /// told.
     #[must_use = "an application waits"]
     pub(crate) fn end(&mut self, stream: &mut Stream, moment: Moment) -> bool {
         stream.wait.blocked.end(moment);
@@ -192,7 +198,7 @@ impl Waits {
         self.blocked.remove(&(shortfall, stream.id()))
     }
 
-    // --- the window of the session ----------------------------------------------------------------------
+    // --- the window of the session ---------------------------------------------------------------
 
     /// No stream waits for the window of the session.
     #[inline]
@@ -209,8 +215,8 @@ impl Waits {
         }
     }
 
-    /// Returns the streams that have come to those that wait for the window of the session, if any do, since the last
-    /// call: they have not waited before.
+    /// Returns the streams that have come to those that wait for the window of the session, if any
+    /// do, since the last call: they have not waited before.
     pub(crate) fn newcomers(&mut self, scheduler: &Scheduler) -> Vec<StreamId> {
         let Some(stall) = &mut self.stall else {
             return Vec::new();
@@ -230,7 +236,7 @@ impl Waits {
         }
     }
 
-    // --- the timeout ------------------------------------------------------------------------------------
+    // --- the timeout -----------------------------------------------------------------------------
 
     /// Returns when to look for streams that wait too long.
     pub(crate) const fn check(&self) -> Option<Moment> {

@@ -81,7 +81,7 @@ impl SessionWindows {
         }
     }
 
-    // --- what the peer sends ----------------------------------------------------------------------------
+    // --- what the peer sends ---------------------------------------------------------------------
 
     /// The window for what the peer sends.
     pub(crate) const fn recv(&self) -> &RecvWindow {
@@ -99,7 +99,7 @@ impl SessionWindows {
         Ok(())
     }
 
-    /// Somebody is done with `bytes` of payload: the application, or this side that drops them.
+    /// Counts `bytes` of payload that the application is done with, or that this side drops.
     #[inline]
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.recv.consume(bytes);
@@ -136,7 +136,7 @@ impl SessionWindows {
         stream.take_credit(self.growth.stream_window())
     }
 
-    // --- what the peer grants ---------------------------------------------------------------------------
+    // --- what the peer grants --------------------------------------------------------------------
 
     /// Adds what the peer grants to the session.
     pub(crate) fn grow_session(&mut self, increment: WindowIncrement) -> Result<Grown, Violation> {
@@ -165,7 +165,8 @@ impl SessionWindows {
         Ok(Grown(()))
     }
 
-    /// Sets what the peer's windows of streams begin with, also those of open streams (protocol.md §13.2).
+    /// Sets what the peer's windows of streams begin with, also those of open streams (protocol.md
+    /// §13.2).
     pub(crate) fn set_initial(&mut self, initial: u32) -> Initial {
         let before = std::mem::replace(&mut self.initial, initial);
         Initial {
@@ -174,8 +175,8 @@ impl SessionWindows {
         }
     }
 
-    /// Returns the streams whose windows are too large now. All are looked at, which is done again only after another of
-    /// them was granted more than it had sent.
+    /// Returns the streams whose windows are too large now. All are looked at, which is done again
+    /// only after another of them was granted more than it had sent.
     pub(crate) fn overflown<'a>(
         &mut self,
         streams: impl Iterator<Item = &'a Stream>,
@@ -193,13 +194,14 @@ impl SessionWindows {
         overflown
     }
 
-    /// Returns whether the peer behaves as one of SPDY/3 does in a session of SPDY/3.1: the session's window is used up,
-    /// and while windows of streams are granted that one never was. In plain text the two versions look the same.
+    /// Returns whether the peer behaves as one of SPDY/3 does in a session of SPDY/3.1: the
+    /// session's window is used up, and while windows of streams are granted that one never was. In
+    /// plain text the two versions look the same.
     pub(crate) fn is_taken_for_another_version(&self) -> bool {
         !self.is_open() && self.grants_streams && !self.grants_session
     }
 
-    // --- what this side sends ---------------------------------------------------------------------------
+    // --- what this side sends --------------------------------------------------------------------
 
     /// Returns whether the session's window lets payload out.
     #[inline]
@@ -207,7 +209,8 @@ impl SessionWindows {
         !self.role.has_session_window() || self.send.available(DEFAULT_WINDOW) > 0
     }
 
-    /// Returns what the window of a stream lets out, in bytes; `usize::MAX` where streams have no window.
+    /// Returns what the window of a stream lets out, in bytes; `usize::MAX` where streams have no
+    /// window.
     #[inline]
     pub(crate) fn available(&self, stream: &Stream) -> usize {
         if self.role.has_stream_windows() {

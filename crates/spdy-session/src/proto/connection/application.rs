@@ -24,16 +24,16 @@ pub struct Open {
     pub fin: bool,
     /// The peer may not answer. Pushes are so.
     pub unidirectional: bool,
-    /// The stream of the peer that this one belongs to. Pushes have one, which must be open and not finished
-    /// on this side.
+    /// The stream of the peer that this one belongs to. Pushes have one, which must be open and not
+    /// finished on this side.
     pub associated: Option<StreamId>,
 }
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// GOAWAY; open streams finish, within `deadline` if there is one; then the transport is closed. Without
-    /// flow control GOAWAY comes last, since such peers stop reading at it.
+    /// GOAWAY; open streams finish, within `deadline` if there is one; then the transport is
+    /// closed. Without flow control GOAWAY comes last, since such peers stop reading at it.
     Graceful {
         /// What is not finished by then fails.
         deadline: Option<Duration>,
@@ -111,8 +111,8 @@ impl Connection {
         self.phase == Phase::Open && !self.go_away.is_received() && self.streams.has_ids()
     }
 
-    /// Sets the id that the next stream of this side gets: tests of the end of the ids want it. Ignored unless
-    /// it is of this side's parity and not below the next one.
+    /// Sets the id that the next stream of this side gets: tests of the end of the ids want it.
+    /// Ignored unless it is of this side's parity and not below the next one.
     pub fn skip_to(&mut self, id: StreamId) {
         self.streams.skip_to(id);
     }
@@ -141,8 +141,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues header fields behind what is queued already: trailers with `fin`. A stream of the peer that is not
-    /// answered gets an empty SYN_REPLY first.
+    /// Queues header fields behind what is queued already: trailers with `fin`. A stream of the
+    /// peer that is not answered gets an empty SYN_REPLY first.
     ///
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
@@ -155,9 +155,9 @@ impl Connection {
         self.queue(id, Some(Outgoing::Headers(headers)), fin)
     }
 
-    /// Queues payload. How much is queued is the caller's to bound: [`Event::Sent`](crate::proto::Event::Sent)
-    /// says what has left. An empty payload without `fin` does nothing. A stream of the peer that is not
-    /// answered gets an empty SYN_REPLY first.
+    /// Queues payload. How much is queued is the caller's to bound:
+    /// [`Event::Sent`](crate::proto::Event::Sent) says what has left. An empty payload without
+    /// `fin` does nothing. A stream of the peer that is not answered gets an empty SYN_REPLY first.
     ///
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
@@ -194,19 +194,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives back `octets` of a stream's payload that the application is done with. This also counts for streams
-    /// that are gone: the session's credit is owed all the same. Of a stream that was given up by
-    /// [`Timeouts::unread`](crate::Timeouts::unread) it only ends the record.
+    /// Gives back `bytes` of a stream's payload that the application is done with. This also counts
+    /// for streams that are gone: the session's credit is owed all the same. Of a stream that was
+    /// given up by [`Timeouts::unread`](crate::Timeouts::unread) it only ends the record.
     pub fn consume(&mut self, id: StreamId, octets: usize) {
         if octets > 0 {
             self.return_bytes(id, octets);
         }
     }
 
-    /// The application will read no more of a stream. One of ours is reset with CANCEL; of the peer's stream the
-    /// rest is dropped as it comes, up to [`Limits::discard`](crate::Limits::discard) and, once it is answered, for
-    /// [`Timeouts::discard`](crate::Timeouts::discard): many clients take a reset
-    /// after the response for a failure of the request (protocol.md §9.6).
+    /// The application will read no more of a stream. One of ours is reset with CANCEL; of the
+    /// peer's stream the rest is dropped as it comes, up to
+    /// [`Limits::discard`](crate::Limits::discard) and, once it is answered, for
+    /// [`Timeouts::discard`](crate::Timeouts::discard): many clients take a reset after the
+    /// response for a failure of the request (protocol.md §9.6).
     pub fn stop_reading(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -221,9 +222,10 @@ impl Connection {
         }
     }
 
-    /// Ends a stream both ways at once. What is queued on it is dropped, and of what [`poll_transmit`](Self::poll_transmit)
-    /// has given, the frames of which no octet was taken, unless a header block of the stream stands behind them. A status that the version does not have
-    /// goes out as PROTOCOL_ERROR.
+    /// Ends a stream both ways at once. What is queued on it is dropped, and of what
+    /// [`poll_transmit`](Self::poll_transmit) has given, the frames of which no byte was taken,
+    /// unless a header block of the stream stands behind them. A status that the version does not
+    /// have goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
         let status = self.role.status_in_version(status);
         let origin = Origin::Local;
@@ -235,21 +237,23 @@ impl Connection {
         }
     }
 
-    /// The application has dropped its last handle of a stream. It is to be told of every stream, however it ended and
-    /// also before it ends.
+    /// The application has dropped its last handle of a stream. It is to be told of every stream,
+    /// however it ended and also before it ends.
     pub fn release(&mut self, id: StreamId) {
         self.streams.release(id);
     }
 
-    /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that the application is
-    /// done with, by their [`held_size`](crate::proto::held_size). The block that opens a stream, and that of its reply,
-    /// count as long as the stream is open, whatever becomes of them; the one that opened a stream of the peer also until
+    /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that
+    /// the application is done with, by their [`held_size`](crate::proto::held_size). The block
+    /// that opens a stream, and that of its reply, count as long as the stream is open, whatever
+    /// becomes of them; the one that opened a stream of the peer also until
     /// [`release`](Self::release), as do blocks that are not named.
     pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
         self.streams.consume_headers(id, octets);
     }
 
-    /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have no window.
+    /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have
+    /// no window.
     #[must_use]
     pub fn send_window(&self, id: StreamId) -> usize {
         if !self.role.has_stream_windows() {
@@ -259,8 +263,9 @@ impl Connection {
         stream.map_or(0, |stream| self.windows.available(stream))
     }
 
-    /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`] tells. Meanwhile the
-    /// stream counts as one that has payload and no window for it, with its [timeout](crate::Timeouts::blocked).
+    /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`]
+    /// tells. Meanwhile the stream counts as one that has payload and no window for it, with its
+    /// [timeout](crate::Timeouts::blocked).
     pub fn await_window(&mut self, now: Instant, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -276,8 +281,9 @@ impl Connection {
         }
     }
 
-    /// Waits until the window of a stream is another than the `known` one, open or not, which [`Event::WindowOpen`]
-    /// tells once. The stream waits for nothing of the peer meanwhile, so no timeout runs.
+    /// Waits until the window of a stream is another than the `known` one, open or not, which
+    /// [`Event::WindowOpen`] tells once. The stream waits for nothing of the peer meanwhile, so no
+    /// timeout runs.
     pub fn await_grant(&mut self, id: StreamId, known: usize) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -290,7 +296,8 @@ impl Connection {
         }
     }
 
-    /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is given up then.
+    /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is
+    /// given up then.
     ///
     /// On a connection that is closing nothing is sent, and no answer comes.
     pub fn ping(&mut self, now: Instant) -> PingId {
@@ -302,7 +309,8 @@ impl Connection {
         id
     }
 
-    /// Whether the answer to a PING of this connection is not waited for any more, though the session goes on.
+    /// Whether the answer to a PING of this connection is not waited for any more, though the
+    /// session goes on.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_given_up(&self, id: PingId) -> bool {
         self.phase != Phase::Closing && !self.pings.awaits_user(id)

@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Connection {
-    /// The moment at which [`handle_timeout`](Self::handle_timeout) wants to be called, if any. It may move
-    /// with every other call; being called too early does no harm.
+    /// The moment at which [`handle_timeout`](Self::handle_timeout) wants to be called, if any. It
+    /// may move with every other call; being called too early does no harm.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut first = None;
@@ -38,7 +38,8 @@ impl Connection {
             }
         });
         for what in due {
-            // One of them may have ended the session: then only the write timeout still has a meaning.
+            // One of them may have ended the session: then only the write timeout still has a
+            // meaning.
             if self.phase != Phase::Closing || matches!(what, Deadline::Write) {
                 self.on_deadline(now, what);
             }
@@ -57,7 +58,7 @@ impl Connection {
         self.clock.note_reading(now, is_read);
     }
 
-    /// Starts or stops the clock of unread octets.
+    /// Starts or stops the clock of unread bytes.
     pub(super) fn note_unread(&mut self, now: Instant) {
         self.clock.note_unread(now, self.is_overfull());
     }
@@ -136,8 +137,8 @@ impl Connection {
         self.clock.when(moment)
     }
 
-    /// Any write shows as well as a probe whether the peer is gone. One that waits for the transport has the timeout of
-    /// writing.
+    /// Any write shows as well as a probe whether the peer is gone. One that waits for the
+    /// transport has the timeout of writing.
     fn probe_deadline(&self) -> Option<Instant> {
         let since = self.clock.paused_since()?;
         if self.output.is_waiting() || self.output.has_control() {

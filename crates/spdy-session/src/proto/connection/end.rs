@@ -1,6 +1,7 @@
 //! How streams and sessions end, whatever the cause (protocol.md §12.1, §12.2, §15).
 //!
-//! [`Connection::end_stream`] is the one way in which a stream ends, and [`Connection::end`] takes the others along.
+//! [`Connection::end_stream`] is the one way in which a stream ends, and [`Connection::end`] takes
+//! the others along.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ impl Connection {
         }
     }
 
-    // --- streams -------------------------------------------------------------------------------------
+    // --- streams ---------------------------------------------------------------------------------
 
     /// Ends a stream, which need not exist any more: RST_STREAM is due then all the same.
     pub(super) fn end_stream(&mut self, id: StreamId, ending: Ending) {
@@ -72,7 +73,8 @@ impl Connection {
         }
     }
 
-    /// Takes a stream that has ended out of all queues, and tells the application why if there is anything to tell.
+    /// Takes a stream that has ended out of all queues, and tells the application why if there is
+    /// anything to tell.
     fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
         let id = stream.id();
         self.output.forget(&stream);
@@ -95,8 +97,8 @@ impl Connection {
         self.end_stream(id, Ending::failed(error));
     }
 
-    /// Counts the frames that the transport has taken since the last call, and tells about streams whose FIN is out.
-    /// Returns whether any of them were of streams.
+    /// Counts the frames that the transport has taken since the last call, and tells about streams
+    /// whose FIN is out. Returns whether any of them were of streams.
     pub(super) fn note_sent(&mut self) -> bool {
         let mut is_of_stream = false;
         while let Some(mut frame) = self.output.pop_sent() {
@@ -120,15 +122,15 @@ impl Connection {
         is_of_stream
     }
 
-    /// Says RST_STREAM, and nothing of the stream in front of it that can be taken back.
+    /// Queues RST_STREAM, and takes back what can be taken back of the stream in front of it.
     pub(super) fn tell_reset(&mut self, id: StreamId, status: RstStatus) {
         self.take_back(id);
         self.output.reset(id, status);
         self.streams.remember_reset(id);
     }
 
-    /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer has seen the end:
-    /// the rest is taken back. False if there is no such stream.
+    /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer
+    /// has seen the end: the rest is taken back. False if there is no such stream.
     pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
         let is_closed = !self.streams.contains(id) && self.output.has_fin(id);
         let is_ready = is_closed && self.take_back(id);
@@ -138,17 +140,17 @@ impl Connection {
         is_ready
     }
 
-    /// Takes back what has not begun to leave of a stream that is over, and of the session's window what it took. Gives
-    /// whether there was anything.
+    /// Takes back what has not begun to leave of a stream that is over, and of the session's window
+    /// what it took. Returns whether there was anything.
     pub(super) fn take_back(&mut self, id: StreamId) -> bool {
-        let Some(octets) = self.output.take_back(id) else {
+        let Some(bytes) = self.output.take_back(id) else {
             return false;
         };
-        self.windows.give_back(octets);
+        self.windows.give_back(bytes);
         true
     }
 
-    // --- the session ---------------------------------------------------------------------------------
+    // --- the session -----------------------------------------------------------------------------
 
     pub(super) fn shutdown_gracefully(&mut self, now: Instant, deadline: Option<Duration>) {
         if self.phase == Phase::Closing {
@@ -158,7 +160,8 @@ impl Connection {
             self.clock.drain_by(deadline);
         }
         self.phase = Phase::Draining;
-        // Peers without flow control stop reading at GOAWAY: they get it when all streams have ended.
+        // Peers without flow control stop reading at GOAWAY: they get it when all streams have
+        // ended.
         if self.role.enforces_windows() {
             self.send_go_away();
         }
@@ -199,8 +202,8 @@ impl Connection {
         self.waits.stop();
     }
 
-    /// Tells the owners of streams whose last octets are not written that these may never arrive. Gives whether
-    /// there were any.
+    /// Tells the owners of streams whose last bytes are not written that these may never arrive.
+    /// Returns whether there were any.
     pub(super) fn drop_unwritten(&mut self, error: &SessionError) -> bool {
         self.note_sent();
         let unwritten = self.output.take_fins();

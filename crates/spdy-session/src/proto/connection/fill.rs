@@ -1,5 +1,5 @@
-//! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the openings of
-//! streams, then DATA and HEADERS by the scheduler.
+//! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the
+//! openings of streams, then DATA and HEADERS by the scheduler.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -17,10 +17,11 @@ use crate::{
 };
 
 impl Connection {
-    /// Gives the octets to write, topped up with all that may go out now. Write them with
-    /// [`Buf::chunks_vectored`](bytes::Buf::chunks_vectored), [`advance`](bytes::Buf::advance) by what was written, and call again: the connection
-    /// has nothing to send when the result is empty. Ask [`wants_input`](Self::wants_input) again then: that the
-    /// peer has taken its replies may have ended a pause of reading.
+    /// Returns the bytes to write, topped up with all that may go out now. Write them with
+    /// [`Buf::chunks_vectored`](bytes::Buf::chunks_vectored), [`advance`](bytes::Buf::advance) by
+    /// what was written, and call again: the connection has nothing to send when the result is
+    /// empty. Ask [`wants_input`](Self::wants_input) again then: that the peer has taken its
+    /// replies may have ended a pause of reading.
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
         if self.note_sent() {
             // A response that took long to write was no idle time, though nothing came meanwhile.
@@ -45,13 +46,14 @@ impl Connection {
         self.output.transmit()
     }
 
-    /// Whether octets given by [`poll_transmit`](Self::poll_transmit) have not been taken.
+    /// Whether bytes given by [`poll_transmit`](Self::poll_transmit) have not been taken.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.output.is_waiting()
     }
 
-    /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing more for now.
+    /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing
+    /// more for now.
     pub fn release_buffers(&mut self) {
         self.output.release();
         self.streams.release_memory();
@@ -59,17 +61,17 @@ impl Connection {
 
     /// Notes what the transport has taken since the last call.
     fn note_progress(&mut self, now: Instant) {
-        let octets = self.output.take_progress();
-        if octets == 0 {
+        let bytes = self.output.take_progress();
+        if bytes == 0 {
             return;
         }
-        self.tally.add(Count::OctetsSent, octets);
+        self.tally.add(Count::OctetsSent, bytes);
         self.pings.left_at(self.clock.at(now));
         let least = match self.output.is_waiting() {
             true => self.config.limits.min_progress,
             false => 0,
         };
-        if self.clock.written(now, octets, least) {
+        if self.clock.written(now, bytes, least) {
             // The transport was full, and goes on taking bytes because the peer does.
             self.note_life(now);
         }
@@ -94,7 +96,7 @@ impl Connection {
         self.note_stall(now);
     }
 
-    // --- credit -----------------------------------------------------------------------------------------
+    // --- credit ----------------------------------------------------------------------------------
 
     /// Writes WINDOW_UPDATEs: when what was consumed is granted again (protocol.md §13.3).
     fn write_credit(&mut self, now: Instant) {
@@ -118,8 +120,8 @@ impl Connection {
         }
     }
 
-    /// Credit was granted, to this stream or to the session: ends the measurement that is under way, or begins one if a
-    /// window might be in the way.
+    /// Credit was granted, to this stream or to the session: ends the measurement that is under
+    /// way, or begins one if a window might be in the way.
     fn measure(&mut self, now: Instant, credited: Option<StreamId>) {
         if let Some(id) = self.windows.measured_stream() {
             let stream = self.streams.peek(id);
@@ -136,7 +138,7 @@ impl Connection {
         }
     }
 
-    // --- streams ----------------------------------------------------------------------------------------
+    // --- streams ---------------------------------------------------------------------------------
 
     fn write_opening(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
@@ -205,15 +207,15 @@ impl Connection {
         false
     }
 
-    /// A header block of the application cannot be written in this version: the stream ends, nothing else. The
-    /// peer is told if it knows the stream.
+    /// A header block of the application cannot be written in this version: the stream ends,
+    /// nothing else. The peer is told if it knows the stream.
     fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
         let peer = is_known.then_some(RstStatus::INTERNAL_ERROR);
         let app = Some(StreamError::Encode(error));
         self.end_stream(id, Ending { peer, app });
     }
 
-    // --- streams that wait for a window ------------------------------------------------------------------
+    // --- streams that wait for a window ----------------------------------------------------------
 
     /// A stream has payload, and its window is used up.
     fn wait_for_window(&mut self, now: Instant, id: StreamId) {
@@ -239,7 +241,8 @@ impl Connection {
         self.waits.note_stall(self.output.scheduler(), moment);
         self.join_stall(now);
         if self.waits.check().is_none() {
-            // The streams that were watched are gone, or the window was open when they were looked at.
+            // The streams that were watched are gone, or the window was open when they were looked
+            // at.
             self.waits.watch_all(self.streams.iter(), false);
         }
     }

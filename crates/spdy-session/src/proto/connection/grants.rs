@@ -17,7 +17,8 @@ impl Connection {
         self.waits.granted(moment, self.output.is_full());
     }
 
-    /// The window of a stream grew, or may have. Tells its application if it `awaits` that, open or not.
+    /// The window of a stream grew, or may have. Tells its application if it `awaits` that, open or
+    /// not.
     pub(super) fn window_grew(&mut self, now: Instant, id: StreamId, awaits: bool) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -37,7 +38,8 @@ impl Connection {
         }
     }
 
-    /// Streams that have come to those that wait for the window of the session have not waited before.
+    /// Streams that have come to those that wait for the window of the session have not waited
+    /// before.
     pub(super) fn join_stall(&mut self, now: Instant) {
         let moment = self.clock.at(now);
         for id in self.waits.newcomers(self.output.scheduler()) {

@@ -1,9 +1,10 @@
-//! What a connection at rest has to hear of at once, of all that an application does without asking for anything.
+//! What a connection at rest has to hear of at once, of all that an application does without asking
+//! for anything.
 
 use super::Connection;
 
-/// Which of the news that may wait are worth waking a driver for. Derived from the connection whenever the driver gives
-/// up its turn: so no order has to know what may depend on it.
+/// Which of the news that may wait are worth waking a driver for. Derived from the connection
+/// whenever the driver gives up its turn: so no order has to know what may depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heeds {
     /// Bytes that are consumed, of all streams together.
@@ -21,7 +22,8 @@ impl Connection {
         }
     }
 
-    /// The peer need not hear of a few bytes, since it has window enough: unless they are what keeps it waiting.
+    /// The peer need not hear of a few bytes, since it has window enough: unless they are what
+    /// keeps it waiting.
     fn heeded_bytes(&self) -> usize {
         if self.is_overfull() {
             // Any of them may end the pause of reading.

@@ -1,7 +1,7 @@
 //! What comes of a frame of the peer: one handler for each type.
 //!
-//! A handler goes through the rules in the order in which the drafts list them, and asks the managers. A broken rule is a
-//! [`Violation`], which the handler returns.
+//! A handler goes through the rules in the order in which the drafts list them, and asks the
+//! managers. A broken rule is a [`Violation`], which the handler returns.
 
 mod data;
 mod go_away;
@@ -44,7 +44,8 @@ impl Connection {
             Frame::GoAway(frame) => self.on_go_away(now, frame),
             Frame::Headers(frame) => self.on_headers(now, frame),
             Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
-            // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md §5.11).
+            // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md
+            // §5.11).
             Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => {
                 self.guard.charge(Charge::IdleFrame, now)
             }

@@ -11,8 +11,9 @@ use crate::{
 };
 
 impl Connection {
-    /// Whether the transport should be read now. It should not while the peer leaves replies unread, or while
-    /// the application leaves octets unread that no window bounds: this is the only back-pressure then.
+    /// Whether the transport should be read now. It should not while the peer leaves replies
+    /// unread, or while the application leaves bytes unread that no window bounds: this is the only
+    /// back-pressure then.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Closing
@@ -21,9 +22,10 @@ impl Connection {
             && !self.is_overfull()
     }
 
-    /// Returns how many bytes the connection holds: the peer's compression window, what was received and not consumed,
-    /// what is ready to be written, and the records of streams, also of those that are gone and whose handles exist.
-    /// What is queued to be sent is known where it is queued.
+    /// Returns how many bytes the connection holds: the peer's compression window, what was
+    /// received and not consumed, what is ready to be written, and the records of streams, also of
+    /// those that are gone and whose handles exist. What is queued to be sent is known where it is
+    /// queued.
     #[must_use]
     pub fn memory(&self) -> usize {
         let records = self.streams.records() * STREAM_RECORD;
@@ -31,8 +33,9 @@ impl Connection {
         self.inbound.memory() + received + self.output.held()
     }
 
-    /// Whether this side keeps the peer from sending payload: the transport is not read, or the session's receive window
-    /// is used up, since the application has not taken what came. A peer that is silent then is not to blame.
+    /// Whether this side keeps the peer from sending payload: the transport is not read, or the
+    /// session's receive window is used up, since the application has not taken what came. A peer
+    /// that is silent then is not to blame.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
         !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
@@ -67,8 +70,8 @@ impl Connection {
         &self.config
     }
 
-    /// Whether a stream is gone and has payload that counts and is not consumed. It may still be given up, which is an
-    /// [`Event::Reset`](crate::proto::Event::Reset) of the stream.
+    /// Whether a stream is gone and has payload that counts and is not consumed. It may still be
+    /// given up, which is an [`Event::Reset`](crate::proto::Event::Reset) of the stream.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
         self.streams.is_untaken(id)
@@ -89,7 +92,8 @@ impl Connection {
         }
     }
 
-    /// The windows of the session or of an open stream, as this side counts them: lost credit becomes visible here.
+    /// The windows of the session or of an open stream, as this side counts them: lost credit
+    /// becomes visible here.
     #[must_use]
     pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
         let stream = match target {
@@ -106,14 +110,15 @@ impl Connection {
         })
     }
 
-    // --- inside -----------------------------------------------------------------------------------------
+    // --- inside ----------------------------------------------------------------------------------
 
-    /// Whether a stream has payload that a window does not let out, or an application that waits to make some.
+    /// Whether a stream has payload that a window does not let out, or an application that waits to
+    /// make some.
     pub(super) fn is_waiting_for_window(&self, stream: &Stream) -> bool {
         stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
     }
 
-    /// Whether unread octets forbid reading the transport.
+    /// Whether unread bytes forbid reading the transport.
     pub(super) fn is_overfull(&self) -> bool {
         self.streams.is_overfull() || self.windows.is_overfull()
     }
@@ -129,18 +134,20 @@ pub struct Stats {
     pub remote_streams: usize,
     /// Streams of the peer that wait to be accepted.
     pub backlog: usize,
-    /// Streams of the peer whose handles still exist, and which it reset, made fail, or closed before they were
-    /// accepted. They count as open for its MAX_CONCURRENT_STREAMS.
+    /// Streams of the peer whose handles still exist, and which it reset, made fail, or closed
+    /// before they were accepted. They count as open for its MAX_CONCURRENT_STREAMS.
     pub cancelled: usize,
-    /// Octets received and not consumed.
+    /// Bytes received and not consumed.
     pub unread: usize,
-    /// Payload octets queued and not yet handed to the transport.
+    /// Payload bytes queued and not yet handed to the transport.
     pub unsent: usize,
-    /// The size of the header blocks held of open streams: those that opened them, and later ones that were not taken.
+    /// The size of the header blocks held of open streams: those that opened them, and later ones
+    /// that were not taken.
     pub held_headers: usize,
 }
 
-/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always `size`.
+/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always
+/// `size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Windows {

@@ -1,7 +1,7 @@
 //! Whether a connection at rest has left anything undone. Tests ask.
 //!
-//! The answer is computed from the records of the streams and from the windows, not from the queues, counters and marks
-//! that the work itself goes by: those are what is judged.
+//! The answer is computed from the records of the streams and from the windows, not from the
+//! queues, counters and marks that the work itself goes by: those are what is judged.
 
 use std::{
     collections::HashMap,
@@ -156,7 +156,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Every deadline that the configuration promises in the state of now, with the latest moment that it may have.
+    /// Every deadline that the configuration promises in the state of now, with the latest moment
+    /// that it may have.
     pub(crate) fn promises(&self, now: Instant, quiet: &Quiet, has_partial: bool) -> Vec<Promise> {
         let timeouts = &self.config.timeouts;
         let has_output = self.output.is_waiting();
@@ -172,7 +173,8 @@ impl Connection {
         let is_heard = self.wants_input();
         let is_idle = is_heard && !has_output && self.is_idle(quiet);
         let is_silent = self.role.side() == Side::Server && !self.inbound.is_heard();
-        // Behind a full transport no stream is looked at, and while reading pauses no grant is heard.
+        // Behind a full transport no stream is looked at, and while reading pauses no grant is
+        // heard.
         let is_full = self.output.is_full();
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);
         let is_blocked = is_heard && !is_full && self.streams.iter().any(lacks_window);

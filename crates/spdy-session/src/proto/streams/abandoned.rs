@@ -1,5 +1,6 @@
-//! Streams of the peer that are answered, and of which nobody reads the rest. What the peer still sends is thrown away
-//! (protocol.md §9.6), up to a number of bytes that the stream counts, and for so long in here.
+//! Streams of the peer that are answered, and of which nobody reads the rest. What the peer still
+//! sends is thrown away (protocol.md §9.6), up to a number of bytes that the stream counts, and for
+//! so long in here.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -12,7 +13,8 @@ use crate::proto::clock::Moment;
 pub(super) struct Abandoned {
     /// Those that came since the time was last known.
     undated: Vec<StreamId>,
-    /// The others, and when they were abandoned: the oldest first. While reading pauses the peer's FIN cannot be heard.
+    /// The others, and when they were abandoned: the oldest first. While reading pauses the peer's
+    /// FIN cannot be heard.
     dated: VecDeque<(Moment, StreamId)>,
 }
 

@@ -15,10 +15,11 @@
 //!   Finished
 //! ```
 //!
-//! A reset ends both halves at once: the stream is forgotten. A half that may never be used, such as the
-//! receiving half of a push, begins as `Finished`.
+//! A reset ends both halves at once: the stream is forgotten. A half that may never be used, such
+//! as the receiving half of a push, begins as `Finished`.
 //!
-//! Each half has one function, `on`, that says what an input makes of it. Nothing else changes a half.
+//! Each half has one function, `on`, that says what an input makes of it. Nothing else changes a
+//! half.
 
 use spdy_frame::{RstStatus, Version};
 

@@ -1,4 +1,5 @@
-//! The header blocks that are held, of open streams and of those that are gone and whose handles exist.
+//! The header blocks that are held, of open streams and of those that are gone and whose handles
+//! exist.
 
 use spdy_frame::{HeaderBlock, StreamId};
 
@@ -10,8 +11,8 @@ pub(super) struct HeldHeaders {
     most: usize,
     /// Of open streams.
     open: usize,
-    /// Of streams that are closed and whose handles exist: blocks that were not taken, and those that opened streams of
-    /// the peer.
+    /// Of streams that are closed and whose handles exist: blocks that were not taken, and those
+    /// that opened streams of the peer.
     gone: ById<usize>,
     /// The sum of `gone`.
     gone_sum: usize,
@@ -52,7 +53,8 @@ impl HeldHeaders {
         self.open -= size;
     }
 
-    /// Holds blocks of a stream that is closed, until its application takes them or drops its handles.
+    /// Holds blocks of a stream that is closed, until its application takes them or drops its
+    /// handles.
     pub(super) fn keep(&mut self, id: StreamId, size: usize) {
         if size > 0 {
             self.gone.insert(id, size);
@@ -97,6 +99,6 @@ pub fn held_size(headers: &HeaderBlock) -> usize {
     headers.size() + BLOCK_OVERHEAD
 }
 
-/// What a block that follows the first one of its stream counts besides its fields, in bytes: with one field it takes
-/// about as much to keep.
+/// What a block that follows the first one of its stream counts besides its fields, in bytes: with
+/// one field it takes about as much to keep.
 const BLOCK_OVERHEAD: usize = 224;

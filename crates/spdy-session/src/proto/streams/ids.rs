@@ -13,7 +13,8 @@ pub(crate) type ById<T> = HashMap<StreamId, T, BuildHasherDefault<IdHasher>>;
 /// Some streams by id.
 pub(crate) type StreamIds = HashSet<StreamId, BuildHasherDefault<IdHasher>>;
 
-/// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at once.
+/// Spreads stream ids. A peer may choose ids to collide, but only as many as it may have open at
+/// once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 

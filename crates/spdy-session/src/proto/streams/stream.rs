@@ -1,7 +1,7 @@
 //! One stream: its two halves, its windows, and what waits to be sent on it.
 //!
-//! Methods that change what is counted of all streams together are for [`StreamRef`](super::StreamRef) alone, which keeps
-//! the counts.
+//! Methods that change what is counted of all streams together are for
+//! [`StreamRef`](super::StreamRef) alone, which keeps the counts.
 
 use std::{fmt, mem};
 
@@ -137,7 +137,7 @@ impl Stream {
         }
     }
 
-    // --- questions --------------------------------------------------------------------------------------
+    // --- questions -------------------------------------------------------------------------------
 
     #[inline]
     pub(crate) const fn id(&self) -> StreamId {
@@ -271,9 +271,10 @@ impl Stream {
         self.queue.iter().map(length).sum()
     }
 
-    // --- what the peer sends ----------------------------------------------------------------------------
+    // --- what the peer sends ---------------------------------------------------------------------
 
-    /// Judges a piece of a DATA frame that has `announced` bytes from there on, and moves the receiving half on.
+    /// Judges a piece of a DATA frame that has `announced` bytes from there on, and moves the
+    /// receiving half on.
     #[inline]
     pub(super) fn receive_data(
         &mut self,
@@ -321,7 +322,8 @@ impl Stream {
         })
     }
 
-    /// Counts what is dropped unread, payload or what header blocks count. Returns whether that is within the limit.
+    /// Counts what is dropped unread, payload or what header blocks count. Returns whether that is
+    /// within the limit.
     #[must_use]
     pub(crate) fn discard(&mut self, amount: usize) -> bool {
         let (left, amount) = (self.discard.unwrap_or(0), amount as u64);
@@ -329,15 +331,16 @@ impl Stream {
         amount <= left
     }
 
-    /// Returns whether the stream is to get credit now that `step` bytes of it are there, once for each time. After the
-    /// peer's FIN none is due (protocol.md §13.3).
+    /// Returns whether the stream is to get credit now that `step` bytes of it are there, once for
+    /// each time. After the peer's FIN none is due (protocol.md §13.3).
     #[inline]
     pub(super) fn note_credit(&mut self, step: u32) -> bool {
         let is_due = self.recv_window.returnable() >= step && !self.is_received();
         is_due && !mem::replace(&mut self.credit_due, true)
     }
 
-    /// Takes the credit that is due. The window has this size at least then, if the application keeps up.
+    /// Takes the credit that is due. The window has this size at least then, if the application
+    /// keeps up.
     pub(crate) fn take_credit(&mut self, size: u32) -> Option<WindowIncrement> {
         self.credit_due = false;
         if self.is_received() {
@@ -358,7 +361,7 @@ impl Stream {
         self.send_window.grow(initial, increment)
     }
 
-    // --- what this side sends ---------------------------------------------------------------------------
+    // --- what this side sends --------------------------------------------------------------------
 
     pub(crate) fn take_opening(&mut self) -> Option<HeaderBlock> {
         self.opening.take()
@@ -381,7 +384,7 @@ impl Stream {
         self.send_window.take(bytes);
     }
 
-    // --- what is counted of all streams together --------------------------------------------------------
+    // --- what is counted of all streams together -------------------------------------------------
 
     pub(super) fn reply(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), Refused> {
         self.send = self.send.on(SendInput::Reply { fin })?;
@@ -405,8 +408,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Puts payload behind what is queued. Small pieces are joined: else the bookkeeping of many that wait would
-    /// exceed the payload, which alone is bounded.
+    /// Puts payload behind what is queued. Small pieces are joined: else the bookkeeping of many
+    /// that wait would exceed the payload, which alone is bounded.
     fn queue_data(&mut self, payload: Bytes) {
         match self.queue.back_mut() {
             Some(Outgoing::Data(last)) if last.len() + payload.len() <= JOINED_LENGTH => {
@@ -498,7 +501,8 @@ impl fmt::Debug for Outgoing {
     }
 }
 
-/// Pieces of payload that are longer than this, in bytes, are not kept for a last frame that waits for the transport.
+/// Pieces of payload that are longer than this, in bytes, are not kept for a last frame that waits
+/// for the transport.
 const LONG_PIECE: usize = 64 * 1024;
 
 /// Pieces of payload that wait one behind the other have more than this together, in bytes.

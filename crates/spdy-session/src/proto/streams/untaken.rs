@@ -1,7 +1,8 @@
 //! Payload that the application does not take, where it keeps the transport from being read.
 //!
 //! Without a window of the session all of it counts, also that of streams which have ended. So the
-//! stream that goes in the end may be one of those: no reset is due then, but its payload is given up.
+//! stream that goes in the end may be one of those: no reset is due then, but its payload is given
+//! up.
 
 use spdy_frame::StreamId;
 
@@ -77,7 +78,7 @@ impl Untaken {
         counted.map(|(&id, rest)| (id, rest.bytes))
     }
 
-    /// Gives the memory back that nothing needs.
+    /// Frees the memory that nothing needs.
     pub(super) fn release(&mut self) {
         if self.0.is_empty() {
             self.0 = ById::default();

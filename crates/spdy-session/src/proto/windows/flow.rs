@@ -13,12 +13,12 @@ pub(crate) struct SendWindow {
     granted: i64,
 }
 
-/// A window would exceed 2^31-1 octets.
+/// A window would exceed 2^31-1 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
 impl SendWindow {
-    /// How many octets may go out now; 0 while the window is negative.
+    /// How many bytes may go out now; 0 while the window is negative.
     pub(crate) fn available(&self, initial: u32) -> usize {
         usize::try_from(self.octets(initial)).unwrap_or(0)
     }
@@ -28,7 +28,7 @@ impl SendWindow {
         i64::from(initial) + self.granted
     }
 
-    /// The window opens as soon as it begins with more than so many octets.
+    /// The window opens as soon as it begins with more than so many bytes.
     pub(crate) fn shortfall(&self) -> i64 {
         -self.granted
     }
@@ -38,7 +38,7 @@ impl SendWindow {
         i64::from(MAX_WINDOW) - self.granted
     }
 
-    /// Takes `octets`, which are at most [`available`](Self::available), out of the window.
+    /// Takes `bytes`, which are at most [`available`](Self::available), out of the window.
     pub(crate) fn take(&mut self, octets: usize) {
         self.granted -= octets as i64;
     }
@@ -66,7 +66,7 @@ impl SendWindow {
 
 /// What the peer may still send to this side, and what has become of what it sent.
 ///
-/// Invariant: `available + held + returnable == size`. Octets arrive (`available` to `held`), are consumed
+/// Invariant: `available + held + returnable == size`. Bytes arrive (`available` to `held`), are consumed
 /// (`held` to `returnable`), and are granted again (`returnable` to `available`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecvWindow {
@@ -85,7 +85,7 @@ impl RecvWindow {
         Self::with_slack(octets, 0)
     }
 
-    /// A window that lets `slack` octets more pass.
+    /// A window that lets `slack` bytes more pass.
     pub(crate) fn with_slack(octets: u32, slack: u32) -> Self {
         Self {
             size: i64::from(octets),
@@ -97,7 +97,7 @@ impl RecvWindow {
         }
     }
 
-    /// Whether a frame of `octets` fits into the window.
+    /// Whether a frame of `bytes` fits into the window.
     pub(crate) fn allows(&self, octets: u64) -> bool {
         i64::try_from(octets).is_ok_and(|octets| octets <= self.available + self.slack)
     }
@@ -112,7 +112,7 @@ impl RecvWindow {
         u32::try_from(self.size).unwrap_or(MAX_WINDOW)
     }
 
-    /// Octets that have arrived since the window began.
+    /// Bytes that have arrived since the window began.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -122,17 +122,17 @@ impl RecvWindow {
         2 * self.held <= self.size
     }
 
-    /// Octets that arrived and are not consumed.
+    /// Bytes that arrived and are not consumed.
     pub(crate) fn held(&self) -> usize {
         usize::try_from(self.held).unwrap_or(0)
     }
 
-    /// Octets that were consumed and are not granted again.
+    /// Bytes that were consumed and are not granted again.
     pub(crate) fn returnable(&self) -> u32 {
         u32::try_from(self.returnable).unwrap_or(u32::MAX)
     }
 
-    /// Books `octets` that arrived. Without enforcement the window may go below zero; only `held` counts then.
+    /// Books `bytes` that arrived. Without enforcement the window may go below zero; only `held` counts then.
     pub(crate) fn receive(&mut self, octets: usize) {
         self.available -= octets as i64;
         self.held += octets as i64;
@@ -140,7 +140,7 @@ impl RecvWindow {
         self.check();
     }
 
-    /// Books `octets` that the application is done with.
+    /// Books `bytes` that the application is done with.
     pub(crate) fn consume(&mut self, octets: usize) {
         debug_assert!(
             octets as i64 <= self.held,
@@ -159,7 +159,7 @@ impl RecvWindow {
         self.check();
     }
 
-    /// Takes the credit to be granted, once there are at least `threshold` octets of it.
+    /// Takes the credit to be granted, once there are at least `threshold` bytes of it.
     pub(crate) fn take_credit(&mut self, threshold: u32) -> Option<WindowIncrement> {
         if self.returnable < i64::from(threshold.max(1)) {
             return None;
@@ -172,7 +172,7 @@ impl RecvWindow {
     }
 
     /// Takes the credit to be granted, once the peer has used half of what it can have: of the window without
-    /// the octets that are held. So octets that nobody consumes make grants small, and never stop them. Of a large
+    /// the bytes that are held. So bytes that nobody consumes make grants small, and never stop them. Of a large
     /// window it need not be half: what waits to be granted is missing on a path that is long enough for the window.
     pub(crate) fn take_due_credit(&mut self) -> Option<WindowIncrement> {
         if self.returnable < self.available.min(LARGEST_STEP) {
@@ -199,7 +199,7 @@ impl RecvWindow {
     }
 }
 
-/// Octets after which credit is due, whatever the window.
+/// Bytes after which credit is due, whatever the window.
 const LARGEST_STEP: i64 = 512 * 1024;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A window lets through in each round trip what it has, so over a long path it is the window that says how fast an
 //! upload is. Whether it does is measured. A PING goes out beside credit and tells how long a round trip takes. From there
-//! to the first credit after its answer the octets are counted: so it makes no difference whether they come evenly or, as
+//! to the first credit after its answer the bytes are counted: so it makes no difference whether they come evenly or, as
 //! they do when they wait for credit, all at once. If a round trip brings more than half of a window, the window is doubled.
 //!
 //! ```text
@@ -176,7 +176,7 @@ impl SessionWindows {
 }
 
 impl Measurement {
-    /// Whether a round trip brings more than half of a window to which `before` octets had come in the beginning, and
+    /// Whether a round trip brings more than half of a window to which `before` bytes had come in the beginning, and
     /// the application keeps up with it.
     fn is_in_the_way(&self, now: Instant, before: u64, window: &RecvWindow) -> bool {
         let round_trip = self.round_trip.unwrap_or_default().as_nanos();

@@ -1,4 +1,5 @@
-//! DATA, in the order of protocol.md §12.3: the session's window, the stream, its state, its window, delivery.
+//! DATA, in the order of protocol.md §12.3: the session's window, the stream, its state, its
+//! window, delivery.
 
 use std::time::Instant;
 
@@ -14,10 +15,10 @@ use crate::proto::{
 
 impl Connection {
     pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
-        let octets = data.payload.len();
+        let bytes = data.payload.len();
         // The whole frame is judged at its head, before its payload is there.
-        let announced = octets as u64 + u64::from(data.remaining);
-        self.windows.receive(octets, announced)?;
+        let announced = bytes as u64 + u64::from(data.remaining);
+        self.windows.receive(bytes, announced)?;
         let is_empty = announced == 0 && !data.fin;
         let fate = match self.streams.get(data.stream) {
             Some(mut stream) => {
@@ -29,11 +30,12 @@ impl Connection {
         match fate {
             Ok(Fate::Deliver { is_closed }) => self.deliver(data, is_closed),
             Ok(Fate::Discard { is_closed }) => {
-                self.discard(data.stream, octets, data.fin, is_closed);
+                self.discard(data.stream, bytes, data.fin, is_closed);
             }
             dropped => {
-                // Nobody will consume these octets: the session gets them back at once (protocol.md §13.3).
-                self.windows.consume(octets);
+                // Nobody will consume these bytes: the session gets them back at once (protocol.md
+                // §13.3).
+                self.windows.consume(bytes);
                 dropped?;
             }
         }
@@ -43,8 +45,8 @@ impl Connection {
         Ok(())
     }
 
-    /// DATA for streams that are gone is not charged: a peer may have much of it under way when it hears of a
-    /// reset (protocol.md §12.3, "not before 10 MB").
+    /// DATA for streams that are gone is not charged: a peer may have much of it under way when it
+    /// hears of a reset (protocol.md §12.3, "not before 10 MB").
     fn judge_stray_data(&self, id: StreamId) -> Result<Fate, Violation> {
         if self.is_answered(id) {
             return Ok(Fate::Drop);
@@ -71,10 +73,10 @@ impl Connection {
         }
     }
 
-    /// Drops octets of a stream that the application has lost interest in.
-    fn discard(&mut self, id: StreamId, octets: usize, fin: bool, is_closed: bool) {
-        self.return_bytes(id, octets);
-        self.count_discarded(id, octets, fin);
+    /// Drops bytes of a stream that the application has lost interest in.
+    fn discard(&mut self, id: StreamId, bytes: usize, fin: bool, is_closed: bool) {
+        self.return_bytes(id, bytes);
+        self.count_discarded(id, bytes, fin);
         if is_closed {
             self.end_stream(id, Ending::closed());
         }

@@ -18,7 +18,8 @@ impl Connection {
     }
 
     fn apply_settings(&mut self, now: Instant, frame: &Settings) -> Handled {
-        // Values with PERSISTED echo what this side once asked for: they are not the peer's (protocol.md §14).
+        // Values with PERSISTED echo what this side once asked for: they are not the peer's
+        // (protocol.md §14).
         let own = frame
             .entries
             .iter()

@@ -43,8 +43,8 @@ impl Connection {
         self.go_away.is_sent() && self.streams.is_new_remote(id)
     }
 
-    /// A frame with a header block for a stream that is not open. It is answered at most once, and charged each
-    /// time: its block had to be inflated.
+    /// A frame with a header block for a stream that is not open. It is answered at most once, and
+    /// charged each time: its block had to be inflated.
     pub(super) fn on_stray(&mut self, now: Instant, id: StreamId, reason: &'static str) -> Handled {
         if self.is_answered(id) {
             self.charge_reset(now);
@@ -53,18 +53,18 @@ impl Connection {
         Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
     }
 
-    /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY. Peers without flow
-    /// control go on sending on streams that we reset.
+    /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY.
+    /// Peers without flow control go on sending on streams that we reset.
     pub(super) fn is_answered(&self, id: StreamId) -> bool {
         self.is_beyond_our_go_away(id)
             || self.streams.was_reset_lately(id)
             || !self.role.enforces_windows()
     }
 
-    /// Counts octets that are dropped, payload or what header blocks count.
-    pub(super) fn count_discarded(&mut self, id: StreamId, octets: usize, fin: bool) {
+    /// Counts bytes that are dropped, payload or what header blocks count.
+    pub(super) fn count_discarded(&mut self, id: StreamId, bytes: usize, fin: bool) {
         let stream = self.streams.get(id);
-        let is_too_much = stream.is_some_and(|mut stream| !stream.discard(octets));
+        let is_too_much = stream.is_some_and(|mut stream| !stream.discard(bytes));
         if is_too_much && !fin {
             self.reached(Limit::Discard);
             let (status, origin) = (RstStatus::CANCEL, Origin::Local);

@@ -61,7 +61,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP layer's to judge.
+    /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP
+    /// layer's to judge.
     fn check_push(
         &self,
         id: StreamId,
