@@ -45,7 +45,7 @@ const STALLED: Duration = Duration::from_secs(4 * 60 * 60);
 /// Two streams a forwarded connection: a thousand connections at once.
 const MAX_STREAMS: u32 = 2000;
 
-/// What Go sends, in octets.
+/// What Go sends, in bytes.
 const DATA_FRAME: usize = 32 * 1024;
 
 const OFTEN: Rate = Rate {

@@ -152,7 +152,7 @@ fn look_at(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits for the last octets of a session. A peer that does not take them gets no more time than this.
+/// Waits for the last bytes of a session. A peer that does not take them gets no more time than this.
 async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
     if timeout(ENDED, &mut driver).await.is_err() {
         driver.abort();
@@ -281,7 +281,7 @@ fn status_of(error: &StreamError) -> RstStatus {
 /// How long a client may take to answer a PING before a stream is reset all the same.
 const ANSWERED: Duration = Duration::from_secs(5);
 
-/// How long the last octets of a session may take.
+/// How long the last bytes of a session may take.
 const ENDED: Duration = Duration::from_secs(5);
 
 /// Where refusals say what would be accepted.

@@ -49,7 +49,7 @@ impl From<std::process::ExitStatus> for Exit {
         if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
             return Self::signal(u8::try_from(number).unwrap_or(u8::MAX));
         }
-        // Where codes are larger than an octet, a failure stays one.
+        // Where codes are larger than a byte, a failure stays one.
         Self(u8::try_from(status.code().unwrap_or(1)).unwrap_or(u8::MAX))
     }
 }

@@ -376,7 +376,7 @@ impl Client {
     }
 }
 
-/// How much of an output is read at once, octets.
+/// How much of an output is read at once, in bytes.
 const PIECE: usize = 32 * 1024;
 
 /// What reading a terminal gives when its other side is closed.

@@ -10,7 +10,7 @@ pub(crate) enum StreamType {
     Stdout,
     Stderr,
     Resize,
-    /// The octets of a forwarded connection.
+    /// The bytes of a forwarded connection.
     Data,
 }
 

@@ -144,7 +144,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// The characters of a token.
 const LENGTH: usize = 8;
 
-/// 64 characters, so that an octet chooses each as often.
+/// 64 characters, so that a byte chooses each as often.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// No place in the queue.

@@ -116,7 +116,7 @@ const cases = {
             [out.columns, out.rows] = [122, 44];
             out.emit('resize');
         });
-        const script = "stty size; trap 'stty size; exit 5' WINCH; for i in $(seq 40); do sleep 0.5; done";
+        const script = "trap 'stty size; exit 5' WINCH; stty size; for i in $(seq 40); do sleep 0.5; done";
         const done = await run(['sh', '-c', script], new PassThrough(), true, out);
         assert.deepEqual(done.out.toString().split('\r\n'), ['33 111', '44 122', '']);
         assert.equal(done.code, 5);

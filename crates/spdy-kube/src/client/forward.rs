@@ -177,5 +177,5 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// As much is kept of what a server says, octets.
+/// As much is kept of what a server says, in bytes.
 const MAX_TEXT: usize = 64 * 1024;

@@ -119,7 +119,7 @@ fn size(object: &Value) -> Option<Size> {
 /// So many sizes wait to be taken.
 const QUEUE: usize = 16;
 
-/// An object is shorter than this, in octets.
+/// An object is shorter than this, in bytes.
 const MAX_OBJECT: usize = 1024;
 
 #[cfg(test)]

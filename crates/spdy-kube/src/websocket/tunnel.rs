@@ -1,4 +1,4 @@
-//! A stream of octets cut into messages, at any place.
+//! A stream of bytes cut into messages, at any place.
 
 use std::{
     io::{self, IoSlice},
@@ -11,7 +11,7 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// The octets in the binary messages of a WebSocket, as a transport. Each write is a message; the end of the writing
+/// The bytes in the binary messages of a WebSocket, as a transport. Each write is a message; the end of the writing
 /// side is the end of the WebSocket.
 pub(crate) struct Tunnel<S> {
     messages: S,
@@ -105,5 +105,5 @@ where
     }
 }
 
-/// A message of ours is not longer, in octets.
+/// A message of ours is not longer, in bytes.
 const MAX_WRITE: usize = 64 * 1024;
