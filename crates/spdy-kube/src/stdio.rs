@@ -264,10 +264,19 @@ pub(crate) fn end_at_reset(read: io::Result<()>) -> Poll<io::Result<()>> {
 #[derive(Debug)]
 pub struct Stdout(Sink);
 
-#[derive(Debug)]
 enum Sink {
     Spdy(Returning),
     Pipe(DuplexStream),
+}
+
+/// Shows nothing of what the command says.
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spdy(stream) => stream.fmt(f),
+            Self::Pipe(_) => f.debug_tuple("Pipe").finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Stdout {
@@ -381,3 +390,16 @@ const PIECE: usize = 32 * 1024;
 
 /// What reading a terminal gives when its other side is closed.
 const EIO: i32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn debug_output_shows_nothing_that_is_said() {
+        let (near, _far) = tokio::io::duplex(100);
+        let mut stdout = Stdout::pipe(near);
+        stdout.write_all(b"secret").await.unwrap();
+        assert_eq!(format!("{stdout:?}"), "Stdout(Pipe(..))");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -93,7 +93,6 @@ pub(super) type Alive = mpsc::Sender<Infallible>;
 #[derive(Debug)]
 pub struct Input(To);
 
-#[derive(Debug)]
 enum To {
     Spdy(Stream),
     Channel {
@@ -102,6 +101,19 @@ enum To {
         has_close: bool,
         _alive: Alive,
     },
+}
+
+/// Shows nothing of what is sent.
+impl fmt::Debug for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spdy(stream) => stream.fmt(f),
+            Self::Channel { has_close, .. } => f
+                .debug_struct("Channel")
+                .field("has_close", has_close)
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Input {
@@ -239,3 +251,17 @@ impl Resizer {
 
 /// A status is not longer, in bytes.
 const MAX_STATUS: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn debug_output_shows_nothing_that_is_sent() {
+        let (near, _far) = tokio::io::duplex(100);
+        let mut input = Input::channel(near, true, mpsc::channel(1).0);
+        input.write_all(b"secret").await.unwrap();
+        let shown = format!("{input:?}");
+        assert_eq!(shown, "Input(Channel { has_close: true, .. })");
+    }
+}
