@@ -139,7 +139,6 @@ impl Slot {
         let mut state = self.lock();
         state.resting.push(connection);
         let todo = state.settle(self);
-        state.resting.trim();
         drop(state);
         todo.run();
     }

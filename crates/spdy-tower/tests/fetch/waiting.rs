@@ -337,6 +337,20 @@ async fn few_connections_rest_for_one_origin_and_none_for_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn few_connections_rest_that_were_made_for_requests_that_were_given_up() {
+    let network = Network::new(ms(10), |io, _| http1(io, Duration::ZERO));
+    let client = network.client(Plain::Http1);
+    let mut requests = JoinSet::new();
+    for _ in 0..20 {
+        let client = client.clone();
+        requests.spawn(async move { timeout(ms(5), get(&client)).await.is_err() });
+    }
+    assert_eq!(requests.join_all().await, [true; 20]);
+    sleep(ms(10)).await;
+    assert_eq!((network.made(), network.open()), (20, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_reads_nothing_does_not_keep_a_connection_that_was_given_up() {
     let network = Network::new(Duration::ZERO, silent);
     for plain in [Plain::Http1, Plain::Spdy(Version::V3_1)] {

@@ -40,11 +40,10 @@ impl Resting {
         is_one
     }
 
-    /// Closes one connection more than are kept.
+    /// Closes those that have rested for longest, if there are more than are kept.
     pub(super) fn trim(&mut self) {
-        if self.0.len() > MAX_RESTING {
-            self.close_oldest();
-        }
+        let spare = self.0.len().saturating_sub(MAX_RESTING);
+        self.0.drain(..spare);
     }
 
     pub(super) fn close(&mut self, id: u64) {

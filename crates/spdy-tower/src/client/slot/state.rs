@@ -59,8 +59,8 @@ impl State {
         self.resting.take().map(Connection::Http1)
     }
 
-    /// Hands connections to the requests that wait, in their order, and begins new ones where that is of use. What is to
-    /// be done about it is done when the lock is gone.
+    /// Hands connections to the requests that wait, in their order, begins new ones where that is of use, and keeps no
+    /// more at rest than may be. What is to be done about it is done when the lock is gone.
     pub(super) fn settle(&mut self, slot: &Slot) -> Todo {
         let mut todo = Todo::default();
         let Some(me) = slot.me.upgrade() else {
@@ -84,6 +84,7 @@ impl State {
         if !self.waiting.is_empty() && self.attempts == 0 {
             self.make_room();
         }
+        self.resting.trim();
         todo
     }
 
