@@ -113,13 +113,17 @@ impl<A: Asker> Round<A> {
     async fn thaws(&self) {
         self.origin.calm_down();
         self.origin.freeze();
+        self.origin.books.tell("all connections freeze");
         // A proxy gives up by itself, and says so.
         let answer = self.bounds.answer;
         let patience = self.bounds.connect + answer.unwrap_or_default() + SLACK;
         let mut given_up = 0;
         for id in REQUESTS..REQUESTS + 12 {
             let asking = Arc::clone(&self.asker).ask(get(id));
-            match timeout(patience, asking).await {
+            let asked = timeout(patience, asking).await;
+            let what = asked.as_ref().map_or("given up", Outcome::reason);
+            self.origin.books.tell(format_args!("frozen /{id}: {what}"));
+            match asked {
                 Ok(Outcome::Answer(..)) => {}
                 Ok(Outcome::Failed(error)) if answer.is_none() => panic!("/{id} fails: {error}"),
                 Ok(_) | Err(_) => given_up += 1,
