@@ -115,12 +115,9 @@ pub(crate) fn first_of<T: Copy>(
 
 /// The values of a field that may stand on several lines and hold lists.
 pub(crate) fn names<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
-    let lines = headers.get_all(name).iter();
-    lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
+    let tokens = spdy_tower::tokens(headers, name);
+    tokens
+        .filter_map(|token| str::from_utf8(token).ok())
         .collect()
 }
 

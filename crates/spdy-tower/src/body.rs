@@ -14,7 +14,10 @@ use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Received, RecvStream, StreamError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use crate::{fields, origin::Origin, patience::Wait};
+use crate::{
+    http::{Origin, fields},
+    patience::Wait,
+};
 
 /// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
 ///

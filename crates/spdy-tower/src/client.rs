@@ -52,8 +52,6 @@ mod origin;
 mod pool;
 mod push;
 mod registry;
-mod request;
-mod response;
 #[cfg(feature = "client")]
 mod slot;
 
@@ -81,7 +79,7 @@ pub use self::{
     push::{Pushed, Pushes},
 };
 use self::{exchange::Exchange, registry::Registry};
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, http::write_request};
 
 /// Begins a session as its client. Pushes are refused, whatever [`Config::accept_push`] says.
 ///
@@ -181,7 +179,8 @@ impl SendRequest {
             fin: body.is_end_stream() && head.method != Method::CONNECT,
             ..Open::default()
         };
-        let (block, asked) = request::block(version, &head, body.size_hint().exact())?;
+        let (block, asked) = write_request::block(version, &head, body.size_hint().exact())
+            .map_err(Error::Request)?;
         let (opening, asked) = match &self.registry {
             None => (self.session.open(block, how), None),
             Some(registry) => {

@@ -64,15 +64,9 @@
 
 mod body;
 pub mod client;
-mod date;
-mod fields;
-mod framing;
-mod malformed;
-mod origin;
+mod http;
 mod patience;
 mod protocol;
-mod request;
-mod response;
 mod sending;
 mod server;
 mod tunnel;
@@ -82,15 +76,16 @@ pub mod upgrade;
 pub use spdy_frame::{Priority, StreamId, Version};
 pub use spdy_session as session;
 
+#[doc(hidden)]
+pub use self::http::{
+    framing::{is_bodyless, remove_false_length},
+    list::{is_hop_by_hop, tokens},
+    read_request::is_authority,
+};
 pub use self::{
     body::{Body, BodyError},
     protocol::Protocol,
     sending::BoxError,
     server::{Builder, Connection, HttpService, MalformedRequest, PushError, Pusher, StreamInfo},
     tunnel::{OnTunnel, Tunnel},
-};
-#[doc(hidden)]
-pub use self::{
-    framing::{is_bodyless, remove_false_length},
-    request::is_authority,
 };

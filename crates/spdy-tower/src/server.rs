@@ -31,7 +31,10 @@ pub use self::{
     service::HttpService,
 };
 use self::{malformed::OnMalformed, requests::Requests};
-use crate::{fields::ConnectionFields, patience::Patience, request::Heads, response::ResponseForm};
+use crate::{
+    http::{ConnectionFields, Heads, ResponseForm},
+    patience::Patience,
+};
 
 /// How connections are served. One builder can serve any number of them.
 #[derive(Clone, Debug)]

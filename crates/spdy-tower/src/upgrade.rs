@@ -42,7 +42,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderValue,
     header::{CONNECTION, UPGRADE},
 };
 use hyper_util::rt::TokioIo;
@@ -53,6 +53,7 @@ pub use self::{
     client::{ConnectError, MAX_REFUSAL, connect, connect_to, request},
     server::{OnSession, UpgradeError, accept},
 };
+use crate::http::list::has_token;
 
 /// The configuration for peers that upgrade, which use SPDY as a plain multiplexer: [`FlowControl::Off`], since they
 /// know no windows, and times for sessions that rest for hours.
@@ -131,15 +132,7 @@ impl fmt::Debug for Upgraded {
 
 /// Whether a head, of a request or of its answer, says that the connection changes to SPDY/3.1.
 fn is_agreed(headers: &HeaderMap) -> bool {
-    has_token(headers, &CONNECTION, b"upgrade") && has_token(headers, &UPGRADE, TOKEN.as_bytes())
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
-    let has = |value: &HeaderValue| {
-        let mut tokens = value.as_bytes().split(|&octet| octet == b',');
-        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token))
-    };
-    headers.get_all(name).iter().any(has)
+    has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, TOKEN)
 }
 
 /// Says that the connection changes to SPDY/3.1.

@@ -12,11 +12,10 @@ use http::{Method, Response};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
 use spdy_session::{Opening, RecvStream, SendStream, Session};
 
-use super::{Error, response};
+use super::Error;
 use crate::{
     Body, BoxError, Tunnel,
-    framing::is_bodyless,
-    origin::Origin,
+    http::{Origin, framing::is_bodyless, read_response},
     sending::{Answer, Failure, Pump},
 };
 
@@ -129,7 +128,7 @@ async fn reply(
 }
 
 fn head(version: Version, block: &HeaderBlock) -> Result<Response<()>, Error> {
-    response::read(version, block, |_| false).map_err(Error::Response)
+    read_response::read(version, block, false).map_err(Error::Response)
 }
 
 fn reset(receive: RecvStream, error: Error) -> Error {

@@ -5,24 +5,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{
-    Method, Request, Response, Uri,
-    uri::{Authority, PathAndQuery, Scheme},
-};
+use http::{Request, Response};
 use spdy_frame::{HeaderBlock, RstStatus, StreamId, Version};
 use spdy_session::{Incoming, PendingStream, Received, RecvStream};
 use tracing::debug;
 
-use super::{
-    Error,
-    registry::Registry,
-    request::{self, Names},
-    response,
-};
+use super::{Error, registry::Registry};
 use crate::{
     Body,
-    fields::{self, VALUE_SEPARATOR},
-    origin::Origin,
+    http::{
+        fields,
+        read_push::{self, Unfit},
+        read_response,
+    },
 };
 
 /// Gives what the server of a session pushes: see [`handshake_with_pushes`](super::handshake_with_pushes).
@@ -76,7 +71,7 @@ impl Pushes {
             stream.refuse(RstStatus::CANCEL);
             return None;
         };
-        match promised(self.version, stream.headers(), &asked) {
+        match read_push::request(self.version, stream.headers(), &asked) {
             Ok(request) => {
                 let head = stream.headers().clone();
                 let receive = stream.into_recv().ok()?;
@@ -128,8 +123,7 @@ impl Pushed {
     ///
     /// [`Error::Stream`] if the push ends before its head has come, [`Error::Response`] if that is malformed.
     pub async fn response(mut self) -> Result<Response<Body>, Error> {
-        let [status, _] = response::names(self.version);
-        if self.head.get(status).is_none() {
+        if !read_push::has_response(self.version, &self.head) {
             match self.receive.next().await.transpose()? {
                 Some(Received::Headers(block)) if !fields::repeats(&self.head, &block) => {
                     append(&mut self.head, &block);
@@ -140,9 +134,7 @@ impl Pushed {
                 Some(Received::Data(_)) | None => return Err(self.reset("status is missing")),
             }
         }
-        let names = request::names(self.version);
-        let is_other = |name: &[u8]| is_identity(&names, name);
-        match response::read(self.version, &self.head, is_other) {
+        match read_response::read(self.version, &self.head, true) {
             Ok(response) => {
                 let (receive, headers) = (self.receive, response.headers());
                 let body = Body::pushed(receive, self.version, headers, self.head);
@@ -156,93 +148,6 @@ impl Pushed {
         self.receive.reset(RstStatus::PROTOCOL_ERROR);
         Error::Response(reason)
     }
-}
-
-/// Why a push is not taken, and what the server is told.
-struct Unfit(RstStatus, &'static str);
-
-const fn malformed(reason: &'static str) -> Unfit {
-    Unfit(RstStatus::PROTOCOL_ERROR, reason)
-}
-
-/// The request that a push answers.
-fn promised(version: Version, block: &HeaderBlock, asked: &Origin) -> Result<Request<()>, Unfit> {
-    let names = request::names(version);
-    if block
-        .get(names.method)
-        .is_some_and(|method| method != b"GET")
-    {
-        return Err(malformed("method of a push is not GET"));
-    }
-    let (origin, path) = match version {
-        Version::V2 => whole_url(&names, block, asked)?,
-        Version::V3 | Version::V3_1 => parts(&names, block)?,
-    };
-    if !origin.is_same(asked) {
-        return Err(Unfit(
-            RstStatus::REFUSED_STREAM,
-            "push is of another origin",
-        ));
-    }
-    let uri = Uri::builder()
-        .scheme(origin.scheme)
-        .authority(origin.host)
-        .path_and_query(path);
-    let mut request = Request::new(());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = uri
-        .build()
-        .map_err(|_| malformed("URI of a push is none"))?;
-    Ok(request)
-}
-
-type Target = (Origin, PathAndQuery);
-
-/// SPDY/2: one field. A path alone is of the origin that was asked.
-fn whole_url(names: &Names, block: &HeaderBlock, asked: &Origin) -> Result<Target, Unfit> {
-    let url = block
-        .get(names.target)
-        .ok_or(malformed("push has no url"))?;
-    let url = Uri::try_from(url)
-        .map_err(|_| malformed("url of a push is none"))?
-        .into_parts();
-    let path = url
-        .path_and_query
-        .ok_or(malformed("url of a push has no path"))?;
-    match (url.scheme, url.authority) {
-        (Some(scheme), Some(host)) => Ok((Origin { scheme, host }, path)),
-        (None, None) => Ok((asked.clone(), path)),
-        _ => Err(malformed("url of a push is none")),
-    }
-}
-
-/// Since SPDY/3: three fields.
-fn parts(names: &Names, block: &HeaderBlock) -> Result<Target, Unfit> {
-    let get = |name: &'static str| {
-        let value = block
-            .get(name)
-            .filter(|value| !value.contains(&VALUE_SEPARATOR));
-        value.ok_or(malformed("push does not say what it answers"))
-    };
-    let path = get(names.target)?;
-    if !path.starts_with(b"/") {
-        return Err(malformed("path of a push is none"));
-    }
-    let origin = Origin {
-        scheme: Scheme::try_from(get(names.scheme)?)
-            .map_err(|_| malformed("scheme of a push is none"))?,
-        host: Authority::try_from(get(names.host)?)
-            .map_err(|_| malformed("host of a push is none"))?,
-    };
-    let path = PathAndQuery::try_from(path).map_err(|_| malformed("path of a push is none"))?;
-    Ok((origin, path))
-}
-
-/// Whether a field says what a push answers, and is none of the response.
-fn is_identity(names: &Names, name: &[u8]) -> bool {
-    [names.method, names.target, names.host, names.scheme]
-        .iter()
-        .any(|identity| identity.as_bytes() == name)
 }
 
 fn append(head: &mut HeaderBlock, later: &HeaderBlock) {

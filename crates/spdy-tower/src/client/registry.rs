@@ -7,7 +7,7 @@ use std::{
 
 use spdy_frame::StreamId;
 
-use crate::origin::Origin;
+use crate::http::Origin;
 
 /// The requests of a session that may get pushes: those whose response is not dropped and not read to its end.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use http::StatusCode;
 use spdy_frame::{HeaderBlock, RstStatus};
 use spdy_session::{Reserved, SendReply, SendStream, StreamError};
 
-use crate::response::{self, ResponseForm};
+use crate::http::{ResponseForm, write_response};
 
 /// The sending side of an exchange. Each step takes it to the next state, so nothing can be said twice.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Answer {
         match mem::replace(self, Self::Given) {
             Self::Due(reply) => {
                 // The stream may have ended meanwhile; then the client knows already.
-                _ = reply.reply_with(response::bare(form, status), Bytes::new());
+                _ = reply.reply_with(write_response::bare(form, status), Bytes::new());
             }
             Self::Begun(stream) => stream.reset(reset),
             Self::Given => {}

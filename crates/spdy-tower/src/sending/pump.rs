@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
 
 use super::{Answer, BoxError, Failure, guarded};
-use crate::response;
+use crate::http::write_response;
 
 pin_project! {
     /// Moves a body to a stream, as fast as the stream takes it: the body is asked for a piece only when the stream may
@@ -177,7 +177,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         version: Version,
         answer: &mut Answer,
     ) -> Result<(), Failure> {
-        let block = response::trailers(version, trailers)
+        let block = write_response::trailers(version, trailers)
             .ok_or(Failure::Response("a trailer is longer than 65535 octets"))?;
         if block.is_empty() {
             return self.finish(answer);

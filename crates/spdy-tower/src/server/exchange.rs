@@ -21,8 +21,7 @@ use super::service::HttpService;
 use crate::{
     Body,
     body::FaultNotice,
-    fields, framing,
-    response::{self, ResponseForm},
+    http::{ResponseForm, fields, framing, write_response},
     sending::{Answer, Failure, Pump, WRONG_LENGTH, guarded},
     tunnel::TunnelDue,
 };
@@ -216,7 +215,7 @@ fn split<B: http_body::Body>(
     if body.is_none() && announced.is_some_and(|length| length > 0) {
         return Err(WRONG_LENGTH);
     }
-    let block = response::block(form, method, head, size).ok_or(Failure::Response(
+    let block = write_response::block(form, method, head, size).ok_or(Failure::Response(
         "a response header is longer than 65535 octets",
     ))?;
     let measured = body.map(|body| Measured {

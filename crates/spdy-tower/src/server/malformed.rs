@@ -6,7 +6,7 @@ use http::StatusCode;
 use spdy_frame::{HeaderBlock, StreamId, Version};
 use spdy_session::PendingStream;
 
-use crate::malformed::Malformed;
+use crate::http::Malformed;
 
 /// A request that HTTP does not allow, which was answered and is not given to the service: see
 /// [`Builder::on_malformed`](crate::Builder::on_malformed).

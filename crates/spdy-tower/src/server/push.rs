@@ -22,8 +22,7 @@ use super::{
     pushes::{Pushes, Taste},
 };
 use crate::{
-    origin::Origin,
-    response,
+    http::{Origin, write_push},
     sending::{Answer, BoxError, Failure, Pump},
 };
 
@@ -115,7 +114,7 @@ impl Pusher {
     }
 
     fn block(&self, path: &str, head: Parts, size: Option<u64>) -> Result<HeaderBlock, PushError> {
-        response::pushed(self.pushes.form(), &self.origin, path, head, size)
+        write_push::block(self.pushes.form(), &self.origin, path, head, size)
             .ok_or(PushError::Header)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use spdy_session::Session;
 
-use crate::response::ResponseForm;
+use crate::http::ResponseForm;
 
 /// What all requests of a session need for their pushes.
 #[derive(Clone)]

@@ -20,10 +20,8 @@ use super::{
 use crate::{
     Body,
     body::FaultNotice,
-    malformed::Malformed,
+    http::{Head, Heads, Malformed, ResponseForm},
     patience::Patience,
-    request::{Head, Heads},
-    response::ResponseForm,
     sending::Answer,
     tunnel::TunnelDue,
 };

@@ -6,10 +6,11 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
         CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
     },
     request::Parts,
 };
+
+use spdy_tower::{is_hop_by_hop, tokens};
 
 use super::Upstream;
 use crate::serve::ConnectionInfo;
@@ -113,16 +114,13 @@ impl Forwarding {
 
 /// Removes the fields that concern one connection only (RFC 9110 §7.6.1), and those meant for a proxy.
 pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
-    let named: Vec<_> = fields
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+    let named: Vec<_> = tokens(fields, &CONNECTION)
+        .filter_map(|name| HeaderName::try_from(name).ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named {
         fields.remove(name);
     }
+    remove_if(fields, is_of_one_hop);
 }
 
 /// Removes the fields that an application could take for others which this proxy sets or removes.
@@ -166,7 +164,15 @@ fn is_of_who_asks(name: &str) -> bool {
 
 /// Whether a field concerns one connection, or where a message goes and ends.
 fn is_of_the_connection(name: &str) -> bool {
-    name == HOST || name == CONTENT_LENGTH || HOP_BY_HOP.iter().any(|hop| name == hop)
+    name == HOST || name == CONTENT_LENGTH || is_of_one_hop(name)
+}
+
+/// Whether a field is for the next hop only: also `te`, and the fields for a proxy and from one.
+fn is_of_one_hop(name: &str) -> bool {
+    is_hop_by_hop(name.as_bytes())
+        || name == TE
+        || name == PROXY_AUTHENTICATE
+        || name == PROXY_AUTHORIZATION
 }
 
 /// One element of `forwarded` (RFC 7239).
@@ -199,17 +205,6 @@ fn append(fields: &mut HeaderMap, name: HeaderName, more: &str) {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-static HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 #[cfg(test)]
 mod tests {

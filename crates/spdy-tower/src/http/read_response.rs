@@ -3,30 +3,33 @@
 use http::{HeaderMap, Response, StatusCode};
 use spdy_frame::{Field, HeaderBlock, Version};
 
-use crate::fields::{self, ConnectionFields};
+use super::{
+    fields::{self, ConnectionFields},
+    names::Meta,
+};
 
-/// Reads the head of a response. Fields that `is_other` names belong to somebody else.
+/// Reads the head of a response. Meta headers of a request are left out if it is that of a push.
 ///
 /// The error says what is wrong with it. Fields of a single connection are dropped, and so are names with a colon that
 /// nobody knows.
-pub(super) fn read(
+pub(crate) fn read(
     version: Version,
     block: &HeaderBlock,
-    is_other: impl Fn(&[u8]) -> bool,
+    is_push: bool,
 ) -> Result<Response<()>, &'static str> {
     if block.is_truncated() {
         return Err("header block exceeds a limit");
     }
-    let [status_name, version_name] = names(version);
     let (mut status, mut http_version) = (None, None);
     let mut headers = HeaderMap::with_capacity(block.len());
     for field in block.fields() {
-        match field.name() {
-            name if name == status_name.as_bytes() => status = Some(read_status(field)?),
-            name if name == version_name.as_bytes() => http_version = Some(read_version(field)?),
-            [b':', ..] => {}
-            name if is_other(name) => {}
-            _ => fields::receive(&mut headers, field, ConnectionFields::Drop)
+        let name = field.name();
+        match Meta::find(&Meta::RESPONSE, version, name) {
+            Some(Meta::Status) => status = Some(read_status(field)?),
+            Some(_) => http_version = Some(read_version(field)?),
+            None if name.starts_with(b":") => {}
+            None if is_push && Meta::find(&Meta::PROMISE, version, name).is_some() => {}
+            None => fields::receive(&mut headers, field, ConnectionFields::Drop)
                 .map_err(|_| "a header field is not one of HTTP")?,
         }
     }
@@ -35,14 +38,6 @@ pub(super) fn read(
     *response.version_mut() = http_version.ok_or("HTTP version is missing")?;
     *response.headers_mut() = headers;
     Ok(response)
-}
-
-/// What status and HTTP version are called.
-pub(super) const fn names(version: Version) -> [&'static str; 2] {
-    match version {
-        Version::V2 => ["status", "version"],
-        Version::V3 | Version::V3_1 => [":status", ":version"],
-    }
 }
 
 /// Three digits; a reason may follow. An interim status is none: a second SYN_REPLY cannot follow it.

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Request, Uri};
 use spdy_frame::{Field, HeaderBlock, Version};
 
 use super::{Head, Kind, MAX_TARGET, Meta, method, origin_form};
-use crate::fields;
+use crate::http::{fields, list::is_hop_by_hop};
 
 /// A request that others of its session are held against. Most clients send the same fields again and again, with
 /// another path, and another value here and there: then all that was found out about the others holds, and is copied.
@@ -91,9 +91,7 @@ impl Recent {
 
     /// Whether nothing else depends on a field.
     fn may_change(&self, name: &[u8]) -> bool {
-        matches!(Kind::of(self.version, name), Kind::Field)
-            && !fields::is_of_connection(name)
-            && name != b"te"
+        matches!(Kind::of(self.version, name), Kind::Field) && !is_hop_by_hop(name) && name != b"te"
     }
 
     /// The head of a request that is alike. `None` if it is not known yet, or what is its own is malformed.

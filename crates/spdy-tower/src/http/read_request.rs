@@ -11,9 +11,10 @@ use http::{
 use spdy_frame::{Field, HeaderBlock, Version};
 
 use self::recent::Recent;
-use crate::{
+use super::{
     fields::{self, ConnectionFields},
     malformed::Malformed,
+    names::Meta,
 };
 
 /// Reads the heads of the requests of one session.
@@ -111,49 +112,20 @@ enum Kind {
     Field,
 }
 
-/// The meta headers of a request.
-#[derive(Clone, Copy, Debug)]
-enum Meta {
-    Method,
-    Target,
-    HttpVersion,
-    Host,
-    Scheme,
-}
-
 impl Kind {
     fn of(version: Version, name: &[u8]) -> Self {
-        let meta = match (version, name) {
-            (Version::V3 | Version::V3_1, [b':', name @ ..]) => match name {
-                b"method" => Meta::Method,
-                b"path" => Meta::Target,
-                b"version" => Meta::HttpVersion,
-                b"host" => Meta::Host,
-                b"scheme" => Meta::Scheme,
-                _ => return Self::UnknownMeta,
-            },
-            (Version::V3 | Version::V3_1, b"host") => return Self::Host,
-            (Version::V3 | Version::V3_1, _) => return Self::Field,
-            (Version::V2, b"method") => Meta::Method,
-            (Version::V2, b"url") => Meta::Target,
-            (Version::V2, b"version") => Meta::HttpVersion,
-            (Version::V2, b"host") => Meta::Host,
-            (Version::V2, b"scheme") => Meta::Scheme,
-            (Version::V2, [b':', ..]) => return Self::UnknownMeta,
-            (Version::V2, _) => return Self::Field,
-        };
-        Self::Meta(meta)
-    }
-}
-
-impl Meta {
-    const fn what(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::HttpVersion => "HTTP version",
-            Self::Host => "host",
-            Self::Scheme => "scheme",
+        let has_colon = name.starts_with(b":");
+        if version != Version::V2 && !has_colon {
+            return if name == b"host" {
+                Self::Host
+            } else {
+                Self::Field
+            };
+        }
+        match Meta::find(&Meta::REQUEST, version, name) {
+            Some(meta) => Self::Meta(meta),
+            None if has_colon => Self::UnknownMeta,
+            None => Self::Field,
         }
     }
 }
@@ -167,7 +139,7 @@ struct RequestLine<'a> {
 impl<'a> RequestLine<'a> {
     fn set(&mut self, meta: Meta, field: Field<'a>) -> Result<(), Malformed> {
         if field.is_joined() {
-            return Err(Malformed::Repeated(meta.what()));
+            return Err(Malformed::Repeated(meta.description()));
         }
         self.values[meta as usize] = Some(field);
         Ok(())
@@ -179,7 +151,7 @@ impl<'a> RequestLine<'a> {
 
     fn require(&self, meta: Meta) -> Result<Field<'a>, Malformed> {
         self.get(meta)
-            .ok_or_else(|| Malformed::Missing(meta.what()))
+            .ok_or_else(|| Malformed::Missing(meta.description()))
     }
 
     fn method(&self) -> Result<Method, Malformed> {

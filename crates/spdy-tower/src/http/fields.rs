@@ -5,9 +5,12 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE},
 };
-use spdy_frame::{Field, HeaderBlock, Version};
+use spdy_frame::{Field, HeaderBlock, HeaderError, Version};
 
-use crate::malformed::Malformed;
+use super::{
+    list::{has_token, is_hop_by_hop},
+    malformed::Malformed,
+};
 
 /// What becomes of received fields that speak of a single HTTP/1.1 connection (protocol.md §9.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub(crate) fn receive(
     field: Field<'_>,
     connection_fields: ConnectionFields,
 ) -> Result<(), Malformed> {
-    if is_of_connection(field.name()) {
+    if is_hop_by_hop(field.name()) {
         return match connection_fields {
             ConnectionFields::Drop => Ok(()),
             ConnectionFields::Refuse => Err(Malformed::ConnectionField),
@@ -43,7 +46,7 @@ pub(crate) fn receive(
     let mut values = whole.split(|&octet| octet == VALUE_SEPARATOR);
     if name == COOKIE {
         let crumbs: Vec<&[u8]> = values.collect();
-        return add(map, name, crumbs.join(&b"; "[..]).into(), is_secret);
+        return add(map, name, crumbs.join(COOKIE_SEPARATOR).into(), is_secret);
     }
     values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value), is_secret))
 }
@@ -104,6 +107,11 @@ fn add(
     Ok(())
 }
 
+/// Returns an empty block with room for a number of fields.
+pub(super) fn block_for(fields: usize) -> HeaderBlock {
+    HeaderBlock::with_capacity(fields, BYTES_OF_A_FIELD * fields)
+}
+
 /// Adds the fields of `map` to a block that will be sent: repeated ones NUL-joined, secrets kept out of the
 /// compressor's sight. Left out are the fields of a single connection, those that `connection` names
 /// (protocol.md §9.4), and the names in `reserved`.
@@ -111,9 +119,9 @@ pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) 
     let has_connection = has(map, &CONNECTION);
     for (name, value) in map {
         if name == TE
-            || is_of_connection(name.as_str().as_bytes())
+            || is_hop_by_hop(name.as_str().as_bytes())
             || reserved.contains(&name.as_str())
-            || (has_connection && is_named_by_connection(map, name))
+            || (has_connection && has_token(map, &CONNECTION, name.as_str()))
         {
             continue;
         }
@@ -125,6 +133,22 @@ pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) 
         // `http` allows neither NUL, CR nor LF in names and values, and no empty name.
         debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
     }
+}
+
+/// Adds the cookies of a request as one line, as servers in the field expect it (protocol.md §9.5).
+pub(super) fn send_cookies(block: &mut HeaderBlock, map: &HeaderMap) -> Result<(), HeaderError> {
+    let lines = map.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let lines: Vec<&[u8]> = lines.collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    block.append_sensitive(COOKIE, lines.join(COOKIE_SEPARATOR))
+}
+
+/// Adds a field that this crate writes itself.
+pub(super) fn put(block: &mut HeaderBlock, name: &str, value: &str) {
+    let added = block.append(name, value);
+    debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
 }
 
 /// Whether `map` has a field. Few fields are sooner looked through than a name is hashed.
@@ -148,24 +172,11 @@ pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
         .any(|field| first.get(field.name()).is_some())
 }
 
-/// Whether a field speaks of one HTTP/1.1 connection, by its name in lower case. SPDY has frames for what these say.
-pub(crate) const fn is_of_connection(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade"
-    )
-}
-
-fn is_named_by_connection(map: &HeaderMap, name: &HeaderName) -> bool {
-    let names = |value: &HeaderValue| {
-        value.as_bytes().split(|&octet| octet == b',').any(|named| {
-            named
-                .trim_ascii()
-                .eq_ignore_ascii_case(name.as_str().as_bytes())
-        })
-    };
-    map.get_all(CONNECTION).iter().any(names)
-}
-
 /// Stands between the values of one field (protocol.md §7.2).
 pub(crate) const VALUE_SEPARATOR: u8 = 0;
+
+/// Stands between the cookies of one line.
+const COOKIE_SEPARATOR: &[u8] = b"; ";
+
+/// A guess at the bytes of a name and a value together.
+const BYTES_OF_A_FIELD: usize = 40;

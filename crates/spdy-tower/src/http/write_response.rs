@@ -7,7 +7,12 @@ use http::{
 };
 use spdy_frame::{HeaderBlock, Version};
 
-use crate::{date::with_date, fields, framing, origin::Origin};
+use super::{
+    date::with_date,
+    fields::{self, put},
+    framing,
+    names::{Message, Meta},
+};
 
 /// How the heads of a session's responses are written.
 #[derive(Clone, Copy, Debug)]
@@ -28,68 +33,23 @@ pub(crate) fn block(
     size: Option<u64>,
 ) -> Option<HeaderBlock> {
     let version = form.version;
-    let fields = head.headers.len() + 4;
-    let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
-    put_head(
-        &mut block,
-        form,
-        method,
-        head,
-        size,
-        response_names(version),
-    );
+    let mut block = fields::block_for(head.headers.len() + 4);
+    put_head(&mut block, form, method, head, size, Message::Response);
     fields::fits(version, &block).then_some(block)
 }
 
-/// The head of a response to a request that nobody made: what it would have asked for, then the response.
-///
-/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1, §19).
-pub(crate) fn pushed(
-    form: ResponseForm,
-    origin: &Origin,
-    path: &str,
-    head: Parts,
-    size: Option<u64>,
-) -> Option<HeaderBlock> {
-    let version = form.version;
-    let (scheme, host) = (origin.scheme.as_str(), origin.host.as_str());
-    let fields = head.headers.len() + 8;
-    let mut block = HeaderBlock::with_capacity(fields, OCTETS_OF_A_FIELD * fields);
-    match version {
-        Version::V2 => {
-            put(&mut block, "method", "GET");
-            put(&mut block, "url", &format!("{scheme}://{host}{path}"));
-        }
-        Version::V3 | Version::V3_1 => {
-            put(&mut block, ":method", "GET");
-            put(&mut block, ":scheme", scheme);
-            put(&mut block, ":host", host);
-            put(&mut block, ":path", path);
-        }
-    }
-    put_head(
-        &mut block,
-        form,
-        &Method::GET,
-        head,
-        size,
-        push_names(version),
-    );
-    fields::fits(version, &block).then_some(block)
-}
-
-fn put_head(
+pub(super) fn put_head(
     block: &mut HeaderBlock,
     form: ResponseForm,
     method: &Method,
     head: Parts,
     size: Option<u64>,
-    reserved: &[&str],
+    message: Message,
 ) {
     let (status, mut headers) = (head.status, head.headers);
     framing::remove_false_length(method, status, &mut headers);
     put_status(block, form.version, status);
-    fields::send(block, &headers, reserved);
+    fields::send(block, &headers, message.reserved(form.version));
     let announced = size.filter(|&octets| framing::is_length(method, status, octets));
     if let Some(octets) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
         put(block, CONTENT_LENGTH.as_str(), &octets.to_string());
@@ -102,7 +62,7 @@ fn put_head(
 
 /// A whole response of this crate's own: a status and no body.
 pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
-    let mut block = HeaderBlock::with_capacity(4, 4 * OCTETS_OF_A_FIELD);
+    let mut block = fields::block_for(4);
     put_status(&mut block, form.version, status);
     put(&mut block, CONTENT_LENGTH.as_str(), "0");
     if form.adds_date {
@@ -111,9 +71,10 @@ pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
     block
 }
 
+/// The status goes without a reason phrase, which no client needs.
 fn put_status(block: &mut HeaderBlock, version: Version, status: StatusCode) {
-    put(block, meta_names(version)[0], status.as_str());
-    put(block, meta_names(version)[1], "HTTP/1.1");
+    put(block, Meta::Status.name(version), status.as_str());
+    put(block, Meta::HttpVersion.name(version), "HTTP/1.1");
 }
 
 fn put_date(block: &mut HeaderBlock) {
@@ -122,42 +83,10 @@ fn put_date(block: &mut HeaderBlock) {
 
 /// The block of a HEADERS frame behind the body.
 pub(crate) fn trailers(version: Version, trailers: &HeaderMap) -> Option<HeaderBlock> {
-    let mut block = HeaderBlock::with_capacity(trailers.len(), OCTETS_OF_A_FIELD * trailers.len());
-    fields::send(&mut block, trailers, response_names(version));
+    let mut block = fields::block_for(trailers.len());
+    fields::send(&mut block, trailers, Message::Response.reserved(version));
     fields::fits(version, &block).then_some(block)
 }
-
-/// Status and HTTP version. The status goes without a reason phrase, which no client needs.
-const fn meta_names(version: Version) -> [&'static str; 2] {
-    match version {
-        Version::V2 => ["status", "version"],
-        Version::V3 | Version::V3_1 => [":status", ":version"],
-    }
-}
-
-/// Names that an application cannot use: in SPDY/2 the meta headers look like others (protocol.md §9.1).
-const fn response_names(version: Version) -> &'static [&'static str] {
-    match version {
-        Version::V2 => &["status", "version"],
-        Version::V3 | Version::V3_1 => &[],
-    }
-}
-
-/// The same for a push, which has the meta headers of a request too.
-const fn push_names(version: Version) -> &'static [&'static str] {
-    match version {
-        Version::V2 => &["status", "version", "method", "url"],
-        Version::V3 | Version::V3_1 => &[],
-    }
-}
-
-fn put(block: &mut HeaderBlock, name: &str, value: &str) {
-    let added = block.append(name, value);
-    debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
-}
-
-/// A guess at the octets of a name and a value together.
-const OCTETS_OF_A_FIELD: usize = 40;
 
 #[cfg(test)]
 mod tests {

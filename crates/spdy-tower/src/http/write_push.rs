@@ -1,0 +1,38 @@
+//! From the head of a response to the header block of a push (protocol.md §10.1).
+
+use http::{Method, response::Parts};
+use spdy_frame::{HeaderBlock, Version};
+
+use super::{
+    fields,
+    names::{Message, Meta},
+    origin::Origin,
+    write_response::{ResponseForm, put_head},
+};
+
+/// The head of a response to a request that nobody made: what it would have asked for, then the response.
+///
+/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1, §19).
+pub(crate) fn block(
+    form: ResponseForm,
+    origin: &Origin,
+    path: &str,
+    head: Parts,
+    size: Option<u64>,
+) -> Option<HeaderBlock> {
+    let version = form.version;
+    let (scheme, host) = (origin.scheme.as_str(), origin.host.as_str());
+    let mut block = fields::block_for(head.headers.len() + 8);
+    let mut put = |meta: Meta, value: &str| fields::put(&mut block, meta.name(version), value);
+    put(Meta::Method, "GET");
+    match version {
+        Version::V2 => put(Meta::Target, &format!("{scheme}://{host}{path}")),
+        Version::V3 | Version::V3_1 => {
+            put(Meta::Scheme, scheme);
+            put(Meta::Host, host);
+            put(Meta::Target, path);
+        }
+    }
+    put_head(&mut block, form, &Method::GET, head, size, Message::Push);
+    fields::fits(version, &block).then_some(block)
+}
