@@ -41,6 +41,9 @@ impl Meta {
     /// Returns the one among `all` that has a name.
     #[inline]
     pub(super) fn find(all: &[Self], version: Version, name: &[u8]) -> Option<Self> {
+        if version != Version::V2 && !name.starts_with(b":") {
+            return None;
+        }
         let is_it = |meta: &&Self| meta.name(version).as_bytes() == name;
         all.iter().find(is_it).copied()
     }
