@@ -1,4 +1,7 @@
-//! Connections, by spdy-tower's client. What is spoken is one of the things that were offered, and is known.
+//! Connections, opened by spdy-tower's client.
+//!
+//! The protocol of an open connection is known, and is always one of the protocols in the
+//! [`Offer`].
 
 use std::{
     error::Error,
@@ -25,7 +28,7 @@ use crate::{
     tls, wire,
 };
 
-/// Makes connections.
+/// Opens connections.
 pub(crate) struct Connector {
     offer: Offer,
     connector: client::Connector,
@@ -34,16 +37,17 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// `has_tls`: whether some URL is one of https. Certificates are not needed otherwise.
+    /// Creates a connector. Root certificates are loaded only if `has_tls` says that a URL is
+    /// https.
     pub(crate) fn new(offer: Offer, reach: &Reach, has_tls: bool) -> Result<Self, Failure> {
         let mut config = Config::default();
-        // A server that has gone without a word is found out.
+        // Keep-alive detects a server that has vanished without closing the connection.
         config.timeouts.keep_alive = Some(Duration::from_secs(10));
         config.timeouts.linger = LINGER;
         let tls = if has_tls {
             tls::config(reach.insecure, reach.cacert.as_deref())?
         } else {
-            tls::trusting_nobody()
+            tls::without_roots()
         };
         if reach.verbose {
             wire::show();
@@ -67,14 +71,14 @@ impl Connector {
         })
     }
 
-    /// Sets how much a server may send ahead: for one stream, and for all of a session.
+    /// Sets the receive windows, in bytes, of each stream and of the session.
     pub(crate) const fn windows(mut self, stream: u32, session: u32) -> Self {
         self.config.limits.stream_window = stream;
         self.config.limits.session_window = session;
         self
     }
 
-    /// Opens a connection that is not shared with other calls.
+    /// Opens a new connection. Two calls never share one.
     pub(crate) async fn connect(&self, origin: &Origin) -> Result<Connection, Failure> {
         let start = Instant::now();
         let wire = Arc::new(Wire::default());
@@ -95,7 +99,7 @@ impl Connector {
             }
             if self.verbose {
                 wire::note(format_args!(
-                    "{} is spoken and no SPDY: heads are shown instead of frames",
+                    "the protocol is {}, not SPDY: showing heads instead of frames",
                     protocol.token()
                 ));
             }
@@ -114,7 +118,7 @@ impl Connector {
         let cause: &dyn Error = match error {
             ConnectorError::Protocol => {
                 let offered: Vec<_> = self.offer.alpn.iter().map(|it| it.token()).collect();
-                let message = format!("{origin} speaks none of {}", offered.join(", "));
+                let message = format!("{origin} does not support {}", offered.join(", "));
                 return Failure::new(Exit::Connect, message);
             }
             ConnectorError::Transport(error) => &**error,
@@ -127,25 +131,26 @@ impl Connector {
 /// An open connection.
 pub(crate) struct Connection {
     pub(crate) requests: Requests,
-    /// The session, if it is one of SPDY.
+    /// The session, if the protocol is SPDY.
     pub(crate) session: Option<Session>,
     pub(crate) protocol: Protocol,
     pub(crate) wire: Arc<Wire>,
-    /// How long connecting took.
+    /// The time that it took to connect.
     pub(crate) took: Duration,
     /// Ends when the transport is closed.
     closed: mpsc::Receiver<()>,
 }
 
 impl Connection {
-    /// Says good-bye, and does not wait long for the server to do so.
+    /// Closes the connection, and waits a short time for the server to close its side.
     pub(crate) async fn end(mut self) {
         drop((self.requests, self.session));
         _ = timeout(2 * LINGER, self.closed.recv()).await;
     }
 }
 
-/// Sends requests over a connection, or over another one to the same origin when that has ended.
+/// Sends requests over a connection. When that connection has ended, the client opens another one
+/// to the same origin.
 #[derive(Clone)]
 pub(crate) struct Requests {
     client: Client,
@@ -156,7 +161,7 @@ pub(crate) struct Requests {
 pub(crate) type Payload = Full<Bytes>;
 
 impl Requests {
-    /// Sends a request, and waits for the head of the response.
+    /// Sends a request, and returns the response when its head has arrived.
     pub(crate) async fn send(
         &self,
         request: Request<Payload>,
@@ -179,10 +184,12 @@ impl Requests {
     }
 }
 
-/// Why a request or the body of its response failed, without the words that it did.
+/// Returns the reason why a request or the body of its response failed.
+///
+/// The text leaves out the outermost message, which only says that the request failed.
 pub(crate) fn reason(error: &FetchError) -> String {
     sentence(error.source().unwrap_or(error))
 }
 
-/// How long the transport is read after our good-bye.
+/// How long the session reads the transport after it has closed its own side.
 const LINGER: Duration = Duration::from_millis(200);

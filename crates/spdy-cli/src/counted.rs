@@ -1,4 +1,4 @@
-//! Transports whose bytes are counted, and whose end is noticed.
+//! A TCP transport that counts its bytes and reports when it is closed.
 
 use std::{
     io::{self, IoSlice},
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::wire;
 
-/// Octets that have passed, TLS and frames included.
+/// The number of bytes on the wire, including TLS and framing.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
     received: AtomicU64,
@@ -27,9 +27,9 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Those received, and those sent.
-    pub(crate) fn octets(&self) -> [u64; 2] {
-        [&self.received, &self.sent].map(|octets| octets.load(Ordering::Relaxed))
+    /// Returns the bytes received and the bytes sent.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [&self.received, &self.sent].map(|bytes| bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -37,7 +37,7 @@ impl Wire {
 #[derive(Debug)]
 pub(crate) struct Tcp {
     pub(crate) wire: Arc<Wire>,
-    /// Cloned for each connection, and dropped when it is closed.
+    /// Each connection holds a clone until it is closed.
     pub(crate) open: mpsc::Sender<()>,
     pub(crate) verbose: bool,
 }
@@ -70,9 +70,10 @@ struct Counted {
 }
 
 impl Counted {
+    /// Counts what a write has sent.
     fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(octets)) = written {
-            self.wire.sent.fetch_add(octets as u64, Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.wire.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         written
     }
@@ -86,10 +87,10 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        let octets = buffer.filled().len() - before;
+        let bytes = buffer.filled().len() - before;
         self.wire
             .received
-            .fetch_add(octets as u64, Ordering::Relaxed);
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         read
     }
 }
@@ -98,18 +99,18 @@ impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, octets);
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.sent(written)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[IoSlice<'_>],
+        bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, octets);
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
         self.sent(written)
     }
 

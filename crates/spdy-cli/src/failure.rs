@@ -1,4 +1,4 @@
-//! What went wrong, in one sentence, and the exit status that goes with it.
+//! Failures: a message of one sentence, and the exit status that belongs to it.
 
 use std::{
     error::Error,
@@ -9,18 +9,19 @@ use std::{
 
 use serde_json::json;
 
-/// How the program ends. Mistakes in the arguments are 2, which clap sees to.
+/// The exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Success = 0,
-    /// A request got no whole response, or a recording is no SPDY.
+    /// A request received no complete response, or a recording is not valid SPDY.
     Exchange = 1,
+    /// The arguments are invalid. clap uses the same status.
     Usage = 2,
-    /// There is no connection.
+    /// No connection could be opened.
     Connect = 3,
     /// A file or standard output cannot be read or written.
     Local = 4,
-    /// A response has status 400 or above, and that matters.
+    /// A response has status 400 or above, and the command treats that as a failure.
     Status = 5,
 }
 
@@ -56,17 +57,21 @@ impl Failure {
         }
     }
 
-    /// Says on standard error what went wrong.
+    /// Writes the message to standard error and returns the exit status.
     pub(crate) fn report(&self) -> Exit {
-        // Without standard error there is still the exit status.
+        // If standard error is closed, the exit status still reports the failure.
         _ = writeln!(io::stderr(), "spdy: {self}");
         self.exit
     }
 
-    /// Says it in JSON, too, if that is wanted: what was asked for, and why there is no answer.
-    pub(crate) fn told<T>(self, json: bool, what: (&str, impl fmt::Display)) -> Result<T, Self> {
+    /// Returns this failure as an `Err`.
+    ///
+    /// If `json` is set, the failure is first written to standard output as a JSON object: the
+    /// `subject`, which is a key and its value, and the message as `error`.
+    pub(crate) fn told<T>(self, json: bool, subject: (&str, impl fmt::Display)) -> Result<T, Self> {
+        let (key, value) = subject;
         if json {
-            print_json(&json!({what.0: what.1.to_string(), "error": self.to_string()}))?;
+            print_json(&json!({key: value.to_string(), "error": self.to_string()}))?;
         }
         Err(self)
     }
@@ -82,7 +87,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Joins an error and its causes to one sentence. Some errors repeat their cause: that is said once.
+/// Joins an error and its causes into one sentence.
+///
+/// Some errors repeat the text of their cause. The sentence contains that text once.
 pub(crate) fn sentence(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -96,15 +103,15 @@ pub(crate) fn sentence(error: &dyn Error) -> String {
     text
 }
 
-/// Writes to standard output, all at once.
-pub(crate) fn print(octets: &[u8]) -> Result<(), Failure> {
+/// Writes all of `bytes` to standard output and flushes it.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(octets)
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| Failure::local("cannot write to standard output", &error))
 }
 
-/// Writes a line for programs to standard output.
+/// Writes a JSON value to standard output as one line.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value}\n").as_bytes())
 }

@@ -13,7 +13,7 @@ use spdy_frame::Version;
 
 use super::{manual, origin::Url};
 
-/// Speaks SPDY/2, SPDY/3 and SPDY/3.1 to servers, and measures how they do.
+/// A command-line client for SPDY/2, SPDY/3 and SPDY/3.1.
 #[derive(Debug, Parser)]
 #[command(
     name = "spdy",
@@ -26,19 +26,21 @@ pub(crate) struct Flags {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Print completions for this shell and exit
+    /// Print the completions for this shell and exit
     #[arg(long, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
 
-    /// Print the manual page and exit; with a command, that of the command
+    /// Print the manual page and exit; with a command, print the page of that command
     #[arg(long, value_name = "COMMAND", exclusive = true, num_args = 0..=1,
           default_missing_value = "spdy", value_parser = manual::PAGES)]
     man: Option<String>,
 }
 
 impl Flags {
-    /// Reads the command line. Prints and ends the process when that is all it asks for, or when there is a mistake in
-    /// it.
+    /// Parses the command line and returns the command.
+    ///
+    /// Ends the process if the command line only asks for a text, such as `--help` or `--man`, or
+    /// if it is invalid.
     pub(crate) fn from_command_line() -> Command {
         let flags = Self::parse();
         if let Some(text) = manual::wanted(Self::command(), flags.completions, flags.man.as_deref())
@@ -47,7 +49,7 @@ impl Flags {
         }
         flags
             .command
-            .expect("clap insists on an argument, and the others are done")
+            .expect("clap requires an argument, and the options without a command are handled")
     }
 }
 
@@ -61,43 +63,44 @@ pub(crate) enum Command {
 
 /// Sends requests and writes the bodies of the responses to standard output
 ///
-/// Several URLs of one origin are asked for at once, over one session; the bodies come out in the order of the URLs.
-/// What has to wait for its turn is kept in memory, 64 MiB at most. Redirects are not followed.
+/// Several URLs of one origin are requested at once, over one session. The bodies are written in
+/// the order of the URLs: a body that arrives before its turn is kept in memory, up to 64 MiB for
+/// all of them. Redirects are not followed.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Get {
     #[arg(value_name = "URL", required = true, value_parser = Url::parse)]
     pub(crate) urls: Vec<Url>,
 
-    /// Send this field, for instance "accept: text/html"; may be given several times
+    /// Add a header field, for example "accept: text/html"; can be repeated
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 
-    /// Send this body, or with @FILE that of a file (@- is standard input); the method is POST then
+    /// Send this text, or the contents of FILE (@- is standard input), as the body of a POST
     #[arg(short, long, value_name = "DATA|@FILE")]
     pub(crate) data: Option<String>,
 
-    /// The method of the requests
+    /// Use this request method
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method)]
     pub(crate) method: Option<Method>,
 
-    /// Write the body to this file, - for standard output; given several times, one for each URL
+    /// Write the body to this file (- is standard output); give one for each URL, in order
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Vec<PathBuf>,
 
-    /// Write the head of the response before its body, and the trailers behind it
+    /// Write the response head before the body, and the trailers after it
     #[arg(short, long)]
     pub(crate) include: bool,
 
-    /// End with status 5 if a response has status 400 or above
+    /// Exit with status 5 if a response has status 400 or above
     #[arg(short, long)]
     pub(crate) fail: bool,
 
-    /// Write a line of JSON about each response, and its body only to --output
+    /// Write one line of JSON for each response; bodies are written only to --output
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Speak HTTP/1.1
+    /// Use HTTP/1.1
     #[arg(long, conflicts_with = "version")]
     pub(crate) http1: bool,
 
@@ -105,18 +108,18 @@ pub(crate) struct Get {
     pub(crate) reach: Reach,
 }
 
-/// Measures round trips with PING
+/// Measures round-trip times with PING frames
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Ping {
     #[arg(value_name = "URL", value_parser = Url::parse)]
     pub(crate) url: Url,
 
-    /// So many round trips
+    /// Number of round trips
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "5")]
     pub(crate) count: NonZeroU32,
 
-    /// Time from an answer to the next PING, in milliseconds
+    /// Time between a reply and the next PING, in milliseconds
     #[arg(long, value_name = "MS", default_value = "200")]
     pub(crate) interval: u64,
 
@@ -128,45 +131,46 @@ pub(crate) struct Ping {
     pub(crate) reach: Reach,
 }
 
-/// Sends many requests, and says how fast the responses came
+/// Sends many requests and reports the rate and the latency of the responses
 ///
-/// A request takes from when it is sent to the last octet of its response; one that waits for a free stream is sent
-/// already. Octets on the wire are those of TCP: TLS and frames are among them.
+/// Latency is the time from sending a request to the last byte of its response. It includes the
+/// time that the request waits for a free stream. Bytes on the wire are those of TCP, which include
+/// TLS and framing.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Load {
     #[arg(value_name = "URL", value_parser = Url::parse)]
     pub(crate) url: Url,
 
-    /// So many sessions, each a connection of its own
+    /// Number of sessions, each on its own connection
     #[arg(short = 'c', long, value_name = "NUMBER", default_value = "1")]
     pub(crate) sessions: NonZeroU16,
 
-    /// So many requests at once in each session
+    /// Number of concurrent requests in each session
     #[arg(short = 'm', long, value_name = "NUMBER", default_value = "1")]
     pub(crate) streams: NonZeroU16,
 
-    /// So many requests in all
+    /// Total number of requests
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "1000")]
     pub(crate) requests: NonZeroU32,
 
-    /// So many requests before, over the same sessions, that are not measured
+    /// Number of requests that are sent first, over the same sessions, and are not measured
     #[arg(long, value_name = "NUMBER", default_value = "0")]
     pub(crate) warm_up: u32,
 
-    /// POST so many octets
-    #[arg(long, value_name = "OCTETS")]
+    /// Send a POST with a body of this many bytes
+    #[arg(long, value_name = "BYTES")]
     pub(crate) body: Option<u32>,
 
-    /// Send this field; may be given several times
+    /// Add a header field; can be repeated
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 
-    /// So many threads of this program
+    /// Number of threads of this program
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) threads: NonZeroU8,
 
-    /// Speak HTTP/2, to compare
+    /// Use HTTP/2, for comparison
     #[arg(long, conflicts_with_all = ["version", "upgrade"])]
     pub(crate) h2: bool,
 
@@ -178,61 +182,65 @@ pub(crate) struct Load {
     pub(crate) reach: Reach,
 }
 
-/// Shows the frames of a recording, with the header fields inside
+/// Shows the frames of a recording with their header fields
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Inspect {
-    /// 2, 3 or 3.1
+    /// The version of the session: 2, 3 or 3.1
     #[arg(value_parser = version)]
     pub(crate) version: Version,
 
-    /// The octets of one direction of a session, from its beginning; - is standard input
+    /// File with the bytes of one direction of a session, from its start (- is standard input)
     pub(crate) file: PathBuf,
 
-    /// Write a line of JSON for each frame
+    /// Write one line of JSON for each frame
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How a server is reached.
+/// The options of the connection to a server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Reach {
-    /// Insist on this version of SPDY: 2, 3 or 3.1
+    /// Require this version of SPDY: 2, 3 or 3.1
     ///
-    /// Without it https:// takes the best that ALPN gives, and plain text is SPDY/3.1.
+    /// By default, https:// URLs use the newest version that ALPN negotiates, and plain text uses
+    /// SPDY/3.1.
     #[arg(long, value_name = "VERSION", value_parser = version, aliases = ["spdy", "plain-version"])]
     pub(crate) version: Option<Version>,
 
-    /// Speak in plain text, without TLS, also to https:// URLs
+    /// Use plain text, without TLS, also for https:// URLs
     ///
-    /// To http:// URLs it is so by itself. Nothing is negotiated in plain text: SPDY is spoken at once.
+    /// http:// URLs always use plain text. Plain text has no negotiation: the client sends SPDY
+    /// frames at once.
     #[arg(long)]
     pub(crate) plain: bool,
 
-    /// Ask by HTTP/1.1 Upgrade for SPDY/3.1
+    /// Request SPDY/3.1 by HTTP/1.1 Upgrade
     #[arg(long)]
     pub(crate) upgrade: bool,
 
-    /// Take any certificate
+    /// Accept any server certificate
     #[arg(long, short = 'k')]
     pub(crate) insecure: bool,
 
-    /// Trust the certificates in this file (PEM) and no others; without it those that the system trusts
+    /// Trust only the certificates in this PEM file, instead of those of the system
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub(crate) cacert: Option<PathBuf>,
 
-    /// How long connecting may take
+    /// Timeout for opening a connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     connect_timeout: NonZeroU32,
 
-    /// Show frames as they pass, with the seconds since the start, on standard error; of HTTP/2 and HTTP/1.1 the heads
+    /// Show each frame, with the seconds since the start, on standard error
+    ///
+    /// For HTTP/2 and HTTP/1.1 it shows the heads of requests and responses.
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
 
 impl Reach {
-    /// How a URL is reached: in plain text, if that is asked for.
+    /// Returns the URL to connect to, which differs from `url` if `--plain` is set.
     pub(crate) fn reached(&self, url: &Url) -> Url {
         if self.plain {
             url.in_plain_text()
@@ -249,11 +257,13 @@ impl Reach {
 fn version(text: &str) -> Result<Version, &'static str> {
     let number = text.strip_prefix("spdy/").unwrap_or(text);
     let id = format!("spdy/{number}");
-    Version::from_alpn(id.as_bytes()).ok_or("the versions are 2, 3 and 3.1")
+    Version::from_alpn(id.as_bytes()).ok_or("the version must be 2, 3 or 3.1")
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a field is NAME: VALUE")?;
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("a header field must have the form NAME: VALUE")?;
     let name = name.trim().parse().map_err(|error| format!("{error}"))?;
     let value = HeaderValue::from_str(value.trim()).map_err(|error| format!("{error}"))?;
     Ok((name, value))
@@ -261,7 +271,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 fn method(text: &str) -> Result<Method, String> {
     match text.parse() {
-        Ok(Method::CONNECT) => Err("CONNECT makes a tunnel, for which there is no use here".into()),
+        Ok(Method::CONNECT) => Err("the method CONNECT is not supported".into()),
         Ok(method) => Ok(method),
         Err(error) => Err(format!("{error}")),
     }
@@ -278,15 +288,16 @@ Examples:
   spdy inspect 3.1 client-to-server.bin
 
 Exit status:
-  0  every request has its whole response, whatever its status
-  1  a request got none, or not all of it; a session was lost; a recording is no SPDY
-  2  a mistake in the arguments
-  3  no connection: the name, TCP, TLS, or a server that does not speak what was insisted on
-  4  a file or standard output cannot be read or written
+  0  every request received a complete response, of any status
+  1  a response is missing or incomplete, a session was lost, or a recording is not valid SPDY
+  2  the arguments are invalid
+  3  no connection: name lookup, TCP or TLS failed, or the server does not support the protocol
+  4  a file or standard output could not be read or written
   5  a response has status 400 or above (get --fail, and load)
-  Of several, the one of the first URL that failed.
+  If several URLs fail, the status is that of the first one.
 
-JSON is one object in each line. What gives no result has the member error: the sentence that is said on standard error.";
+JSON output is one object per line. If a command or a URL fails, the object has the member \"error\"
+with the message that is also written to standard error.";
 
 const EXIT_STATUS: &str = "See spdy --help for the exit status.";
 
@@ -302,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_command_lines_are_refused() {
         for words in [
             "spdy",
             "spdy --man get http://a/",

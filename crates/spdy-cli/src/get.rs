@@ -1,4 +1,4 @@
-//! `spdy get`: requests, all of one origin over one session.
+//! `spdy get`: sends requests. Those to the same origin share one session.
 
 mod output;
 mod progress;
@@ -28,11 +28,11 @@ use crate::{
 
 pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     if !get.output.is_empty() && get.output.len() != get.urls.len() {
-        let message = "--output is given once for each URL, or not at all";
+        let message = "--output must be given once for each URL, or not at all";
         return Err(Failure::new(Exit::Usage, message));
     }
     if get.json && get.output.iter().any(|path| is_stdout(path)) {
-        let message = "--json writes to standard output, so that --output cannot";
+        let message = "--output cannot be standard output, because --json writes there";
         return Err(Failure::new(Exit::Usage, message));
     }
     let urls: Vec<_> = get.urls.iter().map(|url| get.reach.reached(url)).collect();
@@ -62,12 +62,12 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     Ok(first.unwrap_or(Exit::Success))
 }
 
-/// Whether an output is standard output, as curl and others name it.
+/// Returns whether a path is `-`, which stands for standard output as in curl.
 fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// The places of the URLs of each origin.
+/// Groups URLs by origin. Each group holds the places of its URLs.
 fn by_origin(urls: &[Url]) -> Vec<Vec<usize>> {
     let mut groups: Vec<(&Origin, Vec<usize>)> = Vec::new();
     for (place, url) in urls.iter().enumerate() {
@@ -79,24 +79,26 @@ fn by_origin(urls: &[Url]) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
+/// Returns the body that `--data` describes: a text, or `@` and the name of a file.
 fn read(data: &str) -> Result<Bytes, Failure> {
     let Some(name) = data.strip_prefix('@') else {
         return Ok(Bytes::copy_from_slice(data.as_bytes()));
     };
-    let octets = if name == "-" {
-        let mut octets = Vec::new();
-        std::io::stdin().read_to_end(&mut octets).map(|_| octets)
+    let bytes = if name == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
         fs::read(name)
     };
-    octets
+    bytes
         .map(Bytes::from)
         .map_err(|error| Failure::local(format_args!("cannot read {name}"), &error))
 }
 
+/// What all requests share.
 struct Work {
     get: Get,
-    /// As they are reached.
+    /// The URLs to connect to, in the order of the command line.
     urls: Vec<Url>,
     body: Option<Bytes>,
     connector: Connector,
@@ -105,7 +107,7 @@ struct Work {
 }
 
 impl Work {
-    /// Does the requests to one origin: at once, or over HTTP/1.1 one after the other.
+    /// Sends the requests to one origin: all at once, or one after the other over HTTP/1.1.
     async fn fetch_all(self: Arc<Self>, places: Vec<usize>) -> Vec<(usize, Exit)> {
         let origin = &self.urls[places[0]].origin;
         let connection = match self.connector.connect(origin).await {
@@ -133,7 +135,7 @@ impl Work {
         exits
     }
 
-    /// Without a connection no request of an origin has a response.
+    /// Reports the failure of a connection for each request that was to use it.
     async fn give_up(&self, places: &[usize], failure: &Failure) -> Vec<(usize, Exit)> {
         let mut exits = Vec::new();
         for &place in places {
@@ -143,7 +145,7 @@ impl Work {
         exits
     }
 
-    /// Says what has to be said about a request, and lets the next URL have standard output.
+    /// Reports a failed request, and passes standard output on to the next URL.
     async fn finish(&self, place: usize, outcome: Result<Exit, Failure>) -> (usize, Exit) {
         let exit = match outcome {
             Ok(exit) => exit,
@@ -169,7 +171,7 @@ impl Work {
 
     fn request(&self, place: usize) -> Request<Payload> {
         let body = self.body.clone();
-        let usual = match body {
+        let default = match body {
             Some(_) => Method::POST,
             None => Method::GET,
         };
@@ -177,18 +179,19 @@ impl Work {
         for (name, value) in &self.get.headers {
             headers.append(name, value.clone());
         }
-        headers.entry(ACCEPT).or_insert(ANYTHING);
+        headers.entry(ACCEPT).or_insert(ANY_TYPE);
         headers.entry(USER_AGENT).or_insert(AGENT);
         if body.is_some() {
             headers.entry(CONTENT_TYPE).or_insert(FORM);
         }
         let mut request = Request::new(Full::new(body.unwrap_or_default()));
-        *request.method_mut() = self.get.method.clone().unwrap_or(usual);
+        *request.method_mut() = self.get.method.clone().unwrap_or(default);
         *request.uri_mut() = self.urls[place].uri.clone();
         *request.headers_mut() = headers;
         request
     }
 
+    /// Writes a response to its output, and returns the exit status of the request.
     async fn receive(
         &self,
         place: usize,
@@ -198,7 +201,7 @@ impl Work {
         let to_head = start.elapsed();
         let (head, mut body) = response.into_parts();
         let protocol = head.extensions.get::<Protocol>();
-        let protocol = *protocol.expect("the client says how a response came");
+        let protocol = *protocol.expect("the client records the protocol of each response");
         let url = self.get.urls[place].to_string();
         let bar = self.progress.bar(&url, length(&head.headers));
         let mut output = match self.get.output.get(place) {
@@ -211,17 +214,17 @@ impl Work {
             write_fields(&mut text, &head.headers);
             output.write(text.into())?;
         }
-        let mut octets = 0;
+        let mut bytes = 0;
         let mut trailers = HeaderMap::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 let reason = reason(&error);
-                let message = format!("response broke off after {octets} octets: {reason}");
+                let message = format!("incomplete response after {bytes} bytes: {reason}");
                 Failure::new(Exit::Exchange, message)
             })?;
             match frame.into_data() {
                 Ok(piece) => {
-                    octets += piece.len() as u64;
+                    bytes += piece.len() as u64;
                     bar.inc(piece.len() as u64);
                     output.write(piece)?;
                 }
@@ -243,14 +246,14 @@ impl Work {
                 "status": head.status.as_u16(),
                 "headers": json_fields(&head.headers),
                 "trailers": json_fields(&trailers),
-                "octets": octets,
+                "bytes": bytes,
                 "file": self.get.output.get(place).map(|path| path.display().to_string()),
                 "seconds_to_head": to_head.as_secs_f64(),
                 "seconds": start.elapsed().as_secs_f64(),
             }))?;
         }
-        let is_refused = head.status.is_client_error() || head.status.is_server_error();
-        Ok(if self.get.fail && is_refused {
+        let is_error = head.status.is_client_error() || head.status.is_server_error();
+        Ok(if self.get.fail && is_error {
             Exit::Status
         } else {
             Exit::Success
@@ -258,7 +261,7 @@ impl Work {
     }
 }
 
-/// What a response says of the length of its body.
+/// Returns the length of the body, if the head declares it.
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -283,10 +286,10 @@ fn json_fields(fields: &HeaderMap) -> Value {
         .collect()
 }
 
-const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+const ANY_TYPE: HeaderValue = HeaderValue::from_static("*/*");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("spdy/", env!("CARGO_PKG_VERSION")));
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
-/// Enough for 40 megabytes a second from the other side of the world.
+/// In bytes: enough for 40 MB/s over a path with a round-trip time of 200 ms.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const SESSION_WINDOW: u32 = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! `spdy inspect`: the frames of a recording. The codec alone.
+//! `spdy inspect`: shows the frames of a recording. It uses the codec alone, without a session.
 
 use std::{
     fmt::Write as _,
@@ -27,20 +27,20 @@ pub(crate) fn run(inspect: &Inspect) -> Result<Exit, Failure> {
 fn show_all(inspect: &Inspect, recording: BytesMut) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let outcome = show(inspect, recording, &mut out);
-    // What comes before a mistake in a recording is of use, too.
+    // The frames before an error in the recording are still useful.
     let flushed = out.flush().map_err(|error| unwritable(&error));
     outcome.and(flushed)
 }
 
 fn read(inspect: &Inspect) -> Result<BytesMut, Failure> {
-    let octets = if inspect.file.as_os_str() == "-" {
-        let mut octets = Vec::new();
-        io::stdin().read_to_end(&mut octets).map(|_| octets)
+    let bytes = if inspect.file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
     } else {
         fs::read(&inspect.file)
     };
-    octets
-        .map(|octets| BytesMut::from(&octets[..]))
+    bytes
+        .map(|bytes| BytesMut::from(&bytes[..]))
         .map_err(|error| {
             Failure::local(
                 format_args!("cannot read {}", inspect.file.display()),
@@ -49,20 +49,18 @@ fn read(inspect: &Inspect) -> Result<BytesMut, Failure> {
         })
 }
 
-fn show(inspect: &Inspect, mut octets: BytesMut, out: &mut impl Write) -> Result<(), Failure> {
-    let whole = octets.len();
+/// Writes each frame of the recording, with its header fields.
+fn show(inspect: &Inspect, mut bytes: BytesMut, out: &mut impl Write) -> Result<(), Failure> {
+    let whole = bytes.len();
     let mut decoder = Decoder::new(inspect.version, DecodeLimits::default());
     let mut headers = HeaderDecoder::new(inspect.version, HeaderLimits::default());
     loop {
-        let place = whole - octets.len();
+        let offset = whole - bytes.len();
         let malformed = |error: &dyn std::error::Error| {
-            Failure::exchange(
-                format_args!("the frame at octet {place} is malformed"),
-                error,
-            )
+            Failure::exchange(format_args!("malformed frame at byte {offset}"), error)
         };
         let Some(frame) = decoder
-            .decode(&mut octets)
+            .decode(&mut bytes)
             .map_err(|error| malformed(&error))?
         else {
             break;
@@ -72,7 +70,7 @@ fn show(inspect: &Inspect, mut octets: BytesMut, out: &mut impl Write) -> Result
         let line = if inspect.json {
             let fields = block.as_ref().map(pairs);
             let frame = json!({
-                "octet": place,
+                "offset": offset,
                 "kind": kind.to_string(),
                 "text": text,
                 "fields": fields,
@@ -88,14 +86,16 @@ fn show(inspect: &Inspect, mut octets: BytesMut, out: &mut impl Write) -> Result
         out.write_all(line.as_bytes())
             .map_err(|error| unwritable(&error))?;
     }
-    if decoder.is_mid_frame() || !octets.is_empty() {
+    if decoder.is_mid_frame() || !bytes.is_empty() {
         let message = "the recording ends inside a frame";
         return Err(Failure::new(Exit::Exchange, message));
     }
     Ok(())
 }
 
-/// The header block of a frame. All have to be inflated, in order: they share one compression context.
+/// Returns the header block of a frame, if it has one.
+///
+/// All blocks of a recording must be inflated in order, because they share one compression context.
 fn fields(headers: &mut HeaderDecoder, frame: Frame) -> Result<Option<HeaderBlock>, HeaderError> {
     match frame {
         Frame::SynStream(frame) => headers.decode(frame.block).map(Some),
@@ -105,7 +105,7 @@ fn fields(headers: &mut HeaderDecoder, frame: Frame) -> Result<Option<HeaderBloc
     }
 }
 
-/// Names and values, one pair for each value.
+/// Returns the names and values of a block, as one pair for each value.
 fn pairs(block: &HeaderBlock) -> Vec<[String; 2]> {
     let mut pairs = Vec::new();
     for field in block {

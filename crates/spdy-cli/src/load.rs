@@ -1,4 +1,4 @@
-//! `spdy load`: many requests, and how fast the responses came.
+//! `spdy load`: sends many requests and measures the responses.
 
 mod tally;
 
@@ -38,11 +38,11 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
     if load.warm_up > 0 {
         phase(&load, &connections, &request, load.warm_up).await;
     }
-    let [received, sent] = octets(&connections);
+    let [received, sent] = bytes(&connections);
     let start = Instant::now();
     let tally = phase(&load, &connections, &request, load.requests.get()).await;
     let took = start.elapsed();
-    let wire = octets(&connections);
+    let wire = bytes(&connections);
     let report = Report {
         url: load.url.to_string(),
         protocol: connections[0].protocol,
@@ -65,10 +65,10 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
 }
 
 fn request(load: &Load, url: &Url) -> Request<Payload> {
-    let octets = load
+    let bytes = load
         .body
-        .map(|octets| Bytes::from(vec![b'x'; octets as usize]));
-    let method = match octets {
+        .map(|bytes| Bytes::from(vec![b'x'; bytes as usize]));
+    let method = match bytes {
         Some(_) => Method::POST,
         None => Method::GET,
     };
@@ -77,14 +77,14 @@ fn request(load: &Load, url: &Url) -> Request<Payload> {
         headers.append(name, value.clone());
     }
     headers.entry(USER_AGENT).or_insert(AGENT);
-    let mut request = Request::new(Full::new(octets.unwrap_or_default()));
+    let mut request = Request::new(Full::new(bytes.unwrap_or_default()));
     *request.method_mut() = method;
     *request.uri_mut() = url.uri.clone();
     *request.headers_mut() = headers;
     request
 }
 
-/// Does so many requests, over all sessions at once.
+/// Sends `count` requests over all sessions at once.
 async fn phase(
     load: &Load,
     connections: &[Connection],
@@ -105,18 +105,18 @@ async fn phase(
     }
     let unsent = left.load(Ordering::Relaxed);
     if unsent > 0 {
-        whole.failed("not sent: there was no connection any more".into(), unsent);
+        whole.failed("not sent: every connection was lost".into(), unsent);
     }
     whole
 }
 
-/// Does one request after the other, until there are no more or there is no connection any more.
+/// Sends one request after the other, until none is left or the connection is lost.
 async fn work(requests: Requests, request: Request<Payload>, left: Arc<AtomicU32>) -> Tally {
     let mut tally = Tally::default();
     while take_one(&left) {
         let start = Instant::now();
         match exchange(&requests, request.clone()).await {
-            Ok((status, octets)) => tally.done(status, octets, start.elapsed()),
+            Ok((status, bytes)) => tally.done(status, bytes, start.elapsed()),
             Err(failure) => {
                 tally.failed(failure.to_string(), 1);
                 if failure.exit == Exit::Connect {
@@ -128,31 +128,33 @@ async fn work(requests: Requests, request: Request<Payload>, left: Arc<AtomicU32
     tally
 }
 
+/// Takes one of the requests that are left. Returns whether there was one.
 fn take_one(left: &AtomicU32) -> bool {
     let one_less = |left: u32| left.checked_sub(1);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
         .is_ok()
 }
 
-/// The status, and the length of the body.
+/// Sends a request, and returns the status of the response and the length of its body.
 async fn exchange(requests: &Requests, request: Request<Payload>) -> Result<(u16, u64), Failure> {
     let (head, mut body) = requests.send(request).await?.into_parts();
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::new(Exit::Exchange, reason(&error)))?;
-        octets += frame.data_ref().map_or(0, Bytes::len) as u64;
+        bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
     }
-    Ok((head.status.as_u16(), octets))
+    Ok((head.status.as_u16(), bytes))
 }
 
-fn octets(connections: &[Connection]) -> [u64; 2] {
+/// Returns the bytes received and sent by all connections.
+fn bytes(connections: &[Connection]) -> [u64; 2] {
     connections.iter().fold([0, 0], |[received, sent], it| {
-        let [more_received, more_sent] = it.wire.octets();
+        let [more_received, more_sent] = it.wire.bytes();
         [received + more_received, sent + more_sent]
     })
 }
 
-/// The least, the mean and the most.
+/// Returns the minimum, the mean and the maximum of the times that it took to connect.
 fn connect_times(connections: &[Connection]) -> [Duration; 3] {
     let times = || connections.iter().map(|connection| connection.took);
     let sum: Duration = times().sum();

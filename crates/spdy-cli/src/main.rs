@@ -1,4 +1,5 @@
-//! The program `spdy`: requests, round trips and load over SPDY, and a look at recorded frames. `--help` has the details.
+//! The program `spdy`: it sends requests, measures round trips and load over SPDY, and shows
+//! recorded frames. `spdy --help` describes every option.
 
 #![forbid(unsafe_code)]
 
@@ -49,9 +50,9 @@ fn on_runtime(
     let runtime = builder
         .enable_all()
         .build()
-        .map_err(|error| Failure::local("cannot start", &error))?;
+        .map_err(|error| Failure::local("cannot start the runtime", &error))?;
     let outcome = runtime.block_on(work);
-    // A name that is still being looked up is of no use any more.
+    // A name lookup that is still running blocks a thread. The program does not wait for it.
     runtime.shutdown_background();
     outcome
 }

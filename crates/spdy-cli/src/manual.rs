@@ -1,4 +1,4 @@
-//! What the program can say about itself: more than the flags, for people and for shells.
+//! Manual pages and shell completions, which are made from the flags.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -6,10 +6,10 @@ use clap_mangen::Man;
 
 use crate::failure::{Exit, print};
 
-/// The manual pages: one of the program, and one of each command.
+/// The names of the manual pages: one for the program, and one for each command.
 pub(crate) const PAGES: [&str; 5] = ["spdy", "get", "ping", "load", "inspect"];
 
-/// The text of the completions or of a manual page, if one of them is wanted.
+/// Returns the completions for a shell, or else a manual page, or `None` if neither is wanted.
 pub(crate) fn wanted(
     mut command: Command,
     completions: Option<Shell>,
@@ -26,11 +26,11 @@ pub(crate) fn wanted(
     Man::new(command)
         .source(concat!("spdy ", env!("CARGO_PKG_VERSION")))
         .render(&mut text)
-        .expect("a Vec takes any octets");
+        .expect("a Vec takes any bytes");
     Some(text)
 }
 
-/// Ends the process.
+/// Writes a text to standard output and ends the process.
 pub(crate) fn print_and_exit(text: &[u8]) -> ! {
     let exit = print(text).map_or_else(|failure| failure.report(), |()| Exit::Success);
     std::process::exit(exit as i32)

@@ -1,4 +1,4 @@
-//! What a server is asked to speak.
+//! The protocols that the client offers to a server.
 
 use spdy_frame::Version;
 use spdy_tower::Protocol;
@@ -8,20 +8,21 @@ use crate::{
     flags::{Get, Load, Reach},
 };
 
-/// What may be spoken.
+/// The protocols that a connection can use.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
-    /// Under TLS, the best first.
+    /// The protocols offered in ALPN, the preferred one first.
     pub(crate) alpn: Vec<Protocol>,
-    /// Without TLS.
+    /// The protocol of connections without TLS.
     pub(crate) plain: Protocol,
-    /// HTTP/1.1 is only the way to SPDY/3.1.
+    /// Whether the client requests an upgrade from HTTP/1.1 to SPDY/3.1.
     pub(crate) upgrade: bool,
-    /// A server that knows no ALPN, or does not upgrade, gets HTTP/1.1.
+    /// Whether the client uses HTTP/1.1 if the server does not support ALPN or the upgrade.
     pub(crate) falls_back: bool,
 }
 
 impl Offer {
+    /// Offers one protocol.
     pub(crate) fn only(protocol: Protocol) -> Self {
         Self {
             alpn: vec![protocol],
@@ -31,6 +32,7 @@ impl Offer {
         }
     }
 
+    /// Offers the upgrade from HTTP/1.1 to SPDY/3.1.
     pub(crate) fn upgrade() -> Self {
         Self {
             upgrade: true,
@@ -40,11 +42,15 @@ impl Offer {
 }
 
 impl Reach {
-    /// SPDY alone.
+    /// Offers SPDY alone.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the flags combine `--upgrade` with another version than SPDY/3.1.
     pub(crate) fn spdy(&self) -> Result<Offer, Failure> {
         if self.upgrade {
             if self.version.is_some_and(|version| version != Version::V3_1) {
-                let message = "HTTP/1.1 Upgrade is for SPDY/3.1 alone";
+                let message = "--upgrade supports only SPDY/3.1";
                 return Err(Failure::new(Exit::Usage, message));
             }
             return Ok(Offer::upgrade());
@@ -63,7 +69,7 @@ impl Reach {
 }
 
 impl Get {
-    /// SPDY if the server has it, else HTTP/2 or HTTP/1.1; or what is insisted on.
+    /// Offers SPDY, then HTTP/2 and HTTP/1.1, or only the protocol that the flags require.
     pub(crate) fn offer(&self) -> Result<Offer, Failure> {
         if self.http1 {
             return Ok(Offer {
@@ -84,6 +90,7 @@ impl Get {
 }
 
 impl Load {
+    /// Offers HTTP/2 if the flags ask for it, and SPDY otherwise.
     pub(crate) fn offer(&self) -> Result<Offer, Failure> {
         if self.h2 {
             Ok(Offer::only(Protocol::Http2))

@@ -1,10 +1,10 @@
-//! URLs, and where they lead.
+//! URLs and their origins.
 
 use std::fmt;
 
 use http::Uri;
 
-/// Scheme, host and port. Requests to the same one share a connection.
+/// Scheme, host and port of a server. Requests to the same origin share a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) is_tls: bool,
@@ -13,17 +13,17 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The host without the brackets of an IPv6 address.
+    /// Returns the host without the brackets of an IPv6 address.
     #[cfg(test)]
     fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The URL of its root.
+    /// Returns the URL of the root of this origin.
     pub(crate) fn uri(&self) -> Uri {
         let scheme = if self.is_tls { "https" } else { "http" };
         let root = format!("{scheme}://{self}/");
-        root.parse().expect("host and port are taken from a URL")
+        root.parse().expect("the host and the port come from a URL")
     }
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An absolute URL of http or https.
+/// An absolute http or https URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) uri: Uri,
@@ -41,18 +41,20 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads one from the command line. What is behind `#` is nothing for a server.
+    /// Parses a URL of the command line. The fragment is left out: clients do not send it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.split('#').next().unwrap_or_default();
         let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err("a URL begins with http:// or https://".into()),
+            _ => return Err("the URL must begin with http:// or https://".into()),
         };
-        let authority = uri.authority().ok_or("the URL has no host")?;
+        let authority = uri.authority().ok_or("missing host in URL")?;
         if authority.as_str().contains('@') {
-            return Err("the URL has a user name: send it with --header authorization:…".into());
+            return Err(
+                "the URL must not contain a user name: use --header authorization:…".into(),
+            );
         }
         let origin = Origin {
             is_tls,
@@ -64,13 +66,13 @@ impl Url {
         Ok(Self { uri, origin })
     }
 
-    /// The same resource of the same host and port, in plain text.
+    /// Returns the URL of the same resource, host and port without TLS.
     pub(crate) fn in_plain_text(&self) -> Self {
         let mut origin = self.origin.clone();
         origin.is_tls = false;
         let mut parts = origin.uri().into_parts();
         parts.path_and_query = self.uri.path_and_query().cloned();
-        let uri = Uri::from_parts(parts).expect("the parts are those of URLs");
+        let uri = Uri::from_parts(parts).expect("the parts come from valid URLs");
         Self { uri, origin }
     }
 }

@@ -1,4 +1,4 @@
-//! `spdy ping`: round trips over one session.
+//! `spdy ping`: measures round-trip times over one session.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
         Err(failure) => return failure.told(ping.json, ("url", &ping.url)),
     };
     let session = connection.session.clone();
-    let session = session.expect("nothing but SPDY was offered");
+    let session = session.expect("the client offers only SPDY");
 
     let mut times = Vec::new();
     let mut lost = None;
@@ -28,7 +28,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
         if number > 1 {
             sleep(Duration::from_millis(ping.interval)).await;
         }
-        match timeout(PATIENCE, session.ping()).await {
+        match timeout(REPLY_TIMEOUT, session.ping()).await {
             Ok(Ok(time)) => {
                 times.push(milliseconds(time));
                 if !ping.json {
@@ -37,11 +37,11 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
                 }
             }
             Ok(Err(error)) => {
-                lost = Some(Failure::exchange("session was lost", &error));
+                lost = Some(Failure::exchange("session lost", &error));
                 break;
             }
             Err(_) => {
-                let message = format!("no answer within {} s", PATIENCE.as_secs());
+                let message = format!("no reply to PING within {} s", REPLY_TIMEOUT.as_secs());
                 lost = Some(Failure::new(Exit::Exchange, message));
                 break;
             }
@@ -52,7 +52,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let max = times.iter().copied().fold(0.0, f64::max);
     let avg = times.iter().sum::<f64>() / times.len() as f64;
     if ping.json {
-        // JSON has no infinity: without an answer the figures are null.
+        // JSON has no infinity: without a reply these numbers are null.
         print_json(&json!({
             "url": ping.url.to_string(),
             "protocol": connection.protocol.token(),
@@ -83,5 +83,5 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the client waits for the reply to a PING.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);

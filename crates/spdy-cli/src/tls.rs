@@ -1,4 +1,4 @@
-//! Whom to trust.
+//! TLS configurations: which server certificates the client trusts.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,16 +11,19 @@ use rustls::{
 
 use crate::failure::{Exit, Failure};
 
-/// A configuration without ALPN.
+/// Returns a configuration without ALPN.
+///
+/// The client trusts the certificates in the file `cacert`, or by default those of the system. With
+/// `insecure` it accepts any certificate.
 pub(crate) fn config(insecure: bool, cacert: Option<&Path>) -> Result<ClientConfig, Failure> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .expect("ring knows TLS 1.2 and 1.3");
+        .expect("ring supports TLS 1.2 and 1.3");
     let builder = if insecure {
         builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     } else {
         let roots = match cacert {
             Some(path) => roots_of(path)?,
@@ -31,11 +34,11 @@ pub(crate) fn config(insecure: bool, cacert: Option<&Path>) -> Result<ClientConf
     Ok(builder.with_no_client_auth())
 }
 
-/// A configuration for connections without TLS.
-pub(crate) fn trusting_nobody() -> ClientConfig {
+/// Returns a configuration that trusts no certificate, for connections without TLS.
+pub(crate) fn without_roots() -> ClientConfig {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring knows TLS 1.2 and 1.3")
+        .expect("ring supports TLS 1.2 and 1.3")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
 }
@@ -54,30 +57,33 @@ fn roots_of(path: &Path) -> Result<RootCertStore, Failure> {
     if roots.is_empty() {
         return Err(Failure::new(
             Exit::Local,
-            format!("there is no certificate in {}", path.display()),
+            format!("no certificate found in {}", path.display()),
         ));
     }
     Ok(roots)
 }
 
-/// Some of a system's certificates are often of no use; all of them seldom are.
+/// Returns the root certificates of the system.
+///
+/// Many systems have some certificates that cannot be parsed. Those are skipped, and only a system
+/// without any valid certificate is an error.
 fn roots_of_the_system() -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(Failure::new(
             Exit::Local,
-            "this system has no root certificates: name some with --cacert",
+            "no root certificates found on this system: use --cacert",
         ));
     }
     Ok(roots)
 }
 
-/// Takes every certificate. The handshake itself has to be sound all the same.
+/// Accepts every certificate. The signatures of the handshake must still be valid.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

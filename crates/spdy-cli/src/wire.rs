@@ -1,4 +1,5 @@
-//! Frames as they pass, a line each on standard error; of HTTP/2 and HTTP/1.1 the heads.
+//! Shows each frame that is sent or received as a line on standard error. For HTTP/2 and HTTP/1.1
+//! it shows the heads of requests and responses.
 
 use std::{
     fmt,
@@ -17,7 +18,8 @@ use tracing_subscriber::{
     Layer, filter::Targets, layer::Context, layer::SubscriberExt, registry::Registry,
 };
 
-/// Shows every frame from now on, with the seconds since now. `>` is sent, `<` is received.
+/// Shows every frame from now on, with the seconds since this call. `>` marks sent frames, and `<`
+/// received ones.
 pub(crate) fn show() {
     let lines = Lines {
         start: Instant::now(),
@@ -26,30 +28,30 @@ pub(crate) fn show() {
         .with_target(TARGET, Level::TRACE)
         .with_target(CLIENT, Level::DEBUG);
     let subscriber = Registry::default().with(lines.with_filter(wire));
-    // It is called once. Were there another subscriber, its lines would do.
+    // This function is called once, so setting the subscriber does not fail.
     _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Says something about a connection, among the frames.
+/// Writes a note about a connection between the frames.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
     _ = writeln!(io::stderr(), "         * {text}");
 }
 
-/// Shows the head of a request that goes by another protocol than SPDY. Its host is in the URI.
+/// Shows the head of a request that uses another protocol than SPDY. The URI contains the host.
 pub(crate) fn sent<B>(protocol: Protocol, request: &Request<B>) {
     let fields = Fields(request.headers());
     let token = protocol.token();
     trace!(target: TARGET, "> {token} {} {}{fields}", request.method(), request.uri());
 }
 
-/// Shows the head of its response.
+/// Shows the head of a response that uses another protocol than SPDY.
 pub(crate) fn received<B>(protocol: Protocol, response: &Response<B>) {
     let fields = Fields(response.headers());
     let token = protocol.token();
     trace!(target: TARGET, "< {token} {}{fields}", response.status());
 }
 
-/// A line for each field.
+/// Formats header fields, one on each line.
 struct Fields<'a>(&'a HeaderMap);
 
 impl fmt::Display for Fields<'_> {
@@ -64,12 +66,13 @@ impl fmt::Display for Fields<'_> {
     }
 }
 
-/// That of the lines about frames, which spdy-session writes.
+/// The target of the events that spdy-session records for each frame.
 const TARGET: &str = "spdy::wire";
 
-/// That of what spdy-tower's client says about its connections.
+/// The target of the events that spdy-tower's client records for its connections.
 const CLIENT: &str = "spdy_tower::client";
 
+/// Writes each event as a line.
 struct Lines {
     start: Instant,
 }
@@ -77,9 +80,9 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let mut said = Said::default();
-        event.record(&mut said);
-        let Said { message, fields } = said;
+        let mut text = Text::default();
+        event.record(&mut text);
+        let Text { message, fields } = text;
         if event.metadata().target() != TARGET {
             return note(format_args!("{message}{fields}"));
         }
@@ -88,13 +91,14 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
+/// The text of an event: its message, and its other fields.
 #[derive(Default)]
-struct Said {
+struct Text {
     message: String,
     fields: String,
 }
 
-impl Visit for Said {
+impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),

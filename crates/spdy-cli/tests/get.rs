@@ -1,4 +1,4 @@
-//! `spdy get` against the real server: what comes out, where it goes, and what is said when it does not.
+//! `spdy get` against the real server: its output, its files and its messages.
 
 mod common;
 
@@ -16,15 +16,12 @@ use sha2::{Digest, Sha256};
 use self::common::{SPDY, Site, directory, spdy, spdy_reading};
 
 #[test]
-fn it_takes_the_best_that_alpn_gives_and_trusts_the_file_that_is_named() {
+fn it_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
     let site = Site::start("alpn");
-    let page = spdy(&["get", "--cacert", &site.cacert, &site.https("/hello")]).well();
-    assert!(
-        page.contains("one hundred octets") && page.len() == 100,
-        "{page}"
-    );
+    let page = spdy(&["get", "--cacert", &site.cacert, &site.https("/hello")]).success();
+    assert!(page.contains("one hundred") && page.len() == 100, "{page}");
 
-    let ran = spdy(&["get", "-i", "--insecure", &site.https("/cookies")]).well();
+    let ran = spdy(&["get", "-i", "--insecure", &site.https("/cookies")]).success();
     assert!(ran.starts_with("SPDY/3.1 200 OK\r\n"), "{ran}");
     assert_eq!(ran.matches("set-cookie: ").count(), 2);
     assert!(ran.ends_with("\r\n\r\ntwo cookies\n"), "{ran}");
@@ -42,28 +39,32 @@ fn a_dash_is_standard_output() {
     assert_eq!(output.stdout.len(), 100, "{output:?}");
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     let ran = spdy(&["get", "--json", "-o", "-", &site.http("/hello")]);
-    assert_eq!(ran.code, 2, "{ran:?}");
+    assert_eq!(
+        ran.failure(2),
+        "--output cannot be standard output, because --json writes there"
+    );
 }
 
 #[test]
-fn it_insists_on_a_version() {
+fn it_requires_the_version_of_the_flag() {
     let site = Site::start("versions");
     for version in ["2", "3", "3.1"] {
         let title = format!("SPDY/{version} 200 OK\r\n");
-        let ran = spdy(&["get", "-ki", "--version", version, &site.https("/hello")]).well();
+        let ran = spdy(&["get", "-ki", "--version", version, &site.https("/hello")]).success();
         assert!(ran.starts_with(&title), "{ran}");
-        // The server takes version field 3 in plain text for SPDY/3.1, which an answer this small does not show.
-        let ran = spdy(&["get", "-i", "--version", version, &site.http("/hello")]).well();
+        // In plain text the server takes version field 3 for SPDY/3.1. A response this small is the
+        // same in both.
+        let ran = spdy(&["get", "-i", "--version", version, &site.http("/hello")]).success();
         assert!(ran.starts_with(&title), "{ran}");
     }
     for url in [site.https("/hello"), site.http("/hello")] {
-        let ran = spdy(&["get", "-ki", "--http1", &url]).well();
+        let ran = spdy(&["get", "-ki", "--http1", &url]).success();
         assert!(ran.starts_with("HTTP/1.1 200 OK\r\n"), "{ran}");
     }
 }
 
 #[test]
-fn plain_text_is_spoken_where_it_is_asked_for() {
+fn plain_text_is_used_where_the_flag_asks_for_it() {
     let site = Site::start("plain");
     let https_at_plain_port = site.http("/hello").replace("http:", "https:");
     for (flags, title) in [
@@ -72,11 +73,11 @@ fn plain_text_is_spoken_where_it_is_asked_for() {
         (&["--http1"], "HTTP/1.1 200 OK\r\n"),
     ] {
         for url in [&site.http("/hello"), &https_at_plain_port] {
-            let ran = spdy(&[&["get", "-i", "--plain"], flags, &[url]].concat()).well();
+            let ran = spdy(&[&["get", "-i", "--plain"], flags, &[url]].concat()).success();
             assert!(ran.starts_with(title), "{ran}");
         }
     }
-    // A server of TLS does not answer plain text.
+    // A TLS server does not answer plain text.
     let ran = spdy(&["get", "--plain", &site.https("/hello")]);
     assert!([1, 3].contains(&ran.code), "{ran:?}");
 }
@@ -93,7 +94,7 @@ fn it_sends_fields_methods_and_bodies() {
         "accept:text/html",
         &headers,
     ])
-    .well();
+    .success();
     assert!(ran.contains("x-colour: blue\n"), "{ran}");
     assert!(
         ran.contains("accept: text/html\n") && !ran.contains("*/*"),
@@ -102,33 +103,36 @@ fn it_sends_fields_methods_and_bodies() {
     assert!(ran.contains("user-agent: spdy/"), "{ran}");
 
     let echo = site.http("/echo");
-    assert_eq!(spdy(&["get", "-d", "a=b", &echo]).well(), "a=b");
+    assert_eq!(spdy(&["get", "-d", "a=b", &echo]).success(), "a=b");
     let file = format!("{}/body", directory("body"));
     fs::write(&file, vec![b'z'; 300_000]).unwrap();
     let at_file = format!("@{file}");
     let sink = site.http("/sink");
-    assert_eq!(spdy(&["get", "-d", &at_file, &sink]).well(), "300000\n");
+    assert_eq!(spdy(&["get", "-d", &at_file, &sink]).success(), "300000\n");
     assert_eq!(
-        spdy(&["get", "-d", &at_file, "--http1", &sink]).well(),
+        spdy(&["get", "-d", &at_file, "--http1", &sink]).success(),
         "300000\n"
     );
     let ran = spdy_reading(&["get", "-d", "@-", &echo], b"from a pipe");
-    assert_eq!(ran.well(), "from a pipe");
+    assert_eq!(ran.success(), "from a pipe");
 
-    let ran = spdy(&["get", "-i", "-X", "HEAD", &site.http("/hello")]).well();
+    let ran = spdy(&["get", "-i", "-X", "HEAD", &site.http("/hello")]).success();
     assert!(
         ran.contains("content-length: 100\r\n") && ran.ends_with("\r\n\r\n"),
         "{ran}"
     );
-    let ran = spdy(&["get", "-i", "-X", "DELETE", &site.http("/hello")]).well();
+    let ran = spdy(&["get", "-i", "-X", "DELETE", &site.http("/hello")]).success();
     assert!(ran.starts_with("SPDY/3.1 405 "), "{ran}");
 
     let ran = spdy(&["get", "-d", "@/nowhere", &echo]);
-    assert!(ran.ill(4).starts_with("cannot read /nowhere: "), "{ran:?}");
+    assert!(
+        ran.failure(4).starts_with("cannot read /nowhere: "),
+        "{ran:?}"
+    );
 }
 
 #[test]
-fn several_urls_share_a_session_are_asked_for_at_once_and_come_out_in_order() {
+fn several_urls_share_a_session_are_requested_at_once_and_are_written_in_order() {
     let site = Site::start("several");
     let paths = ["/slow/400", "/bytes/3000000", "/slow/400", "/hello"];
     let urls = paths.map(|path| site.http(path));
@@ -148,7 +152,7 @@ fn several_urls_share_a_session_are_asked_for_at_once_and_come_out_in_order() {
             .count(),
         1
     );
-    // No answer was waited for before the last request.
+    // The client does not wait for a response before it sends the last request.
     let find = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
     assert!(
         find("> SYN_STREAM stream=7") < find("< SYN_REPLY"),
@@ -178,7 +182,7 @@ fn frames_are_shown_as_they_pass_with_their_times() {
 }
 
 #[test]
-fn files_get_whole_bodies_and_json_tells_about_them() {
+fn files_receive_whole_bodies_and_json_describes_them() {
     let site = Site::start("files");
     let directory = directory("files-out");
     let files = ["a", "b"].map(|name| format!("{directory}/{name}"));
@@ -191,7 +195,7 @@ fn files_get_whole_bodies_and_json_tells_about_them() {
     assert_eq!(told.len(), 2);
     assert_eq!(told[0]["protocol"], "spdy/3.1");
     assert_eq!(told[0]["status"], 200);
-    assert_eq!(told[0]["octets"], 5_000_000);
+    assert_eq!(told[0]["bytes"], 5_000_000);
     assert_eq!(told[0]["file"], *files[0]);
     let field = |fields: &serde_json::Value, name: &str| {
         let mut fields = fields.as_array().unwrap().iter();
@@ -202,7 +206,7 @@ fn files_get_whole_bodies_and_json_tells_about_them() {
         let digest = Sha256::digest(fs::read(path).unwrap());
         digest
             .iter()
-            .map(|octet| format!("{octet:02x}"))
+            .map(|byte| format!("{byte:02x}"))
             .collect::<String>()
     };
     assert_eq!(hash(&files[0]), field(&told[0]["headers"], "x-sha256"));
@@ -224,7 +228,7 @@ fn a_file_that_cannot_be_written_is_one_message_and_disturbs_nothing_else() {
             continue;
         }
         let ran = spdy(&["get", "-o", file, "-o", &good, &big, &big]);
-        let said = ran.ill(4);
+        let said = ran.failure(4);
         assert!(
             said.contains(&format!("cannot write to {file}: {reason}")),
             "{said}"
@@ -233,13 +237,13 @@ fn a_file_that_cannot_be_written_is_one_message_and_disturbs_nothing_else() {
     }
     let ran = spdy(&["get", "-o", &good, &big, &big]);
     assert_eq!(
-        ran.ill(2),
-        "--output is given once for each URL, or not at all"
+        ran.failure(2),
+        "--output must be given once for each URL, or not at all"
     );
 }
 
 #[test]
-fn a_server_that_speaks_something_else_is_said_to() {
+fn a_server_of_another_protocol_is_named_in_the_message() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -250,7 +254,7 @@ fn a_server_that_speaks_something_else_is_said_to() {
     });
     let ran = spdy(&["get", "--version", "3.1", &format!("http://{address}/")]);
     assert!(
-        ran.ill(1).contains("peer speaks HTTP/1.1 and not SPDY"),
+        ran.failure(1).contains("peer speaks HTTP/1.1 and not SPDY"),
         "{ran:?}"
     );
 }
@@ -260,34 +264,37 @@ fn failures_have_their_exit_status() {
     let site = Site::start("failures");
     let missing = site.http("/nothing");
     assert_eq!(
-        spdy(&["get", &missing]).well(),
+        spdy(&["get", &missing]).success(),
         "there is nothing at /nothing\n"
     );
     assert_eq!(spdy(&["get", "--fail", &missing]).code, 5);
 
     let ran = spdy(&["get", "http://127.0.0.1:1/"]);
     assert!(
-        ran.ill(3).contains("cannot connect to 127.0.0.1:1: "),
+        ran.failure(3).contains("cannot connect to 127.0.0.1:1: "),
         "{ran:?}"
     );
     let ran = spdy(&["get", "--connect-timeout", "1", "http://a.invalid/"]);
     assert!(
-        ran.ill(3).contains("cannot connect to a.invalid:80: "),
+        ran.failure(3).contains("cannot connect to a.invalid:80: "),
         "{ran:?}"
     );
     // The certificate of another site.
     let other = Site::start("failures-other");
     let ran = spdy(&["get", "--cacert", &other.cacert, &site.https("/")]);
-    assert!(ran.ill(3).contains("invalid peer certificate"), "{ran:?}");
+    assert!(
+        ran.failure(3).contains("invalid peer certificate"),
+        "{ran:?}"
+    );
     let ran = spdy(&["get", "--cacert", "/dev/null", &site.https("/")]);
-    assert_eq!(ran.ill(4), "there is no certificate in /dev/null");
-    // TLS where plain text is spoken.
+    assert_eq!(ran.failure(4), "no certificate found in /dev/null");
+    // TLS to a port of plain text.
     let ran = spdy(&["get", "-k", &site.http("/").replace("http:", "https:")]);
-    ran.ill(3);
+    ran.failure(3);
 
-    // The first that fails decides; the others come all the same, in order.
+    // The first failure decides the exit status. The other URLs are still written, in order.
     let ran = spdy(&["get", &site.http("/hello"), "http://127.0.0.1:1/", &missing]);
-    ran.ill(3);
+    ran.failure(3);
     assert_eq!(ran.stdout.len(), 100 + 29);
     let ran = spdy(&["get", "--json", "http://127.0.0.1:1/", &missing]);
     assert!(
@@ -300,7 +307,7 @@ fn failures_have_their_exit_status() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it() {
+fn a_closed_pipe_ends_the_program() {
     let site = Site::start("pipe");
     let command = format!("{SPDY} get {} | head -c 3", site.http("/bytes/50000000"));
     let output = Command::new("sh").args(["-c", &command]).output().unwrap();
@@ -315,7 +322,7 @@ fn a_reader_that_leaves_ends_it() {
 
 #[cfg(unix)]
 #[test]
-fn a_terminal_sees_a_progress_bar() {
+fn a_terminal_shows_a_progress_bar() {
     use std::io::Read;
 
     let site = Site::start("bar");
@@ -328,9 +335,9 @@ fn a_terminal_sees_a_progress_bar() {
         .unwrap();
     let mut seen = Vec::new();
     let mut piece = [0; 4096];
-    // A terminal whose program has ended gives an error on some systems.
-    while let Ok(octets @ 1..) = pty.read(&mut piece) {
-        seen.extend_from_slice(&piece[..octets]);
+    // On some systems reading returns an error when the program of the terminal has ended.
+    while let Ok(bytes @ 1..) = pty.read(&mut piece) {
+        seen.extend_from_slice(&piece[..bytes]);
     }
     assert!(child.wait().unwrap().success());
     let seen = String::from_utf8_lossy(&seen);
@@ -341,14 +348,46 @@ fn a_terminal_sees_a_progress_bar() {
 
 #[test]
 fn help_names_the_exit_status() {
-    let help = spdy(&["--help"]).well();
-    for word in ["get", "ping", "load", "inspect", "Exit status:"] {
+    let help = spdy(&["--help"]).success();
+    for word in [
+        "A command-line client for SPDY/2, SPDY/3 and SPDY/3.1\n",
+        "  get      Sends requests and writes the bodies of the responses to standard output\n",
+        "  ping     Measures round-trip times with PING frames\n",
+        "  load     Sends many requests and reports the rate and the latency of the responses\n",
+        "  inspect  Shows the frames of a recording with their header fields\n",
+        "Exit status:\n  0  every request received a complete response, of any status\n",
+    ] {
         assert!(help.contains(word), "{help}");
+    }
+    let load = spdy(&["load", "--help"]).success();
+    assert!(load.contains("--body <BYTES>"), "{load}");
+    for (words, message) in [
+        (
+            ["a.test", "--http1"],
+            "the URL must begin with http:// or https://",
+        ),
+        (["http://u@a/", "--http1"], "must not contain a user name"),
+        (
+            ["-Hnothing", "http://a/"],
+            "a header field must have the form NAME: VALUE",
+        ),
+        (
+            ["-XCONNECT", "http://a/"],
+            "the method CONNECT is not supported",
+        ),
+        (
+            ["--version=4", "http://a/"],
+            "the version must be 2, 3 or 3.1",
+        ),
+    ] {
+        let ran = spdy(&[&["get"][..], &words].concat());
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(message), "{ran:?}");
     }
     for mistake in [&["get"][..], &[], &["get", "--version", "4", "http://a/"]] {
         assert_eq!(spdy(mistake).code, 2);
     }
-    let version = spdy(&["--version"]).well();
+    let version = spdy(&["--version"]).success();
     assert_eq!(version, concat!("spdy ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
@@ -362,7 +401,7 @@ fn completions_and_the_manual_pages_are_printed() {
         (&["--man", "get"], ".TH spdy-get 1"),
         (&["--man", "load"], "warm\\-up"),
     ] {
-        let text = spdy(arguments).well();
+        let text = spdy(arguments).success();
         assert!(text.contains(expected), "{text}");
     }
     let unread = Command::new("sh")
@@ -373,7 +412,7 @@ fn completions_and_the_manual_pages_are_printed() {
 }
 
 #[test]
-fn a_long_answer_before_its_turn_does_not_hold_up_the_one_that_is_due() {
+fn a_long_response_before_its_turn_does_not_delay_the_one_that_is_due() {
     let site = Site::start("turns");
     let [slow, long] = ["/slow/300", "/bytes/30000000"].map(|path| site.https(path));
     for version in ["2", "3", "3.1"] {

@@ -22,7 +22,7 @@ fn ping_measures_round_trips_in_every_version() {
             version,
             &url,
         ];
-        let text = spdy(&words).well();
+        let text = spdy(&words).success();
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(
             text.contains(&format!("spdy/{version}, 3 round trips: min ")),
@@ -48,10 +48,10 @@ fn ping_measures_round_trips_in_every_version() {
 }
 
 #[test]
-fn ping_needs_an_answer() {
+fn ping_needs_a_reply() {
     let ran = spdy(&["ping", "http://127.0.0.1:1/"]);
-    assert!(ran.ill(3).starts_with("cannot connect to "), "{ran:?}");
-    // HTTP/1.1 and nothing else, which takes a frame for a mistake.
+    assert!(ran.failure(3).starts_with("cannot connect to "), "{ran:?}");
+    // A server that only supports HTTP/1.1 refuses a frame as a bad request.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
@@ -60,7 +60,7 @@ fn ping_needs_an_answer() {
         io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
     let ran = spdy(&["ping", &url]);
-    assert!(ran.ill(1).starts_with("session was lost: "), "{ran:?}");
+    assert!(ran.failure(1).starts_with("session lost: "), "{ran:?}");
     server.join().unwrap();
 }
 
@@ -90,26 +90,26 @@ fn load_measures_spdy_and_http2_alike() {
             let told = &ran.json()[0];
             assert_eq!(told["protocol"], protocol);
             assert_eq!(told["statuses"]["2xx"], 1000, "{told}");
-            assert_eq!(told["octets"]["bodies"], 100_000);
+            assert_eq!(told["bytes"]["bodies"], 100_000);
             assert_eq!(told["errors"], 0);
             let latency = &told["latency_ms"];
             let keys = ["min", "p50", "p90", "p99", "max"];
             let found = keys.map(|key| latency[key].as_f64().unwrap());
             assert!(found.is_sorted() && found[0] > 0.0, "{told}");
-            assert!(told["octets"]["received"].as_u64().unwrap() > 100_000);
+            assert!(told["bytes"]["received"].as_u64().unwrap() > 100_000);
         }
     }
 }
 
 #[test]
-fn load_sends_bodies_and_tells_people() {
+fn load_sends_bodies_and_prints_a_report() {
     let site = Site::start("load-post");
     let url = site.http("/sink");
     for flags in [&[][..], &["--h2"], &["--threads", "2"]] {
         let usual = ["load", "-c", "2", "-m", "2", "-n", "50", "--body", "100000"];
-        let text = spdy(&[&usual[..], flags, &[&url]].concat()).well();
+        let text = spdy(&[&usual[..], flags, &[&url]].concat()).success();
         assert!(text.contains("status    2xx 50, 3xx 0"), "{text}");
-        assert!(text.contains("octets    350 in bodies"), "{text}");
+        assert!(text.contains("bytes     350 in bodies"), "{text}");
         assert!(
             text.contains("p90") && text.contains("errors    0"),
             "{text}"
@@ -118,13 +118,13 @@ fn load_sends_bodies_and_tells_people() {
 }
 
 #[test]
-fn load_counts_what_goes_wrong() {
+fn load_counts_failures() {
     let site = Site::start("load-wrong");
     let ran = spdy(&["load", "-n", "10", "--json", &site.http("/status/503")]);
     assert_eq!(ran.code, 5);
     assert_eq!(ran.json()[0]["statuses"]["5xx"], 10);
 
-    // A server that leaves after the preface of the client.
+    // A server that closes each connection at once.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
@@ -136,12 +136,12 @@ fn load_counts_what_goes_wrong() {
     assert_eq!(told["statuses"]["2xx"], 0);
 }
 
-/// What is no answer is an object with an error, whatever the command.
+/// With `--json` every command writes a failure as an object with the member `error`.
 #[test]
-fn failures_are_told_in_json() {
+fn failures_are_written_as_json() {
     for command in ["get", "ping", "load"] {
         let ran = spdy(&[command, "--json", "http://127.0.0.1:1/"]);
-        let said = ran.ill(3).to_owned();
+        let said = ran.failure(3).to_owned();
         let told = ran.json();
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0]["url"], "http://127.0.0.1:1/");
@@ -152,7 +152,7 @@ fn failures_are_told_in_json() {
     let file = format!("{}/garbage", directory("json"));
     fs::write(&file, [0x80, 2, 0, 5, 0, 0, 0, 0, 1]).unwrap();
     let ran = spdy(&["inspect", "--json", "2", &file]);
-    ran.ill(1);
+    ran.failure(1);
     let told = ran.json();
     assert_eq!(told[0]["kind"], "NOOP");
     assert_eq!(told[1]["file"], *file);
@@ -164,7 +164,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixture
 #[test]
 fn inspect_shows_the_frames_of_a_recording() {
     let file = format!("{FIXTURES}/v2-node-node-tour.c2s.bin");
-    let text = spdy(&["inspect", "2", &file]).well();
+    let text = spdy(&["inspect", "2", &file]).success();
     assert!(text.contains("SYN_STREAM stream=1 "), "{text}");
     assert!(text.contains("\n    method: GET\n"), "{text}");
 
@@ -177,25 +177,24 @@ fn inspect_shows_the_frames_of_a_recording() {
         fields.contains(&serde_json::json!(["method", "GET"])),
         "{fields:?}"
     );
-    assert_eq!(frames[0]["octet"], 0);
+    assert_eq!(frames[0]["offset"], 0);
 }
 
 #[test]
-fn inspect_says_where_a_recording_is_no_spdy() {
+fn inspect_reports_where_a_recording_is_malformed() {
     let directory = directory("inspect");
     let whole = fs::read(format!("{FIXTURES}/v2-node-node-tour.c2s.bin")).unwrap();
     let cut = format!("{directory}/cut");
     fs::write(&cut, &whole[..whole.len() - 1]).unwrap();
     let ran = spdy(&["inspect", "2", &cut]);
-    assert_eq!(ran.ill(1), "the recording ends inside a frame");
+    assert_eq!(ran.failure(1), "the recording ends inside a frame");
     assert!(!ran.stdout.is_empty());
 
     let ran = spdy(&["inspect", "3.1", &cut]);
     assert!(
-        ran.ill(1)
-            .starts_with("the frame at octet 0 is malformed: "),
+        ran.failure(1).starts_with("malformed frame at byte 0: "),
         "{ran:?}"
     );
     let ran = spdy(&["inspect", "2", &format!("{directory}/none")]);
-    assert!(ran.ill(4).starts_with("cannot read "), "{ran:?}");
+    assert!(ran.failure(4).starts_with("cannot read "), "{ran:?}");
 }

@@ -1,4 +1,5 @@
-//! `spdy` and servers that are not `spdy-server`: without SPDY, with HTTP/1.1 Upgrade, and some that fail.
+//! `spdy` with other servers than `spdy-server`: servers without SPDY, servers with HTTP/1.1
+//! Upgrade, and servers that fail.
 
 mod common;
 
@@ -31,14 +32,14 @@ use tokio_rustls::TlsAcceptor;
 
 use self::common::{Ran, Running, Site, spdy};
 
-/// The tool, while this thread serves it.
+/// Runs the tool while the runtime of this thread serves it.
 async fn run(arguments: &[&str]) -> Ran {
     let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
     let tool = move || spdy(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     spawn_blocking(tool).await.unwrap()
 }
 
-/// A TLS server of HTTP without SPDY, whose ALPN protocols are these.
+/// Starts a TLS server without SPDY that supports these ALPN protocols. Returns its URL and task.
 async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = made.signing_key.serialize_der().try_into().unwrap();
@@ -57,7 +58,7 @@ async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
             let (io, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Those who want SPDY leave.
+                // The handshake fails if the client offers only SPDY.
                 let Ok(io) = acceptor.accept(io).await else {
                     return;
                 };
@@ -80,15 +81,15 @@ async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
 }
 
 #[tokio::test]
-async fn it_falls_back_to_http_unless_a_version_is_insisted_on() {
+async fn it_falls_back_to_http_unless_a_version_is_required() {
     for (alpn, title) in [
         (&["h2", "http/1.1"][..], "HTTP/2 200 OK"),
         (&["http/1.1"], "HTTP/1.1 200 OK"),
         (&[], "HTTP/1.1 200 OK"),
     ] {
         let (url, server) = without_spdy(alpn).await;
-        // Over HTTP/1.1 one after the other.
-        let text = run(&["get", "-ki", &url, &url]).await.well();
+        // HTTP/1.1 sends the two requests one after the other.
+        let text = run(&["get", "-ki", &url, &url]).await.success();
         assert_eq!(text.matches(title).count(), 2, "{text}");
         assert_eq!(text.matches("no SPDY here\n").count(), 2, "{text}");
         let ran = run(&["get", "-kv", "-H", "x-a: b", &url]).await;
@@ -99,7 +100,7 @@ async fn it_falls_back_to_http_unless_a_version_is_insisted_on() {
         };
         for shown in [
             format!("* server has chosen protocol={protocol} "),
-            format!("* {protocol} is spoken and no SPDY"),
+            format!("* the protocol is {protocol}, not SPDY"),
             format!("> {protocol} GET "),
             " x-a: b\n".to_owned(),
             format!("< {protocol} 200 OK\n"),
@@ -109,12 +110,15 @@ async fn it_falls_back_to_http_unless_a_version_is_insisted_on() {
         }
 
         let ran = run(&["get", "-k", "--version", "3.1", &url]).await;
-        assert!(ran.ill(3).ends_with(" speaks none of spdy/3.1"), "{ran:?}");
+        assert!(
+            ran.failure(3).ends_with(" does not support spdy/3.1"),
+            "{ran:?}"
+        );
         for command in ["ping", "load"] {
             let ran = run(&[command, "-k", &url]).await;
-            let said = ran.ill(3);
+            let said = ran.failure(3);
             assert!(
-                said.ends_with(" speaks none of spdy/3.1, spdy/3, spdy/2"),
+                said.ends_with(" does not support spdy/3.1, spdy/3, spdy/2"),
                 "{said}"
             );
         }
@@ -144,27 +148,27 @@ async fn it_upgrades_from_http1() {
         assert_eq!((ran.code, &*ran.stderr), (0, ""));
         let told = &ran.json()[0];
         assert_eq!(told["protocol"], "spdy/3.1");
-        assert_eq!(told["octets"], 1_000_000);
+        assert_eq!(told["bytes"], 1_000_000);
     }
     let ran = run(&["get", "--upgrade", "-v", "-o", "/dev/null", &url]).await;
     let upgraded = "* upgraded protocol=spdy/3.1\n";
     let (before, after) = ran.stderr.split_once(upgraded).unwrap();
     assert!(before.contains("* connected to "), "{before}");
     assert!(after.contains("> SYN_STREAM stream=1 "), "{after}");
-    let text = run(&["ping", "--upgrade", "-n", "1", &url]).await.well();
+    let text = run(&["ping", "--upgrade", "-n", "1", &url]).await.success();
     assert!(text.contains("spdy/3.1, 1 round trips"), "{text}");
     assert_eq!(server.end().await.cut, 0);
 }
 
-/// The server itself upgrades nothing.
+/// The built-in site does not upgrade to SPDY/3.1.
 #[test]
-fn without_an_upgrade_it_falls_back_unless_it_is_insisted_on() {
+fn without_an_upgrade_it_falls_back_unless_the_version_is_required() {
     let site = Site::start("upgrade");
     for url in [site.http("/hello"), site.https("/hello")] {
-        let text = spdy(&["get", "-ki", "--upgrade", &url]).well();
+        let text = spdy(&["get", "-ki", "--upgrade", &url]).success();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         let ran = spdy(&["get", "-k", "--upgrade", "--version", "3.1", &url]);
-        let said = ran.ill(3);
+        let said = ran.failure(3);
         assert!(said.ends_with(" does not upgrade to SPDY/3.1"), "{said}");
         let ran = spdy(&["get", "-kv", "--upgrade", &url]);
         let why = "* server does not upgrade status=200\n";
@@ -172,7 +176,8 @@ fn without_an_upgrade_it_falls_back_unless_it_is_insisted_on() {
     }
 }
 
-/// A server that is about to end says so by GOAWAY, and what it has not acted on can be asked for once more.
+/// GOAWAY announces that a server stops. The client sends a request again if the server has
+/// certainly not processed it.
 #[tokio::test]
 async fn what_was_certainly_not_processed_is_sent_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -189,11 +194,11 @@ async fn what_was_certainly_not_processed_is_sent_again() {
         let session = Builder::new().serve_connection(io, Version::V3_1, site);
         session.await.unwrap();
     });
-    assert_eq!(run(&["get", &url]).await.well().len(), 100);
+    assert_eq!(run(&["get", &url]).await.success().len(), 100);
     server.await.unwrap();
 }
 
-/// A body that breaks off a while after its beginning.
+/// A body that fails 100 ms after its first piece.
 #[derive(Default)]
 struct Broken(Option<Pin<Box<Sleep>>>);
 
@@ -215,14 +220,15 @@ impl http_body::Body for Broken {
 }
 
 #[tokio::test]
-async fn a_response_that_breaks_off_is_a_failure() {
+async fn an_incomplete_response_is_a_failure() {
     let app = Router::new().fallback(any(async || Response::new(Body::new(Broken::default()))));
     let server = Running::start(app).await;
     let url = format!("http://{}/", server.address);
     for flags in [&["--version", "2"][..], &["--version", "3.1"], &["--http1"]] {
         let ran = run(&[&["get"], flags, &[&url]].concat()).await;
         assert!(
-            ran.ill(1).contains("response broke off after 9 octets: "),
+            ran.failure(1)
+                .contains("incomplete response after 9 bytes: "),
             "{ran:?}"
         );
         assert_eq!(ran.stdout, b"beginning");

@@ -1,4 +1,4 @@
-//! Where bodies go: files, or standard output, which the URLs have one after the other.
+//! Destinations of bodies: files, or standard output, which the URLs use one after the other.
 
 use std::{
     fs::File,
@@ -12,22 +12,25 @@ use tokio::sync::watch;
 
 use crate::failure::{Exit, Failure, print};
 
-/// Whose turn it is to write to standard output: the place of a URL.
+/// The order in which the URLs write to standard output.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
+    /// The place of the URL whose turn it is.
     turn: watch::Sender<usize>,
-    /// Octets that wait for their turn.
+    /// The number of bytes in memory that wait for their turn.
     held: AtomicUsize,
 }
 
 impl Turns {
+    /// Waits until it is the turn of this place.
     pub(super) async fn wait(&self, place: usize) {
         let mut turn = self.turn.subscribe();
         let waited = turn.wait_for(|turn| *turn >= place).await;
-        debug_assert!(waited.is_ok(), "the sender is here");
+        debug_assert!(waited.is_ok(), "the sender lives as long as `self`");
     }
 
-    /// Lets the next have it. Every place has to, once.
+    /// Waits for the turn of this place, and passes it on to the next one. Every place must call
+    /// this once.
     pub(super) async fn pass(&self, place: usize) {
         self.wait(place).await;
         self.turn.send_replace(place + 1);
@@ -38,7 +41,7 @@ impl Turns {
     }
 }
 
-/// Takes a body.
+/// The destination of one body.
 pub(super) struct Output<'a>(Target<'a>);
 
 enum Target<'a> {
@@ -71,8 +74,14 @@ impl<'a> Output<'a> {
         })
     }
 
-    /// Writes a piece, or keeps it until its turn comes. An unread stream would hold up the others instead: they share
-    /// the window of their session.
+    /// Writes a piece, or keeps it in memory until the turn of its URL.
+    ///
+    /// The body is read although its turn has not come: all streams share the window of the
+    /// session, so an unread stream would block the others.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the piece cannot be written, or if more than [`MAX_HELD`] bytes wait.
     pub(super) fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
         match &mut self.0 {
             Target::Nowhere => Ok(()),
@@ -84,10 +93,10 @@ impl<'a> Output<'a> {
                     release(turns, held)?;
                     return print(&piece);
                 }
-                let octets = piece.len();
+                let bytes = piece.len();
                 held.push(piece);
-                if turns.held.fetch_add(octets, Ordering::Relaxed) + octets > MAX_HELD {
-                    let message = "too much waits for its turn on standard output: use --output";
+                if turns.held.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_HELD {
+                    let message = "too many bytes wait for standard output: use --output";
                     return Err(Failure::new(Exit::Local, message));
                 }
                 Ok(())
@@ -95,7 +104,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Waits for its turn, and writes what is left.
+    /// Waits for the turn of this body, and writes the pieces that are left.
     pub(super) async fn finish(&mut self) -> Result<(), Failure> {
         match &mut self.0 {
             Target::Nowhere | Target::File(..) => Ok(()),
@@ -110,12 +119,13 @@ impl<'a> Output<'a> {
 impl Drop for Output<'_> {
     fn drop(&mut self) {
         if let Target::Stdout { turns, held, .. } = &self.0 {
-            let octets: usize = held.iter().map(Bytes::len).sum();
-            turns.held.fetch_sub(octets, Ordering::Relaxed);
+            let bytes: usize = held.iter().map(Bytes::len).sum();
+            turns.held.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
+/// Writes the pieces that waited for their turn.
 fn release(turns: &Turns, held: &mut Vec<Bytes>) -> Result<(), Failure> {
     for piece in held.drain(..) {
         turns.held.fetch_sub(piece.len(), Ordering::Relaxed);
@@ -128,5 +138,5 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::local(format_args!("cannot write to {}", path.display()), error)
 }
 
-/// Octets that may wait for their turn.
+/// The maximum number of bytes that wait for their turn on standard output.
 const MAX_HELD: usize = 64 * 1024 * 1024;

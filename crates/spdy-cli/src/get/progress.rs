@@ -1,20 +1,20 @@
-//! Bars on a terminal.
+//! Progress bars on a terminal.
 
 use std::io::{self, IsTerminal};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// The bars of all files, if there is somebody to see them.
+/// The progress bars of all files, or `None` if they are not shown.
 pub(super) struct Progress(Option<MultiProgress>);
 
 impl Progress {
-    /// `wanted`: bodies go to files, and nothing else is to be said.
+    /// Creates the bars. They are shown if they are `wanted` and standard error is a terminal.
     pub(super) fn new(wanted: bool) -> Self {
         let shown = wanted && io::stderr().is_terminal();
         Self(shown.then(MultiProgress::new))
     }
 
-    /// A bar for a body, whose length may be unknown.
+    /// Adds a bar for a body. Without a `length` it is a spinner.
     pub(super) fn bar(&self, name: &str, length: Option<u64>) -> ProgressBar {
         let Some(bars) = &self.0 else {
             return ProgressBar::hidden();
@@ -23,15 +23,15 @@ impl Progress {
             Some(length) => (ProgressBar::new(length), BAR),
             None => (ProgressBar::new_spinner(), SPINNER),
         };
-        let style = ProgressStyle::with_template(template).expect("the template is sound");
+        let style = ProgressStyle::with_template(template).expect("the template is valid");
         bars.add(bar.with_style(style).with_message(name.to_owned()))
     }
 
-    /// Says something on standard error without a bar in it.
-    pub(super) fn suspend(&self, say: impl FnOnce()) {
+    /// Hides the bars while `write` writes to standard error.
+    pub(super) fn suspend(&self, write: impl FnOnce()) {
         match &self.0 {
-            Some(bars) => bars.suspend(say),
-            None => say(),
+            Some(bars) => bars.suspend(write),
+            None => write(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted, and how it is told.
+//! The results of `spdy load`, and their report as text and as JSON.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -7,25 +7,28 @@ use spdy_tower::Protocol;
 
 use crate::failure::Exit;
 
-/// What came of some requests.
+/// The results of a number of requests.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Nanoseconds of each whole response.
+    /// The latency of each complete response, in nanoseconds.
     times: Vec<u64>,
-    /// Whole responses, by the first digit of their status.
+    /// The number of complete responses, by the first digit of the status.
     statuses: [u64; 6],
-    octets: u64,
-    /// Requests without a whole response, by reason.
+    /// The length of all bodies of these responses.
+    bytes: u64,
+    /// The number of requests without a complete response, by reason.
     errors: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    pub(super) fn done(&mut self, status: u16, octets: u64, took: Duration) {
+    /// Records a complete response.
+    pub(super) fn done(&mut self, status: u16, bytes: u64, took: Duration) {
         self.times.push(took.as_nanos() as u64);
         self.statuses[usize::from(status / 100).min(5)] += 1;
-        self.octets += octets;
+        self.bytes += bytes;
     }
 
+    /// Records requests that failed for the same reason.
     pub(super) fn failed(&mut self, reason: String, requests: u32) {
         *self.errors.entry(reason).or_default() += u64::from(requests);
     }
@@ -35,7 +38,7 @@ impl Tally {
         for (sum, more) in self.statuses.iter_mut().zip(other.statuses) {
             *sum += more;
         }
-        self.octets += other.octets;
+        self.bytes += other.bytes;
         for (reason, count) in other.errors {
             *self.errors.entry(reason).or_default() += count;
         }
@@ -50,7 +53,9 @@ impl Tally {
         self.errors.values().sum()
     }
 
-    /// In milliseconds, of sorted times: so many percent of the responses did not take longer.
+    /// Returns the latency, in milliseconds, that this percentage of the responses did not exceed.
+    ///
+    /// The times must be sorted.
     fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.times.len() * percent).div_ceil(100);
         let time = self.times.get(rank.saturating_sub(1));
@@ -63,6 +68,7 @@ impl Tally {
     }
 }
 
+/// Everything that `spdy load` prints.
 pub(super) struct Report {
     pub(super) url: String,
     pub(super) protocol: Protocol,
@@ -70,9 +76,9 @@ pub(super) struct Report {
     pub(super) streams: u16,
     pub(super) requests: u32,
     pub(super) took: Duration,
-    /// The least, the mean and the most.
+    /// The minimum, the mean and the maximum of the times that it took to connect.
     pub(super) connect: [Duration; 3],
-    /// Octets received and sent.
+    /// The bytes received and sent on the wire.
     pub(super) wire: [u64; 2],
     pub(super) tally: Tally,
 }
@@ -100,8 +106,8 @@ impl Report {
             "requests": self.requests,
             "seconds": self.took.as_secs_f64(),
             "requests_per_second": self.rate(),
-            "octets_per_second": self.octet_rate(),
-            "octets": {"bodies": tally.octets, "received": received, "sent": sent},
+            "bytes_per_second": self.byte_rate(),
+            "bytes": {"bodies": tally.bytes, "received": received, "sent": sent},
             "statuses": {
                 "2xx": tally.statuses[2],
                 "3xx": tally.statuses[3],
@@ -122,13 +128,14 @@ impl Report {
         })
     }
 
-    /// Whole responses in a second.
+    /// Returns the number of complete responses per second.
     fn rate(&self) -> f64 {
         self.tally.times.len() as f64 / self.took.as_secs_f64()
     }
 
-    fn octet_rate(&self) -> f64 {
-        self.tally.octets as f64 / self.took.as_secs_f64()
+    /// Returns the number of bytes of bodies per second.
+    fn byte_rate(&self) -> f64 {
+        self.tally.bytes as f64 / self.took.as_secs_f64()
     }
 }
 
@@ -147,21 +154,21 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "requests  {} in {:.3} s: {:.0} responses and {:.2} MB a second",
+            "requests  {} in {:.3} s: {:.0} responses/s, {:.2} MB/s",
             self.requests,
             self.took.as_secs_f64(),
             self.rate(),
-            self.octet_rate() / 1e6,
+            self.byte_rate() / 1e6,
         )?;
-        let [_, _, ok, moved, refused, broken] = tally.statuses;
+        let [_, _, success, redirection, client_error, server_error] = tally.statuses;
         writeln!(
             f,
-            "status    2xx {ok}, 3xx {moved}, 4xx {refused}, 5xx {broken}"
+            "status    2xx {success}, 3xx {redirection}, 4xx {client_error}, 5xx {server_error}"
         )?;
         writeln!(
             f,
-            "octets    {} in bodies; on the wire {received} received, {sent} sent",
-            tally.octets
+            "bytes     {} in bodies; on the wire {received} received, {sent} sent",
+            tally.bytes
         )?;
         writeln!(
             f,
@@ -194,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_the_time_that_so_many_did_not_exceed() {
+    fn a_percentile_is_the_time_that_this_many_did_not_exceed() {
         let mut tally = Tally::default();
         for number in (1..=200).rev() {
             tally.done(200, 1, Duration::from_millis(number));
@@ -215,6 +222,6 @@ mod tests {
             tally.failed("gone".into(), 3);
             sum.add(tally);
         }
-        assert_eq!((sum.statuses[4], sum.octets, sum.errors()), (2, 14, 6));
+        assert_eq!((sum.statuses[4], sum.bytes, sum.errors()), (2, 14, 6));
     }
 }

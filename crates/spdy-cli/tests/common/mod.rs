@@ -1,6 +1,6 @@
-//! The program `spdy`, run to its end, and servers for it.
+//! Runs the program `spdy`, and servers for it.
 
-// No test needs all of it.
+// Each test uses a part of this module.
 #![allow(dead_code)]
 
 use std::{
@@ -18,7 +18,7 @@ use spdy_server::{Bind, Certificate, Config, Drained, Server, app};
 use spdy_tests::panics::{self, Watch};
 use tokio::{runtime, sync::oneshot, task, time::timeout};
 
-/// What a run of `spdy` has come to.
+/// The result of a run of `spdy`.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -27,14 +27,14 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Standard output of a run that went well and had nothing to say besides.
+    /// Returns standard output. Panics unless the run succeeded with nothing on standard error.
     #[track_caller]
-    pub(crate) fn well(self) -> String {
+    pub(crate) fn success(self) -> String {
         assert_eq!((self.code, &*self.stderr), (0, ""));
         String::from_utf8(self.stdout).unwrap()
     }
 
-    /// The lines of JSON on standard output.
+    /// Returns the lines of JSON on standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> Vec<serde_json::Value> {
         let lines = str::from_utf8(&self.stdout).unwrap().lines();
@@ -43,9 +43,10 @@ impl Ran {
             .collect()
     }
 
-    /// Standard error of a run that went wrong in this way: one line.
+    /// Returns the message of a failed run. Panics unless the exit status is `code` and standard
+    /// error is one line.
     #[track_caller]
-    pub(crate) fn ill(&self, code: i32) -> &str {
+    pub(crate) fn failure(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         self.stderr.strip_prefix("spdy: ").unwrap().trim_end()
@@ -83,7 +84,7 @@ pub(crate) fn spdy_reading(arguments: &[&str], stdin: &'static [u8]) -> Ran {
     output.into()
 }
 
-/// A server of this process that runs until it is ended. A panic in it fails the test.
+/// A server in this process that runs until [`end`](Self::end). A panic in it fails the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     shutdown: oneshot::Sender<()>,
@@ -117,17 +118,18 @@ impl Running {
     }
 }
 
-/// The built-in site of spdy-server, under TLS and in plain text, on a thread of its own until this is dropped.
+/// The built-in site of spdy-server, over TLS and in plain text. It runs on its own thread until
+/// this is dropped.
 pub(crate) struct Site {
     addresses: [SocketAddr; 2],
-    /// The file of its certificate.
+    /// The file with the certificate of the site.
     pub(crate) cacert: String,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Site {
-    /// Starts it. Each test has a directory of its own.
+    /// Starts the site. Its files are in a directory that is named for the test.
     pub(crate) fn start(test: &str) -> Self {
         let directory = directory(test);
         let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()]);
@@ -174,7 +176,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // The server waits for its connections, and then ends.
+        // The server waits for its connections to end, and then returns.
         drop(self.shutdown.take());
         let ended = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
@@ -187,10 +189,10 @@ fn loopback() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
-/// Long enough that only what hangs takes longer, on the busiest machine.
+/// A bound that only a hanging test exceeds, even on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// An empty directory.
+/// Creates an empty directory for a test, and returns its path.
 pub(crate) fn directory(test: &str) -> String {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
     _ = fs::remove_dir_all(&directory);
