@@ -81,7 +81,7 @@ fn a_conversation_is_counted_exactly_on_both_sides() {
             let status = RstStatus::CANCEL;
             assert_eq!(client.get(Count::ResetsSent(status)), 1);
             assert_eq!(server.get(Count::ResetsReceived(status)), 1);
-            assert!(client.get(Count::OctetsReceived) > 20_000 + 16);
+            assert!(client.get(Count::BytesReceived) > 20_000 + 16);
 
             // What one side has sent the other one has received, frame by frame and octet by octet.
             for (from, to) in [(&client, &server), (&server, &client)] {
@@ -100,7 +100,7 @@ fn on_the_other_side(count: Count) -> Option<Count> {
         Count::FramesSent(kind) => Count::FramesReceived(kind),
         Count::ResetsSent(status) => Count::ResetsReceived(status),
         Count::GoAwaysSent(status) => Count::GoAwaysReceived(status),
-        Count::OctetsSent => Count::OctetsReceived,
+        Count::BytesSent => Count::BytesReceived,
         _ => return None,
     })
 }
@@ -141,8 +141,8 @@ fn every_number_of_a_short_session_is_known() {
             ("frames_sent{type=\"SYN_REPLY\"}".into(), 1),
             ("frames_sent{type=\"SETTINGS\"}".into(), 1),
             ("frames_sent{type=\"WINDOW_UPDATE\"}".into(), 1),
-            ("octets_received".into(), octets),
-            ("octets_sent".into(), written),
+            ("bytes_received".into(), octets),
+            ("bytes_sent".into(), written),
             ("streams_received".into(), 1),
             ("resets_received{status=\"other\"}".into(), 1),
         ]
@@ -150,7 +150,7 @@ fn every_number_of_a_short_session_is_known() {
 }
 
 fn server_octets(counters: &Counters) -> u64 {
-    counters.get(Count::OctetsSent)
+    counters.get(Count::BytesSent)
 }
 
 /// Frames that were taken back were not sent.
@@ -176,7 +176,7 @@ fn what_does_not_leave_is_not_counted() {
     let added = |count| after.get(count) - before.get(count);
     assert_eq!(added(Count::FramesSent(FrameKind::Data)), 2);
     assert_eq!(added(Count::FramesSent(FrameKind::RstStream)), 1);
-    assert_eq!(added(Count::OctetsSent), 2 * (8 + 16_384) + 16);
+    assert_eq!(added(Count::BytesSent), 2 * (8 + 16_384) + 16);
 }
 
 /// A server that counts, with a changed configuration.
@@ -372,7 +372,7 @@ fn frames_that_the_caller_decodes_are_counted() {
     drop(server);
     let counts = counters.snapshot();
     assert_eq!(counts.get(Count::FramesReceived(FrameKind::Ping)), 1);
-    assert_eq!(counts.get(Count::OctetsReceived), 0);
+    assert_eq!(counts.get(Count::BytesReceived), 0);
 }
 
 /// Sessions over the driver that share their counters, each from its first octet to its last.
@@ -420,6 +420,6 @@ async fn sessions_that_have_ended_are_counted_whole() {
         }
     }
     for side in [clients, servers] {
-        assert!(side.get(Count::OctetsSent) > 3 * 50_000);
+        assert!(side.get(Count::BytesSent) > 3 * 50_000);
     }
 }

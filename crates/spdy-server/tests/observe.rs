@@ -199,7 +199,7 @@ async fn frames_octets_and_resets_are_counted_by_direction() {
         .await;
     let after = server.scrape().await;
     // Both have sent a SETTINGS frame, and that is the least of it.
-    for name in ["octets_received_total", "octets_sent_total"] {
+    for name in ["bytes_received_total", "bytes_sent_total"] {
         assert!(
             (100..10_000).contains(&after[name]),
             "{name}: {}",

@@ -103,15 +103,15 @@ impl fmt::Debug for Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Count {
-    /// Frames of the peer that were complete and could be decoded; a DATA frame counts with its last octet.
+    /// Complete frames of the peer that could be decoded. A DATA frame is counted with its last byte.
     FramesReceived(FrameKind),
-    /// Frames whose last octet the transport has taken.
+    /// Frames whose last byte the transport has taken.
     FramesSent(FrameKind),
-    /// Octets read from the transport and taken as frames, heads included. Octets in front of a frame that is not
-    /// complete count with it.
-    OctetsReceived,
-    /// Octets that the transport has taken.
-    OctetsSent,
+    /// Bytes that were read from the transport and decoded as frames, including frame headers. Bytes
+    /// that cannot be decoded yet are counted when the rest of their frame arrives.
+    BytesReceived,
+    /// Bytes that the transport has taken.
+    BytesSent,
     /// Streams that the peer opened and the application got to see.
     StreamsReceived,
     /// Streams that this side opened.
@@ -138,8 +138,8 @@ impl Count {
         received
             .chain(KINDS.map(Self::FramesSent))
             .chain([
-                Self::OctetsReceived,
-                Self::OctetsSent,
+                Self::BytesReceived,
+                Self::BytesSent,
                 Self::StreamsReceived,
                 Self::StreamsOpened,
             ])
@@ -156,8 +156,8 @@ impl Count {
         match self {
             Self::FramesReceived(_) => "frames_received",
             Self::FramesSent(_) => "frames_sent",
-            Self::OctetsReceived => "octets_received",
-            Self::OctetsSent => "octets_sent",
+            Self::BytesReceived => "bytes_received",
+            Self::BytesSent => "bytes_sent",
             Self::StreamsReceived => "streams_received",
             Self::StreamsOpened => "streams_opened",
             Self::ResetsReceived(_) => "resets_received",
@@ -179,10 +179,9 @@ impl Count {
             Self::FramesReceived(kind) | Self::FramesSent(kind) => {
                 return Some(("type", kind.to_string()));
             }
-            Self::OctetsReceived
-            | Self::OctetsSent
-            | Self::StreamsReceived
-            | Self::StreamsOpened => return None,
+            Self::BytesReceived | Self::BytesSent | Self::StreamsReceived | Self::StreamsOpened => {
+                return None;
+            }
             Self::ResetsReceived(status) | Self::ResetsSent(status) => {
                 ("status", status.name().unwrap_or(OTHER))
             }
@@ -199,8 +198,8 @@ impl Count {
         match self {
             Self::FramesReceived(kind) => place_of_kind(kind),
             Self::FramesSent(kind) => FRAMES_SENT + place_of_kind(kind),
-            Self::OctetsReceived => OCTETS_RECEIVED,
-            Self::OctetsSent => OCTETS_SENT,
+            Self::BytesReceived => BYTES_RECEIVED,
+            Self::BytesSent => BYTES_SENT,
             Self::StreamsReceived => STREAMS_RECEIVED,
             Self::StreamsOpened => STREAMS_OPENED,
             Self::ResetsReceived(status) => RESETS_RECEIVED + place_of_reset(status),
@@ -247,9 +246,9 @@ const GO_AWAYS: usize = GoAwayStatus::INTERNAL_ERROR.0 as usize + 2;
 
 // Where each group begins in `Count::all`. What happens often comes first.
 const FRAMES_SENT: usize = KINDS.len();
-const OCTETS_RECEIVED: usize = FRAMES_SENT + KINDS.len();
-const OCTETS_SENT: usize = OCTETS_RECEIVED + 1;
-const STREAMS_RECEIVED: usize = OCTETS_SENT + 1;
+const BYTES_RECEIVED: usize = FRAMES_SENT + KINDS.len();
+const BYTES_SENT: usize = BYTES_RECEIVED + 1;
+const STREAMS_RECEIVED: usize = BYTES_SENT + 1;
 const STREAMS_OPENED: usize = STREAMS_RECEIVED + 1;
 const OFTEN: usize = STREAMS_OPENED + 1;
 const RESETS_RECEIVED: usize = OFTEN;
@@ -312,7 +311,7 @@ mod tests {
         assert!(names.contains("frames_sent{type=\"DATA\"}"));
         assert!(names.contains("resets_received{status=\"other\"}"));
         assert!(names.contains("limits_reached{limit=\"headers.max_inflated\"}"));
-        assert!(names.contains("octets_sent"));
+        assert!(names.contains("bytes_sent"));
     }
 
     #[test]

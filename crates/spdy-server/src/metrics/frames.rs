@@ -40,8 +40,8 @@ const fn help(count: Count) -> &'static str {
     match count {
         Count::FramesReceived(_) => "SPDY frames received, by type",
         Count::FramesSent(_) => "SPDY frames sent, by type",
-        Count::OctetsReceived => "Octets of SPDY frames received, inside TLS",
-        Count::OctetsSent => "Octets of SPDY frames sent, inside TLS",
+        Count::BytesReceived => "Bytes of SPDY frames received, without TLS overhead",
+        Count::BytesSent => "Bytes of SPDY frames sent, without TLS overhead",
         Count::StreamsReceived => "Streams that clients have opened",
         Count::StreamsOpened => "Streams that the server has opened: pushes",
         Count::ResetsReceived(_) => "RST_STREAM frames received, by status",

@@ -84,14 +84,14 @@ mod tests {
     fn what_is_counted_shows_when_it_is_flushed_and_in_the_end() {
         let counters = Arc::new(Counters::default());
         let mut tally = Tally::new(Some(&counters));
-        tally.add(Count::OctetsSent, 5);
+        tally.add(Count::BytesSent, 5);
         tally.one(Count::Limit(Limit::Pings));
-        assert_eq!(counters.get(Count::OctetsSent), 0);
+        assert_eq!(counters.get(Count::BytesSent), 0);
         assert_eq!(counters.get(Count::Limit(Limit::Pings)), 1);
         tally.flush();
-        tally.add(Count::OctetsSent, 2);
-        assert_eq!(counters.get(Count::OctetsSent), 5);
+        tally.add(Count::BytesSent, 2);
+        assert_eq!(counters.get(Count::BytesSent), 5);
         drop(tally);
-        assert_eq!(counters.snapshot().get(Count::OctetsSent), 7);
+        assert_eq!(counters.snapshot().get(Count::BytesSent), 7);
     }
 }

@@ -158,7 +158,7 @@ impl Connection {
             handled = true;
         };
         self.tally
-            .add(Count::OctetsReceived, (before - src.len()) as u64);
+            .add(Count::BytesReceived, (before - src.len()) as u64);
         // While reading pauses it is not the peer that keeps a frame from being complete.
         let partial = is_read && (!src.is_empty() || self.inbound.is_mid_frame());
         self.clock.input(now, handled, partial);

@@ -65,7 +65,7 @@ impl Connection {
         if bytes == 0 {
             return;
         }
-        self.tally.add(Count::OctetsSent, bytes);
+        self.tally.add(Count::BytesSent, bytes);
         self.pings.left_at(self.clock.at(now));
         let least = match self.output.is_waiting() {
             true => self.config.limits.min_progress,
