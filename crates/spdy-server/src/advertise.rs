@@ -11,7 +11,7 @@ use axum::{
 };
 use spdy_frame::Version;
 
-use crate::{negotiate::Protocol, serve::ConnectionInfo};
+use crate::{info::ConnectionInfo, negotiate::Protocol};
 
 /// Names `port` in the HTTP/1 responses of `app`. Without a port `app` stays as it is.
 pub(crate) fn advertise(app: Router, port: Option<NonZeroU16>) -> Router {

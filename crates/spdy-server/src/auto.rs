@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    config::Config, observe::Observers, serve::Service, shutdown::Lifecycle, socket::Fails,
+    config::Config, observe::Observers, service::Service, shutdown::Lifecycle, socket::Fails,
 };
 
 /// Serves transports as a [`Server`](crate::Server) serves the sockets of a plaintext listener: the first bytes of the

@@ -90,9 +90,11 @@ pub mod app;
 pub mod auto;
 mod body_timeout;
 mod config;
+mod connection;
 mod discard;
 mod host;
 mod idle;
+mod info;
 mod linger;
 mod listener;
 #[cfg_attr(not(feature = "metrics"), path = "metrics_off.rs")]
@@ -104,8 +106,8 @@ mod rest;
 mod rewind;
 mod room;
 mod secured;
-mod serve;
 mod server;
+mod service;
 mod shutdown;
 mod socket;
 mod stall;
@@ -120,10 +122,10 @@ pub use self::{
     config::{
         AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Timeouts, Transport,
     },
+    info::ConnectionInfo,
     listener::Inherited,
     negotiate::{PlainVersion, Protocol, UnknownPlainVersion},
     secured::{Fingerprint, TlsInfo},
-    serve::ConnectionInfo,
     server::{Reload, Server, StartError},
     shutdown::{Drained, Signals},
 };

@@ -14,7 +14,7 @@ pub use self::open::Inherited;
 use crate::{
     config::{Bind, Endpoint},
     room::{Room, Seat},
-    serve::Service,
+    service::Service,
     shutdown::Lifeline,
     socket::Socket,
 };

@@ -31,8 +31,8 @@ use tower_service::Service;
 
 use crate::{
     access_log::{Entry, Log},
+    info::ConnectionInfo,
     metrics::{Metrics, Open},
-    serve::ConnectionInfo,
 };
 
 /// Who wants to know about requests.

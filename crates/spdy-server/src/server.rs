@@ -17,7 +17,7 @@ use crate::{
     observe::Observers,
     room::Room,
     secured::Fingerprint,
-    serve::Service,
+    service::Service,
     shutdown::{Drained, Lifecycle},
     tls::{Tls, Watch},
 };

@@ -56,7 +56,7 @@ use self::{
     pool::Pool,
     upload::Upload,
 };
-use crate::serve::ConnectionInfo;
+use crate::info::ConnectionInfo;
 
 /// What a reverse proxy needs to know.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use axum::{
 };
 
 use self::{bytes::Digests, hold::Gate};
-use crate::serve::ConnectionInfo;
+use crate::info::ConnectionInfo;
 
 /// The built-in site.
 ///

@@ -13,7 +13,7 @@ use axum::http::{
 use spdy_tower::{is_hop_by_hop, tokens};
 
 use super::Upstream;
-use crate::serve::ConnectionInfo;
+use crate::info::ConnectionInfo;
 
 /// How requests are made ready for the application.
 #[derive(Debug)]

@@ -3,35 +3,23 @@
 //! SPDY goes to spdy-tower, HTTP/2 and HTTP/1 to hyper, all with the same application.
 
 use std::{
-    convert::Infallible,
-    fmt,
-    future::{Future, poll_fn},
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{
-    BoxError, Router,
-    extract::ConnectInfo,
-    response::{IntoResponse, Response},
-    routing::future::RouteFuture,
-};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body::Body;
+use axum::{BoxError, Router};
+use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
@@ -42,34 +30,21 @@ use tracing::{debug, info, warn};
 use crate::{
     body_timeout::BodyTimeout,
     config::{Config, Timeouts, Transport, after, countable},
+    connection::{App, Connection, Http1, Http2, HyperApp, run},
     discard::Discard,
-    host,
     idle::Idle,
+    info::ConnectionInfo,
     linger::{Linger, Owed},
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_octets},
     observe::{Observed, Observers, Watch},
     proxy_protocol,
-    rest::{Over, Rest},
-    secured::TlsInfo,
+    rest::Rest,
     shutdown::Lifeline,
     socket::{Fails, Socket},
     stall::{self, Answers},
     tls::{Secured, Tls},
 };
-
-/// What a request's connection is like. The application finds it in the extensions of every request.
-///
-/// Beside it is axum's [`ConnectInfo`] with the address of the client, as long as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// The protocol that carries the request.
-    pub protocol: Protocol,
-    /// The address of the client: of the other end, or what the PROXY protocol says. `None` at a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// What the TLS handshake has agreed on; `None` in plain text.
-    pub tls: Option<TlsInfo>,
-}
 
 /// What all connections share: the application, the protocols' settings, the certificate.
 #[derive(Clone)]
@@ -288,7 +263,10 @@ impl Service {
         match secured {
             Secured::Rustls(io) => {
                 let state = io.get_ref().1;
-                let info = info(crate::tls::selected(state), TlsInfo::new(state));
+                let info = info(
+                    crate::tls::selected(state),
+                    crate::secured::TlsInfo::new(state),
+                );
                 self.establish(io, info, lifeline)
             }
             #[cfg(feature = "npn")]
@@ -419,200 +397,6 @@ async fn within<T>(
     timeout_at(deadline, beginning)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// Runs a connection to its end; asks it to finish when the server drains, and drops it when the server is cut.
-async fn run(
-    mut connection: Pin<Box<dyn Connection>>,
-    mut lifeline: Lifeline,
-) -> Result<(), BoxError> {
-    tokio::select! {
-        biased;
-        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
-        () = lifeline.draining() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        biased;
-        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
-        () = lifeline.cut() => Ok(()),
-    }
-}
-
-/// What the connections of all protocols have in common.
-trait Connection: Send {
-    /// Drives the connection until it has ended.
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
-
-    /// Takes no new requests, and ends when those that are under way have been answered.
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<IO> Connection for spdy_tower::Connection<IO, Observed<App>>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.poll(cx).map_err(Into::into)
-    }
-
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        Self::graceful_shutdown(self);
-    }
-}
-
-pin_project! {
-    /// A connection of HTTP/2, which is asked to finish when it rests for too long, and cut when it does not.
-    struct Http2<IO> {
-        #[pin]
-        connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
-        rest: Rest,
-    }
-}
-
-impl<IO> Connection for Http2<IO>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let mut this = self.project();
-        loop {
-            if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
-                return Poll::Ready(end.map_err(Into::into));
-            }
-            match ready!(this.rest.poll_over(cx)) {
-                Over::Rest => this.connection.as_mut().graceful_shutdown(),
-                Over::Stuck => {
-                    debug!(
-                        "the client does not take the ends of its answers; the connection is cut"
-                    );
-                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-                }
-            }
-        }
-    }
-
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.project().connection.graceful_shutdown();
-    }
-}
-
-pin_project! {
-    /// A connection of HTTP/1.1.
-    struct Http1<IO> {
-        #[pin]
-        connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
-        watch: Option<Arc<Watch>>,
-    }
-}
-
-impl<IO> Connection for Http1<IO>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let this = self.project();
-        let end = ready!(this.connection.poll(cx));
-        if let (Err(error), Some(watch)) = (&end, this.watch)
-            && let Some(status) = refusal(error)
-        {
-            watch.refused(status);
-        }
-        Poll::Ready(end.map_err(Into::into))
-    }
-
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.project().connection.graceful_shutdown();
-    }
-}
-
-/// Returns what hyper has answered a request that it could not read, which it ends the connection with.
-fn refusal(error: &hyper::Error) -> Option<StatusCode> {
-    if !error.is_parse() || error.is_parse_version_h2() {
-        return None;
-    }
-    // Only the words tell the two apart.
-    Some(match error.is_parse_too_large() {
-        true if error.to_string() == "URI too long" => StatusCode::URI_TOO_LONG,
-        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        false => StatusCode::BAD_REQUEST,
-    })
-}
-
-/// The application as hyper calls it.
-type HyperApp = TowerToHyperService<Observed<Discard<BodyTimeout<App>>>>;
-
-/// The application as one connection calls it, whatever protocol it speaks: every request carries the connection's
-/// [`ConnectionInfo`] and names one host at most, and no response says what is not so of its length.
-#[derive(Clone, Debug)]
-struct App {
-    router: Router,
-    info: ConnectionInfo,
-    /// What the answers of an HTTP/2 connection have in common.
-    answers: Option<Answers>,
-}
-
-impl<B> tower_service::Service<Request<B>> for App
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        tower_service::Service::<Request<B>>::poll_ready(&mut self.router, cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Answering {
-        let method = request.method().clone();
-        let called = match host::ambiguity(&request) {
-            Some(reason) => Err(reason),
-            None => {
-                let extensions = request.extensions_mut();
-                extensions.insert(self.info);
-                if let Some(peer) = self.info.peer {
-                    extensions.insert(ConnectInfo(peer));
-                }
-                Ok(self.router.call(request))
-            }
-        };
-        let answers = self.answers.clone();
-        Answering {
-            method,
-            called,
-            answers,
-        }
-    }
-}
-
-/// Waits for the application's answer to a request, if the request has reached it.
-struct Answering {
-    method: Method,
-    /// Otherwise, why it has not.
-    called: Result<RouteFuture<Infallible>, &'static str>,
-    answers: Option<Answers>,
-}
-
-impl Future for Answering {
-    type Output = Result<Response, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = match &mut self.called {
-            Ok(called) => ready!(Pin::new(called).poll(cx))?,
-            Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
-        };
-        let status = response.status();
-        spdy_tower::remove_false_length(&self.method, status, response.headers_mut());
-        // hyper would send it in HTTP/2.
-        if spdy_tower::is_bodyless(&self.method, status) {
-            *response.body_mut() = axum::body::Body::empty();
-        }
-        Poll::Ready(Ok(match &self.answers {
-            Some(answers) => response.map(|body| answers.watch(body)),
-            None => response,
-        }))
-    }
 }
 
 fn spdy_builder(observers: &Observers, timeouts: Timeouts) -> spdy_tower::Builder {
