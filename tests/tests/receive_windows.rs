@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spdy_frame::{GoAwayStatus, RstStatus, Version};
+use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
 use spdy_session::{Config, FlowControl, Timeout, proto::Phase};
 use spdy_tests::{
     frames,
@@ -388,6 +388,113 @@ fn a_stream_that_is_finished_and_not_read_is_given_up_and_no_other() {
         server.consume(5, 10_000);
         assert_eq!(server.connection.stats().unread, 0);
     }
+}
+
+/// Opens so many streams on which the peer may send, and returns their ids.
+fn receiving<const N: usize>(machine: &mut Machine, side: Side) -> [u32; N] {
+    std::array::from_fn(|index| match side {
+        Side::Server => {
+            let stream = 1 + 2 * index as u32;
+            machine.upload(stream);
+            stream
+        }
+        Side::Client => machine.exchange(),
+    })
+}
+
+/// Finishes the half of this side.
+fn finish(machine: &mut Machine, side: Side, stream: u32) {
+    match side {
+        Side::Server => machine.reply(stream, true),
+        Side::Client => machine.send(stream, 0, true),
+    }
+    machine.sent();
+}
+
+/// No reader of one stream keeps the window of the session from the others for ever, whether its stream has ended or not.
+#[test]
+fn what_is_all_of_the_sessions_window_and_not_read_is_given_up() {
+    for side in [Side::Server, Side::Client] {
+        let mut config = config(100_000, 150_000);
+        // They do not grow.
+        (
+            config.limits.max_stream_window,
+            config.limits.max_session_window,
+        ) = (0, 0);
+        let mut machine = Machine::new(side, Version::V3_1, config);
+        let [finished, open, other, steady] = receiving(&mut machine, side);
+        machine.feed(frames::data(finished, vec![0; 80_000]).fin());
+        finish(&mut machine, side, finished);
+        machine.feed(frames::data(open, vec![0; 60_000]));
+        machine.feed(frames::data(other, vec![0; 9_999]));
+        machine.sent();
+        machine.events();
+        machine.advance(Duration::from_secs(600));
+        assert_eq!(machine.all_events(), [], "a byte may come");
+
+        machine.feed(frames::data(steady, [0]));
+        assert_eq!(machine.sent(), []);
+        machine.events();
+        machine.advance(Duration::from_secs(59));
+        for _ in 0..10 {
+            machine.consume(steady, 1);
+            assert_eq!(machine.sent(), [credit(0, 1)]);
+            machine.feed(frames::data(steady, [0]));
+            assert_eq!(machine.sent(), []);
+            assert_eq!(machine.all_events().len(), 1);
+            machine.advance(Duration::from_secs(59));
+            assert_eq!(machine.all_events(), [], "what was consumed is progress");
+        }
+        machine.advance(Duration::from_secs(1));
+        let end = End::TimedOut(Timeout::Unread);
+        let given_up = |id| [Happened::Reset { id, end }];
+        assert_eq!(machine.all_events(), given_up(finished));
+        assert_eq!(machine.sent(), [credit(0, 80_000)]);
+        assert_eq!(machine.connection.stats().unread, 70_000);
+        machine.consume(finished, 80_000);
+        assert_eq!(machine.sent(), [], "it counts for nothing");
+
+        machine.feed(frames::data(other, vec![0; 80_000]).fin());
+        finish(&mut machine, side, other);
+        machine.events();
+        machine.consume(other, 89_999);
+        machine.sent();
+        machine.feed(frames::data(open, vec![0; 40_000]));
+        let last = match side {
+            Side::Server => {
+                machine.upload(9);
+                9
+            }
+            Side::Client => machine.exchange(),
+        };
+        machine.feed(frames::data(last, vec![0; 49_999]));
+        assert_eq!(machine.sent(), []);
+        machine.events();
+        assert_eq!(machine.connection.stats().unread, 150_000);
+        machine.advance(Duration::from_secs(60));
+        assert_eq!(machine.all_events(), given_up(open));
+        let sent = machine.sent();
+        assert_eq!(sent, [reset(open, RstStatus::CANCEL), credit(0, 100_000)]);
+    }
+}
+
+/// Nothing waits for the window after the end of the peer's bytes.
+#[test]
+fn nothing_is_given_up_for_a_peer_that_sends_no_more() {
+    let mut config = config(100_000, 150_000);
+    config.timeouts.probe = None;
+    let mut server = Machine::server(Version::V3_1).with(config);
+    for stream in [1, 3] {
+        server.upload(stream);
+        server.feed(frames::data(stream, vec![0; 75_000]).fin());
+    }
+    server.sent();
+    server.events();
+    server.end_of_input();
+    server.sent();
+    server.advance(Duration::from_secs(600));
+    assert_eq!(server.events(), []);
+    assert_eq!(server.connection.stats().unread, 150_000);
 }
 
 /// A stream that is full is in the way by itself, however much others hold.

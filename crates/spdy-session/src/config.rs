@@ -327,11 +327,13 @@ pub struct Timeouts {
     /// as long as the peer grants anything, to the session or to other streams: see [`trickle`](field@Self::trickle).
     /// Default 30 s.
     pub blocked: Option<Duration>,
-    /// While the transport is not read because bytes are not consumed ([`Limits::stream_buffer`],
-    /// [`Limits::session_buffer`]): after so long without progress the fullest stream is given up, also if both sides
-    /// have finished it. It is reset with CANCEL unless it has ended, what came of it is dropped, and its reader gets an
-    /// error. That also ends a deadlock: while reading pauses no WINDOW_UPDATE is seen, so an application of SPDY/3 that
-    /// reads on only when it has sent may wait for one that stands behind what it does not read. Default 60 s.
+    /// While the peer can send no payload because bytes are not consumed, since the transport is not read
+    /// ([`Limits::stream_buffer`], [`Limits::session_buffer`]) or they are all of the session's window in SPDY/3.1
+    /// ([`Limits::session_window`]): after so long without a byte consumed the fullest stream is given up, also if both
+    /// sides have finished it. It is reset with CANCEL unless it has ended, what came of it is dropped, and its reader
+    /// gets an error. That also ends a deadlock: while reading pauses no WINDOW_UPDATE is seen, so an application of
+    /// SPDY/3 that reads on only when it has sent may wait for one that stands behind what it does not read.
+    /// Default 60 s.
     pub unread: Option<Duration>,
     /// A stream of the peer that this side has answered to the end, and whose rest the application does not want, is
     /// reset with CANCEL when the peer has not finished it by then. Else a request whose body never comes would hold

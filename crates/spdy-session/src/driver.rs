@@ -324,6 +324,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if alarm.as_mut().poll(cx).is_pending() {
             return false;
         }
+        if self.machine.hub.take_partly_read() {
+            self.machine.connection.note_partly_read();
+        }
         self.machine.connection.handle_timeout(now());
         self.machine.forget_pings();
         self.machine.dispatch();

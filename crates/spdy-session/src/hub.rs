@@ -49,6 +49,9 @@ pub(crate) struct Hub {
     pub(crate) room: Room,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
+    /// Whether a part of a piece was read, which counts as consumed only as a whole, since the driver
+    /// last asked.
+    is_partly_read: AtomicBool,
     /// How many consumed bytes wake the driver that waits, and whether a released stream does: see
     /// [`Heeds`]. Written and read as `is_parked` is.
     heeds_consumed: AtomicUsize,
@@ -166,6 +169,7 @@ impl Hub {
             config,
             room: Room::new(),
             consumed: AtomicUsize::new(0),
+            is_partly_read: AtomicBool::new(false),
             heeds_consumed: AtomicUsize::new(0),
             heeds_releases: AtomicBool::new(true),
             is_parked: AtomicBool::new(false),
@@ -226,6 +230,11 @@ impl Hub {
     /// remainders could add up to the session's whole window.
     pub(crate) fn note_consumed(&self, octets: usize) -> News {
         News::Consumed(self.consumed.fetch_add(octets, Ordering::Relaxed) + octets)
+    }
+
+    /// Notes that an application has read a part of a piece.
+    pub(crate) fn note_partly_read(&self) {
+        self.is_partly_read.store(true, Ordering::Relaxed);
     }
 }
 
@@ -426,6 +435,11 @@ impl Hub {
         let orders = mem::take(orders);
         state.orders.ready = ready;
         Some(orders)
+    }
+
+    /// Returns whether an application has read a part of a piece since the last call.
+    pub(crate) fn take_partly_read(&self) -> bool {
+        self.is_partly_read.swap(false, Ordering::Relaxed)
     }
 
     /// Registers the driver's task to be woken by the next order, and by news that it heeds. False:

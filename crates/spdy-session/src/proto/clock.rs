@@ -23,7 +23,7 @@ pub(crate) struct Clock {
     write_since: Option<Instant>,
     /// How many of these moved since then.
     too_few: u64,
-    /// Since when unread bytes keep the transport from being read.
+    /// Since when unread bytes keep the peer from sending payload.
     unread_since: Option<Instant>,
     drain_deadline: Option<Instant>,
     /// The session has ended at once, and all its streams with it.
@@ -98,8 +98,8 @@ impl Clock {
 
     /// Starts or stops the time of unread bytes.
     #[inline]
-    pub(crate) fn note_unread(&mut self, now: Instant, is_overfull: bool) {
-        if !is_overfull {
+    pub(crate) fn note_unread(&mut self, now: Instant, is_in_the_way: bool) {
+        if !is_in_the_way {
             self.unread_since = None;
         } else if self.unread_since.is_none() {
             self.unread_since = Some(now);
@@ -113,8 +113,8 @@ impl Clock {
     }
 
     /// The time of unread bytes begins anew, or is over.
-    pub(crate) fn restart_unread(&mut self, now: Instant, is_overfull: bool) {
-        self.unread_since = is_overfull.then_some(now);
+    pub(crate) fn restart_unread(&mut self, now: Instant, is_in_the_way: bool) {
+        self.unread_since = is_in_the_way.then_some(now);
     }
 
     /// Bytes wait to be written.

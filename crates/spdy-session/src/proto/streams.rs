@@ -51,7 +51,7 @@ pub(crate) struct Streams {
     cancelled: StreamIds,
     /// Streams that this side reset lately: what is still under way for them is dropped quietly.
     reset_lately: VecDeque<StreamId>,
-    /// Payload of streams that are gone, where no window of the session bounds it.
+    /// Payload of streams that are gone.
     untaken: Untaken,
     next_local: Option<StreamId>,
     highest_remote: Option<StreamId>,
@@ -248,9 +248,7 @@ impl Streams {
         }
         let held = stream.opening_headers() + stream.unread_headers();
         self.books.headers.let_go(held);
-        if !self.role.has_session_window() {
-            self.untaken.add(stream.id(), stream.recv_window().held());
-        }
+        self.untaken.add(stream.id(), stream.recv_window().held());
     }
 
     /// Blocks that the application has not taken are held until its handles are dropped: else one

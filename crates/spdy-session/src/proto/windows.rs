@@ -111,6 +111,12 @@ impl SessionWindows {
         self.recv.held() >= self.session_buffer
     }
 
+    /// Returns whether the window lets nothing in any more since the application has taken nothing of it.
+    #[inline]
+    pub(crate) fn is_all_unread(&self) -> bool {
+        self.role.has_session_window() && self.recv.held() >= self.recv.size() as usize
+    }
+
     /// Returns whether the window keeps the peer from sending payload.
     pub(crate) fn is_used_up(&self) -> bool {
         self.role.has_session_window() && self.recv.octets() <= 0

@@ -35,6 +35,8 @@ impl AsyncRead for RecvStream {
         this.current.advance(octets);
         if this.current.is_empty() {
             this.report();
+        } else {
+            this.cell.partly_read();
         }
         Poll::Ready(Ok(()))
     }

@@ -279,17 +279,31 @@ async fn a_ping_that_is_given_up_is_told_at_once() {
     drop(others);
 }
 
-/// Both sides have finished the first stream, and nobody reads what came on it; the second one goes on.
-#[tokio::test(start_paused = true)]
-async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() {
-    for (version, flow_control) in [
-        (Version::V2, FlowControl::Enforce),
-        (Version::V3, FlowControl::Enforce),
-        (Version::V3_1, FlowControl::Off),
-    ] {
+/// Sessions that let so many bytes come which nobody reads, and no more.
+fn narrow() -> Vec<(Version, Config, usize)> {
+    let flow_control = |flow_control| {
         let mut config = Config::default();
         config.flow_control = flow_control;
         config.limits.session_buffer = 10_000;
+        config.limits.session_window = 65_536;
+        config.limits.max_session_window = 65_536;
+        // The sender waits as long as it takes.
+        (config.timeouts.blocked, config.timeouts.trickle) = (None, None);
+        config
+    };
+    let (enforce, off) = (FlowControl::Enforce, FlowControl::Off);
+    vec![
+        (Version::V2, flow_control(enforce), 10_000),
+        (Version::V3, flow_control(enforce), 10_000),
+        (Version::V3_1, flow_control(off), 10_000),
+        (Version::V3_1, flow_control(enforce), 65_536),
+    ]
+}
+
+/// Both sides have finished the first stream, and nobody reads what came on it; the second one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() {
+    for (version, config, most) in narrow() {
         let (near, mut far) = pair_with(version, config.clone(), config);
         let (mut mine, mut theirs) = stream(&near, &mut far).await;
         theirs.write_all(&[0; 1000]).await.unwrap();
@@ -298,8 +312,7 @@ async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() 
         to.finish().unwrap();
         let (mut received, mut sent) = theirs.split();
         assert!(within(received.next()).await.is_none());
-        sent.send_data(Bytes::from_static(&[0; 10_000]), true)
-            .unwrap();
+        sent.send_data(vec![0; most].into(), true).unwrap();
         within(sent.written()).await.unwrap();
         within(to.written()).await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -321,6 +334,28 @@ async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() 
             );
         }
         assert!(!from.is_finished());
+    }
+}
+
+/// It holds the others up, but not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
+    for (version, config, most) in narrow() {
+        let (near, mut far) = pair_with(version, config.clone(), config);
+        let (mut mine, theirs) = stream(&near, &mut far).await;
+        let (mut second, mut answer) = stream(&near, &mut far).await;
+        let (_received, mut sent) = theirs.split();
+        sent.send_data(vec![0; most].into(), true).unwrap();
+        within(sent.written()).await.unwrap();
+        answer.write_all(b"goes on").await.unwrap();
+        for _ in 0..20 {
+            sleep(Duration::from_secs(50)).await;
+            mine.read_exact(&mut [0]).await.unwrap();
+        }
+        let mut rest = Vec::new();
+        within(mine.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest.len(), most - 20, "{version}");
+        within(second.read_exact(&mut [0; 7])).await.unwrap();
     }
 }
 

@@ -60,7 +60,7 @@ impl Connection {
 
     /// Starts or stops the clock of unread bytes.
     pub(super) fn note_unread(&mut self, now: Instant) {
-        self.clock.note_unread(now, self.is_overfull());
+        self.clock.note_unread(now, self.is_unread_in_the_way());
     }
 
     /// Names every deadline there is.
@@ -191,7 +191,7 @@ impl Connection {
         self.fail(status, SessionError::TimedOut(timeout));
     }
 
-    /// Gives up the payload that has kept the transport from being read for too long.
+    /// Gives up the payload that has kept the peer from sending for too long.
     fn give_up_fullest(&mut self, now: Instant) {
         if let Some(id) = self.streams.fullest() {
             let timeout = Timeout::Unread;
@@ -205,7 +205,7 @@ impl Connection {
             let bytes = self.streams.give_up(id);
             self.windows.consume(bytes);
         }
-        self.clock.restart_unread(now, self.is_overfull());
+        self.clock.restart_unread(now, self.is_unread_in_the_way());
     }
 
     /// Resets the streams that wait too long for a window.

@@ -49,6 +49,12 @@ impl Connection {
         }
     }
 
+    /// The application reads on, though nothing that it has read counts as consumed yet.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn note_partly_read(&mut self) {
+        self.clock.note_consumed();
+    }
+
     /// Bytes of a stream, which may be gone, are consumed: the peer gets credit for them again.
     pub(super) fn return_bytes(&mut self, id: StreamId, bytes: usize) {
         let Some(mut stream) = self.streams.get(id) else {

@@ -118,6 +118,12 @@ impl Connection {
         stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
     }
 
+    /// Whether unread bytes keep the peer from sending payload of any stream: the transport is not
+    /// read for their sake, or they are all that the window of the session lets in.
+    pub(super) fn is_unread_in_the_way(&self) -> bool {
+        self.is_overfull() || (self.windows.is_all_unread() && !self.inbound.is_ended())
+    }
+
     /// Whether unread bytes forbid reading the transport.
     pub(super) fn is_overfull(&self) -> bool {
         self.streams.is_overfull() || self.windows.is_overfull()

@@ -69,7 +69,7 @@ impl Connection {
     fn check_counts(&self) -> Result<(), String> {
         self.streams.check()?;
         let (held, of_streams) = (self.windows.recv().held(), self.streams.unread());
-        if !self.role.has_session_window() && held != of_streams {
+        if held != of_streams {
             return Err(format!("{held} bytes count as unread, of {of_streams}"));
         }
         Ok(())
@@ -116,6 +116,17 @@ impl Connection {
         let all = self.windows.recv().held() - quiet.all_consumed(self);
         (!self.role.has_stream_windows() && self.streams.iter().any(full))
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
+    }
+
+    /// Whether such payload is all that the window of the session lets in.
+    fn is_all_unread(&self, quiet: &Quiet) -> bool {
+        let window = self.windows.recv();
+        let all = window.held() - quiet.all_consumed(self);
+        self.role.has_session_window()
+            && !self.inbound.is_ended()
+            && window.octets() <= 0
+            && window.returnable() == 0
+            && all == window.size() as usize
     }
 
     fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
@@ -183,7 +194,8 @@ impl Connection {
         promises.add("idle", is_idle, timeouts.idle);
         promises.add("blocked", is_blocked, timeouts.blocked);
         promises.add("trickle", is_blocked, timeouts.trickle(timeouts.blocked));
-        promises.add("unread", self.is_held_up(quiet), timeouts.unread);
+        let is_in_the_way = self.is_held_up(quiet) || self.is_all_unread(quiet);
+        promises.add("unread", is_in_the_way, timeouts.unread);
         let is_unfinished = is_heard && self.streams.iter().any(Stream::is_abandoned);
         promises.add("discard", is_unfinished, timeouts.discard);
         let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;

@@ -1,8 +1,7 @@
-//! Payload that the application does not take, where it keeps the transport from being read.
+//! Payload that the application does not take, where it keeps the peer from sending.
 //!
-//! Without a window of the session all of it counts, also that of streams which have ended. So the
-//! stream that goes in the end may be one of those: no reset is due then, but its payload is given
-//! up.
+//! Of what a session holds all counts, also that of streams which have ended. So the stream that
+//! goes in the end may be one of those: no reset is due then, but its payload is given up.
 
 use spdy_frame::StreamId;
 

@@ -162,6 +162,11 @@ impl Cell {
         }
     }
 
+    /// The application has read a part of a piece, which it is not done with.
+    pub(crate) fn partly_read(&self) {
+        self.hub.note_partly_read();
+    }
+
     fn consume(self: &Arc<Self>, mut state: MutexGuard<'_, State>, octets: usize) {
         state.orders.consumed += octets;
         self.enlist(state, self.hub.note_consumed(octets));
