@@ -49,8 +49,8 @@ pub(crate) struct Hub {
     pub(crate) room: Room,
     /// Octets that were consumed since the driver last ran.
     consumed: AtomicUsize,
-    /// Whether a part of a piece was read, which counts as consumed only as a whole, since the driver
-    /// last asked.
+    /// Whether a part of a piece, which counts as consumed only as a whole, was read since the driver
+    /// last asked. It asks when a deadline has come, so `Timeouts::unread` may take twice as long then.
     is_partly_read: AtomicBool,
     /// How many consumed bytes wake the driver that waits, and whether a released stream does: see
     /// [`Heeds`]. Written and read as `is_parked` is.

@@ -14,7 +14,7 @@ pub(super) struct Output<'a> {
     dropped: usize,
     /// The length of `bytes` above which [`make_room`](Self::make_room) must be called.
     room: usize,
-    /// The number of further codes that the block may have.
+    /// The number of deflate blocks with codes of their own.
     codes: usize,
     bounds: Bounds,
 }
@@ -28,7 +28,7 @@ impl<'a> Output<'a> {
             noted: 0,
             dropped: 0,
             room: 0,
-            codes: FEW_CODES + bounds.inflated / CODE_COST,
+            codes: 0,
             bounds,
         };
         output.set_room();
@@ -46,10 +46,13 @@ impl<'a> Output<'a> {
     /// # Errors
     ///
     /// Returns [`Bomb`](HeaderError::Bomb) if there are too many of them.
+    #[cold]
     pub(super) fn count_codes(&mut self) -> Result<(), HeaderError> {
         let limit = self.bounds.inflated;
-        let left = self.codes.checked_sub(1);
-        self.codes = left.ok_or(HeaderError::Bomb { limit })?;
+        if self.codes >= FEW_CODES + limit / CODE_COST {
+            return Err(HeaderError::Bomb { limit });
+        }
+        self.codes += 1;
         Ok(())
     }
 
