@@ -101,7 +101,10 @@ async fn a_connection_of_http2_that_is_dead_gives_its_place_to_requests_that_wai
     let client = Client::new(connector.max_connections(1));
     assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
     sleep(Duration::from_millis(100)).await;
-    let second = timeout(Duration::from_secs(1), get_by_tls(&client)).await;
+    // More than the transport takes: the connection cannot end by itself.
+    let long = Full::new(Bytes::from(vec![0; 60_000]));
+    let second = Request::post("https://a.test/").body(long).unwrap();
+    let second = timeout(Duration::from_secs(1), client.send(second)).await;
     assert!(second.is_err(), "the server is gone");
     let third = timeout(Duration::from_millis(1), get_by_tls(&client)).await;
     assert_eq!(third.unwrap().unwrap(), "ok");
