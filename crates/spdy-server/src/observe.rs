@@ -5,10 +5,11 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -26,7 +27,7 @@ use axum::{
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use spdy_tower::{Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
+use spdy_tower::{BodyError, Builder, MalformedRequest, StreamInfo, Version, session::MemoryUse};
 use tower_service::Service;
 
 use crate::{
@@ -215,7 +216,7 @@ struct Exchange {
     asked: Option<Box<Asked>>,
     method: Method,
     begun: Instant,
-    received: Arc<AtomicU64>,
+    received: Arc<Reception>,
     sent: u64,
     status: Option<StatusCode>,
     /// The answer was not handed over whole.
@@ -252,6 +253,10 @@ impl Exchange {
     fn answered(mut self, response: Response) -> Response {
         let status = response.status();
         self.status = Some(status);
+        if let Some(status) = self.received.refusal() {
+            self.status = Some(status);
+            return response;
+        }
         if spdy_tower::is_bodyless(&self.method, status) {
             return response.map(|_| Body::empty());
         }
@@ -279,8 +284,8 @@ fn length(response: &Response) -> Option<u64> {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let measured = Measured {
-            status: self.status,
-            received: self.received.load(Ordering::Relaxed),
+            status: self.status.or_else(|| self.received.refusal()),
+            received: self.received.bytes.load(Ordering::Relaxed),
             sent: self.sent,
             is_cut: self.is_cut,
             duration: self.begun.elapsed(),
@@ -335,14 +340,49 @@ impl Asked {
     }
 }
 
+/// What has come of the body of a request.
+#[derive(Debug, Default)]
+struct Reception {
+    bytes: AtomicU64,
+    /// What a client of SPDY is told in place of the application's answer, if that has not begun.
+    refusal: OnceLock<StatusCode>,
+}
+
+impl Reception {
+    fn note<E: Error + 'static>(&self, frame: &Option<Result<Frame<Bytes>, E>>) {
+        self.bytes.fetch_add(octets(frame), Ordering::Relaxed);
+        if let Some(Err(error)) = frame
+            && let Some(status) = refusal(error)
+        {
+            _ = self.refusal.set(status);
+        }
+    }
+
+    fn refusal(&self) -> Option<StatusCode> {
+        self.refusal.get().copied()
+    }
+}
+
+/// Returns what spdy-tower answers a request whose body has failed in this way.
+fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    match error.downcast_ref()? {
+        BodyError::TimedOut => Some(StatusCode::REQUEST_TIMEOUT),
+        BodyError::Length { .. } | BodyError::Trailers => Some(StatusCode::BAD_REQUEST),
+        _ => None,
+    }
+}
+
 /// The body of a request, counted if somebody wants to know.
 #[derive(Debug)]
 pub(crate) struct Received<B> {
     body: B,
-    received: Option<Arc<AtomicU64>>,
+    received: Option<Arc<Reception>>,
 }
 
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Received<B> {
+impl<B> http_body::Body for Received<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
+{
     type Data = Bytes;
     type Error = B::Error;
 
@@ -352,7 +392,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Received<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(received) = &self.received {
-            received.fetch_add(octets(&frame), Ordering::Relaxed);
+            received.note(&frame);
         }
         Poll::Ready(frame)
     }

@@ -366,24 +366,42 @@ async fn answers_that_break_off_are_told_from_whole_ones() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_never_comes_is_logged_as_it_was_answered() {
+async fn requests_whose_bodies_fail_are_logged_as_they_were_answered() {
     let timeouts = Timeouts {
         body: Some(Duration::from_millis(50)),
         ..Timeouts::default()
     };
     let server = Observed::start_with("silent", Version::V3_1, timeouts).await;
     let mut io = server.connect().await;
-    let head = b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab";
-    io.write_all(head).await.unwrap();
+    let text = b"POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab";
+    io.write_all(text).await.unwrap();
     let mut answer = [0; 12];
     timeout(LONG, io.read_exact(&mut answer))
         .await
         .unwrap()
         .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
-    let lines = server.log(1).await;
-    assert!(
-        lines[0].contains("\"POST /body HTTP/1.1\" 408 0 "),
-        "{lines:#?}"
-    );
+    let session = begin(server.connect().await, Version::V3_1);
+    let request = head(Version::V3_1, "POST", "/body");
+    let mut stream = session.open(request, Open::default()).await.unwrap();
+    let answer = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    assert!(answer.get(":status").unwrap().starts_with(b"408"));
+    let mut wrong = head(Version::V3_1, "POST", "/body");
+    wrong.append("content-length", "5").unwrap();
+    let mut stream = session.open(wrong, Open::default()).await.unwrap();
+    stream.write_all(b"ab").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answer = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    assert!(answer.get(":status").unwrap().starts_with(b"400"));
+    let lines = server.log(3).await;
+    for (protocol, status) in [("HTTP/1.1", 408), ("SPDY/3.1", 408), ("SPDY/3.1", 400)] {
+        let begin = format!("\"POST /body HTTP/1.1\" {status} 0 ");
+        let by = format!("\"-\" {protocol} ");
+        let is_it = |line: &&String| line.contains(&begin) && line.contains(&by);
+        let of_it = lines.iter().filter(is_it);
+        assert_eq!(of_it.count(), 1, "{begin}{protocol} in {lines:#?}");
+    }
+    for line in &lines {
+        assert!(line.ends_with(" -"), "{line}");
+    }
 }
