@@ -1,5 +1,6 @@
-//! The rival: an axum router served over HTTP/2 by hyper, and nothing else. No timeouts, no limits on connections, no
-//! choice of protocols. `bare-h2` prints the address that it listens on, and runs until it is killed.
+//! The rival: an axum router served over HTTP/2 by hyper, and nothing else. No timeouts, no limits
+//! on connections, no choice of protocols. `bare-h2` prints the address that it listens on, and
+//! runs until it is killed.
 
 use std::{
     convert::Infallible,
@@ -39,7 +40,7 @@ fn main() -> io::Result<()> {
 async fn serve() -> io::Result<()> {
     let app = Router::new()
         .route("/hello", get(hello))
-        .route("/bytes/{octets}", get(filler))
+        .route("/bytes/{bytes}", get(filler))
         .route("/sink", post(sink))
         .route("/echo", post(async |body: Body| body));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -63,19 +64,19 @@ async fn hello() -> Response {
     response
 }
 
-async fn filler(Path(octets): Path<usize>) -> Body {
-    Body::new(Filler(octets))
+async fn filler(Path(bytes): Path<usize>) -> Body {
+    Body::new(Filler(bytes))
 }
 
 async fn sink(mut body: Body) -> String {
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
-        octets += frame.data_ref().map_or(0, Bytes::len);
+        bytes += frame.data_ref().map_or(0, Bytes::len);
     }
-    octets.to_string()
+    bytes.to_string()
 }
 
-/// A body of so many octets, which all point to the same ones.
+/// A body of so many bytes, which all point to the same ones.
 struct Filler(usize);
 
 impl http_body::Body for Filler {
@@ -86,13 +87,13 @@ impl http_body::Body for Filler {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        static OCTETS: [u8; 65_536] = [b'y'; 65_536];
-        let octets = self.0.min(OCTETS.len());
-        if octets == 0 {
+        static BYTES: [u8; 65_536] = [b'y'; 65_536];
+        let bytes = self.0.min(BYTES.len());
+        if bytes == 0 {
             return Poll::Ready(None);
         }
-        self.0 -= octets;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&OCTETS[..octets])))))
+        self.0 -= bytes;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BYTES[..bytes])))))
     }
 
     fn size_hint(&self) -> SizeHint {

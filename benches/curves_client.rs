@@ -1,13 +1,14 @@
-//! The client of `benches/curves` and `benches/compare`: opens sessions, and does what its standard input says, a line at a time.
+//! The client of `benches/curves` and `benches/compare`: opens sessions, and does what its standard
+//! input says, a line at a time.
 //!
 //! ```text
 //! curves-client ADDRESS SESSIONS STREAMS     prints `open` when the sessions are
 //! METHOD PATH REQUESTS BODY FIELDS           does so many requests, then prints `done`
 //! ```
 //!
-//! The requests are shared out evenly to SESSIONS × STREAMS workers, each of which does one after the other. BODY is how
-//! many octets each sends. FIELDS is how many octets of header fields it has besides the usual ones, with other values
-//! each time.
+//! The requests are shared out evenly to SESSIONS × STREAMS workers, each of which does one after
+//! the other. BODY is how many bytes each sends. FIELDS is how many bytes of header fields it has
+//! besides the usual ones, with other values each time.
 
 use std::{
     env,
@@ -129,18 +130,16 @@ impl Work {
         if !status.starts_with(b"200") {
             return Err(format!("status {}", String::from_utf8_lossy(status)).into());
         }
-        let mut octets = 0;
+        let mut bytes = 0;
         while let Some(received) = receive.next().await {
             if let Received::Data(piece) = received? {
-                octets += piece.len();
+                bytes += piece.len();
             }
         }
         match reply.get("content-length") {
-            Some(length) if length != octets.to_string().as_bytes() => Err(format!(
-                "{octets} octets came of {}",
-                String::from_utf8_lossy(length)
-            )
-            .into()),
+            Some(length) if length != bytes.to_string().as_bytes() => {
+                Err(format!("{bytes} bytes came of {}", String::from_utf8_lossy(length)).into())
+            }
             _ => Ok(()),
         }
     }
@@ -165,14 +164,14 @@ impl Work {
 }
 
 /// Sends a body. The window of the server holds it back, not the queue here.
-async fn upload(mut send: SendStream, octets: usize) -> Result<(), Failure> {
+async fn upload(mut send: SendStream, bytes: usize) -> Result<(), Failure> {
     let piece = Bytes::from_static(&[b'a'; PIECE]);
-    let mut left = octets;
+    let mut left = bytes;
     while left > 0 {
         send.ready().await?;
-        let octets = left.min(PIECE);
-        left -= octets;
-        send.send_data(piece.slice(..octets), left == 0)?;
+        let bytes = left.min(PIECE);
+        left -= bytes;
+        send.send_data(piece.slice(..bytes), left == 0)?;
     }
     Ok(())
 }
@@ -192,8 +191,8 @@ impl Values {
     }
 }
 
-/// The octets of a header field at most.
+/// The bytes of a header field at most.
 const FIELD: usize = 1024;
 
-/// The octets of a piece of a body.
+/// The bytes of a piece of a body.
 const PIECE: usize = 16 * 1024;

@@ -1,7 +1,8 @@
 //! Fetches a page over whatever the server speaks: SPDY, HTTP/2 or HTTP/1.1.
 //!
-//! Run with `cargo run --release -p spdy-examples --example client -- https://localhost:8443/ ca.pem`, where `ca.pem`
-//! holds the certificates to trust. Without arguments it starts a server of its own to ask.
+//! Run with `cargo run --release -p spdy-examples --example client -- https://localhost:8443/
+//! ca.pem`, where `ca.pem` holds the certificates to trust. Without arguments it starts a server of
+//! its own to ask.
 
 use std::{error::Error, sync::Arc};
 

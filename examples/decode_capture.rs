@@ -1,7 +1,9 @@
-//! Shows one direction of a recorded conversation, frame by frame, with the header fields inside. The codec alone.
+//! Shows one direction of a recorded conversation, frame by frame, with the header fields inside.
+//! The codec alone.
 //!
-//! Run with `cargo run -p spdy-examples --example decode_capture -- VERSION FILE`, where VERSION is spdy/2, spdy/3 or
-//! spdy/3.1 and FILE has the octets of one direction, such as `tests/fixtures/v31-node-node-tour.c2s.bin`.
+//! Run with `cargo run -p spdy-examples --example decode_capture -- VERSION FILE`, where VERSION is
+//! spdy/2, spdy/3 or spdy/3.1 and FILE has the bytes of one direction, such as
+//! `tests/fixtures/v31-node-node-tour.c2s.bin`.
 
 use std::{env, error::Error, fs};
 
@@ -17,11 +19,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let version = Version::from_alpn(version.as_bytes())
         .ok_or("the version is none of spdy/2, spdy/3, spdy/3.1")?;
-    let mut octets = BytesMut::from(&fs::read(file)?[..]);
+    let mut bytes = BytesMut::from(&fs::read(file)?[..]);
 
     let mut decoder = Decoder::new(version, DecodeLimits::default());
     let mut headers = HeaderDecoder::new(version, HeaderLimits::default());
-    while let Some(frame) = decoder.decode(&mut octets)? {
+    while let Some(frame) = decoder.decode(&mut bytes)? {
         println!("{frame}");
         match frame {
             Frame::SynStream(frame) => print_fields(&mut headers, frame.block)?,

@@ -1,6 +1,8 @@
-//! One application over everything: HTTP/1.1, HTTP/2 and SPDY on one port in plain text, and on a second one over TLS.
+//! One application over everything: HTTP/1.1, HTTP/2 and SPDY on one port in plain text, and on a
+//! second one over TLS.
 //!
-//! Run with `cargo run --release -p spdy-examples --example h1_h2_spdy -- 127.0.0.1:8080 127.0.0.1:8443`, and then
+//! Run with `cargo run --release -p spdy-examples --example h1_h2_spdy -- 127.0.0.1:8080
+//! 127.0.0.1:8443`, and then
 //!
 //! ```console
 //! curl http://127.0.0.1:8080/
@@ -10,10 +12,11 @@
 //! spdy get --insecure https://127.0.0.1:8443/
 //! ```
 //!
-//! A third and a fourth argument are the files of a certificate and its key; without them one is made.
+//! A third and a fourth argument are the files of a certificate and its key; without them one is
+//! made.
 //!
-//! In plain text the first octets of the client tell what it speaks, over TLS it is ALPN. Control-C ends the server
-//! when the requests under way are answered.
+//! In plain text the first bytes of the client tell what it speaks, over TLS it is ALPN. Control-C
+//! ends the server when the requests under way are answered.
 
 use std::{env, error::Error};
 

@@ -1,7 +1,8 @@
-//! Attacks a server that speaks SPDY in plain text, while a client that means well goes on asking for pages, and says
-//! what became of both.
+//! Attacks a server that speaks SPDY in plain text, while a client that means well goes on asking
+//! for pages, and says what became of both.
 //!
-//! Run with `cargo run --release -p spdy-examples --example hostile -- ADDRESS [OPTION…] ATTACK…`, for instance
+//! Run with `cargo run --release -p spdy-examples --example hostile -- ADDRESS [OPTION…] ATTACK…`,
+//! for instance
 //!
 //! ```text
 //! cargo run --release -p spdy-server -- --plain 127.0.0.1:8080 &
@@ -25,15 +26,16 @@
 //! | `after-fin` | a request, and DATA that makes the server reset it |
 //! | `settings` | SETTINGS that change the window |
 //! | `settings-count`* | SETTINGS that claims 4,294,967,295 entries |
-//! | `empty-data` | DATA without an octet |
-//! | `octets-unread` | DATA of one octet to `/echo`, which nobody reads |
+//! | `empty-data` | DATA without a byte |
+//! | `bytes-unread` | DATA of one byte to `/echo`, which nobody reads |
 //! | `bomb-1m`* | a header block that inflates to a little more than one MiB |
 //! | `bomb-1g`* | five header blocks that inflate to one GiB together |
 //! | `many-fields`* | 100 requests with 127 fields each, and no window for the answers |
 //! | `slow`* | half a frame, and silence |
 //!
-//! A session that the server ends, or of which it stops reading, is followed by another one until all rounds are done.
-//! Those of which nothing is read any more are kept open to the end of the attack, 64 of them at most.
+//! A session that the server ends, or of which it stops reading, is followed by another one until
+//! all rounds are done. Those of which nothing is read any more are kept open to the end of the
+//! attack, 64 of them at most.
 
 use std::{
     env,
@@ -130,7 +132,8 @@ async fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), Failure>
     Ok(())
 }
 
-// --- the client that means well -------------------------------------------------------------------------------------
+// --- the client that means well
+// -------------------------------------------------------------------------------------
 
 /// How long its requests took.
 #[derive(Debug)]
@@ -157,14 +160,14 @@ impl Healthy {
             };
             let (mut receive, _) = session.open(head(version, "/hello"), how).await?.split();
             receive.reply().await?;
-            let mut octets = 0;
+            let mut bytes = 0;
             while let Some(received) = receive.next().await {
                 if let Received::Data(piece) = received? {
-                    octets += piece.len();
+                    bytes += piece.len();
                 }
             }
-            if octets != 100 {
-                return Err(format!("the healthy client has received {octets} octets").into());
+            if bytes != 100 {
+                return Err(format!("the healthy client has received {bytes} bytes").into());
             }
             times.push(start.elapsed());
             tokio::select! {
@@ -199,7 +202,8 @@ fn head(version: Version, path: &str) -> HeaderBlock {
     HeaderBlock::from_pairs(names.into_iter().zip(values)).expect("the fields are sound")
 }
 
-// --- the attacker ---------------------------------------------------------------------------------------------------
+// --- the attacker
+// ---------------------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug)]
 struct Attack {
@@ -291,7 +295,7 @@ const ATTACKS: [Attack; 15] = [
         round: |peer, _| peer.data(1, b""),
     },
     Attack {
-        name: "octets-unread",
+        name: "bytes-unread",
         is_costly: false,
         reads: false,
         begin: |peer| {
@@ -342,7 +346,7 @@ const ATTACKS: [Attack; 15] = [
         reads: false,
         begin: NOTHING,
         round: |peer, _| {
-            peer.octets.extend([0x80, 3, 0]);
+            peer.bytes.extend([0x80, 3, 0]);
             peer.is_over = true;
         },
     },
@@ -352,7 +356,7 @@ const ATTACKS: [Attack; 15] = [
 #[derive(Debug)]
 struct Peer {
     version: Version,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     /// The zlib header and the dictionary, until they are sent.
     start: &'static [u8],
     /// Compressed zeros, by how many they are.
@@ -365,7 +369,7 @@ impl Peer {
     fn new(version: Version) -> Self {
         Self {
             version,
-            octets: Vec::new(),
+            bytes: Vec::new(),
             start: match version {
                 Version::V2 => &[0x78, 0x3f, 0xdf, 0xa2, 0x51, 0xb2],
                 Version::V3 | Version::V3_1 => &[0x78, 0x3f, 0xe3, 0xc6, 0xa7, 0xc2],
@@ -377,11 +381,11 @@ impl Peer {
 
     fn frame(&mut self, start: [u8; 4], flags: u8, parts: &[&[u8]]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        self.octets.extend(start);
-        self.octets.push(flags);
-        self.octets.extend(&(length as u32).to_be_bytes()[1..]);
+        self.bytes.extend(start);
+        self.bytes.push(flags);
+        self.bytes.extend(&(length as u32).to_be_bytes()[1..]);
         for part in parts {
-            self.octets.extend(*part);
+            self.bytes.extend(*part);
         }
     }
 
@@ -406,12 +410,12 @@ impl Peer {
     }
 
     /// Sets INITIAL_WINDOW_SIZE.
-    fn window(&mut self, octets: u32) {
+    fn window(&mut self, bytes: u32) {
         let id = match self.version {
             Version::V2 => [7, 0, 0, 0],
             Version::V3 | Version::V3_1 => [0, 0, 0, 7],
         };
-        self.control(4, &[&[0, 0, 0, 1], &id, &octets.to_be_bytes()]);
+        self.control(4, &[&[0, 0, 0, 1], &id, &bytes.to_be_bytes()]);
     }
 
     fn request(&mut self, stream: u32, method: &str, path: &str, fin: bool, more: &[String]) {
@@ -423,8 +427,8 @@ impl Peer {
         let mut plain = Vec::new();
         let is_v2 = self.version == Version::V2;
         let number = |plain: &mut Vec<u8>, number: usize| {
-            let octets = (number as u32).to_be_bytes();
-            plain.extend(if is_v2 { &octets[2..] } else { &octets[..] });
+            let bytes = (number as u32).to_be_bytes();
+            plain.extend(if is_v2 { &bytes[2..] } else { &bytes[..] });
         };
         number(&mut plain, names.len() + more.len());
         let fields = names.into_iter().zip(values);
@@ -456,22 +460,22 @@ impl Peer {
     }
 
     /// Opens a stream with a header block of so many zeros.
-    fn bomb(&mut self, stream: u32, octets: usize) {
+    fn bomb(&mut self, stream: u32, bytes: usize) {
         let (_, block) = match self.bomb.take() {
-            Some(bomb) if bomb.0 == octets => bomb,
-            _ => (octets, zeros(octets)),
+            Some(bomb) if bomb.0 == bytes => bomb,
+            _ => (bytes, zeros(bytes)),
         };
         self.open(stream, true, &block);
-        self.bomb = Some((octets, block));
+        self.bomb = Some((bytes, block));
     }
 }
 
 /// Zeros, compressed.
-fn zeros(octets: usize) -> Vec<u8> {
+fn zeros(bytes: usize) -> Vec<u8> {
     let piece = vec![0; 1 << 20];
     let mut deflate = Compress::new(Compression::best(), false);
-    let mut out = Vec::with_capacity(octets / 1000 + 4096);
-    let mut left = octets;
+    let mut out = Vec::with_capacity(bytes / 1000 + 4096);
+    let mut left = bytes;
     while left > 0 {
         let length = left.min(piece.len());
         left -= length;
@@ -550,7 +554,8 @@ impl Attacker {
         Ok(outcome)
     }
 
-    /// Goes on until the session ends or there is nothing more to say. Gives the rounds that were written.
+    /// Goes on until the session ends or there is nothing more to say. Gives the rounds that were
+    /// written.
     fn session(&mut self, peer: &mut Peer, most: u32) -> io::Result<(u32, End)> {
         let mut io = TcpStream::connect(self.address)?;
         io.set_write_timeout(Some(Duration::from_millis(300)))?;
@@ -566,15 +571,15 @@ impl Attacker {
         (self.attack.begin)(peer);
         let mut rounds = 0;
         let end = loop {
-            while peer.octets.len() < 16 * 1024 && rounds < most && !peer.is_over {
+            while peer.bytes.len() < 16 * 1024 && rounds < most && !peer.is_over {
                 (self.attack.round)(peer, rounds);
                 rounds += 1;
                 if self.attack.is_costly {
                     break;
                 }
             }
-            match io.write_all(&peer.octets) {
-                Ok(()) => peer.octets.clear(),
+            match io.write_all(&peer.bytes) {
+                Ok(()) => peer.bytes.clear(),
                 Err(error) if is_timeout(&error) => break End::Stopped,
                 Err(_) => break End::Ended,
             }
@@ -622,12 +627,13 @@ fn is_timeout(error: &io::Error) -> bool {
 /// No attack takes longer.
 const LONGEST: Duration = Duration::from_secs(120);
 
-// --- the server's process -------------------------------------------------------------------------------------------
+// --- the server's process
+// -------------------------------------------------------------------------------------------
 
 /// What the system says about the server; nothing where it is not known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Process {
-    /// Resident memory in octets.
+    /// Resident memory in bytes.
     memory: u64,
     /// Processor time in seconds.
     cpu: f64,
@@ -686,6 +692,6 @@ impl Peak {
     }
 }
 
-fn mebibytes(octets: u64) -> String {
-    format!("{:6.2}M", octets as f64 / f64::from(1 << 20))
+fn mebibytes(bytes: u64) -> String {
+    format!("{:6.2}M", bytes as f64 / f64::from(1 << 20))
 }

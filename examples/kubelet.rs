@@ -1,8 +1,9 @@
-//! A node with one pod, for kubectl alone: no cluster, no containers. `kubectl exec` runs local processes, `attach`
-//! joins a process that is started for it, `cp` and `port-forward` work on this machine.
+//! A node with one pod, for kubectl alone: no cluster, no containers. `kubectl exec` runs local
+//! processes, `attach` joins a process that is started for it, `cp` and `port-forward` work on this
+//! machine.
 //!
-//! Run with `cargo run --release -p spdy-examples --example kubelet -- --listen 127.0.0.1:8001`, and then
-//! `kubectl --server http://127.0.0.1:8001 exec -it demo -- sh`.
+//! Run with `cargo run --release -p spdy-examples --example kubelet -- --listen 127.0.0.1:8001`,
+//! and then `kubectl --server http://127.0.0.1:8001 exec -it demo -- sh`.
 //!
 //! It runs what it is told by whoever reaches its port. It is for demonstration and tests.
 
@@ -43,12 +44,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listen = arguments()?;
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    // Octets that are typed do not wait for others.
+    // Bytes that are typed do not wait for others.
     let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
     eprintln!("This runs commands as you on this machine, for everybody who can reach {address}.");
     println!("kubectl --server http://{address} exec -it demo -- sh");
-    // Children have the default for every signal that is caught here, and inherit those that are ignored: so a shell
-    // in the background would give them a control-C that does nothing.
+    // Children have the default for every signal that is caught here, and inherit those that are
+    // ignored: so a shell in the background would give them a control-C that does nothing.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut quit = signal(SignalKind::quit())?;
@@ -118,7 +119,8 @@ fn app() -> Router {
         .layer(middleware::from_fn(log))
 }
 
-/// Any page that a browser shows could ask for a command to be run, over WebSocket. Browsers say where they come from.
+/// Any page that a browser shows could ask for a command to be run, over WebSocket. Browsers say
+/// where they come from.
 async fn no_foreign_pages(request: Request, next: Next) -> response::Response {
     match Origins::same_host().check(&request) {
         Ok(()) => next.run(request).await,
@@ -148,8 +150,8 @@ async fn get_pod(Path(pod): Path<(String, String)>) -> Result<Json<Value>, Refus
     Ok(Json(the_pod()))
 }
 
-/// Lists the pod, unless the selectors of fields name another. A watch tells of it and ends, as a watch may: clients begin
-/// it again.
+/// Lists the pod, unless the selectors of fields name another. A watch tells of it and ends, as a
+/// watch may: clients begin it again.
 async fn list_pods(request: Request) -> Json<Value> {
     let query = request.uri().query().unwrap_or_default();
     let is_other = query.contains("metadata.name") && !query.contains("metadata.name%3Ddemo");

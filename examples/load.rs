@@ -1,6 +1,8 @@
-//! Loads a server that speaks SPDY in plain text, and says how fast it was and what it did to the server's memory.
+//! Loads a server that speaks SPDY in plain text, and says how fast it was and what it did to the
+//! server's memory.
 //!
-//! Run with `cargo run --release -p spdy-examples --example load -- ADDRESS PATH REQUESTS [OPTION…]`, for instance
+//! Run with `cargo run --release -p spdy-examples --example load -- ADDRESS PATH REQUESTS
+//! [OPTION…]`, for instance
 //!
 //! ```text
 //! cargo run --release -p spdy-server -- --plain 127.0.0.1:8080 &
@@ -12,7 +14,7 @@
 //! | `sessions=N` | so many sessions at once; default 10 |
 //! | `streams=N` | so many requests under way in each; default 10 |
 //! | `version=V` | `spdy/2`, `spdy/3` or `spdy/3.1`, the default |
-//! | `upload=N` | POST with so many octets, of which octet i is (i·31 + 7) mod 256 |
+//! | `upload=N` | POST with so many bytes, of which byte i is (i·31 + 7) mod 256 |
 //! | `check` | the response has to follow the same pattern |
 //! | `idle` | after its requests each session is left open and silent, and the memory is looked at again |
 //! | `pid=N` | the server's process, on a system with `/proc`: its resident memory is printed |
@@ -64,7 +66,7 @@ struct Load {
     idle: bool,
     pid: Option<u32>,
     begun: AtomicUsize,
-    octets: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl Load {
@@ -86,7 +88,7 @@ impl Load {
             idle: false,
             pid: None,
             begun: AtomicUsize::new(0),
-            octets: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
         };
         for option in arguments {
             match option.split_once('=') {
@@ -119,12 +121,12 @@ impl Load {
         }
         let seconds = start.elapsed().as_secs_f64();
         watch.abort();
-        let octets = self.octets.load(Ordering::Relaxed) as f64;
+        let bytes = self.bytes.load(Ordering::Relaxed) as f64;
         println!(
             "{} requests in {seconds:.2} s: {:.0} a second, {:.1} MB a second",
             self.requests,
             self.requests as f64 / seconds,
-            octets / seconds / 1e6
+            bytes / seconds / 1e6
         );
         self.report("at the end");
         if self.idle {
@@ -172,8 +174,8 @@ impl Load {
         };
         let (receive, send) = session.open(self.head(), how).await?.split();
         match self.upload {
-            Some(octets) => {
-                tokio::try_join!(upload(send, octets), self.download(receive)).map(|_| ())
+            Some(bytes) => {
+                tokio::try_join!(upload(send, bytes), self.download(receive)).map(|_| ())
             }
             None => self.download(receive).await,
         }
@@ -210,14 +212,14 @@ impl Load {
                 continue;
             };
             if self.check && !pattern(place, piece.len()).eq(piece.iter().copied()) {
-                return Err(format!("octets are wrong after {place}").into());
+                return Err(format!("bytes are wrong after {place}").into());
             }
             place += piece.len();
         }
-        if self.check && self.upload.is_some_and(|octets| octets != place) {
-            return Err(format!("{place} octets came back").into());
+        if self.check && self.upload.is_some_and(|bytes| bytes != place) {
+            return Err(format!("{place} bytes came back").into());
         }
-        self.octets.fetch_add(place, Ordering::Relaxed);
+        self.bytes.fetch_add(place, Ordering::Relaxed);
         Ok(())
     }
 
@@ -236,9 +238,9 @@ impl Load {
     }
 }
 
-async fn upload(mut send: SendStream, octets: usize) -> Result<(), Failure> {
+async fn upload(mut send: SendStream, bytes: usize) -> Result<(), Failure> {
     let period: Bytes = pattern(0, PIECE).collect();
-    let mut left = octets;
+    let mut left = bytes;
     while left > 0 {
         send.ready().await?;
         let piece = period.slice(..left.min(PIECE));
@@ -248,9 +250,9 @@ async fn upload(mut send: SendStream, octets: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Octet i is (i·31 + 7) mod 256.
-fn pattern(place: usize, octets: usize) -> impl Iterator<Item = u8> {
-    (place..place + octets).map(|i| i.wrapping_mul(31).wrapping_add(7) as u8)
+/// Byte i is (i·31 + 7) mod 256.
+fn pattern(place: usize, bytes: usize) -> impl Iterator<Item = u8> {
+    (place..place + bytes).map(|i| i.wrapping_mul(31).wrapping_add(7) as u8)
 }
 
 /// A multiple of the pattern's period.

@@ -1,4 +1,5 @@
-//! Streams without HTTP: a server that answers every stream with what was sent on it, and a client that checks it.
+//! Streams without HTTP: a server that answers every stream with what was sent on it, and a client
+//! that checks it.
 //!
 //! Run with `cargo run --release -p spdy-examples --example raw_streams`.
 
@@ -29,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for number in 0..STREAMS {
         let session = session.clone();
         tasks.push(tokio::spawn(async move {
-            let sent = vec![number as u8; OCTETS];
+            let sent = vec![number as u8; BYTES];
             let stream = session.open(HeaderBlock::new(), Open::default()).await?;
             let (mut receive, mut send) = stream.split();
             let mut received = Vec::new();
@@ -50,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     println!(
-        "{STREAMS} streams of {OCTETS} octets each came back whole in {:?}",
+        "{STREAMS} streams of {BYTES} bytes each came back whole in {:?}",
         start.elapsed()
     );
 
@@ -73,4 +74,4 @@ async fn echo(socket: TcpStream) {
 }
 
 const STREAMS: usize = 50;
-const OCTETS: usize = 1_000_000;
+const BYTES: usize = 1_000_000;

@@ -1,10 +1,13 @@
-//! A bastion: stands between kubectl and a server, passes everything on, and records what goes over the streams.
+//! A bastion: stands between kubectl and a server, passes everything on, and records what goes over
+//! the streams.
 //!
-//! Run with `cargo run --release -p spdy-examples --example relay -- 127.0.0.1:8002 127.0.0.1:8001 recording`, where the
-//! example `kubelet` listens on the second address, and then `kubectl --server http://127.0.0.1:8002 exec demo -- id`.
+//! Run with `cargo run --release -p spdy-examples --example relay -- 127.0.0.1:8002 127.0.0.1:8001
+//! recording`, where the example `kubelet` listens on the second address, and then `kubectl
+//! --server http://127.0.0.1:8002 exec demo -- id`.
 //!
-//! In the folder `recording` each stream has two files, such as `1-exec-5-stdout.server`: the session, what was asked
-//! for, the stream and its type, and who has sent the octets. WebSocket is refused, and kubectl asks again for SPDY.
+//! In the folder `recording` each stream has two files, such as `1-exec-5-stdout.server`: the
+//! session, what was asked for, the stream and its type, and who has sent the bytes. WebSocket is
+//! refused, and kubectl asks again for SPDY.
 //!
 //! The place to decide who may do what is `answer`, before anything is passed on.
 
@@ -134,8 +137,8 @@ impl Recorder {
     }
 }
 
-/// A file takes octets at once as long as there is memory for them. Where that is not sure enough they go to a thread by
-/// a channel that is bounded.
+/// A file takes bytes at once as long as there is memory for them. Where that is not sure enough
+/// they go to a thread by a channel that is bounded.
 impl Tap for Recorder {
     fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
         let kind = match headers.get("streamtype") {
@@ -157,7 +160,7 @@ impl Tap for Recorder {
         }
     }
 
-    fn passed(&self, stream: StreamId, from: Side, octets: &[u8]) {
+    fn passed(&self, stream: StreamId, from: Side, bytes: &[u8]) {
         let mut open = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let Some([client, server]) = open.get_mut(&stream) else {
             return;
@@ -166,7 +169,7 @@ impl Tap for Recorder {
             Side::Client => client,
             Side::Server => server,
         };
-        if let Err(error) = file.write_all(octets) {
+        if let Err(error) = file.write_all(bytes) {
             eprintln!("stream {stream} is not recorded any more: {error}");
             open.remove(&stream);
         }

@@ -1,12 +1,13 @@
 //! SPDY in front of an application that speaks only HTTP/1.1, or HTTP/2 in plain text.
 //!
-//! Run with `cargo run --release -p spdy-examples --example reverse_proxy -- 127.0.0.1:8443 http://127.0.0.1:8080`,
-//! where the application is at the second address; `h2://127.0.0.1:8080` is one that speaks HTTP/2. Then
-//! `spdy get --insecure https://127.0.0.1:8443/`. With `plain` as a third argument the front does without TLS.
+//! Run with `cargo run --release -p spdy-examples --example reverse_proxy -- 127.0.0.1:8443
+//! http://127.0.0.1:8080`, where the application is at the second address; `h2://127.0.0.1:8080` is
+//! one that speaks HTTP/2. Then `spdy get --insecure https://127.0.0.1:8443/`. With `plain` as a
+//! third argument the front does without TLS.
 //!
-//! Bodies stream both ways, and whoever is slow holds up the other side and nobody else. The application learns of the
-//! client by `x-forwarded-for`. Failures have an answer: 502, 503 or 504. Control-C ends the server when the requests
-//! under way are answered.
+//! Bodies stream both ways, and whoever is slow holds up the other side and nobody else. The
+//! application learns of the client by `x-forwarded-for`. Failures have an answer: 502, 503 or 504.
+//! Control-C ends the server when the requests under way are answered.
 
 use std::{env, error::Error, time::Duration};
 

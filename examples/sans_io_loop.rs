@@ -1,9 +1,12 @@
-//! The protocol machine without tokio: a client and a server of SPDY/3.1 over sockets of `std` that block.
+//! The protocol machine without tokio: a client and a server of SPDY/3.1 over sockets of `std` that
+//! block.
 //!
-//! Run with `cargo run --release -p spdy-examples --example sans_io_loop`: the client sends to a server in the same
-//! process, which echoes. `-- serve ADDRESS` is the server alone and `-- ADDRESS` the client alone.
+//! Run with `cargo run --release -p spdy-examples --example sans_io_loop`: the client sends to a
+//! server in the same process, which echoes. `-- serve ADDRESS` is the server alone and `--
+//! ADDRESS` the client alone.
 //!
-//! `drive` is all that a program on another runtime has to write. `Application` stands for what it is written for.
+//! `drive` is all that a program on another runtime has to write. `Application` stands for what it
+//! is written for.
 
 use std::{
     collections::HashMap,
@@ -64,7 +67,7 @@ fn connect(address: &str) -> Result<(), Box<dyn Error>> {
     if !client.streams.is_empty() {
         return Err("the session ended before all streams came back".into());
     }
-    println!("{STREAMS} streams of {OCTETS} octets each came back whole");
+    println!("{STREAMS} streams of {BYTES} bytes each came back whole");
     Ok(())
 }
 
@@ -77,8 +80,9 @@ trait Application {
     fn handle(&mut self, connection: &mut Connection, event: Event);
 }
 
-/// Moves octets between a connection and a socket until the session has ended: the order of calls is the whole point.
-/// Nothing here waits for ever, as each wait ends at the next deadline of the connection.
+/// Moves bytes between a connection and a socket until the session has ended: the order of calls is
+/// the whole point. Nothing here waits for ever, as each wait ends at the next deadline of the
+/// connection.
 fn drive(
     mut connection: Connection,
     socket: &TcpStream,
@@ -89,7 +93,8 @@ fn drive(
     socket.set_write_timeout(Some(MOMENT))?;
     let mut input = BytesMut::new();
     loop {
-        // What has come, and what the application makes of it. It may end a pause of reading: then there is more.
+        // What has come, and what the application makes of it. It may end a pause of reading: then
+        // there is more.
         while connection.handle_input(Instant::now(), &mut input) {
             dispatch(&mut connection, application);
         }
@@ -105,7 +110,8 @@ fn drive(
             break;
         }
 
-        // Octets from the peer, unless reading pauses. There is nothing to wait for when more can be done at once.
+        // Bytes from the peer, unless reading pauses. There is nothing to wait for when more can be
+        // done at once.
         let resumed = was_paused && connection.wants_input();
         let wait = match has_acted || resumed || connection.has_output() {
             true => Duration::ZERO,
@@ -142,8 +148,8 @@ fn dispatch(connection: &mut Connection, application: &mut impl Application) -> 
     any
 }
 
-/// Writes until the connection has no more, or the socket takes no more for now. What a write has not taken is given
-/// again by the connection.
+/// Writes until the connection has no more, or the socket takes no more for now. What a write has
+/// not taken is given again by the connection.
 fn write(connection: &mut Connection, mut socket: &TcpStream) -> io::Result<()> {
     loop {
         let out = connection.poll_transmit(Instant::now());
@@ -161,7 +167,8 @@ fn write(connection: &mut Connection, mut socket: &TcpStream) -> io::Result<()> 
     }
 }
 
-/// Reads what there is, or what comes within `wait`; `None` if nothing does, and `Some(0)` at the end.
+/// Reads what there is, or what comes within `wait`; `None` if nothing does, and `Some(0)` at the
+/// end.
 fn read(mut socket: &TcpStream, input: &mut BytesMut, wait: Duration) -> io::Result<Option<usize>> {
     socket.set_nonblocking(wait.is_zero())?;
     socket.set_read_timeout(Some(wait.max(MOMENT)))?;
@@ -171,14 +178,14 @@ fn read(mut socket: &TcpStream, input: &mut BytesMut, wait: Duration) -> io::Res
     input.truncate(filled + read.as_ref().unwrap_or(&0));
     socket.set_nonblocking(false)?;
     match read {
-        Ok(octets) => Ok(Some(octets)),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_not_now(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Ends the writing side, and reads on for a while: were the socket closed with octets unread, TCP could take our GOAWAY
-/// back.
+/// Ends the writing side, and reads on for a while: were the socket closed with bytes unread, TCP
+/// could take our GOAWAY back.
 fn linger(mut socket: &TcpStream, time: Duration) -> io::Result<()> {
     socket.shutdown(Shutdown::Write)?;
     let end = Instant::now() + time;
@@ -209,7 +216,7 @@ fn is_not_now(error: &io::Error) -> bool {
 /// A server that sends back what comes.
 #[derive(Default)]
 struct Echo {
-    /// The octets of each stream that are not sent back yet.
+    /// The bytes of each stream that are not sent back yet.
     owed: HashMap<StreamId, usize>,
 }
 
@@ -226,11 +233,14 @@ impl Application for Echo {
                     self.drop_stream(connection, id);
                 }
             }
-            // The client gets new credit for what it has got back, and so cannot make us hold more than a window.
-            Event::Sent { id, octets, .. } => {
+            // The client gets new credit for what it has got back, and so cannot make us hold more
+            // than a window.
+            Event::Sent {
+                id, octets: bytes, ..
+            } => {
                 if let Some(owed) = self.owed.get_mut(&id) {
-                    *owed -= octets;
-                    connection.consume(id, octets);
+                    *owed -= bytes;
+                    connection.consume(id, bytes);
                     if *owed == 0 {
                         self.owed.remove(&id);
                     }
@@ -245,8 +255,8 @@ impl Application for Echo {
 impl Echo {
     /// Credit is owed for what was received, whatever became of it.
     fn drop_stream(&mut self, connection: &mut Connection, id: StreamId) {
-        let octets = self.owed.remove(&id).unwrap_or(0);
-        connection.consume(id, octets);
+        let bytes = self.owed.remove(&id).unwrap_or(0);
+        connection.consume(id, bytes);
         connection.release(id);
     }
 }
@@ -256,7 +266,7 @@ struct Client {
     streams: HashMap<StreamId, Progress>,
 }
 
-/// The octets of a stream that were sent, and those that came back.
+/// The bytes of a stream that were sent, and those that came back.
 #[derive(Default)]
 struct Progress {
     sent: usize,
@@ -282,8 +292,10 @@ impl Application for Client {
         match event {
             Event::Pong { rtt, .. } => println!("a PING took {rtt:?}"),
             // A piece has left: there is room for the next one.
-            Event::Sent { id, octets, .. } => {
-                if let Some(progress) = self.streams.get_mut(&id).filter(|_| octets > 0) {
+            Event::Sent {
+                id, octets: bytes, ..
+            } => {
+                if let Some(progress) = self.streams.get_mut(&id).filter(|_| bytes > 0) {
                     send_piece(connection, id, progress);
                 }
             }
@@ -294,7 +306,7 @@ impl Application for Client {
                 };
                 let expected = pattern(id, progress.received, payload.len());
                 progress.received += payload.len();
-                if payload != expected || (fin && progress.received != OCTETS) {
+                if payload != expected || (fin && progress.received != BYTES) {
                     eprintln!("stream {id} came back changed");
                     connection.reset(id, RstStatus::PROTOCOL_ERROR);
                 } else if fin {
@@ -315,26 +327,27 @@ impl Application for Client {
     }
 }
 
-/// Queues the next piece of a stream, with FIN on the last. One piece at most is queued: what was sent of it makes room.
+/// Queues the next piece of a stream, with FIN on the last. One piece at most is queued: what was
+/// sent of it makes room.
 fn send_piece(connection: &mut Connection, id: StreamId, progress: &mut Progress) {
-    let octets = PIECE.min(OCTETS - progress.sent);
-    if octets == 0 {
+    let bytes = PIECE.min(BYTES - progress.sent);
+    if bytes == 0 {
         return;
     }
-    let piece = pattern(id, progress.sent, octets);
-    progress.sent += octets;
+    let piece = pattern(id, progress.sent, bytes);
+    progress.sent += bytes;
     // A stream that is gone is told of by an event.
-    _ = connection.send_data(id, piece, progress.sent == OCTETS);
+    _ = connection.send_data(id, piece, progress.sent == BYTES);
 }
 
-/// The octets from `start` on of what is sent on a stream.
-fn pattern(id: StreamId, start: usize, octets: usize) -> Bytes {
-    let octet = |at: usize| (at.wrapping_mul(31) ^ (at >> 8) ^ id.get() as usize) as u8;
-    (start..start + octets).map(octet).collect()
+/// The bytes from `start` on of what is sent on a stream.
+fn pattern(id: StreamId, start: usize, bytes: usize) -> Bytes {
+    let byte = |at: usize| (at.wrapping_mul(31) ^ (at >> 8) ^ id.get() as usize) as u8;
+    (start..start + bytes).map(byte).collect()
 }
 
 const STREAMS: usize = 20;
-const OCTETS: usize = 1_000_000;
+const BYTES: usize = 1_000_000;
 
 /// How much the client queues at once.
 const PIECE: usize = 16 * 1024;

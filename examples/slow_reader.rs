@@ -1,18 +1,21 @@
-//! Slow readers, many of them, on one session and in both directions: what is lost, and what it costs in memory.
+//! Slow readers, many of them, on one session and in both directions: what is lost, and what it
+//! costs in memory.
 //!
 //! Run with `cargo run --release -p spdy-examples --example slow_reader -- [OPTION…]`.
 //!
 //! | Option | Means |
 //! |---|---|
 //! | `streams=N` | so many streams at once; default 64 |
-//! | `octets=N` | so many octets on each stream, in each direction; default 8,388,608 |
+//! | `bytes=N` | so many bytes on each stream, in each direction; default 8,388,608 |
 //! | `stop=MS` | how long the readers that stop do so, three times each; default 2000 |
 //!
-//! One reader in four reads as fast as it can, one sleeps after each piece, one stops for seconds, and one reads a
-//! single octet at a time. Every octet is looked at. Both sides run in this process, over a pipe of 64 KiB.
+//! One reader in four reads as fast as it can, one sleeps after each piece, one stops for seconds,
+//! and one reads a single byte at a time. Every byte is looked at. Both sides run in this process,
+//! over a pipe of 64 KiB.
 //!
-//! Without windows (SPDY/2, and every version with `FlowControl::Off`) a reader that stops holds up its neighbours, as
-//! not to read the transport is the only back-pressure there is. No octet is lost there either.
+//! Without windows (SPDY/2, and every version with `FlowControl::Off`) a reader that stops holds up
+//! its neighbours, as not to read the transport is the only back-pressure there is. No byte is lost
+//! there either.
 
 use std::{
     env,
@@ -51,25 +54,26 @@ async fn main() -> ExitCode {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs every version with windows and without, and prints a table. Says whether all octets have arrived.
+/// Runs every version with windows and without, and prints a table. Says whether all bytes have
+/// arrived.
 async fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Failure> {
     let mut scene = Scene {
         streams: 64,
-        octets: 8 << 20,
+        bytes: 8 << 20,
         stop: Duration::from_secs(2),
         limits: Limits::default(),
     };
     for option in arguments {
         match option.split_once('=') {
             Some(("streams", value)) => scene.streams = value.parse()?,
-            Some(("octets", value)) => scene.octets = value.parse()?,
+            Some(("bytes", value)) => scene.bytes = value.parse()?,
             Some(("stop", value)) => scene.stop = Duration::from_millis(value.parse()?),
             _ => return Err(format!("there is no option {option}").into()),
         }
     }
     // The peer lets as many streams come.
     scene.limits.max_streams = scene.limits.max_streams.max(scene.streams as u32);
-    println!("version   windows  octets sent   octets lost  seconds   MB/s  memory  of at most");
+    println!("version   windows  bytes sent   bytes lost  seconds   MB/s  memory  of at most");
     let mut is_whole = true;
     for version in Version::ALL {
         for flow_control in [FlowControl::Enforce, FlowControl::Off] {
@@ -99,7 +103,7 @@ async fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Failure> {
 #[derive(Clone, Debug)]
 struct Scene {
     streams: usize,
-    octets: usize,
+    bytes: usize,
     stop: Duration,
     limits: Limits,
 }
@@ -110,7 +114,7 @@ struct Outcome {
     sent: u64,
     received: u64,
     time: Duration,
-    /// What the process has grown by at most, in octets; 0 where that is not known.
+    /// What the process has grown by at most, in bytes; 0 where that is not known.
     memory: u64,
 }
 
@@ -149,7 +153,7 @@ impl Scene {
             }
         }
         Ok(Outcome {
-            sent: 2 * self.streams as u64 * self.octets as u64,
+            sent: 2 * self.streams as u64 * self.bytes as u64,
             received: received.load(Ordering::Relaxed),
             time: start.elapsed(),
             memory,
@@ -165,29 +169,29 @@ impl Scene {
         ends: &mut JoinSet<Result<(), Failure>>,
     ) {
         let (receive, send) = stream.split();
-        ends.spawn(write(send, self.octets));
+        ends.spawn(write(send, self.bytes));
         let reader = Reader {
             receive,
             place: 0,
             received: Arc::clone(received),
         };
-        let (octets, stop) = (self.octets, self.stop);
+        let (bytes, stop) = (self.bytes, self.stop);
         match number % 4 {
             0 => ends.spawn(reader.fast()),
             1 => ends.spawn(reader.sleepy()),
-            2 => ends.spawn(reader.stopping(octets, stop)),
-            _ => ends.spawn(reader.octet_by_octet()),
+            2 => ends.spawn(reader.stopping(bytes, stop)),
+            _ => ends.spawn(reader.byte_by_byte()),
         };
     }
 }
 
-async fn write(mut send: SendStream, octets: usize) -> Result<(), Failure> {
+async fn write(mut send: SendStream, bytes: usize) -> Result<(), Failure> {
     let pattern = Bytes::from_static(&PATTERN);
     let mut place = 0;
-    while place < octets {
+    while place < bytes {
         send.ready().await?;
         let start = place % 256;
-        let length = (octets - place).min(PATTERN.len() - start);
+        let length = (bytes - place).min(PATTERN.len() - start);
         send.send_data(pattern.slice(start..start + length), false)?;
         place += length;
     }
@@ -216,24 +220,24 @@ impl Reader {
     }
 
     /// Stops three times on the way.
-    async fn stopping(mut self, octets: usize, stop: Duration) -> Result<(), Failure> {
-        let mut next = octets / 4;
+    async fn stopping(mut self, bytes: usize, stop: Duration) -> Result<(), Failure> {
+        let mut next = bytes / 4;
         while self.piece().await? {
-            if self.place >= next && next < octets {
+            if self.place >= next && next < bytes {
                 sleep(stop).await;
-                next += octets / 4;
+                next += bytes / 4;
             }
         }
         Ok(())
     }
 
-    async fn octet_by_octet(mut self) -> Result<(), Failure> {
+    async fn byte_by_byte(mut self) -> Result<(), Failure> {
         loop {
-            let mut octet = [0];
-            if self.receive.read(&mut octet).await? == 0 {
+            let mut byte = [0];
+            if self.receive.read(&mut byte).await? == 0 {
                 return Ok(());
             }
-            self.take(&octet)?;
+            self.take(&byte)?;
         }
     }
 
@@ -252,7 +256,7 @@ impl Reader {
             let expected = &PATTERN[self.place % 256..];
             let length = rest.len().min(expected.len());
             if rest[..length] != expected[..length] {
-                return Err(format!("octets are wrong after {}", self.place).into());
+                return Err(format!("bytes are wrong after {}", self.place).into());
             }
             self.place += length;
             rest = &rest[length..];
@@ -263,7 +267,7 @@ impl Reader {
     }
 }
 
-/// The resident memory of this process in octets, on a system with `/proc`.
+/// The resident memory of this process in bytes, on a system with `/proc`.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -271,11 +275,11 @@ fn resident() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-fn mebibytes(octets: u64) -> String {
-    format!("{:.1}M", octets as f64 / f64::from(1 << 20))
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Octet i is (i·31 + 7) mod 256, so a piece of it shows where it belongs.
+/// Byte i is (i·31 + 7) mod 256, so a piece of it shows where it belongs.
 static PATTERN: [u8; 16 * 1024] = {
     let mut pattern = [0; 16 * 1024];
     let mut place = 0;
@@ -290,7 +294,8 @@ static PATTERN: [u8; 16 * 1024] = {
 mod tests {
     use super::*;
 
-    /// The same with small windows and few octets. Memory is watched by the test `memory` of the workspace.
+    /// The same with small windows and few bytes. Memory is watched by the test `memory` of the
+    /// workspace.
     #[tokio::test]
     async fn s23_slow_readers_lose_nothing() {
         let mut limits = Limits::default();
@@ -300,7 +305,7 @@ mod tests {
         limits.session_buffer = 128 * 1024;
         let scene = Scene {
             streams: 64,
-            octets: 40_000,
+            bytes: 40_000,
             stop: Duration::from_millis(50),
             limits,
         };

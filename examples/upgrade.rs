@@ -1,4 +1,5 @@
-//! HTTP/1.1 that becomes SPDY/3.1: an axum server with one route for it, and a client that asks for it.
+//! HTTP/1.1 that becomes SPDY/3.1: an axum server with one route for it, and a client that asks for
+//! it.
 //!
 //! Run with `cargo run --release -p spdy-examples --example upgrade`.
 
@@ -68,8 +69,8 @@ async fn streams(mut request: Request) -> Response<String> {
 
 async fn echo(stream: PendingStream) -> io::Result<()> {
     let mut stream = stream.reply(HeaderBlock::new())?;
-    let mut octets = Vec::new();
-    stream.read_to_end(&mut octets).await?;
-    stream.write_all(&octets).await?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    stream.write_all(&bytes).await?;
     stream.shutdown().await
 }

@@ -1,4 +1,5 @@
-//! The octets of a client that does as it likes: it grants the largest windows and waits for nothing.
+//! The bytes of a client that does as it likes: it grants the largest windows and waits for
+//! nothing.
 
 use bytes::{Bytes, BytesMut};
 use spdy_frame::{

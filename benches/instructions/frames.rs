@@ -8,32 +8,32 @@ use spdy_frame::{
     WindowTarget, WindowUpdate,
 };
 
-/// DATA with 64 octets.
+/// DATA with 64 bytes.
 pub(crate) fn decode_data(prepared: usize, done: usize) {
-    let mut octets = BytesMut::new();
+    let mut bytes = BytesMut::new();
     for _ in 0..prepared {
-        Data::encode_head(stream(), false, 64, &mut octets);
-        octets.extend_from_slice(&[42; 64]);
+        Data::encode_head(stream(), false, 64, &mut bytes);
+        bytes.extend_from_slice(&[42; 64]);
     }
-    decode(octets, done);
+    decode(bytes, done);
 }
 
 /// WINDOW_UPDATE.
 pub(crate) fn decode_control(prepared: usize, done: usize) {
-    let mut octets = BytesMut::new();
+    let mut bytes = BytesMut::new();
     for _ in 0..prepared {
-        window_update().encode(Version::V3_1, &mut octets);
+        window_update().encode(Version::V3_1, &mut bytes);
     }
-    decode(octets, done);
+    decode(bytes, done);
 }
 
-fn decode(mut octets: BytesMut, done: usize) {
+fn decode(mut bytes: BytesMut, done: usize) {
     let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
     for _ in 0..done {
-        let frame = decoder.decode(&mut octets).expect("the frame is sound");
+        let frame = decoder.decode(&mut bytes).expect("the frame is sound");
         drop(black_box(frame.expect("the frame is whole")));
     }
-    black_box(octets);
+    black_box(bytes);
 }
 
 /// PING, RST_STREAM, WINDOW_UPDATE and the head of DATA in turns.

@@ -1,4 +1,5 @@
-//! Requests from `http::Request` to `http::Response`: both ends of a session, over `tokio::io::duplex`.
+//! Requests from `http::Request` to `http::Response`: both ends of a session, over
+//! `tokio::io::duplex`.
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
@@ -20,7 +21,7 @@ use crate::{
     timeless,
 };
 
-/// GETs and their responses of 100 octets, one after the other.
+/// GETs and their responses of 100 bytes, one after the other.
 pub(crate) fn requests(_: usize, done: usize) {
     timeless().block_on(async {
         let (near, far) = duplex(TRANSPORT);
@@ -41,8 +42,8 @@ async fn fetch(requests: &mut SendRequest, uri: Uri, fields: HeaderMap) {
     *request.headers_mut() = fields;
     let response = requests.call(request).await.expect("it is answered");
     let body = response.into_body().collect().await;
-    let octets = body.expect("the server does not fail").to_bytes().len();
-    assert_eq!(octets, BODY.len());
+    let bytes = body.expect("the server does not fail").to_bytes().len();
+    assert_eq!(bytes, BODY.len());
 }
 
 fn fields() -> HeaderMap {

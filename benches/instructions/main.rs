@@ -5,7 +5,8 @@
 //! instructions OPERATION PREPARED DONE   prepares an operation so many times, and does it so many times
 //! ```
 //!
-//! Two runs that prepare the same and do different numbers differ by what the operation itself costs.
+//! Two runs that prepare the same and do different numbers differ by what the operation itself
+//! costs.
 
 mod client;
 mod frames;
@@ -83,7 +84,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A runtime of one thread whose clock stands still: otherwise a session would do less in a turn the slower it is.
+/// A runtime of one thread whose clock stands still: otherwise a session would do less in a turn
+/// the slower it is.
 fn timeless() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -1,4 +1,5 @@
-//! Requests to a service, from the octets of the client to those of the response. The client's part is prepared.
+//! Requests to a service, from the bytes of the client to those of the response. The client's part
+//! is prepared.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,7 +23,7 @@ use crate::{
     transport::Transport,
 };
 
-/// A GET and its response of 100 octets, by itself.
+/// A GET and its response of 100 bytes, by itself.
 pub(crate) fn request(prepared: usize, done: usize) {
     serve(prepared, done, |client| Turn::gets(client, 1, "/"));
 }
@@ -37,7 +38,7 @@ pub(crate) fn download(prepared: usize, done: usize) {
     serve(prepared, done, |client| Turn::gets(client, 1, LONG));
 }
 
-/// A POST of a MiB and its response of 100 octets.
+/// A POST of a MiB and its response of 100 bytes.
 pub(crate) fn upload(prepared: usize, done: usize) {
     serve(prepared, done, Turn::post);
 }
@@ -47,8 +48,8 @@ struct Turn {
     /// What is read together.
     reads: Vec<Bytes>,
     requests: usize,
-    /// The bodies of the responses have so many octets.
-    octets: usize,
+    /// The bodies of the responses have so many bytes.
+    bytes: usize,
 }
 
 impl Turn {
@@ -57,7 +58,7 @@ impl Turn {
         Self {
             reads: vec![client.take()],
             requests,
-            octets: requests * if path == LONG { 1 << 20 } else { BODY.len() },
+            bytes: requests * if path == LONG { 1 << 20 } else { BODY.len() },
         }
     }
 
@@ -75,7 +76,7 @@ impl Turn {
         Self {
             reads,
             requests: 1,
-            octets: BODY.len(),
+            bytes: BODY.len(),
         }
     }
 }
@@ -96,7 +97,7 @@ async fn answer(transport: Transport, turns: &[Turn]) {
     let mut requests = 0;
     for turn in turns {
         requests += turn.requests;
-        let written = transport.written() + turn.octets;
+        let written = transport.written() + turn.bytes;
         for read in &turn.reads {
             transport.feed(read.clone());
             poll(connection.as_mut()).await;

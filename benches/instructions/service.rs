@@ -16,7 +16,7 @@ use tower::service_fn;
 
 use crate::data::{BODY, RESPONSE};
 
-/// The path with a response of a MiB. All others have one of 100 octets.
+/// The path with a response of a MiB. All others have one of 100 bytes.
 pub(crate) const LONG: &str = "/long";
 
 /// A service that counts its responses. It reads the body of the request before.

@@ -23,12 +23,12 @@ struct Inside {
 }
 
 impl Transport {
-    /// Adds octets that are read together.
-    pub(crate) fn feed(&self, octets: Bytes) {
-        self.0.borrow_mut().input.push_back(octets);
+    /// Adds bytes that are read together.
+    pub(crate) fn feed(&self, bytes: Bytes) {
+        self.0.borrow_mut().input.push_back(bytes);
     }
 
-    /// How many octets were written so far.
+    /// How many bytes were written so far.
     pub(crate) fn written(&self) -> usize {
         self.0.borrow().written
     }
@@ -44,9 +44,9 @@ impl AsyncRead for Transport {
         let Some(front) = input.front_mut() else {
             return Poll::Pending;
         };
-        let octets = front.len().min(to.remaining());
-        to.put_slice(&front[..octets]);
-        front.advance(octets);
+        let bytes = front.len().min(to.remaining());
+        to.put_slice(&front[..bytes]);
+        front.advance(bytes);
         if front.is_empty() {
             input.pop_front();
         }
@@ -58,10 +58,10 @@ impl AsyncWrite for Transport {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().written += octets.len();
-        Poll::Ready(Ok(octets.len()))
+        self.0.borrow_mut().written += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(
@@ -69,9 +69,9 @@ impl AsyncWrite for Transport {
         _: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let octets = pieces.iter().map(|piece| piece.len()).sum();
-        self.0.borrow_mut().written += octets;
-        Poll::Ready(Ok(octets))
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        self.0.borrow_mut().written += bytes;
+        Poll::Ready(Ok(bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -13,8 +13,8 @@ use tokio::{
     runtime::Handle,
 };
 
-/// Runs a command to its end, in a process group of its own. When the client goes the group is hung up; when this
-/// future is dropped it is killed.
+/// Runs a command to its end, in a process group of its own. When the client goes the group is hung
+/// up; when this future is dropped it is killed.
 pub(crate) async fn run(command: Vec<String>, io: Io) -> Result<Exit, BoxError> {
     let (program, arguments) = command.split_first().ok_or("there is no command")?;
     let result = if io.tty {

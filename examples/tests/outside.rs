@@ -83,7 +83,8 @@ impl Drop for Program {
     }
 }
 
-/// Builds an example in the profile of the running test: cargo does not when this test alone is asked for.
+/// Builds an example in the profile of the running test: cargo does not when this test alone is
+/// asked for.
 fn build(name: &str) -> PathBuf {
     // Tests are in TARGET/PROFILE/deps.
     let test = env::current_exe().unwrap();
@@ -206,7 +207,7 @@ async fn one_application_answers_over_every_protocol() {
     );
     let (plain, tls) = (program.address(), program.address());
 
-    // On one port, the first octets decide. Those of SPDY/3 and SPDY/3.1 are the same.
+    // On one port, the first bytes decide. Those of SPDY/3 and SPDY/3.1 are the same.
     let spdy = [(Version::V2, "SPDY/2"), (Version::V3_1, "SPDY/3.1")];
     assert_eq!(
         soon(fetch_http1(connect(plain).await)).await,
@@ -250,7 +251,8 @@ async fn one_application_answers_over_every_protocol() {
 
 // --- reverse_proxy ---
 
-/// Sends a body in pieces, each only when the one before has come back: nobody on the way may wait for its end.
+/// Sends a body in pieces, each only when the one before has come back: nobody on the way may wait
+/// for its end.
 #[tokio::test]
 async fn bodies_pass_the_reverse_proxy_while_they_are_sent() {
     let app = Router::new().route("/echo", post(async |body: Body| Response::new(body)));
@@ -335,11 +337,11 @@ async fn the_loop_without_io_serves_a_client_that_takes_little_at_once() {
 async fn the_loop_without_io_keeps_to_its_deadlines() {
     let mut program = Program::start("sans_io_loop", &["serve", "127.0.0.1:0"]);
     let mut silent = connect(program.address()).await;
-    let mut octets = Vec::new();
-    soon(silent.read_to_end(&mut octets)).await.unwrap();
+    let mut bytes = Vec::new();
+    soon(silent.read_to_end(&mut bytes)).await.unwrap();
     // SETTINGS, and in the end GOAWAY.
-    assert_eq!(octets[..4], [0x80, 3, 0, 4]);
-    assert_eq!(octets[octets.len() - 16..][..4], [0x80, 3, 0, 7]);
+    assert_eq!(bytes[..4], [0x80, 3, 0, 4]);
+    assert_eq!(bytes[bytes.len() - 16..][..4], [0x80, 3, 0, 7]);
 }
 
 #[tokio::test]
@@ -359,7 +361,7 @@ async fn the_loop_without_io_is_a_client() {
     let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("20 streams of 1000000 octets each came back whole"));
+    assert!(said.contains("20 streams of 1000000 bytes each came back whole"));
 }
 
 async fn echo(stream: PendingStream) -> std::io::Result<()> {

@@ -1,4 +1,5 @@
-//! A connection that notes what is done with it, so that the same can be done again over the driver.
+//! A connection that notes what is done with it, so that the same can be done again over the
+//! driver.
 
 use std::{ops::Deref, sync::Arc, time::Duration, time::Instant};
 
@@ -9,7 +10,8 @@ use spdy_session::{
     proto::{Connection, Open, PingId, Shutdown},
 };
 
-/// A [`Connection`] to which an application is to say something. What it answers is asked of the connection itself.
+/// A [`Connection`] to which an application is to say something. What it answers is asked of the
+/// connection itself.
 #[derive(Debug)]
 pub struct Application {
     connection: Connection,
@@ -21,7 +23,7 @@ pub struct Application {
 /// What was done with a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// The peer wrote these octets.
+    /// The peer wrote these bytes.
     Input(Vec<u8>),
     /// The peer closed its direction of the transport.
     EndOfInput,
@@ -129,13 +131,13 @@ impl Application {
         result
     }
 
-    pub fn consume(&mut self, id: StreamId, octets: usize) {
-        self.connection.consume(id, octets);
-        self.script.push(Step::Consume(id.get(), octets));
+    pub fn consume(&mut self, id: StreamId, bytes: usize) {
+        self.connection.consume(id, bytes);
+        self.script.push(Step::Consume(id.get(), bytes));
     }
 
-    pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
-        self.connection.consume_headers(id, octets);
+    pub fn consume_headers(&mut self, id: StreamId, bytes: usize) {
+        self.connection.consume_headers(id, bytes);
         self.alone("handles are done with a header block when they give it away");
     }
 

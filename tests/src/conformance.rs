@@ -1,7 +1,8 @@
-//! The page `docs/conformance.md`: which test proves which row of protocol.md §23, and whether it passes.
+//! The page `docs/conformance.md`: which test proves which row of protocol.md §23, and whether it
+//! passes.
 //!
-//! A test names its rows in its own name: `c042_…`, `c058_c059_…`, and `c133_to_c141_…` for a range. What ran and
-//! passed is taken from the output of `cargo test`.
+//! A test names its rows in its own name: `c042_…`, `c058_c059_…`, and `c133_to_c141_…` for a
+//! range. What ran and passed is taken from the output of `cargo test`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -189,7 +190,8 @@ pub fn results(output: &str) -> BTreeMap<String, bool> {
     results
 }
 
-/// Finds rows without a test and without a reason, reasons for rows that have tests, and tests that name no row.
+/// Finds rows without a test and without a reason, reasons for rows that have tests, and tests that
+/// name no row.
 ///
 /// # Errors
 ///
@@ -281,8 +283,8 @@ of a test run: not to be edited. The commands are in the [source](../tests/src/b
 Versions: 2, 3, 31 for SPDY/3.1, or all. Levels: M for MUST, S for SHOULD, D for deployed practice or a decision of
 protocol.md. The tests of a row cover every version that it names and that makes a difference to it.
 
-Most of the rows 16 to 148 and 179 to 210 are about the session. Their tests say octets to one side of a connection and
-read octets and events from it. They do so with the protocol machine alone, where every step can be seen; then all that
+Most of the rows 16 to 148 and 179 to 210 are about the session. Their tests say bytes to one side of a connection and
+read bytes and events from it. They do so with the protocol machine alone, where every step can be seen; then all that
 was done is done again over the tokio driver and its handles, on a transport in memory and under a clock of the test, and
 the same frames have to come out, in the same order wherever the order is not the driver's own, and the handles have to
 tell the same (`tests/src/driven.rs`). A few tests do what no handle can, such as using up the ids; they say `alone` and

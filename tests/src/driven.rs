@@ -1,12 +1,12 @@
 //! The driver, made to do what a [`Machine`](crate::machine::Machine) has done.
 //!
-//! A row test acts on the protocol machine alone, where every step can be seen. What it did is a script: octets that
-//! came, calls of the application, time that passed, octets that were read. [`follow`] does the same with the driver
-//! and the handles of streams, over a transport in memory, and finds that the same frames come out in the same order
-//! and that the handles tell the same.
+//! A row test acts on the protocol machine alone, where every step can be seen. What it did is a
+//! script: bytes that came, calls of the application, time that passed, bytes that were read.
+//! [`follow`] does the same with the driver and the handles of streams, over a transport in memory,
+//! and finds that the same frames come out in the same order and that the handles tell the same.
 //!
-//! Two things are not compared, as handles do them in steps of their own: when WINDOW_UPDATE frames are sent, and how
-//! payload is cut into pieces between two frames of other streams.
+//! Two things are not compared, as handles do them in steps of their own: when WINDOW_UPDATE frames
+//! are sent, and how payload is cut into pieces between two frames of other streams.
 
 mod handles;
 mod pipe;
@@ -58,8 +58,8 @@ pub(crate) fn follow(outset: &Outset, did: &Application, happened: &[Happened]) 
         let mut expected = Transcript::new(Reader::new(outset.version));
         for step in &did.script {
             match step {
-                Step::Output(octets) => {
-                    expected.add(octets);
+                Step::Output(bytes) => {
+                    expected.add(bytes);
                     sent.add(&driven.output());
                     if sent.frames != expected.frames {
                         assert!(
@@ -153,7 +153,7 @@ impl Driven {
 
     async fn take(&mut self, step: &Step) {
         match step {
-            Step::Input(octets) => self.feed(|pipe| pipe.input.extend_from_slice(octets)),
+            Step::Input(bytes) => self.feed(|pipe| pipe.input.extend_from_slice(bytes)),
             Step::EndOfInput => self.feed(|pipe| pipe.ended = true),
             Step::Advance(time) => {
                 tokio::time::advance(*time).await;
@@ -178,7 +178,7 @@ impl Driven {
                 let send = self.sender(*stream);
                 _ = send.map(|send| send.send_data(payload.clone(), *fin));
             }
-            Step::Consume(stream, octets) => self.consume(*stream, *octets),
+            Step::Consume(stream, bytes) => self.consume(*stream, *bytes),
             Step::StopReading(stream) => self.give_up(*stream, |handles| handles.recv = None),
             Step::Reset(stream, status) => self.give_up(*stream, |handles| {
                 if let Some(reply) = handles.reply.take() {
@@ -270,18 +270,18 @@ impl Driven {
         self.streams.insert(id, handles);
     }
 
-    /// Reads so many octets of a stream. The driver may have to go on reading for it.
-    fn consume(&mut self, stream: u32, mut octets: usize) {
-        while octets > 0 {
+    /// Reads so many bytes of a stream. The driver may have to go on reading for it.
+    fn consume(&mut self, stream: u32, mut bytes: usize) {
+        while bytes > 0 {
             let read = match self.handles(stream) {
-                Some(handles) => handles.read(octets),
+                Some(handles) => handles.read(bytes),
                 None => return,
             };
             self.settle();
             if read == 0 {
                 return;
             }
-            octets -= read;
+            bytes -= read;
         }
     }
 

@@ -1,7 +1,9 @@
-//! What work costs, by a clock that stands still while other threads and processes have the processor.
+//! What work costs, by a clock that stands still while other threads and processes have the
+//! processor.
 //!
-//! How many seconds something takes says as much about the machine as about the work. So a test that shows that work does
-//! not grow with its input measures twice, once with less of the input, and compares.
+//! How many seconds something takes says as much about the machine as about the work. So a test
+//! that shows that work does not grow with its input measures twice, once with less of the input,
+//! and compares.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Frames as raw octets: whatever a peer might send, right or wrong.
+//! Frames as raw bytes: whatever a peer might send, right or wrong.
 //!
-//! A [`RawFrame`] is made by the function named after its type, changed by its methods and written by
-//! [`RawFrame::octets`] (or by [`Wire::send`](crate::wire::Wire::send)):
+//! A [`RawFrame`] is made by the function named after its type, changed by its methods and written
+//! by [`RawFrame::bytes`] (or by [`Wire::send`](crate::wire::Wire::send)):
 //!
 //! ```
 //! use spdy_frame::Version;
@@ -9,10 +9,10 @@
 //!
 //! let mut blocks = StoredBlocks::new(Version::V3);
 //! let request = frames::syn_stream(Version::V3, 1).get("/").fin();
-//! assert_eq!(request.octets(&mut blocks)[..8], [0x80, 3, 0, 1, 1, 0, 0, 128]);
+//! assert_eq!(request.bytes(&mut blocks)[..8], [0x80, 3, 0, 1, 1, 0, 0, 128]);
 //!
 //! let too_long = frames::ping(Version::V3, 1).length(5);
-//! assert_eq!(too_long.octets(&mut blocks), [0x80, 3, 0, 6, 0, 0, 0, 5, 0, 0, 0, 1]);
+//! assert_eq!(too_long.bytes(&mut blocks), [0x80, 3, 0, 6, 0, 0, 0, 5, 0, 0, 0, 1]);
 //! ```
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
@@ -21,7 +21,7 @@ use spdy_frame::{GoAwayStatus, RstStatus, Version};
 #[derive(Clone, Debug)]
 pub struct RawFrame {
     version: Version,
-    /// The first four octets: version and type of a control frame, stream id of DATA.
+    /// The first four bytes: version and type of a control frame, stream id of DATA.
     start: [u8; 4],
     flags: u8,
     /// The payload, or what stands before the header block.
@@ -38,9 +38,9 @@ enum Block {
     None,
     /// Names and values, as they are: also upper case, empty or twice.
     Pairs(Vec<(Vec<u8>, Vec<u8>)>),
-    /// Octets to be compressed in place of pairs.
+    /// Bytes to be compressed in place of pairs.
     Plain(Vec<u8>),
-    /// Octets that take the place of the compressed block. The compression context does not move.
+    /// Bytes that take the place of the compressed block. The compression context does not move.
     Compressed(Vec<u8>),
 }
 
@@ -88,12 +88,12 @@ pub fn rst_stream(version: Version, stream: u32, status: RstStatus) -> RawFrame 
     )
 }
 
-/// SETTINGS (protocol.md §5.4) with these ids and values. Flags go into the top octet of the id.
+/// SETTINGS (protocol.md §5.4) with these ids and values. Flags go into the top byte of the id.
 #[must_use]
 pub fn settings(version: Version, entries: &[(u32, u32)]) -> RawFrame {
     let mut payload = (entries.len() as u32).to_be_bytes().to_vec();
     for (id, value) in entries {
-        // SPDY/2 as deployed has the id in the other octet order, with the flags behind it.
+        // SPDY/2 as deployed has the id in the other byte order, with the flags behind it.
         payload.extend(match version {
             Version::V2 => id.to_le_bytes(),
             Version::V3 | Version::V3_1 => id.to_be_bytes(),
@@ -172,10 +172,10 @@ impl RawFrame {
         self
     }
 
-    /// Sets the octet of a SYN_STREAM that holds the priority, and the one after it.
+    /// Sets the byte of a SYN_STREAM that holds the priority, and the one after it.
     #[must_use]
-    pub fn priority_octets(mut self, octets: [u8; 2]) -> Self {
-        self.payload[8..10].copy_from_slice(&octets);
+    pub fn priority_bytes(mut self, bytes: [u8; 2]) -> Self {
+        self.payload[8..10].copy_from_slice(&bytes);
         self
     }
 
@@ -202,11 +202,11 @@ impl RawFrame {
         }
     }
 
-    /// Adds a header field, octet for octet.
+    /// Adds a header field, byte for byte.
     ///
     /// # Panics
     ///
-    /// If the type has no header block, or the block is given as octets.
+    /// If the type has no header block, or the block is given as bytes.
     #[must_use]
     pub fn field(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         let Block::Pairs(pairs) = &mut self.block else {
@@ -250,55 +250,56 @@ impl RawFrame {
         self
     }
 
-    /// Writes another length than the true one. No octet is added or left out.
+    /// Writes another length than the true one. No byte is added or left out.
     #[must_use]
-    pub fn length(mut self, octets: u32) -> Self {
-        self.length = Some(octets);
+    pub fn length(mut self, bytes: u32) -> Self {
+        self.length = Some(bytes);
         self
     }
 
-    /// Adds octets to the end of a payload without a header block.
+    /// Adds bytes to the end of a payload without a header block.
     #[must_use]
-    pub fn more(mut self, octets: &[u8]) -> Self {
-        self.payload.extend(octets);
+    pub fn more(mut self, bytes: &[u8]) -> Self {
+        self.payload.extend(bytes);
         self
     }
 
-    /// Takes the place of the header fields: the octets are compressed as they are.
+    /// Takes the place of the header fields: the bytes are compressed as they are.
     #[must_use]
-    pub fn plain_block(mut self, octets: impl Into<Vec<u8>>) -> Self {
-        self.block = Block::Plain(octets.into());
+    pub fn plain_block(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.block = Block::Plain(bytes.into());
         self
     }
 
-    /// Takes the place of the whole header block; what is not zlib ruins the compression context of the receiver.
+    /// Takes the place of the whole header block; what is not zlib ruins the compression context of
+    /// the receiver.
     #[must_use]
-    pub fn compressed_block(mut self, octets: impl Into<Vec<u8>>) -> Self {
-        self.block = Block::Compressed(octets.into());
+    pub fn compressed_block(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.block = Block::Compressed(bytes.into());
         self
     }
 }
 
 impl RawFrame {
-    /// The octets on the wire. `blocks` is that of the direction; frames have to be written in the order in which they
-    /// are sent.
+    /// The bytes on the wire. `blocks` is that of the direction; frames have to be written in the
+    /// order in which they are sent.
     #[must_use]
-    pub fn octets(&self, blocks: &mut StoredBlocks) -> Vec<u8> {
+    pub fn bytes(&self, blocks: &mut StoredBlocks) -> Vec<u8> {
         let block = match &self.block {
             Block::None => Vec::new(),
             Block::Pairs(pairs) => blocks.compress(&plain_block(self.version, pairs)),
-            Block::Plain(octets) => blocks.compress(octets),
-            Block::Compressed(octets) => octets.clone(),
+            Block::Plain(bytes) => blocks.compress(bytes),
+            Block::Compressed(bytes) => bytes.clone(),
         };
         let length = self
             .length
             .unwrap_or((self.payload.len() + block.len()) as u32);
-        let mut octets = self.start.to_vec();
-        octets.push(self.flags);
-        octets.extend(&length.to_be_bytes()[1..]);
-        octets.extend(&self.payload);
-        octets.extend(block);
-        octets
+        let mut bytes = self.start.to_vec();
+        bytes.push(self.flags);
+        bytes.extend(&length.to_be_bytes()[1..]);
+        bytes.extend(&self.payload);
+        bytes.extend(block);
+        bytes
     }
 
     fn with_block(version: Version, kind: u16, payload: Vec<u8>) -> Self {
@@ -309,11 +310,12 @@ impl RawFrame {
     }
 }
 
-/// Writes the header blocks of one direction as stored deflate blocks (protocol.md §8): nothing is compressed, so a
-/// block can be read in a dump, and no encoder can be mistaken.
+/// Writes the header blocks of one direction as stored deflate blocks (protocol.md §8): nothing is
+/// compressed, so a block can be read in a dump, and no encoder can be mistaken.
 #[derive(Debug)]
 pub struct StoredBlocks {
-    /// What has to stand before the next block: the zlib header with the id of the version's dictionary, once.
+    /// What has to stand before the next block: the zlib header with the id of the version's
+    /// dictionary, once.
     start: &'static [u8],
 }
 
@@ -329,18 +331,18 @@ impl StoredBlocks {
         }
     }
 
-    /// Puts octets into stored blocks, followed by an empty one as zlib's sync flush writes it.
+    /// Puts bytes into stored blocks, followed by an empty one as zlib's sync flush writes it.
     #[must_use]
     pub fn compress(&mut self, plain: &[u8]) -> Vec<u8> {
-        let mut octets = std::mem::take(&mut self.start).to_vec();
+        let mut bytes = std::mem::take(&mut self.start).to_vec();
         for piece in plain.chunks(usize::from(u16::MAX)).chain([&[][..]]) {
             let length = piece.len() as u16;
-            octets.push(0);
-            octets.extend(length.to_le_bytes());
-            octets.extend((!length).to_le_bytes());
-            octets.extend(piece);
+            bytes.push(0);
+            bytes.extend(length.to_le_bytes());
+            bytes.extend((!length).to_le_bytes());
+            bytes.extend(piece);
         }
-        octets
+        bytes
     }
 }
 
@@ -351,15 +353,15 @@ pub fn plain_block(version: Version, pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
         Version::V2 => (number as u16).to_be_bytes().to_vec(),
         Version::V3 | Version::V3_1 => (number as u32).to_be_bytes().to_vec(),
     };
-    let mut octets = number(pairs.len());
+    let mut bytes = number(pairs.len());
     for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
-        octets.extend(number(text.len()));
-        octets.extend(text);
+        bytes.extend(number(text.len()));
+        bytes.extend(text);
     }
-    octets
+    bytes
 }
 
-/// The stream id of SYN_REPLY and HEADERS, and the two unused octets after it in SPDY/2.
+/// The stream id of SYN_REPLY and HEADERS, and the two unused bytes after it in SPDY/2.
 fn stream_and_padding(version: Version, stream: u32) -> Vec<u8> {
     let mut payload = stream.to_be_bytes().to_vec();
     if version == Version::V2 {
@@ -386,7 +388,7 @@ mod tests {
                  ff",
             ),
             (
-                request(Version::V3, 3).fin().priority_octets([0x60, 0]),
+                request(Version::V3, 3).fin().priority_bytes([0x60, 0]),
                 "8003000101000077000000030000000060000063009cff00000005000000073a6d6574686f64000000034745\
                  54000000053a70617468000000012f000000083a76657273696f6e00000008485454502f312e31000000053a\
                  686f737400000006612e74657374000000073a736368656d65000000056874747073000000ffff",
@@ -430,7 +432,7 @@ mod tests {
             } else {
                 &mut v3
             };
-            assert_eq!(hex(&frame.octets(blocks)), expected, "{frame:?}");
+            assert_eq!(hex(&frame.bytes(blocks)), expected, "{frame:?}");
         }
     }
 
@@ -448,7 +450,7 @@ mod tests {
             })
     }
 
-    fn hex(octets: &[u8]) -> String {
-        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -40,7 +40,7 @@ pub enum Happened {
     },
     Sent {
         id: u32,
-        octets: usize,
+        bytes: usize,
         fin: bool,
     },
     Reset {
@@ -135,10 +135,13 @@ impl Happened {
                 fin,
             },
             Event::Sent {
-                id, octets, fin, ..
+                id,
+                octets: bytes,
+                fin,
+                ..
             } => Self::Sent {
                 id: id.get(),
-                octets,
+                bytes,
                 fin,
             },
             Event::Reset { id, error } => Self::Reset {

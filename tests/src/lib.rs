@@ -2,19 +2,20 @@
 //!
 //! | Module | What it has |
 //! |---|---|
-//! | [`frames`] | frames as raw octets, right ones and wrong ones |
-//! | [`wire`] | a peer that writes such octets and reads frames, on the codec alone |
+//! | [`frames`] | frames as raw bytes, right ones and wrong ones |
+//! | [`wire`] | a peer that writes such bytes and reads frames, on the codec alone |
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
-//! | [`pair`] | two such machines and the octets between them |
+//! | [`pair`] | two such machines and the bytes between them |
 //! | [`panics`] | panics that a test did not ask for |
 //! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
 //!
-//! A test of the session layer that used the session layer as its peer could not send what that layer refuses to send,
-//! and would not notice a mistake that both ends make. So [`frames`] and [`wire`] do not know it. Header blocks go out in
-//! stored deflate blocks, written here and not by the encoder under test; what comes in is read with `spdy-frame`, whose
-//! decoder is held against recordings of other implementations by the test `codec_vectors`.
+//! A test of the session layer that used the session layer as its peer could not send what that
+//! layer refuses to send, and would not notice a mistake that both ends make. So [`frames`] and
+//! [`wire`] do not know it. Header blocks go out in stored deflate blocks, written here and not by
+//! the encoder under test; what comes in is read with `spdy-frame`, whose decoder is held against
+//! recordings of other implementations by the test `codec_vectors`.
 
 mod application;
 pub mod conformance;

@@ -1,11 +1,13 @@
 //! One [`Connection`] under a clock that only tests move.
 //!
-//! A [`Machine`] is fed with [`RawFrame`]s, so its peer may say anything; what it sends is read by the codec alone and
-//! held against the rules for senders on the way (protocol.md §23, rows 25, 31, 55, 68 and 201), in every test.
+//! A [`Machine`] is fed with [`RawFrame`]s, so its peer may say anything; what it sends is read by
+//! the codec alone and held against the rules for senders on the way (protocol.md §23, rows 25, 31,
+//! 55, 68 and 201), in every test.
 //!
-//! When a machine is dropped, all that was done with it is done again over the driver of `spdy-session` and its
-//! handles, on a transport in memory under a clock of the test: the same frames have to come out, and the handles have
-//! to tell the same (module `driven`). A test whose steps no handle can do says so with [`Machine::alone`].
+//! When a machine is dropped, all that was done with it is done again over the driver of
+//! `spdy-session` and its handles, on a transport in memory under a clock of the test: the same
+//! frames have to come out, and the handles have to tell the same (module `driven`). A test whose
+//! steps no handle can do says so with [`Machine::alone`].
 //!
 //! ```
 //! use spdy_frame::Version;
@@ -120,40 +122,42 @@ impl Machine {
         &self.greeting
     }
 
-    // --- what the peer does -----------------------------------------------------------------------------------------
+    // --- what the peer does
+    // -----------------------------------------------------------------------------------------
 
     /// Receives a frame.
     pub fn feed(&mut self, frame: RawFrame) {
-        let octets = frame.octets(&mut self.blocks);
-        self.feed_octets(&octets);
+        let bytes = frame.bytes(&mut self.blocks);
+        self.feed_bytes(&bytes);
     }
 
-    /// Receives octets of any kind.
-    pub fn feed_octets(&mut self, octets: &[u8]) {
-        self.connection.script.push(Step::Input(octets.to_vec()));
-        self.input.extend_from_slice(octets);
+    /// Receives bytes of any kind.
+    pub fn feed_bytes(&mut self, bytes: &[u8]) {
+        self.connection.script.push(Step::Input(bytes.to_vec()));
+        self.input.extend_from_slice(bytes);
         self.read();
     }
 
-    /// Receives frames in pieces of so many octets.
+    /// Receives frames in pieces of so many bytes.
     pub fn feed_in_pieces(&mut self, frames: impl IntoIterator<Item = RawFrame>, size: usize) {
-        let octets: Vec<u8> = frames
+        let bytes: Vec<u8> = frames
             .into_iter()
-            .flat_map(|frame| frame.octets(&mut self.blocks))
+            .flat_map(|frame| frame.bytes(&mut self.blocks))
             .collect();
-        for piece in octets.chunks(size) {
-            self.feed_octets(piece);
+        for piece in bytes.chunks(size) {
+            self.feed_bytes(piece);
         }
     }
 
-    /// The octets of a frame of the peer, without feeding it.
-    pub fn octets(&mut self, frame: &RawFrame) -> Vec<u8> {
-        frame.octets(&mut self.blocks)
+    /// The bytes of a frame of the peer, without feeding it.
+    pub fn bytes(&mut self, frame: &RawFrame) -> Vec<u8> {
+        frame.bytes(&mut self.blocks)
     }
 
-    /// Frames go on where octets that were fed have begun the compression of header blocks.
+    /// Frames go on where bytes that were fed have begun the compression of header blocks.
     pub fn continue_blocks(&mut self) {
-        // The zlib header goes into a block that is not sent. Stored blocks depend on nothing before them.
+        // The zlib header goes into a block that is not sent. Stored blocks depend on nothing
+        // before them.
         let _ = self.blocks.compress(&[]);
     }
 
@@ -169,7 +173,7 @@ impl Machine {
         self.collect();
     }
 
-    /// How many octets wait to be read.
+    /// How many bytes wait to be read.
     #[must_use]
     pub fn unread_input(&self) -> usize {
         self.input.len()
@@ -229,8 +233,8 @@ impl Machine {
         self.events();
     }
 
-    /// Has a client open a stream, which stays open on its side, and answers it with headers alone. What comes of it is
-    /// dropped; the number of the stream is given.
+    /// Has a client open a stream, which stays open on its side, and answers it with headers alone.
+    /// What comes of it is dropped; the number of the stream is given.
     pub fn exchange(&mut self) -> u32 {
         let version = self.connection.version();
         let stream = self.open(Open::default());
@@ -240,12 +244,13 @@ impl Machine {
         stream
     }
 
-    // --- what comes of it -------------------------------------------------------------------------------------------
+    // --- what comes of it
+    // -------------------------------------------------------------------------------------------
 
     /// Reads all that the connection has to send.
     pub fn sent(&mut self) -> Vec<Received> {
-        let octets = self.sent_octets();
-        self.reader.buffer().extend_from_slice(&octets);
+        let bytes = self.sent_bytes();
+        self.reader.buffer().extend_from_slice(&bytes);
         let mut frames = Vec::new();
         while let Some(frame) = self.reader.next_frame().expect("it sends sound frames") {
             frames.push(frame);
@@ -254,27 +259,29 @@ impl Machine {
         frames
     }
 
-    /// Reads all that the connection has to send, undecoded: [`sent`](Self::sent) cannot be used any more.
-    pub fn sent_octets(&mut self) -> Vec<u8> {
-        let mut octets = Vec::new();
+    /// Reads all that the connection has to send, undecoded: [`sent`](Self::sent) cannot be used
+    /// any more.
+    pub fn sent_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
         loop {
             let out = self.connection.inner().poll_transmit(self.now);
             if !out.has_remaining() {
                 break;
             }
             while out.has_remaining() {
-                octets.extend_from_slice(out.chunk());
+                bytes.extend_from_slice(out.chunk());
                 out.advance(out.chunk().len());
             }
         }
         self.collect();
-        assert_canonical(self.connection.version(), &octets);
-        self.connection.script.push(Step::Output(octets.clone()));
-        octets
+        assert_canonical(self.connection.version(), &bytes);
+        self.connection.script.push(Step::Output(bytes.clone()));
+        bytes
     }
 
-    /// Lets the connection prepare what it has to send, without reading any of it. Gives how many octets wait.
-    pub fn unsent_octets(&mut self) -> usize {
+    /// Lets the connection prepare what it has to send, without reading any of it. Gives how many
+    /// bytes wait.
+    pub fn unsent_bytes(&mut self) -> usize {
         self.connection.script.push(Step::Prepare);
         let waiting = self.connection.inner().poll_transmit(self.now).remaining();
         self.collect();
@@ -305,7 +312,8 @@ impl Machine {
         }
     }
 
-    // --- what the application does ----------------------------------------------------------------------------------
+    // --- what the application does
+    // ----------------------------------------------------------------------------------
 
     /// Opens a stream with a request for `/`, and gives its number.
     ///
@@ -330,24 +338,24 @@ impl Machine {
             .expect("the stream can be answered");
     }
 
-    /// Answers a stream and sends so many octets on it.
+    /// Answers a stream and sends so many bytes on it.
     ///
     /// # Panics
     ///
     /// If it cannot be answered.
-    pub fn respond(&mut self, stream: u32, octets: usize) {
+    pub fn respond(&mut self, stream: u32, bytes: usize) {
         self.reply(stream, false);
-        self.send(stream, octets, true);
+        self.send(stream, bytes, true);
     }
 
-    /// Queues so many octets on a stream.
+    /// Queues so many bytes on a stream.
     ///
     /// # Panics
     ///
     /// If the stream takes none.
-    pub fn send(&mut self, stream: u32, octets: usize, fin: bool) {
+    pub fn send(&mut self, stream: u32, bytes: usize, fin: bool) {
         self.connection
-            .send_data(id(stream), vec![b'x'; octets].into(), fin)
+            .send_data(id(stream), vec![b'x'; bytes].into(), fin)
             .expect("the stream takes data");
     }
 
@@ -356,9 +364,9 @@ impl Machine {
         self.connection.accept(id(stream));
     }
 
-    /// Is done with so many octets of a stream.
-    pub fn consume(&mut self, stream: u32, octets: usize) {
-        self.connection.consume(id(stream), octets);
+    /// Is done with so many bytes of a stream.
+    pub fn consume(&mut self, stream: u32, bytes: usize) {
+        self.connection.consume(id(stream), bytes);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Two [`Connection`]s and the octets between them, which arrive when and as the test wants.
+//! Two [`Connection`]s and the bytes between them, which arrive when and as the test wants.
 //!
 //! ```
 //! use spdy_frame::Version;
@@ -45,9 +45,9 @@ const MOST_PIECES: usize = 512;
 /// One direction of the transport, and its end.
 #[derive(Debug, Default)]
 struct Lane {
-    /// Octets that were sent and have not arrived.
+    /// Bytes that were sent and have not arrived.
     under_way: BytesMut,
-    /// Octets that have arrived and were not taken as frames.
+    /// Bytes that have arrived and were not taken as frames.
     input: BytesMut,
     happened: Vec<Happened>,
     /// How many of these [`Pair::run_reading`] has looked at.
@@ -55,7 +55,7 @@ struct Lane {
     sent: DataFrames,
 }
 
-/// Counts the DATA frames in octets that come one by one.
+/// Counts the DATA frames in bytes that come one by one.
 #[derive(Clone, Copy, Debug, Default)]
 struct DataFrames {
     head: [u8; 8],
@@ -67,17 +67,17 @@ struct DataFrames {
 }
 
 impl DataFrames {
-    fn add(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
             if self.payload > 0 {
-                let step = self.payload.min(octets.len());
+                let step = self.payload.min(bytes.len());
                 self.payload -= step;
-                octets = &octets[step..];
+                bytes = &bytes[step..];
                 continue;
             }
-            self.head[self.filled] = octets[0];
+            self.head[self.filled] = bytes[0];
             self.filled += 1;
-            octets = &octets[1..];
+            bytes = &bytes[1..];
             if self.filled == self.head.len() {
                 let [kind, .., a, b, c] = self.head;
                 self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -111,7 +111,7 @@ impl Pair {
         }
     }
 
-    /// The same, with octets that are written and arrive in pieces of this size.
+    /// The same, with bytes that are written and arrive in pieces of this size.
     #[must_use]
     pub fn in_pieces(mut self, size: usize) -> Self {
         self.piece = size;
@@ -142,7 +142,7 @@ impl Pair {
         stream.expect("a stream can be opened").get()
     }
 
-    /// Puts at most `most` octets that a side has to write on their way. Gives how many.
+    /// Puts at most `most` bytes that a side has to write on their way. Gives how many.
     pub fn transmit(&mut self, from: Side, most: usize) -> usize {
         let (connection, lane) = match from {
             Side::Client => (&mut self.client, &mut self.to_server),
@@ -162,16 +162,17 @@ impl Pair {
         moved
     }
 
-    /// Puts octets on their way that the connection of this side has not written.
-    pub fn inject(&mut self, from: Side, octets: &[u8]) {
+    /// Puts bytes on their way that the connection of this side has not written.
+    pub fn inject(&mut self, from: Side, bytes: &[u8]) {
         let lane = match from {
             Side::Client => &mut self.to_server,
             Side::Server => &mut self.to_client,
         };
-        lane.under_way.extend_from_slice(octets);
+        lane.under_way.extend_from_slice(bytes);
     }
 
-    /// Lets at most `most` octets arrive at a side, unless its reading is paused. Gives whether that led to anything.
+    /// Lets at most `most` bytes arrive at a side, unless its reading is paused. Gives whether that
+    /// led to anything.
     pub fn deliver(&mut self, to: Side, most: usize) -> bool {
         let (connection, lane) = match to {
             Side::Client => (&mut self.client, &mut self.to_client),
@@ -212,7 +213,7 @@ impl Pair {
         frames.frames
     }
 
-    /// How many octets are on their way to a side, or have arrived without being a whole frame.
+    /// How many bytes are on their way to a side, or have arrived without being a whole frame.
     #[must_use]
     pub fn under_way(&self, to: Side) -> usize {
         let lane = match to {
@@ -222,7 +223,7 @@ impl Pair {
         lane.under_way.len() + lane.input.len()
     }
 
-    /// Whether octets have arrived at a side that are not a whole frame.
+    /// Whether bytes have arrived at a side that are not a whole frame.
     #[must_use]
     pub fn has_part(&self, to: Side) -> bool {
         let lane = match to {
@@ -232,33 +233,33 @@ impl Pair {
         !lane.input.is_empty()
     }
 
-    /// Moves octets in both directions until nothing moves any more.
+    /// Moves bytes in both directions until nothing moves any more.
     pub fn run(&mut self) {
         loop {
-            if !self.move_octets() {
+            if !self.move_bytes() {
                 return;
             }
         }
     }
 
-    /// As [`run`](Self::run), with applications that read: the data of all events not yet taken is consumed, and more
-    /// as it comes.
+    /// As [`run`](Self::run), with applications that read: the data of all events not yet taken is
+    /// consumed, and more as it comes.
     pub fn run_reading(&mut self) {
         loop {
             let mut moved = false;
             for side in [Side::Client, Side::Server] {
                 moved |= self.consume_all(side) > 0;
             }
-            moved |= self.move_octets();
+            moved |= self.move_bytes();
             if !moved {
                 return;
             }
         }
     }
 
-    /// Moves a piece in each direction. Both sides write before either reads, since writing may be what lets reading
-    /// go on.
-    fn move_octets(&mut self) -> bool {
+    /// Moves a piece in each direction. Both sides write before either reads, since writing may be
+    /// what lets reading go on.
+    fn move_bytes(&mut self) -> bool {
         let written = [Side::Client, Side::Server].map(|side| self.transmit(side, self.piece));
         let read = [Side::Client, Side::Server].map(|side| self.deliver(side, self.piece));
         written != [0; 2] || read != [false; 2]
@@ -274,9 +275,9 @@ impl Pair {
             })
             .collect();
         lane.read = lane.happened.len();
-        for &(stream, octets) in &data {
+        for &(stream, bytes) in &data {
             let stream = StreamId::new(stream).expect("events have stream ids");
-            self.side(side).consume(stream, octets);
+            self.side(side).consume(stream, bytes);
         }
         data.len()
     }
@@ -294,7 +295,8 @@ impl Pair {
         }
     }
 
-    /// A side hears that the other one has closed its direction of the transport. What was under way is lost.
+    /// A side hears that the other one has closed its direction of the transport. What was under
+    /// way is lost.
     pub fn lose(&mut self, to: Side) {
         let (connection, lane) = match to {
             Side::Client => (&mut self.client, &mut self.to_client),
@@ -324,8 +326,8 @@ impl Pair {
         std::mem::take(&mut lane.happened)
     }
 
-    /// Shows that nothing is left of the streams there were: no stream, no octet and no lost credit. All octets must
-    /// have arrived, and everything read.
+    /// Shows that nothing is left of the streams there were: no stream, no byte and no lost credit.
+    /// All bytes must have arrived, and everything read.
     ///
     /// # Panics
     ///

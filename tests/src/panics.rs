@@ -1,7 +1,8 @@
 //! Panics that a test did not ask for.
 //!
-//! A server catches the panics of its application, and a runtime those of its tasks. So a panic of ours may look like an
-//! error of 500 or a stream that was reset, and a test that expects nothing better passes. A [`Watch`] sees all of them.
+//! A server catches the panics of its application, and a runtime those of its tasks. So a panic of
+//! ours may look like an error of 500 or a stream that was reset, and a test that expects nothing
+//! better passes. A [`Watch`] sees all of them.
 //!
 //! A panic on purpose has a message that begins with [`ON_PURPOSE`].
 
@@ -15,8 +16,8 @@ use std::{
 /// What the message of a panic begins with that belongs to a test.
 pub const ON_PURPOSE: &str = "on purpose";
 
-/// Fails the test that drops it if there was a panic meanwhile that was not [on purpose](ON_PURPOSE), on the thread of
-/// the test or on one of a runtime's own threads.
+/// Fails the test that drops it if there was a panic meanwhile that was not [on
+/// purpose](ON_PURPOSE), on the thread of the test or on one of a runtime's own threads.
 #[derive(Debug)]
 #[must_use = "panics are looked for when this is dropped"]
 pub struct Watch(());
@@ -64,7 +65,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// The threads of a runtime tell nothing of the test they work for. What they do wrong fails one of the tests.
+    /// The threads of a runtime tell nothing of the test they work for. What they do wrong fails
+    /// one of the tests.
     fn concerns_this_test(&self) -> bool {
         self.is_of_runtime || self.thread == thread::current().id()
     }

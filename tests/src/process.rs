@@ -1,8 +1,9 @@
-//! The program `spdy-server` while it runs, for tests that need it whole: its sockets, its signals, its memory.
+//! The program `spdy-server` while it runs, for tests that need it whole: its sockets, its signals,
+//! its memory.
 //!
-//! Cargo tells only the tests of `spdy-server` itself where the program is. So it is built here, into the target
-//! directory and in the profile of the running test, which takes a moment if nothing has changed. Linux and other
-//! systems with `/proc` and `kill` only.
+//! Cargo tells only the tests of `spdy-server` itself where the program is. So it is built here,
+//! into the target directory and in the profile of the running test, which takes a moment if
+//! nothing has changed. Linux and other systems with `/proc` and `kill` only.
 
 use std::{
     env, fs,
@@ -38,8 +39,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the program on free ports of the loopback, one for plain text and one for TLS, with further arguments.
-    /// What it logs goes to the standard error of the test.
+    /// Starts the program on free ports of the loopback, one for plain text and one for TLS, with
+    /// further arguments. What it logs goes to the standard error of the test.
     ///
     /// # Panics
     ///
@@ -111,12 +112,13 @@ impl Server {
             .expect("the server listens")
     }
 
-    /// Connects over TLS, trusting the certificate whose fingerprint the server has printed and no other, and agrees on
-    /// a protocol version by ALPN.
+    /// Connects over TLS, trusting the certificate whose fingerprint the server has printed and no
+    /// other, and agrees on a protocol version by ALPN.
     ///
     /// # Panics
     ///
-    /// If the server does not accept the connection, shows another certificate or chooses another protocol.
+    /// If the server does not accept the connection, shows another certificate or chooses another
+    /// protocol.
     pub async fn connect_tls(&self, version: Version) -> TlsStream<TcpStream> {
         let io = TcpStream::connect(self.tls)
             .await
@@ -143,7 +145,7 @@ impl Server {
         io
     }
 
-    /// The resident memory of the server in octets.
+    /// The resident memory of the server in bytes.
     ///
     /// # Panics
     ///
@@ -207,7 +209,7 @@ impl Drop for Server {
 /// Trusts one certificate.
 #[derive(Debug)]
 struct Pinned {
-    /// SHA-256 in hexadecimal, octets separated by colons.
+    /// SHA-256 in hexadecimal, bytes separated by colons.
     fingerprint: String,
     provider: Arc<CryptoProvider>,
 }
@@ -223,7 +225,7 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         let digits: Vec<_> = Sha256::digest(certificate)
             .iter()
-            .map(|octet| format!("{octet:02X}"))
+            .map(|byte| format!("{byte:02X}"))
             .collect();
         if digits.join(":") == self.fingerprint {
             Ok(ServerCertVerified::assertion())

@@ -78,7 +78,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader for a direction from its first octet.
+    /// A reader for a direction from its first byte.
     #[must_use]
     pub fn new(version: Version) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// Where octets that have arrived are to be put, behind those that are there.
+    /// Where bytes that have arrived are to be put, behind those that are there.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -100,7 +100,7 @@ impl Reader {
         !self.buffer.is_empty() || self.decoder.is_mid_frame()
     }
 
-    /// Takes the next frame; `None` if more octets are needed.
+    /// Takes the next frame; `None` if more bytes are needed.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Reader {
     }
 }
 
-/// Octets that the codec does not accept.
+/// Bytes that the codec does not accept.
 #[derive(Debug)]
 pub enum ReadError {
     /// The frame is wrong.
@@ -193,7 +193,7 @@ impl fmt::Display for ReadError {
 
 /// Names and values, as text.
 pub(crate) fn fields(block: &HeaderBlock) -> Fields {
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     block
         .fields()
         .map(|field| (text(field.name()), text(field.value())))

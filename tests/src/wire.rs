@@ -1,7 +1,8 @@
 //! A peer that says exactly what a test wants it to say.
 //!
-//! [`Wire`] has no protocol logic: nothing is answered, counted or held back. It writes [`RawFrame`]s and octets to any
-//! transport and gives back what it reads, frame by frame, as [`Received`].
+//! [`Wire`] has no protocol logic: nothing is answered, counted or held back. It writes
+//! [`RawFrame`]s and bytes to any transport and gives back what it reads, frame by frame, as
+//! [`Received`].
 
 use std::{io, time::Duration};
 
@@ -14,10 +15,12 @@ use tokio::{
 use crate::frames::{RawFrame, StoredBlocks};
 pub use crate::received::{Fields, ReadError, Reader, Received};
 
-/// How long [`Wire`] waits for a frame: far more than any answer takes, so that only a peer that hangs exceeds it.
+/// How long [`Wire`] waits for a frame: far more than any answer takes, so that only a peer that
+/// hangs exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A peer over any transport. Every method panics when it cannot do what its name says: it is a part of the test.
+/// A peer over any transport. Every method panics when it cannot do what its name says: it is a
+/// part of the test.
 #[derive(Debug)]
 pub struct Wire<IO> {
     io: IO,
@@ -38,14 +41,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// Writes one frame.
     pub async fn send(&mut self, frame: RawFrame) {
-        let octets = frame.octets(&mut self.blocks);
-        self.send_octets(&octets).await;
+        let bytes = frame.bytes(&mut self.blocks);
+        self.send_bytes(&bytes).await;
     }
 
-    /// Writes octets of any kind.
-    pub async fn send_octets(&mut self, octets: &[u8]) {
+    /// Writes bytes of any kind.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
         let sent = async {
-            self.io.write_all(octets).await?;
+            self.io.write_all(bytes).await?;
             self.io.flush().await
         };
         timeout(PATIENCE, sent)
@@ -215,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     #[should_panic = "cannot be read"]
-    async fn octets_that_are_no_frame_do_not_pass_unnoticed() {
+    async fn bytes_that_are_no_frame_do_not_pass_unnoticed() {
         let (near, far) = duplex(64);
         let mut near = Wire::new(near, Version::V3);
         near.send(frames::ping(Version::V3, 1).wire_version(1))

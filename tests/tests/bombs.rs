@@ -12,10 +12,11 @@ use spdy_tests::{
 /// The length of one value in SPDY/2, whose lengths have 16 bits.
 const PIECE: usize = 62_500;
 
-/// A block with one value, or with values of [`PIECE`] octets in SPDY/2, of so many octets together.
-fn deflated(version: Version, octets: usize) -> Vec<u8> {
-    let pieces = octets / PIECE;
-    // A block that is stored, and then pieces that are deflated apart: one can stand behind the other.
+/// A block with one value, or with values of [`PIECE`] bytes in SPDY/2, of so many bytes together.
+fn deflated(version: Version, bytes: usize) -> Vec<u8> {
+    let pieces = bytes / PIECE;
+    // A block that is stored, and then pieces that are deflated apart: one can stand behind the
+    // other.
     let head = match version {
         Version::V2 => (pieces as u16).to_be_bytes().to_vec(),
         Version::V3 | Version::V3_1 => {
@@ -45,15 +46,15 @@ fn pair(name: u8) -> Vec<u8> {
 }
 
 fn deflate(plain: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(1000);
+    let mut bytes = Vec::with_capacity(1000);
     Compress::new(Compression::best(), false)
-        .compress_vec(plain, &mut octets, FlushCompress::Sync)
+        .compress_vec(plain, &mut bytes, FlushCompress::Sync)
         .expect("there is room for so little");
-    octets
+    bytes
 }
 
 #[test]
-fn c144_a_million_octets_in_a_thousand_cost_the_stream() {
+fn c144_a_million_bytes_in_a_thousand_cost_the_stream() {
     for version in Version::ALL {
         let block = deflated(version, 1_000_000);
         assert!(block.len() < 2500, "{}", block.len());
@@ -70,7 +71,8 @@ fn c144_a_million_octets_in_a_thousand_cost_the_stream() {
     }
 }
 
-/// What it costs in memory is measured by `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates`.
+/// What it costs in memory is measured by
+/// `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates`.
 #[test]
 fn c145_a_gibibyte_ends_the_session_at_once() {
     for version in Version::ALL {

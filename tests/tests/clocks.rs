@@ -1,12 +1,13 @@
-//! No test depends on the speed of the machine: those whose transports are in memory have a virtual clock.
+//! No test depends on the speed of the machine: those whose transports are in memory have a virtual
+//! clock.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Where tests may have the clock of the machine, because the system has a part in them. Each wait in them is for an event,
-/// with a bound that only what hangs exceeds.
+/// Where tests may have the clock of the machine, because the system has a part in them. Each wait
+/// in them is for an event, with a bound that only what hangs exceeds.
 const REAL: [&str; 6] = [
     // The sockets of the client are TCP.
     "crates/spdy-tower/tests/fetch",

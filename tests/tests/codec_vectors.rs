@@ -1,4 +1,5 @@
-//! The recorded conversations in `fixtures/` decode to what was seen in them when they were recorded.
+//! The recorded conversations in `fixtures/` decode to what was seen in them when they were
+//! recorded.
 
 use std::{fs, path::Path};
 
@@ -16,13 +17,13 @@ use spdy_tests::wire::{Fields, Reader, Received};
 struct Direction {
     name: String,
     version: Version,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     frames: Vec<Recorded>,
 }
 
 /// A frame as the description of a recording has it.
 struct Recorded {
-    /// Where it is in the octets of its direction, head and all.
+    /// Where it is in the bytes of its direction, head and all.
     start: usize,
     end: usize,
     frame: Described,
@@ -42,7 +43,7 @@ enum Described {
 #[test]
 fn every_conversation_decodes_to_its_description() {
     for direction in directions() {
-        let received = read(&direction, direction.octets.len());
+        let received = read(&direction, direction.bytes.len());
         assert_eq!(received.len(), direction.frames.len(), "{}", direction.name);
         for (received, recorded) in received.into_iter().zip(&direction.frames) {
             assert_eq!(
@@ -59,11 +60,11 @@ fn every_conversation_decodes_to_its_description() {
 #[test]
 fn it_does_not_matter_in_which_pieces_a_conversation_arrives() {
     for direction in directions() {
-        let whole = read(&direction, direction.octets.len());
+        let whole = read(&direction, direction.bytes.len());
         for size in [1, 7, 1460] {
             assert!(
                 read(&direction, size) == whole,
-                "{} in pieces of {size} octets",
+                "{} in pieces of {size} bytes",
                 direction.name
             );
         }
@@ -71,11 +72,11 @@ fn it_does_not_matter_in_which_pieces_a_conversation_arrives() {
 }
 
 #[test]
-fn borrowed_and_shared_frames_are_the_same_and_end_at_the_same_octet() {
+fn borrowed_and_shared_frames_are_the_same_and_end_at_the_same_byte() {
     for direction in directions() {
         for recorded in &direction.frames {
-            let octets = &direction.octets[recorded.start..];
-            let (frame, length) = parse(direction.version, octets).unwrap().unwrap();
+            let bytes = &direction.bytes[recorded.start..];
+            let (frame, length) = parse(direction.version, bytes).unwrap().unwrap();
             assert_eq!(
                 length,
                 recorded.end - recorded.start,
@@ -95,16 +96,16 @@ fn borrowed_and_shared_frames_are_the_same_and_end_at_the_same_octet() {
 }
 
 #[test]
-fn what_was_decoded_encodes_to_the_same_octets() {
+fn what_was_decoded_encodes_to_the_same_bytes() {
     for direction in directions() {
         for recorded in &direction.frames {
             let mut encoded = BytesMut::new();
             decode_one(&direction, recorded)
                 .encode(direction.version, &mut encoded)
                 .unwrap();
-            let octets = &direction.octets[recorded.start..recorded.end];
+            let bytes = &direction.bytes[recorded.start..recorded.end];
             assert!(
-                encoded == canonical(direction.version, octets),
+                encoded == canonical(direction.version, bytes),
                 "{} at {}",
                 direction.name,
                 recorded.start
@@ -116,8 +117,8 @@ fn what_was_decoded_encodes_to_the_same_octets() {
 fn read(direction: &Direction, piece: usize) -> Vec<Received> {
     let mut reader = Reader::new(direction.version);
     let mut received = Vec::new();
-    for octets in direction.octets.chunks(piece) {
-        reader.buffer().extend_from_slice(octets);
+    for bytes in direction.bytes.chunks(piece) {
+        reader.buffer().extend_from_slice(bytes);
         while let Some(frame) = reader
             .next_frame()
             .unwrap_or_else(|error| panic!("{}: {error}", direction.name))
@@ -129,13 +130,13 @@ fn read(direction: &Direction, piece: usize) -> Vec<Received> {
     received
 }
 
-/// Decodes the octets of one frame. Its header block, if any, stays compressed.
+/// Decodes the bytes of one frame. Its header block, if any, stays compressed.
 fn decode_one(direction: &Direction, recorded: &Recorded) -> Frame {
-    let mut octets = BytesMut::from(&direction.octets[recorded.start..recorded.end]);
+    let mut bytes = BytesMut::from(&direction.bytes[recorded.start..recorded.end]);
     let mut decoder = Decoder::new(direction.version, DecodeLimits::default());
-    let frame = decoder.decode(&mut octets).unwrap().unwrap();
+    let frame = decoder.decode(&mut bytes).unwrap().unwrap();
     assert!(
-        octets.is_empty() && !decoder.is_mid_frame(),
+        bytes.is_empty() && !decoder.is_mid_frame(),
         "{} at {}",
         direction.name,
         recorded.start
@@ -143,25 +144,26 @@ fn decode_one(direction: &Direction, recorded: &Recorded) -> Frame {
     frame
 }
 
-/// The frame as this project writes it. node-spdy sets unused bits, and adds a status to the GOAWAY of SPDY/2.
-fn canonical(version: Version, octets: &[u8]) -> Vec<u8> {
-    let mut octets = octets.to_vec();
-    if octets[0] & 0x80 == 0 {
-        return octets;
+/// The frame as this project writes it. node-spdy sets unused bits, and adds a status to the GOAWAY
+/// of SPDY/2.
+fn canonical(version: Version, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes[0] & 0x80 == 0 {
+        return bytes;
     }
-    match (octets[3], version) {
+    match (bytes[3], version) {
         (SYN_STREAM, _) => {
-            octets[16] = Priority::from_byte(version, octets[16]).to_byte(version);
-            octets[17] = 0;
+            bytes[16] = Priority::from_byte(version, bytes[16]).to_byte(version);
+            bytes[17] = 0;
         }
-        (SYN_REPLY | HEADERS, Version::V2) => octets[12..14].fill(0),
+        (SYN_REPLY | HEADERS, Version::V2) => bytes[12..14].fill(0),
         (GOAWAY, Version::V2) => {
-            octets[7] = 4;
-            octets.truncate(12);
+            bytes[7] = 4;
+            bytes.truncate(12);
         }
         _ => {}
     }
-    octets
+    bytes
 }
 
 fn described(received: Received) -> Described {
@@ -172,7 +174,7 @@ fn described(received: Received) -> Described {
             payload,
         } => {
             let digest = Sha256::digest(&payload);
-            let sha256 = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+            let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             Described::Data {
                 stream,
                 fin,
@@ -200,8 +202,8 @@ fn directions() -> Vec<Direction> {
                 Version::from_alpn(format!("spdy/{}", text(&description["spdy"])).as_bytes())
                     .unwrap();
             for (name, file) in description["files"].as_object().unwrap() {
-                let octets = fs::read(fixtures.join(name)).unwrap();
-                assert_eq!(octets.len(), number(&file["bytes"]) as usize, "{name}");
+                let bytes = fs::read(fixtures.join(name)).unwrap();
+                assert_eq!(bytes.len(), number(&file["bytes"]) as usize, "{name}");
                 let frames = file["frames"].as_array().unwrap();
                 let frames = frames
                     .iter()
@@ -210,7 +212,7 @@ fn directions() -> Vec<Direction> {
                 directions.push(Direction {
                     name: name.clone(),
                     version,
-                    octets,
+                    bytes,
                     frames,
                 });
             }

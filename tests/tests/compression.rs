@@ -50,7 +50,7 @@ fn c130_c131_c132_a_context_that_is_lost_ends_the_session() {
             Version::V2 => &[0x78, 0xbb, 0xe3, 0xc6, 0xa7, 0xc2, 0, 0, 0][..],
             Version::V3 | Version::V3_1 => &[0x78, 0xbb, 0xdf, 0xa2, 0x51, 0xb2, 0, 0, 0],
         };
-        for octets in [
+        for bytes in [
             other_dictionary,
             b"no zlib at all",
             // A stored block that says it is the last one.
@@ -58,7 +58,7 @@ fn c130_c131_c132_a_context_that_is_lost_ends_the_session() {
         ] {
             for frame in [frames::syn_stream(version, 1), frames::headers(version, 9)] {
                 let mut server = Machine::server(version);
-                server.feed(frame.compressed_block(octets));
+                server.feed(frame.compressed_block(bytes));
                 server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
                 let outcome = server.connection.outcome();
                 assert!(
@@ -102,12 +102,12 @@ fn c129_a_client_without_a_dictionary_is_understood() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         let plain = plain_block(version, &[(b"x-plain".to_vec(), b"yes".to_vec())]);
-        let mut octets = vec![0x78, 0x01, 0];
-        octets.extend((plain.len() as u16).to_le_bytes());
-        octets.extend((!(plain.len() as u16)).to_le_bytes());
-        octets.extend(plain);
-        octets.extend([0, 0, 0, 0xff, 0xff]);
-        server.feed(frames::syn_stream(version, 1).compressed_block(octets));
+        let mut bytes = vec![0x78, 0x01, 0];
+        bytes.extend((plain.len() as u16).to_le_bytes());
+        bytes.extend((!(plain.len() as u16)).to_le_bytes());
+        bytes.extend(plain);
+        bytes.extend([0, 0, 0, 0xff, 0xff]);
+        server.feed(frames::syn_stream(version, 1).compressed_block(bytes));
         let events = server.events();
         let [Happened::Opened { id: 1, fields, .. }] = &events[..] else {
             panic!("{events:?}");
@@ -124,8 +124,8 @@ fn c147_blocks_are_compressed_in_the_order_in_which_they_leave() {
         let mut server = Machine::server(version);
         let priorities = [7, 0, 3, 1, 6];
         for (n, priority) in (0..).zip(priorities) {
-            let octet = Priority::new(priority).unwrap().to_byte(version);
-            server.feed(frames::syn_stream(version, 2 * n + 1).priority_octets([octet, 0]));
+            let byte = Priority::new(priority).unwrap().to_byte(version);
+            server.feed(frames::syn_stream(version, 2 * n + 1).priority_bytes([byte, 0]));
         }
         let reply = |connection: &mut Application, stream| {
             let mut fields = HeaderBlock::new();

@@ -37,7 +37,7 @@ fn reached(counters: &Counters) -> Vec<(Limit, u64)> {
     limits.into_iter().filter(|(_, times)| *times > 0).collect()
 }
 
-/// A request that is answered with 20,000 octets, one that is cancelled, and a PING.
+/// A request that is answered with 20,000 bytes, one that is cancelled, and a PING.
 fn converse(version: Version, piece: usize) -> [Counts; 2] {
     let ((client, of_client), (server, of_server)) = (counting(), counting());
     let mut pair = Pair::with(version, client, server).in_pieces(piece);
@@ -83,7 +83,7 @@ fn a_conversation_is_counted_exactly_on_both_sides() {
             assert_eq!(server.get(Count::ResetsReceived(status)), 1);
             assert!(client.get(Count::BytesReceived) > 20_000 + 16);
 
-            // What one side has sent the other one has received, frame by frame and octet by octet.
+            // What one side has sent the other one has received, frame by frame and byte by byte.
             for (from, to) in [(&client, &server), (&server, &client)] {
                 for count in Count::all() {
                     if let Some(there) = on_the_other_side(count) {
@@ -105,7 +105,7 @@ fn on_the_other_side(count: Count) -> Option<Count> {
     })
 }
 
-/// All there is, to the last octet.
+/// All there is, to the last byte.
 #[test]
 fn every_number_of_a_short_session_is_known() {
     let (config, counters) = counting();
@@ -113,7 +113,7 @@ fn every_number_of_a_short_session_is_known() {
     let mut server = Machine::server(version)
         .with(config)
         .alone("its driver would count as well");
-    let mut octets = 0;
+    let mut bytes = 0;
     for frame in [
         frames::syn_stream(version, 1).get("/"),
         frames::data(1, *b"abc").fin(),
@@ -122,14 +122,14 @@ fn every_number_of_a_short_session_is_known() {
         frames::rst_stream(version, 7, RstStatus(77)),
         frames::ping(version, 2),
     ] {
-        let frame = server.octets(&frame);
-        octets += frame.len() as u64;
-        server.feed_octets(&frame);
+        let frame = server.bytes(&frame);
+        bytes += frame.len() as u64;
+        server.feed_bytes(&frame);
     }
     server.consume(1, 3);
     server.reply(1, true);
     server.sent();
-    let written = server_octets(&counters);
+    let written = server_bytes(&counters);
     assert_eq!(
         counted(&counters.snapshot()),
         [
@@ -141,7 +141,7 @@ fn every_number_of_a_short_session_is_known() {
             ("frames_sent{type=\"SYN_REPLY\"}".into(), 1),
             ("frames_sent{type=\"SETTINGS\"}".into(), 1),
             ("frames_sent{type=\"WINDOW_UPDATE\"}".into(), 1),
-            ("bytes_received".into(), octets),
+            ("bytes_received".into(), bytes),
             ("bytes_sent".into(), written),
             ("streams_received".into(), 1),
             ("resets_received{status=\"other\"}".into(), 1),
@@ -149,7 +149,7 @@ fn every_number_of_a_short_session_is_known() {
     );
 }
 
-fn server_octets(counters: &Counters) -> u64 {
+fn server_bytes(counters: &Counters) -> u64 {
     counters.get(Count::BytesSent)
 }
 
@@ -321,7 +321,7 @@ fn each_timeout_that_costs_the_session_names_itself() {
     assert_eq!(after(10, &|_| {}), [(Limit::FirstFrame, 1)]);
     let half = |machine: &mut Machine| {
         machine.request(1);
-        machine.feed_octets(&[0x80]);
+        machine.feed_bytes(&[0x80]);
     };
     assert_eq!(after(30, &half), [(Limit::Frame, 1)]);
     let idle = |machine: &mut Machine| {
@@ -340,7 +340,7 @@ fn each_timeout_that_costs_the_session_names_itself() {
     let unwritten = |machine: &mut Machine| {
         machine.upload(1);
         machine.reply(1, false);
-        machine.unsent_octets();
+        machine.unsent_bytes();
     };
     assert_eq!(after(30, &unwritten), [(Limit::Write, 1)]);
     let draining = |machine: &mut Machine| {
@@ -354,17 +354,17 @@ fn each_timeout_that_costs_the_session_names_itself() {
     assert_eq!(after(6, &draining), [(Limit::Drain, 1)]);
 }
 
-/// A caller that decodes for itself has its frames counted, and no octets that came.
+/// A caller that decodes for itself has its frames counted, and no bytes that came.
 #[test]
 fn frames_that_the_caller_decodes_are_counted() {
     let (config, counters) = counting();
     let version = Version::V3;
     let now = std::time::Instant::now();
     let mut server = Connection::new(Side::Server, version, Arc::new(config), now);
-    let octets = frames::ping(version, 1).octets(&mut StoredBlocks::new(version));
-    let mut octets = bytes::BytesMut::from(&octets[..]);
+    let bytes = frames::ping(version, 1).bytes(&mut StoredBlocks::new(version));
+    let mut bytes = bytes::BytesMut::from(&bytes[..]);
     let mut decoder = spdy_frame::Decoder::new(version, spdy_frame::DecodeLimits::default());
-    let frame = decoder.decode(&mut octets).expect("it is sound");
+    let frame = decoder.decode(&mut bytes).expect("it is sound");
     server.handle_frame(now, frame.expect("it is whole"));
     let out = server.poll_transmit(now);
     let ready = out.remaining();
@@ -375,7 +375,7 @@ fn frames_that_the_caller_decodes_are_counted() {
     assert_eq!(counts.get(Count::BytesReceived), 0);
 }
 
-/// Sessions over the driver that share their counters, each from its first octet to its last.
+/// Sessions over the driver that share their counters, each from its first byte to its last.
 #[tokio::test(start_paused = true)]
 async fn sessions_that_have_ended_are_counted_whole() {
     let ((client, of_clients), (server, of_servers)) = (counting(), counting());

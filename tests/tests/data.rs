@@ -123,7 +123,7 @@ fn c119_compressed_data_costs_the_stream() {
         assert_eq!(
             server.connection.stats().unread,
             0,
-            "the octets are given back"
+            "the bytes are given back"
         );
         server.events();
         server.assert_usable();
@@ -177,10 +177,10 @@ fn c121_a_body_that_nobody_reads_is_dropped_up_to_a_limit() {
         server.sent();
         server.all_events();
         server.connection.stop_reading(id(1));
-        let mut octets = 0;
+        let mut bytes = 0;
         let sent = loop {
             server.feed(frames::data(1, vec![0; 16_384]));
-            octets += 16_384;
+            bytes += 16_384;
             assert_eq!(server.connection.stats().unread, 0);
             let sent = server.sent();
             if sent
@@ -190,7 +190,7 @@ fn c121_a_body_that_nobody_reads_is_dropped_up_to_a_limit() {
                 break sent;
             }
         };
-        assert_eq!(octets, (1 << 20) + 16_384);
+        assert_eq!(bytes, (1 << 20) + 16_384);
         assert!(sent.contains(&reset(1, RstStatus::CANCEL)));
         let end = End::Local(RstStatus::CANCEL);
         assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
@@ -255,7 +255,7 @@ fn c124_the_highest_priority_is_served_first_and_the_lowest_at_last() {
         for (stream, priority) in [(1, low), (3, high)] {
             server.feed(
                 frames::syn_stream(version, stream)
-                    .priority_octets(priority)
+                    .priority_bytes(priority)
                     .fin(),
             );
         }
@@ -301,21 +301,21 @@ fn c125_a_frame_of_16_mib_is_handled_piece_by_piece() {
         let length = 0xff_ffff;
         server.feed(frames::data(1, []).length(length).fin());
         assert_eq!(server.events(), []);
-        let (mut octets, mut last) = (0, false);
+        let (mut bytes, mut last) = (0, false);
         let piece = vec![7; 100_000];
         while !last {
-            let size = piece.len().min(length as usize - octets);
-            server.feed_octets(&piece[..size]);
+            let size = piece.len().min(length as usize - bytes);
+            server.feed_bytes(&piece[..size]);
             for event in server.events() {
                 let Happened::Data { payload, fin, .. } = event else {
                     panic!("only data comes: {event:?}");
                 };
-                octets += payload.len();
+                bytes += payload.len();
                 last = fin;
                 server.consume(1, payload.len());
             }
         }
-        assert_eq!(octets, length as usize);
+        assert_eq!(bytes, length as usize);
         server.respond(1, 1);
         server.sent();
         assert_eq!(server.connection.stats(), Default::default());
@@ -332,7 +332,7 @@ fn a_frame_beyond_the_window_is_answered_at_its_head() {
         assert_eq!(server.sent(), [reset(1, RstStatus::FLOW_CONTROL_ERROR)]);
         server.events();
         for _ in 0..3 {
-            server.feed_octets(&[0; 100_000]);
+            server.feed_bytes(&[0; 100_000]);
         }
         assert_eq!(server.events(), []);
         assert_eq!(server.connection.stats().unread, 0);

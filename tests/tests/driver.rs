@@ -35,17 +35,17 @@ fn serve(version: Version, config: Config, pipe: usize) -> Served {
     }
 }
 
-/// More answers than may be queued pause the reading. It has to go on when they are written, which may be in the same
-/// turn.
+/// More answers than may be queued pause the reading. It has to go on when they are written, which
+/// may be in the same turn.
 #[tokio::test(start_paused = true)]
 async fn c087_a_burst_of_pings_is_answered_to_the_last_one() {
     for version in Version::ALL {
         let mut served = serve(version, Config::default(), 64 * 1024);
         let mut blocks = frames::StoredBlocks::new(version);
         let burst: Vec<u8> = (0..3000)
-            .flat_map(|n| frames::ping(version, 2 * n + 1).octets(&mut blocks))
+            .flat_map(|n| frames::ping(version, 2 * n + 1).bytes(&mut blocks))
             .collect();
-        served.peer.send_octets(&burst).await;
+        served.peer.send_bytes(&burst).await;
         for n in 0..3000 {
             let answer = served
                 .peer
@@ -68,8 +68,9 @@ async fn c092_pings_that_nobody_reads_the_answers_to_end_the_session_in_time() {
         let (_session, _incoming, driver) = spdy_session::server(far, version, config);
         let driver = tokio::spawn(driver);
         let mut blocks = frames::StoredBlocks::new(version);
-        let ping = frames::ping(version, 1).octets(&mut blocks);
-        // Nothing is read: the session stops reading too, and this blocks until the transport is closed.
+        let ping = frames::ping(version, 1).bytes(&mut blocks);
+        // Nothing is read: the session stops reading too, and this blocks until the transport is
+        // closed.
         let mut taken = 0;
         while taken < 3000 && peer.write_all(&ping).await.is_ok() {
             taken += 1;
@@ -123,12 +124,12 @@ async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c209_octets_of_no_protocol_end_the_session_with_an_error() {
+async fn c209_bytes_of_no_protocol_end_the_session_with_an_error() {
     for version in Version::ALL {
         let mut served = serve(version, Config::default(), 64 * 1024);
         served
             .peer
-            .send_octets(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+            .send_bytes(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
             .await;
         served.peer.shutdown().await;
         let end = served.driver.await.unwrap();
@@ -143,7 +144,8 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
         config.timeouts = Timeouts::default();
         let mut served = serve(version, config, 64 * 1024);
         served.peer.send(frames::ping(version, 1)).await;
-        // Time passes by itself when nobody has anything to do. The peer waits in steps shorter than its patience.
+        // Time passes by itself when nobody has anything to do. The peer waits in steps shorter
+        // than its patience.
         tokio::time::sleep(Duration::from_secs(179)).await;
         assert!(!served.driver.is_finished());
         let goaway = served
@@ -159,7 +161,8 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
     }
 }
 
-/// Who ends a session at once need not wait for a peer that takes nothing, however long writing may take.
+/// Who ends a session at once need not wait for a peer that takes nothing, however long writing may
+/// take.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_ended_at_once_does_not_wait_to_write() {
     for version in Version::ALL {

@@ -1,4 +1,5 @@
-//! What an application is told about the end of a stream or of a session: every cause can be told from every other.
+//! What an application is told about the end of a stream or of a session: every cause can be told
+//! from every other.
 
 use std::{error::Error, io, time::Duration};
 
@@ -259,7 +260,7 @@ async fn a_peer_that_speaks_something_else_is_said_to() {
             let stream = client.stream().await;
             // However it is cut.
             for piece in answer.chunks(5) {
-                client.peer.send_octets(piece).await;
+                client.peer.send_bytes(piece).await;
             }
             let error = told_everywhere(stream).await;
             let StreamError::Session(SessionError::Foreign(spoken)) = error else {
@@ -358,7 +359,7 @@ async fn a_timeout_says_which_one_it_was() {
             let mut client = Client::new(version);
             client.peer.send(frames::settings(version, &[(7, 0)])).await;
             let mut stream = client.stream().await;
-            stream.write_all(b"octets").await.unwrap();
+            stream.write_all(b"6bytes").await.unwrap();
             assert_eq!(of_stream(told_everywhere(stream).await), Timeout::Blocked);
         }
         // Nothing is read of what this side writes.
@@ -381,7 +382,7 @@ async fn a_timeout_says_which_one_it_was() {
         // A frame that is not complete.
         let mut client = Client::new(version);
         let stream = client.stream().await;
-        client.peer.send_octets(&[0x80, 0]).await;
+        client.peer.send_bytes(&[0x80, 0]).await;
         assert_eq!(of_stream(told_everywhere(stream).await), Timeout::Frame);
         // A peer that is gone.
         let mut config = Config::default();
@@ -481,16 +482,16 @@ async fn a_clean_end_comes_after_fin_only() {
                 .peer
                 .send(frames::syn_reply(version, 1).status("200"))
                 .await;
-            client.peer.send(frames::data(1, "octets")).await;
+            client.peer.send(frames::data(1, "6bytes")).await;
             client.peer.send(frame.clone()).await;
             // Then the transport goes as well: that changes nothing.
             drop(client.peer);
             if !is_clean {
                 within(stream.closed()).await;
             }
-            let mut octets = Vec::new();
-            let read = within(stream.read_to_end(&mut octets)).await;
-            assert_eq!(octets, b"octets");
+            let mut bytes = Vec::new();
+            let read = within(stream.read_to_end(&mut bytes)).await;
+            assert_eq!(bytes, b"6bytes");
             assert_eq!(read.is_ok(), is_clean, "{frame:?}: {read:?}");
         }
     }

@@ -14,11 +14,11 @@ const INITIAL_WINDOW: u32 = 7;
 const MAX: u32 = 0x7fff_ffff;
 
 /// A server that has queued responses of this size for streams 1, 3, … and has sent what it may.
-fn stalled(version: Version, streams: u32, octets: usize) -> (Machine, Vec<Received>) {
+fn stalled(version: Version, streams: u32, bytes: usize) -> (Machine, Vec<Received>) {
     let mut server = Machine::server(version);
     for n in 0..streams {
         server.request(2 * n + 1);
-        server.respond(2 * n + 1, octets);
+        server.respond(2 * n + 1, bytes);
     }
     let sent = server.sent();
     (server, sent)
@@ -70,9 +70,9 @@ fn c006_spdy_3_needs_grants_for_streams_alone() {
     let mut received = payload_of(1, &sent);
     while received < 200_000 {
         server.feed(frames::window_update(version, 1, 10_000));
-        let octets = payload_of(1, &server.sent());
-        assert_eq!(octets, 10_000.min(200_000 - received));
-        received += octets;
+        let bytes = payload_of(1, &server.sent());
+        assert_eq!(bytes, 10_000.min(200_000 - received));
+        received += bytes;
     }
     server.assert_usable();
 }
@@ -122,7 +122,8 @@ fn c185_a_larger_initial_window_opens_streams_that_wait() {
     }
 }
 
-/// Streams whose windows are negative by different amounts go on one after the other, with what the change gives each.
+/// Streams whose windows are negative by different amounts go on one after the other, with what the
+/// change gives each.
 #[test]
 fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
     for version in SINCE_V3 {
@@ -161,8 +162,8 @@ fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
     }
 }
 
-/// Ten thousand streams that wait are not looked at by ten thousand changes that let none of them go on, nor by those
-/// that concern one of them.
+/// Ten thousand streams that wait are not looked at by ten thousand changes that let none of them
+/// go on, nor by those that concern one of them.
 #[test]
 fn s08_a_change_costs_the_same_for_any_number_of_streams() {
     for version in SINCE_V3 {
@@ -195,15 +196,15 @@ fn changes(version: Version, streams: u32) -> Duration {
     server.feed(frames::window_update(version, 1, 100));
 
     let before = effort::used();
-    let mut octets = payload_of(1, &server.sent());
+    let mut bytes = payload_of(1, &server.sent());
     for n in 0..9800 {
         let window = 2 + n % 98;
         server.feed(frames::settings(version, &[(INITIAL_WINDOW, window)]));
         if n % 98 == 97 {
-            octets += payload_of(1, &server.sent());
+            bytes += payload_of(1, &server.sent());
         }
     }
-    assert_eq!(octets, 99, "of stream 1, for a window of 99");
+    assert_eq!(bytes, 99, "of stream 1, for a window of 99");
     let took = effort::used() - before;
     assert_eq!(server.sent(), []);
     took
@@ -247,7 +248,8 @@ fn c187_c189_a_stream_window_beyond_the_largest_costs_the_stream() {
     }
 }
 
-/// What was granted counts for as long as it is not used up, and for nothing when this side has finished.
+/// What was granted counts for as long as it is not used up, and for nothing when this side has
+/// finished.
 #[test]
 fn c189_a_grant_that_was_used_leaves_room_for_the_largest_window() {
     for version in SINCE_V3 {
@@ -525,11 +527,12 @@ fn a_peer_that_may_be_silent_may_be_slow_as_well() {
     }
 }
 
-/// What is granted bit by bit does not hold for ever what is queued: 16 KiB are due in five minutes.
+/// What is granted bit by bit does not hold for ever what is queued: 16 KiB are due in five
+/// minutes.
 #[test]
-fn a_window_that_is_granted_octet_by_octet_holds_a_stream_for_five_minutes() {
+fn a_window_that_is_granted_byte_by_byte_holds_a_stream_for_five_minutes() {
     for (version, target) in [(Version::V3, 1), (Version::V3_1, 1), (Version::V3_1, 0)] {
-        for (octets, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
+        for (bytes, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
             let mut server = Machine::server(version);
             if target == 0 {
                 server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
@@ -545,11 +548,11 @@ fn a_window_that_is_granted_octet_by_octet_holds_a_stream_for_five_minutes() {
                 server.advance(Duration::from_secs(10));
                 passed += 10;
                 if passed % 20 == 0 {
-                    server.feed(frames::window_update(version, target, octets));
+                    server.feed(frames::window_update(version, target, bytes));
                 }
                 server.sent();
             }
-            assert_eq!(passed, seconds, "{version} {target} {octets}");
+            assert_eq!(passed, seconds, "{version} {target} {bytes}");
         }
     }
 }
@@ -575,8 +578,8 @@ fn a_stream_that_gets_a_little_window_now_and_then_lives() {
     }
 }
 
-/// Streams that wait for the session are watched as long as they do, whichever of them came first, and also if the window
-/// was open at the moment at which they were looked at.
+/// Streams that wait for the session are watched as long as they do, whichever of them came first,
+/// and also if the window was open at the moment at which they were looked at.
 #[test]
 fn every_stream_that_waits_for_the_session_has_a_deadline() {
     let version = Version::V3_1;
@@ -605,8 +608,8 @@ fn every_stream_that_waits_for_the_session_has_a_deadline() {
     }
 }
 
-/// The end of the peer's octets ends what waits for windows, also a stream whose last frame the session's window has cut
-/// short.
+/// The end of the peer's bytes ends what waits for windows, also a stream whose last frame the
+/// session's window has cut short.
 #[test]
 fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
     let version = Version::V3_1;
@@ -630,7 +633,8 @@ fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
     }
 }
 
-/// While the transport is full nobody looks at streams that come to those that wait for the session's window.
+/// While the transport is full nobody looks at streams that come to those that wait for the
+/// session's window.
 #[test]
 fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {
     let mut config = Config::default();
@@ -645,11 +649,11 @@ fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {
     server.reply(3, false);
     server.sent();
     server.respond(1, 200_000);
-    assert!(server.unsent_octets() > 65_536);
+    assert!(server.unsent_bytes() > 65_536);
     server.events();
     server.advance(Duration::from_secs(29));
     server.send(3, 10, false);
-    assert!(server.unsent_octets() > 65_536);
+    assert!(server.unsent_bytes() > 65_536);
     server.advance(Duration::from_secs(1));
     let end = End::TimedOut(Timeout::Blocked);
     assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);

@@ -1,5 +1,5 @@
-//! Frames as a session takes them off the transport (protocol.md §23.2). What a frame looks like is tested beside the
-//! codec; here is what a session does about it.
+//! Frames as a session takes them off the transport (protocol.md §23.2). What a frame looks like is
+//! tested beside the codec; here is what a session does about it.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn joined(events: Vec<Happened>) -> Vec<Happened> {
 }
 
 #[test]
-fn c016_it_does_not_matter_in_which_pieces_octets_arrive() {
+fn c016_it_does_not_matter_in_which_pieces_bytes_arrive() {
     for version in Version::ALL {
         let run = |size: usize| {
             let mut server = Machine::server(version);
@@ -141,8 +141,8 @@ fn c024_spdy_3_ends_at_a_ping_of_another_version() {
     }
 }
 
-/// That every octet sent is as it should be is asserted by the machine in each test; this one has it send every kind of
-/// frame there is.
+/// That every byte sent is as it should be is asserted by the machine in each test; this one has it
+/// send every kind of frame there is.
 #[test]
 fn c025_c031_every_kind_of_frame_is_sent_as_the_version_has_it() {
     for version in Version::ALL {
@@ -199,7 +199,7 @@ fn c025_c031_every_kind_of_frame_is_sent_as_the_version_has_it() {
 }
 
 #[test]
-fn c026_a_control_frame_of_8192_octets_is_accepted() {
+fn c026_a_control_frame_of_8192_bytes_is_accepted() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         let request = |filler: usize| {
@@ -208,8 +208,9 @@ fn c026_a_control_frame_of_8192_octets_is_accepted() {
                 .field("x-filler", "f".repeat(filler))
                 .fin()
         };
-        // The blocks of one direction follow each other, so the length is found out on another machine.
-        let without = Machine::server(version).octets(&request(0)).len();
+        // The blocks of one direction follow each other, so the length is found out on another
+        // machine.
+        let without = Machine::server(version).bytes(&request(0)).len();
         let frame = request(8192 + 8 - without);
         server.feed(frame);
         assert_eq!(server.events().len(), 1);
@@ -287,10 +288,10 @@ fn c029_a_frame_that_is_never_completed_ends_the_session_in_time() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
-        let octets = server.octets(&frames::syn_stream(version, 3).get("/"));
-        server.feed_octets(&octets[..20]);
+        let bytes = server.bytes(&frames::syn_stream(version, 3).get("/"));
+        server.feed_bytes(&bytes[..20]);
         server.advance(Duration::from_secs(20));
-        server.feed_octets(&octets[20..21]);
+        server.feed_bytes(&bytes[20..21]);
         server.advance(Duration::from_secs(9));
         assert_eq!(server.connection.phase(), Phase::Open);
         server.advance(Duration::from_secs(1));
@@ -299,11 +300,11 @@ fn c029_a_frame_that_is_never_completed_ends_the_session_in_time() {
 }
 
 #[test]
-fn c030_the_end_of_the_octets_in_the_middle_of_a_frame_fails_the_streams() {
+fn c030_the_end_of_the_bytes_in_the_middle_of_a_frame_fails_the_streams() {
     for version in Version::ALL {
         for side in [Machine::server, Machine::client] {
             let mut machine = side(version);
-            machine.feed_octets(&[0x80, version.wire_version() as u8, 0]);
+            machine.feed_bytes(&[0x80, version.wire_version() as u8, 0]);
             machine.end_of_input();
             assert!(machine.connection.outcome().is_err());
             assert_eq!(machine.sent(), []);
@@ -311,7 +312,7 @@ fn c030_the_end_of_the_octets_in_the_middle_of_a_frame_fails_the_streams() {
         }
         let mut server = Machine::server(version);
         server.upload(1);
-        server.feed_octets(&[0, 0, 0, 1, 1, 0, 0, 9, 7]);
+        server.feed_bytes(&[0, 0, 0, 1, 1, 0, 0, 9, 7]);
         server.end_of_input();
         assert_eq!(
             server.events(),

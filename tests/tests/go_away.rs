@@ -65,7 +65,7 @@ fn c096_without_a_stream_the_last_good_is_0() {
 }
 
 #[test]
-fn c097_c098_streams_after_our_go_away_are_ignored_and_their_octets_given_back() {
+fn c097_c098_streams_after_our_go_away_are_ignored_and_their_bytes_given_back() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);

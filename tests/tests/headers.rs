@@ -175,7 +175,7 @@ fn c133_to_c141_c146_a_broken_block_costs_its_stream_alone() {
                 Box::new(move |frame| frame.plain_block(crafted(version, 2, (1, b"a"), (1, b"b")))),
             ),
             (
-                "140: octets behind the last pair",
+                "140: bytes behind the last pair",
                 Box::new(move |frame| {
                     frame.plain_block(crafted(version, 1, (1, b"a"), (1, b"bc")))
                 }),
@@ -252,7 +252,7 @@ fn c138_a_strict_session_resets_the_stream_of_an_empty_value_in_spdy_2() {
     }
 }
 
-/// A request whose fields have 900,000 octets, above the soft and below the hard limit.
+/// A request whose fields have 900,000 bytes, above the soft and below the hard limit.
 fn oversized(version: Version) -> RawFrame {
     let sizes = match version {
         Version::V2 => vec![60_000; 15],
@@ -314,7 +314,8 @@ fn c145_fields_above_the_hard_limit_end_the_session() {
     }
 }
 
-/// What the application has taken is not held any more, what it has not taken is, also when the stream is closed.
+/// What the application has taken is not held any more, what it has not taken is, also when the
+/// stream is closed.
 #[test]
 fn later_header_blocks_count_until_they_are_taken() {
     for version in Version::ALL {

@@ -1,5 +1,6 @@
-//! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md that are about its transports, and
-//! those that are about its memory and its other clients. `examples/hostile.rs` does the same with more of everything.
+//! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md that are
+//! about its transports, and those that are about its memory and its other clients.
+//! `examples/hostile.rs` does the same with more of everything.
 
 use std::{
     fs,
@@ -20,13 +21,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Row 15: nothing at all, half a handshake, half a frame, each in plain text and over TLS; all at once, since each takes
-/// its ten seconds. A client that means well is served meanwhile, and as fast as without them.
+/// Row 15: nothing at all, half a handshake, half a frame, each in plain text and over TLS; all at
+/// once, since each takes its ten seconds. A client that means well is served meanwhile, and as
+/// fast as without them.
 #[tokio::test]
 async fn s15_peers_that_take_their_time_are_gone_after_ten_seconds() {
     let version = Version::V3_1;
     let server = Server::start(&[]);
-    let ping = frames::ping(version, 1).octets(&mut StoredBlocks::new(version));
+    let ping = frames::ping(version, 1).bytes(&mut StoredBlocks::new(version));
     let healthy = Healthy::connect(&server, version).await;
     let alone = healthy.ask_for(Duration::from_secs(3)).await;
 
@@ -79,7 +81,8 @@ async fn ended(mut io: impl tokio::io::AsyncRead + Unpin) -> Instant {
     Instant::now()
 }
 
-/// Rows 1, 2, 5, 6, 7 and 9: many sessions one after the other, none of which leaves anything behind.
+/// Rows 1, 2, 5, 6, 7 and 9: many sessions one after the other, none of which leaves anything
+/// behind.
 #[tokio::test]
 async fn s22_floods_leave_the_memory_of_the_server_as_it_was() {
     for version in [Version::V3_1, Version::V2] {
@@ -129,7 +132,7 @@ async fn s22_floods_leave_the_memory_of_the_server_as_it_was() {
         let after = server.resident_memory();
         assert!(
             after < before + (8 << 20),
-            "{version}: {before} octets before, {after} after"
+            "{version}: {before} bytes before, {after} after"
         );
         let asked = timeout(Duration::from_secs(60), async {
             for _ in 0..3 {
@@ -157,14 +160,14 @@ async fn flood_once(
     let mut n = 0;
     let flooding = async {
         loop {
-            let mut octets = Vec::new();
-            while octets.len() < 8192 {
+            let mut bytes = Vec::new();
+            while bytes.len() < 8192 {
                 for frame in flood(version, n) {
-                    octets.extend(frame.octets(&mut blocks));
+                    bytes.extend(frame.bytes(&mut blocks));
                 }
                 n += 1;
             }
-            if write.write_all(&octets).await.is_err() {
+            if write.write_all(&bytes).await.is_err() {
                 break;
             }
         }
@@ -179,8 +182,9 @@ async fn flood_once(
     reading.abort();
 }
 
-/// Sessions that ask for a large file on every stream, and grant a byte each: the program holds less for each of them than
-/// the bound that docs/limits.md names, with all that the allocator and the threads have beside what was asked of them.
+/// Sessions that ask for a large file on every stream, and grant a byte each: the program holds
+/// less for each of them than the bound that docs/limits.md names, with all that the allocator and
+/// the threads have beside what was asked of them.
 #[tokio::test]
 async fn s10_a_large_file_that_nobody_takes_is_held_within_the_bound() {
     let version = Version::V3_1;
@@ -262,12 +266,12 @@ impl Healthy {
         };
         let (mut receive, _) = self.session.open(head, how).await.unwrap().split();
         receive.reply().await.unwrap();
-        let mut octets = 0;
+        let mut bytes = 0;
         while let Some(received) = receive.next().await {
             if let Received::Data(piece) = received.unwrap() {
-                octets += piece.len();
+                bytes += piece.len();
             }
         }
-        assert_eq!(octets, 100);
+        assert_eq!(bytes, 100);
     }
 }

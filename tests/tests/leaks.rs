@@ -1,5 +1,5 @@
-//! Sessions that end, in every way there is, leave nothing behind (docs/limits.md, row 22): no task, no descriptor, no
-//! memory.
+//! Sessions that end, in every way there is, leave nothing behind (docs/limits.md, row 22): no
+//! task, no descriptor, no memory.
 //!
 //! A few thousand sessions by default; `SPDY_TEST_SESSIONS=100000` says how many are wanted.
 
@@ -64,14 +64,15 @@ fn s22_sessions_leave_no_task_and_no_memory_behind() {
                     within(way, session(version, way, near, far)).await;
                 });
             };
-            // What is allocated once and kept is there afterwards: the room in which the thread inflates among it.
+            // What is allocated once and kept is there afterwards: the room in which the thread
+            // inflates among it.
             (0..40).for_each(|_| session());
             assert_eq!(tasks(), 0, "{version} {way:?}");
             let info = measure(|| (0..rounds).for_each(|_| session()));
             assert_eq!(tasks(), 0, "{version} {way:?}");
             assert!(
                 info.bytes_current.abs() < 8192,
-                "{version} {way:?}: {rounds} sessions have left {} octets",
+                "{version} {way:?}: {rounds} sessions have left {} bytes",
                 info.bytes_current
             );
         }

@@ -1,8 +1,8 @@
 //! How much memory a session holds while its peer does its worst, counted by the allocator.
 //!
-//! The session, its application and the peer run on one thread, over a transport in memory; what the peer and the
-//! transport allocate is not counted. Time is virtual, so that the speed of the machine changes neither the order of what
-//! happens nor the round trip by which windows grow.
+//! The session, its application and the peer run on one thread, over a transport in memory; what
+//! the peer and the transport allocate is not counted. Time is virtual, so that the speed of the
+//! machine changes neither the order of what happens nor the round trip by which windows grow.
 
 use std::{
     collections::VecDeque,
@@ -28,17 +28,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Everything at once: headers to the limit, payload cut so that it pins as much as possible, the smallest pieces and
-/// header blocks between them, answers that may not be sent, replies that nobody reads, and half a frame.
+/// Everything at once: headers to the limit, payload cut so that it pins as much as possible, the
+/// smallest pieces and header blocks between them, answers that may not be sent, replies that
+/// nobody reads, and half a frame.
 #[test]
 fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
     for version in Version::ALL {
         let bound = Limits::default().session_memory();
         let info = attack(version, Handler::Writes, worst);
-        println!(
-            "{version}: {} of {bound} octets at the peak",
-            info.bytes_max
-        );
+        println!("{version}: {} of {bound} bytes at the peak", info.bytes_max);
         assert!((info.bytes_max as usize) < bound, "{version}: {info:?}");
         assert!(
             info.bytes_max > 2_000_000,
@@ -60,10 +58,7 @@ fn the_worst_with_windows_that_have_grown_stays_within_the_sum_of_the_bounds() {
             peer.grow(stream, pieces * 11_000).await;
             worst_after(peer, 1, pieces as usize).await
         });
-        println!(
-            "{version}: {} of {bound} octets at the peak",
-            info.bytes_max
-        );
+        println!("{version}: {} of {bound} bytes at the peak", info.bytes_max);
         assert!((info.bytes_max as usize) < bound, "{version}: {info:?}");
         let least = if version == Version::V3_1 {
             8_000_000
@@ -87,67 +82,67 @@ fn the_bound_of_the_default_is_below_22_mebibytes_and_13_with_fixed_windows() {
 
 /// Rows 9 and 10: the bookkeeping of many small pieces is no larger than what they count for.
 #[test]
-fn s09_single_octets_that_nobody_reads_cost_what_the_window_says() {
+fn s09_single_bytes_that_nobody_reads_cost_what_the_window_says() {
     for version in Version::ALL {
         let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
             peer.send(frames::syn_stream(version, 1).post("/")).await;
-            let octet = frames::data(1, "x").octets(&mut peer.blocks);
+            let byte = frames::data(1, "x").bytes(&mut peer.blocks);
             // As many as the window of one stream takes.
-            peer.send_octets(&octet.repeat(262_143)).await;
+            peer.send_bytes(&byte.repeat(262_143)).await;
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
     }
 }
 
 /// Rows 9 and 10: as much for what is echoed to a peer that does not read.
 #[test]
-fn s09_single_octets_that_are_echoed_and_not_read_cost_what_the_queue_says() {
+fn s09_single_bytes_that_are_echoed_and_not_read_cost_what_the_queue_says() {
     for version in Version::ALL {
         let info = attack(version, Handler::Echoes, move |mut peer: Peer| async move {
             if version != Version::V2 {
                 peer.send(frames::settings(version, &[(7, 0)])).await;
             }
             peer.send(frames::syn_stream(version, 1).post("/")).await;
-            let octet = frames::data(1, "x").octets(&mut peer.blocks);
-            let junk = frames::control(version, 4711, vec![0; 30_000]).octets(&mut peer.blocks);
+            let byte = frames::data(1, "x").bytes(&mut peer.blocks);
+            let junk = frames::control(version, 4711, vec![0; 30_000]).bytes(&mut peer.blocks);
             for _ in 0..100 {
-                peer.send_octets(&octet.repeat(1000)).await;
-                peer.send_octets(&octet).await;
-                peer.send_octets(&junk).await;
+                peer.send_bytes(&byte.repeat(1000)).await;
+                peer.send_bytes(&byte).await;
+                peer.send_bytes(&junk).await;
             }
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
     }
 }
 
-/// Row 9: a slice of a few octets would keep the whole buffer that it was read into.
+/// Row 9: a slice of a few bytes would keep the whole buffer that it was read into.
 #[test]
-fn s09_a_few_octets_on_each_stream_do_not_pin_a_buffer_each() {
+fn s09_a_few_bytes_on_each_stream_do_not_pin_a_buffer_each() {
     for version in Version::ALL {
         let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
             for stream in 0..100 {
                 peer.send(frames::syn_stream(version, 2 * stream + 1).post("/"))
                     .await;
             }
-            let junk = frames::control(version, 4711, vec![0; 250_000]).octets(&mut peer.blocks);
+            let junk = frames::control(version, 4711, vec![0; 250_000]).bytes(&mut peer.blocks);
             for stream in 0..100 {
                 for _ in 0..3 {
-                    peer.send_octets(&junk).await;
-                    peer.send(frames::data(2 * stream + 1, "octets")).await;
+                    peer.send_bytes(&junk).await;
+                    peer.send(frames::data(2 * stream + 1, "6bytes")).await;
                 }
             }
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 1_000_000, "{version}: {info:?}");
     }
 }
 
-/// Row 3: what a field or a block takes besides its octets is counted.
+/// Row 3: what a field or a block takes besides its bytes is counted.
 #[test]
 fn s03_tiny_header_blocks_are_charged_for_what_they_take() {
     for version in Version::ALL {
@@ -155,17 +150,17 @@ fn s03_tiny_header_blocks_are_charged_for_what_they_take() {
             peer.send(frames::syn_stream(version, 1).post("/")).await;
             let tiny = frames::headers(version, 1).field("a", "");
             for _ in 0..40_000 {
-                let octets = [
-                    tiny.octets(&mut peer.blocks),
-                    frames::data(1, "x").octets(&mut peer.blocks),
+                let bytes = [
+                    tiny.bytes(&mut peer.blocks),
+                    frames::data(1, "x").bytes(&mut peer.blocks),
                 ];
-                if !peer.try_send_octets(&octets.concat()).await {
+                if !peer.try_send_bytes(&bytes.concat()).await {
                     break;
                 }
             }
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 2_000_000, "{version}: {info:?}");
     }
 }
@@ -183,7 +178,7 @@ fn s01_a_bomb_takes_no_more_than_the_soft_limit() {
             peer.expect_end().await;
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 600_000, "{version}: {info:?}");
     }
 }
@@ -218,11 +213,11 @@ fn s02_large_numbers_allocate_nothing() {
 fn s07_pings_from_a_peer_that_does_not_read_take_no_memory() {
     for version in Version::ALL {
         let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
-            let ping = frames::ping(version, 1).octets(&mut peer.blocks);
-            while peer.try_send_octets(&ping.repeat(100)).await {}
+            let ping = frames::ping(version, 1).bytes(&mut peer.blocks);
+            while peer.try_send_bytes(&ping.repeat(100)).await {}
             peer
         });
-        println!("{version}: {} octets at the peak", info.bytes_max);
+        println!("{version}: {} bytes at the peak", info.bytes_max);
         assert!(info.bytes_max < 200_000, "{version}: {info:?}");
     }
 }
@@ -251,11 +246,8 @@ async fn worst_after(mut peer: Peer, streams: u32, pieces: usize) -> Peer {
     for round in 0..pieces {
         let piece = frames::data(number(round), vec![7; 11_000]);
         let junk = frames::control(version, 4711, vec![0; 32 * 1024 - 11_000 - 16]);
-        let unit = [
-            piece.octets(&mut peer.blocks),
-            junk.octets(&mut peer.blocks),
-        ];
-        if !peer.try_send_octets(&unit.concat()).await {
+        let unit = [piece.bytes(&mut peer.blocks), junk.bytes(&mut peer.blocks)];
+        if !peer.try_send_bytes(&unit.concat()).await {
             return peer; // The transport is not read any more.
         }
         // It is read before the next one comes.
@@ -268,15 +260,15 @@ async fn worst_after(mut peer: Peer, streams: u32, pieces: usize) -> Peer {
         peer.send(frames::data(number(0), "x")).await;
     }
     // Half of the longest frame, and before it what is to be answered.
-    let ping = frames::ping(version, 1).octets(&mut peer.blocks);
+    let ping = frames::ping(version, 1).bytes(&mut peer.blocks);
     for _ in 0..200 {
-        peer.send_octets(&ping).await;
+        peer.send_bytes(&ping).await;
     }
     let half = frames::headers(version, number(0))
         .plain_block(vec![0; 200_000])
         .length(256 * 1024)
-        .octets(&mut peer.blocks);
-    peer.try_send_octets(&half).await;
+        .bytes(&mut peer.blocks);
+    peer.try_send_bytes(&half).await;
     peer
 }
 
@@ -291,14 +283,16 @@ enum Handler {
     Echoes,
 }
 
-/// Serves a session that is attacked, and counts what is allocated for it. All has to be free in the end.
+/// Serves a session that is attacked, and counts what is allocated for it. All has to be free in
+/// the end.
 ///
 /// Nothing of the peer is counted. It reads nothing unless the attack says so.
 fn attack<F>(version: Version, handler: Handler, attack: impl FnOnce(Peer) -> F) -> AllocationInfo
 where
     F: Future<Output = Peer>,
 {
-    // What is allocated once and kept is there afterwards: the room in which the thread inflates among it.
+    // What is allocated once and kept is there afterwards: the room in which the thread inflates
+    // among it.
     for _ in 0..17 {
         serve(version, Handler::Echoes, warm_up);
     }
@@ -438,7 +432,8 @@ async fn read_until_stop(receive: &mut RecvStream) {
     }
 }
 
-/// A stream whose payload is read up to [`STOP`], before it is done with it what is done with every stream.
+/// A stream whose payload is read up to [`STOP`], before it is done with it what is done with every
+/// stream.
 const GROW: &str = "/grow";
 const STOP: &[u8] = b"stop";
 
@@ -488,15 +483,16 @@ impl Peer {
     }
 
     async fn send(&mut self, frame: RawFrame) {
-        let octets = frame.octets(&mut self.blocks);
-        self.send_octets(&octets).await;
+        let bytes = frame.bytes(&mut self.blocks);
+        self.send_bytes(&bytes).await;
     }
 
-    async fn send_octets(&mut self, octets: &[u8]) {
-        assert!(self.sends_within(PATIENCE, octets).await, "nothing is read");
+    async fn send_bytes(&mut self, bytes: &[u8]) {
+        assert!(self.sends_within(PATIENCE, bytes).await, "nothing is read");
     }
 
-    /// Uploads over what it pretends to be a long path, until it may send so many octets on the stream and in the session.
+    /// Uploads over what it pretends to be a long path, until it may send so many bytes on the
+    /// stream and in the session.
     async fn grow(&mut self, on_stream: i64, in_session: i64) {
         let mut reader = Reader::new(self.version);
         let mut asked = VecDeque::new();
@@ -508,14 +504,14 @@ impl Peer {
             if self.version == Version::V3 {
                 session = i64::MAX / 2;
             }
-            let octets = stream.min(session);
-            if octets > 0 {
-                let data = frames::data(1, vec![7; octets as usize]);
+            let bytes = stream.min(session);
+            if bytes > 0 {
+                let data = frames::data(1, vec![7; bytes as usize]);
                 self.send(data).await;
-                (stream, session) = (stream - octets, session - octets);
+                (stream, session) = (stream - bytes, session - bytes);
             }
             while let Ok(read) = timeout(QUIET, self.io.read_buf(reader.buffer())).await {
-                assert!(read.is_ok_and(|octets| octets > 0), "the session goes on");
+                assert!(read.is_ok_and(|bytes| bytes > 0), "the session goes on");
             }
             while let Some(frame) = reader.next_frame().expect("it sends sound frames") {
                 match frame {
@@ -535,13 +531,14 @@ impl Peer {
         self.send(frames::data(1, STOP)).await;
     }
 
-    /// Whether the octets were taken, for sessions that may stop reading: no time passes while one reads.
-    async fn try_send_octets(&mut self, octets: &[u8]) -> bool {
-        self.sends_within(Duration::from_secs(1), octets).await
+    /// Whether the bytes were taken, for sessions that may stop reading: no time passes while one
+    /// reads.
+    async fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.sends_within(Duration::from_secs(1), bytes).await
     }
 
-    async fn sends_within(&mut self, time: Duration, octets: &[u8]) -> bool {
-        matches!(timeout(time, self.io.write_all(octets)).await, Ok(Ok(())))
+    async fn sends_within(&mut self, time: Duration, bytes: &[u8]) -> bool {
+        matches!(timeout(time, self.io.write_all(bytes)).await, Ok(Ok(())))
     }
 
     async fn expect_end(&mut self) {
@@ -551,14 +548,14 @@ impl Peer {
     }
 }
 
-/// A compressed block of so many octets, all of them 0.
-fn bomb(version: Version, octets: usize) -> Vec<u8> {
-    // The zlib header and dictionary come from a block of no octets.
+/// A compressed block of so many bytes, all of them 0.
+fn bomb(version: Version, bytes: usize) -> Vec<u8> {
+    // The zlib header and dictionary come from a block of no bytes.
     let mut out = StoredBlocks::new(version).compress(&[]);
     let mut deflate = Compress::new(Compression::best(), false);
     let zeros = vec![0; 1 << 20];
     let mut piece = Vec::with_capacity(1 << 16);
-    for _ in 0..octets >> 20 {
+    for _ in 0..bytes >> 20 {
         piece.clear();
         deflate
             .compress_vec(&zeros, &mut piece, FlushCompress::Sync)
@@ -571,7 +568,7 @@ fn bomb(version: Version, octets: usize) -> Vec<u8> {
 /// What the transport holds in each direction: more than large buffers of sockets.
 const TRANSPORT: usize = 1024 * 1024;
 
-/// After so long without an octet nothing more comes.
+/// After so long without a byte nothing more comes.
 const QUIET: Duration = Duration::from_millis(5);
 
 const PATIENCE: Duration = Duration::from_secs(20);

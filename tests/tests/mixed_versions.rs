@@ -1,5 +1,5 @@
-//! Peers that take a session for SPDY/3 and for SPDY/3.1. In plain text the two look the same; the session that is held
-//! up says what is wrong.
+//! Peers that take a session for SPDY/3 and for SPDY/3.1. In plain text the two look the same; the
+//! session that is held up says what is wrong.
 
 use std::{
     fmt::{self, Write},

@@ -1,4 +1,4 @@
-//! A client and a server that talk to each other, with octets that arrive in pieces.
+//! A client and a server that talk to each other, with bytes that arrive in pieces.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use spdy_tests::{
 
 const PIECES: [usize; 5] = [1, 7, 100, 1460, usize::MAX];
 
-fn body(octets: usize) -> Bytes {
-    (0..octets).map(|n| (n % 251) as u8).collect()
+fn body(bytes: usize) -> Bytes {
+    (0..bytes).map(|n| (n % 251) as u8).collect()
 }
 
 /// The payload of a stream among events, and whether it came to its end.
 fn received(stream: u32, events: &[Happened]) -> (Vec<u8>, bool) {
-    let (mut octets, mut ended) = (Vec::new(), false);
+    let (mut bytes, mut ended) = (Vec::new(), false);
     for event in events {
         match event {
             Happened::Data { id, payload, fin } if *id == stream => {
                 assert!(!ended, "nothing comes after FIN");
-                octets.extend_from_slice(payload);
+                bytes.extend_from_slice(payload);
                 ended = *fin;
             }
             Happened::Opened { id, fin: true, .. }
@@ -39,17 +39,17 @@ fn received(stream: u32, events: &[Happened]) -> (Vec<u8>, bool) {
             _ => {}
         }
     }
-    (octets, ended)
+    (bytes, ended)
 }
 
 #[test]
 fn bodies_go_both_ways_in_every_version_and_in_any_pieces() {
     for version in Version::ALL {
         for piece in PIECES {
-            let octets = if piece == 1 { 5000 } else { 300_000 };
+            let bytes = if piece == 1 { 5000 } else { 300_000 };
             let mut pair = Pair::new(version).in_pieces(piece);
             let stream = pair.open(request_block(version), Open::default());
-            let up = body(octets);
+            let up = body(bytes);
             pair.client.send_data(id(stream), up.clone(), true).unwrap();
             pair.run_reading();
             let events = pair.server_events();
@@ -63,7 +63,7 @@ fn bodies_go_both_ways_in_every_version_and_in_any_pieces() {
             ));
             assert_eq!(received(stream, &events), (up.to_vec(), true));
 
-            let down = body(octets + 1);
+            let down = body(bytes + 1);
             pair.server
                 .reply(id(stream), reply_block(version), false)
                 .unwrap();
@@ -137,19 +137,19 @@ fn many_streams_share_the_session_and_leave_nothing() {
             }
             pair.run_reading();
             let events = pair.server_events();
-            for &(stream, octets) in &wanted {
-                assert_eq!(received(stream, &events), (body(octets).to_vec(), true));
+            for &(stream, bytes) in &wanted {
+                assert_eq!(received(stream, &events), (body(bytes).to_vec(), true));
                 pair.server
                     .reply(id(stream), reply_block(version), false)
                     .unwrap();
                 pair.server
-                    .send_data(id(stream), body(2 * octets), true)
+                    .send_data(id(stream), body(2 * bytes), true)
                     .unwrap();
             }
             pair.run_reading();
             let events = pair.client_events();
-            for (stream, octets) in wanted {
-                assert_eq!(received(stream, &events), (body(2 * octets).to_vec(), true));
+            for (stream, bytes) in wanted {
+                assert_eq!(received(stream, &events), (body(2 * bytes).to_vec(), true));
             }
             pair.assert_clean();
         }
@@ -238,12 +238,12 @@ fn without_flow_control_everything_arrives_all_the_same() {
         let stats = pair.server.stats();
         assert!((256 << 10..300 << 10).contains(&stats.unread), "{stats:?}");
         let before = pair.server_events();
-        let (mut octets, _) = received(stream, &before);
-        pair.server.consume(id(stream), octets.len());
+        let (mut bytes, _) = received(stream, &before);
+        pair.server.consume(id(stream), bytes.len());
         pair.run_reading();
         let (rest, ended) = received(stream, &pair.server_events());
-        octets.extend(rest);
-        assert!(ended && octets == body(3 << 20));
+        bytes.extend(rest);
+        assert!(ended && bytes == body(3 << 20));
         pair.server
             .reply(id(stream), reply_block(version), true)
             .unwrap();
@@ -314,17 +314,17 @@ fn small_windows_slow_down_and_lose_nothing() {
             config.limits.stream_window = stream_window;
             config.limits.session_window = 65_536;
             let mut pair = Pair::with(version, config.clone(), config);
-            let octets = 66_000;
+            let bytes = 66_000;
             for _ in 0..3 {
                 let stream = pair.open(request_block(version), Open::default());
                 pair.client
-                    .send_data(id(stream), body(octets), true)
+                    .send_data(id(stream), body(bytes), true)
                     .unwrap();
             }
             pair.run_reading();
             let events = pair.server_events();
             for stream in [1, 3, 5] {
-                assert_eq!(received(stream, &events), (body(octets).to_vec(), true));
+                assert_eq!(received(stream, &events), (body(bytes).to_vec(), true));
                 pair.server
                     .reply(id(stream), reply_block(version), true)
                     .unwrap();

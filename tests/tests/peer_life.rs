@@ -208,7 +208,8 @@ fn a_peer_that_has_ended_is_not_probed_if_that_is_not_wanted() {
     }
 }
 
-// --- reading that pauses --------------------------------------------------------------------------------------------
+// --- reading that pauses
+// --------------------------------------------------------------------------------------------
 
 /// Every way in which reading pauses for the application's sake.
 fn pausing() -> Vec<(Version, Config)> {
@@ -292,7 +293,8 @@ fn a_probe_is_written_before_the_end_of_its_stream() {
     }
 }
 
-/// With real sockets: nothing is read of the client that is gone, and nothing but probes is written to it.
+/// With real sockets: nothing is read of the client that is gone, and nothing but probes is written
+/// to it.
 #[tokio::test]
 async fn a_client_that_is_gone_is_noticed_though_it_is_not_read() {
     for (version, mut config) in pausing() {
@@ -319,7 +321,8 @@ async fn a_client_that_is_gone_is_noticed_though_it_is_not_read() {
     }
 }
 
-// --- keep-alive -----------------------------------------------------------------------------------------------------
+// --- keep-alive
+// -----------------------------------------------------------------------------------------------------
 
 /// A server that asks after 10 s, and whose peer has a stream open.
 fn asking(version: Version, change: impl FnOnce(&mut Config)) -> Machine {
@@ -362,7 +365,7 @@ fn an_answer_is_due_once_the_ping_has_left() {
     for version in Version::ALL {
         let mut server = asking(version, |config| config.timeouts.write = None);
         server.reply(1, false);
-        assert!(server.unsent_octets() > 0);
+        assert!(server.unsent_bytes() > 0);
         server.advance(Duration::from_secs(100_000));
         assert_eq!(server.connection.phase(), Phase::Open);
         server.sent();
@@ -392,18 +395,18 @@ fn a_peer_that_goes_on_sending_is_there_whatever_it_answers() {
 /// What is in front of the PING may be read slowly, and nothing tells so.
 #[test]
 fn what_was_sent_before_gives_the_answer_more_time() {
-    for (octets, least) in [(0, 20), (4096, 21), (40_960, 30), (10_000_000, 140)] {
+    for (bytes, least) in [(0, 20), (4096, 21), (40_960, 30), (10_000_000, 140)] {
         let mut server = asking(Version::V2, |_| {});
         server.reply(1, false);
         server.sent();
         server.feed(frames::data(1, [0]));
-        server.send(1, octets, false);
+        server.send(1, bytes, false);
         server.sent();
         assert_eq!(pings(&seconds(&mut server, 10)), 1);
         seconds(&mut server, least - 1);
-        assert_eq!(server.connection.phase(), Phase::Open, "{octets}");
+        assert_eq!(server.connection.phase(), Phase::Open, "{bytes}");
         seconds(&mut server, 1);
-        assert_eq!(server.connection.phase(), Phase::Closing, "{octets}");
+        assert_eq!(server.connection.phase(), Phase::Closing, "{bytes}");
     }
 }
 
@@ -427,7 +430,8 @@ fn a_keep_alive_that_is_answered_keeps_no_session_alive_without_streams() {
     }
 }
 
-/// Reading pauses since another stream is full; the peer may have sent requests that wait to be read.
+/// Reading pauses since another stream is full; the peer may have sent requests that wait to be
+/// read.
 #[test]
 fn a_session_is_not_idle_while_it_does_not_read() {
     let mut config = Config::default();

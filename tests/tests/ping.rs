@@ -91,11 +91,8 @@ fn c090_an_answer_overtakes_data_that_is_queued() {
         for n in 0..10 {
             server.respond(2 * n + 1, 1 << 20);
         }
-        let prepared = server.unsent_octets();
-        assert!(
-            (64 << 10..96 << 10).contains(&prepared),
-            "{prepared} octets"
-        );
+        let prepared = server.unsent_bytes();
+        assert!((64 << 10..96 << 10).contains(&prepared), "{prepared} bytes");
         server.feed(frames::ping(version, 1));
         let sent = server.sent();
         let place = sent.iter().position(|frame| *frame == ping(1)).unwrap();
@@ -127,21 +124,21 @@ fn c092_reading_pauses_while_the_peer_leaves_answers_unread() {
     for version in Version::ALL {
         let mut server = Machine::server(version).alone("the driver reads on as soon as it may");
         let flood: Vec<u8> = (0..1000)
-            .flat_map(|n| server.octets(&frames::ping(version, 2 * n + 1)))
+            .flat_map(|n| server.bytes(&frames::ping(version, 2 * n + 1)))
             .collect();
-        server.feed_octets(&flood);
+        server.feed_bytes(&flood);
         assert!(!server.connection.wants_input());
         assert_eq!(server.unread_input(), 12 * (1000 - 256));
         let mut answered = 0;
         // The answers that are prepared count until the peer has read them.
-        assert_eq!(server.unsent_octets(), 12 * 256);
+        assert_eq!(server.unsent_bytes(), 12 * 256);
         server.read();
         assert_eq!(server.unread_input(), 12 * (1000 - 256));
         while answered < 1000 {
             let sent = server.sent();
             assert!(!sent.is_empty());
             answered += sent.len();
-            server.unsent_octets();
+            server.unsent_bytes();
             server.read();
         }
         assert_eq!(answered, 1000);
@@ -154,11 +151,11 @@ fn c092_a_peer_that_never_reads_its_answers_is_cut_off() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         let flood: Vec<u8> = (0..100_000)
-            .flat_map(|n| server.octets(&frames::ping(version, 2 * n + 1)))
+            .flat_map(|n| server.bytes(&frames::ping(version, 2 * n + 1)))
             .collect();
-        server.feed_octets(&flood);
+        server.feed_bytes(&flood);
         assert_eq!(server.unread_input(), 12 * (100_000 - 256));
-        assert_eq!(server.unsent_octets(), 12 * 256);
+        assert_eq!(server.unsent_bytes(), 12 * 256);
         server.advance(Duration::from_secs(29));
         assert_eq!(server.connection.phase(), Phase::Open);
         server.advance(Duration::from_secs(1));
@@ -175,7 +172,7 @@ fn a_flood_of_pings_ends_the_session_although_the_answers_are_read() {
         let mut rounds = 0;
         while server.connection.phase() == Phase::Open {
             server.feed(frames::ping(version, 1));
-            server.sent_octets();
+            server.sent_bytes();
             rounds += 1;
             assert!(rounds <= 20_000);
         }

@@ -1,4 +1,5 @@
-//! The program `spdy-server`, used by a client of this workspace over TLS and in plain text, in every version.
+//! The program `spdy-server`, used by a client of this workspace over TLS and in plain text, in
+//! every version.
 
 use std::time::Duration;
 
@@ -123,10 +124,10 @@ impl Reply {
     }
 }
 
-fn digest(octets: &[u8]) -> String {
-    Sha256::digest(octets)
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
         .iter()
-        .map(|octet| format!("{octet:02x}"))
+        .map(|byte| format!("{byte:02x}"))
         .collect()
 }
 
@@ -158,7 +159,7 @@ async fn c001_c007_pages_downloads_and_uploads_come_whole() {
             let echo = client.post("/echo", bytes.body.clone().into()).await;
             assert!(
                 echo.body == bytes.body,
-                "{version}: {} octets came back",
+                "{version}: {} bytes came back",
                 echo.body.len()
             );
             assert_eq!(
@@ -197,13 +198,13 @@ async fn a_hundred_requests_at_once_are_answered() {
         let server = server(version);
         for client in Client::both(&server, version).await {
             let mut requests = JoinSet::new();
-            for octets in 0..100 {
-                let receive = client.begin(&format!("/bytes/{}", octets * 500)).await;
-                requests.spawn(async move { (octets, Reply::read(receive).await) });
+            for bytes in 0..100 {
+                let receive = client.begin(&format!("/bytes/{}", bytes * 500)).await;
+                requests.spawn(async move { (bytes, Reply::read(receive).await) });
             }
             while let Some(answered) = requests.join_next().await {
-                let (octets, reply) = answered.unwrap();
-                assert_eq!(reply.body.len(), octets * 500);
+                let (bytes, reply) = answered.unwrap();
+                assert_eq!(reply.body.len(), bytes * 500);
                 assert_eq!(digest(&reply.body), reply.header("x-sha256"));
             }
         }
@@ -211,16 +212,17 @@ async fn a_hundred_requests_at_once_are_answered() {
 }
 
 #[tokio::test]
-async fn c094_c095_sigterm_in_mid_download_loses_no_octet() {
-    const OCTETS: usize = 5_000_000;
+async fn c094_c095_sigterm_in_mid_download_loses_no_byte() {
+    const BYTES: usize = 5_000_000;
     for version in Version::ALL {
         let server = server(version);
         let clients = Client::both(&server, version).await;
         let mut downloads = Vec::new();
         for client in &clients {
-            let mut receive = client.begin(&format!("/bytes/{OCTETS}")).await;
+            let mut receive = client.begin(&format!("/bytes/{BYTES}")).await;
             let head = receive.reply().await.unwrap();
-            // The transfer has begun, and the client reads no more of it for now: it is in the middle.
+            // The transfer has begun, and the client reads no more of it for now: it is in the
+            // middle.
             let Some(Ok(Received::Data(first))) = receive.next().await else {
                 panic!("no payload came");
             };
@@ -235,7 +237,7 @@ async fn c094_c095_sigterm_in_mid_download_loses_no_octet() {
                 };
                 body.extend_from_slice(&piece);
             }
-            assert_eq!(body.len(), OCTETS);
+            assert_eq!(body.len(), BYTES);
             assert_eq!(digest(&body).as_bytes(), head.get("x-sha256").unwrap());
         }
         for client in clients {

@@ -1,4 +1,5 @@
-//! Streams of the server (protocol.md §10, §23.12). What a push means in HTTP is tested with the HTTP layer.
+//! Streams of the server (protocol.md §10, §23.12). What a push means in HTTP is tested with the
+//! HTTP layer.
 
 use spdy_frame::{RstStatus, StreamId, Version};
 use spdy_session::{

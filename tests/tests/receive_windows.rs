@@ -17,7 +17,7 @@ fn config(stream_window: u32, session_window: u32) -> Config {
     config
 }
 
-/// The WINDOW_UPDATE frames among those sent, as (stream, octets).
+/// The WINDOW_UPDATE frames among those sent, as (stream, bytes).
 fn updates(frames: &[Received]) -> Vec<(u32, u32)> {
     let updates = frames.iter();
     updates
@@ -31,7 +31,7 @@ fn updates(frames: &[Received]) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn c195_one_octet_beyond_the_stream_window_costs_the_stream() {
+fn c195_one_byte_beyond_the_stream_window_costs_the_stream() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version).with(config(100_000, 1 << 20));
         server.upload(1);
@@ -89,7 +89,7 @@ fn c196_data_beyond_the_session_window_ends_the_session() {
 }
 
 #[test]
-fn c197_octets_that_nobody_wants_are_given_back_to_the_session() {
+fn c197_bytes_that_nobody_wants_are_given_back_to_the_session() {
     let version = Version::V3_1;
     for size in [1000, 16_384, 100_000] {
         let mut config = Config::default();
@@ -98,19 +98,19 @@ fn c197_octets_that_nobody_wants_are_given_back_to_the_session() {
         server.upload(1);
         server.feed(frames::syn_stream(version, 3).post("/refused"));
         assert_eq!(server.sent(), [reset(3, RstStatus::REFUSED_STREAM)]);
-        let (mut octets, mut given_back) = (0, 0);
-        while octets < 10 << 20 {
+        let (mut bytes, mut given_back) = (0, 0);
+        while bytes < 10 << 20 {
             for stream in [3, 99] {
                 server.feed(frames::data(stream, vec![0; size]));
-                octets += size;
+                bytes += size;
             }
             let sent = server.sent();
             given_back += updates(&sent)
                 .iter()
-                .map(|(_, octets)| *octets as usize)
+                .map(|(_, bytes)| *bytes as usize)
                 .sum::<usize>();
         }
-        assert!(octets - given_back < 1 << 19, "{octets} {given_back}");
+        assert!(bytes - given_back < 1 << 19, "{bytes} {given_back}");
         for _ in 0..64 {
             server.feed(frames::data(1, vec![0; 16_384]));
             server.consume(1, 16_384);
@@ -146,19 +146,19 @@ fn c198_c199_credit_comes_when_the_application_has_read() {
         assert_eq!(server.sent(), [], "credit is batched");
         server.consume(1, 1);
         assert_eq!(server.sent(), [credit(1, 32_768)]);
-        let mut octets: usize = 262_144 + 32_768;
+        let mut bytes: usize = 262_144 + 32_768;
         server.feed(frames::data(1, vec![0; 32_768]));
         server.consume(1, 262_144);
-        while octets < 1 << 20 {
+        while bytes < 1 << 20 {
             let granted: u32 = updates(&server.sent())
                 .iter()
                 .filter(|(stream, _)| *stream == 1)
-                .map(|(_, octets)| *octets)
+                .map(|(_, bytes)| *bytes)
                 .sum();
             assert!(granted > 0, "the upload goes on");
             server.feed(frames::data(1, vec![0; granted as usize]));
             server.consume(1, granted as usize);
-            octets += granted as usize;
+            bytes += granted as usize;
         }
         server.assert_usable();
     }
@@ -174,25 +174,25 @@ fn c201_no_grant_lifts_the_peer_above_the_largest_window() {
             let grants = updates(server.greeting());
             session += grants
                 .iter()
-                .map(|(_, octets)| i64::from(*octets))
+                .map(|(_, bytes)| i64::from(*bytes))
                 .sum::<i64>();
             assert!(grants.iter().all(|(stream, _)| *stream == 0) && session <= MAX);
             server.upload(1);
             let mut stream = i64::from(window.min(MAX as u32));
             for round in 0..50 {
-                let octets = [1, 60_000, 30_000][round % 3].min(stream as usize);
-                server.feed(frames::data(1, vec![0; octets]));
-                server.consume(1, octets);
-                stream -= octets as i64;
-                session -= octets as i64;
-                for (target, octets) in updates(&server.sent()) {
-                    assert!(octets > 0);
+                let bytes = [1, 60_000, 30_000][round % 3].min(stream as usize);
+                server.feed(frames::data(1, vec![0; bytes]));
+                server.consume(1, bytes);
+                stream -= bytes as i64;
+                session -= bytes as i64;
+                for (target, bytes) in updates(&server.sent()) {
+                    assert!(bytes > 0);
                     let window = if target == 0 {
                         &mut session
                     } else {
                         &mut stream
                     };
-                    *window += i64::from(octets);
+                    *window += i64::from(bytes);
                     assert!(*window <= MAX, "{target}: {window}");
                 }
             }
@@ -211,13 +211,13 @@ fn credit_of_the_session_comes_although_others_do_not_read() {
     // A third of the session's window is left. A stream that is read must not come to a halt in it.
     let mut window = 50_000;
     for _ in 0..100 {
-        let octets = 16_384.min(window);
-        assert!(octets > 0);
-        server.feed(frames::data(3, vec![0; octets]));
-        server.consume(3, octets);
-        window -= octets;
-        for (stream, octets) in updates(&server.sent()) {
-            window += if stream == 0 { octets as usize } else { 0 };
+        let bytes = 16_384.min(window);
+        assert!(bytes > 0);
+        server.feed(frames::data(3, vec![0; bytes]));
+        server.consume(3, bytes);
+        window -= bytes;
+        for (stream, bytes) in updates(&server.sent()) {
+            window += if stream == 0 { bytes as usize } else { 0 };
         }
     }
     assert_eq!(server.connection.phase(), Phase::Open);
@@ -242,7 +242,7 @@ fn c200_after_fin_a_stream_gets_no_credit_and_the_session_does() {
 }
 
 #[test]
-fn c203_octets_of_a_stream_that_was_reset_are_given_back_when_they_are_consumed() {
+fn c203_bytes_of_a_stream_that_was_reset_are_given_back_when_they_are_consumed() {
     for by_peer in [false, true] {
         let version = Version::V3_1;
         let mut server = Machine::server(version).with(config(65_536, 65_536));
@@ -290,7 +290,8 @@ fn c205_where_no_window_bounds_it_an_unread_stream_stops_the_reading() {
     }
 }
 
-/// The FIN of a stream that is answered cannot be heard while another stream keeps this side from reading.
+/// The FIN of a stream that is answered cannot be heard while another stream keeps this side from
+/// reading.
 #[test]
 fn a_pause_of_reading_is_not_held_against_a_stream_that_is_answered() {
     let mut config = Config::default();
@@ -331,15 +332,13 @@ fn spdy_3_stops_reading_when_all_streams_together_hold_too_much() {
     }
     assert!(!server.connection.wants_input());
     server.connection.reset(id(1), RstStatus::CANCEL);
-    assert!(
-        !server.connection.wants_input(),
-        "its octets are still held"
-    );
+    assert!(!server.connection.wants_input(), "its bytes are still held");
     server.consume(1, 100_000);
     assert!(server.connection.wants_input());
 }
 
-/// Both sides have finished the stream that nobody reads, so no reset is due; but it is the one that goes.
+/// Both sides have finished the stream that nobody reads, so no reset is due; but it is the one
+/// that goes.
 #[test]
 fn a_stream_that_is_finished_and_not_read_is_given_up_and_no_other() {
     for (version, flow_control) in [

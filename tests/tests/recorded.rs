@@ -1,5 +1,6 @@
-//! The recorded conversations in `fixtures/` through a live session: what the peer of another implementation said
-//! happens to the application as it was described when it was recorded, and nobody is accused of anything.
+//! The recorded conversations in `fixtures/` through a live session: what the peer of another
+//! implementation said happens to the application as it was described when it was recorded, and
+//! nobody is accused of anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +45,7 @@ fn a_server_understands_every_recorded_client() {
     for recording in recordings() {
         for piece in [usize::MAX, 1000, 1] {
             let mut server = Machine::new(Side::Server, recording.version, recording.config());
-            let events = feed(&mut server, &recording.octets("c2s"), piece);
+            let events = feed(&mut server, &recording.bytes("c2s"), piece);
             recording.assert_expected("c2s", Side::Server, &events);
             recording.assert_unaccused(&mut server);
             frames += events.len();
@@ -63,7 +64,7 @@ fn a_client_understands_every_recorded_server() {
             recording.open_streams(&mut client);
             client.sent();
             client.all_events();
-            let events = feed(&mut client, &recording.octets("s2c"), piece);
+            let events = feed(&mut client, &recording.bytes("s2c"), piece);
             recording.assert_expected("s2c", Side::Client, &events);
             recording.assert_unaccused(&mut client);
             frames += events.len();
@@ -75,7 +76,7 @@ fn a_client_understands_every_recorded_server() {
 /// After the conversation every stream that is open can be answered.
 fn assert_usable_after(recording: &Recording) {
     let mut server = Machine::new(Side::Server, recording.version, recording.config());
-    let events = feed(&mut server, &recording.octets("c2s"), usize::MAX);
+    let events = feed(&mut server, &recording.bytes("c2s"), usize::MAX);
     for event in events {
         let Happened::Opened { id: stream, .. } = event else {
             continue;
@@ -105,10 +106,11 @@ fn assert_usable_after(recording: &Recording) {
     }
 }
 
-/// Feeds octets in pieces of `piece`; gives what happened, with the DATA of a stream joined up to its FIN.
-fn feed(machine: &mut Machine, octets: &[u8], piece: usize) -> Vec<Happened> {
-    for octets in octets.chunks(piece) {
-        machine.feed_octets(octets);
+/// Feeds bytes in pieces of `piece`; gives what happened, with the DATA of a stream joined up to
+/// its FIN.
+fn feed(machine: &mut Machine, bytes: &[u8], piece: usize) -> Vec<Happened> {
+    for bytes in bytes.chunks(piece) {
+        machine.feed_bytes(bytes);
     }
     machine.events()
 }
@@ -124,7 +126,7 @@ impl Recording {
         config
     }
 
-    fn octets(&self, direction: &str) -> Vec<u8> {
+    fn bytes(&self, direction: &str) -> Vec<u8> {
         fs::read(fixtures().join(self.file(direction))).unwrap()
     }
 
@@ -156,7 +158,8 @@ impl Recording {
 
     /// Compares what happened, stream by stream and frame by frame.
     fn assert_expected(&self, direction: &str, side: Side, events: &[Happened]) {
-        // Netty answers each frame that was under way when it reset a stream: only the first reset ends it.
+        // Netty answers each frame that was under way when it reset a stream: only the first reset
+        // ends it.
         let mut resets = BTreeSet::new();
         let expected: Vec<Expected> = self
             .frames(direction)
@@ -273,21 +276,21 @@ fn collect_data<'a>(
     length: usize,
     events: &mut impl Iterator<Item = &'a Happened>,
 ) -> Expected {
-    let (mut digest, mut octets) = (Sha256::new(), 0);
+    let (mut digest, mut bytes) = (Sha256::new(), 0);
     loop {
         let event = events.next().expect("there is one more piece");
         let Happened::Data { id, payload, fin } = event else {
             panic!("this is no piece of {stream}: {event:?}");
         };
         digest.update(payload);
-        octets += payload.len();
-        if octets >= length {
+        bytes += payload.len();
+        if bytes >= length {
             let digest = digest.finalize();
             return Expected::Data {
                 id: *id,
                 fin: *fin,
-                length: octets,
-                sha256: digest.iter().map(|octet| format!("{octet:02x}")).collect(),
+                length: bytes,
+                sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             };
         }
     }

@@ -38,10 +38,7 @@ fn c061_nothing_is_told_of_a_stream_after_its_reset() {
         let mut server = Machine::server(version);
         server.upload(1);
         server.respond(1, 100);
-        assert!(
-            server.unsent_octets() > 0,
-            "FIN is prepared and not written"
-        );
+        assert!(server.unsent_bytes() > 0, "FIN is prepared and not written");
         server.all_events();
         server.feed(frames::rst_stream(version, 1, RstStatus::CANCEL));
         assert_eq!(server.all_events().len(), 1);
@@ -121,7 +118,7 @@ fn c064_in_spdy_2_data_that_is_not_prepared_is_dropped_with_its_stream() {
     server.request(3);
     server.respond(1, 1_000_000);
     server.respond(3, 1000);
-    let prepared = server.unsent_octets();
+    let prepared = server.unsent_bytes();
     assert!(prepared < 100_000, "{prepared}");
     server.feed(frames::rst_stream(version, 1, RstStatus::CANCEL));
     assert_eq!(server.connection.stats().unsent, 0);
@@ -203,19 +200,20 @@ fn c066_a_reset_that_is_too_short_ends_the_session() {
 }
 
 #[test]
-fn c067_octets_behind_the_status_are_ignored() {
+fn c067_bytes_behind_the_status_are_ignored() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
         server
-            .feed(frames::rst_stream(version, 1, RstStatus::CANCEL).more(b"twenty octets more.."));
+            .feed(frames::rst_stream(version, 1, RstStatus::CANCEL).more(b"twenty bytes of it.."));
         let end = End::Remote(RstStatus::CANCEL);
         assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
         server.assert_usable();
     }
 }
 
-/// The machine of the tests asserts this for everything that is sent; here an application asks for what does not exist.
+/// The machine of the tests asserts this for everything that is sent; here an application asks for
+/// what does not exist.
 #[test]
 fn c068_only_statuses_that_the_version_has_are_sent() {
     for version in Version::ALL {
@@ -310,10 +308,10 @@ fn header_blocks_for_streams_that_are_gone_move_the_context_on() {
         // The first one comes for an id that was just refused.
         server.feed(frames::data(1, []));
         server.events();
-        server.feed_octets(&first);
+        server.feed_bytes(&first);
         server.connection.reset(id(1), RstStatus::REFUSED_STREAM);
         server.events();
-        server.feed_octets(&second);
+        server.feed_bytes(&second);
         assert!(matches!(
             server.events()[..],
             [Happened::Opened { id: 3, .. }]

@@ -31,7 +31,7 @@ fn c206_opening_and_resetting_for_ever_ends_the_session() {
                 }
                 let stats = server.connection.stats();
                 assert!(stats.remote_streams + stats.cancelled <= 100, "{stats:?}");
-                server.sent_octets();
+                server.sent_bytes();
                 rounds += 1;
                 assert!(rounds < 20_000);
             }
@@ -67,7 +67,7 @@ fn making_the_server_reset_for_ever_ends_the_session() {
             server.feed(frames::syn_stream(version, stream).get("/").fin());
             server.feed(frames::data(stream, "after FIN"));
             assert!(server.connection.stats().cancelled <= 100);
-            server.sent_octets();
+            server.sent_bytes();
             rounds += 1;
             assert!(rounds < 2000);
         }
@@ -85,9 +85,9 @@ fn c207_a_peer_that_stops_reading_is_cut_off() {
         }
         server.request(1);
         server.respond(1, 10 << 20);
-        assert!(server.unsent_octets() < 100_000);
+        assert!(server.unsent_bytes() < 100_000);
         server.advance(Duration::from_secs(29));
-        assert!(server.unsent_octets() < 100_000);
+        assert!(server.unsent_bytes() < 100_000);
         assert_eq!(server.connection.phase(), Phase::Open);
         server.all_events();
         server.advance(Duration::from_secs(1));
@@ -116,7 +116,7 @@ fn a_peer_that_does_not_read_the_end_of_a_session_is_cut_off_too() {
         server.request(1);
         server.respond(1, 10_000);
         server.feed(frames::go_away(version, 0, GoAwayStatus::OK));
-        assert!(server.unsent_octets() > 10_000);
+        assert!(server.unsent_bytes() > 10_000);
         assert_eq!(server.connection.phase(), Phase::Closing);
         server.all_events();
         server.advance(Duration::from_secs(30));
@@ -156,17 +156,17 @@ fn c208_streams_that_nobody_accepts_are_bounded() {
 }
 
 #[test]
-fn c209_random_octets_end_the_session_without_a_crash() {
+fn c209_random_bytes_end_the_session_without_a_crash() {
     let mut random = fastrand(7);
     for version in Version::ALL {
         for side in [Machine::server, Machine::client] {
             for _ in 0..300 {
                 let mut machine = side(version);
-                let octets: Vec<u8> = (0..200).map(|_| random() as u8).collect();
-                machine.feed_octets(&octets);
+                let bytes: Vec<u8> = (0..200).map(|_| random() as u8).collect();
+                machine.feed_bytes(&bytes);
                 machine.sent();
-                // Without a frame the session ends after 10 s, with half of one after 30 s. Of that the peer has to
-                // read within one second.
+                // Without a frame the session ends after 10 s, with half of one after 30 s. Of that
+                // the peer has to read within one second.
                 for time in [10_500, 20_000] {
                     machine.advance(Duration::from_millis(time));
                     machine.sent();
@@ -180,12 +180,12 @@ fn c209_random_octets_end_the_session_without_a_crash() {
 }
 
 #[test]
-fn c209_right_frames_with_wrong_octets_end_without_a_crash() {
+fn c209_right_frames_with_wrong_bytes_end_without_a_crash() {
     let mut random = fastrand(8);
     for version in Version::ALL {
         for _ in 0..2000 {
             let mut server = Machine::server(version);
-            let mut octets: Vec<u8> = [
+            let mut bytes: Vec<u8> = [
                 frames::settings(version, &[(4, 100), (7, 70_000)]),
                 frames::syn_stream(version, 1).post("/upload"),
                 frames::data(1, vec![1; 30]),
@@ -198,14 +198,14 @@ fn c209_right_frames_with_wrong_octets_end_without_a_crash() {
                 frames::go_away(version, 0, GoAwayStatus::OK),
             ]
             .iter()
-            .flat_map(|frame| server.octets(frame))
+            .flat_map(|frame| server.bytes(frame))
             .collect();
             for _ in 0..=random() % 4 {
-                let place = random() as usize % octets.len();
-                octets[place] ^= 1 << (random() % 8);
+                let place = random() as usize % bytes.len();
+                bytes[place] ^= 1 << (random() % 8);
             }
-            for piece in octets.chunks(1 + random() as usize % 100) {
-                server.feed_octets(piece);
+            for piece in bytes.chunks(1 + random() as usize % 100) {
+                server.feed_bytes(piece);
                 server.sent();
             }
             server.end_of_input();
@@ -241,7 +241,7 @@ fn c210_a_transport_that_fails_fails_all_streams() {
         server.request(1);
         server.respond(1, 1000);
         server.upload(3);
-        assert!(server.unsent_octets() > 1000);
+        assert!(server.unsent_bytes() > 1000);
         server.all_events();
         let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let error = SessionError::Io(Arc::new(error));
@@ -302,9 +302,9 @@ fn nothing_waits_for_the_window_of_a_peer_that_is_gone() {
 
 /// 16 KiB are due in five minutes.
 #[test]
-fn a_peer_that_takes_octet_by_octet_is_cut_off_in_the_end() {
+fn a_peer_that_takes_byte_by_byte_is_cut_off_in_the_end() {
     for version in Version::ALL {
-        for (octets, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
+        for (bytes, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
             let mut pair = Pair::new(version);
             let request = request_block(version);
             let stream = pair.open(
@@ -321,11 +321,11 @@ fn a_peer_that_takes_octet_by_octet_is_cut_off_in_the_end() {
             pair.server.send_data(id(stream), payload, true).unwrap();
             let mut passed = 0;
             while pair.server.phase() == Phase::Open && passed < 1000 {
-                assert_eq!(pair.transmit(Side::Server, octets), octets);
+                assert_eq!(pair.transmit(Side::Server, bytes), bytes);
                 pair.advance(Duration::from_secs(20));
                 passed += 20;
             }
-            assert_eq!(passed, seconds, "{version} {octets}");
+            assert_eq!(passed, seconds, "{version} {bytes}");
         }
     }
 }
@@ -360,8 +360,8 @@ fn a_pause_of_ours_is_not_taken_for_a_slow_peer() {
     let mut server = Machine::server(version).alone("the driver reads on as soon as it may");
     server.upload(1);
     server.feed(frames::data(1, vec![0; 300_000]));
-    let octets = server.octets(&frames::data(1, "more").fin());
-    server.feed_octets(&octets[..10]);
+    let bytes = server.bytes(&frames::data(1, "more").fin());
+    server.feed_bytes(&bytes[..10]);
     assert!(!server.connection.wants_input());
     server.advance(Duration::from_secs(50));
     server.consume(1, 300_000);
@@ -370,7 +370,7 @@ fn a_pause_of_ours_is_not_taken_for_a_slow_peer() {
     server.advance(Duration::from_secs(29));
     assert_eq!(server.connection.phase(), Phase::Open);
     server.events();
-    server.feed_octets(&octets[10..]);
+    server.feed_bytes(&bytes[10..]);
     let joined: Vec<Happened> = server.events();
     assert!(matches!(
         joined.last(),

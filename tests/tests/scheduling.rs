@@ -1,4 +1,5 @@
-//! Who is served when (docs/limits.md, "Who waits for whom"): every bound is in frames, and counted here on the wire.
+//! Who is served when (docs/limits.md, "Who waits for whom"): every bound is in frames, and counted
+//! here on the wire.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +22,8 @@ const READY: usize = 5;
 /// A level that was passed over so many times is served next.
 const AGING: usize = 16;
 
-/// A server that has no end of payload for every stream, and a peer that reads no more than it asks for.
+/// A server that has no end of payload for every stream, and a peer that reads no more than it asks
+/// for.
 struct Served {
     version: Version,
     peer: Wire<DuplexStream>,
@@ -62,7 +64,7 @@ impl Served {
         let request = frames::syn_stream(self.version, stream)
             .get("/")
             .fin()
-            .priority_octets([priority << bits, 0]);
+            .priority_bytes([priority << bits, 0]);
         self.peer.send(request).await;
         // The peer goes on reading, or nothing else would move.
         loop {
@@ -185,7 +187,8 @@ async fn the_lowest_priority_is_served_under_a_flood_of_the_highest() {
     }
 }
 
-/// Short answers whose headers alone fill what may be ready: they come first, and DATA goes on all the same.
+/// Short answers whose headers alone fill what may be ready: they come first, and DATA goes on all
+/// the same.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_small_responses_does_not_starve_a_download() {
     for version in Version::ALL {
@@ -200,7 +203,7 @@ async fn a_flood_of_small_responses_does_not_starve_a_download() {
             for _ in 0..10 {
                 let pending = served.open(stream, 0).await;
                 let (_, reply) = pending.split();
-                // Each has octets of its own, or they would be compressed to nothing.
+                // Each has bytes of its own, or they would be compressed to nothing.
                 let mut field = HeaderBlock::new();
                 field.append("x-large", random_text(8000, stream)).unwrap();
                 reply.reply(field, true).unwrap();
@@ -217,20 +220,21 @@ async fn a_flood_of_small_responses_does_not_starve_a_download() {
     }
 }
 
-/// The session's window opens by so many octets at a time. Whatever they are, a stream has its share of frames and of
-/// octets: a frame that the window cuts short is not the whole of a turn.
+/// The session's window opens by so many bytes at a time. Whatever they are, a stream has its share
+/// of frames and of bytes: a frame that the window cuts short is not the whole of a turn.
 #[test]
 fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
     let version = Version::V3_1;
     let grants = [1, 100, 16_384, 16_385, 32_768, 65_536, 65_537];
-    // With the last one the turn of the lowest priority always comes when one octet is left of what was granted.
+    // With the last one the turn of the lowest priority always comes when one byte is left of what
+    // was granted.
     let grants = grants.map(|grant| (grant, 0));
     for (grant, first) in grants.into_iter().chain([(262_145, 212_992)]) {
         let mut server = Machine::server(version).alone("how payload is cut is what it is about");
         server.feed(frames::settings(version, &[(7, 0x7fff_ffff)]));
         for (stream, priority) in [(1, 0), (3, 0), (5, 3), (7, 7)] {
             let request = frames::syn_stream(version, stream).get("/").fin();
-            server.feed(request.priority_octets([priority << 5, 0]));
+            server.feed(request.priority_bytes([priority << 5, 0]));
         }
         for stream in [1, 3, 5, 7] {
             server.reply(stream, false);
@@ -242,7 +246,7 @@ fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
             server.sent();
         }
         let mut since = BTreeMap::from([(1, 0), (3, 0), (5, 0), (7, 0)]);
-        let mut octets = BTreeMap::new();
+        let mut bytes = BTreeMap::new();
         let mut all = 0;
         for _ in 0..2000.min((10 << 20) / grant) {
             server.feed(frames::window_update(version, 0, grant));
@@ -257,12 +261,12 @@ fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
                 let waited = since.insert(stream, 0).unwrap();
                 let rivals = if stream < 5 { 2 } else { 1 };
                 assert!(waited <= 8 * AGING * rivals, "{grant}: {stream} {waited}");
-                *octets.entry(stream).or_insert(0) += payload.len();
+                *bytes.entry(stream).or_insert(0) += payload.len();
                 all += payload.len();
             }
         }
         for stream in [1, 3, 5, 7] {
-            let share = octets.get(&stream).copied().unwrap_or(0);
+            let share = bytes.get(&stream).copied().unwrap_or(0);
             assert!(share >= all / 40, "{grant}: {stream} has {share} of {all}");
         }
     }
@@ -339,7 +343,7 @@ async fn the_size_of_data_frames_is_set() {
             let mut served = Served::with(version, config).await;
             let pending = served.open(1, 0).await;
             let mut send = pending.reply(HeaderBlock::new()).unwrap().split().1;
-            let octets = 20 * size;
+            let bytes = 20 * size;
             let sending = tokio::spawn(async move {
                 for _ in 0..20 {
                     send.ready().await.unwrap();
@@ -350,13 +354,13 @@ async fn the_size_of_data_frames_is_set() {
             });
             let mut received = 0;
             let mut longest = 0;
-            while received < octets {
+            while received < bytes {
                 if let Received::Data { payload, .. } = served.peer.recv().await {
                     received += payload.len();
                     longest = longest.max(payload.len());
                 }
             }
-            assert_eq!(received, octets);
+            assert_eq!(received, bytes);
             assert_eq!(longest, size, "{version}");
             sending.abort();
         }

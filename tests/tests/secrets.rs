@@ -1,5 +1,6 @@
-//! What `HeaderBlock` masks is shown by no debug output, no message and no line of the log: every public type that can
-//! hold a cookie, in the states in which it does, and the bytes of the cookie in all forms in which bytes are written.
+//! What `HeaderBlock` masks is shown by no debug output, no message and no line of the log: every
+//! public type that can hold a cookie, in the states in which it does, and the bytes of the cookie
+//! in all forms in which bytes are written.
 
 use std::{
     convert::Infallible,
@@ -29,7 +30,8 @@ const SECRET: &str = "Qz7~kx9/Wv3!Tp5@Jb8#";
 /// The sensitive names, in requests and responses, and one that the application marks as such.
 const NAMES: [&str; 4] = ["cookie", "authorization", "set-cookie", "x-marked"];
 
-// --- the search -------------------------------------------------------------------------------------------------
+// --- the search
+// -------------------------------------------------------------------------------------------------
 
 /// Fails if a text has a part of the secret in any form.
 fn search(what: &str, text: &str) {
@@ -96,7 +98,8 @@ fn the_search_finds_all_forms() {
     }
 }
 
-// --- the codec --------------------------------------------------------------------------------------------------
+// --- the codec
+// --------------------------------------------------------------------------------------------------
 
 fn block() -> HeaderBlock {
     let mut block = HeaderBlock::from_pairs([(":path", "/"), ("accept", "*/*")]).unwrap();
@@ -212,13 +215,13 @@ fn header_blocks(mode: HeaderCompression) {
         };
         encoder.encode_headers(&headers, &mut frame).unwrap();
         hidden("HeaderEncoder", &encoder);
-        let mut octets = &frame[12..];
+        let mut bytes = &frame[12..];
         if round == 3 {
             // Without the sync flush.
-            octets = &octets[..octets.len() - 4];
+            bytes = &bytes[..bytes.len() - 4];
         }
-        let block = decoder.decode(CompressedBlock::new(octets)).unwrap();
-        let cut = cutting.decode(CompressedBlock::new(octets)).unwrap();
+        let block = decoder.decode(CompressedBlock::new(bytes)).unwrap();
+        let cut = cutting.decode(CompressedBlock::new(bytes)).unwrap();
         hidden("HeaderDecoder", &(&decoder, &cutting));
         for block in [&sent, &block, &cut] {
             hidden("HeaderBlock", block);
@@ -235,7 +238,8 @@ fn header_blocks(mode: HeaderCompression) {
     }
 }
 
-// --- sessions ---------------------------------------------------------------------------------------------------
+// --- sessions
+// ---------------------------------------------------------------------------------------------------
 
 /// A connection, looked at in each state.
 struct Watched(Connection);
@@ -375,7 +379,8 @@ async fn handles_show_no_secret() {
     }
 }
 
-// --- requests ---------------------------------------------------------------------------------------------------
+// --- requests
+// ---------------------------------------------------------------------------------------------------
 
 /// Answers with the secret, and looks at all that it is given.
 async fn respond(request: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -466,7 +471,8 @@ async fn refusals_and_tokens_show_no_secret() {
     assert!(!format!("{tokens:?}").contains(&token));
 }
 
-// --- the log ----------------------------------------------------------------------------------------------------
+// --- the log
+// ----------------------------------------------------------------------------------------------------
 
 /// Keeps all that is logged, at every level and for every target.
 #[derive(Clone, Default)]
@@ -524,7 +530,8 @@ async fn the_log_has_no_secret() {
     search("the log", &text);
 }
 
-/// Maps of fields show what is marked in them, and nothing else is: so all that is received has to be.
+/// Maps of fields show what is marked in them, and nothing else is: so all that is received has to
+/// be.
 #[test]
 fn a_map_of_fields_shows_what_is_not_marked() {
     let mut map = HeaderMap::new();

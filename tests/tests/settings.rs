@@ -14,7 +14,7 @@ use spdy_tests::{
 const MAX_STREAMS: u32 = 4;
 const INITIAL_WINDOW: u32 = 7;
 
-/// The flag in the top octet of an id, where [`frames::settings`] wants it.
+/// The flag in the top byte of an id, where [`frames::settings`] wants it.
 const PERSIST_VALUE: u32 = 0x0100_0000;
 const PERSISTED: u32 = 0x0200_0000;
 
@@ -51,7 +51,7 @@ fn c071_c083_a_client_that_allows_one_stream_gets_one_push_at_a_time() {
         let mut server = Machine::server(version);
         if version == Version::V2 {
             // The id is in little-endian order.
-            server.feed_octets(
+            server.feed_bytes(
                 b"\x80\x02\x00\x04\x00\x00\x00\x0c\x00\x00\x00\x01\x04\x00\x00\x00\x00\x00\x00\x01",
             );
         } else {

@@ -42,12 +42,12 @@ fn c032_a_request_gets_its_reply_its_data_and_one_fin() {
             [
                 Happened::Sent {
                     id: 1,
-                    octets: 5,
+                    bytes: 5,
                     fin: false
                 },
                 Happened::Sent {
                     id: 1,
-                    octets: 0,
+                    bytes: 0,
                     fin: true
                 }
             ]
@@ -337,8 +337,8 @@ fn c057_the_header_block_of_a_refused_stream_moves_the_context_on() {
         config.limits.max_streams = 0;
         let mut server = Machine::server(version).with(config);
         let [first, second] = packed_requests(version);
-        server.feed_octets(&first);
-        server.feed_octets(&second);
+        server.feed_bytes(&first);
+        server.feed_bytes(&second);
         assert_eq!(
             server.sent(),
             [1, 3].map(|stream| reset(stream, RstStatus::REFUSED_STREAM))
@@ -349,10 +349,10 @@ fn c057_the_header_block_of_a_refused_stream_moves_the_context_on() {
         let mut config = Config::default();
         config.limits.max_streams = 1;
         let mut server = Machine::server(version).with(config);
-        server.feed_octets(&first);
+        server.feed_bytes(&first);
         server.connection.reset(id(1), RstStatus::REFUSED_STREAM);
         server.events();
-        server.feed_octets(&second);
+        server.feed_bytes(&second);
         let events = server.events();
         let [Happened::Opened { id: 3, fields, .. }] = &events[..] else {
             panic!("{events:?}");
@@ -373,7 +373,7 @@ fn c057_the_header_block_of_a_refused_stream_moves_the_context_on() {
 fn c058_c059_the_priority_has_two_bits_in_spdy_2_and_three_later() {
     for (version, priority) in [(Version::V2, 3), (Version::V3, 7), (Version::V3_1, 7)] {
         let mut server = Machine::server(version);
-        server.feed(frames::syn_stream(version, 1).priority_octets([0xe0, 0]));
+        server.feed(frames::syn_stream(version, 1).priority_bytes([0xe0, 0]));
         let events = server.events();
         assert!(
             matches!(events[..], [Happened::Opened { priority: found, .. }] if found == priority),
@@ -389,7 +389,7 @@ fn c060_the_slot_is_ignored() {
         server.feed(
             frames::syn_stream(version, 1)
                 .get("/")
-                .priority_octets([0x20, 9])
+                .priority_bytes([0x20, 9])
                 .fin(),
         );
         assert_eq!(server.events().len(), 1);

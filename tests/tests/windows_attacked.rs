@@ -1,9 +1,10 @@
-//! A peer that does with windows what it can: it opens them by an octet, shrinks and widens those of all streams, lets
-//! them dribble, says GOAWAY, resets, leaves replies unread, and closes its direction at any moment. Whatever it has done,
-//! what is queued for it is gone soon after it has fallen silent.
+//! A peer that does with windows what it can: it opens them by a byte, shrinks and widens those of
+//! all streams, lets them dribble, says GOAWAY, resets, leaves replies unread, and closes its
+//! direction at any moment. Whatever it has done, what is queued for it is gone soon after it has
+//! fallen silent.
 //!
-//! A schedule is made from its seed alone, which is printed when it fails. `WINDOWS_SEED=n` runs that one, and
-//! `WINDOWS_SCHEDULES=n` as many as are wanted.
+//! A schedule is made from its seed alone, which is printed when it fails. `WINDOWS_SEED=n` runs
+//! that one, and `WINDOWS_SCHEDULES=n` as many as are wanted.
 
 use std::{panic, time::Duration};
 
@@ -17,7 +18,8 @@ use spdy_tests::{
 /// So many take a few seconds in a debug build.
 const SCHEDULES: u64 = 600;
 
-/// How long the peer is silent in the end, in seconds: longer than any window or the transport is waited for.
+/// How long the peer is silent in the end, in seconds: longer than any window or the transport is
+/// waited for.
 const SILENCE: u64 = 62;
 
 #[test]
@@ -66,14 +68,15 @@ impl Attack {
             self.step();
             self.server.events();
         }
-        // A peer that takes nothing of what is ready is cut off; one that takes it all has to grant something.
+        // A peer that takes nothing of what is ready is cut off; one that takes it all has to grant
+        // something.
         let takes = self.random.below(2) == 0;
         for _ in 0..SILENCE {
             self.server.advance(Duration::from_secs(1));
             if takes {
                 self.server.sent();
             } else {
-                self.server.unsent_octets();
+                self.server.unsent_bytes();
             }
         }
         let stats = self.server.connection.stats();
@@ -105,8 +108,8 @@ impl Attack {
             }
             13 if self.random.below(10) == 0 => self.server.end_of_input(),
             14 => {
-                let octets = 1 + self.random.below(30_000);
-                self.send(stream, octets);
+                let bytes = 1 + self.random.below(30_000);
+                self.send(stream, bytes);
             }
             15 if self.streams > 0 && self.random.below(3) == 0 => {
                 self.server.connection.reset(id(stream), RstStatus::CANCEL);
@@ -135,7 +138,7 @@ impl Attack {
         let priority = self.random.below(4) as u8;
         let bits = if self.version == Version::V2 { 6 } else { 5 };
         let request = frames::syn_stream(self.version, stream).get("/").fin();
-        self.feed(request.priority_octets([priority << bits, 0]));
+        self.feed(request.priority_bytes([priority << bits, 0]));
         self.streams += 1;
         let headers = spdy_tests::machine::reply_block(self.version);
         if self
@@ -144,15 +147,15 @@ impl Attack {
             .reply(id(stream), headers, false)
             .is_ok()
         {
-            let octets = 1 + self.random.below(100_000);
+            let bytes = 1 + self.random.below(100_000);
             let fin = self.random.below(2) == 0;
-            let payload = vec![0; octets].into();
+            let payload = vec![0; bytes].into();
             _ = self.server.connection.send_data(id(stream), payload, fin);
         }
     }
 
-    fn send(&mut self, stream: u32, octets: usize) {
-        let payload = vec![0; octets].into();
+    fn send(&mut self, stream: u32, bytes: usize) {
+        let payload = vec![0; bytes].into();
         _ = self.server.connection.send_data(id(stream), payload, false);
     }
 }

@@ -44,7 +44,7 @@ impl Handles {
         self.send = reply.reply(headers, fin).ok();
     }
 
-    /// Reads at most so many octets, and says how many.
+    /// Reads at most so many bytes, and says how many.
     pub(super) fn read(&mut self, most: usize) -> usize {
         self.split();
         let Some(recv) = &mut self.recv else {

@@ -49,8 +49,8 @@ impl AsyncRead for Pipe {
             state.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let octets = state.input.len().min(buf.remaining());
-        buf.put_slice(&state.input.split_to(octets));
+        let bytes = state.input.len().min(buf.remaining());
+        buf.put_slice(&state.input.split_to(bytes));
         Poll::Ready(Ok(()))
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct Story {
 pub(super) struct Payload(Vec<u8>);
 
 impl Payload {
-    pub(super) fn add(&mut self, octets: &[u8]) {
-        self.0.extend_from_slice(octets);
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
 
     pub(super) fn begins(&self, whole: &Self) -> bool {
@@ -34,7 +34,7 @@ impl Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} octets", self.0.len())
+        write!(f, "{} bytes", self.0.len())
     }
 }
 

@@ -32,8 +32,8 @@ impl Transcript {
         }
     }
 
-    pub(super) fn add(&mut self, octets: &[u8]) {
-        self.reader.buffer().extend_from_slice(octets);
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.reader.buffer().extend_from_slice(bytes);
         while let Some(frame) = self.reader.next_frame().expect("it sends sound frames") {
             match frame {
                 Received::WindowUpdate(_) => {}
@@ -110,7 +110,7 @@ impl fmt::Debug for Sent {
                 stream,
                 fin,
                 payload,
-            } => write!(f, "DATA {stream} of {} octets, fin {fin}", payload.len()),
+            } => write!(f, "DATA {stream} of {} bytes, fin {fin}", payload.len()),
             Self::Other(frame) => frame.fmt(f),
         }
     }
@@ -126,9 +126,9 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// The driver prepares frames whenever it runs, and it opens streams before it does anything else; the machine was
-    /// asked to at the end, and did things in the order of the calls. Streams that are accepted together count as called
-    /// then.
+    /// The driver prepares frames whenever it runs, and it opens streams before it does anything
+    /// else; the machine was asked to at the end, and did things in the order of the calls. Streams
+    /// that are accepted together count as called then.
     pub(super) fn note(&mut self, step: &Step) {
         match step {
             Step::Output(_) => self.is_pending = false,

@@ -1,15 +1,16 @@
-//! The rules for senders, which hold for every octet that a machine sends.
+//! The rules for senders, which hold for every byte that a machine sends.
 
 use spdy_frame::Version;
 
-/// Holds the frames in `octets` against the rules for senders: the session's version in every control frame, no unknown
-/// type, no reserved bit or unused octet set, statuses and increments that exist.
-pub(super) fn assert_canonical(version: Version, mut octets: &[u8]) {
-    while !octets.is_empty() {
-        let (head, rest) = octets.split_at(8);
+/// Holds the frames in `bytes` against the rules for senders: the session's version in every
+/// control frame, no unknown type, no reserved bit or unused byte set, statuses and increments that
+/// exist.
+pub(super) fn assert_canonical(version: Version, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let (head, rest) = bytes.split_at(8);
         let length = u32::from_be_bytes([0, head[5], head[6], head[7]]) as usize;
         let (payload, rest) = rest.split_at(length);
-        octets = rest;
+        bytes = rest;
         if head[0] & 0x80 == 0 {
             assert_ne!(head[..4], [0; 4], "DATA has a stream");
             assert!(head[4] <= 1, "DATA has no flag but FIN");
@@ -26,7 +27,7 @@ pub(super) fn assert_canonical(version: Version, mut octets: &[u8]) {
 }
 
 fn assert_canonical_control(version: Version, kind: u8, flags: u8, payload: &[u8]) {
-    let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four octets"));
+    let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
     let is_v2 = version == Version::V2;
     let highest_flags = match (kind, version) {
         (1, _) => 3,

@@ -7,8 +7,8 @@ use super::{Happened, Machine};
 use crate::{frames, wire::Received};
 
 impl Machine {
-    /// Shows that the session works: a new stream is opened, answered and closed, with header fields that no block had
-    /// before, so that a compression context that was lost would show.
+    /// Shows that the session works: a new stream is opened, answered and closed, with header
+    /// fields that no block had before, so that a compression context that was lost would show.
     ///
     /// # Panics
     ///
@@ -102,8 +102,8 @@ impl Machine {
         assert!(fields.contains(&("x-probe".into(), value)), "{fields:?}");
     }
 
-    /// Shows that the connection has sent GOAWAY with this status (SPDY/2 has none) and closes. Gives its last-good id,
-    /// and what was sent before it.
+    /// Shows that the connection has sent GOAWAY with this status (SPDY/2 has none) and closes.
+    /// Gives its last-good id, and what was sent before it.
     ///
     /// # Panics
     ///

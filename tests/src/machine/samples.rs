@@ -35,14 +35,14 @@ pub fn reset(stream: u32, status: RstStatus) -> Received {
 ///
 /// If it would grant nothing.
 #[must_use]
-pub fn credit(stream: u32, octets: u32) -> Received {
+pub fn credit(stream: u32, bytes: u32) -> Received {
     Received::WindowUpdate(WindowUpdate {
         target: WindowTarget::from_field(stream),
-        increment: WindowIncrement::new(octets).expect("credit is not zero"),
+        increment: WindowIncrement::new(bytes).expect("credit is not zero"),
     })
 }
 
-/// The payload octets of a stream among frames.
+/// The payload bytes of a stream among frames.
 #[must_use]
 pub fn payload_of(stream: u32, frames: &[Received]) -> usize {
     frames
@@ -58,8 +58,8 @@ pub fn payload_of(stream: u32, frames: &[Received]) -> usize {
         .sum()
 }
 
-/// The requests 1 and 3 of protocol.md §22, "packed": unlike the blocks of [`frames`](crate::frames), the second one cannot be read
-/// without the first.
+/// The requests 1 and 3 of protocol.md §22, "packed": unlike the blocks of
+/// [`frames`](crate::frames), the second one cannot be read without the first.
 #[must_use]
 pub fn packed_requests(version: Version) -> [Vec<u8>; 2] {
     let requests = match version {

@@ -171,7 +171,8 @@ impl<A: Asker> One<A> {
         }
     }
 
-    /// The timeout is the one that is set. Time on a connection that did not take the request is none of it.
+    /// The timeout is the one that is set. Time on a connection that did not take the request is
+    /// none of it.
     fn was_connecting(&self, begun: Instant) {
         let waited = begun.elapsed();
         let Bounds {
@@ -258,5 +259,6 @@ fn slowly(
 /// What a body takes that is sent in pieces. The silence of the origin begins behind it.
 const UPLOAD: Duration = Duration::from_millis(10);
 
-/// Moments that follow each other without a wait are a millisecond apart at most; a few of them may come together.
+/// Moments that follow each other without a wait are a millisecond apart at most; a few of them may
+/// come together.
 pub(crate) const SLACK: Duration = Duration::from_millis(5);

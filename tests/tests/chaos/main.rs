@@ -1,14 +1,17 @@
-//! Chaos: 200 requests at once to an origin at which everything goes wrong that can, by the client and by the proxy.
+//! Chaos: 200 requests at once to an origin at which everything goes wrong that can, by the client
+//! and by the proxy.
 //!
-//! Transports are in memory and the clock is paused, so the bounds on time are exact and a round takes some
-//! milliseconds. For each request: it fails to connect at the timeout that is set and never later, an answer that is
-//! there is given at once, what ends without an error is whole, and it reaches the origin once, or twice if it is
-//! idempotent. For all together: there are never more connections than allowed; when the origin is well again all
-//! requests are answered; and in the end no connection and no task is left.
+//! Transports are in memory and the clock is paused, so the bounds on time are exact and a round
+//! takes some milliseconds. For each request: it fails to connect at the timeout that is set and
+//! never later, an answer that is there is given at once, what ends without an error is whole, and
+//! it reaches the origin once, or twice if it is idempotent. For all together: there are never more
+//! connections than allowed; when the origin is well again all requests are answered; and in the
+//! end no connection and no task is left.
 //!
-//! A round is made from its seed alone. `CHAOS_ROUNDS=n` sets how many there are, and `CHAOS_SEED=n` runs that one again
-//! and tells its story. What other threads of the process do has no part in it, but the order in which hash maps and
-//! `select!` look at things is not in our hands: a seed that has failed fails nearly always.
+//! A round is made from its seed alone. `CHAOS_ROUNDS=n` sets how many there are, and
+//! `CHAOS_SEED=n` runs that one again and tells its story. What other threads of the process do has
+//! no part in it, but the order in which hash maps and `select!` look at things is not in our
+//! hands: a seed that has failed fails nearly always.
 
 mod asking;
 mod books;
@@ -109,7 +112,8 @@ impl<A: Asker> Round<A> {
         self.leaves_nothing().await;
     }
 
-    /// When all connections have frozen, each of them takes one request at most: one that is given up.
+    /// When all connections have frozen, each of them takes one request at most: one that is given
+    /// up.
     async fn thaws(&self) {
         self.origin.calm_down();
         self.origin.freeze();
@@ -136,7 +140,8 @@ impl<A: Asker> Round<A> {
         );
     }
 
-    /// When the origin is well again, and what has frozen is found out, each request is answered at once.
+    /// When the origin is well again, and what has frozen is found out, each request is answered at
+    /// once.
     async fn recovers(&self) {
         sleep(QUIET).await;
         let resting = self.origin.books.lock().open;

@@ -1,5 +1,6 @@
-//! An origin that does everything wrong that servers do: it takes connections late or never, refuses them, says nothing,
-//! closes them after some requests, at some moment or in mid-answer, freezes, and answers slowly or not at all.
+//! An origin that does everything wrong that servers do: it takes connections late or never,
+//! refuses them, says nothing, closes them after some requests, at some moment or in mid-answer,
+//! freezes, and answers slowly or not at all.
 
 use std::{
     convert::Infallible,
@@ -413,7 +414,8 @@ async fn read<B: Body<Data = Bytes>>(body: B) -> Option<usize> {
     Some(body.to_bytes().len())
 }
 
-/// A body in pieces with pauses between them, which stops half-way with its connection if it is cut.
+/// A body in pieces with pauses between them, which stops half-way with its connection if it is
+/// cut.
 fn pieces(
     whole: Bytes,
     cut: Option<usize>,

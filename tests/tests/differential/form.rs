@@ -48,8 +48,8 @@ impl Form {
         let body = random.chance(3, 5).then(|| Payload::new(&mut random));
         let mut fields = fields(&mut random);
         if let Some(body) = &body {
-            // The clients of these tests do not wait for the 100. A handler that does not ask for the body is one that
-            // they give no chance.
+            // The clients of these tests do not wait for the 100. A handler that does not ask for
+            // the body is one that they give no chance.
             if random.chance(1, 3) && matches!(shape.as_str(), "read" | "echo") {
                 fields.push(("expect", b"100-continue".to_vec()));
             }

@@ -1,14 +1,15 @@
 //! The same application gives the same answer in every protocol, and through a proxy.
 //!
-//! One application has handlers of every shape. It is served by `spdy_server::Server`, directly and behind proxies to
-//! HTTP/1.1 and HTTP/2. Requests of every form are made from seeds, and each travels by HTTP/1.1, HTTP/2, and every
-//! version of SPDY. Status, fields, body, trailers and the way in which an answer fails have to be those of HTTP/1.1 by
-//! hyper, but for the differences in `differences.rs`, each with its reason. No panic may happen that no handler asked for.
+//! One application has handlers of every shape. It is served by `spdy_server::Server`, directly and
+//! behind proxies to HTTP/1.1 and HTTP/2. Requests of every form are made from seeds, and each
+//! travels by HTTP/1.1, HTTP/2, and every version of SPDY. Status, fields, body, trailers and the
+//! way in which an answer fails have to be those of HTTP/1.1 by hyper, but for the differences in
+//! `differences.rs`, each with its reason. No panic may happen that no handler asked for.
 //!
 //! Requests travel several at once, and a connection serves many of them.
 //!
-//! `DIFFERENTIAL_EXCHANGES=n` runs as many exchanges as are wanted, `DIFFERENTIAL_SEED=n` the forms from that one on:
-//! with `DIFFERENTIAL_EXCHANGES=1` that form alone.
+//! `DIFFERENTIAL_EXCHANGES=n` runs as many exchanges as are wanted, `DIFFERENTIAL_SEED=n` the forms
+//! from that one on: with `DIFFERENTIAL_EXCHANGES=1` that form alone.
 
 mod answer;
 mod application;
@@ -153,8 +154,9 @@ impl Instrument {
     }
 }
 
-/// Asks once, and once more where HTTP/1.1 leaves no choice: an application may close a connection that rests just when
-/// a proxy uses it again. Only the client knows whether a POST may be repeated, and only it still has a long body.
+/// Asks once, and once more where HTTP/1.1 leaves no choice: an application may close a connection
+/// that rests just when a proxy uses it again. Only the client knows whether a POST may be
+/// repeated, and only it still has a long body.
 async fn ask(front: &Front, line: &Line, form: &Form) -> Answer {
     let answer = line.ask(form).await;
     let is_lost = front.kind == Kind::ProxyToHttp1

@@ -33,7 +33,8 @@ use tokio::{
 
 use crate::cells::Role;
 
-/// How many handlers, bodies, tunnels and pushes there are, at this server and at the application behind it.
+/// How many handlers, bodies, tunnels and pushes there are, at this server and at the application
+/// behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Held(watch::Sender<usize>);
 

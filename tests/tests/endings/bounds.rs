@@ -1,6 +1,7 @@
 //! The bounds of the matrix: the one place where they stand, in seconds.
 //!
-//! They are sums of the timeouts that docs/limits.md names, with a second for what is waited for on the way out.
+//! They are sums of the timeouts that docs/limits.md names, with a second for what is waited for on
+//! the way out.
 
 use spdy_frame::Version;
 use spdy_server::Protocol;
@@ -43,8 +44,9 @@ const fn unread(protocol: Protocol, way: Way) -> Bound {
         (Protocol::Spdy(_), Way::Fin) => Within(60, 60 + 2),
         // `probe`, twice.
         (Protocol::Spdy(_), _) => Within(5 + 5, 5 + 5 + 1),
-        // HTTP/1.1 has nothing to probe with: `idle`, once or twice. A transport in memory does not tell of a reset before
-        // it is read, as a socket does: see `tests/server.rs` of spdy-server.
+        // HTTP/1.1 has nothing to probe with: `idle`, once or twice. A transport in memory does not
+        // tell of a reset before it is read, as a socket does: see `tests/server.rs` of
+        // spdy-server.
         (Protocol::Http1, _) => Within(2 * 180, 2 * 180),
     }
 }
@@ -83,8 +85,8 @@ const fn spdy(state: State, way: Way) -> Bound {
             "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",
         ),
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
-        // `keep_alive`, and its answer, which gets a second for each 4 KiB that a window let out: with one of 65,536
-        // bytes the connection ends after 97 s.
+        // `keep_alive`, and its answer, which gets a second for each 4 KiB that a window let out:
+        // with one of 65,536 bytes the connection ends after 97 s.
         (S::WaitingForWindow, _) => Within(30, 60 + 20 + 1 + WINDOW / 4096 + 2),
         // `write`; or `keep_alive`, which gives time for what is under way.
         (S::ResponseGoing | S::Push, W::ReadsNothing) => Within(32, 33),

@@ -85,8 +85,8 @@ impl Role {
 /// What must have happened, in seconds from when the peer goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
-    /// The first: handlers, bodies and the request at the application are gone. The second: so are the connection, its
-    /// place and its transport.
+    /// The first: handlers, bodies and the request at the application are gone. The second: so are
+    /// the connection, its place and its transport.
     Within(u32, u32),
     /// As `Within` for the exchange; the connection goes on, for this reason.
     Stays(u32, &'static str),

@@ -1,8 +1,9 @@
 //! The other side of the matrix: a client of ours, and a server that goes.
 //!
-//! What is held is a task that waits for the response and then for its body, and the session with its transport. The
-//! client is set as `Connector` sets those of its own; HTTP/2 and HTTP/1.1 are hyper's there. How long a caller waits for
-//! a server that lives is its own to say, by `Connector::timeout` or a timeout of its own: such cells go on.
+//! What is held is a task that waits for the response and then for its body, and the session with
+//! its transport. The client is set as `Connector` sets those of its own; HTTP/2 and HTTP/1.1 are
+//! hyper's there. How long a caller waits for a server that lives is its own to say, by
+//! `Connector::timeout` or a timeout of its own: such cells go on.
 
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (_, W::BodyNeverComes) => {
             GoesOn("how long a server that lives is waited for is the caller's to say")
         }
-        // `blocked`, `idle` and `linger`; for servers that are gone `keep_alive`, its answer, and `linger`.
+        // `blocked`, `idle` and `linger`; for servers that are gone `keep_alive`, its answer, and
+        // `linger`.
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
         // `write`, or `keep_alive` with the time for what is under way.
         (S::ResponseGoing | S::WaitingForWindow, _) => Within(20 + 20 + 20, 20 + 20 + 22),

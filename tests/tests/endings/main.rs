@@ -1,10 +1,11 @@
-//! Every way in which a peer goes, at every moment of an exchange, in every protocol, before every kind of application:
-//! a matrix on a paused clock, over transports in memory.
+//! Every way in which a peer goes, at every moment of an exchange, in every protocol, before every
+//! kind of application: a matrix on a paused clock, over transports in memory.
 //!
-//! Each cell serves one connection, brings one exchange to a [`State`], lets the peer go in a [`Way`], and looks at what
-//! is held: handlers, bodies of answers, tunnels, pushes and requests at the application behind a proxy ([`Held`]), then
-//! the connection with its place, and its transport. All of it must be back within the [`Bound`] that the table in
-//! `bounds.rs` states. A cell that makes no sense stands there as well, with the reason.
+//! Each cell serves one connection, brings one exchange to a [`State`], lets the peer go in a
+//! [`Way`], and looks at what is held: handlers, bodies of answers, tunnels, pushes and requests at
+//! the application behind a proxy ([`Held`]), then the connection with its place, and its
+//! transport. All of it must be back within the [`Bound`] that the table in `bounds.rs` states. A
+//! cell that makes no sense stands there as well, with the reason.
 //!
 //! ```text
 //! cargo test -p spdy-tests --test endings

@@ -1,4 +1,5 @@
-//! The client of a cell, byte for byte: it begins an exchange, lives on as clients do, and goes in the way it is told.
+//! The client of a cell, byte for byte: it begins an exchange, lives on as clients do, and goes in
+//! the way it is told.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ impl Peer {
         match state {
             State::HeadComing => {
                 let blocks = self.blocks.as_mut().expect("a peer of SPDY writes blocks");
-                let bytes = reply.octets(blocks);
+                let bytes = reply.bytes(blocks);
                 self.far.send(&bytes[..bytes.len() / 2]);
             }
             State::BodyComing => {
@@ -220,9 +221,9 @@ impl Peer {
             _ => frame = frame.fin(),
         }
         let blocks = self.blocks.as_mut().expect("a peer of SPDY writes blocks");
-        let mut bytes = frame.octets(blocks);
+        let mut bytes = frame.bytes(blocks);
         if part == Part::AllButBody {
-            bytes.extend(frames::data(1, *b"abc").octets(blocks));
+            bytes.extend(frames::data(1, *b"abc").bytes(blocks));
         }
         bytes
     }
@@ -232,7 +233,7 @@ impl Peer {
             .blocks
             .as_mut()
             .expect("a peer of SPDY writes frames of SPDY");
-        let bytes = frame.octets(blocks);
+        let bytes = frame.bytes(blocks);
         self.far.send(&bytes);
     }
 

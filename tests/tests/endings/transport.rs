@@ -1,6 +1,6 @@
-//! A connection in memory, of which the test has the peer's end in its hands. It behaves as TCP does: FIN closes one
-//! direction, a peer that has closed both answers the next bytes with a reset, and what the peer does not read stays in
-//! a buffer of a size that the test sets.
+//! A connection in memory, of which the test has the peer's end in its hands. It behaves as TCP
+//! does: FIN closes one direction, a peer that has closed both answers the next bytes with a reset,
+//! and what the peer does not read stays in a buffer of a size that the test sets.
 
 use std::{
     io,

@@ -43,7 +43,7 @@ async fn s07_pings_that_nobody_reads_the_answers_to_stop_the_reading() {
         let (mut near, far) = duplex(16 * 1024);
         let (_session, _incoming, driver) = spdy_session::server(far, version, Config::default());
         let driver = tokio::spawn(driver);
-        let ping = frames::ping(version, 1).octets(&mut StoredBlocks::new(version));
+        let ping = frames::ping(version, 1).bytes(&mut StoredBlocks::new(version));
         let mut taken = 0;
         let flood = async {
             loop {
@@ -75,14 +75,16 @@ async fn s08_settings_are_charged() {
     }
 }
 
-/// All that the bucket lets through, with as many streams as there can be, all of them waiting for a window: a change
-/// costs the same for any number of streams and writes one frame for each at most.
+/// All that the bucket lets through, with as many streams as there can be, all of them waiting for
+/// a window: a change costs the same for any number of streams and writes one frame for each at
+/// most.
 #[tokio::test(start_paused = true)]
 async fn s08_a_flapping_window_over_all_streams_is_cheap() {
     for version in [Version::V3, Version::V3_1] {
         let (few, many) = (flap(version, 10).await, flap(version, 100).await);
         println!("{version}: {few:?} for changes of the window of 10 streams, {many:?} of 100");
-        // Ten times as many frames are written. With work for each stream at each frame it would be a hundred times.
+        // Ten times as many frames are written. With work for each stream at each frame it would be
+        // a hundred times.
         assert!(many < 40 * few, "{version}: {few:?}, {many:?}");
     }
 }
@@ -145,7 +147,8 @@ async fn s08_goaways_are_charged() {
     }
 }
 
-/// Row 19: streams that a peer opens after our GOAWAY are ignored, but their header blocks cost as much as all others.
+/// Row 19: streams that a peer opens after our GOAWAY are ignored, but their header blocks cost as
+/// much as all others.
 #[tokio::test(start_paused = true)]
 async fn s19_streams_after_our_goaway_are_charged() {
     for version in Version::ALL {

@@ -70,13 +70,13 @@ async fn s09_headers_without_fields_end_the_session() {
 
 /// Real traffic has small frames: they are no offence.
 #[tokio::test(start_paused = true)]
-async fn s09_single_octets_are_taken() {
+async fn s09_single_bytes_are_taken() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Reads);
         served.send(frames::syn_stream(version, 1).post("/")).await;
-        let octet = frames::data(1, "x").octets(&mut StoredBlocks::new(version));
+        let byte = frames::data(1, "x").bytes(&mut StoredBlocks::new(version));
         for _ in 0..50 {
-            served.peer.send_octets(&octet.repeat(1000)).await;
+            served.peer.send_bytes(&byte.repeat(1000)).await;
         }
         served.assert_usable().await;
         served.send(frames::data(1, "").fin()).await;
@@ -157,7 +157,7 @@ async fn s10_writers_wait_when_the_queues_are_full() {
     }
 }
 
-/// Whatever becomes of octets that came, the session's window comes back whole.
+/// Whatever becomes of bytes that came, the session's window comes back whole.
 #[tokio::test(start_paused = true)]
 async fn s14_credit_comes_back_from_streams_that_are_refused_reset_or_dropped() {
     let version = Version::V3_1;
@@ -197,7 +197,7 @@ async fn s14_credit_comes_back_from_streams_that_are_refused_reset_or_dropped() 
         let open = granted - sent;
         assert!(
             open >= 512 * 1024,
-            "{handler:?}: {open} octets of the window are open"
+            "{handler:?}: {open} bytes of the window are open"
         );
     }
 }

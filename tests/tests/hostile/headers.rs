@@ -22,10 +22,10 @@ impl Bomb {
     }
 
     /// A header block that goes on where the last one ended.
-    fn block(&mut self, octets: usize) -> Vec<u8> {
-        let zeros = vec![0; octets.min(1 << 20)];
-        let mut out = Vec::with_capacity(octets / 500 + 1000);
-        let mut left = octets;
+    fn block(&mut self, bytes: usize) -> Vec<u8> {
+        let zeros = vec![0; bytes.min(1 << 20)];
+        let mut out = Vec::with_capacity(bytes / 500 + 1000);
+        let mut left = bytes;
         while left > 0 {
             let length = left.min(zeros.len());
             let flush = if left == length {
@@ -72,13 +72,14 @@ async fn cost(version: Version, bomb: &[u8]) -> Duration {
     least
 }
 
-/// 256 KiB is the longest control frame, and inflates to 256 MiB: the session sees one MiB of them. The same again for
-/// 1 GiB in frames of 512 KiB inflated each, which are not above the hard limit: every one costs a RST_STREAM.
+/// 256 KiB is the longest control frame, and inflates to 256 MiB: the session sees one MiB of them.
+/// The same again for 1 GiB in frames of 512 KiB inflated each, which are not above the hard limit:
+/// every one costs a RST_STREAM.
 #[tokio::test(start_paused = true)]
 async fn s01_a_gibibyte_costs_what_the_limits_say() {
     let longest = Bomb::new().block(240 << 20);
     assert!(longest.len() < 256 * 1024, "{}", longest.len());
-    // Zeros that follow zeros are compressed to the same octets every time.
+    // Zeros that follow zeros are compressed to the same bytes every time.
     let mut bomb = Bomb::new();
     let (first, next) = (bomb.block(512 * 1024), bomb.block(512 * 1024));
     let tenth = Bomb::new().block(24 << 20);

@@ -1,7 +1,8 @@
-//! What a hostile peer can do to a session over the driver, row by row: `sNN` are the rows of docs/limits.md.
+//! What a hostile peer can do to a session over the driver, row by row: `sNN` are the rows of
+//! docs/limits.md.
 //!
-//! Rows about memory are in `memory`, those about the program in `hostile_program`, those about the order of frames in
-//! `scheduling`.
+//! Rows about memory are in `memory`, those about the program in `hostile_program`, those about the
+//! order of frames in `scheduling`.
 
 mod control;
 mod data;
@@ -40,7 +41,7 @@ enum Handler {
     Waits,
     /// It answers with headers alone.
     Answers,
-    /// It answers with so many octets.
+    /// It answers with so many bytes.
     Sends(usize),
     /// It drops the receiving half at once, and waits.
     Discards,
@@ -71,8 +72,8 @@ impl Served {
         self.peer.send(frame).await;
     }
 
-    /// Sends a frame again and again, until the session has ended. Gives how often it was sent, and the status of
-    /// GOAWAY; what is answered is read.
+    /// Sends a frame again and again, until the session has ended. Gives how often it was sent, and
+    /// the status of GOAWAY; what is answered is read.
     async fn flood(&mut self, mut frame: impl FnMut(u32) -> Vec<RawFrame>, most: u32) -> u32 {
         for round in 0..most {
             for frame in frame(round) {
@@ -86,7 +87,8 @@ impl Served {
         panic!("{most} rounds were taken");
     }
 
-    /// Reads what there is up to the answer to a PING of the peer; true if there was GOAWAY instead.
+    /// Reads what there is up to the answer to a PING of the peer; true if there was GOAWAY
+    /// instead.
     async fn drained(&mut self) -> bool {
         self.peer.send(frames::ping(self.version, 4711)).await;
         loop {
@@ -145,10 +147,10 @@ async fn application(
                     Ok(mut send) => send.closed().await,
                     Err(error) => error,
                 },
-                Handler::Sends(octets) => match reply.reply(HeaderBlock::new(), false) {
+                Handler::Sends(bytes) => match reply.reply(HeaderBlock::new(), false) {
                     Ok(mut send) => {
                         let sent = async {
-                            send.write_all(&vec![b'x'; octets]).await?;
+                            send.write_all(&vec![b'x'; bytes]).await?;
                             send.shutdown().await
                         };
                         _ = sent.await;

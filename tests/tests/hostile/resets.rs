@@ -40,7 +40,8 @@ async fn s05_rapid_reset_ends_the_session() {
     }
 }
 
-/// What the application does for a stream goes on until it has noticed, so the stream keeps its place.
+/// What the application does for a stream goes on until it has noticed, so the stream keeps its
+/// place.
 #[tokio::test(start_paused = true)]
 async fn s05_cancelled_streams_count_until_their_handlers_are_gone() {
     for version in Version::ALL {
@@ -91,7 +92,7 @@ async fn s06_making_the_session_reset_ends_it() {
         };
         let over_the_limit = |n| vec![frames::syn_stream(version, 2 * n + 1).post("/")];
         let bad_header = |n| vec![frames::syn_stream(version, 2 * n + 1).field("UPPER", "case")];
-        let never_opened = |n| vec![frames::data(2 * n + 1, "octets")];
+        let never_opened = |n| vec![frames::data(2 * n + 1, "6bytes")];
         type Attack<'a> = &'a dyn Fn(u32) -> Vec<RawFrame>;
         let attacks: [Attack<'_>; 4] = [&after_fin, &over_the_limit, &bad_header, &never_opened];
         for (n, attack) in attacks.into_iter().enumerate() {
@@ -135,9 +136,10 @@ async fn s06_streams_are_charged_after_our_goaway_as_well() {
             .session
             .shutdown(spdy_session::Shutdown::Graceful { deadline: None });
         served.peer.recv_until(is_goaway).await;
-        // Every block has to be inflated; a frame for a stream that is not open makes work all the same.
-        let octets = frames::headers(version, 4711).field("a", "b");
-        let rounds = served.flood(|_| vec![octets.clone()], 3000).await;
+        // Every block has to be inflated; a frame for a stream that is not open makes work all the
+        // same.
+        let bytes = frames::headers(version, 4711).field("a", "b");
+        let rounds = served.flood(|_| vec![bytes.clone()], 3000).await;
         assert!(rounds >= 999, "{rounds}");
     }
 }
@@ -201,7 +203,7 @@ async fn s21_pushes_that_nobody_asked_for_are_refused_and_charged() {
             let push = frames::syn_stream(version, 2 * n)
                 .unidirectional()
                 .associated(1)
-                .priority_octets([Priority::HIGHEST.get(), 0]);
+                .priority_bytes([Priority::HIGHEST.get(), 0]);
             peer.send(push).await;
             if matches!(peer.recv().await, Received::GoAway(_)) {
                 assert!(n >= 1000, "{n}");

@@ -27,7 +27,7 @@ async fn s15_a_peer_that_says_nothing_is_gone_after_ten_seconds() {
     }
 }
 
-/// One octet now and then does not help: the first frame has its time, and so has every other.
+/// One byte now and then does not help: the first frame has its time, and so has every other.
 #[tokio::test(start_paused = true)]
 async fn s15_a_frame_that_drips_is_not_waited_for() {
     for version in Version::ALL {
@@ -41,8 +41,8 @@ async fn s15_a_frame_that_drips_is_not_waited_for() {
                 served.assert_usable().await;
             }
             let start = tokio::time::Instant::now();
-            let frame = frames::syn_stream(version, 1).get("/").octets(&mut blocks);
-            for octet in frame {
+            let frame = frames::syn_stream(version, 1).get("/").bytes(&mut blocks);
+            for byte in frame {
                 if served.driver.is_finished() {
                     break;
                 }
@@ -53,7 +53,7 @@ async fn s15_a_frame_that_drips_is_not_waited_for() {
                 {
                     break;
                 }
-                peer.send_octets(&[octet]).await;
+                peer.send_bytes(&[byte]).await;
             }
             let waited = start.elapsed().as_secs();
             assert!(
@@ -88,7 +88,8 @@ async fn s15_a_session_at_rest_ends_after_three_minutes() {
     }
 }
 
-/// A session that has failed reads on for a moment, so that GOAWAY is not lost, and no longer than that.
+/// A session that has failed reads on for a moment, so that GOAWAY is not lost, and no longer than
+/// that.
 #[tokio::test(start_paused = true)]
 async fn s15_a_peer_that_goes_on_after_goaway_is_not_listened_to_for_long() {
     for version in Version::ALL {

@@ -1,4 +1,5 @@
-//! The configurations of a schedule: small limits most of all, since only a limit that is reached holds anything up.
+//! The configurations of a schedule: small limits most of all, since only a limit that is reached
+//! holds anything up.
 
 use std::time::Duration;
 
@@ -91,11 +92,12 @@ fn timeouts(random: &mut Random) -> Timeouts {
     timeouts.first_frame = time(timeouts.first_frame);
     timeouts.frame = time(timeouts.frame);
     timeouts.idle = time(timeouts.idle);
-    // Never for ever: two sides that both have as many replies queued as they may both wait for the other to read.
+    // Never for ever: two sides that both have as many replies queued as they may both wait for the
+    // other to read.
     timeouts.write = time(timeouts.write).or(timeouts.write);
     timeouts.blocked = time(timeouts.blocked);
-    // Never for ever: while reading pauses no WINDOW_UPDATE is read, so an application that reads on when it has sent
-    // is helped by nothing else.
+    // Never for ever: while reading pauses no WINDOW_UPDATE is read, so an application that reads
+    // on when it has sent is helped by nothing else.
     timeouts.unread = time(timeouts.unread).or(timeouts.unread);
     timeouts.trickle = time(timeouts.trickle);
     timeouts.discard = time(timeouts.discard);

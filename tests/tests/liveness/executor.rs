@@ -27,8 +27,9 @@ pub(crate) enum Kind {
     Service,
     /// It has an end of its own, however long the session lives.
     Work,
-    /// The same, and it may wait for room that other streams have left in the send queue of the session. It hears of
-    /// that only when some of its own bytes leave, of which there always are some: so it loses nothing by waiting.
+    /// The same, and it may wait for room that other streams have left in the send queue of the
+    /// session. It hears of that only when some of its own bytes leave, of which there always are
+    /// some: so it loses nothing by waiting.
     Crowded,
 }
 

@@ -1,20 +1,23 @@
-//! Two drivers, and applications that use their handles, under a scheduler of the test: the time is virtual, and which
-//! task runs next, how the octets are cut and what the applications do come from a seed.
+//! Two drivers, and applications that use their handles, under a scheduler of the test: the time is
+//! virtual, and which task runs next, how the bytes are cut and what the applications do come from
+//! a seed.
 //!
-//! Whenever no task is ready, before the time goes on, an oracle asserts that nothing possible is left undone:
+//! Whenever no task is ready, before the time goes on, an oracle asserts that nothing possible is
+//! left undone:
 //!
-//! - `Driver::check_rest` judges the state of the driver and its machine: orders that are not looked at, streams that
-//!   could be opened, bytes that could leave, reading that could go on, credit that could be granted, deadlines of the
-//!   configuration that no alarm is set for;
+//! - `Driver::check_rest` judges the state of the driver and its machine: orders that are not
+//!   looked at, streams that could be opened, bytes that could leave, reading that could go on,
+//!   credit that could be granted, deadlines of the configuration that no alarm is set for;
 //! - the transport has nothing that the driver would take, and no room for what it has to write;
-//! - each task of an application is polled once more: one that gets on by that was not woken when it should have been;
+//! - each task of an application is polled once more: one that gets on by that was not woken when
+//!   it should have been;
 //! - sometimes a driver is polled once more: if an application is woken by that, it was due before.
 //!
-//! In the end every task has ended, within a bounded time; and where nothing was cut off, every count of the machines is
-//! back at zero, and the windows of both sides agree.
+//! In the end every task has ended, within a bounded time; and where nothing was cut off, every
+//! count of the machines is back at zero, and the windows of both sides agree.
 //!
-//! A schedule is made from its seed alone. The seed is printed when it fails; `LIVENESS_SEED=n` runs that one, and
-//! `LIVENESS_SCHEDULES=n` as many as are wanted.
+//! A schedule is made from its seed alone. The seed is printed when it fails; `LIVENESS_SEED=n`
+//! runs that one, and `LIVENESS_SCHEDULES=n` as many as are wanted.
 
 mod applications;
 mod configs;

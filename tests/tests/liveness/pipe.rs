@@ -16,7 +16,7 @@ use crate::random::Random;
 /// One direction.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    octets: VecDeque<u8>,
+    bytes: VecDeque<u8>,
     capacity: usize,
     /// The most that one call moves.
     chunk: usize,
@@ -40,7 +40,7 @@ impl Lane {
             false => random.of(&[1, 7, 100, 1000, 100_000, 100_000]),
         };
         Rc::new(RefCell::new(Self {
-            octets: VecDeque::new(),
+            bytes: VecDeque::new(),
             capacity: random
                 .of(&[1, 100, 5000, 65_536, 65_536])
                 .max(chunk.min(5000)),
@@ -56,12 +56,12 @@ impl Lane {
 
     /// Whether the reader would get something.
     pub(crate) fn has_something(&self) -> bool {
-        self.broken || (!self.stalled && (self.ended || !self.octets.is_empty()))
+        self.broken || (!self.stalled && (self.ended || !self.bytes.is_empty()))
     }
 
     /// Whether the writer would get rid of something.
     pub(crate) fn has_room(&self) -> bool {
-        self.broken || (!self.stalled && self.octets.len() < self.capacity)
+        self.broken || (!self.stalled && self.bytes.len() < self.capacity)
     }
 
     pub(crate) fn chunk(&self) -> usize {
@@ -69,7 +69,7 @@ impl Lane {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.octets.is_empty()
+        self.bytes.is_empty()
     }
 
     pub(crate) fn stall(&mut self, stalled: bool) {
@@ -136,14 +136,14 @@ impl AsyncRead for Pipe {
         if lane.hesitates(cx) {
             return Poll::Pending;
         }
-        let most = lane.octets.len().min(buf.remaining());
+        let most = lane.bytes.len().min(buf.remaining());
         if most > 0 {
             let step = lane.step(most);
-            let (front, back) = lane.octets.as_slices();
+            let (front, back) = lane.bytes.as_slices();
             let of_front = step.min(front.len());
             buf.put_slice(&front[..of_front]);
             buf.put_slice(&back[..step - of_front]);
-            lane.octets.drain(..step);
+            lane.bytes.drain(..step);
         }
         if let Some(writer) = lane.writer.take() {
             writer.wake();
@@ -169,9 +169,9 @@ impl AsyncWrite for Pipe {
         if lane.hesitates(cx) {
             return Poll::Pending;
         }
-        let most = buf.len().min(lane.capacity - lane.octets.len());
+        let most = buf.len().min(lane.capacity - lane.bytes.len());
         let step = lane.step(most);
-        lane.octets.extend(&buf[..step]);
+        lane.bytes.extend(&buf[..step]);
         if let Some(reader) = lane.reader.take() {
             reader.wake();
         }
@@ -191,7 +191,7 @@ impl AsyncWrite for Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         self.output.borrow_mut().end();
-        // Like a socket that is closed with octets unread: the other side cannot write any more.
+        // Like a socket that is closed with bytes unread: the other side cannot write any more.
         self.input.borrow_mut().tear();
     }
 }

@@ -32,13 +32,13 @@ fn l02_2_errors_that_nobody_reads_about_end_the_session() {
                     } else {
                         frames::syn_stream(version, stream).fin()
                     };
-                    server.octets(&frame)
+                    server.bytes(&frame)
                 })
                 .collect();
-            server.feed_octets(&flood);
+            server.feed_bytes(&flood);
             // Reading stops at 256 answers, and time ends what does not go on.
             assert!(server.unread_input() > flood.len() / 2);
-            assert_eq!(server.unsent_octets(), 16 * 256);
+            assert_eq!(server.unsent_bytes(), 16 * 256);
             server.read();
             assert!(server.unread_input() > flood.len() / 2);
             server.advance(Duration::from_secs(30));
@@ -58,9 +58,9 @@ async fn l02_3_ten_thousand_pings_that_are_read_are_all_answered_in_order() {
         let mut next = 1;
         for burst in 0..100 {
             let pings: Vec<u8> = (burst * 100..(burst + 1) * 100)
-                .flat_map(|n| frames::ping(version, 2 * n + 1).octets(&mut blocks))
+                .flat_map(|n| frames::ping(version, 2 * n + 1).bytes(&mut blocks))
                 .collect();
-            side.peer.send_octets(&pings).await;
+            side.peer.send_bytes(&pings).await;
             while next < 200 * (burst + 1) {
                 if let Received::Ping(ping) = side.peer.recv().await {
                     assert_eq!(ping.id, next);
@@ -78,11 +78,11 @@ async fn l02_4_a_session_that_is_stalled_does_not_slow_others() {
         let mut stalled = serve(version, Config::default());
         let mut other = serve(version, Config::default());
         let flood = frames::ping(version, 1)
-            .octets(&mut StoredBlocks::new(version))
+            .bytes(&mut StoredBlocks::new(version))
             .repeat(20_000);
         // It cannot be sent whole: the session does not read on while its answers are not read.
         let sending =
-            tokio::time::timeout(Duration::from_millis(100), stalled.peer.send_octets(&flood));
+            tokio::time::timeout(Duration::from_millis(100), stalled.peer.send_bytes(&flood));
         assert!(sending.await.is_err());
         for id in [1, 3, 5, 7] {
             other.peer.send(frames::ping(version, id)).await;
@@ -107,8 +107,8 @@ async fn c198_c199_l03_1_credit_is_given_for_what_was_read_and_the_window_is_enf
             side.peer.send(frames::data(1, vec![7; 16_384])).await;
         }
         assert_eq!(granted(1, &drain(&mut side.peer).await), 0);
-        let mut octets = vec![0; 40_000];
-        stream.read_exact(&mut octets).await.unwrap();
+        let mut bytes = vec![0; 40_000];
+        stream.read_exact(&mut bytes).await.unwrap();
         let given = granted(1, &drain(&mut side.peer).await);
         assert!((1..=40_000).contains(&given), "{given}");
         side.peer
@@ -136,8 +136,8 @@ async fn l03_2_credit_of_the_session_is_given_for_what_was_read_on_any_stream() 
     for _ in 0..40 {
         side.peer.send(frames::data(3, vec![7; 10_000])).await;
         sent += 10_000;
-        let mut octets = vec![0; 10_000];
-        within(read.read_exact(&mut octets)).await.unwrap();
+        let mut bytes = vec![0; 10_000];
+        within(read.read_exact(&mut bytes)).await.unwrap();
         consumed += 10_000;
         given += granted(0, &drain(&mut side.peer).await);
         assert!(given <= consumed, "{given} of {consumed}");
@@ -158,10 +158,10 @@ async fn c205_l03_3_an_unread_stream_blocks_a_peer_without_windows() {
         let mut side = serve(version, config);
         let mut stream = side.upload(1).await;
         // A gibibyte is on its way.
-        let frame = frames::data(1, vec![7; 16_384]).octets(&mut StoredBlocks::new(version));
+        let frame = frames::data(1, vec![7; 16_384]).bytes(&mut StoredBlocks::new(version));
         let mut sent = 0;
         for _ in 0..(1 << 30) / 16_384 {
-            let sending = side.peer.send_octets(&frame);
+            let sending = side.peer.send_bytes(&frame);
             if tokio::time::timeout(Duration::from_secs(1), sending)
                 .await
                 .is_err()
@@ -172,11 +172,11 @@ async fn c205_l03_3_an_unread_stream_blocks_a_peer_without_windows() {
         }
         assert!(
             (limit..limit + UNDER_WAY).contains(&sent),
-            "{sent} octets were taken"
+            "{sent} bytes were taken"
         );
-        let mut octets = vec![0; limit];
-        within(stream.read_exact(&mut octets)).await.unwrap();
-        assert!(octets.iter().all(|octet| *octet == 7));
+        let mut bytes = vec![0; limit];
+        within(stream.read_exact(&mut bytes)).await.unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 7));
     }
 }
 
@@ -185,10 +185,10 @@ async fn l03_4_what_was_held_up_arrives_whole_when_it_is_read() {
     let mut side = serve(Version::V2, Config::default());
     let mut stream = side.upload(1).await;
     let mut peer = side.peer;
-    let octets: Vec<u8> = (0..3_000_000_usize).map(|n| (n / 7) as u8).collect();
-    let expected = octets.clone();
+    let bytes: Vec<u8> = (0..3_000_000_usize).map(|n| (n / 7) as u8).collect();
+    let expected = bytes.clone();
     let upload = tokio::spawn(async move {
-        for piece in octets.chunks(10_000) {
+        for piece in bytes.chunks(10_000) {
             peer.send(frames::data(1, piece)).await;
         }
         peer.send(frames::data(1, []).fin()).await;
@@ -228,8 +228,8 @@ async fn l03_5_a_stream_that_is_never_read_is_reset_in_time_and_the_others_go_on
         .recv_until(|frame| matches!(frame, Received::RstStream(_)))
         .await;
     assert!(matches!(reset, Received::RstStream(frame) if frame.stream.get() == 1));
-    let mut octets = Vec::new();
-    let error = unread.read_to_end(&mut octets).await.unwrap_err();
+    let mut bytes = Vec::new();
+    let error = unread.read_to_end(&mut bytes).await.unwrap_err();
     let cause = error.get_ref().unwrap().downcast_ref::<StreamError>();
     assert!(
         matches!(cause, Some(StreamError::TimedOut(Timeout::Unread))),
@@ -281,8 +281,8 @@ async fn l09_2_a_stream_that_is_accepted_makes_room_for_one() {
     }
 }
 
-/// A stream that is reset while it waits is given to `accept` all the same, and with its error: what it asked for may
-/// be worth a log line. It makes room in the backlog at once.
+/// A stream that is reset while it waits is given to `accept` all the same, and with its error:
+/// what it asked for may be worth a log line. It makes room in the backlog at once.
 #[tokio::test(start_paused = true)]
 async fn l09_3_a_waiting_stream_that_is_reset_leaves_the_backlog() {
     for version in Version::ALL {

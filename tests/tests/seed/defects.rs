@@ -33,7 +33,7 @@ fn x01_every_status_has_its_number() {
                 continue;
             }
             let frame =
-                frames::rst_stream(version, 1, status).octets(&mut StoredBlocks::new(version));
+                frames::rst_stream(version, 1, status).bytes(&mut StoredBlocks::new(version));
             assert_eq!(frame[8..], [0, 0, 0, 1, 0, 0, 0, number]);
             let mut server = Machine::server(version);
             server.upload(1);
@@ -69,15 +69,15 @@ async fn x03_what_is_left_at_the_end_is_delivered() {
         let mut side = serve(version, Config::default());
         let mut stream = side.upload(1).await;
         side.peer.send(frames::data(1, "5 oct").fin()).await;
-        let mut octets = [0; 10];
+        let mut bytes = [0; 10];
         let mut read = 0;
         loop {
-            match within(stream.read(&mut octets[read..])).await.unwrap() {
+            match within(stream.read(&mut bytes[read..])).await.unwrap() {
                 0 => break,
                 more => read += more,
             }
         }
-        assert_eq!(octets[..read], *b"5 oct");
+        assert_eq!(bytes[..read], *b"5 oct");
     }
 }
 
@@ -86,18 +86,18 @@ async fn x05_a_read_that_timed_out_has_lost_nothing() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
         let mut stream = side.upload(1).await;
-        let mut octets = [0; 10];
+        let mut bytes = [0; 10];
         let began = tokio::time::Instant::now();
         let time = Duration::from_millis(50);
         assert!(
-            tokio::time::timeout(time, stream.read(&mut octets))
+            tokio::time::timeout(time, stream.read(&mut bytes))
                 .await
                 .is_err()
         );
         assert_eq!(began.elapsed(), time);
         side.peer.send(frames::data(1, "late")).await;
-        let read = within(stream.read(&mut octets)).await.unwrap();
-        assert_eq!(octets[..read], *b"late");
+        let read = within(stream.read(&mut bytes)).await.unwrap();
+        assert_eq!(bytes[..read], *b"late");
     }
 }
 
@@ -180,14 +180,14 @@ async fn x13_a_client_that_half_closes_gets_its_answer_over_the_driver() {
         stream.write_all(&[7; 10_000]).await.unwrap();
         stream.shutdown().await.unwrap();
         let frames = side.peer.recv_all().await;
-        let octets: usize = frames
+        let bytes: usize = frames
             .iter()
             .map(|frame| match frame {
                 Received::Data { payload, .. } => payload.len(),
                 _ => 0,
             })
             .sum();
-        assert_eq!(octets, 10_000);
+        assert_eq!(bytes, 10_000);
         within(side.driver).await.unwrap().unwrap();
     }
 }

@@ -21,9 +21,9 @@ fn cause(error: &std::io::Error) -> &StreamError {
 }
 
 async fn assert_not_processed(stream: &mut Stream) {
-    let mut octets = [0; 10];
+    let mut bytes = [0; 10];
     for _ in 0..2 {
-        let error = within(stream.read(&mut octets)).await.unwrap_err();
+        let error = within(stream.read(&mut bytes)).await.unwrap_err();
         assert!(cause(&error).is_retry_safe(), "{error:?}");
         let error = within(stream.write(b"more")).await.unwrap_err();
         assert!(cause(&error).is_retry_safe(), "{error:?}");
@@ -94,8 +94,8 @@ async fn l04_1_l04_2_streams_above_the_last_good_are_known_not_to_be_processed()
 
         side.peer.shutdown().await;
         drop(side.peer);
-        let mut octets = [0; 1];
-        let error = within(third.read(&mut octets)).await.unwrap_err();
+        let mut bytes = [0; 1];
+        let error = within(third.read(&mut bytes)).await.unwrap_err();
         let lost = StreamError::Session(SessionError::ConnectionLost);
         assert_eq!(format!("{:?}", cause(&error)), format!("{lost:?}"));
         assert!(!cause(&error).is_retry_safe());
@@ -190,8 +190,8 @@ async fn l04_7_handles_that_outlive_their_session_give_errors() {
         let mut pending = Vec::from([within(side.incoming.accept()).await.unwrap()]);
         side.driver.abort();
         assert!(side.driver.await.unwrap_err().is_cancelled());
-        let mut octets = [0; 1];
-        assert!(within(stream.read(&mut octets)).await.is_err());
+        let mut bytes = [0; 1];
+        assert!(within(stream.read(&mut bytes)).await.is_err());
         assert!(within(stream.write(b"x")).await.is_err());
         assert!(within(stream.flush()).await.is_err());
         assert!(within(stream.shutdown()).await.is_err());

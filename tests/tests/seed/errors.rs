@@ -55,8 +55,8 @@ async fn l10_3_a_broken_rule_of_the_session_is_the_error_of_every_stream() {
         let mut streams = [side.upload(1).await, side.upload(3).await];
         side.peer.send(frames::data(0, "what")).await;
         for stream in &mut streams {
-            let mut octets = [0; 1];
-            let error = within(stream.read(&mut octets)).await.unwrap_err();
+            let mut bytes = [0; 1];
+            let error = within(stream.read(&mut bytes)).await.unwrap_err();
             let cause = error.get_ref().unwrap().downcast_ref::<StreamError>();
             let Some(StreamError::Session(SessionError::Frame(error))) = cause else {
                 panic!("{cause:?}");

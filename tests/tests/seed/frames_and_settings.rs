@@ -58,9 +58,9 @@ fn c071_l05_4_ids_of_spdy_2_are_little_endian_as_deployed() {
         }
         assert_eq!(opened, limit.unwrap_or(50));
     }
-    // Our own entries have the id in front, with its first octet first.
+    // Our own entries have the id in front, with its first byte first.
     let (mut near, far) = tokio::io::duplex(1000);
-    let octets = tokio::runtime::Builder::new_current_thread()
+    let bytes = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap()
@@ -68,15 +68,15 @@ fn c071_l05_4_ids_of_spdy_2_are_little_endian_as_deployed() {
             let (_session, _incoming, driver) =
                 spdy_session::server(far, version, Config::default());
             let driver = tokio::spawn(driver);
-            let mut octets = [0; 28];
-            tokio::io::AsyncReadExt::read_exact(&mut near, &mut octets)
+            let mut bytes = [0; 28];
+            tokio::io::AsyncReadExt::read_exact(&mut near, &mut bytes)
                 .await
                 .unwrap();
             driver.abort();
-            octets
+            bytes
         });
-    assert_eq!(octets[..8], *b"\x80\x02\0\x04\0\0\0\x14");
-    assert_eq!(octets[12..20], *b"\x04\0\0\0\0\0\0\x64");
+    assert_eq!(bytes[..8], *b"\x80\x02\0\x04\0\0\0\x14");
+    assert_eq!(bytes[12..20], *b"\x04\0\0\0\0\0\0\x64");
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,8 +194,8 @@ fn c023_c024_l08_2_l08_3_other_frames_of_another_version_are_ignored_or_end_the_
 fn c126_l12_3_the_vectors_pass_through_a_live_session() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
-        for (octets, stream) in packed_requests(version).into_iter().zip([1, 3]) {
-            server.feed_octets(&octets);
+        for (bytes, stream) in packed_requests(version).into_iter().zip([1, 3]) {
+            server.feed_bytes(&bytes);
             let events = server.events();
             let [
                 Happened::Opened {

@@ -1,5 +1,6 @@
-//! What the seed of this project left unsolved: its limitations L1 to L12 with the bullets that say when each counts as
-//! solved, and its defects X1 to X17. A test names its bullet: `l03_2_…`, `x11_…`.
+//! What the seed of this project left unsolved: its limitations L1 to L12 with the bullets that say
+//! when each counts as solved, and its defects X1 to X17. A test names its bullet: `l03_2_…`,
+//! `x11_…`.
 
 mod bounds;
 mod defects;
@@ -111,7 +112,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "l12_4",
         &[
-            "c016_it_does_not_matter_in_which_pieces_octets_arrive",
+            "c016_it_does_not_matter_in_which_pieces_bytes_arrive",
             "decoding_is_the_same_at_once_and_in_pieces",
         ],
     ),
@@ -157,7 +158,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ),
     (
         "x16",
-        &["c097_c098_streams_after_our_go_away_are_ignored_and_their_octets_given_back"],
+        &["c097_c098_streams_after_our_go_away_are_ignored_and_their_bytes_given_back"],
     ),
     ("x17", &["every_row_has_a_test_or_a_reason"]),
 ];

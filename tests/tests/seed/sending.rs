@@ -23,7 +23,7 @@ fn open_windows(server: &mut Machine) {
 
 #[tokio::test(start_paused = true)]
 async fn l11_1_twenty_mebibytes_are_frames_of_the_configured_size() {
-    let octets: Vec<u8> = (0..20_usize << 20).map(|n| (n / 5) as u8).collect();
+    let bytes: Vec<u8> = (0..20_usize << 20).map(|n| (n / 5) as u8).collect();
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
         if version != Version::V2 {
@@ -35,7 +35,7 @@ async fn l11_1_twenty_mebibytes_are_frames_of_the_configured_size() {
                 .await;
         }
         let (_recv, mut send) = side.upload(1).await.split();
-        let sent = octets.clone();
+        let sent = bytes.clone();
         let sending = tokio::spawn(async move {
             send.write_all(&sent).await?;
             send.shutdown().await
@@ -56,7 +56,7 @@ async fn l11_1_twenty_mebibytes_are_frames_of_the_configured_size() {
                 break;
             }
         }
-        assert!(received == octets);
+        assert!(received == bytes);
         within(sending).await.unwrap().unwrap();
     }
 }
@@ -70,7 +70,7 @@ fn l11_2_a_small_response_overtakes_a_large_one() {
         server.request(1);
         server.request(3);
         server.respond(1, 20 << 20);
-        server.unsent_octets();
+        server.unsent_bytes();
         server.respond(3, 100);
         let sent = server.sent();
         let end = sent
@@ -87,20 +87,20 @@ fn l11_2_a_small_response_overtakes_a_large_one() {
             })
             .unwrap();
         let ahead = payload_of(1, &sent[..end]);
-        assert!(ahead <= 6 * 16_384, "{ahead} octets are ahead");
+        assert!(ahead <= 6 * 16_384, "{ahead} bytes are ahead");
         assert_eq!(payload_of(1, &sent), 20 << 20);
     }
 }
 
-/// Of what is ready when a stream is reset, by either side, only the frame goes out that has begun to, however much the
-/// transport has taken before; and the session has the credit back.
+/// Of what is ready when a stream is reset, by either side, only the frame goes out that has begun
+/// to, however much the transport has taken before; and the session has the credit back.
 #[test]
 fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
     const FRAME: usize = 8 + 16_384;
     const RST_STREAM: usize = 16;
     for version in Version::ALL {
         for by in [Side::Server, Side::Client] {
-            for (request_is_complete, octets) in [(false, 300_000), (true, 300_000), (true, 50_000)]
+            for (request_is_complete, bytes) in [(false, 300_000), (true, 300_000), (true, 50_000)]
             {
                 for taken in [0, 1, FRAME - 1, FRAME, FRAME + 9, 3 * FRAME] {
                     let mut pair = wide(version);
@@ -114,7 +114,7 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
                     let reply = pair.server.reply(stream, reply_block(version), false);
                     reply.expect("it can be answered");
                     pair.run();
-                    let sent = pair.server.send_data(stream, vec![0; octets].into(), true);
+                    let sent = pair.server.send_data(stream, vec![0; bytes].into(), true);
                     sent.expect("it takes data");
                     assert_eq!(pair.transmit(Side::Server, taken), taken);
                     pair.all_events(Side::Server);
@@ -136,7 +136,7 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
                     assert_eq!(
                         pair.transmit(Side::Server, usize::MAX),
                         rest,
-                        "{version}, by the {by}, {taken} of {octets} octets were taken"
+                        "{version}, by the {by}, {taken} of {bytes} bytes were taken"
                     );
                     pair.run_reading();
                     pair.server.release(stream);
@@ -148,7 +148,8 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
     }
 }
 
-/// A header block cannot be taken back, nor what stands in front of it: the peer would see a response with a gap.
+/// A header block cannot be taken back, nor what stands in front of it: the peer would see a
+/// response with a gap.
 #[test]
 fn l11_5_what_trailers_follow_is_not_taken_back() {
     for version in Version::ALL {
@@ -224,25 +225,26 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
             settle().await;
             // What the transport holds comes, and the rest of the frame that it holds a part of.
             side.peer.send(frames::ping(version, 1)).await;
-            let (mut octets, mut resets) = (0, 0);
+            let (mut bytes, mut resets) = (0, 0);
             loop {
                 match side.peer.recv().await {
-                    Received::Data { payload, .. } => octets += payload.len(),
+                    Received::Data { payload, .. } => bytes += payload.len(),
                     Received::RstStream(_) => resets += 1,
                     Received::Ping(_) => break,
                     other => panic!("{other:?}"),
                 }
             }
             assert!(
-                octets <= crate::support::PIPE + 16_384,
-                "{octets} octets after the reset"
+                bytes <= crate::support::PIPE + 16_384,
+                "{bytes} bytes after the reset"
             );
             assert_eq!(resets, usize::from(!by_the_peer));
         }
     }
 }
 
-/// Who resets a stream and then ends the session has the reset said first: behind GOAWAY it might not be read.
+/// Who resets a stream and then ends the session has the reset said first: behind GOAWAY it might
+/// not be read.
 #[tokio::test(start_paused = true)]
 async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     let graceful = Shutdown::Graceful { deadline: None };
@@ -269,7 +271,8 @@ async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     }
 }
 
-/// What comes after the end was ordered is not said any more: the peer hears of the end of the session.
+/// What comes after the end was ordered is not said any more: the peer hears of the end of the
+/// session.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_behind_the_end_of_the_session_is_not_reset() {
     for version in Version::ALL {

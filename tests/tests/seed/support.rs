@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the transport holds in each direction, in octets.
+/// What the transport holds in each direction, in bytes.
 pub(crate) const PIPE: usize = 64 * 1024;
 
 /// A session and its peer.
@@ -107,7 +107,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// The octets of WINDOW_UPDATE frames for a stream, or for the session.
+/// The bytes of WINDOW_UPDATE frames for a stream, or for the session.
 pub(crate) fn granted(stream: u32, frames: &[Received]) -> u32 {
     frames
         .iter()

@@ -50,17 +50,17 @@ impl Simulation {
             Happened::Data { id, payload, fin } => {
                 let at = self.stream(side, id).received;
                 let expected = pattern(id, side.peer(), at, payload.len());
-                assert!(payload == expected, "the octets of {id} at {at}");
+                assert!(payload == expected, "the bytes of {id} at {at}");
                 let stream = self.stream(side, id);
                 assert!(!stream.ended && !stream.dropped, "{stream:?}");
                 stream.received += payload.len();
                 stream.unread += payload.len();
                 stream.ended = fin;
             }
-            Happened::Sent { id, octets, fin } => {
+            Happened::Sent { id, bytes, fin } => {
                 let stream = self.stream(side, id);
                 assert!(!stream.fin_sent);
-                stream.sent += octets;
+                stream.sent += bytes;
                 assert!(stream.sent <= stream.queued);
                 if fin {
                     assert!(
@@ -74,7 +74,8 @@ impl Simulation {
                 let stream = self.stream(side, id);
                 let is_closed = stream.ended && stream.fin_sent;
                 if end == End::TimedOut(Timeout::Unread) {
-                    // Also of a stream that is closed. What was not read counts for nothing any more.
+                    // Also of a stream that is closed. What was not read counts for nothing any
+                    // more.
                     stream.unread = 0;
                 }
                 assert!(
@@ -121,11 +122,11 @@ impl Simulation {
             let most = if version == Version::V3_1 && flow_control == FlowControl::Enforce {
                 session.size as usize
             } else {
-                // Reading stops behind the frame that passes the limit, and frames are not longer than the peer makes
-                // them.
+                // Reading stops behind the frame that passes the limit, and frames are not longer
+                // than the peer makes them.
                 limits.session_buffer + 16_384
             };
-            assert!(unread <= most, "{side} holds {unread} of {most} octets");
+            assert!(unread <= most, "{side} holds {unread} of {most} bytes");
             if connection.config().flow_control == FlowControl::Enforce {
                 let sum = session.receive + session.unread as i64 + i64::from(session.returnable);
                 assert_eq!(sum, i64::from(session.size), "{side}: credit is conserved");

@@ -1,5 +1,6 @@
-//! No stream is starved: one that has payload and window of its own gets a frame within a number of frames of the session,
-//! whatever the others have to send, and whatever the window of the session is.
+//! No stream is starved: one that has payload and window of its own gets a frame within a number of
+//! frames of the session, whatever the others have to send, and whatever the window of the session
+//! is.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +62,8 @@ impl Simulation {
         self.shares[side as usize] = Shares { frames, waiting };
     }
 
-    /// The streams that have payload and window of their own, what they have sent, and how many have their priority.
+    /// The streams that have payload and window of their own, what they have sent, and how many
+    /// have their priority.
     fn ready_to_send(&mut self, side: Side) -> Vec<(u32, usize, usize)> {
         let streams = &self.sides[side as usize].streams;
         let of_priority = |priority| {

@@ -5,11 +5,11 @@ use std::ops::AddAssign;
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Octets arrived that ended in the middle of a frame.
+    /// Bytes arrived that ended in the middle of a frame.
     Cut,
-    /// Time passed with octets under way.
+    /// Time passed with bytes under way.
     Delay,
-    /// Octets that were under way did not arrive when they could have.
+    /// Bytes that were under way did not arrive when they could have.
     Stall,
     /// A window was used up, or reading paused, since an application did not read.
     SlowReader,
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     HalfOpen,
     /// The transport failed with streams open.
     TransportError,
-    /// Octets came that are no frame.
+    /// Bytes came that are no frame.
     Garbage,
     /// A timeout ended a stream, or the session with streams open.
     Timeout,

@@ -1,9 +1,10 @@
-//! Random conversations under a clock of the test: two sides do whatever an application may do, their octets are cut
-//! and held up at random, and after every step the books are compared with what the machines say.
+//! Random conversations under a clock of the test: two sides do whatever an application may do,
+//! their bytes are cut and held up at random, and after every step the books are compared with what
+//! the machines say.
 //!
-//! A schedule is made from its seed alone. The seed is printed when it fails; `SIMULATION_SEED=n` runs that one, and
-//! `SIMULATION_SCHEDULES=n` as many as are wanted. The faults that were injected are counted where they took effect, and
-//! each kind has to have been seen.
+//! A schedule is made from its seed alone. The seed is printed when it fails; `SIMULATION_SEED=n`
+//! runs that one, and `SIMULATION_SCHEDULES=n` as many as are wanted. The faults that were injected
+//! are counted where they took effect, and each kind has to have been seen.
 
 mod books;
 mod ending;
@@ -38,7 +39,8 @@ fn random_conversations_that_break_off_leave_nobody_waiting_and_see_every_fault(
     }
 }
 
-/// Runs as many schedules as are wanted. Gives how many, unless it was a certain one, and what went wrong in them.
+/// Runs as many schedules as are wanted. Gives how many, unless it was a certain one, and what went
+/// wrong in them.
 fn run(plan: Plan, offset: u64) -> Option<(u64, Faults)> {
     let number = |name| std::env::var(name).ok()?.parse().ok();
     let schedules = number("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES);
@@ -76,7 +78,8 @@ struct Simulation {
     pair: Pair,
     version: Version,
     sides: [Books; 2],
-    /// The INITIAL_WINDOW_SIZE that each side has announced last, by frames that this test slips in.
+    /// The INITIAL_WINDOW_SIZE that each side has announced last, by frames that this test slips
+    /// in.
     announced: [u32; 2],
     settings_left: [u32; 2],
     /// For how many steps nothing arrives at a side.

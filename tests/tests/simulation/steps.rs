@@ -53,7 +53,7 @@ impl Simulation {
     fn transmit(&mut self, side: Side, most: usize) {
         let now = self.pair.now();
         let waiting = Buf::remaining(self.pair.side(side).poll_transmit(now));
-        assert!(waiting < 128 << 10, "{waiting} octets are prepared at once");
+        assert!(waiting < 128 << 10, "{waiting} bytes are prepared at once");
         self.pair.transmit(side, most);
     }
 
@@ -135,20 +135,20 @@ impl Simulation {
 
     fn send(&mut self, side: Side) {
         if let Some(number) = self.some_stream(side, |_| true) {
-            let octets = self.some_size();
-            self.send_on(side, number, octets);
+            let bytes = self.some_size();
+            self.send_on(side, number, bytes);
         }
     }
 
-    fn send_on(&mut self, side: Side, number: u32, octets: usize) {
+    fn send_on(&mut self, side: Side, number: u32, bytes: usize) {
         let fin = self.random.below(6) == 0;
-        self.send_piece(side, number, octets, fin);
+        self.send_piece(side, number, bytes, fin);
     }
 
-    fn send_piece(&mut self, side: Side, number: u32, octets: usize, fin: bool) {
-        // A window of few octets passes few of them in each round.
+    fn send_piece(&mut self, side: Side, number: u32, bytes: usize, fin: bool) {
+        // A window of few bytes passes few of them in each round.
         let window = self.pair.side(side.peer()).config().limits.stream_window as usize;
-        let octets = octets.min(200 * window);
+        let bytes = bytes.min(200 * window);
         let target = WindowTarget::Stream(id(number));
         if let Some(windows) = self.pair.side(side).windows(target)
             && windows.send < 0
@@ -156,19 +156,20 @@ impl Simulation {
             self.faults.note(Fault::NegativeWindow);
         }
         let at = self.stream(side, number).queued;
-        let payload = pattern(number, side, at, octets);
+        let payload = pattern(number, side, at, bytes);
         let result = self.pair.side(side).send_data(id(number), payload, fin);
         let stream = self.stream(side, number);
         assert_eq!(result.is_ok(), stream.may_send, "{number}: {stream:?}");
         if result.is_ok() {
-            stream.queued += octets;
+            stream.queued += bytes;
             stream.finished = fin;
             stream.may_send = !fin;
             stream.replied = true;
         }
     }
 
-    /// A side sends as much as it can on a stream over a path that takes its time, and the other one reads it.
+    /// A side sends as much as it can on a stream over a path that takes its time, and the other
+    /// one reads it.
     fn upload(&mut self, side: Side) {
         let Some(number) = self.some_stream(side, |stream| stream.may_send) else {
             return;
@@ -186,9 +187,9 @@ impl Simulation {
             }
             self.note_events();
             let unread = |books: &Books| Some(books.streams.get(&number)?.unread);
-            let octets = unread(self.books(side.peer())).unwrap_or(0);
-            self.pair.side(side.peer()).consume(id(number), octets);
-            if octets > 0 {
+            let bytes = unread(self.books(side.peer())).unwrap_or(0);
+            self.pair.side(side.peer()).consume(id(number), bytes);
+            if bytes > 0 {
                 self.stream(side.peer(), number).unread = 0;
             }
             self.check();
@@ -196,8 +197,8 @@ impl Simulation {
         }
     }
 
-    /// A side has so much to send on its most urgent stream that nothing else would ever get out, and a little on others.
-    /// The peer reads all of it.
+    /// A side has so much to send on its most urgent stream that nothing else would ever get out,
+    /// and a little on others. The peer reads all of it.
     fn crowd(&mut self, side: Side) {
         let can_send = |stream: &Stream| stream.may_send && stream.end.is_none();
         let streams = self.books(side).streams.iter();
@@ -279,7 +280,7 @@ impl Simulation {
 
     fn consume(&mut self, side: Side) {
         if let Some(number) = self.some_stream(side, |stream| stream.unread > 0) {
-            let octets = match self.random.below(2) {
+            let bytes = match self.random.below(2) {
                 0 => self.stream(side, number).unread,
                 _ => {
                     self.random
@@ -291,11 +292,11 @@ impl Simulation {
             let windows = connection.windows(WindowTarget::Stream(id(number)));
             let is_paused = connection.phase() == Phase::Open && !connection.wants_input();
             let is_used_up = windows.is_some_and(|windows| windows.receive == 0);
-            connection.consume(id(number), octets);
+            connection.consume(id(number), bytes);
             if is_paused || is_used_up {
                 self.faults.note(Fault::SlowReader);
             }
-            self.stream(side, number).unread -= octets;
+            self.stream(side, number).unread -= bytes;
         }
     }
 
@@ -364,7 +365,8 @@ impl Simulation {
         }
     }
 
-    /// A side changes its mind about what it lets the other one do, but never to more than it enforces.
+    /// A side changes its mind about what it lets the other one do, but never to more than it
+    /// enforces.
     fn change_settings(&mut self, side: Side) {
         if self.settings_left[side as usize] == 0 {
             return;
@@ -377,15 +379,15 @@ impl Simulation {
     }
 
     pub(crate) fn slip_in_settings(&mut self, side: Side, window: u32, streams: u32) {
-        // All frames go first, so that this one does not come in the middle of another. A session that has ended may have
-        // thrown the rest of one away.
+        // All frames go first, so that this one does not come in the middle of another. A session
+        // that has ended may have thrown the rest of one away.
         while self.pair.transmit(side, usize::MAX) > 0 {}
         if self.pair.side(side).phase() == Phase::Closing {
             return;
         }
         let settings = frames::settings(self.version, &[(4, streams), (7, window)]);
-        let octets = settings.octets(&mut StoredBlocks::new(self.version));
-        self.pair.inject(side, &octets);
+        let bytes = settings.bytes(&mut StoredBlocks::new(self.version));
+        self.pair.inject(side, &bytes);
         let has_streams = self.pair.side(side).stats() != Default::default();
         if has_streams && self.announced[side as usize] != window {
             self.faults.note(Fault::WindowChange);
@@ -444,11 +446,11 @@ impl Simulation {
     }
 }
 
-/// The octets that `sender` sends on a stream from an offset on.
-pub(crate) fn pattern(stream: u32, sender: Side, at: usize, octets: usize) -> Bytes {
+/// The bytes that `sender` sends on a stream from an offset on.
+pub(crate) fn pattern(stream: u32, sender: Side, at: usize, bytes: usize) -> Bytes {
     const PERIOD: usize = 251;
-    static OCTETS: std::sync::LazyLock<Bytes> =
+    static BYTES: std::sync::LazyLock<Bytes> =
         std::sync::LazyLock::new(|| (0..200_000).map(|n| (n % PERIOD) as u8).collect());
     let start = (at + stream as usize * 7 + sender.first_id() as usize * 100) % PERIOD;
-    OCTETS.slice(start..start + octets)
+    BYTES.slice(start..start + bytes)
 }

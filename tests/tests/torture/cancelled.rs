@@ -74,10 +74,10 @@ fn nothing_is_lost_by_futures_that_are_dropped() {
             };
             let download = async {
                 let mut received = Vec::new();
-                let mut octets = [0; 1000];
+                let mut bytes = [0; 1000];
                 while received.len() < BODY / 2 {
-                    let read = impatient!(recv.read(&mut octets)).unwrap();
-                    received.extend_from_slice(&octets[..read]);
+                    let read = impatient!(recv.read(&mut bytes)).unwrap();
+                    received.extend_from_slice(&bytes[..read]);
                 }
                 let mut trailers = 0;
                 while let Some(piece) = impatient!(recv.next()) {
@@ -100,7 +100,8 @@ fn nothing_is_lost_by_futures_that_are_dropped() {
     }
 }
 
-/// What is not cancel safe, and what gives something up when it is dropped, leaves a session that works.
+/// What is not cancel safe, and what gives something up when it is dropped, leaves a session that
+/// works.
 #[test]
 fn the_session_survives_every_future_that_is_dropped_at_any_point() {
     for version in Version::ALL {
@@ -116,8 +117,8 @@ fn the_session_survives_every_future_that_is_dropped_at_any_point() {
                 let (mut mine, mut theirs) = stream(&mut ends).await;
                 let large = body();
                 drop(dropped_after(polls, mine.write_all(&large)).await);
-                let mut octets = vec![0; BODY];
-                drop(dropped_after(polls, theirs.read_exact(&mut octets)).await);
+                let mut bytes = vec![0; BODY];
+                drop(dropped_after(polls, theirs.read_exact(&mut bytes)).await);
                 drop(dropped_after(polls, theirs.more_headers()).await);
                 drop(dropped_after(polls, mine.flush()).await);
                 drop(dropped_after(polls, mine.shutdown()).await);
@@ -161,8 +162,8 @@ impl Victim {
     ];
 }
 
-/// Each handle is dropped after each step of an exchange. What is left of it comes to an end, the session goes on if it
-/// can, and no payload is kept by anybody.
+/// Each handle is dropped after each step of an exchange. What is left of it comes to an end, the
+/// session goes on if it can, and no payload is kept by anybody.
 #[test]
 fn any_handle_may_be_dropped_at_any_point() {
     for version in Version::ALL {

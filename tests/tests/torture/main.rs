@@ -1,5 +1,6 @@
-//! The driver when its transport fails at each of its calls in turn, and when handles and futures are dropped at each
-//! point where they may be: the session goes on, or ends with an error that everybody hears, and nothing is left.
+//! The driver when its transport fails at each of its calls in turn, and when handles and futures
+//! are dropped at each point where they may be: the session goes on, or ends with an error that
+//! everybody hears, and nothing is left.
 
 mod cancelled;
 mod transport;
@@ -81,8 +82,8 @@ fn each_call(version: Version, fault: Fault, check: impl FnMut(Plan, Outcome)) {
     }
 }
 
-/// A client asks with a body, the server echoes it with trailers, both measure a round trip and the client ends the
-/// session. Nothing is left of it whatever comes.
+/// A client asks with a body, the server echoes it with trailers, both measure a round trip and the
+/// client ends the session. Nothing is left of it whatever comes.
 fn conversation(version: Version, plans: [Option<Plan>; 2]) -> Outcome {
     alone(async move {
         let calls = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
@@ -166,7 +167,8 @@ fn config() -> Config {
     config
 }
 
-/// Runs a future under a clock that goes on by itself. Everything that it has spawned has ended when it has.
+/// Runs a future under a clock that goes on by itself. Everything that it has spawned has ended
+/// when it has.
 fn alone<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -190,7 +192,8 @@ struct Ends {
     drivers: [JoinHandle<Result<(), SessionError>>; 2],
 }
 
-/// Joins two sessions by a transport that moves one octet at a time, so that everything has many points to wait at.
+/// Joins two sessions by a transport that moves one byte at a time, so that everything has many
+/// points to wait at.
 fn joined(version: Version) -> Ends {
     let drip = Some(Plan {
         at: 0,

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 pub(crate) enum Fault {
     /// It is not ready, once.
     Pending,
-    /// From then on it moves one octet at a time.
+    /// From then on it moves one byte at a time.
     Drip,
     /// It fails, and goes on failing.
     Error,
@@ -89,8 +89,8 @@ impl AsyncRead for Scripted {
             Some(Fault::Error) => return Poll::Ready(Err(failure())),
             Some(Fault::End) => return Poll::Ready(Ok(())),
             Some(Fault::Drip) => {
-                let mut octet = [0];
-                let mut one = ReadBuf::new(&mut octet);
+                let mut byte = [0];
+                let mut one = ReadBuf::new(&mut byte);
                 let read = Pin::new(&mut this.io).poll_read(cx, &mut one);
                 buf.put_slice(one.filled());
                 return read;

@@ -40,7 +40,7 @@ struct End {
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(1);
-const OCTETS_A_TICK: usize = 100_000;
+const BYTES_A_TICK: usize = 100_000;
 
 impl Path {
     fn new(version: Version, configs: [Config; 2]) -> Self {
@@ -83,12 +83,12 @@ impl Path {
         streams
     }
 
-    /// Sends so many octets on each stream, until all have been read. Gives how long that took.
-    fn send(&mut self, from: Side, streams: &[StreamId], octets: usize) -> Duration {
+    /// Sends so many bytes on each stream, until all have been read. Gives how long that took.
+    fn send(&mut self, from: Side, streams: &[StreamId], bytes: usize) -> Duration {
         let began = self.now;
-        let done = self.ends[from.peer() as usize].received + octets * streams.len();
+        let done = self.ends[from.peer() as usize].received + bytes * streams.len();
         for stream in streams {
-            let payload = vec![0; octets].into();
+            let payload = vec![0; bytes].into();
             let sender = &mut self.ends[from as usize].connection;
             let result = sender.send_data(*stream, payload, false);
             result.expect("the stream is open");
@@ -133,9 +133,9 @@ impl Path {
 impl End {
     fn write(&mut self, now: Instant) -> Bytes {
         let mut sent = BytesMut::new();
-        while sent.len() < OCTETS_A_TICK {
+        while sent.len() < BYTES_A_TICK {
             let out = self.connection.poll_transmit(now);
-            let step = out.chunk().len().min(OCTETS_A_TICK - sent.len());
+            let step = out.chunk().len().min(BYTES_A_TICK - sent.len());
             if step == 0 {
                 break;
             }
@@ -147,8 +147,8 @@ impl End {
 
     fn read(&mut self, now: Instant) {
         let arrived = self.under_way.partition_point(|(at, _)| *at <= now);
-        for (_, octets) in self.under_way.drain(..arrived) {
-            self.input.extend_from_slice(&octets);
+        for (_, bytes) in self.under_way.drain(..arrived) {
+            self.input.extend_from_slice(&bytes);
         }
         loop {
             while let Some(event) = self.connection.poll_event() {
@@ -162,12 +162,12 @@ impl End {
             }
         }
         let mut appetite = self.appetite;
-        while let Some((stream, octets)) = self.unread.front_mut() {
-            let step = appetite.min(*octets);
+        while let Some((stream, bytes)) = self.unread.front_mut() {
+            let step = appetite.min(*bytes);
             self.connection.consume(*stream, step);
             appetite -= step;
-            *octets -= step;
-            if *octets > 0 {
+            *bytes -= step;
+            if *bytes > 0 {
                 break;
             }
             self.unread.pop_front();
@@ -182,9 +182,9 @@ fn fixed() -> Config {
     config
 }
 
-/// Octets a millisecond.
-fn rate(octets: usize, time: Duration) -> usize {
-    octets / time.as_millis() as usize
+/// Bytes a millisecond.
+fn rate(bytes: usize, time: Duration) -> usize {
+    bytes / time.as_millis() as usize
 }
 
 #[test]
@@ -239,9 +239,10 @@ fn a_slow_reader_does_not_make_windows_grow() {
     }
 }
 
-// --- over drivers ---------------------------------------------------------------------------------------------------
+// --- over drivers
+// ---------------------------------------------------------------------------------------------------
 
-/// What is sent by handles over a path that takes any number of octets at once.
+/// What is sent by handles over a path that takes any number of bytes at once.
 #[tokio::test(start_paused = true)]
 async fn an_upload_by_handles_grows_the_windows_as_well() {
     for version in SINCE_V3 {
@@ -277,17 +278,17 @@ async fn upload(version: Version, config: Config) -> usize {
 async fn read_one(mut incoming: Incoming) -> usize {
     let stream = incoming.accept().await.expect("a stream comes");
     let mut stream = stream.reply(HeaderBlock::new()).expect("it is open");
-    let mut octets = vec![0; 64 * 1024];
+    let mut bytes = vec![0; 64 * 1024];
     let mut sum = 0;
     loop {
-        match stream.read(&mut octets).await.expect("the peer goes on") {
+        match stream.read(&mut bytes).await.expect("the peer goes on") {
             0 => return sum,
             more => sum += more,
         }
     }
 }
 
-/// Two ends of a pipe on which octets take half of a round trip.
+/// Two ends of a pipe on which bytes take half of a round trip.
 fn long_pipe() -> (DuplexStream, DuplexStream) {
     let ((near, here), (there, far)) = (duplex(64 * 1024), duplex(64 * 1024));
     let (here, there) = (split(here), split(there));
@@ -302,17 +303,17 @@ fn carry(
 ) {
     let (sender, mut receiver) = unbounded_channel();
     tokio::spawn(async move {
-        let mut octets = BytesMut::with_capacity(64 * 1024);
-        while from.read_buf(&mut octets).await.is_ok_and(|read| read > 0) {
+        let mut bytes = BytesMut::with_capacity(64 * 1024);
+        while from.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
             let arrives = time::Instant::now() + ROUND_TRIP / 2;
-            _ = sender.send((arrives, octets.split()));
-            octets.reserve(64 * 1024);
+            _ = sender.send((arrives, bytes.split()));
+            bytes.reserve(64 * 1024);
         }
     });
     tokio::spawn(async move {
-        while let Some((arrives, octets)) = receiver.recv().await {
+        while let Some((arrives, bytes)) = receiver.recv().await {
             time::sleep_until(arrives).await;
-            if to.write_all(&octets).await.is_err() {
+            if to.write_all(&bytes).await.is_err() {
                 return;
             }
         }

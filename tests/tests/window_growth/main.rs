@@ -46,21 +46,22 @@ fn window(machine: &Machine, stream: u32) -> u32 {
     windows.expect("the stream is open").size
 }
 
-/// The peer sends as much as it may on a stream, and the application reads it. Gives the ids of the PINGs that follow.
+/// The peer sends as much as it may on a stream, and the application reads it. Gives the ids of the
+/// PINGs that follow.
 fn use_up(machine: &mut Machine, stream: u32) -> Vec<u32> {
     let receive = |target| machine.connection.windows(target).map(|w| w.receive);
-    let mut octets = receive(WindowTarget::Stream(id(stream))).expect("it is open");
+    let mut bytes = receive(WindowTarget::Stream(id(stream))).expect("it is open");
     if machine.connection.version() == Version::V3_1 {
-        octets = octets.min(receive(WindowTarget::Session).expect("it has a window"));
+        bytes = bytes.min(receive(WindowTarget::Session).expect("it has a window"));
     }
-    machine.feed(frames::data(stream, vec![0; octets as usize]));
-    machine.consume(stream, octets as usize);
+    machine.feed(frames::data(stream, vec![0; bytes as usize]));
+    machine.consume(stream, bytes as usize);
     machine.events();
     pings(&machine.sent())
 }
 
-/// The peer uses the window up in each round trip, until nothing is measured any more. Gives the windows of the stream and
-/// of the session as they were with each PING.
+/// The peer uses the window up in each round trip, until nothing is measured any more. Gives the
+/// windows of the stream and of the session as they were with each PING.
 fn grow(machine: &mut Machine, stream: u32) -> Vec<(u32, u32)> {
     let version = machine.connection.version();
     let mut sizes = vec![];
@@ -102,7 +103,7 @@ fn a_window_that_is_used_up_in_each_round_trip_is_doubled_up_to_its_maximum() {
 }
 
 #[test]
-fn one_octet_beyond_a_window_that_has_grown_costs_the_stream() {
+fn one_byte_beyond_a_window_that_has_grown_costs_the_stream() {
     for version in SINCE_V3 {
         let mut server = server(version, growing());
         server.upload(1);
@@ -116,7 +117,7 @@ fn one_octet_beyond_a_window_that_has_grown_costs_the_stream() {
 }
 
 #[test]
-fn one_octet_beyond_a_session_window_that_has_grown_ends_the_session() {
+fn one_byte_beyond_a_session_window_that_has_grown_ends_the_session() {
     let mut server = server(Version::V3_1, growing());
     server.upload(1);
     server.upload(3);

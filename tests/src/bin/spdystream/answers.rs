@@ -14,16 +14,16 @@ use crate::{Failure, Notes, digest, echo, send_pattern};
 ///
 /// | `do` | Answer |
 /// |---|---|
-/// | `echo` | the octets that come; in the reply the values of `ask`, as `answer` |
-/// | `source` | so many `octets` |
-/// | `sink`, `slow` | how many octets have come and their SHA-256; `slow` reads late |
+/// | `echo` | the bytes that come; in the reply the values of `ask`, as `answer` |
+/// | `source` | so many `bytes` |
+/// | `sink`, `slow` | how many bytes have come and their SHA-256; `slow` reads late |
 /// | `headers` | a header block that comes |
 /// | `half` | the end, at once; what comes after it is noted |
-/// | `refuse`, `reset` | REFUSED_STREAM; a reply, and INTERNAL_ERROR when octets have come |
+/// | `refuse`, `reset` | REFUSED_STREAM; a reply, and INTERNAL_ERROR when bytes have come |
 /// | `watch` | nothing: how the other side resets it is noted |
 /// | `recall` | what was noted |
 /// | `call`, `ping` | `ok`, when a stream to the other side was echoed, or a PING answered |
-/// | `bye` | so many `octets`; then the session ends |
+/// | `bye` | so many `bytes`; then the session ends |
 pub(crate) async fn answer(
     stream: PendingStream,
     session: Session,
@@ -33,7 +33,7 @@ pub(crate) async fn answer(
         let value = stream.headers().get(name).unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
     };
-    let (what, octets) = (field("do"), field("octets").parse().unwrap_or(0));
+    let (what, bytes) = (field("do"), field("bytes").parse().unwrap_or(0));
     if what == "refuse" {
         stream.refuse(RstStatus::REFUSED_STREAM);
         return Ok(());
@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     let (mut receive, mut send) = stream.reply(reply)?.split();
     let text = match what.as_str() {
         "echo" => return copy(receive, send).await,
-        "source" => return Ok(send_pattern(&mut send, octets).await?),
+        "source" => return Ok(send_pattern(&mut send, bytes).await?),
         "sink" => digest(receive).await?,
         "slow" => {
             sleep(Duration::from_secs(2)).await;
@@ -71,7 +71,7 @@ pub(crate) async fn answer(
         "call" => outcome(echo(&session, 100_000).await),
         "ping" => outcome(session.ping().await.map(drop)),
         "bye" => {
-            send_pattern(&mut send, octets).await?;
+            send_pattern(&mut send, bytes).await?;
             session.shutdown(Shutdown::Graceful { deadline: None });
             return Ok(());
         }

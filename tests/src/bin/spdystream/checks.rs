@@ -15,7 +15,8 @@ use tokio::{
 
 use crate::{Failure, digest, echo, expect, open, pattern_digest, send_pattern};
 
-/// Makes all checks, each on a session of its own, and prints a line for each. Says whether all have passed.
+/// Makes all checks, each on a session of its own, and prints a line for each. Says whether all
+/// have passed.
 pub(crate) async fn check(
     role: &str,
     mut next: impl AsyncFnMut() -> Result<Session, Failure>,
@@ -101,9 +102,9 @@ async fn ask(session: &Session, what: &str) -> Result<(RecvStream, SendStream), 
     Ok((receive, send))
 }
 
-async fn ask_for(session: &Session, what: &str, octets: usize) -> Result<RecvStream, Failure> {
-    let octets = octets.to_string();
-    let fields = [("do", what), ("octets", octets.as_str())];
+async fn ask_for(session: &Session, what: &str, bytes: usize) -> Result<RecvStream, Failure> {
+    let bytes = bytes.to_string();
+    let fields = [("do", what), ("bytes", bytes.as_str())];
     Ok(open(session, &fields, true).await?.1)
 }
 
@@ -114,9 +115,9 @@ async fn told(session: &Session, what: &str, expected: &str) -> Result<(), Failu
 }
 
 async fn text(mut from: RecvStream) -> Result<String, Failure> {
-    let mut octets = Vec::new();
-    tokio::io::AsyncReadExt::read_to_end(&mut from, &mut octets).await?;
-    Ok(String::from_utf8(octets)?)
+    let mut bytes = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut from, &mut bytes).await?;
+    Ok(String::from_utf8(bytes)?)
 }
 
 fn values(headers: &HeaderBlock, name: &str) -> String {
@@ -146,15 +147,15 @@ async fn headers(session: &Session) -> Result<(), Failure> {
     expect("one,two three", &format!("{late} {other}"))
 }
 
-async fn source(session: &Session, octets: usize) -> Result<(), Failure> {
-    let receive = ask_for(session, "source", octets).await?;
-    expect(&pattern_digest(octets), &digest(receive).await?)
+async fn source(session: &Session, bytes: usize) -> Result<(), Failure> {
+    let receive = ask_for(session, "source", bytes).await?;
+    expect(&pattern_digest(bytes), &digest(receive).await?)
 }
 
-async fn sink(session: &Session, octets: usize) -> Result<(), Failure> {
+async fn sink(session: &Session, bytes: usize) -> Result<(), Failure> {
     let (receive, mut send) = ask(session, "sink").await?;
-    send_pattern(&mut send, octets).await?;
-    expect(&pattern_digest(octets), &text(receive).await?)
+    send_pattern(&mut send, bytes).await?;
+    expect(&pattern_digest(bytes), &text(receive).await?)
 }
 
 async fn hundred(session: &Session) -> Result<String, Failure> {
@@ -166,7 +167,7 @@ async fn hundred(session: &Session) -> Result<String, Failure> {
     while let Some(ended) = streams.join_next().await {
         ended??;
     }
-    Ok("200000 octets there and back on each".into())
+    Ok("200000 bytes there and back on each".into())
 }
 
 /// Sends on a stream that the other side has finished.

@@ -7,8 +7,8 @@
 //! spdystream check listen        makes them as the server of a client that answers, and prints `port N` first
 //! ```
 //!
-//! What a side that answers does with a stream says its field `do`: see `answers`. `go-peer` is the same on
-//! moby/spdystream, so each side makes its checks against the other.
+//! What a side that answers does with a stream says its field `do`: see `answers`. `go-peer` is the
+//! same on moby/spdystream, so each side makes its checks against the other.
 
 mod answers;
 mod checks;
@@ -150,7 +150,8 @@ impl Notes {
     }
 }
 
-/// Opens a stream and waits for the reply: spdystream throws away what comes before it has sent that.
+/// Opens a stream and waits for the reply: spdystream throws away what comes before it has sent
+/// that.
 async fn open(
     session: &Session,
     fields: &[(&str, &str)],
@@ -167,16 +168,16 @@ async fn open(
     Ok((reply, receive, send))
 }
 
-/// Sends octets to be echoed, and compares what comes back.
-async fn echo(session: &Session, octets: usize) -> Result<(), Failure> {
+/// Sends bytes to be echoed, and compares what comes back.
+async fn echo(session: &Session, bytes: usize) -> Result<(), Failure> {
     let (_, receive, mut send) = open(session, &[("do", "echo")], false).await?;
-    let (sent, received) = tokio::join!(send_pattern(&mut send, octets), digest(receive));
+    let (sent, received) = tokio::join!(send_pattern(&mut send, bytes), digest(receive));
     sent?;
-    expect(&pattern_digest(octets), &received?)
+    expect(&pattern_digest(bytes), &received?)
 }
 
-async fn send_pattern(to: &mut SendStream, octets: usize) -> Result<(), StreamError> {
-    for piece in pattern(octets) {
+async fn send_pattern(to: &mut SendStream, bytes: usize) -> Result<(), StreamError> {
+    for piece in pattern(bytes) {
         to.ready().await?;
         to.send_data(piece.into(), false)?;
     }
@@ -184,37 +185,37 @@ async fn send_pattern(to: &mut SendStream, octets: usize) -> Result<(), StreamEr
     to.written().await
 }
 
-/// So many octets, in pieces. Each octet depends on its place.
-fn pattern(octets: usize) -> impl Iterator<Item = Vec<u8>> {
-    let pieces = (0..octets).step_by(PIECE);
+/// So many bytes, in pieces. Each byte depends on its place.
+fn pattern(bytes: usize) -> impl Iterator<Item = Vec<u8>> {
+    let pieces = (0..bytes).step_by(PIECE);
     pieces.map(move |start| {
-        let places = start..octets.min(start + PIECE);
+        let places = start..bytes.min(start + PIECE);
         places.map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
     })
 }
 
 /// Reads to the end, and tells how much came and its SHA-256.
 async fn digest(mut from: RecvStream) -> Result<String, StreamError> {
-    let (mut octets, mut hash) = (0, Sha256::new());
+    let (mut bytes, mut hash) = (0, Sha256::new());
     while let Some(received) = from.next().await {
         if let Received::Data(piece) = received? {
-            octets += piece.len();
+            bytes += piece.len();
             hash.update(&piece);
         }
     }
-    Ok(told(octets, hash))
+    Ok(told(bytes, hash))
 }
 
-fn pattern_digest(octets: usize) -> String {
+fn pattern_digest(bytes: usize) -> String {
     let mut hash = Sha256::new();
-    pattern(octets).for_each(|piece| hash.update(piece));
-    told(octets, hash)
+    pattern(bytes).for_each(|piece| hash.update(piece));
+    told(bytes, hash)
 }
 
-fn told(octets: usize, hash: Sha256) -> String {
+fn told(bytes: usize, hash: Sha256) -> String {
     let hash = hash.finalize();
-    let digits: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("{octets} {digits}")
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{bytes} {digits}")
 }
 
 fn expect(expected: &str, actual: &str) -> Result<(), Failure> {
