@@ -76,7 +76,7 @@ async fn sink(mut body: Body) -> String {
     bytes.to_string()
 }
 
-/// A body of so many bytes, which all point to the same ones.
+/// A body with this number of bytes, which are all slices of one buffer.
 struct Filler(usize);
 
 impl http_body::Body for Filler {

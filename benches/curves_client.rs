@@ -60,7 +60,7 @@ async fn open(address: SocketAddr, count: usize) -> Result<Vec<Session>, Failure
     Ok(sessions)
 }
 
-/// Windows that hold nobody up.
+/// Windows that are never used up.
 fn config() -> Config {
     let mut limits = Limits::default();
     limits.stream_window = 64 << 20;

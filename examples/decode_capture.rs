@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: decode_capture spdy/2|spdy/3|spdy/3.1 FILE".into());
     };
     let version = Version::from_alpn(version.as_bytes())
-        .ok_or("the version is none of spdy/2, spdy/3, spdy/3.1")?;
+        .ok_or("unknown version: use spdy/2, spdy/3 or spdy/3.1")?;
     let mut bytes = BytesMut::from(&fs::read(file)?[..]);
 
     let mut decoder = Decoder::new(version, DecodeLimits::default());

@@ -11,9 +11,9 @@
 //!
 //! | Option | Means |
 //! |---|---|
-//! | `rounds=N` | how often each attack is done; default 1,000,000, and a thousandth of that for those marked with * |
+//! | `rounds=N` | rounds of each attack; default 1,000,000, or 1,000 for those with * |
 //! | `version=V` | `spdy/2`, `spdy/3` or `spdy/3.1`, the default |
-//! | `pid=N` | the server's process, on a system with `/proc`: its memory and processor time are printed |
+//! | `pid=N` | the server's process, with `/proc`: prints its memory and processor time |
 //!
 //! | Attack | One round is |
 //! |---|---|
@@ -27,7 +27,7 @@
 //! | `settings` | SETTINGS that change the window |
 //! | `settings-count`* | SETTINGS that claims 4,294,967,295 entries |
 //! | `empty-data` | DATA without a byte |
-//! | `bytes-unread` | DATA of one byte to `/echo`, which nobody reads |
+//! | `bytes-unread` | DATA of one byte to `/echo`, whose answer is not read |
 //! | `bomb-1m`* | a header block that inflates to a little more than one MiB |
 //! | `bomb-1g`* | five header blocks that inflate to one GiB together |
 //! | `many-fields`* | 100 requests with 127 fields each, and no window for the answers |
@@ -132,8 +132,7 @@ async fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), Failure>
     Ok(())
 }
 
-// --- the client that means well
-// -------------------------------------------------------------------------------------
+// --- the client that means well ------------------------------------------------------------------
 
 /// How long its requests took.
 #[derive(Debug)]
@@ -202,8 +201,7 @@ fn head(version: Version, path: &str) -> HeaderBlock {
     HeaderBlock::from_pairs(names.into_iter().zip(values)).expect("the fields are sound")
 }
 
-// --- the attacker
-// ---------------------------------------------------------------------------------------------------
+// --- the attacker --------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug)]
 struct Attack {
@@ -352,7 +350,7 @@ const ATTACKS: [Attack; 15] = [
     },
 ];
 
-/// What a session of the attacker has to say.
+/// What a session of the attacker sends.
 #[derive(Debug)]
 struct Peer {
     version: Version,
@@ -554,7 +552,7 @@ impl Attacker {
         Ok(outcome)
     }
 
-    /// Goes on until the session ends or there is nothing more to say. Gives the rounds that were
+    /// Writes until the session ends or all rounds are written. Returns the rounds that were
     /// written.
     fn session(&mut self, peer: &mut Peer, most: u32) -> io::Result<(u32, End)> {
         let mut io = TcpStream::connect(self.address)?;
@@ -627,8 +625,7 @@ fn is_timeout(error: &io::Error) -> bool {
 /// No attack takes longer.
 const LONGEST: Duration = Duration::from_secs(120);
 
-// --- the server's process
-// -------------------------------------------------------------------------------------------
+// --- the server's process ------------------------------------------------------------------------
 
 /// What the system says about the server; nothing where it is not known.
 #[derive(Clone, Copy, Debug, Default)]

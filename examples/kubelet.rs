@@ -5,7 +5,7 @@
 //! Run with `cargo run --release -p spdy-examples --example kubelet -- --listen 127.0.0.1:8001`,
 //! and then `kubectl --server http://127.0.0.1:8001 exec -it demo -- sh`.
 //!
-//! It runs what it is told by whoever reaches its port. It is for demonstration and tests.
+//! It runs the commands of every client that reaches its port. It is for demonstration and tests.
 
 #[path = "kubelet/process.rs"]
 mod process;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     // Bytes that are typed do not wait for others.
     let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
-    eprintln!("This runs commands as you on this machine, for everybody who can reach {address}.");
+    eprintln!("Every client that can reach {address} runs commands as you on this machine.");
     println!("kubectl --server http://{address} exec -it demo -- sh");
     // Children have the default for every signal that is caught here, and inherit those that are
     // ignored: so a shell in the background would give them a control-C that does nothing.
@@ -128,7 +128,7 @@ async fn no_foreign_pages(request: Request, next: Next) -> response::Response {
     }
 }
 
-/// Says on stderr what was asked for, over which protocol, and what was answered.
+/// Prints the request, its protocol and the status of its response on stderr.
 async fn log(request: Request, next: Next) -> impl IntoResponse {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let protocol = request.headers().get(UPGRADE).cloned();

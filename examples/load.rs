@@ -1,22 +1,22 @@
-//! Loads a server that speaks SPDY in plain text, and says how fast it was and what it did to the
-//! server's memory.
+//! Loads a server that speaks SPDY in plain text, and prints how fast it was and how much memory
+//! the server used.
 //!
 //! Run with `cargo run --release -p spdy-examples --example load -- ADDRESS PATH REQUESTS
 //! [OPTION…]`, for instance
 //!
 //! ```text
 //! cargo run --release -p spdy-server -- --plain 127.0.0.1:8080 &
-//! cargo run --release -p spdy-examples --example load -- 127.0.0.1:8080 /hello 100000 sessions=10 streams=10 pid=$!
+//! cargo run --release -p spdy-examples --example load -- 127.0.0.1:8080 /hello 100000 pid=$!
 //! ```
 //!
 //! | Option | Means |
 //! |---|---|
-//! | `sessions=N` | so many sessions at once; default 10 |
-//! | `streams=N` | so many requests under way in each; default 10 |
+//! | `sessions=N` | sessions at once; default 10 |
+//! | `streams=N` | requests under way in each session; default 10 |
 //! | `version=V` | `spdy/2`, `spdy/3` or `spdy/3.1`, the default |
-//! | `upload=N` | POST with so many bytes, of which byte i is (i·31 + 7) mod 256 |
+//! | `upload=N` | POST with N bytes, of which byte i is (i·31 + 7) mod 256 |
 //! | `check` | the response has to follow the same pattern |
-//! | `idle` | after its requests each session is left open and silent, and the memory is looked at again |
+//! | `idle` | each session stays open and silent after its requests, and the memory is read again |
 //! | `pid=N` | the server's process, on a system with `/proc`: its resident memory is printed |
 
 use std::{

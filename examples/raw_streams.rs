@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let mut received = Vec::new();
             let write = async {
                 send.write_all(&sent).await?;
-                // Says that this is all, and waits until it is written.
+                // Finishes the stream, and waits until FIN is written.
                 send.shutdown().await
             };
             tokio::try_join!(write, receive.read_to_end(&mut received))?;

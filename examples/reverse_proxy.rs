@@ -5,9 +5,9 @@
 //! one that speaks HTTP/2. Then `spdy get --insecure https://127.0.0.1:8443/`. With `plain` as a
 //! third argument the front does without TLS.
 //!
-//! Bodies stream both ways, and whoever is slow holds up the other side and nobody else. The
-//! application learns of the client by `x-forwarded-for`. Failures have an answer: 502, 503 or 504.
-//! Control-C ends the server when the requests under way are answered.
+//! Bodies stream both ways, and a side that is slow holds up the other side of its own request
+//! alone. The application learns of the client by `x-forwarded-for`. Failures have an answer: 502,
+//! 503 or 504. Control-C ends the server when the requests under way are answered.
 
 use std::{env, error::Error, time::Duration};
 

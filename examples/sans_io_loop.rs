@@ -138,7 +138,7 @@ fn drive(
     connection.outcome().clone()
 }
 
-/// Hands all that has happened to the application. Says whether there was anything.
+/// Hands all events to the application. Returns whether there were any.
 fn dispatch(connection: &mut Connection, application: &mut impl Application) -> bool {
     let mut any = false;
     while let Some(event) = connection.poll_event() {
@@ -167,8 +167,8 @@ fn write(connection: &mut Connection, mut socket: &TcpStream) -> io::Result<()> 
     }
 }
 
-/// Reads what there is, or what comes within `wait`; `None` if nothing does, and `Some(0)` at the
-/// end.
+/// Reads the bytes that have come, or that come within `wait`. Returns `None` if none come, and
+/// `Some(0)` at the end.
 fn read(mut socket: &TcpStream, input: &mut BytesMut, wait: Duration) -> io::Result<Option<usize>> {
     socket.set_nonblocking(wait.is_zero())?;
     socket.set_read_timeout(Some(wait.max(MOMENT)))?;
@@ -355,5 +355,5 @@ const PIECE: usize = 16 * 1024;
 /// How much is read at once.
 const CHUNK: usize = 32 * 1024;
 
-/// A wait that is none. Sockets take no shorter ones for what they are.
+/// A wait that ends at once. Some systems take shorter timeouts of sockets for no timeout.
 const MOMENT: Duration = Duration::from_millis(10);

@@ -5,8 +5,8 @@
 //!
 //! | Option | Means |
 //! |---|---|
-//! | `streams=N` | so many streams at once; default 64 |
-//! | `bytes=N` | so many bytes on each stream, in each direction; default 8,388,608 |
+//! | `streams=N` | streams at once; default 64 |
+//! | `bytes=N` | bytes on each stream, in each direction; default 8,388,608 |
 //! | `stop=MS` | how long the readers that stop do so, three times each; default 2000 |
 //!
 //! One reader in four reads as fast as it can, one sleeps after each piece, one stops for seconds,
@@ -54,7 +54,7 @@ async fn main() -> ExitCode {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs every version with windows and without, and prints a table. Says whether all bytes have
+/// Runs every version with windows and without, and prints a table. Returns whether all bytes have
 /// arrived.
 async fn run(arguments: impl Iterator<Item = String>) -> Result<bool, Failure> {
     let mut scene = Scene {

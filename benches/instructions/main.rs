@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! instructions                           prints the operations, each with how often to do it
-//! instructions OPERATION PREPARED DONE   prepares an operation so many times, and does it so many times
+//! instructions OPERATION PREPARED DONE   prepares an operation PREPARED times, does it DONE times
 //! ```
 //!
 //! Two runs that prepare the same and do different numbers differ by what the operation itself

@@ -48,7 +48,7 @@ struct Turn {
     /// What is read together.
     reads: Vec<Bytes>,
     requests: usize,
-    /// The bodies of the responses have so many bytes.
+    /// The length of the body of each response, in bytes.
     bytes: usize,
 }
 

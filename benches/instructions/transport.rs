@@ -12,7 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The transport, and with a clone of it the hand that feeds it. Nobody is woken.
+/// The transport, and with a clone of it the hand that feeds it. No task is woken.
 #[derive(Clone, Default)]
 pub(crate) struct Transport(Rc<RefCell<Inside>>);
 

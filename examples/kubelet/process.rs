@@ -72,7 +72,7 @@ async fn run_on_terminal(
     }
 }
 
-/// Gives the terminal the sizes of the client's.
+/// Sets the size of the terminal to that of the client's.
 async fn follow(
     resize: Option<Resize>,
     terminal: &std::os::fd::OwnedFd,
@@ -143,7 +143,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         signal(self.id, Signal::KILL);
-        // Somebody has to wait for it, or the system remembers it for ever.
+        // The process must be waited for, or the system remembers it for ever.
         if let (Some(mut leader), Ok(runtime)) = (self.leader.take(), Handle::try_current()) {
             runtime.spawn(async move { leader.wait().await });
         }

@@ -57,7 +57,7 @@ impl Program {
         address.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
-    /// Asks for the end and waits for it. Gives what is printed meanwhile.
+    /// Asks the program to end and waits for its end. Returns the lines that it prints meanwhile.
     async fn end(mut self) -> String {
         let id = self.child.id().to_string();
         let kill = Command::new("kill").args(["-TERM", &id]).status().unwrap();
@@ -251,7 +251,7 @@ async fn one_application_answers_over_every_protocol() {
 
 // --- reverse_proxy ---
 
-/// Sends a body in pieces, each only when the one before has come back: nobody on the way may wait
+/// Sends a body in pieces, each only when the one before has come back: nothing on the way may wait
 /// for its end.
 #[tokio::test]
 async fn bodies_pass_the_reverse_proxy_while_they_are_sent() {

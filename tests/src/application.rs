@@ -29,7 +29,7 @@ pub(crate) enum Step {
     EndOfInput,
     /// Time passed.
     Advance(Duration),
-    /// The connection prepared what it has to send, and nobody read it.
+    /// The connection prepared what it has to send, and none of it was read.
     Prepare,
     /// The peer read everything, which was this.
     Output(Vec<u8>),

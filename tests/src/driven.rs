@@ -270,7 +270,7 @@ impl Driven {
         self.streams.insert(id, handles);
     }
 
-    /// Reads so many bytes of a stream. The driver may have to go on reading for it.
+    /// Reads this number of bytes of a stream. The driver may have to go on reading for it.
     fn consume(&mut self, stream: u32, mut bytes: usize) {
         while bytes > 0 {
             let read = match self.handles(stream) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The least that the calling thread works for `work`, of so many times that it is done.
+/// Does `work` this number of times, and returns the least processor time of the calling thread for
+/// it.
 ///
 /// What disturbs a measurement makes it larger, so the least one is the truest.
 pub fn least(times: usize, mut work: impl FnMut()) -> Duration {

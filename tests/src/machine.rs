@@ -122,8 +122,7 @@ impl Machine {
         &self.greeting
     }
 
-    // --- what the peer does
-    // -----------------------------------------------------------------------------------------
+    // --- what the peer does ----------------------------------------------------------------------
 
     /// Receives a frame.
     pub fn feed(&mut self, frame: RawFrame) {
@@ -138,7 +137,7 @@ impl Machine {
         self.read();
     }
 
-    /// Receives frames in pieces of so many bytes.
+    /// Receives frames in pieces of `size` bytes.
     pub fn feed_in_pieces(&mut self, frames: impl IntoIterator<Item = RawFrame>, size: usize) {
         let bytes: Vec<u8> = frames
             .into_iter()
@@ -244,8 +243,7 @@ impl Machine {
         stream
     }
 
-    // --- what comes of it
-    // -------------------------------------------------------------------------------------------
+    // --- what comes of it ------------------------------------------------------------------------
 
     /// Reads all that the connection has to send.
     pub fn sent(&mut self) -> Vec<Received> {
@@ -279,7 +277,7 @@ impl Machine {
         bytes
     }
 
-    /// Lets the connection prepare what it has to send, without reading any of it. Gives how many
+    /// Lets the connection prepare what it has to send, without reading any of it. Returns how many
     /// bytes wait.
     pub fn unsent_bytes(&mut self) -> usize {
         self.connection.script.push(Step::Prepare);
@@ -312,8 +310,7 @@ impl Machine {
         }
     }
 
-    // --- what the application does
-    // ----------------------------------------------------------------------------------
+    // --- what the application does ---------------------------------------------------------------
 
     /// Opens a stream with a request for `/`, and gives its number.
     ///
@@ -338,7 +335,7 @@ impl Machine {
             .expect("the stream can be answered");
     }
 
-    /// Answers a stream and sends so many bytes on it.
+    /// Answers a stream and sends this number of bytes on it.
     ///
     /// # Panics
     ///
@@ -348,7 +345,7 @@ impl Machine {
         self.send(stream, bytes, true);
     }
 
-    /// Queues so many bytes on a stream.
+    /// Queues this number of bytes on a stream.
     ///
     /// # Panics
     ///
@@ -364,7 +361,7 @@ impl Machine {
         self.connection.accept(id(stream));
     }
 
-    /// Is done with so many bytes of a stream.
+    /// Consumes this number of bytes of a stream.
     pub fn consume(&mut self, stream: u32, bytes: usize) {
         self.connection.consume(id(stream), bytes);
     }

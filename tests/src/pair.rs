@@ -142,7 +142,7 @@ impl Pair {
         stream.expect("a stream can be opened").get()
     }
 
-    /// Puts at most `most` bytes that a side has to write on their way. Gives how many.
+    /// Puts at most `most` bytes that a side has to write on their way. Returns how many.
     pub fn transmit(&mut self, from: Side, most: usize) -> usize {
         let (connection, lane) = match from {
             Side::Client => (&mut self.client, &mut self.to_server),
@@ -171,8 +171,8 @@ impl Pair {
         lane.under_way.extend_from_slice(bytes);
     }
 
-    /// Lets at most `most` bytes arrive at a side, unless its reading is paused. Gives whether that
-    /// led to anything.
+    /// Lets at most `most` bytes arrive at a side, unless its reading is paused. Returns whether
+    /// that led to anything.
     pub fn deliver(&mut self, to: Side, most: usize) -> bool {
         let (connection, lane) = match to {
             Side::Client => (&mut self.client, &mut self.to_client),

@@ -12,7 +12,8 @@ use spdy_tests::{
 /// The length of one value in SPDY/2, whose lengths have 16 bits.
 const PIECE: usize = 62_500;
 
-/// A block with one value, or with values of [`PIECE`] bytes in SPDY/2, of so many bytes together.
+/// A block with one value, or with values of [`PIECE`] bytes in SPDY/2. Its values have `bytes`
+/// bytes together.
 fn deflated(version: Version, bytes: usize) -> Vec<u8> {
     let pieces = bytes / PIECE;
     // A block that is stored, and then pieces that are deflated apart: one can stand behind the

@@ -144,7 +144,7 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
         config.timeouts = Timeouts::default();
         let mut served = serve(version, config, 64 * 1024);
         served.peer.send(frames::ping(version, 1)).await;
-        // Time passes by itself when nobody has anything to do. The peer waits in steps shorter
+        // Time passes by itself when no task has anything to do. The peer waits in steps shorter
         // than its patience.
         tokio::time::sleep(Duration::from_secs(179)).await;
         assert!(!served.driver.is_finished());
@@ -161,8 +161,8 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
     }
 }
 
-/// Who ends a session at once need not wait for a peer that takes nothing, however long writing may
-/// take.
+/// A session that is ended at once does not wait for a peer that takes nothing, however long
+/// writing may take.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_ended_at_once_does_not_wait_to_write() {
     for version in Version::ALL {

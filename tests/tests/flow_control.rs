@@ -173,7 +173,7 @@ fn s08_a_change_costs_the_same_for_any_number_of_streams() {
     }
 }
 
-/// How long the machine works for 9,800 changes with so many streams.
+/// How long the machine works for 9,800 changes with this number of streams.
 fn changes(version: Version, streams: u32) -> Duration {
     let mut config = Config::default();
     config.limits.settings.burst = 1_000_000;
@@ -633,7 +633,7 @@ fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
     }
 }
 
-/// While the transport is full nobody looks at streams that come to those that wait for the
+/// While the transport is full, the machine does not look at streams that begin to wait for the
 /// session's window.
 #[test]
 fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {

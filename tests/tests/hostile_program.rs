@@ -241,7 +241,7 @@ impl Healthy {
         Self { session, version }
     }
 
-    /// Gives the number of requests, all of which were answered.
+    /// Returns the number of requests, all of which were answered.
     async fn ask_for(&self, time: Duration) -> usize {
         let start = Instant::now();
         let mut requests = 0;

@@ -35,7 +35,7 @@ enum Way {
     DroppedDriver,
     /// The streams that the peer opens are never looked at.
     NotAccepted,
-    /// Whoever opens a stream gives up before there is a place for it.
+    /// The task that opens a stream gives up before there is a place for it.
     GivenUp,
 }
 

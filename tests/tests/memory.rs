@@ -29,8 +29,8 @@ use tokio::{
 };
 
 /// Everything at once: headers to the limit, payload cut so that it pins as much as possible, the
-/// smallest pieces and header blocks between them, answers that may not be sent, replies that
-/// nobody reads, and half a frame.
+/// smallest pieces and header blocks between them, answers that must not be sent yet, replies that
+/// are not read, and half a frame.
 #[test]
 fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
     for version in Version::ALL {
@@ -208,7 +208,7 @@ fn s02_large_numbers_allocate_nothing() {
     }
 }
 
-/// Row 7: replies that nobody reads.
+/// Row 7: replies that the peer does not read.
 #[test]
 fn s07_pings_from_a_peer_that_does_not_read_take_no_memory() {
     for version in Version::ALL {
@@ -226,12 +226,12 @@ async fn worst(peer: Peer) -> Peer {
     worst_after(peer, 0, 90).await
 }
 
-/// The attack after so many streams, with so many large pieces.
+/// The attack after `streams` streams, with `pieces` large pieces.
 async fn worst_after(mut peer: Peer, streams: u32, pieces: usize) -> Peer {
     let version = peer.version;
     let number = |n: usize| 2 * (streams + n as u32 % (100 - streams)) + 1;
     if version != Version::V2 {
-        // Answers may not be sent.
+        // With a window of 0 no answer can be sent.
         peer.send(frames::settings(version, &[(7, 0)])).await;
     }
     // As many small fields as a block may have, on as many streams as there may be.
@@ -491,8 +491,8 @@ impl Peer {
         assert!(self.sends_within(PATIENCE, bytes).await, "nothing is read");
     }
 
-    /// Uploads over what it pretends to be a long path, until it may send so many bytes on the
-    /// stream and in the session.
+    /// Uploads over what it pretends to be a long path, until it may send this number of bytes on
+    /// the stream and in the session.
     async fn grow(&mut self, on_stream: i64, in_session: i64) {
         let mut reader = Reader::new(self.version);
         let mut asked = VecDeque::new();
@@ -548,7 +548,7 @@ impl Peer {
     }
 }
 
-/// A compressed block of so many bytes, all of them 0.
+/// A compressed block that inflates to this number of bytes, all of them 0.
 fn bomb(version: Version, bytes: usize) -> Vec<u8> {
     // The zlib header and dictionary come from a block of no bytes.
     let mut out = StoredBlocks::new(version).compress(&[]);

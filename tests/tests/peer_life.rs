@@ -122,7 +122,7 @@ async fn a_client_that_has_closed_its_direction_and_reads_gets_its_response() {
         for _ in 0..3 {
             pair.peer.recv_until(is_ping).await;
         }
-        assert!(!pair.session.takes_streams(), "nobody would answer them");
+        assert!(!pair.session.takes_streams(), "no peer is left to answer");
         let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
         send.send_data(vec![7; 50_000].into(), true).unwrap();
         let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
@@ -208,8 +208,7 @@ fn a_peer_that_has_ended_is_not_probed_if_that_is_not_wanted() {
     }
 }
 
-// --- reading that pauses
-// --------------------------------------------------------------------------------------------
+// --- reading that pauses -------------------------------------------------------------------------
 
 /// Every way in which reading pauses for the application's sake.
 fn pausing() -> Vec<(Version, Config)> {
@@ -257,7 +256,7 @@ fn a_peer_that_is_not_read_is_probed_when_nothing_else_is_written() {
     }
 }
 
-/// A client whose request is sent may not say anything more on its stream.
+/// A client whose request is finished must not send DATA on its stream.
 #[test]
 fn a_probe_is_a_ping_where_no_stream_is_open_for_data() {
     for (version, config) in pausing() {
@@ -321,8 +320,7 @@ async fn a_client_that_is_gone_is_noticed_though_it_is_not_read() {
     }
 }
 
-// --- keep-alive
-// -----------------------------------------------------------------------------------------------------
+// --- keep-alive ----------------------------------------------------------------------------------
 
 /// A server that asks after 10 s, and whose peer has a stream open.
 fn asking(version: Version, change: impl FnOnce(&mut Config)) -> Machine {

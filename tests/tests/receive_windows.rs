@@ -337,8 +337,8 @@ fn spdy_3_stops_reading_when_all_streams_together_hold_too_much() {
     assert!(server.connection.wants_input());
 }
 
-/// Both sides have finished the stream that nobody reads, so no reset is due; but it is the one
-/// that goes.
+/// Both sides have finished the stream that the application does not read. No reset is due, but the
+/// stream is the one that is given up.
 #[test]
 fn a_stream_that_is_finished_and_not_read_is_given_up_and_no_other() {
     for (version, flow_control) in [

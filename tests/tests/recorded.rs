@@ -1,6 +1,6 @@
 //! The recorded conversations in `fixtures/` through a live session: what the peer of another
-//! implementation said happens to the application as it was described when it was recorded, and
-//! nobody is accused of anything.
+//! implementation said happens to the application as it was described when it was recorded, and the
+//! machine reports no broken rule.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! SYN_REPLY, and what may not come before it (protocol.md §23.3).
+//! SYN_REPLY, and what must not come before it (protocol.md §23.3).
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::proto::Open;

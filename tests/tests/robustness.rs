@@ -103,7 +103,7 @@ fn c207_a_peer_that_stops_reading_is_cut_off() {
                 end: End::Session
             }]
         );
-        assert_eq!(server.sent(), [], "nobody reads it");
+        assert_eq!(server.sent(), [], "the output is not read");
         assert_eq!(server.connection.poll_timeout(), None);
         assert_eq!(server.connection.stats(), Default::default());
     }

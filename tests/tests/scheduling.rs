@@ -1,5 +1,5 @@
-//! Who is served when (docs/limits.md, "Who waits for whom"): every bound is in frames, and counted
-//! here on the wire.
+//! Which stream is served when (docs/limits.md): every bound is in frames, and counted here on the
+//! wire.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ use tokio::{
 /// What may be ready to be written: 64 KiB, and the frame that exceeds them.
 const READY: usize = 5;
 
-/// A level that was passed over so many times is served next.
+/// A level that was passed over this number of times is served next.
 const AGING: usize = 16;
 
 /// A server that has no end of payload for every stream, and a peer that reads no more than it asks
@@ -220,8 +220,8 @@ async fn a_flood_of_small_responses_does_not_starve_a_download() {
     }
 }
 
-/// The session's window opens by so many bytes at a time. Whatever they are, a stream has its share
-/// of frames and of bytes: a frame that the window cuts short is not the whole of a turn.
+/// The session's window opens by a few bytes at a time. However few they are, a stream has its
+/// share of frames and of bytes: a frame that the window cuts short is not the whole of a turn.
 #[test]
 fn every_priority_has_its_share_whatever_the_window_of_the_session_opens_by() {
     let version = Version::V3_1;
@@ -288,7 +288,7 @@ async fn downloads_of_one_priority_share_alike() {
     }
 }
 
-/// A stream whose window is shut keeps what it has queued, and keeps nobody else from anything.
+/// A stream whose window is shut keeps what it has queued, and holds up no other stream.
 #[tokio::test(start_paused = true)]
 async fn streams_that_may_not_send_hold_up_nobody() {
     for version in [Version::V3, Version::V3_1] {
@@ -308,7 +308,7 @@ async fn streams_that_may_not_send_hold_up_nobody() {
     }
 }
 
-/// As above on the other side of the handles: room in the queue is left for everybody.
+/// As above on the other side of the handles: room in the queue is left for every stream.
 #[tokio::test(start_paused = true)]
 async fn writers_that_wait_leave_room_for_others() {
     for version in Version::ALL {

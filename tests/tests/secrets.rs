@@ -30,8 +30,7 @@ const SECRET: &str = "Qz7~kx9/Wv3!Tp5@Jb8#";
 /// The sensitive names, in requests and responses, and one that the application marks as such.
 const NAMES: [&str; 4] = ["cookie", "authorization", "set-cookie", "x-marked"];
 
-// --- the search
-// -------------------------------------------------------------------------------------------------
+// --- the search ----------------------------------------------------------------------------------
 
 /// Fails if a text has a part of the secret in any form.
 fn search(what: &str, text: &str) {
@@ -98,8 +97,7 @@ fn the_search_finds_all_forms() {
     }
 }
 
-// --- the codec
-// --------------------------------------------------------------------------------------------------
+// --- the codec -----------------------------------------------------------------------------------
 
 fn block() -> HeaderBlock {
     let mut block = HeaderBlock::from_pairs([(":path", "/"), ("accept", "*/*")]).unwrap();
@@ -238,8 +236,7 @@ fn header_blocks(mode: HeaderCompression) {
     }
 }
 
-// --- sessions
-// ---------------------------------------------------------------------------------------------------
+// --- sessions ------------------------------------------------------------------------------------
 
 /// A connection, looked at in each state.
 struct Watched(Connection);
@@ -379,8 +376,7 @@ async fn handles_show_no_secret() {
     }
 }
 
-// --- requests
-// ---------------------------------------------------------------------------------------------------
+// --- requests ------------------------------------------------------------------------------------
 
 /// Answers with the secret, and looks at all that it is given.
 async fn respond(request: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -471,8 +467,7 @@ async fn refusals_and_tokens_show_no_secret() {
     assert!(!format!("{tokens:?}").contains(&token));
 }
 
-// --- the log
-// ----------------------------------------------------------------------------------------------------
+// --- the log -------------------------------------------------------------------------------------
 
 /// Keeps all that is logged, at every level and for every target.
 #[derive(Clone, Default)]

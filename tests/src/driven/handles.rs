@@ -23,7 +23,7 @@ pub(super) struct Handles {
     pub(super) reply: Option<SendReply>,
     pub(super) send: Option<SendStream>,
     pub(super) story: Story,
-    /// The peer may not send on it.
+    /// The peer must not send on it.
     pub(super) mute: bool,
     /// The application has given it up, so it is not told how it goes on.
     pub(super) given_up: bool,
@@ -44,7 +44,7 @@ impl Handles {
         self.send = reply.reply(headers, fin).ok();
     }
 
-    /// Reads at most so many bytes, and says how many.
+    /// Reads at most `most` bytes, and returns how many.
     pub(super) fn read(&mut self, most: usize) -> usize {
         self.split();
         let Some(recv) = &mut self.recv else {

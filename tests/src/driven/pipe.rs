@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) ended: bool,
     pub(super) reader: Option<Waker>,
     pub(super) output: Vec<u8>,
-    /// Somebody reads the output.
+    /// Whether the output is read.
     pub(super) is_read: bool,
     pub(super) writer: Option<Waker>,
 }

@@ -103,7 +103,7 @@ impl Machine {
     }
 
     /// Shows that the connection has sent GOAWAY with this status (SPDY/2 has none) and closes.
-    /// Gives its last-good id, and what was sent before it.
+    /// Returns its last-good id, and what was sent before it.
     ///
     /// # Panics
     ///

@@ -14,7 +14,7 @@ pub const SINCE_V3: [Version; 2] = [Version::V3, Version::V3_1];
 ///
 /// # Panics
 ///
-/// If the number is none.
+/// If the number is not a stream id.
 #[must_use]
 pub fn id(stream: u32) -> StreamId {
     StreamId::new(stream).expect("the number is a stream id")

@@ -77,7 +77,7 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
     let network = Arc::clone(&origin);
     let router = proxy(settings.connector(move || Arc::clone(&network).connect()));
     Round {
-        // An attempt that the application may not have seen may be repeated.
+        // An attempt that the application has perhaps not seen may be repeated.
         asker: Arc::new(ByProxy {
             router,
             patience: 2 * (connect + answer) + Duration::from_millis(100),

@@ -28,7 +28,7 @@ impl Dice {
         range.start + self.next() % (range.end - range.start)
     }
 
-    /// True so many times of a hundred.
+    /// True this number of times out of a hundred.
     pub(crate) const fn percent(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }

@@ -145,7 +145,7 @@ impl Origin {
         self.is_calm.load(Ordering::Relaxed)
     }
 
-    /// True so many times of a hundred, while not everything goes well.
+    /// True this number of times out of a hundred, except while everything goes well.
     fn happens(&self, percent: u64) -> bool {
         !self.is_calm() && self.dice().percent(percent)
     }

@@ -70,8 +70,8 @@ pub(crate) enum End {
     Freeze,
 }
 
-/// The origin's end, which is well until it has written so many bytes, until a moment has come, or
-/// until all that are open freeze.
+/// The origin's end, which works until it has written a number of bytes, until a moment has come,
+/// or until all open ones freeze.
 pub(crate) struct Far {
     io: Option<DuplexStream>,
     end: End,

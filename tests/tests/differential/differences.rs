@@ -87,7 +87,7 @@ const TABLE: [Difference; 12] = [
     },
     Difference {
         reason: "spdy-tower holds the head of an answer back until its body has begun, and answers 500 if that fails; a \
-                 proxy may not have passed on the head, and answers 502",
+                 proxy has perhaps not passed on the head, and answers 502",
         level: |case, answer| {
             if matches!(case.form.kind(), "panic-body" | "error-body") {
                 fail(answer);
@@ -96,7 +96,7 @@ const TABLE: [Difference; 12] = [
     },
     Difference {
         reason: "a body that has another length than its content-length says fails by another status, or is cut; \
-                 HTTP/1.1 sends so many bytes of a longer one as were announced",
+                 HTTP/1.1 sends the announced number of bytes of a longer one",
         level: |case, answer| {
             let is_wrong = match case.form.kind() {
                 "wrong-length" => case.form.shape != "wrong-length:5",
@@ -178,7 +178,7 @@ fn has_length(answer: &Answer, length: &str) -> bool {
     fields.any(|(name, value)| name == "content-length" && value == length)
 }
 
-/// Whether nobody expects a body.
+/// Whether no body is expected.
 fn is_bodyless(form: &Form, answer: &Answer) -> bool {
     form.method == Method::HEAD || matches!(answer.status, Some(204 | 304))
 }

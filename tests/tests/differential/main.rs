@@ -175,7 +175,7 @@ const EXCHANGES: u64 = 4_800;
 /// So many show every difference.
 const ALL_SEEN: u64 = 50_000;
 
-/// A proxy keeps so much of a body that it may have to send again.
+/// The bytes of a body that a proxy keeps, since it may have to send them again.
 const REPEATED: usize = 16 * 1024;
 
 /// More than these are not looked for.

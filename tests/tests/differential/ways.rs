@@ -281,7 +281,7 @@ async fn upload(send: &mut SendStream, form: &Form) -> Result<(), StreamError> {
     }
 }
 
-/// Says whether FIN went with the trailers, which SPDY/2 cannot.
+/// Returns whether FIN went with the trailers, which SPDY/2 cannot do.
 fn send_trailers(send: &mut SendStream) -> Result<bool, StreamError> {
     send.send_headers(spdy::trailers(), true)?;
     Ok(true)

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! cargo test -p spdy-tests --test endings
-//! SPDY_TEST_ENDINGS=show cargo test -p spdy-tests --test endings -- --nocapture     what each cell took
+//! SPDY_TEST_ENDINGS=show cargo test -p spdy-tests --test endings -- --nocapture
 //! ```
 
 mod applications;

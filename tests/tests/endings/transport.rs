@@ -89,7 +89,7 @@ impl Far {
         state.wake();
     }
 
-    /// Takes so many bytes that have come, at most.
+    /// Takes at most `most` of the bytes that have come.
     pub(crate) fn take(&self, most: usize) -> Vec<u8> {
         let mut state = self.0.lock();
         let len = state.to_far.len().min(most);
@@ -107,7 +107,7 @@ impl Far {
         self.0.lock().near_is_gone
     }
 
-    /// Lets the system keep only so many bytes beside those that it has.
+    /// Lets the system keep at most `room` bytes beside those that it has.
     pub(crate) fn fill_up_to(&self, room: usize) {
         let mut state = self.0.lock();
         state.capacity = state.to_far.len() + room;

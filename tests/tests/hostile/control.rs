@@ -89,7 +89,7 @@ async fn s08_a_flapping_window_over_all_streams_is_cheap() {
     }
 }
 
-/// How long the session works for 400 changes with so many streams.
+/// How long the session works for 400 changes with this number of streams.
 async fn flap(version: Version, streams: u32) -> Duration {
     let mut config = Config::default();
     config.limits.settings.burst = 1000;
@@ -198,7 +198,7 @@ async fn s20_what_a_server_wants_persisted_is_never_said_again() {
         let (session, _pushes, driver) = spdy_session::client(far, version, Config::default());
         tokio::spawn(driver);
         let mut peer = Wire::new(near, version);
-        // PERSIST_VALUE, on a setting that nobody else would send.
+        // PERSIST_VALUE, on a setting that no implementation sends.
         peer.send(frames::settings(version, &[(0x0100_0001, 0x00c0_ffee)]))
             .await;
         peer.send(frames::ping(version, 2)).await;

@@ -41,7 +41,7 @@ enum Handler {
     Waits,
     /// It answers with headers alone.
     Answers,
-    /// It answers with so many bytes.
+    /// It answers with this number of bytes.
     Sends(usize),
     /// It drops the receiving half at once, and waits.
     Discards,
@@ -72,8 +72,8 @@ impl Served {
         self.peer.send(frame).await;
     }
 
-    /// Sends a frame again and again, until the session has ended. Gives how often it was sent, and
-    /// the status of GOAWAY; what is answered is read.
+    /// Sends a frame again and again, until the session has ended. Returns how often it was sent,
+    /// and the status of GOAWAY. Answers are read.
     async fn flood(&mut self, mut frame: impl FnMut(u32) -> Vec<RawFrame>, most: u32) -> u32 {
         for round in 0..most {
             for frame in frame(round) {
@@ -87,8 +87,7 @@ impl Served {
         panic!("{most} rounds were taken");
     }
 
-    /// Reads what there is up to the answer to a PING of the peer; true if there was GOAWAY
-    /// instead.
+    /// Reads frames up to the answer to a PING of the peer. Returns true if GOAWAY came instead.
     async fn drained(&mut self) -> bool {
         self.peer.send(frames::ping(self.version, 4711)).await;
         loop {

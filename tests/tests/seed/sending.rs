@@ -243,8 +243,8 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
     }
 }
 
-/// Who resets a stream and then ends the session has the reset said first: behind GOAWAY it might
-/// not be read.
+/// A stream is reset and then the session is ended: RST_STREAM goes out first, since the peer might
+/// not read it behind GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     let graceful = Shutdown::Graceful { deadline: None };

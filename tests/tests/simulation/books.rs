@@ -84,7 +84,7 @@ impl Simulation {
                 );
                 assert!(
                     !matches!(end, End::Library(_)),
-                    "nobody breaks a rule: {end:?}"
+                    "no side breaks a rule: {end:?}"
                 );
                 stream.end = Some(end);
                 stream.may_send = false;

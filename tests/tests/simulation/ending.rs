@@ -35,7 +35,7 @@ impl Simulation {
         panic!("it does not come to rest");
     }
 
-    /// Accepts, finishes and reads everything on one side. Gives whether there was something.
+    /// Accepts, finishes and reads everything on one side. Returns whether there was something.
     fn settle(&mut self, side: Side) -> bool {
         let mut moved = false;
         let numbers: Vec<u32> = self.books(side).streams.keys().copied().collect();
@@ -119,7 +119,7 @@ impl Simulation {
         let Some(there) = there else {
             assert!(
                 here.end.is_some() || here.finished,
-                "a stream that nobody has seen fails: {here:?}"
+                "a stream that was not seen fails: {here:?}"
             );
             return;
         };

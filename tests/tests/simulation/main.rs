@@ -39,8 +39,8 @@ fn random_conversations_that_break_off_leave_nobody_waiting_and_see_every_fault(
     }
 }
 
-/// Runs as many schedules as are wanted. Gives how many, unless it was a certain one, and what went
-/// wrong in them.
+/// Runs as many schedules as are wanted. Returns how many, unless it was a certain one, and what
+/// went wrong in them.
 fn run(plan: Plan, offset: u64) -> Option<(u64, Faults)> {
     let number = |name| std::env::var(name).ok()?.parse().ok();
     let schedules = number("SIMULATION_SCHEDULES").unwrap_or(SCHEDULES);

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{BODY, Ends, alone, assert_usable, body, joined};
 
-/// Polls a future at most so many times, whether it is woken or not, then drops it.
+/// Polls a future at most `polls` times, whether it is woken or not, then drops it.
 async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -38,7 +38,7 @@ macro_rules! impatient {
             let polled = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
             match polled {
                 Poll::Ready(result) => break result,
-                // No waker of a future that is gone has to work: somebody comes back by himself.
+                // No waker of a future that is gone has to work: the test polls again by itself.
                 Poll::Pending => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
@@ -163,7 +163,7 @@ impl Victim {
 }
 
 /// Each handle is dropped after each step of an exchange. What is left of it comes to an end, the
-/// session goes on if it can, and no payload is kept by anybody.
+/// session goes on if it can, and no payload is kept.
 #[test]
 fn any_handle_may_be_dropped_at_any_point() {
     for version in Version::ALL {

@@ -1,6 +1,6 @@
 //! The driver when its transport fails at each of its calls in turn, and when handles and futures
 //! are dropped at each point where they may be: the session goes on, or ends with an error that
-//! everybody hears, and nothing is left.
+//! every handle gets, and nothing is left.
 
 mod cancelled;
 mod transport;
@@ -178,7 +178,7 @@ fn alone<T>(future: impl Future<Output = T>) -> T {
     let result = runtime.block_on(async {
         let result = tokio::time::timeout(Duration::from_secs(600), future).await;
         tokio::task::yield_now().await;
-        result.expect("somebody waits for what does not come")
+        result.expect("a task waits for what does not come")
     });
     assert_eq!(runtime.metrics().num_alive_tasks(), 0, "a task is left");
     result

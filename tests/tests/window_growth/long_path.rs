@@ -62,7 +62,7 @@ impl Path {
         Self { now, ends }
     }
 
-    /// Opens so many streams and answers them. Each is open on both sides then.
+    /// Opens `count` streams and answers them. Each is open on both sides then.
     fn streams(&mut self, count: usize) -> Vec<StreamId> {
         let version = self.ends[0].connection.version();
         let streams = (0..count).map(|_| {
@@ -83,7 +83,7 @@ impl Path {
         streams
     }
 
-    /// Sends so many bytes on each stream, until all have been read. Gives how long that took.
+    /// Sends `bytes` bytes on each stream, until all have been read. Returns how long that took.
     fn send(&mut self, from: Side, streams: &[StreamId], bytes: usize) -> Duration {
         let began = self.now;
         let done = self.ends[from.peer() as usize].received + bytes * streams.len();
@@ -239,8 +239,7 @@ fn a_slow_reader_does_not_make_windows_grow() {
     }
 }
 
-// --- over drivers
-// ---------------------------------------------------------------------------------------------------
+// --- over drivers --------------------------------------------------------------------------------
 
 /// What is sent by handles over a path that takes any number of bytes at once.
 #[tokio::test(start_paused = true)]

@@ -46,8 +46,8 @@ fn window(machine: &Machine, stream: u32) -> u32 {
     windows.expect("the stream is open").size
 }
 
-/// The peer sends as much as it may on a stream, and the application reads it. Gives the ids of the
-/// PINGs that follow.
+/// The peer sends as much as it may on a stream, and the application reads it. Returns the ids of
+/// the PINGs that follow.
 fn use_up(machine: &mut Machine, stream: u32) -> Vec<u32> {
     let receive = |target| machine.connection.windows(target).map(|w| w.receive);
     let mut bytes = receive(WindowTarget::Stream(id(stream))).expect("it is open");
@@ -60,7 +60,7 @@ fn use_up(machine: &mut Machine, stream: u32) -> Vec<u32> {
     pings(&machine.sent())
 }
 
-/// The peer uses the window up in each round trip, until nothing is measured any more. Gives the
+/// The peer uses the window up in each round trip, until nothing is measured any more. Returns the
 /// windows of the stream and of the session as they were with each PING.
 fn grow(machine: &mut Machine, stream: u32) -> Vec<(u32, u32)> {
     let version = machine.connection.version();

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{Failure, digest, echo, expect, open, pattern_digest, send_pattern};
 
-/// Makes all checks, each on a session of its own, and prints a line for each. Says whether all
+/// Makes all checks, each on a session of its own, and prints a line for each. Returns whether all
 /// have passed.
 pub(crate) async fn check(
     role: &str,

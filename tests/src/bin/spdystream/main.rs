@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! spdystream serve               listens, prints `port N`, and answers on every session
-//! spdystream connect ADDRESS     answers on one session after the other, until nobody listens any more
+//! spdystream connect ADDRESS     answers on one session after the other, until none is accepted
 //! spdystream check ADDRESS       makes the checks, as the client of a server that answers
-//! spdystream check listen        makes them as the server of a client that answers, and prints `port N` first
+//! spdystream check listen        prints `port N`, and makes them as the server of such a client
 //! ```
 //!
 //! What a side that answers does with a stream says its field `do`: see `answers`. `go-peer` is the
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Says whether all checks have passed, if there were any.
+/// Returns whether all checks have passed, if there were any.
 async fn run(arguments: Vec<String>) -> Result<bool, Failure> {
     let notes = Arc::new(Notes::new());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -185,7 +185,7 @@ async fn send_pattern(to: &mut SendStream, bytes: usize) -> Result<(), StreamErr
     to.written().await
 }
 
-/// So many bytes, in pieces. Each byte depends on its place.
+/// Returns this number of bytes, in pieces. Each byte depends on its place.
 fn pattern(bytes: usize) -> impl Iterator<Item = Vec<u8>> {
     let pieces = (0..bytes).step_by(PIECE);
     pieces.map(move |start| {
