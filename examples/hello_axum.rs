@@ -1,8 +1,8 @@
 //! An axum application over SPDY/3.1, in plain text.
 //!
-//! Run with `cargo run --release -p spdy-examples --example hello_axum`, then ask for it with a
-//! client that speaks SPDY without TLS: `cargo run --release -p spdy-examples --example load --
-//! 127.0.0.1:8080 / 1000`. Another address may be given as an argument.
+//! Run with `cargo run --release -p spdy-examples --example hello_axum`, then ask for it:
+//! `cargo run --release -p spdy-cli -- get --version 3.1 http://127.0.0.1:8080/`. Another address
+//! may be given as an argument.
 
 use axum::{Router, routing::get};
 use spdy_tower::{Builder, Version};

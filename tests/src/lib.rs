@@ -6,6 +6,7 @@
 //! | [`wire`] | a peer that writes such bytes and reads frames, on the codec alone |
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
 //! | [`pair`] | two such machines and the bytes between them |
+//! | [`side`] | one side of a session over the driver, with such a peer |
 //! | [`panics`] | panics that a test did not ask for |
 //! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
@@ -28,4 +29,5 @@ pub mod pair;
 pub mod panics;
 pub mod process;
 mod received;
+pub mod side;
 pub mod wire;

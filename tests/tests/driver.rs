@@ -1,46 +1,20 @@
-//! The driver of `spdy-session` over a transport in memory, with a peer that says what it likes.
+//! The driver of `spdy-session` over a transport in memory, with a peer that sends what it likes.
 
 use std::time::Duration;
 
 use spdy_frame::Version;
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, Session, SessionError, Shutdown, StreamError, Timeout,
-    Timeouts,
+    Config, HeaderBlock, Open, SessionError, Shutdown, StreamError, Timeout, Timeouts,
 };
-use spdy_tests::{
-    frames,
-    wire::{Received, Wire},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    task::JoinHandle,
-};
-
-/// A server and its peer.
-struct Served {
-    peer: Wire<DuplexStream>,
-    incoming: Incoming,
-    _session: Session,
-    driver: JoinHandle<Result<(), SessionError>>,
-}
-
-fn serve(version: Version, config: Config, pipe: usize) -> Served {
-    let (near, far) = duplex(pipe);
-    let (session, incoming, driver) = spdy_session::server(far, version, config);
-    Served {
-        peer: Wire::new(near, version),
-        incoming,
-        _session: session,
-        driver: tokio::spawn(driver),
-    }
-}
+use spdy_tests::{frames, side::serve_over, wire::Received};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// More answers than may be queued pause the reading. It has to go on when they are written, which
 /// may be in the same turn.
 #[tokio::test(start_paused = true)]
 async fn c087_a_burst_of_pings_is_answered_to_the_last_one() {
     for version in Version::ALL {
-        let mut served = serve(version, Config::default(), 64 * 1024);
+        let mut served = serve_over(64 * 1024, version, Config::default());
         let mut blocks = frames::StoredBlocks::new(version);
         let burst: Vec<u8> = (0..3000)
             .flat_map(|n| frames::ping(version, 2 * n + 1).bytes(&mut blocks))
@@ -87,7 +61,7 @@ async fn c092_pings_that_nobody_reads_the_answers_to_end_the_session_in_time() {
 #[tokio::test(start_paused = true)]
 async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
     for version in Version::ALL {
-        let mut served = serve(version, Config::default(), 64 * 1024);
+        let mut served = serve_over(64 * 1024, version, Config::default());
         served
             .peer
             .send(frames::syn_stream(version, 1).get("/"))
@@ -126,7 +100,7 @@ async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
 #[tokio::test(start_paused = true)]
 async fn c209_bytes_of_no_protocol_end_the_session_with_an_error() {
     for version in Version::ALL {
-        let mut served = serve(version, Config::default(), 64 * 1024);
+        let mut served = serve_over(64 * 1024, version, Config::default());
         served
             .peer
             .send_bytes(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
@@ -142,7 +116,7 @@ async fn c103_a_session_at_rest_ends_with_goaway() {
     for version in Version::ALL {
         let mut config = Config::default();
         config.timeouts = Timeouts::default();
-        let mut served = serve(version, config, 64 * 1024);
+        let mut served = serve_over(64 * 1024, version, config);
         served.peer.send(frames::ping(version, 1)).await;
         // Time passes by itself when no task has anything to do. The peer waits in steps shorter
         // than its patience.

@@ -1,6 +1,6 @@
 //! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md that are
 //! about its transports, and those that are about its memory and its other clients.
-//! `examples/hostile.rs` does the same with more of everything.
+//! `tests/src/bin/hostile.rs` does the same with more of everything.
 
 use std::{
     fs,

@@ -10,6 +10,7 @@ use spdy_session::{
 use spdy_tests::{
     frames,
     machine::Machine,
+    side::within,
     wire::{Received, Wire},
 };
 use tokio::{
@@ -62,11 +63,6 @@ async fn request<IO: AsyncRead + AsyncWrite + Unpin>(
     let request = frames::syn_stream(version, 1).get("/").fin();
     pair.peer.send(request).await;
     pair.incoming.accept().await.unwrap()
-}
-
-/// A bound that no machine is too slow for.
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
 fn is_ping(frame: &Received) -> bool {

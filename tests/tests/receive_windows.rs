@@ -390,7 +390,7 @@ fn a_stream_that_is_finished_and_not_read_is_given_up_and_no_other() {
     }
 }
 
-/// Opens so many streams on which the peer may send, and returns their ids.
+/// Opens `N` streams on which the peer may send, and returns their ids.
 fn receiving<const N: usize>(machine: &mut Machine, side: Side) -> [u32; N] {
     std::array::from_fn(|index| match side {
         Side::Server => {
@@ -411,7 +411,8 @@ fn finish(machine: &mut Machine, side: Side, stream: u32) {
     machine.sent();
 }
 
-/// No reader of one stream keeps the window of the session from the others for ever, whether its stream has ended or not.
+/// No reader of one stream keeps the window of the session from the others for ever, whether its
+/// stream has ended or not.
 #[test]
 fn what_is_all_of_the_sessions_window_and_not_read_is_given_up() {
     for side in [Side::Server, Side::Client] {

@@ -112,7 +112,7 @@ impl Peer {
     }
 
     async fn send(&mut self, frame: RawFrame) {
-        let bytes = frame.octets(&mut self.blocks);
+        let bytes = frame.bytes(&mut self.blocks);
         self.io.write_all(&bytes).await.unwrap();
     }
 }

@@ -74,7 +74,7 @@ impl Head {
         frames::syn_stream(self.version, 1)
             .fin()
             .compressed_block(block)
-            .octets(&mut StoredBlocks::new(self.version))
+            .bytes(&mut StoredBlocks::new(self.version))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Slow readers, many of them, on one session and in both directions: what is lost, and what it
 //! costs in memory.
 //!
-//! Run with `cargo run --release -p spdy-examples --example slow_reader -- [OPTION…]`.
+//! Run with `cargo run --release -p spdy-tests --bin slow_readers -- [OPTION…]`.
 //!
 //! | Option | Means |
 //! |---|---|
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("slow_reader: {error}");
+            eprintln!("slow_readers: {error}");
             ExitCode::FAILURE
         }
     }

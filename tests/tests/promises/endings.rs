@@ -9,11 +9,10 @@ use spdy_session::{
 use spdy_tests::{
     frames,
     machine::{End, Happened, Machine, id, payload_of, request_block},
+    side::{connect, drain, serve, settle, within},
     wire::Received,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::support::{connect, drain, serve, settle, within};
 
 fn cause(error: &std::io::Error) -> &StreamError {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());

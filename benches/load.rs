@@ -1,12 +1,12 @@
 //! Loads a server that speaks SPDY in plain text, and prints how fast it was and how much memory
 //! the server used.
 //!
-//! Run with `cargo run --release -p spdy-examples --example load -- ADDRESS PATH REQUESTS
+//! Run with `cargo run --release -p spdy-benches --bin load -- ADDRESS PATH REQUESTS
 //! [OPTION…]`, for instance
 //!
 //! ```text
 //! cargo run --release -p spdy-server -- --plain 127.0.0.1:8080 &
-//! cargo run --release -p spdy-examples --example load -- 127.0.0.1:8080 /hello 100000 pid=$!
+//! cargo run --release -p spdy-benches --bin load -- 127.0.0.1:8080 /hello 100000 pid=$!
 //! ```
 //!
 //! | Option | Means |

@@ -5,10 +5,9 @@ use spdy_session::{Config, Origin, SessionError, StreamError};
 use spdy_tests::{
     frames,
     machine::{Happened, Machine},
+    side::{Side, serve, settle, within},
 };
 use tokio::io::AsyncReadExt;
-
-use crate::support::{Side, serve, settle, within};
 
 #[tokio::test(start_paused = true)]
 async fn l10_1_a_reset_can_be_waited_for_and_is_told_again_and_again() {

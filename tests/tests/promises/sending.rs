@@ -6,11 +6,10 @@ use spdy_tests::{
     frames,
     machine::{Happened, Machine, block, id, payload_of, reply_block, request_block},
     pair::Pair,
+    side::{PIPE, serve, settle, within},
     wire::Received,
 };
 use tokio::io::AsyncWriteExt;
-
-use crate::support::{serve, settle, within};
 
 /// Opens the windows of a server wide.
 fn open_windows(server: &mut Machine) {
@@ -234,10 +233,7 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
                     other => panic!("{other:?}"),
                 }
             }
-            assert!(
-                bytes <= crate::support::PIPE + 16_384,
-                "{bytes} bytes after the reset"
-            );
+            assert!(bytes <= PIPE + 16_384, "{bytes} bytes after the reset");
             assert_eq!(resets, usize::from(!by_the_peer));
         }
     }

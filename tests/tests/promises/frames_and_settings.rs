@@ -1,16 +1,15 @@
-//! L5, L6, L8 and L12: SETTINGS, HEADERS, the version of frames, and the codec.
+//! L5, L6, L8, L12, X1, X2 and X8: SETTINGS, HEADERS, versions of frames, statuses, the codec.
 
 use std::time::Duration;
 
-use spdy_frame::{GoAwayStatus, RstStatus, SettingFlags, SettingId, Version};
+use spdy_frame::{GoAwayStatus, HeaderBlock, RstStatus, SettingFlags, SettingId, Version};
 use spdy_session::{Config, Open, Received as Piece};
 use spdy_tests::{
-    frames,
-    machine::{Happened, Machine, SINCE_V3, block, packed_requests, reset},
+    frames::{self, StoredBlocks},
+    machine::{Happened, Machine, SINCE_V3, block, id, packed_requests, reset},
+    side::{connect, serve, settle, within},
     wire::Received,
 };
-
-use crate::support::{connect, serve, settle, within};
 
 const MAX_STREAMS: u32 = 4;
 
@@ -253,5 +252,69 @@ async fn l05_6_values_to_be_kept_are_given_to_the_application_and_never_echoed()
                 _ => {}
             }
         }
+    }
+}
+
+#[test]
+fn x01_every_status_has_its_number() {
+    let statuses = [
+        (RstStatus::PROTOCOL_ERROR, 1),
+        (RstStatus::INVALID_STREAM, 2),
+        (RstStatus::REFUSED_STREAM, 3),
+        (RstStatus::UNSUPPORTED_VERSION, 4),
+        (RstStatus::CANCEL, 5),
+        (RstStatus::INTERNAL_ERROR, 6),
+        (RstStatus::FLOW_CONTROL_ERROR, 7),
+        (RstStatus::STREAM_IN_USE, 8),
+        (RstStatus::STREAM_ALREADY_CLOSED, 9),
+        (RstStatus::FRAME_TOO_LARGE, 11),
+    ];
+    for version in Version::ALL {
+        for (status, number) in statuses {
+            if version == Version::V2 && number > 7 {
+                continue;
+            }
+            let frame =
+                frames::rst_stream(version, 1, status).bytes(&mut StoredBlocks::new(version));
+            assert_eq!(frame[8..], [0, 0, 0, 1, 0, 0, 0, number]);
+            let mut server = Machine::server(version);
+            server.upload(1);
+            server.connection.reset(id(1), status);
+            // The machine of the tests reads it with the codec, which `frames` does not know.
+            assert_eq!(server.sent(), [reset(1, RstStatus(number.into()))]);
+        }
+    }
+}
+
+#[test]
+fn x02_three_values_of_a_name_are_three() {
+    for version in Version::ALL {
+        let mut client = Machine::client(version);
+        let stream = client.open(Open::default());
+        client.sent();
+        let reply = frames::syn_reply(version, stream).status("200 OK");
+        client.feed(reply.field("set-cookie", "a=1\0b=2\0c=3"));
+        client.events();
+        client.assert_usable();
+    }
+    let mut block = HeaderBlock::new();
+    for value in ["a=1", "b=2", "c=3"] {
+        block.append("set-cookie", value).unwrap();
+    }
+    let values: Vec<&[u8]> = block.fields().flat_map(|field| field.values()).collect();
+    assert_eq!(values, [b"a=1", b"b=2", b"c=3"]);
+}
+
+#[test]
+fn x08_an_id_with_bad_headers_is_used_and_counts() {
+    for version in Version::ALL {
+        let mut server = Machine::server(version);
+        server.feed(frames::syn_stream(version, 1).field("", "empty"));
+        let status = RstStatus::PROTOCOL_ERROR;
+        assert_eq!(server.sent(), [reset(1, status)]);
+        server.feed(frames::syn_stream(version, 1).get("/"));
+        assert_eq!(server.sent(), [reset(1, status)]);
+        assert_eq!(server.events(), []);
+        server.assert_usable();
     }
 }

@@ -1,34 +1,47 @@
-//! One side of a session over the driver, with a peer that says what a test wants.
+//! One side of a session over the driver, with a peer that sends what a test wants.
 
 use std::{future::Future, time::Duration};
 
 use spdy_frame::{HeaderBlock, Version};
 use spdy_session::{Config, Incoming, Open, Session, SessionError, Stream};
-use spdy_tests::{
-    frames,
-    machine::{reply_block, request_block},
-    wire::{Received, Wire},
-};
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
 };
 
+use crate::{
+    frames,
+    machine::{reply_block, request_block},
+    wire::{Received, Wire},
+};
+
 /// What the transport holds in each direction, in bytes.
-pub(crate) const PIPE: usize = 64 * 1024;
+pub const PIPE: usize = 64 * 1024;
 
 /// A session and its peer.
 #[derive(Debug)]
-pub(crate) struct Side {
-    pub(crate) peer: Wire<DuplexStream>,
-    pub(crate) session: Session,
-    pub(crate) incoming: Incoming,
-    pub(crate) driver: JoinHandle<Result<(), SessionError>>,
+pub struct Side {
+    /// The peer.
+    pub peer: Wire<DuplexStream>,
+    /// The handle of the session.
+    pub session: Session,
+    /// The streams of the peer.
+    pub incoming: Incoming,
+    /// The task of the driver.
+    pub driver: JoinHandle<Result<(), SessionError>>,
 }
 
-/// A server whose peer is the test.
-pub(crate) fn serve(version: Version, config: Config) -> Side {
-    let (near, far) = duplex(PIPE);
+/// Returns a server whose peer is the test.
+#[must_use]
+pub fn serve(version: Version, config: Config) -> Side {
+    serve_over(PIPE, version, config)
+}
+
+/// Returns a server whose peer is the test, over a transport that holds `pipe` bytes in each
+/// direction.
+#[must_use]
+pub fn serve_over(pipe: usize, version: Version, config: Config) -> Side {
+    let (near, far) = duplex(pipe);
     let (session, incoming, driver) = spdy_session::server(far, version, config);
     Side {
         peer: Wire::new(near, version),
@@ -38,8 +51,9 @@ pub(crate) fn serve(version: Version, config: Config) -> Side {
     }
 }
 
-/// A client whose peer is the test.
-pub(crate) fn connect(version: Version, config: Config) -> Side {
+/// Returns a client whose peer is the test.
+#[must_use]
+pub fn connect(version: Version, config: Config) -> Side {
     let (near, far) = duplex(PIPE);
     let (session, incoming, driver) = spdy_session::client(far, version, config);
     Side {
@@ -52,7 +66,11 @@ pub(crate) fn connect(version: Version, config: Config) -> Side {
 
 impl Side {
     /// Has the peer open a stream with a body to come, and answers it with headers.
-    pub(crate) async fn upload(&mut self, stream: u32) -> Stream {
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than 20 s, or fails.
+    pub async fn upload(&mut self, stream: u32) -> Stream {
         let version = self.session.version();
         self.peer
             .send(frames::syn_stream(version, stream).post("/"))
@@ -61,7 +79,11 @@ impl Side {
     }
 
     /// Accepts a stream and answers it with headers.
-    pub(crate) async fn accept(&mut self) -> Stream {
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than 20 s, or fails.
+    pub async fn accept(&mut self) -> Stream {
         let pending = within(self.incoming.accept())
             .await
             .expect("a stream comes");
@@ -75,7 +97,11 @@ impl Side {
     }
 
     /// Opens a stream, which the peer sees and does not answer.
-    pub(crate) async fn open(&mut self) -> Stream {
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than 20 s, or fails.
+    pub async fn open(&mut self) -> Stream {
         let stream = within(self.session.open(self.request(), Open::default()));
         let stream = stream.await.expect("a stream can be opened");
         let id = stream.id().get();
@@ -87,28 +113,34 @@ impl Side {
         stream
     }
 
-    /// The header block of a request.
-    pub(crate) fn request(&self) -> HeaderBlock {
+    /// Returns the header block of a request.
+    #[must_use]
+    pub fn request(&self) -> HeaderBlock {
         request_block(self.session.version())
     }
 }
 
-/// No test waits for ever.
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+/// Waits for a future, and no longer than 20 s.
+///
+/// # Panics
+///
+/// If it is not ready by then.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .expect("it took more than 20 s")
 }
 
-/// Lets everything go on that can.
-pub(crate) async fn settle() {
+/// Lets every task go on that can.
+pub async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// The bytes of WINDOW_UPDATE frames for a stream, or for the session.
-pub(crate) fn granted(stream: u32, frames: &[Received]) -> u32 {
+/// Returns the bytes of WINDOW_UPDATE frames for a stream, or for the session.
+#[must_use]
+pub fn granted(stream: u32, frames: &[Received]) -> u32 {
     frames
         .iter()
         .filter_map(|frame| match frame {
@@ -120,8 +152,8 @@ pub(crate) fn granted(stream: u32, frames: &[Received]) -> u32 {
         .sum()
 }
 
-/// Reads frames until there is silence.
-pub(crate) async fn drain(peer: &mut Wire<DuplexStream>) -> Vec<Received> {
+/// Reads frames until none comes for 50 ms.
+pub async fn drain(peer: &mut Wire<DuplexStream>) -> Vec<Received> {
     let mut frames = Vec::new();
     while let Ok(frame) = tokio::time::timeout(Duration::from_millis(50), peer.recv()).await {
         frames.push(frame);

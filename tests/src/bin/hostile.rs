@@ -1,12 +1,12 @@
 //! Attacks a server that speaks SPDY in plain text, while a client that means well goes on asking
 //! for pages, and says what became of both.
 //!
-//! Run with `cargo run --release -p spdy-examples --example hostile -- ADDRESS [OPTION…] ATTACK…`,
+//! Run with `cargo run --release -p spdy-tests --bin hostile -- ADDRESS [OPTION…] ATTACK…`,
 //! for instance
 //!
 //! ```text
 //! cargo run --release -p spdy-server -- --plain 127.0.0.1:8080 &
-//! cargo run --release -p spdy-examples --example hostile -- 127.0.0.1:8080 pid=$! all
+//! cargo run --release -p spdy-tests --bin hostile -- 127.0.0.1:8080 pid=$! all
 //! ```
 //!
 //! | Option | Means |

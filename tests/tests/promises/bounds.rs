@@ -1,17 +1,16 @@
-//! L2, L3 and L9: what a peer can make a session hold.
+//! L2, L3, L9 and X12: what a peer can make a session hold.
 
 use std::time::Duration;
 
 use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, FlowControl, HeaderBlock, SessionError, StreamError, Timeout};
+use spdy_session::{Config, FlowControl, HeaderBlock, Open, SessionError, StreamError, Timeout};
 use spdy_tests::{
     frames::{self, StoredBlocks},
-    machine::{Machine, SINCE_V3, reset},
+    machine::{Machine, SINCE_V3, id, reset},
+    side::{PIPE, Side, drain, granted, serve, settle, within},
     wire::Received,
 };
 use tokio::io::AsyncReadExt;
-
-use crate::support::{PIPE, Side, drain, granted, serve, settle, within};
 
 /// What may be under way beside what a limit counts: the transport, one read, one piece of a frame.
 const UNDER_WAY: usize = PIPE + 64 * 1024;
@@ -310,6 +309,43 @@ async fn l09_3_a_waiting_stream_that_is_reset_leaves_the_backlog() {
         for stream in [3, 5] {
             let pending = within(side.incoming.accept()).await.unwrap();
             assert_eq!(pending.id().get(), stream);
+        }
+    }
+}
+
+/// Streams of the client and pushes, all of which are closed by FIN alone.
+#[test]
+fn x12_ten_thousand_streams_that_end_with_fin_leave_nothing() {
+    for version in Version::ALL {
+        let mut client = Machine::client(version);
+        let mut server = Machine::server(version);
+        for n in 0..5000 {
+            let stream = client.open(Open {
+                fin: true,
+                ..Open::default()
+            });
+            client.sent();
+            client.feed(frames::syn_reply(version, stream).status("200 OK").fin());
+            client.connection.release(id(stream));
+
+            server.feed(frames::syn_stream(version, 2 * n + 1).get("/").fin());
+            let push = Open {
+                fin: true,
+                unidirectional: true,
+                associated: Some(id(2 * n + 1)),
+                ..Open::default()
+            };
+            server.reply(2 * n + 1, false);
+            let push = server.open(push);
+            server.connection.finish(id(2 * n + 1)).unwrap();
+            server.sent();
+            server.connection.release(id(push));
+            server.connection.release(id(2 * n + 1));
+            let none = Default::default();
+            assert_eq!(
+                (client.connection.stats(), server.connection.stats()),
+                (none, none)
+            );
         }
     }
 }

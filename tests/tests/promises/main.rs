@@ -1,22 +1,33 @@
-//! What the seed of this project left unsolved: its limitations L1 to L12 with the bullets that say
-//! when each counts as solved, and its defects X1 to X17. A test names its bullet: `l03_2_…`,
-//! `x11_…`.
+//! The promises of a session, by number: those of the groups L1 to L12, and X1 to X17, which stand
+//! alone. A test names its promise: `l03_2_…`, `x11_…`.
+//!
+//! | Group | Promises about |
+//! |---|---|
+//! | L1 | the choice of the protocol |
+//! | L2 | answers and errors that the peer does not read |
+//! | L3 | credit, and payload that the application does not read |
+//! | L4, L7 | GOAWAY, and the end of the ids |
+//! | L5, L6 | SETTINGS, and HEADERS |
+//! | L8, L12 | the version of frames, and the codec |
+//! | L9 | streams that wait to be accepted |
+//! | L10 | errors |
+//! | L11 | large sends |
 
 mod bounds;
-mod defects;
 mod endings;
 mod errors;
 mod frames_and_settings;
+mod reading;
 mod sending;
-mod support;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// How many bullets each limitation has.
-const BULLETS: [usize; 12] = [5, 4, 6, 7, 6, 5, 3, 4, 3, 6, 5, 5];
-const DEFECTS: usize = 17;
+/// How many promises each group has.
+const GROUPS: [usize; 12] = [5, 4, 6, 7, 6, 5, 3, 4, 3, 6, 5, 5];
+/// How many promises stand alone.
+const SINGLE: usize = 17;
 
-/// Bullets that tests elsewhere prove.
+/// Promises that tests elsewhere prove.
 const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "l01_1",
@@ -164,23 +175,24 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_bullet_has_a_test() {
+fn every_promise_has_a_test() {
     let mut functions = BTreeSet::new();
     let root = spdy_tests::conformance::root();
     for folder in ["crates", "tests"] {
         collect(&root.join(folder), &mut functions);
     }
-    let limitations = BULLETS.iter().zip(1..).flat_map(|(bullets, limitation)| {
-        (1..=*bullets).map(move |n| format!("l{limitation:02}_{n}"))
-    });
-    let defects = (1..=DEFECTS).map(|n| format!("x{n:02}"));
-    for bullet in limitations.chain(defects) {
-        let part = format!("{bullet}_");
+    let of_groups = GROUPS
+        .iter()
+        .zip(1..)
+        .flat_map(|(promises, group)| (1..=*promises).map(move |n| format!("l{group:02}_{n}")));
+    let single = (1..=SINGLE).map(|n| format!("x{n:02}"));
+    for promise in of_groups.chain(single) {
+        let part = format!("{promise}_");
         let is_here = functions.iter().any(|name| name.contains(&part));
-        let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == bullet);
-        assert!(is_here || elsewhere.is_some(), "{bullet} has no test");
+        let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == promise);
+        assert!(is_here || elsewhere.is_some(), "{promise} has no test");
         for name in elsewhere.iter().flat_map(|(_, names)| *names) {
-            assert!(functions.contains(*name), "{bullet}: there is no {name}");
+            assert!(functions.contains(*name), "{promise}: there is no {name}");
         }
     }
 }
