@@ -282,3 +282,50 @@ impl Lease {
 
 /// How long a connection may rest and is used again. Applications close theirs after some time, mostly a longer one.
 const MAX_REST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::duplex,
+        runtime::{Builder, Runtime},
+        time::sleep,
+    };
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap()
+    }
+
+    /// Has a connection made, and lets it rest.
+    async fn rest(pool: &Arc<Exclusive>) {
+        let mut patience = Patience::new(Duration::from_secs(1));
+        pool.lease(&mut patience).await.unwrap().rest();
+    }
+
+    #[test]
+    fn connections_are_closed_in_time_though_the_runtime_that_watched_them_has_ended() {
+        let proxy = Proxy::new("http://a.test".parse().unwrap());
+        let proxy = proxy.connector(async || {
+            let (near, far) = duplex(1024);
+            // The application says nothing, and leaves the connection open.
+            tokio::spawn(async move {
+                std::future::pending::<()>().await;
+                drop(far);
+            });
+            Ok(near)
+        });
+        let pool = Arc::new(Exclusive::new(Arc::new(proxy)));
+        let first = runtime();
+        first.block_on(rest(&pool));
+        assert!(pool.at_rest().is_watched);
+        drop(first);
+        runtime().block_on(async {
+            rest(&pool).await;
+            sleep(MAX_REST + Duration::from_millis(1)).await;
+        });
+        let rest = pool.at_rest();
+        assert_eq!((rest.connections.len(), rest.is_watched), (0, false));
+    }
+}
