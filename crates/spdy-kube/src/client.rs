@@ -42,7 +42,6 @@ use hyper_util::rt::TokioIo;
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::time::timeout;
 
-pub(crate) use self::spdy::begin;
 pub use self::{
     copy::CopyError,
     error::ClientError,
@@ -50,6 +49,7 @@ pub use self::{
     remote::{Input, Output, Remote, Resizer},
     spdy::{attach, exec},
 };
+pub(crate) use self::{remote::Held, spdy::begin};
 use crate::{BoxError, Streams, websocket::Subprotocol};
 
 /// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. More headers may be added, such as

@@ -53,7 +53,9 @@
 //!   and news of the client.
 //! - [`Origins`] refuse what pages of browsers ask.
 //! - [`Tokens`] are the single-use URLs of a container runtime.
-//! - [`client`] is the other side, for tools: WebSocket first, and SPDY where that is refused. [`relay`](relay()) stands between the two, for bastions, and can record.
+//! - [`client`] is the other side, for tools: WebSocket first, and SPDY where that is refused. A [`Relay`]
+//!   stands between the two, for bastions: whatever each of them speaks, it can record, and end a session. [`relay`](relay())
+//!   passes SPDY as it is.
 //!
 //! # What can be relied on
 //!
@@ -94,7 +96,7 @@ pub use self::{
     negotiate::Protocol,
     options::{InvalidPorts, NoStreams, Options, Ports, Streams},
     origins::Origins,
-    relay::{Tap, relay},
+    relay::{CommandTap, Passing, Relay, Tap, relay},
     server::Server,
     status::{BoxError, Exit, Status, StatusError},
     stdio::{Client, Io, Resize, Size, Stdin, Stdout},

@@ -1,5 +1,8 @@
 //! A relay: takes a client's request, asks another server the same, and passes the streams between the two.
 
+mod any;
+mod command;
+
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -14,6 +17,10 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::{
+    any::Relay,
+    command::{CommandTap, Passing},
+};
 use crate::{client, config::config, negotiate::VERSION, stream_type::is_clear};
 
 /// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.
@@ -43,7 +50,7 @@ impl Tap for () {}
 ///
 /// `onward` says where: make it with [`client::request`]. The protocols that the client offers are added to it. What
 /// the other server refuses, the client is refused in the same way. Only SPDY is relayed: kubectl asks again for that
-/// when its request for WebSocket is refused.
+/// when its request for WebSocket is refused. A [`Relay`] passes commands between any two, and can end a session.
 ///
 /// A stream whose `streamtype` is not exactly one that is known is reset, as one whose `port` or `requestid` has several
 /// values: what a tap records has to be what the other server does.

@@ -10,19 +10,21 @@ mod websocket;
 use std::time::Duration;
 
 use http::{Request, Response};
+use hyper::upgrade::OnUpgrade;
 use spdy_session::Config;
+use spdy_tower::upgrade::OnSession;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(crate) use self::command::{Kind, Run};
 use self::{
-    accept::{accept, answer},
-    command::{Kind, Run},
+    accept::{Accepted, accept, answer},
     forward::{Connect, Forwarder, Transport},
     settings::Settings,
 };
 use crate::{
     BoxError, Exit, Io, Ports, Protocol, Status, Streams,
     config::config,
-    negotiate::PORT_FORWARD,
+    negotiate::{PORT_FORWARD, Refusal},
     options::NoStreams,
     websocket::{MAX_MESSAGE, Subprotocol},
 };
@@ -125,12 +127,11 @@ impl Server {
         F: FnOnce(Io) -> R + Send + 'static,
         R: Future<Output = Result<Exit, BoxError>> + Send + 'static,
     {
-        self.command(
-            request,
-            Kind::Exec,
-            streams,
-            Box::new(|io| Box::pin(run(io))),
-        )
+        let run: Run = Box::new(|io| {
+            let ended = run(io);
+            Box::pin(async { Kind::Exec.outcome(ended.await) })
+        });
+        self.command(request, Kind::Exec, streams, run)
     }
 
     /// Answers a request for attach: as [`exec`](Self::exec), but for a process that runs already. Success is that its
@@ -151,7 +152,7 @@ impl Server {
     {
         let run: Run = Box::new(|io| {
             let joined = join(io);
-            Box::pin(async { joined.await.map(|()| Exit::SUCCESS) })
+            Box::pin(async { Kind::Attach.outcome(joined.await.map(|()| Exit::SUCCESS)) })
         });
         self.command(request, Kind::Attach, streams, run)
     }
@@ -236,21 +237,68 @@ impl Server {
         streams: Streams,
         run: Run,
     ) -> Response<String> {
+        match self.accept_command(request, kind, streams) {
+            Ok(accepted) => accepted.run(run),
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    /// Accepts a request for exec or attach, of which nothing is served before [`Command::run`].
+    pub(crate) fn accept_command<B>(
+        &self,
+        request: &mut Request<B>,
+        kind: Kind,
+        streams: Streams,
+    ) -> Result<Command, Refusal> {
         if streams.is_empty() {
-            return Status::bad_request(NoStreams.to_string()).into_response();
+            let status = Status::bad_request(NoStreams.to_string());
+            return Err(Refusal::status(status));
         }
-        let settings = self.0.clone();
-        if websocket::is_asked(request) {
-            let accepted = websocket::accept(request, &Subprotocol::COMMAND);
-            return answer(accepted, move |upgraded, subprotocol| async move {
-                websocket::serve_command(upgraded, &settings, kind, subprotocol, streams, run).await
-            });
-        }
-        let accepted = accept(request, &Protocol::OVER_SPDY, Protocol::name);
-        answer(accepted, move |upgraded, protocol| async move {
-            spdy::serve(upgraded.await?, &settings, kind, protocol, streams, run).await;
-            Ok(())
+        let accepted = if websocket::is_asked(request) {
+            Over::WebSocket(websocket::accept(request, &Subprotocol::COMMAND)?)
+        } else {
+            Over::Spdy(accept(request, &Protocol::OVER_SPDY, Protocol::name)?)
+        };
+        Ok(Command {
+            settings: self.0.clone(),
+            kind,
+            streams,
+            accepted,
         })
+    }
+}
+
+/// A request for exec or attach that is accepted. Dropped, it is not upgraded.
+pub(crate) struct Command {
+    settings: Settings,
+    kind: Kind,
+    streams: Streams,
+    accepted: Over,
+}
+
+enum Over {
+    Spdy(Accepted<OnSession, Protocol>),
+    WebSocket(Accepted<OnUpgrade, Subprotocol>),
+}
+
+impl Command {
+    /// Gives the response, and runs the command on a task.
+    pub(crate) fn run(self, run: Run) -> Response<String> {
+        let Self {
+            settings,
+            kind,
+            streams,
+            accepted,
+        } = self;
+        match accepted {
+            Over::Spdy(accepted) => answer(Ok(accepted), move |upgraded, protocol| async move {
+                spdy::serve(upgraded.await?, &settings, kind, protocol, streams, run).await;
+                Ok(())
+            }),
+            Over::WebSocket(accepted) => answer(Ok(accepted), move |upgraded, chosen| async move {
+                websocket::serve_command(upgraded, &settings, kind, chosen, streams, run).await
+            }),
+        }
     }
 }
 

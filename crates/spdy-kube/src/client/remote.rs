@@ -4,11 +4,15 @@ use std::{
     convert::Infallible,
     fmt, io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use spdy_session::{RecvStream, SendStream, Session, Stream};
+use spdy_session::{RecvStream, SendStream, Session, Shutdown, Stream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::mpsc,
@@ -37,10 +41,15 @@ pub struct Remote {
     /// The size of its terminal, if it has one. Tell the first one soon: servers wait for it.
     pub resize: Option<Resizer>,
     pub(super) error: Output,
-    pub(super) _session: Held,
+    pub(super) session: Held,
 }
 
 impl Remote {
+    /// Returns what breaks the session off.
+    pub(crate) fn held(&self) -> Held {
+        self.session.clone()
+    }
+
     /// Waits for the command to end, for as long as it runs. Streams that were not taken are dropped first, the input among
     /// them.
     ///
@@ -55,14 +64,17 @@ impl Remote {
             stderr,
             resize,
             mut error,
-            _session,
+            session: _session,
         } = self;
         // One that is not read would hold the outcome up.
         drop((stdin, stdout, stderr, resize));
         let mut told = Vec::new();
         let mut limited = (&mut error).take(MAX_STATUS);
         limited.read_to_end(&mut told).await?;
-        // Also in v4 nothing counts as success.
+        // Also in v4 nothing counts as success, but a server that resets the stream then has given up.
+        if told.is_empty() && protocol.has_status() && error.is_reset() {
+            return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        }
         if told.is_empty() {
             return Ok(Status::Success);
         }
@@ -77,10 +89,34 @@ impl Remote {
 }
 
 /// What keeps a session going.
-#[derive(Debug)]
-pub(super) enum Held {
-    Spdy(#[expect(dead_code, reason = "kept until it is dropped")] Session),
-    WebSocket(#[expect(dead_code, reason = "kept until it is dropped")] Alive),
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    Spdy(Session),
+    WebSocket { _alive: Alive, severed: Severed },
+}
+
+impl Held {
+    /// Breaks the session off: what is dropped from now on does not look like the end of the input.
+    pub(crate) fn sever(&self) {
+        match self {
+            Self::Spdy(session) => session.shutdown(Shutdown::Now),
+            Self::WebSocket { severed, .. } => severed.set(),
+        }
+    }
+}
+
+/// Whether a session over WebSocket is broken off.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Severed(Arc<AtomicBool>);
+
+impl Severed {
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Held by each handle of a session over WebSocket, which ends when the last one is dropped.
@@ -173,6 +209,7 @@ enum From {
         from: RecvStream,
         /// Nothing is sent on it, and dropping it would reset the stream.
         _to: SendStream,
+        is_reset: bool,
     },
     Channel {
         from: Pieces,
@@ -183,7 +220,16 @@ enum From {
 impl Output {
     pub(super) fn spdy(stream: Stream) -> Self {
         let (from, to) = stream.split();
-        Self(From::Spdy { from, _to: to })
+        Self(From::Spdy {
+            from,
+            _to: to,
+            is_reset: false,
+        })
+    }
+
+    /// Whether the server has reset it, which counts as its end.
+    const fn is_reset(&self) -> bool {
+        matches!(self.0, From::Spdy { is_reset: true, .. })
     }
 
     pub(super) const fn channel(from: Pieces, alive: Alive) -> Self {
@@ -201,7 +247,12 @@ impl AsyncRead for Output {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.0 {
-            From::Spdy { from, .. } => end_at_reset(ready!(Pin::new(from).poll_read(cx, buffer))),
+            From::Spdy { from, is_reset, .. } => {
+                let read = ready!(Pin::new(from).poll_read(cx, buffer));
+                let kind = read.as_ref().err().map(io::Error::kind);
+                *is_reset = kind == Some(io::ErrorKind::ConnectionReset);
+                end_at_reset(read)
+            }
             From::Channel { from, .. } => Pin::new(from).poll_read(cx, buffer),
         }
     }

@@ -58,7 +58,7 @@ pub(super) async fn open_streams(
         stderr: stderr.map(Output::spdy),
         resize: resize.map(Resizer::spdy),
         error: Output::spdy(error),
-        _session: Held::Spdy(session),
+        session: Held::Spdy(session),
     })
 }
 

@@ -31,7 +31,7 @@ use tokio_tungstenite::{
 
 use super::{
     ClientError, Input, Output, Remote, Resizer,
-    remote::{Alive, Held},
+    remote::{Alive, Held, Severed},
     spdy::SHORTEST,
 };
 use crate::{
@@ -99,7 +99,8 @@ pub(super) fn exec(
 ) -> Remote {
     let (alive, mut held) = mpsc::channel::<Infallible>(1);
     let (outputs, stdout, stderr, error) = Outputs::new(streams, &alive);
-    let (inputs, stdin, resize) = Inputs::new(subprotocol, streams, &alive);
+    let severed = Severed::default();
+    let (inputs, stdin, resize) = Inputs::new(subprotocol, streams, &alive, severed.clone());
     let session = run(socket, inputs, outputs, ping);
     tokio::spawn(async move {
         tokio::select! {
@@ -115,7 +116,10 @@ pub(super) fn exec(
         stderr,
         resize,
         error,
-        _session: Held::WebSocket(alive),
+        session: Held::WebSocket {
+            _alive: alive,
+            severed,
+        },
     }
 }
 
@@ -222,6 +226,7 @@ struct Inputs {
     sizes: Option<mpsc::Receiver<Bytes>>,
     /// Whether the end of an input can be told.
     has_close: bool,
+    severed: Severed,
 }
 
 impl Inputs {
@@ -229,6 +234,7 @@ impl Inputs {
         subprotocol: Subprotocol,
         streams: Streams,
         alive: &Alive,
+        severed: Severed,
     ) -> (Self, Option<Input>, Option<Resizer>) {
         let has_close = subprotocol.has_close();
         let input = || {
@@ -245,6 +251,7 @@ impl Inputs {
             stdin,
             sizes,
             has_close,
+            severed,
         };
         (inputs, to_stdin, to_sizes)
     }
@@ -255,7 +262,7 @@ impl Inputs {
             tokio::select! {
                 piece = next_piece(&mut self.stdin) => match piece {
                     Some(piece) => return piece,
-                    None if self.has_close => return Bytes::from_static(&[CLOSE, STDIN]),
+                    None if self.has_close && !self.severed.is_set() => return Bytes::from_static(&[CLOSE, STDIN]),
                     None => {}
                 },
                 size = next_size(&mut self.sizes) => return size,

@@ -7,13 +7,13 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use crate::{BoxError, Exit, Io, Status};
 
 /// Runs a command or joins one.
-pub(super) type Run = Box<dyn FnOnce(Io) -> Running + Send>;
+pub(crate) type Run = Box<dyn FnOnce(Io) -> Running + Send>;
 
-type Running = Pin<Box<dyn Future<Output = Result<Exit, BoxError>> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// What the client asked for: it decides how a failure is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Exec,
     Attach,
 }
@@ -41,8 +41,7 @@ pub(super) async fn supervise(
     let mut command = Guard(tokio::spawn(run(io)));
     tokio::select! {
         outcome = &mut command.0 => Some(match outcome {
-            Ok(Ok(exit)) => exit.into(),
-            Ok(Err(error)) => kind.failure(error),
+            Ok(status) => status,
             Err(_) => kind.failure("it panicked"),
         }),
         leave = client => {
@@ -58,7 +57,7 @@ pub(super) async fn supervise(
 }
 
 /// A task that ends with its owner.
-struct Guard(JoinHandle<Result<Exit, BoxError>>);
+struct Guard(JoinHandle<Status>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -67,6 +66,12 @@ impl Drop for Guard {
 }
 
 impl Kind {
+    /// Says how a command has ended that is run here.
+    pub(super) fn outcome(self, ended: Result<Exit, BoxError>) -> Status {
+        ended.map_or_else(|error| self.failure(error), Status::from)
+    }
+
+    /// Says that the command failed before it had an exit code.
     fn failure(self, why: impl fmt::Display) -> Status {
         let what = match self {
             Self::Exec => "error executing command in container",

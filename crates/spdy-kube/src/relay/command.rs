@@ -1,0 +1,286 @@
+//! Exec and attach, whatever the two sides speak: the streams of the client are joined to those of the server.
+
+use std::{fmt, future::pending, io, pin::pin};
+
+use bytes::BytesMut;
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    BoxError, Io, Size, Status,
+    client::{Held, Input, Output, Remote, Resizer},
+    stdio::{Resize, Stdin, Stdout},
+    websocket::PIECE,
+};
+
+/// What passes through a relay of a command, in the order in which it does so on each stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Passing<'a> {
+    /// Bytes of the client's input.
+    Stdin(&'a [u8]),
+    /// The input has ended, which the client has told.
+    StdinEnd,
+    /// Bytes of the output.
+    Stdout(&'a [u8]),
+    /// Bytes of the errors, where they are apart.
+    Stderr(&'a [u8]),
+    /// A size of the client's terminal.
+    Resize(Size),
+}
+
+/// Shows how much it is, and nothing of it.
+impl fmt::Debug for Passing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bytes) = match self {
+            Self::Stdin(bytes) => ("Stdin", bytes),
+            Self::StdinEnd => return f.write_str("StdinEnd"),
+            Self::Stdout(bytes) => ("Stdout", bytes),
+            Self::Stderr(bytes) => ("Stderr", bytes),
+            Self::Resize(size) => return f.debug_tuple("Resize").field(size).finish(),
+        };
+        f.debug_tuple(name).field(&bytes.len()).finish()
+    }
+}
+
+/// Sees what a [`Relay`](crate::Relay) passes of a command, such as to record it, and may end the session.
+///
+/// Its methods are called on the way, so they should return soon.
+pub trait CommandTap: Send + Sync + 'static {
+    /// Returns whether something may pass. Nothing has passed yet that is shown here.
+    ///
+    /// # Errors
+    ///
+    /// What the client is to be told. It does not pass then, the session on the server's side is broken off, and
+    /// the client gets a failure with this message.
+    fn passes(&self, what: Passing<'_>) -> Result<(), BoxError> {
+        _ = what;
+        Ok(())
+    }
+
+    /// Waits until the session has to end, and returns what the client is told then: a limit of time, or somebody who
+    /// decides so. Never, unless this is overridden. It is called once.
+    fn over(&self) -> impl Future<Output = BoxError> + Send {
+        pending()
+    }
+
+    /// The session has ended, which is told once, whatever has happened. The outcome is what the client is told: that of
+    /// the server, or a failure where there was none. `None`: there was nobody to tell it to, as the client was gone
+    /// or had not opened its streams.
+    fn ended(&self, outcome: Option<&Status>) {
+        _ = outcome;
+    }
+}
+
+/// Sees nothing.
+impl CommandTap for () {}
+
+/// A session that has a server. Dropped at any time, it breaks the session off and tells the tap.
+pub(super) struct Joined<T: CommandTap> {
+    // The first field is dropped first: an input that is dropped before it looks like one that has ended.
+    _breaking: Breaking,
+    remote: Option<Remote>,
+    input: Option<Input>,
+    told: Told<T>,
+}
+
+impl<T: CommandTap> Joined<T> {
+    pub(super) fn new(mut remote: Remote, told: Told<T>) -> Self {
+        Self {
+            _breaking: Breaking(remote.held()),
+            input: remote.stdin.take(),
+            remote: Some(remote),
+            told,
+        }
+    }
+
+    /// Passes everything until the server has told the outcome, and returns what the client is to be told.
+    pub(super) async fn run(mut self, io: Io) -> Status {
+        let outcome = self.pass(io).await;
+        self.told.outcome.clone_from(&outcome);
+        // Nobody is told when the client is gone.
+        outcome.unwrap_or_else(|| lost("client is gone"))
+    }
+
+    /// `None`: the client is gone.
+    async fn pass(&mut self, io: Io) -> Option<Status> {
+        let tap = &self.told.tap;
+        let mut remote = self.remote.take()?;
+        let Io {
+            stdin,
+            stdout,
+            stderr,
+            resize,
+            mut client,
+            ..
+        } = io;
+        let (from_stdout, from_stderr) = (remote.stdout.take(), remote.stderr.take());
+        let resizer = remote.resize.take();
+        let inputs = async {
+            let input = feed(stdin, self.input.as_mut(), tap);
+            tokio::try_join!(input, tell_sizes(resize, resizer, tap))
+        };
+        let outputs = async {
+            let stdout = drain(from_stdout, stdout, tap, |bytes| Passing::Stdout(bytes));
+            let stderr = drain(from_stderr, stderr, tap, |bytes| Passing::Stderr(bytes));
+            // The outcome is read meanwhile: left unread it could hold the outputs up.
+            let outcome = async { Ok(remote.outcome().await) };
+            let ((), (), outcome) = tokio::try_join!(stdout, stderr, outcome)?;
+            Ok(outcome.unwrap_or_else(lost))
+        };
+        let (mut inputs, mut outputs, mut over) = (pin!(inputs), pin!(outputs), pin!(tap.over()));
+        let mut is_fed = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut outputs => break ended,
+                fed = &mut inputs, if !is_fed => match fed {
+                    Ok(_) => is_fed = true,
+                    Err(end) => break Err(end),
+                },
+                why = &mut over => break Err(End::Refused(why)),
+                () = client.gone() => return None,
+            }
+        };
+        Some(ended.unwrap_or_else(End::into_status))
+    }
+}
+
+/// Why a session is ended before the server has.
+enum End {
+    /// The tap wants it.
+    Refused(BoxError),
+    /// The server is lost.
+    Lost(io::Error),
+    /// The server cannot be told that the input has ended.
+    Endless,
+}
+
+impl End {
+    fn into_status(self) -> Status {
+        match self {
+            Self::Refused(why) => {
+                Status::failure(StatusCode::FORBIDDEN, "Forbidden", why.to_string())
+            }
+            Self::Lost(error) => lost(error),
+            Self::Endless => lost("v4 of WebSocket cannot tell the end of the input"),
+        }
+    }
+}
+
+fn lost(why: impl fmt::Display) -> Status {
+    Status::internal(format_args!("session with the server has failed: {why}"))
+}
+
+/// Passes the input on, and its end. An input that breaks off is none that has ended: the session ends for that reason.
+async fn feed(
+    from: Option<Stdin>,
+    to: Option<&mut Input>,
+    tap: &impl CommandTap,
+) -> Result<(), End> {
+    let (Some(mut from), Some(to)) = (from, to) else {
+        return Ok(());
+    };
+    while let Some(piece) = from.next().await {
+        let Ok(piece) = piece else {
+            return pending().await;
+        };
+        tap.passes(Passing::Stdin(&piece)).map_err(End::Refused)?;
+        if to.write_all(&piece).await.is_err() {
+            // The command reads no more. What still comes is thrown away.
+            return Ok(());
+        }
+    }
+    tap.passes(Passing::StdinEnd).map_err(End::Refused)?;
+    match to.shutdown().await {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(End::Endless),
+        _ => Ok(()),
+    }
+}
+
+/// Passes the sizes of the terminal on.
+async fn tell_sizes(
+    from: Option<Resize>,
+    to: Option<Resizer>,
+    tap: &impl CommandTap,
+) -> Result<(), End> {
+    let (Some(mut from), Some(mut to)) = (from, to) else {
+        return Ok(());
+    };
+    while let Some(size) = from.next().await {
+        tap.passes(Passing::Resize(size)).map_err(End::Refused)?;
+        if to.resize(size).await.is_err() {
+            return Ok(());
+        }
+    }
+    // Dropped, it would be reset.
+    pending().await
+}
+
+/// Passes an output on to its end. What the client does not want is thrown away.
+async fn drain(
+    from: Option<Output>,
+    mut to: Option<Stdout>,
+    tap: &impl CommandTap,
+    what: impl for<'a> Fn(&'a [u8]) -> Passing<'a>,
+) -> Result<(), End> {
+    let Some(mut from) = from else {
+        return Ok(());
+    };
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(PIECE);
+        if from.read_buf(&mut buffer).await.map_err(End::Lost)? == 0 {
+            return Ok(());
+        }
+        let piece = buffer.split().freeze();
+        if let Some(output) = &mut to {
+            tap.passes(what(&piece)).map_err(End::Refused)?;
+            if output.send(piece).await.is_err() {
+                to = None;
+            }
+        }
+    }
+}
+
+/// Breaks a session off when it is dropped.
+struct Breaking(Held);
+
+impl Drop for Breaking {
+    fn drop(&mut self) {
+        self.0.sever();
+    }
+}
+
+/// Tells the tap of the end when it is dropped.
+pub(super) struct Told<T: CommandTap> {
+    tap: T,
+    outcome: Option<Status>,
+}
+
+impl<T: CommandTap> Told<T> {
+    pub(super) const fn new(tap: T) -> Self {
+        Self { tap, outcome: None }
+    }
+
+    /// The session has not begun, for this reason.
+    pub(super) fn refuse(mut self, status: Status) {
+        self.outcome = Some(status);
+    }
+}
+
+impl<T: CommandTap> Drop for Told<T> {
+    fn drop(&mut self) {
+        self.tap.ended(self.outcome.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_nothing_that_passes() {
+        assert_eq!(format!("{:?}", Passing::Stdin(b"secret")), "Stdin(6)");
+        assert_eq!(format!("{:?}", Passing::StdinEnd), "StdinEnd");
+    }
+}
