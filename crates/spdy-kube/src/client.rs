@@ -49,7 +49,10 @@ pub use self::{
     remote::{Input, Output, Remote, Resizer},
     spdy::{attach, exec},
 };
-pub(crate) use self::{remote::Held, spdy::begin};
+pub(crate) use self::{
+    remote::Held,
+    spdy::{Begun, begin},
+};
 use crate::{BoxError, Streams, websocket::Subprotocol};
 
 /// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. More headers may be added, such as
@@ -156,7 +159,7 @@ where
         let offer = spdy::PROTOCOLS.map(crate::Protocol::name);
         let asked =
             async { spdy::connect(self.connect().await?, request, &offer, self.ping).await };
-        let (response, session) = self.in_time(asked).await?;
+        let (response, (session, _)) = self.in_time(asked).await?;
         spdy::open_streams(&response, session, streams).await
     }
 

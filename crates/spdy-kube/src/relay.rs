@@ -7,10 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
-    HeaderBlock, Open, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
+    Config, HeaderBlock, Open, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
     SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId, Version,
 };
-use spdy_tower::upgrade::{self, ConnectError, Upgraded};
+use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     task::{JoinError, JoinHandle, JoinSet},
@@ -21,7 +21,12 @@ pub use self::{
     any::Relay,
     command::{CommandTap, Passing},
 };
-use crate::{client, config::config, negotiate::VERSION, stream_type::is_clear};
+use crate::{
+    client::{self, Begun},
+    config::config,
+    negotiate::VERSION,
+    stream_type::is_clear,
+};
 
 /// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.
 pub trait Tap: Send + Sync + 'static {
@@ -50,7 +55,7 @@ impl Tap for () {}
 ///
 /// `onward` says where: make it with [`client::request`]. The protocols that the client offers are added to it. What
 /// the other server refuses, the client is refused in the same way. Only SPDY is relayed: kubectl asks again for that
-/// when its request for WebSocket is refused. A [`Relay`] passes commands between any two, and can end a session.
+/// when its request for WebSocket is refused. A [`Relay`] speaks with each side what it speaks.
 ///
 /// A stream whose `streamtype` is not exactly one that is known is reset, as one whose `port` or `requestid` has several
 /// values: what a tap records has to be what the other server does.
@@ -86,7 +91,8 @@ where
     }
     tokio::spawn(async move {
         if let Ok(client) = client.await {
-            pass_streams(client, server, Arc::new(tap)).await;
+            let server = client::begin(server, config());
+            pass_streams(client, config(), server, Arc::new(tap)).await;
         }
     });
     response
@@ -115,10 +121,14 @@ fn refused(error: ConnectError) -> Response<String> {
 }
 
 /// Passes streams until one of the sessions has ended, and ends the other.
-async fn pass_streams(client: Upgraded, server: Upgraded, tap: Arc<dyn Tap>) {
-    let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config());
+async fn pass_streams(
+    client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    config: Config,
+    (to_server, driver_to_server): Begun,
+    tap: Arc<dyn Tap>,
+) {
+    let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config);
     let driver = tokio::spawn(driver);
-    let (to_server, driver_to_server) = client::begin(server, config());
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {

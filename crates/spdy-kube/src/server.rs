@@ -302,6 +302,63 @@ impl Command {
     }
 }
 
+impl Server {
+    /// Accepts a request for port-forward over SPDY, of which nothing is served before [`Forwarding::run`].
+    pub(crate) fn accept_forward<B>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<Forwarding, Refusal> {
+        let over = if websocket::is_asked(request) {
+            OverSpdy::Tunnel(websocket::accept(request, &[Subprotocol::Tunnel])?)
+        } else {
+            OverSpdy::Plain(accept(request, &[()], |()| PORT_FORWARD)?)
+        };
+        Ok(Forwarding {
+            settings: self.0.clone(),
+            over,
+        })
+    }
+}
+
+/// A request for port-forward that is accepted. Dropped, it is not upgraded.
+pub(crate) struct Forwarding {
+    settings: Settings,
+    over: OverSpdy,
+}
+
+enum OverSpdy {
+    Plain(Accepted<OnSession, ()>),
+    Tunnel(Accepted<OnUpgrade, Subprotocol>),
+}
+
+impl Forwarding {
+    /// Gives the response, and serves the transport on a task.
+    pub(crate) fn run<R>(
+        self,
+        serve: impl FnOnce(Box<dyn Transport>, Config) -> R + Send + 'static,
+    ) -> Response<String>
+    where
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let Settings {
+            config,
+            max_message,
+            ..
+        } = self.settings;
+        match self.over {
+            OverSpdy::Plain(accepted) => answer(Ok(accepted), move |upgraded, ()| async move {
+                serve(Box::new(upgraded.await?), config).await;
+                Ok(())
+            }),
+            OverSpdy::Tunnel(accepted) => answer(Ok(accepted), move |upgraded, _| async move {
+                let transport = websocket::tunnel(upgraded, max_message).await?;
+                serve(Box::new(transport), config).await;
+                Ok(())
+            }),
+        }
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self::new()

@@ -9,11 +9,14 @@ use std::{
 };
 
 use http::Request;
-use spdy_session::{Session, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use spdy_session::{Session, SessionError, Stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    task::JoinHandle,
+};
 
 use super::{
-    ClientError, Output, PING,
+    Begun, ClientError, Output, PING,
     spdy::{begin, connect, open, with_ping},
     websocket::Socket,
 };
@@ -26,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Forward {
     session: Session,
+    driver: JoinHandle<Result<(), SessionError>>,
     requests: AtomicU64,
 }
 
@@ -50,24 +54,29 @@ impl Forward {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (response, session) = connect(transport, request, &[PORT_FORWARD], ping).await?;
+        let (response, begun) = connect(transport, request, &[PORT_FORWARD], ping).await?;
         if names(response.headers(), &VERSION) != [PORT_FORWARD] {
             return Err(ClientError::Protocol);
         }
-        Ok(Self::new(session))
+        Ok(Self::new(begun))
     }
 
     /// Begins a session in the messages of a WebSocket.
     pub(super) fn tunnelled(socket: Socket, ping: Option<Duration>) -> Self {
-        let (session, _) = begin(Tunnel::new(socket), with_ping(ping));
-        Self::new(session)
+        Self::new(begin(Tunnel::new(socket), with_ping(ping)))
     }
 
-    const fn new(session: Session) -> Self {
+    fn new((session, driver): Begun) -> Self {
         Self {
             session,
+            driver,
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the session, for streams that others have opened.
+    pub(crate) fn into_session(self) -> Begun {
+        (self.session, self.driver)
     }
 
     /// Makes a connection to a port. It is there before the server has connected: whether that goes well is seen when

@@ -34,7 +34,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let offer = PROTOCOLS.map(Protocol::name);
-    let (response, session) = connect(transport, request, &offer, Some(PING)).await?;
+    let (response, (session, _)) = connect(transport, request, &offer, Some(PING)).await?;
     open_streams(&response, session, streams).await
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn connect<IO>(
     mut request: Request<()>,
     offer: &[&'static str],
     ping: Option<Duration>,
-) -> Result<(Response<()>, Session), ClientError>
+) -> Result<(Response<()>, Begun), ClientError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -93,15 +93,14 @@ where
         request.headers_mut().append(VERSION, name);
     }
     let (response, transport) = upgrade::connect(transport, request).await?;
-    let (session, _) = begin(transport, with_ping(ping));
-    Ok((response, session))
+    Ok((response, begin(transport, with_ping(ping))))
 }
 
+/// A session, and the task that drives it.
+pub(crate) type Begun = (Session, JoinHandle<Result<(), SessionError>>);
+
 /// Begins a session on a transport that was upgraded. The task drives it.
-pub(crate) fn begin<IO>(
-    transport: IO,
-    config: Config,
-) -> (Session, JoinHandle<Result<(), SessionError>>)
+pub(crate) fn begin<IO>(transport: IO, config: Config) -> Begun
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

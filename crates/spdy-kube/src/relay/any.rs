@@ -1,14 +1,15 @@
 //! The relay that speaks with each side what that side speaks.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use http::{Request, Response, StatusCode};
 use hyper::rt::{Read, Write};
 use spdy_tower::upgrade::ConnectError;
 
 use super::{
+    Tap,
     command::{CommandTap, Joined, Told},
-    refused,
+    pass_streams, refused,
 };
 use crate::{
     BoxError, Options, Server, Status, Streams,
@@ -116,6 +117,33 @@ where
                 told.refuse(error.refusal().unwrap_or_else(|| Status::internal(&error)));
                 answer(error)
             }
+        }
+    }
+
+    /// Answers a request for port-forward by what the server answers to `onward`, and passes the streams from then on, as
+    /// [`relay`](crate::relay()) does. Each side speaks SPDY, over WebSocket or without it. A client that asks for WebSocket
+    /// without SPDY is refused with 403.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn port_forward<B>(
+        &self,
+        request: &mut Request<B>,
+        onward: Request<()>,
+        tap: impl Tap,
+    ) -> Response<String> {
+        let accepted = match self.server.accept_forward(request) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return refusal.into_response(),
+        };
+        match self.client.forward(onward).await {
+            Ok(forward) => {
+                let server = forward.into_session();
+                let tap = Arc::new(tap);
+                accepted.run(|client, config| pass_streams(client, config, server, tap))
+            }
+            Err(error) => answer(error),
         }
     }
 }

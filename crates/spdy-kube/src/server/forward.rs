@@ -20,7 +20,7 @@ use super::{settings::Settings, spdy::say};
 use crate::BoxError;
 
 /// Something that can be forwarded to.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 

@@ -1,0 +1,147 @@
+//! Port-forward through a relay: SPDY on each side, in the messages of a WebSocket or without.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, extract::Request, routing::any};
+use http::StatusCode;
+use hyper_util::rt::TokioIo;
+use spdy_kube::{
+    BoxError, Relay, Server, Tap,
+    client::{self, Client, Transport},
+};
+use spdy_session::{Side, StreamId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+
+use self::support::{SOON, serve};
+
+const PAIRS: [(Transport, Transport); 4] = [
+    (Transport::Spdy, Transport::Spdy),
+    (Transport::Spdy, Transport::WebSocket),
+    (Transport::WebSocket, Transport::Spdy),
+    (Transport::WebSocket, Transport::WebSocket),
+];
+
+const MUCH: usize = 8 << 20;
+
+/// Counts what passes.
+#[derive(Clone, Default)]
+struct Count(Arc<Mutex<[usize; 2]>>);
+
+impl Tap for Count {
+    fn passed(&self, _: StreamId, from: Side, octets: &[u8]) {
+        self.0.lock().unwrap()[usize::from(from == Side::Server)] += octets.len();
+    }
+}
+
+/// A server that gives the far end of each connection to who listens, and a relay before it.
+async fn relay(
+    transport: Transport,
+    count: Count,
+) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (targets, incoming) = mpsc::unbounded_channel();
+    let forward = move |mut request: Request| {
+        let targets = targets.clone();
+        async move {
+            Server::new().port_forward(&mut request, "demo", move |_| {
+                let (near, far) = duplex(4096);
+                let sent = targets.send(far);
+                async { sent.map(|()| near).map_err(BoxError::from) }
+            })
+        }
+    };
+    let server = serve(Router::new().fallback(any(forward))).await;
+    let connect = move || async move {
+        Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect(server).await?))
+    };
+    let relay = move |mut request: Request| {
+        let relay = Relay::new(Server::new(), Client::new(connect).transport(transport));
+        let count = count.clone();
+        async move {
+            let onward = client::request(request.uri());
+            relay.port_forward(&mut request, onward, count).await
+        }
+    };
+    (serve(Router::new().fallback(any(relay))).await, incoming)
+}
+
+fn request() -> http::Request<()> {
+    client::request(&"http://pod/forward".parse().unwrap())
+}
+
+#[tokio::test]
+async fn connections_pass_between_any_two_and_are_half_closed() {
+    for pair in PAIRS {
+        let count = Count::default();
+        let (address, mut targets) = relay(pair.1, count.clone()).await;
+        let connect = move || async move {
+            Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect(address).await?))
+        };
+        let client = Client::new(connect).transport(pair.0);
+        let forward = client.forward(request()).await.unwrap();
+        let mut connection = forward.open(80).await.unwrap();
+        let mut target = timeout(SOON, targets.recv()).await.unwrap().unwrap();
+        // The answer begins when the input has ended.
+        let echo = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            target.read_to_end(&mut bytes).await.unwrap();
+            target.write_all(&bytes).await.unwrap();
+        });
+        let sent: Vec<u8> = (0..MUCH).map(|at| (at / 11) as u8).collect();
+        connection.write_all(&sent).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        let read = timeout(SOON, connection.read_to_end(&mut received)).await;
+        read.expect("it ends").unwrap();
+        assert!(received == sent, "{pair:?}");
+        echo.await.unwrap();
+        assert_eq!(*count.0.lock().unwrap(), [MUCH, MUCH], "{pair:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_ends_the_connections() {
+    for pair in PAIRS {
+        let (address, mut targets) = relay(pair.1, Count::default()).await;
+        let connect = move || async move {
+            Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect(address).await?))
+        };
+        let client = Client::new(connect).transport(pair.0);
+        let forward = client.forward(request()).await.unwrap();
+        let connection = forward.open(80).await.unwrap();
+        let mut target = timeout(SOON, targets.recv()).await.unwrap().unwrap();
+        drop((connection, forward));
+        let read = timeout(SOON, target.read(&mut [0])).await;
+        assert_eq!(read.expect("it ends").unwrap(), 0, "{pair:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_502() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let nowhere = || async { Err::<TokioIo<TcpStream>, _>(std::io::Error::other("no")) };
+        let relay = move |mut request: Request| async move {
+            let client = Client::new(nowhere).timeout(Some(Duration::from_secs(30)));
+            let onward = client::request(request.uri());
+            let relay = Relay::new(Server::new(), client);
+            Ok::<_, Infallible>(relay.port_forward(&mut request, onward, ()).await)
+        };
+        let address = serve(Router::new().fallback(any(relay))).await;
+        let connect = move || async move {
+            Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect(address).await?))
+        };
+        let client = Client::new(connect).transport(transport);
+        let refused = client.forward(request()).await.unwrap_err();
+        assert_eq!(refused.http_status(), Some(StatusCode::BAD_GATEWAY));
+    }
+}
