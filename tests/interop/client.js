@@ -8,8 +8,8 @@
 // directly. `spdy` has an agent for node's own http and https modules; it is driven through these.
 //
 // Each check has a session of its own and prints one line, which begins with PASS or FAIL. With --record there are no
-// checks. The octets of one session are written to FILE: a line for each packet, with `O` (sent) or `I` (received) and
-// the octets in hexadecimal, which text2pcap makes a capture of. The name and the length of each frame received are
+// checks. The bytes of one session are written to FILE: a line for each packet, with `O` (sent) or `I` (received) and
+// the bytes in hexadecimal, which text2pcap makes a capture of. The name and the length of each frame received are
 // printed.
 'use strict'
 
@@ -33,13 +33,13 @@ const transport = require('spdy-transport')
 /** How long a check may take, in milliseconds. */
 const TIMEOUT = 20_000
 
-/** The largest packet of a recording, in octets: it has to fit IPv4. */
+/** The largest packet of a recording, in bytes: it has to fit IPv4. */
 const PACKET = 16384
 
 /** The fields of every request, unless it has others. */
 const FIELDS = { 'user-agent': 'node-spdy', accept: '*/*', 'x-multi': ['alpha', 'beta'] }
 
-/** Fields as some pages of the web make browsers send: 18 of them, of 74,000 octets together with their names. */
+/** Fields as some pages of the web make browsers send: 18 of them, of 74,000 bytes together with their names. */
 const LARGE_FIELDS = Object.fromEntries(Array.from({ length: 18 }, (_, i) => {
   const name = i === 0 ? 'cookie' : `x-large-${String(i).padStart(2, '0')}`
   return [name, printable((i < 2 ? 4112 : 4111) - name.length)]
@@ -51,24 +51,24 @@ const CHECKS = {
     const response = await session.request('GET', '/hello')
     assert.equal(response.status, 200)
     assert.equal(response.body.length, 100)
-    return '100 octets'
+    return '100 bytes'
   },
 
   async bytes (session) {
     const response = await session.request('GET', '/bytes/16777216')
     assert.equal(response.status, 200)
-    assert.ok(response.body.equals(pattern(16777216)), `${response.body.length} octets, not those expected`)
+    assert.ok(response.body.equals(pattern(16777216)), `${response.body.length} bytes, not those expected`)
     const digest = crypto.createHash('sha256').update(response.body).digest('hex')
     assert.equal(response.headers['x-sha256'], digest)
-    return '16777216 octets, SHA-256 as announced'
+    return '16777216 bytes, SHA-256 as announced'
   },
 
   async echo (session) {
     const body = crypto.randomBytes(1 << 20)
     const response = await session.request('POST', '/echo', { body })
     assert.equal(response.status, 200)
-    assert.ok(body.equals(response.body), `${response.body.length} octets came back, not the same`)
-    return '1048576 octets there and back'
+    assert.ok(body.equals(response.body), `${response.body.length} bytes came back, not the same`)
+    return '1048576 bytes there and back'
   },
 
   async hundred (session) {
@@ -92,8 +92,8 @@ const CHECKS = {
   },
 
   async large (session) {
-    const octets = Object.entries(LARGE_FIELDS).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
-    assert.equal(octets, 74000)
+    const bytes = Object.entries(LARGE_FIELDS).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+    assert.equal(bytes, 74000)
     const expected = Object.entries(LARGE_FIELDS).map(([name, value]) => `${name}: ${value}`)
     // The context of the compression has to outlast them.
     for (const fields of [LARGE_FIELDS, FIELDS, LARGE_FIELDS]) {
@@ -109,7 +109,7 @@ const CHECKS = {
       assert.equal(arrived.length, expected.length)
       expected.forEach((line) => assert.ok(arrived.includes(line), `${line.slice(0, 12)} has not arrived as sent`))
     }
-    return `${expected.length} fields of ${octets} octets, each as sent, twice on a session`
+    return `${expected.length} fields of ${bytes} bytes, each as sent, twice on a session`
   },
 
   async missing (session) {
@@ -148,7 +148,7 @@ const TRANSPORT_CHECKS = {
     assert.equal(status, 200)
     assert.match(headers['content-type'], /^text\/css/)
     const asked = await session.request('GET', '/pushed.css')
-    assert.ok(body.equals(asked.body), `${body.length} octets pushed, ${asked.body.length} octets on request`)
+    assert.ok(body.equals(asked.body), `${body.length} bytes pushed, ${asked.body.length} bytes on request`)
     return '/pushed.css came with the page, as on request'
   },
 
@@ -211,7 +211,7 @@ class TransportSession {
     })
   }
 
-  /** Starts a download and cancels it at its first octets. */
+  /** Starts a download and cancels it at its first bytes. */
   requestAndReset (path) {
     return new Promise((resolve, reject) => {
       const stream = this.open('GET', path, reject)
@@ -363,41 +363,41 @@ async function record (target, path) {
     await withTimeout(new Promise((resolve) => session.connection.end(resolve)))
   } finally {
     session.close()
-    fs.writeFileSync(path, recording.map(([direction, octets]) => `${direction} ${octets.toString('hex')}\n`).join(''))
+    fs.writeFileSync(path, recording.map(([direction, bytes]) => `${direction} ${bytes.toString('hex')}\n`).join(''))
   }
-  const received = recording.filter(([direction]) => direction === 'I').map(([, octets]) => octets)
+  const received = recording.filter(([direction]) => direction === 'I').map(([, bytes]) => bytes)
   console.log(frames(Buffer.concat(received)).join('\n'))
 }
 
 /** Adds to `recording` whatever passes through a socket that nobody has used yet. */
 function tap (socket, recording) {
-  const add = (direction, octets) => {
-    for (let at = 0; at < octets.length; at += PACKET) {
-      recording.push([direction, octets.subarray(at, at + PACKET)])
+  const add = (direction, bytes) => {
+    for (let at = 0; at < bytes.length; at += PACKET) {
+      recording.push([direction, bytes.subarray(at, at + PACKET)])
     }
   }
   const write = socket.write
-  socket.write = (octets, ...rest) => {
-    add('O', octets)
-    return write.call(socket, octets, ...rest)
+  socket.write = (bytes, ...rest) => {
+    add('O', bytes)
+    return write.call(socket, bytes, ...rest)
   }
-  socket.on('data', (octets) => add('I', octets))
+  socket.on('data', (bytes) => add('I', bytes))
 }
 
-/** The names and lengths of the frames that `octets` are made of. The last of them has to be whole. */
-function frames (octets) {
+/** The names and lengths of the frames that `bytes` are made of. The last of them has to be whole. */
+function frames (bytes) {
   const names = [
     '', 'SYN_STREAM', 'SYN_REPLY', 'RST_STREAM', 'SETTINGS', '', 'PING', 'GOAWAY', 'HEADERS', 'WINDOW_UPDATE'
   ]
   const found = []
   let at = 0
-  while (at < octets.length) {
-    const length = octets.readUIntBE(at + 5, 3)
-    const name = octets[at] & 0x80 ? names[octets.readUInt16BE(at + 2)] || 'unknown' : 'DATA'
+  while (at < bytes.length) {
+    const length = bytes.readUIntBE(at + 5, 3)
+    const name = bytes[at] & 0x80 ? names[bytes.readUInt16BE(at + 2)] || 'unknown' : 'DATA'
     found.push(`${name} ${length}`)
     at += 8 + length
   }
-  assert.equal(at, octets.length, 'the last frame received is not whole')
+  assert.equal(at, bytes.length, 'the last frame received is not whole')
   return found
 }
 
@@ -412,14 +412,14 @@ function collect (push) {
   })
 }
 
-/** The octets of `/bytes/N`. */
+/** The bytes of `/bytes/N`. */
 function pattern (length) {
   return Buffer.alloc(length, Buffer.from(Array.from({ length: 256 }, (_, i) => (i * 31 + 7) % 256)))
 }
 
-/** So many octets that may stand in a field, none of them a space: that could not stand at either end. */
+/** Bytes that may stand in a field, none of them a space: that could not stand at either end. */
 function printable (length) {
-  return Array.from(crypto.randomBytes(length), (octet) => String.fromCharCode(0x21 + octet % 0x5e)).join('')
+  return Array.from(crypto.randomBytes(length), (byte) => String.fromCharCode(0x21 + byte % 0x5e)).join('')
 }
 
 /** Sees to it that the peer is the server meant, and that it took the protocol offered. */

@@ -17,7 +17,7 @@ const transport = require('spdy-transport')
 function answer (stream) {
   const digest = crypto.createHash('sha256')
   stream.on('error', (error) => console.error(`stream ${stream.id}: ${error.message}`))
-  stream.on('data', (octets) => digest.update(octets))
+  stream.on('data', (bytes) => digest.update(bytes))
   stream.on('end', () => {
     const fields = Object.entries(stream.headers).map(([name, value]) => `${name}: ${value}\n`)
     stream.respond(200, { 'content-type': 'text/plain' })

@@ -68,12 +68,12 @@ def echo_client(port, count, length):
                 received = read_all(connection)
                 writer.join()
             if received != sent:
-                failures.append(f"{len(received)} of {length} octets, {hashlib.sha256(received).hexdigest()}")
+                failures.append(f"{len(received)} of {length} bytes, {hashlib.sha256(received).hexdigest()}")
         except OSError as error:
             failures.append(repr(error))
 
-    def write(connection, octets):
-        connection.sendall(octets)
+    def write(connection, data):
+        connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
 
     threads = [threading.Thread(target=one) for _ in range(count)]

@@ -90,7 +90,7 @@ type withBuffer struct {
 	buffered io.Reader
 }
 
-func (c withBuffer) Read(octets []byte) (int, error) { return c.buffered.Read(octets) }
+func (c withBuffer) Read(buffer []byte) (int, error) { return c.buffered.Read(buffer) }
 
 func serveExec(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()

@@ -152,37 +152,37 @@ func headers(s *session) (string, error) {
 	return "", expect("one,two;three", all)
 }
 
-func (s *session) source(octets int, what string) (string, error) {
-	stream, err := s.open(ask(what, "octets", strconv.Itoa(octets)), true)
+func (s *session) source(size int, what string) (string, error) {
+	stream, err := s.open(ask(what, "bytes", strconv.Itoa(size)), true)
 	if err != nil {
 		return "", err
 	}
-	return "", expect(digest(pattern(octets)), digest(stream))
+	return "", expect(digest(pattern(size)), digest(stream))
 }
 
-func (s *session) sink(octets int, what string) (string, error) {
+func (s *session) sink(size int, what string) (string, error) {
 	stream, err := s.open(ask(what), false)
 	if err != nil {
 		return "", err
 	}
-	if _, err := io.Copy(stream, pattern(octets)); err != nil {
+	if _, err := io.Copy(stream, pattern(size)); err != nil {
 		return "", err
 	}
 	if err := stream.Close(); err != nil {
 		return "", err
 	}
-	return "", expect(digest(pattern(octets)), string(must(io.ReadAll(stream))))
+	return "", expect(digest(pattern(size)), string(must(io.ReadAll(stream))))
 }
 
-// echo sends octets and compares what comes back.
-func (s *session) echo(octets int) error {
+// echo sends bytes and compares what comes back.
+func (s *session) echo(size int) error {
 	stream, err := s.open(ask("echo"), false)
 	if err != nil {
 		return err
 	}
 	sent := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(stream, pattern(octets))
+		_, err := io.Copy(stream, pattern(size))
 		if err == nil {
 			err = stream.Close()
 		}
@@ -192,7 +192,7 @@ func (s *session) echo(octets int) error {
 	if err := <-sent; err != nil {
 		return err
 	}
-	return expect(digest(pattern(octets)), received)
+	return expect(digest(pattern(size)), received)
 }
 
 func hundred(s *session) (string, error) {
@@ -205,7 +205,7 @@ func hundred(s *session) (string, error) {
 			return "", err
 		}
 	}
-	return "200000 octets there and back on each", nil
+	return "200000 bytes there and back on each", nil
 }
 
 // half sends on a stream that the other side has finished.
@@ -244,7 +244,7 @@ func resetThere(s *session) (string, error) {
 		return "", err
 	}
 	if rest := must(io.ReadAll(stream)); len(rest) > 0 {
-		return "", errors.New("octets before the reset")
+		return "", errors.New("bytes before the reset")
 	}
 	// INTERNAL_ERROR
 	told := s.tap.reset(stream.Identifier())
@@ -278,7 +278,7 @@ func pings(s *session) (string, error) {
 func endHere(s *session) (string, error) {
 	ended := make(chan error, 10)
 	for i := 0; i < 10; i++ {
-		stream, err := s.open(ask("source", "octets", strconv.Itoa(mib)), true)
+		stream, err := s.open(ask("source", "bytes", strconv.Itoa(mib)), true)
 		if err != nil {
 			return "", err
 		}
@@ -297,7 +297,7 @@ func endHere(s *session) (string, error) {
 
 // endThere receives what the other side sends before it ends the session.
 func endThere(s *session) (string, error) {
-	stream, err := s.open(ask("bye", "octets", strconv.Itoa(16*mib)), true)
+	stream, err := s.open(ask("bye", "bytes", strconv.Itoa(16*mib)), true)
 	if err != nil {
 		return "", err
 	}

@@ -92,12 +92,12 @@ func (s *session) accept(stream *spdystream.Stream) {
 }
 
 func (s *session) answer(stream *spdystream.Stream) {
-	octets, _ := strconv.Atoi(stream.Headers().Get("octets"))
+	size, _ := strconv.Atoi(stream.Headers().Get("bytes"))
 	switch what := stream.Headers().Get("do"); what {
 	case "echo": // what comes goes back
 		_, _ = io.Copy(stream, stream)
-	case "source": // so many octets
-		_, _ = io.Copy(stream, pattern(octets))
+	case "source": // that many bytes
+		_, _ = io.Copy(stream, pattern(size))
 	case "sink": // reads all, and tells what it was
 		fmt.Fprint(stream, digest(stream))
 	case "slow": // the same, but late
@@ -111,7 +111,7 @@ func (s *session) answer(stream *spdystream.Stream) {
 		_ = stream.Close()
 		notes <- digest(stream)
 		return
-	case "reset": // resets when octets have come
+	case "reset": // resets when bytes have come
 		_, _ = stream.ReadData()
 		_ = stream.Reset()
 		return
@@ -126,8 +126,8 @@ func (s *session) answer(stream *spdystream.Stream) {
 	case "ping":
 		_, err := s.Ping()
 		fmt.Fprint(stream, outcome(err))
-	case "bye": // sends so many octets, and ends the session
-		_, _ = io.Copy(stream, pattern(octets))
+	case "bye": // sends that many bytes, and ends the session
+		_, _ = io.Copy(stream, pattern(size))
 		_ = stream.Close()
 		_ = s.Close()
 		return

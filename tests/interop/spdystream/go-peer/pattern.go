@@ -9,27 +9,27 @@ import (
 	"sync"
 )
 
-// pattern gives so many octets, each of which depends on its place.
-func pattern(octets int) io.Reader { return io.LimitReader(&places{}, int64(octets)) }
+// pattern returns a reader of size bytes, each of which depends on its place.
+func pattern(size int) io.Reader { return io.LimitReader(&places{}, int64(size)) }
 
 type places struct{ at uint32 }
 
-func (p *places) Read(octets []byte) (int, error) {
-	for i := range octets {
-		octets[i] = byte(p.at ^ p.at>>8 ^ p.at>>16)
+func (p *places) Read(buffer []byte) (int, error) {
+	for i := range buffer {
+		buffer[i] = byte(p.at ^ p.at>>8 ^ p.at>>16)
 		p.at++
 	}
-	return len(octets), nil
+	return len(buffer), nil
 }
 
 // digest reads to the end, and tells how much came and its SHA-256.
 func digest(from io.Reader) string {
 	hash := sha256.New()
-	octets, err := io.Copy(hash, from)
+	size, err := io.Copy(hash, from)
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%d %x", octets, hash.Sum(nil))
+	return fmt.Sprintf("%d %x", size, hash.Sum(nil))
 }
 
 // tap sees the frames that come, since spdystream tells nobody the status of a RST_STREAM or a GOAWAY.
@@ -42,11 +42,11 @@ type tap struct {
 	goAway string
 }
 
-func (t *tap) Read(octets []byte) (int, error) {
-	n, err := t.Conn.Read(octets)
+func (t *tap) Read(buffer []byte) (int, error) {
+	n, err := t.Conn.Read(buffer)
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	for rest := octets[:n]; len(rest) > 0; {
+	for rest := buffer[:n]; len(rest) > 0; {
 		if t.skip > 0 {
 			step := t.skip
 			if step > len(rest) {
