@@ -235,9 +235,7 @@ impl Application for Echo {
             }
             // The client gets new credit for what it has got back, and so cannot make us hold more
             // than a window.
-            Event::Sent {
-                id, octets: bytes, ..
-            } => {
+            Event::Sent { id, bytes, .. } => {
                 if let Some(owed) = self.owed.get_mut(&id) {
                     *owed -= bytes;
                     connection.consume(id, bytes);
@@ -292,9 +290,7 @@ impl Application for Client {
         match event {
             Event::Pong { rtt, .. } => println!("a PING took {rtt:?}"),
             // A piece has left: there is room for the next one.
-            Event::Sent {
-                id, octets: bytes, ..
-            } => {
+            Event::Sent { id, bytes, .. } => {
                 if let Some(progress) = self.streams.get_mut(&id).filter(|_| bytes > 0) {
                     send_piece(connection, id, progress);
                 }

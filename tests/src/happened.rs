@@ -134,12 +134,7 @@ impl Happened {
                 payload,
                 fin,
             },
-            Event::Sent {
-                id,
-                octets: bytes,
-                fin,
-                ..
-            } => Self::Sent {
+            Event::Sent { id, bytes, fin, .. } => Self::Sent {
                 id: id.get(),
                 bytes,
                 fin,

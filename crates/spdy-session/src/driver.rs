@@ -504,10 +504,10 @@ impl Machine {
                 Event::Data { id, payload, fin } => self.on_data(id, payload, fin),
                 Event::Sent {
                     id,
-                    octets,
+                    bytes,
                     fin,
                     window,
-                } => self.on_cell(id, |cell| cell.sent(octets, fin, window)),
+                } => self.on_cell(id, |cell| cell.sent(bytes, fin, window)),
                 Event::WindowOpen { id, window } => {
                     self.on_cell(id, |cell| cell.window_opened(window))
                 }

@@ -82,7 +82,8 @@ pub(super) enum Inflated {
 pub(super) struct Bounds {
     /// Bytes above this number are inflated and dropped.
     pub(super) kept: usize,
-    /// A block with more bytes is an error, and so is one with too many codes of its own for so many.
+    /// A block with more bytes is an error, and so is one with too many codes of its own for so
+    /// many.
     pub(super) inflated: usize,
 }
 

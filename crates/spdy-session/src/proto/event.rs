@@ -46,7 +46,7 @@ pub enum Event {
         /// The stream.
         id: StreamId,
         /// How many payload bytes.
-        octets: usize,
+        bytes: usize,
         /// Whether FIN is among them: nothing of the stream is queued any more.
         fin: bool,
         /// What the window of the stream lets out then, in bytes; `usize::MAX` where streams have no window.
@@ -113,9 +113,7 @@ impl fmt::Debug for Event {
             Self::Data { id, payload, fin } => {
                 of_stream(f, "Data", id, "bytes", &payload.len(), fin)
             }
-            Self::Sent {
-                id, octets, fin, ..
-            } => of_stream(f, "Sent", id, "bytes", octets, fin),
+            Self::Sent { id, bytes, fin, .. } => of_stream(f, "Sent", id, "bytes", bytes, fin),
             Self::WindowOpen { id, window } => f
                 .debug_struct("WindowOpen")
                 .field("id", id)

@@ -41,7 +41,8 @@ impl<'a> Output<'a> {
         self.room = self.bytes.capacity().min(kept).min(inflated);
     }
 
-    /// Counts a deflate block with codes of its own, whose tables take time though it might be empty.
+    /// Counts a deflate block with codes of its own, whose tables take time though it might be
+    /// empty.
     ///
     /// # Errors
     ///
@@ -164,8 +165,8 @@ const LONGEST: usize = 258;
 /// The smallest step in which the buffer grows, and the room for bytes that are dropped.
 const SPARE: usize = 2048;
 
-/// A block may have one deflate block with codes of its own for each so many bytes that it may
-/// inflate to. zlib has at least 127 bytes in each but the last before a flush.
+/// A block can have one deflate block with codes of its own for each span of this many bytes that
+/// it can inflate to. zlib has at least 127 bytes in each but the last before a flush.
 const CODE_COST: usize = 256;
 
 /// It may have so many besides, however small the limit is.

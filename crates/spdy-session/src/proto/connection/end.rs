@@ -113,7 +113,7 @@ impl Connection {
             if let Some(id) = frame.take_fin() {
                 self.events.push_back(Event::Sent {
                     id,
-                    octets: 0,
+                    bytes: 0,
                     fin: true,
                     window: 0,
                 });

@@ -268,19 +268,19 @@ fn finish(waits: &mut Waits, stream: &mut StreamRef<'_>) -> bool {
 fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: usize) {
     if let Some(Event::Sent {
         id: last,
-        octets,
+        bytes,
         fin: false,
         window,
     }) = events.back_mut()
         && *last == id
     {
-        *octets += size;
+        *bytes += size;
         *window = left;
         return;
     }
     events.push_back(Event::Sent {
         id,
-        octets: size,
+        bytes: size,
         fin: false,
         window: left,
     });
