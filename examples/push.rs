@@ -32,8 +32,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Pushes are refused by a client that does not ask for them.
     let transport = TcpStream::connect(address).await?;
-    let (requests, mut pushes, driver) =
-        client::handshake_with_pushes(transport, Version::V3_1, Config::default());
+    let mut config = Config::default();
+    config.accept_push = true;
+    let (requests, mut pushes, driver) = client::handshake(transport, Version::V3_1, config);
     tokio::spawn(driver);
 
     let request = http::Request::get(format!("http://{address}/")).body(Empty::<Bytes>::new())?;

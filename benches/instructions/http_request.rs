@@ -27,7 +27,7 @@ pub(crate) fn requests(_: usize, done: usize) {
         let (near, far) = duplex(TRANSPORT);
         let service = service(Arc::new(AtomicUsize::new(0)));
         tokio::spawn(Builder::new().serve_connection(far, Version::V3_1, service));
-        let (mut requests, driver) = handshake(near, Version::V3_1, Config::default());
+        let (mut requests, _, driver) = handshake(near, Version::V3_1, Config::default());
         tokio::spawn(driver);
         let (uri, fields) = (Uri::from_static(URI), fields());
         for _ in 0..done {

@@ -140,7 +140,7 @@ async fn fetch_http2(io: impl Transport) -> String {
 }
 
 async fn fetch_spdy(io: impl Transport, version: Version) -> String {
-    let (requests, driver) = spdy_tower::client::handshake(io, version, Config::default());
+    let (requests, _, driver) = spdy_tower::client::handshake(io, version, Config::default());
     tokio::spawn(driver);
     let response = requests.send(page()).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -294,7 +294,7 @@ async fn an_application_that_is_down_is_told_of_by_the_reverse_proxy() {
     drop(listener);
     let mut program = Program::start("reverse_proxy", &["127.0.0.1:0", &upstream, "plain"]);
     let io = connect(program.address()).await;
-    let (requests, driver) = spdy_tower::client::handshake(io, Version::V3_1, Config::default());
+    let (requests, _, driver) = spdy_tower::client::handshake(io, Version::V3_1, Config::default());
     tokio::spawn(driver);
     assert_eq!(soon(requests.send(page())).await.unwrap().status(), 502);
 }

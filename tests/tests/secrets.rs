@@ -419,7 +419,7 @@ async fn requests_and_responses_show_no_secret() {
         let connection = builder.serve_connection(theirs, version, service_fn(respond));
         hidden("Connection", &connection);
         tokio::spawn(connection);
-        let (client, driver) = spdy_tower::client::handshake(ours, version, Config::default());
+        let (client, _, driver) = spdy_tower::client::handshake(ours, version, Config::default());
         tokio::spawn(driver);
         // Of requests that are alike the second one takes another way, and the third one a third.
         for _ in 0..4 {
@@ -510,7 +510,7 @@ async fn the_log_has_no_secret() {
         let (ours, theirs) = tokio::io::duplex(1000);
         let builder = spdy_tower::Builder::new();
         tokio::spawn(builder.serve_connection(theirs, version, service_fn(respond)));
-        let (client, driver) = spdy_tower::client::handshake(ours, version, Config::default());
+        let (client, _, driver) = spdy_tower::client::handshake(ours, version, Config::default());
         tokio::spawn(driver);
         for _ in 0..3 {
             ask(&client).await;

@@ -287,7 +287,8 @@ async fn slow_or_again(address: &str) {
         let Ok(io) = tokio::net::TcpStream::connect(address).await else {
             continue;
         };
-        let (requests, driver) = client::handshake(io, Version::V3_1, session::Config::default());
+        let (requests, _, driver) =
+            client::handshake(io, Version::V3_1, session::Config::default());
         tokio::spawn(driver);
         let request = Request::get(format!("http://{address}/slow/1000"));
         let request = request.body(Empty::<Bytes>::new()).unwrap();

@@ -15,6 +15,7 @@ use spdy_session::{Received, RecvStream, StreamError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::{
+    client,
     http::{Origin, fields},
     patience::Wait,
 };
@@ -398,6 +399,27 @@ pub enum BodyError {
     /// The client has sent nothing for longer than [`Builder::body_timeout`](crate::Builder::body_timeout). It gets
     /// 408 in place of the application's response, or a reset if that has begun.
     TimedOut,
+}
+
+impl BodyError {
+    /// Returns whether a time limit ran out: [`TimedOut`](Self::TimedOut), or one of the session.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Stream(error) => client::is_timeout(error),
+            Self::Length { .. } | Self::Trailers => false,
+        }
+    }
+
+    /// Returns whether the peer ended the body early: with RST_STREAM, or with GOAWAY.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        match self {
+            Self::Stream(error) => client::is_remote(error),
+            Self::TimedOut | Self::Length { .. } | Self::Trailers => false,
+        }
+    }
 }
 
 impl fmt::Display for BodyError {

@@ -9,7 +9,7 @@
 //! use tower::ServiceExt;
 //!
 //! # async fn fetch(transport: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
-//! let (requests, driver) = client::handshake(transport, Version::V3_1, Config::default());
+//! let (requests, _, driver) = client::handshake(transport, Version::V3_1, Config::default());
 //! tokio::spawn(driver);
 //!
 //! let request = Request::get("https://a.test/").body(Empty::<bytes::Bytes>::new())?;
@@ -67,11 +67,13 @@ use spdy_session::{Config, Driver, Open, OpenError, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
+pub(crate) use self::error::{is_remote, is_timeout};
 #[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
     dial::{Dial, Dialing, Transport},
     fetched::{FetchError, ResponseBody},
+    origin::InvalidTarget,
     pool::{Client, Connected},
 };
 pub use self::{
@@ -79,46 +81,28 @@ pub use self::{
     push::{Pushed, Pushes},
 };
 use self::{exchange::Exchange, registry::Registry};
+pub use crate::http::invalid::{InvalidRequest, InvalidResponse};
 use crate::{Body, BoxError, http::write_request};
 
-/// Begins a session as its client. Pushes are refused, whatever [`Config::accept_push`] says.
+/// Begins a session as its client, with the responses that the server pushes.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is what was negotiated, or what is known of the
-/// server. When all clones of the [`SendRequest`] are dropped, the session ends after the responses under way.
+/// Pushes are refused unless [`Config::accept_push`] is set: [`Pushes`] ends without one then, and can be dropped.
+///
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one, or the one that the
+/// server is known to speak. When all clones of the [`SendRequest`] are dropped, the session ends after the responses
+/// under way.
 pub fn handshake<IO>(
     transport: IO,
     version: Version,
-    mut config: Config,
-) -> (SendRequest, Driver<IO>)
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    config.accept_push = false;
-    let (session, _, driver) = spdy_session::client(transport, version, config);
-    let requests = SendRequest {
-        session,
-        registry: None,
-    };
-    (requests, driver)
-}
-
-/// As [`handshake`], with the responses that the server pushes.
-pub fn handshake_with_pushes<IO>(
-    transport: IO,
-    version: Version,
-    mut config: Config,
+    config: Config,
 ) -> (SendRequest, Pushes, Driver<IO>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    config.accept_push = true;
+    let registry = config.accept_push.then(Registry::default);
     let (session, incoming, driver) = spdy_session::client(transport, version, config);
-    let registry = Registry::default();
-    let pushes = Pushes::new(incoming, version, registry.clone());
-    let requests = SendRequest {
-        session,
-        registry: Some(registry),
-    };
+    let pushes = Pushes::new(incoming, version, registry.clone().unwrap_or_default());
+    let requests = SendRequest { session, registry };
     (requests, pushes, driver)
 }
 

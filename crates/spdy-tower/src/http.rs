@@ -14,6 +14,7 @@
 mod date;
 pub(crate) mod fields;
 pub(crate) mod framing;
+pub(crate) mod invalid;
 pub(crate) mod list;
 mod malformed;
 mod names;
@@ -27,6 +28,7 @@ pub(crate) mod write_response;
 
 pub(crate) use self::{
     fields::ConnectionFields,
+    invalid::{InvalidRequest, InvalidResponse},
     malformed::Malformed,
     origin::Origin,
     read_request::{Head, Heads},

@@ -10,7 +10,7 @@ mod pump;
 pub use self::failure::BoxError;
 pub(crate) use self::{
     answer::Answer,
-    failure::Failure,
+    failure::{Failure, Unsendable},
     guard::guarded,
     pump::{Pump, WRONG_LENGTH},
 };

@@ -18,7 +18,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 use spdy_frame::Version;
-use spdy_session::{Config, Driver, Incoming, Limits, OversizedHeaders, SessionError, Timeouts};
+use spdy_session::{Config, Driver, Incoming, OversizedHeaders, SessionError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
@@ -73,27 +73,13 @@ impl Builder {
         self
     }
 
-    /// Sets the bounds on sizes and counts.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        Arc::make_mut(&mut self.config).limits = limits;
-        self
-    }
-
-    /// Sets the bounds on time.
-    #[must_use]
-    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        Arc::make_mut(&mut self.config).timeouts = timeouts;
-        self
-    }
-
     /// Sets how long a handler that waits for the body of its request waits for the next byte of it. Then the request
     /// ends with 408, or is reset with CANCEL once the response has begun, whatever the handler makes of
     /// [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None` waits for ever. Default 60 s.
     ///
     /// The time runs while the body is polled and the peer could send: not while the session itself holds up the peer,
     /// since other handlers have not read what came. A handler that does not ask for the body is not ended by it; the
-    /// end of the peer ends it, which [`Timeouts::keep_alive`] finds out about. What follows CONNECT is a
+    /// end of the peer ends it, which [`Timeouts::keep_alive`](spdy_session::Timeouts::keep_alive) finds out about. What follows CONNECT is a
     /// [`Tunnel`](crate::Tunnel) and no body, and pushes have no request: neither has this limit.
     #[must_use]
     pub const fn body_timeout(mut self, timeout: Option<Duration>) -> Self {

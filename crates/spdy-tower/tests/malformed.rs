@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, routing::get as on_get};
 use spdy_frame::StreamId;
-use spdy_session::Limits;
+use spdy_session::Config;
 use spdy_tower::Builder;
 
 use self::support::{Client, in_all_versions};
@@ -16,9 +16,9 @@ async fn a_hook_is_told_of_each_request_that_is_malformed() {
     in_all_versions(async |version| {
         let told = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&told);
-        let mut limits = Limits::default();
-        limits.headers.max_size = 1000;
-        let builder = Builder::new().limits(limits).on_malformed(move |request| {
+        let mut config = Config::default();
+        config.limits.headers.max_size = 1000;
+        let builder = Builder::new().config(config).on_malformed(move |request| {
             assert!(!format!("{request:?}").contains("secret"));
             let agent = request.headers.get("user-agent").map(<[u8]>::to_vec);
             notes.lock().unwrap().push((

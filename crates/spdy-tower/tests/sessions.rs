@@ -206,7 +206,7 @@ async fn three_hundred_requests_at_once_are_answered() {
         let mut config = Config::default();
         config.limits.max_streams = REQUESTS as u32;
         config.limits.max_backlog = REQUESTS;
-        let builder = Builder::new().limits(config.limits);
+        let builder = Builder::new().config(config.clone());
         let client = Arc::new(Client::with(
             version,
             &builder,

@@ -281,13 +281,13 @@ impl Origin {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let here = Arc::clone(&connection);
-        let mut limits = Config::default().limits;
-        limits.max_streams = self.plan.streams;
+        let mut config = Config::default();
+        config.limits.max_streams = self.plan.streams;
         let service = tower::service_fn(move |request| {
             let (origin, here) = (Arc::clone(&self), Arc::clone(&here));
             async move { Ok::<_, Infallible>(origin.answer(request, &here).await) }
         });
-        let builder = Builder::new().limits(limits);
+        let builder = Builder::new().config(config);
         let mut serving = pin!(builder.serve_connection(io, version, service));
         tokio::select! {
                 biased;

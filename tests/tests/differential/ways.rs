@@ -95,7 +95,7 @@ impl Line {
                 Self::Spdy(session)
             }
             Way::Tower(version) => {
-                let (requests, driver) =
+                let (requests, _, driver) =
                     handshake(connect(address).await, version, Config::default());
                 tokio::spawn(driver);
                 Self::Tower(requests)

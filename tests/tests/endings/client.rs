@@ -59,7 +59,7 @@ async fn play(version: Version, state: State, way: Way) -> Taken {
     let (near, far) = link();
     let mut config = session::Config::default();
     config.timeouts.keep_alive = Some(Duration::from_secs(20));
-    let (requests, driver) = handshake(near, version, config);
+    let (requests, _, driver) = handshake(near, version, config);
     let connection = tokio::spawn(driver);
     let held = Held::new();
     let one = held.one();

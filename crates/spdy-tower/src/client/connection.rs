@@ -401,9 +401,7 @@ impl Failed {
         let error = error.into_error();
         let outcome = match source::<h2::Error>(&error) {
             _ if is_unsent => Outcome::Unsent,
-            Some(error) if error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) => {
-                Outcome::Refused
-            }
+            Some(error) if is_refused(error) => Outcome::Refused,
             // Streams that a GOAWAY in order names end with their responses; this one is above it.
             Some(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => {
                 Outcome::Unsent
@@ -435,6 +433,11 @@ impl Failed {
     }
 }
 
-fn source<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
+/// Whether the server says that it has not processed a request of HTTP/2.
+pub(super) fn is_refused(error: &h2::Error) -> bool {
+    error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM)
+}
+
+pub(super) fn source<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
     error.source()?.downcast_ref()
 }

@@ -21,7 +21,7 @@ use super::{
     connection::{Connection, Http1, Shared},
     dial::{Dial, Dialing, Tcp, Transport, Watched},
     handshake,
-    origin::Origin,
+    origin::{InvalidTarget, Origin},
     slot::{Line, Place},
 };
 use crate::{
@@ -49,6 +49,7 @@ pub struct Connector {
 
 /// What is spoken without TLS, where nothing is negotiated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Plain {
     /// HTTP/1.1.
     #[default]
@@ -110,12 +111,13 @@ impl Connector {
         self
     }
 
-    /// Sets everything about SPDY sessions. Pushes are refused all the same, and a configuration without a
+    /// Sets everything about SPDY sessions. Pushes are refused in any case, and a configuration without a
     /// [`keep_alive`](spdy_session::Timeouts::keep_alive) gets that of the connector.
     #[must_use]
     pub fn session(mut self, mut config: Config) -> Self {
         let timeouts = &mut config.timeouts;
         timeouts.keep_alive = timeouts.keep_alive.or(self.session.timeouts.keep_alive);
+        config.accept_push = false;
         self.session = config;
         self
     }
@@ -221,7 +223,7 @@ impl Connector {
         place: &Arc<Place>,
     ) -> Result<Connection, ConnectorError> {
         let name = ServerName::try_from(origin.name().to_owned())
-            .map_err(|_| ConnectorError::Target("host is no name for TLS"))?;
+            .map_err(|_| ConnectorError::Target(InvalidTarget::ServerName))?;
         let (transport, protocol) = self.secured(origin, name.clone()).await?;
         match protocol {
             Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
@@ -289,7 +291,7 @@ impl Connector {
         // The session has a write timeout of its own.
         let transport = Watched::new(transport, place, None);
         let heard = transport.heard();
-        let (requests, driver) = handshake(transport, version, self.session.clone());
+        let (requests, _, driver) = handshake(transport, version, self.session.clone());
         tokio::spawn(place.outlast(async move {
             if let Err(error) = driver.await {
                 debug!(%error, "session ended early");
@@ -392,8 +394,8 @@ fn refused(error: io::Error) -> ConnectorError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectorError {
-    /// The URI of the request leads nowhere.
-    Target(&'static str),
+    /// The URI of the request names no origin.
+    Target(InvalidTarget),
     /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took longer than
     /// [`Connector::timeout`].
     Transport(Arc<io::Error>),
@@ -405,6 +407,38 @@ pub enum ConnectorError {
     Connections(usize),
     /// So many requests wait for a connection to the origin already: see [`Connector::max_waiting`].
     Waiting(usize),
+}
+
+impl ConnectorError {
+    /// Returns whether the request failed while connecting: all but [`Target`](Self::Target).
+    #[must_use]
+    pub const fn is_connect(&self) -> bool {
+        !matches!(self, Self::Target(_))
+    }
+
+    /// Returns whether [`Connector::timeout`], or a time limit of the transport, ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.kind() == io::ErrorKind::TimedOut,
+            Self::Http(error) => error.is_timeout(),
+            Self::Connections(_) => true,
+            Self::Target(_) | Self::Protocol | Self::Waiting(_) => false,
+        }
+    }
+
+    /// Returns whether the server has certainly not acted on the request. That is so in every case: nothing
+    /// of it was sent.
+    #[must_use]
+    pub const fn is_retry_safe(&self) -> bool {
+        true
+    }
+
+    /// Returns whether the server refused: it speaks none of the protocols that were offered.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Protocol)
+    }
 }
 
 impl From<io::Error> for ConnectorError {
@@ -422,10 +456,10 @@ impl From<hyper::Error> for ConnectorError {
 impl fmt::Display for ConnectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Target(reason) => f.write_str(reason),
-            Self::Transport(_) => f.write_str("origin cannot be reached"),
-            Self::Protocol => f.write_str("origin speaks none of the protocols that were offered"),
-            Self::Http(_) => f.write_str("connection cannot be begun"),
+            Self::Target(reason) => reason.fmt(f),
+            Self::Transport(_) => f.write_str("connection to the origin failed"),
+            Self::Protocol => f.write_str("no protocol in common with the origin"),
+            Self::Http(_) => f.write_str("HTTP handshake with the origin failed"),
             Self::Connections(count) => {
                 write!(f, "all {count} connections to the origin are in use")
             }

@@ -5,7 +5,10 @@ use std::fmt;
 use spdy_frame::RstStatus;
 use spdy_session::{OpenError, Origin, SessionError, StreamError};
 
-use crate::BoxError;
+use crate::{
+    BoxError,
+    http::{InvalidRequest, InvalidResponse},
+};
 
 /// Why a request got no response.
 ///
@@ -14,7 +17,7 @@ use crate::BoxError;
 #[non_exhaustive]
 pub enum Error {
     /// The request cannot be written as SPDY: nothing was sent.
-    Request(&'static str),
+    Request(InvalidRequest),
     /// No stream could be opened: nothing was sent. Another session may do.
     NotSent(OpenError),
     /// The stream ended before the response came. The cause tells a request that was
@@ -24,7 +27,7 @@ pub enum Error {
     /// The body of the request gave an error. The stream was reset with CANCEL.
     Body(BoxError),
     /// The head of the response is not HTTP. The stream was reset with PROTOCOL_ERROR.
-    Response(&'static str),
+    Response(InvalidResponse),
 }
 
 impl Error {
@@ -54,19 +57,57 @@ impl Error {
     /// Whether a timeout of the session ran out.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            Self::Stream(
-                StreamError::TimedOut(_) | StreamError::Session(SessionError::TimedOut(_))
-            ) | Self::NotSent(OpenError::Session(SessionError::TimedOut(_)))
-        )
+        match self {
+            Self::Stream(error) => is_timeout(error),
+            Self::NotSent(error) => matches!(error, OpenError::Session(SessionError::TimedOut(_))),
+            Self::Request(_) | Self::Body(_) | Self::Response(_) => false,
+        }
     }
+
+    /// Returns whether there was no session to send the request on: [`NotSent`](Self::NotSent).
+    #[must_use]
+    pub const fn is_connect(&self) -> bool {
+        matches!(self, Self::NotSent(_))
+    }
+
+    /// Returns whether the server ended the request: with RST_STREAM, or with GOAWAY.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        match self {
+            Self::Stream(error) => is_remote(error),
+            Self::NotSent(error) => {
+                matches!(error, OpenError::Session(SessionError::GoAway { .. }))
+            }
+            Self::Request(_) | Self::Body(_) | Self::Response(_) => false,
+        }
+    }
+}
+
+/// Returns whether a timeout of the stream or of its session ran out.
+pub(crate) const fn is_timeout(error: &StreamError) -> bool {
+    matches!(
+        error,
+        StreamError::TimedOut(_) | StreamError::Session(SessionError::TimedOut(_))
+    )
+}
+
+/// Returns whether the peer ended the stream: with RST_STREAM, or with GOAWAY.
+pub(crate) const fn is_remote(error: &StreamError) -> bool {
+    matches!(
+        error,
+        StreamError::NotProcessed
+            | StreamError::Reset {
+                origin: Origin::Remote,
+                ..
+            }
+            | StreamError::Session(SessionError::GoAway { .. })
+    )
 }
 
 impl From<OpenError> for Error {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Encode(_) => Self::Request("request head is longer than a frame"),
+            OpenError::Encode(_) => Self::Request(InvalidRequest::HeadTooLong),
             error => Self::NotSent(error),
         }
     }
@@ -81,11 +122,11 @@ impl From<StreamError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(reason) => write!(f, "request cannot be sent: {reason}"),
+            Self::Request(reason) => write!(f, "invalid request: {reason}"),
             Self::NotSent(_) => f.write_str("request was not sent"),
             Self::Stream(_) => f.write_str("request got no response"),
             Self::Body(_) => f.write_str("request body failed"),
-            Self::Response(reason) => write!(f, "response is malformed: {reason}"),
+            Self::Response(reason) => write!(f, "invalid response: {reason}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use spdy_session::{Opening, RecvStream, SendStream, Session};
 use super::Error;
 use crate::{
     Body, BoxError, Tunnel,
-    http::{Origin, framing::is_bodyless, read_response},
+    http::{InvalidRequest, Origin, framing::is_bodyless, read_response},
     sending::{Answer, Failure, Pump},
 };
 
@@ -117,7 +117,10 @@ async fn reply(
                 // What has become of the stream, the next look at the receiving half tells.
                 Ok(()) | Err(Failure::Gone(_)) => {}
                 Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
-                Err(Failure::Response(reason)) => return Poll::Ready(Err(Error::Request(reason))),
+                // The body of a request has no head: only a trailer can be too long.
+                Err(Failure::Response(_)) => {
+                    return Poll::Ready(Err(Error::Request(InvalidRequest::TrailerTooLong)));
+                }
                 Err(Failure::Fault(_) | Failure::Panic(_)) => {}
             }
             return receive.poll_reply(cx).map(|block| Ok((block?, is_sent)));

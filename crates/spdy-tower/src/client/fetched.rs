@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     ConnectorError, Error,
-    connection::{Doubt, Unwanted},
+    connection::{Doubt, Unwanted, is_refused, source},
 };
 use crate::{Body, BodyError};
 
@@ -135,6 +135,54 @@ pub enum FetchError {
     Http(hyper::Error),
 }
 
+impl FetchError {
+    /// Returns whether there was no connection to send the request on.
+    #[must_use]
+    pub const fn is_connect(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_connect(),
+            Self::Spdy(error) => error.is_connect(),
+            Self::Body(_) | Self::Http(_) => false,
+        }
+    }
+
+    /// Returns whether a time limit ran out: that of connecting, or one of the connection.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_timeout(),
+            Self::Spdy(error) => error.is_timeout(),
+            Self::Body(error) => error.is_timeout(),
+            Self::Http(error) => error.is_timeout(),
+        }
+    }
+
+    /// Returns whether the server has certainly not acted on the request, so that it can be sent again
+    /// whatever its method. False where that is not known.
+    #[must_use]
+    pub fn is_retry_safe(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_retry_safe(),
+            Self::Spdy(error) => error.is_retry_safe(),
+            // The server has begun its response.
+            Self::Body(_) => false,
+            Self::Http(error) => source::<h2::Error>(error).is_some_and(is_refused),
+        }
+    }
+
+    /// Returns whether the server ended the request: with RST_STREAM or GOAWAY, or since it speaks none
+    /// of the protocols that were offered.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_remote(),
+            Self::Spdy(error) => error.is_remote(),
+            Self::Body(error) => error.is_remote(),
+            Self::Http(error) => source::<h2::Error>(error).is_some_and(h2::Error::is_remote),
+        }
+    }
+}
+
 impl From<ConnectorError> for FetchError {
     fn from(error: ConnectorError) -> Self {
         Self::Connect(error)
@@ -150,7 +198,7 @@ impl From<Error> for FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Connect(_) => "request could not be sent",
+            Self::Connect(_) => "request was not sent",
             Self::Body(_) => "response ended early",
             Self::Spdy(_) | Self::Http(_) => "request failed",
         })

@@ -1,5 +1,7 @@
 //! Where a request goes: scheme, host and port.
 
+use std::fmt;
+
 use http::{
     Method, Uri,
     uri::{Authority, Scheme},
@@ -30,7 +32,7 @@ impl Origin {
 
     pub(super) fn of(uri: &Uri) -> Result<Self, ConnectorError> {
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(ConnectorError::Target("URI has no scheme or no host"));
+            return Err(ConnectorError::Target(InvalidTarget::NotAbsolute));
         };
         Self::new(scheme, authority)
     }
@@ -39,7 +41,7 @@ impl Origin {
         let usual = match scheme.as_str() {
             "http" => 80,
             "https" => 443,
-            _ => return Err(ConnectorError::Target("scheme is neither http nor https")),
+            _ => return Err(ConnectorError::Target(InvalidTarget::Scheme)),
         };
         Ok(Self {
             scheme: scheme.clone(),
@@ -68,3 +70,27 @@ impl Origin {
             .expect("all parts are there")
     }
 }
+
+/// Why a URI names no origin that a client can connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidTarget {
+    /// The URI has no scheme or no host.
+    NotAbsolute,
+    /// The scheme is neither `http` nor `https`.
+    Scheme,
+    /// The host is neither a DNS name nor an IP address, which TLS requires.
+    ServerName,
+}
+
+impl fmt::Display for InvalidTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAbsolute => "request URI is not absolute",
+            Self::Scheme => "unsupported scheme in request URI",
+            Self::ServerName => "the server name is not a valid DNS name",
+        })
+    }
+}
+
+impl std::error::Error for InvalidTarget {}

@@ -14,13 +14,13 @@ use super::{Error, registry::Registry};
 use crate::{
     Body,
     http::{
-        fields,
+        InvalidResponse, fields,
         read_push::{self, Unfit},
         read_response,
     },
 };
 
-/// Gives what the server of a session pushes: see [`handshake_with_pushes`](super::handshake_with_pushes).
+/// Gives what the server of a session pushes: see [`handshake`](super::handshake).
 ///
 /// Pushes that are not taken wait, up to [`Limits::max_backlog`](spdy_session::Limits::max_backlog). Dropped, it refuses
 /// those and all that come.
@@ -129,9 +129,11 @@ impl Pushed {
                     append(&mut self.head, &block);
                 }
                 Some(Received::Headers(_)) => {
-                    return Err(self.reset("header of a push is repeated"));
+                    return Err(self.reset(InvalidResponse::RepeatedField));
                 }
-                Some(Received::Data(_)) | None => return Err(self.reset("status is missing")),
+                Some(Received::Data(_)) | None => {
+                    return Err(self.reset(InvalidResponse::StatusMissing));
+                }
             }
         }
         match read_response::read(self.version, &self.head, true) {
@@ -144,7 +146,7 @@ impl Pushed {
         }
     }
 
-    fn reset(self, reason: &'static str) -> Error {
+    fn reset(self, reason: InvalidResponse) -> Error {
         self.receive.reset(RstStatus::PROTOCOL_ERROR);
         Error::Response(reason)
     }

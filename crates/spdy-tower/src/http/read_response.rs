@@ -4,6 +4,7 @@ use http::{HeaderMap, Response, StatusCode};
 use spdy_frame::{Field, HeaderBlock, Version};
 
 use super::{
+    InvalidResponse,
     fields::{self, ConnectionFields},
     names::Meta,
 };
@@ -16,9 +17,9 @@ pub(crate) fn read(
     version: Version,
     block: &HeaderBlock,
     is_push: bool,
-) -> Result<Response<()>, &'static str> {
+) -> Result<Response<()>, InvalidResponse> {
     if block.is_truncated() {
-        return Err("header block exceeds a limit");
+        return Err(InvalidResponse::HeadTooLong);
     }
     let (mut status, mut http_version) = (None, None);
     let mut headers = HeaderMap::with_capacity(block.len());
@@ -30,18 +31,18 @@ pub(crate) fn read(
             None if name.starts_with(b":") => {}
             None if is_push && Meta::find(&Meta::PROMISE, version, name).is_some() => {}
             None => fields::receive(&mut headers, field, ConnectionFields::Drop)
-                .map_err(|_| "a header field is not one of HTTP")?,
+                .map_err(|_| InvalidResponse::Field)?,
         }
     }
     let mut response = Response::new(());
-    *response.status_mut() = status.ok_or("status is missing")?;
-    *response.version_mut() = http_version.ok_or("HTTP version is missing")?;
+    *response.status_mut() = status.ok_or(InvalidResponse::StatusMissing)?;
+    *response.version_mut() = http_version.ok_or(InvalidResponse::HttpVersionMissing)?;
     *response.headers_mut() = headers;
     Ok(response)
 }
 
 /// Three digits; a reason may follow. An interim status is none: a second SYN_REPLY cannot follow it.
-fn read_status(field: Field<'_>) -> Result<StatusCode, &'static str> {
+fn read_status(field: Field<'_>) -> Result<StatusCode, InvalidResponse> {
     let is_end = |rest: &[u8]| matches!(rest, [] | [b' ', ..]);
     field
         .value()
@@ -49,14 +50,14 @@ fn read_status(field: Field<'_>) -> Result<StatusCode, &'static str> {
         .filter(|(_, rest)| is_end(rest))
         .and_then(|(code, _)| StatusCode::from_bytes(code).ok())
         .filter(|status| !status.is_informational())
-        .ok_or("status is not one of a final response")
+        .ok_or(InvalidResponse::Status)
 }
 
-fn read_version(field: Field<'_>) -> Result<http::Version, &'static str> {
+fn read_version(field: Field<'_>) -> Result<http::Version, InvalidResponse> {
     match field.value() {
         b"HTTP/1.0" => Ok(http::Version::HTTP_10),
         // Some servers name what is behind them.
         [b'H', b'T', b'T', b'P', b'/', ..] => Ok(http::Version::HTTP_11),
-        _ => Err("HTTP version is none"),
+        _ => Err(InvalidResponse::HttpVersion),
     }
 }

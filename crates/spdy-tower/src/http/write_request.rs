@@ -11,7 +11,7 @@ use http::{
 use spdy_frame::{HeaderBlock, Version};
 
 use super::{
-    fields,
+    InvalidRequest, fields,
     list::has_token,
     names::{Message, Meta},
     origin::Origin,
@@ -22,7 +22,7 @@ pub(crate) fn block(
     version: Version,
     head: &Parts,
     size: Option<u64>,
-) -> Result<(HeaderBlock, Origin), &'static str> {
+) -> Result<(HeaderBlock, Origin), InvalidRequest> {
     let asked = origin(head)?;
     let is_connect = head.method == Method::CONNECT;
     let host = asked.host.as_str();
@@ -50,7 +50,7 @@ pub(crate) fn block(
         &head.headers,
         Message::Request.reserved(version),
     );
-    fields::send_cookies(&mut block, &head.headers).map_err(|_| "a cookie cannot be sent")?;
+    fields::send_cookies(&mut block, &head.headers).map_err(|_| InvalidRequest::Field)?;
     if has_token(&head.headers, &TE, "trailers") {
         put(&mut block, TE.as_str(), "trailers")?;
     }
@@ -61,25 +61,26 @@ pub(crate) fn block(
         put(&mut block, CONTENT_LENGTH.as_str(), &octets.to_string())?;
     }
     if !fields::fits(version, &block) {
-        return Err("a header is longer than 65535 octets");
+        return Err(InvalidRequest::FieldTooLong);
     }
     Ok((block, asked))
 }
 
 /// Where a request goes: what the URI says, or the `host` field.
-fn origin(head: &Parts) -> Result<Origin, &'static str> {
+fn origin(head: &Parts) -> Result<Origin, InvalidRequest> {
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         (Some(authority), _) => authority.clone(),
-        (None, Some(host)) => Authority::try_from(host.as_bytes())
-            .map_err(|_| "host is not a name with an optional port")?,
-        (None, None) => return Err("neither the URI nor a field names a host"),
+        (None, Some(host)) => {
+            Authority::try_from(host.as_bytes()).map_err(|_| InvalidRequest::Host)?
+        }
+        (None, None) => return Err(InvalidRequest::HostMissing),
     };
     if host.as_str().contains('@') {
         // Secrets in a URI belong in `authorization`, and no server wants them here.
-        return Err("URI has a user name");
+        return Err(InvalidRequest::UserInfo);
     }
     if head.method == Method::CONNECT && host.port().is_none() {
-        return Err("CONNECT needs a port");
+        return Err(InvalidRequest::PortMissing);
     }
     let scheme = head.uri.scheme().cloned().unwrap_or(Scheme::HTTPS);
     Ok(Origin { scheme, host })
@@ -90,9 +91,9 @@ fn has_usually_body(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
-fn put(block: &mut HeaderBlock, name: &str, value: &str) -> Result<(), &'static str> {
+fn put(block: &mut HeaderBlock, name: &str, value: &str) -> Result<(), InvalidRequest> {
     let added = block.append(name, value);
-    added.map_err(|_| "a header cannot be sent")
+    added.map_err(|_| InvalidRequest::Field)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(crate) enum Failure {
     /// The application, or the body of its response, gave an error.
     Application(BoxError),
     /// The response cannot be sent over SPDY.
-    Response(&'static str),
+    Response(Unsendable),
 }
 
 impl Failure {
@@ -47,6 +47,26 @@ impl Failure {
     }
 }
 
+/// What the application gave that cannot be sent over SPDY.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unsendable {
+    Informational,
+    Length,
+    Field,
+    Trailer,
+}
+
+impl fmt::Display for Unsendable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Informational => "response has an informational status",
+            Self::Length => "response body length does not match content-length",
+            Self::Field => "response header field is longer than 65535 bytes",
+            Self::Trailer => "trailer is longer than 65535 bytes",
+        })
+    }
+}
+
 impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
         Self::Gone(error)
@@ -65,7 +85,7 @@ impl fmt::Display for Failure {
             }
             Self::Panic(_) => f.write_str("application panicked"),
             Self::Application(error) => write!(f, "application failed: {error}"),
-            Self::Response(reason) => f.write_str(reason),
+            Self::Response(reason) => reason.fmt(f),
         }
     }
 }

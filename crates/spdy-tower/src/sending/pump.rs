@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
 
-use super::{Answer, BoxError, Failure, guarded};
+use super::{Answer, BoxError, Failure, Unsendable, guarded};
 use crate::http::write_response;
 
 pin_project! {
@@ -178,7 +178,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         answer: &mut Answer,
     ) -> Result<(), Failure> {
         let block = write_response::trailers(version, trailers)
-            .ok_or(Failure::Response("a trailer is longer than 65535 octets"))?;
+            .ok_or(Failure::Response(Unsendable::Trailer))?;
         if block.is_empty() {
             return self.finish(answer);
         }
@@ -193,8 +193,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
 const SHORT: usize = 16 * 1024;
 
 /// The head of a response announces another length than its body has.
-pub(crate) const WRONG_LENGTH: Failure =
-    Failure::Response("response body has another length than its content-length says");
+pub(crate) const WRONG_LENGTH: Failure = Failure::Response(Unsendable::Length);
 
 /// Pieces of a body that are moved before others get their turn.
 const FRAMES_PER_POLL: usize = 32;

@@ -22,7 +22,7 @@ use crate::{
     Body,
     body::FaultNotice,
     http::{ResponseForm, fields, framing, write_response},
-    sending::{Answer, Failure, Pump, WRONG_LENGTH, guarded},
+    sending::{Answer, Failure, Pump, Unsendable, WRONG_LENGTH, guarded},
     tunnel::TunnelDue,
 };
 
@@ -205,7 +205,7 @@ fn split<B: http_body::Body>(
     })?;
     if head.status.is_informational() {
         // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
-        return Err(Failure::Response("response has a 1xx status"));
+        return Err(Failure::Response(Unsendable::Informational));
     }
     let announced = if is_bodyless || *method == Method::CONNECT {
         None
@@ -215,9 +215,8 @@ fn split<B: http_body::Body>(
     if body.is_none() && announced.is_some_and(|length| length > 0) {
         return Err(WRONG_LENGTH);
     }
-    let block = write_response::block(form, method, head, size).ok_or(Failure::Response(
-        "a response header is longer than 65535 octets",
-    ))?;
+    let block = write_response::block(form, method, head, size)
+        .ok_or(Failure::Response(Unsendable::Field))?;
     let measured = body.map(|body| Measured {
         body,
         size,

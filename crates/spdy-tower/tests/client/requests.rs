@@ -6,7 +6,10 @@ use axum::{Router, http::HeaderValue, routing::get as on_get};
 use bytes::Bytes;
 use http_body_util::Empty;
 use spdy_frame::{HeaderBlock, Priority, Version};
-use spdy_tower::{StreamInfo, client::Error};
+use spdy_tower::{
+    StreamInfo,
+    client::{Error, InvalidRequest},
+};
 
 use crate::support::{
     client::{Server, Whole, block, client_of, get, octets, ok, post},
@@ -166,18 +169,23 @@ async fn the_priority_is_that_of_the_request() {
 async fn what_cannot_be_sent_is_an_error_of_the_request() {
     in_all_versions(async |version| {
         let (requests, _server) = Server::new(version);
-        for (method, uri) in [
-            ("GET", "/no-host"),
-            ("GET", "https://user:secret@a.test/"),
-            ("CONNECT", "a.test"),
+        for (method, uri, reason) in [
+            ("GET", "/no-host", InvalidRequest::HostMissing),
+            (
+                "GET",
+                "https://user:secret@a.test/",
+                InvalidRequest::UserInfo,
+            ),
+            ("CONNECT", "a.test", InvalidRequest::PortMissing),
         ] {
             let request = http::Request::builder().method(method).uri(uri);
             let error = within(requests.send(request.body(Empty::<Bytes>::new()).unwrap())).await;
             let error = error.unwrap_err();
             assert!(
-                matches!(error, Error::Request(_)),
+                matches!(error, Error::Request(found) if found == reason),
                 "{method} {uri}: {error:?}"
             );
+            assert!(!error.is_connect() && !error.is_remote() && !error.is_timeout());
         }
         let mut long = get("/");
         let value = HeaderValue::from_bytes(&vec![b'a'; 66_000]).unwrap();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use spdy_frame::{HeaderBlock, RstStatus, Version};
-use spdy_tower::client::Error;
+use spdy_tower::client::{Error, InvalidResponse};
 use tower::ServiceExt;
 
 use crate::support::{
@@ -131,23 +131,39 @@ async fn the_size_hint_of_a_response_is_what_content_length_says() {
 #[tokio::test(start_paused = true)]
 async fn c158_a_head_without_status_or_version_is_reset() {
     in_all_versions(async |version| {
-        for pairs in [
-            &[(":status", "200")][..],
-            &[(":version", "HTTP/1.1")],
-            &[],
-            &[(":status", ""), (":version", "HTTP/1.1")],
-            &[(":status", "20"), (":version", "HTTP/1.1")],
-            &[(":status", "2000"), (":version", "HTTP/1.1")],
-            &[(":status", "two"), (":version", "HTTP/1.1")],
-            &[(":status", "100 Continue"), (":version", "HTTP/1.1")],
-            &[(":status", "200\x00404"), (":version", "HTTP/1.1")],
-            &[(":status", "200"), (":version", "SPDY/3")],
-            &[(":status", "200"), (":version", "HTTP/1.1"), ("a b", "")],
-            &[(":status", "200"), (":version", "HTTP/1.1"), ("a", "\x01")],
+        use InvalidResponse::{Field, HttpVersion, HttpVersionMissing, Status, StatusMissing};
+        for (pairs, reason) in [
+            (&[(":status", "200")][..], HttpVersionMissing),
+            (&[(":version", "HTTP/1.1")], StatusMissing),
+            (&[], StatusMissing),
+            (&[(":status", ""), (":version", "HTTP/1.1")], Status),
+            (&[(":status", "20"), (":version", "HTTP/1.1")], Status),
+            (&[(":status", "2000"), (":version", "HTTP/1.1")], Status),
+            (&[(":status", "two"), (":version", "HTTP/1.1")], Status),
+            (
+                &[(":status", "100 Continue"), (":version", "HTTP/1.1")],
+                Status,
+            ),
+            (
+                &[(":status", "200\x00404"), (":version", "HTTP/1.1")],
+                Status,
+            ),
+            (&[(":status", "200"), (":version", "SPDY/3")], HttpVersion),
+            (
+                &[(":status", "200"), (":version", "HTTP/1.1"), ("a b", "")],
+                Field,
+            ),
+            (
+                &[(":status", "200"), (":version", "HTTP/1.1"), ("a", "\x01")],
+                Field,
+            ),
         ] {
             let head = block(version, pairs);
             let error = answered(version, Method::GET, head, "").await.unwrap_err();
-            assert!(matches!(error, Error::Response(_)), "{pairs:?}: {error:?}");
+            assert!(
+                matches!(error, Error::Response(found) if found == reason),
+                "{pairs:?}: {error:?}"
+            );
             assert!(!error.is_retry_safe());
         }
     })

@@ -29,7 +29,7 @@ async fn errors_say_whether_to_try_again() {
         server.accept().await.refuse(RstStatus::REFUSED_STREAM);
         let error = within(refused).await.unwrap_err();
         assert!(
-            error.is_retry_safe() && error.reset_by_peer().is_none(),
+            error.is_retry_safe() && error.is_remote() && error.reset_by_peer().is_none(),
             "{error:?}"
         );
 
@@ -37,7 +37,7 @@ async fn errors_say_whether_to_try_again() {
         server.accept().await.refuse(RstStatus::INTERNAL_ERROR);
         let error = within(reset).await.unwrap_err();
         assert_eq!(error.reset_by_peer(), Some(RstStatus::INTERNAL_ERROR));
-        assert!(!error.is_retry_safe());
+        assert!(!error.is_retry_safe() && error.is_remote() && !error.is_connect());
 
         let cut = requests.send(get("/"));
         let _stream = server.accept().await;
@@ -55,7 +55,7 @@ async fn errors_say_whether_to_try_again() {
             matches!(error, Error::NotSent(OpenError::Session(_))),
             "{error:?}"
         );
-        assert!(error.is_retry_safe());
+        assert!(error.is_retry_safe() && error.is_connect() && !error.is_remote());
     })
     .await;
 }
@@ -98,7 +98,7 @@ async fn a_session_that_times_out_says_so() {
         let mut config = Config::default();
         config.timeouts.keep_alive = Some(Duration::from_millis(10));
         config.timeouts.keep_alive_reply = Duration::from_millis(10);
-        let (requests, driver) = client::handshake(near, Version::V3_1, config);
+        let (requests, _, driver) = client::handshake(near, Version::V3_1, config);
         tokio::spawn(driver);
         (requests, far)
     };
@@ -190,7 +190,7 @@ async fn a_burst_before_the_server_has_spoken_is_not_refused() {
         let mut config = Config::default();
         config.counters = Some(Arc::clone(&counters));
         let (near, far) = duplex(1024 * 1024);
-        let (requests, driver) = client::handshake(near, version, Config::default());
+        let (requests, _, driver) = client::handshake(near, version, Config::default());
         tokio::spawn(driver);
         let burst: Vec<_> = (0..150)
             .map(|_| tokio::spawn(requests.send(post("/echo", "body"))))

@@ -67,7 +67,8 @@ async fn what_is_offered_can_be_narrowed_and_responses_name_the_protocol() {
                 let protocol = response.extensions().get::<Protocol>().copied();
                 assert_eq!(protocol.ok_or(()), expected, "{offer:?}");
             }
-            Err(FetchError::Connect(ConnectorError::Protocol)) => {
+            Err(error @ FetchError::Connect(ConnectorError::Protocol)) => {
+                assert!(error.is_remote() && error.is_connect());
                 assert_eq!(expected, Err(()), "{offer:?}");
             }
             Err(error) => panic!("{offer:?}: {error:?}"),

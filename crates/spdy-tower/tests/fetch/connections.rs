@@ -10,7 +10,7 @@ use spdy_frame::{RstStatus, Version};
 use spdy_session::{Config, Shutdown};
 use spdy_tower::{
     Builder,
-    client::{Client, Connector, ConnectorError, Error, FetchError, Plain},
+    client::{Client, Connector, ConnectorError, Error, FetchError, InvalidTarget, Plain},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -132,7 +132,7 @@ async fn it_is_sent_three_times_at_most_and_never_if_it_may_have_been_processed(
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, FetchError::Spdy(error) if error.is_retry_safe()),
+        matches!(&error, FetchError::Spdy(_)) && error.is_retry_safe() && error.is_remote(),
         "{error:?}"
     );
     assert_eq!(REFUSED.load(Ordering::Relaxed), 3);
@@ -162,12 +162,17 @@ async fn it_is_sent_three_times_at_most_and_never_if_it_may_have_been_processed(
 async fn an_origin_that_cannot_be_reached_is_an_error() {
     let connector = Connector::new(trusting(RootCertStore::empty()));
     let client = Client::new(connector.timeout(Duration::from_millis(50)));
-    for uri in ["/no-host", "ftp://localhost/"] {
+    for (uri, reason) in [
+        ("/no-host", InvalidTarget::NotAbsolute),
+        ("ftp://localhost/", InvalidTarget::Scheme),
+        ("https://host_!/", InvalidTarget::ServerName),
+    ] {
         let error = send(&client, uri, "").await.unwrap_err();
         assert!(
-            matches!(error, FetchError::Connect(ConnectorError::Target(_))),
+            matches!(error, FetchError::Connect(ConnectorError::Target(found)) if found == reason),
             "{error:?}"
         );
+        assert!(!error.is_connect() && error.is_retry_safe());
     }
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,12 +182,14 @@ async fn an_origin_that_cannot_be_reached_is_an_error() {
     );
     // It accepts, and says nothing.
     let error = send(&client, &uri, "").await.unwrap_err();
+    assert!(error.is_connect() && error.is_timeout() && error.is_retry_safe());
     let FetchError::Connect(ConnectorError::Transport(error)) = error else {
         panic!("{error:?}")
     };
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(listener);
     let error = send(&client, &uri, "").await.unwrap_err();
+    assert!(error.is_connect() && !error.is_timeout() && !error.is_remote());
     assert!(
         matches!(error, FetchError::Connect(ConnectorError::Transport(_))),
         "{error:?}"

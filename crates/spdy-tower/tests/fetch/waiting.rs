@@ -145,12 +145,12 @@ async fn requests_share_one_connection_where_they_can() {
 async fn a_request_that_waits_for_a_stream_is_sent_when_an_upload_ends() {
     in_all_versions(|version| async move {
         let network = Network::new(Duration::ZERO, move |io, _| async move {
-            let mut limits = spdy_session::Config::default().limits;
-            limits.max_streams = 1;
+            let mut config = spdy_session::Config::default();
+            config.limits.max_streams = 1;
             let router = axum::Router::new()
                 .route("/early", axum::routing::any(async || "early"))
                 .fallback(async || "ok");
-            let builder = spdy_tower::Builder::new().limits(limits);
+            let builder = spdy_tower::Builder::new().config(config);
             _ = builder.serve_connection(io, version, router).await;
         });
         let client = network.client(Plain::Spdy(version));
@@ -179,12 +179,12 @@ async fn a_request_that_waits_for_a_stream_is_sent_when_an_upload_ends() {
 async fn a_request_that_waits_for_a_stream_of_a_session_that_ends_finds_another() {
     in_all_versions(|version| async move {
         let network = Network::new(Duration::ZERO, move |io, number| async move {
-            let mut limits = spdy_session::Config::default().limits;
-            limits.max_streams = 1;
+            let mut config = spdy_session::Config::default();
+            config.limits.max_streams = 1;
             let router = axum::Router::new()
                 .route("/slow", axum::routing::any(std::future::pending::<()>))
                 .fallback(async || "ok");
-            let builder = spdy_tower::Builder::new().limits(limits);
+            let builder = spdy_tower::Builder::new().config(config);
             let life = ms(if number == 0 { 100 } else { 1_000_000 });
             _ = timeout(life, builder.serve_connection(io, version, router)).await;
         });
@@ -281,6 +281,7 @@ async fn a_request_that_finds_no_place_in_time_is_told_so() {
         matches!(waits, FetchError::Connect(ConnectorError::Connections(2))),
         "{waits:?}"
     );
+    assert!(waits.is_timeout() && waits.is_connect());
     assert_eq!(begun.elapsed(), ms(500));
     // A place is free as soon as a request is given up.
     busy[0].abort();

@@ -85,8 +85,9 @@ async fn a_push_of_the_adapter_reaches_the_client() {
         let (near, far) = duplex(16 * 1024);
         let undated = Builder::new().auto_date_header(false);
         tokio::spawn(undated.serve_connection(far, version, page()));
-        let (requests, mut pushes, driver) =
-            spdy_tower::client::handshake_with_pushes(near, version, Config::default());
+        let mut config = Config::default();
+        config.accept_push = true;
+        let (requests, mut pushes, driver) = spdy_tower::client::handshake(near, version, config);
         tokio::spawn(driver);
         let response = within(requests.send(get("/"))).await.unwrap();
         let pushed = within(pushes.next()).await.unwrap();

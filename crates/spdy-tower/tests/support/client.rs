@@ -19,7 +19,7 @@ pub type Whole = Full<Bytes>;
 pub fn client_of<S: HttpService>(version: Version, service: S) -> SendRequest {
     let (near, far) = duplex(16 * 1024);
     tokio::spawn(Builder::new().serve_connection(far, version, service));
-    let (requests, driver) = client::handshake(near, version, Config::default());
+    let (requests, _, driver) = client::handshake(near, version, Config::default());
     tokio::spawn(driver);
     requests
 }
@@ -40,7 +40,7 @@ impl Server {
 
     pub fn with(version: Version, config: Config) -> (SendRequest, Self) {
         let (near, far) = duplex(16 * 1024);
-        let (requests, driver) = client::handshake(near, version, Config::default());
+        let (requests, _, driver) = client::handshake(near, version, Config::default());
         let client = tokio::spawn(driver);
         let (session, incoming, driver) = spdy_session::server(far, version, config);
         tokio::spawn(driver);
@@ -54,8 +54,9 @@ impl Server {
 
     pub fn with_pushes(version: Version) -> (SendRequest, Pushes, Self) {
         let (near, far) = duplex(16 * 1024);
-        let (requests, pushes, driver) =
-            client::handshake_with_pushes(near, version, Config::default());
+        let mut config = Config::default();
+        config.accept_push = true;
+        let (requests, pushes, driver) = client::handshake(near, version, config);
         let client = tokio::spawn(driver);
         let (session, incoming, driver) = spdy_session::server(far, version, Config::default());
         tokio::spawn(driver);
