@@ -1,11 +1,12 @@
-//! What a request costs a server: the same axum router, served over SPDY/3.1 by this crate and over HTTP/2 by hyper.
+//! What a request costs a server: the same axum router, served over SPDY/3.1 by this crate and over
+//! HTTP/2 by hyper.
 //!
-//! The client is a transport that gives requests which were written beforehand, ten at a time, and gives the next ten
-//! when the last answer of these has come. All of the time is the server's. Requests are alike, as those of most clients
-//! are, or each has a field that no other has.
+//! The client is a transport that gives requests which were written beforehand, ten at a time, and
+//! gives the next ten when the last answer of these has come. All of the time is the server's.
+//! Requests are alike, as those of most clients are, or each has a field that no other has.
 //!
-//! `cargo bench -p spdy-tower --bench serve` shows both servers and their ratio; with `--once` there is one run alone,
-//! for an instruction profile:
+//! `cargo bench -p spdy-tower --bench serve` shows both servers and their ratio; with `--once`
+//! there is one run alone, for an instruction profile:
 //!
 //! ```text
 //! valgrind --tool=callgrind target/release/deps/serve-… --once spdy alike 20000
@@ -142,11 +143,11 @@ impl Replay {
     }
 
     /// Takes a part of what the server has written.
-    fn written(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
+    fn written(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
             if self.payload > 0 {
-                let part = self.payload.min(octets.len());
-                octets = &octets[part..];
+                let part = self.payload.min(bytes.len());
+                bytes = &bytes[part..];
                 self.payload -= part;
                 continue;
             }
@@ -154,9 +155,9 @@ impl Replay {
                 Protocol::Spdy => 8,
                 Protocol::Http2 => 9,
             };
-            let part = (length - self.head.len()).min(octets.len());
-            self.head.extend_from_slice(&octets[..part]);
-            octets = &octets[part..];
+            let part = (length - self.head.len()).min(bytes.len());
+            self.head.extend_from_slice(&bytes[..part]);
+            bytes = &bytes[part..];
             if self.head.len() == length {
                 self.framed();
             }
@@ -171,7 +172,7 @@ impl Replay {
         };
         self.payload = length
             .iter()
-            .fold(0, |sum, &octet| sum << 8 | usize::from(octet));
+            .fold(0, |sum, &byte| sum << 8 | usize::from(byte));
         if is_data && head[4] & 1 != 0 {
             self.due -= 1;
             if self.due == 0
@@ -211,10 +212,10 @@ impl AsyncWrite for Replay {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.written(octets);
-        Poll::Ready(Ok(octets.len()))
+        self.written(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(
@@ -254,10 +255,10 @@ fn spdy_requests(requests: Requests, count: usize) -> VecDeque<Bytes> {
     let usual = HeaderBlock::from_pairs(meta.into_iter().chain(FIELDS)).expect("a sound block");
     let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
     let mut id = 1;
-    batches(count, |first, octets| {
+    batches(count, |first, bytes| {
         if first {
             // WINDOW_UPDATE of the session: no response waits for the client.
-            octets.put_slice(&[0x80, 3, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0x7f, 0, 0, 0]);
+            bytes.put_slice(&[0x80, 3, 0, 9, 0, 0, 0, 8, 0, 0, 0, 0, 0x7f, 0, 0, 0]);
         }
         for _ in 0..BATCH {
             let mut block = usual.clone();
@@ -273,7 +274,7 @@ fn spdy_requests(requests: Requests, count: usize) -> VecDeque<Bytes> {
                 block: &block,
             };
             encoder
-                .encode_syn_stream(&frame, octets)
+                .encode_syn_stream(&frame, bytes)
                 .expect("a sound block");
             id += 2;
         }
@@ -296,14 +297,14 @@ fn h2_requests(requests: Requests, count: usize) -> VecDeque<Bytes> {
     let references = (0..usual.len() as u8).map(|place| 0x80 | (62 + place));
     let short: Vec<u8> = STATIC.into_iter().chain(references.rev()).collect();
     let mut id = 1;
-    batches(count, |first, octets| {
+    batches(count, |first, bytes| {
         if first {
-            octets.put_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-            octets.put_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS
-            octets.put_slice(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]); // WINDOW_UPDATE
+            bytes.put_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            bytes.put_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS
+            bytes.put_slice(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]); // WINDOW_UPDATE
         } else if id == 1 + 2 * BATCH as u32 {
             // The server's SETTINGS have come with the first answers.
-            octets.put_slice(&[0, 0, 0, 4, 1, 0, 0, 0, 0]);
+            bytes.put_slice(&[0, 0, 0, 4, 1, 0, 0, 0, 0]);
         }
         for _ in 0..BATCH {
             let mut block = if id == 1 { full.clone() } else { short.clone() };
@@ -312,30 +313,31 @@ fn h2_requests(requests: Requests, count: usize) -> VecDeque<Bytes> {
                 put_string(&mut block, OWN_FIELD);
                 put_string(&mut block, &own_value(id));
             }
-            octets.put_uint(block.len() as u64, 3);
-            octets.put_slice(&[1, 5]); // HEADERS with END_STREAM and END_HEADERS
-            octets.put_u32(id);
-            octets.put_slice(&block);
+            bytes.put_uint(block.len() as u64, 3);
+            bytes.put_slice(&[1, 5]); // HEADERS with END_STREAM and END_HEADERS
+            bytes.put_u32(id);
+            bytes.put_slice(&block);
             id += 2;
         }
     })
 }
 
-/// A string of HPACK, shorter than 254 octets. With 127 in a prefix of seven bits its length goes on in the next octet.
-fn put_string(octets: &mut Vec<u8>, string: &str) {
+/// A string of HPACK, shorter than 254 bytes. With 127 in a prefix of seven bits its length goes on
+/// in the next byte.
+fn put_string(bytes: &mut Vec<u8>, string: &str) {
     match string.len() {
-        length @ ..127 => octets.push(length as u8),
-        length => octets.extend([127, (length - 127) as u8]),
+        length @ ..127 => bytes.push(length as u8),
+        length => bytes.extend([127, (length - 127) as u8]),
     }
-    octets.extend(string.as_bytes());
+    bytes.extend(string.as_bytes());
 }
 
 fn batches(count: usize, mut write: impl FnMut(bool, &mut BytesMut)) -> VecDeque<Bytes> {
     (0..count / BATCH)
         .map(|batch| {
-            let mut octets = BytesMut::new();
-            write(batch == 0, &mut octets);
-            octets.freeze()
+            let mut bytes = BytesMut::new();
+            write(batch == 0, &mut bytes);
+            bytes.freeze()
         })
         .collect()
 }
@@ -371,5 +373,5 @@ const FIELDS: [(&str, &str); 6] = [
     ("cache-control", "max-age=0"),
 ];
 
-/// 100 octets.
-const HELLO: &str = "Hello over whichever protocol it is: one hundred octets of plain text, which are sent to who asks.\n\n";
+/// 100 bytes.
+const HELLO: &str = "Hello over whichever protocol it is: one hundred bytes of plain text, which are sent to who asks.\n\n";

@@ -20,28 +20,31 @@ use crate::{
     patience::Wait,
 };
 
-/// The body that a peer sends, of a request or of a response: octets as they come, then trailers if there are any.
+/// The body that a peer sends, of a request or of a response: bytes as they come, then trailers if
+/// there are any.
 ///
-/// Nothing is read ahead. Flow-control credit goes back to the peer as frames are taken, so an application that
-/// stops reading stops the peer (protocol.md §13.3). Header fields that come while the body is under way are given
-/// with the trailers, after the last octet.
+/// Nothing is read ahead. Flow-control credit goes back to the peer as frames are taken, so an
+/// application that stops reading stops the peer (protocol.md §13.3). Header fields that come while
+/// the body is under way are given with the trailers, after the last byte.
 ///
-/// *Of a request*: where there is a `content-length`, the octets are counted; a client that sends fewer or more gets
-/// an answer of 400, or a reset if the answer has begun (protocol.md §9.6). Dropping the body tells the session that
-/// nobody wants the rest: it is read and thrown away within [`Limits::discard`](spdy_session::Limits::discard), and
-/// the response is not disturbed.
+/// *Of a request*: where there is a `content-length`, the bytes are counted; a client that sends
+/// fewer or more gets an answer of 400, or a reset if the answer has begun (protocol.md §9.6).
+/// Dropping the body tells the session that the rest is not wanted: it is read and dropped
+/// within [`Limits::discard`](spdy_session::Limits::discard), and the response is not disturbed.
 ///
-/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it: what [`size_hint`] says. All
-/// octets are given, also where it is wrong; a body that is cut is an error in any case. With HEAD, 204 and 304 there are
-/// no octets, whatever comes. SPDY/2 has no trailers. Dropping the body before its end resets the stream with CANCEL, the
-/// rest of the request's body with it.
+/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it: what
+/// [`size_hint`] says. All bytes are given, also where it is wrong; a body that is cut is an error
+/// in any case. With HEAD, 204 and 304 there are no bytes, whatever comes. SPDY/2 has no trailers.
+/// Dropping the body before its end resets the stream with CANCEL, the rest of the request's body
+/// with it.
 ///
 /// After the end and after an error the body gives `None`.
 ///
 /// [`size_hint`]: http_body::Body::size_hint
 #[derive(Debug, Default)]
 pub struct Body {
-    /// `None`: there was no body, or its end was reached. Most requests have none, and are moved more than once.
+    /// `None`: there was no body, or its end was reached. Most requests have none, and are moved
+    /// more than once.
     source: Option<Box<Source>>,
 }
 
@@ -67,7 +70,7 @@ enum Role {
     },
     Response {
         version: Version,
-        /// There are no octets to be had.
+        /// There are no bytes to be had.
         is_bodyless: bool,
         /// Kept while the stream may get pushes.
         _asked: Option<Arc<Origin>>,
@@ -79,7 +82,7 @@ enum Role {
     },
 }
 
-/// Tells the exchange what is wrong with the body of the client.
+/// What is wrong with the body of the client. The exchange is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The client has broken a rule.
@@ -88,8 +91,8 @@ pub(crate) enum Fault {
     Silent,
 }
 
-/// Learns from a [`Body`] that something is wrong with it. It may be asked at any time and any number of times:
-/// what is known once stays known.
+/// Learns from a [`Body`] that something is wrong with it. It may be asked at any time and any
+/// number of times: what is known once stays known.
 #[derive(Debug)]
 pub(crate) enum FaultNotice {
     /// The body is being read.
@@ -136,7 +139,8 @@ impl Body {
         Self { source: None }
     }
 
-    /// The body of a request, of so many octets as `content-length` announces. It fails when `wait` is over.
+    /// Returns the body of a request, whose length `content-length` announces. It fails when `wait`
+    /// is over.
     pub(crate) fn request(
         stream: RecvStream,
         announced: Option<u64>,
@@ -196,7 +200,7 @@ impl Body {
         let source = *source;
         match (source.role, &error) {
             (_, BodyError::Stream(_)) => {}
-            // Nobody listens when the response is complete: then there is nothing left to say.
+            // When the response is complete, the exchange is gone: it needs no notice.
             (Role::Request { fault, .. }, BodyError::TimedOut) => _ = fault.send(Fault::Silent),
             (Role::Request { fault, .. }, _) => _ = fault.send(Fault::Malformed),
             (Role::Response { .. } | Role::Push { .. }, _) => {
@@ -208,8 +212,8 @@ impl Body {
 }
 
 impl Source {
-    /// The next piece, with the end judged as soon as it is known: a short body gives an error in place of its
-    /// last octets, so that no application takes them for complete.
+    /// The next piece, with the end judged as soon as it is known: a short body gives an error in
+    /// place of its last bytes, so that no application takes them for complete.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -232,12 +236,12 @@ impl Source {
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Some(Err(BodyError::Stream(error))));
                 }
-                Poll::Ready(Some(Ok(Received::Data(octets))))
-                    if octets.is_empty() || self.is_bodyless() => {}
-                Poll::Ready(Some(Ok(Received::Data(octets)))) => {
-                    self.received += octets.len() as u64;
+                Poll::Ready(Some(Ok(Received::Data(bytes))))
+                    if bytes.is_empty() || self.is_bodyless() => {}
+                Poll::Ready(Some(Ok(Received::Data(bytes)))) => {
+                    self.received += bytes.len() as u64;
                     self.check_length()?;
-                    return Poll::Ready(Some(Ok(Frame::data(octets))));
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Poll::Ready(Some(Ok(Received::Headers(_)))) if !self.has_trailers() => {}
                 Poll::Ready(Some(Ok(Received::Headers(block)))) => {
@@ -375,8 +379,9 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     fields::content_length(headers).ok().flatten()
 }
 
-/// The most that the trailers of one body count together, of all frames that they come in: octets of names and values, and
-/// 32 for each field. It is what one header block may have by default. The session counts only what was not taken.
+/// The most that the trailers of one body count together, of all frames that they come in: bytes of
+/// names and values, and 32 for each field. It is what one header block may have by default. The
+/// session counts only what was not taken.
 const MAX_TRAILERS: usize = 128 * 1024;
 
 /// Why a body ended before its time.
@@ -385,19 +390,20 @@ const MAX_TRAILERS: usize = 128 * 1024;
 pub enum BodyError {
     /// The stream was reset, or its session ended. The cause says by whom and why.
     Stream(StreamError),
-    /// The client has sent another number of octets than `content-length` says. It is told so in place of the
-    /// application's response.
+    /// The client has sent another number of bytes than `content-length` says. It is told so in
+    /// place of the application's response.
     Length {
         /// What `content-length` says.
         announced: u64,
-        /// The octets that came; more may have been on their way.
+        /// The bytes that came; more may have been on their way.
         received: u64,
     },
-    /// The trailers are not HTTP header fields, or are such that must not be trailers, or are too many. A client is told as above, a
-    /// server by a reset with PROTOCOL_ERROR.
+    /// The trailers are not HTTP header fields, or are such that must not be trailers, or are too
+    /// many. A client is told as above, a server by a reset with PROTOCOL_ERROR.
     Trailers,
-    /// The client has sent nothing for longer than [`Builder::body_timeout`](crate::Builder::body_timeout). It gets
-    /// 408 in place of the application's response, or a reset if that has begun.
+    /// The client has sent nothing for longer than
+    /// [`Builder::body_timeout`](crate::Builder::body_timeout). It gets 408 in place of the
+    /// application's response, or a reset if that has begun.
     TimedOut,
 }
 
@@ -425,20 +431,18 @@ impl BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stream(_) => f.write_str("stream of the body failed"),
+            Self::Stream(_) => f.write_str("stream failed before the end of the body"),
             Self::Length {
                 announced,
                 received,
             } => {
                 write!(
                     f,
-                    "request body has {received} octets, content-length says {announced}"
+                    "request body has {received} bytes, but content-length is {announced}"
                 )
             }
-            Self::Trailers => f.write_str("trailers are malformed"),
-            Self::TimedOut => {
-                f.write_str("no byte of the request body came within the body timeout")
-            }
+            Self::Trailers => f.write_str("invalid trailers"),
+            Self::TimedOut => f.write_str("request body timed out"),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! HTTP requests over a session, as its client: [`handshake`] on a transport that is there. With the cargo feature
-//! `client` also `Client`, which makes its connections itself, by TLS with ALPN or without,
-//! and speaks HTTP/2 or HTTP/1.1 where the server has no SPDY.
+//! HTTP requests over a session, as its client: [`handshake`] on a transport that is there. With
+//! the cargo feature `client` also `Client`, which makes its connections itself, by TLS with ALPN
+//! or without, and speaks HTTP/2 or HTTP/1.1 where the server has no SPDY.
 //!
 //! ```
 //! use http::Request;
@@ -22,16 +22,19 @@
 //!
 //! # Requests
 //!
-//! - Scheme and host are those of the URI. Without them the host is that of the `host` field and the scheme `https`.
-//! - Fields of a single HTTP/1.1 connection are left out, several `cookie` lines become one, and `content-length` is
-//!   added where the length of the body is known. The method CONNECT opens a [`Tunnel`](crate::Tunnel).
+//! - Scheme and host are those of the URI. Without them the host is that of the `host` field and
+//!   the scheme `https`.
+//! - Fields of a single HTTP/1.1 connection are left out, several `cookie` lines become one, and
+//!   `content-length` is added where the length of the body is known. The method CONNECT opens a
+//!   [`Tunnel`](crate::Tunnel).
 //! - A [`Priority`] among the extensions of a request is the priority of its stream.
-//! - The body is sent while the response is waited for and read. The octets wait while the server grants no window.
+//! - The body is sent while the response is waited for and read. The bytes wait while the server
+//!   grants no window.
 //!
 //! # Responses
 //!
-//! - The response future is ready with the head. Dropping it, or the [`Body`] before its end, resets the stream with
-//!   CANCEL.
+//! - The response future is ready with the head. Dropping it, or the [`Body`] before its end,
+//!   resets the stream with CANCEL.
 //! - A head that is no HTTP is an error, and a reset with PROTOCOL_ERROR.
 
 #[cfg(feature = "client")]
@@ -86,11 +89,12 @@ use crate::{Body, BoxError, http::write_request};
 
 /// Begins a session as its client, with the responses that the server pushes.
 ///
-/// Pushes are refused unless [`Config::accept_push`] is set: [`Pushes`] ends without one then, and can be dropped.
+/// Pushes are refused unless [`Config::accept_push`] is set: [`Pushes`] ends without one then, and
+/// can be dropped.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one, or the one that the
-/// server is known to speak. When all clones of the [`SendRequest`] are dropped, the session ends after the responses
-/// under way.
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one, or
+/// the one that the server is known to speak. When all clones of the [`SendRequest`] are dropped,
+/// the session ends after the responses under way.
 pub fn handshake<IO>(
     transport: IO,
     version: Version,
@@ -108,8 +112,9 @@ where
 
 /// Sends the requests of one session. Clones send over the same session.
 ///
-/// As a [`tower::Service`](tower_service::Service) it is ready while the session takes requests. A request that finds as many streams open as
-/// the server accepts waits in its future, behind those that were sent before.
+/// As a [`tower::Service`](tower_service::Service) it is ready while the session takes requests. A
+/// request that finds as many streams open as the server accepts waits in its future, behind those
+/// that were sent before.
 #[derive(Clone)]
 pub struct SendRequest {
     session: Session,
@@ -118,8 +123,8 @@ pub struct SendRequest {
 }
 
 impl SendRequest {
-    /// Sends a request. The order is given by this call; the future waits for the head of the response, and has to be
-    /// polled within a tokio runtime for the body to be sent.
+    /// Sends a request. The order is given by this call; the future waits for the head of the
+    /// response, and has to be polled within a tokio runtime for the body to be sent.
     pub fn send<B>(&self, request: Request<B>) -> ResponseFuture
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -137,8 +142,8 @@ impl SendRequest {
         }))
     }
 
-    /// Whether the session takes requests. It may change at any time; a request that comes too late fails with
-    /// [`Error::NotSent`].
+    /// Returns whether the session takes requests. It may change at any time; a request that comes
+    /// too late fails with [`Error::NotSent`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.session.takes_streams()
@@ -216,7 +221,8 @@ impl fmt::Debug for SendRequest {
 
 /// Waits for the head of a response: see [`SendRequest::send`].
 ///
-/// Dropped, it gives the request up: one that was not sent yet is not sent, else its stream is reset with CANCEL.
+/// Dropped, it gives the request up: one that was not sent yet is not sent, else its stream is
+/// reset with CANCEL.
 #[must_use = "a request is given up when this is dropped"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
 

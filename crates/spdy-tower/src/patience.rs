@@ -33,13 +33,15 @@ impl Patience {
     }
 }
 
-/// The wait for the next byte of one body. It runs from the first poll that found nothing until something comes.
+/// The wait for the next byte of one body. It runs from the first poll that found nothing until
+/// something comes.
 #[derive(Debug)]
 pub(crate) struct Wait {
     limit: Duration,
     timers: Option<Handle>,
     since: Option<Instant>,
-    /// Set to the deadline or to an earlier moment. A body that is there when it is asked for never has one.
+    /// Set to the deadline or to an earlier moment. A body that is there when it is asked for never
+    /// has one.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -49,8 +51,8 @@ impl Wait {
         self.since = None;
     }
 
-    /// Ready when the peer has been silent for too long. `held_up_until` tells until when it could not send at all: the
-    /// time begins anew there.
+    /// Ready when the peer has been silent for too long. `held_up_until` tells until when it could
+    /// not send at all: the time begins anew there.
     pub(crate) fn poll_over(
         &mut self,
         cx: &mut Context<'_>,
@@ -58,7 +60,8 @@ impl Wait {
     ) -> Poll<()> {
         let since = *self.since.get_or_insert_with(now);
         loop {
-            // A deadline only moves away. So until the alarm goes off there is nothing to find out: most never do.
+            // A deadline only moves away. So until the alarm goes off there is nothing to find out:
+            // most never do.
             if let Some(alarm) = self.alarm.as_mut().filter(|alarm| !alarm.is_elapsed()) {
                 ready!(alarm.as_mut().poll(cx));
             }

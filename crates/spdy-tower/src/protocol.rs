@@ -4,7 +4,8 @@ use std::fmt;
 
 use spdy_frame::Version;
 
-/// What is spoken on a connection. Every response of a `client::Client` has it among its extensions.
+/// What is spoken on a connection. Every response of a `client::Client` has it among its
+/// extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// SPDY in one of its versions.
@@ -16,7 +17,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All of them, the best first: the order in which a client offers them and a server prefers them.
+    /// All of them, the best first: the order in which a client offers them and a server prefers
+    /// them.
     pub const ALL: [Self; 5] = [
         Self::Spdy(Version::V3_1),
         Self::Spdy(Version::V3),
@@ -25,13 +27,13 @@ impl Protocol {
         Self::Http1,
     ];
 
-    /// Finds the protocol that an ALPN id names, octet for octet.
+    /// Finds the protocol that an ALPN id names, byte for byte.
     #[must_use]
     pub fn from_alpn(id: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|protocol| protocol.alpn() == id)
     }
 
-    /// The ALPN protocol id, without a length octet (protocol.md §3.1).
+    /// The ALPN protocol id, without a length byte (protocol.md §3.1).
     #[must_use]
     pub const fn alpn(self) -> &'static [u8] {
         self.token().as_bytes()
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocol_ids_are_matched_octet_for_octet() {
+    fn protocol_ids_are_matched_byte_for_byte() {
         for protocol in Protocol::ALL {
             assert_eq!(Protocol::from_alpn(protocol.alpn()), Some(protocol));
         }

@@ -1,6 +1,8 @@
-//! The sending half of an exchange, at either end: the response to a request, the body of a request, a push.
+//! The sending half of an exchange, at either end: the response to a request, the body of a
+//! request, a push.
 //!
-//! [`Pump`] moves a body, [`Answer`] knows what may still be said on the stream, and [`Failure`] is how it ends early.
+//! [`Pump`] moves a body, [`Answer`] knows what may still be said on the stream, and [`Failure`] is
+//! how it ends early.
 
 mod answer;
 mod failure;

@@ -61,11 +61,12 @@ impl Builder {
     }
 
     /// Sets everything about the session, bounds and times included. Only
-    /// [`Config::oversized_headers`] stays what it is: a request head over a soft limit is answered with 431.
+    /// [`Config::oversized_headers`] stays what it is: a request head over a soft limit is answered
+    /// with 431.
     ///
-    /// [`Config::strict`] also makes requests with the fields of an HTTP/1.1 connection (`connection`,
-    /// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed: 400. Otherwise they are
-    /// dropped.
+    /// [`Config::strict`] also makes requests with the fields of an HTTP/1.1 connection
+    /// (`connection`, `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed:
+    /// 400. Otherwise they are dropped.
     #[must_use]
     pub fn config(mut self, mut config: Config) -> Self {
         config.oversized_headers = OversizedHeaders::Deliver;
@@ -73,24 +74,28 @@ impl Builder {
         self
     }
 
-    /// Sets how long a handler that waits for the body of its request waits for the next byte of it. Then the request
-    /// ends with 408, or is reset with CANCEL once the response has begun, whatever the handler makes of
-    /// [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None` waits for ever. Default 60 s.
+    /// Sets how long a handler that waits for the body of its request waits for the next byte of
+    /// it. Then the request ends with 408, or is reset with CANCEL once the response has begun,
+    /// whatever the handler makes of [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None`
+    /// waits for ever. Default 60 s.
     ///
-    /// The time runs while the body is polled and the peer could send: not while the session itself holds up the peer,
-    /// since other handlers have not read what came. A handler that does not ask for the body is not ended by it; the
-    /// end of the peer ends it, which [`Timeouts::keep_alive`](spdy_session::Timeouts::keep_alive) finds out about. What follows CONNECT is a
-    /// [`Tunnel`](crate::Tunnel) and no body, and pushes have no request: neither has this limit.
+    /// The time runs while the body is polled and the peer could send: not while the session itself
+    /// holds up the peer, since other handlers have not read what came. A handler that does not ask
+    /// for the body is not ended by it; the end of the peer ends it, which
+    /// [`Timeouts::keep_alive`](spdy_session::Timeouts::keep_alive) finds out about. What follows
+    /// CONNECT is a [`Tunnel`](crate::Tunnel) and no body, and pushes have no request: neither has
+    /// this limit.
     #[must_use]
     pub const fn body_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.body_timeout = timeout;
         self
     }
 
-    /// Has `told` called for each request that is answered without the service, since its head is not one of HTTP: for
-    /// logs and metrics. It runs on the connection's task and must not wait.
+    /// Has `told` called for each request that is answered without the service, since its head is
+    /// not one of HTTP: for logs and metrics. It runs on the connection's task and must not wait.
     ///
-    /// The body of a request is not looked at here: when that is malformed, the service has the request already.
+    /// The body of a request is not looked at here: when that is malformed, the service has the
+    /// request already.
     #[must_use]
     pub fn on_malformed(
         mut self,
@@ -100,25 +105,28 @@ impl Builder {
         self
     }
 
-    /// Has the deadlines of sessions watched by a runtime that does nothing else, as [`Driver::timers`] says.
+    /// Has the deadlines of sessions watched by a runtime that does nothing else, as
+    /// [`Driver::timers`] says.
     #[must_use]
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
     }
 
-    /// Sets whether responses, and pushes, without the field `date` get one. They do by default, as HTTP wants it of a
-    /// server that has a clock.
+    /// Sets whether responses, and pushes, without the field `date` get one. They do by default, as
+    /// HTTP wants it of a server that has a clock.
     #[must_use]
     pub const fn auto_date_header(mut self, enabled: bool) -> Self {
         self.adds_date = enabled;
         self
     }
 
-    /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows of the peer.
+    /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows
+    /// of the peer.
     ///
-    /// Nothing happens until the connection is polled. Handlers that have their response ready when they are
-    /// polled first are answered on the connection's own task, others get tasks of their own.
+    /// Nothing happens until the connection is polled. Handlers that have their response ready when
+    /// they are polled first are answered on the connection's own task, others get tasks of their
+    /// own.
     pub fn serve_connection<IO, S>(&self, io: IO, version: Version, service: S) -> Connection<IO, S>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -161,11 +169,11 @@ impl Default for Builder {
 }
 
 pin_project! {
-    /// A session that is served. It is a future, and has to be polled for anything to happen; within a tokio
-    /// runtime.
+    /// A session that is served. It is a future, and has to be polled for anything to happen;
+    /// within a tokio runtime.
     ///
-    /// It ends with `Ok` when the session has ended in order, by either side: also when the client just closes the
-    /// transport with no stream open.
+    /// It ends with `Ok` when the session has ended in order, by either side: also when the client
+    /// just closes the transport with no stream open.
     ///
     /// Dropping it drops the transport and every handler that is under way: no task outlives it.
     #[must_use = "a connection does nothing unless it is polled"]
@@ -178,8 +186,9 @@ pin_project! {
 }
 
 impl<IO, S> Connection<IO, S> {
-    /// Takes no new requests, and ends when those that are under way have been answered (protocol.md §15).
-    /// Keep polling; how long to wait is the caller's to decide. Calling it again changes nothing.
+    /// Takes no new requests, and ends when those that are under way have been answered
+    /// (protocol.md §15). Keep polling; how long to wait is the caller's to decide. Calling it
+    /// again changes nothing.
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
         self.project().requests.shut_down();
     }

@@ -1,4 +1,4 @@
-//! Streams of octets behind a CONNECT request, as client and as server.
+//! Streams of bytes behind a CONNECT request, as client and as server.
 
 use std::{
     fmt, io,
@@ -15,10 +15,12 @@ use tokio::{
     sync::oneshot,
 };
 
-/// What is behind a CONNECT request that was answered with 2xx: octets both ways, as long as both sides want.
+/// What is behind a CONNECT request that was answered with 2xx: bytes both ways, as long as both
+/// sides want.
 ///
-/// It is [`AsyncRead`] and [`AsyncWrite`] with the contract of [`Stream`](spdy_session::Stream): reading ends only
-/// with the peer's FIN, `shutdown` sends ours, and a tunnel that is dropped before is reset with CANCEL.
+/// It is [`AsyncRead`] and [`AsyncWrite`] with the contract of [`Stream`](spdy_session::Stream):
+/// reading ends only with the peer's FIN, `shutdown` sends ours, and a tunnel that is dropped
+/// before is reset with CANCEL.
 ///
 /// A server:
 ///
@@ -52,15 +54,16 @@ impl Tunnel {
         Self { receive, send }
     }
 
-    /// As a server: takes the tunnel that a request asks for, once; `None` if it is not CONNECT or did not come over
-    /// SPDY. An answer of 2xx opens it, see [`OnTunnel`]; the body of that answer is not sent.
+    /// As a server: takes the tunnel that a request asks for, once; `None` if it is not CONNECT or
+    /// did not come over SPDY. An answer of 2xx opens it, see [`OnTunnel`]; the body of that answer
+    /// is not sent.
     pub fn on<B>(request: &mut Request<B>) -> Option<OnTunnel> {
         let slot = request.extensions_mut().remove::<Slot<OnTunnel>>()?;
         slot.take()
     }
 
-    /// As a client: takes the tunnel that a response has opened, once; `None` if it has not. A response that is dropped
-    /// drops its tunnel.
+    /// As a client: takes the tunnel that a response has opened, once; `None` if it has not. A
+    /// response that is dropped drops its tunnel.
     pub fn of<B>(response: &mut Response<B>) -> Option<Self> {
         let slot = response.extensions_mut().remove::<Slot<Self>>()?;
         slot.take()
@@ -102,9 +105,9 @@ impl AsyncWrite for Tunnel {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, octets)
+        Pin::new(&mut self.send).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,8 +121,8 @@ impl AsyncWrite for Tunnel {
 
 /// A tunnel that opens when its request is answered with 2xx: see [`Tunnel::on`].
 ///
-/// It is a future. Await it on a task of its own: the handler has to return first. It fails when the answer is another
-/// one or the client has gone.
+/// It is a future. Await it on a task of its own: the handler has to return first. It fails when
+/// the answer is another one or the client has gone.
 #[derive(Debug)]
 #[must_use = "the tunnel is not opened when this is dropped"]
 pub struct OnTunnel(oneshot::Receiver<Tunnel>);
@@ -148,13 +151,13 @@ impl TunnelDue {
         Self { receive, opens }
     }
 
-    /// Whether somebody has taken it, or still may.
+    /// Returns whether the tunnel was taken, or can still be taken.
     pub(crate) fn is_wanted(&self) -> bool {
         !self.opens.is_closed()
     }
 
     pub(crate) fn open(self, send: SendStream) {
-        // Who has dropped it meanwhile drops the tunnel, which resets it.
+        // If the receiver was dropped meanwhile, the tunnel is dropped here, which resets it.
         _ = self.opens.send(Tunnel::new(self.receive, send));
     }
 }

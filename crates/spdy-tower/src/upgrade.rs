@@ -1,7 +1,8 @@
 //! HTTP/1.1 Upgrade to SPDY/3.1, as a server and as a client (protocol.md §3.5).
 //!
-//! This is how Kubernetes opens its streams: an ordinary request with `connection: upgrade` and `upgrade: SPDY/3.1`,
-//! the answer 101, and from then on SPDY frames on the same transport. The request itself is not a stream.
+//! This is how Kubernetes opens its streams: an ordinary request with `connection: upgrade` and
+//! `upgrade: SPDY/3.1`, the answer 101, and from then on SPDY frames on the same transport. The
+//! request itself is not a stream.
 //!
 //! A handler of `axum` or `hyper` accepts one with [`accept`]:
 //!
@@ -28,7 +29,8 @@
 //! ```
 //!
 //! A client sends [`request`] with [`connect`]. What the two agree on besides SPDY, such as
-//! `x-stream-protocol-version`, goes in the headers of that request and of the response, which belong to the caller.
+//! `x-stream-protocol-version`, goes in the headers of that request and of the response, which
+//! belong to the caller.
 
 mod client;
 mod server;
@@ -55,21 +57,22 @@ pub use self::{
 };
 use crate::http::list::has_token;
 
-/// The configuration for peers that upgrade, which use SPDY as a plain multiplexer: [`FlowControl::Off`], since they
-/// know no windows, and times for sessions that rest for hours.
+/// The configuration for peers that upgrade, which use SPDY as a plain multiplexer:
+/// [`FlowControl::Off`], since they know no windows, and times for sessions that rest for hours.
 ///
-/// A stream that is not read holds up all others of its session then: read every stream, or drop it.
+/// A stream that is not read holds up all others of its session then: read every stream, or drop
+/// it.
 #[must_use]
 pub fn config() -> Config {
     let mut config = Config::default();
     config.flow_control = FlowControl::Off;
-    // `kubectl port-forward` opens its first streams when somebody connects to it.
+    // `kubectl port-forward` opens its first streams when a program connects to it.
     config.timeouts.first_frame = None;
     config.timeouts.idle = Some(IDLE);
     config
 }
 
-/// The transport behind a request that was upgraded. Octets that came with the head are read first.
+/// The transport behind a request that was upgraded. Bytes that came with the head are read first.
 pub struct Upgraded(TokioIo<hyper::upgrade::Upgraded>);
 
 impl Upgraded {
@@ -77,7 +80,7 @@ impl Upgraded {
         Self(TokioIo::new(io))
     }
 
-    /// What hyper gave, for `downcast`: octets that were read already are in its parts.
+    /// What hyper gave, for `downcast`: bytes that were read already are in its parts.
     #[must_use]
     pub fn into_inner(self) -> hyper::upgrade::Upgraded {
         self.0.into_inner()
@@ -98,17 +101,17 @@ impl AsyncWrite for Upgraded {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, octets)
+        Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[IoSlice<'_>],
+        bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, octets)
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,12 +133,13 @@ impl fmt::Debug for Upgraded {
     }
 }
 
-/// Whether a head, of a request or of its answer, says that the connection changes to SPDY/3.1.
+/// Returns whether a head, of a request or of its answer, says that the connection changes to
+/// SPDY/3.1.
 fn is_agreed(headers: &HeaderMap) -> bool {
     has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, TOKEN)
 }
 
-/// Says that the connection changes to SPDY/3.1.
+/// Sets the fields by which the connection changes to SPDY/3.1.
 fn agree(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(TOKEN));

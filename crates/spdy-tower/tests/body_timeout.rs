@@ -113,8 +113,8 @@ async fn the_time_is_set() {
     }
 }
 
-/// A handler that does not read uses up what all streams together may send: the window of the session, or the buffers
-/// of a session that has no windows.
+/// A handler that does not read uses up what all streams together may send: the window of the
+/// session, or the buffers of a session that has no windows.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_held_up_by_this_side_is_not_silent() {
     in_all_versions(async |version| {
@@ -159,8 +159,8 @@ async fn a_tunnel_may_be_silent_for_as_long_as_it_likes() {
         let tunnel = Tunnel::on(&mut request).unwrap();
         let told = told.lock().unwrap().take().unwrap();
         tokio::spawn(async move {
-            let mut octets = Vec::new();
-            told.send(tunnel.await.unwrap().read_to_end(&mut octets).await)
+            let mut bytes = Vec::new();
+            told.send(tunnel.await.unwrap().read_to_end(&mut bytes).await)
         });
     };
     let client = Client::of(Version::V3_1, Router::new().fallback(any(connect)));

@@ -358,7 +358,8 @@ fn assert_400_or_reset(reply: Result<Reply, StreamError>) {
     }
 }
 
-/// Handlers that read the body, send it back, or read it in a task of their own while they wait for better times.
+/// Handlers that read the body, send it back, or read it in a task of their own while they wait for
+/// better times.
 fn readers() -> Router {
     let read = async |body: Body| match body.collect().await {
         Ok(body) => Ok(body.to_bytes()),
@@ -450,7 +451,7 @@ async fn a_transport_that_breaks_drops_the_handlers() {
     .await;
 }
 
-/// Tells when it is dropped.
+/// Sends its name when it is dropped.
 struct Ended(mpsc::UnboundedSender<&'static str>);
 
 impl Drop for Ended {
@@ -474,7 +475,8 @@ fn assert_reset(end: Result<(), StreamError>, expected: RstStatus) {
     }
 }
 
-/// The receiving half of a request may end long before the response does: then nothing about it is asked again.
+/// The receiving half of a request may end long before the response does: then nothing about it is
+/// asked again.
 #[tokio::test(start_paused = true)]
 async fn a_long_response_goes_on_when_the_body_of_its_request_is_read_or_dropped() {
     in_all_versions(async |version| {

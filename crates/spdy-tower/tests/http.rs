@@ -66,7 +66,7 @@ async fn a_large_body_comes_back_whole() {
         assert_eq!(reply.status(), 200);
         assert!(
             reply.body == sent,
-            "{} octets came back changed",
+            "{} bytes came back changed",
             reply.body.len()
         );
     })
@@ -84,10 +84,10 @@ async fn both_bodies_stream_at_the_same_time() {
         assert_eq!(status(&Reply::head(&mut receive).await.unwrap()), 200);
         for word in ["one", "two", "three"] {
             send.send_data(word.into(), false).unwrap();
-            let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+            let Some(Ok(Received::Data(bytes))) = within(receive.next()).await else {
                 panic!("no {word}")
             };
-            assert_eq!(octets, word);
+            assert_eq!(bytes, word);
         }
         send.finish().unwrap();
         assert!(within(receive.next()).await.is_none());
@@ -106,10 +106,10 @@ async fn a_response_streams_as_it_is_made() {
         let mut tap = tap.lock().unwrap().take().unwrap();
         for word in ["one", "two"] {
             within(tap.send_data(word.into())).await.unwrap();
-            let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+            let Some(Ok(Received::Data(bytes))) = within(receive.next()).await else {
                 panic!("no {word}")
             };
-            assert_eq!(octets, word);
+            assert_eq!(bytes, word);
         }
         drop(tap);
         assert!(within(receive.next()).await.is_none());
@@ -125,7 +125,7 @@ async fn c106_request_trailers_reach_the_application() {
             let sum = body.trailers().unwrap()["x-sum"].clone();
             [
                 (HeaderName::from_static("x-sum-seen"), sum),
-                (HeaderName::from_static("x-body"), octets(body.to_bytes())),
+                (HeaderName::from_static("x-body"), value_of(body.to_bytes())),
             ]
         };
         let client = Client::of(version, Router::new().route("/", post(handler)));
@@ -332,7 +332,7 @@ async fn c164_expect_continue_gets_no_interim_reply() {
 async fn a_get_may_finish_with_an_empty_data_frame() {
     in_all_versions(async |version| {
         let handler = async |request: Request| {
-            octets(request.into_body().collect().await.unwrap().to_bytes())
+            value_of(request.into_body().collect().await.unwrap().to_bytes())
                 .len()
                 .to_string()
         };
@@ -392,12 +392,12 @@ fn tapped() -> (Router, Tap) {
 
 type Tap = Arc<Mutex<Option<Sender<Bytes, BoxError>>>>;
 
-fn octets(octets: Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(octets).unwrap()
+fn value_of(bytes: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(bytes).unwrap()
 }
 
-/// The body of the response is ready whenever it is asked: what it waits for is room in the send queue, while its
-/// exchange also waits for the client to give up.
+/// The body of the response is ready whenever it is asked: what it waits for is room in the send
+/// queue, while its exchange also waits for the client to give up.
 #[tokio::test(start_paused = true)]
 async fn a_response_larger_than_every_queue_and_window_arrives_whole() {
     in_all_versions(async |version| {
@@ -422,7 +422,7 @@ async fn a_response_larger_than_every_queue_and_window_arrives_whole() {
         let client = Client::of(version, router);
         for path in ["/pieces", "/whole"] {
             let reply = client.ask("GET", path).await;
-            assert!(reply.body == large, "{path}: {} octets", reply.body.len());
+            assert!(reply.body == large, "{path}: {} bytes", reply.body.len());
         }
     })
     .await;

@@ -1,4 +1,5 @@
-//! What people put round their services works over SPDY as it does over HTTP/1.1: each layer, by the client of this crate.
+//! What people put round their services works over SPDY as it does over HTTP/1.1: each layer, by
+//! the client of this crate.
 
 mod support;
 
@@ -34,7 +35,7 @@ use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
 use tower_http::{limit::RequestBodyLimitLayer, timeout::TimeoutLayer, trace::TraceLayer};
 
 use self::support::{
-    client::{client_of, get, octets, post},
+    client::{body_of, client_of, get, post},
     in_all_versions, within,
 };
 
@@ -52,7 +53,7 @@ async fn compression() {
         let response = within(requests.send(request)).await.unwrap();
         assert_eq!(response.headers()["content-encoding"], "gzip");
         assert!(response.headers().get("content-length").is_none());
-        let packed = octets(response.into_body()).await;
+        let packed = body_of(response.into_body()).await;
         assert!(
             packed.starts_with(&[0x1f, 0x8b]) && packed.len() < 1000,
             "{}",
@@ -60,12 +61,13 @@ async fn compression() {
         );
 
         let response = within(requests.send(get("/"))).await.unwrap();
-        assert_eq!(octets(response.into_body()).await, text);
+        assert_eq!(body_of(response.into_body()).await, text);
     })
     .await;
 }
 
-/// Compresses a response if that is wanted, piece by piece. The layer of tower-http would bring another inflater.
+/// Compresses a response if that is wanted, piece by piece. The layer of tower-http would bring
+/// another inflater.
 async fn compress(request: Request, next: Next) -> Response<Body> {
     let is_wanted = request.headers().contains_key(ACCEPT_ENCODING);
     let mut response = next.run(request).await;
@@ -133,7 +135,7 @@ async fn a_limit_on_bodies() {
             .await
             .unwrap();
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        // Without a length the octets are counted as they come.
+        // Without a length the bytes are counted as they come.
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
         sender.send_data("x".repeat(101).into()).await.unwrap();
         drop(sender);
@@ -190,13 +192,14 @@ async fn tracing_of_requests_and_bodies() {
                 .layer(layer),
         );
         let response = within(requests.send(get("/"))).await.unwrap();
-        assert_eq!(octets(response.into_body()).await, "page");
+        assert_eq!(body_of(response.into_body()).await, "page");
         assert_eq!(*seen.lock().unwrap(), ["request", "response", "end"]);
     })
     .await;
 }
 
-/// A bidirectional stream in the manner of gRPC: messages with a length before each, a status in the trailers.
+/// A bidirectional stream in the manner of gRPC: messages with a length before each, a status in
+/// the trailers.
 #[tokio::test(start_paused = true)]
 async fn streams_of_messages_in_both_directions() {
     in_all_versions(async |version| {
@@ -252,11 +255,11 @@ async fn call(
 }
 
 fn message(number: u32) -> Bytes {
-    let mut octets = BytesMut::new();
-    octets.put_u8(0);
-    octets.put_u32(4);
-    octets.put_u32(number);
-    octets.freeze()
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(0);
+    bytes.put_u32(4);
+    bytes.put_u32(number);
+    bytes.freeze()
 }
 
 /// The messages of a body, however it is cut into frames.
@@ -278,7 +281,7 @@ impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> Messages<
     async fn next(&mut self) -> Option<u32> {
         while self.unread.len() < 9 {
             match within(self.body.frame()).await?.unwrap().into_data() {
-                Ok(octets) => self.unread.extend_from_slice(&octets),
+                Ok(bytes) => self.unread.extend_from_slice(&bytes),
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             }
         }

@@ -1,4 +1,4 @@
-//! Who serves can hear of requests that never reach the service.
+//! A server can be notified of requests that never reach the service.
 
 mod support;
 
@@ -52,7 +52,7 @@ async fn a_hook_is_told_of_each_request_that_is_malformed() {
                 id(3),
                 version,
                 400,
-                "method is not a token".to_owned(),
+                "invalid method".to_owned(),
                 Some(b"test".to_vec()),
             ),
             (

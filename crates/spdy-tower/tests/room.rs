@@ -1,4 +1,5 @@
-//! Bodies are asked for pieces as there is room for them, and a stream that may send is held up by none that may not.
+//! Bodies are asked for pieces as there is room for them, and a stream that can send is not held up
+//! by streams that cannot.
 
 mod support;
 
@@ -80,7 +81,8 @@ impl Narrow {
     }
 }
 
-/// As many chunks as wanted, each of that length or of what there is room for. It counts what of them is held.
+/// A body of a number of chunks, each of a fixed length or of the length that has room. It counts
+/// the bytes that are held.
 struct Chunks {
     left: usize,
     length: usize,
@@ -236,7 +238,8 @@ async fn a_stream_goes_on_when_its_window_is_wide_enough_whatever_the_others_hol
     }
 }
 
-/// What is stuck is reset when it was granted no window for `blocked`, and what waits for its room goes on then.
+/// What is stuck is reset when it was granted no window for `blocked`, and what waits for its room
+/// goes on then.
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_long_chunks_waits_no_longer_for_room_than_others_may_be_stuck() {
     let client = Narrow::start();

@@ -135,7 +135,7 @@ async fn a_response_that_is_not_read_is_not_made() {
         let most = 256 * 1024 + 64 * 1024 + 128 * 1024;
         assert!(
             before * PIECE.len() < most,
-            "{} octets were made",
+            "{} bytes were made",
             before * PIECE.len()
         );
     })
@@ -154,7 +154,7 @@ async fn an_upload_that_is_not_read_stops() {
                 poll_fn(|cx| send.poll_ready(cx)).await.unwrap();
                 send.send_data(PIECE.into(), false).unwrap();
                 sent += PIECE.len();
-                assert!(sent < 256 * 1024 + 256 * 1024, "{sent} octets went out");
+                assert!(sent < 256 * 1024 + 256 * 1024, "{sent} bytes went out");
             }
         };
         tokio::time::timeout(Duration::from_millis(50), upload)
@@ -196,7 +196,8 @@ async fn three_hundred_requests_at_once_are_answered() {
     in_all_versions(async |version| {
         let together = Arc::new(Barrier::new(REQUESTS));
         let handler = async move |Path(number): Path<usize>| {
-            // None is answered before all have come; odd ones are held up, even ones ready at once after that.
+            // None is answered before all have come; odd ones are held up, even ones ready at once
+            // after that.
             together.wait().await;
             if number % 2 == 1 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

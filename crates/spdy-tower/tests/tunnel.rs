@@ -1,4 +1,4 @@
-//! CONNECT: streams of octets between the client of this crate and a service.
+//! CONNECT: streams of bytes between the client of this crate and a service.
 
 mod support;
 
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use self::support::{
-    client::{Server, block, client_of, octets, ok},
+    client::{Server, block, body_of, client_of, ok},
     in_all_versions, within,
 };
 
@@ -60,7 +60,7 @@ async fn connect(
 }
 
 #[tokio::test(start_paused = true)]
-async fn c162_a_tunnel_carries_octets_both_ways() {
+async fn c162_a_tunnel_carries_bytes_both_ways() {
     in_all_versions(async |version| {
         let (router, mut ended) = echo();
         let requests = client_of(version, router);
@@ -69,7 +69,7 @@ async fn c162_a_tunnel_carries_octets_both_ways() {
         assert!(response.headers().get("content-length").is_none());
         let mut tunnel = Tunnel::of(&mut response).unwrap();
         assert!(Tunnel::of(&mut response).is_none());
-        assert_eq!(octets(response.into_body()).await, "");
+        assert_eq!(body_of(response.into_body()).await, "");
 
         for word in ["one", "two"] {
             tunnel.write_all(word.as_bytes()).await.unwrap();
@@ -121,16 +121,17 @@ async fn a_tunnel_that_is_dropped_is_reset() {
     .await;
 }
 
-/// An application that knows nothing of tunnels. Axum leaves out the body of such an answer, as HTTP has it.
+/// An application that knows nothing of tunnels. Axum leaves out the body of such an answer, as
+/// HTTP has it.
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_nobody_takes_is_an_empty_answer() {
     in_all_versions(async |version| {
         let requests = client_of(version, Router::new().fallback(async || "hello"));
         let mut response = connect(&requests, "a.test:443").await.unwrap();
         let mut tunnel = Tunnel::of(&mut response).unwrap();
-        let mut octets = Vec::new();
-        within(tunnel.read_to_end(&mut octets)).await.unwrap();
-        assert_eq!(octets, b"");
+        let mut bytes = Vec::new();
+        within(tunnel.read_to_end(&mut bytes)).await.unwrap();
+        assert_eq!(bytes, b"");
     })
     .await;
 }
@@ -164,9 +165,9 @@ async fn c162_connect_names_host_and_port_and_no_scheme() {
         let mut raw = stream.reply(ok(version, &[])).unwrap();
         raw.write_all(b"hello").await.unwrap();
         let mut tunnel = Tunnel::of(&mut within(response).await.unwrap()).unwrap();
-        let mut octets = [0; 5];
-        within(tunnel.read_exact(&mut octets)).await.unwrap();
-        assert_eq!(&octets, b"hello");
+        let mut bytes = [0; 5];
+        within(tunnel.read_exact(&mut bytes)).await.unwrap();
+        assert_eq!(&bytes, b"hello");
     })
     .await;
 }

@@ -1,4 +1,5 @@
-//! HTTP/1.1 Upgrade to SPDY/3.1: an axum handler, asked by a client of our own and by octets written by hand.
+//! HTTP/1.1 Upgrade to SPDY/3.1: an axum handler, asked by a client of our own and by bytes written
+//! by hand.
 
 mod support;
 
@@ -79,8 +80,8 @@ fn begin(transport: upgrade::Upgraded) -> Session {
     session
 }
 
-/// What comes back of `octets` on a stream of its own.
-async fn exchange(session: &Session, headers: HeaderBlock, octets: Vec<u8>) -> Vec<u8> {
+/// What comes back of `bytes` on a stream of its own.
+async fn exchange(session: &Session, headers: HeaderBlock, bytes: Vec<u8>) -> Vec<u8> {
     let mut stream = within(session.open(headers, Open::default()))
         .await
         .unwrap();
@@ -88,7 +89,7 @@ async fn exchange(session: &Session, headers: HeaderBlock, octets: Vec<u8>) -> V
     assert!(reply.is_empty(), "{reply:?}");
     let (mut receive, mut send) = stream.split();
     let sending = async {
-        send.write_all(&octets).await.unwrap();
+        send.write_all(&bytes).await.unwrap();
         send.shutdown().await.unwrap();
     };
     let mut back = Vec::new();
@@ -146,16 +147,16 @@ async fn c010_case_and_company_do_not_matter() {
 #[tokio::test(start_paused = true)]
 async fn c011_frames_behind_the_head_in_the_same_segment_are_processed() {
     let mut io = echoing();
-    let mut octets = BytesMut::from(
+    let mut bytes = BytesMut::from(
         "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n",
     );
-    frames(&mut octets);
-    io.write_all(&octets).await.unwrap();
+    frames(&mut bytes);
+    io.write_all(&bytes).await.unwrap();
 
     let mut unread = BytesMut::new();
     let head = loop {
         within(io.read_buf(&mut unread)).await.unwrap();
-        if let Some(end) = unread.windows(4).position(|octets| octets == b"\r\n\r\n") {
+        if let Some(end) = unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             break unread.split_to(end + 4);
         }
     };
@@ -164,7 +165,7 @@ async fn c011_frames_behind_the_head_in_the_same_segment_are_processed() {
 }
 
 /// A stream with `first` as its payload.
-fn frames(octets: &mut BytesMut) {
+fn frames(bytes: &mut BytesMut) {
     let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::default());
     let headers = HeaderBlock::new();
     let open = SynStream {
@@ -175,9 +176,9 @@ fn frames(octets: &mut BytesMut) {
         unidirectional: false,
         block: &headers,
     };
-    encoder.encode_syn_stream(&open, octets).unwrap();
-    octets.extend_from_slice(&[0, 0, 0, 1, 1, 0, 0, 5]);
-    octets.extend_from_slice(b"first");
+    encoder.encode_syn_stream(&open, bytes).unwrap();
+    bytes.extend_from_slice(&[0, 0, 0, 1, 1, 0, 0, 5]);
+    bytes.extend_from_slice(b"first");
 }
 
 /// The payload that comes back on stream 1.
@@ -187,11 +188,11 @@ async fn echoed(io: &mut DuplexStream, mut unread: BytesMut) -> Vec<u8> {
     loop {
         match decoder.decode(&mut unread).unwrap() {
             Some(Frame::Data(Data {
-                payload: octets,
+                payload: bytes,
                 fin,
                 ..
             })) => {
-                payload.extend_from_slice(&octets);
+                payload.extend_from_slice(&bytes);
                 if fin {
                     return payload;
                 }
@@ -211,12 +212,12 @@ async fn c011_frames_behind_the_head_of_the_answer_are_processed() {
         while !request.ends_with(b"\r\n\r\n") {
             far.read_buf(&mut request).await.unwrap();
         }
-        let mut octets = BytesMut::from(
+        let mut bytes = BytesMut::from(
             "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: spdy/3.1\r\n\r\n",
         );
         // A PING of the server.
-        octets.extend_from_slice(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 2]);
-        far.write_all(&octets).await.unwrap();
+        bytes.extend_from_slice(&[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 2]);
+        far.write_all(&bytes).await.unwrap();
         std::future::pending::<()>().await;
     });
     let (_, mut transport) = within(upgrade::connect(near, ask())).await.unwrap();
@@ -275,7 +276,7 @@ async fn c012_a_request_with_a_body_is_400() {
     assert_eq!(&answer, b"HTTP/1.1 400");
 }
 
-/// Windows are announced by nobody, and 300,000 octets pass each way.
+/// Neither side announces windows, and 300,000 bytes pass each way.
 #[tokio::test(start_paused = true)]
 async fn c013_c014_there_are_no_windows() {
     let (_, transport) = within(upgrade::connect(echoing(), ask())).await.unwrap();
@@ -309,7 +310,8 @@ async fn a_second_upgrade_is_refused() {
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }
 
-/// A client that does not wait for the first answer: what it sends is read as frames, and is none.
+/// A client that does not wait for the first answer: what it sends is read as frames, and is
+/// invalid.
 #[tokio::test(start_paused = true)]
 async fn a_second_upgrade_behind_the_first_gets_no_answer() {
     let mut io = echoing();
@@ -361,10 +363,10 @@ async fn http_may_be_served_over_an_upgraded_transport() {
         support::status(&within(receive.reply()).await.unwrap()),
         200
     );
-    let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+    let Some(Ok(Received::Data(bytes))) = within(receive.next()).await else {
         panic!("no page")
     };
-    assert_eq!(octets, "page");
+    assert_eq!(bytes, "page");
 }
 
 /// A server that reads a request head, says `answer` and hangs up.

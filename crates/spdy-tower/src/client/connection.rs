@@ -83,12 +83,14 @@ impl Http1 {
         self.requests.is_closed()
     }
 
-    /// Whether a request can be sent at once. A new connection takes a moment until it knows that.
+    /// Returns whether a request can be sent at once. A new connection takes a moment until it
+    /// knows that.
     pub(super) fn is_ready(&self) -> bool {
         self.requests.is_ready()
     }
 
-    /// Waits until the response was read to its end. False if the connection has ended, or is cut since nobody reads.
+    /// Waits until the response was read to its end. Returns false if the connection has ended, or
+    /// is cut because the response is not read.
     pub(super) async fn rests(&mut self, unwanted: oneshot::Receiver<()>) -> bool {
         tokio::select! {
             biased;
@@ -123,8 +125,8 @@ impl Http1 {
     }
 }
 
-/// Cuts the connection of a request that is given up before there is a response: a server that takes nothing would hold
-/// its place.
+/// Cuts the connection of a request that is given up before there is a response: a server that
+/// takes nothing would hold its place.
 struct CutOnDrop<'a>(Option<&'a Line>);
 
 impl CutOnDrop<'_> {
@@ -142,7 +144,8 @@ impl Drop for CutOnDrop<'_> {
     }
 }
 
-/// Tells whoever waits for the end of a response, when it is dropped, that nobody reads it.
+/// Notifies the task that waits for the end of a response, when it is dropped, that the rest is not
+/// read.
 #[derive(Debug)]
 pub(super) struct Unwanted(Option<oneshot::Sender<()>>);
 
@@ -208,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// Whether it takes requests. It may end before one is sent.
+    /// Returns whether it takes requests. It may end before one is sent.
     pub(super) fn is_open(&self) -> bool {
         match &self.requests {
             Requests::Spdy(requests) => requests.is_ready(),
@@ -216,7 +219,7 @@ impl Shared {
         }
     }
 
-    /// Whether the peer answers a PING. False where that cannot be asked.
+    /// Returns whether the peer answers a PING. False where that cannot be asked.
     pub(super) async fn is_alive(&self) -> bool {
         match &self.requests {
             Requests::Spdy(requests) => requests.session().ping().await.is_ok(),
@@ -224,8 +227,8 @@ impl Shared {
         }
     }
 
-    /// Sends a request. One that is given up, or times out, without a word from the server since, casts doubt on the
-    /// connection, and so does a response that stops half-way.
+    /// Sends a request. One that is given up, or times out, without a word from the server since,
+    /// casts doubt on the connection, and so does a response that stops half-way.
     async fn send(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -258,7 +261,8 @@ impl Shared {
     }
 }
 
-/// A connection that a request has been given, alone or with others. One that is dropped unused goes to the next request.
+/// A connection that a request has been given, alone or with others. One that is dropped unused
+/// goes to the next request.
 #[derive(Debug)]
 pub(super) struct Lease {
     slot: Arc<Slot>,
@@ -286,8 +290,8 @@ impl Lease {
         connection.expect("a lease is used once")
     }
 
-    /// Sends a request and waits for the head of the response. Dropping the future gives the request up: a connection of
-    /// HTTP/1.1 is closed then.
+    /// Sends a request and waits for the head of the response. Dropping the future gives the
+    /// request up: a connection of HTTP/1.1 is closed then.
     pub(super) async fn send(
         mut self,
         request: Request<RequestBody>,
@@ -306,13 +310,14 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(Connection::Http1(connection)) = self.connection.take() {
-            let (_, nobody) = oneshot::channel();
-            self.slot.give_back(connection, nobody);
+            let (_, unwanted) = oneshot::channel();
+            self.slot.give_back(connection, unwanted);
         }
     }
 }
 
-/// Casts doubt on a connection when it is dropped, unless the server has spoken since it was last [noted](Self::note).
+/// Casts doubt on a connection when it is dropped, unless the server has spoken since it was last
+/// [noted](Self::note).
 #[derive(Debug)]
 pub(super) struct Doubt {
     slot: Weak<Slot>,
@@ -367,8 +372,8 @@ pub(super) enum Outcome {
     Unsent,
     /// The server says that it has not processed it.
     Refused,
-    /// A connection that had served before has ended without a byte of an answer: the server may have closed it before
-    /// the request came.
+    /// A connection that had served before has ended without a byte of an answer: the server may
+    /// have closed it before the request came.
     Lost,
     /// The server may have acted on it, or there is no use in sending it again.
     Final,
@@ -424,7 +429,7 @@ impl Failed {
         Self::new(FetchError::Http(error), outcome)
     }
 
-    /// Whether time ran out for the stream or its session.
+    /// Returns whether time ran out for the stream or its session.
     fn is_timeout(&self) -> bool {
         match &self.error {
             FetchError::Spdy(error) => error.is_timeout(),
@@ -433,7 +438,7 @@ impl Failed {
     }
 }
 
-/// Whether the server says that it has not processed a request of HTTP/2.
+/// Returns whether the server says that it has not processed a request of HTTP/2.
 pub(super) fn is_refused(error: &h2::Error) -> bool {
     error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM)
 }

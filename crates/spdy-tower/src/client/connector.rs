@@ -31,8 +31,8 @@ use crate::{
 
 /// How origins are reached, for a [`Client`](super::Client).
 ///
-/// `https`: ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1, in this order, or what [`offer`](Self::offer)
-/// says, and the server chooses. `http`: as [`plain`](Self::plain) says.
+/// `https`: ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1, in this order, or what
+/// [`offer`](Self::offer) says, and the server chooses. `http`: as [`plain`](Self::plain) says.
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
@@ -54,8 +54,8 @@ pub enum Plain {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// Each new connection asks with a GET of `/` to upgrade to SPDY/3.1. A server that does not gets HTTP/1.1, on a
-    /// connection more.
+    /// Each new connection asks with a GET of `/` to upgrade to SPDY/3.1. A server that does not
+    /// gets HTTP/1.1, on a connection more.
     Upgrade,
     /// HTTP/2 at once, for servers that are known to speak it.
     Http2,
@@ -83,10 +83,11 @@ impl Connector {
         connector.offer(&Protocol::ALL)
     }
 
-    /// Sets what ALPN offers, the best first, and with it what may be spoken over TLS. Default [`Protocol::ALL`].
+    /// Sets what ALPN offers, the best first, and with it what may be spoken over TLS. Default
+    /// [`Protocol::ALL`].
     ///
-    /// A server that knows no ALPN speaks HTTP/1.1. Where that is not among the offers, and where the server chooses
-    /// none of them, there is no connection: [`ConnectorError::Protocol`].
+    /// A server that knows no ALPN speaks HTTP/1.1. Where that is not among the offers, and where
+    /// the server chooses none of them, there is no connection: [`ConnectorError::Protocol`].
     #[must_use]
     pub fn offer(mut self, protocols: &[Protocol]) -> Self {
         self.offer = protocols.to_vec();
@@ -103,16 +104,16 @@ impl Connector {
         self
     }
 
-    /// Sets whether HTTP/1.1 over TLS asks to upgrade to SPDY/3.1, too, as [`Plain::Upgrade`] does without TLS: for
-    /// servers that choose SPDY in this way and not by ALPN. Default `false`.
+    /// Sets whether HTTP/1.1 over TLS asks to upgrade to SPDY/3.1, too, as [`Plain::Upgrade`] does
+    /// without TLS: for servers that choose SPDY in this way and not by ALPN. Default `false`.
     #[must_use]
     pub const fn upgrade_over_tls(mut self, asks: bool) -> Self {
         self.upgrade_over_tls = asks;
         self
     }
 
-    /// Sets everything about SPDY sessions. Pushes are refused in any case, and a configuration without a
-    /// [`keep_alive`](spdy_session::Timeouts::keep_alive) gets that of the connector.
+    /// Sets everything about SPDY sessions. Pushes are refused in any case, and a configuration
+    /// without a [`keep_alive`](spdy_session::Timeouts::keep_alive) gets that of the connector.
     #[must_use]
     pub fn session(mut self, mut config: Config) -> Self {
         let timeouts = &mut config.timeouts;
@@ -122,9 +123,11 @@ impl Connector {
         self
     }
 
-    /// Sets after how long without a word from the server it is asked for a sign of life, so that a server that is gone
-    /// is noticed: over SPDY always, over HTTP/2 while a request is under way. One that does not answer within
-    /// [`keep_alive_reply`](spdy_session::Timeouts::keep_alive_reply) is given up. Default 20 s; `None` never asks.
+    /// Sets after how long without a word from the server it is asked for a sign of life, so that a
+    /// server that is gone is noticed: over SPDY always, over HTTP/2 while a request is under way.
+    /// One that does not answer within
+    /// [`keep_alive_reply`](spdy_session::Timeouts::keep_alive_reply) is given up. Default 20 s;
+    /// `None` never asks.
     #[must_use]
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
         self.session.timeouts.keep_alive = interval;
@@ -132,16 +135,18 @@ impl Connector {
     }
 
     /// Sets how long a request may wait for a connection that takes it: for a place among
-    /// [`max_connections`](Self::max_connections), and until TCP, TLS and an upgrade are through. The time holds for
-    /// each request by itself, however many wait, and for all its attempts together. Default 10 s.
+    /// [`max_connections`](Self::max_connections), and until TCP, TLS and an upgrade are through.
+    /// The time holds for each request by itself, however many wait, and for all its attempts
+    /// together. Default 10 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how many connections to one origin may be open at once, those that are being made among them. Requests that
-    /// find no place wait: see [`timeout`](Self::timeout). Default 256, and never below 1.
+    /// Sets how many connections to one origin may be open at once, those that are being made among
+    /// them. Requests that find no place wait: see [`timeout`](Self::timeout). Default 256, and
+    /// never below 1.
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count.max(1);
@@ -156,14 +161,16 @@ impl Connector {
         self
     }
 
-    /// Sets how long a connection that no request uses is kept open: for one or two of these times. Default 60 s.
+    /// Sets how long a connection that no request uses is kept open: for one or two of these times.
+    /// Default 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Sets how transports are opened, in place of TCP connections to the addresses that the system's resolver returns.
+    /// Sets how transports are opened, in place of TCP connections to the addresses that the
+    /// system's resolver returns.
     #[must_use]
     pub fn dial(mut self, dial: impl Dial) -> Self {
         self.dial = Arc::new(dial);
@@ -175,7 +182,8 @@ impl Connector {
         self.session.timeouts.keep_alive_reply
     }
 
-    /// What connections to an origin speak, where that is known before there is one: whether requests share them.
+    /// What connections to an origin speak, where that is known before there is one: whether
+    /// requests share them.
     pub(super) fn is_shared(&self, origin: &Origin) -> Option<bool> {
         match self.plain {
             _ if origin.is_tls() => match self.offer[..] {
@@ -341,7 +349,8 @@ impl Connector {
     }
 }
 
-/// Runs what hyper has beside a connection of HTTP/2, the transport among it, until the connection is cut.
+/// Runs what hyper has beside a connection of HTTP/2, the transport among it, until the connection
+/// is cut.
 #[derive(Clone, Debug)]
 struct Tasks(Arc<Line>);
 
@@ -379,7 +388,7 @@ where
     }
 }
 
-/// Tells a server that speaks nothing of what was offered from one that cannot be reached.
+/// Distinguishes a server that supports no offered protocol from one that cannot be reached.
 fn refused(error: io::Error) -> ConnectorError {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
@@ -396,16 +405,18 @@ fn refused(error: io::Error) -> ConnectorError {
 pub enum ConnectorError {
     /// The URI of the request names no origin.
     Target(InvalidTarget),
-    /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took longer than
-    /// [`Connector::timeout`].
+    /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took longer
+    /// than [`Connector::timeout`].
     Transport(Arc<io::Error>),
     /// The server speaks nothing of what was [offered](Connector::offer).
     Protocol,
     /// The connection is no HTTP.
     Http(Arc<hyper::Error>),
-    /// All connections that the origin may have, so many, stayed in use for as long as [`Connector::timeout`].
+    /// All connections that the origin may have, so many, stayed in use for as long as
+    /// [`Connector::timeout`].
     Connections(usize),
-    /// So many requests wait for a connection to the origin already: see [`Connector::max_waiting`].
+    /// So many requests wait for a connection to the origin already: see
+    /// [`Connector::max_waiting`].
     Waiting(usize),
 }
 
@@ -427,8 +438,8 @@ impl ConnectorError {
         }
     }
 
-    /// Returns whether the server has certainly not acted on the request. That is so in every case: nothing
-    /// of it was sent.
+    /// Returns whether the server has certainly not acted on the request. That is so in every case:
+    /// nothing of it was sent.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         true

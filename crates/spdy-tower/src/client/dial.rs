@@ -40,8 +40,9 @@ use super::slot::Place;
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
     /// Opens a transport. The host is that of the origin, without the brackets of an IPv6 address.
     ///
-    /// The future is dropped when the [timeout](super::Connector::timeout) of the connector runs out. A connection to an
-    /// `https` origin has its TLS handshake over the transport. The transport is dropped when its connection has ended.
+    /// The future is dropped when the [timeout](super::Connector::timeout) of the connector runs
+    /// out. A connection to an `https` origin has its TLS handshake over the transport. The
+    /// transport is dropped when its connection has ended.
     fn dial(&self, host: &str, port: u16) -> Dialing;
 }
 
@@ -68,7 +69,8 @@ impl Dial for Tcp {
     }
 }
 
-/// How often something was read from a transport. It tells whether the peer has spoken since some moment.
+/// How often something was read from a transport. It tells whether the peer has spoken since some
+/// moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard(Arc<AtomicUsize>);
 
@@ -78,8 +80,8 @@ impl Heard {
     }
 }
 
-/// A transport in use: it has a [`Place`] as long as it is open, notes that the peer speaks, and may fail when the peer
-/// reads nothing for too long.
+/// A transport in use: it has a [`Place`] as long as it is open, notes that the peer speaks, and
+/// may fail when the peer reads nothing for too long.
 #[derive(Debug)]
 pub(super) struct Watched<IO> {
     // Closed before the place is free.

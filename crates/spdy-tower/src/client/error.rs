@@ -20,9 +20,9 @@ pub enum Error {
     Request(InvalidRequest),
     /// No stream could be opened: nothing was sent. Another session may do.
     NotSent(OpenError),
-    /// The stream ended before the response came. The cause tells a request that was
-    /// [not processed](StreamError::NotProcessed) from one that the server reset, from a timeout, and from the end of
-    /// the session.
+    /// The stream ended before the response came. The cause tells a request that was [not
+    /// processed](StreamError::NotProcessed) from one that the server reset, from a timeout, and
+    /// from the end of the session.
     Stream(StreamError),
     /// The body of the request gave an error. The stream was reset with CANCEL.
     Body(BoxError),
@@ -31,7 +31,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the server has certainly not acted on the request.
+    /// Returns whether the server has certainly not acted on the request.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         match self {
@@ -41,8 +41,8 @@ impl Error {
         }
     }
 
-    /// The status with which the server has reset the stream; `None` if it was not so. REFUSED_STREAM is not among
-    /// them: that is [`StreamError::NotProcessed`].
+    /// The status with which the server has reset the stream; `None` if it was not so.
+    /// REFUSED_STREAM is not among them: that is [`StreamError::NotProcessed`].
     #[must_use]
     pub const fn reset_by_peer(&self) -> Option<RstStatus> {
         match self {
@@ -54,7 +54,7 @@ impl Error {
         }
     }
 
-    /// Whether a timeout of the session ran out.
+    /// Returns whether a timeout of the session ran out.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
         match self {

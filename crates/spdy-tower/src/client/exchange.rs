@@ -36,7 +36,8 @@ impl<B> Exchange<B>
 where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Waits for the head of the response, and sends the body meanwhile. What is not sent by then is sent by a task.
+    /// Waits for the head of the response, and sends the body meanwhile. What is not sent by then
+    /// is sent by a task.
     ///
     /// With an error comes the body of the request, if nothing was taken from it.
     pub(super) async fn run(self) -> Result<Response<Body>, (Error, Option<B>)> {
@@ -101,7 +102,7 @@ where
     .await
 }
 
-/// Waits for SYN_REPLY while the body is sent. Says whether all of it was.
+/// Waits for SYN_REPLY while the body is sent. Returns whether all of the body was sent, too.
 async fn reply(
     receive: &mut RecvStream,
     upload: &mut Upload,

@@ -18,7 +18,8 @@ use crate::{Body, BodyError};
 
 /// The body of a response, whatever protocol it came by.
 ///
-/// Dropped before its end, the rest is not wanted: a connection of HTTP/1.1 is closed, elsewhere the stream is reset.
+/// Dropped before its end, the rest is not wanted: a connection of HTTP/1.1 is closed, elsewhere
+/// the stream is reset.
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
@@ -157,8 +158,8 @@ impl FetchError {
         }
     }
 
-    /// Returns whether the server has certainly not acted on the request, so that it can be sent again
-    /// whatever its method. False where that is not known.
+    /// Returns whether the server has certainly not acted on the request, so that it can be sent
+    /// again whatever its method. False where that is not known.
     #[must_use]
     pub fn is_retry_safe(&self) -> bool {
         match self {
@@ -170,8 +171,8 @@ impl FetchError {
         }
     }
 
-    /// Returns whether the server ended the request: with RST_STREAM or GOAWAY, or since it speaks none
-    /// of the protocols that were offered.
+    /// Returns whether the server ended the request: with RST_STREAM or GOAWAY, or since it speaks
+    /// none of the protocols that were offered.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         match self {

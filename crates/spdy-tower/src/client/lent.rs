@@ -13,7 +13,8 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 use crate::BoxError;
 
-/// Keeps the body of a request, and lends it to one attempt after the other until a frame was taken from it.
+/// Keeps the body of a request, and lends it to one attempt after the other until a frame was taken
+/// from it.
 #[derive(Debug)]
 pub(super) struct Lender {
     /// `None`: it is empty, and can be sent as often as one likes.
@@ -46,7 +47,8 @@ impl Lender {
         }
     }
 
-    /// Lends the whole body and takes it back from the attempt before. `None` if a frame of it is gone.
+    /// Lends the whole body and takes it back from the attempt before. `None` if a frame of it is
+    /// gone.
     pub(super) fn lend(&self) -> Option<RequestBody> {
         let Some(shared) = &self.shared else {
             return Some(RequestBody(None));

@@ -18,7 +18,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by TLS at port 443.
+    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by
+    /// TLS at port 443.
     pub(super) fn asked(method: &Method, uri: &Uri) -> Result<Self, ConnectorError> {
         match (uri.scheme(), uri.authority()) {
             (None, Some(authority)) if method == Method::CONNECT => {

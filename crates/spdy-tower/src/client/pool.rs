@@ -27,26 +27,29 @@ use crate::{BoxError, Protocol};
 
 /// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, whatever the server speaks.
 ///
-/// There is one session for each origin, which is shared as long as it takes streams; HTTP/1.1 has as many connections
-/// as requests under way, within [`Connector::max_connections`]. Requests never queue behind the connecting of another
-/// one: each fails within its own [`Connector::timeout`], and each response is given as it comes. Where it is not known
-/// yet whether an origin takes requests side by side, the first connection tells, and the others wait for it.
+/// There is one session for each origin, which is shared as long as it takes streams; HTTP/1.1 has
+/// as many connections as requests under way, within [`Connector::max_connections`]. Requests never
+/// queue behind the connecting of another one: each fails within its own [`Connector::timeout`],
+/// and each response is given as it comes. Where it is not known yet whether an origin takes
+/// requests side by side, the first connection tells, and the others wait for it.
 ///
-/// A request that was certainly not processed is sent again, on another connection where need be, three times in all. An
-/// idempotent one is sent once more, on a new connection, if its connection had served before and ended without a byte
-/// of the answer. Nothing else is sent twice, and nothing of which a part of the body was taken.
+/// A request that was certainly not processed is sent again, on another connection where need be,
+/// three times in all. An idempotent one is sent once more, on a new connection, if its connection
+/// had served before and ended without a byte of the answer. Nothing else is sent twice, and
+/// nothing of which a part of the body was taken.
 ///
-/// A session on which a request is given up or times out, without a word from the server since it was sent, gets no new
-/// requests until it has answered a PING; they get another one meanwhile.
+/// A session on which a request is given up or times out, without a word from the server since it
+/// was sent, gets no new requests until it has answered a PING; they get another one meanwhile.
 ///
-/// There is no bound on the time that a response takes: long polls are as good as others. A caller that wants one drops
-/// the future, and so gives the request up at once.
+/// There is no bound on the time that a response takes: long polls are as good as others. A caller
+/// that wants one drops the future, and so gives the request up at once.
 ///
-/// A response has the [`Protocol`] that it came by among its extensions. A request of the method CONNECT
-/// is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that [`hyper::upgrade::on`] gives.
+/// A response has the [`Protocol`] that it came by among its extensions. A request of the method
+/// CONNECT is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that
+/// [`hyper::upgrade::on`] gives.
 ///
-/// Clones share the connections. When all are dropped, the sessions end after the responses under way. Requests need a
-/// tokio runtime.
+/// Clones share the connections. When all are dropped, the sessions end after the responses under
+/// way. Requests need a tokio runtime.
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -88,8 +91,8 @@ impl Client {
 
     /// Sends a request, whose URI is absolute, and waits for the head of the response.
     ///
-    /// The URI of CONNECT may be a host and a port alone. The request goes to that host itself, by TLS if the port is
-    /// 443; to ask another one, see [`send_through`](Self::send_through).
+    /// The URI of CONNECT may be a host and a port alone. The request goes to that host itself, by
+    /// TLS if the port is 443; to ask another one, see [`send_through`](Self::send_through).
     ///
     /// Dropping the future gives the request up.
     ///
@@ -104,8 +107,9 @@ impl Client {
         self.send_to(origin, false, request).await
     }
 
-    /// Opens a connection to the origin of a URI ahead of its requests, unless there is one that takes requests, and
-    /// returns what it speaks. Requests that follow go by this connection while it lasts.
+    /// Opens a connection to the origin of a URI ahead of its requests, unless there is one that
+    /// takes requests, and returns what it speaks. Requests that follow go by this connection while
+    /// it lasts.
     ///
     /// Cancel safe: a connection that is being made is there for the next request.
     ///
@@ -123,8 +127,9 @@ impl Client {
         })
     }
 
-    /// Sends a request to a proxy, of which the scheme, the host and the port count, whatever the request's own URI says.
-    /// With CONNECT the proxy is asked for a tunnel to where that URI leads.
+    /// Sends a request to a proxy, of which the scheme, the host and the port count, whatever the
+    /// request's own URI says. With CONNECT the proxy is asked for a tunnel to where that URI
+    /// leads.
     ///
     /// Dropping the future gives the request up.
     ///
@@ -195,8 +200,8 @@ impl Connected {
         self.protocol
     }
 
-    /// The session, for PING and for streams of its own; `None` unless SPDY is spoken. The connection stays open while
-    /// this handle, or a clone of it, is held.
+    /// The session, for PING and for streams of its own; `None` unless SPDY is spoken. The
+    /// connection stays open while this handle, or a clone of it, is held.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
         self.session.as_ref()
@@ -238,8 +243,8 @@ impl Shared {
 /// How often a request is sent. This is the one place that decides it:
 ///
 /// - what the server has certainly not processed, three times at most, whatever the method;
-/// - what it may have processed once. An idempotent request once more, on a connection of its own, if the first was one
-///   that had served before and ended without a byte of an answer;
+/// - what it may have processed once. An idempotent request once more, on a connection of its own,
+///   if the first was one that had served before and ended without a byte of an answer;
 /// - never what has a body of which something was taken.
 #[derive(Debug)]
 struct Attempts {
@@ -276,7 +281,7 @@ impl Attempts {
         self.next.take().expect("an attempt begins with a body")
     }
 
-    /// Whether there may be another attempt after one that ended so.
+    /// Returns whether there may be another attempt after one that ended so.
     fn may_go_on(&mut self, outcome: Outcome) -> bool {
         let is_allowed = match outcome {
             Outcome::Unsent | Outcome::Refused => self.count < ATTEMPTS,
@@ -319,7 +324,7 @@ fn put_host(request: &mut Request<RequestBody>) {
     }
 }
 
-/// How often a request is sent at most, while it is certain that nobody has acted on it.
+/// How often a request is sent at most, while it is certain that no server has acted on it.
 const ATTEMPTS: usize = 3;
 
 /// Above so many origins the connections of those that are not in use are given up.

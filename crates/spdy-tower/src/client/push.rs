@@ -20,10 +20,11 @@ use crate::{
     },
 };
 
-/// Gives what the server of a session pushes: see [`handshake`](super::handshake).
+/// Receives the responses that the server of a session pushes: see [`handshake`](super::handshake).
 ///
-/// Pushes that are not taken wait, up to [`Limits::max_backlog`](spdy_session::Limits::max_backlog). Dropped, it refuses
-/// those and all that come.
+/// Pushes that are not taken wait, up to
+/// [`Limits::max_backlog`](spdy_session::Limits::max_backlog). Dropped, it refuses those and all
+/// that come.
 #[derive(Debug)]
 pub struct Pushes {
     incoming: Incoming,
@@ -42,8 +43,8 @@ impl Pushes {
 
     /// Waits for the next push; `None` when the session has ended. Cancel safe.
     ///
-    /// A push that says not what it answers is reset with PROTOCOL_ERROR, and one of another origin than the request
-    /// that it belongs to with REFUSED_STREAM: they are not given.
+    /// A push that says not what it answers is reset with PROTOCOL_ERROR, and one of another origin
+    /// than the request that it belongs to with REFUSED_STREAM: they are not given.
     pub async fn next(&mut self) -> Option<Pushed> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -92,7 +93,8 @@ impl Pushes {
     }
 }
 
-/// A response that the server has pushed. Dropped, it is reset with CANCEL, and so is its body before its end.
+/// A response that the server has pushed. Dropped, it is reset with CANCEL, and so is its body
+/// before its end.
 #[derive(Debug)]
 pub struct Pushed {
     request: Request<()>,
@@ -103,8 +105,8 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    /// The request that it answers: a GET of a whole URI. Its other fields are those of the request that the push
-    /// belongs to, and are not repeated here.
+    /// The request that it answers: a GET of a whole URI. Its other fields are those of the request
+    /// that the push belongs to, and are not repeated here.
     #[must_use]
     pub const fn request(&self) -> &Request<()> {
         &self.request
@@ -116,12 +118,13 @@ impl Pushed {
         self.associated
     }
 
-    /// The response. It is there at once with servers that send its head with the push; others send it later. Dropping
-    /// the future resets the push with CANCEL.
+    /// The response. It is there at once with servers that send its head with the push; others send
+    /// it later. Dropping the future resets the push with CANCEL.
     ///
     /// # Errors
     ///
-    /// [`Error::Stream`] if the push ends before its head has come, [`Error::Response`] if that is malformed.
+    /// [`Error::Stream`] if the push ends before its head has come, [`Error::Response`] if that is
+    /// malformed.
     pub async fn response(mut self) -> Result<Response<Body>, Error> {
         if !read_push::has_response(self.version, &self.head) {
             match self.receive.next().await.transpose()? {

@@ -9,7 +9,8 @@ use spdy_frame::StreamId;
 
 use crate::http::Origin;
 
-/// The requests of a session that may get pushes: those whose response is not dropped and not read to its end.
+/// The requests of a session that may get pushes: those whose response is not dropped and not read
+/// to its end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Registry(Arc<Mutex<Entries>>);
 
@@ -21,7 +22,8 @@ struct Entries {
 }
 
 impl Registry {
-    /// What puts a request in when it has its stream. It stays as long as somebody has the [`Origin`].
+    /// Returns a function that adds the request when it has its stream. The entry stays as long as
+    /// the [`Origin`] is held.
     pub(super) fn register(
         &self,
         asked: Origin,

@@ -10,8 +10,8 @@ use httpdate::HttpDate;
 
 /// Calls `with` with the time of day as `date` has it.
 ///
-/// The text is kept by each thread and made anew once a second. So the header blocks of a second are the same in
-/// this, and compress as if it was not there.
+/// The text is kept by each thread and made anew once a second. So the header blocks of a second
+/// are the same in this, and compress as if it was not there.
 pub(crate) fn with_date<T>(with: impl FnOnce(&str) -> T) -> T {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let second = now.unwrap_or_default().as_secs().min(LAST_SECOND);

@@ -21,8 +21,8 @@ pub(crate) enum ConnectionFields {
     Refuse,
 }
 
-/// Adds a field of a received block to `map`, value by value, without copying the values. Those of a secret are
-/// marked as such, so that the map does not show them in debug output.
+/// Adds a field of a received block to `map`, value by value, without copying the values. Those of
+/// a secret are marked as such, so that the map does not show them in debug output.
 ///
 /// Several cookies become one `cookie` line; of every other field each value gets a line of its own
 /// (protocol.md §9.5).
@@ -43,7 +43,7 @@ pub(crate) fn receive(
     if !field.is_joined() {
         return add(map, name, whole, is_secret);
     }
-    let mut values = whole.split(|&octet| octet == VALUE_SEPARATOR);
+    let mut values = whole.split(|&byte| byte == VALUE_SEPARATOR);
     if name == COOKIE {
         let crumbs: Vec<&[u8]> = values.collect();
         return add(map, name, crumbs.join(COOKIE_SEPARATOR).into(), is_secret);
@@ -51,7 +51,8 @@ pub(crate) fn receive(
     values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value), is_secret))
 }
 
-/// Adds the fields of a HEADERS frame to `map`. What frames or routes a request cannot come this late.
+/// Adds the fields of a HEADERS frame to `map`. What frames or routes a request cannot come this
+/// late.
 pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Result<(), Malformed> {
     for field in block.fields() {
         receive(map, field, ConnectionFields::Drop)?;
@@ -63,15 +64,16 @@ pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Resu
 }
 
 /// Checks a value. What HTTP/1.1 could not carry as it is gets refused, never repaired.
-pub(crate) fn value(octets: Bytes) -> Result<HeaderValue, Malformed> {
-    let is_padding = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    if is_padding(octets.first()) || is_padding(octets.last()) {
+pub(crate) fn value(bytes: Bytes) -> Result<HeaderValue, Malformed> {
+    let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if is_padding(bytes.first()) || is_padding(bytes.last()) {
         return Err(Malformed::FieldValue);
     }
-    HeaderValue::from_maybe_shared(octets).map_err(|_| Malformed::FieldValue)
+    HeaderValue::from_maybe_shared(bytes).map_err(|_| Malformed::FieldValue)
 }
 
-/// What `content-length` says: one number, or none. Two that are equal are refused as well: what stands behind may read only one.
+/// What `content-length` says: one number, or none. Two that are equal are refused as well: what
+/// stands behind may read only one.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     if !has(headers, &CONTENT_LENGTH) {
         return Ok(None);
@@ -83,9 +85,9 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malform
     let digits = value
         .to_str()
         .ok()
-        .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()));
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
-        (Some(octets), None) => Ok(Some(octets)),
+        (Some(bytes), None) => Ok(Some(bytes)),
         _ => Err(Malformed::ContentLength),
     }
 }
@@ -93,10 +95,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malform
 fn add(
     map: &mut HeaderMap,
     name: HeaderName,
-    octets: Bytes,
+    bytes: Bytes,
     is_secret: bool,
 ) -> Result<(), Malformed> {
-    let mut value = value(octets)?;
+    let mut value = value(bytes)?;
     value.set_sensitive(is_secret);
     if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
         // Other transfer codings are between two ends of one HTTP/1.1 connection.
@@ -112,9 +114,9 @@ pub(super) fn block_for(fields: usize) -> HeaderBlock {
     HeaderBlock::with_capacity(fields, BYTES_OF_A_FIELD * fields)
 }
 
-/// Adds the fields of `map` to a block that will be sent: repeated ones NUL-joined, secrets kept out of the
-/// compressor's sight. Left out are the fields of a single connection, those that `connection` names
-/// (protocol.md §9.4), and the names in `reserved`.
+/// Adds the fields of `map` to a block that will be sent: repeated ones NUL-joined, secrets kept
+/// out of the compressor's sight. Left out are the fields of a single connection, those that
+/// `connection` names (protocol.md §9.4), and the names in `reserved`.
 pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) {
     let has_connection = has(map, &CONNECTION);
     for (name, value) in map {
@@ -151,21 +153,21 @@ pub(super) fn put(block: &mut HeaderBlock, name: &str, value: &str) {
     debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
 }
 
-/// Whether `map` has a field. Few fields are sooner looked through than a name is hashed.
+/// Returns whether `map` has a field. Few fields are sooner looked through than a name is hashed.
 pub(crate) fn has(map: &HeaderMap, name: &HeaderName) -> bool {
     map.keys().any(|key| key == name)
 }
 
-/// Whether every value of the block fits the version's length fields: 16 bits in SPDY/2.
+/// Returns whether every value of the block fits the version's length fields: 16 bits in SPDY/2.
 pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
-    let is_short = |octets: &[u8]| u16::try_from(octets.len()).is_ok();
+    let is_short = |bytes: &[u8]| u16::try_from(bytes.len()).is_ok();
     version != Version::V2
         || block
             .fields()
             .all(|field| is_short(field.name()) && is_short(field.value()))
 }
 
-/// Whether a later block has a field of an earlier one.
+/// Returns whether a later block has a field of an earlier one.
 pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
     later
         .fields()

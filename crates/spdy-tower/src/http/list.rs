@@ -2,7 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the tokens of a field that holds a list of them, of all its lines. Empty ones are left out.
+/// Returns the tokens of a field that holds a list of them, of all its lines. Empty ones are left
+/// out.
 ///
 /// It is public for spdy-kube and spdy-server alone, which read such fields too.
 pub fn tokens<'a>(
@@ -21,8 +22,8 @@ pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> 
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Returns whether a field concerns a single HTTP/1.1 connection, by its name in lower case: `te` is judged by its
-/// value, and is not among them. SPDY has frames for what these fields do.
+/// Returns whether a field concerns a single HTTP/1.1 connection, by its name in lower case: `te`
+/// is judged by its value, and is not among them. SPDY has frames for what these fields do.
 ///
 /// It is public for spdy-server alone, whose reverse proxy removes the same fields.
 pub const fn is_hop_by_hop(name: &[u8]) -> bool {

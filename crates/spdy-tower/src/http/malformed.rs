@@ -47,23 +47,23 @@ impl Malformed {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing(name) => return write!(f, "meta header for the {name} is missing"),
+            Self::Missing(name) => return write!(f, "missing {name}"),
             Self::Repeated(name) => {
-                return write!(f, "meta header for the {name} has several values");
+                return write!(f, "repeated {name}");
             }
             Self::UnknownMeta => "unknown meta header",
-            Self::Method => "method is not a token",
-            Self::Target => "request target does not fit the method",
-            Self::TargetTooLong => "request target is longer than 65534 octets",
-            Self::HttpVersion => "HTTP version is neither 1.0 nor 1.1",
-            Self::Host => "host is not a name with an optional port",
-            Self::Scheme => "scheme is not one",
-            Self::FieldName => "header name is not a token",
-            Self::FieldValue => "header value has a control character, or a blank at an end",
-            Self::TooManyFields => "more header fields than a map can hold",
-            Self::ConnectionField => "header field of a single HTTP/1.1 connection",
-            Self::ContentLength => "content-length is not one decimal number",
-            Self::BodyMissing => "content-length announces a body that does not come",
+            Self::Method => "invalid method",
+            Self::Target => "invalid request target",
+            Self::TargetTooLong => "request target is longer than 65534 bytes",
+            Self::HttpVersion => "invalid HTTP version",
+            Self::Host => "invalid host",
+            Self::Scheme => "invalid scheme in request URI",
+            Self::FieldName => "invalid header name",
+            Self::FieldValue => "invalid header value",
+            Self::TooManyFields => "too many header fields",
+            Self::ConnectionField => "connection-specific header field",
+            Self::ContentLength => "invalid content-length",
+            Self::BodyMissing => "missing request body",
             Self::HeadersTooLarge => "header block exceeds a limit",
         })
     }

@@ -1,4 +1,5 @@
-//! The names of the meta headers, by version (protocol.md §9.1, §9.3). This is the one table of them.
+//! The names of the meta headers, by version (protocol.md §9.1, §9.3). This is the one table of
+//! them.
 
 use spdy_frame::Version;
 
@@ -78,8 +79,9 @@ pub(super) enum Message {
 }
 
 impl Message {
-    /// Returns the names that fields of the application cannot have. In SPDY/2 the meta headers look like other fields
-    /// (protocol.md §9.1); the host and the cookies of a request are written apart.
+    /// Returns the names that fields of the application cannot have. In SPDY/2 the meta headers
+    /// look like other fields (protocol.md §9.1); the host and the cookies of a request are written
+    /// apart.
     pub(super) const fn reserved(self, version: Version) -> &'static [&'static str] {
         match (self, version) {
             (Self::Request, Version::V2) => {

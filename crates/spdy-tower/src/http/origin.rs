@@ -10,7 +10,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Whether both are one origin: scheme, host and port.
+    /// Returns whether both are one origin: scheme, host and port.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.scheme == other.scheme
             && self.host.host().eq_ignore_ascii_case(other.host.host())

@@ -32,7 +32,7 @@ pub(crate) fn request(
     if !origin.is_same(asked) {
         return Err(Unfit(
             RstStatus::REFUSED_STREAM,
-            "push is of another origin",
+            "push belongs to another origin",
         ));
     }
     let uri = Uri::builder()
@@ -43,7 +43,7 @@ pub(crate) fn request(
     *request.method_mut() = Method::GET;
     *request.uri_mut() = uri
         .build()
-        .map_err(|_| malformed("URI of a push is none"))?;
+        .map_err(|_| malformed("invalid URI of a push"))?;
     Ok(request)
 }
 
@@ -53,17 +53,17 @@ type Target = (Origin, PathAndQuery);
 fn whole_url(block: &HeaderBlock, asked: &Origin) -> Result<Target, Unfit> {
     let url = block
         .get(Meta::Target.name(Version::V2))
-        .ok_or(malformed("push has no url"))?;
+        .ok_or(malformed("missing url of a push"))?;
     let url = Uri::try_from(url)
-        .map_err(|_| malformed("url of a push is none"))?
+        .map_err(|_| malformed("invalid url of a push"))?
         .into_parts();
     let path = url
         .path_and_query
-        .ok_or(malformed("url of a push has no path"))?;
+        .ok_or(malformed("missing path in url of a push"))?;
     match (url.scheme, url.authority) {
         (Some(scheme), Some(host)) => Ok((Origin { scheme, host }, path)),
         (None, None) => Ok((asked.clone(), path)),
-        _ => Err(malformed("url of a push is none")),
+        _ => Err(malformed("invalid url of a push")),
     }
 }
 
@@ -73,23 +73,23 @@ fn parts(version: Version, block: &HeaderBlock) -> Result<Target, Unfit> {
         let value = block
             .get(meta.name(version))
             .filter(|value| !value.contains(&VALUE_SEPARATOR));
-        value.ok_or(malformed("push does not say what it answers"))
+        value.ok_or(malformed("missing or repeated meta header of a push"))
     };
     let path = get(Meta::Target)?;
     if !path.starts_with(b"/") {
-        return Err(malformed("path of a push is none"));
+        return Err(malformed("invalid path of a push"));
     }
     let origin = Origin {
         scheme: Scheme::try_from(get(Meta::Scheme)?)
-            .map_err(|_| malformed("scheme of a push is none"))?,
+            .map_err(|_| malformed("invalid scheme of a push"))?,
         host: Authority::try_from(get(Meta::Host)?)
-            .map_err(|_| malformed("host of a push is none"))?,
+            .map_err(|_| malformed("invalid host of a push"))?,
     };
-    let path = PathAndQuery::try_from(path).map_err(|_| malformed("path of a push is none"))?;
+    let path = PathAndQuery::try_from(path).map_err(|_| malformed("invalid path of a push"))?;
     Ok((origin, path))
 }
 
-/// Whether a block has the head of the response already. Other servers send it later.
+/// Returns whether a block has the head of the response already. Other servers send it later.
 pub(crate) fn has_response(version: Version, block: &HeaderBlock) -> bool {
     block.get(Meta::Status.name(version)).is_some()
 }

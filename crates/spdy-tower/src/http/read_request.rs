@@ -30,7 +30,7 @@ pub(crate) struct Heads {
 pub(crate) struct Head {
     /// Method, target, version and fields.
     pub(crate) request: Request<()>,
-    /// How many octets the body announces itself to have.
+    /// How many bytes the body announces itself to have.
     pub(crate) content_length: Option<u64>,
 }
 
@@ -45,9 +45,9 @@ impl Heads {
 
     /// Reads the block of a SYN_STREAM. `has_body`: FIN did not come with it.
     ///
-    /// The target becomes the URI. With a scheme and a host it has both, as hyper does it for HTTP/2; without a
-    /// scheme (SPDY/2 only) it is the path alone. The authority also becomes the `host` field, for applications
-    /// written for HTTP/1.1.
+    /// The target becomes the URI. With a scheme and a host it has both, as hyper does it for
+    /// HTTP/2; without a scheme (SPDY/2 only) it is the path alone. The authority also becomes the
+    /// `host` field, for applications written for HTTP/1.1.
     pub(crate) fn read(&mut self, block: &HeaderBlock, has_body: bool) -> Result<Head, Malformed> {
         if block.is_truncated() {
             return Err(Malformed::HeadersTooLarge);
@@ -61,7 +61,7 @@ impl Heads {
                 head
             }
         };
-        if !has_body && head.content_length.is_some_and(|octets| octets > 0) {
+        if !has_body && head.content_length.is_some_and(|bytes| bytes > 0) {
             return Err(Malformed::BodyMissing);
         }
         Ok(head)
@@ -243,31 +243,30 @@ fn absolute_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
     Ok((uri, Some(host)))
 }
 
-fn authority(octets: &Bytes) -> Result<Authority, Malformed> {
-    let authority = Authority::from_maybe_shared(octets.clone()).map_err(|_| Malformed::Host)?;
+fn authority(bytes: &Bytes) -> Result<Authority, Malformed> {
+    let authority = Authority::from_maybe_shared(bytes.clone()).map_err(|_| Malformed::Host)?;
     check_authority(&authority)?;
     Ok(authority)
 }
 
-/// Returns whether this is a host with at most a port behind it, as a `host` field or the target of a request may name
-/// it. This is the rule for all protocols.
+/// Returns whether this is a host with at most a port behind it, as a `host` field or the target of
+/// a request may name it. This is the rule for all protocols.
 #[must_use]
-pub fn is_authority(octets: &[u8]) -> bool {
-    Authority::try_from(octets).is_ok_and(|authority| check_authority(&authority).is_ok())
+pub fn is_authority(bytes: &[u8]) -> bool {
+    Authority::try_from(bytes).is_ok_and(|authority| check_authority(&authority).is_ok())
 }
 
 /// A host has a name, no user before it, and behind it at most a number.
 fn check_authority(authority: &Authority) -> Result<(), Malformed> {
     let whole = authority.as_str();
     // Nearly all are a name alone.
-    let is_sign = |octet| matches!(octet, b'@' | b':' | b'[');
+    let is_sign = |byte| matches!(byte, b'@' | b':' | b'[');
     if !whole.is_empty() && !whole.bytes().any(is_sign) {
         return Ok(());
     }
     let name = authority.host();
-    let is_port = |port: &str| {
-        port.bytes().all(|octet| octet.is_ascii_digit()) && port.parse::<u16>().is_ok()
-    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     let behind = whole.strip_prefix(name).ok_or(Malformed::Host)?;
     match behind.strip_prefix(':') {
         _ if name.is_empty() || whole.contains('@') => Err(Malformed::Host),
@@ -277,17 +276,17 @@ fn check_authority(authority: &Authority) -> Result<(), Malformed> {
     }
 }
 
-fn scheme(octets: &[u8]) -> Result<Scheme, Malformed> {
-    match octets {
+fn scheme(bytes: &[u8]) -> Result<Scheme, Malformed> {
+    match bytes {
         b"http" => return Ok(Scheme::HTTP),
         b"https" => return Ok(Scheme::HTTPS),
         _ => {}
     }
-    let is_scheme = |octet: &u8| octet.is_ascii_alphanumeric() || b"+-.".contains(octet);
-    if !octets.first().is_some_and(u8::is_ascii_alphabetic) || !octets.iter().all(is_scheme) {
+    let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    if !bytes.first().is_some_and(u8::is_ascii_alphabetic) || !bytes.iter().all(is_scheme) {
         return Err(Malformed::Scheme);
     }
-    Scheme::try_from(octets).map_err(|_| Malformed::Scheme)
+    Scheme::try_from(bytes).map_err(|_| Malformed::Scheme)
 }
 
 /// What the `http` crate holds in a URI.

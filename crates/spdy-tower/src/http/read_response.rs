@@ -1,4 +1,5 @@
-//! From the header block of a SYN_REPLY, or of a push, to the head of an HTTP response (protocol.md §9.3).
+//! From the header block of a SYN_REPLY, or of a push, to the head of an HTTP response (protocol.md
+//! §9.3).
 
 use http::{HeaderMap, Response, StatusCode};
 use spdy_frame::{Field, HeaderBlock, Version};
@@ -11,8 +12,8 @@ use super::{
 
 /// Reads the head of a response. Meta headers of a request are left out if it is that of a push.
 ///
-/// The error says what is wrong with it. Fields of a single connection are dropped, and so are names with a colon that
-/// nobody knows.
+/// The error says what is wrong with it. Fields of a single connection are dropped, and so are
+/// unknown names that begin with a colon.
 pub(crate) fn read(
     version: Version,
     block: &HeaderBlock,
@@ -41,7 +42,8 @@ pub(crate) fn read(
     Ok(response)
 }
 
-/// Three digits; a reason may follow. An interim status is none: a second SYN_REPLY cannot follow it.
+/// Reads a status: three digits, and perhaps a reason phrase. An interim status is invalid, because
+/// a second SYN_REPLY cannot follow it.
 fn read_status(field: Field<'_>) -> Result<StatusCode, InvalidResponse> {
     let is_end = |rest: &[u8]| matches!(rest, [] | [b' ', ..]);
     field

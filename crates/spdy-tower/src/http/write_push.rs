@@ -10,9 +10,10 @@ use super::{
     write_response::{ResponseForm, put_head},
 };
 
-/// The head of a response to a request that nobody made: what it would have asked for, then the response.
+/// Returns the head of a push: the meta headers of the request that it answers, then the response.
 ///
-/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1, §19).
+/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1,
+/// §19).
 pub(crate) fn block(
     form: ResponseForm,
     origin: &Origin,

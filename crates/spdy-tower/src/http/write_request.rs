@@ -54,11 +54,11 @@ pub(crate) fn block(
     if has_token(&head.headers, &TE, "trailers") {
         put(&mut block, TE.as_str(), "trailers")?;
     }
-    if let Some(octets) = size.filter(|&octets| octets > 0 || has_usually_body(&head.method))
+    if let Some(bytes) = size.filter(|&bytes| bytes > 0 || has_usually_body(&head.method))
         && !is_connect
         && !head.headers.contains_key(CONTENT_LENGTH)
     {
-        put(&mut block, CONTENT_LENGTH.as_str(), &octets.to_string())?;
+        put(&mut block, CONTENT_LENGTH.as_str(), &bytes.to_string())?;
     }
     if !fields::fits(version, &block) {
         return Err(InvalidRequest::FieldTooLong);
@@ -86,7 +86,7 @@ fn origin(head: &Parts) -> Result<Origin, InvalidRequest> {
     Ok(Origin { scheme, host })
 }
 
-/// Whether a server may be surprised by a request without a `content-length`.
+/// Returns whether a server may be surprised by a request without a `content-length`.
 fn has_usually_body(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }

@@ -24,8 +24,8 @@ pub(crate) struct ResponseForm {
 
 /// The head of a response: its status and its fields.
 ///
-/// `size` is what is known of the body's length, for `content-length` if the application has not set it.
-/// `None` if SPDY/2 cannot carry a value: its lengths have 16 bits.
+/// `size` is what is known of the body's length, for `content-length` if the application has not
+/// set it. `None` if SPDY/2 cannot carry a value: its lengths have 16 bits.
 pub(crate) fn block(
     form: ResponseForm,
     method: &Method,
@@ -50,11 +50,12 @@ pub(super) fn put_head(
     framing::remove_false_length(method, status, &mut headers);
     put_status(block, form.version, status);
     fields::send(block, &headers, message.reserved(form.version));
-    let announced = size.filter(|&octets| framing::is_length(method, status, octets));
-    if let Some(octets) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
-        put(block, CONTENT_LENGTH.as_str(), &octets.to_string());
+    let announced = size.filter(|&bytes| framing::is_length(method, status, bytes));
+    if let Some(bytes) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
+        put(block, CONTENT_LENGTH.as_str(), &bytes.to_string());
     }
-    // Last, since it changes where the rest may stay: what goes before it is compressed as one piece.
+    // Last, since it changes where the rest may stay: what goes before it is compressed as one
+    // piece.
     if form.adds_date && !fields::has(&headers, &DATE) {
         put_date(block);
     }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     fn listed(block: &HeaderBlock) -> Vec<(String, String)> {
-        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         block
             .fields()
             .map(|field| (text(field.name()), text(field.value())))
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_does_not_carry_values_above_65535_octets() {
+    fn version_2_does_not_carry_values_above_65535_bytes() {
         let half = HeaderValue::from_bytes(&[b'a'; 32_767]).unwrap();
         let mut headers = HeaderMap::new();
         headers.append("x-long", half.clone());

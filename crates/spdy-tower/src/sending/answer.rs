@@ -12,7 +12,8 @@ use spdy_session::{Reserved, SendReply, SendStream, StreamError};
 
 use crate::http::{ResponseForm, write_response};
 
-/// The sending side of an exchange. Each step takes it to the next state, so nothing can be said twice.
+/// The sending side of an exchange. Each step takes it to the next state, so nothing can be said
+/// twice.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// SYN_REPLY has not been sent.
@@ -62,8 +63,8 @@ impl Answer {
     }
 
     /// Sends a piece of the body; with `fin` that is all.
-    pub(crate) fn data(&mut self, octets: Bytes, fin: bool) -> Result<(), StreamError> {
-        self.on_stream(fin, |stream| stream.send_data(octets, fin))
+    pub(crate) fn data(&mut self, bytes: Bytes, fin: bool) -> Result<(), StreamError> {
+        self.on_stream(fin, |stream| stream.send_data(bytes, fin))
     }
 
     /// Sends trailers, which end the response.
@@ -86,7 +87,7 @@ impl Answer {
         Ok(())
     }
 
-    /// Ends the exchange with a failure: a bare response while there is none yet, else RST_STREAM.
+    /// Ends the exchange with a failure: a bare response if none was sent yet, else RST_STREAM.
     pub(crate) fn fail(&mut self, form: ResponseForm, status: StatusCode, reset: RstStatus) {
         match mem::replace(self, Self::Given) {
             Self::Due(reply) => {

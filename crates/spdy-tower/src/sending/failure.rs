@@ -31,8 +31,8 @@ impl Failure {
         Self::Application(error.into())
     }
 
-    /// What the client is told: the status of a response while there is none yet, else that of RST_STREAM.
-    /// `None`: nobody listens.
+    /// Returns the status of the response that reports the failure, if none was sent yet, and that
+    /// of RST_STREAM otherwise; `None` if the client is gone.
     pub(crate) const fn told(&self) -> Option<(StatusCode, RstStatus)> {
         match self {
             Self::Gone(_) => None,
@@ -77,12 +77,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone(error) => error.fmt(f),
-            Self::Fault(Fault::Malformed) => {
-                f.write_str("request body is not what the request announces")
-            }
-            Self::Fault(Fault::Silent) => {
-                f.write_str("no byte of the request body came within the body timeout")
-            }
+            Self::Fault(Fault::Malformed) => f.write_str("request body does not match its head"),
+            Self::Fault(Fault::Silent) => f.write_str("request body timed out"),
             Self::Panic(_) => f.write_str("application panicked"),
             Self::Application(error) => write!(f, "application failed: {error}"),
             Self::Response(reason) => reason.fmt(f),

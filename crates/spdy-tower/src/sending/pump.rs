@@ -15,11 +15,12 @@ use super::{Answer, BoxError, Failure, Unsendable, guarded};
 use crate::http::write_response;
 
 pin_project! {
-    /// Moves a body to a stream, as fast as the stream takes it: the body is asked for a piece only when the stream may
-    /// send it soon, or the session has room to keep it.
+    /// Moves a body to a stream, as fast as the stream takes it: the body is asked for a piece only
+    /// when the stream may send it soon, or the session has room to keep it.
     ///
-    /// The head of the response and one short piece of the body are held back until it is known what follows: so FIN
-    /// travels on the last frame, and a body that fails at once can still become an answer of 500.
+    /// The head of the response and one short piece of the body are held back until it is known
+    /// what follows: so FIN travels on the last frame, and a body that fails at once can still
+    /// become an answer of 500.
     pub(crate) struct Pump<B> {
         #[pin]
         body: B,
@@ -46,14 +47,15 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         }
     }
 
-    /// Fails where the body has another length than the head announces: a peer must not take it for whole.
+    /// Fails where the body has another length than the head announces: a peer must not take it for
+    /// whole.
     pub(crate) const fn announcing(mut self, length: Option<u64>) -> Self {
         self.announced = length;
         self
     }
 
-    /// For a push, whose head has been sent. No header field of a push may come behind its payload (protocol.md
-    /// §10.1): trailers are left out.
+    /// For a push, whose head has been sent. No header field of a push may come behind its payload
+    /// (protocol.md §10.1): trailers are left out.
     pub(crate) fn push(body: B) -> Self {
         // A body that panics here panics again where it is polled.
         let size = guarded(|| body.size_hint().exact()).ok().flatten();
@@ -77,7 +79,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 self.flush(answer)?;
                 return Poll::Pending;
             };
-            // Until the piece is in the queue, or there is none.
+            // Held until the piece is in the queue.
             let _room = room?;
             let body = self.as_mut().project().body;
             let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
@@ -90,8 +92,8 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 .map(Frame::into_data)
             {
                 None => return Poll::Ready(self.finish(answer)),
-                Some(Ok(octets)) => {
-                    self.as_mut().take(octets, answer)?;
+                Some(Ok(bytes)) => {
+                    self.as_mut().take(bytes, answer)?;
                     if guarded(|| self.body.is_end_stream())? {
                         return Poll::Ready(self.finish(answer));
                     }
@@ -113,25 +115,26 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     /// Sends what was held and holds the next piece.
     fn take(
         mut self: Pin<&mut Self>,
-        mut octets: B::Data,
+        mut bytes: B::Data,
         answer: &mut Answer,
     ) -> Result<(), Failure> {
         // `Bytes` moves here; other buffers are copied once.
-        let octets = guarded(move || octets.copy_to_bytes(octets.remaining()))?;
+        let bytes = guarded(move || bytes.copy_to_bytes(bytes.remaining()))?;
         if let Some(left) = self.as_mut().project().announced {
-            let rest = left.checked_sub(octets.len() as u64);
+            let rest = left.checked_sub(bytes.len() as u64);
             *left = rest.ok_or(WRONG_LENGTH)?;
         }
-        if !octets.is_empty() {
+        if !bytes.is_empty() {
             if self.held.is_some() {
                 self.as_mut().flush(answer)?;
             }
-            *self.project().held = Some(octets);
+            *self.project().held = Some(bytes);
         }
         Ok(())
     }
 
-    /// Sends what is held if it is long: FIN may then need eight bytes more, and less memory is held.
+    /// Sends what is held if it is long: FIN may then need eight bytes more, and less memory is
+    /// held.
     fn flush_long(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         let is_long = |held: &Bytes| held.len() > SHORT;
         if self.held.as_ref().is_some_and(is_long) {
@@ -146,8 +149,8 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         if let Some(head) = this.head.take() {
             answer.begin(head)?;
         }
-        if let Some(octets) = this.held.take() {
-            answer.data(octets, false)?;
+        if let Some(bytes) = this.held.take() {
+            answer.data(bytes, false)?;
         }
         Ok(())
     }

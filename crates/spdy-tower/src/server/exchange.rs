@@ -98,7 +98,8 @@ impl<S: HttpService> Exchange<S> {
                     let Poll::Ready(response) = guarded(|| future.poll(cx))? else {
                         return self.poll_disturbed(cx).map(Err);
                     };
-                    // Whatever the application has made of a malformed body, the client is told the truth.
+                    // Whatever the application has made of a malformed body, the client is told the
+                    // truth.
                     if let Some(fault) = this.fault.come() {
                         return Poll::Ready(Err(Failure::Fault(fault)));
                     }
@@ -152,7 +153,7 @@ impl<S: HttpService> Exchange<S> {
         this.answer.poll_closed(cx).map(Failure::Gone)
     }
 
-    /// Tells the client, and whoever reads the log.
+    /// Reports a failure to the client and to the log.
     fn fail(self: Pin<&mut Self>, failure: Failure) {
         let this = self.project();
         // An application that sends the body back fails because the body does.
@@ -175,7 +176,7 @@ impl<S: HttpService> Future for Exchange<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Err(failure) = ready!(self.as_mut().poll_steps(cx)) {
             self.as_mut().fail(failure);
-            // What the application holds goes at once, not when somebody drops the exchange.
+            // What the application holds is dropped now, not together with the exchange.
             let mut state = self.project().state;
             _ = guarded(|| state.set(State::Over));
         }
@@ -204,7 +205,8 @@ fn split<B: http_body::Body>(
         (body.size_hint().exact(), has_body.then_some(body))
     })?;
     if head.status.is_informational() {
-        // A second SYN_REPLY is an error, so an interim response cannot be followed by the real one.
+        // A second SYN_REPLY is an error, so an interim response cannot be followed by the real
+        // one.
         return Err(Failure::Response(Unsendable::Informational));
     }
     let announced = if is_bodyless || *method == Method::CONNECT {

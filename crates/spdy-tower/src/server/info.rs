@@ -20,8 +20,9 @@ pub struct StreamInfo {
 }
 
 impl StreamInfo {
-    /// Returns what tells how long the pieces of the response's body should be: for bodies that can be read in pieces of
-    /// any length, as files can. A handler that asks for it has to [keep to it](SendRoom::promise).
+    /// Returns what tells how long the pieces of the response's body should be: for bodies that can
+    /// be read in pieces of any length, as files can. A handler that asks for it has to [keep to
+    /// it](SendRoom::promise).
     #[must_use]
     pub fn room(&self) -> SendRoom {
         self.room.promise();

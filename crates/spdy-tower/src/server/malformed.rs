@@ -17,8 +17,8 @@ pub struct MalformedRequest<'a> {
     pub stream: StreamId,
     /// The version of the session.
     pub version: Version,
-    /// Its header fields, as far as they came and the limits allow, in the form of the version. Nothing about them is
-    /// checked but what the frame format demands.
+    /// Its header fields, as far as they came and the limits allow, in the form of the version.
+    /// Nothing about them is checked but what the frame format demands.
     pub headers: &'a HeaderBlock,
     /// The status of the answer: 400, 414 or 431.
     pub status: StatusCode,
@@ -38,7 +38,7 @@ impl fmt::Debug for MalformedRequest<'_> {
     }
 }
 
-/// Who is told of malformed requests, if anybody.
+/// The function that is called for malformed requests, if there is one.
 #[derive(Clone, Default)]
 pub(crate) struct OnMalformed(Option<Arc<Told>>);
 
@@ -49,7 +49,7 @@ impl OnMalformed {
         Self(Some(Arc::new(told)))
     }
 
-    /// Tells of a request whose head is malformed.
+    /// Reports a request whose head is malformed.
     pub(crate) fn tell(&self, stream: &PendingStream, version: Version, malformed: Malformed) {
         if let Self(Some(told)) = self {
             told(&MalformedRequest {

@@ -28,8 +28,8 @@ use crate::{
 
 /// Pushes responses that belong to one request.
 ///
-/// Nothing is pushed unless the application does it with this: few clients gain by it, and some break. A client that
-/// refuses a push gets no more of them in its session.
+/// Nothing is pushed unless the application does it with this: few clients gain by it, and some
+/// break. A client that refuses a push gets no more of them in its session.
 ///
 /// ```
 /// # use http::{Request, Response, header::CONTENT_TYPE};
@@ -37,7 +37,8 @@ use crate::{
 ///
 /// async fn page(request: Request<Body>) -> &'static str {
 ///     if let Some(pusher) = Pusher::of(&request) {
-///         let style = Response::builder().header(CONTENT_TYPE, "text/css").body("p { color: navy }".to_owned());
+///         let style = Response::builder().header(CONTENT_TYPE, "text/css");
+///         let style = style.body("p { color: navy }".to_owned());
 ///         // A push that is not made is no loss: the client asks for the resource by itself.
 ///         _ = pusher.push("/style.css", style.unwrap());
 ///     }
@@ -69,18 +70,21 @@ impl Pusher {
         })
     }
 
-    /// Pushes `response` as the answer to a GET of `path`, which may have a query, from the same origin.
+    /// Pushes `response` as the answer to a GET of `path`, which may have a query, from the same
+    /// origin.
     ///
-    /// It has to be called before the response that refers to `path` is given: the client learns of the push before
-    /// it can ask. The body is sent in the background, with the lowest priority, and may outlive the request. When the
-    /// client refuses it, resets the request, or the session ends, it is dropped. Trailers of a push are not sent.
-    /// Before the body of the first push a round trip is waited for, in which the client may refuse it.
+    /// It has to be called before the response that refers to `path` is given: the client learns of
+    /// the push before it can ask. The body is sent in the background, with the lowest priority,
+    /// and may outlive the request. When the client refuses it, resets the request, or the session
+    /// ends, it is dropped. Trailers of a push are not sent. Before the body of the first push a
+    /// round trip is waited for, in which the client may refuse it.
     ///
     /// The client's limit on streams is not waited for: a push above it is not made.
     ///
     /// # Errors
     ///
-    /// [`PushError`]; nothing was sent then. That the client takes the push is not known yet when this returns.
+    /// [`PushError`]; nothing was sent then. That the client takes the push is not known yet when
+    /// this returns.
     pub fn push<B>(&self, path: &str, response: Response<B>) -> Result<(), PushError>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -94,7 +98,8 @@ impl Pusher {
         let how = Open {
             // No response that the client did ask for waits for one that it did not.
             priority: Priority::LOWEST,
-            // Not with FIN, even without a body: clients in the field do not take it (protocol.md §10.1).
+            // Not with FIN, even without a body: clients in the field do not take it (protocol.md
+            // §10.1).
             fin: false,
             unidirectional: true,
             associated: Some(self.associated),
@@ -125,9 +130,9 @@ impl Pusher {
 pub enum PushError {
     /// The client has refused an earlier push of this session.
     Refused,
-    /// The path does not begin with a slash, or is none.
+    /// The path is invalid, or does not begin with a slash.
     Path,
-    /// SPDY/2 cannot carry a header of more than 65,535 octets.
+    /// SPDY/2 cannot carry a header of more than 65,535 bytes.
     Header,
 }
 
@@ -135,8 +140,8 @@ impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "client has refused an earlier push",
-            Self::Path => "path of a push does not begin with a slash",
-            Self::Header => "a header of the push is longer than 65535 octets",
+            Self::Path => "invalid path of a push",
+            Self::Header => "header field of a push is longer than 65535 bytes",
         })
     }
 }
@@ -156,14 +161,15 @@ where
     let (_, stream) = opening.await?.split();
     let mut answer = Answer::Begun(stream);
     if !taste.takes.load(Ordering::Relaxed) {
-        // What the client says of the push comes before the PONG. A small push would be over by then, and the refusal
-        // of a stream that is over tells nobody anything.
+        // What the client says of the push comes before the PONG. A small push would be over by
+        // then, and the refusal of a stream that is over is not noticed.
         let mut pong = pin!(session.ping());
         let heard = poll_fn(|cx| match answer.poll_closed(cx) {
             Poll::Ready(end) => Poll::Ready(Err(Failure::Gone(end))),
             Poll::Pending => pong.as_mut().poll(cx).map(|_| Ok(())),
         });
-        // A client that has closed its writing side can answer nothing, and is owed what was promised all the same.
+        // A client that has closed its writing side can answer nothing, and is owed what was
+        // promised all the same.
         timeout(TASTING, heard).await.unwrap_or(Ok(()))?;
         taste.takes.store(true, Ordering::Relaxed);
     }

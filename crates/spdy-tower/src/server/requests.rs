@@ -66,12 +66,12 @@ impl<S> Requests<S> {
 }
 
 impl<S: HttpService> Requests<S> {
-    /// Begins the requests that have come, and the pushes that handlers have asked for. Says whether there may be
-    /// more: only so many are begun at once.
+    /// Begins the requests that have come, and the pushes that handlers have asked for.
+    /// Returns whether there may be more: at most [`REQUESTS_PER_TURN`] are begun at once.
     pub(super) fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
         while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
-            // The application's panics are caught where it is called. This one is of this crate: it is as loud here as
-            // it would be without a task.
+            // The application's panics are caught where it is called. This one is of this crate: it
+            // is as loud here as it would be without a task.
             if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
                 resume_unwind(panic);
             }
@@ -167,5 +167,6 @@ impl<S> fmt::Debug for Requests<S> {
     }
 }
 
-/// Requests that are begun before the session reads and writes again, and other tasks get their turn.
+/// Requests that are begun before the session reads and writes again, and other tasks get their
+/// turn.
 const REQUESTS_PER_TURN: usize = 32;

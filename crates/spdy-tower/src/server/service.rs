@@ -5,8 +5,9 @@ use tower_service::Service;
 
 use crate::{Body, BoxError};
 
-/// What can be served: every cloneable [`tower::Service`](tower_service::Service) from `http::Request<Body>` to `http::Response`,
-/// `axum::Router` among them. There is nothing to implement, it holds by itself.
+/// What can be served: every cloneable [`tower::Service`](tower_service::Service) from
+/// `http::Request<Body>` to `http::Response`, `axum::Router` among them. There is nothing to
+/// implement, it holds by itself.
 ///
 /// Each request gets a clone of the service and waits for its readiness alone.
 pub trait HttpService:

@@ -19,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Upgraded, agree, is_agreed};
 
-/// A GET request that asks to upgrade to SPDY/3.1, for [`connect`]. The method may be changed, and headers be added.
+/// A GET request that asks to upgrade to SPDY/3.1, for [`connect`]. The method may be changed, and
+/// headers be added.
 ///
 /// The `host` field is the authority of the URI, and the target its path.
 #[must_use]
@@ -39,8 +40,9 @@ pub fn request(uri: &Uri) -> Request<()> {
     request
 }
 
-/// Sends a request on a transport and waits for the upgrade. Gives the head of the answer, whose status is 101, and
-/// the transport: octets that came behind the head are the first to be read from it.
+/// Sends a request on a transport and waits for the upgrade. Returns the head of the response,
+/// whose status is 101, and the transport: bytes that came after the head are the first to be read
+/// from it.
 ///
 /// There is no time limit but the caller's. Dropping the future drops the transport.
 ///
@@ -71,12 +73,13 @@ where
     connect_to(transport, request, is_agreed).await
 }
 
-/// Sends a request to upgrade to any protocol: as [`connect`], where `is_agreed` judges the fields of an answer with status
-/// 101.
+/// Sends a request to upgrade to any protocol: as [`connect`], where `is_agreed` judges the fields
+/// of an answer with status 101.
 ///
 /// # Errors
 ///
-/// [`ConnectError`], with the server's answer if it has another status, or is not what was agreed on.
+/// [`ConnectError`], with the server's answer if it has another status, or is not what was agreed
+/// on.
 pub async fn connect_to<IO>(
     transport: IO,
     request: Request<()>,
@@ -110,18 +113,18 @@ where
 async fn refused(response: Response<Incoming>) -> ConnectError {
     let (head, mut body) = response.into_parts();
     let mut kept = BytesMut::new();
-    // What follows a 101 is a protocol that nobody asked for.
+    // What follows a 101 is another protocol than the requested one.
     while head.status != StatusCode::SWITCHING_PROTOCOLS
         && kept.len() < MAX_REFUSAL
         && let Some(Ok(frame)) = body.frame().await
     {
-        kept.extend_from_slice(frame.data_ref().map_or(&[][..], |octets| octets));
+        kept.extend_from_slice(frame.data_ref().map_or(&[][..], |bytes| bytes));
     }
     kept.truncate(MAX_REFUSAL);
     ConnectError::Refused(Box::new(Response::from_parts(head, kept.freeze())))
 }
 
-/// As much is kept of the body of another answer than 101, octets.
+/// As much is kept of the body of another answer than 101, bytes.
 pub const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Why there is no upgrade.
@@ -129,8 +132,8 @@ pub const MAX_REFUSAL: usize = 64 * 1024;
 pub enum ConnectError {
     /// The transport failed, or what came was not HTTP/1.1.
     Transport(Box<dyn Error + Send + Sync>),
-    /// The server's answer is another one: not 101, or without the fields that go with it. Its body is cut at
-    /// [`MAX_REFUSAL`] octets.
+    /// The server's answer is another one: not 101, or without the fields that go with it. Its body
+    /// is cut at [`MAX_REFUSAL`] bytes.
     Refused(Box<Response<Bytes>>),
 }
 
@@ -155,7 +158,7 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Transport(_) => f.write_str("request to upgrade failed"),
             Self::Refused(response) => {
-                write!(f, "server does not upgrade: {}", response.status())
+                write!(f, "server refused to upgrade: {}", response.status())
             }
         }
     }

@@ -18,8 +18,8 @@ use super::{Upgraded, agree, is_agreed};
 
 /// Accepts the upgrade that a request asks for. The method does not matter.
 ///
-/// The response has status 101 and the two fields that say so. More may be added to it, and it has to be given as the
-/// answer to the request: the transport comes after that, see [`OnSession`].
+/// The response has status 101 and the two fields that say so. More may be added to it, and it has
+/// to be given as the answer to the request: the transport comes after that, see [`OnSession`].
 ///
 /// # Errors
 ///
@@ -50,16 +50,16 @@ fn has_body<B>(request: &Request<B>) -> bool {
 
 /// The transport of a request whose upgrade was [accepted](accept), once the answer is on its way.
 ///
-/// It is a future and gives the [`Upgraded`] transport. Await it on a task of its own: the handler has to return first.
-/// It fails if the client has gone or another answer than 101 was given. Dropped, it makes hyper close the connection
-/// after the answer.
+/// It is a future and gives the [`Upgraded`] transport. Await it on a task of its own: the handler
+/// has to return first. It fails if the client has gone or another answer than 101 was given.
+/// Dropped, it makes hyper close the connection after the answer.
 #[derive(Debug)]
 #[must_use = "the connection is closed when this is dropped"]
 pub struct OnSession(OnUpgrade);
 
 impl OnSession {
-    /// Waits for the transport, and begins a session of SPDY/3.1 on it as its server. [`config`](super::config) suits
-    /// Kubernetes; for HTTP over the session give the transport to
+    /// Waits for the transport, and begins a session of SPDY/3.1 on it as its server.
+    /// [`config`](super::config) suits Kubernetes; for HTTP over the session give the transport to
     /// [`Builder::serve_connection`](crate::Builder::serve_connection) in place of this.
     ///
     /// # Errors
@@ -89,8 +89,8 @@ pub enum UpgradeError {
     NotAsked,
     /// It announces a body.
     Body,
-    /// Its connection cannot change: it was accepted already, or did not come over HTTP/1.1 (as served by hyper with
-    /// upgrades).
+    /// Its connection cannot change: it was accepted already, or did not come over HTTP/1.1 (as
+    /// served by hyper with upgrades).
     NotPossible,
 }
 
@@ -113,9 +113,9 @@ impl UpgradeError {
 impl fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAsked => "request does not ask to upgrade to SPDY/3.1",
+            Self::NotAsked => "request does not ask for an upgrade to SPDY/3.1",
             Self::Body => "request to upgrade has a body",
-            Self::NotPossible => "connection cannot be upgraded, or is already",
+            Self::NotPossible => "connection cannot be upgraded",
         })
     }
 }

@@ -25,7 +25,7 @@ use spdy_session::Received;
 use spdy_tower::{BoxError, client::Error};
 
 use crate::support::{
-    client::{Server, assert_reset, client_of, get, octets, ok, post, reset_of},
+    client::{Server, assert_reset, body_of, client_of, get, ok, post, reset_of},
     in_all_versions, within,
 };
 
@@ -42,7 +42,7 @@ async fn a_large_body_goes_there_and_back() {
         let response = within(requests.send(post("/", sent.clone())))
             .await
             .unwrap();
-        assert!(octets(response.into_body()).await == sent);
+        assert!(body_of(response.into_body()).await == sent);
     })
     .await;
 }
@@ -188,10 +188,10 @@ async fn a_server_that_does_not_read_stops_the_upload() {
         let _response = within(response).await.unwrap().unwrap();
         let mut read = 0;
         while read < 1_000_000 {
-            let Some(Ok(Received::Data(octets))) = within(receive.next()).await else {
+            let Some(Ok(Received::Data(bytes))) = within(receive.next()).await else {
                 panic!("the upload ended")
             };
-            read += octets.len();
+            read += bytes.len();
         }
     })
     .await;
@@ -209,7 +209,7 @@ async fn an_upload_goes_on_behind_an_early_answer() {
             receive
         };
         let (response, mut receive) = tokio::join!(within(response), serve);
-        assert_eq!(octets(response.unwrap().into_body()).await, "");
+        assert_eq!(body_of(response.unwrap().into_body()).await, "");
         sender.send_data("late".into()).await.unwrap();
         drop(sender);
         let Some(Ok(Received::Data(late))) = within(receive.next()).await else {

@@ -1,4 +1,5 @@
-//! Requests over a session: the client against an axum server, and against one that does what it wants.
+//! Requests over a session: the client against an axum server, and against one that does what it
+//! wants.
 
 mod bodies;
 mod requests;

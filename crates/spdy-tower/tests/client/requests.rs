@@ -12,7 +12,7 @@ use spdy_tower::{
 };
 
 use crate::support::{
-    client::{Server, Whole, block, client_of, get, octets, ok, post},
+    client::{Server, Whole, block, body_of, client_of, get, ok, post},
     in_all_versions, within,
 };
 
@@ -160,7 +160,7 @@ async fn the_priority_is_that_of_the_request() {
         let mut request = get("/");
         request.extensions_mut().insert(Priority::new(1).unwrap());
         let response = within(requests.send(request)).await.unwrap();
-        assert_eq!(octets(response.into_body()).await, "1");
+        assert_eq!(body_of(response.into_body()).await, "1");
     })
     .await;
 }

@@ -15,7 +15,7 @@ use spdy_tower::client::{Error, InvalidResponse};
 use tower::ServiceExt;
 
 use crate::support::{
-    client::{Server, assert_reset, block, client_of, get, octets, ok},
+    client::{Server, assert_reset, block, body_of, client_of, get, ok},
     in_all_versions, within,
 };
 
@@ -37,7 +37,7 @@ async fn a_page_is_fetched() {
         let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
         assert_eq!(
-            octets(response.into_body()).await,
+            body_of(response.into_body()).await,
             "https://a.test/page?q=1"
         );
     })
@@ -62,7 +62,7 @@ async fn answered(
         Ok(response) => {
             send.finish().unwrap();
             let (head, body) = response.into_parts();
-            Ok((head, octets(body).await))
+            Ok((head, body_of(body).await))
         }
         Err(error) => {
             assert_reset(send, RstStatus::PROTOCOL_ERROR).await;

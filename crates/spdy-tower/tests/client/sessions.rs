@@ -17,7 +17,7 @@ use tokio::io::duplex;
 use tower::Service;
 
 use crate::support::{
-    client::{Server, Whole, client_of, get, octets, ok, post, reset_of},
+    client::{Server, Whole, body_of, client_of, get, ok, post, reset_of},
     in_all_versions, within,
 };
 
@@ -173,7 +173,7 @@ async fn many_requests_share_a_session() {
         within(requests.send(get("/"))).await.unwrap();
         let all = (0..300_u32).map(|number| {
             let response = requests.send(post("/", number.to_string()));
-            tokio::spawn(async move { octets(response.await.unwrap().into_body()).await })
+            tokio::spawn(async move { body_of(response.await.unwrap().into_body()).await })
         });
         for (number, body) in all.collect::<Vec<_>>().into_iter().enumerate() {
             assert_eq!(within(body).await.unwrap(), number.to_string());
@@ -182,7 +182,8 @@ async fn many_requests_share_a_session() {
     .await;
 }
 
-/// What a server has to say about its limits comes after the first requests of a client that has many.
+/// The limits of a server arrive after the first requests of a client that has
+/// many.
 #[tokio::test(start_paused = true)]
 async fn a_burst_before_the_server_has_spoken_is_not_refused() {
     in_all_versions(async |version| {
@@ -203,7 +204,7 @@ async fn a_burst_before_the_server_has_spoken_is_not_refused() {
         tokio::spawn(builder.serve_connection(far, version, router));
         for response in burst {
             let response = within(response).await.unwrap().unwrap();
-            assert_eq!(octets(response.into_body()).await, "body");
+            assert_eq!(body_of(response.into_body()).await, "body");
         }
         let refused = Count::ResetsSent(RstStatus::REFUSED_STREAM);
         assert_eq!(counters.get(refused), 0);

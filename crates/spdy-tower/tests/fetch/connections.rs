@@ -195,7 +195,7 @@ async fn an_origin_that_cannot_be_reached_is_an_error() {
         "{error:?}"
     );
 
-    // A certificate that nobody vouches for.
+    // An untrusted certificate.
     let (server, _) = tls(&["spdy/3.1"]).await;
     let error = send(&client, &server.uri("https", "/"), "")
         .await

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::support::{client::ok, in_all_versions};
 
-/// A session whose server answers one stream at once, and then either goes on or is gone: nothing is read or written,
-/// and the connection stays open.
+/// A session whose server answers one stream at once, and then either goes on or is gone: nothing
+/// is read or written, and the connection stays open.
 async fn one_answer(io: DuplexStream, version: Version, is_gone_then: bool) {
     let (_session, mut incoming, driver) =
         spdy_session::server(io, version, spdy_session::Config::default());

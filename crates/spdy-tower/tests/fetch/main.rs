@@ -83,7 +83,7 @@ impl Server {
     }
 }
 
-/// Says what protocol a request came by, and what host it was for.
+/// Returns the protocol that a request came by, and the host it was for.
 async fn protocol(request: Request) -> String {
     let host = request
         .headers()
@@ -148,7 +148,8 @@ async fn tls_of(alpn: &[&str], router: Router) -> (Server, Connector) {
     (server, Connector::new(trust))
 }
 
-/// The server's side of TLS for `localhost` and `a.test`, which chooses from `alpn`, and a client's that trusts it.
+/// The server's side of TLS for `localhost` and `a.test`, which chooses from `alpn`, and a client's
+/// that trusts it.
 fn acceptor(alpn: &[&str]) -> (TlsAcceptor, ClientConfig) {
     let names = ["localhost".to_owned(), "a.test".to_owned()];
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();

@@ -40,7 +40,7 @@ async fn give_back(io: impl AsyncRead + AsyncWrite) -> std::io::Result<()> {
     send.shutdown().await
 }
 
-/// Sends octets into a tunnel and takes them back, to its end.
+/// Sends bytes into a tunnel and takes them back, to its end.
 async fn use_tunnel(mut io: impl AsyncRead + AsyncWrite + Unpin) {
     io.write_all(b"one").await.unwrap();
     let mut back = [0; 3];

@@ -1,4 +1,5 @@
-//! How long requests wait for connections, and for what: on a paused clock, so that every bound is exact.
+//! How long requests wait for connections, and for what: on a paused clock, so that every bound is
+//! exact.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -119,7 +120,8 @@ async fn connections_of_http1_are_made_side_by_side() {
     assert_eq!(at_once(&client, 20).await, ms(1100));
     assert_eq!(network.made(), 20);
 
-    // Where an upgrade is asked for, the first connection tells that there is none; each takes two.
+    // Where an upgrade is asked for, the first connection shows that the server does not upgrade;
+    // each takes two.
     let network = Network::new(ms(100), |io, _| http1(io, Duration::ZERO));
     let client = network.client(Plain::Upgrade);
     let took = at_once(&client, 20).await;
@@ -237,7 +239,7 @@ async fn an_attempt_outlasts_the_request_that_began_it() {
             let request = timeout(ms(2000), get(&client)).await;
             assert!(request.is_err() || plain == Plain::Http1);
         }
-        // After 6 s it is through, or refused: then the next begins for whoever is there.
+        // After 6 s it is through, or refused: then the next one begins.
         assert_eq!(get(&client).await.unwrap(), "ok");
     }
 }

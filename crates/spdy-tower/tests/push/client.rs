@@ -12,7 +12,7 @@ use tokio::io::duplex;
 
 use super::page;
 use crate::support::{
-    client::{Server, assert_reset, block, get, octets, ok},
+    client::{Server, assert_reset, block, body_of, get, ok},
     in_all_versions, within,
 };
 
@@ -37,7 +37,8 @@ impl Pair {
         }
     }
 
-    /// Sends a request, and pushes `pairs` with it. Gives what the client takes of it, and the server's end of it.
+    /// Sends a request, and pushes `pairs` with it. Returns the push as the client
+    /// receives it, and the server's end of it.
     async fn push(&mut self, pairs: &[(&str, &str)]) -> (Option<Pushed>, spdy_session::SendStream) {
         let response = self.requests.send(get("/page"));
         let stream = self.server.accept().await;
@@ -97,8 +98,8 @@ async fn a_push_of_the_adapter_reaches_the_client() {
         assert_eq!(style.headers()[CONTENT_TYPE], "text/css");
         assert_eq!(style.headers().len(), 2, "{:?}", style.headers());
         assert_eq!(http_body::Body::size_hint(style.body()).exact(), Some(17));
-        assert_eq!(octets(style.into_body()).await, "p { color: navy }");
-        assert_eq!(octets(response.into_body()).await, "page");
+        assert_eq!(body_of(style.into_body()).await, "p { color: navy }");
+        assert_eq!(body_of(response.into_body()).await, "page");
     })
     .await;
 }
@@ -113,7 +114,7 @@ async fn the_head_of_a_push_may_come_later() {
         send.send_data("style".into(), true).unwrap();
         let style = within(pushed.unwrap().response()).await.unwrap();
         assert_eq!(style.headers()[CONTENT_TYPE], "text/css");
-        assert_eq!(octets(style.into_body()).await, "style");
+        assert_eq!(body_of(style.into_body()).await, "style");
     })
     .await;
 }

@@ -90,10 +90,10 @@ async fn c167_c168_a_push_says_what_it_is() {
         assert_eq!(push.headers(), &HeaderBlock::from_pairs(expected).unwrap());
 
         let mut style = push.into_recv().unwrap();
-        let Some(Ok(Received::Data(octets))) = within(style.next()).await else {
+        let Some(Ok(Received::Data(bytes))) = within(style.next()).await else {
             panic!("no style")
         };
-        assert_eq!(octets, "p { color: navy }");
+        assert_eq!(bytes, "p { color: navy }");
         assert!(within(style.next()).await.is_none());
         assert_eq!(Reply::read(receive).await.unwrap().body, b"page");
     })
@@ -215,8 +215,8 @@ async fn c171_a_push_that_is_cancelled_stops_and_the_page_does_not() {
         let (_, page) = ask(&session).await;
         let first = pushed(&mut incoming).await;
         let mut second = pushed(&mut incoming).await.into_recv().unwrap();
-        // SPDY/2 has no windows: what is not read holds up all else. The clock stands still while anything is done, and
-        // goes on in the pauses.
+        // SPDY/2 has no windows: what is not read holds up all else. The clock stands still while
+        // anything is done, and goes on in the pauses.
         let second = tokio::spawn(async move {
             while let Some(Ok(_)) = second.next().await {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -270,7 +270,7 @@ async fn c172_a_push_has_no_late_headers() {
         let mut style = pushed(&mut incoming).await.into_recv().unwrap();
         let first = within(style.next()).await;
         assert!(
-            matches!(&first, Some(Ok(Received::Data(octets))) if octets == "style"),
+            matches!(&first, Some(Ok(Received::Data(bytes))) if bytes == "style"),
             "{first:?}"
         );
         assert!(within(style.next()).await.is_none());
@@ -392,7 +392,8 @@ async fn only_paths_of_the_same_origin_are_pushed() {
     assert_eq!(push.headers().get(":host"), Some(&b"a.test"[..]));
 }
 
-/// A client that has closed its writing side can answer no PING, and gets what was promised all the same.
+/// A client that has closed its writing side can answer no PING, and gets what was promised all the
+/// same.
 #[tokio::test(start_paused = true)]
 async fn a_push_is_whole_for_a_client_that_has_half_closed() {
     in_all_versions(async |version| {

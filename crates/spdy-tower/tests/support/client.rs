@@ -75,7 +75,8 @@ impl Server {
     }
 }
 
-/// A head of `pairs`, in which a name that begins with a colon is one of SPDY/3, written as the version wants it.
+/// A head of `pairs`, in which a name that begins with a colon is one of SPDY/3, written as the
+/// version wants it.
 pub fn block(version: Version, pairs: &[(&str, &str)]) -> HeaderBlock {
     let pairs = pairs.iter().map(|&(name, value)| match (version, name) {
         (Version::V2, ":path") => ("url", value),
@@ -104,7 +105,7 @@ pub fn post(path: &str, body: impl Into<Bytes>) -> http::Request<Whole> {
         .unwrap()
 }
 
-pub async fn octets(body: Body) -> Bytes {
+pub async fn body_of(body: Body) -> Bytes {
     within(body.collect()).await.unwrap().to_bytes()
 }
 

@@ -125,7 +125,7 @@ impl Reply {
         let (mut body, mut trailers) = (Vec::new(), None);
         while let Some(received) = within(receive.next()).await {
             match received? {
-                Received::Data(octets) => body.extend_from_slice(&octets),
+                Received::Data(bytes) => body.extend_from_slice(&bytes),
                 Received::Headers(block) => trailers = Some(block),
             }
         }
@@ -192,9 +192,9 @@ impl RawClient {
 
     /// Opens a stream as `frame` says.
     pub async fn open(&mut self, frame: &SynStream<&HeaderBlock>) {
-        let mut octets = BytesMut::new();
-        self.encoder.encode_syn_stream(frame, &mut octets).unwrap();
-        within(self.io.write_all(&octets)).await.unwrap();
+        let mut bytes = BytesMut::new();
+        self.encoder.encode_syn_stream(frame, &mut bytes).unwrap();
+        within(self.io.write_all(&bytes)).await.unwrap();
     }
 
     /// Asks for a path with GET.
@@ -214,9 +214,9 @@ impl RawClient {
     /// Sends a control frame without flags.
     pub async fn control(&mut self, kind: u8, payload: &[u32]) {
         let version = if self.version == Version::V2 { 2 } else { 3 };
-        let mut octets = vec![0x80, version, 0, kind, 0, 0, 0, 4 * payload.len() as u8];
-        octets.extend(payload.iter().flat_map(|word| word.to_be_bytes()));
-        within(self.io.write_all(&octets)).await.unwrap();
+        let mut bytes = vec![0x80, version, 0, kind, 0, 0, 0, 4 * payload.len() as u8];
+        bytes.extend(payload.iter().flat_map(|word| word.to_be_bytes()));
+        within(self.io.write_all(&bytes)).await.unwrap();
     }
 
     /// Sends nothing more, and goes on reading.

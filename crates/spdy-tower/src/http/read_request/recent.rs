@@ -6,11 +6,13 @@ use spdy_frame::{Field, HeaderBlock, Version};
 use super::{Head, Kind, MAX_TARGET, Meta, method, origin_form};
 use crate::http::{fields, list::is_hop_by_hop};
 
-/// A request that others of its session are held against. Most clients send the same fields again and again, with
-/// another path, and another value here and there: then all that was found out about the others holds, and is copied.
+/// A request that others of its session are held against. Most clients send the same fields again
+/// and again, with another path, and another value here and there: then all that was found out
+/// about the others holds, and is copied.
 ///
-/// A request that is like none before costs next to nothing here: what came of it is kept when the next one is alike.
-/// It is kept until one that is not alike takes its place, within [`MAX_FIELDS`] and [`MAX_SIZE`].
+/// A request that is like none before costs next to nothing here: what came of it is kept when the
+/// next one is alike. It is kept until one that is not alike takes its place, within [`MAX_FIELDS`]
+/// and [`MAX_SIZE`].
 #[derive(Debug)]
 pub(super) struct Recent {
     version: Version,
@@ -55,8 +57,8 @@ impl Recent {
         }
     }
 
-    /// Where a block differs, if it is like the one that is kept: it has the same fields, and the same values of nearly
-    /// all.
+    /// Where a block differs, if it is like the one that is kept: it has the same fields, and the
+    /// same values of nearly all.
     pub(super) fn compare<'a>(&self, block: &'a HeaderBlock) -> Option<Own<'a>> {
         let latest = self.latest.as_ref()?;
         if block.len() != latest.block.len() {
@@ -89,12 +91,13 @@ impl Recent {
         is_path.then_some(own)
     }
 
-    /// Whether nothing else depends on a field.
+    /// Returns whether nothing else depends on a field.
     fn may_change(&self, name: &[u8]) -> bool {
         matches!(Kind::of(self.version, name), Kind::Field) && !is_hop_by_hop(name) && name != b"te"
     }
 
-    /// The head of a request that is alike. `None` if it is not known yet, or what is its own is malformed.
+    /// The head of a request that is alike. `None` if it is not known yet, or what is its own is
+    /// malformed.
     pub(super) fn head(&self, own: Own<'_>) -> Option<Head> {
         let common = self.latest.as_ref()?.common.as_ref()?;
         let mut request = Request::new(());
@@ -190,13 +193,13 @@ fn place_of(headers: &HeaderMap, name: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether a target is a path, so that nothing else depends on it.
+/// Returns whether a target is a path, so that nothing else depends on it.
 fn is_path(target: Field<'_>) -> bool {
     let path = target.value();
     path.starts_with(b"/") && path.len() <= MAX_TARGET && !target.is_joined()
 }
 
-/// Whether requests with a method have paths for targets, and nothing else depends on it.
+/// Returns whether requests with a method have paths for targets, and nothing else depends on it.
 fn takes_path(method: Field<'_>) -> bool {
     method.value() != Method::CONNECT.as_str().as_bytes()
 }
@@ -207,6 +210,6 @@ const MAX_CHANGES: usize = 4;
 /// The most fields of a request that is kept.
 const MAX_FIELDS: usize = 16;
 
-/// The most octets of the block of a request that is kept, with 32 for each field. About the same goes to the map of
-/// its fields.
+/// The most bytes of the block of a request that is kept, with 32 for each field. About the same
+/// goes to the map of its fields.
 const MAX_SIZE: usize = 2048;

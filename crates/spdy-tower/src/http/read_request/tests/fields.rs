@@ -66,7 +66,7 @@ fn c163_cookies_become_one_line_and_other_values_several() {
 
 /// The block as it comes out of a session.
 fn received(block: &HeaderBlock) -> HeaderBlock {
-    let (version, mut octets) = (Version::V3_1, BytesMut::new());
+    let (version, mut bytes) = (Version::V3_1, BytesMut::new());
     let stream = StreamId::first(Side::Client);
     let frame = Headers {
         stream,
@@ -74,9 +74,9 @@ fn received(block: &HeaderBlock) -> HeaderBlock {
         block,
     };
     HeaderEncoder::new(version, HeaderCompression::Stored)
-        .encode_headers(&frame, &mut octets)
+        .encode_headers(&frame, &mut bytes)
         .unwrap();
-    let Some((Frame::Headers(frame), _)) = parse(version, &octets).unwrap() else {
+    let Some((Frame::Headers(frame), _)) = parse(version, &bytes).unwrap() else {
         panic!("no HEADERS");
     };
     HeaderDecoder::new(version, HeaderLimits::default())
@@ -171,7 +171,7 @@ fn c156_a_body_that_is_announced_has_to_come() {
 }
 
 #[test]
-fn names_are_told_apart_by_all_their_octets() {
+fn names_are_told_apart_by_all_their_bytes() {
     for version in Version::ALL {
         for name in [
             "connectio",

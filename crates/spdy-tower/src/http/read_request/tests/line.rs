@@ -102,7 +102,7 @@ fn unknown_names_with_a_colon_are_refused() {
             Malformed::FieldName
         );
     }
-    // What is a meta header of one version is none of the other.
+    // A meta header of one version is not a meta header of the other.
     assert_eq!(
         read_changed(Version::V2, &[(":path", "/")]).unwrap_err(),
         Malformed::UnknownMeta

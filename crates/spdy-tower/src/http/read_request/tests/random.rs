@@ -24,7 +24,7 @@ impl Random {
         (self.0 % bound as u64) as usize
     }
 
-    /// A request with one or two octets that are not what they should be, or with none.
+    /// A request with one or two bytes that are not what they should be, or with none.
     pub(super) fn request(&mut self, version: Version) -> HeaderBlock {
         let mut fields: Vec<_> = plain_request(version)
             .fields()
@@ -32,17 +32,17 @@ impl Random {
             .collect();
         for _ in 0..self.below(3) {
             let field = self.below(fields.len());
-            let octets = if self.below(4) == 0 {
+            let bytes = if self.below(4) == 0 {
                 &mut fields[field].0
             } else {
                 &mut fields[field].1
             };
-            let octet = ODD_OCTETS[self.below(ODD_OCTETS.len())];
-            let place = self.below(octets.len() + 1);
+            let byte = ODD_BYTES[self.below(ODD_BYTES.len())];
+            let place = self.below(bytes.len() + 1);
             match self.below(3) {
-                0 if place < octets.len() => octets[place] = octet,
-                1 if place < octets.len() => drop(octets.remove(place)),
-                _ => octets.insert(place, octet),
+                0 if place < bytes.len() => bytes[place] = byte,
+                1 if place < bytes.len() => drop(bytes.remove(place)),
+                _ => bytes.insert(place, byte),
             }
         }
         let mut block = HeaderBlock::new();
@@ -54,5 +54,5 @@ impl Random {
     }
 }
 
-const ODD_OCTETS: &[u8] = b"\0\t\r\n \"#%*/:;?@[\\],a1A\x01\x7f\x80\xc3\xa9\xff";
+const ODD_BYTES: &[u8] = b"\0\t\r\n \"#%*/:;?@[\\],a1A\x01\x7f\x80\xc3\xa9\xff";
 pub(super) const ROUNDS: usize = 20_000;
