@@ -113,7 +113,7 @@ impl UpgradeError {
 impl fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAsked => "request does not ask for an upgrade to SPDY/3.1",
+            Self::NotAsked => "request does not ask to upgrade to SPDY/3.1",
             Self::Body => "request to upgrade has a body",
             Self::NotPossible => "connection cannot be upgraded",
         })
