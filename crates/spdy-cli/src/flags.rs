@@ -69,6 +69,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Get {
+    /// URLs to request
     #[arg(value_name = "URL", required = true, value_parser = Url::parse)]
     pub(crate) urls: Vec<Url>,
 
@@ -112,6 +113,7 @@ pub(crate) struct Get {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Ping {
+    /// URL of the server
     #[arg(value_name = "URL", value_parser = Url::parse)]
     pub(crate) url: Url,
 
@@ -123,7 +125,7 @@ pub(crate) struct Ping {
     #[arg(long, value_name = "MS", default_value = "200")]
     pub(crate) interval: u64,
 
-    /// Write JSON
+    /// Write the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -139,6 +141,7 @@ pub(crate) struct Ping {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Load {
+    /// URL to request
     #[arg(value_name = "URL", value_parser = Url::parse)]
     pub(crate) url: Url,
 
@@ -174,7 +177,7 @@ pub(crate) struct Load {
     #[arg(long, conflicts_with_all = ["version", "upgrade"])]
     pub(crate) h2: bool,
 
-    /// Write JSON
+    /// Write the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
 

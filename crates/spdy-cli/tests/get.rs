@@ -141,7 +141,7 @@ fn several_urls_share_a_session_are_requested_at_once_and_are_written_in_order()
     let ran = spdy(&arguments);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.starts_with(b"waited 400 ms\n\x07\x26"));
-    assert!(ran.stdout.ends_with(b"HTTP/1.1. Bye\n"));
+    assert!(ran.stdout.ends_with(b"HTTP/1.1. Bye!\n"));
     assert_eq!(ran.stdout.len(), 2 * 14 + 3_000_000 + 100);
 
     let lines: Vec<_> = ran.stderr.lines().collect();
@@ -263,10 +263,7 @@ fn a_server_of_another_protocol_is_named_in_the_message() {
 fn failures_have_their_exit_status() {
     let site = Site::start("failures");
     let missing = site.http("/nothing");
-    assert_eq!(
-        spdy(&["get", &missing]).success(),
-        "there is nothing at /nothing\n"
-    );
+    assert_eq!(spdy(&["get", &missing]).success(), "not found: /nothing\n");
     assert_eq!(spdy(&["get", "--fail", &missing]).code, 5);
 
     let ran = spdy(&["get", "http://127.0.0.1:1/"]);
@@ -295,7 +292,7 @@ fn failures_have_their_exit_status() {
     // The first failure decides the exit status. The other URLs are still written, in order.
     let ran = spdy(&["get", &site.http("/hello"), "http://127.0.0.1:1/", &missing]);
     ran.failure(3);
-    assert_eq!(ran.stdout.len(), 100 + 29);
+    assert_eq!(ran.stdout.len(), 100 + 20);
     let ran = spdy(&["get", "--json", "http://127.0.0.1:1/", &missing]);
     assert!(
         ran.json()[0]["error"]

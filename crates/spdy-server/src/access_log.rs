@@ -1,14 +1,16 @@
-//! The access log: a line for each request, written by a thread of its own.
+//! The access log: a line for each request, which a separate thread writes.
 //!
-//! A line is the combined format that servers have in common, and what SPDY adds:
+//! A line is the combined format of many servers, followed by the fields of SPDY:
 //!
 //! ```text
-//! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS OCTETS "REFERER" "USER-AGENT" PROTOCOL STREAM SECONDS RECEIVED END
+//! PEER - - [TIME] "METHOD TARGET HTTP/1.1" STATUS BYTES "REFERER" "USER-AGENT" \
+//!     PROTOCOL STREAM SECONDS RECEIVED END
 //! ```
 //!
-//! A request that is malformed, and so never reaches the application, has a line as far as it can be read. A status of 499
-//! stands for a client that left before there was an answer. END is `cut` when an answer was begun and not handed over
-//! to the connection whole, else `-`. What is not known is `-`.
+//! A malformed request, which never reaches the application, has a line with the fields that could
+//! be read. Status 499 means that the client left before the response. END is `cut` if the response
+//! was begun and not handed over whole to the connection, and `-` otherwise. An unknown field is
+//! `-`.
 
 use std::{
     fmt::Write as _,
@@ -31,7 +33,7 @@ use tracing::warn;
 
 use crate::{config::AccessLog, negotiate::Protocol, observe::Measured};
 
-/// A log that is open.
+/// An open log.
 #[derive(Debug)]
 pub(crate) struct Log {
     orders: SyncSender<Order>,
@@ -40,17 +42,17 @@ pub(crate) struct Log {
     lost: AtomicU64,
 }
 
-/// What the log and its thread share beside the lines themselves.
+/// What the log and its thread share besides the lines.
 #[derive(Debug, Default)]
 struct Shared {
-    /// Bytes of the lines that wait.
+    /// The number of bytes in the lines that wait.
     waiting: AtomicUsize,
-    /// The file is to be opened anew. This is no order in the queue: a full queue would lose it, and so would a file
-    /// that cannot be opened at the first attempt.
+    /// Whether the thread has to reopen the file. This is not an order in the queue: an order would
+    /// be lost if the queue was full, or if the first attempt to open the file failed.
     reopen: AtomicBool,
 }
 
-/// What a line tells.
+/// The fields of a line.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) peer: Option<SocketAddr>,
@@ -66,7 +68,7 @@ pub(crate) struct Entry<'a> {
 
 enum Order {
     Write(String),
-    /// There is something to do although there is no line.
+    /// There is work other than a line.
     Wake,
     End,
 }
@@ -90,32 +92,33 @@ impl Log {
         })
     }
 
-    /// Writes a line. Never waits: when the disk is too slow, lines are lost, and their number is told.
+    /// Writes a line without waiting. If the disk is too slow, lines are dropped, and a warning
+    /// states their number.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
         let line = entry.line();
-        let octets = line.len();
-        let waiting = self.shared.waiting.fetch_add(octets, Ordering::Relaxed) + octets;
+        let bytes = line.len();
+        let waiting = self.shared.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if waiting > MAX_WAITING || self.orders.try_send(Order::Write(line)).is_err() {
-            self.shared.waiting.fetch_sub(octets, Ordering::Relaxed);
+            self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         } else if self.lost.load(Ordering::Relaxed) > 0 {
             let lost = self.lost.swap(0, Ordering::Relaxed);
             warn!(
                 lost,
-                "the access log is written too slowly; lines were lost"
+                "the disk is too slow for the access log; lines were dropped"
             );
         }
     }
 
-    /// Opens the file anew, for those who have moved it away. As long as it cannot be opened the old one is written to,
-    /// and each batch of lines tries again.
+    /// Reopens the file, after a tool such as logrotate has moved it. If it cannot be opened, lines
+    /// go on to the old file, and each batch of lines tries again.
     pub(crate) fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
-        // With a full queue the thread is awake, and looks before the next line.
+        // If the queue is full, the thread is running, and checks the flag before the next line.
         let _ = self.orders.try_send(Order::Wake);
     }
 
-    /// Waits until all lines are in the file, or cannot be. What is written from now on is lost.
+    /// Waits until all lines are written or have failed. Later lines are dropped.
     pub(crate) fn finish(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.take() {
@@ -158,21 +161,21 @@ impl Entry<'_> {
     }
 }
 
-/// Writes text in a way that can neither end its quotes nor its line.
+/// Writes text in a form that cannot end the quotes or the line.
 fn escape(line: &mut String, text: &[u8]) {
-    for octet in text {
-        match octet {
+    for byte in text {
+        match byte {
             b'"' | b'\\' => {
                 line.push('\\');
-                line.push(char::from(*octet));
+                line.push(char::from(*byte));
             }
-            b' '..=b'~' => line.push(char::from(*octet)),
-            _ => write!(line, "\\x{octet:02x}").expect("a String takes any text"),
+            b' '..=b'~' => line.push(char::from(*byte)),
+            _ => write!(line, "\\x{byte:02x}").expect("a String takes any text"),
         }
     }
 }
 
-/// A moment, as `06/Nov/1994:08:49:37 +0000`.
+/// A time in the form `06/Nov/1994:08:49:37 +0000`.
 struct Time(SystemTime);
 
 impl std::fmt::Display for Time {
@@ -184,7 +187,7 @@ impl std::fmt::Display for Time {
     }
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 enum Output {
     Stdout(BufWriter<io::Stdout>),
     File(BufWriter<File>),
@@ -210,12 +213,12 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Writes what comes, until the end is ordered or nothing can order it any more. Failures are told once, until all is
-/// well again.
+/// Writes lines until it receives the order to end, or until the log is dropped. A failure is
+/// logged once, until writing succeeds again.
 fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, shared: &Shared) {
     let mut ended = false;
-    let mut opening = Failing::at("cannot open the access log anew; lines go on to the old file");
-    let mut writing = Failing::at("cannot write the access log; lines are lost");
+    let mut opening = Failing::at("cannot reopen the access log; lines go to the old file");
+    let mut writing = Failing::at("cannot write the access log; lines are dropped");
     while !ended && let Ok(first) = orders.recv() {
         opening.tell(reopen_if_asked(&mut output, target, shared));
         writing.tell(write_all_there_is(
@@ -228,7 +231,7 @@ fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, share
     }
 }
 
-/// Something that may fail again and again, and is told of once.
+/// An operation that can fail repeatedly, and is logged once.
 struct Failing {
     what: &'static str,
     is_told: bool,
@@ -252,12 +255,13 @@ impl Failing {
     }
 }
 
-/// Opens the file anew if it was asked for, and asks again if that fails.
+/// Reopens the file if the flag is set, and sets the flag again if that fails.
 fn reopen_if_asked(output: &mut Output, target: &AccessLog, shared: &Shared) -> io::Result<()> {
     if !shared.reopen.swap(false, Ordering::Acquire) {
         return Ok(());
     }
-    // Each batch of lines was flushed, so the old file lacks only what could not be written to it.
+    // Each batch of lines was flushed, so the old file only lacks lines that could not be written
+    // to it.
     match Output::open(target) {
         Ok(opened) => {
             *output = opened;
@@ -270,8 +274,8 @@ fn reopen_if_asked(output: &mut Output, target: &AccessLog, shared: &Shared) -> 
     }
 }
 
-/// Writes until there is nothing more for now, the end is ordered, or it is time to look whether the file is to be opened
-/// anew.
+/// Writes lines until the queue is empty, the order to end arrives, or the file may have to be
+/// reopened.
 fn write_all_there_is(
     output: &mut Output,
     orders: &Receiver<Order>,
@@ -296,14 +300,15 @@ fn write_all_there_is(
     output.as_write().flush()
 }
 
-/// How many lines may wait for the disk, and how many octets they may have: clients say how long a line is.
+/// The maximum number of lines that wait for the disk, and of their bytes. Clients choose the
+/// length of a line.
 const QUEUE: usize = 8192;
 const MAX_WAITING: usize = 8 * 1024 * 1024;
 
-/// How many lines are written before the next look.
+/// The maximum number of lines between two checks whether the file has to be reopened.
 const BATCH: usize = 1024;
 
-/// The status that other servers log, too, for a client that has left.
+/// The status that other servers also log for a client that has left.
 const LEFT: u16 = 499;
 
 #[cfg(test)]
@@ -315,7 +320,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a request of which nothing is known.
+    /// Returns an entry without any known field.
     fn line() -> Entry<'static> {
         Entry {
             peer: None,
@@ -392,7 +397,7 @@ mod tests {
         assert!(log.shared.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
     }
 
-    /// A log without its thread, the end of its queue, and its file.
+    /// Returns a log without its thread, the receiver of its queue, and its file.
     fn paused(test: &str) -> (Log, Receiver<Order>, PathBuf) {
         let directory = env::temp_dir().join(format!("spdy-server-{test}-{}", process::id()));
         fs::create_dir_all(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! The `Alternate-Protocol` field, by which HTTP/1 clients learn that SPDY is spoken (protocol.md §3.6).
+//! The `Alternate-Protocol` field, which announces SPDY to HTTP/1 clients (protocol.md §3.6).
 
 use std::num::NonZeroU16;
 
@@ -13,7 +13,7 @@ use spdy_frame::Version;
 
 use crate::{info::ConnectionInfo, negotiate::Protocol};
 
-/// Names `port` in the HTTP/1 responses of `app`. Without a port `app` stays as it is.
+/// Announces `port` in the HTTP/1 responses of `app`. Without a port, `app` is returned unchanged.
 pub(crate) fn advertise(app: Router, port: Option<NonZeroU16>) -> Router {
     match port {
         Some(port) => app.layer(from_fn_with_state(value(port), add)),
@@ -22,7 +22,8 @@ pub(crate) fn advertise(app: Router, port: Option<NonZeroU16>) -> Router {
 }
 
 async fn add(State(value): State<HeaderValue>, request: Request, next: Next) -> Response {
-    // SPDY/2 "Server Advertisement": on a SPDY stream the field would say what the client knows already.
+    // SPDY/2 "Server Advertisement": on a SPDY stream, the client already knows what the field
+    // announces.
     let is_news = request
         .extensions()
         .get::<ConnectionInfo>()
@@ -34,7 +35,7 @@ async fn add(State(value): State<HeaderValue>, request: Request, next: Next) -> 
     response
 }
 
-/// All versions, best first: clients take the first one that they know.
+/// Returns all versions, the newest first: clients use the first one that they support.
 fn value(port: NonZeroU16) -> HeaderValue {
     let alternatives = [Version::V3_1, Version::V3, Version::V2].map(|version| {
         let token = str::from_utf8(version.alpn()).expect("ALPN ids are ASCII");

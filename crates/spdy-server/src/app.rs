@@ -1,5 +1,5 @@
-//! The applications that the program serves: a small built-in [site](fn@site), a [directory](fn@directory) of files, or
-//! the answers of another server, by a reverse [proxy](fn@proxy). Each is a cargo feature.
+//! The applications of the program: a built-in [site](fn@site), a [directory](fn@directory) of
+//! files, and a reverse [proxy](fn@proxy). Each is a cargo feature.
 
 #[cfg(feature = "directory")]
 mod directory;

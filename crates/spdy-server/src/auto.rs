@@ -1,10 +1,11 @@
-//! Serving a transport that is no socket of a [`Server`](crate::Server): a pipe in memory, a stream of another
-//! protocol, a socket that was accepted elsewhere, TLS that was terminated elsewhere.
+//! Serves a transport that is not a socket of a [`Server`](crate::Server): a pipe in memory, a
+//! stream of another protocol, a socket that was accepted elsewhere, or a decrypted TLS connection.
 //!
 //! ```
 //! use axum::{Router, routing::get};
 //! use spdy_server::{Config, auto};
-//! # async fn main_(io: tokio::io::DuplexStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # type Error = Box<dyn std::error::Error + Send + Sync>;
+//! # async fn main_(io: tokio::io::DuplexStream) -> Result<(), Error> {
 //! let app = Router::new().route("/", get(|| async { "hello" }));
 //! let builder = auto::Builder::new(&Config::default(), app);
 //! builder.serve_connection(io).await
@@ -33,23 +34,25 @@ use crate::{
     config::Config, observe::Observers, service::Service, shutdown::Lifecycle, socket::Fails,
 };
 
-/// Serves transports as a [`Server`](crate::Server) serves the sockets of a plaintext listener: the first bytes of the
-/// client tell whether it speaks SPDY, HTTP/2 or HTTP/1.1.
+/// Serves transports in the same way as a plaintext listener of a [`Server`](crate::Server): the
+/// first bytes of the client show whether it uses SPDY, HTTP/2 or HTTP/1.1.
 ///
-/// Of the configuration it heeds [`Config::timeouts`], [`Config::plain_version`] and [`Config::proxy_protocol`]; what
-/// is about sockets, certificates, logs and metrics is a server's alone. Cloning it is cheap.
+/// It uses [`Config::timeouts`], [`Config::plain_version`] and [`Config::proxy_protocol`] of the
+/// configuration. Sockets, certificates, logs and metrics are only for a server. Cloning it is
+/// cheap.
 #[derive(Clone, Debug)]
 pub struct Builder(Arc<Service>);
 
 impl Builder {
-    /// A builder for connections to this application.
+    /// Creates a builder for connections to this application.
     #[must_use]
     pub fn new(config: &Config, app: Router) -> Self {
         let service = Service::new(app, None, config, Observers::default());
         Self(Arc::new(service))
     }
 
-    /// Serves a connection. Nothing happens until it is polled, within a tokio runtime.
+    /// Serves a connection. The returned future does nothing until it is polled, within a tokio
+    /// runtime.
     pub fn serve_connection<IO>(&self, io: IO) -> Connection
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -62,8 +65,8 @@ impl Builder {
     }
 }
 
-/// A connection that is served. It is a future that ends with the connection. Dropping it ends the connection and all
-/// its requests.
+/// A connection that is being served. This future completes when the connection ends. Dropping it
+/// ends the connection and all its requests.
 #[must_use = "a connection does nothing unless it is polled"]
 pub struct Connection {
     running: Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>,
@@ -71,8 +74,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Takes no new requests, and ends when those that are under way have been answered. Keep polling; how long to wait
-    /// is the caller's to decide. Calling it again changes nothing.
+    /// Accepts no new requests, and ends the connection when the open ones are answered. Keep
+    /// polling the future. The caller decides how long to wait. Calling it again has no effect.
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
         self.lifecycle.begin_to_drain();
     }
@@ -86,11 +89,11 @@ impl Future for Connection {
     }
 }
 
-/// The transport of somebody else.
+/// A transport of the caller.
 #[derive(Debug)]
 pub(crate) struct Foreign<IO>(pub(crate) IO);
 
-/// Only sockets that are known by their type can be asked.
+/// Only known types of sockets can report a failure without a read.
 impl<IO: 'static> Fails for Foreign<IO> {
     fn failure(&self) -> Option<io::Error> {
         let io: &dyn Any = &self.0;

@@ -1,8 +1,9 @@
-//! The bound on the silence of a peer that owes the body of a request, for HTTP/1.1 and HTTP/2.
+//! The time limit on a silent peer that has to send the body of a request, for HTTP/1.1 and HTTP/2.
 //!
-//! spdy-tower has the same for SPDY. The rule is one: the time runs while the application waits for the body, and when
-//! it is over the client gets 408, or a reset once an answer has begun, whatever the application makes of the error.
-//! CONNECT is left out, since what follows it is a tunnel and no body.
+//! spdy-tower has the same for SPDY. There is one rule: the time runs while the application waits
+//! for the body. When it is over, the client receives 408, or a reset if a response has begun,
+//! however the application handles the error. CONNECT is excluded, because it has a tunnel instead
+//! of a body.
 
 use std::{
     convert::Infallible,
@@ -25,11 +26,11 @@ use tokio::{
 };
 use tower_service::Service;
 
-/// An application of which every request's body comes in time or fails.
+/// An application whose request bodies arrive in time or fail.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyTimeout<S> {
     app: S,
-    /// `None` waits for ever.
+    /// `None` means no limit.
     limit: Option<Duration>,
 }
 
@@ -67,7 +68,7 @@ where
 }
 
 pin_project! {
-    /// The body of a request; it fails when the peer is silent for too long.
+    /// The body of a request, which fails when the peer is silent for too long.
     pub(crate) struct TimedBody<B> {
         #[pin]
         body: B,
@@ -88,7 +89,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for TimedBody<B> {
             Poll::Ready(frame) => {
                 match (&frame, &mut *this.wait) {
                     (Some(Ok(_)), Some(wait)) => wait.since = None,
-                    // The body is over, so nothing is waited for.
+                    // The body is over, so the wait ends.
                     _ => *this.wait = None,
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -114,14 +115,16 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for TimedBody<B> {
     }
 }
 
-/// The wait for the next piece of a body. It runs from the first poll that found nothing until something comes.
+/// The wait for the next piece of a body. It begins with the first poll that returns pending, and
+/// ends with the next piece.
 #[derive(Debug)]
 struct Wait {
     limit: Duration,
     since: Option<Instant>,
-    /// Set to the deadline or to an earlier moment.
+    /// Set to the deadline or to an earlier time.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Taken when the time is over; dropped when nothing is waited for any more.
+    /// Sent when the time is over, and dropped when the body does not have to be waited for any
+    /// more.
     told: Option<Sender<SilentPeer>>,
 }
 
@@ -137,27 +140,28 @@ impl Wait {
         (wait, silence)
     }
 
-    /// Ready when the peer was silent for too long, which the answer is told.
+    /// Completes when the peer was silent for too long, and reports this to the response.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let since = *self.since.get_or_insert_with(Instant::now);
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(alarm.as_mut().poll(cx));
-        // Something may have come since the alarm was set; a deadline beyond the end of time never comes.
+        // A piece might have arrived since the alarm was set. A deadline that a clock cannot count
+        // never comes.
         if let Some(deadline) = since.checked_add(limit)
             && deadline > Instant::now()
         {
             alarm.as_mut().reset(deadline);
             ready!(alarm.as_mut().poll(cx));
         }
-        // The answer may be complete already, and needs to know nothing then.
+        // If the response is already complete, the channel is closed.
         _ = self.told.take().map(|told| told.send(SilentPeer { limit }));
         Poll::Ready(())
     }
 }
 
 pin_project! {
-    /// An answer under way, which is 408 when the peer is silent for too long.
+    /// A pending response, which becomes 408 when the peer is silent for too long.
     pub(crate) struct Timed<F> {
         #[pin]
         future: F,
@@ -184,7 +188,8 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Timed<F> {
     }
 }
 
-/// The body of an answer that has begun while that of the request is under way: it is cut when the peer falls silent.
+/// The body of a response that has begun before the end of the request body. It fails when the peer
+/// is silent for too long.
 #[derive(Debug)]
 struct TimedAnswer {
     body: AxumBody,
@@ -215,7 +220,8 @@ impl Body for TimedAnswer {
     }
 }
 
-/// Ready when the peer was silent for too long. Forgets the channel when that cannot happen any more.
+/// Completes when the peer was silent for too long. Drops the channel when that can no longer
+/// happen.
 fn poll_silence(
     silence: &mut Option<Receiver<SilentPeer>>,
     cx: &mut Context<'_>,
@@ -228,7 +234,7 @@ fn poll_silence(
     told.map_or(Poll::Pending, Poll::Ready)
 }
 
-/// The client has sent nothing of a body for too long.
+/// The error for a client that has sent no byte of a body for too long.
 #[derive(Clone, Copy, Debug)]
 struct SilentPeer {
     limit: Duration,
@@ -239,7 +245,7 @@ impl fmt::Display for SilentPeer {
         let seconds = self.limit.as_secs_f64();
         write!(
             f,
-            "no byte of the request body came for {seconds} s (body timeout)"
+            "timeout: no byte of the request body arrived for {seconds} s"
         )
     }
 }

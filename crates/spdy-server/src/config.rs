@@ -1,4 +1,4 @@
-//! What a server needs to know before it starts.
+//! The configuration of a server.
 
 mod bind;
 
@@ -11,39 +11,43 @@ use crate::negotiate::PlainVersion;
 
 /// The configuration of a [`Server`](crate::Server).
 ///
-/// Its default listens for TLS on port 8443 of both loopback addresses, with a self-signed certificate. Everything that
-/// is off by default costs nothing while it is off.
+/// The default listens for TLS on port 8443 of both loopback addresses, with a self-signed
+/// certificate. Features that are off by default cost nothing while they are off.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen. Several sockets of both kinds may stand side by side.
+    /// The addresses to listen on. TLS and plaintext listeners can be combined.
     pub binds: Vec<Bind>,
-    /// Whether other processes may listen on the same addresses at the same time, each served a share of the
-    /// connections. For restarts: the new process starts before the old one ends. (Off by default.)
+    /// Whether other processes can listen on the same addresses at the same time; the system
+    /// distributes the connections among them. Use it for restarts: the new process starts before
+    /// the old one stops. (Off by default.)
     pub reuse_port: bool,
-    /// Whether every connection begins with a header of the PROXY protocol, version 1 or 2, which says who the client
-    /// is. To be turned on behind a proxy that sends it, and only there: clients could claim to be anybody. (Off by
-    /// default.)
+    /// Whether every connection begins with a PROXY protocol header, version 1 or 2, which contains
+    /// the address of the client. Turn it on only behind a proxy that sends the header: otherwise
+    /// clients can claim any address. (Off by default.)
     pub proxy_protocol: bool,
-    /// What TLS listeners show to clients. Read only when there is one.
+    /// The certificate of the TLS listeners. Without such a listener it is not read.
     pub certificate: Certificate,
-    /// How often the files of the certificate are looked at. When they have changed, connections from then on see the
-    /// new certificate.
+    /// How often the server checks the files of the certificate for changes. New connections use
+    /// the new certificate.
     pub certificate_check: Duration,
-    /// What version field 3 of SPDY stands for on plaintext listeners.
+    /// The SPDY version that version field 3 means on plaintext listeners.
     pub plain_version: PlainVersion,
-    /// The port to name in an `Alternate-Protocol` field of HTTP/1 responses: where SPDY is spoken over TLS.
+    /// The port of SPDY over TLS, to be announced in the `Alternate-Protocol` field of HTTP/1
+    /// responses.
     pub advertise: Option<NonZeroU16>,
-    /// Where to write a line for each request.
+    /// The access log, which has a line for each request.
     pub access_log: Option<AccessLog>,
-    /// Where to answer `/metrics` in the text format of Prometheus, and `/healthz`. In plain text. Needs the feature
-    /// `metrics`.
+    /// The address at which the server returns `/metrics`, in the text format of Prometheus, and
+    /// `/healthz`, in plain text. Needs the feature `metrics`.
     pub metrics: Option<Address>,
-    /// How many connections may be open at once, over all listeners. More of them wait in the system's queue.
+    /// The maximum number of open connections over all listeners. Further connections wait in the
+    /// queue of the system.
     pub max_connections: usize,
-    /// How many bytes all SPDY sessions may hold together. While they hold as many or more, new connections are closed
-    /// at once: those that are there go on, each within its own bound.
+    /// The maximum number of bytes that all SPDY sessions hold together. While they hold that many
+    /// or more, the server closes new connections at once. Open connections continue, each within
+    /// its own bound.
     pub max_session_memory: usize,
-    /// How long peers may take.
+    /// The time limits of clients.
     pub timeouts: Timeouts,
 }
 
@@ -67,7 +71,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same for listeners that clients reach directly.
+    /// Returns the same configuration for listeners that clients reach without the proxy.
     pub(crate) fn without_proxy(&self) -> Self {
         Self {
             proxy_protocol: false,
@@ -76,13 +80,14 @@ impl Config {
     }
 }
 
-/// Where a certificate and its key come from.
+/// The source of a certificate and its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Certificate {
-    /// Made at start for `localhost`, `127.0.0.1` and `::1`, and gone with the process. Needs the feature `self-signed`.
+    /// A certificate that the server creates at start for `localhost`, `127.0.0.1` and `::1`, and
+    /// does not store. Needs the feature `self-signed`.
     #[default]
     SelfSigned,
-    /// Read from PEM files at start, and again when they have changed.
+    /// PEM files, which the server reads at start and again when they change.
     Files {
         /// The certificate, followed by its intermediates if any.
         chain: PathBuf,
@@ -91,43 +96,49 @@ pub enum Certificate {
     },
 }
 
-/// Where the access log goes.
+/// The destination of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
-    /// To standard output.
+    /// Standard output.
     Stdout,
-    /// To the end of a file, which is made if there is none.
+    /// The end of a file, which is created if it does not exist.
     File(PathBuf),
 }
 
-/// How long peers may take. A server without such limits is held by whoever connects and says nothing.
+/// The time limits of clients. Without them, silent clients would occupy a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the accepted connection to the end of the TLS handshake, or to the first octets in plain text.
+    /// From accepting the connection to the end of the TLS handshake, or to the first bytes in
+    /// plain text.
     pub handshake: Duration,
-    /// How long an HTTP/1 or HTTP/2 connection may rest without an octet in either direction. It ends after one to
-    /// two times this. (SPDY sessions have timeouts of their own.) An HTTP/2 connection that has had no request
-    /// for so long is asked to finish, in the same time, whatever else comes.
+    /// How long an HTTP/1 or HTTP/2 connection can be open without a byte in either direction. It
+    /// is closed after one to two times this. (SPDY sessions have timeouts of their own.) An HTTP/2
+    /// connection without a request for this time is asked to finish within the same time, whatever
+    /// else it sends.
     pub idle: Duration,
-    /// How long a client may take nothing of what it is sent. Over HTTP/1 the connection ends then, over HTTP/2 and SPDY
-    /// the answer, or the connection when its transport takes nothing: it is the `write` and the `blocked` of
+    /// How long a client can take without reading any byte of what it is sent. Then the server ends
+    /// the connection over HTTP/1, and the response over HTTP/2 and SPDY, or the connection if its
+    /// transport is stalled. For SPDY this is `write` and `blocked` of
     /// [`spdy_tower::session::Timeouts`]. (30 s by default.)
     ///
-    /// An HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
+    /// An HTTP/2 client that reads slowly from some responses has up to ten times as long.
     ///
-    /// It holds for what follows an Upgrade of HTTP/1.1, too, such as WebSocket or a shell of `spdy-kube`, and so does
-    /// [`idle`](Self::idle). A server of shells whose users may hold up the output sets it to hours.
+    /// This and [`idle`](Self::idle) also apply after an Upgrade of HTTP/1.1, such as WebSocket or
+    /// a shell of `spdy-kube`. A server of shells whose users can pause the output sets it to
+    /// hours.
     pub write: Duration,
-    /// How long an application that waits for the body of a request waits for the next byte of it. Then the request
-    /// ends with 408, or with a reset once its answer has begun: in every protocol, whatever the application makes of
-    /// it. What follows CONNECT or Upgrade is no body and has no such limit. `None` waits for ever. (60 s by default.)
+    /// How long an application that waits for the body of a request waits for its next byte. Then
+    /// the request ends with 408, or with a reset if the response has begun, in every protocol and
+    /// however the application handles the error. CONNECT and Upgrade have no body, so they have no
+    /// such limit. `None` means no limit. (60 s by default.)
     pub body: Option<Duration>,
-    /// A SPDY client, or an HTTP/2 client with open requests, that has said nothing for so long is asked for a sign of
-    /// life by PING. Without an answer within 20 s it is gone, and its requests end. `None` never asks: then requests
-    /// of a client that vanishes are kept for as long as their handlers wait. HTTP/1.1 has no such question; `idle`
+    /// How long a SPDY client, or an HTTP/2 client with open requests, can be silent before the
+    /// server sends it a PING. If the client does not reply within 20 s, the server ends the
+    /// connection and its requests. With `None` the server sends no PING, and the requests of a
+    /// client that has vanished last as long as their handlers wait. HTTP/1.1 has no PING; `idle`
     /// ends those connections. (60 s by default.)
     pub keep_alive: Option<Duration>,
-    /// From the request to end to the moment when connections that still work are cut.
+    /// How long the shutdown waits for open connections before it closes them.
     pub drain: Duration,
 }
 
@@ -144,18 +155,20 @@ impl Default for Timeouts {
     }
 }
 
-/// Far more than the file descriptors most systems allow, and few enough that idle sessions stay below 1 GiB.
+/// Far more than the file descriptors that most systems allow, and few enough that idle sessions
+/// stay below 1 GiB.
 const DEFAULT_MAX_CONNECTIONS: usize = 16_384;
 
-/// What as many sessions at rest hold whose peers have large compression windows, and some for those that work.
+/// What that many idle sessions hold whose peers have large compression windows, and some more for
+/// busy ones.
 const DEFAULT_MAX_SESSION_MEMORY: usize = 1 << 30;
 
-/// The moment after this time from now on.
+/// Returns the time that lies this duration in the future.
 pub(crate) fn after(time: Duration) -> Instant {
     Instant::now() + countable(time)
 }
 
-/// A time that a clock can count. What is set may be longer: then it is far off.
+/// Returns a duration that a clock can count. A longer one becomes ten years.
 pub(crate) fn countable(time: Duration) -> Duration {
     time.min(FAR_OFF)
 }

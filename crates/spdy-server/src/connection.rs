@@ -1,4 +1,4 @@
-//! A connection of each protocol, and the application as it calls it.
+//! The connection of each protocol, and the application as a connection calls it.
 
 use std::{
     convert::Infallible,
@@ -35,7 +35,8 @@ use crate::{
     stall::Answers,
 };
 
-/// Runs a connection to its end; asks it to finish when the server drains, and drops it when the server is cut.
+/// Runs a connection to its end. Asks it to finish when the server drains, and drops it when the
+/// server ends at once.
 pub(crate) async fn run(
     mut connection: Pin<Box<dyn Connection>>,
     mut lifeline: Lifeline,
@@ -53,12 +54,12 @@ pub(crate) async fn run(
     }
 }
 
-/// What the connections of all protocols have in common.
+/// The operations of a connection of any protocol.
 pub(crate) trait Connection: Send {
     /// Drives the connection until it has ended.
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
 
-    /// Takes no new requests, and ends when those that are under way have been answered.
+    /// Accepts no new requests, and ends the connection when the open ones are answered.
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
@@ -76,7 +77,8 @@ where
 }
 
 pin_project! {
-    /// A connection of HTTP/2, which is asked to finish when it rests for too long, and cut when it does not.
+    /// An HTTP/2 connection, which is asked to finish when it has no requests for too long, and is
+    /// dropped if it does not.
     pub(crate) struct Http2<IO> {
         #[pin]
         pub(crate) connection: http2::Connection<TokioIo<IO>, HyperApp, Answers>,
@@ -98,7 +100,7 @@ where
                 Over::Rest => this.connection.as_mut().graceful_shutdown(),
                 Over::Stuck => {
                     debug!(
-                        "the client does not take the ends of its answers; the connection is cut"
+                        "the client does not read the ends of its responses; closing the connection"
                     );
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut).into()));
                 }
@@ -112,7 +114,7 @@ where
 }
 
 pin_project! {
-    /// A connection of HTTP/1.1.
+    /// An HTTP/1.1 connection.
     pub(crate) struct Http1<IO> {
         #[pin]
         pub(crate) connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
@@ -140,12 +142,13 @@ where
     }
 }
 
-/// Returns what hyper has answered a request that it could not read, which it ends the connection with.
+/// Returns the status with which hyper answered a request that it could not parse. hyper ends the
+/// connection with this error.
 fn refusal(error: &hyper::Error) -> Option<StatusCode> {
     if !error.is_parse() || error.is_parse_version_h2() {
         return None;
     }
-    // Only the words tell the two apart.
+    // The error has no other property that tells the two apart.
     Some(match error.is_parse_too_large() {
         true if error.to_string() == "URI too long" => StatusCode::URI_TOO_LONG,
         true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -156,13 +159,14 @@ fn refusal(error: &hyper::Error) -> Option<StatusCode> {
 /// The application as hyper calls it.
 pub(crate) type HyperApp = TowerToHyperService<Observed<Discard<BodyTimeout<App>>>>;
 
-/// The application as one connection calls it, whatever protocol it speaks: every request carries the connection's
-/// [`ConnectionInfo`] and names one host at most, and no response says what is not so of its length.
+/// The application as a connection of any protocol calls it. Every request carries the
+/// [`ConnectionInfo`] of the connection and has an unambiguous host. No response has a false
+/// length.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) router: Router,
     pub(crate) info: ConnectionInfo,
-    /// What the answers of an HTTP/2 connection have in common.
+    /// What the responses of an HTTP/2 connection share.
     pub(crate) answers: Option<Answers>,
 }
 
@@ -200,10 +204,10 @@ where
     }
 }
 
-/// Waits for the application's answer to a request, if the request has reached it.
+/// The future of the response of the application, if the request has reached it.
 pub(crate) struct Answering {
     method: Method,
-    /// Otherwise, why it has not.
+    /// The running call, or the reason why the request was rejected.
     called: Result<RouteFuture<Infallible>, &'static str>,
     answers: Option<Answers>,
 }
@@ -218,7 +222,7 @@ impl Future for Answering {
         };
         let status = response.status();
         spdy_tower::remove_false_length(&self.method, status, response.headers_mut());
-        // hyper would send it in HTTP/2.
+        // hyper would send the body over HTTP/2.
         if spdy_tower::is_bodyless(&self.method, status) {
             *response.body_mut() = axum::body::Body::empty();
         }

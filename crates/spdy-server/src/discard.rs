@@ -1,9 +1,9 @@
-//! Reading what an application does not want of a request, over HTTP/1.1 and HTTP/2.
+//! Reads the part of a request body that an application does not want, over HTTP/1.1 and HTTP/2.
 //!
-//! An HTTP/1.1 connection is closed when the body of a request is left unread, and HTTP/2 resets the stream. The client
-//! may be sending it still, and might lose what has not come of the answer. So the rest is read and thrown away while
-//! the answer is sent, as a SPDY session does it, within limits. Where that does not end the body, the connection
-//! [lingers](crate::linger).
+//! If the body of a request is left unread, hyper closes an HTTP/1.1 connection and resets an
+//! HTTP/2 stream. A client that is still sending could then lose the rest of the response. So the
+//! rest of the body is read and discarded while the response is sent, within limits, as a SPDY
+//! session does it. If the body is longer than that, the connection [lingers](crate::linger).
 
 use std::{
     convert::Infallible,
@@ -24,11 +24,11 @@ use tower_service::Service;
 
 use crate::linger::Owed;
 
-/// An application that may leave the bodies of its requests unread.
+/// An application that might leave the bodies of its requests unread.
 #[derive(Clone, Debug)]
 pub(crate) struct Discard<S> {
     app: S,
-    /// Of HTTP/1.1, which has one request at a time.
+    /// The state of an HTTP/1.1 connection, which has one request at a time.
     owed: Option<Owed>,
 }
 
@@ -52,7 +52,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Such a client does not send the body before it is asked to, which the first poll does.
+        // A client with this field sends the body only after the first poll, which asks for it.
         let is_coming = !request.headers().contains_key(EXPECT);
         let owed = self.owed.clone();
         if request.body().is_end_stream() {
@@ -79,7 +79,7 @@ fn pay(owed: &Option<Owed>) {
 }
 
 pin_project! {
-    /// An answer under way, after which the connection may belong to somebody else.
+    /// A pending response, after which the connection might be upgraded.
     pub(crate) struct Discarding<F> {
         #[pin]
         future: F,
@@ -105,7 +105,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Discarding<F> 
     }
 }
 
-/// The body of a request. What is left of it when it is dropped is read.
+/// The body of a request. When it is dropped, its rest is read.
 #[derive(Debug)]
 pub(crate) struct Unread<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     /// `None` at the end.
@@ -156,7 +156,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Unread<B> {
         if body.is_end_stream() {
             return pay(&self.owed);
         }
-        // Without a runtime the server is gone.
+        // Without a runtime, the server has ended.
         if self.is_coming
             && let Ok(runtime) = Handle::try_current()
         {
@@ -165,7 +165,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Unread<B> {
     }
 }
 
-/// Reads a body to its end, or until it is too much. hyper closes the connection then.
+/// Reads a body to its end or to the limit. At the limit hyper closes the connection.
 async fn read<B: Body<Data = Bytes>>(body: B, owed: Option<Owed>) {
     let (mut body, mut left) = (pin!(body), MOST);
     while let Some(frame) = body.frame().await {
@@ -181,9 +181,10 @@ async fn read<B: Body<Data = Bytes>>(body: B, owed: Option<Owed>) {
     pay(&owed);
 }
 
-/// The bytes of a body that are read and thrown away: as many as
-/// [`Limits::discard`](spdy_tower::session::Limits::discard) has for SPDY.
+/// The maximum number of bytes of a body that are read and discarded: that of
+/// [`Limits::discard`](spdy_tower::session::Limits::discard) for SPDY.
 const MOST: usize = 1 << 20;
 
-/// How long the rest of a body is read: as [`Timeouts::discard`](spdy_tower::session::Timeouts::discard) for SPDY.
+/// How long the rest of a body is read, as in
+/// [`Timeouts::discard`](spdy_tower::session::Timeouts::discard) for SPDY.
 const LONGEST: Duration = Duration::from_secs(60);

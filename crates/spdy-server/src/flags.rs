@@ -1,4 +1,4 @@
-//! The command line: what may be said, and the configuration that follows from it.
+//! The command line and the configuration that follows from it.
 
 mod file;
 mod manual;
@@ -28,177 +28,193 @@ use tracing_subscriber::{
 
 use crate::runtimes::Layout;
 
-/// Serves an application, a directory, or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1.
+/// Serves an application, a directory or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2,
+/// HTTP/2 and HTTP/1.1.
 ///
-/// All protocols share one port. Under TLS the protocol is chosen by ALPN, in the order above; in plain text it is told
-/// by the first octets a client sends. Any browser of today opens the same URL as a client that knows only SPDY.
+/// All protocols share one port. Over TLS, ALPN selects the protocol, in the order above. In plain
+/// text, the server recognises the protocol by the first bytes of the client. Modern browsers and
+/// clients that only support SPDY use the same URL.
 ///
-/// Without arguments the built-in site is served at https://localhost:8443/ with a certificate made at start.
+/// Without arguments, the program serves the built-in site at https://localhost:8443/ with a
+/// certificate that it creates at start.
 #[derive(Debug, Parser)]
 #[command(name = "spdy-server", version, after_long_help = manual::AFTER_HELP)]
 pub(crate) struct Flags {
-    /// The directory to serve; the built-in site when left out
+    /// Directory to serve; by default, the built-in site
     ///
-    /// A directory is answered by its index.html. No file below it is hidden and symbolic links are followed.
+    /// A request for a directory returns its index.html. Hidden files are served, and symbolic
+    /// links are followed.
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 
-    /// How many MiB of a directory's small files are kept in memory; 0 looks at the disk for each request
+    /// MiB of memory for the small files of a directory; 0 reads the disk for each request
     ///
-    /// Files of up to 64 KiB, and what is known of 1,024 files and directories, 64 of them open. What has changed on
-    /// the disk is seen after a second.
+    /// The cache holds files of up to 64 KiB and the metadata of 1,024 files and directories, of
+    /// which 64 are open. It notices a change on disk after one second.
     #[arg(long, value_name = "MIB", default_value = "16", requires = "directory")]
     file_cache: u16,
 
     /// Pass all requests on to an application
     ///
-    /// http://HOST:PORT or unix:/PATH for one that speaks HTTP/1.1, h2://HOST:PORT for HTTP/2 without TLS. It is told
-    /// who asks by x-forwarded-for, -proto, -host and forwarded; host stays what the client sends. WebSocket, other
-    /// upgrades and CONNECT are not passed on. Without an answer of the application the client gets 502 or 504.
+    /// Use http://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT for HTTP/2 without TLS.
+    /// The fields x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the
+    /// client; host stays as the client sent it. WebSocket, other upgrades and CONNECT are not
+    /// supported. If the application does not respond, the client receives 502 or 504.
     #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
     proxy: Option<Upstream>,
 
-    /// How long the application may be silent before it is given up
+    /// Seconds that the application can be silent before its request fails
     #[arg(long, value_name = "SECONDS", default_value = "60", requires = "proxy", help_heading = PROXY)]
     proxy_timeout: NonZeroU32,
 
-    /// How many connections an application gets at once; a request that finds no place on them waits
+    /// Maximum number of connections to the application; further requests wait
     #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
     proxy_connections: NonZeroU32,
 
-    /// Keep what clients say in x-forwarded-* and forwarded, and add to it
+    /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
     ///
-    /// For servers behind another proxy, and only there: clients could claim to be anybody.
+    /// Use this only behind another proxy: otherwise clients can claim any address.
     #[arg(long, requires = "proxy", help_heading = PROXY)]
     trust_forwarded: bool,
 
-    /// Listen for TLS connections on this address; may be given several times
+    /// Listen for TLS connections on this address; can be repeated
     ///
-    /// IP:PORT or unix:/PATH. Without --listen, --plain and --systemd the server listens on 127.0.0.1:8443 and, where
-    /// there is such an address, on [::1]:8443. With port 0 a free port is chosen and printed. Clients that know NPN
-    /// and no ALPN get HTTP/1.1, unless the program was built with the feature npn.
+    /// IP:PORT or unix:/PATH. Without --listen, --plain and --systemd the server listens on
+    /// 127.0.0.1:8443 and, if the machine has that address, on [::1]:8443. With port 0 the system
+    /// chooses a free port, which the server prints. Clients that support NPN but not ALPN use
+    /// HTTP/1.1, unless the program was built with the feature npn.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
     listen: Vec<Address>,
 
-    /// Listen for plaintext connections on this address; may be given several times
+    /// Listen for plaintext connections on this address; can be repeated
     ///
-    /// IP:PORT or unix:/PATH. With --plain and without --listen there is no TLS listener and no certificate.
+    /// IP:PORT or unix:/PATH. With --plain and without --listen, the server has no TLS listener and
+    /// no certificate.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
     plain: Vec<Address>,
 
-    /// Serve the sockets that systemd hands over
+    /// Serve the sockets that systemd passes to the process
     ///
-    /// Those with FileDescriptorName=plain carry plain text, all others TLS.
+    /// Sockets with FileDescriptorName=plain use plain text. All others use TLS.
     #[arg(long, help_heading = SOCKETS)]
     systemd: bool,
 
-    /// Let a new process listen on the same addresses while this one ends
+    /// Let a new process listen on the same addresses while this one stops
     ///
-    /// Both need the flag (SO_REUSEPORT). At a Unix socket the new process takes the place of the old one.
+    /// Both processes need this flag (SO_REUSEPORT). A new process replaces the Unix socket of the
+    /// old one.
     #[arg(long, help_heading = SOCKETS)]
     reuse_port: bool,
 
-    /// Read the client's address from a header of the PROXY protocol, version 1 or 2
+    /// Read the address of each client from a PROXY protocol header, version 1 or 2
     ///
-    /// Every connection has to begin with one. For servers behind a proxy that sends it, and only there.
+    /// Every connection must begin with the header. Use this only behind a proxy that sends it.
     #[arg(long, help_heading = SOCKETS)]
     proxy_protocol: bool,
 
-    /// What version field 3 stands for on plaintext listeners
+    /// The SPDY version that version field 3 means on plaintext listeners
     ///
-    /// SPDY/3 and SPDY/3.1 cannot be told apart by their first octets, and differ in flow control. SPDY/2 is always
+    /// SPDY/3 and SPDY/3.1 have the same first bytes and differ in flow control. SPDY/2 is always
     /// recognised.
     #[arg(long, value_name = "VERSION", default_value = "spdy/3.1", value_parser = plain_versions(), help_heading = SOCKETS)]
     plain_version: PlainVersion,
 
-    /// Name this port in an Alternate-Protocol field of HTTP/1 responses
+    /// Announce this port in the Alternate-Protocol field of HTTP/1 responses
     ///
-    /// Tells old clients where SPDY is spoken over TLS.
+    /// The field tells old clients where they can use SPDY over TLS.
     #[arg(long, value_name = "PORT", help_heading = SOCKETS)]
     advertise: Option<NonZeroU16>,
 
-    /// The certificate to show, in PEM form, followed by its intermediates
+    /// Certificate in PEM form, followed by its intermediates
     ///
-    /// Without it a self-signed certificate for localhost, 127.0.0.1 and ::1 is made at start. When the files change,
-    /// or on SIGHUP, they are read again; connections that are open stay. Files that are of no use change nothing.
+    /// Without it the server creates a self-signed certificate for localhost, 127.0.0.1 and ::1.
+    /// The server reloads the files when they change, and on SIGHUP. Open connections are kept. If
+    /// the new files are invalid, the server keeps the old certificate.
     #[arg(long, value_name = "FILE", requires = "key", help_heading = TLS)]
     cert: Option<PathBuf>,
 
-    /// The certificate's private key, in PEM form and without a passphrase
+    /// Private key of the certificate, in PEM form and without a passphrase
     #[arg(long, value_name = "FILE", requires = "cert", help_heading = TLS)]
     key: Option<PathBuf>,
 
-    /// How long to wait for open requests after SIGINT or SIGTERM
+    /// Seconds to wait for open requests after SIGINT or SIGTERM
     ///
-    /// The first signal closes the listeners and asks every client to finish: SPDY and HTTP/2 by GOAWAY, HTTP/1.1 by
-    /// closing after the answer. What is still open after this time is cut. A second signal cuts at once.
+    /// The first signal closes the listeners and asks every client to finish: over SPDY and HTTP/2
+    /// by GOAWAY, over HTTP/1.1 by closing the connection after the response. After this time the
+    /// remaining connections are closed. A second signal closes them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u32,
 
-    /// How long a client may take nothing of an answer
+    /// Seconds that a client can take without reading any byte of a response
     ///
-    /// Then the answer is reset: over HTTP/1, or when the connection takes nothing at all, the connection ends. An
-    /// HTTP/2 client that takes a little of some answer is waited for, up to ten times as long.
+    /// Then the server resets the response. Over HTTP/1, or if the whole connection is stalled, it
+    /// closes the connection. An HTTP/2 client that reads slowly from some responses has up to ten
+    /// times as long.
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     write_timeout: NonZeroU32,
 
-    /// How long a handler that waits for the body of a request waits for its next byte; 0 is for ever
+    /// Seconds that a handler waits for the next byte of a request body; 0 means no limit
     ///
-    /// Then the client gets 408, or a reset once the answer has begun. Tunnels have no such limit.
+    /// Then the client receives 408, or a reset if the response has begun. Tunnels have no such
+    /// limit.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     body_timeout: u32,
 
-    /// After how long a silent client is asked for a sign of life; 0 is never
+    /// Seconds of silence before the server sends PING to a client; 0 disables it
     ///
-    /// By PING of SPDY, and of HTTP/2 while requests are open. A client that does not answer within 20 seconds is gone.
+    /// The server sends PING over SPDY, and over HTTP/2 while requests are open. It closes the
+    /// connection of a client that does not reply within 20 seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     keep_alive: u32,
 
-    /// How many connections may be open at once; more of them wait
+    /// Maximum number of open connections; further ones wait
     #[arg(long, value_name = "NUMBER", default_value = "16384")]
     max_connections: NonZeroU32,
 
-    /// How many MiB all SPDY sessions may hold together; above that new connections are refused
+    /// MiB that all SPDY sessions can hold together; above it, new connections are refused
     #[arg(long, value_name = "MIB", default_value = "1024")]
     session_memory: NonZeroU32,
 
-    /// How many threads serve connections; one for each CPU when left out
+    /// Number of threads that serve connections; by default, one for each CPU
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroU16>,
 
     /// How the threads share the connections
     ///
-    /// shared: each of them runs whatever is due, so that a connection that works hard holds nobody up. per-core: a
-    /// connection stays with the thread it was given to, the one that had the fewest; this saves moving it, and those
-    /// of its thread wait while it works.
+    /// shared: a thread takes work from any connection, so a busy connection does not delay others.
+    /// per-core: each connection stays on the thread that had the fewest connections when it
+    /// arrived. This saves moving connections, but a busy connection delays the others on its
+    /// thread.
     #[arg(long, value_name = "LAYOUT", value_enum, default_value = "shared")]
     runtime: Layout,
 
     /// What to log to standard error
     ///
-    /// error, warn, info, debug or trace; or a list such as warn,spdy_server=debug with a level for each part.
+    /// error, warn, info, debug or trace, or a list with a level for each module, such as
+    /// warn,spdy_server=debug.
     #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = log_filter, help_heading = LOGS)]
     log: String,
 
-    /// Write a line for each request to this file; - is standard output
+    /// Write a line for each request to this file (- is standard output)
     ///
-    /// The combined format, and then the protocol, the stream, the seconds it took and the octets of the request's
-    /// body. The file is opened again on SIGHUP. Status 499 is a client that left before there was an answer.
+    /// The line is the combined format, followed by the protocol, the stream, the duration in
+    /// seconds, the bytes of the request body, and cut if the response was incomplete. The server
+    /// reopens the file on SIGHUP. Status 499 means that the client left before the response.
     #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
     access_log: Option<AccessLog>,
 
-    /// Answer /metrics (for Prometheus) and /healthz on this address, in plain text
+    /// Serve /metrics (for Prometheus) and /healthz on this address, in plain text
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
     metrics: Option<Address>,
 
     /// Read flags from this TOML file
     ///
-    /// Each key is the name of a flag without its dashes, and "directory" for DIR. Flags that may be given several
-    /// times are arrays; those without a value are true. What is said on the command line counts more.
+    /// A key is the name of a flag without its dashes, or "directory" for DIR. Flags that can be
+    /// repeated are arrays, and flags without a value are true. The command line takes precedence.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Print completions for this shell and exit
+    /// Print the completions for this shell and exit
     #[arg(long, value_name = "SHELL", exclusive = true, hide_short_help = true)]
     completions: Option<Shell>,
 
@@ -213,8 +229,10 @@ const TLS: &str = "TLS";
 const LOGS: &str = "Logs and metrics";
 
 impl Flags {
-    /// Reads the command line, and the file that it names. Prints and ends the process when that is all it asks for,
-    /// or when there is a mistake in it.
+    /// Parses the command line, and the configuration file that it names.
+    ///
+    /// Ends the process if the command line only asks for a text, such as `--help` or `--man`, or
+    /// if it is invalid.
     pub(crate) fn from_command_line() -> Self {
         let matches = Self::command().get_matches();
         let flags = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -230,7 +248,7 @@ impl Flags {
 
     pub(crate) fn directory(&self) -> Option<Directory> {
         let mut directory = Directory::new(self.directory.as_ref()?);
-        directory.max_octets = usize::from(self.file_cache) << 20;
+        directory.max_bytes = usize::from(self.file_cache) << 20;
         if self.file_cache == 0 {
             directory.max_entries = 0;
         }
@@ -249,7 +267,8 @@ impl Flags {
         self.systemd
     }
 
-    /// What is logged. Warnings are, unless the list itself names a level for everything.
+    /// Returns the log filter. Warnings are logged unless the list itself sets a level for
+    /// everything.
     pub(crate) fn log(&self) -> EnvFilter {
         EnvFilter::new(format!("warn,{}", self.log))
     }
@@ -303,7 +322,7 @@ impl Flags {
     }
 }
 
-/// Returns a time limit; 0 stands for none.
+/// Returns a timeout in seconds, or `None` for 0.
 fn seconds(number: u32) -> Option<Duration> {
     (number > 0).then(|| Duration::from_secs(number.into()))
 }
@@ -312,10 +331,11 @@ fn plain_versions() -> impl TypedValueParser<Value = PlainVersion> {
     PossibleValuesParser::new(["spdy/3.1", "spdy/3"]).try_map(|token| token.parse::<PlainVersion>())
 }
 
-/// Lets only such text through as makes a filter. (A filter itself cannot be an argument: it cannot be cloned.)
+/// Accepts a text that is a valid log filter.
 ///
-/// To tracing a word alone is a level if it can be, and else the name of a part that is to be logged in full: a level
-/// with a mistake in it would turn everything else off.
+/// The argument stays a text because an `EnvFilter` cannot be cloned. tracing reads a single word
+/// as a level if there is one of that name, and otherwise as a module to be logged in full. So a
+/// misspelt level would turn off everything else. It is refused here.
 fn log_filter(text: &str) -> Result<String, BadFilter> {
     for directive in text.split(',').map(str::trim) {
         let is_word = !directive.contains(['=', '[']);
@@ -327,7 +347,7 @@ fn log_filter(text: &str) -> Result<String, BadFilter> {
     filter.map(|_| text.to_owned())
 }
 
-/// Why a text is no filter.
+/// The reason why a text is not a valid log filter.
 #[derive(Debug)]
 enum BadFilter {
     NoLevel(String),
@@ -339,7 +359,7 @@ impl fmt::Display for BadFilter {
         match self {
             Self::NoLevel(word) => write!(
                 f,
-                "`{word}` is not one of off, error, warn, info, debug and trace; for one part write {word}=LEVEL"
+                "`{word}` is not a log level (off, error, warn, info, debug or trace); for a module write {word}=LEVEL"
             ),
             Self::Refused(error) => error.fmt(f),
         }
@@ -350,7 +370,7 @@ impl Error for BadFilter {}
 
 fn access_log(text: &str) -> Result<AccessLog, &'static str> {
     match text {
-        "" => Err("a file needs a name"),
+        "" => Err("missing file name"),
         "-" => Ok(AccessLog::Stdout),
         path => Ok(AccessLog::File(path.into())),
     }
@@ -442,7 +462,7 @@ mod tests {
 
         let directory = flags("spdy-server --file-cache 3 d").directory().unwrap();
         assert_eq!(directory.path, Path::new("d"));
-        assert_eq!(directory.max_octets, 3 << 20);
+        assert_eq!(directory.max_bytes, 3 << 20);
         let forgetful = flags("spdy-server --file-cache 0 d").directory().unwrap();
         assert_eq!(forgetful.max_entries, 0);
 

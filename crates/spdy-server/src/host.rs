@@ -1,41 +1,44 @@
-//! The one host that a request names.
+//! The host of a request, which must be unambiguous.
 
 use http::{Request, Uri, Version, header::HOST};
 use spdy_tower::{StreamInfo, is_authority};
 
-/// Returns why a request names its host in a way that two programs could understand differently, if it does.
+/// Returns the reason why two programs could understand the host of a request differently, or
+/// `None` if the host is unambiguous.
 ///
-/// RFC 9112 §3.2 wants 400 for a request of HTTP/1.1 without a line, for several lines, and for a line that is no host;
-/// what is one says spdy-tower, for all protocols. A host that differs from the one in the target is refused, too:
-/// applications mostly look at the line, while the target counts by the letter of the standards. A target that names a
-/// user beside the host is refused with or without a line: `a@b` is `b` to one program and `a` to another (RFC 9113
+/// RFC 9112 §3.2 requires 400 for an HTTP/1.1 request without a `host` field, with several ones, or
+/// with an invalid one. For all protocols, spdy-tower decides whether a host is valid. This
+/// function also rejects a `host` field that differs from the host in the target: most applications
+/// use the field, while the standard gives precedence to the target. A target with a user name is
+/// rejected with or without the field: `a@b` is `b` to one program and `a` to another (RFC 9113
 /// §8.3.1 forbids it).
 pub(crate) fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
     let named = request.uri().authority();
     if named.is_some_and(|named| !is_authority(named.as_str().as_bytes())) {
-        return Some("the target of the request does not name a valid host");
+        return Some("invalid host in request target");
     }
     let mut lines = request.headers().get_all(HOST).iter();
     let Some(line) = lines.next() else {
         let is_due = request.version() == Version::HTTP_11 && !is_of_spdy(request);
-        return is_due.then_some("the request has no host field");
+        return is_due.then_some("missing host field");
     };
     let line = line.as_bytes();
     if lines.next().is_some() {
-        return Some("the request has several host fields");
+        return Some("more than one host field");
     }
     if !is_authority(line) {
-        return Some("the host field of the request is not a valid host");
+        return Some("invalid host field");
     }
     match named {
         Some(named) if !is_same(named.as_str().as_bytes(), line, request.uri()) => {
-            Some("the host field of the request differs from the host in its target")
+            Some("the host field differs from the host in the request target")
         }
         _ => None,
     }
 }
 
-/// A request of SPDY says that it is one of HTTP/1.1, and names its host in another way.
+/// Returns whether a request came over SPDY. Such a request has version HTTP/1.1, and names its
+/// host differently.
 fn is_of_spdy<B>(request: &Request<B>) -> bool {
     request.extensions().get::<StreamInfo>().is_some()
 }

@@ -1,8 +1,9 @@
 //! A transport that fails when no byte has moved for too long.
 //!
-//! The SPDY session has timeouts of its own. hyper has one for the heads of HTTP/1 requests only, so bodies that stop
-//! half-way, silent HTTP/2 connections and clients that read nothing are ended here. Nor does hyper hear of a client that
-//! resets its connection while it does not read, so the transport is asked for that here.
+//! A SPDY session has timeouts of its own. hyper only has one for the heads of HTTP/1 requests. So
+//! this transport ends bodies that stop half-way, silent HTTP/2 connections, and connections of
+//! clients that read nothing. hyper also does not notice a reset of the connection while it does
+//! not read, so this transport checks for it.
 
 use std::{
     io::{self, IoSlice},
@@ -22,10 +23,10 @@ use tokio::{
 
 use crate::{config::after, socket::Fails};
 
-/// A transport whose reads and writes fail with `TimedOut` once it has been idle for one or two periods, or once it has
-/// taken nothing of what is written for the time of `write`.
+/// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
+/// or once it has taken no byte of a write for the time `write`.
 ///
-/// The clock is read once in a period and not once in a read, hence "one or two".
+/// It reads the clock once in a period and not for each read. Hence "one or two".
 #[derive(Debug)]
 pub(crate) struct Idle<IO> {
     io: IO,
@@ -34,12 +35,13 @@ pub(crate) struct Idle<IO> {
     /// Whether a byte has moved since the alarm was set.
     moved: bool,
     write: Duration,
-    /// Rings when the transport has taken nothing for too long. `None` while it takes what it is given.
+    /// Rings when the transport has taken no byte for too long. `None` while the transport takes
+    /// bytes.
     stalled: Option<Pin<Box<Sleep>>>,
     written: Option<Arc<AtomicU64>>,
-    /// Whether a read waits for bytes, since the last flush: it is told of a failure.
+    /// Whether a read has waited for bytes since the last flush. Then the read reports a failure.
     reading: bool,
-    /// Rings when the transport is to be asked whether it has failed, since nobody reads it.
+    /// Rings when the transport has to be checked for a failure, because no read waits.
     asking: Option<Pin<Box<Sleep>>>,
 }
 
@@ -76,8 +78,8 @@ impl<IO> Idle<IO> {
         self.watch(cx, outcome)
     }
 
-    /// Fails when something has waited to be written for too long, whatever is read meanwhile: a client that sends
-    /// PINGs and reads nothing would hold its answers for ever.
+    /// Fails when a write has waited for too long, whatever is read meanwhile. Otherwise a client
+    /// that sends PINGs and reads nothing would hold its responses forever.
     fn watch_write<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -94,7 +96,7 @@ impl<IO> Idle<IO> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Notes that bytes moved when `outcome` says so; otherwise looks at the alarm.
+    /// Notes that bytes moved if `outcome` shows it, and polls the alarm otherwise.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -108,7 +110,7 @@ impl<IO> Idle<IO> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Ready when no byte has moved for too long.
+    /// Completes when no byte has moved for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));
@@ -121,7 +123,8 @@ impl<IO> Idle<IO> {
 }
 
 impl<IO: Fails> Idle<IO> {
-    /// Ready when the transport has failed, which nobody sees who does not read.
+    /// Completes when the transport has failed. Without a read the failure is not visible
+    /// otherwise.
     fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if std::mem::take(&mut self.reading) {
             return Poll::Pending;
@@ -172,8 +175,9 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
         self.io.is_write_vectored()
     }
 
-    // Ending a flush or a shutdown moves no byte by itself: both are asked for on connections at rest. hyper flushes
-    // also where it does not read, since the application does not take what has come: there the alarm is looked at.
+    // A completed flush or shutdown moves no byte: hyper also calls them on idle connections. hyper
+    // flushes even while it does not read because the application does not take the body. So the
+    // alarm is polled here, too.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_flush(cx);
         if self.poll_idle(cx).is_ready() {
@@ -191,7 +195,7 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
     }
 }
 
-/// How often a transport that nobody reads is asked whether it has failed.
+/// The interval at which a transport without a read is checked for a failure.
 const ASKED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -220,18 +224,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_octet_now_and_then_keeps_a_connection_open() {
+    async fn an_byte_now_and_then_keeps_a_connection_open() {
         let (ours, mut theirs) = duplex(64);
         let mut io = Idle::new(Foreign(ours), PERIOD, WRITE);
         let peer = tokio::spawn(async move {
-            for octet in 0..5 {
+            for byte in 0..5 {
                 sleep(PERIOD * 9 / 10).await;
-                theirs.write_u8(octet).await.unwrap();
+                theirs.write_u8(byte).await.unwrap();
             }
             theirs
         });
-        for octet in 0..5 {
-            assert_eq!(io.read_u8().await.unwrap(), octet);
+        for byte in 0..5 {
+            assert_eq!(io.read_u8().await.unwrap(), byte);
         }
         peer.await.unwrap();
     }
@@ -279,7 +283,7 @@ mod tests {
         slow.await.unwrap();
     }
 
-    /// A transport that fails while nobody reads it, and does not say so by itself.
+    /// A transport that fails while it is not read, and does not report it by itself.
     struct Failing(Foreign<DuplexStream>);
 
     impl Fails for Failing {
@@ -325,7 +329,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(start.elapsed(), ASKED);
 
-        // A read is told by the system, and nothing is asked for beside it.
+        // The system reports the failure to a read, without the check.
         let start = Instant::now();
         let error = poll_fn(|cx| {
             let mut buf = [0; 4];

@@ -1,4 +1,4 @@
-//! What a request's connection is like.
+//! What a handler can learn about the connection of a request.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,15 @@ use axum::extract::ConnectInfo;
 
 use crate::{negotiate::Protocol, secured::TlsInfo};
 
-/// What a request's connection is like. The application finds it in the extensions of every request.
+/// The connection of a request, in the extensions of every request.
 ///
-/// Beside it is axum's [`ConnectInfo`] with the address of the client, as long as that is known.
+/// If the address of the client is known, the extensions also contain axum's [`ConnectInfo`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// The protocol that carries the request.
     pub protocol: Protocol,
-    /// The address of the client: of the other end, or what the PROXY protocol says. `None` at a Unix socket.
+    /// The address of the client: of the other end, or what the PROXY protocol says. `None` at a
+    /// Unix socket.
     pub peer: Option<SocketAddr>,
     /// What the TLS handshake has agreed on; `None` in plain text.
     pub tls: Option<TlsInfo>,

@@ -1,9 +1,10 @@
-//! An HTTPS server for SPDY/2, SPDY/3, SPDY/3.1, HTTP/2 and HTTP/1.1: one port, one certificate, one application.
+//! An HTTPS server for SPDY/2, SPDY/3, SPDY/3.1, HTTP/2 and HTTP/1.1: one port, one certificate,
+//! one application.
 //!
-//! *In scope:* sockets, TLS, the choice of protocol by ALPN, NPN or by the first octets, limits and timeouts of
-//! connections, an end that loses no request, logs and metrics, and the program `spdy-server` with its applications: a
-//! reverse proxy, a directory, a built-in site.
-//! *Out of scope:* HTTP over SPDY itself, which is spdy-tower's, and applications, which are axum's.
+//! *In scope:* sockets, TLS, the choice of protocol by ALPN, NPN or the first bytes, limits and
+//! timeouts of connections, a graceful shutdown that loses no request, logs and metrics, and the
+//! program `spdy-server` with its applications: a reverse proxy, a directory and a built-in site.
+//! *Out of scope:* HTTP over SPDY, which is spdy-tower's part, and applications, which use axum.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -21,65 +22,73 @@
 //! # }
 //! ```
 //!
-//! Start from [`Config`] and [`Server`]. A handler learns from the request extension [`ConnectionInfo`] which protocol
-//! carried its request. axum's extractor `ConnectInfo<SocketAddr>` works in all protocols; a client at a Unix socket has
-//! no such address, and the extractor refuses its request. [`app`] holds the applications that the program serves.
-//! [`auto`] serves transports that are no sockets of a server.
+//! Start with [`Config`] and [`Server`]. The request extension [`ConnectionInfo`] tells a handler
+//! which protocol carried its request. axum's extractor `ConnectInfo<SocketAddr>` works in all
+//! protocols. A client of a Unix socket has no such address, so the extractor rejects its requests.
+//! [`app`] contains the applications of the program. [`auto`] serves transports that are not
+//! sockets of a server.
 //!
 //! # How a connection is served
 //!
 //! ```text
 //! listener ──► TLS handshake, ALPN ──┐
-//!         └──► first octets ─────────┴──► Protocol ──► spdy-tower or hyper ──► the application
+//!         └──► first bytes ──────────┴──► Protocol ──► spdy-tower or hyper ──► the application
 //! ```
 //!
-//! Each connection is one task. HTTP/2 adds one for each request, as hyper does. Tasks run on the runtime that
-//! [`Server::run`] is called in, or each on one of several: [`Server::spread`].
+//! Each connection is one task. HTTP/2 adds a task for each request, as hyper does. Tasks run on
+//! the runtime that calls [`Server::run`], or each on one of several runtimes: see
+//! [`Server::spread`].
 //!
 //! # For operators
 //!
-//! Everything here is a field of [`Config`] and a flag of the program. What is off costs a request nothing.
+//! Each feature here is a field of [`Config`] and a flag of the program. A feature that is off
+//! costs nothing.
 //!
-//! - *Sockets.* TCP and Unix sockets, those of systemd ([`Inherited`]), ports that two processes share while one takes
-//!   over from the other ([`Config::reuse_port`]), the PROXY protocol ([`Config::proxy_protocol`]).
-//! - *Certificates* are read again when their files change, or when [`Reload`] asks for it. Connections that are open
-//!   stay; a certificate that cannot be used changes nothing.
-//! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format, then protocol, stream,
-//!   seconds, octets of the request's body, and `cut` for an answer that was begun and not handed over whole. It never
-//!   holds up a request.
-//! - *Metrics* ([`Config::metrics`]) for Prometheus, and `/healthz`, which is 503 once the server drains: connections,
-//!   sessions, requests by protocol and class of status, octets of bodies, failed handshakes, a histogram of durations;
-//!   of SPDY also frames by type, octets, resets and GOAWAYs by status, each by direction, limits and timeouts that were
-//!   reached by name, and malformed requests.
-//! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and counted all the same;
-//!   of HTTP/1.1 the line has the status alone, since nobody can say what was asked for. Those over HTTP/2 are not: h2
-//!   answers them by itself and tells nobody.
+//! - *Sockets.* TCP and Unix sockets, sockets of systemd ([`Inherited`]), ports that two processes
+//!   share during a restart ([`Config::reuse_port`]), and the PROXY protocol
+//!   ([`Config::proxy_protocol`]).
+//! - *Certificates* are reloaded when their files change, or when [`Reload`] asks for it. Open
+//!   connections are kept. If the new certificate is invalid, the server keeps the old one.
+//! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format,
+//!   then the protocol, the stream, the duration in seconds, the bytes of the request body, and
+//!   `cut` if the response was incomplete. Writing it never delays a request.
+//! - *Metrics* ([`Config::metrics`]) for Prometheus, and `/healthz`, which returns 503 once the
+//!   server drains. There are connections, sessions, requests by protocol and class of status,
+//!   bytes of bodies, failed handshakes, and a histogram of durations. SPDY has in addition frames
+//!   by type, bytes, resets and GOAWAYs by status (each by direction), limits and timeouts by name,
+//!   and malformed requests.
+//! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and
+//!   counted. Over HTTP/1.1 the line has only the status, because the request could not be parsed.
+//!   Over HTTP/2 they are neither logged nor counted, because h2 answers them without notice.
 //! - *The reverse proxy* is [`app::proxy`].
-//! - *The directory* is [`app::directory`]. It remembers small files and what is known of others, within the limits of
-//!   [`app::Directory`]; what has changed on the disk is seen after a second.
-//! - *Threads* are the application's. The program has one runtime with several of them, or with `--runtime per-core` one
-//!   runtime for each, between which [`Server::spread`] shares out the connections.
+//! - *The directory* is [`app::directory`]. It caches small files and metadata within the limits of
+//!   [`app::Directory`], and notices a change on disk after one second.
+//! - *Threads* belong to the application. The program has one runtime with several threads, or with
+//!   `--runtime per-core` one runtime for each thread, among which [`Server::spread`] distributes
+//!   the connections.
 //!
 //! # Features
 //!
-//! A library needs none of the defaults, which are what the program needs. `default-features = false` leaves a server of
-//! plain text; add what is wanted:
+//! The default features are those of the program. A library needs none of them. With
+//! `default-features = false` the server supports only plain text; add the features that you need:
 //!
-//! - `tls`: TLS listeners, by rustls with ring. Without it a server with a TLS listener does not start.
-//! - `self-signed`: [`Certificate::SelfSigned`], made at start by rcgen. Needs `tls`.
+//! - `tls`: TLS listeners, by rustls with ring. Without it a server with a TLS listener does not
+//!   start.
+//! - `self-signed`: [`Certificate::SelfSigned`], created at start by rcgen. Needs `tls`.
 //! - `metrics`: [`Config::metrics`].
 //! - `site`, `directory`, `proxy`: the applications of the module `app`.
-//! - `cli` (default): all of these, and what the program needs beyond the library.
-//! - `npn`: Next Protocol Negotiation, by OpenSSL. Needs `tls`. Without it a client that knows no ALPN gets HTTP/1.1.
-//!   Those are browsers of 2013 and before, and programs with OpenSSL before 1.0.2. With it, the first message of each TLS
-//!   connection is looked at, and rustls answers all clients but those that offer NPN and no ALPN. The handshake of these
-//!   is OpenSSL's, in TLS 1.2; older versions of TLS are not spoken.
+//! - `cli` (default): all of these, and the dependencies of the program.
+//! - `npn`: Next Protocol Negotiation, by OpenSSL. Needs `tls`. Without it, clients without ALPN
+//!   use HTTP/1.1. Such clients are browsers of 2013 and before, and programs with OpenSSL before
+//!   1.0.2. With it, the server inspects the first message of each TLS connection. OpenSSL, with
+//!   TLS 1.2 alone, answers the clients that offer NPN and no ALPN. rustls answers all other
+//!   clients.
 //!
-//! A feature adds types and functions and changes none. What a [`Config`] asks for that a build is without is an error
-//! at start, [`StartError::Feature`], which names the feature.
+//! A feature only adds types and functions. If a [`Config`] asks for something that the build
+//! lacks, the server returns an error at start, [`StartError::Feature`], which names the feature.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The example of the page is compiled.
+// The example of the README is compiled.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(not(feature = "npn"), forbid(unsafe_code))]
 

@@ -1,8 +1,9 @@
 //! The end of an HTTP/1.1 connection whose client is still sending.
 //!
-//! A socket that is closed with bytes unread, or that gets some later, answers with a reset of TCP, and the client loses
-//! what has not come of its answer. So the end of the answer is told first, and what the client still sends is read and
-//! thrown away, within limits. Only a client that owes something is waited for.
+//! If a socket is closed while bytes are unread or still arriving, the system sends a TCP reset,
+//! and the client loses the part of the response that it has not received. So this transport first
+//! closes its sending side, and then reads and discards what the client sends, within limits. It
+//! only waits for a client that still has bytes of a request to send.
 
 use std::{
     io::{self, IoSlice},
@@ -20,15 +21,16 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// What the transport and the requests of a connection tell each other about what the client owes.
+/// The state that the transport and the requests of a connection share: whether the client still
+/// has bytes to send.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owed(Arc<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    /// Bytes have come that belong to no request that was read whole.
+    /// Whether bytes have arrived that do not belong to a completely read request.
     is_owed: AtomicBool,
-    /// What comes is no HTTP any more.
+    /// Whether the connection has switched to another protocol.
     is_upgraded: AtomicBool,
 }
 
@@ -37,18 +39,18 @@ impl Owed {
         self.0.is_owed.store(true, Ordering::Relaxed);
     }
 
-    /// A request was read whole.
+    /// Notes that a request was read completely.
     pub(crate) fn paid(&self) {
         self.0.is_owed.store(false, Ordering::Relaxed);
     }
 
-    /// Whoever has the connection from now on reads to the end.
+    /// Notes that the connection has switched to another protocol, whose handler reads to the end.
     pub(crate) fn upgraded(&self) {
         self.0.is_upgraded.store(true, Ordering::Relaxed);
     }
 }
 
-/// A transport whose end waits for the client to end as well, if it is sending.
+/// A transport whose close waits for the client to finish sending.
 #[derive(Debug)]
 pub(crate) struct Linger<IO> {
     io: IO,
@@ -56,7 +58,7 @@ pub(crate) struct Linger<IO> {
     closing: Option<Closing>,
 }
 
-/// The wait for the client's end, once ours is told.
+/// The wait for the end of the client, once our side is closed.
 #[derive(Debug)]
 struct Closing {
     until: Instant,
@@ -83,7 +85,7 @@ impl Closing {
         }
     }
 
-    /// Counts what has come. False: it is too much, or takes too long.
+    /// Counts the bytes that have arrived. Returns false if they are too many or take too long.
     fn goes_on(&mut self, bytes: usize) -> bool {
         let now = Instant::now();
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -93,7 +95,7 @@ impl Closing {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Linger<IO> {
-    /// Reads what comes until the client has ended, or has had its time.
+    /// Reads until the client has closed its side, or a limit is reached.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let closing = self.closing.get_or_insert_with(Closing::new);
         loop {
@@ -167,13 +169,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<IO> {
     }
 }
 
-/// The bytes that are read and thrown away at the end.
+/// The maximum number of bytes that are read and discarded at the end.
 const MOST: usize = 1 << 20;
 
-/// How long the client may send nothing.
+/// The maximum time without a byte of the client.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long the end takes at most.
+/// The maximum time that the end takes.
 const LONGEST: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -182,7 +184,8 @@ mod tests {
 
     use super::*;
 
-    /// A transport over which the beginning of a request has come, and the client's end.
+    /// Returns a transport over which the start of a request has arrived, and the end of the
+    /// client.
     async fn begun() -> (Linger<DuplexStream>, Owed, DuplexStream) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let owed = Owed::default();

@@ -1,4 +1,4 @@
-//! The accept loop: one for each socket, all of them under one limit of connections.
+//! The accept loop: one for each socket, under a common limit of connections.
 
 mod open;
 #[cfg(unix)]
@@ -19,7 +19,7 @@ use crate::{
     socket::Socket,
 };
 
-/// A bound socket that nobody accepts from yet.
+/// A bound socket that does not accept connections yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: Accepting,
@@ -27,7 +27,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Opens a socket. With `shared` other processes may do the same at the same time.
+    /// Opens a socket. With `shared`, other processes can open the same address at the same time.
     pub(crate) async fn bind(bind: &Bind, shared: bool) -> io::Result<Self> {
         let socket = Accepting::open(&bind.address, shared).await?;
         let endpoint = Endpoint {
@@ -37,7 +37,7 @@ impl Listener {
         Ok(Self { socket, endpoint })
     }
 
-    /// Takes sockets over that were opened by somebody else.
+    /// Takes over sockets that another process has opened.
     pub(crate) fn inherited(inherited: Inherited) -> io::Result<Vec<Self>> {
         let listener = |(socket, transport): (Accepting, _)| {
             let address = socket.address()?;
@@ -55,8 +55,8 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts connections, each on a task of its own, until the server drains. Then the socket is closed, and the
-    /// connections that the system has let in already are served as places become free.
+    /// Accepts connections, each on its own task, until the server drains. Then closes the socket,
+    /// and serves the connections that the system has already accepted as places become free.
     pub(crate) async fn run(self, service: Arc<Service>, room: Arc<Room>, mut lifeline: Lifeline) {
         let mut waiting = None;
         loop {
@@ -69,7 +69,8 @@ impl Listener {
                 spawn(accepted, &self.endpoint, &service, &lifeline);
             }
         }
-        // Else whoever waits for a place would be dropped, and the system would reset those in its queue.
+        // Otherwise the connection that waits for a place would be dropped, and the system would
+        // reset those in its queue.
         let Self { socket, endpoint } = self;
         for arrival in waiting.into_iter().chain(socket.close()) {
             let late = Late {
@@ -81,10 +82,11 @@ impl Listener {
         }
     }
 
-    /// Waits for a connection, then for a place below the limit. Errors are waited out in here. Cancel safe: a
-    /// connection that waits for its place is in `waiting`.
+    /// Waits for a connection, and then for a place below the limit. Errors of the system are
+    /// handled here. Cancel safe: a connection that waits for its place is in `waiting`.
     ///
-    /// In this order the listeners share the limit: one that waits for connections holds no place meanwhile.
+    /// This order shares the limit among the listeners: a listener that waits for connections holds
+    /// no place.
     async fn accept(
         &self,
         waiting: &mut Option<Arrival>,
@@ -97,7 +99,7 @@ impl Listener {
         let seat = match room.try_enter() {
             Some(seat) => seat,
             None => {
-                warn!(listener = %self.endpoint, "as many connections are open as the limit allows; new ones wait");
+                warn!(listener = %self.endpoint, "the limit of open connections is reached; new ones wait");
                 service.limit_reached();
                 room.enter().await
             }
@@ -112,7 +114,7 @@ impl Listener {
             match self.socket.accept().await {
                 Ok(arrival) => return arrival,
                 Err(error) if concerns_one_connection(&error) => {
-                    debug!(%error, "a connection was lost on arrival")
+                    debug!(%error, "a connection was lost before it was accepted")
                 }
                 Err(error) => {
                     warn!(%error, listener = %self.endpoint, ?pause, "cannot accept connections");
@@ -127,7 +129,7 @@ impl Listener {
 /// A connection that was just accepted, and the address of its client.
 type Arrival = (Socket, Option<SocketAddr>);
 
-/// A connection that came before the server began to drain, and has no place yet.
+/// A connection that arrived before the server began to drain, and has no place yet.
 struct Late {
     arrival: Arrival,
     endpoint: Endpoint,
@@ -135,9 +137,9 @@ struct Late {
 }
 
 impl Late {
-    /// Serves the connection as soon as another has ended. When none does for too long, the connection is told so in
-    /// its own protocol, without a place: it does not take long, and there are no more of them than the system's queue
-    /// holds.
+    /// Serves the connection when another one has ended. At the last call the connection is
+    /// answered with 503 in its own protocol, without a place. This does not take long, and the
+    /// queue of the system limits their number.
     async fn serve(self, room: Arc<Room>, mut lifeline: Lifeline) {
         let seat = tokio::select! {
             biased;
@@ -160,7 +162,7 @@ impl Late {
     }
 }
 
-/// A connection that has its place below the limit.
+/// A connection with a place below the limit.
 struct Accepted {
     arrival: Arrival,
     seat: Seat,
@@ -192,16 +194,18 @@ async fn connection(
             .await
         {
             Ok(()) => debug!("connection ended"),
-            // Clients end connections in every way there is; none of them is worth an operator's time.
+            // Clients end connections in many ways. None of them needs the attention of an
+            // operator.
             Err(error) => debug!(error, "connection failed"),
         }
     };
     connection.instrument(span).await;
 }
 
-/// Whether an error of `accept` says something about a single peer, and the next call may well succeed.
+/// Returns whether an error of `accept` only concerns one client, so the next call might succeed.
 ///
-/// All others, above all the lack of file descriptors, last for a while: trying again at once would spin.
+/// Other errors last for a while, above all a lack of file descriptors: trying again at once would
+/// spin.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(
@@ -210,7 +214,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// How long to wait after a first error of `accept`, and after many in a row.
+/// The pause after the first error of `accept`, and the longest pause after many in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -278,7 +282,7 @@ mod tests {
         let (mut none, mut one) = (None, None);
         tokio::select! {
             biased;
-            _ = quiet.accept(&mut none, &room, &service) => panic!("nobody has connected there"),
+            _ = quiet.accept(&mut none, &room, &service) => panic!("no client has connected there"),
             _ = busy.accept(&mut one, &room, &service) => {}
         }
     }

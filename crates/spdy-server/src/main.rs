@@ -1,5 +1,5 @@
-//! The program `spdy-server`: an application, a directory or a site over SPDY, HTTP/2 and HTTP/1.1. `--help` says the
-//! rest.
+//! The program `spdy-server`: serves an application, a directory or a site over SPDY, HTTP/2 and
+//! HTTP/1.1. `spdy-server --help` describes every option.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     log_to_stderr(flags.log());
-    // Before there are threads, as this changes the environment.
+    // This call changes the environment, so it comes before the process has threads.
     let inherited = if flags.systemd() {
         sockets_of_systemd()?
     } else {
@@ -50,16 +50,15 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
-    let inherited = Inherited::from_systemd().map_err(|error| {
-        format!("cannot listen on a socket that systemd has handed over: {error}")
-    })?;
+    let inherited = Inherited::from_systemd()
+        .map_err(|error| format!("cannot listen on a socket passed by systemd: {error}"))?;
     if inherited.is_empty() {
-        return Err("systemd has handed over no socket".into());
+        return Err("systemd passed no sockets to the process".into());
     }
     Ok(inherited)
 }
 
-/// What is served, and how that is called.
+/// Returns the application to serve, and its description.
 fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
     if let Some(proxy) = flags.proxy() {
         let what = format!("the application at {}", proxy.upstream);
@@ -74,7 +73,7 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
     })
 }
 
-/// Serves until the first signal, then drains; a second signal ends the server at once.
+/// Serves until the first signal, then drains. A second signal ends the server at once.
 async fn serve(
     config: Config,
     inherited: Inherited,
@@ -84,7 +83,8 @@ async fn serve(
 ) -> Result<(), Box<dyn Error>> {
     let plain_version = config.plain_version.into();
     let drain = config.timeouts.drain;
-    // Before the first client can connect, so that a signal always means a graceful end.
+    // The handlers are installed before the first client can connect, so a signal always leads to a
+    // graceful shutdown.
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
     let hangups = Hangups::new()?;
     let server = place(Server::bind_with(config, inherited).await?);
@@ -95,7 +95,7 @@ async fn serve(
     let shutdown = async {
         first.next().await;
         eprintln!(
-            "spdy-server: ending within {} s; a second signal ends it at once",
+            "spdy-server: shutting down within {} s; send a second signal to stop at once",
             drain.as_secs()
         );
     };
@@ -106,15 +106,15 @@ async fn serve(
     tokio::select! {
         Drained { cut } = server.run(app, shutdown) => {
             if cut > 0 {
-                eprintln!("spdy-server: {cut} connections had not ended in time and were cut");
+                eprintln!("spdy-server: {cut} connections did not finish in time and were closed");
             }
         }
-        () = again => eprintln!("spdy-server: ended at once"),
+        () = again => eprintln!("spdy-server: stopped at once"),
     }
     Ok(())
 }
 
-/// Prints where the server is found. Each URL begins a line, for programs that look for it.
+/// Prints the URLs of the server. Each URL begins a line, so that programs can find it.
 fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(
@@ -126,7 +126,7 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
         let protocols = match endpoint.transport {
             Transport::Tls => format!("{} by {NEGOTIATION}", ids(Protocol::ALL)),
             Transport::Plain => {
-                format!("spdy/2, {plain_version}, h2, http/1.1 by their first octets")
+                format!("spdy/2, {plain_version}, h2, http/1.1 by their first bytes")
             }
         };
         let carrier = match (&endpoint.address, endpoint.transport) {
@@ -145,7 +145,7 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
     for address in server.left_out() {
         writeln!(
             out,
-            "not listening on {address}, an address this machine does not have"
+            "not listening on {address}: this machine does not have that address"
         )?;
     }
     if let Some(fingerprint) = server.fingerprint() {
@@ -164,14 +164,14 @@ fn ids(protocols: [Protocol; 5]) -> String {
     protocols.map(Protocol::token).join(", ")
 }
 
-/// The signal that says: look at the files again.
+/// The signal SIGHUP, which asks the server to reload its files.
 struct Hangups {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
 impl Hangups {
-    /// From now on the signal does not end the process any more.
+    /// Installs the handler. From then on SIGHUP no longer ends the process.
     fn new() -> io::Result<Self> {
         #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
@@ -200,7 +200,7 @@ fn log_to_stderr(filter: EnvFilter) {
         .init();
 }
 
-/// Joins an error and its causes to one sentence.
+/// Joins an error and its causes into one sentence.
 fn sentence(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,6 +1,6 @@
-//! What is counted for Prometheus, and the pages that tell it.
+//! The metrics for Prometheus, and the pages that serve them.
 //!
-//! Labels are known beforehand, so that counting is an addition and nothing else.
+//! All labels are created in advance, so counting is only an addition.
 
 mod frames;
 mod memory;
@@ -34,7 +34,7 @@ use crate::{
     observe::Measured,
 };
 
-/// All counters of a server.
+/// All metrics of a server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
     protocols: [Counters; PROTOCOLS],
 }
 
-/// What is counted for each protocol.
+/// The metrics of one protocol.
 #[derive(Debug)]
 struct Counters {
     sessions: Counter,
@@ -63,7 +63,8 @@ struct Counters {
 }
 
 impl Metrics {
-    /// `memory` is what SPDY sessions count in what they hold. `None`: the configuration asks for no metrics.
+    /// Creates the metrics, or returns `None` if they are not configured. `memory` is the counter
+    /// of what SPDY sessions hold.
     pub(crate) fn new(config: &Config, memory: Arc<session::MemoryUse>) -> Option<Self> {
         config
             .metrics
@@ -75,46 +76,46 @@ impl Metrics {
         let mut registry = Registry::with_prefix("spdy_server");
         let mut names = Names(&mut registry);
         let connections = names.one("connections", "Connections accepted");
-        let connections_open = names.one("connections_open", "Connections that are open");
-        let limit: Gauge = names.one("connections_limit", "Connections that may be open at once");
+        let connections_open = names.one("connections_open", "Open connections");
+        let limit: Gauge = names.one("connections_limit", "Maximum number of open connections");
         limit.set(i64::try_from(config.max_connections).unwrap_or(i64::MAX));
         let limit_reached = names.one(
             "connections_limit_reached",
-            "Connections that had to wait for others to end",
+            "Connections that waited because the limit was reached",
         );
         let refused = names.one(
             "connections_refused",
-            "Connections that were closed at once, since SPDY sessions held too much memory",
+            "Connections refused because SPDY sessions held too much memory",
         );
         let memory_limit: Gauge = names.one(
             "session_memory_limit_bytes",
-            "Bytes that SPDY sessions may hold before connections are refused",
+            "Maximum bytes that SPDY sessions hold before connections are refused",
         );
         memory_limit.set(i64::try_from(config.max_session_memory).unwrap_or(i64::MAX));
         let failures: Family<[Label; 1], Counter> = names.one(
             "handshake_failures",
-            "Connections that failed before their protocol was known",
+            "Connections that failed during the handshake or the detection of the protocol",
         );
-        let sessions = names.family("sessions", "Connections whose protocol was found");
-        let sessions_open = names.family("sessions_open", "Such connections that are open");
+        let sessions = names.family("sessions", "Connections by protocol");
+        let sessions_open = names.family("sessions_open", "Open connections by protocol");
         let requests: Family<[Label; 2], Counter> =
             names.one("requests", "Requests by protocol and class of status");
         let malformed: Family<[Label; 2], Counter> = names.one(
             "malformed_requests",
-            "Requests that the application did not get to see, by status",
+            "Malformed requests that did not reach the application, by status",
         );
         let cut = names.family(
             "responses_cut",
-            "Answers that were begun and not handed over whole",
+            "Responses that were begun and not handed over whole",
         );
-        let requests_open = names.family("requests_open", "Requests that are under way");
-        let received = names.family("request_body_octets", "Octets of request bodies received");
-        let sent = names.family("response_body_octets", "Octets of response bodies sent");
+        let requests_open = names.family("requests_open", "Open requests");
+        let received = names.family("request_body_bytes", "Bytes of request bodies received");
+        let sent = names.family("response_body_bytes", "Bytes of response bodies sent");
         let duration: Family<[Label; 1], Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         names.0.register(
             "request_duration_seconds",
-            "From the request's head to the last octet of the answer",
+            "Seconds from the head of the request to the last byte of the response",
             duration.clone(),
         );
 
@@ -135,7 +136,7 @@ impl Metrics {
                     Protocol::Spdy(_) | Protocol::Http1 => {
                         malformed.get_or_create_owned(&[label, ("status", status)])
                     }
-                    // h2 tells nobody of them.
+                    // h2 answers malformed requests without notice.
                     Protocol::Http2 => Counter::default(),
                 }),
                 received: received.get_or_create_owned(&[label]),
@@ -157,7 +158,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection that is open as long as the guard is held.
+    /// Counts a connection, which is open as long as the guard is held.
     pub(crate) fn connection(self: &Arc<Self>) -> Open {
         self.connections.inc();
         Open::new(&self.connections_open)
@@ -175,24 +176,25 @@ impl Metrics {
         self.handshake_failures[usize::from(transport == Transport::Plain)].inc();
     }
 
-    /// Counts a connection whose protocol is known, and that is open as long as the guard is held.
+    /// Counts a connection whose protocol is known. It is open as long as the guard is held.
     pub(crate) fn session(&self, protocol: Protocol) -> Open {
         let counters = self.of(protocol);
         counters.sessions.inc();
         Open::new(&counters.sessions_open)
     }
 
-    /// Counts a request as under way as long as the guard is held.
+    /// Counts an open request as long as the guard is held.
     pub(crate) fn request(&self, protocol: Protocol) -> Open {
         Open::new(&self.of(protocol).requests_open)
     }
 
-    /// What SPDY sessions are to count in.
+    /// Returns the counters for SPDY sessions.
     pub(crate) const fn frames(&self) -> &Arc<session::Counters> {
         &self.frames
     }
 
-    /// Counts a request that the application did not get to see, with this answer.
+    /// Counts a malformed request that did not reach the application, by the status of its
+    /// response.
     pub(crate) fn malformed(&self, protocol: Protocol, status: StatusCode) {
         let counters = self.of(protocol);
         counters.requests[class(status)].inc();
@@ -212,7 +214,7 @@ impl Metrics {
         counters.duration.observe(measured.duration.as_secs_f64());
     }
 
-    /// Says to health checks that the server takes no new work.
+    /// Makes `/healthz` report that the server accepts no new work.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -223,7 +225,7 @@ impl Metrics {
     }
 }
 
-/// One more in a gauge, as long as this is held.
+/// Adds one to a gauge as long as this is held.
 pub(crate) struct Open(Gauge);
 
 impl Open {
@@ -245,7 +247,7 @@ impl fmt::Debug for Open {
     }
 }
 
-/// Gives names to metrics.
+/// Registers metrics under their names.
 struct Names<'a>(&'a mut Registry);
 
 impl Names<'_> {
@@ -267,7 +269,7 @@ impl Names<'_> {
     }
 }
 
-/// The pages `/metrics` and `/healthz`.
+/// Returns the pages `/metrics` and `/healthz`.
 pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/metrics", get(page))
@@ -292,21 +294,21 @@ type Label = (&'static str, &'static str);
 
 const PROTOCOLS: usize = Protocol::ALL.len();
 
-/// The classes of status, with the class of 200 at index 2. 1xx is never an answer.
+/// The classes of status: the class of 200 is at index 2. A response never has status 1xx.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Seconds: from what a handler in memory takes to what a client gives up at.
+/// In seconds: from the time of a handler in memory to the time after which clients give up.
 const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
-/// The place in [`CLASSES`].
+/// Returns the place of a status in [`CLASSES`].
 fn class(status: StatusCode) -> usize {
     let class = usize::from(status.as_u16() / 100);
     if class < CLASSES.len() { class } else { 0 }
 }
 
-/// What spdy-tower and hyper answer malformed requests with.
+/// The status codes with which spdy-tower and hyper answer malformed requests.
 const REFUSALS: [&str; 3] = ["400", "414", "431"];
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

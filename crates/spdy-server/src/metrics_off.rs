@@ -1,4 +1,4 @@
-//! What stands in for the metrics in a build without the feature `metrics`: there are none, and nothing is counted.
+//! Replaces the metrics in a build without the feature `metrics`: nothing is counted.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! Which protocol a connection speaks: by ALPN under TLS, by its first octets in plain text.
+//! Determines the protocol of a connection: by ALPN over TLS, by the first bytes in plain text.
 //!
-//! Nothing is sent while the question is open (protocol.md §3.4): the versions of SPDY lay out even their first
-//! frames differently. The octets read to find the answer are given back to the protocol through [`Rewind`].
+//! The server sends nothing before it knows the protocol (protocol.md §3.4), because even the first
+//! frames differ between the versions of SPDY. [`Rewind`] returns the bytes that were read to the
+//! protocol.
 
 use std::{error::Error, fmt, io, str::FromStr};
 
@@ -11,14 +12,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::rewind::Rewind;
 
-/// What version field 3 stands for on a plaintext listener.
+/// The SPDY version that version field 3 means on a plaintext listener.
 ///
-/// SPDY/3 and SPDY/3.1 write the same first octets, so without ALPN somebody has to say which one is meant.
+/// SPDY/3 and SPDY/3.1 have the same first bytes, so without ALPN this has to be configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlainVersion {
-    /// SPDY/3: a window for each stream.
+    /// SPDY/3: each stream has a window.
     V3,
-    /// SPDY/3.1: also a window for the session. What nearly every client of today speaks.
+    /// SPDY/3.1: the session has a window, too. Nearly all clients use it.
     #[default]
     V3_1,
 }
@@ -44,38 +45,38 @@ impl FromStr for PlainVersion {
     }
 }
 
-/// The text is neither `spdy/3` nor `spdy/3.1`.
+/// The error for a text that is neither `spdy/3` nor `spdy/3.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownPlainVersion;
 
 impl fmt::Display for UnknownPlainVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the version is neither spdy/3 nor spdy/3.1")
+        f.write_str("the version must be spdy/3 or spdy/3.1")
     }
 }
 
 impl Error for UnknownPlainVersion {}
 
-/// Reads from a fresh plaintext connection until its protocol is known, and not one octet more than that takes.
+/// Reads from a new plaintext connection until its protocol is known, and not one byte more.
 ///
-/// Nothing is written. The error is `UnexpectedEof` when the peer leaves first, and `InvalidData` when its octets
-/// begin none of the protocols. There is no time limit in here; the caller has one.
-pub(crate) async fn first_octets<IO>(
+/// Writes nothing. The error is `UnexpectedEof` if the peer leaves first, and `InvalidData` if its
+/// bytes belong to none of the protocols. The caller has to set a time limit.
+pub(crate) async fn first_bytes<IO>(
     mut io: IO,
     three: PlainVersion,
 ) -> io::Result<(Protocol, Rewind<IO>)>
 where
     IO: AsyncRead + Unpin,
 {
-    let mut octets = [0; H2_PREFACE.len()];
+    let mut bytes = [0; H2_PREFACE.len()];
     let mut filled = 0;
     loop {
-        match io.read(&mut octets[filled..]).await? {
+        match io.read(&mut bytes[filled..]).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             more => filled += more,
         }
-        match recognise(&octets[..filled], three) {
-            Guess::Is(protocol) => return Ok((protocol, Rewind::new(io, octets, filled))),
+        match recognise(&bytes[..filled], three) {
+            Guess::Is(protocol) => return Ok((protocol, Rewind::new(io, bytes, filled))),
             Guess::Nothing => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, UnknownProtocol));
             }
@@ -84,7 +85,7 @@ where
     }
 }
 
-/// What the octets read so far tell.
+/// The result for the bytes that were read so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guess {
     Is(Protocol),
@@ -92,33 +93,33 @@ enum Guess {
     Nothing,
 }
 
-/// Tells the protocols apart by the first octets of the client (protocol.md §3.4).
+/// Determines the protocol from the first bytes of the client (protocol.md §3.4).
 ///
-/// With all of [`H2_PREFACE`]'s length at hand the answer is never [`Guess::NeedsMore`].
-fn recognise(octets: &[u8], three: PlainVersion) -> Guess {
-    match octets {
+/// With as many bytes as [`H2_PREFACE`] has, the result is never [`Guess::NeedsMore`].
+fn recognise(bytes: &[u8], three: PlainVersion) -> Guess {
+    match bytes {
         // The control bit and the version field of a SPDY control frame.
         [] | [0x80] => Guess::NeedsMore,
         [0x80, 2, ..] => Guess::Is(Protocol::Spdy(Version::V2)),
         [0x80, 3, ..] => Guess::Is(Protocol::Spdy(three.into())),
         preface if preface.starts_with(H2_PREFACE) => Guess::Is(Protocol::Http2),
-        // `P` may yet become POST or PUT.
+        // `P` can also begin POST or PUT.
         partial if H2_PREFACE.starts_with(partial) => Guess::NeedsMore,
         [b'A'..=b'Z', ..] => Guess::Is(Protocol::Http1),
         _ => Guess::Nothing,
     }
 }
 
-/// How the connection preface of HTTP/2 begins. No other method is called `PRI`.
+/// The beginning of the HTTP/2 connection preface. No other method is called `PRI`.
 const H2_PREFACE: &[u8; 14] = b"PRI * HTTP/2.0";
 
-/// The first octets begin neither SPDY nor HTTP.
+/// The error for first bytes that are neither SPDY nor HTTP.
 #[derive(Debug)]
 struct UnknownProtocol;
 
 impl fmt::Display for UnknownProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the first octets begin neither SPDY nor HTTP")
+        f.write_str("the first bytes are neither SPDY nor HTTP")
     }
 }
 
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_preface_of_http_2_is_recognised_at_its_last_octet() {
+    fn the_preface_of_http_2_is_recognised_at_its_last_byte() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         for end in 1..H2_PREFACE.len() {
             assert_eq!(
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn anything_else_begins_nothing() {
-        for octets in [
+        for bytes in [
             &[0x16, 3, 1][..], // TLS
             &[0x80, 1],        // SPDY/1
             &[0x80, 4],
@@ -201,9 +202,9 @@ mod tests {
             b"\xff",
         ] {
             assert_eq!(
-                recognise(octets, PlainVersion::V3_1),
+                recognise(bytes, PlainVersion::V3_1),
                 Guess::Nothing,
-                "{octets:02x?}"
+                "{bytes:02x?}"
             );
         }
     }
@@ -211,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn c009_nothing_is_sent_before_the_version_is_known() {
         let (mut client, server) = duplex(64);
-        let detection = tokio::spawn(first_octets(server, PlainVersion::V3_1));
+        let detection = tokio::spawn(first_bytes(server, PlainVersion::V3_1));
         client.write_all(&[0x80]).await.unwrap();
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -231,11 +232,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_protocol_reads_every_octet_from_the_first_one() {
+    async fn the_protocol_reads_every_byte_from_the_first_one() {
         let (mut client, server) = duplex(1);
         let request = b"PRIVATE / HTTP/1.1\r\nhost: a\r\n\r\n";
         let writer = tokio::spawn(async move { client.write_all(request).await });
-        let (protocol, mut server) = first_octets(server, PlainVersion::V3_1).await.unwrap();
+        let (protocol, mut server) = first_bytes(server, PlainVersion::V3_1).await.unwrap();
         assert_eq!(protocol, Protocol::Http1);
         let mut seen = Vec::new();
         server.read_to_end(&mut seen).await.unwrap();
@@ -245,12 +246,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_leaves_or_speaks_something_else_is_an_error() {
-        for (octets, kind) in [
+        for (bytes, kind) in [
             (&b""[..], io::ErrorKind::UnexpectedEof),
             (b"PRI", io::ErrorKind::UnexpectedEof),
             (b"\x16\x03", io::ErrorKind::InvalidData),
         ] {
-            let error = first_octets(octets, PlainVersion::V3_1).await.unwrap_err();
+            let error = first_bytes(bytes, PlainVersion::V3_1).await.unwrap_err();
             assert_eq!(error.kind(), kind);
         }
     }

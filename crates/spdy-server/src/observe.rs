@@ -1,7 +1,8 @@
-//! Looking on while requests are answered: for the access log and for the metrics.
+//! Observation of requests, for the access log and the metrics.
 //!
-//! This stands round everything that answers requests of a connection, and it does nothing unless somebody wants to
-//! know. A request is over when the body of its answer was dropped: handed over whole, or given up.
+//! [`Observed`] wraps the services that answer the requests of a connection. It does nothing if the
+//! access log and the metrics are off. A request is over when the body of its response is dropped:
+//! handed over whole, or given up.
 
 use std::{
     convert::Infallible,
@@ -36,12 +37,12 @@ use crate::{
     metrics::{Metrics, Open},
 };
 
-/// Who wants to know about requests.
+/// The access log and the metrics, which observe requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observers {
     pub(crate) log: Option<Arc<Log>>,
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// What SPDY sessions hold together.
+    /// The memory that all SPDY sessions hold.
     pub(crate) memory: Arc<MemoryUse>,
 }
 
@@ -50,7 +51,8 @@ impl Observers {
         self.log.is_some() || self.metrics.is_some()
     }
 
-    /// Returns who looks at the requests of a connection, if anybody wants to know.
+    /// Returns the observer of the requests of a connection, or `None` if the access log and the
+    /// metrics are off.
     pub(crate) fn watch(&self, connection: ConnectionInfo) -> Option<Arc<Watch>> {
         let observers = self.look().then(|| self.clone())?;
         Some(Arc::new(Watch {
@@ -59,7 +61,7 @@ impl Observers {
         }))
     }
 
-    /// Has the malformed requests of a SPDY connection looked at, which never reach the application.
+    /// Observes the malformed requests of a SPDY connection, which never reach the application.
     pub(crate) fn look_at_malformed(&self, spdy: &Builder, connection: ConnectionInfo) -> Builder {
         let Some(watch) = self.watch(connection) else {
             return spdy.clone();
@@ -69,7 +71,7 @@ impl Observers {
     }
 }
 
-/// Who wants to know about the requests of one connection.
+/// The observer of the requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Watch {
     observers: Observers,
@@ -77,7 +79,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Tells of a request that hyper has answered because it could not be read: of its head nothing is known.
+    /// Records a request that hyper answered because it could not parse it. Its head is unknown.
     pub(crate) fn refused(&self, status: StatusCode) {
         let connection = self.connection;
         if let Some(metrics) = &self.observers.metrics {
@@ -124,20 +126,20 @@ impl Watch {
     }
 }
 
-/// A request that was answered, or left.
+/// A request that was answered, or whose client left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
-    /// `None`: the client has left before there was an answer.
+    /// The status, or `None` if the client left before the response.
     pub(crate) status: Option<StatusCode>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// The answer was begun and not handed over whole.
+    /// Whether the response was begun and not handed over whole.
     pub(crate) is_cut: bool,
     pub(crate) duration: Duration,
 }
 
 impl Measured {
-    /// A request that was answered by its head alone.
+    /// Returns a request whose response was a head alone.
     const fn refusal(status: StatusCode) -> Self {
         Self {
             status: Some(status),
@@ -149,7 +151,7 @@ impl Measured {
     }
 }
 
-/// An application whose requests are looked at.
+/// An application whose requests are observed.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed<S> {
     app: S,
@@ -189,7 +191,7 @@ where
 }
 
 pin_project! {
-    /// Waits for the answer to a request.
+    /// The future of the response to a request.
     pub(crate) struct Observing<F> {
         #[pin]
         future: F,
@@ -210,7 +212,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Observing<F> {
     }
 }
 
-/// One request and its answer. It is told of when this is dropped.
+/// A request and its response. Dropping it records the request.
 struct Exchange {
     watch: Arc<Watch>,
     asked: Option<Box<Asked>>,
@@ -219,12 +221,12 @@ struct Exchange {
     received: Arc<Reception>,
     sent: u64,
     status: Option<StatusCode>,
-    /// The answer was not handed over whole.
+    /// Whether the response was not handed over whole.
     is_cut: bool,
     _open: Option<Open>,
 }
 
-/// What only the log wants to know.
+/// The fields that only the access log needs.
 struct Asked {
     at: SystemTime,
     uri: Uri,
@@ -272,7 +274,7 @@ impl Exchange {
     }
 }
 
-/// How many bytes the body of an answer has, where that is known beforehand.
+/// Returns the length of the body of a response, if it is known in advance.
 fn length(response: &Response) -> Option<u64> {
     let exact = response.body().size_hint().exact();
     exact.or_else(|| {
@@ -330,7 +332,7 @@ impl Asked {
 }
 
 impl Asked {
-    /// What stands in the request line: of CONNECT host and port.
+    /// Returns the target of the request line: for CONNECT, the host and the port.
     fn target(&self) -> &str {
         match (self.uri.path_and_query(), self.uri.authority()) {
             (Some(target), _) => target.as_str(),
@@ -340,17 +342,18 @@ impl Asked {
     }
 }
 
-/// What has come of the body of a request.
+/// What has arrived of the body of a request.
 #[derive(Debug, Default)]
 struct Reception {
     bytes: AtomicU64,
-    /// What a client of SPDY is told in place of the application's answer, if that has not begun.
+    /// The status that a SPDY client receives instead of the response of the application, if that
+    /// response has not begun.
     refusal: OnceLock<StatusCode>,
 }
 
 impl Reception {
     fn note<E: Error + 'static>(&self, frame: &Option<Result<Frame<Bytes>, E>>) {
-        self.bytes.fetch_add(octets(frame), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes(frame), Ordering::Relaxed);
         if let Some(Err(error)) = frame
             && let Some(status) = refusal(error)
         {
@@ -363,7 +366,7 @@ impl Reception {
     }
 }
 
-/// Returns what spdy-tower answers a request whose body has failed in this way.
+/// Returns the status with which spdy-tower answers a request whose body has failed in this way.
 fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     match error.downcast_ref()? {
         BodyError::TimedOut => Some(StatusCode::REQUEST_TIMEOUT),
@@ -372,7 +375,7 @@ fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     }
 }
 
-/// The body of a request, counted if somebody wants to know.
+/// The body of a request, which counts its bytes if the request is observed.
 #[derive(Debug)]
 pub(crate) struct Received<B> {
     body: B,
@@ -406,10 +409,10 @@ where
     }
 }
 
-/// The body of an answer, counted. The exchange ends with it.
+/// The body of a response, which counts its bytes. The exchange ends with it.
 struct Sent {
     body: Body,
-    /// How long it is to be, where that is known beforehand.
+    /// The length of the body, if it is known in advance.
     length: Option<u64>,
     exchange: Exchange,
 }
@@ -423,7 +426,7 @@ impl http_body::Body for Sent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.exchange.sent += octets(&frame);
+        self.exchange.sent += bytes(&frame);
         if frame.is_none() && self.length.is_none() {
             self.exchange.is_cut = false;
         }
@@ -441,7 +444,7 @@ impl http_body::Body for Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        // Who knows the length does not wait for the end.
+        // If the length is known, hyper does not poll for the end.
         let is_whole = match self.length {
             Some(length) => self.exchange.sent >= length,
             None => self.body.is_end_stream(),
@@ -452,7 +455,7 @@ impl Drop for Sent {
     }
 }
 
-fn octets<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> u64 {
+fn bytes<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> u64 {
     match frame {
         Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
         _ => 0,

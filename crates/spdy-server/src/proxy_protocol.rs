@@ -1,16 +1,18 @@
-//! The header of the PROXY protocol, by which a proxy says who its client is.
+//! The header of the PROXY protocol, with which a proxy announces the address of its client.
 //!
-//! Not one octet after the header is read: what follows belongs to the handshake. The binary header of version 2 says
-//! how long it is. The line of version 1 is read in steps no longer than what is missing for certain.
+//! Not one byte after the header is read, because those bytes belong to the handshake. The binary
+//! header of version 2 contains its length. The line of version 1 is read in steps of at most the
+//! bytes that must still follow.
 
 use std::{error::Error, fmt, io, net::SocketAddr};
 
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Reads the header. `None`: the proxy speaks for itself, or does not tell the address.
+/// Reads the header. Returns `None` if the proxy connects for itself, or does not announce the
+/// address.
 ///
-/// There is no time limit in here; the caller has one. The error is `InvalidData` when this is no header.
+/// The caller has to set a time limit. The error is `InvalidData` if the header is not valid.
 pub(crate) async fn read<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<Option<SocketAddr>> {
     let mut start = [0; SHORTEST];
     io.read_exact(&mut start).await?;
@@ -37,7 +39,7 @@ async fn read_v2<IO: AsyncRead + Unpin>(
     io.read_exact(&mut header[V2_HEAD..V2_HEAD + rest]).await?;
     let header = v2::Header::try_from(&header[..V2_HEAD + rest]).map_err(|_| NoHeader)?;
     Ok(match (header.command, header.addresses) {
-        // A check by the proxy itself.
+        // A health check of the proxy.
         (v2::Command::Local, _) => None,
         (_, v2::Addresses::IPv4(v4)) => Some((v4.source_address, v4.source_port).into()),
         (_, v2::Addresses::IPv6(v6)) => Some((v6.source_address, v6.source_port).into()),
@@ -53,7 +55,7 @@ async fn read_v1<IO: AsyncRead + Unpin>(
     line[..SHORTEST].copy_from_slice(&start);
     let mut filled = SHORTEST;
     while line[filled - 1] != b'\n' {
-        // Without a CR at the end there are two octets to come at least, CR and LF.
+        // Without a CR at the end, at least two bytes follow: CR and LF.
         let missing = if line[filled - 1] == b'\r' { 1 } else { 2 };
         if filled + missing > MAX_V1 {
             return Err(NoHeader.into());
@@ -69,13 +71,14 @@ async fn read_v1<IO: AsyncRead + Unpin>(
     })
 }
 
-/// The connection does not begin with a header of the PROXY protocol, or with one that is too long.
+/// The error for a connection that does not begin with a valid PROXY protocol header, or whose
+/// header is too long.
 #[derive(Debug)]
 struct NoHeader;
 
 impl fmt::Display for NoHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection does not begin with a header of the PROXY protocol")
+        f.write_str("missing or invalid PROXY protocol header")
     }
 }
 
@@ -87,29 +90,30 @@ impl From<NoHeader> for io::Error {
     }
 }
 
-/// How version 2 begins.
+/// The beginning of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What is enough to tell the two versions apart. Every header is longer.
+/// The number of bytes that distinguish the two versions. Every header is longer.
 const SHORTEST: usize = 12;
 
-/// The part of version 2 that says how long the rest is.
+/// The part of version 2 that contains the length of the rest.
 const V2_HEAD: usize = 16;
 
-/// Room for the longest addresses, those of Unix sockets, and for what proxies tell about TLS.
+/// Room for the longest addresses, which are those of Unix sockets, and for the details about TLS
+/// that proxies add.
 const MAX_V2: usize = 1024;
 
-/// The longest line of version 1, by its specification.
+/// The longest line of version 1 in its specification.
 const MAX_V1: usize = 107;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Reads a header that is followed by `rest`; checks that the rest is left alone.
+    /// Reads a header that is followed by `rest`. Checks that the rest is not read.
     async fn read_of(header: &[u8]) -> io::Result<Option<String>> {
-        let octets = [header, b"rest"].concat();
-        let mut io = &octets[..];
+        let bytes = [header, b"rest"].concat();
+        let mut io = &bytes[..];
         let peer = read(&mut io).await?;
         assert_eq!(io, b"rest");
         Ok(peer.map(|peer| peer.to_string()))
@@ -173,7 +177,7 @@ mod tests {
         let mut io = &endless[..];
         assert!(read(&mut io).await.is_err());
         assert!(endless.len() - io.len() <= MAX_V1);
-        for octets in [
+        for bytes in [
             b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.1\r\n".to_vec(),
             b"PROXY TCP4 a b c d\r\n".to_vec(),
@@ -181,8 +185,8 @@ mod tests {
             v2(1, 0x11, &[0; MAX_V2 + 1]),
             vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, 0],
         ] {
-            let error = read(&mut &octets[..]).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{octets:02x?}");
+            let error = read(&mut &bytes[..]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{bytes:02x?}");
         }
         let error = read(&mut &b"PROXY TCP4"[..]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

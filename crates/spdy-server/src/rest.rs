@@ -1,9 +1,10 @@
-//! An end for HTTP/2 connections that rest.
+//! Closes HTTP/2 connections without requests.
 //!
-//! hyper asks a client for a sign of life whether requests are open or not, so a client that answers would keep a
-//! connection that it does not use, and its place, for ever: to [`Idle`](crate::idle::Idle) the answers are bytes like
-//! others. So requests are counted here, and a connection that has had none for long enough is asked to finish. It is
-//! dropped when it does not: hyper waits without a bound for the client to take what it holds of answers.
+//! hyper sends PING whether requests are open or not. So a client that replies could keep an unused
+//! connection, and its place, forever: [`Idle`](crate::idle::Idle) counts replies like other bytes.
+//! This module counts requests. It asks a connection that has had none for long enough to finish,
+//! and drops the connection if it does not, because hyper waits without a limit for the client to
+//! read the rest of the responses.
 
 use std::{
     future::Future,
@@ -28,11 +29,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     open: AtomicUsize,
-    /// How often one has begun or ended.
+    /// The number of times that a request has begun or ended.
     changes: AtomicU64,
 }
 
-/// A request that is open, for as long as this lives.
+/// An open request, for as long as this lives.
 pub(crate) struct Open(Arc<Requests>);
 
 impl Open {
@@ -50,34 +51,36 @@ impl Drop for Open {
     }
 }
 
-/// What is to be done about a connection without requests.
+/// What has to happen to a connection without requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// It has had none for long enough: it is to be asked to finish.
+    /// The connection has had no request for long enough: ask it to finish.
     Rest,
-    /// It was asked to, and does not: it is to be dropped.
+    /// The connection was asked to finish, and does not: drop it.
     Stuck,
 }
 
-/// Notices that a connection has had no request for one or two periods, and then that it does not end.
+/// Notices that a connection has had no request for one or two periods, and then that it does not
+/// finish.
 ///
-/// A request ends here when hyper has its whole answer, of which hyper may hold 48 KiB still. It waits without a bound
-/// for the client to take them.
+/// A request ends here when hyper has its whole response, of which hyper can still hold 48 KiB.
+/// hyper waits without a limit for the client to read them.
 #[derive(Debug)]
 pub(crate) struct Rest {
     requests: Arc<Requests>,
     /// The bytes that the transport has taken.
     written: Arc<AtomicU64>,
-    /// How long a client may take next to nothing once it was asked to finish.
+    /// How long a client can read next to nothing once the connection was asked to finish.
     write: Duration,
     period: Duration,
     alarm: Pin<Box<Sleep>>,
     before: Seen,
-    /// How often in sequence the alarm has rung without a request, since the connection was asked to finish.
+    /// The number of times in a row that the alarm rang without a request, since the connection was
+    /// asked to finish.
     finishing: Option<u32>,
 }
 
-/// What there had been when the alarm was set.
+/// The counters at the time when the alarm was set.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     changes: u64,
@@ -102,8 +105,8 @@ impl Rest {
         }
     }
 
-    /// Ready once when there have been no requests for long enough, and again when the connection goes on nonetheless
-    /// and its client takes next to nothing.
+    /// Completes once when there were no requests for long enough, and again when the connection
+    /// does not finish and its client reads next to nothing.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));
@@ -131,7 +134,7 @@ impl Rest {
             }
             Some(rung) if is_unused => {
                 *rung += 1;
-                // What goes out for a client that takes nothing is the answers to its PINGs.
+                // If the client reads nothing, the transport only takes the replies to PINGs.
                 let is_quiet = now.written - before.written < LEAST;
                 (is_quiet || *rung >= MAX_PERIODS).then_some(Over::Stuck)
             }
@@ -162,7 +165,8 @@ mod tests {
     use super::*;
     use crate::{auto, config::Config};
 
-    /// A client whose windows have room for one byte of each answer, which answers every PING.
+    /// A client whose windows have room for one byte of each response, and which replies to every
+    /// PING.
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_whose_client_does_not_take_the_ends_of_its_answers() {
         let config = Config::default();
@@ -191,7 +195,8 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(180);
     const WRITE: Duration = Duration::from_secs(30);
 
-    /// Returns how long a connection that was asked to finish goes on while that number of bytes leaves in each second.
+    /// Returns how long a connection that was asked to finish lasts while this number of bytes
+    /// leaves in each second.
     async fn finishing(bytes: u64, requests: &Arc<Requests>) -> Duration {
         let written = Arc::<AtomicU64>::default();
         let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&written), PERIOD, WRITE);

@@ -1,4 +1,4 @@
-//! A transport whose first octets were read already and are read once more.
+//! A transport whose first bytes were already read and are read once more.
 
 use std::{
     fmt,
@@ -11,18 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Fails;
 
-/// A transport that yields some octets again before it goes on reading.
+/// A transport that yields some bytes again before it continues to read.
 ///
-/// Reads and writes pass through untouched once the octets are gone; vectored writes always do.
+/// Once these bytes are read, reads pass through unchanged. Writes always do.
 pub(crate) struct Rewind<IO, O = [u8; 14]> {
     io: IO,
-    octets: O,
-    /// The octets `start..end` are still to be read.
+    bytes: O,
+    /// The bytes `start..end` are still to be read.
     start: usize,
     end: usize,
 }
 
-/// The bytes may be the start of a request, and are not shown.
+/// The bytes might be the beginning of a request, so `Debug` does not show them.
 impl<IO, O> fmt::Debug for Rewind<IO, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rewind")
@@ -32,12 +32,12 @@ impl<IO, O> fmt::Debug for Rewind<IO, O> {
 }
 
 impl<IO, O: AsRef<[u8]>> Rewind<IO, O> {
-    /// Puts the first `len` of `octets` in front of what `io` will yield. There are so many at least.
-    pub(crate) fn new(io: IO, octets: O, len: usize) -> Self {
-        debug_assert!(len <= octets.as_ref().len(), "more octets than there are");
+    /// Puts the first `len` of `bytes` before what `io` yields. `bytes` has at least that length.
+    pub(crate) fn new(io: IO, bytes: O, len: usize) -> Self {
+        debug_assert!(len <= bytes.as_ref().len(), "more bytes than there are");
         Self {
             io,
-            octets,
+            bytes,
             start: 0,
             end: len,
         }
@@ -60,11 +60,11 @@ impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewi
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }
         let len = buf.remaining().min(self.end - self.start);
-        buf.put_slice(&self.octets.as_ref()[self.start..self.start + len]);
+        buf.put_slice(&self.bytes.as_ref()[self.start..self.start + len]);
         self.start += len;
         if self.start == self.end {
-            // Their memory is of no use any more, if they have any of their own.
-            (self.octets, self.start, self.end) = (O::default(), 0, 0);
+            // If the bytes have their own memory, it is freed.
+            (self.bytes, self.start, self.end) = (O::default(), 0, 0);
         }
         Poll::Ready(Ok(()))
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn octets_come_again_in_pieces_of_any_size_and_only_once() {
+    async fn bytes_come_again_in_pieces_of_any_size_and_only_once() {
         for piece in 1..8 {
             let mut io = Rewind::new(&b"defgh"[..], *b"abc-", 3);
             let mut seen = Vec::new();

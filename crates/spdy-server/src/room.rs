@@ -1,4 +1,4 @@
-//! Room for connections: how many there may be at once, and on which runtimes they run.
+//! Places for connections: their maximum number, and the runtimes that serve them.
 
 use std::{future::Future, sync::Arc};
 
@@ -10,16 +10,16 @@ use tracing::debug;
 
 use crate::socket::Socket;
 
-/// What all listeners of a server share.
+/// The places of all listeners of a server.
 #[derive(Debug)]
 pub(crate) struct Room {
     permits: Arc<Semaphore>,
-    /// Without any, connections run where their listener does.
+    /// The runtimes. Without any, a connection runs on the runtime of its listener.
     places: Vec<Place>,
 }
 
 impl Room {
-    /// For so many connections, each on one of these runtimes.
+    /// Creates room for this number of connections, each on one of these runtimes.
     pub(crate) fn new(max_connections: usize, runtimes: Vec<Handle>) -> Self {
         let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
         Self {
@@ -28,7 +28,7 @@ impl Room {
         }
     }
 
-    /// A seat, unless all are taken.
+    /// Returns a seat, or `None` if all are taken.
     pub(crate) fn try_enter(&self) -> Option<Seat> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         Some(self.seat(permit))
@@ -40,7 +40,8 @@ impl Room {
         self.seat(permit.expect("the semaphore is never closed"))
     }
 
-    /// A seat on the runtime that has the fewest connections. How busy they are changes, and connections last.
+    /// Returns a seat on the runtime with the fewest connections. Their number is used and not
+    /// their load, because connections last long and their load changes.
     fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
         let place = self.places.iter().min_by_key(|place| place.connections());
         Seat {
@@ -50,7 +51,7 @@ impl Room {
     }
 }
 
-/// A runtime, and how many connections it has: as many as there are clones of this.
+/// A runtime. The number of its connections is the number of clones of this.
 #[derive(Clone, Debug)]
 struct Place {
     runtime: Handle,
@@ -70,7 +71,7 @@ impl Place {
     }
 }
 
-/// A connection's right to be there. It is given back when the connection ends.
+/// The right of a connection to be open. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Seat {
     _permit: OwnedSemaphorePermit,
@@ -78,7 +79,8 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Serves a connection on a task of its own, on the runtime that the seat is at. It never leaves that.
+    /// Serves a connection on its own task, on the runtime of the seat. The connection stays on
+    /// that runtime.
     pub(crate) fn serve<F>(self, io: Socket, connection: impl FnOnce(Socket) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -90,12 +92,13 @@ impl Seat {
             });
             return;
         };
-        // A socket hears from the runtime that it was accepted in, unless it changes over.
+        // A socket receives events from the runtime that accepted it, so it has to be moved to the
+        // new one.
         let io = io.detach();
         place.runtime.spawn(async move {
             match io.and_then(|io| io.attach()) {
                 Ok(io) => connection(io).await,
-                Err(error) => debug!(%error, "a connection was lost on its way to its runtime"),
+                Err(error) => debug!(%error, "cannot move a connection to its runtime"),
             }
             drop(self);
         });
@@ -125,7 +128,7 @@ mod tests {
         let counts = || room.places.iter().map(Place::connections);
         let mut seats: Vec<_> = (0..7).map(|_| room.try_enter().unwrap()).collect();
         assert_eq!(counts().collect::<Vec<_>>(), [3, 2, 2]);
-        // The first, fourth and seventh are at the first runtime.
+        // The first, the fourth and the seventh seat are on the first runtime.
         seats.remove(6);
         seats.remove(3);
         seats.push(room.enter().await);
@@ -153,7 +156,7 @@ mod tests {
         let (io, _client) = socket().await;
         room.enter()
             .await
-            .serve(io, async |_| panic!("nobody runs this"));
+            .serve(io, async |_| panic!("this runtime has ended"));
         room.enter().await;
     }
 }

@@ -1,4 +1,4 @@
-//! The threads of the program: how many runtimes, and who runs what.
+//! The runtimes and threads of the program.
 
 use std::{future::Future, io, thread};
 
@@ -11,17 +11,17 @@ use tokio::{
 /// How threads share connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layout {
-    /// One runtime with all threads. Who has nothing to do takes from the others.
+    /// One runtime with all threads. An idle thread takes work from the others.
     Shared,
-    /// A runtime for each thread. Connections stay where they are.
+    /// One runtime for each thread. A connection stays on its runtime.
     PerCore,
 }
 
 /// All runtimes of the program.
 ///
-/// With one thread there is one runtime, which that thread runs; another thread, which hardly ever has anything to do,
-/// watches the deadlines of SPDY sessions for it. With [`Layout::PerCore`] one more thread accepts connections and hears
-/// signals, so that no handler ever holds up either.
+/// With one thread there is one runtime, which that thread runs. A second, almost idle thread
+/// watches the deadlines of SPDY sessions. With [`Layout::PerCore`] one more thread accepts
+/// connections and receives signals, so that no handler delays them.
 #[derive(Debug)]
 pub(crate) struct Runtimes {
     main: Runtime,
@@ -52,7 +52,7 @@ impl Runtimes {
         })
     }
 
-    /// The runtimes to serve connections on, if it is not to be the one that everything else runs on.
+    /// Returns the runtimes that serve connections, if they are not the main runtime.
     pub(crate) fn workers(&self) -> Vec<Handle> {
         self.workers
             .iter()
@@ -60,21 +60,24 @@ impl Runtimes {
             .collect()
     }
 
-    /// The runtime to watch the deadlines of sessions, if it is not to be the one that they run on.
+    /// Returns the runtime that watches the deadlines of sessions, if it is not the runtime of the
+    /// sessions.
     pub(crate) fn timers(&self) -> Option<Handle> {
         self.timers.as_ref().map(|worker| worker.runtime.clone())
     }
 
-    /// Runs to the end of `server`, and ends all runtimes then.
+    /// Runs `server` to its end, and then stops all runtimes.
     pub(crate) fn block_on<T>(self, server: impl Future<Output = T>) -> T {
         let outcome = self.main.block_on(server);
-        // Work on other threads, such as reading a file for a client that was cut, is of no use any more.
+        // Blocking work on other threads, such as reading a file for a client that has gone, is
+        // abandoned.
         self.main.shutdown_background();
         outcome
     }
 }
 
-/// A thread that runs a runtime of its own, until this is dropped. Nobody waits for its end: a handler may hold it.
+/// A thread with a runtime of its own, which stops when this is dropped. Dropping does not wait for
+/// the thread, because a handler might block it.
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
@@ -109,5 +112,6 @@ impl Worker {
     }
 }
 
-/// How many threads for blocking work there may be in all, as a single runtime of tokio has it.
+/// The maximum number of threads for blocking work over all runtimes, which is the default of one
+/// tokio runtime.
 const BLOCKING_THREADS: usize = 512;

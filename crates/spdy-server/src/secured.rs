@@ -1,8 +1,8 @@
-//! What is told of TLS: of a certificate, and of a connection.
+//! Public facts about a certificate and a TLS connection.
 
 use std::fmt;
 
-/// The SHA-256 of a certificate. Displayed as browsers and openssl do: `3F:A0:…`.
+/// The SHA-256 of a certificate. Displays in the form of browsers and openssl: `3F:A0:…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -14,12 +14,12 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// What a finished handshake has agreed on.
+/// The result of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
     /// The version: `TLS 1.2` or `TLS 1.3`.
     pub version: &'static str,
-    /// The cipher suite under the name that the standards give it.
+    /// The cipher suite, under its standard name.
     pub cipher_suite: &'static str,
 }
 
@@ -29,10 +29,10 @@ mod tests {
 
     #[test]
     fn a_fingerprint_reads_as_openssl_prints_it() {
-        let mut octets = [0; 32];
-        octets[0] = 0xab;
-        octets[31] = 0x0f;
-        let shown = Fingerprint(octets).to_string();
+        let mut bytes = [0; 32];
+        bytes[0] = 0xab;
+        bytes[31] = 0x0f;
+        let shown = Fingerprint(bytes).to_string();
         assert_eq!(shown.len(), 32 * 3 - 1);
         assert!(
             shown.starts_with("AB:00:") && shown.ends_with(":00:0F"),

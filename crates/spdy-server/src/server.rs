@@ -1,4 +1,4 @@
-//! The server as a whole: what it binds, what it runs, how it ends.
+//! The server: its sockets, the files that it reloads, and its shutdown.
 
 use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
 
 /// A server that is ready to run: its sockets are bound and its certificate is loaded.
 ///
-/// Clients may connect from now on; they are answered once [`run`](Self::run) is called.
+/// Clients can connect from now on. Their connections are served once [`run`](Self::run) is called.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
@@ -44,15 +44,16 @@ impl Server {
     /// Binds all sockets, and loads the certificate if one of them carries TLS.
     ///
     /// # Errors
-    /// [`StartError`] names the address or the file that stood in the way. Nothing stays bound then.
+    /// [`StartError`] names the address or the file that caused the error. All sockets are closed
+    /// then.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with(config, Inherited::default()).await
     }
 
-    /// Does the same, and serves sockets as well that somebody else has opened.
+    /// Binds all sockets, and also serves sockets that another process has opened.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind).
+    /// The same as for [`bind`](Self::bind).
     pub async fn bind_with(config: Config, inherited: Inherited) -> Result<Self, StartError> {
         if config.metrics.is_some() && !cfg!(feature = "metrics") {
             return Err(StartError::Feature("metrics"));
@@ -82,7 +83,7 @@ impl Server {
         let needs_tls = endpoints
             .iter()
             .any(|endpoint| endpoint.transport == Transport::Tls);
-        // The first look comes before the reading, so that a change in between is one that is seen.
+        // The watch starts before the files are read, so that it notices a change in between.
         let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
         let tls = needs_tls.then(|| load(&config.certificate)).transpose()?;
         let log = match &config.access_log {
@@ -104,60 +105,64 @@ impl Server {
         })
     }
 
-    /// The sockets that the server listens on: inherited ones first, then those of [`Config::binds`] in their order.
+    /// Returns the sockets that the server listens on: inherited ones first, then those of
+    /// [`Config::binds`] in their order.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The addresses that were not [required](Bind::required) and that this machine does not have.
+    /// Returns the addresses that are not [required](Bind::required) and that this machine does not
+    /// have.
     #[must_use]
     pub fn left_out(&self) -> &[Address] {
         &self.left_out
     }
 
-    /// Where the metrics are; `None` without [`Config::metrics`].
+    /// Returns the address of the metrics, or `None` without [`Config::metrics`].
     #[must_use]
     pub fn metrics(&self) -> Option<&Endpoint> {
         self.metrics.as_ref().map(Listener::endpoint)
     }
 
-    /// The SHA-256 of the certificate; `None` without a TLS listener.
+    /// Returns the SHA-256 of the certificate, or `None` without a TLS listener.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.tls.as_ref().map(|tls| tls.fingerprint())
     }
 
-    /// A handle by which the running server is told to look at its files again.
+    /// Returns a handle that asks the running server to reload its files.
     #[must_use]
     pub fn reload(&self) -> Reload {
         self.reload.clone()
     }
 
-    /// Has connections served on these runtimes rather than on the one that [`run`](Self::run) is called in. Each goes
-    /// to the one that has the fewest, and stays there with its requests from its first octet to its last.
+    /// Serves connections on these runtimes instead of the one that [`run`](Self::run) is called
+    /// on. Each connection is assigned to the runtime with the fewest connections, and stays there
+    /// with its requests.
     ///
-    /// For runtimes of one thread, one for each core: then no connection ever moves between threads, and none is held
-    /// up but by those of its own thread. The runtimes have to outlive the server; a connection that comes to one
-    /// which has ended is dropped.
+    /// Use it with single-threaded runtimes, one for each core. Then no connection moves between
+    /// threads, and only connections of its own thread delay it. The runtimes must outlive the
+    /// server: a connection that is assigned to a runtime that has ended is dropped.
     #[must_use]
     pub fn spread(mut self, runtimes: impl IntoIterator<Item = Handle>) -> Self {
         self.runtimes = runtimes.into_iter().collect();
         self
     }
 
-    /// Has the deadlines of SPDY sessions watched by a runtime that does nothing else: see
-    /// [`spdy_tower::Builder::timers`]. It has to outlive the server.
+    /// Sets a runtime that only watches the deadlines of SPDY sessions: see
+    /// [`spdy_tower::Builder::timers`]. It must outlive the server.
     #[must_use]
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
     }
 
-    /// Serves `app` until `shutdown` ends, then drains: the sockets are closed, requests under way are answered, and
-    /// whoever has not finished within [`Timeouts::drain`](crate::Timeouts::drain) is cut.
+    /// Serves `app` until `shutdown` completes, then drains: the server closes its sockets, waits
+    /// for open requests, and closes the connections that have not finished within
+    /// [`Timeouts::drain`](crate::Timeouts::drain).
     ///
-    /// Dropping this future cuts all connections at once.
+    /// Dropping this future closes all connections at once.
     pub async fn run(self, app: Router, shutdown: impl Future<Output = ()>) -> Drained {
         let Self {
             config,
@@ -179,7 +184,8 @@ impl Server {
             memory,
         };
         let app = advertise::advertise(app, config.advertise);
-        // Health checks want an answer until the last connection has ended, so this one ends after the others.
+        // Health checks need a response until the last connection has ended, so this listener ends
+        // after the others.
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
             let app = metrics::pages(Arc::clone(metrics));
@@ -226,30 +232,31 @@ impl Server {
     }
 }
 
-/// Tells a running server to read its certificate again, and to open its access log again.
+/// A handle that asks a running server to reload its certificate and to reopen its access log.
 #[derive(Clone, Debug, Default)]
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
-    /// Returns at once. When the new certificate cannot be used, the server keeps the old one and logs a warning.
+    /// Returns at once. If the new certificate is invalid, the server keeps the old one and logs a
+    /// warning.
     pub fn now(&self) {
         self.0.notify_one();
     }
 }
 
-/// The files that may change while the server runs.
+/// The files that can change while the server runs.
 struct Files {
     tls: Option<Arc<Tls>>,
     log: Option<Arc<Log>>,
     watch: Option<Watch>,
     period: Duration,
-    /// The certificate could not be read: it is tried again at each look. What was wrong may have been so for a moment,
-    /// and no file need change for it to be right.
+    /// Whether the certificate could not be read. Then each check tries again, because the reason
+    /// might have been temporary and the files might not change again.
     overdue: bool,
 }
 
 impl Files {
-    /// Follows the files. Never ends.
+    /// Reloads the files when they change or when `reload` asks for it. Never returns.
     async fn keep_up(mut self, reload: &Reload) {
         loop {
             let asked = tokio::select! {
@@ -273,16 +280,17 @@ impl Files {
         }
     }
 
-    /// Reads the certificate. A failure is told once for each change of the files.
+    /// Reads the certificate. With `tell`, a failure is logged; the caller sets it once for each
+    /// change of the files.
     fn load(&mut self, tell: bool) {
         let Some(tls) = &self.tls else { return };
         let outcome = tls.reload();
         self.overdue = outcome.is_err();
         match outcome {
-            Ok(()) => info!(fingerprint = %tls.fingerprint(), "the certificate was read again"),
+            Ok(()) => info!(fingerprint = %tls.fingerprint(), "certificate reloaded"),
             Err(error) if tell => warn!(
                 reason = error.source().map(ToString::to_string),
-                "{error}; the certificate stays what it was, and is tried again"
+                "{error}; keeping the old certificate and trying again"
             ),
             Err(_) => {}
         }
@@ -322,32 +330,32 @@ fn open_log(target: &AccessLog) -> Result<Log, StartError> {
     })
 }
 
-/// Why a server did not start.
+/// The reason why a server did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     Listen {
         /// The address.
         address: Address,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A socket that somebody else has opened cannot be used.
+    /// A socket that was passed to the process cannot be used.
     Inherited(io::Error),
-    /// There is no certificate to serve TLS with.
+    /// No certificate is available for TLS.
     #[cfg(feature = "tls")]
     Certificate(CertificateError),
     /// The access log cannot be opened.
     AccessLog {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
     /// [`Config::binds`] is empty, or every address in it was left out.
     NoListener,
-    /// The configuration asks for something that this build is without: it needs the cargo feature of this name.
+    /// The configuration needs the cargo feature of this name, which this build does not have.
     Feature(&'static str),
 }
 
@@ -355,14 +363,14 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
-            Self::Inherited(_) => f.write_str("cannot listen on a socket that was handed over"),
+            Self::Inherited(_) => f.write_str("cannot listen on a socket passed to the process"),
             #[cfg(feature = "tls")]
             Self::Certificate(error) => error.fmt(f),
-            Self::Feature(name) => write!(f, "this build is without the feature `{name}`"),
+            Self::Feature(name) => write!(f, "this build does not have the feature `{name}`"),
             Self::AccessLog { path, .. } => {
                 write!(f, "cannot open the access log {}", path.display())
             }
-            Self::NoListener => f.write_str("there is no address to listen on"),
+            Self::NoListener => f.write_str("no address to listen on"),
         }
     }
 }
@@ -386,14 +394,15 @@ impl From<CertificateError> for StartError {
     }
 }
 
-/// Whether binding failed because the machine has no such address, or no such family of addresses.
+/// Returns whether binding failed because the machine does not have the address, or its address
+/// family.
 fn is_absent(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = if cfg!(target_os = "linux") { 97 } else { 47 };
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// Looking at files more often would be all that the server does.
+/// A shorter interval would use all the time of the server for checks.
 const SHORTEST_CHECK: Duration = Duration::from_millis(10);
 
-/// Whoever reads metrics needs few connections; the server's own limit is for its clients.
+/// Collectors of metrics need few connections. The limit of the configuration is for other clients.
 const MAX_METRICS_CONNECTIONS: usize = 64;

@@ -1,6 +1,6 @@
-//! One connection from the first octet to the last: handshake, choice of protocol, requests.
+//! Serves connections from the first byte to the last: handshake, choice of protocol, requests.
 //!
-//! SPDY goes to spdy-tower, HTTP/2 and HTTP/1 to hyper, all with the same application.
+//! spdy-tower serves SPDY, and hyper serves HTTP/2 and HTTP/1, all with the same application.
 
 use std::{
     fmt, io,
@@ -36,7 +36,7 @@ use crate::{
     info::ConnectionInfo,
     linger::{Linger, Owed},
     metrics::{Metrics, Open},
-    negotiate::{PlainVersion, Protocol, first_octets},
+    negotiate::{PlainVersion, Protocol, first_bytes},
     observe::{Observed, Observers, Watch},
     proxy_protocol,
     rest::Rest,
@@ -46,7 +46,7 @@ use crate::{
     tls::{Secured, Tls},
 };
 
-/// What all connections share: the application, the protocols' settings, the certificate.
+/// What all connections share: the application, the settings of the protocols, the certificate.
 #[derive(Clone)]
 pub(crate) struct Service {
     app: Router,
@@ -55,7 +55,7 @@ pub(crate) struct Service {
     proxy_protocol: bool,
     timeouts: Timeouts,
     max_session_memory: usize,
-    /// Connections are refused.
+    /// Whether new connections are refused.
     is_full: Arc<AtomicBool>,
     observers: Observers,
     spdy: spdy_tower::Builder,
@@ -83,15 +83,20 @@ impl Service {
         }
     }
 
-    /// Has the deadlines of SPDY sessions watched by another runtime.
+    /// Sets a runtime that watches the deadlines of SPDY sessions.
     pub(crate) fn timers(mut self, runtime: Handle) -> Self {
         self.spdy = self.spdy.timers(runtime);
         self
     }
 
-    /// Returns the same for clients that there is no place for: each request is answered with 503.
+    /// Returns the service for clients without a place: it answers each request with 503.
     pub(crate) fn turning_away(&self) -> Self {
-        let busy = async || (StatusCode::SERVICE_UNAVAILABLE, "the server is ending\n");
+        let busy = async || {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server is shutting down\n",
+            )
+        };
         Self {
             app: Router::new().fallback(busy),
             ..self.clone()
@@ -102,26 +107,27 @@ impl Service {
         self.observers.metrics.as_ref()
     }
 
-    /// Notes that a connection has to wait for others to end.
+    /// Counts a connection that has to wait for others to end.
     pub(crate) fn limit_reached(&self) {
         if let Some(metrics) = self.metrics() {
             metrics.limit_reached();
         }
     }
 
-    /// Whether SPDY sessions hold as much as they may, so that no other connection is served. The log has a line when
-    /// that begins, and one when it ends: sessions end, and what they hold is taken or sent.
+    /// Returns whether SPDY sessions hold their maximum of memory, so that new connections are
+    /// refused. The log has a line when this begins, and one when it ends because sessions have
+    /// ended or their data has been read or sent.
     pub(crate) fn refuses(&self) -> bool {
         let (held, most) = (self.observers.memory.bytes(), self.max_session_memory);
         let is_full = held >= most;
         match (self.is_full.swap(is_full, Ordering::Relaxed), is_full) {
             (false, true) => warn!(
                 held,
-                most, "SPDY sessions hold too much memory; new connections are refused"
+                most, "SPDY sessions hold too much memory; refusing new connections"
             ),
             (true, false) => info!(
                 held,
-                most, "SPDY sessions hold less memory; new connections are served again"
+                most, "SPDY sessions hold less memory; accepting new connections again"
             ),
             _ => {}
         }
@@ -131,7 +137,7 @@ impl Service {
         is_full
     }
 
-    /// Serves a connection that was just accepted, until it ends or the server does.
+    /// Serves an accepted connection until the connection or the server ends.
     pub(crate) async fn connection(
         &self,
         io: Socket,
@@ -140,12 +146,13 @@ impl Service {
         mut lifeline: Lifeline,
     ) -> Result<(), BoxError> {
         let _open = self.metrics().map(|metrics| metrics.connection());
-        // Boxed, so that the memory a handshake needs is free again when the connection comes to rest.
+        // The future is boxed, so that the memory of a handshake is freed when the handshake is
+        // over.
         let begun = Box::pin(self.begin(io, peer, transport, &mut lifeline)).await;
         self.go_on(begun, transport, lifeline).await
     }
 
-    /// Does the same on a transport that is no socket, and in plain text.
+    /// Serves a plaintext transport that is not a socket.
     pub(crate) async fn plain_connection<IO>(
         &self,
         io: IO,
@@ -174,7 +181,8 @@ impl Service {
         }
     }
 
-    /// Finds out which protocol is spoken. `None`: the server drains, and the client had not said anything yet.
+    /// Determines the protocol. Returns `None` if the server drains before the client has sent
+    /// anything.
     async fn begin(
         &self,
         mut io: Socket,
@@ -210,7 +218,7 @@ impl Service {
         let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
             return Ok(None);
         };
-        let detection = until_draining(lifeline, first_octets(io, self.plain_version));
+        let detection = until_draining(lifeline, first_bytes(io, self.plain_version));
         let Some((protocol, io)) = within(deadline, detection).await? else {
             return Ok(None);
         };
@@ -222,7 +230,8 @@ impl Service {
         Ok(Some(self.establish(io, info, lifeline)))
     }
 
-    /// Finds out who the client is, if anybody says so. `None` as for [`begin`](Self::begin).
+    /// Returns the address of the client, which the PROXY protocol can provide. Returns `None` as
+    /// [`begin`](Self::begin) does.
     async fn client<IO: AsyncRead + Unpin>(
         &self,
         io: &mut IO,
@@ -275,7 +284,8 @@ impl Service {
     }
 
     fn handshake_failed(&self, transport: Transport, error: &io::Error) {
-        // Who connects and leaves without a word, as health checks do, has not failed.
+        // A client that connects and leaves without sending anything, such as a health check, is
+        // not counted as a failure.
         if let Some(metrics) = self.metrics()
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
@@ -283,10 +293,11 @@ impl Service {
         }
     }
 
-    /// Puts the protocol on the transport. Nothing is read or written before the connection is polled.
+    /// Creates the connection of the protocol on the transport. It reads and writes nothing before
+    /// it is polled.
     ///
-    /// The box has the size of one protocol's connection. As part of an `async fn` each would take the room of the
-    /// largest, several times over.
+    /// The box has the size of one protocol's connection. In an `async fn`, each connection would
+    /// take the room of the largest one several times.
     fn establish<IO>(&self, io: IO, info: ConnectionInfo, lifeline: &Lifeline) -> Established
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
@@ -322,7 +333,7 @@ impl Service {
                 let owed = Owed::default();
                 let io = TokioIo::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
-                // Once the server drains the first answer says that there will be no other.
+                // Once the server drains, the first response announces that the connection closes.
                 builder.keep_alive(!lifeline.is_draining());
                 let connection =
                     builder.serve_connection(io, self.timed(app, watch.clone(), Some(owed)));
@@ -339,8 +350,8 @@ impl Service {
         Idle::new(io, self.timeouts.idle, self.timeouts.write)
     }
 
-    /// The application for hyper, which has no limit on the time that the body of a request takes, and leaves what is not
-    /// read of it in the way of the answer.
+    /// Returns the application for hyper, with what hyper lacks: a limit on the time of a request
+    /// body, and the reading of the part of it that the application has left unread.
     fn timed(&self, app: App, watch: Option<Arc<Watch>>, owed: Option<Owed>) -> HyperApp {
         let timed = BodyTimeout::new(app, self.timeouts.body);
         TowerToHyperService::new(Observed::new(Discard::new(timed, owed), watch))
@@ -355,10 +366,10 @@ impl fmt::Debug for Service {
     }
 }
 
-/// A connection that is ready to run, and its place in the metrics.
+/// A connection that is ready to run, and its count in the metrics.
 type Established = (Pin<Box<dyn Connection>>, Option<Open>);
 
-/// Shakes hands. `None`: the server drains, and the client had not said anything yet.
+/// Performs the handshake. Returns `None` if the server drains before the client has sent anything.
 async fn handshake(
     tls: &Tls,
     io: Socket,
@@ -370,9 +381,10 @@ async fn handshake(
     }
 }
 
-/// Waits for the peer to begin. `None`: the server drains first, so that no request of this peer will be lost.
+/// Waits for the first bytes of the peer. Returns `None` if the server drains first; no request of
+/// the peer is lost then.
 ///
-/// Who has only just connected is about to say something, and gets the time for it.
+/// A client that has just connected is about to send something, and has [`FIRST_WORD`] to do so.
 async fn until_draining<T>(
     lifeline: &mut Lifeline,
     beginning: impl Future<Output = io::Result<T>>,
@@ -418,7 +430,8 @@ fn http2_builder(answers: Answers, timeouts: Timeouts) -> http2::Builder<Answers
     let mut builder = http2::Builder::new(answers);
     builder
         .timer(TokioTimer::new())
-        // While requests are open this tells a peer that waits from one that is gone, and keeps `Idle` quiet.
+        // While requests are open, PING distinguishes a waiting peer from a vanished one, and its
+        // replies keep `Idle` from ending the connection.
         .keep_alive_interval(timeouts.keep_alive.map(countable))
         .max_send_buf_size(stall::SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS as u32);
@@ -434,11 +447,13 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-/// How long after its arrival a client may be silent and is served all the same, though the server drains.
+/// How long after its arrival a client can be silent and is still served, although the server
+/// drains.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
-/// How long an HTTP/1 client may take for a request's head; also how long it may rest between two requests.
+/// How long an HTTP/1 client can take to send the head of a request. Also how long it can rest
+/// between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The octets of header fields accepted in one request, as for SPDY.
+/// The maximum size in bytes of the header fields of a request, as for SPDY.
 const MAX_HEADERS: usize = 128 * 1024;

@@ -1,19 +1,20 @@
-//! How the server ends: the signals that ask for it, and the phases that every connection follows.
+//! The shutdown: the signals that start it, and the phases that every connection follows.
 //!
 //! ```text
 //! Serving ──drain──► Draining ──half of the time──► LastCall ──deadline──► Cut
 //! ```
 //!
-//! Each listener and each connection holds a [`Lifeline`]. It tells them the phase, and by being dropped it tells the
-//! [`Lifecycle`] that they are gone. Dropping the [`Lifecycle`] cuts whoever is left.
+//! Each listener and each connection holds a [`Lifeline`]. The lifeline tells it the phase. When it
+//! is dropped, the [`Lifecycle`] counts one less. Dropping the [`Lifecycle`] ends all of them at
+//! once.
 
 use std::{io, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-/// What a server may be asked to end by: SIGINT and SIGTERM, or Ctrl-C where there are no such signals.
+/// The signals that stop a server: SIGINT and SIGTERM, or Ctrl-C on other systems.
 ///
-/// From its creation on these signals no longer end the process by themselves.
+/// Once this is created, these signals no longer end the process by themselves.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
@@ -24,10 +25,11 @@ pub struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Starts listening for the signals. Must be called within a tokio runtime that has its I/O driver enabled.
+    /// Starts listening for the signals. Must be called within a tokio runtime that has its I/O
+    /// driver enabled.
     ///
     /// # Errors
-    /// When the operating system does not let the process install a handler.
+    /// Returns an error if the operating system does not let the process install a handler.
     pub fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -36,7 +38,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal. Cancel safe: no signal is lost, though several of a kind may count as one.
+    /// Waits for the next signal. Cancel safe: no signal is lost, but several of the same kind can
+    /// count as one.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -58,21 +61,21 @@ impl Signals {
     /// Waits for the next Ctrl-C.
     pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
-            // Without a handler the operating system ends the process by itself.
+            // Without a handler, the operating system ends the process.
             std::future::pending().await
         }
     }
 }
 
-/// How a server ended.
+/// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
-    /// Connections that had not ended by themselves at the deadline and were cut.
+    /// The number of connections that had not finished at the deadline and were closed.
     pub cut: usize,
 }
 
-/// The server's end of all lifelines.
+/// The server's side of all lifelines.
 #[derive(Debug)]
 pub(crate) struct Lifecycle(watch::Sender<Phase>);
 
@@ -81,12 +84,12 @@ impl Lifecycle {
         Self(watch::Sender::new(Phase::Serving))
     }
 
-    /// Hands out a lifeline; the server counts as in use until it is dropped.
+    /// Returns a new lifeline. The server counts as in use until it is dropped.
     pub(crate) fn lifeline(&self) -> Lifeline {
         Lifeline(self.0.subscribe())
     }
 
-    /// Asks everybody to finish, and returns at once.
+    /// Asks all connections and listeners to finish, and returns at once.
     pub(crate) fn begin_to_drain(&self) {
         self.0.send_if_modified(|phase| {
             let is_serving = *phase == Phase::Serving;
@@ -97,7 +100,8 @@ impl Lifecycle {
         });
     }
 
-    /// Asks everybody to finish, and cuts who has not done so within `deadline`.
+    /// Asks all connections and listeners to finish, and ends those that have not done so within
+    /// `deadline`.
     pub(crate) async fn drain(self, deadline: Duration) -> Drained {
         for (phase, time) in [
             (Phase::Draining, deadline / 2),
@@ -110,26 +114,27 @@ impl Lifecycle {
         }
         let cut = self.0.receiver_count();
         self.0.send_replace(Phase::Cut);
-        // A handler that holds its thread does not notice; it must not hold up the end as well.
+        // A handler that blocks its thread does not notice. It must not delay the shutdown as well.
         let _ = timeout(CUT_GRACE, self.0.closed()).await;
         Drained { cut }
     }
 }
 
-/// How long connections that are cut may take to be gone.
+/// The time for connections to end after they were told to end at once.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// A connection's or listener's end: it tells the phase for as long as it is held.
+/// The side of a connection or a listener: it receives the phase, and counts as in use while it is
+/// held.
 #[derive(Clone, Debug)]
 pub(crate) struct Lifeline(watch::Receiver<Phase>);
 
 impl Lifeline {
-    /// Waits until no new work is wanted. Cancel safe.
+    /// Waits until the server accepts no new work. Cancel safe.
     pub(crate) async fn draining(&mut self) {
         self.reached(Phase::Draining).await;
     }
 
-    /// Waits until connections that are not served yet have to be turned away. Cancel safe.
+    /// Waits until connections that are not served yet must be answered with 503. Cancel safe.
     pub(crate) async fn last_call(&mut self) {
         self.reached(Phase::LastCall).await;
     }
@@ -139,13 +144,13 @@ impl Lifeline {
         self.reached(Phase::Cut).await;
     }
 
-    /// Whether no new work is wanted.
+    /// Returns whether the server accepts no new work.
     pub(crate) fn is_draining(&self) -> bool {
         *self.0.borrow() >= Phase::Draining || self.0.has_changed().is_err()
     }
 
     async fn reached(&mut self, phase: Phase) {
-        // An error says that the server itself is gone, which is the last phase of all.
+        // An error means that the server was dropped, which is the last phase.
         let _ = self.0.wait_for(|now| *now >= phase).await;
     }
 }

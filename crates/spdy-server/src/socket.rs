@@ -1,4 +1,4 @@
-//! A stream of octets, whichever kind of socket it came in by.
+//! A byte stream over either kind of socket.
 
 use std::{
     io::{self, IoSlice},
@@ -22,17 +22,17 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Wraps an accepted or connected socket of TCP.
+    /// Wraps a connected TCP socket.
     pub(crate) fn tcp(io: TcpStream) -> Self {
-        // Frames are written when they are due, so there is nothing to wait for. A failure means that the peer is
-        // gone already, which the first read will tell.
+        // Frames are written when they are due, so delaying them has no benefit. If this fails, the
+        // peer has left, and the first read reports that.
         let _ = io.set_nodelay(true);
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = socket2::SockRef::from(&io).set_tcp_notsent_lowat(UNSENT);
         Self::Tcp(io)
     }
 
-    /// Takes the socket away from its runtime.
+    /// Removes the socket from its runtime.
     pub(crate) fn detach(self) -> io::Result<Detached> {
         match self {
             Self::Tcp(io) => io.into_std().map(Detached::Tcp),
@@ -42,15 +42,15 @@ impl Socket {
     }
 }
 
-/// The bytes that wait in the system before a socket takes no more, beyond those that are on their way.
+/// The maximum number of bytes that wait in the system, apart from those in flight.
 ///
-/// Without this bound Linux holds up to 4 MiB for a client that reads slowly, and wakes the writer only when a third of
-/// them have left. At 40 KB a second this takes longer than `Timeouts::write`: the client
-/// would seem to take nothing.
+/// Without this limit, Linux holds up to 4 MiB for a client that reads slowly, and wakes the writer
+/// only when a third of them have left. At 40 KB/s this takes longer than `Timeouts::write`, and
+/// the client would seem to read nothing.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 * 1024;
 
-/// A connected socket that belongs to no runtime.
+/// A connected socket without a runtime.
 #[derive(Debug)]
 pub(crate) enum Detached {
     Tcp(std::net::TcpStream),
@@ -59,7 +59,7 @@ pub(crate) enum Detached {
 }
 
 impl Detached {
-    /// Gives the socket to the runtime that this is called in.
+    /// Adds the socket to the current runtime.
     pub(crate) fn attach(self) -> io::Result<Socket> {
         match self {
             Self::Tcp(io) => TcpStream::from_std(io).map(Socket::Tcp),
@@ -69,7 +69,7 @@ impl Detached {
     }
 }
 
-/// Does the same with either kind of socket.
+/// Calls a function on either kind of socket.
 macro_rules! either {
     ($socket:expr, $io:ident => $action:expr) => {
         match $socket.get_mut() {
@@ -80,9 +80,9 @@ macro_rules! either {
     };
 }
 
-/// A transport that may know that it has failed while nobody reads it.
+/// A transport that can know of a failure although it is not read.
 pub(crate) trait Fails {
-    /// Returns the failure, and then as well if bytes that came before it are still to be read. It is told once.
+    /// Returns the failure, even if earlier bytes are still to be read. A failure is returned once.
     fn failure(&self) -> Option<io::Error>;
 }
 

@@ -1,9 +1,10 @@
-//! An end for HTTP/2 answers that their client does not take.
+//! Ends HTTP/2 responses that the client does not read.
 //!
-//! HTTP/1 answers are held up by the transport alone, which [`Idle`](crate::idle::Idle) watches. An HTTP/2 client may
-//! also keep the window of an answer shut, while it answers every PING. hyper waits for that window without an end,
-//! and the application's answer is held with it. So the task of each HTTP/2 request is watched here: once hyper has
-//! taken a piece of an answer it asks for the next one as soon as the client takes more.
+//! Only the transport can stall an HTTP/1 response, and [`Idle`](crate::idle::Idle) watches the
+//! transport. An HTTP/2 client can also keep the window of a response closed while it replies to
+//! every PING. hyper waits for that window without a limit, and keeps the response of the
+//! application. So this module watches the task of each HTTP/2 request: when hyper has taken a
+//! piece of a response, it asks for the next one as soon as the client reads more.
 
 use std::{
     cell::Cell,
@@ -26,7 +27,8 @@ use tracing::debug;
 
 use crate::rest::{Open, Requests};
 
-/// What the answers of one HTTP/2 connection have in common. Runs the tasks of its requests.
+/// What the responses of one HTTP/2 connection share. As an executor it runs the tasks of the
+/// requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     shared: Arc<Shared>,
@@ -36,11 +38,12 @@ pub(crate) struct Answers {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The bytes of all answers that hyper has taken, which it does when the client lets it send.
+    /// The bytes of all responses that hyper has taken. It takes them when the client allows it to
+    /// send.
     taken: AtomicU64,
     /// The bytes that the transport has taken.
     written: Arc<AtomicU64>,
-    /// How many answers wait for the client.
+    /// The number of responses that wait for the client.
     held: AtomicUsize,
 }
 
@@ -53,17 +56,17 @@ impl Answers {
         }
     }
 
-    /// Returns the requests that are under way.
+    /// Returns the count of open requests.
     pub(crate) fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.requests)
     }
 
-    /// Where to add what the transport of the connection takes.
+    /// Returns the counter of the bytes that the transport of the connection takes.
     pub(crate) fn written(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.shared.written)
     }
 
-    /// Puts the body of an answer in a form whose progress can be seen.
+    /// Wraps the body of a response, so that its progress is visible.
     pub(crate) fn watch(&self, body: Body) -> Body {
         if http_body::Body::is_end_stream(&body) {
             return body;
@@ -95,27 +98,27 @@ where
                 watch.poll_stalled(cx)
             })
             .await;
-            // Dropping hyper's future resets the stream, and drops the application's answer.
+            // Dropping hyper's future resets the stream, and drops the response of the application.
         });
     }
 }
 
-/// What the body of an answer did when it was last polled.
+/// What the body of a response did when it was last polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// It waits for the application.
     Waits,
-    /// It has handed out a piece.
+    /// It has returned a piece.
     Gave,
 }
 
 thread_local! {
-    /// The last step of the body that is polled by the task which this thread runs. A task cannot ask hyper for the
-    /// body of its request, but it is polled in it.
+    /// The last step of the body that the current task of this thread polled. A task cannot ask
+    /// hyper for the body of its request, but it polls that body.
     static STEP: Cell<Option<Step>> = const { Cell::new(None) };
 }
 
-/// Finds out whether an answer waits for its client for too long.
+/// Detects a response that waits for its client for too long.
 #[derive(Debug)]
 struct Watch {
     answers: Answers,
@@ -123,16 +126,17 @@ struct Watch {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-/// An answer that waits for the client to take the piece that it has handed out.
+/// A response that waits for the client to read the piece that it has returned.
 #[derive(Debug)]
 struct Held {
     shared: Arc<Shared>,
     due: Instant,
-    /// What all answers had handed out when this one began to wait.
+    /// The bytes that all responses had returned when this one began to wait.
     since: u64,
-    /// What all answers had handed out, and the transport taken, when this one was last looked at.
+    /// The bytes that all responses had returned, and that the transport had taken, at the last
+    /// check.
     before: (u64, u64),
-    /// How often this one was looked at, and how often nothing had moved, without a break.
+    /// The number of checks, and the number of checks in a row without progress.
     looks: u32,
     quiet: u32,
 }
@@ -154,12 +158,13 @@ impl Watch {
         }
     }
 
-    /// Ends when the client has taken nothing for too long.
+    /// Completes when the client has read nothing for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(held) = &mut self.held else {
             return Poll::Pending;
         };
-        // The alarm is of an answer's earlier piece, mostly: it is set anew when it rings, not with each piece.
+        // Most alarms were set for an earlier piece of the response. The alarm is set again when it
+        // rings, and not for each piece.
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(sleep_until(held.due)));
@@ -167,7 +172,7 @@ impl Watch {
             ready!(alarm.as_mut().poll(cx));
             if held.due <= Instant::now() {
                 if held.is_stalled() {
-                    debug!("the client takes nothing of an answer; it is reset");
+                    debug!("the client does not read a response; resetting it");
                     return Poll::Ready(());
                 }
                 held.due += self.answers.period / LOOKS;
@@ -178,7 +183,7 @@ impl Watch {
 }
 
 impl Held {
-    /// Returns `None` for a period beyond all times.
+    /// Returns `None` if the period is too long for a clock.
     fn new(answers: &Answers) -> Option<Self> {
         let due = Instant::now().checked_add(answers.period / LOOKS)?;
         let shared = Arc::clone(&answers.shared);
@@ -194,16 +199,17 @@ impl Held {
         })
     }
 
-    /// Whether the client could have taken something of this answer for a whole period, and has not.
+    /// Returns whether the client could have read some of this response during a whole period, and
+    /// has not.
     ///
-    /// A client that takes something else may only be slow: answers take turns. It is not slow but does not want this
-    /// one when all others had several turns meanwhile.
+    /// A client that reads other responses might only be slow, because responses take turns. If all
+    /// others had several turns meanwhile, the client is not slow but does not read this response.
     fn is_stalled(&mut self) -> bool {
         let (taken, written) = self.shared.moved();
         let held = self.shared.held.load(Ordering::Relaxed) as u64;
         let before = mem::replace(&mut self.before, (taken, written));
         self.looks += 1;
-        // What goes out for a client that takes no answer is the answers to its PINGs.
+        // Without progress of a response, the transport only takes the replies to PINGs.
         let moves = taken > before.0 || written - before.1 >= LEAST;
         self.quiet = if moves { 0 } else { self.quiet + 1 };
         let has_missed_turns = taken - self.since >= TURNS * held;
@@ -226,7 +232,7 @@ impl Drop for Held {
     }
 }
 
-/// A body in pieces that are small enough to see progress in.
+/// A body in pieces that are small enough to show progress.
 struct Pieces {
     body: Body,
     rest: Bytes,
@@ -252,7 +258,8 @@ impl http_body::Body for Pieces {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         STEP.set(Some(Step::Waits));
-        // Nothing is sent of an empty piece: peers count empty DATA frames, and end a connection that has a hundred.
+        // Empty pieces are skipped: peers count empty DATA frames, and close a connection that has
+        // a hundred.
         while self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -282,23 +289,26 @@ impl http_body::Body for Pieces {
     }
 }
 
-/// The bytes of an answer that hyper takes at once: those of a DATA frame. So no answer's turn is long.
+/// The maximum number of bytes of a response that hyper takes at once, which is a DATA frame. It
+/// keeps the turn of each response short.
 const PIECE: usize = 16 * 1024;
 
-/// How much hyper buffers of an answer beyond what it may send, at most.
+/// The maximum number of bytes of a response that hyper buffers beyond what it can send.
 pub(crate) const SEND_BUFFER: usize = 2 * PIECE;
 
-/// What the others may have handed out before an answer that waits has missed its turns, for each answer that waits:
-/// twice what one of them may have in hyper's buffer.
+/// The number of bytes that the other responses return, for each response that waits, before this
+/// one has missed its turn: twice what one of them can have in hyper's buffer.
 const TURNS: u64 = 2 * (SEND_BUFFER + PIECE) as u64;
 
-/// How often in a period an answer that waits is looked at. (What hyper has buffered still moves at the first look.)
+/// The number of checks of a waiting response in a period. (At the first check, bytes in hyper's
+/// buffer still move.)
 const LOOKS: u32 = 4;
 
-/// The bytes that the transport of a slow client takes between two looks, at least. Answers to its PINGs are fewer.
+/// The minimum number of bytes that the transport of a slow client takes between two checks.
+/// Replies to its PINGs are fewer.
 pub(crate) const LEAST: u64 = 4 * 1024;
 
-/// After how many periods an answer is given up, however slowly the others move.
+/// The number of periods after which a response is reset, even if others progress slowly.
 pub(crate) const MAX_PERIODS: u32 = 10;
 
 #[cfg(test)]
@@ -343,7 +353,7 @@ mod tests {
         Held::new(&answers).unwrap()
     }
 
-    /// Looks at an answer that waits until it is stalled; returns after how many looks it is.
+    /// Checks a waiting response until it is stalled. Returns the number of checks.
     fn looks(held: &mut Held, mut meanwhile: impl FnMut(&Shared)) -> u32 {
         loop {
             meanwhile(&held.shared);
@@ -376,7 +386,7 @@ mod tests {
         assert_eq!(looks(&mut held(0), trickle), LOOKS * MAX_PERIODS);
     }
 
-    /// An answer of a megabyte, which tells when it is dropped.
+    /// A response of a megabyte, which reports when it is dropped.
     struct Megabyte(usize, mpsc::UnboundedSender<Duration>, Instant);
 
     impl http_body::Body for Megabyte {
@@ -401,7 +411,8 @@ mod tests {
         }
     }
 
-    /// Connects to a server over this transport; also returns when its answers are dropped, and after how long.
+    /// Connects to a server over this transport. Also returns a channel of the times at which its
+    /// responses are dropped.
     async fn connect(
         (near, far): (DuplexStream, DuplexStream),
         ping: Duration,
@@ -471,7 +482,7 @@ mod tests {
         assert_eq!(read.collect().await.unwrap().trailers(), None);
     }
 
-    /// A transport that carries 16 KiB in two seconds to the client.
+    /// Returns a transport that carries 16 KiB to the client in two seconds.
     fn slow() -> (DuplexStream, DuplexStream) {
         let ((near, mut carrier), (mut taker, far)) = (duplex(PIECE), duplex(PIECE));
         tokio::spawn(async move {
@@ -492,7 +503,7 @@ mod tests {
         (near, far)
     }
 
-    /// Sixty answers share a connection on which each has a turn in two minutes.
+    /// Sixty responses share a connection on which each has a turn every two minutes.
     #[tokio::test(start_paused = true)]
     async fn answers_that_take_turns_on_a_slow_connection_are_not_reset() {
         let (sender, _dropped) = connect(slow(), PERIOD).await;

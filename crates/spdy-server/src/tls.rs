@@ -1,9 +1,10 @@
-//! TLS: the ALPN list, the handshake, and the certificate with its changes.
+//! TLS: the ALPN list, the handshake, and the certificate.
 //!
-//! rustls does it all, but for clients that know NPN alone: with the feature `npn` OpenSSL answers those.
+//! rustls does the handshake. With the feature `npn`, OpenSSL does it for clients that support NPN
+//! but not ALPN.
 //!
-//! TLS 1.2 and 1.3 are spoken. TLS 1.2 with ECDHE, AES-128-GCM and P-256 has to stay: the browsers that speak SPDY know
-//! nothing newer.
+//! The versions are TLS 1.2 and 1.3. TLS 1.2 with ECDHE, AES-128-GCM and P-256 is necessary: the
+//! browsers that support SPDY have nothing newer.
 
 mod certificate;
 mod files;
@@ -36,34 +37,36 @@ use crate::{
     socket::Fails,
 };
 
-/// What TLS connections are accepted with. It may change while connections are open: they keep what they have.
+/// The configuration that accepts TLS connections. It can change, and open connections keep their
+/// configuration.
 #[derive(Debug)]
 pub(crate) struct Tls {
     certificate: Certificate,
     current: RwLock<Arc<Current>>,
 }
 
-/// A certificate, and two configurations that differ in ALPN alone.
+/// A certificate, and two configurations that only differ in ALPN.
 #[derive(Debug)]
 struct Current {
-    /// For clients that offer a protocol of ours.
+    /// For clients that offer a protocol which the server supports.
     choosing: Arc<ServerConfig>,
-    /// For everybody else: no protocol is selected, and HTTP/1.1 is spoken.
+    /// For all other clients: no protocol is selected, and HTTP/1.1 is used.
     silent: Arc<ServerConfig>,
-    /// For clients that offer NPN and no ALPN.
+    /// For clients that offer NPN but not ALPN.
     #[cfg(feature = "npn")]
     npn: npn::Npn,
     fingerprint: Fingerprint,
 }
 
-/// The transport below TLS. With NPN the client's first message is looked at beforehand, and then read once more.
+/// The transport below TLS. With NPN, the first message of the client is inspected, and then read
+/// again.
 #[cfg(feature = "npn")]
 type Wire<IO> = crate::rewind::Rewind<IO, Vec<u8>>;
 #[cfg(not(feature = "npn"))]
 type Wire<IO> = IO;
 
-/// A client's first message, and who is to answer it.
-// Neither of the two is kept anywhere, so that a box would save no memory.
+/// The first message of a client, and the library that answers it.
+// The value is never stored, so a box would save no memory.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Hello<IO> {
     Rustls(StartHandshake<Wire<IO>>),
@@ -71,7 +74,7 @@ pub(crate) enum Hello<IO> {
     Npn(Wire<IO>),
 }
 
-/// A connection whose handshake is over.
+/// A connection whose handshake is complete.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Secured<IO> {
     Rustls(TlsStream<Wire<IO>>),
@@ -88,9 +91,9 @@ impl Tls {
         })
     }
 
-    /// Reads the files of the certificate again. On an error everything stays as it is.
+    /// Reloads the files of the certificate. On an error the old certificate is kept.
     ///
-    /// A certificate that was made at start is kept: nobody could know another one.
+    /// A certificate that was created at start is kept, because clients might already trust it.
     pub(crate) fn reload(&self) -> Result<(), CertificateError> {
         if self.certificate == Certificate::SelfSigned {
             return Ok(());
@@ -100,7 +103,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads the client's first message. There is no time limit in here.
+    /// Reads the first message of the client. The caller has to set a time limit.
     pub(crate) async fn hello<IO>(io: IO) -> io::Result<Hello<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -115,7 +118,7 @@ impl Tls {
             .map(Hello::Rustls)
     }
 
-    /// Ends the handshake that `hello` began. There is no time limit in here.
+    /// Completes the handshake that `hello` began. The caller has to set a time limit.
     pub(crate) async fn handshake<IO>(&self, hello: Hello<IO>) -> io::Result<Secured<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -166,8 +169,8 @@ impl Current {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        // protocol.md §3.3: with no protocol in common the reply has no ALPN and HTTP/1.1 is spoken. rustls would
-        // send the alert no_application_protocol.
+        // protocol.md §3.3: without a common protocol the reply has no ALPN, and HTTP/1.1 is used.
+        // rustls would send the alert no_application_protocol.
         let in_common = hello
             .client_hello()
             .alpn()
@@ -188,12 +191,12 @@ fn server_config(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-    // Clients keep their sessions themselves, so that resumption costs the server no memory.
+    // Clients store their sessions themselves, so resumption costs the server no memory.
     config.ticketer = ring::Ticketer::new()?;
     Ok(config)
 }
 
-/// The protocol that a finished handshake has selected.
+/// Returns the protocol that a completed handshake has selected.
 pub(crate) fn selected(connection: &ServerConnection) -> Protocol {
     connection
         .alpn_protocol()
@@ -217,8 +220,9 @@ impl TlsInfo {
     }
 }
 
-/// How many octets a connection encrypts before they are sent. It is above what a SPDY session writes at once, 64 KiB and
-/// the heads of frames: with the 64 KiB that rustls has by itself, the rest of a turn would be a write of its own.
+/// The number of bytes that a connection encrypts before it sends them. It is more than a SPDY
+/// session writes at once, which is 64 KiB and frame headers. With the 64 KiB of rustls, the rest
+/// would need a second write.
 const BUFFER_LIMIT: usize = 80 * 1024;
 
 #[cfg(test)]
@@ -230,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Shakes hands with a client that offers `ids`; returns what each side has selected.
+    /// Performs a handshake with a client that offers `ids`. Returns what each side has selected.
     async fn negotiate(
         ids: &[&str],
         versions: &[&'static rustls::SupportedProtocolVersion],
@@ -269,7 +273,7 @@ mod tests {
         match secured {
             Secured::Rustls(io) => io,
             #[cfg(feature = "npn")]
-            Secured::Npn(..) => panic!("the client has offered no NPN"),
+            Secured::Npn(..) => panic!("the client did not offer NPN"),
         }
     }
 

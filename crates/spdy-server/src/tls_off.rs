@@ -1,4 +1,4 @@
-//! What stands in for TLS in a build without the feature `tls`: a server with a TLS listener does not start.
+//! Replaces TLS in a build without the feature `tls`: a server with a TLS listener does not start.
 
 use std::{convert::Infallible, io, marker::PhantomData};
 

@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 use self::common::program::Program;
 use self::common::server::{LONG, Running, connect, connect_with, http1, loopback};
 
-/// The files of a certificate that can be made anew.
+/// The files of a certificate that can be replaced.
 struct Files {
     chain: PathBuf,
     key: PathBuf,
@@ -36,7 +36,7 @@ impl Files {
         }
     }
 
-    /// Writes a new certificate; returns what trusts it alone.
+    /// Writes a new certificate. Returns a store that trusts only this one.
     fn renew(&self) -> RootCertStore {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         fs::write(&self.chain, made.cert.pem()).unwrap();
@@ -54,7 +54,7 @@ impl Files {
     }
 }
 
-/// Whether a client that trusts `roots` alone gets through.
+/// Returns whether a client that only trusts `roots` can connect.
 async fn is_trusted(address: SocketAddr, roots: &RootCertStore) -> bool {
     connect_with(address, roots.clone(), &[]).await.is_ok()
 }
@@ -73,7 +73,7 @@ fn begin(io: TlsStream<TcpStream>) -> Session {
     session
 }
 
-/// A request over a session that is open.
+/// Sends a request over an open session.
 async fn ask(session: &Session) {
     let names = [":method", ":path", ":version", ":host", ":scheme"];
     let values = ["GET", "/", "HTTP/1.1", "localhost", "https"];
@@ -110,7 +110,7 @@ async fn new_files_of_a_certificate_are_taken_up_and_sessions_go_on() {
     assert!(http1(open, "/").await.ends_with("x"));
     ask(&session).await;
 
-    // Files that are of no use change nothing, and what comes after them does.
+    // Invalid files change nothing, and valid ones after them do.
     fs::write(&files.chain, "nothing").unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(is_trusted(server.address, &second).await);
@@ -118,7 +118,8 @@ async fn new_files_of_a_certificate_are_taken_up_and_sessions_go_on() {
     become_trusted(server.address, &third).await;
 }
 
-/// What was wrong may be right again without a change that shows: permissions, a disk that did not answer.
+/// A file can become readable again without a visible change, for example after a change of
+/// permissions or an error of the disk.
 #[tokio::test]
 async fn files_that_were_of_no_use_for_a_moment_are_tried_again() {
     let files = Files::new("passing");
@@ -134,7 +135,7 @@ async fn files_that_were_of_no_use_for_a_moment_are_tried_again() {
     let second = next.renew();
     let good = [&next.chain, &next.key].map(|path| fs::read(path).unwrap());
     let paths = [&files.chain, &files.key];
-    // The same length and the same time of change, so that nothing shows.
+    // The length and the time of change are the same, so no change is visible.
     let time = SystemTime::now();
     let write = |contents: [Vec<u8>; 2]| {
         for (path, contents) in paths.into_iter().zip(contents) {
@@ -195,7 +196,7 @@ async fn sighup_reads_the_certificate_again_and_a_bad_one_is_one_warning() {
 
     fs::write(&files.key, "nothing").unwrap();
     program.signal("HUP");
-    let warning = "key.pem holds no private key in PEM form without a passphrase; the certificate stays what it was";
+    let warning = "key.pem; keeping the old certificate and trying again";
     program.until_it_says(warning);
     assert!(is_trusted(address, &second).await);
     program.signal("TERM");

@@ -1,4 +1,4 @@
-//! The directory of files: what HTTP asks of it, and what it remembers of the disk.
+//! The directory of files: the HTTP side and the cache.
 
 #![cfg(unix)]
 
@@ -33,13 +33,13 @@ use tower::ServiceExt;
 
 use self::common::server::{LONG, Running, plain};
 
-/// A directory of its own for a test, with a small file and a large one.
+/// Creates a directory for a test, with a small file and a large one.
 fn files(test: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(path.join("sub")).unwrap();
-    fs::write(path.join("small.txt"), octets(SMALL)).unwrap();
-    fs::write(path.join("large.bin"), octets(LARGE)).unwrap();
+    fs::write(path.join("small.txt"), bytes(SMALL)).unwrap();
+    fs::write(path.join("large.bin"), bytes(LARGE)).unwrap();
     fs::write(path.join("sub/index.html"), "<p>sub").unwrap();
     path
 }
@@ -47,11 +47,11 @@ fn files(test: &str) -> PathBuf {
 const SMALL: usize = 1_000;
 const LARGE: usize = 1_000_000;
 
-fn octets(count: usize) -> Vec<u8> {
+fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|i| (i % 251) as u8).collect()
 }
 
-/// Serves a directory whose changes are seen after this time.
+/// Serves a directory whose changes are noticed after this time.
 fn trusting(path: &Path, trust: Duration) -> Router {
     let mut directory = Directory::new(path);
     directory.trust = trust;
@@ -88,7 +88,7 @@ async fn body(site: &Router, path: &str) -> Bytes {
     body
 }
 
-/// Each question twice: the first is answered from the disk, the second from memory.
+/// Sends each request twice: the first is answered from the disk, the second from memory.
 #[tokio::test]
 async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alike() {
     let path = files("directory-http");
@@ -99,7 +99,7 @@ async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alik
         ("/small.txt", SMALL),
         ("/large.bin", LARGE),
     ] {
-        let whole = octets(count);
+        let whole = bytes(count);
         let (status, fields, body) = get(&site, name).await;
         assert_eq!((status, &body[..]), (StatusCode::OK, &whole[..]), "{name}");
         assert_eq!(fields["content-length"], count.to_string());
@@ -116,7 +116,7 @@ async fn ranges_conditions_and_heads_are_answered_for_small_and_large_files_alik
             ("bytes=100-299", 100..300),
             ("bytes=-7", count - 7..count),
             ("bytes=500-", 500..count),
-            // Numbers beyond 64 bits, and a suffix that is longer than the file.
+            // Numbers above 64 bits, and a suffix that is longer than the file.
             ("bytes=500-99999999999999999999999", 500..count),
             ("bytes=-99999999999999999999999", 0..count),
             ("bytes=-2000000", 0..count),
@@ -234,7 +234,7 @@ async fn an_empty_file_has_no_parts() {
     }
 }
 
-/// Both are allowed; an error is not.
+/// Both responses are valid; an error is not.
 #[tokio::test]
 async fn of_several_ranges_all_is_sent_and_what_is_no_range_of_bytes_counts_for_nothing() {
     let path = files("directory-several");
@@ -246,7 +246,7 @@ async fn of_several_ranges_all_is_sent_and_what_is_no_range_of_bytes_counts_for_
     }
 }
 
-/// A download that goes on where it was broken off never joins two states of a file.
+/// A resumed download never joins two states of a file.
 #[tokio::test]
 async fn a_part_is_sent_only_if_the_file_is_what_the_client_has() {
     let path = files("directory-if-range");
@@ -267,9 +267,9 @@ async fn a_part_is_sent_only_if_the_file_is_what_the_client_has() {
         let (status, _, body) = get_with(&site, "/large.bin", &asked).await;
         assert_eq!(status, expected, "{condition}");
         let from = if status == StatusCode::OK { 0 } else { 900_000 };
-        assert!(body == octets(LARGE)[from..], "{condition}");
+        assert!(body == bytes(LARGE)[from..], "{condition}");
     }
-    // A part that is not there is no error for whom the file has changed.
+    // A missing part is not an error for a client whose file has changed.
     let asked = [("range", "bytes=2000000-"), ("if-range", "\"another\"")];
     assert_eq!(
         get_with(&site, "/large.bin", &asked).await.0,
@@ -286,12 +286,12 @@ async fn what_is_in_memory_is_believed_for_the_time_of_trust_and_no_longer() {
             body(site, name).await;
         }
     }
-    // As long as before, and within the same instant as far as many file systems can tell.
-    let mut changed = octets(SMALL);
+    // The length is the same, and the time of change as well on many file systems.
+    let mut changed = bytes(SMALL);
     changed.reverse();
     fs::write(path.join("small.txt"), &changed).unwrap();
     fs::remove_dir_all(path.join("sub")).unwrap();
-    assert!(body(&patient, "/small.txt").await == octets(SMALL));
+    assert!(body(&patient, "/small.txt").await == bytes(SMALL));
     assert_eq!(body(&patient, "/sub/").await, "<p>sub");
     sleep(SOON).await;
     assert!(body(&curious, "/small.txt").await == changed);
@@ -315,7 +315,7 @@ async fn a_large_file_that_grows_is_never_older_than_its_request() {
     let path = files("directory-growing");
     let site = trusting(&path, LONG);
     for more in 0..5 {
-        let whole = octets(LARGE + more);
+        let whole = bytes(LARGE + more);
         fs::write(path.join("large.bin"), &whole).unwrap();
         assert!(body(&site, "/large.bin").await == whole, "{more}");
     }
@@ -325,12 +325,12 @@ async fn a_large_file_that_grows_is_never_older_than_its_request() {
 async fn a_file_that_is_written_to_while_it_is_sent_is_no_success() {
     let path = files("directory-torn").join("large.bin");
     for shorter in [false, true] {
-        fs::write(&path, octets(LARGE)).unwrap();
+        fs::write(&path, bytes(LARGE)).unwrap();
         let site = trusting(path.parent().unwrap(), SOON);
         let request = Request::get("/large.bin").body(Body::empty()).unwrap();
         let mut body = site.oneshot(request).await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
-        // The time of change has to differ, which takes the clocks of some file systems a few milliseconds.
+        // The time of change must differ, which takes a few milliseconds on some file systems.
         sleep(SOON).await;
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         match shorter {
@@ -354,7 +354,7 @@ async fn a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was() {
 
     let rest = under_way.collect().await.unwrap().to_bytes();
     let first = first.into_data().unwrap();
-    assert!([first, rest].concat() == octets(LARGE));
+    assert!([first, rest].concat() == bytes(LARGE));
     assert_eq!(body(&site, "/large.bin").await, "new");
 }
 
@@ -371,7 +371,7 @@ async fn a_pipe_is_not_found_and_nobody_waits_for_its_writer() {
 async fn over_spdy_a_file_that_changes_ends_in_a_reset() {
     const HUGE: usize = 16 << 20;
     let path = files("directory-reset");
-    fs::write(path.join("huge.bin"), octets(HUGE)).unwrap();
+    fs::write(path.join("huge.bin"), bytes(HUGE)).unwrap();
     let site = app::directory(&path).unwrap();
     let server = Running::start(plain(Timeouts::default()), site).await;
     let io = TcpStream::connect(server.address).await.unwrap();
@@ -389,7 +389,7 @@ async fn over_spdy_a_file_that_changes_ends_in_a_reset() {
     let fields = stream.headers().await.unwrap();
     assert!(fields.get(":status").unwrap().starts_with(b"200"));
 
-    // Nothing is read, so the server has sent a window's worth and waits.
+    // The client reads nothing, so the server has sent a window and waits.
     sleep(SOON).await;
     let file = OpenOptions::new().write(true).open(path.join("huge.bin"));
     file.unwrap().write_all_at(b"new", HUGE as u64 - 3).unwrap();

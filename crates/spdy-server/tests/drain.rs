@@ -1,4 +1,4 @@
-//! A server that ends while connections wait for their place: each of them gets an answer.
+//! A server that drains while connections wait for a place: each of them receives a response.
 
 mod common;
 
@@ -24,7 +24,7 @@ use tokio::{
 
 use self::common::server::{LONG, Running, plain, until_it_drains};
 
-/// A server with one place, which a request holds until it is told to go.
+/// Starts a server with one place, which a request holds until it is released.
 struct Full {
     server: Running,
     holder: TcpStream,
@@ -78,16 +78,17 @@ async fn request(server: &Running, path: &str) -> TcpStream {
     io
 }
 
-/// All that comes, and how it ends.
+/// Returns all bytes that arrive, and how the connection ends.
 async fn answer(mut io: TcpStream) -> String {
-    let mut octets = Vec::new();
-    let end = timeout(LONG, io.read_to_end(&mut octets)).await;
+    let mut bytes = Vec::new();
+    let end = timeout(LONG, io.read_to_end(&mut bytes)).await;
     end.expect("the connection is not closed")
         .expect("the connection is reset");
-    String::from_utf8(octets).unwrap()
+    String::from_utf8(bytes).unwrap()
 }
 
-/// The first of them was accepted and waits for its place, the others wait in the system's queue.
+/// The first connection was accepted and waits for its place. The others wait in the queue of the
+/// system.
 #[tokio::test]
 async fn connections_that_wait_for_a_place_are_served_when_others_have_ended() {
     let Full {
@@ -150,7 +151,7 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.contains("connection: close"), "{answer}");
     }
-    // Its request came before the end, so GOAWAY is not the only thing it hears.
+    // Its request came before the shutdown, so it receives more than GOAWAY.
     let answer = timeout(LONG, http2_answer).await.unwrap().unwrap().unwrap();
     assert_eq!(answer.status(), 503);
     answer.into_body().collect().await.unwrap();

@@ -1,4 +1,4 @@
-//! What HTTP/1.1 has of its own: the host field, and the end of a connection whose client is still sending.
+//! HTTP/1.1 alone: the host field, and the end of a connection whose client is still sending.
 
 mod common;
 
@@ -29,7 +29,8 @@ async fn server() -> Running {
     Running::start(plain(Timeouts::default()), app).await
 }
 
-/// Sends a request and returns all that comes until the server ends the connection, which must be in order.
+/// Sends a request and returns all bytes until the server ends the connection, which must be
+/// without an error.
 async fn answer(server: &Running, request: &str) -> String {
     let mut io = TcpStream::connect(server.address).await.unwrap();
     io.write_all(request.as_bytes()).await.unwrap();
@@ -66,13 +67,13 @@ async fn a_request_of_http_1_1_names_one_valid_host() {
         let expected = format!("HTTP/1.1 {status} ");
         assert!(answer.starts_with(&expected), "{host:?}: {answer}");
     }
-    // HTTP/1.0 knows no host.
+    // HTTP/1.0 has no host field.
     let answer = answer(&server, "GET / HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
     _ = server.end().await;
 }
 
-/// A client waits for 100 some time and sends its body then, though an answer may have come.
+/// A client waits some time for 100, and then sends its body although a response might have come.
 #[tokio::test]
 async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
     let server = server().await;
@@ -84,7 +85,7 @@ async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
     let read = timeout(LONG, io.read_exact(&mut first)).await;
     read.expect("there is no answer").unwrap();
     assert_eq!(&first, b"HTTP/1.1 413");
-    // Time for a server that does not linger to close the socket.
+    // This is enough time for a server that does not linger to close the socket.
     tokio::time::sleep(Duration::from_millis(100)).await;
     for _ in 0..40 {
         io.write_all(&[b'x'; 10_000])

@@ -1,4 +1,5 @@
-//! Sockets of all kinds: Unix sockets, shared ports, sockets of systemd, connections through a proxy.
+//! Sockets of all kinds: Unix sockets, shared ports, sockets of systemd, and connections through a
+//! proxy.
 
 #![cfg(unix)]
 
@@ -31,7 +32,7 @@ use self::common::{
     server::{self, Running, http1, plain, spdy},
 };
 
-/// A path for a socket of this name, where nothing is yet.
+/// Returns a path of this name for a socket. No file exists there.
 fn socket(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_file(&path);
@@ -59,7 +60,7 @@ fn it_listens_on_a_unix_socket_and_removes_its_file() {
     let answer = get_hello(UnixStream::connect(&path).unwrap()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 
-    // Somebody else's socket is not taken away.
+    // A socket of another program is not replaced.
     let output = command(&["--plain", &address]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let expected = format!("spdy-server: cannot listen on {address}: ");
@@ -108,7 +109,7 @@ fn a_new_process_takes_a_unix_socket_over() {
 fn sockets_of_systemd_are_served() {
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = plain.local_addr().unwrap();
-    // The shell hands its standard input on as descriptor 3, as systemd would.
+    // The shell passes its standard input on as descriptor 3, as systemd would.
     let script =
         "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=plain exec \"$0\" --systemd 3<&0 </dev/null";
     let mut command = Command::new("sh");
@@ -133,7 +134,7 @@ fn without_a_socket_of_systemd_there_is_no_start() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "spdy-server: systemd has handed over no socket\n"
+        "spdy-server: systemd passed no sockets to the process\n"
     );
 }
 
@@ -179,7 +180,7 @@ fn many_sockets_of_all_kinds_are_served_at_once() {
         }
     });
     assert!(get_hello(UnixStream::connect(&paths[1]).unwrap()).is_ok());
-    // TLS is expected there: plain text gets no answer.
+    // The socket expects TLS: plain text receives no response.
     let told = get_hello(UnixStream::connect(&paths[0]).unwrap());
     assert!(!told.is_ok_and(|told| told.starts_with("HTTP/")));
 }
@@ -190,14 +191,15 @@ fn connections_above_the_limit_wait_for_others_to_end() {
     let held = [program.connect(), program.connect()];
     let waiting = program.connect();
     let asking = thread::spawn(move || get_hello(waiting).unwrap());
-    // Nothing can be waited for but that nothing happens.
+    // The test can only wait for nothing to happen.
     sleep(Duration::from_millis(200));
     assert!(!asking.is_finished());
     drop(held);
     assert!(asking.join().unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
-/// Without descriptors the server waits, a little longer each time, and goes on when there are some.
+/// Without descriptors the server waits, a little longer each time, and continues when there are
+/// some.
 #[cfg(target_os = "linux")]
 #[test]
 fn running_out_of_descriptors_is_waited_out() {
@@ -214,7 +216,7 @@ fn running_out_of_descriptors_is_waited_out() {
     let waiting = program.connect();
     let asking = thread::spawn(move || get_hello(waiting).unwrap());
     program.until_it_says("cannot accept connections");
-    // Long enough for a loop without pauses to be seen.
+    // Long enough to notice a loop without pauses.
     sleep(Duration::from_millis(500));
     assert!(!asking.is_finished());
     drop(held);
@@ -226,11 +228,11 @@ fn running_out_of_descriptors_is_waited_out() {
     assert!((1..50).contains(&warnings), "{stderr}");
 }
 
-/// New connections all the time, an old process that ends and a new one that takes over.
+/// Clients connect all the time, while an old process stops and a new one takes over.
 ///
-/// On Linux a connection that arrives in the very instant in which a shared socket is closed is reset by the system
-/// before anybody could serve it. So a request may be sent once more if its connection was never served, and no answer
-/// may be cut short.
+/// On Linux the system resets a connection that arrives at the instant in which a shared socket is
+/// closed. No server can prevent that. So a client can send its request once more if its connection
+/// was never served. No response is cut short.
 #[test]
 fn a_rolling_restart_loses_no_request() {
     let old = Program::plain(&["--reuse-port", "--threads", "1"]);
@@ -281,7 +283,7 @@ fn a_rolling_restart_loses_no_request() {
     assert!(answered.load(Ordering::Relaxed) >= 200);
 }
 
-/// The same over SPDY: GOAWAY lets what is under way be answered.
+/// The same over SPDY: GOAWAY lets open requests finish.
 async fn slow_or_again(address: &str) {
     for _ in 0..3 {
         let Ok(io) = tokio::net::TcpStream::connect(address).await else {
@@ -295,7 +297,7 @@ async fn slow_or_again(address: &str) {
         let Ok(response) = requests.send(request).await else {
             continue;
         };
-        // An answer that has begun is whole.
+        // A response that has begun is complete.
         let body = response.into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "waited 1000 ms\n");
         return;
@@ -308,7 +310,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     builder.enable_all().build().unwrap().block_on(work)
 }
 
-/// Asks until there is an answer. An answer that has begun must be whole.
+/// Sends requests until a response arrives. A response that has begun must be complete.
 fn hello_or_again(address: &str) {
     for _ in 0..3 {
         let Ok(io) = TcpStream::connect(address) else {
@@ -319,7 +321,7 @@ fn hello_or_again(address: &str) {
             Ok(answer) if answer.is_empty() => {}
             Ok(answer) => {
                 assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-                assert!(answer.ends_with("Bye\n"), "{answer}");
+                assert!(answer.ends_with("Bye!\n"), "{answer}");
                 return;
             }
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
@@ -335,14 +337,15 @@ async fn who_has_only_just_connected_is_served_though_the_server_drains() {
     let io = tokio::net::TcpStream::connect(server.address)
         .await
         .unwrap();
-    // Accepted, or still in the queue of the system: both have to do.
+    // The connections are accepted, or still in the queue of the system. Both must work.
     let ending = tokio::spawn(server.end());
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(http1(io, "/").await.ends_with("served"));
     assert_eq!(ending.await.unwrap(), Drained { cut: 0 });
 }
 
-/// Starts a server that waits so long for the header of the PROXY protocol, and whose answer is the client's address.
+/// Starts a server with this time limit for the PROXY protocol header. Its response is the address
+/// of the client.
 async fn behind_a_proxy(handshake: Duration) -> SocketAddr {
     let app = Router::new().route(
         "/",
@@ -405,7 +408,7 @@ async fn without_the_header_of_the_proxy_a_connection_is_closed() {
         io.write_all(begin).unwrap();
         let told = tokio::task::spawn_blocking(move || {
             let mut told = Vec::new();
-            // Octets that nobody read turn the end into a reset.
+            // Unread bytes turn the close into a reset.
             let _ = io.read_to_end(&mut told);
             told
         });

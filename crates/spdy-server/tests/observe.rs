@@ -1,4 +1,4 @@
-//! What an operator learns of SPDY sessions: numbers before and after, and lines of the access log.
+//! What an operator sees of SPDY sessions: counters before and after, and lines of the access log.
 
 mod common;
 
@@ -28,7 +28,7 @@ use tokio::{
 
 use self::common::server::{LONG, http1, loopback, plain, spdy};
 
-/// A server with metrics and an access log.
+/// Starts a server with metrics and an access log.
 struct Observed {
     address: SocketAddr,
     metrics: SocketAddr,
@@ -36,7 +36,7 @@ struct Observed {
 }
 
 impl Observed {
-    /// The version is what version field 3 stands for.
+    /// The version is the one that version field 3 means.
     async fn start(test: &str, version: Version) -> Self {
         Self::start_with(test, version, Timeouts::default()).await
     }
@@ -73,7 +73,7 @@ impl Observed {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// All numbers, by name and labels.
+    /// Returns all metrics, by name and labels.
     async fn scrape(&self) -> HashMap<String, u64> {
         let page = http1(TcpStream::connect(self.metrics).await.unwrap(), "/metrics").await;
         let (_, text) = page.split_once("\r\n\r\n").unwrap();
@@ -86,7 +86,7 @@ impl Observed {
         numbers.collect()
     }
 
-    /// Waits until each of these numbers has grown by so much.
+    /// Waits until each of these metrics has grown by this number.
     async fn grows(&self, before: &HashMap<String, u64>, by: &[(&str, u64)]) {
         let start = Instant::now();
         loop {
@@ -117,7 +117,7 @@ impl Observed {
     }
 }
 
-/// An answer that breaks off after five bytes.
+/// A response that fails after five bytes.
 async fn cut() -> Body {
     Body::new(Cut(Some(Bytes::from_static(b"12345"))))
 }
@@ -152,7 +152,7 @@ fn head(version: Version, method: &str, path: &str) -> HeaderBlock {
     HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap()
 }
 
-/// Sends a request that has no body and waits for the head of its answer.
+/// Sends a request without a body and waits for the head of its response.
 async fn ask(session: &Session, head: HeaderBlock) -> session::Stream {
     let how = Open {
         fin: true,
@@ -164,7 +164,7 @@ async fn ask(session: &Session, head: HeaderBlock) -> session::Stream {
 }
 
 #[tokio::test]
-async fn frames_octets_and_resets_are_counted_by_direction() {
+async fn frames_bytes_and_resets_are_counted_by_direction() {
     let server = Observed::start("frames", Version::V3_1).await;
     let before = server.scrape().await;
     assert_eq!(before["frames_received_total{type=\"DATA\"}"], 0);
@@ -198,7 +198,7 @@ async fn frames_octets_and_resets_are_counted_by_direction() {
         )
         .await;
     let after = server.scrape().await;
-    // Both have sent a SETTINGS frame, and that is the least of it.
+    // Both sides have sent a SETTINGS frame at least.
     for name in ["bytes_received_total", "bytes_sent_total"] {
         assert!(
             (100..10_000).contains(&after[name]),

@@ -1,4 +1,4 @@
-//! What an operator works with: the configuration file, logs, metrics, what responses advertise.
+//! The tools of an operator: the configuration file, logs, metrics, and the announced port.
 
 mod common;
 
@@ -23,7 +23,7 @@ use self::common::{
     server::{Running, connect, connect_with, http1, http2, loopback, plain, spdy, tls},
 };
 
-/// A new and empty directory for a test.
+/// Creates a new and empty directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&path);
@@ -44,7 +44,7 @@ fn get_page(address: &str, path: &str) -> String {
     answer
 }
 
-/// Waits until `found` gives something.
+/// Waits until `found` returns a value.
 fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < LONG {
@@ -85,7 +85,7 @@ fn a_configuration_file_says_what_flags_say() {
     assert!(answer.ends_with("from the disk"), "{answer}");
 
     for (text, expected) in [
-        ("plian = 1\n", "there is no key `plian`"),
+        ("plian = 1\n", "unknown key `plian`"),
         (
             "listen = \"nowhere\"\n",
             "invalid value 'nowhere' for '--listen <ADDR>'",
@@ -157,7 +157,7 @@ fn the_access_log_has_a_line_for_each_request_and_follows_its_file() {
     );
     assert!(seen[1].ends_with(" 5 -"), "{seen:?}");
 
-    // A client that leaves without an answer.
+    // A client that leaves before the response.
     let mut io = program.connect();
     ask(&mut io, "/slow/60000");
     until_a_request_is_open(program.address(2));
@@ -176,7 +176,7 @@ fn the_access_log_has_a_line_for_each_request_and_follows_its_file() {
     wait_for("line", || (lines(&log).len() == 1).then_some(()));
     assert_eq!(lines(&moved).len(), 3);
 
-    // What was answered last is in the file, too, when the program has ended.
+    // When the program has ended, the last response is in the file, too.
     get_page(program.address(1), "/hello");
     program.signal("TERM");
     let (status, ..) = program.wait();
@@ -291,7 +291,7 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
     let mut slow = program.connect();
     ask(&mut slow, "/slow/1500");
     until_a_request_is_open(&metrics);
-    // The program goes on for as long as this one does.
+    // The program runs for as long as this one.
     let mut holder = program.connect();
     ask(&mut holder, "/slow/60000");
     program.signal("TERM");
@@ -307,7 +307,7 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
     assert!(program.wait().0.success());
 }
 
-/// Failed handshakes by transport, and how long requests took.
+/// Failed handshakes by transport, and the durations of requests.
 #[tokio::test]
 async fn failed_handshakes_and_durations_are_measured() {
     let (mut config, roots) = tls("handshakes");
@@ -321,10 +321,10 @@ async fn failed_handshakes_and_durations_are_measured() {
     let metrics = server.metrics().unwrap().address.tcp().unwrap();
     tokio::spawn(server.run(app, std::future::pending()));
 
-    // Plain text where TLS is spoken, and a client that trusts nobody.
+    // Plain text to a TLS listener, and a client that trusts no certificate.
     let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
     io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    // What is left unread may be answered with a reset.
+    // Unread bytes might be answered with a reset.
     _ = io.read_to_end(&mut Vec::new()).await;
     let nobody = connect_with(address, RootCertStore::empty(), &["spdy/3.1"]).await;
     assert!(nobody.is_err());
@@ -350,7 +350,7 @@ async fn failed_handshakes_and_durations_are_measured() {
             .filter(|line| !text.contains(*line))
             .collect();
         if missing.is_empty() {
-            // The slow one has taken longer than that, and the other may have.
+            // The slow request has taken longer than that, and the other one might have.
             let short = format!("{duration}_bucket{{le=\"0.05\",{of}}} ");
             let (_, count) = text.split_once(&short).unwrap();
             assert!(!count.starts_with('2'), "{text}");
@@ -364,7 +364,7 @@ async fn failed_handshakes_and_durations_are_measured() {
 #[tokio::test]
 async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
     let app = Router::new().route("/", get(async || "x"));
-    // In plain text a server takes version field 3 for one of the two.
+    // In plain text a server takes version field 3 for one of the two versions.
     for (plain_version, versions) in [
         (PlainVersion::V3, [Version::V2, Version::V3]),
         (PlainVersion::V3_1, [Version::V2, Version::V3_1]),
@@ -401,7 +401,7 @@ async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
     assert!(!http1(io, "/").await.contains("alternate-protocol"));
 }
 
-/// What is longer than a clock can count is for ever.
+/// A time that a clock cannot count means no limit.
 #[tokio::test]
 async fn all_timeouts_may_be_as_long_as_can_be() {
     let patient = Timeouts {

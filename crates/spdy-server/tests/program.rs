@@ -1,4 +1,4 @@
-//! The program itself: started, used over HTTP/1.1 and ended by signals.
+//! The program: it is started, used over HTTP/1.1 and stopped by signals.
 
 mod common;
 
@@ -69,7 +69,7 @@ fn it_serves_a_directory() {
 }
 
 #[test]
-fn sigterm_in_mid_download_loses_no_octet() {
+fn sigterm_in_mid_download_loses_no_byte() {
     let program = Program::plain(&[]);
     let mut io = program.connect();
     ask(&mut io, "/bytes/20000000");
@@ -81,7 +81,7 @@ fn sigterm_in_mid_download_loses_no_octet() {
     hasher.update(start);
 
     program.signal("TERM");
-    // So that the rest comes from a server that drains.
+    // This ensures that a draining server sends the rest.
     program.until_it_drains();
     let mut rest = Vec::new();
     io.read_to_end(&mut rest).unwrap();
@@ -90,7 +90,7 @@ fn sigterm_in_mid_download_loses_no_octet() {
     let digest: String = hasher
         .finalize()
         .iter()
-        .map(|octet| format!("{octet:02x}"))
+        .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(digest, field(&head, "x-sha256"));
 
@@ -101,13 +101,13 @@ fn sigterm_in_mid_download_loses_no_octet() {
 #[test]
 fn connections_at_rest_do_not_hold_up_the_end() {
     for signal in ["TERM", "INT"] {
-        // Longer than is waited for the end.
+        // Longer than the time limit of the shutdown.
         let program = Program::plain(&["--drain-timeout", "600"]);
         let _silent = program.connect();
         let mut kept = program.connect();
         ask(&mut kept, "/hello");
-        let mut octets = [0; 100];
-        kept.read_exact(&mut octets).unwrap();
+        let mut bytes = [0; 100];
+        kept.read_exact(&mut bytes).unwrap();
         program.signal(signal);
         let (status, _, stderr) = program.wait();
         assert!(status.success(), "{signal}: {status}: {stderr}");
@@ -119,7 +119,7 @@ fn what_does_not_end_within_the_drain_timeout_is_cut() {
     let program = Program::plain(&["--drain-timeout", "1"]);
     let mut io = program.connect();
     ask(&mut io, "/slow/60000");
-    // Even if the request is not there yet, its connection is.
+    // The request might not have arrived yet, but its connection has.
     let start = Instant::now();
     program.signal("TERM");
     let (status, _, stderr) = program.wait();
@@ -130,7 +130,7 @@ fn what_does_not_end_within_the_drain_timeout_is_cut() {
         "{took:?}"
     );
     assert!(
-        stderr.contains("1 connections had not ended in time and were cut"),
+        stderr.contains("1 connections did not finish in time and were closed"),
         "{stderr}"
     );
 }
@@ -145,9 +145,9 @@ fn a_second_signal_ends_it_at_once() {
     program.signal("INT");
     let (status, took, stderr) = program.wait();
     assert!(status.success(), "{status}");
-    // Sooner than the answer would come.
+    // Earlier than the response would come.
     assert!(took < LONG / 2, "{took:?}");
-    assert!(stderr.contains("ended at once"), "{stderr}");
+    assert!(stderr.contains("stopped at once"), "{stderr}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn help_and_version_go_to_standard_output() {
     }
 }
 
-/// One thread accepts and hears signals, and so many as were asked for serve.
+/// One thread accepts connections and receives signals, and the configured number of threads serve.
 #[cfg(target_os = "linux")]
 #[test]
 fn with_a_runtime_per_core_it_serves_on_threads_of_their_own_and_ends_as_gracefully() {
@@ -209,7 +209,7 @@ fn with_a_runtime_per_core_it_serves_on_threads_of_their_own_and_ends_as_gracefu
         });
         names.filter(|name| name == "connections\n").count()
     };
-    // A thread gives itself its name, once it runs.
+    // A thread sets its own name once it runs.
     let start = Instant::now();
     while serving() != 3 && start.elapsed() < LONG {
         sleep(Duration::from_millis(10));

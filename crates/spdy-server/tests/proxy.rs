@@ -1,4 +1,4 @@
-//! The reverse proxy between real sockets: a server of ours in front, an application behind it.
+//! The reverse proxy over real sockets: our server in front, an application behind it.
 
 mod common;
 
@@ -35,7 +35,7 @@ use tokio::{
 
 use self::common::server::{LONG, Running, connect, http1, http2, loopback, plain, spdy, tls};
 
-/// An application that shows what has reached it.
+/// An application that returns what it has received.
 fn application() -> Router {
     Router::new()
         .route("/headers", any(headers))
@@ -66,7 +66,7 @@ async fn hop() -> Response {
         .unwrap()
 }
 
-/// Starts an application; returns it and a proxy for it. `scheme` is what the proxy speaks.
+/// Starts an application. Returns it and a proxy for it, which uses `scheme`.
 async fn behind(scheme: &str, app: Router, change: impl Fn(&mut Proxy)) -> (Running, Running) {
     let application = Running::start(plain(Timeouts::default()), app).await;
     let front = front(
@@ -111,7 +111,7 @@ fn head(method: &str, path: &str) -> HeaderBlock {
     .unwrap()
 }
 
-/// A port at which nobody listens.
+/// Returns a port without a listener.
 async fn nobody() -> SocketAddr {
     TcpListener::bind(loopback())
         .await
@@ -232,7 +232,8 @@ async fn fields_of_one_connection_do_not_pass() {
     }
 }
 
-/// A length that contradicts the chunks is the oldest trick to make two servers read two different requests.
+/// A length that contradicts the chunks is an old attack, which makes two servers read two
+/// different requests.
 #[tokio::test]
 async fn a_request_has_one_length_only() {
     let (_application, front) = behind("http", application(), |_| {}).await;
@@ -279,7 +280,7 @@ async fn without_an_application_there_is_a_page_that_says_so() {
             "{answer}"
         );
         assert!(answer.contains("<h1>502 Bad Gateway</h1>"), "{answer}");
-        assert!(answer.contains("the application cannot be reached"));
+        assert!(answer.contains("cannot connect to the application"));
         assert!(!answer.contains("refused"), "details are for the log");
         let (fields, _) = spdy(tcp(front.address).await, Version::V3_1, "/").await;
         assert!(fields.get(":status").unwrap().starts_with(b"502"));
@@ -318,22 +319,25 @@ async fn an_application_that_says_nothing_is_a_504() {
         .await;
         let answer = http1(tcp(front.address).await, "/").await;
         assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
-        assert!(answer.contains("gives no answer in time"), "{answer}");
+        assert!(
+            answer.contains("the application did not respond in time"),
+            "{answer}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_upload_that_moves_is_waited_for() {
     let slow = Router::new().fallback(async |body: Body| {
-        let octets = body.collect().await.unwrap().to_bytes();
-        octets.len().to_string()
+        let bytes = body.collect().await.unwrap().to_bytes();
+        bytes.len().to_string()
     });
     let (_application, front) = behind("http", slow, |proxy| {
         proxy.answer_timeout = Duration::from_secs(4);
     })
     .await;
     let mut stream = begin_echo(front.address).await;
-    // Longer than an answer may take, and each pause much shorter.
+    // Longer than a response can take, with pauses that are much shorter.
     for _ in 0..8 {
         stream.write_all(b"x").await.unwrap();
         sleep(Duration::from_millis(600)).await;
@@ -368,7 +372,8 @@ async fn more_requests_than_the_application_takes_wait_and_then_are_told() {
     timeout(LONG, entered.notified()).await.unwrap();
     let answer = http1(tcp(front.address).await, "/").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    // If the machine is too busy for it to wait by then, it gets its answer all the same.
+    // If the machine is so busy that it does not wait by then, it receives its response
+    // nevertheless.
     let waiting = tokio::spawn(http1(tcp(front.address).await, "/"));
     sleep(Duration::from_millis(100)).await;
     release.notify_one();
@@ -403,7 +408,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_application() {
     }
 }
 
-/// A network to an address, on which bytes travel together.
+/// Returns a network to an address, on which bytes travel together.
 async fn far_away(address: SocketAddr) -> SocketAddr {
     async fn travel(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut buf = vec![0; 65536];
@@ -430,7 +435,7 @@ async fn far_away(address: SocketAddr) -> SocketAddr {
     near
 }
 
-/// A client that asks, and leaves before there is an answer, again and again.
+/// A client that repeatedly sends a request and leaves before the response.
 async fn ask_and_leave(protocol: &str, address: SocketAddr) {
     loop {
         let io = tcp(address).await;
@@ -472,7 +477,7 @@ async fn ask_and_leave(protocol: &str, address: SocketAddr) {
     }
 }
 
-/// Sends a request that nobody may repeat; returns the whole answer.
+/// Sends a request that must not be repeated. Returns the whole response.
 async fn post_once(address: SocketAddr) -> String {
     let mut io = tcp(address).await;
     let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx";
@@ -495,7 +500,7 @@ async fn a_client_that_asks_and_leaves_costs_the_others_nothing() {
         let application = Running::start(plain(Timeouts::default()), app).await;
         let upstream = format!("h2://{}", far_away(application.address).await);
         let front = front(&upstream, plain(Timeouts::default()), |_| {}).await;
-        // A slow client has its answer all the time.
+        // A slow client receives its response all the time.
         let mut large = tcp(front.address).await;
         large
             .write_all(b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
@@ -521,7 +526,7 @@ async fn a_client_that_asks_and_leaves_costs_the_others_nothing() {
     }
 }
 
-/// Tells when it is dropped.
+/// Reports when it is dropped.
 struct Guard(mpsc::UnboundedSender<()>);
 
 impl Drop for Guard {
@@ -558,7 +563,7 @@ async fn a_connection_that_the_application_closes_costs_no_request() {
     tokio::spawn(async move {
         loop {
             let (io, _) = application.accept().await.unwrap();
-            // It reads the second request and closes without an answer.
+            // It reads the second request and closes without a response.
             tokio::spawn(answer_all(io, 1));
         }
     });
@@ -569,7 +574,7 @@ async fn a_connection_that_the_application_closes_costs_no_request() {
     }
 }
 
-/// Answers that many requests on a connection, and closes it when one more comes.
+/// Answers that many requests on a connection, and closes it at the next one.
 async fn answer_all(mut io: TcpStream, requests: usize) {
     let mut head = [0; 4096];
     for _ in 0..requests {
@@ -592,7 +597,8 @@ async fn status_codes_methods_and_targets_pass_as_they_are() {
     assert!(answer.ends_with("GET /a%20b/../c?d=%2f"), "{answer}");
 }
 
-/// A client of any protocol that asks for a large answer, reads nothing of it, and answers every PING.
+/// A client of any protocol that requests a large response, reads nothing of it, and replies to
+/// every PING.
 async fn ask_and_read_nothing(protocol: &str, address: SocketAddr) -> Box<dyn std::any::Any> {
     match protocol {
         "http/1.1" => {

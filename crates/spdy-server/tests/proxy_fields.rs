@@ -1,4 +1,5 @@
-//! What the proxy makes of requests and answers, byte for byte: an application that is a socket, behind a real server.
+//! Requests and responses behind the proxy, byte for byte: the application is a socket, and the
+//! server is real.
 
 mod common;
 
@@ -22,8 +23,8 @@ use tokio::{
 
 use self::common::server::{LONG, Running, loopback, plain};
 
-/// An application that reads one request up to `end`, answers with `answer` and closes; what it has read comes out of
-/// the channel.
+/// Starts an application that reads one request up to `end`, sends `answer` and closes. The channel
+/// returns what it has read.
 async fn application(
     end: &'static str,
     answer: &'static str,
@@ -57,7 +58,7 @@ async fn next(seen: &mut mpsc::UnboundedReceiver<String>) -> String {
     request.expect("no request came").unwrap()
 }
 
-/// Sends an HTTP/1.1 request, and returns all of the answer.
+/// Sends an HTTP/1.1 request, and returns all bytes of the response.
 async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut io = TcpStream::connect(address).await.unwrap();
     io.write_all(request.as_bytes()).await.unwrap();
@@ -115,7 +116,7 @@ async fn the_body_of_a_request_reaches_the_application_whatever_the_method() {
     }
 }
 
-/// Longer than the proxy waits to learn whether there is a body.
+/// Longer than the proxy waits for the frame that shows whether there is a body.
 #[tokio::test]
 async fn the_late_body_of_a_get_reaches_the_application() {
     let (front, mut seen) = application("5\r\nhello\r\n0\r\n\r\n", OK).await;

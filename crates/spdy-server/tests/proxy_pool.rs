@@ -1,4 +1,5 @@
-//! The proxy's connections to its application, over transports in memory and on a paused clock.
+//! The connections of the proxy to its application, over transports in memory and on a paused
+//! clock.
 
 use std::{
     future::pending,
@@ -29,7 +30,7 @@ use tower::ServiceExt;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A proxy whose connections come out at the other end of the channel, as soon as they are asked for.
+/// Returns a proxy whose connections come out of the channel as soon as the proxy opens them.
 fn front(upstream: &str) -> (Proxy, mpsc::UnboundedReceiver<DuplexStream>) {
     let (sender, connections) = mpsc::unbounded_channel();
     let options = Proxy::new(upstream.parse().unwrap()).connector(move || {
@@ -55,7 +56,7 @@ async fn status(app: Router, path: &str) -> StatusCode {
     status
 }
 
-/// Reads a head, and answers it, again and again.
+/// Reads heads and answers each of them.
 async fn answer(mut io: DuplexStream, seen: impl Fn(&str) -> Option<&'static str>) {
     let mut buf = [0; 4096];
     while let Ok(length @ 1..) = io.read(&mut buf).await {
@@ -222,7 +223,7 @@ async fn a_connection_that_rests_is_closed_in_time() {
     }
 }
 
-/// A body that gives this many pieces and then says nothing.
+/// A body that yields this many pieces and then stays silent.
 struct Pieces(u32);
 
 impl http_body::Body for Pieces {
@@ -271,7 +272,7 @@ async fn an_application_that_falls_silent_in_an_answer_is_noticed_in_time() {
                 .unwrap()
                 .len();
         }
-        // The client takes its time before it asks for more; this is not the application's.
+        // The client waits before it reads more. That time does not count for the application.
         sleep(ANSWER * 3).await;
         let start = Instant::now();
         let end = timeout(ANSWER * 3, body.frame()).await;
@@ -336,7 +337,7 @@ async fn an_early_answer_keeps_its_place_only_while_the_request_moves() {
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     response.into_body().collect().await.unwrap();
 
-    // The application goes on reading, so the client may go on sending.
+    // The application continues to read, so the client can continue to send.
     for _ in 0..10 {
         sleep(Duration::from_secs(2)).await;
         upload.send(Bytes::from_static(b"more")).unwrap();
@@ -350,7 +351,7 @@ async fn an_early_answer_keeps_its_place_only_while_the_request_moves() {
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
-/// An application that reads the whole request and then says nothing for this time.
+/// An application that reads the whole request and then is silent for this time.
 fn reads_all_and_waits(time: Duration) -> Router {
     Router::new().fallback(move |body: Body| async move {
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -389,7 +390,7 @@ async fn a_client_that_pauses_its_upload_is_no_silence_of_the_application() {
             let start = Instant::now();
             let status = answer.await.unwrap().unwrap().status();
             assert_eq!(status, expected, "{upstream}");
-            // The application's time begins with the end of the request.
+            // The time of the application begins with the end of the request.
             let most = quiet.min(ANSWER);
             assert_eq!(start.elapsed().as_secs(), most.as_secs(), "{upstream}");
         }
@@ -465,7 +466,7 @@ async fn an_application_that_takes_no_request_is_given_up() {
     }
 }
 
-/// Serves HTTP/2 on each connection with so many places; returns how many connections there were.
+/// Serves HTTP/2 on each connection with this number of places. Returns the number of connections.
 fn serve_all(
     mut connections: mpsc::UnboundedReceiver<DuplexStream>,
     places: u32,
@@ -487,7 +488,7 @@ fn serve_all(
     accepted
 }
 
-/// The other end of a network on which bytes travel together.
+/// Returns the other end of a network on which bytes travel together.
 fn far_away(near: DuplexStream) -> DuplexStream {
     async fn travel(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
         let mut buf = vec![0; 65536];
@@ -508,7 +509,7 @@ fn far_away(near: DuplexStream) -> DuplexStream {
     far
 }
 
-/// Counts what there is of it.
+/// Counts how many of it are alive.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -558,7 +559,7 @@ async fn clients_that_ask_and_leave_cost_the_others_nothing() {
     }
     let whole = under_way.collect().await.expect("the answer was cut");
     assert_eq!(whole.to_bytes().len(), 1 << 20);
-    // Those that have left go on for a while, on connections that take no others.
+    // Abandoned requests continue for a while, on connections that take no others.
     let left = handlers.load(Relaxed);
     assert!(left > 20, "no request has waited to be reset: {left}");
     assert!(accepted.load(Relaxed) > 10);
@@ -585,7 +586,7 @@ async fn more_connections_are_made_where_an_application_takes_few_requests_on_ea
         .collect();
     sleep(Duration::from_secs(1)).await;
     assert_eq!((handlers.load(Relaxed), accepted.load(Relaxed)), (6, 3));
-    // A place that is free is for the request that waits.
+    // A free place is for the request that waits.
     release.notify_one();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(handlers.load(Relaxed), 6);
@@ -606,7 +607,7 @@ async fn more_connections_are_made_where_an_application_takes_few_requests_on_ea
     assert_eq!(ok.count(), 7, "{outcomes:?}");
 }
 
-/// A body that fails behind its first piece.
+/// A body that fails after its first piece.
 struct Broken(bool);
 
 impl http_body::Body for Broken {
@@ -646,7 +647,7 @@ async fn a_body_that_breaks_off_is_the_clients_fault() {
     }
 }
 
-/// Says on an HTTP/2 connection that the application goes away and has looked at no request.
+/// Announces on an HTTP/2 connection that the application stops and has processed no request.
 async fn go_away(mut io: DuplexStream) {
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     io.write_all(settings).await.unwrap();
@@ -669,14 +670,14 @@ async fn any_request_is_sent_again_that_the_application_has_not_looked_at() {
         let request = Request::post("/").body(Body::new(Channel(body))).unwrap();
         let answer = tokio::spawn(app.clone().oneshot(request));
         upload.send(vec![1; length].into()).unwrap();
-        // It may be unlucky more than once.
+        // It might fail more than once by chance.
         tokio::spawn(go_away(connections.recv().await.unwrap()));
         if expected == StatusCode::OK {
             tokio::spawn(go_away(connections.recv().await.unwrap()));
         }
         let echo = Router::new().fallback(async |body: Body| body);
         tokio::spawn(async move { serve(connections.recv().await.unwrap(), echo) });
-        // It goes on where it was.
+        // It continues where it was.
         sleep(Duration::from_secs(4)).await;
         _ = upload.send(Bytes::from_static(b"the end"));
         drop(upload);

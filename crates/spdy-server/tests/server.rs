@@ -1,4 +1,4 @@
-//! `Server` over real sockets on the loopback, with clients of hyper and rustls.
+//! `Server` over real loopback sockets, with clients of hyper and rustls.
 
 mod common;
 
@@ -123,17 +123,17 @@ async fn c009_a_silent_client_is_told_nothing_and_closed_in_time() {
 }
 
 #[tokio::test]
-async fn octets_of_no_protocol_close_the_connection_without_an_answer() {
+async fn bytes_of_no_protocol_close_the_connection_without_an_answer() {
     let server = start(plain(Timeouts::default())).await;
-    for octets in [
+    for bytes in [
         &[0x16, 3, 1, 0, 5][..],
         &[0, 0, 0, 1, 1, 0, 0, 0],
         &[0x80, 4, 0, 1],
     ] {
         let mut io = TcpStream::connect(server.address).await.unwrap();
-        io.write_all(octets).await.unwrap();
+        io.write_all(bytes).await.unwrap();
         let mut told = Vec::new();
-        // Octets that nobody read may turn the end into a reset.
+        // Unread bytes might turn the close into a reset.
         let ended = timeout(LONG, io.read_to_end(&mut told))
             .await
             .expect("the connection stayed open");
@@ -147,7 +147,7 @@ async fn octets_of_no_protocol_close_the_connection_without_an_answer() {
 
 #[tokio::test]
 async fn an_answer_under_way_survives_the_drain_and_silent_connections_do_not() {
-    // Longer than is waited for the end.
+    // Longer than the time limit of the shutdown.
     let server = start(plain(Timeouts {
         handshake: 10 * LONG,
         idle: 10 * LONG,
@@ -172,7 +172,7 @@ async fn an_answer_under_way_survives_the_drain_and_silent_connections_do_not() 
     );
 }
 
-/// A server that waits so long for requests under way, and a connection whose request is.
+/// Starts a server with this time limit for open requests, and opens a connection with a request.
 async fn busy(drain: Duration) -> (Running, TcpStream) {
     let timeouts = Timeouts {
         drain,
@@ -309,7 +309,7 @@ async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
     let mut io = TcpStream::connect(server.address).await.unwrap();
     let head = "POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";
     io.write_all(head.as_bytes()).await.unwrap();
-    // The answer has begun, and fills what there is of buffers.
+    // The response has begun, and fills all buffers.
     let mut begin = [0; 12];
     io.read_exact(&mut begin).await.unwrap();
     assert_eq!(&begin, b"HTTP/1.1 200");
@@ -322,7 +322,7 @@ async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
     };
     let writing = async {
         write.write_all(&[1; 500_000]).await.unwrap();
-        // The connection is as good as new.
+        // The connection can be used again.
         let next = b"GET /protocol HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         write.write_all(next).await.unwrap();
     };
@@ -336,7 +336,7 @@ async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
     assert!(answer.ends_with(b"\r\n\r\nHTTP/1.1"));
 }
 
-/// What was sent before the reset stands unread before it.
+/// The bytes that were sent before the reset are still unread.
 #[tokio::test]
 async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_not_read() {
     let (entered, gone) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
@@ -380,12 +380,12 @@ async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_n
     timeout(LONG, entered.notified()).await.unwrap();
     clients.push(io.into_inner().0);
 
-    // By then hyper has read what it will.
+    // By then hyper has read all that it will read.
     sleep(Duration::from_millis(500)).await;
     for io in clients {
         io.set_zero_linger().unwrap();
     }
-    // Far less than the time that a connection may be idle.
+    // Far less than the time that a connection can be idle.
     let all = timeout(LONG, gone.acquire_many(4)).await;
     drop(all.expect("a handler is still there").unwrap());
     let end = timeout(LONG, connection).await.unwrap();
@@ -394,7 +394,7 @@ async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_n
     assert_eq!(secured.end().await, Drained { cut: 0 });
 }
 
-/// Counts that it was dropped.
+/// Counts how often it was dropped.
 struct Gone(Arc<Semaphore>);
 
 impl Drop for Gone {

@@ -58,8 +58,8 @@ async fn post(path: &str, body: impl Into<Body>) -> Answer {
     call(&app::site(), Method::POST, path, body).await
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn everything_the_page_refers_to_is_there() {
 }
 
 #[tokio::test]
-async fn hello_is_100_octets_of_text() {
+async fn hello_is_100_bytes_of_text() {
     let answer = get("/hello").await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.body.len(), 100);
@@ -102,22 +102,22 @@ async fn hello_is_100_octets_of_text() {
 
 #[tokio::test]
 async fn bytes_follow_the_pattern_and_match_their_checksum() {
-    for octets in [0, 1, 300, 65_536, 200_001] {
-        let answer = get(&format!("/bytes/{octets}")).await;
-        let expected: Vec<u8> = (0..octets).map(|i| ((i * 31 + 7) % 256) as u8).collect();
-        assert!(answer.body == expected, "{octets}");
+    for bytes in [0, 1, 300, 65_536, 200_001] {
+        let answer = get(&format!("/bytes/{bytes}")).await;
+        let expected: Vec<u8> = (0..bytes).map(|i| ((i * 31 + 7) % 256) as u8).collect();
+        assert!(answer.body == expected, "{bytes}");
         assert_eq!(answer.fields["x-sha256"], hex(&Sha256::digest(&expected)));
-        assert_eq!(answer.fields["content-length"], octets.to_string());
+        assert_eq!(answer.fields["content-length"], bytes.to_string());
     }
 }
 
 #[tokio::test]
 async fn bytes_has_a_bound_and_wants_a_number() {
-    for octets in ["17179869185", "18446744073709551616", "-1", "many"] {
+    for bytes in ["17179869185", "18446744073709551616", "-1", "many"] {
         assert_eq!(
-            get(&format!("/bytes/{octets}")).await.status,
+            get(&format!("/bytes/{bytes}")).await.status,
             StatusCode::BAD_REQUEST,
-            "{octets}"
+            "{bytes}"
         );
     }
     let largest = call(&app::site(), Method::HEAD, "/bytes/1000000", Body::empty()).await;
@@ -127,9 +127,9 @@ async fn bytes_has_a_bound_and_wants_a_number() {
 
 #[tokio::test]
 async fn echo_sends_back_what_it_was_sent() {
-    let octets: Vec<u8> = (0..3_000_000).map(|i| (i % 251) as u8).collect();
-    let answer = post("/echo", octets.clone()).await;
-    assert!(answer.body == octets);
+    let bytes: Vec<u8> = (0..3_000_000).map(|i| (i % 251) as u8).collect();
+    let answer = post("/echo", bytes.clone()).await;
+    assert!(answer.body == bytes);
     assert_eq!(answer.fields["content-type"], "application/octet-stream");
     assert_eq!(get("/echo").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }
@@ -235,7 +235,7 @@ async fn hold_reads_nothing_before_the_release() {
     );
 }
 
-/// A body of four octets that tells when it is read.
+/// A body of four bytes that reports when it is read.
 fn observed_body() -> (Arc<AtomicBool>, Body) {
     let reads = Arc::<AtomicBool>::default();
     let observed = reads.clone();
@@ -250,7 +250,7 @@ fn observed_body() -> (Arc<AtomicBool>, Body) {
 async fn other_paths_are_not_found() {
     let answer = get("/nowhere?x").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
-    assert_eq!(answer.text(), "there is nothing at /nowhere\n");
+    assert_eq!(answer.text(), "not found: /nowhere\n");
 }
 
 #[tokio::test]

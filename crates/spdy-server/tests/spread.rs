@@ -1,4 +1,4 @@
-//! Connections on several runtimes, each of one thread.
+//! Connections on several single-threaded runtimes.
 
 mod common;
 
@@ -24,7 +24,7 @@ use self::common::server::{
     LONG, Running, connect, http1, http2, never, plain, spdy, tls, until_it_drains,
 };
 
-/// A runtime on a thread of its own, until it is dropped.
+/// A runtime on its own thread, which stops when this is dropped.
 struct Worker {
     runtime: Handle,
     thread: ThreadId,
@@ -68,7 +68,7 @@ fn here() -> String {
     format!("{:?}", thread::current().id())
 }
 
-/// Where requests and what they spawn run.
+/// An application that returns the threads of its requests and of their tasks.
 fn app() -> Router {
     Router::new()
         .route("/here", get(async || here()))
@@ -100,7 +100,7 @@ async fn connections_are_spread_evenly_and_what_handlers_spawn_runs_beside_them(
     let workers = workers(3);
     let server = start(plain(Timeouts::default()), app(), &workers).await;
     let tcp = async || TcpStream::connect(server.address).await.unwrap();
-    // Open connections count, so each of these goes elsewhere.
+    // Open connections count, so each of these goes to another runtime.
     let mut open = Vec::new();
     let mut seen = HashSet::new();
     for _ in &workers {
@@ -206,7 +206,7 @@ async fn draining_waits_for_requests_on_all_runtimes_and_cuts_the_others_in_time
     }
 }
 
-/// Whether there was an answer.
+/// Returns whether a response arrived.
 async fn has_answer(mut io: TcpStream, path: &str) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");

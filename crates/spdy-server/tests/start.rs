@@ -1,4 +1,4 @@
-//! What a server needs to start, and how it says what is missing.
+//! What a server needs to start, and the errors that report what is missing.
 
 use std::{
     error::Error,
@@ -36,7 +36,7 @@ async fn bind_with(chain: &Path, key: &Path) -> Result<Server, StartError> {
     .await
 }
 
-/// Writes a file for these tests. Names are not used twice.
+/// Writes a file for these tests. Each name is used once.
 fn write(name: &str, text: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start");
     fs::create_dir_all(&directory).unwrap();
@@ -51,7 +51,7 @@ async fn a_port_in_use_is_named_in_the_error() {
     let address = taken.local_addr().unwrap();
     let error = bind(&[Bind::plain(address)]).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {address}"));
-    // An address that may be missing must still not be somebody else's.
+    // An optional address must not be in use by another server.
     let optional = Bind {
         required: false,
         ..Bind::plain(address)
@@ -124,27 +124,28 @@ async fn a_file_that_is_of_no_use_is_named_in_the_error() {
         (&none, &key, "none.pem"),
         (&chain, &none, "none.pem"),
         (&broken, &key, "broken.pem"),
-        (&text, &key, "text.pem holds no certificate in PEM form"),
+        (&text, &key, "no certificate in PEM form found in {path}"),
         (
             &chain,
             &text,
-            "text.pem holds no private key in PEM form without a passphrase",
+            "no private key in PEM form without a passphrase found in {path}",
         ),
         (
             &chain,
             &wrong,
-            "the certificate cannot be used with the key",
+            "the certificate and the key cannot be used together",
         ),
     ] {
         let error = bind_with(chain, key).await.unwrap_err();
-        assert!(error.to_string().ends_with(expected), "{error}");
+        let expected = expected.replace("{path}", &text.display().to_string());
+        assert!(error.to_string().ends_with(&expected), "{error}");
     }
     let error = bind_with(&none, &key).await.unwrap_err();
     assert!(matches!(
         error,
         StartError::Certificate(CertificateError::Read { .. })
     ));
-    // The cause is the system's own, and not repeated.
+    // The cause is the error of the system, which appears once.
     assert!(
         error
             .source()

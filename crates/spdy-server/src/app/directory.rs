@@ -1,5 +1,6 @@
-//! A directory of files. What HTTP asks of it (ranges, conditions, redirects, names) is tower-http's; here is what it
-//! reads from: files that are looked at once a second, and of which the small ones stay in memory.
+//! A directory of files. tower-http implements the HTTP side: ranges, conditions, redirects and
+//! names. This module provides the files: it checks them once a second, and keeps small ones in
+//! memory.
 //!
 //! ```text
 //! request ──► ServeDir ──► Visit ──► Cache ──► disk
@@ -43,35 +44,39 @@ use self::{
     visit::Visit,
 };
 
-/// A directory to serve, and how much of it may be remembered.
+/// The configuration of a directory, with the limits of its cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Directory {
-    /// Where it is.
+    /// The path of the directory.
     pub path: PathBuf,
-    /// How many files and directories are remembered; those that were not asked for longest give way. With 0 the disk
-    /// is looked at for each request, and nothing else here matters.
+    /// The maximum number of files and directories in the cache. The least recently used ones are
+    /// removed. With 0 the disk is read for each request, and the other limits have no effect.
     pub max_entries: usize,
-    /// How many octets of files are kept in memory, in all.
-    pub max_octets: usize,
-    /// The longest file that is kept in memory. Every such file is read at once; longer ones in pieces of up to
-    /// 256 KiB, shorter where the client does not take so much.
+    /// The maximum number of bytes of files in memory.
+    pub max_bytes: usize,
+    /// The maximum length of a file that is kept in memory. Such a file is read at once. Longer
+    /// files are read in pieces of up to 256 KiB, or shorter ones if the client does not read that
+    /// much.
     pub max_small: usize,
-    /// How many longer files are kept open. One that was deleted takes its room on the disk until it is closed: when
-    /// it was not asked for within a minute, and somebody asks for something else.
+    /// The maximum number of longer files that are kept open. A deleted file uses disk space until
+    /// it is closed. That happens at the next request after a minute without a request for the
+    /// file.
     pub max_open: usize,
-    /// How long what was seen on the disk is believed. A change is seen after this time at the latest.
+    /// How long the cached state of the disk is used. The server notices a change after this time
+    /// at the latest.
     pub trust: Duration,
 }
 
 impl Directory {
-    /// A directory with the default limits: 1,024 entries, 16 MiB in files of up to 64 KiB, 64 open files, a second.
+    /// Returns a directory with the default limits: 1,024 entries, 16 MiB in files of up to 64 KiB,
+    /// 64 open files, and a second.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             max_entries: 1024,
-            max_octets: 16 << 20,
+            max_bytes: 16 << 20,
             max_small: 64 << 10,
             max_open: 64,
             trust: Duration::from_secs(1),
@@ -85,17 +90,20 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for Directory {
     }
 }
 
-/// The files below a directory. Paths are taken as they are on disk: no file is hidden, symbolic links are followed,
-/// and a directory is answered by its `index.html`. What is neither a file nor a directory is not found.
+/// Serves the files below a directory. Paths are used as they are on disk: hidden files are served,
+/// symbolic links are followed, and a request for a directory returns its `index.html`. A path that
+/// is neither a file nor a directory is not found.
 ///
-/// A response never mixes two states of a file: one that is written to while it is sent ends with an error, which is a
-/// reset in SPDY. One that is replaced (`rename`) is sent as it was.
+/// A response never mixes two states of a file. If the file is modified while it is sent, the
+/// response ends with an error, which is a reset in SPDY. If it is replaced (`rename`), the old
+/// file is sent.
 ///
 /// # Errors
-/// When the path is no directory or cannot be read.
+/// Returns an error if the path is not a directory or cannot be read.
 pub fn directory(directory: impl Into<Directory>) -> Result<Router, DirectoryError> {
     let directory = directory.into();
-    // Opening it once tells everything at start that would otherwise be a 404 for each visitor.
+    // Opening the directory reports at start an error that would otherwise be a 404 for each
+    // request.
     if let Err(source) = fs::read_dir(&directory.path) {
         let path = directory.path;
         return Err(DirectoryError { path, source });
@@ -143,7 +151,7 @@ impl Site {
         if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
             return response;
         }
-        // It is longer than the file.
+        // The range is longer than the file.
         Span::Bytes(0, None).put(&mut head.headers);
         self.answer(Request::from_parts(head, body)).await
     }
@@ -153,8 +161,8 @@ impl Site {
         let uri = request.uri().clone();
         let room = room(&request);
         let visit = Visit::new(Arc::clone(&self.cache));
-        // Its own bodies are never read, so they need no buffer. Of several ranges it could send none: all of the file
-        // is a valid answer as well.
+        // `ServeDir` never reads its own bodies, so they need no buffer. It does not support
+        // several ranges, for which the whole file is also a valid response.
         let mut files = ServeDir::with_backend(&self.path, visit.clone())
             .with_buf_chunk_size(0)
             .ignore_multi_range_requests(true);
@@ -186,7 +194,7 @@ impl Site {
     }
 }
 
-/// How much of a file may be read at once.
+/// Returns how much of a file can be read at once.
 fn room(request: &Request) -> PieceRoom {
     match request.extensions().get::<StreamInfo>() {
         Some(stream) => PieceRoom::Stream(stream.room()),
@@ -195,13 +203,13 @@ fn room(request: &Request) -> PieceRoom {
     }
 }
 
-/// Whether a response claims to be a part of an empty file, which has none.
+/// Returns whether a response claims to be a part of an empty file.
 fn is_part_of_nothing(head: &Parts) -> bool {
     let length = head.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
     head.status == StatusCode::PARTIAL_CONTENT && length == Some(b"0")
 }
 
-/// Whether the body of a response to GET is a file or a part of one.
+/// Returns whether the body of a response to GET is a file or a part of one.
 fn has_file(head: &Parts) -> bool {
     matches!(head.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
 }
@@ -210,10 +218,10 @@ fn length(head: &Parts) -> u64 {
     let length = head.headers.get(CONTENT_LENGTH);
     length
         .and_then(|length| length.to_str().ok()?.parse().ok())
-        .expect("ServeDir says how long each file or part is")
+        .expect("ServeDir declares the length of each file or part")
 }
 
-/// A directory cannot be served.
+/// The error for a directory that cannot be served.
 #[derive(Debug)]
 pub struct DirectoryError {
     path: PathBuf,

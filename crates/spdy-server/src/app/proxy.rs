@@ -1,12 +1,14 @@
-//! A reverse proxy: requests go to an application that speaks HTTP/1.1, or HTTP/2 without TLS.
+//! A reverse proxy: it passes requests on to an application that supports HTTP/1.1, or HTTP/2
+//! without TLS.
 //!
-//! Bodies stream both ways, with the back-pressure of either side. A client that leaves ends its request at the
-//! application, too. Switching protocols (WebSocket and other upgrades) and CONNECT are not proxied: the application
-//! sees a request without `upgrade`, and CONNECT is answered with 501.
+//! Bodies stream both ways, with the back-pressure of either side. When a client leaves, its
+//! request to the application ends, too. The proxy does not support WebSocket, other upgrades and
+//! CONNECT: the application receives a request without `upgrade`, and the proxy answers CONNECT
+//! with 501.
 //!
-//! The application is told who asks: `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host` and `forwarded`. What
-//! the client itself sends under these names is dropped, unless it is [trusted](Proxy::trust_forwarded). `host` stays
-//! what the client has sent.
+//! The proxy describes the client in the fields `x-forwarded-for`, `x-forwarded-proto`,
+//! `x-forwarded-host` and `forwarded`. It removes fields of these names that the client itself has
+//! sent, unless it [trusts](Proxy::trust_forwarded) them. `host` stays as the client sent it.
 
 mod answer;
 mod dial;
@@ -58,31 +60,32 @@ use self::{
 };
 use crate::info::ConnectionInfo;
 
-/// What a reverse proxy needs to know.
+/// The configuration of a reverse proxy.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Proxy {
-    /// The application.
+    /// The address of the application.
     pub upstream: Upstream,
-    /// Whether to keep what clients say in `x-forwarded-*` and `forwarded`, and to add to it. To be turned on behind
-    /// another proxy, and only there. (Off by default.)
+    /// Whether to keep the `x-forwarded-*` and `forwarded` fields of clients, and to add to them.
+    /// Turn it on only behind another proxy. (Off by default.)
     pub trust_forwarded: bool,
-    /// How long a request may wait for a connection to the application: for a free place, and for the connection to be
-    /// made, both together.
+    /// The time limit for getting a connection to the application: for waiting for a free place and
+    /// for opening the connection together.
     pub connect_timeout: Duration,
-    /// How long the application may be silent, before an answer begins and in the midst of one, while nothing of the
-    /// request moves either. The time that the client takes to read an answer does not count, nor that in which the
-    /// application waits for more of the request: [`Timeouts::body`](crate::Timeouts::body) is for that. (A router
-    /// that something else than this crate serves has to bound it itself.)
+    /// How long the application can be silent before and during a response, while no part of the
+    /// request body moves either. It does not count the time in which the client has to read more
+    /// of the response or send more of the request: [`Timeouts::body`](crate::Timeouts::body)
+    /// limits the latter. (If the router is not served by this crate, its server has to limit it.)
     pub answer_timeout: Duration,
-    /// How many connections to the application there may be that take requests. Each connection of HTTP/1.1 has one
-    /// request at a time, and one of HTTP/2 as many as the application says. More of them wait.
+    /// The maximum number of connections to the application that take requests. An HTTP/1.1
+    /// connection carries one request at a time, an HTTP/2 connection as many as the application
+    /// allows. Further requests wait.
     pub max_connections: usize,
     dial: Option<Dial>,
 }
 
 impl Proxy {
-    /// A proxy with the default limits.
+    /// Returns a proxy with the default limits.
     #[must_use]
     pub const fn new(upstream: Upstream) -> Self {
         Self {
@@ -95,9 +98,11 @@ impl Proxy {
         }
     }
 
-    /// Has connections to the application made by `dial`, and not to the address of [`upstream`](Self::upstream).
+    /// Opens connections to the application with `dial`, and not to the address of
+    /// [`upstream`](Self::upstream).
     ///
-    /// Hidden, since it is there for tests of this project: with transports in memory they run on a paused clock.
+    /// This is hidden because only tests of this project need it: with transports in memory they
+    /// run on a paused clock.
     #[doc(hidden)]
     #[must_use]
     pub fn connector<F, C, IO>(mut self, dial: F) -> Self
@@ -118,7 +123,7 @@ impl Proxy {
     }
 }
 
-/// Passes every request on to an application.
+/// Returns a router that passes every request on to an application.
 pub fn proxy(proxy: Proxy) -> Router {
     let forwarder = Forwarder {
         forwarding: Forwarding::new(&proxy.upstream, proxy.trust_forwarded),
@@ -133,19 +138,20 @@ pub fn proxy(proxy: Proxy) -> Router {
 struct Forwarder {
     forwarding: Forwarding,
     pool: Pool,
-    /// Whether the last request has failed. An application that is down is worth one line in the log.
+    /// Whether the last request failed. It lets a failing application cause only one line in the
+    /// log.
     failing: AtomicBool,
 }
 
 async fn forward(State(forwarder): State<Arc<Forwarder>>, request: Request) -> Response {
     if request.method() == Method::CONNECT {
-        let text = "This server passes no CONNECT on.\n";
+        let text = "This server does not support CONNECT.\n";
         return (StatusCode::NOT_IMPLEMENTED, text).into_response();
     }
     match forwarder.forward(request).await {
         Ok(response) => {
             if forwarder.failing.swap(false, Ordering::Relaxed) {
-                info!("the application answers again");
+                info!("the application responds again");
             }
             response
         }
@@ -156,7 +162,7 @@ async fn forward(State(forwarder): State<Arc<Forwarder>>, request: Request) -> R
     }
 }
 
-/// Announces a body whose length is not known. hyper takes it that some methods have none, and drops it.
+/// Announces a body of unknown length. hyper assumes that some methods have none, and drops it.
 fn say_that_there_is(body: &Upload, head: &mut Parts) {
     let has_length = http_body::Body::size_hint(body).exact().is_some()
         || head.headers.contains_key(CONTENT_LENGTH);
@@ -166,7 +172,8 @@ fn say_that_there_is(body: &Upload, head: &mut Parts) {
     }
 }
 
-/// The body of an answer to HEAD. hyper calls it empty; axum would state that as the length of what GET gets.
+/// The body of a response to HEAD. hyper considers it empty, and axum would declare that length as
+/// the one of GET.
 struct Unsaid;
 
 impl http_body::Body for Unsaid {
@@ -185,7 +192,8 @@ impl Forwarder {
     async fn forward(&self, request: Request) -> Result<Response, Failure> {
         let info = request.extensions().get::<ConnectionInfo>().copied();
         let (mut head, body) = request.into_parts();
-        // The application's protocol is not the client's, and nothing of the client's connection concerns it.
+        // The protocol of the application is not that of the client, and the connection of the
+        // client does not concern it.
         head.extensions.clear();
         head.version = Version::HTTP_11;
         self.forwarding.request(&mut head, info);

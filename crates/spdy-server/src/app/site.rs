@@ -18,20 +18,20 @@ use axum::{
 use self::{bytes::Digests, hold::Gate};
 use crate::info::ConnectionInfo;
 
-/// The built-in site.
+/// Returns the built-in site.
 ///
-/// The site has what a newcomer wants to see and what a test needs:
+/// It shows the server to newcomers, and has routes for tests:
 ///
-/// | Route | Answer |
+/// | Route | Response |
 /// |---|---|
-/// | `GET /` | a page with pictures, a style sheet and a script; it says over which protocol it came |
-/// | `GET /hello` | 100 octets of text |
-/// | `GET /bytes/N` | N octets, octet i = (i·31 + 7) mod 256, with their SHA-256 in `x-sha256` |
-/// | `POST /echo` | the request's body, while it still arrives |
-/// | `POST /sink` | the length of the request's body |
-/// | `GET /headers` | the request's fields, one a line |
-/// | `GET /slow/MS` | an answer after that many milliseconds |
-/// | `GET /status/CODE` | an answer with that status |
+/// | `GET /` | a page with pictures, a style sheet and a script, which shows its protocol |
+/// | `GET /hello` | 100 bytes of text |
+/// | `GET /bytes/N` | N bytes, byte i = (i·31 + 7) mod 256, with their SHA-256 in `x-sha256` |
+/// | `POST /echo` | the request body, while it arrives |
+/// | `POST /sink` | the length of the request body |
+/// | `GET /headers` | the header fields of the request, one on each line |
+/// | `GET /slow/MS` | a response after that many milliseconds |
+/// | `GET /status/CODE` | a response with that status |
 /// | `GET /cookies` | two `set-cookie` fields |
 /// | `GET /trailers` | a text, and its SHA-256 in the trailer `x-checksum` |
 /// | `GET /push` | a page that pushes `/pushed.css` |
@@ -55,7 +55,7 @@ pub fn site() -> Router {
         .route("/streams.svg", text(SVG, include_str!("site/streams.svg")))
         .route("/frames.svg", text(SVG, include_str!("site/frames.svg")))
         .route("/hello", get(tools::hello))
-        .route("/bytes/{octets}", get(bytes::bytes))
+        .route("/bytes/{bytes}", get(bytes::bytes))
         .route("/echo", post(tools::echo))
         .route("/sink", post(tools::sink))
         .route("/headers", get(tools::headers))
@@ -71,7 +71,7 @@ pub fn site() -> Router {
         .with_state(state)
 }
 
-/// What the handlers of the site share.
+/// The state that the handlers of the site share.
 #[derive(Debug, Default)]
 struct Site {
     digests: Digests,
@@ -80,7 +80,7 @@ struct Site {
 
 type Shared = State<Arc<Site>>;
 
-/// The page itself. Without [`ConnectionInfo`] it was called outside a server, and says so.
+/// Returns the page. Without [`ConnectionInfo`] it runs outside a server, and the page says so.
 async fn page(connection: Option<Extension<ConnectionInfo>>) -> Html<String> {
     let (protocol, tls) = connection.map_or_else(
         || ("no connection".into(), "nothing".into()),
@@ -103,7 +103,7 @@ fn tls_facts(info: &ConnectionInfo) -> String {
 async fn nothing_there(uri: Uri) -> impl IntoResponse {
     (
         StatusCode::NOT_FOUND,
-        format!("there is nothing at {}\n", uri.path()),
+        format!("not found: {}\n", uri.path()),
     )
 }
 

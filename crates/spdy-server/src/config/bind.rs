@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The addresses that a server listens on.
 
 use std::{
     error::Error,
@@ -8,18 +8,18 @@ use std::{
     str::FromStr,
 };
 
-/// The address of a socket: of TCP, or a file in the file system. Written as `127.0.0.1:8443`, `[::1]:8443` or
-/// `unix:/run/spdy.sock`.
+/// The address of a socket: a TCP address or the path of a Unix socket. Written as
+/// `127.0.0.1:8443`, `[::1]:8443` or `unix:/run/spdy.sock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a port of TCP.
+    /// An IP address and a TCP port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket. Only there where the operating system has them.
+    /// The path of a Unix socket. Only available on systems that have Unix sockets.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// The address of TCP, if it is one.
+    /// Returns the TCP address, if it is one.
     #[must_use]
     pub const fn tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -56,13 +56,15 @@ impl fmt::Display for Address {
     }
 }
 
-/// The text is no [`Address`].
+/// The error for a text that is not a valid [`Address`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressError;
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address is an IP address with a port, such as 127.0.0.1:8443 or [::1]:8443, or unix:/PATH")
+        f.write_str(
+            "invalid address: use IP:PORT, such as 127.0.0.1:8443 or [::1]:8443, or unix:/PATH",
+        )
     }
 }
 
@@ -71,12 +73,12 @@ impl Error for AddressError {}
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// The address; with port 0 the system chooses a free port.
+    /// The address. With port 0 the system chooses a free port.
     pub address: Address,
-    /// What the connections carry.
+    /// The transport of the connections.
     pub transport: Transport,
-    /// Whether the server refuses to start without it. Otherwise an address that the machine does not have is left
-    /// out; every other failure is an error all the same.
+    /// Whether the server fails to start if the machine does not have this address. Otherwise such
+    /// an address is left out. Every other error is returned in both cases.
     pub required: bool,
 }
 
@@ -101,7 +103,7 @@ impl Bind {
         }
     }
 
-    /// TLS on port 8443 of 127.0.0.1 and, where the machine has it, of ::1.
+    /// Returns TLS listeners on port 8443 of 127.0.0.1 and, if the machine has it, of ::1.
     #[must_use]
     pub fn localhost() -> Vec<Self> {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
@@ -116,21 +118,21 @@ impl Bind {
     }
 }
 
-/// What the connections of a listener carry.
+/// The transport of the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TLS 1.2 or 1.3; the protocol is chosen by ALPN.
+    /// TLS 1.2 or 1.3. ALPN selects the protocol.
     Tls,
-    /// Plain text; the protocol is told by the first octets.
+    /// Plain text. The first bytes of the client identify the protocol.
     Plain,
 }
 
-/// A socket the server listens on. Displayed as the URL under which it is reached; a Unix socket as `unix:/PATH`.
+/// A socket that the server listens on. Displays as its URL, or as `unix:/PATH` for a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address, with the port that the system chose if it was left to it.
+    /// The address, with the port that the system chose for port 0.
     pub address: Address,
-    /// What the connections carry.
+    /// The transport of the connections.
     pub transport: Transport,
 }
 
@@ -144,7 +146,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The port of HTTPS for servers that may not open 443.
+/// The port of HTTPS for servers without the permission to open 443.
 const DEFAULT_PORT: u16 = 8443;
 
 #[cfg(test)]

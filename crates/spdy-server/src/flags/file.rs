@@ -1,6 +1,6 @@
 //! The configuration file: flags under their own names, in TOML.
 //!
-//! The file is turned into arguments, so that it can say what the command line can, no more and no less, and is held to
+//! The file is converted to arguments. So it can contain exactly what the command line can, under
 //! the same rules.
 
 use std::{ffi::OsString, fs, path::Path};
@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use super::Flags;
 
-/// Reads `path` and adds what it says to the command line, whose own flags count more.
+/// Reads `path` and adds its flags to the command line. Flags of the command line take precedence.
 pub(super) fn merge(
     path: &Path,
     matches: &ArgMatches,
@@ -38,12 +38,12 @@ pub(super) fn merge(
         .map_err(|error| more.located(path, &error))
 }
 
-/// The arguments that stand for the keys of a file, without those that the command line has.
+/// The arguments for the keys of a file, without those that are on the command line.
 #[derive(Debug, Default)]
 struct Arguments {
-    /// Each with its value in the same word, so that no value can be taken for a flag.
+    /// Each flag with its value in the same word, so that no value is taken for a flag.
     flags: Vec<String>,
-    /// Those without a name, which come last.
+    /// The arguments without a name, which come last.
     operands: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl Arguments {
         let command = Flags::command();
         let mut arguments = Self::default();
         for (key, value) in &table {
-            let flag = flag(&command, key).ok_or_else(|| format!("there is no key `{key}`"))?;
+            let flag = flag(&command, key).ok_or_else(|| format!("unknown key `{key}`"))?;
             let values = values(flag, key, value)?;
             let id = flag.get_id().as_str();
             if matches.value_source(id) == Some(ValueSource::CommandLine) {
@@ -72,7 +72,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Puts the flags in front of those of the line, and the operands at its end.
+    /// Inserts the flags before those of the command line, and appends the operands.
     fn join(&self, mut line: Vec<OsString>) -> Vec<OsString> {
         let after_name = line.len().min(1);
         let flags = self.flags.iter().map(OsString::from);
@@ -84,7 +84,7 @@ impl Arguments {
         line
     }
 
-    /// Adds to a mistake the file that it is in, and the keys.
+    /// Adds the name of the file and the keys to an error.
     fn located(&self, path: &Path, error: &Error) -> Error {
         let mut place = path.display().to_string();
         for key in self.concerned(error) {
@@ -95,7 +95,7 @@ impl Arguments {
         Error::raw(error.kind(), format!("{place}: {text}"))
     }
 
-    /// The keys of the file that an error is about.
+    /// Returns the keys of the file that an error is about.
     fn concerned(&self, error: &Error) -> Vec<&str> {
         let named =
             [ContextKind::InvalidArg, ContextKind::PriorArg].map(|kind| match error.get(kind) {
@@ -120,7 +120,7 @@ impl Arguments {
     }
 }
 
-/// The flag that a key names.
+/// Returns the flag that a key names.
 fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     command
         .get_arguments()
@@ -128,20 +128,21 @@ fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
         .find(|flag| flag.get_long().unwrap_or_else(|| flag.get_id().as_str()) == key)
 }
 
-/// What a value says: one item for each time the flag is given, `None` for a flag without a value.
+/// Returns the values of a key: one item for each time that the flag is given. An item is `None`
+/// for a flag without a value.
 fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
     match (flag.get_action(), value) {
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![None]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
-        (ArgAction::SetTrue, _) => Err(format!("`{key}` is true or false")),
+        (ArgAction::SetTrue, _) => Err(format!("`{key}` must be true or false")),
         (ArgAction::Append, Value::Array(items)) => items
             .iter()
             .map(|item| scalar(item).map(Some))
             .collect::<Option<_>>()
-            .ok_or_else(|| format!("`{key}` is a text, or an array of texts")),
+            .ok_or_else(|| format!("`{key}` must be a string or an array of strings")),
         (_, value) => scalar(value)
             .map(|text| vec![Some(text)])
-            .ok_or_else(|| format!("`{key}` is a text or a number")),
+            .ok_or_else(|| format!("`{key}` must be a string or a number")),
     }
 }
 
@@ -153,10 +154,10 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// What ends the flags of a command line.
+/// The argument that ends the flags of a command line.
 const ONLY_OPERANDS_FOLLOW: &str = "--";
 
-/// Flags that make no sense in a file.
+/// Flags that are only valid on the command line.
 const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "version"];
 
 #[cfg(test)]
@@ -241,7 +242,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
     }
 
-    /// Each flag, as the command line has it and as a file has it.
+    /// Each flag, in the form of the command line and in that of a file.
     const ALL: [(&str, &str, &str); 26] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
@@ -299,7 +300,7 @@ mod tests {
             let by_line = parse(&[&["spdy-server"], &words[..]].concat().join(" "));
             assert_eq!(format!("{by_file:?}"), format!("{by_line:?}"));
         }
-        // No flag is forgotten here.
+        // This list must contain every flag.
         for flag in Flags::command().get_arguments() {
             let key = flag.get_long().unwrap_or_else(|| flag.get_id().as_str());
             let is_known = ALL.iter().any(|(known, ..)| *known == key);
@@ -319,13 +320,16 @@ mod tests {
     #[test]
     fn a_mistake_is_named() {
         for (text, reason) in [
-            ("tread = 2", "there is no key `tread`"),
-            ("config = \"a\"", "there is no key `config`"),
-            ("help = true", "there is no key `help`"),
-            ("[listen]\na = 1", "`listen` is a text or a number"),
-            ("listen = [1.5]", "`listen` is a text, or an array of texts"),
-            ("threads = [1]", "`threads` is a text or a number"),
-            ("reuse-port = 1", "`reuse-port` is true or false"),
+            ("tread = 2", "unknown key `tread`"),
+            ("config = \"a\"", "unknown key `config`"),
+            ("help = true", "unknown key `help`"),
+            ("[listen]\na = 1", "`listen` must be a string or a number"),
+            (
+                "listen = [1.5]",
+                "`listen` must be a string or an array of strings",
+            ),
+            ("threads = [1]", "`threads` must be a string or a number"),
+            ("reuse-port = 1", "`reuse-port` must be true or false"),
         ] {
             assert_eq!(read(text, "spdy-server").unwrap_err(), reason, "{text}");
         }

@@ -1,4 +1,4 @@
-//! What the program can say about itself: more than the flags, for people and for shells.
+//! The manual page and the shell completions, which are made from the flags.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use clap_mangen::Man;
 
 use super::Flags;
 
-/// The text of the completions or of the manual page, if one of them is wanted.
+/// Returns the completions or the manual page, or `None` if neither is wanted.
 pub(super) fn wanted(completions: Option<Shell>, man: bool) -> Option<Vec<u8>> {
     let mut command = Flags::command();
     let mut text = Vec::new();
@@ -17,14 +17,15 @@ pub(super) fn wanted(completions: Option<Shell>, man: bool) -> Option<Vec<u8>> {
     } else if man {
         Man::new(command)
             .render(&mut text)
-            .expect("a Vec takes any octets");
+            .expect("a Vec takes any bytes");
     } else {
         return None;
     }
     Some(text)
 }
 
-/// Ends the process with status 0, or 1 if nobody reads.
+/// Writes a text to standard output and ends the process, with status 1 if the text cannot be
+/// written.
 pub(super) fn print_and_exit(text: &[u8]) -> ! {
     let mut out = io::stdout();
     let printed = out.write_all(text).and_then(|()| out.flush());
@@ -37,7 +38,7 @@ Examples:
   spdy-server public/                           the files of public/ at the same address
   spdy-server --plain 127.0.0.1:8080            plain text only
   spdy-server --listen 0.0.0.0:443 --cert chain.pem --key key.pem /var/www
-  spdy-server --proxy http://127.0.0.1:3000     what an application answers
+  spdy-server --proxy http://127.0.0.1:3000     a reverse proxy
   spdy-server --config /etc/spdy-server.toml
 
   curl --insecure https://localhost:8443/hello

@@ -1,4 +1,4 @@
-//! Opening sockets to listen on: by their address, or as systemd has opened them.
+//! Opens sockets by address, and takes over the sockets of systemd.
 
 #[cfg(unix)]
 use std::env;
@@ -15,7 +15,7 @@ use crate::{
     socket::Socket,
 };
 
-/// A socket that listens, of either kind.
+/// A listening socket of either kind.
 #[derive(Debug)]
 pub(super) enum Accepting {
     Tcp(TcpListener),
@@ -24,7 +24,7 @@ pub(super) enum Accepting {
 }
 
 impl Accepting {
-    /// Opens a socket. With `shared` other processes may do the same at the same time.
+    /// Opens a socket. With `shared`, other processes can open the same address at the same time.
     pub(super) async fn open(address: &Address, shared: bool) -> io::Result<Self> {
         match address {
             Address::Tcp(address) if shared => open_shared(*address).map(Self::Tcp),
@@ -36,7 +36,7 @@ impl Accepting {
         }
     }
 
-    /// The address that the socket has, with the port that the system has chosen.
+    /// Returns the address of the socket, with the port that the system has chosen.
     pub(super) fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(socket) => socket.local_addr().map(Address::Tcp),
@@ -45,7 +45,7 @@ impl Accepting {
         }
     }
 
-    /// Waits for a connection. Clients at Unix sockets have no address. Cancel safe.
+    /// Waits for a connection. Clients of Unix sockets have no address. Cancel safe.
     pub(super) async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(socket) => {
@@ -57,9 +57,11 @@ impl Accepting {
         }
     }
 
-    /// Closes the socket once nobody waits for being accepted; yields those who did.
+    /// Closes the socket when no connection waits to be accepted. Yields the connections that
+    /// waited.
     pub(super) fn close(self) -> Box<dyn Iterator<Item = (Socket, Option<SocketAddr>)> + Send> {
-        // The runtime may not have heard yet of who has just come. The system itself knows.
+        // The runtime might not know of the newest connections yet, so the system is asked
+        // directly.
         match self {
             Self::Tcp(socket) => {
                 let socket = socket.into_std().ok();
@@ -92,13 +94,15 @@ fn open_shared(_: SocketAddr) -> io::Result<TcpListener> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// How many connections may wait to be accepted, as `TcpListener::bind` has it. The system may allow less.
+/// The maximum number of connections that wait to be accepted, as in `TcpListener::bind`. The
+/// system can have a lower limit.
 #[cfg(unix)]
 const BACKLOG: u32 = 1024;
 
-/// Sockets that were opened by whoever has started the process, and that a server takes over.
+/// Listening sockets that the parent process has opened, and that a server takes over.
 ///
-/// They stay open while one server ends and the next one starts: clients in between wait, and none is refused.
+/// They stay open while one server stops and the next one starts: clients wait meanwhile, and none
+/// is refused.
 #[derive(Default)]
 pub struct Inherited {
     #[cfg(unix)]
@@ -114,13 +118,13 @@ enum Opened {
 
 #[cfg(unix)]
 impl Inherited {
-    /// Takes the sockets of systemd's socket activation. One with `FileDescriptorName=plain` carries plain text, all
-    /// others carry TLS.
+    /// Takes the sockets of systemd's socket activation. A socket with `FileDescriptorName=plain`
+    /// uses plain text, and all others use TLS.
     ///
-    /// To be called once, and before the process has threads: it removes variables from the environment.
+    /// Call this once, before the process has threads: it removes variables from the environment.
     ///
     /// # Errors
-    /// When something else than a listening socket of TCP or a Unix stream was handed over.
+    /// Returns an error if a descriptor is not a listening TCP socket or Unix stream socket.
     pub fn from_systemd() -> io::Result<Self> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -140,7 +144,7 @@ impl Inherited {
         Ok(Self { sockets })
     }
 
-    /// How many sockets there are.
+    /// Returns the number of sockets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sockets.len()
@@ -163,7 +167,7 @@ impl Inherited {
 
 #[cfg(not(unix))]
 impl Inherited {
-    /// Finds nothing: there is no systemd on this platform.
+    /// Returns no sockets: this platform has no systemd.
     ///
     /// # Errors
     /// None on this platform.
@@ -171,7 +175,7 @@ impl Inherited {
         Ok(Self::default())
     }
 
-    /// How many sockets there are: none on this platform.
+    /// Returns the number of sockets, which is 0 on this platform.
     #[must_use]
     pub fn len(&self) -> usize {
         0
@@ -183,7 +187,7 @@ impl Inherited {
 }
 
 impl Inherited {
-    /// Whether there is none.
+    /// Returns whether there are no sockets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

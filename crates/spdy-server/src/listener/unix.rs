@@ -1,4 +1,4 @@
-//! Unix sockets, and the files that stand for them.
+//! Unix sockets and their files.
 
 use std::{
     fs, io, iter,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::net::{UnixListener as Socket, UnixStream};
 
-/// A Unix socket that listens, and its file.
+/// A listening Unix socket and its file.
 #[derive(Debug)]
 pub(super) struct UnixListener {
     socket: Socket,
@@ -17,8 +17,9 @@ pub(super) struct UnixListener {
 }
 
 impl UnixListener {
-    /// Opens a socket at `path`. A file that a server has left behind there is replaced, and so, if `shared`, is the
-    /// file of a server that is still running: it keeps the clients it has, and new ones come here.
+    /// Opens a socket at `path`. Replaces the file that a stopped server has left there, and with
+    /// `shared` also the file of a running server. That server keeps its clients, and new ones come
+    /// here.
     pub(super) fn bind(path: &Path, shared: bool) -> io::Result<Self> {
         let socket = match Socket::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_socket(path) => {
@@ -38,7 +39,7 @@ impl UnixListener {
         })
     }
 
-    /// Takes over a socket whose file is somebody else's.
+    /// Takes over a socket whose file belongs to another process.
     pub(super) fn inherited(socket: std::os::unix::net::UnixListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = Socket::from_std(socket)?;
@@ -62,7 +63,8 @@ impl UnixListener {
         self.socket.accept().await.map(|(io, _)| io)
     }
 
-    /// Closes the socket once nobody waits for being accepted; yields those who did.
+    /// Closes the socket when no connection waits to be accepted. Yields the connections that
+    /// waited.
     pub(super) fn close(self) -> impl Iterator<Item = UnixStream> {
         let Self { socket, file } = self;
         let socket = socket.into_std().ok();
@@ -75,11 +77,11 @@ impl UnixListener {
     }
 }
 
-/// The file of a socket. It is removed when this is dropped, unless another process has put its own in that place.
+/// The file of a socket. Dropping this removes the file, unless another process has replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Device and number of the file that is ours to remove.
+    /// The device and the number of the file that this process has created.
     ours: Option<(u64, u64)>,
 }
 
@@ -91,7 +93,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Opens a socket beside `path` and moves its file there, so that at no time there is none.
+/// Opens a socket beside `path` and moves its file there, so that there is a file at any time.
 fn replace(path: &Path) -> io::Result<Socket> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", process::id()));
@@ -108,7 +110,7 @@ fn is_socket(path: &Path) -> bool {
 }
 
 fn is_served(path: &Path) -> bool {
-    // A socket that takes no more connections is a socket somebody has.
+    // A socket with a full queue belongs to a running server, too.
     std::os::unix::net::UnixStream::connect(path)
         .err()
         .is_none_or(|error| error.kind() != io::ErrorKind::ConnectionRefused)

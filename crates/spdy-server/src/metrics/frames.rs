@@ -1,4 +1,4 @@
-//! What SPDY sessions count by themselves: frames, octets, resets, limits.
+//! The counters of SPDY sessions: frames, bytes, resets and limits.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use spdy_tower::session::{Count, Counters};
 
-/// Tells the numbers as they are when somebody asks.
+/// Exports the counters as they are at the time of a request.
 #[derive(Debug)]
 pub(super) struct Frames(pub(super) Arc<Counters>);
 
@@ -17,7 +17,7 @@ impl Collector for Frames {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.0.snapshot();
         let mut counts = counts.iter().peekable();
-        // Those of one name stand together.
+        // Counters of the same name are adjacent.
         while let Some(&(first, _)) = counts.peek() {
             let (name, help) = (first.name(), help(first));
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -42,13 +42,13 @@ const fn help(count: Count) -> &'static str {
         Count::FramesSent(_) => "SPDY frames sent, by type",
         Count::BytesReceived => "Bytes of SPDY frames received, without TLS overhead",
         Count::BytesSent => "Bytes of SPDY frames sent, without TLS overhead",
-        Count::StreamsReceived => "Streams that clients have opened",
-        Count::StreamsOpened => "Streams that the server has opened: pushes",
+        Count::StreamsReceived => "Streams opened by clients",
+        Count::StreamsOpened => "Streams opened by the server, for pushes",
         Count::ResetsReceived(_) => "RST_STREAM frames received, by status",
         Count::ResetsSent(_) => "RST_STREAM frames sent, by status",
         Count::GoAwaysReceived(_) => "GOAWAY frames received, by status",
         Count::GoAwaysSent(_) => "GOAWAY frames sent, by status",
-        Count::Limit(_) => "Streams and sessions that a limit or a timeout has ended, by its name",
-        _ => "Counted by SPDY sessions",
+        Count::Limit(_) => "Streams and sessions ended by a limit or a timeout, by name",
+        _ => "Other counts of SPDY sessions",
     }
 }

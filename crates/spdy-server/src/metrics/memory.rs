@@ -1,11 +1,11 @@
-//! What SPDY sessions hold.
+//! The memory that SPDY sessions hold.
 
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 use spdy_tower::session::MemoryUse;
 
-/// Exports the sum as it is at the moment of a request.
+/// Exports the sum as it is at the time of a request.
 #[derive(Debug)]
 pub(super) struct Memory(pub(super) Arc<MemoryUse>);
 

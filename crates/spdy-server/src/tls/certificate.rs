@@ -1,4 +1,4 @@
-//! Certificates: read from files or made at start, and what can be wrong with them.
+//! Certificates from files or created at start, and their errors.
 
 #[cfg(feature = "self-signed")]
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{config::Certificate, secured::Fingerprint};
 
-/// A certificate with its intermediates, and its key. It is not known yet whether they belong together.
+/// A certificate with its intermediates, and its key. Whether they match is not checked yet.
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) chain: Chain,
@@ -45,30 +45,31 @@ impl Identity {
     }
 }
 
-/// Why there is no certificate to serve with.
+/// The reason why no certificate is available.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// A PEM file cannot be read or is no PEM file.
+    /// A PEM file cannot be read or is not valid.
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: pem::Error,
     },
-    /// A PEM file holds no certificate.
+    /// A PEM file contains no certificate.
     NoCertificate(PathBuf),
-    /// A PEM file holds no private key, or none that is free of a passphrase.
+    /// A PEM file contains no private key, or only one with a passphrase.
     NoKey(PathBuf),
-    /// The certificate and the key do not belong together, or are of a kind that is not supported.
+    /// The certificate and the key do not match, or their type is not supported.
     Refused(rustls::Error),
-    /// The same, with OpenSSL, which serves clients that know no ALPN.
+    /// The same, reported by OpenSSL, which serves clients without ALPN.
     #[cfg(feature = "npn")]
     RefusedForNpn(openssl::error::ErrorStack),
-    /// No self-signed certificate could be made.
+    /// The self-signed certificate could not be created.
     #[cfg(feature = "self-signed")]
     Generate(rcgen::Error),
-    /// This build makes no self-signed certificates: it is without the feature `self-signed`.
+    /// This build cannot create self-signed certificates: it does not have the feature
+    /// `self-signed`.
     #[cfg(not(feature = "self-signed"))]
     SelfSigned,
 }
@@ -78,20 +79,20 @@ impl fmt::Display for CertificateError {
         match self {
             Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
             Self::NoCertificate(path) => {
-                write!(f, "{} holds no certificate in PEM form", path.display())
+                write!(f, "no certificate in PEM form found in {}", path.display())
             }
             Self::NoKey(path) => {
                 write!(
                     f,
-                    "{} holds no private key in PEM form without a passphrase",
+                    "no private key in PEM form without a passphrase found in {}",
                     path.display()
                 )
             }
-            Self::Refused(_) => f.write_str("the certificate cannot be used with the key"),
+            Self::Refused(_) => f.write_str("the certificate and the key cannot be used together"),
             #[cfg(feature = "npn")]
-            Self::RefusedForNpn(_) => f.write_str("the certificate cannot be used by OpenSSL"),
+            Self::RefusedForNpn(_) => f.write_str("OpenSSL cannot use the certificate"),
             #[cfg(feature = "self-signed")]
-            Self::Generate(_) => f.write_str("no self-signed certificate could be made"),
+            Self::Generate(_) => f.write_str("cannot create a self-signed certificate"),
             #[cfg(not(feature = "self-signed"))]
             Self::SelfSigned => {
                 f.write_str("a self-signed certificate needs the feature `self-signed`")
@@ -103,7 +104,7 @@ impl fmt::Display for CertificateError {
 impl Error for CertificateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // The words `I/O error` around the system's own message say nothing more.
+            // The words `I/O error` before the error of the system add nothing.
             Self::Read {
                 source: pem::Error::Io(error),
                 ..
@@ -122,7 +123,7 @@ impl Error for CertificateError {
 }
 
 #[cfg(feature = "self-signed")]
-/// Makes a certificate for this machine's own names.
+/// Creates a certificate for the names of this machine.
 pub(super) fn self_signed() -> Result<Identity, rcgen::Error> {
     let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
     let mut params = rcgen::CertificateParams::new(names)?;
@@ -147,11 +148,11 @@ pub(super) fn self_signed() -> Result<Identity, rcgen::Error> {
 }
 
 #[cfg(feature = "self-signed")]
-/// How far behind a client's clock may be.
+/// How far the clock of a client can be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(feature = "self-signed")]
-/// Some clients refuse certificates that live for more than 398 days.
+/// Some clients reject certificates that are valid for more than 398 days.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 
 fn read_chain(path: &Path) -> Result<Chain, CertificateError> {

@@ -1,24 +1,25 @@
-//! The files of a certificate, looked at from time to time.
+//! Detects changes of the files of a certificate.
 
 use std::{fs, path::PathBuf, time::SystemTime};
 
 use crate::config::Certificate;
 
-/// Tells when the files of a certificate have changed.
+/// Reports when the files of a certificate have changed.
 #[derive(Debug)]
 pub(crate) struct Watch {
     files: [PathBuf; 2],
-    /// What was there when the last change was told.
+    /// The state at the last reported change.
     told: State,
-    /// What was there at the last look.
+    /// The state at the last check.
     seen: State,
 }
 
-/// The time and the length of each file, which tell one version from another. `None`: it cannot be looked at.
+/// The time and the length of each file, which distinguish its versions. `None` if the file cannot
+/// be read.
 type State = [Option<(SystemTime, u64)>; 2];
 
 impl Watch {
-    /// Remembers what is there now. `None`: the certificate has no files.
+    /// Records the current state. Returns `None` if the certificate has no files.
     pub(crate) fn new(certificate: &Certificate) -> Option<Self> {
         let files = match certificate {
             Certificate::SelfSigned => return None,
@@ -32,8 +33,9 @@ impl Watch {
         })
     }
 
-    /// Looks at the files. The answer is yes, once, when they differ from those of the last yes and were the same at
-    /// two looks in a row: a certificate and its key are two files, and are not replaced in one instant.
+    /// Checks the files. Returns true once for each change: when the files differ from the last
+    /// reported state and were the same in two checks. A certificate and its key are two files,
+    /// which are not replaced at the same instant.
     pub(crate) fn has_changed(&mut self) -> bool {
         let now = look(&self.files);
         let at_rest = now == self.seen;
@@ -45,7 +47,7 @@ impl Watch {
         true
     }
 
-    /// Takes what is there now as told.
+    /// Records the current state as reported.
     pub(crate) fn catch_up(&mut self) {
         self.seen = look(&self.files);
         self.told = self.seen;

@@ -1,6 +1,7 @@
-//! The client's first message, read before anybody answers it: which way to choose a protocol does it offer?
+//! Reads the first message of the client before the handshake, to determine whether it offers ALPN
+//! or NPN.
 //!
-//! Only what is asked here is looked at. Whether the message is any good is the question of whoever gets it next.
+//! Other parts of the message are not checked. The library that does the handshake checks them.
 
 use std::io;
 
@@ -8,17 +9,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::rewind::Rewind;
 
-/// Reads the message. The transport comes back with all its octets, and with the answer to the question: does the
-/// client offer NPN and no ALPN?
+/// Reads the message. Returns the transport, which yields all bytes again, and whether the client
+/// offers NPN but not ALPN.
 ///
-/// Nothing is written, and no more than 64 KiB are read. There is no time limit in here.
+/// Writes nothing, and reads at most 64 KiB. The caller has to set a time limit.
 pub(super) async fn read<IO>(mut io: IO) -> io::Result<(Rewind<IO, Vec<u8>>, bool)>
 where
     IO: AsyncRead + Unpin,
 {
-    let (mut octets, mut message) = (Vec::new(), Vec::new());
+    let (mut bytes, mut message) = (Vec::new(), Vec::new());
     let offers_npn_alone = loop {
-        if !read_record(&mut io, &mut octets, &mut message).await? {
+        if !read_record(&mut io, &mut bytes, &mut message).await? {
             break false;
         }
         match Offer::of(&message) {
@@ -27,35 +28,36 @@ where
             None => {}
         }
     };
-    let len = octets.len();
-    Ok((Rewind::new(io, octets, len), offers_npn_alone))
+    let len = bytes.len();
+    Ok((Rewind::new(io, bytes, len), offers_npn_alone))
 }
 
-/// Reads one record into `octets`, and what it carries into `message` as well. `false`: it is no record of a handshake.
+/// Reads one record into `bytes`, and its payload also into `message`. Returns `false` if it is not
+/// a handshake record.
 async fn read_record<IO>(
     io: &mut IO,
-    octets: &mut Vec<u8>,
+    bytes: &mut Vec<u8>,
     message: &mut Vec<u8>,
 ) -> io::Result<bool>
 where
     IO: AsyncRead + Unpin,
 {
-    let start = octets.len();
-    octets.resize(start + RECORD_HEAD, 0);
-    io.read_exact(&mut octets[start..]).await?;
-    let head = &octets[start..];
+    let start = bytes.len();
+    bytes.resize(start + RECORD_HEAD, 0);
+    io.read_exact(&mut bytes[start..]).await?;
+    let head = &bytes[start..];
     let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
     if head[..2] != HANDSHAKE_RECORD || length == 0 || length > MAX_RECORD {
         return Ok(false);
     }
-    let start = octets.len();
-    octets.resize(start + length, 0);
-    io.read_exact(&mut octets[start..]).await?;
-    message.extend_from_slice(&octets[start..]);
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    io.read_exact(&mut bytes[start..]).await?;
+    message.extend_from_slice(&bytes[start..]);
     Ok(true)
 }
 
-/// The ways to choose a protocol that a client offers.
+/// The extensions for choosing a protocol that a client offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Offer {
     npn: bool,
@@ -63,7 +65,8 @@ struct Offer {
 }
 
 impl Offer {
-    /// Looks at a message of the handshake. `None`: it is not all there yet. What makes no sense offers nothing.
+    /// Parses a handshake message. Returns `None` if it is incomplete. An invalid message offers
+    /// nothing.
     fn of(message: &[u8]) -> Option<Self> {
         let (head, rest) = message.split_at_checked(4)?;
         let length = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
@@ -74,7 +77,8 @@ impl Offer {
         Some(Self::of_hello(body).unwrap_or_default())
     }
 
-    /// RFC 5246 §7.4.1.2: version, random, session id, cipher suites, compression methods, extensions.
+    /// RFC 5246 §7.4.1.2: version, random, session id, cipher suites, compression methods,
+    /// extensions.
     fn of_hello(mut body: &[u8]) -> Option<Self> {
         let body = &mut body;
         take(body, 2 + 32)?;
@@ -93,30 +97,30 @@ impl Offer {
     }
 }
 
-/// Takes octets off the front.
-fn take<'a>(from: &mut &'a [u8], octets: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = from.split_at_checked(octets)?;
+/// Takes bytes from the front.
+fn take<'a>(from: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = from.split_at_checked(bytes)?;
     *from = rest;
     Some(taken)
 }
 
-/// Takes a length of `N` octets off the front, and then so many octets.
+/// Takes a length of `N` bytes from the front, and then that number of bytes.
 fn take_vector<'a, const N: usize>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = take(from, N)?
         .iter()
-        .fold(0, |length, octet| length << 8 | usize::from(*octet));
+        .fold(0, |length, byte| length << 8 | usize::from(*byte));
     take(from, length)
 }
 
 /// Type, version and length.
 const RECORD_HEAD: usize = 5;
 
-/// A record of the handshake, in version 3.x of SSL, which all versions of TLS are.
+/// A handshake record, with version 3.x of SSL, as in all versions of TLS.
 const HANDSHAKE_RECORD: [u8; 2] = [22, 3];
 
 const MAX_RECORD: usize = 1 << 14;
 
-/// More than any client says at once, and as much as rustls reads.
+/// More than the first message of any client, and as much as rustls reads.
 const MAX_MESSAGE: usize = 0xffff - MAX_RECORD;
 
 const CLIENT_HELLO: u8 = 1;
@@ -127,7 +131,7 @@ const ALPN: [u8; 2] = 16_u16.to_be_bytes();
 mod tests {
     use super::*;
 
-    /// A message with these extensions, all of them empty.
+    /// Returns a message with these extensions, all of them empty.
     fn hello(extensions: &[u16]) -> Vec<u8> {
         let mut body = vec![3, 3];
         body.extend([7; 32]);
@@ -160,12 +164,12 @@ mod tests {
             (&[], false),
         ] {
             for size in [1000, 50, 1] {
-                let octets = records(&hello(extensions), size);
-                let (mut io, npn) = read(&octets[..]).await.unwrap();
+                let bytes = records(&hello(extensions), size);
+                let (mut io, npn) = read(&bytes[..]).await.unwrap();
                 assert_eq!(npn, expected, "{extensions:?} in pieces of {size}");
                 let mut seen = Vec::new();
                 io.read_to_end(&mut seen).await.unwrap();
-                assert_eq!(seen, octets);
+                assert_eq!(seen, bytes);
             }
         }
     }
@@ -175,7 +179,7 @@ mod tests {
         let mut broken = hello(&[13172]);
         let last = broken.len() - 1;
         broken[last] = 9;
-        for octets in [
+        for bytes in [
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
             records(&broken, 1000),
             records(&[2, 0, 0, 1, 0], 1000),
@@ -183,11 +187,11 @@ mod tests {
             vec![22, 3, 1, 0, 0],
             vec![22, 3, 1, 0xff, 0xff],
         ] {
-            let (mut io, npn) = read(&octets[..]).await.unwrap();
+            let (mut io, npn) = read(&bytes[..]).await.unwrap();
             assert!(!npn);
             let mut seen = Vec::new();
             io.read_to_end(&mut seen).await.unwrap();
-            assert_eq!(seen, octets);
+            assert_eq!(seen, bytes);
         }
         let cut = &records(&hello(&[13172]), 1000)[..20];
         let error = read(cut).await.unwrap_err();

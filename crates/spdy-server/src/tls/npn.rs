@@ -1,9 +1,11 @@
-//! NPN, by OpenSSL: for clients that know no ALPN (protocol.md §3.2). All unsafe code of the workspace is in here.
+//! NPN, by OpenSSL, for clients without ALPN (protocol.md §3.2). This module has all unsafe code of
+//! the workspace.
 //!
-//! NPN is a part of TLS up to 1.2 that rustls does not have. The crate `openssl` does not wrap it, so the two functions
-//! that it needs are called as they are. OpenSSL has to be built with NPN, as it is unless somebody turns it off.
+//! NPN is a part of TLS up to version 1.2 that rustls does not support. The crate `openssl` does
+//! not wrap it, so this module calls the two functions of OpenSSL directly. OpenSSL has NPN unless
+//! it is built without it.
 //!
-//! Only clients without ALPN come here. TLS 1.2 alone is spoken: TLS 1.3 has no NPN.
+//! Only clients without ALPN come here. TLS 1.2 is the only version, because TLS 1.3 has no NPN.
 
 mod record;
 
@@ -29,10 +31,10 @@ use self::record::Records;
 use super::{TlsInfo, certificate::Identity};
 use crate::negotiate::Protocol;
 
-/// A transport over which NPN has chosen the protocol.
+/// A transport whose protocol was chosen by NPN.
 pub(super) type NpnStream<IO> = Records<SslStream<IO>>;
 
-/// What NPN connections are accepted with.
+/// The configuration that accepts NPN connections.
 #[derive(Clone)]
 pub(super) struct Npn(SslContext);
 
@@ -57,8 +59,8 @@ impl Npn {
         let key = PKey::private_key_from_der(identity.key.secret_der())?;
         context.set_private_key(&key)?;
         context.check_private_key()?;
-        // SAFETY: the pointer is that of a live context. The callback has the signature that OpenSSL declares, lives
-        // forever, and does not use its argument.
+        // SAFETY: the pointer is that of a live context. The callback has the signature that
+        // OpenSSL declares, lives forever, and does not use its argument.
         #[allow(unsafe_code)]
         unsafe {
             openssl_sys::SSL_CTX_set_next_protos_advertised_cb(
@@ -70,8 +72,8 @@ impl Npn {
         Ok(Self(context.build()))
     }
 
-    /// Shakes hands. There is no time limit in here. The error is `InvalidData` when the client selects a protocol that
-    /// was not offered.
+    /// Performs the handshake. The caller has to set a time limit. The error is `InvalidData` if
+    /// the client selects a protocol that was not offered.
     pub(super) async fn accept<IO>(&self, io: IO) -> io::Result<(NpnStream<IO>, Protocol, TlsInfo)>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -86,7 +88,7 @@ impl Npn {
             Some(id) => {
                 offered(id).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NotOffered))?
             }
-            // It has asked and not answered, which leaves what everybody speaks.
+            // The client supports NPN but has selected no protocol, which means HTTP/1.1.
             None => Protocol::Http1,
         };
         let info = TlsInfo {
@@ -107,12 +109,13 @@ impl fmt::Debug for Npn {
     }
 }
 
-/// The protocol that the client has selected in a finished handshake.
+/// Returns the protocol that the client has selected in a completed handshake.
 fn selected(ssl: &SslRef) -> Option<&[u8]> {
     let (mut id, mut length): (*const c_uchar, c_uint) = (ptr::null(), 0);
-    // SAFETY: the pointer is that of a live connection, and both places can be written to. OpenSSL makes `id` point to
-    // `length` octets that live as long as the connection, which is borrowed for the slice, or leaves it null. They
-    // change in a handshake only, and that is over: there is no renegotiation.
+    // SAFETY: the pointer is that of a live connection, and both places are writable. OpenSSL makes
+    // `id` point to `length` bytes that live as long as the connection, which the slice borrows, or
+    // leaves it null. The bytes only change during a handshake, which is over: there is no
+    // renegotiation.
     #[allow(unsafe_code)]
     unsafe {
         openssl_sys::SSL_get0_next_proto_negotiated(ssl.as_ptr(), &raw mut id, &raw mut length);
@@ -120,14 +123,14 @@ fn selected(ssl: &SslRef) -> Option<&[u8]> {
     }
 }
 
-/// Gives OpenSSL the list of protocols.
+/// Passes the list of protocols to OpenSSL.
 extern "C" fn advertise(
     _: *mut openssl_sys::SSL,
     list: *mut *const c_uchar,
     length: *mut c_uint,
     _: *mut c_void,
 ) -> c_int {
-    // SAFETY: OpenSSL calls this with two places for the answer. The list is static.
+    // SAFETY: OpenSSL calls this with two writable places for the list. The list is static.
     #[allow(unsafe_code)]
     unsafe {
         *list = OFFERED.as_ptr();
@@ -136,27 +139,28 @@ extern "C" fn advertise(
     openssl_sys::SSL_TLSEXT_ERR_OK
 }
 
-/// Finds the protocol that an id names, if it is in the list.
+/// Returns the protocol of an id, if it is in the list.
 fn offered(id: &[u8]) -> Option<Protocol> {
     Protocol::from_alpn(id).filter(|protocol| *protocol != Protocol::Http2)
 }
 
-/// The client has selected a protocol that was not offered.
+/// The error for a client that selected a protocol that was not offered.
 #[derive(Debug)]
 struct NotOffered;
 
 impl fmt::Display for NotOffered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client has selected a protocol by NPN that was not offered")
+        f.write_str("the client selected a protocol by NPN that was not offered")
     }
 }
 
 impl Error for NotOffered {}
 
-/// The protocols in the order of preference, each with its length. HTTP/2 was never chosen by NPN.
+/// The protocols in the order of preference, each with its length. Clients never selected HTTP/2 by
+/// NPN.
 static OFFERED: [u8; 32] = *b"\x08spdy/3.1\x06spdy/3\x06spdy/2\x08http/1.1";
 
-/// Those of TLS 1.2 that rustls has.
+/// The TLS 1.2 ciphers that rustls also has.
 const CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What several tests need.
+//! Shared code of several tests.
 
-// No test needs all of it.
+// Each test uses a part of this module.
 #![allow(dead_code)]
 
 #[cfg(feature = "cli")]

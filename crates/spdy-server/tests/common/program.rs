@@ -1,4 +1,4 @@
-//! The program itself, while it runs.
+//! The running program.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The program while it runs. It is killed when dropped.
+/// The running program. It is killed when dropped.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    /// What it has printed at start.
+    /// The lines that it has printed at start.
     pub(crate) lines: Vec<String>,
     log: Log,
 }
 
 impl Program {
-    /// Starts the program; `lines` is how many lines it prints before it serves.
+    /// Starts the program. It prints this number of `lines` before it serves.
     pub(crate) fn start(arguments: &[&str], lines: usize) -> Self {
         Self::spawn(command(arguments), lines)
     }
@@ -39,7 +39,7 @@ impl Program {
         Self::start(&[&["--plain", "127.0.0.1:0"], arguments].concat(), 2)
     }
 
-    /// The host and port in a line that begins with a URL.
+    /// Returns the host and the port in a line that begins with a URL.
     pub(crate) fn address(&self, line: usize) -> &str {
         let url = self.lines[line].split(' ').next().unwrap();
         url.split('/').nth(2).unwrap()
@@ -59,12 +59,12 @@ impl Program {
         assert!(status.success());
     }
 
-    /// Waits until it has written this to standard error.
+    /// Waits until the program has written this to standard error.
     pub(crate) fn until_it_says(&self, text: &str) {
         self.until("it says so", || self.log.text().contains(text));
     }
 
-    /// Waits until it takes no connections any more: it drains.
+    /// Waits until the program drains and accepts no more connections.
     pub(crate) fn until_it_drains(&self) {
         let address = self.address(1);
         self.until("the listener is gone", || {
@@ -80,7 +80,8 @@ impl Program {
         }
     }
 
-    /// Waits for the end; returns the exit status, how long it took, and what was written to standard error.
+    /// Waits for the end. Returns the exit status, the time that it took, and the text on standard
+    /// error.
     pub(crate) fn wait(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         while start.elapsed() < LONG {
@@ -105,7 +106,7 @@ impl Drop for Program {
     }
 }
 
-/// What is written to standard error, as far as it has come.
+/// Returns what has been written to standard error so far.
 struct Log {
     lines: Arc<Mutex<String>>,
     reading: Option<JoinHandle<()>>,
@@ -130,7 +131,7 @@ impl Log {
         self.lines.lock().unwrap().clone()
     }
 
-    /// All of it, once the program has ended.
+    /// Returns all of standard error, once the program has ended.
     fn whole(&mut self) -> String {
         if let Some(reading) = self.reading.take() {
             reading.join().unwrap();
@@ -139,7 +140,7 @@ impl Log {
     }
 }
 
-/// The program serves on after a panic of one connection. A test does not.
+/// The program continues after a panic of one connection. A test does not.
 fn assert_no_panic(log: &str) {
     assert!(!log.contains("panicked at"), "{log}");
 }
@@ -158,7 +159,7 @@ pub(crate) fn ask(io: &mut TcpStream, path: &str) {
     write!(io, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
 }
 
-/// Reads the head of an answer.
+/// Reads the head of a response.
 pub(crate) fn head(io: &mut BufReader<TcpStream>) -> Vec<String> {
     io.lines()
         .map(Result::unwrap)
@@ -173,5 +174,5 @@ pub(crate) fn field<'a>(head: &'a [String], name: &str) -> &'a str {
         .unwrap()
 }
 
-/// Long enough that only a program that hangs takes longer.
+/// A bound that only a hanging program exceeds.
 pub(crate) const LONG: Duration = Duration::from_secs(60);

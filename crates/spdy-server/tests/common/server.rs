@@ -1,4 +1,4 @@
-//! A server in this process, and clients of it.
+//! A server in this process, and its clients.
 
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -23,10 +23,11 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Long enough that only what hangs takes longer, on the busiest machine.
+/// A bound that only a hanging test exceeds, even on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// A server that runs, and what is needed to end it. A panic of ours fails the test, wherever it was caught.
+/// A running server, and the means to stop it. A panic in our code fails the test, wherever it was
+/// caught.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: oneshot::Sender<()>,
@@ -59,7 +60,7 @@ impl Running {
     }
 }
 
-/// Tells when it has been called, and never answers.
+/// A handler that reports its call, and never responds.
 pub(crate) fn never(entered: &Arc<Notify>) -> MethodRouter {
     let entered = Arc::clone(entered);
     get(async move || {
@@ -68,7 +69,7 @@ pub(crate) fn never(entered: &Arc<Notify>) -> MethodRouter {
     })
 }
 
-/// Waits until a server takes no connections any more: it drains.
+/// Waits until a server drains and accepts no more connections.
 pub(crate) async fn until_it_drains(address: SocketAddr) {
     let gone = async {
         while TcpStream::connect(address).await.is_ok() {
@@ -90,7 +91,8 @@ pub(crate) fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// A TLS configuration whose certificate a client can be told to trust. Each test has a directory of its own for it.
+/// Returns a TLS configuration whose certificate a client can trust. Each test has a directory of
+/// its own for it.
 pub(crate) fn tls(test: &str) -> (Config, RootCertStore) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     fs::create_dir_all(&directory).unwrap();
@@ -138,7 +140,7 @@ pub(crate) async fn connect_with(
         .await
 }
 
-/// Sends one HTTP/1.1 request and returns all that comes back.
+/// Sends one HTTP/1.1 request and returns all bytes of the response.
 pub(crate) async fn http1(mut io: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     io.write_all(request.as_bytes()).await.unwrap();
@@ -168,7 +170,7 @@ where
     )
 }
 
-/// Sends one request over a SPDY session of its own; returns the fields of the answer, and its body.
+/// Sends one request over a new SPDY session. Returns the fields of the response, and its body.
 pub(crate) async fn spdy<IO>(io: IO, version: Version, path: &str) -> (HeaderBlock, Vec<u8>)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,4 +1,4 @@
-//! What is served to the clients that do not read.
+//! The applications for clients that do not read.
 
 use std::{
     convert::Infallible,
@@ -26,11 +26,11 @@ use tokio::{
 
 use super::{Running, STREAMS, Version};
 
-/// An application, and what is asked of it.
+/// An application, and the requests to it.
 pub(crate) struct Served {
     pub(crate) router: Router,
     pub(crate) paths: Vec<String>,
-    /// The connections to another application that it takes.
+    /// The connections that it uses to another application.
     pub(crate) connections: usize,
 }
 
@@ -73,13 +73,13 @@ fn directory(name: &str) -> PathBuf {
     directory
 }
 
-/// Bodies of chunks of this length, without end.
+/// Endless bodies of chunks of this length.
 pub(crate) fn chunks(length: usize) -> Served {
     let chunks = move || async move { Response::new(Body::new(Chunks(length))) };
     Served::new(Router::new().route("/", get(chunks)), "/")
 }
 
-/// A page with as many pushes as a session has streams, each of chunks of 1 MiB without end.
+/// A page with as many pushes as a session has streams, each an endless body of chunks of 1 MiB.
 pub(crate) fn pushes() -> Served {
     async fn page(request: Request) -> Response {
         let pusher = Pusher::of(&request).expect("it came over SPDY");
@@ -112,7 +112,7 @@ pub(crate) async fn proxy_to_http1() -> Served {
     }
 }
 
-/// Answers one request with more than anybody wants.
+/// Answers one request with more bytes than any client reads.
 async fn answer(mut io: TcpStream) -> std::io::Result<()> {
     static BODY: [u8; 65_536] = [7; 65_536];
     _ = io.read(&mut [0; 1024]).await?;
@@ -124,7 +124,8 @@ async fn answer(mut io: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The application is another server of this process, whose bodies are static, and whose streams are counted as well.
+/// The application is another server in this process. Its bodies are static, and its streams are
+/// counted as well.
 pub(crate) async fn proxy_to_http2() -> Served {
     let application = Running::start(app::site(), Version::V3_1).await;
     let proxy = Proxy::new(format!("h2://{}", application.address).parse().unwrap());
@@ -134,7 +135,7 @@ pub(crate) async fn proxy_to_http2() -> Served {
     }
 }
 
-/// Chunks of some length, each in memory of its own, without end.
+/// An endless body of chunks of this length, each in memory of its own.
 struct Chunks(usize);
 
 impl http_body::Body for Chunks {

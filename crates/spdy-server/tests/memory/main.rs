@@ -1,8 +1,10 @@
-//! What a server holds for clients that ask and do not read, and for sessions at rest: counted by the allocator for all
-//! of the process (docs/limits.md, "Memory"). The client is in the process as well; it has raw frames and nothing else.
+//! What a server holds for clients that send requests and do not read, and for idle sessions. The
+//! allocator counts it for the whole process (docs/limits.md, "Memory"). The client is in the same
+//! process; it has raw frames and nothing else.
 //!
-//! `SPDY_TEST_MEMORY=all` has every version and every way not to read; without it there are the three that hold most.
-//! `SPDY_TEST_SESSIONS=10000` says how many sessions rest at once; `ulimit -n` has to allow two descriptors for each.
+//! `SPDY_TEST_MEMORY=all` runs every version and every way not to read; without it only the three
+//! cases that hold most run. `SPDY_TEST_SESSIONS=10000` sets the number of idle sessions; `ulimit
+//! -n` must allow two descriptors for each.
 
 mod apps;
 mod peer;
@@ -32,23 +34,23 @@ use self::{
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// Of the tests of this file one at a time measures.
+/// Only one test of this file measures at a time.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// The most that one session may hold, whatever the application: docs/limits.md.
+/// The maximum that one session holds, whatever the application: docs/limits.md.
 const MOST: usize = 4 << 20;
 
-/// What hyper has of its own for each connection to an application, beside the payload that it reads ahead: places for
-/// requests, and the room for a head.
+/// What hyper holds for each connection to an application besides the payload that it reads ahead:
+/// places for requests, and the room for a head.
 const CONNECTION: usize = 8 << 10;
 
-/// What lists of all connections have grown by, which none of them has for itself.
+/// The growth of the lists of all connections, which belongs to none of them.
 const SHARED: usize = 64 << 10;
 
-/// What a session at rest holds beside the compression window of its peer: docs/limits.md.
+/// What an idle session holds besides the compression window of its peer: docs/limits.md.
 const AT_REST: usize = 8 << 10;
 
-/// Streams of one session.
+/// The number of streams of one session.
 const STREAMS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,14 +91,15 @@ async fn a_proxied_application_holds_little_for_a_client_that_does_not_read() {
     measure("proxy to HTTP/2", apps::proxy_to_http2().await).await;
 }
 
-/// Whatever came before: a small head or one of 40 kB, from a client with a small compression window or a large one.
+/// The first request has a small head or one of 40 kB, from a client with a small compression
+/// window or a large one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_at_rest_holds_the_window_that_its_peer_announced_and_8_kib() {
     let _turn = TURN.lock().await;
     let number = env::var("SPDY_TEST_SESSIONS").map_or(200, |number| number.parse().unwrap());
     for head in Head::all() {
         let server = Running::start(app::site(), head.version).await;
-        // What threads keep is there afterwards.
+        // Threads keep some memory afterwards.
         drop(server.rest(head, 20).await);
         let before = settled().await;
         let sessions = server.rest(head, number).await;
@@ -109,7 +112,7 @@ async fn a_session_at_rest_holds_the_window_that_its_peer_announced_and_8_kib() 
     }
 }
 
-/// Sessions are counted: what they hold at rest, until they have ended.
+/// Idle sessions count what they hold, until they have ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_refused_while_all_sessions_hold_too_much() {
     let _turn = TURN.lock().await;
@@ -123,7 +126,7 @@ async fn connections_are_refused_while_all_sessions_hold_too_much() {
         is_flushed: true,
         more: 40_000,
     };
-    // Of 44 KiB each: the last is let in below the limit, and exceeds it.
+    // Each holds 44 KiB: the last one is accepted below the limit, and exceeds it.
     let sessions = server.rest(head, 12).await;
     let held = server.wait_for(|is_served| !is_served).await;
     assert!(held, "a connection is refused");
@@ -132,7 +135,7 @@ async fn connections_are_refused_while_all_sessions_hold_too_much() {
     server.task.abort();
 }
 
-/// Asks for as many streams as a session has, in each way not to read them.
+/// Opens as many streams as a session has, in each way not to read them.
 async fn measure(name: &str, served: Served) {
     let _turn = TURN.lock().await;
     let all: [(Version, &[Way]); 3] = [
@@ -148,7 +151,7 @@ async fn measure(name: &str, served: Served) {
     };
     for &(version, ways) in wanted {
         let server = Running::start(served.router.clone(), version).await;
-        // What is remembered, of files and connections, is there afterwards.
+        // The caches of files and connections remain afterwards.
         server.session(&served, ways[0]).await.end();
         for &way in ways {
             let before = settled().await;
@@ -199,7 +202,7 @@ impl Running {
         }
     }
 
-    /// Asks for everything, and waits until the server has done what it can.
+    /// Sends all requests, and waits until the server has done what it can.
     async fn session(&self, served: &Served, way: Way) -> Peer {
         let mut peer = Peer::connect(self.address, self.version).await;
         peer.ask(&served.paths, way).await;
@@ -209,7 +212,8 @@ impl Running {
 }
 
 impl Running {
-    /// Connects until it is served, or until it is not; false if that takes too long.
+    /// Connects until the connection is served, or until it is not. Returns false if that takes too
+    /// long.
     async fn wait_for(&self, wanted: impl Fn(bool) -> bool) -> bool {
         for _ in 0..600 {
             let address = self.address;
@@ -222,7 +226,7 @@ impl Running {
         false
     }
 
-    /// Sessions of which each has made a request and rests.
+    /// Opens sessions, each of which has made a request and is idle.
     async fn rest(&self, head: Head, number: usize) -> Vec<TcpStream> {
         let address = self.address;
         let sessions = spawn_blocking(move || rest::sessions(address, head, number));
@@ -230,7 +234,7 @@ impl Running {
     }
 }
 
-/// Waits until nothing more is given back, and returns what is held then.
+/// Waits until no more memory is freed, and returns what is held then.
 async fn settled() -> usize {
     let mut held = ALLOCATED.current_usage();
     loop {
@@ -243,7 +247,7 @@ async fn settled() -> usize {
     }
 }
 
-/// Waits until all that was held for a session is free.
+/// Waits until all memory of a session is freed.
 async fn freed(name: &str, before: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {

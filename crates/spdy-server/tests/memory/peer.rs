@@ -1,4 +1,4 @@
-//! A client that asks for much and takes little.
+//! A client that requests much and reads little.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,14 +13,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How a client does not read.
+/// The ways not to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Streams have this window, the session a large one; the transport is read.
+    /// Streams have this window, and the session a large one. The client reads the transport.
     Window(u32),
-    /// Windows are those of the protocol's start, and never grow.
+    /// Windows have the initial size of the protocol, and never grow.
     NoUpdates,
-    /// Windows are open, and the transport is not read.
+    /// Windows are open, and the client does not read the transport.
     Unread,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) async fn connect(address: SocketAddr, version: Version) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        // So that little of what is not read is in the system.
+        // This keeps the number of unread bytes in the system low.
         socket.set_recv_buffer_size(8192).unwrap();
         Self {
             version,
@@ -82,7 +82,8 @@ impl Peer {
         }
     }
 
-    /// Waits until all heads have come and then nothing more; without reading, as long as that takes elsewhere.
+    /// Waits until all heads have arrived and then nothing more. A client that does not read waits
+    /// for the same time.
     pub(crate) async fn wait(&mut self, heads: usize, way: Way) {
         if way == Way::Unread {
             return sleep(Duration::from_millis(500)).await;
@@ -106,7 +107,7 @@ impl Peer {
         assert_eq!(seen, heads, "every request is answered");
     }
 
-    /// Is gone from one moment to the next.
+    /// Closes the connection without a notice.
     pub(crate) fn end(self) {
         self.io.set_zero_linger().unwrap();
     }
@@ -117,8 +118,9 @@ impl Peer {
     }
 }
 
-/// Long enough that only a server that hangs takes longer, on the busiest machine.
+/// A bound that only a hanging server exceeds, even on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// After so long without a byte nothing more comes. If the server is too busy to send in it what it could, it holds less.
+/// After this time without a byte, nothing more arrives. A server that is too busy to send in this
+/// time holds less.
 const QUIET: Duration = Duration::from_millis(250);

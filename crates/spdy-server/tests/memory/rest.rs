@@ -1,4 +1,4 @@
-//! Sessions at rest: connections of their own, a request each, and nothing more.
+//! Idle sessions: each has its own connection and has made one request.
 
 use std::{
     io::{Read, Write},
@@ -10,15 +10,15 @@ use flate2::{Compress, Compression, FlushCompress};
 use spdy_server::Version;
 use spdy_tests::frames::{self, StoredBlocks};
 
-/// What a client says in its one request.
+/// The one request of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) version: Version,
-    /// The size of its compression window, as a power of two.
+    /// The size of the compression window, as a power of two.
     pub(crate) bits: u8,
     /// Whether the block ends with a sync flush.
     pub(crate) is_flushed: bool,
-    /// The bytes of fields that it does not need.
+    /// The number of bytes of additional fields.
     pub(crate) more: usize,
 }
 
@@ -78,7 +78,7 @@ impl Head {
     }
 }
 
-/// Opens so many sessions, and waits for the answer of each.
+/// Opens this number of sessions, and waits for the response of each.
 pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<TcpStream> {
     let request = head.bytes();
     let session = |_| {
@@ -87,7 +87,7 @@ pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<Tc
         io.write_all(&request).unwrap();
         let mut answer = [0; 4096];
         let mut read = 0;
-        // SETTINGS and PING come first; then SYN_REPLY or RST_STREAM, of which the first bytes are known.
+        // SETTINGS and PING come first, then SYN_REPLY or RST_STREAM, whose first bytes are known.
         let replies = [
             [0x80, wire(head.version), 0, 2],
             [0x80, wire(head.version), 0, 3],
@@ -102,7 +102,7 @@ pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<Tc
     (0..number).map(session).collect()
 }
 
-/// Whether a connection is served, and not closed at once.
+/// Returns whether a connection is served, and not closed at once.
 pub(crate) fn is_served(address: SocketAddr) -> bool {
     let mut io = TcpStream::connect(address).unwrap();
     io.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -1,4 +1,4 @@
-//! NPN: with the client of OpenSSL, and with one of our own that speaks SPDY over it.
+//! NPN, with the client of OpenSSL, and with one of our own that uses SPDY over it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -29,12 +29,12 @@ async fn start(test: &str) -> Running {
     Running::start(tls(test).0, app).await
 }
 
-/// What a client of ours offers.
+/// What a client offers.
 #[derive(Clone, Copy, Default)]
 struct Offer {
     /// The protocol to select by NPN, whatever the server lists.
     npn: Option<&'static str>,
-    /// One protocol for ALPN, with its length in front.
+    /// One protocol for ALPN, after its length.
     alpn: Option<&'static [u8]>,
 }
 
@@ -44,7 +44,7 @@ async fn connect(
 ) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
     let mut context = SslContext::builder(SslMethod::tls_client()).unwrap();
     context.set_verify(SslVerifyMode::NONE);
-    // A client of ours may come back from another buffer, and with more.
+    // A client can repeat a write from another buffer, and with more bytes.
     context.set_mode(SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE);
     context
         .set_max_proto_version(Some(SslVersion::TLS1_2))
@@ -64,7 +64,7 @@ async fn connect(
     Ok(io)
 }
 
-/// What the crate `openssl` does not wrap.
+/// The functions that the crate `openssl` does not wrap.
 mod client {
     // OpenSSL's functions for NPN have no safe form.
     #![allow(unsafe_code)]
@@ -73,10 +73,11 @@ mod client {
 
     use openssl::ssl::SslContextBuilder;
 
-    /// Selects a protocol without looking at what the server lists.
+    /// Selects a protocol without reading the list of the server.
     pub(super) fn select(context: &mut SslContextBuilder, protocol: &'static str) {
         let argument: *mut c_void = Box::into_raw(Box::new(protocol)).cast();
-        // SAFETY: the context is live. The argument is what the callback takes it for, and is never freed.
+        // SAFETY: the context is live. The argument has the type that the callback expects, and is
+        // never freed.
         unsafe {
             openssl_sys::SSL_CTX_set_next_proto_select_cb(context.as_ptr(), callback, argument);
         }
@@ -90,7 +91,8 @@ mod client {
         _: c_uint,
         argument: *mut c_void,
     ) -> c_int {
-        // SAFETY: `select` has made the argument, and OpenSSL gives two places for the answer, which it only reads.
+        // SAFETY: `select` has created the argument, and OpenSSL passes two writable places for the
+        // result. OpenSSL only reads the result.
         unsafe {
             let protocol = *argument.cast::<&'static str>();
             *out = protocol.as_ptr().cast_mut();
@@ -133,7 +135,7 @@ async fn c005_a_protocol_that_was_not_listed_closes_the_connection() {
             npn: Some(npn),
             ..Offer::default()
         };
-        // The client may be done with its part of the handshake before it hears of the end.
+        // The client might complete its part of the handshake before it receives the error.
         let Ok(mut io) = connect(server.address, offer).await else {
             continue;
         };
@@ -158,7 +160,7 @@ async fn alpn_wins_where_both_are_offered() {
     let (_, body) = spdy(io, Version::V3_1, "/").await;
     assert!(body.starts_with(b"SPDY/3.1 "));
 
-    // ALPN without a protocol in common is still ALPN (protocol.md §3.3).
+    // ALPN without a common protocol is still ALPN (protocol.md §3.3).
     let offer = Offer {
         npn: Some("spdy/2"),
         alpn: Some(b"\x02h3"),
@@ -180,7 +182,7 @@ async fn the_client_of_openssl_agrees() {
     let address = server.address.to_string();
     for (flags, expected) in [
         (&["-tls1_2"][..], "Next protocol: (1) spdy/3.1"),
-        // With TLS 1.3 on offer the server chooses 1.2, or there would be no NPN.
+        // If the client offers TLS 1.3, the server selects 1.2, because TLS 1.3 has no NPN.
         (&[], "Next protocol: (1) spdy/3.1"),
         (&["-tls1_2", "-alpn", "spdy/3"], "ALPN protocol: spdy/3"),
     ] {

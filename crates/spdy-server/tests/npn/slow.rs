@@ -1,4 +1,4 @@
-//! Clients over NPN that leave the server's socket full: nothing is lost, in either direction.
+//! Clients over NPN that leave the socket of the server full: no byte is lost in either direction.
 
 use std::{
     convert::Infallible,
@@ -35,8 +35,9 @@ use super::{
     connect,
 };
 
-/// 30 MB in pieces that fill neither a record nor a DATA frame, each with bytes of its own. Between two pieces other tasks
-/// have their turn, so that the server comes back to a full socket with more than before.
+/// 30 MB in pieces that fill neither a record nor a DATA frame, each with different bytes. Between
+/// two pieces other tasks run, so that the server returns to a full socket with more bytes than
+/// before.
 struct Pieces {
     size: usize,
     at: usize,
@@ -73,16 +74,16 @@ async fn pieces(Path(size): Path<usize>) -> Response {
     }))
 }
 
-/// How many bytes have the same value.
+/// The number of bytes with the same value.
 const PIECE: usize = 10_000;
 const ALL: usize = 30_000_000;
 
-/// What stands at a place of the body.
+/// Returns the byte at a place of the body.
 fn byte(at: usize) -> u8 {
     (at / PIECE % 251) as u8
 }
 
-/// Where the body differs from what it should be.
+/// Returns where the body differs from what it should be.
 fn first_wrong(from: usize, received: &[u8]) -> Option<usize> {
     (from..)
         .zip(received)
@@ -105,7 +106,7 @@ async fn npn(server: &Running, protocol: &'static str) -> SslStream<TcpStream> {
     connect(server.address, offer).await.unwrap()
 }
 
-/// Lets the server fill its socket. If the machine is too busy for that, less is tested.
+/// Lets the server fill its socket. If the machine is too busy for that, the test covers less.
 async fn pause() {
     sleep(Duration::from_millis(500)).await;
 }
@@ -173,11 +174,11 @@ async fn a_body_that_comes_back_is_whole_in_every_version() {
     }
 }
 
-/// What a reset takes back is not what OpenSSL has encrypted and could not send.
+/// A reset does not take back what OpenSSL has encrypted and could not send.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_while_the_socket_is_full_costs_no_other() {
     let server = start("slow_reset").await;
-    // Which frame the socket had no room for is a matter of chance.
+    // Which frame did not fit into the socket is a matter of chance.
     for _ in 0..4 {
         let mut io = npn(&server, "spdy/3.1").await;
         io.write_all(&three_downloads()).await.unwrap();
@@ -194,7 +195,7 @@ async fn a_stream_that_is_reset_while_the_socket_is_full_costs_no_other() {
     }
 }
 
-/// Requests for three downloads that no window holds up.
+/// Requests three downloads whose windows are never full.
 fn three_downloads() -> BytesMut {
     let version = Version::V3_1;
     let (mut out, size) = (BytesMut::new(), 0x7000_0000);
@@ -222,8 +223,8 @@ fn three_downloads() -> BytesMut {
     out
 }
 
-/// Reads until the stream that was not reset is a third through: well beyond what the socket can hold. Returns how
-/// many bytes of each came.
+/// Reads until a third of the stream that was not reset has arrived, which is far more than the
+/// socket can hold. Returns how many bytes of each stream arrived.
 async fn receive(io: &mut SslStream<TcpStream>) -> [usize; 6] {
     let mut decoder = Decoder::new(Version::V3_1, DecodeLimits::default());
     let (mut bytes, mut received) = (BytesMut::new(), [0; 6]);

@@ -1,4 +1,4 @@
-//! What is remembered of the disk, within limits.
+//! The cache of files and directories, within its limits.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,8 @@ use tokio::task::spawn_blocking;
 
 use super::{Directory, entry::Entry};
 
-/// Entries by their paths. Only what is there is remembered, so that nobody fills it with names that do not exist.
+/// Entries by their paths. Only existing paths are cached, so that clients cannot fill it with
+/// names that do not exist.
 #[derive(Debug)]
 pub(super) struct Cache {
     limits: Directory,
@@ -22,9 +23,10 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Memory {
     known: HashMap<PathBuf, Known>,
-    octets: usize,
+    bytes: usize,
     open: usize,
-    /// How many times something was recalled or kept. It orders the entries by their last use.
+    /// The number of times that an entry was used or added. It orders the entries by their last
+    /// use.
     uses: u64,
 }
 
@@ -43,11 +45,11 @@ impl Cache {
         }
     }
 
-    /// What is at a path, or was there at most [`Directory::trust`] ago. What is known is there at once; a thread for
-    /// blocking work looks for the rest. Cancel safe.
+    /// Returns what is at a path, or was there at most [`Directory::trust`] ago. A cached entry is
+    /// returned at once. Otherwise a thread for blocking work reads the disk. Cancel safe.
     ///
     /// # Errors
-    /// Those of [`Entry::look`].
+    /// The same as for [`Entry::look`].
     pub(super) async fn entry(&self, path: &Path) -> io::Result<Arc<Entry>> {
         let now = Instant::now();
         let known = self.memory().recall(path);
@@ -68,7 +70,8 @@ impl Cache {
         found
     }
 
-    /// An open file that still changes is not believed at all, or a log that grows would be refused half of the time.
+    /// Returns how long an entry is used without a check. It is zero for an open file that still
+    /// changes: otherwise requests for a growing log would fail half of the time.
     const fn trust(&self, entry: &Entry) -> Duration {
         if entry.is_open() && !entry.is_settled {
             Duration::ZERO
@@ -83,7 +86,7 @@ impl Cache {
 }
 
 impl Memory {
-    /// The entry, and when it was looked at.
+    /// Returns the entry, and when it was checked.
     fn recall(&mut self, path: &Path) -> Option<(Arc<Entry>, Instant)> {
         let known = self.known.get_mut(path)?;
         self.uses += 1;
@@ -91,7 +94,7 @@ impl Memory {
         Some((Arc::clone(&known.entry), known.looked))
     }
 
-    /// Remembers an entry that was looked at just now, instead of what was known of the path.
+    /// Adds an entry that was checked just now, in place of the old one of its path.
     fn keep(&mut self, path: &Path, entry: &Arc<Entry>, looked: Instant, limits: &Directory) {
         self.forget(path);
         self.forget_old(looked);
@@ -99,7 +102,7 @@ impl Memory {
             return;
         }
         self.uses += 1;
-        self.octets += entry.octets();
+        self.bytes += entry.bytes();
         self.open += usize::from(entry.is_open());
         let known = Known {
             entry: Arc::clone(entry),
@@ -114,15 +117,16 @@ impl Memory {
         while self.known.len() > limits.max_entries {
             self.forget_one(|_| true);
         }
-        while self.octets > limits.max_octets {
-            self.forget_one(|entry| entry.octets() > 0);
+        while self.bytes > limits.max_bytes {
+            self.forget_one(|entry| entry.bytes() > 0);
         }
         while self.open > limits.max_open {
             self.forget_one(Entry::is_open);
         }
     }
 
-    /// Forgets the one of these that was not asked for longest. There are few enough to look through them all.
+    /// Removes the least recently used one of these entries. They are few enough to be searched one
+    /// by one.
     fn forget_one(&mut self, may_go: impl Fn(&Entry) -> bool) {
         let all = self.known.iter().filter(|(_, known)| may_go(&known.entry));
         let oldest = all.min_by_key(|(_, known)| known.used);
@@ -142,13 +146,13 @@ impl Memory {
 
     fn forget(&mut self, path: &Path) {
         if let Some(known) = self.known.remove(path) {
-            self.octets -= known.entry.octets();
+            self.bytes -= known.entry.bytes();
             self.open -= usize::from(known.entry.is_open());
         }
     }
 }
 
-/// How long an entry that nobody asks for is kept.
+/// How long an entry without a request is kept.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -157,7 +161,8 @@ mod tests {
 
     use super::*;
 
-    /// A directory with so many files of 100 octets each, and limits to be changed.
+    /// Creates a directory with this number of files of 100 bytes each. Returns limits for the test
+    /// to change.
     fn limits(test: &str, files: usize) -> Directory {
         let path = std::env::temp_dir().join(format!("spdy-server-{test}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -169,20 +174,16 @@ mod tests {
         limits
     }
 
-    /// Asks for the files, and says which are known then.
+    /// Requests the files, and returns which ones are cached then.
     async fn known_after(cache: &Cache, files: &[usize]) -> Vec<usize> {
         let path = |file: usize| cache.limits.path.join(file.to_string());
         for file in files {
             cache.entry(&path(*file)).await.unwrap();
         }
         let memory = cache.memory();
-        let octets: usize = memory
-            .known
-            .values()
-            .map(|known| known.entry.octets())
-            .sum();
+        let bytes: usize = memory.known.values().map(|known| known.entry.bytes()).sum();
         let open = memory.known.values().filter(|known| known.entry.is_open());
-        assert_eq!((memory.octets, memory.open), (octets, open.count()));
+        assert_eq!((memory.bytes, memory.open), (bytes, open.count()));
         (0..10)
             .filter(|file| memory.known.contains_key(&path(*file)))
             .collect()
@@ -204,13 +205,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_too_many_octets_files_give_way_and_directories_stay() {
-        let mut limits = limits("octets", 4);
-        limits.max_octets = 250;
+    async fn of_too_many_bytes_files_give_way_and_directories_stay() {
+        let mut limits = limits("bytes", 4);
+        limits.max_bytes = 250;
         fs::create_dir_all(limits.path.join("9")).unwrap();
         let cache = Cache::new(limits);
         assert_eq!(known_after(&cache, &[9, 0, 1, 2, 3]).await, [2, 3, 9]);
-        assert_eq!(cache.memory().octets, 200);
+        assert_eq!(cache.memory().bytes, 200);
         remove(&cache);
     }
 
@@ -221,7 +222,7 @@ mod tests {
         let cache = Cache::new(limits);
         assert_eq!(known_after(&cache, &[0, 1, 2, 3]).await, [2, 3]);
         assert_eq!(cache.memory().open, 2);
-        assert_eq!(cache.memory().octets, 0);
+        assert_eq!(cache.memory().bytes, 0);
         remove(&cache);
     }
 
@@ -235,7 +236,7 @@ mod tests {
         cache.memory().forget_old(later - Duration::from_secs(5));
         assert_eq!(cache.memory().known.len(), 2);
         cache.memory().forget_old(later + Duration::from_secs(5));
-        assert_eq!(cache.memory().octets, 0);
+        assert_eq!(cache.memory().bytes, 0);
         assert!(cache.memory().known.is_empty());
         remove(&cache);
     }
@@ -251,7 +252,7 @@ mod tests {
         file.set_modified(long_ago).unwrap();
         let first = cache.entry(&path).await.unwrap();
         assert!(Arc::ptr_eq(&first, &cache.entry(&path).await.unwrap()));
-        // Of the same length, and with the time of change set back.
+        // The file has the same length, and its time of change is set back.
         fs::write(&path, [1; 100]).unwrap();
         file.set_modified(long_ago).unwrap();
         let second = cache.entry(&path).await.unwrap();

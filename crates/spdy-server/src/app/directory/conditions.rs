@@ -1,5 +1,5 @@
-//! Parts of a file, where ServeDir alone would go wrong: `If-Range`, which it does not know, units other than bytes, and
-//! redirects.
+//! Parts of a file, where `ServeDir` alone would be wrong: `If-Range`, which it does not support,
+//! units other than bytes, and redirects.
 
 use axum::{
     extract::Request,
@@ -9,7 +9,8 @@ use axum::{
     },
 };
 
-/// The rest of a download: a part of the file, wanted only if the file is what it was.
+/// The rest of a download: a part of the file, which the client wants only if the file is
+/// unchanged.
 #[derive(Debug)]
 pub(super) struct Resumption {
     range: HeaderValue,
@@ -17,9 +18,9 @@ pub(super) struct Resumption {
 }
 
 impl Resumption {
-    /// Takes the range out of a request that has a condition for it. Without the condition the range stays, unless it
-    /// counts in something other than bytes: then there is no range
-    /// ([RFC 9110, section 14.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.2)).
+    /// Takes the range out of a request that has a condition for it. Without a condition the range
+    /// stays, unless its unit is not bytes: then the range is ignored ([RFC 9110, section
+    /// 14.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.2)).
     pub(super) fn take(request: &mut Request) -> Option<Self> {
         let fields = request.headers_mut();
         let range = fields.get(RANGE)?.clone();
@@ -32,33 +33,35 @@ impl Resumption {
         Some(Self { range, known })
     }
 
-    /// Whether the client has the beginning of the file that these fields are about. A weak tag is never the same
-    /// ([RFC 9110, section 13.1.5](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5)).
+    /// Returns whether the client has the beginning of the file that these fields describe. A weak
+    /// tag never matches ([RFC 9110, section
+    /// 13.1.5](https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5)).
     pub(super) fn is_possible(&self, fields: &HeaderMap) -> bool {
         let is_weak = self.known.as_bytes().starts_with(b"W/");
         let is_known = |name| fields.get(name) == Some(&self.known);
         !is_weak && (is_known(ETAG) || is_known(LAST_MODIFIED))
     }
 
-    /// Asks for the part after all.
+    /// Puts the range back into the request.
     pub(super) fn put_back(self, request: &mut Request) {
         request.headers_mut().insert(RANGE, self.range);
     }
 }
 
-/// The range of a request, in words that ServeDir takes: it takes no number beyond 64 bits, though there may be one
-/// ([RFC 9110, section 14.1.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2)), and no suffix that is longer
-/// than the file, which is all of the file then.
+/// The range of a request, in a form that `ServeDir` accepts. It does not accept numbers above 64
+/// bits, which are valid ([RFC 9110, section
+/// 14.1.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2)), and no suffix that is longer
+/// than the file, which means the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
-    /// The last bytes, so many and not none.
+    /// The last bytes. The number is not 0.
     Suffix(u64),
     /// From one byte to another, or to the end.
     Bytes(u64, Option<u64>),
 }
 
 impl Span {
-    /// Reads a range of bytes. `None`: it is something else, of which ServeDir makes what it can.
+    /// Parses a range of bytes. Returns `None` for other ranges, which `ServeDir` handles.
     pub(super) fn of(fields: &HeaderMap) -> Option<Self> {
         let range = fields.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
         match range.split_once('-')? {
@@ -82,14 +85,14 @@ impl Span {
     }
 }
 
-/// A number, or the largest that there is.
+/// Returns a number, or the largest one if it is too large.
 fn number(digits: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether a path leads below what it names, though it does not end with a slash as it stands: a file has nothing below
-/// it.
+/// Returns whether a path leads below the file that it names although it does not end with a slash:
+/// there is nothing below a file.
 pub(super) fn leads_below(path: &str) -> bool {
     const SLASHES: [&str; 3] = ["/", "%2f", "%2F"];
     const DOTS: [&str; 3] = [".", "%2e", "%2E"];
@@ -98,9 +101,11 @@ pub(super) fn leads_below(path: &str) -> bool {
     ends_with_slash(path) || before_dot.is_some_and(ends_with_slash)
 }
 
-/// Where the index of a directory is, seen from the directory's name without its slash.
+/// Returns the location of the index of a directory, relative to the name of the directory without
+/// its slash.
 ///
-/// Relative, and with a dot in front: `//host` at the beginning, or `a:` in a name, would lead to another place.
+/// It is relative and begins with a dot, because `//host` at the beginning, or `a:` in a name,
+/// would lead to another place.
 pub(super) fn with_slash(uri: &Uri) -> Option<HeaderValue> {
     let (_, name) = uri.path().rsplit_once('/')?;
     let query = uri.query().map(|query| format!("?{query}"));

@@ -16,10 +16,12 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::entry::{Entry, Facts, Kind};
 
-/// Yields the octets of a file: those of a small one at once and uncopied, those of a larger one in pieces, each of
-/// which is read when the one before was taken, and is as long as the stream has room for.
+/// Yields the bytes of a file: those of a small file at once and without a copy, those of a larger
+/// one in pieces. Each piece is read when the previous one was taken, and is as long as the stream
+/// has room for.
 ///
-/// Ends with an error rather than with its last piece if the file has changed since it was looked at.
+/// If the file has changed since it was checked, the body ends with an error instead of its last
+/// piece.
 #[derive(Debug)]
 pub(super) struct Contents {
     entry: Arc<Entry>,
@@ -30,7 +32,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// `len` octets from `start` on.
+    /// Returns `len` bytes from `start` on.
     pub(super) const fn new(entry: Arc<Entry>, start: u64, len: u64, room: PieceRoom) -> Self {
         Self {
             entry,
@@ -41,11 +43,11 @@ impl Contents {
         }
     }
 
-    /// Cancel safe: what is read meanwhile comes with the next call.
+    /// Cancel safe: the next call returns what is read meanwhile.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if let Kind::Small(octets) = &self.entry.kind {
+        if let Kind::Small(bytes) = &self.entry.kind {
             let start = self.position as usize;
-            return Poll::Ready(Ok(octets.slice(start..start + self.left as usize)));
+            return Poll::Ready(Ok(bytes.slice(start..start + self.left as usize)));
         }
         let (entry, position) = (&self.entry, self.position);
         let (left, room) = (self.left, &self.room);
@@ -88,19 +90,19 @@ impl Body for Contents {
     }
 }
 
-/// How long the pieces may be.
+/// The limit on the length of pieces.
 #[derive(Debug)]
 pub(super) enum PieceRoom {
-    /// As the stream says, and its session.
+    /// The room of the stream and of its session.
     Stream(SendRoom),
-    /// Many responses share a connection which does not tell what it has room for.
+    /// Many responses share a connection that does not report its room.
     Shared,
     /// The response has its connection for itself.
     Alone,
 }
 
 impl PieceRoom {
-    /// Returns how long a piece may be of which there are `most` bytes.
+    /// Returns the length of the next piece, if `most` bytes are left.
     fn reserve(&self, most: usize) -> (usize, Option<Reserved>) {
         match self {
             Self::Stream(room) => {
@@ -113,7 +115,8 @@ impl PieceRoom {
     }
 }
 
-/// Reads a piece of a large file. The last one is worth something only if all of them are of the same file.
+/// Reads a piece of a large file. At the last piece the file is checked: all pieces must be from
+/// the same state of the file.
 fn read(entry: &Entry, position: u64, len: usize, is_last: bool) -> io::Result<Bytes> {
     let Kind::Large(file) = &entry.kind else {
         unreachable!("directories have no contents, and small files are in memory")
@@ -121,7 +124,7 @@ fn read(entry: &Entry, position: u64, len: usize, is_last: bool) -> io::Result<B
     let mut piece = vec![0; len];
     read_exact_at(file, &mut piece, position)?;
     if is_last && Facts::of(&file.metadata()?) != entry.facts {
-        return Err(io::Error::other("the file was changed while it was sent"));
+        return Err(io::Error::other("the file changed while it was sent"));
     }
     Ok(piece.into())
 }
@@ -145,9 +148,9 @@ fn read_exact_at(file: &File, mut piece: &mut [u8], mut position: u64) -> io::Re
     Ok(())
 }
 
-/// The bytes that are read in one go for one of a hundred responses or more.
+/// The maximum number of bytes of one read for one of many responses on a connection.
 const SHARED_PIECE: usize = 32 << 10;
 
-/// The octets that are read in one go at most, and that a response under way holds. With a quarter of this an octet costs
-/// about a quarter more CPU, with four times as much about a tenth less.
+/// The maximum number of bytes of one read, which a response holds. With a quarter of this, a byte
+/// costs about a quarter more CPU time, and with four times as much about a tenth less.
 const PIECE: u64 = 256 << 10;

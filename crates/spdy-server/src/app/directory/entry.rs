@@ -1,4 +1,4 @@
-//! What is at a path: found out by blocking calls, on a thread that may block.
+//! What is at a path. Blocking calls on a thread for blocking work find it out.
 
 use std::{
     fs::{File, Metadata},
@@ -10,31 +10,32 @@ use std::{
 
 use bytes::Bytes;
 
-/// A file or a directory as it was when it was looked at.
+/// A file or a directory as it was when it was checked.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) facts: Facts,
     pub(super) kind: Kind,
     identity: Identity,
-    /// Whether a later change cannot have left all the facts as they are.
+    /// Whether a later change must show in the facts.
     pub(super) is_settled: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
     Directory,
-    /// All of it.
+    /// All bytes of the file.
     Small(Bytes),
-    /// To be read by position, since several responses share the handle.
+    /// The file, which is read by position because several responses share the handle.
     Large(File),
 }
 
 impl Entry {
-    /// Looks at a path. Yields `known` itself if that is still what is there. A file of up to `max_small` octets is
-    /// read.
+    /// Checks a path. Returns `known` itself if the path is unchanged. A file of up to `max_small`
+    /// bytes is read.
     ///
     /// # Errors
-    /// The system's. What is neither a file nor a directory is not found: to open a pipe may take for ever.
+    /// Returns the error of the system. A path that is neither a file nor a directory is not found,
+    /// because opening a pipe can block forever.
     pub(super) fn look(
         path: &Path,
         known: Option<Arc<Self>>,
@@ -57,17 +58,16 @@ impl Entry {
         if before.len() > max_small as u64 {
             return Ok(Self::new(&before, Kind::Large(file), now));
         }
-        // One octet more than there should be, to notice a file that grows.
-        let mut octets = Vec::with_capacity(before.len() as usize + 1);
-        (&mut file)
-            .take(before.len() + 1)
-            .read_to_end(&mut octets)?;
+        // The buffer has one more byte than the file, to notice a file that grows.
+        let mut bytes = Vec::with_capacity(before.len() as usize + 1);
+        (&mut file).take(before.len() + 1).read_to_end(&mut bytes)?;
         let after = file.metadata()?;
         let is_whole = Facts::of(&before) == Facts::of(&after);
-        if is_whole && octets.len() as u64 == after.len() {
-            Ok(Self::new(&after, Kind::Small(octets.into()), now))
+        if is_whole && bytes.len() as u64 == after.len() {
+            Ok(Self::new(&after, Kind::Small(bytes.into()), now))
         } else {
-            // It changes right now. Who is sent the file itself notices if it does so again.
+            // The file is changing. A response that is sent from the file notices if it changes
+            // again.
             Ok(Self::new(&after, Kind::Large(file), now))
         }
     }
@@ -82,10 +82,10 @@ impl Entry {
         }
     }
 
-    /// The octets of it that are in memory.
-    pub(super) const fn octets(&self) -> usize {
+    /// Returns the number of bytes of it that are in memory.
+    pub(super) const fn bytes(&self) -> usize {
         match &self.kind {
-            Kind::Small(octets) => octets.len(),
+            Kind::Small(bytes) => bytes.len(),
             _ => 0,
         }
     }
@@ -95,7 +95,7 @@ impl Entry {
     }
 }
 
-/// Turns the error of a name that no file can have into that of a file that is not there.
+/// Converts the error for a name that no file can have to the error for a missing file.
 fn absent(error: io::Error) -> io::Error {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match error.kind() {
@@ -105,14 +105,15 @@ fn absent(error: io::Error) -> io::Error {
     }
 }
 
-/// Too many symbolic links: a kind of error that `std` has no stable name for. Linux has a number of its own for it.
+/// Too many symbolic links: `std` has no stable name for this kind of error. Linux has its own
+/// number for it.
 const ELOOP: i32 = match cfg!(any(target_os = "linux", target_os = "android")) {
     true => 40,
     false => 62,
 };
 
-/// What HTTP wants to know of a file. As long as these stay the contents do, with the exception that
-/// [`is_settled`](Self::is_settled) is about.
+/// The facts about a file that HTTP uses. While they are unchanged, so are the contents, except for
+/// the case in [`is_settled`](Self::is_settled).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     is_dir: bool,
@@ -129,7 +130,7 @@ impl Facts {
         }
     }
 
-    /// Whether a change from `now` on shows in the time of the last change.
+    /// Returns whether a change after `now` shows in the time of the last change.
     fn is_settled(&self, now: SystemTime) -> bool {
         let age = |modified| now.duration_since(modified).ok();
         self.modified
@@ -153,11 +154,12 @@ impl tower_http::services::fs::Metadata for Facts {
     }
 }
 
-/// Whether it is the same file with the same contents.
+/// Identifies a file with its contents.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     facts: Facts,
-    /// Device, number, and when anything about the file has changed, which nobody can set back.
+    /// The device, the number, and the time of the last change of the inode, which cannot be set
+    /// back.
     #[cfg(unix)]
     node: (u64, u64, i64, i64),
 }
@@ -179,5 +181,6 @@ impl Identity {
     }
 }
 
-/// Two changes within this time may leave the same time of change, on the file systems that note it least exactly.
+/// Two changes within this time can have the same time of change, on the file systems with the
+/// coarsest clocks.
 const COARSEST_CLOCK: Duration = Duration::from_secs(2);

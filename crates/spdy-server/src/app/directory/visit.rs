@@ -1,4 +1,4 @@
-//! What one request sees of the directory.
+//! The view of one request on the directory.
 
 use std::{
     future::{Future, Ready, ready},
@@ -17,9 +17,10 @@ use super::{
     entry::{Entry, Facts},
 };
 
-/// The files as `ServeDir` asks for them, and the memory of what it has seen last: the file that it answers with.
+/// The files for `ServeDir`. It records the file that was looked at last, which is the one of the
+/// response.
 ///
-/// What it would read from a file and copy is there already, so a response takes it from here.
+/// The response takes the contents from here, so `ServeDir` does not read and copy the file.
 #[derive(Clone, Debug)]
 pub(super) struct Visit {
     cache: Arc<Cache>,
@@ -30,7 +31,7 @@ pub(super) struct Visit {
 struct Seen {
     path: PathBuf,
     entry: Arc<Entry>,
-    /// Where reading begins.
+    /// The position where reading begins.
     start: u64,
 }
 
@@ -42,7 +43,7 @@ impl Visit {
         }
     }
 
-    /// What was seen last, and where reading begins.
+    /// Returns what was looked at last, and the position where reading begins.
     pub(super) fn seen(&self) -> Option<(Arc<Entry>, u64)> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref()
@@ -64,7 +65,8 @@ impl Visit {
         Ok(facts)
     }
 
-    /// Whether it is a directory is the first question, and its contents the second: one look is enough for both.
+    /// `ServeDir` first asks whether the path is a directory, and then for its contents. One check
+    /// answers both.
     fn look_back(&self, path: &PathBuf) -> Option<Facts> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.as_ref().filter(|seen| seen.path == *path)?;
@@ -94,7 +96,8 @@ impl Backend for Visit {
     }
 }
 
-/// A file that was opened in a visit. It is not read: only where reading would begin is noted.
+/// A file that was opened in a visit. It is never read: it only records the position where reading
+/// would begin.
 #[derive(Debug)]
 pub(super) struct Opened {
     visit: Visit,

@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the client.
+//! The body of a response on its way to the client.
 
 use std::{
     fmt, io,
@@ -19,11 +19,11 @@ use tracing::debug;
 
 use super::{pool::Lease, upload::Progress};
 
-/// An answer, and the connection that it comes over. Dropped before its end it closes the connection, or resets its
-/// stream.
+/// A response and its connection. If it is dropped before its end, it closes the connection, or
+/// resets its stream.
 pub(super) struct Answer {
     body: Incoming,
-    /// Whether the answer never has a body, so that an empty one says nothing about the length.
+    /// Whether the response never has a body, so that an empty one does not determine the length.
     bodiless: bool,
     silence: Silence,
     lease: Option<Lease>,
@@ -53,7 +53,8 @@ impl Answer {
         })
     }
 
-    /// Returns the connection as soon as there is nothing more to come: the client may never ask for the end.
+    /// Returns the connection to the pool as soon as the response is complete: the client might
+    /// never poll for the end.
     fn end_if_whole(&mut self) {
         if self.body.is_end_stream() {
             self.end();
@@ -66,7 +67,7 @@ impl Answer {
         }
     }
 
-    /// Ends the request: nobody waits for the rest of the answer.
+    /// Ends the request, because the rest of the response is not wanted.
     fn break_off(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.silence.progress.take_back();
@@ -94,7 +95,7 @@ impl Body for Answer {
                 if self.silence.poll_over(cx).is_pending() {
                     return Poll::Pending;
                 }
-                debug!("the application fell silent in an answer");
+                debug!("the application stopped sending in the middle of a response");
                 self.break_off();
                 Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
             }
@@ -128,10 +129,11 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// How long the application has said nothing, while it was listened to.
+/// The time for which the application has been silent while the proxy waited for it.
 ///
-/// The client's time does not count: while it takes nothing, nothing is asked of the application, and while the
-/// application waits for more of the request it has nothing to say.
+/// The time of the client does not count: while the client does not read, the proxy asks the
+/// application for nothing, and while the application waits for more of the request it has nothing
+/// to send.
 #[derive(Debug)]
 pub(super) struct Silence {
     limit: Duration,
@@ -154,7 +156,8 @@ impl Silence {
         self.since = None;
     }
 
-    /// Begins the silence if it has not begun; ends when it is too long. A request that moves is no silence.
+    /// Starts the time if it is not running. Completes when it exceeds the limit. A request body
+    /// that moves restarts it.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         loop {
@@ -163,7 +166,7 @@ impl Silence {
                 .silent_since()
                 .map_or(since, |last| last.max(since));
             let Some(until) = since.checked_add(self.limit) else {
-                // A limit beyond all times is none.
+                // A limit that a clock cannot count is no limit.
                 return Poll::Pending;
             };
             if until <= Instant::now() {
@@ -173,7 +176,7 @@ impl Silence {
                 .alarm
                 .get_or_insert_with(|| Box::pin(sleep_until(until)));
             ready!(alarm.as_mut().poll(cx));
-            // It was set for an earlier silence.
+            // The alarm was set for an earlier silence.
             alarm.as_mut().reset(until);
         }
     }

@@ -1,4 +1,4 @@
-//! How connections to the application are made, where a test wants to make them itself.
+//! Opens connections to the application with a function of a test.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 
@@ -11,7 +11,7 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 
-/// Makes a connection whenever it is asked to.
+/// Opens a connection each time it is called.
 #[derive(Clone)]
 pub(super) struct Dial(Arc<dyn Fn() -> Dialing + Send + Sync>);
 

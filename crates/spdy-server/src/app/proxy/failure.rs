@@ -1,4 +1,5 @@
-//! What can go wrong between a proxy and its application, and what the client is told about it.
+//! The failures between a proxy and its application, and the responses that report them to the
+//! client.
 
 use std::{error::Error, fmt};
 
@@ -10,24 +11,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Why there is no answer of the application.
+/// The reason why the application has not responded.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// No connection could be made.
+    /// The connection could not be opened.
     Connect(String),
-    /// No connection was made in time.
+    /// The connection was not opened in time.
     ConnectTimeout,
     /// All connections were in use for too long.
     Busy,
-    /// The application said nothing for too long.
+    /// The application was silent for too long.
     Silent,
-    /// The connection broke, or what came over it was not HTTP.
+    /// The connection broke, or it carried something other than HTTP.
     Broken(String),
-    /// The application goes away, and has not looked at the request.
+    /// The application closes the connection, and has not processed the request.
     Untouched,
-    /// The application has switched to another protocol, which nobody has asked for.
+    /// The application has switched to another protocol, although the proxy has not asked for it.
     Switched,
-    /// The client's body broke off.
+    /// The body of the client's request was incomplete.
     Body(String),
 }
 
@@ -42,12 +43,12 @@ impl Failure {
         }
     }
 
-    /// Whether an operator can do something about it.
+    /// Returns whether the application is the cause, so that an operator can act.
     pub(super) const fn is_the_applications(&self) -> bool {
         !matches!(self, Self::Body(_))
     }
 
-    /// The details, which are for the log and not for the client.
+    /// Returns the details, which are for the log and not for the client.
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Connect(reason) | Self::Broken(reason) | Self::Body(reason) => Some(reason),
@@ -70,21 +71,21 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Connect(_) => "the application cannot be reached",
-            Self::ConnectTimeout => "the application takes no connection in time",
-            Self::Busy => "the application is busy with too many requests",
-            Self::Silent => "the application gives no answer in time",
-            Self::Broken(_) => "the application gives no proper answer",
+            Self::Connect(_) => "cannot connect to the application",
+            Self::ConnectTimeout => "timeout while connecting to the application",
+            Self::Busy => "the application has too many open requests",
+            Self::Silent => "the application did not respond in time",
+            Self::Broken(_) => "invalid response from the application",
             Self::Untouched => {
-                "the application has not looked at the request, which can be sent again"
+                "the application did not process the request, which can be sent again"
             }
-            Self::Switched => "the application has switched to another protocol",
-            Self::Body(_) => "the body of the request broke off",
+            Self::Switched => "the application switched to another protocol",
+            Self::Body(_) => "incomplete request body",
         })
     }
 }
 
-/// A page for people, and one line to look for in what a program has received.
+/// A page for people, with a line that programs can search for.
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.status();

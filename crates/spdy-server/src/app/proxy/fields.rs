@@ -1,4 +1,4 @@
-//! The header fields that do not pass a proxy as they are.
+//! The header fields that a proxy changes or removes.
 
 use std::{fmt::Write, net::IpAddr};
 
@@ -15,12 +15,12 @@ use spdy_tower::{is_hop_by_hop, tokens};
 use super::Upstream;
 use crate::info::ConnectionInfo;
 
-/// How requests are made ready for the application.
+/// How to prepare requests for the application.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    /// Whether the application gets whole URIs, as HTTP/2 has them.
+    /// Whether the application receives absolute URIs, as HTTP/2 requires.
     absolute: bool,
-    /// What stands in for a host that the client does not name.
+    /// The host to use if the client does not name one.
     host: HeaderValue,
     trusted: bool,
 }
@@ -38,10 +38,10 @@ impl Forwarding {
         self.absolute
     }
 
-    /// Puts the request's fields and its URI in the form that the application wants.
+    /// Converts the fields and the URI of a request to the form that the application needs.
     pub(super) fn request(&self, head: &mut Parts, info: Option<ConnectionInfo>) {
         let host = self.host_of(head);
-        // `trailers` says that trailers are welcome, and they pass.
+        // `trailers` means that the client accepts trailers, which the proxy passes on.
         let wants_trailers = head.headers.get(TE).is_some_and(|te| te == "trailers");
         remove_hop_by_hop(&mut head.headers);
         remove_disguised(&mut head.headers);
@@ -49,7 +49,8 @@ impl Forwarding {
             head.headers
                 .insert(TE, const { HeaderValue::from_static("trailers") });
             if !self.absolute {
-                // In HTTP/1.1 the field is for the next hop only, and says so.
+                // In HTTP/1.1 the field only concerns the next hop, and `connection` has to name
+                // it.
                 head.headers
                     .insert(CONNECTION, const { HeaderValue::from_static("te") });
             }
@@ -63,7 +64,7 @@ impl Forwarding {
         }
     }
 
-    /// The host that the client has named: HTTP/2 has it in the URI.
+    /// Returns the host that the client has named. In HTTP/2 it is in the URI.
     fn host_of(&self, head: &Parts) -> HeaderValue {
         head.uri
             .authority()
@@ -104,7 +105,7 @@ impl Forwarding {
             append(fields, FORWARDED_FOR, &peer.to_string());
         }
         append(fields, FORWARDED, &forwarded(peer, host, proto));
-        // These two have one value. The first proxy on the way knows it.
+        // These two fields have one value, and the first proxy on the way knows it.
         fields
             .entry(FORWARDED_PROTO)
             .or_insert(HeaderValue::from_static(proto));
@@ -112,7 +113,7 @@ impl Forwarding {
     }
 }
 
-/// Removes the fields that concern one connection only (RFC 9110 §7.6.1), and those meant for a proxy.
+/// Removes the fields that only concern one connection (RFC 9110 §7.6.1), and those for a proxy.
 pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     let named: Vec<_> = tokens(fields, &CONNECTION)
         .filter_map(|name| HeaderName::try_from(name).ok())
@@ -123,10 +124,11 @@ pub(super) fn remove_hop_by_hop(fields: &mut HeaderMap) {
     remove_if(fields, is_of_one_hop);
 }
 
-/// Removes the fields that an application could take for others which this proxy sets or removes.
+/// Removes the fields that an application could confuse with fields that this proxy sets or
+/// removes.
 ///
-/// CGI, and what followed it, turns both `-` and `_` into `_`, some programs every other sign as well: there
-/// `x_forwarded_for` is `x-forwarded-for`.
+/// CGI and its successors convert both `-` and `_` to `_`, and some programs convert every other
+/// sign as well: for them `x_forwarded_for` is `x-forwarded-for`.
 fn remove_disguised(fields: &mut HeaderMap) {
     let is_disguised = |name: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -138,7 +140,7 @@ fn remove_disguised(fields: &mut HeaderMap) {
     remove_if(fields, is_disguised);
 }
 
-/// Removes from trailers what must not be taken for fields of the head.
+/// Removes the trailers that must not be taken for fields of the head.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     remove_disguised(trailers);
     remove_if(trailers, |name| {
@@ -157,17 +159,18 @@ fn remove_if(fields: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether a field says who asks, in whatever way proxies do.
+/// Returns whether a field describes the client, in any form that proxies use.
 fn is_of_who_asks(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
-/// Whether a field concerns one connection, or where a message goes and ends.
+/// Returns whether a field concerns one connection, or the destination or the length of a message.
 fn is_of_the_connection(name: &str) -> bool {
     name == HOST || name == CONTENT_LENGTH || is_of_one_hop(name)
 }
 
-/// Whether a field is for the next hop only: also `te`, and the fields for a proxy and from one.
+/// Returns whether a field only concerns the next hop. This includes `te`, and the fields for and
+/// from a proxy.
 fn is_of_one_hop(name: &str) -> bool {
     is_hop_by_hop(name.as_bytes())
         || name == TE
@@ -175,7 +178,7 @@ fn is_of_one_hop(name: &str) -> bool {
         || name == PROXY_AUTHORIZATION
 }
 
-/// One element of `forwarded` (RFC 7239).
+/// Returns one element of `forwarded` (RFC 7239).
 fn forwarded(peer: Option<IpAddr>, host: &HeaderValue, proto: &str) -> String {
     let mut text = match peer {
         Some(IpAddr::V4(peer)) => format!("for={peer}"),
@@ -189,7 +192,7 @@ fn forwarded(peer: Option<IpAddr>, host: &HeaderValue, proto: &str) -> String {
     text + ";proto=" + proto
 }
 
-/// Adds to the end of the list in a field, on the same line.
+/// Appends to the list in a field, on the same line.
 fn append(fields: &mut HeaderMap, name: HeaderName, more: &str) {
     let mut list = fields
         .get_all(&name)

@@ -1,4 +1,5 @@
-//! A transport to the application that notes when the application says something, and fails when it takes nothing.
+//! A transport to the application that counts the bytes it receives, and fails when a write is
+//! stalled.
 
 use std::{
     io::{self, IoSlice},
@@ -17,7 +18,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// The bytes that an application has sent on a connection.
+/// The number of bytes that an application has sent on a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard(Arc<Words>);
 
@@ -32,23 +33,24 @@ impl Heard {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until whoever reads from the connection has dealt with the first bytes: in HTTP/2, with the SETTINGS. It
-    /// ends once.
+    /// Waits until the reader of the connection has handled the first bytes, which are the SETTINGS
+    /// in HTTP/2. Completes once.
     pub(super) async fn begun(&self) {
         self.0.begun.notified().await;
     }
 }
 
-/// A transport that counts what is read from it, and whose writes fail once it has taken nothing for some time: requests
-/// that were given up are no reason to wait for an application that is gone.
+/// A transport that counts the bytes read. Its writes fail once the application has taken no byte
+/// for some time. Otherwise requests that were given up would keep the connection to an application
+/// that has vanished.
 #[derive(Debug)]
 pub(super) struct Listening<IO> {
     io: IO,
     heard: Heard,
-    /// Whether the reader has dealt with the first bytes: it wants more.
+    /// Whether the reader has handled the first bytes, which its next read shows.
     has_begun: bool,
     patience: Duration,
-    /// Rings when a write has waited for too long. `None` while the transport takes what it is given.
+    /// Rings when a write has waited for too long. `None` while the transport takes bytes.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -151,7 +153,7 @@ mod tests {
         let (mut near, _) = Listening::new(near, patience);
         let begun = Instant::now();
         let taking = tokio::spawn(async move {
-            // The time begins anew with each byte that is taken.
+            // The time restarts with each byte that is taken.
             for _ in 0..3 {
                 sleep(patience / 2).await;
                 far.read_u8().await.unwrap();

@@ -1,10 +1,10 @@
-//! How long a request waits, however many connections it is tried on.
+//! The time limit of a request, over all connections on which it is tried.
 
 use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-/// What is left of a time that a request may spend on one kind of waiting.
+/// The rest of the time that a request can spend on one kind of waiting.
 #[derive(Debug)]
 pub(super) struct Patience {
     whole: Duration,
@@ -16,7 +16,7 @@ impl Patience {
         Self { whole, left: whole }
     }
 
-    /// Waits; returns `None` when the time is spent.
+    /// Waits for a future. Returns `None` if the time runs out.
     pub(super) async fn wait<T>(&mut self, waiting: impl Future<Output = T>) -> Option<T> {
         let begun = Instant::now();
         let outcome = timeout(self.left, waiting).await.ok();
@@ -24,7 +24,7 @@ impl Patience {
         outcome
     }
 
-    /// Begins anew, as of an earlier time.
+    /// Restarts the time as of an earlier instant.
     pub(super) fn renew(&mut self, since: Instant) {
         self.left = self.whole.saturating_sub(since.elapsed());
     }

@@ -1,4 +1,4 @@
-//! The connections to an application, and on which of them a request goes.
+//! The connections to an application, and the choice of a connection for each request.
 
 mod exclusive;
 mod shared;
@@ -43,11 +43,13 @@ impl Pool {
         Self { proxy, connections }
     }
 
-    /// Sends a request and waits for the head of the answer. Dropped before that, the request ends at the application.
+    /// Sends a request and returns the head of the response. If the future is dropped before that,
+    /// the request to the application ends.
     ///
-    /// A request that has reached the application is sent again, on a fresh connection, if all that has gone of its body
-    /// is still here: once, if it changes nothing and not a byte of an answer has come, and whenever the application
-    /// says that it has not looked at it.
+    /// A request that has reached the application is sent again on a new connection if the proxy
+    /// still has everything of its body that it has sent. It is sent again once if it is idempotent
+    /// and no byte of a response has arrived, and each time that the application reports that it
+    /// has not processed it.
     pub(super) async fn send(
         &self,
         mut request: Request<Upload>,
@@ -84,7 +86,7 @@ impl Pool {
                 Err(error) => error,
             };
             request = match error.take_message() {
-                // The application has seen nothing of it.
+                // The application has received nothing of the request.
                 Some(unsent) => unsent,
                 None => {
                     let error = error.into_error();
@@ -100,14 +102,16 @@ impl Pool {
                 }
             };
             if attempts == ATTEMPTS {
-                return Err(Failure::Broken("each connection ends at once".into()));
+                return Err(Failure::Broken(
+                    "the application closes each connection at once".into(),
+                ));
             }
             attempts += 1;
             lease = lease.renew(&mut connecting).await?;
         }
     }
 
-    /// Copies the head of a request that may have to be sent twice.
+    /// Copies the head of a request that might have to be sent twice.
     fn copy_of_head(&self, request: &Request<Upload>) -> Option<Head> {
         let tells_what_it_looked_at = matches!(self.connections, Connections::Http2(_));
         (tells_what_it_looked_at || request.method().is_idempotent()).then(|| Head::of(request))
@@ -121,7 +125,8 @@ impl Pool {
     }
 }
 
-/// A connection that a request uses. Dropped before [`finish`](Self::finish), what it does for the request ends.
+/// A connection that a request uses. If it is dropped before [`finish`](Self::finish), the work for
+/// the request ends.
 #[derive(Debug)]
 pub(super) enum Lease {
     Http1(exclusive::Lease),
@@ -146,27 +151,28 @@ impl Lease {
         }
     }
 
-    /// What became of a request that the connection failed to get an answer to.
+    /// Returns what became of a request that failed on this connection.
     fn fate(&self, error: &hyper::Error, before: u64) -> Fate {
         if error.is_user() {
             return Fate::Unknown;
         }
         let is_lost = match self {
-            // Applications close connections that rest, in the very moment when one is used.
+            // An application can close an idle connection at the moment when the proxy uses it.
             Self::Http1(lease) => lease.is_reused() && lease.heard().bytes() == before,
             Self::Http2(_) => {
                 let cause = error.source().and_then(|cause| cause.downcast_ref());
                 if cause.is_some_and(is_untouched) {
                     return Fate::Untouched;
                 }
-                // A stream that is reset is an answer.
+                // A stream reset is a response.
                 !cause.is_some_and(h2::Error::is_reset)
             }
         };
         if is_lost { Fate::Lost } else { Fate::Unknown }
     }
 
-    /// Leaves an application that has not answered. A connection on which nothing has come meanwhile is not used again.
+    /// Abandons an application that has not responded. If no byte has arrived meanwhile, the
+    /// connection is not used again.
     fn give_up(self, before: u64) {
         match self {
             Self::Http1(_) => {}
@@ -175,7 +181,7 @@ impl Lease {
         }
     }
 
-    /// Changes to a fresh connection.
+    /// Replaces the connection with a new one.
     async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
         match self {
             Self::Http1(lease) => lease.renew(patience).await.map(Self::Http1),
@@ -183,7 +189,7 @@ impl Lease {
         }
     }
 
-    /// Returns the connection: the answer is whole.
+    /// Returns the connection to the pool, after a complete response.
     pub(super) fn finish(self, progress: &Progress) {
         match self {
             Self::Http1(lease) => lease.finish(progress.clone()),
@@ -192,12 +198,12 @@ impl Lease {
     }
 }
 
-/// What became of a request without an answer.
+/// What became of a request without a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// The application has said that it has not looked at it.
+    /// The application has reported that it did not process the request.
     Untouched,
-    /// Its connection broke, and that may be for another reason than the request.
+    /// The connection broke, and the request might not be the reason.
     Lost,
     Unknown,
 }
@@ -211,14 +217,14 @@ impl Fate {
     }
 }
 
-/// Whether an application says of a stream that it has not looked at it: it refuses the stream, or goes away and names
-/// an earlier one as its last.
+/// Returns whether an application has reported that it did not process a stream: it has refused the
+/// stream, or its GOAWAY names an earlier stream as the last one.
 fn is_untouched(error: &h2::Error) -> bool {
     let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || is_refused)
 }
 
-/// Makes a connection, within the time of one attempt.
+/// Opens a connection, within the time of one attempt.
 async fn connect(proxy: &Proxy) -> Result<(Listening<Channel>, Heard), Failure> {
     match timeout(proxy.connect_timeout, proxy.connect()).await {
         Ok(Ok(io)) => Ok(Listening::new(io, proxy.answer_timeout)),
@@ -227,7 +233,7 @@ async fn connect(proxy: &Proxy) -> Result<(Listening<Channel>, Heard), Failure> 
     }
 }
 
-/// The head of a request that may be sent twice.
+/// The head of a request that might be sent twice.
 struct Head(Request<()>);
 
 impl Head {
@@ -245,8 +251,9 @@ impl Head {
     }
 }
 
-/// How many connections may end, or go away, before they take a request.
+/// The maximum number of connections that can end or go away before they take a request.
 const ATTEMPTS: usize = 5;
 
-/// How long the rest of a request may stand still once its answer is complete. Then the application gets no more of it.
+/// How long the rest of a request body can stand still once its response is complete. Then the
+/// proxy stops sending it.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(3);

@@ -8,10 +8,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A transport of which one read takes less than 8 KiB.
+/// A transport whose reads return less than 8 KiB.
 ///
-/// hyper reads ahead, for each of the responses that a client does not take, and its buffers grow from 8 to 400 KiB
-/// while reads fill them. So none does. (The maximum that hyper can be given is one of the response's head as well.)
+/// hyper reads ahead for each response that a client does not read, and its buffers grow from 8 to
+/// 400 KiB while reads fill them. No read of this transport fills a buffer. (hyper's maximum buffer
+/// size also limits the head of a response, so it cannot be lower.)
 #[derive(Debug)]
 pub(super) struct Sips<IO>(pub(super) IO);
 
@@ -62,7 +63,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Sips<IO> {
     }
 }
 
-/// The bytes of one read at most: one less than hyper's smallest buffer.
+/// The maximum number of bytes of one read: one less than hyper's smallest buffer.
 const SIP: usize = 8 * 1024 - 1;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the application, and whether it moves.
+//! The body of a request on its way to the application, and its progress.
 
 use std::{
     collections::VecDeque,
@@ -24,39 +24,39 @@ use tokio::{
 
 use super::{Failure, Patience, fields, pool::Place};
 
-/// A body that tells its [`Progress`], and of which its connection has the use for as long as it is let.
+/// A body that reports its [`Progress`]. A connection can send it until the pool takes it back.
 #[derive(Debug)]
 pub(super) struct Upload {
     /// `None` for bodies that are empty from the beginning.
     loan: Option<Arc<Loan>>,
-    /// Which attempt to send the request has the body.
+    /// The attempt that has the body.
     turn: usize,
-    /// The place at the application that the request has until its body is no longer sent.
+    /// The place at the application, which the request keeps until its body is no longer sent.
     place: Option<Arc<Place>>,
 }
 
-/// A body, and how it moves. The pool keeps it, and lends it to one attempt after the other.
+/// A body and its progress. The pool owns it, and lends it to one attempt after the other.
 #[derive(Debug)]
 struct Loan {
     moves: Moves,
     source: Mutex<Source>,
-    /// Tells the task that waits for an answer that the body has failed.
+    /// Wakes the task that waits for a response when the body has failed.
     failed: Notify,
-    /// Tells the task that waits for it that the connection has dropped the body.
+    /// Wakes the task that waits until the connection has dropped the body.
     dropped: Notify,
 }
 
-/// What is left of a body, and what has gone.
+/// The rest of a body, and what has been sent of it.
 #[derive(Debug)]
 struct Source {
     rest: Rest,
-    /// What was known of the length of the whole body.
+    /// What was known about the length of the whole body.
     length: SizeHint,
-    /// Whether the attempt has taken something.
+    /// Whether the attempt has taken a frame.
     is_begun: bool,
-    /// What comes before the rest of the body.
+    /// The frames that come before the rest of the body.
     ahead: VecDeque<Frame<Bytes>>,
-    /// What has gone, as long as all of it is here.
+    /// The frames that have been sent, as long as all of them are kept.
     sent: Sent,
     turn: usize,
     stage: Stage,
@@ -65,33 +65,34 @@ struct Source {
     sender: Option<Waker>,
 }
 
-/// What has not been taken of a body.
+/// The part of a body that has not been taken.
 #[derive(Debug)]
 enum Rest {
     Body(Body),
-    /// Nothing.
+    /// The body has ended.
     Ended,
-    /// It has failed, or nobody wants it.
+    /// The body has failed, or is not wanted any more.
     Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// There is no answer yet. A body that fails says nothing to the application: the request is given up as a whole,
-    /// and its connection decides when.
+    /// There is no response yet. A failure of the body is not passed on to the application: the
+    /// pool gives up the request as a whole, and the connection decides when.
     Asked,
-    /// An answer has begun. A body that fails ends the request.
+    /// A response has begun. A failure of the body ends the request.
     Answered,
-    /// The application gets no more of it.
+    /// The application receives no more of the body.
     Over,
 }
 
 impl Upload {
     /// Takes the body of a request.
     ///
-    /// Most requests that have no body say so in their head. SPDY and HTTP/2 allow to say it later, with an empty
-    /// frame. A short wait for this keeps such a request the simple one that it is: without a body, and safe to send
-    /// again. In whatever way the wait ends, all of the body reaches the application.
+    /// The head of most requests without a body declares that. In SPDY and HTTP/2, an empty frame
+    /// can declare it later. A short wait for that frame keeps such a request simple: it has no
+    /// body, and is safe to send again. Whatever the result of the wait, all of the body reaches
+    /// the application.
     pub(super) async fn begin(method: &Method, mut body: Body) -> Result<Self, Failure> {
         let is_clear = http_body::Body::is_end_stream(&body)
             || http_body::Body::size_hint(&body).lower() > 0
@@ -116,7 +117,7 @@ impl Upload {
         }
     }
 
-    /// A body without anything in it.
+    /// Returns an empty body.
     pub(super) const fn empty() -> Self {
         Self {
             loan: None,
@@ -134,7 +135,7 @@ impl Upload {
         self.place = self.loan.is_some().then(|| Arc::clone(place));
     }
 
-    /// What there is of the body, while it is this attempt's.
+    /// Returns the source of the body, if this attempt still has the body.
     fn source(&self) -> Option<MutexGuard<'_, Source>> {
         let source = self.loan.as_ref()?.source();
         (source.turn == self.turn).then_some(source)
@@ -147,7 +148,7 @@ impl Loan {
             moves: Moves::default(),
             source: Mutex::new(Source {
                 length: match first {
-                    // The length of a body whose beginning was taken is not known.
+                    // The length of a partly sent body is unknown.
                     Some(_) => SizeHint::default(),
                     None => http_body::Body::size_hint(&body),
                 },
@@ -165,12 +166,13 @@ impl Loan {
         }
     }
 
-    /// A body that panicked is not polled again: the panic ends the connection that polled it.
+    /// A body that panicked is not polled again, because the panic ends the connection that polled
+    /// it.
     fn source(&self) -> MutexGuard<'_, Source> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes to another stage, and lets go of what is not wanted there.
+    /// Changes to another stage, and drops what that stage does not need.
     fn change(&self, stage: Stage) {
         let mut source = self.source();
         source.sent.forget();
@@ -207,7 +209,7 @@ impl Source {
         }
     }
 
-    /// Notes what was taken, and returns what the application gets of it.
+    /// Notes what was taken, and returns what the application receives of it.
     fn note(
         &mut self,
         frame: Option<Result<Frame<Bytes>, axum::Error>>,
@@ -234,7 +236,7 @@ impl Source {
         }
     }
 
-    /// Takes what is left of the body. To be dropped where the source is not locked.
+    /// Takes the rest of the body. The caller must drop it while the source is not locked.
     #[must_use]
     fn let_go(&mut self) -> Rest {
         match self.rest {
@@ -253,8 +255,8 @@ impl Source {
     }
 }
 
-/// The frames of a body that have gone, as long as they are few bytes: the application may say that it has looked at
-/// nothing of the request.
+/// The frames of a body that have been sent, as long as they are few bytes. They are kept because
+/// the application can report that it has not processed the request.
 #[derive(Debug, Default)]
 struct Sent {
     frames: VecDeque<Frame<Bytes>>,
@@ -263,7 +265,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// Keeps a copy: a piece may be a part of something much larger.
+    /// Keeps a copy of a frame, because a piece might be a slice of a much larger buffer.
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if self.is_incomplete {
             return;
@@ -283,12 +285,13 @@ impl Sent {
     }
 }
 
-/// What a connection is told that sends a body no longer. hyper resets the stream by it.
+/// Returns the error for a connection that must stop sending a body. hyper resets the stream with
+/// it.
 fn taken_back() -> axum::Error {
     axum::Error::new(h2::Error::from(h2::Reason::CANCEL))
 }
 
-/// Waits for a frame with something in it.
+/// Returns the first frame that is not empty.
 async fn first(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
     loop {
         let frame = body.frame().await?;
@@ -313,7 +316,7 @@ impl http_body::Body for Upload {
         let Some(mut source) = self.source() else {
             return Poll::Ready(Some(Err(taken_back())));
         };
-        // What goes again moves nothing: all attempts together have the time of one.
+        // A repeated frame is no progress: all attempts share the time of one.
         let is_new = source.ahead.is_empty() && matches!(source.rest, Rest::Body(_));
         let mut frame = source.poll_frame(cx);
         if let Poll::Ready(taken) = frame {
@@ -336,14 +339,15 @@ impl http_body::Body for Upload {
         if self.loan.is_none() {
             return SizeHint::with_exact(0);
         }
-        // hyper asks before it takes the first frame. A body that is sent again has to look as it did then.
+        // hyper asks for the length before it takes the first frame. A body that is sent again must
+        // declare the same length.
         let source = self.source().filter(|source| !source.is_begun);
         source.map_or_else(SizeHint::default, |source| source.length)
     }
 }
 
 impl Drop for Upload {
-    /// The application wants no more of it.
+    /// The application does not read the rest.
     fn drop(&mut self) {
         let Some(loan) = &self.loan else {
             return;
@@ -359,13 +363,13 @@ impl Drop for Upload {
     }
 }
 
-/// When a frame of a body has left last.
+/// The time when the last frame of a body was sent.
 #[derive(Debug)]
 struct Moves {
     since: Instant,
-    /// The milliseconds from then to the last frame.
+    /// The milliseconds from `since` to the last frame.
     last: AtomicU64,
-    /// Whether the application wants more than the client has sent.
+    /// Whether the application waits for more than the client has sent.
     awaits_client: AtomicBool,
 }
 
@@ -388,7 +392,8 @@ impl Moves {
             .store(frame.is_pending(), Ordering::Release);
     }
 
-    /// Notes that the client is not waited for any more. If it was, the application's time begins now.
+    /// Notes that the application does not wait for the client any more. If it did, its time starts
+    /// now.
     fn note_end(&self) {
         if self.awaits_client.load(Ordering::Relaxed) {
             self.note_move();
@@ -406,12 +411,13 @@ impl Moves {
     }
 }
 
-/// Whether a body moves.
+/// The progress of a body.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Option<Arc<Loan>>);
 
 impl Progress {
-    /// Returns the whole body for another attempt, and takes it from the one before. `None` if too much of it is gone.
+    /// Returns the whole body for another attempt, and takes it from the previous one. Returns
+    /// `None` if a part of the body is no longer kept.
     pub(super) fn again(&self) -> Option<Upload> {
         let Some(loan) = &self.0 else {
             return Some(Upload::empty());
@@ -432,7 +438,7 @@ impl Progress {
         })
     }
 
-    /// Waits until the client's body fails, and returns why.
+    /// Waits until the body of the client fails, and returns the reason.
     pub(super) async fn failed(&self) -> Failure {
         let Some(loan) = &self.0 else {
             return std::future::pending().await;
@@ -445,28 +451,28 @@ impl Progress {
         }
     }
 
-    /// The request is not sent again, whatever comes.
+    /// Makes the request one that is never sent again.
     pub(super) fn send_once(&self) {
         if let Some(loan) = &self.0 {
             loan.source().sent.forget();
         }
     }
 
-    /// An answer has begun: the request is not sent again.
+    /// Notes that a response has begun, so the request is not sent again.
     pub(super) fn answered(&self) {
         if let Some(loan) = &self.0 {
             loan.change(Stage::Answered);
         }
     }
 
-    /// Lets go of what is left of the body. The application gets no more of it, and is told so.
+    /// Drops the rest of the body. The application receives no more of it, and its stream is reset.
     pub(super) fn take_back(&self) {
         if let Some(loan) = &self.0 {
             loan.change(Stage::Over);
         }
     }
 
-    /// Lets go of what is left of the body, and tells the application nothing.
+    /// Drops the rest of the body without a notice to the application.
     pub(super) fn park(&self) {
         if let Some(loan) = &self.0 {
             let rest = loan.source().let_go();
@@ -474,21 +480,21 @@ impl Progress {
         }
     }
 
-    /// Waits until the connection has dropped the body. It ends once.
+    /// Waits until the connection has dropped the body. Completes once.
     pub(super) async fn dropped(&self) {
         if let Some(loan) = &self.0 {
             loan.dropped.notified().await;
         }
     }
 
-    /// Whether all of the body is gone.
+    /// Returns whether all of the body was sent.
     pub(super) fn is_over(&self) -> bool {
         let is_over = |loan: &Arc<Loan>| loan.source().is_end_stream();
         self.0.as_ref().is_none_or(is_over)
     }
 
-    /// Waits for an answer as long as there is one within the time in which the application could give it. While it
-    /// waits for the client there is none: the limit on bodies bounds that.
+    /// Waits for a response, as long as the application can still give it in time. While the
+    /// application waits for the client, the time does not run: the limit on bodies applies then.
     pub(super) async fn or_silent<T>(
         &self,
         answer: impl Future<Output = T>,
@@ -497,7 +503,7 @@ impl Progress {
         self.wait(answer, patience, Self::silent_since).await
     }
 
-    /// Waits as long as the body moves within the time, whichever side it waits for.
+    /// Waits as long as the body moves in time, whichever side it waits for.
     pub(super) async fn or_still<T>(
         &self,
         outcome: impl Future<Output = T>,
@@ -518,7 +524,7 @@ impl Progress {
             if let Some(outcome) = patience.wait(&mut outcome).await {
                 return Some(outcome);
             }
-            // Patience that lasts as long again from the last movement may still have some left.
+            // If the time restarts at the last movement, some of it might still be left.
             patience.renew(since(self)?);
             if patience.is_spent() {
                 return None;
@@ -526,8 +532,9 @@ impl Progress {
         }
     }
 
-    /// Returns since when the application can be silent: since a frame has left last, or from now on while it waits
-    /// for the client. `None` for a body that is empty from the beginning.
+    /// Returns the time since when the application has been silent: since the last frame was sent,
+    /// or from now on while it waits for the client. Returns `None` for a body that is empty from
+    /// the beginning.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         let moves = &self.0.as_ref()?.moves;
         let awaits_client = moves.awaits_client.load(Ordering::Acquire);
@@ -539,8 +546,8 @@ impl Progress {
     }
 }
 
-/// How long a request without a length waits to learn whether it has a body.
+/// How long a request without a length waits for the frame that shows whether it has a body.
 const FIRST_FRAME: Duration = Duration::from_millis(100);
 
-/// How many bytes of a body that have gone are kept until the answer begins.
+/// The maximum number of bytes of a sent body that are kept until the response begins.
 const REPEATED: usize = 16 * 1024;

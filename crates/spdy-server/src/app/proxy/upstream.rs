@@ -1,4 +1,4 @@
-//! The application behind a proxy: where it is, and what it speaks.
+//! The address of the application behind a proxy, and its protocol.
 
 use std::{error::Error, fmt, io, path::PathBuf, str::FromStr};
 
@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::socket::Socket;
 
-/// Where an application is and what it speaks. Written as `http://HOST:PORT` for HTTP/1.1, `h2://HOST:PORT` for HTTP/2
-/// without TLS, or `unix:/PATH` for HTTP/1.1 at a Unix socket.
+/// The address of an application and its protocol. Written as `http://HOST:PORT` for HTTP/1.1,
+/// `h2://HOST:PORT` for HTTP/2 without TLS, or `unix:/PATH` for HTTP/1.1 over a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     place: Place,
@@ -17,7 +17,7 @@ pub struct Upstream {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// A host and a port. Names are looked up for each connection.
+    /// A host and a port. The name is looked up for each connection.
     Tcp(String, u16),
     Unix(PathBuf),
 }
@@ -27,7 +27,7 @@ impl Upstream {
         self.http2
     }
 
-    /// What stands for the application where a host is wanted.
+    /// Returns the host to use if the client does not name one.
     pub(super) fn authority(&self) -> String {
         match &self.place {
             Place::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
@@ -99,13 +99,13 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// The text is no [`Upstream`].
+/// The error for a text that is not a valid [`Upstream`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamError;
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an application is http://HOST:PORT, h2://HOST:PORT or unix:/PATH, without a path behind the port")
+        f.write_str("invalid application: use http://HOST:PORT, h2://HOST:PORT or unix:/PATH, without a path after the port")
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/bytes/N`: as many octets as wanted, none of them copied, and their checksum before the first of them.
+//! `/bytes/N`: any number of bytes without copies, and their checksum in the head.
 
 use std::{
     collections::VecDeque,
@@ -24,25 +24,25 @@ use tokio::task::spawn_blocking;
 
 use super::Shared;
 
-/// Answers with `octets` octets of the pattern.
-pub(super) async fn bytes(State(site): Shared, Path(octets): Path<u64>) -> Response {
-    if octets > MAX_OCTETS {
+/// Returns a response with `bytes` bytes of the pattern.
+pub(super) async fn bytes(State(site): Shared, Path(bytes): Path<u64>) -> Response {
+    if bytes > MAX_BYTES {
         return (
             StatusCode::BAD_REQUEST,
-            format!("at most {MAX_OCTETS} octets are served\n"),
+            format!("at most {MAX_BYTES} bytes are served\n"),
         )
             .into_response();
     }
-    let digest = site.digests.of(octets).await;
+    let digest = site.digests.of(bytes).await;
     Response::builder()
         .header(CONTENT_TYPE, "application/octet-stream")
-        .header(CONTENT_LENGTH, octets)
+        .header(CONTENT_LENGTH, bytes)
         .header("x-sha256", digest)
-        .body(Body::new(Pattern(octets)))
+        .body(Body::new(Pattern(bytes)))
         .expect("the fields are valid")
 }
 
-/// A body of that many octets, which are slices of one static block.
+/// A body of that many bytes, which are slices of one static block.
 #[derive(Debug)]
 struct Pattern(u64);
 
@@ -73,10 +73,10 @@ impl http_body::Body for Pattern {
     }
 }
 
-/// The SHA-256 of beginnings of the pattern, as hexadecimal text.
+/// The SHA-256 of prefixes of the pattern, as hexadecimal text.
 ///
-/// A GiB takes about a second to hash. So this is done on a thread for blocking work, one length at a time, and the
-/// last few lengths are remembered.
+/// Hashing a GiB takes about a second. So a thread for blocking work does it, one length at a time,
+/// and the last few digests are kept.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     known: Mutex<VecDeque<(u64, String)>>,
@@ -84,20 +84,20 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    /// Cancel safe: the work ends with the step it is at.
-    async fn of(&self, octets: u64) -> String {
-        if octets <= STEP_INLINE {
-            return hex(hash(Sha256::new(), octets));
+    /// Cancel safe: hashing stops after the current step.
+    async fn of(&self, bytes: u64) -> String {
+        if bytes <= STEP_INLINE {
+            return hex(hash(Sha256::new(), bytes));
         }
-        if let Some(digest) = self.look_up(octets) {
+        if let Some(digest) = self.look_up(bytes) {
             return digest;
         }
         let _turn = self.turn.lock().await;
-        // Whoever had the turn before may have wanted the same length.
-        if let Some(digest) = self.look_up(octets) {
+        // The previous holder of the lock might have wanted the same length.
+        if let Some(digest) = self.look_up(bytes) {
             return digest;
         }
-        let (mut hasher, mut left) = (Sha256::new(), octets);
+        let (mut hasher, mut left) = (Sha256::new(), bytes);
         while left > 0 {
             let step = left.min(STEP);
             hasher = spawn_blocking(move || hash(hasher, step))
@@ -106,28 +106,28 @@ impl Digests {
             left -= step;
         }
         let digest = hex(hasher);
-        self.remember(octets, digest.clone());
+        self.remember(bytes, digest.clone());
         digest
     }
 
-    fn look_up(&self, octets: u64) -> Option<String> {
+    fn look_up(&self, bytes: u64) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .iter()
-            .find(|(length, _)| *length == octets)
+            .find(|(length, _)| *length == bytes)
             .map(|(_, digest)| digest.clone())
     }
 
-    fn remember(&self, octets: u64, digest: String) {
+    fn remember(&self, bytes: u64, digest: String) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.truncate(MAX_KNOWN - 1);
-        known.push_front((octets, digest));
+        known.push_front((bytes, digest));
     }
 }
 
-/// Adds `octets` octets of the pattern, which the hasher must be at the beginning of a period of.
-fn hash(mut hasher: Sha256, octets: u64) -> Sha256 {
-    let mut left = octets;
+/// Adds `bytes` bytes of the pattern. The hasher must be at the beginning of a period.
+fn hash(mut hasher: Sha256, bytes: u64) -> Sha256 {
+    let mut left = bytes;
     while left > 0 {
         let len = left.min(BLOCK.len() as u64);
         hasher.update(&BLOCK[..len as usize]);
@@ -140,7 +140,8 @@ fn hex(hasher: Sha256) -> String {
     super::tools::hex(&hasher.finalize())
 }
 
-/// The pattern: octet i = (i·31 + 7) mod 256. It begins anew every 256 octets, so each chunk may begin with the block.
+/// The pattern: byte i = (i·31 + 7) mod 256. It repeats every 256 bytes, so each chunk can begin
+/// with the block.
 static BLOCK: [u8; 64 * 1024] = {
     let mut block = [0; 64 * 1024];
     let mut i = 0;
@@ -151,31 +152,32 @@ static BLOCK: [u8; 64 * 1024] = {
     block
 };
 
-/// Enough for any test, and hashed in some ten seconds.
-const MAX_OCTETS: u64 = 16 << 30;
+/// Enough for any test, and hashed in about ten seconds.
+const MAX_BYTES: u64 = 16 << 30;
 
-/// What is hashed in one go by a thread for blocking work: some milliseconds, and a multiple of the period.
+/// The number of bytes that a thread for blocking work hashes at once: some milliseconds, and a
+/// multiple of the period.
 const STEP: u64 = 8 << 20;
 
-/// What is hashed at once, which takes less time than asking another thread.
+/// The number of bytes that are hashed in place, which takes less time than using another thread.
 const STEP_INLINE: u64 = 32 << 10;
 
-/// How many digests are remembered.
+/// The maximum number of digests that are kept.
 const MAX_KNOWN: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn expected(octets: u64) -> String {
-        let all: Vec<u8> = (0..octets).map(|i| ((i * 31 + 7) % 256) as u8).collect();
+    fn expected(bytes: u64) -> String {
+        let all: Vec<u8> = (0..bytes).map(|i| ((i * 31 + 7) % 256) as u8).collect();
         super::super::tools::hex(&Sha256::digest(all))
     }
 
     #[tokio::test]
-    async fn digests_are_those_of_the_octets_whatever_way_they_are_made() {
+    async fn digests_are_those_of_the_bytes_whatever_way_they_are_made() {
         let digests = Digests::default();
-        for octets in [
+        for bytes in [
             0,
             1,
             255,
@@ -187,17 +189,17 @@ mod tests {
             65_537,
             STEP + 300,
         ] {
-            let first = digests.of(octets).await;
-            assert_eq!(first, expected(octets), "{octets}");
-            assert_eq!(digests.of(octets).await, first, "{octets}, from memory");
+            let first = digests.of(bytes).await;
+            assert_eq!(first, expected(bytes), "{bytes}");
+            assert_eq!(digests.of(bytes).await, first, "{bytes}, from memory");
         }
     }
 
     #[test]
     fn only_the_last_digests_are_remembered() {
         let digests = Digests::default();
-        for octets in 0..1000 {
-            digests.remember(octets, octets.to_string());
+        for bytes in 0..1000 {
+            digests.remember(bytes, bytes.to_string());
         }
         assert_eq!(digests.known.lock().unwrap().len(), MAX_KNOWN);
         assert_eq!(digests.look_up(999).as_deref(), Some("999"));

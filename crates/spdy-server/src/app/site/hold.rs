@@ -1,24 +1,25 @@
-//! `POST /hold` and `GET /release`: an upload whose reader waits for a word from outside.
+//! `POST /hold` and `GET /release`: an upload that is not read until another request releases it.
 //!
-//! A client sees its windows run empty, and sees them move again, at moments of its own choosing.
+//! With it a client can watch its windows run empty and open again at times of its choosing.
 
 use axum::{body::Body, extract::State, response::Response};
 use tokio::sync::watch;
 
 use super::{Shared, tools};
 
-/// Reads the body only after the next release, then answers with its length.
+/// Reads the body after the next release, and returns its length.
 pub(super) async fn hold(State(site): Shared, body: Body) -> Response {
     site.gate.wait().await;
     tools::sink(body).await
 }
 
-/// Releases all requests held now. Answers with their number, so that a client which came too early can ask again.
+/// Releases all requests that are held now. Returns their number, so that a client that came too
+/// early can ask again.
 pub(super) async fn release(State(site): Shared) -> String {
     format!("{}\n", site.gate.release())
 }
 
-/// Holds whoever waits until somebody releases all of them.
+/// Holds requests until the next release.
 #[derive(Debug, Default)]
 pub(super) struct Gate(watch::Sender<()>);
 

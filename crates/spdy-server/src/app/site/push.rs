@@ -7,16 +7,17 @@ use axum::{
 };
 use spdy_tower::Pusher;
 
-/// The page. It looks the same to a client that takes no push and asks for the style sheet by itself.
+/// Returns the page. A client that does not accept pushes requests the style sheet itself, and
+/// shows the same page.
 pub(super) async fn push(request: Request) -> Html<&'static str> {
     if let Some(pusher) = Pusher::of(&request) {
-        // A client that has refused pushes gets none, and needs none.
+        // A client that has disabled pushes receives none, and needs none.
         _ = pusher.push("/pushed.css", pushed().await.into_response());
     }
     Html(PAGE)
 }
 
-/// The style sheet, for clients to which it was not pushed.
+/// Returns the style sheet, for clients without the push.
 pub(super) async fn pushed() -> impl IntoResponse {
     ([(CONTENT_TYPE, CSS)], STYLE)
 }

@@ -1,4 +1,4 @@
-//! The small handlers: each shows one thing that HTTP can do.
+//! Small handlers, each of which shows one feature of HTTP.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 
-/// 100 octets: the smallest thing worth measuring. Nothing is allocated for it but what axum needs.
+/// Returns 100 bytes: the smallest response worth measuring. Only axum allocates memory for it.
 pub(super) async fn hello() -> Response {
     let mut response = Response::new(Body::from(Bytes::from_static(&HELLO)));
     let fields = response.headers_mut();
@@ -40,26 +40,26 @@ pub(super) async fn echo(fields: HeaderMap, body: Body) -> Response {
     let kind = fields.get(CONTENT_TYPE).cloned();
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, kind.unwrap_or(OCTETS));
+        .insert(CONTENT_TYPE, kind.unwrap_or(BYTES));
     response
 }
 
-/// Reads the whole body and answers with its length.
+/// Reads the whole body and returns its length.
 pub(super) async fn sink(mut body: Body) -> Response {
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         match frame {
-            Ok(frame) => octets += frame.data_ref().map_or(0, Bytes::len),
+            Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
             Err(error) => {
-                let message = format!("the body broke off after {octets} octets: {error}\n");
+                let message = format!("incomplete body after {bytes} bytes: {error}\n");
                 return (StatusCode::BAD_REQUEST, message).into_response();
             }
         }
     }
-    format!("{octets}\n").into_response()
+    format!("{bytes}\n").into_response()
 }
 
-/// Shows the request's fields as they have reached the application.
+/// Returns the header fields of the request as the application received them.
 pub(super) async fn headers(fields: HeaderMap) -> Response {
     let mut lines = Vec::new();
     for (name, value) in &fields {
@@ -71,12 +71,12 @@ pub(super) async fn headers(fields: HeaderMap) -> Response {
     ([(CONTENT_TYPE, TEXT)], lines).into_response()
 }
 
-/// Answers late.
+/// Responds after a delay.
 pub(super) async fn slow(Path(milliseconds): Path<u64>) -> Response {
     if milliseconds > MAX_SLOW {
         return (
             StatusCode::BAD_REQUEST,
-            format!("at most {MAX_SLOW} milliseconds\n"),
+            format!("the delay must not exceed {MAX_SLOW} milliseconds\n"),
         )
             .into_response();
     }
@@ -84,7 +84,7 @@ pub(super) async fn slow(Path(milliseconds): Path<u64>) -> Response {
     format!("waited {milliseconds} ms\n").into_response()
 }
 
-/// Answers with any final status.
+/// Returns any final status.
 pub(super) async fn status(Path(code): Path<u16>) -> Response {
     match StatusCode::from_u16(code) {
         Ok(
@@ -94,7 +94,7 @@ pub(super) async fn status(Path(code): Path<u16>) -> Response {
         Ok(status) if (200..600).contains(&code) => (status, format!("{status}\n")).into_response(),
         _ => (
             StatusCode::BAD_REQUEST,
-            "a status is a number from 200 to 599\n",
+            "the status must be a number from 200 to 599\n",
         )
             .into_response(),
     }
@@ -109,7 +109,7 @@ pub(super) async fn cookies() -> impl IntoResponse {
     (AppendHeaders(cookies), "two cookies\n")
 }
 
-/// A text whose checksum follows it.
+/// Returns a text, followed by its checksum.
 pub(super) async fn trailers() -> impl IntoResponse {
     let text = "The checksum of this text comes after it, in a trailer.\n";
     let checksum =
@@ -119,14 +119,15 @@ pub(super) async fn trailers() -> impl IntoResponse {
         text: Some(Bytes::from_static(text.as_bytes())),
         trailers: Some(trailers),
     };
-    // HTTP/1.1 sends only trailers that were announced.
+    // HTTP/1.1 only sends trailers that were announced.
     (
         [(CONTENT_TYPE, TEXT), (TRAILER, CHECKSUM.into())],
         Body::new(body),
     )
 }
 
-/// A text of unknown length and its trailers. With a known length HTTP/1.1 would not send the trailers.
+/// A text of unknown length and its trailers. With a known length, HTTP/1.1 would not send the
+/// trailers.
 #[derive(Debug)]
 struct WithTrailers {
     text: Option<Bytes>,
@@ -150,23 +151,22 @@ impl http_body::Body for WithTrailers {
     }
 }
 
-/// Writes octets as hexadecimal digits.
-pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(
-        String::with_capacity(2 * octets.len()),
-        |mut text, octet| {
-            write!(text, "{octet:02x}").expect("a String takes any text");
+/// Returns bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a String takes any text");
             text
-        },
-    )
+        })
 }
 
 static HELLO: [u8; 100] =
-    *b"Hello! These are one hundred octets of plain text, the same over SPDY/3.1, HTTP/2 and HTTP/1.1. Bye\n";
+    *b"Hello! These are one hundred bytes of plain text, the same over SPDY/3.1, HTTP/2 and HTTP/1.1. Bye!\n";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const CHECKSUM: HeaderName = HeaderName::from_static("x-checksum");
 
-/// The longest wait on request.
+/// The maximum delay.
 const MAX_SLOW: u64 = 60_000;

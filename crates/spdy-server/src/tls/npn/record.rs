@@ -1,11 +1,12 @@
-//! What is written to OpenSSL stays as it is until OpenSSL has taken it.
+//! Keeps a write to OpenSSL unchanged until OpenSSL has taken it.
 //!
-//! [`AsyncWrite`] lets a caller that was told *pending* come back with other bytes, or from another place: nothing was
-//! taken. `SSL_write` is not like that. It has encrypted a record before it finds that the socket takes no more, and
-//! must be called with the same bytes again until that record has left; see the warnings of
-//! [SSL_write(3)](https://docs.openssl.org/3.0/man3/SSL_write/). HTTP/1.1 moves its buffer, and a SPDY session takes
-//! DATA back when its stream is reset. So the bytes of one record are copied to where nothing changes them, and count as
-//! written from then on.
+//! After *pending*, a caller of [`AsyncWrite`] can continue with other bytes, or with the same
+//! bytes at another address, because nothing was taken. `SSL_write` is different: it encrypts a
+//! record before it finds that the socket is full, and must be called with the same bytes again
+//! until that record is sent; see the warnings of
+//! [SSL_write(3)](https://docs.openssl.org/3.0/man3/SSL_write/). HTTP/1.1 moves its buffer, and a
+//! SPDY session takes DATA back when its stream is reset. So this transport copies the bytes of one
+//! record to a buffer that does not change, and reports them as written.
 
 use std::{
     io::{self, IoSlice},
@@ -18,13 +19,13 @@ use tokio_openssl::SslStream;
 
 use crate::socket::Fails;
 
-/// A transport below which a write that was begun is repeated with the same bytes.
+/// A transport that repeats a pending write with the same bytes.
 #[derive(Debug)]
 pub(crate) struct Records<IO> {
     io: IO,
-    /// The bytes of one record. Empty, and without memory, unless the transport has taken no more.
+    /// The bytes of one record. Empty, and without memory, unless the transport was full.
     record: Vec<u8>,
-    /// How many of them were taken.
+    /// The number of these bytes that the transport has taken.
     taken: usize,
 }
 
@@ -45,7 +46,7 @@ impl<IO: Fails> Fails for Records<SslStream<IO>> {
 }
 
 impl<IO: AsyncWrite + Unpin> Records<IO> {
-    /// Writes what is left of the record. The same slice is written again after *pending*.
+    /// Writes the rest of the record. After *pending*, the same slice is written again.
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.record.len() {
             let rest = &self.record[self.taken..];
@@ -83,8 +84,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Records<IO> {
                 .extend_from_slice(&slice[..slice.len().min(room)]);
         }
         let written = self.record.len();
-        // The record is kept and counts as written, whether or not the transport takes it now: `poll_flush` and the
-        // next write wait for it.
+        // The record is kept and counts as written, even if the transport is full: `poll_flush` and
+        // the next write wait for it.
         match self.poll_record(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(written)),
@@ -116,7 +117,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Records<IO> {
     }
 }
 
-/// The most bytes of a TLS record. OpenSSL takes as many or none.
+/// The maximum size of a TLS record. OpenSSL takes all of it or nothing.
 const RECORD: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -127,7 +128,8 @@ mod tests {
 
     use super::*;
 
-    /// A transport like `SSL_write`: what it was given when it had no room is what it takes, whatever it is given next.
+    /// A transport like `SSL_write`: after *pending* it takes the bytes of the first call, whatever
+    /// the next call passes.
     #[derive(Default)]
     struct Strict {
         room: usize,

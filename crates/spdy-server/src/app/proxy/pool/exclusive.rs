@@ -1,7 +1,8 @@
-//! Connections of HTTP/1.1: each carries one request at a time.
+//! HTTP/1.1 connections: each carries one request at a time.
 //!
-//! A place is what a connection takes of `max_connections`. The request that uses the connection has it, so there are
-//! never more connections than places: a new one is made only when none is at rest.
+//! A place is the right to one of the `max_connections`. The request that uses a connection holds
+//! it. A new connection is opened only when no connection is idle, so there are never more
+//! connections than places.
 
 use std::{
     mem,
@@ -19,7 +20,7 @@ use tracing::debug;
 
 use super::{super::sips::Sips, Failure, Heard, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
 
-/// The connections that are at rest, and the places.
+/// The idle connections, and the places.
 #[derive(Debug)]
 pub(super) struct Exclusive {
     proxy: Arc<Proxy>,
@@ -29,9 +30,9 @@ pub(super) struct Exclusive {
 
 #[derive(Debug, Default)]
 struct Rest {
-    /// The one that rests for the shortest time is the last.
+    /// The connection that has been idle for the shortest time is the last.
     connections: Vec<Resting>,
-    /// Whether a task will close those that rest for too long.
+    /// Whether a task will close the connections that are idle for too long.
     is_watched: bool,
 }
 
@@ -42,12 +43,12 @@ struct Resting {
     until: Instant,
 }
 
-/// A connection. Dropped, it is closed.
+/// A connection. Dropping it closes it.
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Upload>,
     heard: Heard,
-    /// Closes the connection; a place that is given to it is free once the connection is closed.
+    /// Closes the connection. A place that is sent here becomes free once the connection is closed.
     close: oneshot::Sender<OwnedSemaphorePermit>,
 }
 
@@ -85,7 +86,7 @@ impl Exclusive {
         Ok(Lease::new(connection, place, self, false))
     }
 
-    /// Finds a connection that is still of use; the one that has rested for the shortest time.
+    /// Returns the usable connection that has been idle for the shortest time.
     fn take_resting(&self) -> Option<Connection> {
         let mut rest = self.at_rest();
         while let Some(Resting { connection, .. }) = rest.connections.pop() {
@@ -102,14 +103,14 @@ impl Exclusive {
         let mut rest = self.at_rest();
         rest.connections.push(Resting { connection, until });
         let is_watched = mem::replace(&mut rest.is_watched, true);
-        // A runtime that ends drops the task at once, which asks for the lock.
+        // If the runtime is shutting down, it drops the task at once, and that takes the lock.
         drop(rest);
         if !is_watched {
             tokio::spawn(close_in_time(Watch(Some(Arc::downgrade(self))), until));
         }
     }
 
-    /// Closes the connections that have rested for too long; returns when the next one has.
+    /// Closes the connections that have been idle for too long. Returns when the next one is due.
     fn close_rested(&self) -> Option<Instant> {
         let mut rest = self.at_rest();
         let now = Instant::now();
@@ -124,7 +125,7 @@ impl Exclusive {
     }
 }
 
-/// Closes connections that rest, each in its time, until there are none.
+/// Closes idle connections when they are due, until none is left.
 async fn close_in_time(mut watch: Watch, mut next: Instant) {
     loop {
         sleep_until(next).await;
@@ -135,18 +136,18 @@ async fn close_in_time(mut watch: Watch, mut next: Instant) {
     }
 }
 
-/// The duty to close connections that rest, of a pool that counts on it. When the task that has it is dropped with its
-/// runtime, the pool looks for another one.
+/// The duty to close the idle connections of a pool. When a runtime drops the task that has it, the
+/// pool starts another one later.
 #[derive(Debug)]
 struct Watch(Option<Weak<Exclusive>>);
 
 impl Watch {
-    /// Closes what has rested for too long. `None`: there is nothing more to do.
+    /// Closes the connections that have been idle for too long. Returns `None` if none is left.
     fn close_rested(&mut self) -> Option<Instant> {
         let pool = self.0.as_ref()?.upgrade()?;
         let next = pool.close_rested();
         if next.is_none() {
-            // The pool knows.
+            // The pool has recorded it already.
             self.0 = None;
         }
         next
@@ -167,10 +168,10 @@ impl Connection {
         let handshake = http1::handshake(TokioIo::new(Sips(io))).await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();
-        // Boxed, or the task would have room for it twice.
+        // The future is boxed, because the task would otherwise reserve its room twice.
         let connection = Box::pin(connection);
         tokio::spawn(async move {
-            // The connection is dropped with the `select`, and the place after it.
+            // The `select` drops the connection, and the place is dropped after it.
             let _place = tokio::select! {
                 ended = connection => {
                     if let Err(error) = ended {
@@ -189,7 +190,7 @@ impl Connection {
     }
 }
 
-/// A connection in use, and its place. Dropped, the connection is closed, and then the place is free.
+/// A connection in use and its place. Dropping it closes the connection, and then frees the place.
 #[derive(Debug)]
 pub(in super::super) struct Lease {
     sender: SendRequest<Upload>,
@@ -199,14 +200,14 @@ pub(in super::super) struct Lease {
     reused: bool,
 }
 
-/// What frees a place, and the place.
+/// The sender that closes the connection, and the place.
 #[derive(Debug)]
 struct Hold(Option<(oneshot::Sender<OwnedSemaphorePermit>, OwnedSemaphorePermit)>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some((close, place)) = self.0.take() {
-            // A connection that has ended already does not take its place, which is free here then.
+            // A connection that has ended does not receive its place, which is dropped here then.
             drop(close.send(place));
         }
     }
@@ -236,12 +237,12 @@ impl Lease {
         &self.heard
     }
 
-    /// Whether the connection has carried other requests before.
+    /// Returns whether the connection has carried other requests before.
     pub(super) const fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Closes the connection, and makes another one in its place.
+    /// Closes the connection, and opens another one in its place.
     pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
         let Self { pool, mut hold, .. } = self;
         match hold.0.take() {
@@ -253,10 +254,10 @@ impl Lease {
         }
     }
 
-    /// Lets the connection rest once the request has left, too.
+    /// Keeps the connection for other requests once the request body is sent, too.
     ///
-    /// An application may answer before it has read the whole request, and read on. It is let to, as long as the
-    /// request moves.
+    /// An application can respond before it has read the whole request, and read on. The proxy lets
+    /// it, as long as the request body moves.
     pub(super) fn finish(mut self, progress: Progress) {
         if self.sender.is_ready() {
             return self.rest();
@@ -280,7 +281,8 @@ impl Lease {
     }
 }
 
-/// How long a connection may rest and is used again. Applications close theirs after some time, mostly a longer one.
+/// How long an idle connection can be used again. Applications close idle connections after some
+/// time, which is longer in most cases.
 const MAX_REST: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

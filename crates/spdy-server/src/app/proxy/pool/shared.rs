@@ -1,10 +1,12 @@
-//! Connections of HTTP/2: many requests share each.
+//! HTTP/2 connections: many requests share each.
 //!
-//! A place is what a request takes of a connection. An application says how many a connection has; when all are taken,
-//! the next request has another connection made, up to `max_connections`, and then waits. Requests that find no place
-//! wait in the order in which they came, each for its own time; only the first of them looks for one.
+//! A place is the right of a request to use a connection. The application limits the places of a
+//! connection. When all are taken, the pool opens another connection for the next request, up to
+//! `max_connections`. Further requests wait in the order of arrival, each for its own time. Only
+//! the first of them looks for a place.
 //!
-//! A connection is made in a task of its own. A request that found an attempt under way, and sees it fail, has one more.
+//! A connection is opened in a separate task. A request that has waited for an attempt of an
+//! earlier request, and sees it fail, makes one more attempt.
 
 mod leaving;
 
@@ -42,28 +44,29 @@ use super::{Channel, Failure, Heard, Listening, Patience, Progress, Proxy, UPLOA
 pub(super) struct Shared {
     proxy: Arc<Proxy>,
     state: Mutex<State>,
-    /// Held by the request that is the next to get a place.
+    /// The request that is next to get a place holds this lock.
     queue: tokio::sync::Mutex<()>,
-    /// Tells the holder of `queue` to look again.
+    /// Wakes the holder of `queue` to look again.
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The oldest one first: so what more of them were made rests in quiet times, and is closed.
+    /// The oldest connection is the first, and is preferred. So the later ones become idle in quiet
+    /// times, and are closed.
     open: Vec<Connection>,
-    /// The last attempt to make another one, unless it has succeeded.
+    /// The last attempt to open another connection, unless it has succeeded.
     attempt: Option<Attempt>,
 }
 
-/// A connection that is being made.
+/// A connection that is being opened.
 #[derive(Clone, Debug)]
 struct Attempt {
     since: Instant,
     outcome: watch::Receiver<Option<Result<(), Failure>>>,
 }
 
-/// A connection. It closes when the last request that uses it has ended, once the pool has forgotten it.
+/// A connection. Once the pool has forgotten it, it closes when its last request has ended.
 #[derive(Clone, Debug)]
 struct Connection {
     sender: SendRequest<Upload>,
@@ -71,15 +74,16 @@ struct Connection {
     usage: Arc<Usage>,
 }
 
-/// Who uses a connection.
+/// The use of a connection.
 #[derive(Debug)]
 struct Usage {
-    /// How many requests there are, and since when.
+    /// The number of requests, and the time when the last one ended.
     requests: Mutex<(usize, Instant)>,
-    /// How many there may be. 0: the application has not said so yet, and gets one.
+    /// The maximum number of requests. 0 means that the application has not announced it yet: then
+    /// it receives one request.
     places: AtomicUsize,
     leaving: Leaving,
-    /// How many requests have ended before their time.
+    /// The number of requests that ended early.
     broken: AtomicUsize,
 }
 
@@ -122,7 +126,8 @@ impl Shared {
         }
     }
 
-    /// Takes a place, or finds the attempt to make a connection. One begins here if all are full.
+    /// Takes a place, or returns the attempt to open a connection. Starts an attempt if all
+    /// connections are full.
     fn find(self: &Arc<Self>, arrived: Instant) -> Found {
         let mut state = self.state();
         state
@@ -172,14 +177,14 @@ impl Shared {
         state.attempt = None;
     }
 
-    /// Keeps other requests from a connection.
+    /// Stops other requests from using a connection.
     fn forget(&self, usage: &Arc<Usage>) {
         let is_other = |one: &Connection| !Arc::ptr_eq(&one.usage, usage);
         self.state().open.retain(is_other);
         self.freed.notify_one();
     }
 
-    /// Why a request is told that its time is over.
+    /// Returns the reason why a request has run out of time.
     fn late(&self) -> Failure {
         let is_full = self.state().open.iter().any(|one| one.usage.is_known());
         if is_full {
@@ -194,7 +199,8 @@ impl Shared {
     }
 }
 
-/// Closes a connection once it has rested for too long. (A connection that is gone by then is closed in vain.)
+/// Closes a connection once it has been idle for too long. (If it has ended before, this has no
+/// effect.)
 async fn close_in_time(pool: Weak<Shared>, usage: Arc<Usage>) {
     loop {
         let until = usage.rests_until();
@@ -207,7 +213,8 @@ async fn close_in_time(pool: Weak<Shared>, usage: Arc<Usage>) {
 }
 
 impl Attempt {
-    /// Whether there will be an outcome: the task that makes it ends without one when its runtime does.
+    /// Returns whether the attempt still runs. If the runtime ends, the task that opens the
+    /// connection ends without a result.
     fn is_under_way(&self) -> bool {
         self.outcome.borrow().is_none() && self.outcome.has_changed().is_ok()
     }
@@ -216,7 +223,7 @@ impl Attempt {
         match &*self.outcome.borrow() {
             Some(Ok(())) => None,
             Some(Err(failure)) => Some(failure.clone()),
-            None => Some(Failure::Connect("the attempt was given up".into())),
+            None => Some(Failure::Connect("the attempt was abandoned".into())),
         }
     }
 
@@ -235,7 +242,8 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_WINDOW as usize)
             .initial_max_send_streams(1)
-            // Each answer that is not proper counts, and the connection would end with the requests of others.
+            // With the default, many invalid responses would end the connection with the requests
+            // of other clients.
             .max_local_error_reset_streams(None)
             .handshake(TokioIo::new(io))
             .await
@@ -258,7 +266,7 @@ impl Connection {
 
 type Http2 = http2::Connection<TokioIo<Listening<Channel>>, Upload, TokioExecutor>;
 
-/// Runs a connection, and notes how many places the application gives it.
+/// Runs a connection, and records how many places the application allows.
 async fn run(connection: Http2, heard: Heard, usage: Arc<Usage>, pool: Weak<Shared>) {
     let mut connection = pin!(connection);
     let mut begun = pin!(heard.begun());
@@ -299,7 +307,7 @@ impl Default for Usage {
 }
 
 impl Usage {
-    /// Takes a place if there is a free one.
+    /// Takes a place if one is free.
     fn take_place(&self) -> bool {
         let mut requests = self.get();
         let is_free = requests.0 < self.places.load(Ordering::Relaxed).max(1);
@@ -307,7 +315,7 @@ impl Usage {
         is_free
     }
 
-    /// Whether the application has said how many places there are.
+    /// Returns whether the application has announced the number of places.
     fn is_known(&self) -> bool {
         self.places.load(Ordering::Relaxed) > 0
     }
@@ -317,14 +325,15 @@ impl Usage {
         *requests = (requests.0 - 1, Instant::now());
     }
 
-    /// Sets how many places there are; says whether there are more than before. (An application that takes no requests
-    /// for a while gets one.)
+    /// Sets the number of places. Returns whether it has grown. (An application that accepts no
+    /// requests for a while counts as one place.)
     fn set_places(&self, places: usize) -> bool {
         let places = places.max(1);
         self.places.swap(places, Ordering::Relaxed) < places
     }
 
-    /// Until when the connection may rest. One that is in use may rest later.
+    /// Returns when the connection will have been idle for too long. A connection in use will be
+    /// idle later.
     fn rests_until(&self) -> Instant {
         let (requests, since) = *self.get();
         let since = if requests == 0 { since } else { Instant::now() };
@@ -336,7 +345,7 @@ impl Usage {
     }
 }
 
-/// The use of a connection by one request. Dropped, its place is free.
+/// The use of a connection by one request. Dropping it frees the place.
 #[derive(Debug)]
 pub(in super::super) struct Place {
     usage: Arc<Usage>,
@@ -344,11 +353,13 @@ pub(in super::super) struct Place {
 }
 
 impl Place {
-    /// The request ends before its time: its client has left, or the application has not read all of it.
+    /// Notes that the request ends early: its client has left, or the application has not read all
+    /// of it.
     ///
-    /// Applications end a connection with too many of them. h2 counts the frames that come for a stream it no longer
-    /// knows, and ends it after a thousand; others count what is reset. So a connection with some of them takes no more
-    /// requests, and those that it has go on.
+    /// Applications close a connection with too many such requests. h2 counts the frames for
+    /// streams that it has forgotten, and ends the connection after a thousand; others count
+    /// resets. So a connection with [`MAX_BROKEN`] of them takes no more requests, and its open
+    /// requests continue.
     pub(in super::super) fn note_broken(&self) {
         if self.usage.broken.fetch_add(1, Ordering::Relaxed) + 1 == MAX_BROKEN {
             self.pool.forget(&self.usage);
@@ -372,7 +383,7 @@ pub(in super::super) struct Lease {
 }
 
 impl Lease {
-    /// The place has been taken.
+    /// Creates the lease of a place that has been taken.
     fn new(connection: Connection, pool: &Arc<Shared>) -> Self {
         let Connection {
             sender,
@@ -387,8 +398,8 @@ impl Lease {
         }
     }
 
-    /// Sends a request and waits for the head of the answer. Dropped before that, the request ends at the application
-    /// as soon as its connection can bear it.
+    /// Sends a request and returns the head of the response. If the future is dropped before that,
+    /// the request to the application ends as soon as the connection can bear a reset.
     pub(super) async fn try_send(
         &mut self,
         mut request: Request<Upload>,
@@ -403,12 +414,12 @@ impl Lease {
         &self.heard
     }
 
-    /// Keeps other requests from the connection. Those that use it go on.
+    /// Stops other requests from using the connection. Its open requests continue.
     pub(super) fn forget(&self) {
         self.place.pool.forget(&self.place.usage);
     }
 
-    /// Changes to a fresh connection.
+    /// Replaces the connection with a new one.
     pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
         self.forget();
         let pool = Arc::clone(&self.place.pool);
@@ -416,7 +427,7 @@ impl Lease {
         pool.lease(patience).await
     }
 
-    /// Lets the application read on behind its answer, as long as the request moves.
+    /// Lets the application read on after its response, as long as the request body moves.
     pub(super) fn finish(self, progress: Progress) {
         if progress.is_over() {
             return;
@@ -434,20 +445,20 @@ impl Lease {
     }
 }
 
-/// How often an application is asked for a sign of life while requests are open. Without an answer within 20 s, which
-/// is hyper's time, they end.
+/// The interval of PINGs to an application while requests are open. Without a reply within 20 s,
+/// which is hyper's timeout, the requests end.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long a connection may rest.
+/// How long a connection can be idle.
 const MAX_REST: Duration = Duration::from_secs(30);
 
-/// How many requests may end before their time on a connection that takes more of them.
+/// The maximum number of requests that can end early on a connection that takes further requests.
 const MAX_BROKEN: usize = 100;
 
-/// The bytes of one answer that may be on their way, and of one request: a frame. An application is not far away, and a
-/// client that does not read may have a hundred of them.
+/// The window, in bytes, of one response and of one request: one DATA frame. The application is
+/// near, and a client that does not read might have a hundred streams.
 const STREAM_WINDOW: u32 = 16_384;
 
-/// As large as it can be: the window of each answer bounds it. In a smaller one the answers of clients that do not read
-/// would hold up those of all others.
+/// As large as possible, because the window of each response limits it. With a smaller one,
+/// responses to clients that do not read would block all others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

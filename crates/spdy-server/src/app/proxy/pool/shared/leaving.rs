@@ -1,10 +1,11 @@
-//! Requests that their clients have left, before their answers.
+//! Requests whose clients left before the response.
 //!
-//! A stream that is opened and reset costs its opener nothing, and the application much: "rapid reset". So applications
-//! end a connection on which that comes too often; h2 does when there are 20 such streams that it has not looked at yet.
-//! Many clients share the connection, and one that comes and goes must not cost the others their answers. So only some
-//! requests are reset at once. The others go on until the application has looked at them: it answers, or says something
-//! else a second later.
+//! Opening and resetting a stream costs the client nothing and the application much ("rapid
+//! reset"). So applications close a connection on which this happens too often: h2 does with 20
+//! such streams that it has not handled yet. Many clients share the connection, and a client that
+//! comes and goes must not cost the others their responses. So only some requests are reset at
+//! once. The others continue until the application has handled them: it responds, or it sends
+//! something else a second later.
 
 use std::{
     pin::Pin,
@@ -25,7 +26,7 @@ use super::{Heard, Lease, Place, Progress, Upload};
 
 type Outcome = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
-/// How many requests may be reset at once on a connection now.
+/// The number of requests that can be reset at once on a connection now.
 #[derive(Debug)]
 pub(super) struct Leaving(Semaphore);
 
@@ -35,7 +36,8 @@ impl Default for Leaving {
     }
 }
 
-/// A request that waits for its answer. Dropped before, it is reset in its time, and has its place until then.
+/// A request that waits for its response. If it is dropped before, it is reset later, and keeps its
+/// place until then.
 #[derive(Debug)]
 pub(super) struct Asking<A: Future<Output = Outcome> + Send + 'static> {
     answer: Option<Pin<Box<A>>>,
@@ -44,7 +46,7 @@ pub(super) struct Asking<A: Future<Output = Outcome> + Send + 'static> {
     progress: Progress,
 }
 
-/// When a request was sent, and what had been heard of the application.
+/// When a request was sent, and how many bytes the application had sent before.
 #[derive(Debug)]
 struct Sent {
     at: Instant,
@@ -87,7 +89,7 @@ impl<A: Future<Output = Outcome> + Send + 'static> Drop for Asking<A> {
         self.place.note_broken();
         let seen = self.sent.seen();
         let (place, progress) = (Arc::clone(&self.place), self.progress.clone());
-        // Outside of a runtime, or as it ends, the connection ends as well.
+        // Without a running runtime, the connection ends as well.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(leave(answer, seen, place, progress));
         }
@@ -95,7 +97,7 @@ impl<A: Future<Output = Outcome> + Send + 'static> Drop for Asking<A> {
 }
 
 impl Sent {
-    /// Returns a future that waits until the application must have looked at the request.
+    /// Returns a future that completes when the application must have handled the request.
     fn seen(&self) -> impl Future<Output = ()> + use<> {
         let (at, before, heard) = (self.at, self.before, self.heard.clone());
         async move {
@@ -107,7 +109,7 @@ impl Sent {
     }
 }
 
-/// Resets a request, unless it is answered first.
+/// Resets a request, unless its response arrives first.
 async fn leave<A: Future<Output = Outcome>>(
     mut answer: Pin<Box<A>>,
     seen: impl Future<Output = ()>,
@@ -129,10 +131,11 @@ async fn leave<A: Future<Output = Outcome>>(
     }
 }
 
-/// How many requests are reset at once on a connection in each second.
+/// The number of requests that can be reset at once on a connection in each second.
 const RESETS: usize = 10;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// After how long an application has looked at a request, though it has said nothing since: it may have nothing to say.
+/// How long until an application has handled a request although it has sent nothing since: it might
+/// have nothing to send.
 const QUIET: Duration = Duration::from_secs(5);
