@@ -296,7 +296,7 @@ mod tests {
 
     /// The same with small windows and few bytes. Memory is watched by the test `memory` of the
     /// workspace.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn s23_slow_readers_lose_nothing() {
         let mut limits = Limits::default();
         limits.stream_window = 16 * 1024;
