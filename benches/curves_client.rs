@@ -19,7 +19,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_session::{Config, HeaderBlock, Limits, Open, Received, SendStream, Session, Version};
+use spdy_session::{
+    Config, HeaderBlock, Limits, OpenOptions, Received, SendStream, Session, Version,
+};
 use tokio::{net::TcpStream, runtime::Builder, task::JoinSet};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -116,16 +118,16 @@ impl Work {
     }
 
     async fn request(&self, session: &Session, values: &mut Values) -> Result<(), Failure> {
-        let how = Open {
+        let how = OpenOptions {
             fin: self.body == 0,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let stream = session.open(self.head(values)?, how).await?;
         let (mut receive, send) = stream.split();
         if self.body > 0 {
             upload(send, self.body).await?;
         }
-        let reply = receive.reply().await?;
+        let reply = receive.response_headers().await?;
         let status = reply.get(":status").unwrap_or_default();
         if !status.starts_with(b"200") {
             return Err(format!("status {}", String::from_utf8_lossy(status)).into());

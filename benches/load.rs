@@ -33,7 +33,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_session::{Config, HeaderBlock, Open, Received, RecvStream, SendStream, Session, Version};
+use spdy_session::{
+    Config, HeaderBlock, OpenOptions, Received, RecvStream, SendStream, Session, Version,
+};
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 
 #[tokio::main(flavor = "current_thread")]
@@ -168,9 +170,9 @@ impl Load {
     }
 
     async fn request(&self, session: &Session) -> Result<(), Failure> {
-        let how = Open {
+        let how = OpenOptions {
             fin: self.upload.is_none(),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let (receive, send) = session.open(self.head(), how).await?.split();
         match self.upload {
@@ -198,7 +200,7 @@ impl Load {
     }
 
     async fn download(&self, mut receive: RecvStream) -> Result<(), Failure> {
-        let reply = receive.reply().await?;
+        let reply = receive.response_headers().await?;
         let status = reply
             .get(":status")
             .or_else(|| reply.get("status"))

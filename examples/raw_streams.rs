@@ -5,7 +5,7 @@
 
 use std::{error::Error, time::Instant};
 
-use spdy_session::{Config, HeaderBlock, Open, Shutdown, Version};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Shutdown, Version};
 use tokio::{
     io::{self, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -31,7 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let session = session.clone();
         tasks.push(tokio::spawn(async move {
             let sent = vec![number as u8; BYTES];
-            let stream = session.open(HeaderBlock::new(), Open::default()).await?;
+            let stream = session
+                .open(HeaderBlock::new(), OpenOptions::default())
+                .await?;
             let (mut receive, mut send) = stream.split();
             let mut received = Vec::new();
             let write = async {
@@ -66,7 +68,7 @@ async fn echo(socket: TcpStream) {
     tokio::spawn(driver);
     while let Some(stream) = incoming.accept().await {
         tokio::spawn(async move {
-            let (mut receive, mut send) = stream.reply(HeaderBlock::new())?.split();
+            let (mut receive, mut send) = stream.send_reply(HeaderBlock::new())?.split();
             io::copy(&mut receive, &mut send).await?;
             send.shutdown().await
         });

@@ -22,7 +22,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_session::{
     Config, HeaderBlock, RstStatus, SessionError, Side, StreamId, Version,
-    proto::{self, Connection, Event, Open, Phase},
+    proto::{self, Connection, Event, OpenOptions, Phase},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -225,7 +225,7 @@ impl Application for Echo {
         match event {
             Event::Opened(opened) => {
                 // It may be one that takes no answer, or be gone already.
-                _ = connection.reply(opened.id, HeaderBlock::new(), opened.fin);
+                _ = connection.send_reply(opened.id, HeaderBlock::new(), opened.fin);
             }
             Event::Data { id, payload, fin } => {
                 *self.owed.entry(id).or_default() += payload.len();
@@ -275,7 +275,7 @@ impl Client {
     fn start(connection: &mut Connection) -> Result<Self, Box<dyn Error>> {
         let mut streams = HashMap::new();
         for _ in 0..STREAMS {
-            let id = connection.open(Instant::now(), HeaderBlock::new(), Open::default())?;
+            let id = connection.open(Instant::now(), HeaderBlock::new(), OpenOptions::default())?;
             let mut progress = Progress::default();
             send_piece(connection, id, &mut progress);
             streams.insert(id, progress);

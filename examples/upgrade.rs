@@ -6,7 +6,7 @@
 use std::{error::Error, io};
 
 use axum::{Router, extract::Request, http::Response, routing::get};
-use spdy_session::{HeaderBlock, Open, PendingStream, Shutdown, Version};
+use spdy_session::{HeaderBlock, OpenOptions, PendingStream, Shutdown, Version};
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             spdy_session::client(transport, Version::V3_1, upgrade::config());
         tokio::spawn(driver);
         let headers = HeaderBlock::from_pairs([("name", "echo")])?;
-        let mut stream = session.open(headers, Open::default()).await?;
+        let mut stream = session.open(headers, OpenOptions::default()).await?;
         stream.write_all(b"hello over a stream").await?;
         stream.shutdown().await?;
         let mut answer = String::new();
@@ -68,7 +68,7 @@ async fn streams(mut request: Request) -> Response<String> {
 }
 
 async fn echo(stream: PendingStream) -> io::Result<()> {
-    let mut stream = stream.reply(HeaderBlock::new())?;
+    let mut stream = stream.send_reply(HeaderBlock::new())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
     stream.write_all(&bytes).await?;

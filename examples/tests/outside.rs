@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use spdy_session::{Config, HeaderBlock, Open, PendingStream, Session, Version};
+use spdy_session::{Config, HeaderBlock, OpenOptions, PendingStream, Session, Version};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, duplex},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -270,7 +270,7 @@ async fn bodies_pass_the_reverse_proxy_while_they_are_sent() {
         (":host", "localhost"),
         (":scheme", "http"),
     ]);
-    let open = session.open(head.unwrap(), Open::default());
+    let open = session.open(head.unwrap(), OpenOptions::default());
     let mut stream = soon(open).await.unwrap();
     for piece in 0..20_u8 {
         let sent = vec![piece; 10_000];
@@ -279,7 +279,7 @@ async fn bodies_pass_the_reverse_proxy_while_they_are_sent() {
         soon(stream.read_exact(&mut received)).await.unwrap();
         assert_eq!(received, sent);
     }
-    let status = stream.headers().await.unwrap();
+    let status = stream.response_headers().await.unwrap();
     assert!(status.get(":status").unwrap().starts_with(b"200"));
     stream.shutdown().await.unwrap();
     assert_eq!(soon(stream.read(&mut [0; 1])).await.unwrap(), 0);
@@ -315,7 +315,9 @@ async fn the_loop_without_io_serves_a_client_that_takes_little_at_once() {
         let session = session.clone();
         tokio::spawn(async move {
             let sent = vec![number; 100_000];
-            let open = session.open(HeaderBlock::new(), Open::default()).await;
+            let open = session
+                .open(HeaderBlock::new(), OpenOptions::default())
+                .await;
             let (mut receive, mut send) = open.unwrap().split();
             let write = async {
                 send.write_all(&sent).await.unwrap();
@@ -365,7 +367,7 @@ async fn the_loop_without_io_is_a_client() {
 }
 
 async fn echo(stream: PendingStream) -> std::io::Result<()> {
-    let (mut receive, mut send) = stream.reply(HeaderBlock::new())?.split();
+    let (mut receive, mut send) = stream.send_reply(HeaderBlock::new())?.split();
     tokio::io::copy(&mut receive, &mut send).await?;
     send.shutdown().await
 }

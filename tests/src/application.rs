@@ -7,7 +7,7 @@ use bytes::Bytes;
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 use spdy_session::{
     OpenError, SessionError, StreamError,
-    proto::{Connection, Open, PingId, Shutdown},
+    proto::{Connection, OpenOptions, PingId, Shutdown},
 };
 
 /// A [`Connection`] to which an application is to say something. What it answers is asked of the
@@ -33,7 +33,7 @@ pub(crate) enum Step {
     Prepare,
     /// The peer read everything, which was this.
     Output(Vec<u8>),
-    Open(u32, HeaderBlock, Open),
+    Open(u32, HeaderBlock, OpenOptions),
     Accept(u32),
     Reply(u32, HeaderBlock, bool),
     Headers(u32, HeaderBlock, bool),
@@ -78,7 +78,7 @@ impl Application {
         &mut self,
         now: Instant,
         headers: HeaderBlock,
-        how: Open,
+        how: OpenOptions,
     ) -> Result<StreamId, OpenError> {
         let opened = self.connection.open(now, headers.clone(), how);
         if let Ok(id) = opened {
@@ -92,13 +92,13 @@ impl Application {
         self.script.push(Step::Accept(id.get()));
     }
 
-    pub fn reply(
+    pub fn send_reply(
         &mut self,
         id: StreamId,
         headers: HeaderBlock,
         fin: bool,
     ) -> Result<(), StreamError> {
-        let result = self.connection.reply(id, headers.clone(), fin);
+        let result = self.connection.send_reply(id, headers.clone(), fin);
         self.note(&result, Step::Reply(id.get(), headers, fin));
         result
     }

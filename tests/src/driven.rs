@@ -26,7 +26,7 @@ use std::{
 use spdy_frame::{HeaderBlock, Side};
 use spdy_session::{
     Driver, Incoming, PendingStream, SendStream, Session, SessionError, Timeout,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 
 use self::{
@@ -182,7 +182,7 @@ impl Driven {
             Step::StopReading(stream) => self.give_up(*stream, |handles| handles.recv = None),
             Step::Reset(stream, status) => self.give_up(*stream, |handles| {
                 if let Some(reply) = handles.reply.take() {
-                    reply.refuse(*status);
+                    reply.reset(*status);
                 } else if let Some(send) = handles.send.take() {
                     send.reset(*status);
                 }
@@ -201,7 +201,7 @@ impl Driven {
         self.settle();
     }
 
-    fn open(&mut self, stream: u32, headers: HeaderBlock, how: Open) {
+    fn open(&mut self, stream: u32, headers: HeaderBlock, how: OpenOptions) {
         let handles = Handles {
             opening: Some(self.session.open(headers, how)),
             mute: how.unidirectional,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
 use spdy_session::{
-    Origin, SessionError, StreamError, Timeout,
+    Initiator, SessionError, StreamError, Timeout,
     proto::{Event, PingId},
 };
 
@@ -157,10 +157,10 @@ impl From<StreamError> for End {
     fn from(error: StreamError) -> Self {
         match error {
             StreamError::NotProcessed => Self::NotProcessed,
-            StreamError::Reset { status, origin } => match origin {
-                Origin::Remote => Self::Remote(status),
-                Origin::Local => Self::Local(status),
-                Origin::Library { .. } => Self::Library(status),
+            StreamError::Reset { status, initiator } => match initiator {
+                Initiator::Remote => Self::Remote(status),
+                Initiator::Local => Self::Local(status),
+                Initiator::Library { .. } => Self::Library(status),
             },
             StreamError::TimedOut(timeout) => Self::TimedOut(timeout),
             StreamError::Session(SessionError::ConnectionLost) => Self::ConnectionLost,

@@ -28,7 +28,7 @@ use bytes::{Buf, BytesMut};
 use spdy_frame::{Side, Version};
 use spdy_session::{
     Config,
-    proto::{Connection, Open},
+    proto::{Connection, OpenOptions},
 };
 
 use self::canonical::assert_canonical;
@@ -236,7 +236,7 @@ impl Machine {
     /// What comes of it is dropped; the number of the stream is given.
     pub fn exchange(&mut self) -> u32 {
         let version = self.connection.version();
-        let stream = self.open(Open::default());
+        let stream = self.open(OpenOptions::default());
         self.sent();
         self.feed(frames::syn_reply(version, stream).status("200 OK"));
         self.events();
@@ -317,7 +317,7 @@ impl Machine {
     /// # Panics
     ///
     /// If it cannot be opened.
-    pub fn open(&mut self, how: Open) -> u32 {
+    pub fn open(&mut self, how: OpenOptions) -> u32 {
         let headers = request_block(self.connection.version());
         let id = self.connection.open(self.now, headers, how);
         id.expect("a stream can be opened").get()
@@ -331,7 +331,7 @@ impl Machine {
     pub fn reply(&mut self, stream: u32, fin: bool) {
         let headers = reply_block(self.connection.version());
         self.connection
-            .reply(id(stream), headers, fin)
+            .send_reply(id(stream), headers, fin)
             .expect("the stream can be answered");
     }
 

@@ -2,11 +2,11 @@
 //!
 //! ```
 //! use spdy_frame::Version;
-//! use spdy_session::proto::Open;
+//! use spdy_session::proto::OpenOptions;
 //! use spdy_tests::{machine::{Happened, request_block}, pair::Pair};
 //!
 //! let mut pair = Pair::new(Version::V3_1).in_pieces(1);
-//! let stream = pair.open(request_block(Version::V3_1), Open { fin: true, ..Open::default() });
+//! let stream = pair.open(request_block(Version::V3_1), Open { fin: true, ..OpenOptions::default() });
 //! pair.run();
 //! assert!(matches!(pair.server_events()[..], [Happened::Opened { id, .. }] if id == stream));
 //! ```
@@ -21,7 +21,7 @@ use bytes::{Buf, BytesMut};
 use spdy_frame::{HeaderBlock, Side, StreamId, Version, WindowTarget};
 use spdy_session::{
     Config, FlowControl,
-    proto::{Connection, Open},
+    proto::{Connection, OpenOptions},
 };
 
 use crate::machine::Happened;
@@ -137,7 +137,7 @@ impl Pair {
     /// # Panics
     ///
     /// If it cannot be opened.
-    pub fn open(&mut self, headers: HeaderBlock, how: Open) -> u32 {
+    pub fn open(&mut self, headers: HeaderBlock, how: OpenOptions) -> u32 {
         let stream = self.client.open(self.now, headers, how);
         stream.expect("a stream can be opened").get()
     }

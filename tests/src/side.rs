@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use spdy_frame::{HeaderBlock, Version};
-use spdy_session::{Config, Incoming, Open, Session, SessionError, Stream};
+use spdy_session::{Config, Incoming, OpenOptions, Session, SessionError, Stream};
 use tokio::{
     io::{DuplexStream, duplex},
     task::JoinHandle,
@@ -87,7 +87,7 @@ impl Side {
         let pending = within(self.incoming.accept())
             .await
             .expect("a stream comes");
-        let stream = pending.reply(reply_block(self.session.version()));
+        let stream = pending.send_reply(reply_block(self.session.version()));
         let stream = stream.expect("it can be answered");
         let id = stream.id().get();
         self.peer
@@ -102,7 +102,7 @@ impl Side {
     ///
     /// If that takes more than 20 s, or fails.
     pub async fn open(&mut self) -> Stream {
-        let stream = within(self.session.open(self.request(), Open::default()));
+        let stream = within(self.session.open(self.request(), OpenOptions::default()));
         let stream = stream.await.expect("a stream can be opened");
         let id = stream.id().get();
         self.peer

@@ -1,7 +1,7 @@
 //! The compression contexts of a session, and the blocks that are written (protocol.md §23.10).
 
 use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, Version};
-use spdy_session::{SessionError, proto::Open};
+use spdy_session::{SessionError, proto::OpenOptions};
 use spdy_tests::{
     frames::{self, plain_block},
     machine::{Application, Happened, Machine, block, id},
@@ -18,9 +18,9 @@ fn c128_a_thousand_requests_decode_in_both_directions() {
             let fields = block(&[("x-number", &text), ("cookie", &text), ("x-constant", "c")]);
             let stream = pair.open(
                 fields,
-                Open {
+                OpenOptions {
                     fin: true,
-                    ..Open::default()
+                    ..OpenOptions::default()
                 },
             );
             pair.run();
@@ -31,7 +31,7 @@ fn c128_a_thousand_requests_decode_in_both_directions() {
             };
             assert_eq!(value(fields), text);
             let reply = block(&[("x-number", &text), ("set-cookie", &text)]);
-            pair.server.reply(id(stream), reply, true).unwrap();
+            pair.server.send_reply(id(stream), reply, true).unwrap();
             pair.run();
             let events = pair.client_events();
             let [Happened::Replied { fields, .. }] = &events[..] else {
@@ -83,7 +83,7 @@ fn c143_what_is_sent_has_names_in_lower_case_and_each_once() {
         let now = client.now();
         client
             .connection
-            .open(now, fields, Open::default())
+            .open(now, fields, OpenOptions::default())
             .unwrap();
         let sent = client.sent();
         let Received::SynStream { fields, .. } = &sent[0] else {
@@ -135,7 +135,7 @@ fn c147_blocks_are_compressed_in_the_order_in_which_they_leave() {
             fields
                 .append("x-constant", "the same in all of them")
                 .unwrap();
-            connection.reply(id(stream), fields, false).unwrap();
+            connection.send_reply(id(stream), fields, false).unwrap();
         };
         for stream in [9, 1, 5, 3, 7] {
             reply(&mut server.connection, stream);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Buf;
 use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, Side, Version};
 use spdy_session::{
-    Config, Count, Counters, Counts, FlowControl, Limit, Open,
+    Config, Count, Counters, Counts, FlowControl, Limit, OpenOptions,
     proto::{Connection, Phase, Shutdown},
 };
 use spdy_tests::{
@@ -42,19 +42,19 @@ fn converse(version: Version, piece: usize) -> [Counts; 2] {
     let ((client, of_client), (server, of_server)) = (counting(), counting());
     let mut pair = Pair::with(version, client, server).in_pieces(piece);
     let fin = true;
-    let how = Open {
+    let how = OpenOptions {
         fin,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let stream = id(pair.open(request_block(version), how));
     pair.run();
     let server = &mut pair.server;
     server
-        .reply(stream, reply_block(version), false)
+        .send_reply(stream, reply_block(version), false)
         .and_then(|()| server.send_data(stream, vec![0; 20_000].into(), true))
         .expect("it can be answered");
     pair.run_reading();
-    let stream = id(pair.open(request_block(version), Open::default()));
+    let stream = id(pair.open(request_block(version), OpenOptions::default()));
     pair.run();
     pair.client.reset(stream, RstStatus::CANCEL);
     pair.client.ping(pair.now());
@@ -159,11 +159,11 @@ fn what_does_not_leave_is_not_counted() {
     let (config, counters) = counting();
     let version = Version::V3;
     let mut pair = Pair::with(version, Config::default(), config);
-    let stream = id(pair.open(request_block(version), Open::default()));
+    let stream = id(pair.open(request_block(version), OpenOptions::default()));
     pair.run();
     let server = &mut pair.server;
     server
-        .reply(stream, reply_block(version), false)
+        .send_reply(stream, reply_block(version), false)
         .expect("it is new");
     pair.run();
     let before = counters.snapshot();
@@ -385,7 +385,7 @@ async fn sessions_that_have_ended_are_counted_whole() {
         let serving = tokio::spawn(driver);
         tokio::spawn(async move {
             while let Some(stream) = incoming.accept().await {
-                let mut stream = stream.reply(reply_block(version)).expect("it is new");
+                let mut stream = stream.send_reply(reply_block(version)).expect("it is new");
                 let mut body = Vec::new();
                 stream.read_to_end(&mut body).await.expect("it comes");
                 stream.write_all(&body).await.expect("it goes");
@@ -394,7 +394,7 @@ async fn sessions_that_have_ended_are_counted_whole() {
         });
         let (session, _incoming, driver) = spdy_session::client(near, version, client.clone());
         let asking = tokio::spawn(driver);
-        let stream = session.open(block(&[(":path", "/")]), Open::default());
+        let stream = session.open(block(&[(":path", "/")]), OpenOptions::default());
         let mut stream = stream.await.expect("it can be opened");
         let sent = async {
             stream.write_all(&[7; 50_000]).await?;

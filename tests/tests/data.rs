@@ -1,7 +1,7 @@
 //! DATA and streams that are closed on one side (protocol.md §23.9).
 
 use spdy_frame::{GoAwayStatus, Priority, RstStatus, Version};
-use spdy_session::{Config, proto::Open};
+use spdy_session::{Config, proto::OpenOptions};
 use spdy_tests::{
     frames,
     machine::{End, Happened, Machine, SINCE_V3, id, payload_of, reset},
@@ -278,9 +278,9 @@ fn c124_a_clients_priorities_hold_for_its_own_data() {
         let mut client = Machine::client(version);
         open_windows(&mut client);
         let streams = [Priority::LOWEST, Priority::HIGHEST].map(|priority| {
-            client.open(Open {
+            client.open(OpenOptions {
                 priority,
-                ..Open::default()
+                ..OpenOptions::default()
             })
         });
         for stream in streams {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spdy_frame::Version;
 use spdy_session::{
-    Config, HeaderBlock, Open, SessionError, Shutdown, StreamError, Timeout, Timeouts,
+    Config, HeaderBlock, OpenOptions, SessionError, Shutdown, StreamError, Timeout, Timeouts,
 };
 use spdy_tests::{frames, side::serve_over, wire::Received};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -69,7 +69,7 @@ async fn c045_c120_a_raw_request_is_answered_frame_by_frame() {
         served.peer.send(frames::data(1, "body")).await;
         served.peer.send(frames::data(1, "").fin()).await;
         let stream = served.incoming.accept().await.unwrap();
-        let mut stream = stream.reply(HeaderBlock::new()).unwrap();
+        let mut stream = stream.send_reply(HeaderBlock::new()).unwrap();
         let mut body = String::new();
         stream.read_to_string(&mut body).await.unwrap();
         assert_eq!(body, "body");
@@ -146,7 +146,9 @@ async fn a_session_that_is_ended_at_once_does_not_wait_to_write() {
         let (_peer, far) = duplex(64);
         let (session, _incoming, driver) = spdy_session::client(far, version, config);
         let driver = tokio::spawn(driver);
-        let opened = session.open(HeaderBlock::new(), Open::default()).await;
+        let opened = session
+            .open(HeaderBlock::new(), OpenOptions::default())
+            .await;
         let mut stream = opened.unwrap();
         stream.write_all(&[0; 4096]).await.unwrap();
         let start = tokio::time::Instant::now();

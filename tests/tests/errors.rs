@@ -5,8 +5,8 @@ use std::{error::Error, io, time::Duration};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{
-    Config, ForeignProtocol, HeaderBlock, Incoming, Open, OpenError, Origin, Session, SessionError,
-    Shutdown, Stream, StreamError, Timeout,
+    Config, ForeignProtocol, HeaderBlock, Incoming, Initiator, OpenError, OpenOptions, Session,
+    SessionError, Shutdown, Stream, StreamError, Timeout,
 };
 use spdy_tests::{
     frames,
@@ -44,7 +44,10 @@ impl Client {
 
     /// A stream whose SYN_STREAM the peer has seen.
     async fn stream(&mut self) -> Stream {
-        let stream = self.session.open(HeaderBlock::new(), Open::default()).await;
+        let stream = self
+            .session
+            .open(HeaderBlock::new(), OpenOptions::default())
+            .await;
         self.peer
             .recv_until(|frame| matches!(frame, Received::SynStream { .. }))
             .await;
@@ -55,7 +58,7 @@ impl Client {
 /// Everything that can be asked of a stream gives the same error, without an end of the stream.
 async fn told_everywhere(mut stream: Stream) -> StreamError {
     let closed = within(stream.closed()).await;
-    let headers = within(stream.headers()).await.unwrap_err();
+    let headers = within(stream.response_headers()).await.unwrap_err();
     assert_eq!(shown(&headers), shown(&closed));
     let read = within(stream.read_to_end(&mut Vec::new()))
         .await
@@ -122,11 +125,11 @@ async fn a_goaway_says_which_streams_are_safe_to_retry() {
             .send(frames::syn_reply(version, 1).status("200").fin())
             .await;
         let (mut receive, mut send) = first.split();
-        receive.reply().await.unwrap();
+        receive.response_headers().await.unwrap();
         assert!(receive.next().await.is_none());
         let refused = client
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await;
         assert!(matches!(refused, Err(OpenError::GoingAway)), "{refused:?}");
         send.finish().unwrap();
@@ -149,7 +152,7 @@ async fn a_reset_of_the_peer_has_its_status() {
                 error,
                 StreamError::Reset {
                     status: RstStatus::INTERNAL_ERROR,
-                    origin: Origin::Remote
+                    initiator: Initiator::Remote
                 }
             ),
             "{error:?}"
@@ -175,7 +178,7 @@ async fn a_reset_of_ours_says_that_it_is_ours_and_why() {
         let error = told_everywhere(stream).await;
         let StreamError::Reset {
             status,
-            origin: Origin::Library { reason },
+            initiator: Initiator::Library { reason },
         } = error
         else {
             panic!("{error:?}");
@@ -192,7 +195,7 @@ async fn a_reset_of_ours_says_that_it_is_ours_and_why() {
                 error,
                 StreamError::Reset {
                     status: RstStatus::CANCEL,
-                    origin: Origin::Local
+                    initiator: Initiator::Local
                 }
             ),
             "{error:?}"
@@ -308,7 +311,7 @@ async fn a_transport_that_is_closed_and_one_that_fails_are_told_apart() {
 
         let io = failing();
         let (session, _pushes, driver) = spdy_session::client(io, version, Config::default());
-        let opening = session.open(HeaderBlock::new(), Open::default());
+        let opening = session.open(HeaderBlock::new(), OpenOptions::default());
         tokio::spawn(driver);
         let stream = within(opening).await.unwrap();
         let error = told_everywhere(stream).await;

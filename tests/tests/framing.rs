@@ -6,7 +6,7 @@ use std::time::Duration;
 use spdy_frame::{GoAwayStatus, Priority, RstStatus, Version};
 use spdy_session::{
     Config,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     frames::{self, RawFrame},
@@ -150,11 +150,11 @@ fn c025_c031_every_kind_of_frame_is_sent_as_the_version_has_it() {
         let mut sent = server.greeting().to_vec();
         server.upload(1);
         server.reply(1, false);
-        server.open(Open {
+        server.open(OpenOptions {
             unidirectional: true,
             priority: Priority::LOWEST,
             associated: Some(id(1)),
-            ..Open::default()
+            ..OpenOptions::default()
         });
         server.send(1, 10, false);
         let trailers = block(&[("x-trailer", "yes")]);

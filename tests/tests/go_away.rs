@@ -5,7 +5,7 @@ use std::time::Duration;
 use spdy_frame::{GoAway, GoAwayStatus, RstStatus, Version};
 use spdy_session::{
     Config, FlowControl, OpenError, SessionError,
-    proto::{Open, Phase, Shutdown},
+    proto::{OpenOptions, Phase, Shutdown},
 };
 use spdy_tests::{
     frames,
@@ -131,10 +131,10 @@ fn c099_the_peers_go_away_lets_the_response_finish_and_stops_pushes() {
                 status
             }]
         );
-        let push = Open {
+        let push = OpenOptions {
             unidirectional: true,
             associated: Some(id(1)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let now = server.now();
         let pushed = server.connection.open(now, request_block(version), push);
@@ -153,7 +153,7 @@ fn c099_the_peers_go_away_lets_the_response_finish_and_stops_pushes() {
 fn c100_streams_above_the_last_good_may_be_tried_again() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
-        let streams = [(); 4].map(|()| client.open(Open::default()));
+        let streams = [(); 4].map(|()| client.open(OpenOptions::default()));
         assert_eq!(streams, [1, 3, 5, 7]);
         client.sent();
         client.feed(frames::go_away(version, 3, GoAwayStatus::OK));
@@ -180,11 +180,11 @@ fn c101_after_the_peers_go_away_nothing_is_opened() {
         let mut client = Machine::client(version);
         client.exchange();
         client.feed(frames::go_away(version, 1, GoAwayStatus::OK));
-        assert!(!client.connection.may_open());
+        assert!(!client.connection.can_open());
         let now = client.now();
         let error = client
             .connection
-            .open(now, request_block(version), Open::default());
+            .open(now, request_block(version), OpenOptions::default());
         assert!(matches!(error, Err(OpenError::GoingAway)));
         assert_eq!(client.sent(), []);
     }

@@ -1,7 +1,7 @@
 //! HEADERS, and header blocks that are wrong or too large (protocol.md §23.8, §23.10).
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, OversizedHeaders, Trailers, proto::Open};
+use spdy_session::{Config, OversizedHeaders, Trailers, proto::OpenOptions};
 use spdy_tests::{
     frames::{self, RawFrame},
     machine::{End, Happened, Machine, block, id, reset},
@@ -210,7 +210,7 @@ fn c133_to_c141_c146_a_broken_block_costs_its_stream_alone() {
             server.assert_usable();
 
             let mut client = Machine::client(version);
-            let stream = client.open(Open::default());
+            let stream = client.open(OpenOptions::default());
             client.sent();
             client.feed(spoil(frames::syn_reply(version, stream)));
             assert_eq!(client.sent(), [reset(stream, refused)], "{version}: {what}");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, HeaderBlock, Open, Received, Session};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Received, Session};
 use spdy_tests::{
     frames::{self, RawFrame, StoredBlocks},
     process::Server,
@@ -260,12 +260,12 @@ impl Healthy {
         };
         let values = ["GET", "/hello", "HTTP/1.1", "localhost", "http"];
         let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let (mut receive, _) = self.session.open(head, how).await.unwrap().split();
-        receive.reply().await.unwrap();
+        receive.response_headers().await.unwrap();
         let mut bytes = 0;
         while let Some(received) = receive.next().await {
             if let Received::Data(piece) = received.unwrap() {

@@ -7,7 +7,9 @@ use std::{env, fs, future::Future, time::Duration};
 
 use allocation_counter::measure;
 use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, HeaderBlock, Incoming, Open, Session, SessionError, Shutdown, Stream};
+use spdy_session::{
+    Config, HeaderBlock, Incoming, OpenOptions, Session, SessionError, Shutdown, Stream,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::UnixStream,
@@ -210,7 +212,11 @@ where
         Way::GivenUp => {
             // As many streams are open as the server allows: these wait in vain.
             let waiting: Vec<_> = (0..5)
-                .map(|_| client.session.open(HeaderBlock::new(), Open::default()))
+                .map(|_| {
+                    client
+                        .session
+                        .open(HeaderBlock::new(), OpenOptions::default())
+                })
                 .collect();
             tokio::task::yield_now().await;
             drop(waiting);
@@ -224,7 +230,9 @@ where
 
 impl End {
     async fn open(&self) -> Stream {
-        let stream = self.session.open(HeaderBlock::new(), Open::default());
+        let stream = self
+            .session
+            .open(HeaderBlock::new(), OpenOptions::default());
         stream.await.unwrap()
     }
 }
@@ -232,7 +240,7 @@ impl End {
 async fn streams(client: &End, server: &mut End) -> (Stream, Stream) {
     let mine = client.open().await;
     let theirs = server.incoming.accept().await.unwrap();
-    (mine, theirs.reply(HeaderBlock::new()).unwrap())
+    (mine, theirs.send_reply(HeaderBlock::new()).unwrap())
 }
 
 /// Waits for both drivers, which may have been dropped.

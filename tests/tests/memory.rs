@@ -443,14 +443,14 @@ async fn handle(handler: Handler, mut receive: RecvStream, mut reply: SendReply)
             poll_fn(|cx| reply.poll_closed(cx)).await;
         }
         Handler::Writes => {
-            let Ok(mut send) = reply.reply(HeaderBlock::new(), false) else {
+            let Ok(mut send) = reply.send_reply(HeaderBlock::new(), false) else {
                 return;
             };
             static BODY: [u8; 10_000] = [b'x'; 10_000];
             while send.write_all(&BODY).await.is_ok() {}
         }
         Handler::Echoes => {
-            let Ok(mut send) = reply.reply(HeaderBlock::new(), false) else {
+            let Ok(mut send) = reply.send_reply(HeaderBlock::new(), false) else {
                 return;
             };
             while let Some(Ok(piece)) = receive.next().await {

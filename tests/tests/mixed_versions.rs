@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_session::{Config, HeaderBlock, Open, Version};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Version};
 use tokio::{
     io::{AsyncReadExt, duplex},
     time::timeout,
@@ -62,7 +62,7 @@ async fn download(client: Version) -> (usize, Vec<String>) {
     tokio::spawn(driver);
     tokio::spawn(async move {
         let (_, reply) = incoming.accept().await.unwrap().split();
-        let mut send = reply.reply(HeaderBlock::new(), false).unwrap();
+        let mut send = reply.send_reply(HeaderBlock::new(), false).unwrap();
         for _ in 0..SIZE / PIECE {
             if send.ready().await.is_err() {
                 return;
@@ -72,9 +72,9 @@ async fn download(client: Version) -> (usize, Vec<String>) {
         _ = send.finish();
         _ = send.written().await;
     });
-    let open = Open {
+    let open = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let mut stream = session.open(HeaderBlock::new(), open).await.unwrap();
     let mut body = Vec::new();

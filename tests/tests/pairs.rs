@@ -6,7 +6,7 @@ use bytes::Bytes;
 use spdy_frame::{RstStatus, Side, Version};
 use spdy_session::{
     Config, FlowControl, Trailers,
-    proto::{Open, Phase, Shutdown},
+    proto::{OpenOptions, Phase, Shutdown},
 };
 use spdy_tests::{
     machine::{End, Happened, block, id, reply_block, request_block},
@@ -48,7 +48,7 @@ fn bodies_go_both_ways_in_every_version_and_in_any_pieces() {
         for piece in PIECES {
             let bytes = if piece == 1 { 5000 } else { 300_000 };
             let mut pair = Pair::new(version).in_pieces(piece);
-            let stream = pair.open(request_block(version), Open::default());
+            let stream = pair.open(request_block(version), OpenOptions::default());
             let up = body(bytes);
             pair.client.send_data(id(stream), up.clone(), true).unwrap();
             pair.run_reading();
@@ -65,7 +65,7 @@ fn bodies_go_both_ways_in_every_version_and_in_any_pieces() {
 
             let down = body(bytes + 1);
             pair.server
-                .reply(id(stream), reply_block(version), false)
+                .send_reply(id(stream), reply_block(version), false)
                 .unwrap();
             pair.server
                 .send_data(id(stream), down.clone(), true)
@@ -93,12 +93,12 @@ fn trailers_end_a_stream_in_either_form() {
             let mut config = Config::default();
             config.trailers = trailers;
             let mut pair = Pair::with(version, config.clone(), config).in_pieces(3);
-            let stream = pair.open(request_block(version), Open::default());
+            let stream = pair.open(request_block(version), OpenOptions::default());
             for side in [Side::Client, Side::Server] {
                 if side == Side::Server {
                     pair.run_reading();
                     pair.server
-                        .reply(id(stream), reply_block(version), false)
+                        .send_reply(id(stream), reply_block(version), false)
                         .unwrap();
                 }
                 let connection = pair.side(side);
@@ -129,7 +129,7 @@ fn many_streams_share_the_session_and_leave_nothing() {
             let mut pair = Pair::new(version).in_pieces(piece);
             let mut wanted = Vec::new();
             for n in 0..90_usize {
-                let stream = pair.open(request_block(version), Open::default());
+                let stream = pair.open(request_block(version), OpenOptions::default());
                 pair.client
                     .send_data(id(stream), body(100 * n), true)
                     .unwrap();
@@ -140,7 +140,7 @@ fn many_streams_share_the_session_and_leave_nothing() {
             for &(stream, bytes) in &wanted {
                 assert_eq!(received(stream, &events), (body(bytes).to_vec(), true));
                 pair.server
-                    .reply(id(stream), reply_block(version), false)
+                    .send_reply(id(stream), reply_block(version), false)
                     .unwrap();
                 pair.server
                     .send_data(id(stream), body(2 * bytes), true)
@@ -162,7 +162,7 @@ fn streams_that_are_reset_half_way_leave_nothing() {
         for resetter in [Side::Client, Side::Server] {
             let mut pair = Pair::new(version);
             for _ in 0..50 {
-                let stream = pair.open(request_block(version), Open::default());
+                let stream = pair.open(request_block(version), OpenOptions::default());
                 pair.client
                     .send_data(id(stream), body(100_000), false)
                     .unwrap();
@@ -197,19 +197,19 @@ fn pushes_arrive_beside_their_response() {
         let mut pair = Pair::new(version).in_pieces(11);
         let stream = pair.open(
             request_block(version),
-            Open {
+            OpenOptions {
                 fin: true,
-                ..Open::default()
+                ..OpenOptions::default()
             },
         );
         pair.run_reading();
         pair.server
-            .reply(id(stream), reply_block(version), false)
+            .send_reply(id(stream), reply_block(version), false)
             .unwrap();
-        let push = Open {
+        let push = OpenOptions {
             unidirectional: true,
             associated: Some(id(stream)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let now = pair.now();
         let push = pair.server.open(now, request_block(version), push).unwrap();
@@ -230,7 +230,7 @@ fn without_flow_control_everything_arrives_all_the_same() {
         let mut config = Config::default();
         config.flow_control = FlowControl::Off;
         let mut pair = Pair::with(version, config.clone(), config);
-        let stream = pair.open(request_block(version), Open::default());
+        let stream = pair.open(request_block(version), OpenOptions::default());
         pair.client
             .send_data(id(stream), body(3 << 20), true)
             .unwrap();
@@ -245,7 +245,7 @@ fn without_flow_control_everything_arrives_all_the_same() {
         bytes.extend(rest);
         assert!(ended && bytes == body(3 << 20));
         pair.server
-            .reply(id(stream), reply_block(version), true)
+            .send_reply(id(stream), reply_block(version), true)
             .unwrap();
         pair.run_reading();
         pair.assert_clean();
@@ -257,7 +257,7 @@ fn both_sides_end_in_order() {
     for version in Version::ALL {
         for first in [Side::Client, Side::Server] {
             let mut pair = Pair::new(version).in_pieces(5);
-            let stream = pair.open(request_block(version), Open::default());
+            let stream = pair.open(request_block(version), OpenOptions::default());
             pair.run_reading();
             let now = pair.now();
             let how = Shutdown::Graceful { deadline: None };
@@ -268,7 +268,7 @@ fn both_sides_end_in_order() {
             }
             pair.client.send_data(id(stream), body(100), true).unwrap();
             pair.server
-                .reply(id(stream), reply_block(version), false)
+                .send_reply(id(stream), reply_block(version), false)
                 .unwrap();
             pair.server.send_data(id(stream), body(200), true).unwrap();
             pair.run_reading();
@@ -316,7 +316,7 @@ fn small_windows_slow_down_and_lose_nothing() {
             let mut pair = Pair::with(version, config.clone(), config);
             let bytes = 66_000;
             for _ in 0..3 {
-                let stream = pair.open(request_block(version), Open::default());
+                let stream = pair.open(request_block(version), OpenOptions::default());
                 pair.client
                     .send_data(id(stream), body(bytes), true)
                     .unwrap();
@@ -326,7 +326,7 @@ fn small_windows_slow_down_and_lose_nothing() {
             for stream in [1, 3, 5] {
                 assert_eq!(received(stream, &events), (body(bytes).to_vec(), true));
                 pair.server
-                    .reply(id(stream), reply_block(version), true)
+                    .send_reply(id(stream), reply_block(version), true)
                     .unwrap();
             }
             pair.run_reading();
@@ -342,18 +342,18 @@ fn streams_over_the_servers_limit_wait_or_are_refused_and_may_be_tried_again() {
         server.limits.max_streams = 1;
         let mut pair = Pair::with(version, Config::default(), server);
         // Before its SETTINGS have come a client does not know the limit.
-        let first = pair.open(request_block(version), Open::default());
-        let second = pair.open(request_block(version), Open::default());
+        let first = pair.open(request_block(version), OpenOptions::default());
+        let second = pair.open(request_block(version), OpenOptions::default());
         pair.run_reading();
         let end = End::NotProcessed;
         assert_eq!(pair.client_events(), [Happened::Reset { id: second, end }]);
-        assert!(!pair.client.has_place());
+        assert!(!pair.client.can_open_now());
         pair.client.finish(id(first)).unwrap();
         pair.server
-            .reply(id(first), reply_block(version), true)
+            .send_reply(id(first), reply_block(version), true)
             .unwrap();
         pair.run_reading();
-        assert!(pair.client.has_place());
+        assert!(pair.client.can_open_now());
         pair.assert_clean();
     }
 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, time::Duration};
 use bytes::Bytes;
 use spdy_frame::Version;
 use spdy_session::{
-    Config, FlowControl, HeaderBlock, Incoming, Open, Session, SessionError, proto::Phase,
+    Config, FlowControl, HeaderBlock, Incoming, OpenOptions, Session, SessionError, proto::Phase,
 };
 use spdy_tests::{
     frames,
@@ -92,14 +92,14 @@ async fn a_server_that_has_closed_its_connection_does_not_keep_a_request_that_wa
         let driver = tokio::spawn(driver);
         let mut peer = Wire::new(far, version);
         let mut stream = session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await
             .unwrap();
         peer.recv_until(|frame| matches!(frame, Received::SynStream { .. }))
             .await;
         peer.send(frames::syn_reply(version, 1).status("200 OK").fin())
             .await;
-        within(stream.headers()).await.unwrap();
+        within(stream.response_headers()).await.unwrap();
         drop(peer);
         within(stream.closed()).await;
         let end = within(driver).await.unwrap();
@@ -118,8 +118,8 @@ async fn a_client_that_has_closed_its_direction_and_reads_gets_its_response() {
         for _ in 0..3 {
             pair.peer.recv_until(is_ping).await;
         }
-        assert!(!pair.session.takes_streams(), "no peer is left to answer");
-        let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
+        assert!(!pair.session.can_open(), "no peer is left to answer");
+        let (_receive, mut send) = stream.send_reply(HeaderBlock::new()).unwrap().split();
         send.send_data(vec![7; 50_000].into(), true).unwrap();
         let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
         pair.peer.recv_until(last).await;
@@ -143,7 +143,7 @@ async fn a_client_that_waits_long_for_its_response_is_probed_ever_more_rarely() 
         }
         // One each five seconds, and some in the beginning.
         assert!((700..740).contains(&pings), "{pings}");
-        let (_receive, mut send) = stream.reply(HeaderBlock::new()).unwrap().split();
+        let (_receive, mut send) = stream.send_reply(HeaderBlock::new()).unwrap().split();
         send.send_data("late".into(), true).unwrap();
         let last = |frame: &Received| matches!(frame, Received::Data { fin: true, .. });
         pair.peer.recv_until(last).await;
@@ -257,9 +257,9 @@ fn a_peer_that_is_not_read_is_probed_when_nothing_else_is_written() {
 fn a_probe_is_a_ping_where_no_stream_is_open_for_data() {
     for (version, config) in pausing() {
         let mut client = Machine::client(version).with(config);
-        client.open(Open {
+        client.open(OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         });
         client.sent();
         client.feed(frames::syn_reply(version, 1).status("200 OK"));
@@ -298,7 +298,7 @@ async fn a_client_that_is_gone_is_noticed_though_it_is_not_read() {
         let mut pair = server_with(near, far, version, config);
         pair.peer.send(frames::syn_stream(version, 1)).await;
         let stream = within(pair.incoming.accept()).await.unwrap();
-        let (mut from, _to) = stream.reply(HeaderBlock::new()).unwrap().split();
+        let (mut from, _to) = stream.send_reply(HeaderBlock::new()).unwrap().split();
         // What comes after the first thousand is not read.
         for _ in 0..2 {
             pair.peer.send(frames::data(1, vec![0; 1000])).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use spdy_frame::{HeaderBlock, Version};
-use spdy_session::{Config, Driver, Open, Received, RecvStream, Session};
+use spdy_session::{Config, Driver, OpenOptions, Received, RecvStream, Session};
 use spdy_tests::process::Server;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -63,9 +63,9 @@ impl Client {
     }
 
     async fn begin(&self, path: &str) -> RecvStream {
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         self.session
             .open(self.head("GET", path), how)
@@ -82,7 +82,7 @@ impl Client {
     async fn post(&self, path: &str, body: Bytes) -> Reply {
         let stream = self
             .session
-            .open(self.head("POST", path), Open::default())
+            .open(self.head("POST", path), OpenOptions::default())
             .await
             .unwrap();
         let (receive, mut send) = stream.split();
@@ -99,7 +99,7 @@ impl Client {
 
 impl Reply {
     async fn read(mut receive: RecvStream) -> Self {
-        let head = receive.reply().await.unwrap();
+        let head = receive.response_headers().await.unwrap();
         let (mut body, mut trailers) = (Vec::new(), None);
         while let Some(received) = receive.next().await {
             match received.unwrap() {
@@ -220,7 +220,7 @@ async fn c094_c095_sigterm_in_mid_download_loses_no_byte() {
         let mut downloads = Vec::new();
         for client in &clients {
             let mut receive = client.begin(&format!("/bytes/{BYTES}")).await;
-            let head = receive.reply().await.unwrap();
+            let head = receive.response_headers().await.unwrap();
             // The transfer has begun, and the client reads no more of it for now: it is in the
             // middle.
             let Some(Ok(Received::Data(first))) = receive.next().await else {

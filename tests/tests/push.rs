@@ -4,7 +4,7 @@
 use spdy_frame::{RstStatus, StreamId, Version};
 use spdy_session::{
     Config, OpenError,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     frames,
@@ -12,11 +12,11 @@ use spdy_tests::{
     wire::Received,
 };
 
-fn push_of(request: u32) -> Open {
-    Open {
+fn push_of(request: u32) -> OpenOptions {
+    OpenOptions {
         unidirectional: true,
         associated: Some(id(request)),
-        ..Open::default()
+        ..OpenOptions::default()
     }
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use spdy_frame::{GoAwayStatus, Priority, RstStatus, Side, Version};
 use spdy_session::{
     Config, FlowControl,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     machine::{End, Happened, Machine, id},
@@ -83,7 +83,7 @@ fn assert_usable_after(recording: &Recording) {
         };
         if server
             .connection
-            .reply(id(stream), Default::default(), true)
+            .send_reply(id(stream), Default::default(), true)
             .is_ok()
         {
             let sent = server.sent();
@@ -144,9 +144,9 @@ impl Recording {
         for frame in self.frames("c2s") {
             if frame["type"] == "SYN_STREAM" {
                 client.connection.skip_to(id(stream(frame)));
-                let opened = client.open(Open {
+                let opened = client.open(OpenOptions {
                     unidirectional: flag(frame, 2),
-                    ..Open::default()
+                    ..OpenOptions::default()
                 });
                 assert_eq!(opened, stream(frame));
             }

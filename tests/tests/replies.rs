@@ -1,7 +1,7 @@
 //! SYN_REPLY, and what must not come before it (protocol.md §23.3).
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::proto::Open;
+use spdy_session::proto::OpenOptions;
 use spdy_tests::{
     frames,
     machine::{End, Happened, Machine, block, id, payload_of, reset},
@@ -62,9 +62,9 @@ fn c051_a_syn_reply_after_fin_costs_the_stream() {
     ] {
         for (fin, status) in [(false, open), (true, closed)] {
             let mut client = Machine::client(version);
-            let stream = client.open(Open {
+            let stream = client.open(OpenOptions {
                 fin,
-                ..Open::default()
+                ..OpenOptions::default()
             });
             client.sent();
             client.feed(frames::syn_reply(version, stream).status("200 OK").fin());
@@ -79,7 +79,7 @@ fn c051_a_syn_reply_after_fin_costs_the_stream() {
 fn c052_c053_data_before_syn_reply_costs_the_stream_or_in_spdy_2_the_session() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
-        let stream = client.open(Open::default());
+        let stream = client.open(OpenOptions::default());
         client.sent();
         client.feed(frames::data(stream, "early"));
         if version == Version::V2 {
@@ -95,7 +95,7 @@ fn c052_c053_data_before_syn_reply_costs_the_stream_or_in_spdy_2_the_session() {
 fn headers_before_syn_reply_cost_the_stream() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
-        let stream = client.open(Open::default());
+        let stream = client.open(OpenOptions::default());
         client.sent();
         client.feed(frames::headers(version, stream).field("a", "b"));
         assert_eq!(client.sent(), [reset(stream, RstStatus::PROTOCOL_ERROR)]);
@@ -130,7 +130,7 @@ fn a_header_block_that_the_version_cannot_write_costs_only_its_stream() {
     let now = client.now();
     let stream = client
         .connection
-        .open(now, block(), Open::default())
+        .open(now, block(), OpenOptions::default())
         .unwrap();
     client
         .connection
@@ -147,7 +147,7 @@ fn a_header_block_that_the_version_cannot_write_costs_only_its_stream() {
     assert_eq!(client.connection.stats(), Default::default());
     client.assert_usable();
 
-    let stream = client.open(Open::default());
+    let stream = client.open(OpenOptions::default());
     client
         .connection
         .send_headers(id(stream), block(), true)
@@ -162,7 +162,7 @@ fn a_header_block_that_the_version_cannot_write_costs_only_its_stream() {
 
     let mut server = Machine::server(Version::V2);
     server.request(1);
-    server.connection.reply(id(1), block(), true).unwrap();
+    server.connection.send_reply(id(1), block(), true).unwrap();
     assert_eq!(server.sent(), [reset(1, RstStatus::INTERNAL_ERROR)]);
     server.assert_usable();
 }

@@ -1,7 +1,7 @@
 //! RST_STREAM in both directions (protocol.md §23.4).
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, proto::Open};
+use spdy_session::{Config, proto::OpenOptions};
 use spdy_tests::{
     frames,
     machine::{End, Happened, Machine, SINCE_V3, id, packed_requests, payload_of, reset},
@@ -172,7 +172,7 @@ fn c065_any_status_closes_the_stream() {
 fn a_refused_stream_may_be_tried_again() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
-        let stream = client.open(Open::default());
+        let stream = client.open(OpenOptions::default());
         client.sent();
         client.feed(frames::rst_stream(
             version,
@@ -258,10 +258,10 @@ fn c070_resetting_a_request_stops_its_pushes() {
         server.request(1);
         server.request(3);
         server.reply(1, false);
-        let push = |associated: u32| Open {
+        let push = |associated: u32| OpenOptions {
             unidirectional: true,
             associated: Some(id(associated)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let pushes = [1, 1, 3].map(|request| server.open(push(request)));
         server.sent();
@@ -291,7 +291,7 @@ fn a_stream_that_was_never_sent_is_not_reset_on_the_wire() {
     for version in Version::ALL {
         let mut client =
             Machine::client(version).alone("a handle is there when SYN_STREAM is prepared");
-        let stream = client.open(Open::default());
+        let stream = client.open(OpenOptions::default());
         client.connection.reset(id(stream), RstStatus::CANCEL);
         assert_eq!(client.sent(), []);
         let end = End::Local(RstStatus::CANCEL);

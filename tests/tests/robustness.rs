@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
 use spdy_session::{
     Config, SessionError, Timeout,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     frames,
@@ -309,14 +309,14 @@ fn a_peer_that_takes_byte_by_byte_is_cut_off_in_the_end() {
             let request = request_block(version);
             let stream = pair.open(
                 request,
-                Open {
+                OpenOptions {
                     fin: true,
-                    ..Open::default()
+                    ..OpenOptions::default()
                 },
             );
             pair.run();
             let reply = reply_block(version);
-            pair.server.reply(id(stream), reply, false).unwrap();
+            pair.server.send_reply(id(stream), reply, false).unwrap();
             let payload = vec![0; 65_000].into();
             pair.server.send_data(id(stream), payload, true).unwrap();
             let mut passed = 0;

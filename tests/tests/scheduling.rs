@@ -80,7 +80,7 @@ impl Served {
     async fn download(&mut self, stream: u32, priority: u8) {
         let pending = self.open(stream, priority).await;
         let (_, reply) = pending.split();
-        let mut send = reply.reply(HeaderBlock::new(), false).unwrap();
+        let mut send = reply.send_reply(HeaderBlock::new(), false).unwrap();
         tokio::spawn(async move {
             let piece = Bytes::from(vec![0; 16 * 1024]);
             while send.ready().await.is_ok() && send.send_data(piece.clone(), false).is_ok() {}
@@ -146,7 +146,7 @@ async fn a_small_response_overtakes_a_large_download_of_its_priority() {
             served.download(1, priority).await;
             served.share(20).await;
             let pending = served.open(3, priority).await;
-            let mut stream = pending.reply(HeaderBlock::new()).unwrap().split().1;
+            let mut stream = pending.send_reply(HeaderBlock::new()).unwrap().split().1;
             stream
                 .send_data(Bytes::from_static(b"small"), true)
                 .unwrap();
@@ -206,7 +206,7 @@ async fn a_flood_of_small_responses_does_not_starve_a_download() {
                 // Each has bytes of its own, or they would be compressed to nothing.
                 let mut field = HeaderBlock::new();
                 field.append("x-large", random_text(8000, stream)).unwrap();
-                reply.reply(field, true).unwrap();
+                reply.send_reply(field, true).unwrap();
                 stream += 2;
             }
             for _ in 0..10 {
@@ -317,7 +317,7 @@ async fn writers_that_wait_leave_room_for_others() {
         for n in 0..50 {
             let pending = served.open(2 * n + 1, 0).await;
             let (_, reply) = pending.split();
-            let mut send = reply.reply(HeaderBlock::new(), false).unwrap();
+            let mut send = reply.send_reply(HeaderBlock::new(), false).unwrap();
             // Each takes all that it gets.
             while let Ok(Ok(())) = timeout(Duration::from_millis(1), send.ready()).await {
                 send.send_data(Bytes::from_static(&[0; 1024]), false)
@@ -326,7 +326,7 @@ async fn writers_that_wait_leave_room_for_others() {
             senders.push(send);
         }
         let pending = served.open(201, lowest(version)).await;
-        let mut send = pending.reply(HeaderBlock::new()).unwrap().split().1;
+        let mut send = pending.send_reply(HeaderBlock::new()).unwrap().split().1;
         timeout(Duration::from_secs(20), send.ready())
             .await
             .expect("there is room")
@@ -342,7 +342,7 @@ async fn the_size_of_data_frames_is_set() {
             config.limits.data_frame = size;
             let mut served = Served::with(version, config).await;
             let pending = served.open(1, 0).await;
-            let mut send = pending.reply(HeaderBlock::new()).unwrap().split().1;
+            let mut send = pending.send_reply(HeaderBlock::new()).unwrap().split().1;
             let bytes = 20 * size;
             let sending = tokio::spawn(async move {
                 for _ in 0..20 {

@@ -19,7 +19,7 @@ use spdy_frame::{
 };
 use spdy_session::{
     Config, RecvStream, SendStream,
-    proto::{Connection, Event, Open},
+    proto::{Connection, Event, OpenOptions},
 };
 use spdy_tower::{Body, client::SendRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -292,7 +292,7 @@ fn the_machine_shows_no_secret() {
         for round in 0..2 {
             let id = client
                 .0
-                .open(Instant::now(), received(), Open::default())
+                .open(Instant::now(), received(), OpenOptions::default())
                 .unwrap();
             client.look();
             client.0.send_data(id, payload(), false).unwrap();
@@ -306,7 +306,7 @@ fn the_machine_shows_no_secret() {
             assert!(events.len() >= 3, "{events:?}");
             server.0.accept(id);
             server.look();
-            server.0.reply(id, received(), false).unwrap();
+            server.0.send_reply(id, received(), false).unwrap();
             server.0.send_data(id, payload(), false).unwrap();
             server.look();
             server.0.send_headers(id, received(), round != 1).unwrap();
@@ -359,17 +359,17 @@ async fn handles_show_no_secret() {
             let (headers, receive, reply) = stream.into_parts();
             hidden("HeaderBlock", &headers);
             hidden("SendReply", &reply);
-            let send = reply.reply(received(), false).unwrap();
+            let send = reply.send_reply(received(), false).unwrap();
             hidden("SendStream", &send);
             look_at_handles(receive, send).await;
             hidden("Session", &server);
         });
-        let opening = client.open(received(), Open::default());
+        let opening = client.open(received(), OpenOptions::default());
         hidden("Opening", &opening);
         let stream = opening.await.unwrap();
         hidden("Stream", &stream);
         let (mut receive, send) = stream.split();
-        hidden("HeaderBlock", &receive.reply().await.unwrap());
+        hidden("HeaderBlock", &receive.response_headers().await.unwrap());
         look_at_handles(receive, send).await;
         serve.await.unwrap();
         hidden("Session", &client);

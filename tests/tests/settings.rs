@@ -3,7 +3,7 @@
 use spdy_frame::{GoAwayStatus, SettingFlags, SettingId, Version};
 use spdy_session::{
     Config, FlowControl, OpenError,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     frames,
@@ -57,18 +57,18 @@ fn c071_c083_a_client_that_allows_one_stream_gets_one_push_at_a_time() {
         } else {
             server.feed(frames::settings(version, &[(MAX_STREAMS, 1)]));
         }
-        let push = Open {
+        let push = OpenOptions {
             unidirectional: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let first = server.open(push);
         let now = server.now();
-        assert!(!server.connection.has_place());
+        assert!(!server.connection.can_open_now());
         let second = server.connection.open(now, request_block(version), push);
         assert!(matches!(second, Err(OpenError::TooManyStreams)));
         server.send(first, 10, true);
         assert_eq!(server.sent().len(), 2);
-        assert!(server.connection.has_place(), "the first one is done");
+        assert!(server.connection.can_open_now(), "the first one is done");
         assert_eq!(server.open(push), 4);
     }
 }
@@ -154,7 +154,7 @@ fn c077_persist_value_is_ignored_and_the_value_counts() {
         &[(PERSIST_VALUE | MAX_STREAMS, 0)],
     ));
     assert_eq!(server.sent(), []);
-    assert!(!server.connection.has_place());
+    assert!(!server.connection.can_open_now());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn c078_values_that_were_persisted_are_not_the_peers() {
             (PERSISTED | INITIAL_WINDOW, 1),
         ];
         server.feed(frames::settings(version, &entries));
-        assert!(server.connection.has_place());
+        assert!(server.connection.can_open_now());
         assert!(sent_of_response(&mut server) >= 65_536);
     }
 }
@@ -201,10 +201,10 @@ fn c082_a_client_that_allows_no_streams_gets_no_push() {
         let mut server = Machine::server(version);
         server.feed(frames::settings(version, &[(MAX_STREAMS, 0)]));
         server.request(1);
-        let push = Open {
+        let push = OpenOptions {
             unidirectional: true,
             associated: Some(id(1)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let now = server.now();
         let error = server.connection.open(now, request_block(version), push);
@@ -244,7 +244,7 @@ fn c086_without_settings_the_defaults_count() {
         };
         assert_eq!(sent_of_response(&mut server), expected);
         for _ in 0..1000 {
-            server.open(Open::default());
+            server.open(OpenOptions::default());
         }
     }
 }
@@ -255,13 +255,13 @@ fn a_lower_limit_closes_nothing() {
         let mut client = Machine::client(version);
         let streams = [(); 3].map(|()| client.exchange());
         client.feed(frames::settings(version, &[(MAX_STREAMS, 1)]));
-        assert!(!client.connection.has_place());
+        assert!(!client.connection.can_open_now());
         for stream in streams {
             client.send(stream, 1, true);
             client.feed(frames::data(stream, []).fin());
         }
         client.sent();
-        assert!(client.connection.has_place());
+        assert!(client.connection.can_open_now());
         client.assert_usable();
     }
 }
@@ -287,7 +287,7 @@ fn without_flow_control_settings_are_neither_sent_nor_heeded() {
         assert_eq!(server.greeting(), []);
         let entries = [(MAX_STREAMS, 0), (INITIAL_WINDOW, 0)];
         server.feed(frames::settings(version, &entries));
-        assert!(server.connection.has_place());
+        assert!(server.connection.can_open_now());
         assert_eq!(sent_of_response(&mut server), 200_000);
         server.assert_usable();
     }

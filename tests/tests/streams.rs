@@ -3,7 +3,7 @@
 use spdy_frame::{GoAwayStatus, Priority, RstStatus, Side, StreamId, Version};
 use spdy_session::{
     Config, OpenError,
-    proto::{Open, Phase},
+    proto::{OpenOptions, Phase},
 };
 use spdy_tests::{
     frames,
@@ -188,13 +188,13 @@ fn c042_a_client_without_ids_opens_nothing() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         client.connection.skip_to(StreamId::MAX);
-        assert_eq!(client.open(Open::default()), StreamId::MAX.get());
+        assert_eq!(client.open(OpenOptions::default()), StreamId::MAX.get());
         assert_eq!(client.sent().len(), 1);
-        assert!(!client.connection.may_open());
+        assert!(!client.connection.can_open());
         let now = client.now();
         let error = client
             .connection
-            .open(now, request_block(version), Open::default());
+            .open(now, request_block(version), OpenOptions::default());
         assert!(matches!(error, Err(OpenError::IdsExhausted)));
         assert!(
             matches!(client.sent()[..], [Received::GoAway(_)]),
@@ -211,9 +211,9 @@ fn c043_c044_ids_start_at_the_sides_first_and_rise() {
             let mut machine = Machine::new(side, version, Config::default());
             // Whatever their priority, streams leave in the order of their ids.
             for priority in [7, 0, 3, 1] {
-                machine.open(Open {
+                machine.open(OpenOptions {
                     priority: Priority::new(priority).unwrap(),
-                    ..Open::default()
+                    ..OpenOptions::default()
                 });
             }
             let ids: Vec<u32> = machine
@@ -276,7 +276,7 @@ fn c046_a_stream_that_is_closed_with_its_first_frame_is_not_answered() {
             assert!(
                 server
                     .connection
-                    .reply(id(1), Default::default(), true)
+                    .send_reply(id(1), Default::default(), true)
                     .is_err()
             );
             assert_eq!(server.sent(), []);

@@ -144,7 +144,7 @@ impl Attack {
         if self
             .server
             .connection
-            .reply(id(stream), headers, false)
+            .send_reply(id(stream), headers, false)
             .is_ok()
         {
             let bytes = 1 + self.random.below(100_000);

@@ -7,8 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
-    Config, HeaderBlock, Open, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
-    SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId, Version,
+    Config, HeaderBlock, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus,
+    SendReply, SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId,
+    Version,
 };
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
@@ -135,11 +136,11 @@ async fn pass_streams(
             stream = incoming.accept() => match stream {
                 Some(stream) if !is_clear(stream.headers()) => {
                     tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no one type");
-                    stream.refuse(RstStatus::PROTOCOL_ERROR);
+                    stream.reset(RstStatus::PROTOCOL_ERROR);
                 }
                 Some(stream) => {
                     tap.opened(stream.id(), stream.headers());
-                    let how = Open { priority: stream.priority(), ..Open::default() };
+                    let how = OpenOptions { priority: stream.priority(), ..OpenOptions::default() };
                     // The order of streams is that of these calls.
                     let opening = to_server.open(stream.headers().clone(), how);
                     let sessions = (to_client.clone(), to_server.clone());
@@ -232,10 +233,10 @@ async fn pass_both_ways(
 /// Answers the client's stream as the server answers its own.
 async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStream)> {
     let mut server = opening.await.ok()?;
-    match server.headers().await {
-        Ok(headers) => Some((server, reply.reply(headers, false).ok()?)),
+    match server.response_headers().await {
+        Ok(headers) => Some((server, reply.send_reply(headers, false).ok()?)),
         Err(error) => {
-            reply.refuse(status_of(&error));
+            reply.reset(status_of(&error));
             None
         }
     }

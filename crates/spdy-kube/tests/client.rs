@@ -132,7 +132,7 @@ async fn break_off(mut request: Request) -> Response<String> {
         let driver = tokio::spawn(driver);
         for _ in 0..2 {
             let stream = incoming.accept().await.unwrap();
-            let stream = stream.reply(HeaderBlock::new()).unwrap();
+            let stream = stream.send_reply(HeaderBlock::new()).unwrap();
             tokio::spawn(async move {
                 let _stream = stream;
                 std::future::pending::<()>().await
@@ -297,7 +297,7 @@ async fn reset_all(mut transport: Upgraded) -> io::Result<()> {
             };
             let text = opened.headers.get("text").unwrap().repeat(100_000);
             connection
-                .reply(opened.id, HeaderBlock::new(), false)
+                .send_reply(opened.id, HeaderBlock::new(), false)
                 .unwrap();
             connection.send_data(opened.id, text.into(), false).unwrap();
             take_output(&mut connection, &mut output);

@@ -646,7 +646,7 @@ async fn a_server_that_resets_all_streams_has_not_succeeded() {
                 let mut streams = Vec::new();
                 while streams.len() < 4 {
                     let stream = incoming.accept().await.unwrap();
-                    streams.push(stream.reply(HeaderBlock::new()).unwrap());
+                    streams.push(stream.send_reply(HeaderBlock::new()).unwrap());
                 }
                 // A reset would take back an answer that is not written.
                 session.ping().await.unwrap();

@@ -12,7 +12,7 @@ use std::{
 use axum::{Router, routing::get};
 use rustls::RootCertStore;
 use spdy_server::{Bind, Certificate, Config, Server, Version};
-use spdy_tower::session::{self, HeaderBlock, Open, Session};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions, Session};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
 
@@ -78,12 +78,15 @@ async fn ask(session: &Session) {
     let names = [":method", ":path", ":version", ":host", ":scheme"];
     let values = ["GET", "/", "HTTP/1.1", "localhost", "https"];
     let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let mut stream = session.open(head, how).await.unwrap();
-    let fields = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    let fields = timeout(LONG, stream.response_headers())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(fields.get(":status").unwrap().starts_with(b"200"));
 }
 

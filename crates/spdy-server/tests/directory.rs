@@ -23,7 +23,7 @@ use spdy_server::{
     Timeouts, Version,
     app::{self, Directory},
 };
-use spdy_tower::session::{self, HeaderBlock, Open};
+use spdy_tower::session::{self, HeaderBlock};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -384,9 +384,12 @@ async fn over_spdy_a_file_that_changes_ends_in_a_reset() {
         (":host", "localhost"),
         (":scheme", "http"),
     ]);
-    let mut stream = session.open(head.unwrap(), Open::default()).await.unwrap();
+    let mut stream = session
+        .open(head.unwrap(), session::OpenOptions::default())
+        .await
+        .unwrap();
     stream.shutdown().await.unwrap();
-    let fields = stream.headers().await.unwrap();
+    let fields = stream.response_headers().await.unwrap();
     assert!(fields.get(":status").unwrap().starts_with(b"200"));
 
     // The client reads nothing, so the server has sent a window and waits.

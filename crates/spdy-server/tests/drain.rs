@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::{AccessLog, Config, Drained, Timeouts, Version};
-use spdy_tower::session::{self, HeaderBlock, Open};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -139,9 +139,9 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
         (":scheme", "http"),
     ];
     let head = HeaderBlock::from_pairs(fields).unwrap();
-    let fin = Open {
+    let fin = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let mut opened = spdy.open(head, fin).await.unwrap();
 
@@ -156,7 +156,10 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
     assert_eq!(answer.status(), 503);
     answer.into_body().collect().await.unwrap();
     timeout(LONG, http2).await.unwrap().unwrap().unwrap();
-    let head = timeout(LONG, opened.headers()).await.unwrap().unwrap();
+    let head = timeout(LONG, opened.response_headers())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(head.get(":status"), Some(&b"503"[..]));
     timeout(LONG, driver).await.unwrap().unwrap().unwrap();
     assert_eq!(

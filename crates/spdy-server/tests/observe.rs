@@ -19,7 +19,7 @@ use axum::{
 };
 use http_body::Frame;
 use spdy_server::{AccessLog, Config, PlainVersion, Server, Timeouts, Version};
-use spdy_tower::session::{self, HeaderBlock, Open, RstStatus, Session};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions, RstStatus, Session};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -154,12 +154,15 @@ fn head(version: Version, method: &str, path: &str) -> HeaderBlock {
 
 /// Sends a request without a body and waits for the head of its response.
 async fn ask(session: &Session, head: HeaderBlock) -> session::Stream {
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let mut stream = session.open(head, how).await.unwrap();
-    timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    timeout(LONG, stream.response_headers())
+        .await
+        .unwrap()
+        .unwrap();
     stream
 }
 
@@ -172,9 +175,9 @@ async fn frames_bytes_and_resets_are_counted_by_direction() {
     let session = begin(server.connect().await, Version::V3_1);
     drop(ask(&session, head(Version::V3_1, "GET", "/")).await);
     timeout(LONG, session.ping()).await.unwrap().unwrap();
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let stream = session.open(head(Version::V3_1, "GET", "/never"), how);
     stream.await.unwrap().reset(RstStatus::CANCEL);
@@ -383,15 +386,21 @@ async fn requests_whose_bodies_fail_are_logged_as_they_were_answered() {
     assert_eq!(&answer, b"HTTP/1.1 408");
     let session = begin(server.connect().await, Version::V3_1);
     let request = head(Version::V3_1, "POST", "/body");
-    let mut stream = session.open(request, Open::default()).await.unwrap();
-    let answer = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    let mut stream = session.open(request, OpenOptions::default()).await.unwrap();
+    let answer = timeout(LONG, stream.response_headers())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(answer.get(":status").unwrap().starts_with(b"408"));
     let mut wrong = head(Version::V3_1, "POST", "/body");
     wrong.append("content-length", "5").unwrap();
-    let mut stream = session.open(wrong, Open::default()).await.unwrap();
+    let mut stream = session.open(wrong, OpenOptions::default()).await.unwrap();
     stream.write_all(b"ab").await.unwrap();
     stream.shutdown().await.unwrap();
-    let answer = timeout(LONG, stream.headers()).await.unwrap().unwrap();
+    let answer = timeout(LONG, stream.response_headers())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(answer.get(":status").unwrap().starts_with(b"400"));
     let lines = server.log(3).await;
     for (protocol, status) in [("HTTP/1.1", 408), ("SPDY/3.1", 408), ("SPDY/3.1", 400)] {

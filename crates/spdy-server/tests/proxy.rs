@@ -25,7 +25,7 @@ use spdy_server::{
     Address, Bind, Config, ConnectionInfo, Server, Timeouts, Version,
     app::{Proxy, proxy},
 };
-use spdy_tower::session::{self, HeaderBlock, Open};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -89,11 +89,11 @@ async fn tcp(address: SocketAddr) -> TcpStream {
 }
 
 async fn begin_echo(address: SocketAddr) -> session::Stream {
-    begin(address, "POST", Open::default()).await
+    begin(address, "POST", OpenOptions::default()).await
 }
 
 /// Sends the head of a request to `/echo`, over SPDY.
-async fn begin(address: SocketAddr, method: &str, how: Open) -> session::Stream {
+async fn begin(address: SocketAddr, method: &str, how: OpenOptions) -> session::Stream {
     let io = tcp(address).await;
     let (session, _pushes, driver) = session::client(io, Version::V3_1, session::Config::default());
     tokio::spawn(driver);
@@ -393,9 +393,9 @@ async fn a_client_that_leaves_ends_its_request_at_the_application() {
             std::future::pending::<()>().await;
         });
         let (_application, front) = behind(scheme, app, |_| {}).await;
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let stream = begin(front.address, "GET", how).await;
         timeout(LONG, entered.notified()).await.unwrap();
@@ -462,12 +462,12 @@ async fn ask_and_leave(protocol: &str, address: SocketAddr) {
             let (session, _pushes, driver) =
                 session::client(io, Version::V3_1, session::Config::default());
             tokio::spawn(driver);
-            while session.takes_streams() {
+            while session.can_open() {
                 let mut streams = Vec::new();
                 for _ in 0..50 {
-                    let how = Open {
+                    let how = OpenOptions {
                         fin: true,
-                        ..Open::default()
+                        ..OpenOptions::default()
                     };
                     streams.push(session.open(head("GET", "/pending"), how).await);
                 }
@@ -622,12 +622,12 @@ async fn ask_and_read_nothing(protocol: &str, address: SocketAddr) -> Box<dyn st
             Box::new((sender, response))
         }
         _ => {
-            let how = Open {
+            let how = OpenOptions {
                 fin: true,
-                ..Open::default()
+                ..OpenOptions::default()
             };
             let mut stream = begin(address, "GET", how).await;
-            stream.headers().await.unwrap();
+            stream.response_headers().await.unwrap();
             Box::new(stream)
         }
     }

@@ -13,7 +13,7 @@ use spdy_server::{
     Timeouts, Version,
     app::{Proxy, proxy},
 };
-use spdy_tower::session::{self, HeaderBlock, Open};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -82,15 +82,15 @@ async fn begin(address: SocketAddr, method: &str, fin: bool) -> session::Stream 
         (":scheme", "http"),
     ])
     .unwrap();
-    let how = Open {
+    let how = OpenOptions {
         fin,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     session.open(head, how).await.unwrap()
 }
 
 async fn answered(stream: &mut session::Stream) -> HeaderBlock {
-    let fields = timeout(LONG, stream.headers()).await;
+    let fields = timeout(LONG, stream.response_headers()).await;
     fields.expect("there was no answer").unwrap()
 }
 

@@ -9,7 +9,7 @@
 //!   orders of the handles ─► machine ─► transport      one vectored write for all that is ready
 //! ```
 //!
-//! The machine belongs to the driver alone. Handles are met in the [`Cell`] of their stream and in the [`Hub`].
+//! The machine belongs to the driver alone. Handles are met in the [`StreamCell`] of their stream and in the [`Hub`].
 
 mod io;
 mod rest;
@@ -44,7 +44,7 @@ use crate::{
     session::Session,
     stream::{
         Stream,
-        cell::{Birth, Cell},
+        cell::{Birth, StreamCell},
     },
 };
 
@@ -81,7 +81,7 @@ fn session<IO>(
     let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
     let driver = Driver {
         transport: Transport::new(io),
-        machine: Machine {
+        dispatch: Dispatch {
             share: Share::new(config.memory.clone()),
             connection: Connection::new(side, version, config, now()),
             hub: Arc::clone(&hub),
@@ -93,7 +93,7 @@ fn session<IO>(
             pings: VecDeque::new(),
             most_opens: FEW_OPENS,
             holds_up_peer: false,
-            may_open: true,
+            can_open: true,
         },
         alarm: None,
         timers: None,
@@ -106,9 +106,10 @@ fn session<IO>(
 ///
 /// It has to be polled within a tokio runtime whose time is enabled. Dropped, it drops the transport; streams that
 /// are open fail then, and [`Session::closed`] gives [`SessionError::Closed`].
+#[must_use = "a session does nothing unless its driver is polled"]
 pub struct Driver<IO> {
     transport: Transport<IO>,
-    machine: Machine,
+    dispatch: Dispatch,
     /// The next deadline, or an earlier moment.
     alarm: Option<Pin<Box<Sleep>>>,
     /// The runtime that the alarm belongs to, if it is not to be the one that polls.
@@ -149,14 +150,14 @@ impl Reading {
 }
 
 /// The protocol machine with those who wait for something from it.
-struct Machine {
+struct Dispatch {
     /// What is counted of the session's memory.
     share: Share,
     connection: Connection,
     hub: Arc<Hub>,
     cells: Cells,
     /// The cells that had orders; empty between two turns, kept for its memory.
-    ready: Vec<Arc<Cell>>,
+    ready: Vec<Arc<StreamCell>>,
     /// The streams that were accepted, likewise.
     taken: Vec<StreamId>,
     /// The size of the buffer that payload is a slice of.
@@ -168,12 +169,12 @@ struct Machine {
     most_opens: usize,
     /// What the hub knows of [`Connection::holds_up_peer`].
     holds_up_peer: bool,
-    /// What the hub knows of [`Connection::may_open`].
-    may_open: bool,
+    /// What the hub knows of [`Connection::can_open`].
+    can_open: bool,
 }
 
 /// The cells of streams whose handles still want to know something.
-type Cells = HashMap<StreamId, Arc<Cell>, BuildHasherDefault<IdHasher>>;
+type Cells = HashMap<StreamId, Arc<StreamCell>, BuildHasherDefault<IdHasher>>;
 
 impl<IO> Driver<IO> {
     /// Has the deadlines of the session watched by another runtime than the one that polls the driver. Say so before
@@ -186,7 +187,6 @@ impl<IO> Driver<IO> {
     /// # Panics
     ///
     /// The time of that runtime has to be enabled, and it has to outlive the driver: else polling panics.
-    #[must_use]
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
@@ -210,28 +210,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if let Stage::Ended(outcome) = &self.stage {
             return Poll::Ready(outcome.clone());
         }
-        self.machine.hub.unpark();
+        self.dispatch.hub.unpark();
         let start = now();
         let mut now = start;
         for _ in 0..TURNS_PER_POLL {
-            self.machine.carry_out(now);
+            self.dispatch.carry_out(now);
             let reading = self.read(cx, now);
             let mut more = work(cx);
-            self.machine.carry_out(now);
+            self.dispatch.carry_out(now);
             self.write(cx, now);
             if let Poll::Ready(outcome) = self.poll_end(cx, now) {
-                self.machine.end(outcome.clone());
+                self.dispatch.end(outcome.clone());
                 self.stage = Stage::Ended(outcome.clone());
                 return Poll::Ready(outcome);
             }
             more |= self.poll_alarm(cx);
             // Whatever made it possible in this turn, a read, a write, an order or a deadline: this is the one look.
-            more |= reading.may_go_on(&self.machine.connection) || self.machine.may_open_next();
-            self.machine.tell_hub(now);
-            if !more && self.machine.park(cx) {
+            more |= reading.may_go_on(&self.dispatch.connection) || self.dispatch.can_open_next();
+            self.dispatch.tell_hub(now);
+            if !more && self.dispatch.park(cx) {
                 self.transport.rest();
-                self.machine.connection.release_buffers();
-                self.machine.count_memory(self.transport.held());
+                self.dispatch.connection.release_buffers();
+                self.dispatch.count_memory(self.transport.held());
                 return Poll::Pending;
             }
             now = self::now();
@@ -239,7 +239,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 break;
             }
         }
-        self.machine.count_memory(self.transport.held());
+        self.dispatch.count_memory(self.transport.held());
         // Others get their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -247,16 +247,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// Reads what there is and handles it. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
-        let machine = &mut self.machine;
+        let dispatch = &mut self.dispatch;
         for _ in 0..READS_PER_TURN {
-            machine.read_buffer = self.transport.buffer_size();
-            while machine
+            dispatch.read_buffer = self.transport.buffer_size();
+            while dispatch
                 .connection
                 .handle_input(now, self.transport.buffer())
             {
-                machine.dispatch();
+                dispatch.deliver();
             }
-            if !machine.connection.wants_input() {
+            if !dispatch.connection.wants_input() {
                 return Reading::Paused;
             }
             if self::now().saturating_duration_since(now) >= MAX_POLL {
@@ -265,10 +265,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             match self.transport.poll_read(cx) {
                 Read::Some => continue,
                 Read::Nothing => {}
-                Read::End => machine.connection.handle_eof(now),
-                Read::Failed(error) => machine.connection.handle_transport_error(error.into()),
+                Read::End => dispatch.connection.handle_eof(now),
+                Read::Failed(error) => dispatch.connection.handle_transport_error(error.into()),
             }
-            machine.dispatch();
+            dispatch.deliver();
             return Reading::Transport;
         }
         Reading::Share
@@ -276,16 +276,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     /// Writes what may go out.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let connection = &mut self.machine.connection;
+        let connection = &mut self.dispatch.connection;
         if let Poll::Ready(Err(error)) = self.transport.poll_write(cx, connection, now) {
             connection.handle_transport_error(error.into());
         }
-        self.machine.dispatch();
+        self.dispatch.deliver();
     }
 
     /// Ready when the session has ended and nothing is left to be done with the transport.
     fn poll_end(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Outcome> {
-        let connection = &mut self.machine.connection;
+        let connection = &mut self.dispatch.connection;
         if connection.phase() != Phase::Closing || connection.has_output() {
             return Poll::Pending;
         }
@@ -308,7 +308,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(until) => Some(until),
-            _ => self.machine.connection.poll_timeout(),
+            _ => self.dispatch.connection.poll_timeout(),
         };
         let Some(next) = next.map(tokio::time::Instant::from_std) else {
             return false;
@@ -324,12 +324,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if alarm.as_mut().poll(cx).is_pending() {
             return false;
         }
-        if self.machine.hub.take_partly_read() {
-            self.machine.connection.note_partly_read();
+        if self.dispatch.hub.take_partly_read() {
+            self.dispatch.connection.note_partly_read();
         }
-        self.machine.connection.handle_timeout(now());
-        self.machine.forget_pings();
-        self.machine.dispatch();
+        self.dispatch.connection.handle_timeout(now());
+        self.dispatch.forget_pings();
+        self.dispatch.deliver();
         true
     }
 }
@@ -345,9 +345,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Driver<IO> {
 impl<IO> fmt::Debug for Driver<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
-            .field("side", &self.machine.hub.side)
-            .field("version", &self.machine.hub.version)
-            .field("streams", &self.machine.cells.len())
+            .field("side", &self.dispatch.hub.side)
+            .field("version", &self.dispatch.hub.version)
+            .field("streams", &self.dispatch.cells.len())
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
@@ -356,12 +356,12 @@ impl<IO> fmt::Debug for Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Ended(_)) {
-            self.machine.end(Err(SessionError::Closed));
+            self.dispatch.end(Err(SessionError::Closed));
         }
     }
 }
 
-impl Machine {
+impl Dispatch {
     /// Carries out what the handles have ordered.
     fn carry_out(&mut self, now: Instant) {
         let orders = self.hub.take_orders(&mut self.ready, &mut self.taken);
@@ -390,13 +390,13 @@ impl Machine {
         // Streams are opened before others go on: a push has to come before the payload that refers to it.
         self.open_streams(now);
         self.carry_out_ready(now, self.ready.len());
-        self.dispatch();
+        self.deliver();
     }
 
     /// Tells handles whether a silent peer could have sent something, and whether streams can be opened.
     fn tell_hub(&mut self, now: Instant) {
-        if self.may_open && !self.connection.may_open() {
-            self.may_open = false;
+        if self.can_open && !self.connection.can_open() {
+            self.can_open = false;
             self.hub.note_going_away();
         }
         let holds_up_peer = self.connection.holds_up_peer();
@@ -441,7 +441,7 @@ impl Machine {
 
     /// Opens the streams that wait, as many as the peer accepts.
     fn open_streams(&mut self, now: Instant) {
-        while self.may_open_next()
+        while self.can_open_next()
             && let Some(order) = self.opens.pop_front()
         {
             self.open_stream(now, order);
@@ -450,9 +450,11 @@ impl Machine {
 
     /// Whether the stream that is the next to be opened waits for nothing any more: a place is free, no place ever
     /// will be, or the application has given it up.
-    fn may_open_next(&self) -> bool {
+    fn can_open_next(&self) -> bool {
         self.opens.front().is_some_and(|order| {
-            self.connection.has_place() || !self.connection.may_open() || order.answer.is_closed()
+            self.connection.can_open_now()
+                || !self.connection.can_open()
+                || order.answer.is_closed()
         })
     }
 
@@ -486,14 +488,14 @@ impl Machine {
         _ = answer.send(opened);
     }
 
-    fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<Cell> {
-        let cell = Arc::new(Cell::new(id, Arc::clone(&self.hub), birth));
+    fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<StreamCell> {
+        let cell = Arc::new(StreamCell::new(id, Arc::clone(&self.hub), birth));
         self.cells.insert(id, Arc::clone(&cell));
         cell
     }
 
     /// Tells the handles what has happened.
-    fn dispatch(&mut self) {
+    fn deliver(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Opened(opened) => self.on_opened(opened),
@@ -557,7 +559,7 @@ impl Machine {
     }
 
     /// Tells a cell, which says whether it is of no more use.
-    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&Cell) -> bool) {
+    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&StreamCell) -> bool) {
         if self.cells.get(&id).is_some_and(|cell| act(cell)) {
             forget(&mut self.cells, &self.connection, id);
         }

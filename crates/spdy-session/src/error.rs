@@ -8,7 +8,7 @@ use crate::proto::ForeignProtocol;
 
 /// Who caused the end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Initiator {
     /// The application on this side.
     Local,
     /// This crate, since the peer broke a rule or a limit.
@@ -140,7 +140,7 @@ pub enum StreamError {
         /// The status of RST_STREAM.
         status: RstStatus,
         /// By whom.
-        origin: Origin,
+        initiator: Initiator,
     },
     /// The stream was reset because a timeout ran out.
     TimedOut(Timeout),
@@ -166,7 +166,7 @@ impl StreamError {
         } else {
             Self::Reset {
                 status,
-                origin: Origin::Remote,
+                initiator: Initiator::Remote,
             }
         }
     }
@@ -178,19 +178,19 @@ impl fmt::Display for StreamError {
             Self::NotProcessed => f.write_str("peer did not process the stream"),
             Self::Reset {
                 status,
-                origin: Origin::Remote,
+                initiator: Initiator::Remote,
             } => {
                 write!(f, "peer reset the stream with {status}")
             }
             Self::Reset {
                 status,
-                origin: Origin::Local,
+                initiator: Initiator::Local,
             } => {
                 write!(f, "stream was reset on this side with {status}")
             }
             Self::Reset {
                 status,
-                origin: Origin::Library { reason },
+                initiator: Initiator::Library { reason },
             } => {
                 write!(f, "stream was reset with {status}: {reason}")
             }

@@ -32,10 +32,10 @@ use crate::{
     OpenError, SessionError,
     config::Config,
     incoming::PendingStream,
-    proto::{Heeds, Open, Outcome, Quiet, Shutdown},
+    proto::{Heeds, OpenOptions, Outcome, Quiet, Shutdown},
     queue::Queue,
     room::{Asking, Room, Verdict},
-    stream::{Stream, cell::Cell},
+    stream::{Stream, cell::StreamCell},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
@@ -94,7 +94,7 @@ enum HeldUp {
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     /// The streams that have orders of their own.
-    pub(crate) ready: Vec<Arc<Cell>>,
+    pub(crate) ready: Vec<Arc<StreamCell>>,
     pub(crate) opens: VecDeque<OpenOrder>,
     pub(crate) pings: Vec<oneshot::Sender<Duration>>,
     pub(crate) shutdown: Option<Shutdown>,
@@ -106,7 +106,7 @@ pub(crate) struct Orders {
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
     pub(crate) headers: HeaderBlock,
-    pub(crate) how: Open,
+    pub(crate) how: OpenOptions,
     pub(crate) note: Note,
     pub(crate) answer: oneshot::Sender<Result<Stream, OpenError>>,
 }
@@ -242,7 +242,7 @@ impl Hub {
 impl Hub {
     /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds
     /// the cell's lock, and wakes what it is given when it does not any more.
-    pub(crate) fn enlist(&self, cell: Option<&Arc<Cell>>, news: News) -> Option<Waker> {
+    pub(crate) fn enlist(&self, cell: Option<&Arc<StreamCell>>, news: News) -> Option<Waker> {
         // A driver that does not wait looks at the ready list before it does. So far there is
         // nothing to lock for.
         if cell.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
@@ -302,7 +302,7 @@ impl Hub {
         self.lock().settings.clone()
     }
 
-    pub(crate) fn takes_streams(&self) -> bool {
+    pub(crate) fn can_open(&self) -> bool {
         let state = self.lock();
         !state.going_away && state.outcome.is_none()
     }
@@ -420,7 +420,7 @@ impl Hub {
     /// before.
     pub(crate) fn take_orders(
         &self,
-        ready: &mut Vec<Arc<Cell>>,
+        ready: &mut Vec<Arc<StreamCell>>,
         taken: &mut Vec<StreamId>,
     ) -> Option<Orders> {
         self.consumed.store(0, Ordering::Relaxed);

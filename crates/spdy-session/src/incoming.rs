@@ -1,7 +1,9 @@
 //! Streams that the peer opens.
 
 use std::{
+    fmt,
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -12,7 +14,7 @@ use crate::{
     StreamError,
     hub::{Hub, MayCome},
     proto::Opened,
-    stream::{RecvStream, SendReply, Stream, cell::Cell},
+    stream::{RecvStream, SendReply, Stream, cell::StreamCell},
 };
 
 /// Gives the streams that the peer opens, in the order of their ids.
@@ -44,13 +46,22 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// [`NoStream`] says whether one may still come.
-    pub fn try_accept(&mut self) -> Result<PendingStream, NoStream> {
+    /// [`TryAcceptError::Empty`] if no stream waits at present, and [`TryAcceptError::Closed`] once the session has ended.
+    pub fn try_accept(&mut self) -> Result<PendingStream, TryAcceptError> {
         match self.hub.accept() {
             Ok(stream) => Ok(stream),
-            Err(MayCome(true)) => Err(NoStream::Yet),
-            Err(MayCome(false)) => Err(NoStream::Ever),
+            Err(MayCome(true)) => Err(TryAcceptError::Empty),
+            Err(MayCome(false)) => Err(TryAcceptError::Closed),
         }
+    }
+}
+
+/// The same as [`poll_accept`](Incoming::poll_accept).
+impl futures_core::Stream for Incoming {
+    type Item = PendingStream;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PendingStream>> {
+        self.get_mut().poll_accept(cx)
     }
 }
 
@@ -60,14 +71,25 @@ impl Drop for Incoming {
     }
 }
 
-/// There is no stream to accept.
+/// Why [`Incoming::try_accept`] returned no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoStream {
-    /// One may still come.
-    Yet,
-    /// The session has ended.
-    Ever,
+pub enum TryAcceptError {
+    /// No stream waits at present. One might still come.
+    Empty,
+    /// The session has ended: no stream will come.
+    Closed,
 }
+
+impl fmt::Display for TryAcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no stream waits to be accepted",
+            Self::Closed => "session has ended",
+        })
+    }
+}
+
+impl std::error::Error for TryAcceptError {}
 
 /// A stream that the peer has opened and that is not answered.
 ///
@@ -82,7 +104,7 @@ pub struct PendingStream {
 }
 
 impl PendingStream {
-    pub(crate) fn new(cell: &Arc<Cell>, opened: Opened) -> Self {
+    pub(crate) fn new(cell: &Arc<StreamCell>, opened: Opened) -> Self {
         let recv = RecvStream::new(Arc::clone(cell), opened.fin);
         let reply = SendReply::new(Arc::clone(cell), RstStatus::REFUSED_STREAM);
         Self {
@@ -133,9 +155,9 @@ impl PendingStream {
     /// # Errors
     ///
     /// If the stream has ended meanwhile; [`StreamError::Finished`] if it is unidirectional.
-    pub fn reply(self, headers: HeaderBlock) -> Result<Stream, StreamError> {
+    pub fn send_reply(self, headers: HeaderBlock) -> Result<Stream, StreamError> {
         let (recv, reply) = self.split();
-        Ok(Stream::new(recv, reply.reply(headers, false)?))
+        Ok(Stream::new(recv, reply.send_reply(headers, false)?))
     }
 
     /// Takes a unidirectional stream, which needs no answer.
@@ -151,9 +173,14 @@ impl PendingStream {
         }
     }
 
-    /// Resets the stream.
-    pub fn refuse(self, status: RstStatus) {
-        self.reply.refuse(status);
+    /// Refuses the stream with REFUSED_STREAM, as dropping it does: the peer may safely try again.
+    pub fn refuse(self) {
+        self.reply.refuse();
+    }
+
+    /// Resets the stream with `status`.
+    pub fn reset(self, status: RstStatus) {
+        self.reply.reset(status);
     }
 
     /// The two directions apart, to be answered later. From now on the peer is not told that nothing was done: a

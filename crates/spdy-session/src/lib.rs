@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use spdy_frame::{HeaderBlock, Version};
-//! use spdy_session::{Config, Open};
+//! use spdy_session::{Config, OpenOptions};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -18,7 +18,7 @@
 //! tokio::spawn(driver);
 //! tokio::spawn(async move {
 //!     while let Some(stream) = incoming.accept().await {
-//!         let mut stream = stream.reply(HeaderBlock::new()).unwrap();
+//!         let mut stream = stream.send_reply(HeaderBlock::new()).unwrap();
 //!         let mut request = Vec::new();
 //!         stream.read_to_end(&mut request).await.unwrap();
 //!         stream.write_all(&request).await.unwrap();
@@ -28,7 +28,7 @@
 //!
 //! let (session, _pushes, driver) = spdy_session::client(near, Version::V3_1, Config::default());
 //! tokio::spawn(driver);
-//! let mut stream = session.open(HeaderBlock::new(), Open::default()).await?;
+//! let mut stream = session.open(HeaderBlock::new(), OpenOptions::default()).await?;
 //! stream.write_all(b"echo").await?;
 //! stream.shutdown().await?;
 //! let mut answer = Vec::new();
@@ -95,14 +95,37 @@ pub use spdy_frame::{HeaderBlock, Priority, RstStatus, Side, StreamId, Version};
 pub use self::{
     config::{Config, FlowControl, Limits, OversizedHeaders, Rate, Timeouts, Trailers},
     counters::{Count, Counters, Counts, Limit},
-    error::{OpenError, Origin, SessionError, StreamError, Timeout},
-    proto::{ForeignProtocol, Open, Shutdown},
+    error::{Initiator, OpenError, SessionError, StreamError, Timeout},
+    proto::{ForeignProtocol, OpenOptions, Shutdown},
 };
 #[cfg(feature = "tokio")]
 pub use self::{
     driver::{Driver, client, server},
-    incoming::{Incoming, NoStream, PendingStream},
+    incoming::{Incoming, PendingStream, TryAcceptError},
     memory::MemoryUse,
     session::{Opening, Session},
     stream::{Received, RecvStream, Reserved, SendReply, SendRoom, SendStream, Stream},
+};
+
+/// What moves between tasks and is shared by them is `Send` and `Sync`: losing that is a breaking change.
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<(Config, Counters, proto::Connection, proto::Event)>();
+    is_send_and_sync::<(OpenError, SessionError, StreamError)>();
+};
+
+#[cfg(feature = "tokio")]
+const _: () = {
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send_and_sync::<(Session, Incoming, PendingStream, Opening, MemoryUse)>();
+    is_send_and_sync::<(
+        Stream,
+        RecvStream,
+        SendStream,
+        SendReply,
+        SendRoom,
+        Reserved,
+    )>();
+    const fn is_send<T: Send>() {}
+    is_send::<Driver<tokio::io::DuplexStream>>();
 };

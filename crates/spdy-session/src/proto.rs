@@ -19,7 +19,7 @@
 //! use bytes::{Buf, BytesMut};
 //! use spdy_session::{
 //!     Config,
-//!     proto::{Connection, Event, Open},
+//!     proto::{Connection, Event, OpenOptions},
 //! };
 //! use spdy_frame::{HeaderBlock, Side, Version};
 //!
@@ -28,7 +28,7 @@
 //! let mut client = Connection::new(Side::Client, Version::V3_1, Arc::clone(&config), now);
 //! let mut server = Connection::new(Side::Server, Version::V3_1, config, now);
 //!
-//! let stream = client.open(now, HeaderBlock::new(), Open::default())?;
+//! let stream = client.open(now, HeaderBlock::new(), OpenOptions::default())?;
 //! client.send_data(stream, "hello".into(), true)?;
 //!
 //! // The network: everything that one side has to write, the other one reads.
@@ -65,10 +65,11 @@
 //! | `output` | what waits to go out, and how it becomes bytes; `scheduler`: which stream writes next; `transmit`: bytes on their way out |
 //! | `pings` | every PING of this side and its purpose |
 //! | `go_away` | what both sides have said about the end |
-//! | `guard` | token buckets against abuse |
+//! | `guard` | how often the peer may do what costs this side; `bucket`: a token bucket |
 //! | `clock` | the moments that deadlines are counted from |
 //! | `error` | a broken rule, and whether it costs the stream or the session |
 
+mod bucket;
 mod clock;
 mod connection;
 mod error;
@@ -87,7 +88,7 @@ mod waits;
 mod windows;
 
 pub use self::{
-    connection::{Connection, Open, Phase, Shutdown, Stats, Windows},
+    connection::{Connection, OpenOptions, Phase, Shutdown, Stats, Windows},
     event::{Event, Opened, PingId},
     foreign::ForeignProtocol,
     streams::held_size,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::{
     OpenError, SessionError,
     hub::{Hub, Note, OpenOrder},
-    proto::{Open, Shutdown},
+    proto::{OpenOptions, Shutdown},
     stream::Stream,
 };
 
@@ -33,11 +33,11 @@ impl Session {
     }
 
     /// Opens a stream with SYN_STREAM. Waits while the peer has as many open streams of this side as it accepts;
-    /// those who wait are served in order. A push, which has an [associated](Open::associated) stream, does not
+    /// those who wait are served in order. A push, which has an [associated](OpenOptions::associated) stream, does not
     /// wait: it fails with [`OpenError::TooManyStreams`].
     ///
     /// The order is given by this call, before the future is polled. The stream is there as soon as it is opened on
-    /// this side: for the peer's answer see [`Stream::headers`].
+    /// this side: for the peer's answer see [`Stream::response_headers`].
     ///
     /// Dropping the future gives the stream up: one that is not opened yet is not opened, one that is opened already
     /// is reset with CANCEL.
@@ -45,7 +45,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of [`OpenError`]. Nothing was sent then.
-    pub fn open(&self, headers: HeaderBlock, how: Open) -> Opening {
+    pub fn open(&self, headers: HeaderBlock, how: OpenOptions) -> Opening {
         self.open_noting(headers, how, |_| {})
     }
 
@@ -59,7 +59,7 @@ impl Session {
     pub fn open_noting(
         &self,
         headers: HeaderBlock,
-        how: Open,
+        how: OpenOptions,
         note: impl FnOnce(StreamId) + Send + 'static,
     ) -> Opening {
         let (answer, opened) = oneshot::channel();
@@ -83,8 +83,8 @@ impl Session {
     /// the ids are used up, or the session has ended.
     /// It may change at any time, so what [`open`](Self::open) says is what counts.
     #[must_use]
-    pub fn takes_streams(&self) -> bool {
-        self.hub.takes_streams()
+    pub fn can_open(&self) -> bool {
+        self.hub.can_open()
     }
 
     /// What the peer has announced in SETTINGS so far: the latest entry of each id, at most 64 of them, as it came. So

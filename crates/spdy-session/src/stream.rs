@@ -6,6 +6,7 @@ mod io;
 use std::{
     fmt,
     future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
@@ -14,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
-use self::cell::Cell;
 pub use self::cell::Received;
+use self::cell::StreamCell;
 use crate::{StreamError, room::SMALL_PIECE};
 
 /// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite).
@@ -38,7 +39,7 @@ impl Stream {
     }
 
     /// The handles of a stream that this side has opened.
-    pub(crate) fn opened(cell: Arc<Cell>) -> Self {
+    pub(crate) fn opened(cell: Arc<StreamCell>) -> Self {
         let send = SendHalf::new(Arc::clone(&cell), RstStatus::CANCEL);
         Self {
             recv: RecvStream::new(cell, false),
@@ -58,17 +59,17 @@ impl Stream {
     ///
     /// How the stream has ended before that. [`StreamError::Finished`] if there is nothing to wait for: it was
     /// given already, the peer opened the stream, or may not answer.
-    pub async fn headers(&mut self) -> Result<HeaderBlock, StreamError> {
-        self.recv.reply().await
+    pub async fn response_headers(&mut self) -> Result<HeaderBlock, StreamError> {
+        self.recv.response_headers().await
     }
 
-    /// As [`RecvStream::headers`]: waits for the next HEADERS of the peer, trailers among them.
+    /// As [`RecvStream::next_headers`]: waits for the next HEADERS of the peer, trailers among them.
     ///
     /// # Errors
     ///
     /// How the stream has ended, unless in order.
-    pub async fn more_headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
-        self.recv.headers().await
+    pub async fn next_headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
+        self.recv.next_headers().await
     }
 
     /// As [`SendStream::send_headers`].
@@ -104,7 +105,7 @@ impl Stream {
 /// [`Timeouts::discard`](crate::Timeouts::discard), since clients take a reset for a
 /// failure of the whole request (protocol.md §9.6).
 pub struct RecvStream {
-    cell: Arc<Cell>,
+    cell: Arc<StreamCell>,
     /// What is left of a piece that is being read octet by octet.
     current: Bytes,
     /// The length of that piece: its credit goes back when all of it was read.
@@ -115,7 +116,7 @@ pub struct RecvStream {
 
 impl RecvStream {
     /// `idle`: the peer had finished when it opened the stream.
-    pub(crate) fn new(cell: Arc<Cell>, idle: bool) -> Self {
+    pub(crate) fn new(cell: Arc<StreamCell>, idle: bool) -> Self {
         Self {
             cell,
             idle,
@@ -130,22 +131,25 @@ impl RecvStream {
         self.cell.id
     }
 
-    /// As [`Stream::headers`].
+    /// As [`Stream::response_headers`].
     ///
     /// # Errors
     ///
-    /// As [`Stream::headers`].
-    pub async fn reply(&mut self) -> Result<HeaderBlock, StreamError> {
-        poll_fn(|cx| self.poll_reply(cx)).await
+    /// As [`Stream::response_headers`].
+    pub async fn response_headers(&mut self) -> Result<HeaderBlock, StreamError> {
+        poll_fn(|cx| self.poll_response_headers(cx)).await
     }
 
-    /// As [`reply`](Self::reply), for implementations of `Future`.
+    /// As [`reply`](Self::send_reply), for implementations of `Future`.
     ///
     /// # Errors
     ///
-    /// As [`Stream::headers`].
-    pub fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeaderBlock, StreamError>> {
-        self.cell.poll_reply(cx)
+    /// As [`Stream::response_headers`].
+    pub fn poll_response_headers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<HeaderBlock, StreamError>> {
+        self.cell.poll_response_headers(cx)
     }
 
     /// Waits for what comes next: a piece of payload, which may be a frame, a part of one or several short ones; or header
@@ -183,7 +187,7 @@ impl RecvStream {
     /// # Errors
     ///
     /// How the stream has ended, unless in order.
-    pub async fn headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
+    pub async fn next_headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
         poll_fn(|cx| self.cell.poll_headers(cx)).await.transpose()
     }
 
@@ -215,6 +219,16 @@ impl RecvStream {
     }
 }
 
+/// The same as the method [`poll_next`](RecvStream::poll_next). After an error it returns that error again and again, and
+/// never `None`.
+impl futures_core::Stream for RecvStream {
+    type Item = Result<Received, StreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_next(cx)
+    }
+}
+
 impl fmt::Debug for RecvStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecvStream")
@@ -239,7 +253,7 @@ impl Drop for RecvStream {
 pub struct SendReply(SendHalf);
 
 impl SendReply {
-    pub(crate) fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
+    pub(crate) fn new(cell: Arc<StreamCell>, on_drop: RstStatus) -> Self {
         Self(SendHalf::new(cell, on_drop))
     }
 
@@ -254,8 +268,8 @@ impl SendReply {
     /// # Errors
     ///
     /// If the stream has ended meanwhile; [`StreamError::Finished`] if it is unidirectional.
-    pub fn reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
-        self.0.cell.reply(headers, fin)?;
+    pub fn send_reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
+        self.0.cell.send_reply(headers, fin)?;
         Ok(SendStream(self.0))
     }
 
@@ -264,15 +278,24 @@ impl SendReply {
     ///
     /// # Errors
     ///
-    /// As [`reply`](Self::reply).
-    pub fn reply_with(mut self, headers: HeaderBlock, payload: Bytes) -> Result<(), StreamError> {
+    /// As [`reply`](Self::send_reply).
+    pub fn send_reply_with(
+        mut self,
+        headers: HeaderBlock,
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
         self.0.cell.reply_in_full(headers, payload)?;
         self.0.gone = true;
         Ok(())
     }
 
-    /// Resets the stream.
-    pub fn refuse(self, status: RstStatus) {
+    /// Refuses the stream with REFUSED_STREAM: the peer may safely try again. So nothing must have been done for it.
+    pub fn refuse(self) {
+        self.reset(RstStatus::REFUSED_STREAM);
+    }
+
+    /// Resets the stream with `status`.
+    pub fn reset(self, status: RstStatus) {
         self.0.cell.reset(status);
     }
 
@@ -418,7 +441,7 @@ impl SendStream {
 
 /// How long the pieces of a stream's payload should be, for bodies that can be read in pieces of any length.
 #[derive(Clone)]
-pub struct SendRoom(Arc<Cell>);
+pub struct SendRoom(Arc<StreamCell>);
 
 impl SendRoom {
     /// Promises that from now on no piece is longer than there is room for. Such a stream may go on when streams whose
@@ -440,7 +463,7 @@ impl SendRoom {
 /// The room for a piece that is being made, until it is dropped.
 #[must_use = "without it other streams take the room"]
 pub struct Reserved {
-    cell: Option<Arc<Cell>>,
+    cell: Option<Arc<StreamCell>>,
     length: usize,
 }
 
@@ -475,14 +498,14 @@ impl fmt::Debug for SendRoom {
 /// What happens when the sending half of a stream is dropped.
 #[derive(Debug)]
 struct SendHalf {
-    cell: Arc<Cell>,
+    cell: Arc<StreamCell>,
     on_drop: Option<RstStatus>,
     /// The cell knows already that this half is dropped.
     gone: bool,
 }
 
 impl SendHalf {
-    fn new(cell: Arc<Cell>, on_drop: RstStatus) -> Self {
+    fn new(cell: Arc<StreamCell>, on_drop: RstStatus) -> Self {
         Self {
             cell,
             on_drop: Some(on_drop),

@@ -66,7 +66,7 @@ use std::{
 
 use http::{Method, Request, Response};
 use spdy_frame::{Priority, Version};
-use spdy_session::{Config, Driver, Open, OpenError, Session};
+use spdy_session::{Config, Driver, OpenError, OpenOptions, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
@@ -146,7 +146,7 @@ impl SendRequest {
     /// too late fails with [`Error::NotSent`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.session.takes_streams()
+        self.session.can_open()
     }
 
     /// The session, for PING and shutdown.
@@ -159,14 +159,14 @@ impl SendRequest {
     fn begin<B: http_body::Body>(&self, request: Request<B>) -> Result<Exchange<B>, Error> {
         let version = self.session.version();
         let (head, body) = request.into_parts();
-        let how = Open {
+        let how = OpenOptions {
             priority: head
                 .extensions
                 .get::<Priority>()
                 .copied()
                 .unwrap_or_default(),
             fin: body.is_end_stream() && head.method != Method::CONNECT,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let (block, asked) = write_request::block(version, &head, body.size_hint().exact())
             .map_err(Error::Request)?;

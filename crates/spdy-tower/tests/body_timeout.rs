@@ -28,7 +28,7 @@ const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn status_of(receive: &mut RecvStream) -> u16 {
-    let head = timeout(FOR_EVER, receive.reply()).await;
+    let head = timeout(FOR_EVER, receive.response_headers()).await;
     status(&head.expect("there was no answer").unwrap())
 }
 

@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
-use spdy_session::{Config, Origin, Received, RecvStream, StreamError};
+use spdy_session::{Config, Initiator, Received, RecvStream, StreamError};
 use spdy_tower::{BodyError, BoxError, Builder};
 use tokio::sync::mpsc;
 use tower::{Service, service_fn};
@@ -350,7 +350,7 @@ fn assert_400_or_reset(reply: Result<Reply, StreamError>) {
                 error,
                 StreamError::Reset {
                     status: RstStatus::PROTOCOL_ERROR,
-                    origin: Origin::Remote
+                    initiator: Initiator::Remote
                 }
             ),
             "{error:?}"

@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Channel, channel::Sender};
 use spdy_frame::{HeaderBlock, Priority};
-use spdy_session::{Open, Received};
+use spdy_session::{OpenOptions, Received};
 use spdy_tower::{BoxError, StreamInfo};
 
 use self::support::{Client, Reply, in_all_versions, status, within};
@@ -292,10 +292,10 @@ async fn a_request_knows_its_stream() {
         };
         let client = Client::of(version, Router::new().route("/", get(handler)));
         client.ask("GET", "/").await;
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
             priority: Priority::new(2).unwrap(),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let stream = client
             .session

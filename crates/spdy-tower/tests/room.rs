@@ -19,7 +19,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use spdy_frame::{HeaderBlock, Version};
-use spdy_session::{Config, Open, Received, RecvStream, SendRoom, Session, StreamError, client};
+use spdy_session::{
+    Config, OpenOptions, Received, RecvStream, SendRoom, Session, StreamError, client,
+};
 use spdy_tower::{Body, Builder, StreamInfo};
 use tokio::{
     io::duplex,
@@ -59,9 +61,9 @@ impl Narrow {
 
     /// Asks for chunks, as many and as long as the path says.
     async fn open(&self, path: &str) -> RecvStream {
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let head = head(Version::V3_1, "GET", path);
         let stream = self.session.open(head, how).await.unwrap();

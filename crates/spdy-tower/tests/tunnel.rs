@@ -162,7 +162,7 @@ async fn c162_connect_names_host_and_port_and_no_scheme() {
         ];
         assert_eq!(stream.headers(), &block(version, &meta));
         assert!(stream.has_body());
-        let mut raw = stream.reply(ok(version, &[])).unwrap();
+        let mut raw = stream.send_reply(ok(version, &[])).unwrap();
         raw.write_all(b"hello").await.unwrap();
         let mut tunnel = Tunnel::of(&mut within(response).await.unwrap()).unwrap();
         let mut bytes = [0; 5];

@@ -15,7 +15,7 @@ use spdy_frame::{
     Data, DecodeLimits, Decoder, Frame, HeaderBlock, HeaderCompression, HeaderEncoder, Priority,
     StreamId, SynStream, Version,
 };
-use spdy_session::{Config, Open, Received, Session};
+use spdy_session::{Config, OpenOptions, Received, Session};
 use spdy_tower::{
     Builder,
     upgrade::{self, ConnectError, UpgradeError},
@@ -42,7 +42,7 @@ async fn echo(mut request: Request) -> Response<String> {
         tokio::spawn(driver);
         while let Some(stream) = incoming.accept().await {
             tokio::spawn(async move {
-                let mut stream = stream.reply(HeaderBlock::new()).unwrap();
+                let mut stream = stream.send_reply(HeaderBlock::new()).unwrap();
                 let (mut receive, mut send) = tokio::io::split(&mut stream);
                 tokio::io::copy(&mut receive, &mut send).await.unwrap();
                 stream.shutdown().await.unwrap();
@@ -82,10 +82,10 @@ fn begin(transport: upgrade::Upgraded) -> Session {
 
 /// What comes back of `bytes` on a stream of its own.
 async fn exchange(session: &Session, headers: HeaderBlock, bytes: Vec<u8>) -> Vec<u8> {
-    let mut stream = within(session.open(headers, Open::default()))
+    let mut stream = within(session.open(headers, OpenOptions::default()))
         .await
         .unwrap();
-    let reply = within(stream.headers()).await.unwrap();
+    let reply = within(stream.response_headers()).await.unwrap();
     assert!(reply.is_empty(), "{reply:?}");
     let (mut receive, mut send) = stream.split();
     let sending = async {
@@ -353,14 +353,14 @@ async fn http_may_be_served_over_an_upgraded_transport() {
     let (_, transport) = within(upgrade::connect(io, ask())).await.unwrap();
     let (session, _, driver) = spdy_session::client(transport, Version::V3_1, Config::default());
     tokio::spawn(driver);
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let head = support::head(Version::V3_1, "GET", "/page");
     let (mut receive, _send) = within(session.open(head, how)).await.unwrap().split();
     assert_eq!(
-        support::status(&within(receive.reply()).await.unwrap()),
+        support::status(&within(receive.response_headers()).await.unwrap()),
         200
     );
     let Some(Ok(Received::Data(bytes))) = within(receive.next()).await else {

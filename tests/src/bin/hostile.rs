@@ -49,7 +49,7 @@ use std::{
 };
 
 use flate2::{Compress, Compression, FlushCompress};
-use spdy_session::{Config, HeaderBlock, Open, Received, Version};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Received, Version};
 use tokio::{sync::oneshot, time::sleep};
 
 #[tokio::main(flavor = "current_thread")]
@@ -153,12 +153,12 @@ impl Healthy {
         let mut times = Vec::new();
         loop {
             let start = Instant::now();
-            let how = Open {
+            let how = OpenOptions {
                 fin: true,
-                ..Open::default()
+                ..OpenOptions::default()
             };
             let (mut receive, _) = session.open(head(version, "/hello"), how).await?.split();
-            receive.reply().await?;
+            receive.response_headers().await?;
             let mut bytes = 0;
             while let Some(received) = receive.next().await {
                 if let Received::Data(piece) = received? {

@@ -31,8 +31,8 @@ use std::{
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, FlowControl, HeaderBlock, Limits, Open, Received, RecvStream, SendStream, Stream,
-    Version,
+    Config, FlowControl, HeaderBlock, Limits, OpenOptions, Received, RecvStream, SendStream,
+    Stream, Version,
 };
 use tokio::{
     io::{AsyncReadExt, duplex},
@@ -134,10 +134,12 @@ impl Scene {
         let received = Arc::new(AtomicU64::new(0));
         let mut ends = JoinSet::new();
         for number in 0..self.streams {
-            let stream = client.open(HeaderBlock::new(), Open::default()).await?;
+            let stream = client
+                .open(HeaderBlock::new(), OpenOptions::default())
+                .await?;
             self.use_stream(stream, number, &received, &mut ends);
             let stream = incoming.accept().await.ok_or("the session has ended")?;
-            let stream = stream.reply(HeaderBlock::new())?;
+            let stream = stream.send_reply(HeaderBlock::new())?;
             self.use_stream(stream, number + 1, &received, &mut ends);
         }
         let mut memory = 0;

@@ -41,7 +41,7 @@ impl Handles {
     pub(super) fn reply(&mut self, headers: HeaderBlock, fin: bool) {
         self.split();
         let reply = self.reply.take().expect("it is answered once");
-        self.send = reply.reply(headers, fin).ok();
+        self.send = reply.send_reply(headers, fin).ok();
     }
 
     /// Reads at most `most` bytes, and returns how many.
@@ -64,7 +64,7 @@ impl Handles {
             return;
         };
         let mut cx = Context::from_waker(Waker::noop());
-        if is_ours && let Poll::Ready(Ok(block)) = recv.poll_reply(&mut cx) {
+        if is_ours && let Poll::Ready(Ok(block)) = recv.poll_response_headers(&mut cx) {
             self.story.replied = Some(fields(&block));
         }
         while let Poll::Ready(next) = recv.poll_next(&mut cx) {

@@ -1,7 +1,7 @@
 //! What is asked of a machine again and again.
 
 use spdy_frame::{GoAwayStatus, Side, StreamId, Version};
-use spdy_session::proto::{Open, Phase};
+use spdy_session::proto::{OpenOptions, Phase};
 
 use super::{Happened, Machine};
 use crate::{frames, wire::Received};
@@ -64,9 +64,9 @@ impl Machine {
 
     fn assert_client_usable(&mut self) {
         let version = self.connection.version();
-        let stream = self.open(Open {
+        let stream = self.open(OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         });
         let sent = self.sent();
         let [

@@ -9,7 +9,7 @@ use http::{
 };
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_session::{Config, Open, Received, RecvStream, SendStream, Session, StreamError};
+use spdy_session::{Config, OpenOptions, Received, RecvStream, SendStream, Session, StreamError};
 use spdy_tower::{
     Version,
     client::{SendRequest, handshake},
@@ -108,7 +108,7 @@ impl Line {
         match self {
             Self::Http1(..) => true,
             Self::Http2(requests) => !requests.is_closed(),
-            Self::Spdy(session) => session.takes_streams(),
+            Self::Spdy(session) => session.can_open(),
             Self::Tower(requests) => requests.is_ready(),
         }
     }
@@ -228,9 +228,9 @@ async fn give_back(
 async fn ask_spdy(session: &Session, form: &Form) -> Answer {
     let version = session.version();
     let fin = form.body.as_ref().is_none();
-    let how = Open {
+    let how = OpenOptions {
         fin,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let Ok(stream) = session.open(spdy::head(version, form), how).await else {
         return Answer::none(End::Cut);
@@ -288,7 +288,7 @@ fn send_trailers(send: &mut SendStream) -> Result<bool, StreamError> {
 }
 
 async fn read_spdy(receive: &mut RecvStream, form: &Form) -> Answer {
-    let Ok(block) = receive.reply().await else {
+    let Ok(block) = receive.response_headers().await else {
         return Answer::none(End::Cut);
     };
     let mut answer = spdy::answer(&block);

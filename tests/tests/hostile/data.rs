@@ -139,7 +139,7 @@ async fn s10_writers_wait_when_the_queues_are_full() {
             peer.send(frames::syn_stream(version, 2 * n + 1).get("/").fin())
                 .await;
             let (_, reply) = incoming.accept().await.unwrap().split();
-            let mut send = reply.reply(HeaderBlock::new(), false).unwrap();
+            let mut send = reply.send_reply(HeaderBlock::new(), false).unwrap();
             while let Ok(Ok(())) =
                 tokio::time::timeout(Duration::from_millis(1), send.ready()).await
             {

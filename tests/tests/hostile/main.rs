@@ -142,11 +142,11 @@ async fn application(
                     drop(receive);
                     poll_fn(|cx| reply.poll_closed(cx)).await
                 }
-                Handler::Answers => match reply.reply(HeaderBlock::new(), true) {
+                Handler::Answers => match reply.send_reply(HeaderBlock::new(), true) {
                     Ok(mut send) => send.closed().await,
                     Err(error) => error,
                 },
-                Handler::Sends(bytes) => match reply.reply(HeaderBlock::new(), false) {
+                Handler::Sends(bytes) => match reply.send_reply(HeaderBlock::new(), false) {
                     Ok(mut send) => {
                         let sent = async {
                             send.write_all(&vec![b'x'; bytes]).await?;
@@ -159,7 +159,7 @@ async fn application(
                 },
                 Handler::Reads => {
                     while let Some(Ok(_)) = receive.next().await {}
-                    match reply.reply(HeaderBlock::new(), true) {
+                    match reply.send_reply(HeaderBlock::new(), true) {
                         Ok(mut send) => send.closed().await,
                         Err(error) => error,
                     }

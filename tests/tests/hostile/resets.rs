@@ -194,7 +194,7 @@ async fn s21_pushes_that_nobody_asked_for_are_refused_and_charged() {
         let driver = tokio::spawn(driver);
         let mut peer = Wire::new(near, version);
         let _stream = session
-            .open(HeaderBlock::new(), spdy_session::Open::default())
+            .open(HeaderBlock::new(), spdy_session::OpenOptions::default())
             .await
             .unwrap();
         peer.recv_until(|frame| matches!(frame, Received::SynStream { .. }))

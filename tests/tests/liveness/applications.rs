@@ -130,7 +130,7 @@ impl Side {
     async fn receive_body(mut self, mut recv: RecvStream, is_reply_due: bool) {
         self.pause().await;
         if is_reply_due && self.random.one_in(2) {
-            _ = recv.reply().await;
+            _ = recv.response_headers().await;
             self.spawner.step();
         }
         match self.random.below(8) {
@@ -149,7 +149,7 @@ impl Side {
                 return;
             }
             3 => {
-                _ = timeout(self.random.time(100), recv.headers()).await;
+                _ = timeout(self.random.time(100), recv.next_headers()).await;
                 self.spawner.step();
             }
             4 => {

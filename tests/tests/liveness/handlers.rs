@@ -1,7 +1,9 @@
 //! The side of an application that accepts streams.
 
 use bytes::Bytes;
-use spdy_session::{Incoming, Open, PendingStream, RecvStream, RstStatus, SendReply, StreamId};
+use spdy_session::{
+    Incoming, OpenOptions, PendingStream, RecvStream, RstStatus, SendReply, StreamId,
+};
 use tokio::time::sleep;
 
 use crate::applications::{Side, block};
@@ -41,7 +43,7 @@ impl Side {
         }
         match self.random.below(10) {
             0 => return,
-            1 => return pending.refuse(RstStatus::INTERNAL_ERROR),
+            1 => return pending.reset(RstStatus::INTERNAL_ERROR),
             _ => {}
         }
         let id = pending.id();
@@ -55,7 +57,7 @@ impl Side {
                 sleep(self.random.time(300)).await;
             }
             1 => {
-                if let Ok(send) = reply.reply(block("all"), true) {
+                if let Ok(send) = reply.send_reply(block("all"), true) {
                     self.receive(recv, false);
                     self.pause().await;
                     drop(send);
@@ -64,19 +66,19 @@ impl Side {
             2 => {
                 self.receive(recv, false);
                 let body = Bytes::from(vec![9; self.random.below(2000)]);
-                _ = reply.reply_with(block("all"), body);
+                _ = reply.send_reply_with(block("all"), body);
             }
             3 => {
                 let closed = std::future::poll_fn(|cx| reply.poll_closed(cx));
                 _ = tokio::time::timeout(self.random.time(100), closed).await;
             }
             4 => {
-                if let Ok(send) = reply.reply(block("echo"), false) {
+                if let Ok(send) = reply.send_reply(block("echo"), false) {
                     self.echo(recv, send).await;
                 }
             }
             5 => {
-                let Ok(send) = reply.reply(block("push"), false) else {
+                let Ok(send) = reply.send_reply(block("push"), false) else {
                     return;
                 };
                 self.push(id).await;
@@ -86,7 +88,7 @@ impl Side {
             _ => {
                 self.receive(recv, false);
                 self.pause().await;
-                if let Ok(send) = reply.reply(block("head"), false) {
+                if let Ok(send) = reply.send_reply(block("head"), false) {
                     self.send(send);
                 }
             }
@@ -94,11 +96,11 @@ impl Side {
     }
 
     async fn push(&mut self, associated: StreamId) {
-        let how = Open {
+        let how = OpenOptions {
             unidirectional: true,
             associated: Some(associated),
             fin: self.random.one_in(4),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         if let Ok(pushed) = self.session.open(block("pushed"), how).await {
             self.spawner.step();

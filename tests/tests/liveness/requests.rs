@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spdy_session::{Open, OpenError, Priority, Stream};
+use spdy_session::{OpenError, OpenOptions, Priority, Stream};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -40,11 +40,11 @@ impl Side {
         answer.is_ok() || timeout(LONG, self.session.closed()).await.is_ok()
     }
 
-    fn how(&mut self) -> Open {
-        Open {
+    fn how(&mut self) -> OpenOptions {
+        OpenOptions {
             priority: Priority::new(self.random.below(8) as u8).unwrap(),
             fin: self.random.one_in(3),
-            ..Open::default()
+            ..OpenOptions::default()
         }
     }
 
@@ -86,7 +86,7 @@ impl Side {
                 _ = timeout(self.random.time(30), stream.closed()).await;
             }
             3 => {
-                _ = timeout(self.random.time(30), stream.headers()).await;
+                _ = timeout(self.random.time(30), stream.response_headers()).await;
             }
             _ => {}
         }

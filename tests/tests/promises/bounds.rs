@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, FlowControl, HeaderBlock, Open, SessionError, StreamError, Timeout};
+use spdy_session::{
+    Config, FlowControl, HeaderBlock, OpenOptions, SessionError, StreamError, Timeout,
+};
 use spdy_tests::{
     frames::{self, StoredBlocks},
     machine::{Machine, SINCE_V3, id, reset},
@@ -298,7 +300,7 @@ async fn l09_3_a_waiting_stream_that_is_reset_leaves_the_backlog() {
         assert_eq!(resets(&mut side).await, [refused]);
         let first = within(side.incoming.accept()).await.unwrap();
         assert_eq!(first.id().get(), 1);
-        let error = first.reply(HeaderBlock::new()).unwrap_err();
+        let error = first.send_reply(HeaderBlock::new()).unwrap_err();
         assert!(matches!(
             error,
             StreamError::Reset {
@@ -320,20 +322,20 @@ fn x12_ten_thousand_streams_that_end_with_fin_leave_nothing() {
         let mut client = Machine::client(version);
         let mut server = Machine::server(version);
         for n in 0..5000 {
-            let stream = client.open(Open {
+            let stream = client.open(OpenOptions {
                 fin: true,
-                ..Open::default()
+                ..OpenOptions::default()
             });
             client.sent();
             client.feed(frames::syn_reply(version, stream).status("200 OK").fin());
             client.connection.release(id(stream));
 
             server.feed(frames::syn_stream(version, 2 * n + 1).get("/").fin());
-            let push = Open {
+            let push = OpenOptions {
                 fin: true,
                 unidirectional: true,
                 associated: Some(id(2 * n + 1)),
-                ..Open::default()
+                ..OpenOptions::default()
             };
             server.reply(2 * n + 1, false);
             let push = server.open(push);

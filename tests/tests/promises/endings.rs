@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use spdy_frame::{GoAwayStatus, RstStatus, StreamId, Version};
 use spdy_session::{
-    Config, HeaderBlock, Open, OpenError, SessionError, Shutdown, Stream, StreamError, proto::Phase,
+    Config, HeaderBlock, OpenError, OpenOptions, SessionError, Shutdown, Stream, StreamError,
+    proto::Phase,
 };
 use spdy_tests::{
     frames,
@@ -138,7 +139,7 @@ async fn c101_l04_5_after_goaway_nothing_is_opened() {
             .send(frames::go_away(version, 1, GoAwayStatus::OK))
             .await;
         settle().await;
-        let error = within(side.session.open(side.request(), Open::default()))
+        let error = within(side.session.open(side.request(), OpenOptions::default()))
             .await
             .unwrap_err();
         assert!(matches!(error, OpenError::GoingAway), "{error:?}");
@@ -196,9 +197,19 @@ async fn l04_7_handles_that_outlive_their_session_give_errors() {
         assert!(within(stream.shutdown()).await.is_err());
         assert!(stream.send_headers(HeaderBlock::new(), true).is_err());
         stream.reset(RstStatus::CANCEL);
-        assert!(pending.pop().unwrap().reply(HeaderBlock::new()).is_err());
+        assert!(
+            pending
+                .pop()
+                .unwrap()
+                .send_reply(HeaderBlock::new())
+                .is_err()
+        );
         assert!(within(side.incoming.accept()).await.is_none());
-        let opened = within(side.session.open(HeaderBlock::new(), Open::default())).await;
+        let opened = within(
+            side.session
+                .open(HeaderBlock::new(), OpenOptions::default()),
+        )
+        .await;
         assert!(matches!(
             opened,
             Err(OpenError::Session(SessionError::Closed))
@@ -217,13 +228,16 @@ fn c042_l07_1_the_last_two_ids_are_used_and_then_none() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         client.connection.skip_to(id(0x7fff_fffd));
-        let streams = [client.open(Open::default()), client.open(Open::default())];
+        let streams = [
+            client.open(OpenOptions::default()),
+            client.open(OpenOptions::default()),
+        ];
         assert_eq!(streams, [2_147_483_645, 2_147_483_647]);
         client.sent();
         let now = client.now();
         let third = client
             .connection
-            .open(now, request_block(version), Open::default());
+            .open(now, request_block(version), OpenOptions::default());
         assert!(matches!(third, Err(OpenError::IdsExhausted)));
         assert!(
             matches!(client.sent()[..], [Received::GoAway(_)]),
@@ -252,10 +266,10 @@ fn l07_3_a_server_without_ids_just_stops_pushing() {
         server
             .connection
             .skip_to(StreamId::new(0x7fff_fffe).unwrap());
-        let push = Open {
+        let push = OpenOptions {
             unidirectional: true,
             associated: Some(id(1)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         assert_eq!(server.open(push), 2_147_483_646);
         let now = server.now();
@@ -278,7 +292,7 @@ fn l07_3_a_server_without_ids_just_stops_pushing() {
 #[test]
 fn a_stream_that_was_refused_by_goaway_is_told_once() {
     let mut client = Machine::client(Version::V3_1);
-    let stream = client.open(Open::default());
+    let stream = client.open(OpenOptions::default());
     client.sent();
     for last_good in [0, 0] {
         client.feed(frames::go_away(Version::V3_1, last_good, GoAwayStatus::OK));

@@ -1,7 +1,7 @@
 //! L10: errors are kept, and can be waited for.
 
 use spdy_frame::{FrameError, GoAwayStatus, RstStatus, Version};
-use spdy_session::{Config, Origin, SessionError, StreamError};
+use spdy_session::{Config, Initiator, SessionError, StreamError};
 use spdy_tests::{
     frames,
     machine::{Happened, Machine},
@@ -18,8 +18,8 @@ async fn l10_1_a_reset_can_be_waited_for_and_is_told_again_and_again() {
             .send(frames::rst_stream(version, 1, RstStatus::CANCEL))
             .await;
         let is_cancel = |error: &StreamError| {
-            let (status, origin) = (RstStatus::CANCEL, Origin::Remote);
-            matches!(error, StreamError::Reset { status: found, origin: by } if *found == status && *by == origin)
+            let (status, origin) = (RstStatus::CANCEL, Initiator::Remote);
+            matches!(error, StreamError::Reset { status: found, initiator: by } if *found == status && *by == origin)
         };
         assert!(is_cancel(&within(send.closed()).await));
         for _ in 0..2 {
@@ -83,7 +83,7 @@ async fn l10_4_a_response_that_was_not_written_is_not_done() {
         peer.send(frames::syn_stream(version, 1).get("/").fin())
             .await;
         let stream = within(incoming.accept()).await.unwrap();
-        let (_recv, mut send) = stream.reply(Default::default()).unwrap().split();
+        let (_recv, mut send) = stream.send_reply(Default::default()).unwrap().split();
         send.send_data(vec![0; 1000].into(), true).unwrap();
         within(send.written()).await.unwrap();
 
@@ -91,7 +91,7 @@ async fn l10_4_a_response_that_was_not_written_is_not_done() {
         peer.send(frames::syn_stream(version, 3).get("/").fin())
             .await;
         let stream = within(incoming.accept()).await.unwrap();
-        let (_recv, mut send) = stream.reply(Default::default()).unwrap().split();
+        let (_recv, mut send) = stream.send_reply(Default::default()).unwrap().split();
         send.send_data(vec![0; 1_000_000].into(), true).unwrap();
         settle().await;
         drop(peer);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spdy_frame::{GoAwayStatus, HeaderBlock, RstStatus, SettingFlags, SettingId, Version};
-use spdy_session::{Config, Open, Received as Piece};
+use spdy_session::{Config, OpenOptions, Received as Piece};
 use spdy_tests::{
     frames::{self, StoredBlocks},
     machine::{Happened, Machine, SINCE_V3, block, id, packed_requests, reset},
@@ -21,7 +21,7 @@ async fn l05_1_a_stream_above_the_peers_limit_waits_until_it_is_raised() {
             .send(frames::settings(version, &[(MAX_STREAMS, 2)]))
             .await;
         let _open = [side.open().await, side.open().await];
-        let opening = side.session.open(side.request(), Open::default());
+        let opening = side.session.open(side.request(), OpenOptions::default());
         let opening = tokio::spawn(opening);
         side.peer.expect_silence(Duration::from_secs(1)).await;
         assert!(!opening.is_finished());
@@ -51,8 +51,8 @@ fn c071_l05_4_ids_of_spdy_2_are_little_endian_as_deployed() {
             [&[0, 0, 0, 1], &entry[..]].concat(),
         ));
         let mut opened = 0;
-        while client.connection.has_place() && opened < 50 {
-            client.open(Open::default());
+        while client.connection.can_open_now() && opened < 50 {
+            client.open(OpenOptions::default());
             opened += 1;
         }
         assert_eq!(opened, limit.unwrap_or(50));
@@ -290,7 +290,7 @@ fn x01_every_status_has_its_number() {
 fn x02_three_values_of_a_name_are_three() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
-        let stream = client.open(Open::default());
+        let stream = client.open(OpenOptions::default());
         client.sent();
         let reply = frames::syn_reply(version, stream).status("200 OK");
         client.feed(reply.field("set-cookie", "a=1\0b=2\0c=3"));

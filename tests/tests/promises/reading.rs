@@ -58,7 +58,7 @@ async fn x06_a_client_gets_the_headers_of_the_reply() {
             .status("200 OK")
             .field("x-answer", "42");
         side.peer.send(reply.fin()).await;
-        let headers = within(stream.headers()).await.unwrap();
+        let headers = within(stream.response_headers()).await.unwrap();
         assert_eq!(headers.get("x-answer"), Some(&b"42"[..]));
     }
 }
@@ -73,7 +73,7 @@ async fn x13_a_client_that_half_closes_gets_its_answer_over_the_driver() {
             .await;
         side.peer.shutdown().await;
         let stream = within(side.incoming.accept()).await.unwrap();
-        let mut stream = stream.reply(HeaderBlock::new()).unwrap();
+        let mut stream = stream.send_reply(HeaderBlock::new()).unwrap();
         stream.write_all(&[7; 10_000]).await.unwrap();
         stream.shutdown().await.unwrap();
         let frames = side.peer.recv_all().await;

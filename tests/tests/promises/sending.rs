@@ -1,7 +1,7 @@
 //! L11: large sends are cut up, and take turns.
 
 use spdy_frame::{GoAwayStatus, RstStatus, Side, Version};
-use spdy_session::{Config, Open, Shutdown};
+use spdy_session::{Config, OpenOptions, Shutdown};
 use spdy_tests::{
     frames,
     machine::{Happened, Machine, block, id, payload_of, reply_block, request_block},
@@ -104,13 +104,13 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
                 for taken in [0, 1, FRAME - 1, FRAME, FRAME + 9, 3 * FRAME] {
                     let mut pair = wide(version);
                     let fin = request_is_complete;
-                    let how = Open {
+                    let how = OpenOptions {
                         fin,
-                        ..Open::default()
+                        ..OpenOptions::default()
                     };
                     let stream = id(pair.open(request_block(version), how));
                     pair.run();
-                    let reply = pair.server.reply(stream, reply_block(version), false);
+                    let reply = pair.server.send_reply(stream, reply_block(version), false);
                     reply.expect("it can be answered");
                     pair.run();
                     let sent = pair.server.send_data(stream, vec![0; bytes].into(), true);
@@ -153,15 +153,15 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
 fn l11_5_what_trailers_follow_is_not_taken_back() {
     for version in Version::ALL {
         let mut pair = wide(version);
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let stream = id(pair.open(request_block(version), how));
         pair.run();
         let server = &mut pair.server;
         server
-            .reply(stream, reply_block(version), false)
+            .send_reply(stream, reply_block(version), false)
             .and_then(|()| server.send_data(stream, vec![0; 20_000].into(), false))
             .and_then(|()| server.send_headers(stream, block(&[("x-trailer", "1")]), true))
             .expect("it takes them");

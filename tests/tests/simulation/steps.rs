@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use spdy_frame::{Priority, RstStatus, Side, Version, WindowTarget};
 use spdy_session::{
     FlowControl, SessionError,
-    proto::{Connection, Open, Phase, Shutdown},
+    proto::{Connection, OpenOptions, Phase, Shutdown},
 };
 use spdy_tests::{
     frames::{self, StoredBlocks},
@@ -89,7 +89,7 @@ impl Simulation {
         let fin = self.random.below(4) == 0;
         let most = if self.version == Version::V2 { 4 } else { 8 };
         let priority = self.random.below(most) as u8;
-        let how = Open {
+        let how = OpenOptions {
             priority: Priority::new(priority).unwrap(),
             fin,
             unidirectional: is_push,
@@ -125,7 +125,7 @@ impl Simulation {
         let headers = block(&[(":status", "200"), ("x-same", "same")]);
         self.pair
             .side(side)
-            .reply(id(stream), headers, fin)
+            .send_reply(id(stream), headers, fin)
             .unwrap();
         let stream = self.stream(side, stream);
         stream.replied = true;

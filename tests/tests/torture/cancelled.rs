@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use spdy_frame::Version;
-use spdy_session::{HeaderBlock, Open, PendingStream, Received, Shutdown, Stream};
+use spdy_session::{HeaderBlock, OpenOptions, PendingStream, Received, Shutdown, Stream};
 use spdy_tests::machine::block;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -52,11 +52,13 @@ fn nothing_is_lost_by_futures_that_are_dropped() {
         alone(async move {
             let mut ends = joined(version);
             let sent = body();
-            let opening = ends.session.open(block(&[("ask", "1")]), Open::default());
+            let opening = ends
+                .session
+                .open(block(&[("ask", "1")]), OpenOptions::default());
             let mut mine = opening.await.unwrap();
             let pending: PendingStream = impatient!(ends.incoming.accept()).unwrap();
-            let theirs = pending.reply(block(&[("answer", "2")])).unwrap();
-            let headers = impatient!(mine.headers()).unwrap();
+            let theirs = pending.send_reply(block(&[("answer", "2")])).unwrap();
+            let headers = impatient!(mine.response_headers()).unwrap();
             assert_eq!(headers.get("answer"), Some(&b"2"[..]));
 
             let (_recv, mut send) = mine.split();
@@ -108,7 +110,9 @@ fn the_session_survives_every_future_that_is_dropped_at_any_point() {
         for polls in 0..14 {
             alone(async move {
                 let mut ends = joined(version);
-                let opening = ends.session.open(HeaderBlock::new(), Open::default());
+                let opening = ends
+                    .session
+                    .open(HeaderBlock::new(), OpenOptions::default());
                 drop(dropped_after(polls, opening).await);
                 drop(dropped_after(polls, ends.session.ping()).await);
                 drop(dropped_after(polls, ends.session.closed()).await);
@@ -119,7 +123,7 @@ fn the_session_survives_every_future_that_is_dropped_at_any_point() {
                 drop(dropped_after(polls, mine.write_all(&large)).await);
                 let mut bytes = vec![0; BODY];
                 drop(dropped_after(polls, theirs.read_exact(&mut bytes)).await);
-                drop(dropped_after(polls, theirs.more_headers()).await);
+                drop(dropped_after(polls, theirs.next_headers()).await);
                 drop(dropped_after(polls, mine.flush()).await);
                 drop(dropped_after(polls, mine.shutdown()).await);
                 drop(dropped_after(polls, ends.incoming.accept()).await);
@@ -253,11 +257,11 @@ async fn drop_at(version: Version, victim: Victim, step: usize, kept: Arc<()>) {
     let is_driven = !matches!(victim, Victim::ClientDriver | Victim::ServerDriver);
     if let (Some(session), Some(incoming), true) = (&session, &mut incoming, is_driven) {
         // A new stream, with the old one as it is.
-        let opening = session.open(HeaderBlock::new(), Open::default());
+        let opening = session.open(HeaderBlock::new(), OpenOptions::default());
         let (opened, accepted) = tokio::join!(opening, incoming.accept());
         let mut opened = opened.expect("the session goes on");
         drop(accepted.expect("a stream comes"));
-        let refused = opened.headers().await;
+        let refused = opened.response_headers().await;
         assert!(refused.unwrap_err().is_retry_safe());
     }
     drop((my_recv, my_send, their_recv, their_send));
@@ -287,11 +291,13 @@ fn payload(kept: &Arc<()>) -> Bytes {
 
 /// A stream with both its ends, answered.
 async fn stream(ends: &mut Ends) -> (Stream, Stream) {
-    let opening = ends.session.open(HeaderBlock::new(), Open::default());
+    let opening = ends
+        .session
+        .open(HeaderBlock::new(), OpenOptions::default());
     let accepting = async {
         loop {
             let stream = ends.incoming.accept().await.expect("a stream comes");
-            if let Ok(stream) = stream.reply(HeaderBlock::new()) {
+            if let Ok(stream) = stream.send_reply(HeaderBlock::new()) {
                 return stream;
             }
         }
@@ -300,7 +306,7 @@ async fn stream(ends: &mut Ends) -> (Stream, Stream) {
     let mine = mine.expect("a stream can be opened");
     while theirs.id() != mine.id() {
         let pending = ends.incoming.accept().await.expect("the stream comes");
-        theirs = pending.reply(HeaderBlock::new()).expect("it is open");
+        theirs = pending.send_reply(HeaderBlock::new()).expect("it is open");
     }
     (mine, theirs)
 }

@@ -13,7 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use spdy_frame::Version;
-use spdy_session::{Config, Driver, HeaderBlock, Incoming, Open, Session, SessionError, Shutdown};
+use spdy_session::{
+    Config, Driver, HeaderBlock, Incoming, OpenOptions, Session, SessionError, Shutdown,
+};
 use spdy_tests::machine::block;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -118,10 +120,10 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn ask(session: &Session) -> Result<(), AnyError> {
     let mut stream = session
-        .open(block(&[("ask", "1")]), Open::default())
+        .open(block(&[("ask", "1")]), OpenOptions::default())
         .await?;
     let body = body();
-    let headers = stream.headers().await?;
+    let headers = stream.response_headers().await?;
     assert_eq!(headers.get("answer"), Some(&b"2"[..]));
     let (mut recv, mut send) = stream.split();
     let mut answer = Vec::new();
@@ -139,7 +141,7 @@ async fn serve(session: Session, mut incoming: Incoming) {
     while let Some(stream) = incoming.accept().await {
         // It may fail at any point: what counts is that it comes to its end.
         let _ended = async {
-            let (mut recv, mut send) = stream.reply(block(&[("answer", "2")]))?.split();
+            let (mut recv, mut send) = stream.send_reply(block(&[("answer", "2")]))?.split();
             tokio::io::copy(&mut recv, &mut send).await?;
             send.send_headers(block(&[("late", "3")]), true)?;
             send.written().await?;
@@ -218,7 +220,7 @@ async fn assert_usable(ends: &mut Ends) {
     let mine = async {
         let mut stream = ends
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await?;
         stream.write_all(b"usable").await?;
         stream.shutdown().await?;
@@ -230,7 +232,7 @@ async fn assert_usable(ends: &mut Ends) {
     let theirs = async {
         loop {
             let stream = ends.incoming.accept().await.ok_or("no stream comes")?;
-            let Ok(stream) = stream.reply(HeaderBlock::new()) else {
+            let Ok(stream) = stream.send_reply(HeaderBlock::new()) else {
                 continue; // One that was given up before.
             };
             let (mut recv, mut send) = stream.split();

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{Side, StreamId, Version, WindowTarget};
 use spdy_session::{
     Config, HeaderBlock, Incoming,
-    proto::{Connection, Event, Open},
+    proto::{Connection, Event, OpenOptions},
 };
 use spdy_tests::machine::{SINCE_V3, id, reply_block, request_block};
 use tokio::{
@@ -69,14 +69,14 @@ impl Path {
             let headers = request_block(version);
             let opened = self.ends[0]
                 .connection
-                .open(self.now, headers, Open::default());
+                .open(self.now, headers, OpenOptions::default());
             opened.expect("a stream can be opened")
         });
         let streams: Vec<_> = streams.collect();
         self.pass(ROUND_TRIP);
         for stream in &streams {
             let headers = reply_block(version);
-            let result = self.ends[1].connection.reply(*stream, headers, false);
+            let result = self.ends[1].connection.send_reply(*stream, headers, false);
             result.expect("it can be answered");
         }
         self.pass(ROUND_TRIP);
@@ -262,7 +262,7 @@ async fn upload(version: Version, config: Config) -> usize {
     let reader = tokio::spawn(read_one(incoming));
     let began = time::Instant::now();
     let mut stream = session
-        .open(request_block(version), Open::default())
+        .open(request_block(version), OpenOptions::default())
         .await
         .expect("the session is new");
     let piece = vec![0; 64 * 1024];
@@ -276,7 +276,7 @@ async fn upload(version: Version, config: Config) -> usize {
 
 async fn read_one(mut incoming: Incoming) -> usize {
     let stream = incoming.accept().await.expect("a stream comes");
-    let mut stream = stream.reply(HeaderBlock::new()).expect("it is open");
+    let mut stream = stream.send_reply(HeaderBlock::new()).expect("it is open");
     let mut bytes = vec![0; 64 * 1024];
     let mut sum = 0;
     loop {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
-use spdy_session::{Config, HeaderBlock, Open, Session, SessionError, Stream, Version};
+use spdy_session::{Config, HeaderBlock, OpenOptions, Session, SessionError, Stream, Version};
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -125,8 +125,8 @@ pub(super) async fn open(
     let headers = HeaderBlock::from_pairs(fields.iter().copied())
         .expect("names are in lower case and values short");
     let opened = async {
-        let mut stream = session.open(headers, Open::default()).await?;
-        stream.headers().await?;
+        let mut stream = session.open(headers, OpenOptions::default()).await?;
+        stream.response_headers().await?;
         Ok(stream)
     };
     timeout(ANSWER, opened)

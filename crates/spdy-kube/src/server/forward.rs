@@ -106,11 +106,11 @@ fn pair(pairs: &mut Pairs, stream: PendingStream) -> Option<(Key, Pair)> {
     let Some(place) = Half::of(stream.headers(), stream.id()).filter(|half| pairs.has_place(half))
     else {
         tracing::debug!(target: "spdy", stream = %stream.id(), "stream is no half of a connection");
-        stream.refuse(RstStatus::PROTOCOL_ERROR);
+        stream.reset(RstStatus::PROTOCOL_ERROR);
         return None;
     };
     // The client waits for the answer before it opens the next stream.
-    let stream = stream.reply(HeaderBlock::new()).ok()?;
+    let stream = stream.send_reply(HeaderBlock::new()).ok()?;
     pairs.add(place, stream)
 }
 

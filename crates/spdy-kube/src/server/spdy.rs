@@ -121,10 +121,10 @@ impl Gathered {
     fn take(&mut self, stream: PendingStream) {
         let Some(place @ None) = self.place(stream.headers()) else {
             tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no type that is wanted");
-            return stream.refuse(RstStatus::PROTOCOL_ERROR);
+            return stream.reset(RstStatus::PROTOCOL_ERROR);
         };
         // One that has ended already counts as one that never came.
-        *place = stream.reply(HeaderBlock::new()).ok();
+        *place = stream.send_reply(HeaderBlock::new()).ok();
     }
 
     /// Where a stream belongs: `None` if it is of an unknown type, or was not asked for.

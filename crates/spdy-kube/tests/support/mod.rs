@@ -8,7 +8,7 @@ use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use spdy_kube::{BoxError, Exit, Io, Options, Server};
-use spdy_session::{HeaderBlock, Open, Session, Stream, StreamError};
+use spdy_session::{HeaderBlock, OpenOptions, Session, Stream, StreamError};
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -144,10 +144,10 @@ impl Client {
         let headers = HeaderBlock::from_pairs(fields.iter().copied()).unwrap();
         let mut stream = self
             .session
-            .open(headers, Open::default())
+            .open(headers, OpenOptions::default())
             .await
             .expect("session is open");
-        let answer = timeout(SOON, stream.headers()).await;
+        let answer = timeout(SOON, stream.response_headers()).await;
         let headers = answer.expect("an answer comes soon")?;
         assert!(headers.is_empty());
         Ok(stream)

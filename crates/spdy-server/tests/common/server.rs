@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use spdy_server::{Bind, Certificate, Config, Drained, Server, Timeouts, Version};
 use spdy_tests::panics::{self, Watch};
-use spdy_tower::session::{self, HeaderBlock, Open};
+use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -186,9 +186,9 @@ where
     for (name, value) in names.into_iter().zip(values) {
         head.append(name, value).unwrap();
     }
-    let mut stream = session.open(head, Open::default()).await.unwrap();
+    let mut stream = session.open(head, OpenOptions::default()).await.unwrap();
     stream.shutdown().await.unwrap();
-    let fields = timeout(LONG, stream.headers())
+    let fields = timeout(LONG, stream.response_headers())
         .await
         .expect("there was no answer")
         .unwrap();

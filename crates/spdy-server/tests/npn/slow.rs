@@ -21,7 +21,7 @@ use spdy_frame::{
     RstStatus, RstStream, Setting, SettingId, Settings, StreamId, SynStream, Version,
     WindowIncrement, WindowTarget, WindowUpdate,
 };
-use spdy_tower::session::{self, Open};
+use spdy_tower::session::{self, OpenOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -142,7 +142,7 @@ async fn a_body_that_comes_back_is_whole_in_every_version() {
         let (session, _incoming, driver) = session::client(io, version, session::Config::default());
         tokio::spawn(driver);
         let head = head(version, "POST", "/echo");
-        let stream = session.open(head, Open::default()).await.unwrap();
+        let stream = session.open(head, OpenOptions::default()).await.unwrap();
         let (mut recv, mut send) = stream.split();
         let sending = tokio::spawn(async move {
             for at in (0..ALL).step_by(PIECE) {
@@ -150,7 +150,7 @@ async fn a_body_that_comes_back_is_whole_in_every_version() {
             }
             send.shutdown().await
         });
-        timeout(LONG, recv.reply())
+        timeout(LONG, recv.response_headers())
             .await
             .expect("no reply")
             .unwrap();

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, PendingStream, Received, Session, Version, client, server,
+    Config, HeaderBlock, Incoming, OpenOptions, PendingStream, Received, Session, Version, client,
+    server,
 };
 use tokio::{io::duplex, runtime::Runtime, task::JoinSet};
 
@@ -70,13 +71,13 @@ impl Driven {
 
 /// Sends a request and takes its response. How many octets the body has is the answer.
 async fn fetch(session: &Session, request: HeaderBlock) -> usize {
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let stream = session.open(request, how).await.expect("it may be opened");
     let (mut receive, _send) = stream.split();
-    receive.reply().await.expect("it is answered");
+    receive.response_headers().await.expect("it is answered");
     let mut octets = 0;
     while let Some(received) = receive.next().await {
         if let Received::Data(payload) = received.expect("the server does not fail") {
@@ -105,7 +106,9 @@ async fn serve(mut incoming: Incoming, mut driver: spdy_session::Driver<tokio::i
 fn answer(stream: PendingStream, response: HeaderBlock) {
     let octets = stream.headers().get("octets").map(number);
     let (_receive, reply) = stream.split();
-    let mut send = reply.reply(response, false).expect("it was opened now");
+    let mut send = reply
+        .send_reply(response, false)
+        .expect("it was opened now");
     let Some(octets) = octets else {
         let sent = send.send_data(Bytes::from_static(&BODY), true);
         return sent.expect("it is open");

@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_session::{
     Config, HeaderBlock, Side, StreamId, Version,
-    proto::{Connection, Event, Open},
+    proto::{Connection, Event, OpenOptions},
 };
 
 use super::data::{BODY, PIECE, piece, request, response};
@@ -69,9 +69,9 @@ impl Machines {
     }
 
     fn ask(&mut self) {
-        let how = Open {
+        let how = OpenOptions {
             fin: true,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let opened = self
             .client
@@ -94,7 +94,7 @@ impl Machines {
         }
         let id = answered.expect("a request was sent");
         let machine = &mut server.machine;
-        let replied = machine.reply(id, self.response.clone(), false);
+        let replied = machine.send_reply(id, self.response.clone(), false);
         replied.expect("the stream was opened now");
         machine.send_data(id, body, fin).expect("it is open");
         machine.release(id);

@@ -8,7 +8,7 @@ use spdy_frame::{
 };
 use spdy_session::{
     FlowControl, StreamError, Timeout,
-    proto::{Connection, Event, Open, Phase},
+    proto::{Connection, Event, OpenOptions, Phase},
 };
 
 /// The streams that the application knows.
@@ -32,7 +32,7 @@ impl Books {
         self.0.keys().copied().collect()
     }
 
-    pub(crate) fn opened_here(&mut self, id: StreamId, how: Open) {
+    pub(crate) fn opened_here(&mut self, id: StreamId, how: OpenOptions) {
         let stream = Stream {
             finished: how.fin,
             ended: how.unidirectional,

@@ -18,7 +18,7 @@ use spdy_frame::{
 };
 use spdy_session::{
     Config, FlowControl, SessionError,
-    proto::{Connection, Open, Phase, Shutdown},
+    proto::{Connection, OpenOptions, Phase, Shutdown},
 };
 
 use self::{
@@ -179,7 +179,7 @@ impl End {
             0 => self.open(input),
             1 => {
                 let fin = size.is_multiple_of(2);
-                if connection.reply(id, block(input), fin).is_ok() {
+                if connection.send_reply(id, block(input), fin).is_ok() {
                     self.books.finished(id, fin);
                 }
             }
@@ -241,11 +241,11 @@ impl End {
     fn open(&mut self, input: &mut Input<'_>) {
         let kind = input.octet();
         let is_push = self.connection.side() == Side::Server;
-        let how = Open {
+        let how = OpenOptions {
             fin: kind.is_multiple_of(4),
             unidirectional: is_push,
             associated: is_push.then(|| stream_id(input)),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         if let Ok(id) = self.connection.open(self.now, block(input), how) {
             self.books.opened_here(id, how);

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use shuttle::{future, thread};
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, Received, RecvStream, RstStatus, SendStream, Session,
+    Config, HeaderBlock, Incoming, OpenOptions, Received, RecvStream, SendStream, Session,
     Shutdown, StreamError, Version,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,7 +29,9 @@ fn every_piece_and_every_end_arrives() {
             let serving = thread::spawn(move || future::block_on(echo(server)));
             future::block_on(async move {
                 let (session, _incoming) = client;
-                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let opened = session
+                    .open(HeaderBlock::new(), OpenOptions::default())
+                    .await;
                 let stream = opened.expect("it can be opened");
                 let (mut recv, mut send) = stream.split();
                 let sending = thread::spawn(move || {
@@ -42,7 +44,7 @@ fn every_piece_and_every_end_arrives() {
                         send.written().await.expect("it is written");
                     });
                 });
-                recv.reply().await.expect("it is answered");
+                recv.response_headers().await.expect("it is answered");
                 assert_eq!(read(&mut recv).await.expect("it ends"), 15);
                 sending.join().expect("it does not panic");
             });
@@ -62,7 +64,7 @@ fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
                 future::block_on(async move {
                     let (_session, mut incoming) = server;
                     while let Some(stream) = incoming.accept().await {
-                        let Ok(stream) = stream.reply(HeaderBlock::new()) else {
+                        let Ok(stream) = stream.send_reply(HeaderBlock::new()) else {
                             continue;
                         };
                         let (mut recv, send) = stream.split();
@@ -74,7 +76,9 @@ fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
             });
             future::block_on(async move {
                 let (session, _incoming) = client;
-                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let opened = session
+                    .open(HeaderBlock::new(), OpenOptions::default())
+                    .await;
                 let (recv, mut send) = opened.expect("it can be opened").split();
                 let dropping = thread::spawn(move || drop(recv));
                 _ = send.send_data(Bytes::from_static(b"hello"), false);
@@ -106,7 +110,9 @@ fn a_session_that_ends_meanwhile_is_told_to_all() {
                 let session = session.clone();
                 thread::spawn(move || {
                     future::block_on(async move {
-                        let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                        let opened = session
+                            .open(HeaderBlock::new(), OpenOptions::default())
+                            .await;
                         let Ok(stream) = opened else { return };
                         let (mut recv, mut send) = stream.split();
                         _ = send.send_data(Bytes::from_static(b"hello"), true);
@@ -144,13 +150,15 @@ fn a_reset_meets_a_writer() {
                 future::block_on(async move {
                     let (_session, mut incoming) = server;
                     while let Some(stream) = incoming.accept().await {
-                        stream.refuse(RstStatus::REFUSED_STREAM);
+                        stream.refuse();
                     }
                 });
             });
             future::block_on(async move {
                 let (session, _incoming) = client;
-                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let opened = session
+                    .open(HeaderBlock::new(), OpenOptions::default())
+                    .await;
                 let (mut recv, send) = opened.expect("it can be opened").split();
                 let writing = thread::spawn(move || future::block_on(fill(send)));
                 let end = recv.next().await.expect("it does not end in order");
@@ -175,7 +183,7 @@ fn a_quiet_order_does_not_hide_an_urgent_one() {
                 future::block_on(async move {
                     let (_session, mut incoming) = server;
                     let stream = incoming.accept().await.expect("one is opened");
-                    let stream = stream.reply(HeaderBlock::new()).expect("it is open");
+                    let stream = stream.send_reply(HeaderBlock::new()).expect("it is open");
                     let (mut recv, mut send) = stream.split();
                     let reading = thread::spawn(move || {
                         future::block_on(async move {
@@ -197,7 +205,9 @@ fn a_quiet_order_does_not_hide_an_urgent_one() {
             });
             future::block_on(async move {
                 let (session, _incoming) = client;
-                let opened = session.open(HeaderBlock::new(), Open::default()).await;
+                let opened = session
+                    .open(HeaderBlock::new(), OpenOptions::default())
+                    .await;
                 let (mut recv, mut send) = opened.expect("it can be opened").split();
                 for word in [&b"hello"[..], b"there"] {
                     send.ready().await.expect("it is open");
@@ -239,7 +249,7 @@ async fn read(recv: &mut RecvStream) -> Result<usize, StreamError> {
 /// Answers every stream with what it brings.
 async fn echo((_session, mut incoming): (Session, Incoming)) {
     while let Some(stream) = incoming.accept().await {
-        let Ok(stream) = stream.reply(HeaderBlock::new()) else {
+        let Ok(stream) = stream.send_reply(HeaderBlock::new()) else {
             continue;
         };
         let (mut recv, mut send) = stream.split();

@@ -10,7 +10,7 @@ use crate::proto::{Connection, Phase, Quiet};
 impl<IO> Driver<IO> {
     /// The machine.
     pub fn connection(&self) -> &Connection {
-        &self.machine.connection
+        &self.dispatch.connection
     }
 
     /// To be called when no task of the session, of its peer and of their applications is ready to run: returns what
@@ -23,13 +23,13 @@ impl<IO> Driver<IO> {
         if matches!(self.stage, Stage::Ended(_)) {
             return Ok(());
         }
-        let machine = &self.machine;
-        let quiet = machine.hub.check_rest()?;
+        let dispatch = &self.dispatch;
+        let quiet = dispatch.hub.check_rest()?;
         self.check_opens()?;
-        for cell in machine.cells.values() {
-            cell.check_piece(&machine.connection)?;
+        for cell in dispatch.cells.values() {
+            cell.check_piece(&dispatch.connection)?;
         }
-        machine.connection.check_rest(&quiet)?;
+        dispatch.connection.check_rest(&quiet)?;
         self.check_stage()?;
         self.check_deadlines(&quiet)
     }
@@ -40,11 +40,11 @@ impl<IO> Driver<IO> {
     ///
     /// A sentence that says what is kept.
     pub fn check_empty(&self) -> Result<(), String> {
-        let machine = &self.machine;
+        let dispatch = &self.dispatch;
         let (cells, opens, pings) = (
-            machine.cells.len(),
-            machine.opens.len(),
-            machine.pings.len(),
+            dispatch.cells.len(),
+            dispatch.opens.len(),
+            dispatch.pings.len(),
         );
         if cells + opens + pings == 0 {
             return Ok(());
@@ -55,19 +55,19 @@ impl<IO> Driver<IO> {
     }
 
     fn check_opens(&self) -> Result<(), String> {
-        let machine = &self.machine;
-        let wants = machine.opens.iter().any(|order| !order.answer.is_closed());
-        if wants && machine.connection.opens_or_fails() {
+        let dispatch = &self.dispatch;
+        let wants = dispatch.opens.iter().any(|order| !order.answer.is_closed());
+        if wants && dispatch.connection.opens_or_fails() {
             return Err("a stream waits to be opened, and there is a place".into());
         }
-        if machine.opens.iter().any(|it| it.how.associated.is_some()) {
+        if dispatch.opens.iter().any(|it| it.how.associated.is_some()) {
             return Err("a push waits for a place".into());
         }
         Ok(())
     }
 
     fn check_stage(&self) -> Result<(), String> {
-        let connection = &self.machine.connection;
+        let connection = &self.dispatch.connection;
         let is_written = connection.phase() == Phase::Closing && !connection.has_output();
         if is_written && matches!(self.stage, Stage::Running) {
             return Err("everything is written and the session does not end".into());
@@ -76,7 +76,7 @@ impl<IO> Driver<IO> {
     }
 
     fn check_deadlines(&self, quiet: &Quiet) -> Result<(), String> {
-        let (now, connection) = (now(), &self.machine.connection);
+        let (now, connection) = (now(), &self.dispatch.connection);
         let has_partial = !self.transport.is_empty() || connection.is_mid_frame();
         let mut promises = connection.promises(now, quiet, has_partial);
         if let Stage::Lingering(until) = self.stage {

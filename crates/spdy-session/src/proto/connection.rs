@@ -21,7 +21,7 @@ use spdy_frame::{
 };
 
 pub use self::{
-    application::{Open, Shutdown},
+    application::{OpenOptions, Shutdown},
     questions::{Stats, Windows},
 };
 #[cfg(feature = "tokio")]
@@ -50,7 +50,7 @@ use crate::{Count, Limit, SessionError, config::Config, counters::Tally, wire_lo
 ///   [`handle_frame`](Self::handle_frame), [`handle_frame_error`](Self::handle_frame_error),
 ///   [`handle_eof`](Self::handle_eof), [`handle_transport_error`](Self::handle_transport_error),
 ///   [`handle_timeout`](Self::handle_timeout);
-/// - what the application wants: [`open`](Self::open), [`accept`](Self::accept), [`reply`](Self::reply),
+/// - what the application wants: [`open`](Self::open), [`accept`](Self::accept), [`reply`](Self::send_reply),
 ///   [`send_headers`](Self::send_headers), [`send_data`](Self::send_data), [`finish`](Self::finish),
 ///   [`consume`](Self::consume), [`stop_reading`](Self::stop_reading), [`reset`](Self::reset),
 ///   [`release`](Self::release), [`ping`](Self::ping), [`shutdown`](Self::shutdown);

@@ -27,7 +27,7 @@ pub(crate) use self::{
     stream_ref::StreamRef,
 };
 use super::{clock::Moment, error::Violation, role::Role};
-use crate::{Limit, OpenError, StreamError, config::Limits, error::Origin};
+use crate::{Limit, OpenError, StreamError, config::Limits, error::Initiator};
 
 /// All streams of a connection.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Streams {
         if !birth.associated.is_none_or(may_have_pushes) {
             return Err(OpenError::NoAssociatedStream);
         }
-        if !self.has_place() {
+        if !self.can_open_now() {
             return Err(OpenError::TooManyStreams);
         }
         self.next_local = id.next();
@@ -432,7 +432,7 @@ impl Streams {
     }
 
     /// Returns whether the peer takes another stream of this side.
-    pub(crate) const fn has_place(&self) -> bool {
+    pub(crate) const fn can_open_now(&self) -> bool {
         self.local < self.most_local
     }
 
@@ -558,7 +558,7 @@ impl Books {
 fn is_of_peer(error: &StreamError) -> bool {
     match error {
         StreamError::NotProcessed | StreamError::TimedOut(_) => true,
-        StreamError::Reset { origin, .. } => *origin != Origin::Local,
+        StreamError::Reset { initiator, .. } => *initiator != Initiator::Local,
         _ => false,
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
 pub use self::recv::Received;
-use self::{recv::Recv, send::Send};
+use self::{recv::RecvSide, send::SendSide};
 use crate::{
     StreamError,
     hub::{Hub, News},
@@ -29,7 +29,7 @@ use crate::{
 
 /// The meeting place of a stream's handles and the driver.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct StreamCell {
     pub(crate) id: StreamId,
     hub: Arc<Hub>,
     state: Mutex<State>,
@@ -37,8 +37,8 @@ pub(crate) struct Cell {
 
 #[derive(Debug)]
 struct State {
-    recv: Recv,
-    send: Send,
+    recv: RecvSide,
+    send: SendSide,
     orders: Orders,
     /// Whether the cell stands on the ready list.
     listed: bool,
@@ -73,11 +73,11 @@ pub(crate) struct Birth {
     pub(crate) window: usize,
 }
 
-impl Cell {
+impl StreamCell {
     pub(crate) fn new(id: StreamId, hub: Arc<Hub>, birth: Birth) -> Self {
         let state = State {
-            recv: Recv::new(birth),
-            send: Send::new(birth),
+            recv: RecvSide::new(birth),
+            send: SendSide::new(birth),
             orders: Orders::default(),
             listed: false,
             end: None,
@@ -106,7 +106,7 @@ impl Cell {
 }
 
 /// For the driver.
-impl Cell {
+impl StreamCell {
     /// Carries the orders out. Says whether the cell is of no more use.
     pub(crate) fn carry_out(&self, now: Instant, connection: &mut Connection) -> bool {
         let mut state = self.lock();
@@ -187,7 +187,7 @@ impl Cell {
         (unwanted, over)
     }
 
-    fn received(&self, fin: bool, keep: impl FnOnce(&mut Recv)) -> bool {
+    fn received(&self, fin: bool, keep: impl FnOnce(&mut RecvSide)) -> bool {
         let mut state = self.lock();
         keep(&mut state.recv);
         state.recv.fin |= fin;

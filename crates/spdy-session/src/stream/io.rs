@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Received, RecvStream, SendStream, Stream};
 
 /// Reads payload. Header blocks that come in between are passed over: who wants them reads with
-/// [`RecvStream::next`], or asks for [`RecvStream::headers`] before.
+/// [`RecvStream::next`], or asks for [`RecvStream::next_headers`] before.
 impl AsyncRead for RecvStream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -3,8 +3,8 @@
 use std::{thread, time::Duration};
 
 use spdy_session::{
-    Config, HeaderBlock, Open, OpenError, Origin, RstStatus, SessionError, Shutdown, StreamError,
-    Timeout, Version,
+    Config, HeaderBlock, Initiator, OpenError, OpenOptions, RstStatus, SessionError, Shutdown,
+    StreamError, Timeout, Version,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -20,24 +20,24 @@ async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
         let (near, mut far) = pair(version);
         let mut mine = near
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await
             .unwrap();
         drop(within(far.incoming.accept()).await.unwrap());
-        let error = within(mine.headers()).await.unwrap_err();
+        let error = within(mine.response_headers()).await.unwrap_err();
         assert!(matches!(error, StreamError::NotProcessed), "{error:?}");
 
         let mut mine = near
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await
             .unwrap();
         let (_receive, reply) = within(far.incoming.accept()).await.unwrap().split();
         drop(reply);
-        let error = within(mine.headers()).await.unwrap_err();
+        let error = within(mine.response_headers()).await.unwrap_err();
         let StreamError::Reset {
             status,
-            origin: Origin::Remote,
+            initiator: Initiator::Remote,
         } = error
         else {
             panic!("{error:?}");
@@ -55,10 +55,10 @@ async fn a_push_that_is_dropped_is_refused_or_cancelled() {
         taking.accept_push = true;
         let (mut near, mut far) = pair_with(version, taking, Config::default());
         let (_request, page) = stream(&near, &mut far).await;
-        let how = Open {
+        let how = OpenOptions {
             unidirectional: true,
             associated: Some(page.id()),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         for is_taken in [false, true] {
             let push = within(far.session.open(HeaderBlock::new(), how)).await;
@@ -82,20 +82,20 @@ async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
         let (noted, mut ids) = tokio::sync::mpsc::unbounded_channel();
-        let opening = near
-            .session
-            .open_noting(HeaderBlock::new(), Open::default(), move |id| {
-                noted.send(id).unwrap();
-            });
+        let opening =
+            near.session
+                .open_noting(HeaderBlock::new(), OpenOptions::default(), move |id| {
+                    noted.send(id).unwrap();
+                });
         let theirs = within(far.incoming.accept()).await.unwrap();
         assert_eq!(within(ids.recv()).await, Some(theirs.id()));
         assert_eq!(within(opening).await.unwrap().id(), theirs.id());
 
-        assert!(near.session.takes_streams() && near.session.is_same(&near.session.clone()));
+        assert!(near.session.can_open() && near.session.is_same(&near.session.clone()));
         assert!(!near.session.is_same(&far.session));
         far.session.shutdown(Shutdown::Graceful { deadline: None });
-        assert!(!far.session.takes_streams());
-        while near.session.takes_streams() {
+        assert!(!far.session.can_open());
+        while near.session.can_open() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
@@ -108,18 +108,18 @@ async fn without_an_incoming_handle_streams_are_refused() {
         let (near, far) = pair(version);
         let mut waiting = near
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await
             .unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
         drop(far.incoming);
         let mut later = near
             .session
-            .open(HeaderBlock::new(), Open::default())
+            .open(HeaderBlock::new(), OpenOptions::default())
             .await
             .unwrap();
         for stream in [&mut waiting, &mut later] {
-            let error = within(stream.headers()).await.unwrap_err();
+            let error = within(stream.response_headers()).await.unwrap_err();
             assert!(matches!(error, StreamError::NotProcessed), "{error:?}");
         }
     })
@@ -136,8 +136,13 @@ async fn opening_waits_for_a_free_place_and_can_be_given_up() {
         within(near.session.ping()).await.unwrap();
         let first = stream(&near, &mut far).await;
         let _second = stream(&near, &mut far).await;
-        let given_up = near.session.open(block(&[("n", "3")]), Open::default());
-        let mut third = Box::pin(near.session.open(block(&[("n", "4")]), Open::default()));
+        let given_up = near
+            .session
+            .open(block(&[("n", "3")]), OpenOptions::default());
+        let mut third = Box::pin(
+            near.session
+                .open(block(&[("n", "4")]), OpenOptions::default()),
+        );
         assert!(
             tokio::time::timeout(Duration::from_millis(20), &mut third)
                 .await
@@ -161,9 +166,12 @@ async fn c101_a_session_that_ends_opens_nothing_more() {
     in_all_versions(async |version| {
         let (near, _far) = pair(version);
         near.session.shutdown(Shutdown::Graceful { deadline: None });
-        let error = within(near.session.open(HeaderBlock::new(), Open::default()))
-            .await
-            .unwrap_err();
+        let error = within(
+            near.session
+                .open(HeaderBlock::new(), OpenOptions::default()),
+        )
+        .await
+        .unwrap_err();
         assert!(
             matches!(
                 error,

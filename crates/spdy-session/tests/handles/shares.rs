@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use spdy_frame::Priority;
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, Received, RecvStream, Session, Stream, Version,
+    Config, HeaderBlock, Incoming, OpenOptions, Received, RecvStream, Session, Stream, Version,
 };
 use tokio::{
     sync::mpsc,
@@ -22,7 +22,7 @@ async fn serve(mut incoming: Incoming) {
         let size = stream.headers().get("size").expect("it has a size");
         let size: usize = std::str::from_utf8(size).unwrap().parse().unwrap();
         responses.spawn(async move {
-            let mut send = stream.reply(HeaderBlock::new()).ok()?.split().1;
+            let mut send = stream.send_reply(HeaderBlock::new()).ok()?.split().1;
             let mut left = Bytes::from(vec![7; size]);
             while !left.is_empty() {
                 send.ready().await.ok()?;
@@ -35,10 +35,10 @@ async fn serve(mut incoming: Incoming) {
 }
 
 async fn request(session: &Session, size: usize, priority: Priority) -> Stream {
-    let how = Open {
+    let how = OpenOptions {
         priority,
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let headers = block(&[("size", &size.to_string())]);
     within(session.open(headers, how)).await.unwrap()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, FlowControl, HeaderBlock, Open, Origin, Received, RstStatus, SessionError, StreamError,
-    Version,
+    Config, FlowControl, HeaderBlock, Initiator, OpenOptions, Received, RstStatus, SessionError,
+    StreamError, Version,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -17,13 +17,13 @@ async fn headers_and_payload_go_both_ways_and_end_with_fin() {
         let (near, mut far) = pair(version);
         let mut mine = near
             .session
-            .open(block(&[("ask", "1")]), Open::default())
+            .open(block(&[("ask", "1")]), OpenOptions::default())
             .await
             .unwrap();
         let pending = within(far.incoming.accept()).await.unwrap();
         assert_eq!(pending.headers().get("ask"), Some(&b"1"[..]));
         assert!(pending.has_body());
-        let mut theirs = pending.reply(block(&[("answer", "2")])).unwrap();
+        let mut theirs = pending.send_reply(block(&[("answer", "2")])).unwrap();
 
         mine.write_all(b"question").await.unwrap();
         within(mine.shutdown()).await.unwrap();
@@ -34,15 +34,15 @@ async fn headers_and_payload_go_both_ways_and_end_with_fin() {
         theirs.write_all(b"answer").await.unwrap();
         theirs.send_headers(block(&[("late", "3")]), true).unwrap();
         assert_eq!(
-            within(mine.headers()).await.unwrap().get("answer"),
+            within(mine.response_headers()).await.unwrap().get("answer"),
             Some(&b"2"[..])
         );
-        let late = within(mine.more_headers()).await.unwrap().unwrap();
+        let late = within(mine.next_headers()).await.unwrap().unwrap();
         assert_eq!(late.get("late"), Some(&b"3"[..]));
         let mut answer = String::new();
         within(mine.read_to_string(&mut answer)).await.unwrap();
         assert_eq!(answer, "answer");
-        assert!(within(mine.more_headers()).await.unwrap().is_none());
+        assert!(within(mine.next_headers()).await.unwrap().is_none());
     })
     .await;
 }
@@ -131,7 +131,7 @@ async fn a_stream_that_breaks_is_an_error_after_what_came_before() {
             source,
             StreamError::Reset {
                 status: RstStatus::INTERNAL_ERROR,
-                origin: Origin::Remote
+                initiator: Initiator::Remote
             }
         ));
         assert!(
@@ -287,7 +287,7 @@ async fn header_blocks_that_are_read_do_not_count_for_ever() {
                     other => panic!("{n}: {other:?}"),
                 }
             } else {
-                within(receive.headers()).await.unwrap().unwrap()
+                within(receive.next_headers()).await.unwrap().unwrap()
             };
             assert_eq!(received.get("n"), Some(n.to_string().as_bytes()));
         }
@@ -304,7 +304,9 @@ async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_close
         let mut kept = Vec::new();
         let refused = loop {
             assert!(kept.len() < 100, "{version}: nothing bounds them");
-            let opened = near.session.open(HeaderBlock::new(), Open::default());
+            let opened = near
+                .session
+                .open(HeaderBlock::new(), OpenOptions::default());
             let (mut reply, mut send) = within(opened).await.unwrap().split();
             let (receive, answer) = within(far.incoming.accept()).await.unwrap().split();
             kept.push(receive);
@@ -314,11 +316,11 @@ async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_close
                 Err(error) => break error,
             }
             within(near.session.ping()).await.unwrap();
-            let Ok(answer) = answer.reply(HeaderBlock::new(), true) else {
-                break within(reply.reply()).await.unwrap_err();
+            let Ok(answer) = answer.send_reply(HeaderBlock::new(), true) else {
+                break within(reply.response_headers()).await.unwrap_err();
             };
             drop(answer);
-            if let Err(error) = within(reply.reply()).await {
+            if let Err(error) = within(reply.response_headers()).await {
                 break error;
             }
         };
@@ -328,7 +330,7 @@ async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_close
         let (mut mine, theirs) = stream(&near, &mut far).await;
         mine.send_headers(block(&[("long", &long)]), true).unwrap();
         let (mut receive, _send) = theirs.split();
-        assert!(within(receive.headers()).await.unwrap().is_some());
+        assert!(within(receive.next_headers()).await.unwrap().is_some());
     })
     .await;
 }

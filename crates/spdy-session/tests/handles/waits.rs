@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, FlowControl, Open, OpenError, Received, RecvStream, RstStatus, SendStream, Session,
-    SessionError, StreamError, Timeout, Version, client,
+    Config, FlowControl, OpenError, OpenOptions, Received, RecvStream, RstStatus, SendStream,
+    Session, SessionError, StreamError, Timeout, Version, client,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -14,10 +14,10 @@ use tokio::{
 
 use crate::support::{End, block, in_all_versions, pair_with, stream, within};
 
-fn finished() -> Open {
-    Open {
+fn finished() -> OpenOptions {
+    OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     }
 }
 
@@ -32,10 +32,10 @@ fn one_at_a_time() -> Config {
 async fn a_stream_that_waits_for_a_place_is_opened_when_our_fin_frees_one() {
     in_all_versions(async |version| {
         let (near, mut far) = pair_with(version, Config::default(), one_at_a_time());
-        let first = near.session.open(block(&[]), Open::default());
+        let first = near.session.open(block(&[]), OpenOptions::default());
         let (mut recv, mut send) = within(first).await.unwrap().split();
         let (mut theirs, reply) = within(far.incoming.accept()).await.unwrap().split();
-        drop(reply.reply(block(&[]), true).unwrap());
+        drop(reply.send_reply(block(&[]), true).unwrap());
         assert!(within(recv.next()).await.is_none());
 
         let mut second = near.session.open(block(&[]), finished());
@@ -81,18 +81,18 @@ async fn a_push_does_not_wait_behind_a_stream_that_waits_for_a_place() {
     let asked = within(asked).await.unwrap();
     let mut incoming = far.incoming;
     let answering = within(incoming.accept()).await.unwrap();
-    let answering = answering.reply(block(&[])).unwrap();
+    let answering = answering.send_reply(block(&[])).unwrap();
     let push = || {
-        let how = Open {
+        let how = OpenOptions {
             unidirectional: true,
             associated: Some(answering.id()),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         far.session.open(block(&[]), how)
     };
     let first = within(push()).await.unwrap();
     let taken = within(near.incoming.accept()).await.unwrap();
-    let mut waits = far.session.open(block(&[]), Open::default());
+    let mut waits = far.session.open(block(&[]), OpenOptions::default());
     assert!(
         timeout(Duration::from_millis(50), &mut waits)
             .await
@@ -214,12 +214,12 @@ async fn an_idle_session_ends_though_a_finished_push_was_accepted_late() {
             .await
             .unwrap();
         let answering = within(far.incoming.accept()).await.unwrap();
-        let answering = answering.reply(block(&[])).unwrap();
-        let how = Open {
+        let answering = answering.send_reply(block(&[])).unwrap();
+        let how = OpenOptions {
             fin: true,
             unidirectional: true,
             associated: Some(answering.id()),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let pushed = within(far.session.open(block(&[]), how)).await.unwrap();
         sleep(Duration::from_secs(1)).await;
@@ -365,12 +365,14 @@ async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
     in_all_versions(async |version| {
         let (near, mut far) = pair_with(version, Config::default(), one_at_a_time());
         let _open = stream(&near, &mut far).await;
-        let _waiting = near.session.open(block(&[]), Open::default());
+        let _waiting = near.session.open(block(&[]), OpenOptions::default());
         let kept = Arc::new(());
         for _ in 0..100 {
             let kept = Arc::clone(&kept);
             let note = move |_| drop(kept);
-            let opening = near.session.open_noting(block(&[]), Open::default(), note);
+            let opening = near
+                .session
+                .open_noting(block(&[]), OpenOptions::default(), note);
             sleep(Duration::from_millis(1)).await;
             drop(opening);
         }

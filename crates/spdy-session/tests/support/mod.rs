@@ -12,7 +12,8 @@ use std::{
 };
 
 use spdy_session::{
-    Config, HeaderBlock, Incoming, Open, Session, SessionError, Stream, Version, client, server,
+    Config, HeaderBlock, Incoming, OpenOptions, Session, SessionError, Stream, Version, client,
+    server,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, duplex},
@@ -59,13 +60,16 @@ where
 
 /// A stream, answered, with its two ends.
 pub async fn stream(near: &End, far: &mut End) -> (Stream, Stream) {
-    let mine = within(near.session.open(HeaderBlock::new(), Open::default()))
-        .await
-        .unwrap();
+    let mine = within(
+        near.session
+            .open(HeaderBlock::new(), OpenOptions::default()),
+    )
+    .await
+    .unwrap();
     let theirs = within(far.incoming.accept())
         .await
         .unwrap()
-        .reply(HeaderBlock::new())
+        .send_reply(HeaderBlock::new())
         .unwrap();
     (mine, theirs)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use spdy_frame::RstStatus;
-use spdy_session::{OpenError, Origin, SessionError, StreamError};
+use spdy_session::{Initiator, OpenError, SessionError, StreamError};
 
 use crate::{
     BoxError,
@@ -48,7 +48,7 @@ impl Error {
         match self {
             Self::Stream(StreamError::Reset {
                 status,
-                origin: Origin::Remote,
+                initiator: Initiator::Remote,
             }) => Some(*status),
             _ => None,
         }
@@ -97,7 +97,7 @@ pub(crate) const fn is_remote(error: &StreamError) -> bool {
         error,
         StreamError::NotProcessed
             | StreamError::Reset {
-                origin: Origin::Remote,
+                initiator: Initiator::Remote,
                 ..
             }
             | StreamError::Session(SessionError::GoAway { .. })

@@ -56,7 +56,7 @@ where
         };
         drop(session);
         if fin || method == Method::CONNECT {
-            let block = match receive.reply().await {
+            let block = match receive.response_headers().await {
                 Ok(block) => block,
                 Err(error) => return Err((error.into(), Some(body))),
             };
@@ -109,7 +109,7 @@ async fn reply(
 ) -> Result<(HeaderBlock, bool), Error> {
     let mut is_sent = false;
     poll_fn(|cx| {
-        if let Poll::Ready(block) = receive.poll_reply(cx) {
+        if let Poll::Ready(block) = receive.poll_response_headers(cx) {
             return Poll::Ready(Ok((block?, is_sent)));
         }
         if !is_sent && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
@@ -124,7 +124,9 @@ async fn reply(
                 }
                 Err(Failure::Fault(_) | Failure::Panic(_)) => {}
             }
-            return receive.poll_reply(cx).map(|block| Ok((block?, is_sent)));
+            return receive
+                .poll_response_headers(cx)
+                .map(|block| Ok((block?, is_sent)));
         }
         Poll::Pending
     })

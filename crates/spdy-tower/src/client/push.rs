@@ -69,7 +69,7 @@ impl Pushes {
             .and_then(|id| Some((id, self.registry.get(id)?)));
         let Some((associated, asked)) = asked else {
             debug!(%id, "push belongs to a request that is over");
-            stream.refuse(RstStatus::CANCEL);
+            stream.reset(RstStatus::CANCEL);
             return None;
         };
         match read_push::request(self.version, stream.headers(), &asked) {
@@ -86,7 +86,7 @@ impl Pushes {
             }
             Err(Unfit(status, reason)) => {
                 debug!(%id, reason, "push is not taken");
-                stream.refuse(status);
+                stream.reset(status);
                 None
             }
         }

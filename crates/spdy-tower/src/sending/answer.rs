@@ -33,12 +33,12 @@ impl Answer {
 
     /// Sends SYN_REPLY and gives the rest of the stream away.
     pub(crate) fn open(&mut self, head: HeaderBlock) -> Result<SendStream, StreamError> {
-        self.take()?.reply(head, false)
+        self.take()?.send_reply(head, false)
     }
 
     /// Sends SYN_REPLY and the whole body, which may be empty: that is all.
     pub(crate) fn give(&mut self, head: HeaderBlock, body: Bytes) -> Result<(), StreamError> {
-        self.take()?.reply_with(head, body)
+        self.take()?.send_reply_with(head, body)
     }
 
     fn take(&mut self) -> Result<SendReply, StreamError> {
@@ -92,7 +92,7 @@ impl Answer {
         match mem::replace(self, Self::Given) {
             Self::Due(reply) => {
                 // The stream may have ended meanwhile; then the client knows already.
-                _ = reply.reply_with(write_response::bare(form, status), Bytes::new());
+                _ = reply.send_reply_with(write_response::bare(form, status), Bytes::new());
             }
             Self::Begun(stream) => stream.reset(reset),
             Self::Given => {}

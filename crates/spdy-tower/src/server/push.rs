@@ -13,7 +13,7 @@ use std::{
 use http::{Request, Response, Uri, response::Parts, uri::PathAndQuery};
 use http_body::Body;
 use spdy_frame::{HeaderBlock, Priority, StreamId, Version};
-use spdy_session::{Open, OpenError, Opening, Session, StreamError};
+use spdy_session::{OpenError, OpenOptions, Opening, Session, StreamError};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -95,7 +95,7 @@ impl Pusher {
         let path = path_of(path)?;
         let (head, body) = response.into_parts();
         let block = self.block(path.as_str(), head, body.size_hint().exact())?;
-        let how = Open {
+        let how = OpenOptions {
             // No response that the client did ask for waits for one that it did not.
             priority: Priority::LOWEST,
             // Not with FIN, even without a body: clients in the field do not take it (protocol.md

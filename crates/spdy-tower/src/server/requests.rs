@@ -114,7 +114,7 @@ impl<S: HttpService> Requests<S> {
     fn exchange(&mut self, stream: PendingStream) -> Option<Exchange<S>> {
         if stream.is_unidirectional() || stream.associated().is_some() {
             debug!(id = %stream.id(), "stream of a client is no request");
-            stream.refuse(RstStatus::PROTOCOL_ERROR);
+            stream.reset(RstStatus::PROTOCOL_ERROR);
             return None;
         }
         match self.heads.read(stream.headers(), stream.has_body()) {

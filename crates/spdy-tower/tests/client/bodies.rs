@@ -123,7 +123,7 @@ async fn a_body_that_is_dropped_resets_its_stream() {
         let response = requests.send(http::Request::post("https://a.test/").body(body).unwrap());
         let serve = async {
             let (_receive, reply) = server.accept().await.split();
-            reply.reply(ok(version, &[]), false).unwrap()
+            reply.send_reply(ok(version, &[]), false).unwrap()
         };
         let (response, send) = tokio::join!(within(response), serve);
         drop(response.unwrap());
@@ -138,7 +138,7 @@ async fn a_response_that_is_cut_is_an_error() {
         let (requests, mut server) = Server::new(version);
         let response = requests.send(get("/"));
         let (_receive, reply) = server.accept().await.split();
-        let mut send = reply.reply(ok(version, &[]), false).unwrap();
+        let mut send = reply.send_reply(ok(version, &[]), false).unwrap();
         send.send_data("half".into(), false).unwrap();
         let mut body = within(response).await.unwrap().into_body();
         let half = within(body.frame()).await.unwrap().unwrap();
@@ -184,7 +184,7 @@ async fn a_server_that_does_not_read_stops_the_upload() {
         // The window, the queue and the pipe.
         assert!((10_000..600_000).contains(&before), "{before}");
         // An answer does not stop it, and reading goes on.
-        let _send = reply.reply(ok(version, &[]), false).unwrap();
+        let _send = reply.send_reply(ok(version, &[]), false).unwrap();
         let _response = within(response).await.unwrap().unwrap();
         let mut read = 0;
         while read < 1_000_000 {
@@ -205,7 +205,7 @@ async fn an_upload_goes_on_behind_an_early_answer() {
         let response = requests.send(http::Request::post("https://a.test/").body(body).unwrap());
         let serve = async {
             let (receive, reply) = server.accept().await.split();
-            reply.reply(ok(version, &[]), true).unwrap();
+            reply.send_reply(ok(version, &[]), true).unwrap();
             receive
         };
         let (response, mut receive) = tokio::join!(within(response), serve);

@@ -25,7 +25,7 @@ async fn seen(version: Version, request: http::Request<Whole>) -> (HeaderBlock, 
         let stream = server.accept().await;
         let (head, has_body) = (stream.headers().clone(), stream.has_body());
         let (_receive, reply) = stream.split();
-        reply.reply(ok(version, &[]), true).unwrap();
+        reply.send_reply(ok(version, &[]), true).unwrap();
         (head, has_body)
     };
     let (response, head) = tokio::join!(within(response), serve);

@@ -56,7 +56,7 @@ async fn answered(
     *request.method_mut() = method;
     let response = requests.send(request);
     let (_receive, reply) = server.accept().await.split();
-    let mut send = reply.reply(head, false).unwrap();
+    let mut send = reply.send_reply(head, false).unwrap();
     send.send_data(payload.into(), false).unwrap();
     match within(response).await {
         Ok(response) => {
@@ -110,7 +110,7 @@ async fn the_size_hint_of_a_response_is_what_content_length_says() {
             let mut pairs = vec![(":status", status), (":version", "HTTP/1.1")];
             pairs.extend(length.map(|length| ("content-length", length)));
             let (_receive, reply) = server.accept().await.split();
-            let mut send = reply.reply(block(version, &pairs), false).unwrap();
+            let mut send = reply.send_reply(block(version, &pairs), false).unwrap();
             let mut body = within(response).await.unwrap().into_body();
             let what = format!("{method} {status} {length:?}");
             let mut seen = vec![body.size_hint().exact()];

@@ -26,7 +26,7 @@ async fn errors_say_whether_to_try_again() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
         let refused = requests.send(post("/", "body"));
-        server.accept().await.refuse(RstStatus::REFUSED_STREAM);
+        server.accept().await.refuse();
         let error = within(refused).await.unwrap_err();
         assert!(
             error.is_retry_safe() && error.is_remote() && error.reset_by_peer().is_none(),
@@ -34,7 +34,7 @@ async fn errors_say_whether_to_try_again() {
         );
 
         let reset = requests.send(get("/"));
-        server.accept().await.refuse(RstStatus::INTERNAL_ERROR);
+        server.accept().await.reset(RstStatus::INTERNAL_ERROR);
         let error = within(reset).await.unwrap_err();
         assert_eq!(error.reset_by_peer(), Some(RstStatus::INTERNAL_ERROR));
         assert!(!error.is_retry_safe() && error.is_remote() && !error.is_connect());
@@ -85,7 +85,7 @@ async fn after_goaway_a_request_is_not_sent() {
             "{error:?}"
         );
         // What was under way is answered.
-        reply.reply(ok(version, &[]), true).unwrap();
+        reply.send_reply(ok(version, &[]), true).unwrap();
         assert_eq!(within(under_way).await.unwrap().status(), 200);
     })
     .await;
@@ -137,7 +137,7 @@ async fn a_request_waits_for_a_free_stream() {
         // The limit is known from the first answer on.
         let first = requests.send(get("/"));
         let (_, reply) = server.accept().await.split();
-        reply.reply(ok(version, &[]), true).unwrap();
+        reply.send_reply(ok(version, &[]), true).unwrap();
         within(first).await.unwrap();
 
         let second = requests.send(get("/2"));
@@ -155,7 +155,7 @@ async fn a_request_waits_for_a_free_stream() {
                 None => server.accept().await,
             };
             let (_, reply) = stream.split();
-            reply.reply(ok(version, &[]), true).unwrap();
+            reply.send_reply(ok(version, &[]), true).unwrap();
             assert_eq!(within(response).await.unwrap().status(), 200);
         }
     })

@@ -61,7 +61,7 @@ fn answer(stream: spdy_session::PendingStream) {
     stream
         .split()
         .1
-        .reply(ok(Version::V3_1, &[]), true)
+        .send_reply(ok(Version::V3_1, &[]), true)
         .unwrap();
 }
 
@@ -110,7 +110,7 @@ async fn what_was_not_processed_is_sent_again() {
     static REFUSED: AtomicUsize = AtomicUsize::new(0);
     let server = by_hand(
         |_, stream, _| match REFUSED.fetch_add(1, Ordering::Relaxed) {
-            0 | 1 => stream.refuse(RstStatus::REFUSED_STREAM),
+            0 | 1 => stream.refuse(),
             _ => answer(stream),
         },
     )
@@ -124,7 +124,7 @@ async fn it_is_sent_three_times_at_most_and_never_if_it_may_have_been_processed(
     static REFUSED: AtomicUsize = AtomicUsize::new(0);
     let server = by_hand(|_, stream, _| {
         REFUSED.fetch_add(1, Ordering::Relaxed);
-        stream.refuse(RstStatus::REFUSED_STREAM);
+        stream.refuse();
     })
     .await;
     let client = plain(Plain::Spdy(Version::V3_1));
@@ -145,7 +145,7 @@ async fn it_is_sent_three_times_at_most_and_never_if_it_may_have_been_processed(
     static RESET: AtomicUsize = AtomicUsize::new(0);
     let server = by_hand(|_, stream, _| {
         RESET.fetch_add(1, Ordering::Relaxed);
-        stream.refuse(RstStatus::INTERNAL_ERROR);
+        stream.reset(RstStatus::INTERNAL_ERROR);
     })
     .await;
     let error = send(&client, &server.uri("http", "/"), "")

@@ -31,7 +31,7 @@ async fn one_answer(io: DuplexStream, version: Version, is_gone_then: bool) {
     let answers = async {
         while let Some(stream) = incoming.accept().await {
             let (_, reply) = stream.split();
-            _ = reply.reply_with(ok(version, &[]), Bytes::from_static(b"ok"));
+            _ = reply.send_reply_with(ok(version, &[]), Bytes::from_static(b"ok"));
             if is_gone_then {
                 sleep(Duration::from_millis(1)).await;
                 return;
@@ -174,7 +174,7 @@ async fn a_response_that_stops_half_way_casts_doubt_on_its_session() {
             let stream = incoming.accept().await.unwrap();
             let (_, reply) = stream.split();
             let head = ok(Version::V3_1, &[]);
-            let mut send = reply.reply(head, false).unwrap();
+            let mut send = reply.send_reply(head, false).unwrap();
             send.send_data(Bytes::from_static(b"half"), false).unwrap();
             sleep(Duration::from_millis(1)).await;
             send

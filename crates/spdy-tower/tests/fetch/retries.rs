@@ -138,7 +138,7 @@ async fn spdy(io: DuplexStream, version: Version, count: Arc<AtomicUsize>) {
                 return;
             }
             let body = Bytes::from_static(b"ok");
-            _ = stream.split().1.reply_with(ok(version, &[]), body);
+            _ = stream.split().1.send_reply_with(ok(version, &[]), body);
         }
     };
     tokio::select! {

@@ -3,7 +3,7 @@
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use spdy_frame::{RstStatus, Version};
-use spdy_session::{Config, Open, PendingStream};
+use spdy_session::{Config, OpenOptions, PendingStream};
 use spdy_tower::{
     Builder,
     client::{Pushed, Pushes, ResponseFuture, SendRequest},
@@ -42,10 +42,10 @@ impl Pair {
     async fn push(&mut self, pairs: &[(&str, &str)]) -> (Option<Pushed>, spdy_session::SendStream) {
         let response = self.requests.send(get("/page"));
         let stream = self.server.accept().await;
-        let how = Open {
+        let how = OpenOptions {
             unidirectional: true,
             associated: Some(stream.id()),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let head = block(self.version, pairs);
         let (_, send) = within(self.server.session.open(head, how))
@@ -236,10 +236,10 @@ async fn pushes_are_refused_unless_asked_for() {
         let (requests, mut server) = Server::new(version);
         let response = requests.send(get("/page"));
         let stream = server.accept().await;
-        let how = Open {
+        let how = OpenOptions {
             unidirectional: true,
             associated: Some(stream.id()),
-            ..Open::default()
+            ..OpenOptions::default()
         };
         let mut pairs = identity(version);
         pairs.extend(HEAD);
@@ -248,7 +248,7 @@ async fn pushes_are_refused_unless_asked_for() {
             assert_reset(push.split().1, RstStatus::REFUSED_STREAM).await;
         }
         let (_, reply) = stream.split();
-        reply.reply(ok(version, &[]), true).unwrap();
+        reply.send_reply(ok(version, &[]), true).unwrap();
         assert_eq!(within(response).await.unwrap().status(), 200);
     })
     .await;

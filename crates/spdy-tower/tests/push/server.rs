@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame as BodyFrame;
 use http_body_util::Channel;
 use spdy_frame::{Frame, HeaderBlock, Priority, RstStatus, StreamId, Version};
-use spdy_session::{Config, Incoming, Open, PendingStream, Received, RecvStream, Session};
+use spdy_session::{Config, Incoming, OpenOptions, PendingStream, Received, RecvStream, Session};
 use spdy_tower::{BoxError, Builder, PushError, Pusher};
 use tokio::io::duplex;
 
@@ -40,9 +40,9 @@ fn taking() -> Config {
 }
 
 async fn ask(session: &Session) -> (StreamId, RecvStream) {
-    let how = Open {
+    let how = OpenOptions {
         fin: true,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let head = head(session.version(), "GET", "/");
     let (receive, _) = within(session.open(head, how)).await.unwrap().split();
@@ -223,7 +223,7 @@ async fn c171_a_push_that_is_cancelled_stops_and_the_page_does_not() {
             }
         });
         assert_eq!(alive.load(Ordering::Relaxed), 2);
-        first.refuse(RstStatus::CANCEL);
+        first.reset(RstStatus::CANCEL);
         until(&alive, 1).await;
         assert_eq!(Reply::read(page).await.unwrap().body, b"firstlast");
         second.abort();

@@ -13,7 +13,7 @@ use spdy_frame::{
     StreamId, SynStream, Version,
 };
 use spdy_session::{
-    Config, Open, Received, RecvStream, SendStream, Session, SessionError, StreamError,
+    Config, OpenOptions, Received, RecvStream, SendStream, Session, SessionError, StreamError,
 };
 use spdy_tests::panics::{self, Watch};
 use spdy_tower::{Builder, HttpService};
@@ -98,9 +98,9 @@ impl Client {
     }
 
     pub async fn open(&self, head: HeaderBlock, fin: bool) -> (RecvStream, SendStream) {
-        let how = Open {
+        let how = OpenOptions {
             fin,
-            ..Open::default()
+            ..OpenOptions::default()
         };
         within(self.session.open(head, how)).await.unwrap().split()
     }
@@ -138,7 +138,7 @@ impl Reply {
 
     /// The head alone, before the body is read.
     pub async fn head(receive: &mut RecvStream) -> Result<HeaderBlock, StreamError> {
-        within(poll_fn(|cx| receive.poll_reply(cx))).await
+        within(poll_fn(|cx| receive.poll_response_headers(cx))).await
     }
 
     pub fn status(&self) -> u16 {

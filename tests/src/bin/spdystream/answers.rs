@@ -35,11 +35,11 @@ pub(crate) async fn answer(
     };
     let (what, bytes) = (field("do"), field("bytes").parse().unwrap_or(0));
     if what == "refuse" {
-        stream.refuse(RstStatus::REFUSED_STREAM);
+        stream.refuse();
         return Ok(());
     }
     let reply = reply_to(stream.headers())?;
-    let (mut receive, mut send) = stream.reply(reply)?.split();
+    let (mut receive, mut send) = stream.send_reply(reply)?.split();
     let text = match what.as_str() {
         "echo" => return copy(receive, send).await,
         "source" => return Ok(send_pattern(&mut send, bytes).await?),

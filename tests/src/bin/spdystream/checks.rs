@@ -140,7 +140,7 @@ async fn headers(session: &Session) -> Result<(), Failure> {
     let (mut receive, mut send) = ask(session, "headers").await?;
     let fields = [("x-late", "one"), ("x-late", "two"), ("x-other", "three")];
     send.send_headers(HeaderBlock::from_pairs(fields)?, false)?;
-    let received = receive.headers().await?;
+    let received = receive.next_headers().await?;
     let received = received.ok_or("the stream ended without a header block")?;
     send.finish()?;
     let (late, other) = (values(&received, "x-late"), values(&received, "x-other"));
@@ -180,8 +180,10 @@ async fn half(session: &Session) -> Result<(), Failure> {
 
 async fn refused(session: &Session) -> Result<String, Failure> {
     let fields = HeaderBlock::from_pairs([("do", "refuse")])?;
-    let mut stream = session.open(fields, spdy_session::Open::default()).await?;
-    match stream.headers().await {
+    let mut stream = session
+        .open(fields, spdy_session::OpenOptions::default())
+        .await?;
+    match stream.response_headers().await {
         Err(StreamError::NotProcessed) => Ok("with REFUSED_STREAM".into()),
         other => Err(format!("{other:?}").into()),
     }

@@ -17,7 +17,7 @@ use std::{env, io, process::ExitCode, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use spdy_session::{
-    Config, FlowControl, HeaderBlock, Open, Received, RecvStream, SendStream, Session,
+    Config, FlowControl, HeaderBlock, OpenOptions, Received, RecvStream, SendStream, Session,
     SessionError, Side, StreamError, Version,
 };
 use tokio::{
@@ -158,12 +158,12 @@ async fn open(
     fin: bool,
 ) -> Result<(HeaderBlock, RecvStream, SendStream), Failure> {
     let headers = HeaderBlock::from_pairs(fields.iter().copied())?;
-    let how = Open {
+    let how = OpenOptions {
         fin,
-        ..Open::default()
+        ..OpenOptions::default()
     };
     let mut stream = session.open(headers, how).await?;
-    let reply = stream.headers().await?;
+    let reply = stream.response_headers().await?;
     let (receive, send) = stream.split();
     Ok((reply, receive, send))
 }

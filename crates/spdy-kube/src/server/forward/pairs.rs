@@ -174,7 +174,7 @@ const MAX_REQUEST_ID: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use spdy_session::{Config, Open, Version};
+    use spdy_session::{Config, OpenOptions, Version};
 
     use super::*;
 
@@ -245,10 +245,10 @@ mod tests {
         let tasks = (tokio::spawn(driver), tokio::spawn(other));
         let mut streams = Vec::new();
         for _ in 0..count {
-            let opening = session.open(HeaderBlock::new(), Open::default());
+            let opening = session.open(HeaderBlock::new(), OpenOptions::default());
             let opened = opening.await.unwrap();
             let pending = accepting.accept().await.unwrap();
-            streams.push(pending.reply(HeaderBlock::new()).unwrap());
+            streams.push(pending.send_reply(HeaderBlock::new()).unwrap());
             drop(opened);
         }
         (streams, (session, incoming, far, accepting, tasks))

@@ -8,7 +8,7 @@ use spdy_frame::{HeaderBlock, Priority, RstStatus, StreamId};
 use super::{Connection, Phase};
 use crate::{
     Count, OpenError, SessionError, StreamError,
-    error::Origin,
+    error::Initiator,
     proto::{
         event::{Event, PingId},
         streams::{Birth, Ending, Outgoing},
@@ -17,7 +17,7 @@ use crate::{
 
 /// How a stream is opened.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Open {
+pub struct OpenOptions {
     /// How urgent it is. Default 3.
     pub priority: Priority,
     /// Nothing follows the header block.
@@ -70,7 +70,7 @@ impl Connection {
         &mut self,
         now: Instant,
         headers: HeaderBlock,
-        how: Open,
+        how: OpenOptions,
     ) -> Result<StreamId, OpenError> {
         if self.phase != Phase::Open || self.go_away.is_received() {
             return Err(match &self.outcome {
@@ -101,13 +101,13 @@ impl Connection {
 
     /// Whether [`open`](Self::open) would find a free place now.
     #[must_use]
-    pub fn has_place(&self) -> bool {
-        self.streams.has_place()
+    pub fn can_open_now(&self) -> bool {
+        self.streams.can_open_now()
     }
 
     /// Whether a new stream of this side can still be opened, now or later.
     #[must_use]
-    pub fn may_open(&self) -> bool {
+    pub fn can_open(&self) -> bool {
         self.phase == Phase::Open && !self.go_away.is_received() && self.streams.has_ids()
     }
 
@@ -129,14 +129,14 @@ impl Connection {
     /// # Errors
     /// [`StreamError::Finished`] if there is nothing to answer: a reply was given, the stream is unidirectional,
     /// or it is gone.
-    pub fn reply(
+    pub fn send_reply(
         &mut self,
         id: StreamId,
         headers: HeaderBlock,
         fin: bool,
     ) -> Result<(), StreamError> {
         let mut stream = self.streams.get(id).ok_or(StreamError::Finished)?;
-        stream.reply(headers, fin)?;
+        stream.send_reply(headers, fin)?;
         self.output.opening(id);
         Ok(())
     }
@@ -228,8 +228,8 @@ impl Connection {
     /// have goes out as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
         let status = self.role.status_in_version(status);
-        let origin = Origin::Local;
-        let error = StreamError::Reset { status, origin };
+        let initiator = Initiator::Local;
+        let error = StreamError::Reset { status, initiator };
         if self.streams.contains(id) {
             self.end_stream(id, Ending::reset(status, error));
         } else if self.drop_ready(id, error) {

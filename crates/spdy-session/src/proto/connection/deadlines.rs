@@ -8,7 +8,7 @@ use super::{Connection, Phase};
 use crate::{
     Limit, SessionError, StreamError,
     config::Timeouts,
-    error::{Origin, Timeout},
+    error::{Initiator, Timeout},
     proto::{
         event::Event,
         streams::{Ending, Stream},
@@ -241,8 +241,8 @@ impl Connection {
         let moment = self.clock.at(now);
         while let Some(id) = self.streams.pop_abandoned(moment, limit) {
             self.reached(Limit::Discard);
-            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
-            let error = StreamError::Reset { status, origin };
+            let (status, initiator) = (RstStatus::CANCEL, Initiator::Local);
+            let error = StreamError::Reset { status, initiator };
             self.end_stream(id, Ending::reset(status, error));
         }
     }

@@ -10,7 +10,7 @@ use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
 use super::{Connection, Phase};
 use crate::{
     Count, Limit, SessionError, StreamError,
-    error::Origin,
+    error::Initiator,
     proto::{
         error::Violation,
         event::Event,
@@ -32,8 +32,8 @@ impl Connection {
             Violation::Stream {
                 id, status, reason, ..
             } => {
-                let origin = Origin::Library { reason };
-                let error = StreamError::Reset { status, origin };
+                let initiator = Initiator::Library { reason };
+                let error = StreamError::Reset { status, initiator };
                 self.end_stream(id, Ending::reset(status, error));
                 self.charge_reset(now);
             }

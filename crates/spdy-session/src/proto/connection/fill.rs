@@ -297,14 +297,14 @@ mod tests {
     use spdy_frame::{HeaderBlock, Side, Version};
 
     use super::*;
-    use crate::{config::Config, proto::connection::Open};
+    use crate::{config::Config, proto::connection::OpenOptions};
 
     /// Opens three streams with more payload than the session's window takes.
     fn client(now: Instant) -> (Connection, [StreamId; 3]) {
         let config = Arc::new(Config::default());
         let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
         let streams = [(); 3].map(|()| {
-            let stream = client.open(now, HeaderBlock::new(), Open::default());
+            let stream = client.open(now, HeaderBlock::new(), OpenOptions::default());
             let stream = stream.expect("there is no limit yet");
             let payload = vec![0; 60_000].into();
             client

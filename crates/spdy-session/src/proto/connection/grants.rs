@@ -97,14 +97,14 @@ mod tests {
     };
 
     use super::*;
-    use crate::{StreamError, config::Config, error::Timeout, proto::connection::Open};
+    use crate::{StreamError, config::Config, error::Timeout, proto::connection::OpenOptions};
 
     /// A client whose stream has no window and waits for one.
     fn waiting(now: Instant) -> (Connection, StreamId) {
         let config = Arc::new(Config::default());
         let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
         initial_window(&mut client, now, 0);
-        let open = client.open(now, HeaderBlock::new(), Open::default());
+        let open = client.open(now, HeaderBlock::new(), OpenOptions::default());
         let id = open.expect("there is no limit yet");
         write_all(&mut client, now);
         client.await_window(now, id);

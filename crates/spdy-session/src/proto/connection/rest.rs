@@ -63,7 +63,7 @@ impl Connection {
     pub(crate) fn opens_or_fails(&self) -> bool {
         let is_local = |stream: &&Stream| self.role.is_local(stream.id());
         let open = self.streams.iter().filter(is_local).count();
-        open < self.streams.most_local() || !self.may_open()
+        open < self.streams.most_local() || !self.can_open()
     }
 
     fn check_counts(&self) -> Result<(), String> {

@@ -386,7 +386,7 @@ impl Stream {
 
     // --- what is counted of all streams together -------------------------------------------------
 
-    pub(super) fn reply(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), Refused> {
+    pub(super) fn send_reply(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), Refused> {
         self.send = self.send.on(SendInput::Reply { fin })?;
         self.opening = Some(headers);
         Ok(())

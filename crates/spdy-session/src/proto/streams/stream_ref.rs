@@ -45,8 +45,12 @@ impl StreamRef<'_> {
     }
 
     /// The application replies.
-    pub(crate) fn reply(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), StreamError> {
-        self.stream.reply(headers, fin)?;
+    pub(crate) fn send_reply(
+        &mut self,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.stream.send_reply(headers, fin)?;
         self.accept();
         Ok(())
     }

@@ -11,11 +11,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus};
 
-use super::{Birth, Cell, JOINED_LENGTH, State, park, wake};
+use super::{Birth, JOINED_LENGTH, State, StreamCell, park, wake};
 use crate::{StreamError, config::MAX_PINNED, hub::News, proto::held_size, sync::MutexGuard};
 
 /// What has come and is not taken yet.
-pub(super) struct Recv {
+pub(super) struct RecvSide {
     reply: Reply,
     pieces: VecDeque<Received>,
     /// Small pieces are joined here, behind all others.
@@ -54,9 +54,9 @@ impl fmt::Debug for Received {
     }
 }
 
-impl fmt::Debug for Recv {
+impl fmt::Debug for RecvSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recv")
+        f.debug_struct("RecvSide")
             .field("reply", &self.reply)
             .field("pieces", &self.pieces)
             .field("joined", &self.joined.len())
@@ -67,7 +67,7 @@ impl fmt::Debug for Recv {
 }
 
 /// For the driver.
-impl Cell {
+impl StreamCell {
     /// The application has not taken what came for too long. It is dropped, though the stream may have been over: the
     /// reader gets the error that follows, and no end. Returns how many bytes of payload that were.
     pub(crate) fn give_up(&self) -> usize {
@@ -79,8 +79,11 @@ impl Cell {
 }
 
 /// For the receiving handle.
-impl Cell {
-    pub(crate) fn poll_reply(&self, cx: &Context<'_>) -> Poll<Result<HeaderBlock, StreamError>> {
+impl StreamCell {
+    pub(crate) fn poll_response_headers(
+        &self,
+        cx: &Context<'_>,
+    ) -> Poll<Result<HeaderBlock, StreamError>> {
         let mut state = self.lock();
         match mem::replace(&mut state.recv.reply, Reply::Taken) {
             Reply::Here(block) => Poll::Ready(Ok(block)),
@@ -214,7 +217,7 @@ impl State {
     }
 }
 
-impl Recv {
+impl RecvSide {
     pub(super) fn new(birth: Birth) -> Self {
         Self {
             reply: if birth.replied {

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
-use super::{Birth, Cell, JOINED_LENGTH, State, park, pieces::Pieces};
+use super::{Birth, JOINED_LENGTH, State, StreamCell, park, pieces::Pieces};
 use crate::{
     StreamError,
     hub::{Hub, News},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What is to be sent.
-pub(super) struct Send {
+pub(super) struct SendSide {
     reply: Option<HeaderBlock>,
     items: Queue<Outgoing>,
     /// Small writes are joined here, behind all items.
@@ -45,9 +45,9 @@ pub(super) struct Send {
 }
 
 /// Shows how much is to be sent, and none of it.
-impl fmt::Debug for Send {
+impl fmt::Debug for SendSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Send")
+        f.debug_struct("SendSide")
             .field("reply", &self.reply)
             .field("fin", &self.fin)
             .field("pieces", &self.pieces)
@@ -84,9 +84,9 @@ struct Awaited {
 }
 
 /// For the sending handle.
-impl Cell {
+impl StreamCell {
     /// Answers the peer's stream.
-    pub(crate) fn reply(
+    pub(crate) fn send_reply(
         self: &Arc<Self>,
         headers: HeaderBlock,
         fin: bool,
@@ -296,7 +296,11 @@ impl Cell {
         self.lock().check_send()
     }
 
-    fn send(self: &Arc<Self>, fin: bool, queue: impl FnOnce(&mut Send)) -> Result<(), StreamError> {
+    fn send(
+        self: &Arc<Self>,
+        fin: bool,
+        queue: impl FnOnce(&mut SendSide),
+    ) -> Result<(), StreamError> {
         let mut state = self.lock();
         state.check_send()?;
         queue(&mut state.send);
@@ -332,7 +336,7 @@ impl State {
     }
 }
 
-impl Send {
+impl SendSide {
     pub(super) fn new(birth: Birth) -> Self {
         Self {
             reply: None,
@@ -482,7 +486,7 @@ impl Send {
         self.flush_joined();
         let fin = self.fin == Fin::Ordered;
         if let Some(headers) = self.reply.take() {
-            _ = connection.reply(id, headers, fin && self.items.is_empty());
+            _ = connection.send_reply(id, headers, fin && self.items.is_empty());
         } else if fin && self.items.is_empty() {
             _ = connection.finish(id);
         }

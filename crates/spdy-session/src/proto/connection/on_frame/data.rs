@@ -113,7 +113,7 @@ mod tests {
     use spdy_frame::{HeaderBlock, Side};
 
     use super::*;
-    use crate::{config::Config, proto::connection::Open};
+    use crate::{config::Config, proto::connection::OpenOptions};
 
     fn pass(from: &mut Connection, to: &mut Connection, now: Instant) -> usize {
         let (mut wire, out) = (BytesMut::new(), from.poll_transmit(now));
@@ -135,10 +135,10 @@ mod tests {
         let config = Arc::new(config);
         let end = |side| Connection::new(side, Version::V3_1, Arc::clone(&config), now);
         let (mut client, mut server) = (end(Side::Client), end(Side::Server));
-        let opened = client.open(now, HeaderBlock::new(), Open::default());
+        let opened = client.open(now, HeaderBlock::new(), OpenOptions::default());
         let id = opened.expect("there is no limit yet");
         pass(&mut client, &mut server, now);
-        let replied = server.reply(id, HeaderBlock::new(), true);
+        let replied = server.send_reply(id, HeaderBlock::new(), true);
         replied.expect("the stream was opened now");
         server.stop_reading(id);
         pass(&mut server, &mut client, now);

@@ -9,7 +9,7 @@ use spdy_frame::{
 use super::{Connection, Handled};
 use crate::{
     Limit, SessionError, StreamError,
-    error::Origin,
+    error::Initiator,
     proto::{error::Violation, streams::Ending},
 };
 
@@ -67,8 +67,8 @@ impl Connection {
         let is_too_much = stream.is_some_and(|mut stream| !stream.discard(bytes));
         if is_too_much && !fin {
             self.reached(Limit::Discard);
-            let (status, origin) = (RstStatus::CANCEL, Origin::Local);
-            let error = StreamError::Reset { status, origin };
+            let (status, initiator) = (RstStatus::CANCEL, Initiator::Local);
+            let error = StreamError::Reset { status, initiator };
             self.end_stream(id, Ending::reset(status, error));
         }
     }
