@@ -140,7 +140,7 @@ impl RecvStream {
         poll_fn(|cx| self.poll_response_headers(cx)).await
     }
 
-    /// As [`reply`](Self::send_reply), for implementations of `Future`.
+    /// As [`response_headers`](Self::response_headers), for implementations of `Future`.
     ///
     /// # Errors
     ///
