@@ -329,8 +329,8 @@ pub struct Timeouts {
     pub blocked: Option<Duration>,
     /// While the peer can send no payload because bytes are not consumed, since the transport is not read
     /// ([`Limits::stream_buffer`], [`Limits::session_buffer`]) or they are all of the session's window in SPDY/3.1
-    /// ([`Limits::session_window`]): after so long without a byte consumed the fullest stream is given up, also if both
-    /// sides have finished it. It is reset with CANCEL unless it has ended, what came of it is dropped, and its reader
+    /// ([`session_window`](field@Limits::session_window)): after so long without a byte consumed the
+    /// fullest stream is given up, also if both sides have finished it. It is reset with CANCEL unless it has ended, what came of it is dropped, and its reader
     /// gets an error. That also ends a deadlock: while reading pauses no WINDOW_UPDATE is seen, so an application of
     /// SPDY/3 that reads on only when it has sent may wait for one that stands behind what it does not read.
     /// Default 60 s.
