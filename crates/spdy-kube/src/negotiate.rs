@@ -86,7 +86,7 @@ pub(crate) fn choose<T: Copy>(
     })
 }
 
-/// Says that a client and this server have no protocol in common.
+/// Returns the refusal of a client that has no protocol in common with this server.
 pub(crate) fn no_match<T: Copy>(
     offered: &[&str],
     supported: &[T],

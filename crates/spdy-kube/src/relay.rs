@@ -61,8 +61,8 @@ impl Tap for () {}
 /// A stream whose `streamtype` is not exactly one that is known is reset, as one whose `port` or `requestid` has several
 /// values: what a tap records has to be what the other server does.
 ///
-/// Whoever waits on one side holds up the other: what is under way is bounded. When one side ends, the other is ended
-/// as soon as it has got what was under way.
+/// A side that waits holds up the other: the bytes under way are bounded. When one side ends, the
+/// relay ends the other as soon as it has passed on what was under way.
 ///
 /// # Panics
 ///

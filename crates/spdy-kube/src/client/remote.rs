@@ -258,7 +258,7 @@ impl AsyncRead for Output {
     }
 }
 
-/// Tells the size of a terminal.
+/// Sends the size of a terminal.
 #[derive(Debug)]
 pub struct Resizer(Sizes);
 
@@ -283,7 +283,7 @@ impl Resizer {
         })
     }
 
-    /// Tells a size.
+    /// Sends a size.
     ///
     /// # Errors
     ///

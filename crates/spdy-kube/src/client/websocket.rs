@@ -105,7 +105,7 @@ pub(super) fn exec(
     tokio::spawn(async move {
         tokio::select! {
             () = session => {}
-            // The last handle was dropped: nobody wants more.
+            // The last handle was dropped, so that nothing passes any more.
             _ = held.recv() => {}
         }
     });

@@ -24,7 +24,7 @@ use crate::{
 ///
 /// - What differs between them is translated: the end of the input is told to a server over v5 of WebSocket or over SPDY,
 ///   whichever way the client has told it; the outcome is told in the version that the client speaks.
-/// - Whoever waits on one side holds up the other; what is under way is bounded.
+/// - A side that waits holds up the other; the bytes under way are bounded.
 /// - The client is told a success only if the server has told one, after both outputs have ended. When the server is
 ///   lost, the client is told a failure. When the client is lost, the session with the server is broken off, and its
 ///   input does not look as if it had ended.

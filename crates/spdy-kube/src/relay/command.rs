@@ -58,15 +58,15 @@ pub trait CommandTap: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Waits until the session has to end, and returns what the client is told then: a limit of time, or somebody who
-    /// decides so. Never, unless this is overridden. It is called once.
+    /// Waits until the session has to end, for example at a time limit, and returns the message for
+    /// the client. The default waits for ever. The relay calls this once.
     fn over(&self) -> impl Future<Output = BoxError> + Send {
         pending()
     }
 
     /// The session has ended, which is told once, whatever has happened. The outcome is what the client is told: that of
-    /// the server, or a failure where there was none. `None`: there was nobody to tell it to, as the client was gone
-    /// or had not opened its streams.
+    /// the server, or a failure where there was none. `None`: the client was gone or had not opened
+    /// its streams, so that it was not told.
     fn ended(&self, outcome: Option<&Status>) {
         _ = outcome;
     }
@@ -98,7 +98,7 @@ impl<T: CommandTap> Joined<T> {
     pub(super) async fn run(mut self, io: Io) -> Status {
         let outcome = self.pass(io).await;
         self.told.outcome.clone_from(&outcome);
-        // Nobody is told when the client is gone.
+        // A client that is gone is not told.
         outcome.unwrap_or_else(|| lost("client is gone"))
     }
 
