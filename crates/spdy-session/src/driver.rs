@@ -11,96 +11,35 @@
 //!
 //! The machine belongs to the driver alone. Handles are met in the [`StreamCell`] of their stream and in the [`Hub`].
 
-mod io;
+mod dispatch;
 mod rest;
+mod transport;
 
 use std::{
-    collections::{HashMap, VecDeque},
     fmt,
-    hash::BuildHasherDefault,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use spdy_frame::{HeaderBlock, Side, StreamId, Version};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
-    sync::oneshot,
     time::{Sleep, sleep_until},
 };
 
-use self::io::{Read, Transport};
-use crate::{
-    OpenError, SessionError, StreamError, Timeout,
-    config::Config,
-    hub::{Hub, OpenOrder, Orders},
-    incoming::{Incoming, PendingStream},
-    memory::Share,
-    proto::{Connection, Event, IdHasher, Opened, Outcome, Phase, PingId, held_size},
-    session::Session,
-    stream::{
-        Stream,
-        cell::{Birth, StreamCell},
-    },
+use self::{
+    dispatch::Dispatch,
+    transport::{Read, Transport},
 };
-
-/// A session of which this side opened the transport.
-///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
-/// configuration.
-pub fn client<IO>(
-    io: IO,
-    version: Version,
-    config: impl Into<Arc<Config>>,
-) -> (Session, Incoming, Driver<IO>) {
-    session(io, Side::Client, version, config.into())
-}
-
-/// A session of which this side accepted the transport.
-///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
-/// configuration.
-pub fn server<IO>(
-    io: IO,
-    version: Version,
-    config: impl Into<Arc<Config>>,
-) -> (Session, Incoming, Driver<IO>) {
-    session(io, Side::Server, version, config.into())
-}
-
-fn session<IO>(
-    io: IO,
-    side: Side,
-    version: Version,
-    config: Arc<Config>,
-) -> (Session, Incoming, Driver<IO>) {
-    let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
-    let driver = Driver {
-        transport: Transport::new(io),
-        dispatch: Dispatch {
-            share: Share::new(config.memory.clone()),
-            connection: Connection::new(side, version, config, now()),
-            hub: Arc::clone(&hub),
-            cells: Cells::default(),
-            ready: Vec::new(),
-            taken: Vec::new(),
-            read_buffer: 0,
-            opens: VecDeque::new(),
-            pings: VecDeque::new(),
-            most_opens: FEW_OPENS,
-            holds_up_peer: false,
-            can_open: true,
-        },
-        alarm: None,
-        timers: None,
-        stage: Stage::Running,
-    };
-    (Session::first(Arc::clone(&hub)), Incoming::new(hub), driver)
-}
+use crate::{
+    SessionError, Timeout,
+    config::Config,
+    memory::Share,
+    proto::{Connection, Outcome, Phase},
+    shared::Hub,
+};
 
 /// Drives one session: a future that ends when the session has, with `Ok` if that was in order.
 ///
@@ -149,34 +88,20 @@ impl Reading {
     }
 }
 
-/// The protocol machine with those who wait for something from it.
-struct Dispatch {
-    /// What is counted of the session's memory.
-    share: Share,
-    connection: Connection,
-    hub: Arc<Hub>,
-    cells: Cells,
-    /// The cells that had orders; empty between two turns, kept for its memory.
-    ready: Vec<Arc<StreamCell>>,
-    /// The streams that were accepted, likewise.
-    taken: Vec<StreamId>,
-    /// The size of the buffer that payload is a slice of.
-    read_buffer: usize,
-    /// Streams that wait for a free place.
-    opens: VecDeque<OpenOrder>,
-    pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
-    /// How many streams may wait before those that were given up are looked for.
-    most_opens: usize,
-    /// What the hub knows of [`Connection::holds_up_peer`].
-    holds_up_peer: bool,
-    /// What the hub knows of [`Connection::can_open`].
-    can_open: bool,
-}
-
-/// The cells of streams whose handles still want to know something.
-type Cells = HashMap<StreamId, Arc<StreamCell>, BuildHasherDefault<IdHasher>>;
-
 impl<IO> Driver<IO> {
+    /// A driver that shares `hub` with the handles of its session.
+    pub(crate) fn new(io: IO, config: Arc<Config>, hub: Arc<Hub>) -> Self {
+        let share = Share::new(config.memory.clone());
+        let connection = Connection::new(hub.side, hub.version, config, now());
+        Self {
+            transport: Transport::new(io),
+            dispatch: Dispatch::new(share, connection, hub),
+            alarm: None,
+            timers: None,
+            stage: Stage::Running,
+        }
+    }
+
     /// Has the deadlines of the session watched by another runtime than the one that polls the driver. Say so before
     /// the first poll.
     ///
@@ -361,269 +286,6 @@ impl<IO> Drop for Driver<IO> {
     }
 }
 
-impl Dispatch {
-    /// Carries out what the handles have ordered.
-    fn carry_out(&mut self, now: Instant) {
-        let orders = self.hub.take_orders(&mut self.ready, &mut self.taken);
-        for id in self.taken.drain(..) {
-            self.connection.accept(id);
-        }
-        if let Some(Orders {
-            opens,
-            pings,
-            shutdown,
-            ready_before,
-            ..
-        }) = orders
-        {
-            for answer in pings {
-                self.ping(now, answer);
-            }
-            if let Some(how) = shutdown {
-                // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
-                // opened are not opened any more.
-                self.carry_out_ready(now, ready_before);
-                self.connection.shutdown(now, how);
-            }
-            self.take_opens(now, opens);
-        }
-        // Streams are opened before others go on: a push has to come before the payload that refers to it.
-        self.open_streams(now);
-        self.carry_out_ready(now, self.ready.len());
-        self.deliver();
-    }
-
-    /// Tells handles whether a silent peer could have sent something, and whether streams can be opened.
-    fn tell_hub(&mut self, now: Instant) {
-        if self.can_open && !self.connection.can_open() {
-            self.can_open = false;
-            self.hub.note_going_away();
-        }
-        let holds_up_peer = self.connection.holds_up_peer();
-        if holds_up_peer != self.holds_up_peer {
-            self.holds_up_peer = holds_up_peer;
-            self.hub.note_held_up(holds_up_peer, now);
-        }
-    }
-
-    /// Counts what the session holds, with what was read and not handled.
-    fn count_memory(&mut self, unhandled: usize) {
-        let (connection, hub) = (&self.connection, &self.hub);
-        self.share
-            .count(|| connection.memory() + hub.room.memory() + unhandled);
-    }
-
-    /// Carries out the orders of so many cells.
-    fn carry_out_ready(&mut self, now: Instant, cells: usize) {
-        for cell in self.ready.drain(..cells) {
-            if cell.carry_out(now, &mut self.connection) {
-                forget(&mut self.cells, &self.connection, cell.id);
-            }
-        }
-    }
-
-    /// Queues streams that may wait for a place. A push does not wait, also not behind others that do.
-    fn take_opens(&mut self, now: Instant, opens: VecDeque<OpenOrder>) {
-        for order in opens {
-            if order.how.associated.is_some() {
-                self.open_streams(now);
-                self.open_stream(now, order);
-            } else {
-                self.opens.push_back(order);
-            }
-        }
-        if self.opens.len() > self.most_opens {
-            // Some were given up behind one that waits. A look costs as little as the orders since the last one did.
-            self.opens.retain(|order| !order.answer.is_closed());
-            self.most_opens = (2 * self.opens.len()).max(FEW_OPENS);
-        }
-    }
-
-    /// Opens the streams that wait, as many as the peer accepts.
-    fn open_streams(&mut self, now: Instant) {
-        while self.can_open_next()
-            && let Some(order) = self.opens.pop_front()
-        {
-            self.open_stream(now, order);
-        }
-    }
-
-    /// Whether the stream that is the next to be opened waits for nothing any more: a place is free, no place ever
-    /// will be, or the application has given it up.
-    fn can_open_next(&self) -> bool {
-        self.opens.front().is_some_and(|order| {
-            self.connection.can_open_now()
-                || !self.connection.can_open()
-                || order.answer.is_closed()
-        })
-    }
-
-    /// Registers the task to be woken, with what the connection waits for. False: there are orders already.
-    fn park(&self, cx: &Context<'_>) -> bool {
-        self.hub.park(cx, self.connection.heeds())
-    }
-
-    fn open_stream(&mut self, now: Instant, order: OpenOrder) {
-        let OpenOrder {
-            headers,
-            how,
-            note,
-            answer,
-        } = order;
-        if answer.is_closed() {
-            return;
-        }
-        let opened = self.connection.open(now, headers, how).map(|id| {
-            (note.0)(id);
-            let birth = Birth {
-                replied: !how.unidirectional,
-                received: how.unidirectional,
-                finished: how.fin,
-                mute: false,
-                window: self.connection.send_window(id),
-            };
-            Stream::opened(self.add_cell(id, birth))
-        });
-        // Who asked may be gone: the stream is dropped then, which resets it.
-        _ = answer.send(opened);
-    }
-
-    fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<StreamCell> {
-        let cell = Arc::new(StreamCell::new(id, Arc::clone(&self.hub), birth));
-        self.cells.insert(id, Arc::clone(&cell));
-        cell
-    }
-
-    /// Tells the handles what has happened.
-    fn deliver(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                Event::Opened(opened) => self.on_opened(opened),
-                Event::Replied { id, headers, fin } => {
-                    self.on_cell(id, |cell| cell.replied(headers, fin))
-                }
-                Event::Headers { id, headers, fin } => self.on_headers(id, headers, fin),
-                Event::Data { id, payload, fin } => self.on_data(id, payload, fin),
-                Event::Sent {
-                    id,
-                    bytes,
-                    fin,
-                    window,
-                } => self.on_cell(id, |cell| cell.sent(bytes, fin, window)),
-                Event::WindowOpen { id, window } => {
-                    self.on_cell(id, |cell| cell.window_opened(window))
-                }
-                Event::Reset { id, error } => self.on_reset(id, error),
-                Event::Pong { id, rtt } => self.on_pong(id, rtt),
-                Event::Settings(settings) => self.hub.note_settings(&settings),
-                // What it means for streams comes as events of theirs.
-                Event::GoAway { .. } => self.hub.note_going_away(),
-            }
-        }
-    }
-
-    fn on_opened(&mut self, opened: Opened) {
-        let birth = Birth {
-            replied: false,
-            received: opened.fin,
-            finished: false,
-            mute: opened.unidirectional,
-            window: self.connection.send_window(opened.id),
-        };
-        let cell = self.add_cell(opened.id, birth);
-        self.hub.incoming(PendingStream::new(&cell, opened));
-    }
-
-    fn on_data(&mut self, id: StreamId, payload: Bytes, fin: bool) {
-        let (unwanted, over) = match self.cells.get(&id) {
-            Some(cell) => cell.data(payload, fin, self.read_buffer),
-            None => (payload.len(), false),
-        };
-        self.connection.consume(id, unwanted);
-        if over {
-            forget(&mut self.cells, &self.connection, id);
-        }
-    }
-
-    fn on_headers(&mut self, id: StreamId, headers: HeaderBlock, fin: bool) {
-        let (unwanted, over) = match self.cells.get(&id) {
-            Some(cell) => cell.headers(headers, fin),
-            None => (held_size(&headers), false),
-        };
-        if unwanted > 0 {
-            self.connection.consume_headers(id, unwanted);
-        }
-        if over {
-            forget(&mut self.cells, &self.connection, id);
-        }
-    }
-
-    /// Tells a cell, which says whether it is of no more use.
-    fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&StreamCell) -> bool) {
-        if self.cells.get(&id).is_some_and(|cell| act(cell)) {
-            forget(&mut self.cells, &self.connection, id);
-        }
-    }
-
-    fn on_reset(&mut self, id: StreamId, error: StreamError) {
-        let Some(cell) = self.cells.get(&id) else {
-            return self.connection.release(id);
-        };
-        let dropped = match error {
-            StreamError::TimedOut(Timeout::Unread) => cell.give_up(),
-            _ => 0,
-        };
-        if cell.fail(error) {
-            self.connection.release(id);
-        }
-        self.connection.consume(id, dropped);
-        forget(&mut self.cells, &self.connection, id);
-    }
-
-    fn ping(&mut self, now: Instant, answer: oneshot::Sender<Duration>) {
-        let id = self.connection.ping(now);
-        self.pings.push_back((id, answer));
-        self.forget_pings();
-    }
-
-    /// Tells the tasks whose PINGs the connection has given up. These are the oldest.
-    fn forget_pings(&mut self) {
-        while let Some((oldest, _)) = self.pings.front()
-            && self.connection.has_given_up(*oldest)
-        {
-            self.pings.pop_front();
-        }
-    }
-
-    /// The answer to a PING of a handle, or of the connection itself, which no handle waits for.
-    fn on_pong(&mut self, id: PingId, rtt: Duration) {
-        let position = self.pings.iter().position(|(waiting, _)| *waiting == id);
-        if let Some((_, answer)) = position.and_then(|position| self.pings.remove(position)) {
-            _ = answer.send(rtt);
-        }
-    }
-
-    /// Tells everybody that the session has ended.
-    fn end(&mut self, outcome: Outcome) {
-        let error = outcome.clone().err().unwrap_or(SessionError::Closed);
-        for (_, cell) in self.cells.drain() {
-            cell.fail(StreamError::Session(error.clone()));
-        }
-        for order in self.opens.drain(..) {
-            _ = order.answer.send(Err(OpenError::Session(error.clone())));
-        }
-        self.hub.end(outcome);
-        self.pings.clear();
-    }
-}
-
-/// Forgets a stream that is over, unless payload of it is in the way of others: it may have to be given up.
-fn forget(cells: &mut Cells, connection: &Connection, id: StreamId) {
-    if !connection.is_untaken(id) {
-        cells.remove(&id);
-    }
-}
-
 /// Whether the transport takes nothing any more.
 fn is_broken(outcome: &Outcome) -> bool {
     matches!(
@@ -639,9 +301,6 @@ fn now() -> Instant {
 
 /// No turn begins, and nothing more is read in one, when so much time has gone by: then other tasks get theirs.
 const MAX_POLL: Duration = Duration::from_micros(500);
-
-/// So many streams may wait to be opened, whether they were given up or not.
-const FEW_OPENS: usize = 16;
 
 /// Turns before other tasks get theirs, however short.
 const TURNS_PER_POLL: usize = 8;

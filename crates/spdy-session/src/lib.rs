@@ -76,17 +76,13 @@ mod wire_log;
 #[cfg(feature = "tokio")]
 mod driver;
 #[cfg(feature = "tokio")]
-mod hub;
-#[cfg(feature = "tokio")]
-mod incoming;
+mod handle;
 #[cfg(feature = "tokio")]
 mod memory;
 #[cfg(feature = "tokio")]
-mod room;
-#[cfg(feature = "tokio")]
 mod session;
 #[cfg(feature = "tokio")]
-mod stream;
+mod shared;
 #[cfg(feature = "tokio")]
 mod sync;
 
@@ -100,11 +96,14 @@ pub use self::{
 };
 #[cfg(feature = "tokio")]
 pub use self::{
-    driver::{Driver, client, server},
-    incoming::{Incoming, PendingStream, TryAcceptError},
+    driver::Driver,
+    handle::{
+        Incoming, Opening, PendingStream, RecvStream, Reserved, SendReply, SendRoom, SendStream,
+        Session, Stream, TryAcceptError,
+    },
     memory::MemoryUse,
-    session::{Opening, Session},
-    stream::{Received, RecvStream, Reserved, SendReply, SendRoom, SendStream, Stream},
+    session::{client, server},
+    shared::stream_cell::Received,
 };
 
 /// What moves between tasks and is shared by them is `Send` and `Sync`: losing that is a breaking change.

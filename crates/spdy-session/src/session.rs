@@ -1,185 +1,47 @@
-//! The handle of a session.
+//! Makes sessions: the handles of one, and its driver.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use spdy_frame::{HeaderBlock, Setting, Side, StreamId, Version};
-use tokio::sync::oneshot;
+use spdy_frame::{Side, Version};
 
 use crate::{
-    OpenError, SessionError,
-    hub::{Hub, Note, OpenOrder},
-    proto::{OpenOptions, Shutdown},
-    stream::Stream,
+    config::Config,
+    driver::Driver,
+    handle::{Incoming, Session},
+    shared::Hub,
 };
 
-/// Opens streams and ends the session. Clones are handles of the same session.
+/// A session of which this side opened the transport.
 ///
-/// Nothing happens unless the [`Driver`](crate::Driver) is polled. When all clones and the
-/// [`Incoming`](crate::Incoming) are dropped, the session ends once its open streams have.
-#[derive(Debug)]
-pub struct Session {
-    hub: Arc<Hub>,
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
+/// configuration.
+pub fn client<IO>(
+    io: IO,
+    version: Version,
+    config: impl Into<Arc<Config>>,
+) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Client, version, config.into())
 }
 
-impl Session {
-    /// The first handle of a hub, which counts it already.
-    pub(crate) fn first(hub: Arc<Hub>) -> Self {
-        Self { hub }
-    }
-
-    /// Opens a stream with SYN_STREAM. Waits while the peer has as many open streams of this side as it accepts;
-    /// those who wait are served in order. A push, which has an [associated](OpenOptions::associated) stream, does not
-    /// wait: it fails with [`OpenError::TooManyStreams`].
-    ///
-    /// The order is given by this call, before the future is polled. The stream is there as soon as it is opened on
-    /// this side: for the peer's answer see [`Stream::response_headers`].
-    ///
-    /// Dropping the future gives the stream up: one that is not opened yet is not opened, one that is opened already
-    /// is reset with CANCEL.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`OpenError`]. Nothing was sent then.
-    pub fn open(&self, headers: HeaderBlock, how: OpenOptions) -> Opening {
-        self.open_noting(headers, how, |_| {})
-    }
-
-    /// As [`open`](Self::open), and calls `note` with the id of the stream before anything that the peer sends about
-    /// it is seen: a push that belongs to the stream may be accepted before the future is polled. `note` runs on the
-    /// driver's task and must not wait.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open); `note` is not called then.
-    pub fn open_noting(
-        &self,
-        headers: HeaderBlock,
-        how: OpenOptions,
-        note: impl FnOnce(StreamId) + Send + 'static,
-    ) -> Opening {
-        let (answer, opened) = oneshot::channel();
-        let refused = self
-            .hub
-            .open(OpenOrder {
-                headers,
-                how,
-                note: Note(Box::new(note)),
-                answer,
-            })
-            .err();
-        Opening {
-            hub: Arc::clone(&self.hub),
-            opened,
-            refused,
-        }
-    }
-
-    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, the peer has ended its bytes,
-    /// the ids are used up, or the session has ended.
-    /// It may change at any time, so what [`open`](Self::open) says is what counts.
-    #[must_use]
-    pub fn can_open(&self) -> bool {
-        self.hub.can_open()
-    }
-
-    /// What the peer has announced in SETTINGS so far: the latest entry of each id, at most 64 of them, as it came. So
-    /// an application may keep what a server asks to be kept ([`SettingFlags::PERSIST_VALUE`]): the session keeps and
-    /// echoes nothing by itself (protocol.md §14).
-    ///
-    /// [`SettingFlags::PERSIST_VALUE`]: spdy_frame::SettingFlags::PERSIST_VALUE
-    #[must_use]
-    pub fn peer_settings(&self) -> Vec<Setting> {
-        self.hub.peer_settings()
-    }
-
-    /// Measures a round trip with PING.
-    ///
-    /// Cancel safe: the answer is ignored then.
-    ///
-    /// # Errors
-    ///
-    /// Why the session has ended before an answer came. Of more than 64 PINGs under way the oldest are given up
-    /// with [`SessionError::Closed`].
-    pub async fn ping(&self) -> Result<Duration, SessionError> {
-        let (answer, pong) = oneshot::channel();
-        self.hub.ping(answer)?;
-        pong.await.map_err(|_| self.hub.error())
-    }
-
-    /// Ends the session, in order or at once. Returns before it has ended: see [`closed`](Self::closed). May be
-    /// called again to hurry.
-    pub fn shutdown(&self, how: Shutdown) {
-        self.hub.shutdown(how);
-    }
-
-    /// Waits until the session has ended: `Ok` if that was in order, by either side. A driver that is dropped ends
-    /// the session with [`SessionError::Closed`].
-    ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    ///
-    /// Why it ended otherwise.
-    pub async fn closed(&self) -> Result<(), SessionError> {
-        self.hub.ended().await
-    }
-
-    /// Whether both are handles of one session.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.hub, &other.hub)
-    }
-
-    /// The negotiated version.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.hub.version
-    }
-
-    /// The role of this side.
-    #[must_use]
-    pub fn side(&self) -> Side {
-        self.hub.side
-    }
+/// A session of which this side accepted the transport.
+///
+/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
+/// configuration.
+pub fn server<IO>(
+    io: IO,
+    version: Version,
+    config: impl Into<Arc<Config>>,
+) -> (Session, Incoming, Driver<IO>) {
+    session(io, Side::Server, version, config.into())
 }
 
-/// A stream that is being opened: see [`Session::open`].
-#[derive(Debug)]
-#[must_use = "a stream is given up when this is dropped"]
-pub struct Opening {
-    hub: Arc<Hub>,
-    opened: oneshot::Receiver<Result<Stream, OpenError>>,
-    refused: Option<OpenError>,
-}
-
-impl Future for Opening {
-    type Output = Result<Stream, OpenError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(error) = self.refused.take() {
-            return Poll::Ready(Err(error));
-        }
-        let opened = ready!(Pin::new(&mut self.opened).poll(cx));
-        Poll::Ready(opened.unwrap_or_else(|_| Err(OpenError::Session(self.hub.error()))))
-    }
-}
-
-impl Clone for Session {
-    fn clone(&self) -> Self {
-        self.hub.session_cloned();
-        Self {
-            hub: Arc::clone(&self.hub),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.hub.session_dropped();
-    }
+fn session<IO>(
+    io: IO,
+    side: Side,
+    version: Version,
+    config: Arc<Config>,
+) -> (Session, Incoming, Driver<IO>) {
+    let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
+    let driver = Driver::new(io, config, Arc::clone(&hub));
+    (Session::first(Arc::clone(&hub)), Incoming::new(hub), driver)
 }

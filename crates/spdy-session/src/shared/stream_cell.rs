@@ -5,8 +5,8 @@
 //! of a cell is held for a few instructions, never across a wake and never across an await.
 
 mod pieces;
-mod recv;
-mod send;
+mod recv_side;
+mod send_side;
 
 use std::{
     mem,
@@ -18,12 +18,12 @@ use std::{
 use bytes::Bytes;
 use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 
-pub use self::recv::Received;
-use self::{recv::RecvSide, send::SendSide};
+pub use self::recv_side::Received;
+use self::{recv_side::RecvSide, send_side::SendSide};
 use crate::{
     StreamError,
-    hub::{Hub, News},
     proto::{Connection, Quiet},
+    shared::{Hub, News},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 

@@ -9,7 +9,8 @@ use std::{
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Received, RecvStream, SendStream, Stream};
+use super::{recv_stream::RecvStream, send_stream::SendStream, stream::Stream};
+use crate::shared::stream_cell::Received;
 
 /// Reads payload. Header blocks that come in between are passed over: who wants them reads with
 /// [`RecvStream::next`], or asks for [`RecvStream::next_headers`] before.
@@ -48,19 +49,19 @@ impl AsyncWrite for SendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.cell.poll_write(cx, buf).map_err(io::Error::from)
+        self.cell().poll_write(cx, buf).map_err(io::Error::from)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.cell.poll_flush(cx).map_err(io::Error::from)
+        self.cell().poll_flush(cx).map_err(io::Error::from)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.0.cell.is_finished() {
+        if !this.cell().is_finished() {
             this.finish()?;
         }
-        this.0.cell.poll_written(cx).map_err(io::Error::from)
+        this.cell().poll_written(cx).map_err(io::Error::from)
     }
 }
 

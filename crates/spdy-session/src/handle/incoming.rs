@@ -10,11 +10,11 @@ use std::{
 
 use spdy_frame::{HeaderBlock, Priority, RstStatus, StreamId};
 
+use super::{recv_stream::RecvStream, send_stream::SendReply, stream::Stream};
 use crate::{
     StreamError,
-    hub::{Hub, MayCome},
     proto::Opened,
-    stream::{RecvStream, SendReply, Stream, cell::StreamCell},
+    shared::{Hub, MayCome, stream_cell::StreamCell},
 };
 
 /// Gives the streams that the peer opens, in the order of their ids.

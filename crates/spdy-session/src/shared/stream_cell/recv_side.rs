@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use spdy_frame::{HeaderBlock, RstStatus};
 
 use super::{Birth, JOINED_LENGTH, State, StreamCell, park, wake};
-use crate::{StreamError, config::MAX_PINNED, hub::News, proto::held_size, sync::MutexGuard};
+use crate::{StreamError, config::MAX_PINNED, proto::held_size, shared::News, sync::MutexGuard};
 
 /// What has come and is not taken yet.
 pub(super) struct RecvSide {

@@ -12,10 +12,12 @@ use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 use super::{Birth, JOINED_LENGTH, State, StreamCell, park, pieces::Pieces};
 use crate::{
     StreamError,
-    hub::{Hub, News},
     proto::{Connection, Outgoing},
     queue::Queue,
-    room::{Asking, Freed, Verdict},
+    shared::{
+        Hub, News,
+        budget::{Asking, Freed, Verdict},
+    },
 };
 
 /// What is to be sent.

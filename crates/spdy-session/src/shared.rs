@@ -17,6 +17,9 @@
 //!    parks again, and locks each cell that is on it to carry out its orders. The handle holds that
 //!    lock, so the driver comes after it and finds the new order.
 
+pub(crate) mod budget;
+pub(crate) mod stream_cell;
+
 use std::{
     collections::VecDeque,
     fmt, mem,
@@ -28,14 +31,16 @@ use std::{
 use spdy_frame::{HeaderBlock, Setting, Settings, Side, StreamId, Version};
 use tokio::sync::{Notify, oneshot};
 
+use self::{
+    budget::{Asking, Room, Verdict},
+    stream_cell::StreamCell,
+};
 use crate::{
     OpenError, SessionError,
     config::Config,
-    incoming::PendingStream,
+    handle::{PendingStream, Stream},
     proto::{Heeds, OpenOptions, Outcome, Quiet, Shutdown},
     queue::Queue,
-    room::{Asking, Room, Verdict},
-    stream::{Stream, cell::StreamCell},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     queue::Queue,
-    room::{Freed, Room, SMALL_PIECE},
+    shared::budget::{Freed, Room, SMALL_PIECE},
 };
 
 /// How much is queued, and where in it the large pieces end.
