@@ -1,4 +1,4 @@
-//! Everything about a session that can be set: bounds, times, and how flow control is done.
+//! The configuration of a session: limits, timeouts, and how flow control works.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,30 +8,35 @@ use crate::Counters;
 #[cfg(feature = "tokio")]
 use crate::MemoryUse;
 
-/// How a session behaves. The default suits a server or client of HTTP on the open network.
+/// The configuration of a session. The default suits a server or a client of HTTP on the open
+/// network.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
-    /// Bounds on sizes and counts.
+    /// Limits on sizes, counts and rates.
     pub limits: Limits,
-    /// Bounds on time.
+    /// Limits on time.
     pub timeouts: Timeouts,
-    /// Whether windows are obeyed and enforced.
+    /// Whether this side obeys and enforces windows.
     pub flow_control: FlowControl,
     /// How header blocks are compressed.
     pub header_compression: HeaderCompression,
-    /// What becomes of a stream whose opening header block exceeds a soft limit of [`HeaderLimits`].
+    /// What happens to a stream whose first header block exceeds a soft limit of [`HeaderLimits`].
     pub oversized_headers: OversizedHeaders,
-    /// How a stream is finished by trailers.
+    /// How trailers finish a stream.
     pub trailers: Trailers,
-    /// Whether a client accepts server-initiated streams. Default false: each is reset with REFUSED_STREAM.
+    /// Whether a client accepts streams that the server opens. If not, each of them is reset with
+    /// REFUSED_STREAM. Default `false`.
     pub accept_push: bool,
-    /// Whether frames are judged strictly: what [`spdy_frame::DecodeLimits::strict`] names ends the session,
-    /// and what [`spdy_frame::HeaderLimits::strict`] names costs its stream. The limits' own `strict` does the latter alone.
+    /// Whether frames are judged strictly: frames that [`spdy_frame::DecodeLimits::strict`] rejects
+    /// end the session, and header blocks that [`spdy_frame::HeaderLimits::strict`] rejects end
+    /// their stream. `limits.headers.strict` does only the second. Default `false`.
     pub strict: bool,
-    /// Where the session adds up what it does, for metrics. Any number of sessions may share it. Default none.
+    /// Where the session adds what it does, for metrics. Any number of sessions can share one
+    /// `Counters`. Default `None`.
     pub counters: Option<Arc<Counters>>,
-    /// Where the session counts what it holds. Any number of sessions may share it. Default none.
+    /// Where the session adds how much memory it holds. Any number of sessions can share one
+    /// `MemoryUse`. Default `None`.
     #[cfg(feature = "tokio")]
     pub memory: Option<Arc<MemoryUse>>,
 }
@@ -39,113 +44,145 @@ pub struct Config {
 /// Whether flow control windows are in force (protocol.md §13, §3.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlowControl {
-    /// As the version says.
+    /// The windows of the negotiated version are in force.
     #[default]
     Enforce,
-    /// For peers that know no windows whatever they negotiated (Kubernetes, moby/spdystream): sends are not
-    /// held back, excess is no error, WINDOW_UPDATE and SETTINGS are neither sent nor heeded. Back-pressure is
-    /// to stop reading the transport, so an unread stream holds up its neighbours.
+    /// No windows are in force. Use this for peers that implement no windows, whatever version they
+    /// negotiate (Kubernetes, moby/spdystream).
+    ///
+    /// Sending waits for no window, no amount of received bytes is an error, and WINDOW_UPDATE and
+    /// SETTINGS are neither sent nor obeyed. The only back-pressure is to stop reading the
+    /// transport, so a stream that the application does not read delays all other streams of the
+    /// session.
     Off,
 }
 
-/// The answer to a SYN_STREAM whose header block is sound but larger than a soft limit.
+/// What to do with a SYN_STREAM whose header block is valid but exceeds a soft limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OversizedHeaders {
-    /// RST_STREAM: FRAME_TOO_LARGE, or PROTOCOL_ERROR in SPDY/2.
+    /// Reset the stream with FRAME_TOO_LARGE, or with PROTOCOL_ERROR in SPDY/2.
     #[default]
     Reset,
-    /// The stream is handed to the application with the fields that fitted, and
-    /// [`HeaderBlock::is_truncated`](spdy_frame::HeaderBlock::is_truncated) is true. An HTTP server answers 431.
+    /// Deliver the stream to the application with the fields that fitted.
+    /// [`HeaderBlock::is_truncated`](spdy_frame::HeaderBlock::is_truncated) is then true. An HTTP
+    /// server answers 431.
     Deliver,
 }
 
 /// How the last header block of a stream is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trailers {
-    /// HEADERS, then an empty DATA frame with FIN. Every peer we know reads it; node-spdy 4 ignores FIN on
-    /// HEADERS and would wait for ever.
+    /// HEADERS, then an empty DATA frame with FIN. Every peer that was tested reads this form;
+    /// node-spdy 4 ignores FIN on HEADERS and would wait for ever.
     #[default]
     EmptyData,
-    /// HEADERS with FIN: eight octets less. SPDY/2 has no such flag and always gets the other form.
+    /// HEADERS with FIN, which is eight bytes shorter. SPDY/2 has no FIN on HEADERS and always gets
+    /// the other form.
     FinOnHeaders,
 }
 
-/// Bounds on what a peer can make a session hold or do. Each names what happens when it is reached.
+/// Limits on what a peer can make a session hold or do. Each field documents what happens when the
+/// limit is reached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Streams of the peer open at once, announced in SETTINGS. More are reset with REFUSED_STREAM. A stream
-    /// that the peer resets counts until the application has dropped its handles. Default 100.
+    /// How many streams of the peer may be open at once. Announced in SETTINGS; further streams are
+    /// reset with REFUSED_STREAM. A stream that the peer resets counts until the application has
+    /// dropped its handles. Default 100.
     pub max_streams: u32,
-    /// Streams of the peer that the application has not accepted yet. More are reset with REFUSED_STREAM.
-    /// Default 100.
+    /// How many streams of the peer may wait for the application to accept them. Further streams
+    /// are reset with REFUSED_STREAM. Default 100.
     pub max_backlog: usize,
-    /// Octets that one stream may receive before the application consumes them, announced as
-    /// INITIAL_WINDOW_SIZE. More is a stream error, FLOW_CONTROL_ERROR. Default 262,144.
+    /// How many bytes one stream may receive before the application consumes them. Announced as
+    /// INITIAL_WINDOW_SIZE. More bytes are a stream error, FLOW_CONTROL_ERROR. Default 262,144.
     pub stream_window: u32,
-    /// The same for all streams of a SPDY/3.1 session together; more ends the session. Never below 65,536,
-    /// the protocol's own start. Default 1,048,576.
+    /// How many bytes all streams of a SPDY/3.1 session together may receive before the application
+    /// consumes them. More bytes end the session. A value below 65,536, with which the protocol
+    /// starts, counts as 65,536. Default 1,048,576.
     pub session_window: u32,
-    /// What `stream_window` grows to at most, where it holds up the peer: as long as the application keeps up, PINGs
-    /// measure how much comes in a round trip, and the windows follow. In SPDY/3, which has no session window, it is
-    /// not above half of `session_buffer`, so that one stream alone does not stop the reading. A value up to
-    /// `stream_window` keeps it fixed. Default 2,097,152.
+    /// The size up to which `stream_window` may grow. If a window holds up the peer while the
+    /// application keeps up, the session measures with PINGs how many bytes arrive in a round trip,
+    /// and enlarges its windows accordingly.
+    ///
+    /// In SPDY/3, which has no session window, windows do not grow beyond half of `session_buffer`,
+    /// so that one stream alone does not stop the reading. With a value up to `stream_window` the
+    /// window is fixed. Default 2,097,152.
     pub max_stream_window: u32,
-    /// The same for `session_window`, which is twice that of a stream when that has grown, so that a stream which
-    /// nobody reads leaves room for others. With neither window free to grow no PING is sent. Default 4,194,304.
+    /// The size up to which `session_window` may grow. The session window becomes twice as large as
+    /// a stream window that has grown, so that a stream that is not read leaves room for others. If
+    /// neither window may grow, no PING is sent. Default 4,194,304.
     pub max_session_window: u32,
-    /// Octets held for one stream where no window bounds them (SPDY/2, [`FlowControl::Off`]). Above it the
-    /// transport is not read. Default 262,144.
+    /// How many unread bytes one stream may hold if no window limits them (SPDY/2,
+    /// [`FlowControl::Off`]). While a stream holds more, the transport is not read. Default
+    /// 262,144.
     pub stream_buffer: usize,
-    /// The same for all streams together; it also bounds SPDY/3, which has no session window.
+    /// How many unread bytes all streams together may hold if no session window limits them
+    /// (SPDY/2, SPDY/3, [`FlowControl::Off`]). While they hold more, the transport is not read.
     /// Default 1,048,576.
     pub session_buffer: usize,
-    /// Octets of unsent payload that one stream may queue before its writer waits. Default 65,536.
+    /// How many bytes of unsent payload one stream may queue before its writer waits. Default
+    /// 65,536.
     pub stream_send_queue: usize,
-    /// Octets of unsent payload of all streams above which each stream is held to
-    /// [`min_send_queue`](Self::min_send_queue). Default 262,144.
+    /// How many bytes of unsent payload all streams together may queue. While they hold more, each
+    /// stream may queue only [`min_send_queue`](Self::min_send_queue). Default 262,144.
     pub session_send_queue: usize,
-    /// Octets that a stream may always queue, whatever the others hold. Default 8,192.
+    /// How many bytes a stream may always queue, however much the other streams hold. Default
+    /// 8,192.
     pub min_send_queue: usize,
-    /// Bytes of unsent pieces of bodies, of those that are longer than 16,384, above which a stream gets no further
-    /// piece unless its pieces leave at once, for what its window lets out. Above twice as many no stream does that is not known to add shorter ones alone. How long
-    /// a piece is, is known only when it is there, so it may be one more. A body in one piece counts for nothing, since
-    /// it was in memory before. Default 1,310,720.
+    /// How many bytes of large pieces of bodies may wait to be sent, in all streams together. Only
+    /// pieces longer than 16,384 bytes count.
+    ///
+    /// * Above this limit a body is asked for another piece only if its pieces leave at once, that
+    ///   is, if the window of its stream lets them out.
+    /// * Above twice this limit a body is asked for another piece only if its pieces are known to
+    ///   be short.
+    ///
+    /// The length of a piece is known only when the body has returned it, so the limit can be
+    /// exceeded by one piece. A body that consists of one piece does not count, since it was in
+    /// memory before. Default 1,310,720.
     pub large_send_pieces: usize,
-    /// The payload of a DATA frame at most. Default 16,384.
+    /// The largest payload of a DATA frame that is sent, in bytes. Default 16,384.
     pub data_frame: usize,
-    /// Octets that a peer has to let out within [`Timeouts::trickle`](field@Timeouts::trickle), of a stream or of the
-    /// session, unless there is nothing more to send. Default 16,384.
+    /// How many bytes a peer has to let out, of a waiting stream or of the session, within
+    /// [`Timeouts::trickle`](field@Timeouts::trickle). If fewer bytes are queued, all of them have
+    /// to leave. Default 16,384.
     pub min_progress: usize,
-    /// Replies queued by the session itself (PING, RST_STREAM); above it the transport is not read. Two sides that both
-    /// come to that wait for each other until [`Timeouts::write`] has passed. Default 256 frames.
+    /// How many replies of the session itself (PING, RST_STREAM) may wait to be written. While more
+    /// wait, the transport is not read. If both sides reach this limit they wait for each other,
+    /// until [`Timeouts::write`] has passed. Default 256 frames.
     pub max_queued_replies: usize,
-    /// Bounds on one header block.
+    /// Limits on one header block.
     pub headers: HeaderLimits,
-    /// A control frame on the wire, octets; longer ones end the session. Never below 8,192. Default 262,144.
+    /// The largest control frame, in bytes on the wire. A longer one ends the session. A value
+    /// below 8,192 counts as 8,192. Default 262,144.
     pub max_control_frame: u32,
-    /// Octets of header blocks held together, 32 charged a field: those that opened the streams which are open, or which
-    /// the peer opened and whose handles exist, and later ones that the application has not taken. A stream that would pass it is refused, or reset if it is open.
-    /// Default 1,048,576.
+    /// How many bytes of header blocks the session may hold, with 32 bytes added for each field.
+    /// The blocks that opened a stream count while the stream is open, and, for streams of the
+    /// peer, while their handles exist. Later blocks count until the application has taken them. A
+    /// stream that would exceed the limit is refused, or reset if it is open already. Default
+    /// 1,048,576.
     pub held_headers: usize,
-    /// Octets of a stream, payload or what its header blocks count, that are read and dropped after the application lost
-    /// interest in them; then the stream is reset with CANCEL. Default 1,048,576.
+    /// How many bytes of a stream are read and thrown away after the application has stopped
+    /// reading it. Payload counts, and header blocks count as in `held_headers`. After that the
+    /// stream is reset with CANCEL. Default 1,048,576.
     pub discard: u64,
-    /// Streams that the peer opens and resets. Above the rate the session ends. Default 1000, 33 a second.
+    /// Streams that the peer opens and resets. More end the session. Default 1000, 33 a second.
     pub peer_resets: Rate,
-    /// Errors of the peer that cost a RST_STREAM, and header frames for streams that are gone or come after our GOAWAY.
-    /// Above the rate the session ends. Default 1000, 33 a second.
+    /// Errors of the peer that make this side send RST_STREAM, and frames with header blocks for
+    /// streams that are gone or that come after our GOAWAY. More end the session. Default 1000, 33
+    /// a second.
     pub local_resets: Rate,
-    /// SETTINGS frames. Above the rate the session ends. Default 32, 10 a second.
+    /// SETTINGS frames. More end the session. Default 32, 10 a second.
     pub settings: Rate,
-    /// PINGs. Reading the answers does not make a flood of them harmless: each costs a turn of the session. Above
-    /// the rate the session ends. Default 10,000, 1,000 a second.
+    /// PINGs. More end the session, even if the peer reads the answers: each PING costs a turn of
+    /// the session. Default 10,000, 1,000 a second.
     pub pings: Rate,
-    /// Frames that carry nothing: empty DATA without FIN, HEADERS without fields. Above the rate the session
-    /// ends. Default 1000, 100 a second.
+    /// Frames without content: empty DATA without FIN, HEADERS without fields. More end the
+    /// session. Default 1000, 100 a second.
     pub empty_frames: Rate,
-    /// Frames about nothing: RST_STREAM for streams that are gone, GOAWAY after the first, NOOP, CREDENTIAL, control frames
-    /// of unknown types. Above the rate the session ends. Default 10,000, 1,000 a second.
+    /// Frames without effect: RST_STREAM for streams that are gone, GOAWAY after the first, NOOP,
+    /// CREDENTIAL, control frames of unknown types. More end the session. Default 10,000, 1,000 a
+    /// second.
     pub idle_frames: Rate,
 }
 
@@ -200,14 +237,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The most memory that one session holds at once, in octets, whatever its peer does: the sum of the bounds, with
-    /// what the bookkeeping takes. Not counted are the transport and what the application keeps by itself: pieces that
-    /// it has taken, the state of its handlers, header blocks of its own.
+    /// Returns the most memory that one session can hold at once, in bytes, whatever its peer does:
+    /// the sum of the limits and of the records of streams.
     ///
-    /// It is `usize::MAX` where bounds that are as good as none add up to more.
+    /// The transport does not count, and neither does what the application itself keeps: pieces
+    /// that it has taken, the state of its handlers, its own header blocks.
     ///
-    /// With the default it is below 22 MiB, and 13 MiB with windows that do not grow. It is a bound and no forecast: a
-    /// session at rest holds a few KiB.
+    /// Returns `usize::MAX` if the sum is larger than a `usize`.
+    ///
+    /// With the default limits the result is below 22 MiB, or 13 MiB if windows do not grow. This
+    /// is an upper bound and not an estimate: a session at rest holds a few KiB.
     #[must_use]
     pub const fn session_memory(&self) -> usize {
         let streams = self.max_streams as usize;
@@ -218,7 +257,7 @@ impl Limits {
             self.session_buffer
         };
         sum(&[
-            // Two reads more than the buffer allows may be on their way.
+            // Bytes of up to two more reads can be on their way when the limit is reached.
             received
                 .saturating_add(64 * 1024)
                 .saturating_mul(MAX_PINNED),
@@ -226,44 +265,48 @@ impl Limits {
             self.held_headers / 4,
             self.session_send_queue,
             self.stream_send_queue,
-            // The piece that is being sent is kept until the last of it has left.
+            // A piece is kept whole until its last byte has left.
             self.min_send_queue
                 .saturating_add(16 * 1024)
                 .saturating_mul(streams),
-            // Twice as much as lets streams that may get stuck have no more, and the piece that exceeds it.
+            // Twice the limit, above which streams that might get stuck get no more pieces, and the
+            // piece that exceeds it.
             self.large_send_pieces.saturating_mul(3),
-            // What is ready to be written.
+            // The frames that are ready to be written.
             self.data_frame.saturating_add(64 * 1024).saturating_mul(2),
             self.max_queued_replies.saturating_mul(64),
-            // A control frame that is not complete, while its buffer grows; and the largest block inflated.
+            // A control frame that is not complete, whose buffer grows meanwhile, and the largest
+            // inflated block.
             (self.max_control_frame as usize).saturating_mul(5) / 2,
             64 * 1024,
             self.headers.max_size.saturating_mul(2),
-            // Both compression contexts: the window of what came, and what was sent.
+            // Both compression contexts: the window of received blocks, and the table of sent
+            // fields.
             64 * 1024,
-            // The records of streams, and of streams that are gone and whose handles exist.
+            // The records of open streams, and of ended streams whose handles exist.
             streams.saturating_mul(2 * STREAM_RECORD),
         ])
     }
 
-    /// The session's receive window: what is configured, but never less than the protocol starts with.
+    /// Returns the session's receive window: the configured size, but at least the protocol's
+    /// initial size.
     pub(crate) fn session_window(&self) -> u32 {
         self.session_window
             .clamp(DEFAULT_WINDOW, spdy_frame::MAX_WINDOW)
     }
 
-    /// The window that streams start with.
+    /// Returns the window with which streams start.
     pub(crate) fn stream_window(&self) -> u32 {
         self.stream_window.clamp(1, spdy_frame::MAX_WINDOW)
     }
 
-    /// What the session's window may grow to.
+    /// Returns the size up to which the session's window may grow.
     pub(crate) fn max_session_window(&self) -> u32 {
         self.max_session_window
             .clamp(self.session_window(), spdy_frame::MAX_WINDOW)
     }
 
-    /// What the windows of streams may grow to.
+    /// Returns the size up to which the windows of streams may grow.
     pub(crate) fn max_stream_window(&self, version: Version) -> u32 {
         let most = if version.has_session_window() {
             self.max_stream_window
@@ -279,13 +322,14 @@ const fn larger(one: u32, other: u32) -> u32 {
     if one > other { one } else { other }
 }
 
-/// A piece of payload that the application has not taken keeps at most so many times its own length.
+/// A piece of payload that the application has not taken keeps at most this multiple of its own
+/// length in memory.
 pub(crate) const MAX_PINNED: usize = 3;
 
-/// What the records of one stream take at most, in bytes, with those of its handles.
+/// The most memory that the records of one stream take, with those of its handles, in bytes.
 pub(crate) const STREAM_RECORD: usize = 1536;
 
-/// Adds up bounds, which may be as large as a number can be.
+/// Adds up limits. The sum saturates, because each limit can be as large as its type allows.
 const fn sum(mut parts: &[usize]) -> usize {
     let mut sum: usize = 0;
     while let [first, rest @ ..] = parts {
@@ -295,74 +339,97 @@ const fn sum(mut parts: &[usize]) -> usize {
     sum
 }
 
-/// How often something may happen: a token bucket, which forgives with time.
+/// How often something may happen: a token bucket, which refills over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many at once.
+    /// The size of the bucket: how many events may happen at once.
     pub burst: u32,
-    /// How many are forgiven each second.
+    /// How many tokens are added each second.
     pub per_second: u32,
 }
 
-/// Bounds on time. `None` waits for ever.
+/// Limits on time. `None` means no limit.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// A server waits so long for the first frame, then ends the session. Default 10 s.
+    /// How long a server waits for the first frame before it ends the session. Default 10 s.
     pub first_frame: Option<Duration>,
-    /// A frame that has begun is complete by then, or the session ends. DATA counts piece by piece.
-    /// Default 30 s.
+    /// How long the rest of a frame may take before the session ends. Each piece of a DATA frame
+    /// counts as a frame. Default 30 s.
     pub frame: Option<Duration>,
-    /// A session without streams ends after so long without a frame. Default 180 s.
+    /// How long a session without streams may receive no frame before it ends, in order. Default
+    /// 180 s.
     pub idle: Option<Duration>,
-    /// A peer that lets out fewer octets than [`Limits::min_progress`] in so long holds up what is queued, though it
-    /// goes on: a stream whose windows are granted bit by bit is reset with CANCEL when it has waited so long for them,
-    /// and a transport that takes octets bit by bit ends the session. It is never shorter than
-    /// [`blocked`](Self::blocked) or [`write`](Self::write), and without those it has no meaning. Default 300 s.
-    pub trickle: Option<Duration>,
-    /// With octets to write and no progress for so long, the session ends. Default 30 s. A session that has ended at
-    /// once, by [`Shutdown::Now`](crate::Shutdown) or a violation, waits no longer than `linger`.
-    pub write: Option<Duration>,
-    /// A stream with something to send to which the peer grants no window for so long is reset with CANCEL. It is not
-    /// as long as the peer grants anything, to the session or to other streams: see [`trickle`](field@Self::trickle).
-    /// Default 30 s.
-    pub blocked: Option<Duration>,
-    /// While the peer can send no payload because bytes are not consumed, since the transport is not read
-    /// ([`Limits::stream_buffer`], [`Limits::session_buffer`]) or they are all of the session's window in SPDY/3.1
-    /// ([`session_window`](field@Limits::session_window)): after so long without a byte consumed the
-    /// fullest stream is given up, also if both sides have finished it. It is reset with CANCEL unless it has ended, what came of it is dropped, and its reader
-    /// gets an error. That also ends a deadlock: while reading pauses no WINDOW_UPDATE is seen, so an application of
-    /// SPDY/3 that reads on only when it has sent may wait for one that stands behind what it does not read.
-    /// Default 60 s.
-    pub unread: Option<Duration>,
-    /// A stream of the peer that this side has answered to the end, and whose rest the application does not want, is
-    /// reset with CANCEL when the peer has not finished it by then. Else a request whose body never comes would hold
-    /// its place, and its session, for ever. Default 60 s.
-    pub discard: Option<Duration>,
-    /// How long the transport is read after the last octet was written, so that a GOAWAY is not lost to a TCP
-    /// reset. Default 1 s.
-    pub linger: Duration,
-    /// A PING is sent after so long without a frame, while the transport is read and nothing waits to be written.
-    /// Default `None`.
-    pub keep_alive: Option<Duration>,
-    /// The session ends so long after a keep-alive PING has left if no frame comes. The time stands still while the
-    /// transport is not read, and while something waits to be written. For what was sent since the peer was last heard,
-    /// which may be in front of the PING, it gets one second more for each 4 KiB, up to two minutes. Default 20 s.
-    pub keep_alive_reply: Duration,
-    /// While the transport is not read because unread octets are in the way, a peer that is gone is out of sight. So
-    /// while nothing else is written, an empty DATA frame is, each time so long has passed, or a PING where no stream
-    /// is open for DATA: a peer that has closed its connection, or has vanished, answers with a reset, and the session
-    /// ends with the error of the transport at the write after that. So it is noticed within two of these times.
+    /// How long a peer that makes some progress may let out fewer bytes than
+    /// [`Limits::min_progress`].
     ///
-    /// The same is done after the end of the peer's bytes, while a stream of the session goes on: it tells a peer that
-    /// has closed its connection in both directions from one that has only closed its own. The first is sent after
-    /// 10 ms, each that follows after twice the time of the one before, up to this. Less than 10 ms counts as 10 ms.
-    /// Default 5 s.
+    /// * A stream that has waited this long for windows, which the peer grants little by little, is
+    ///   reset with CANCEL.
+    /// * A transport that has taken this long, little by little, ends the session.
+    ///
+    /// This time is never shorter than [`blocked`](Self::blocked) or [`write`](Self::write), and
+    /// has no effect if they are `None`. Default 300 s.
+    pub trickle: Option<Duration>,
+    /// How long the transport may take no byte while bytes wait to be written. Then the session
+    /// ends. A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
+    /// violation, waits only for `linger`. Default 30 s.
+    pub write: Option<Duration>,
+    /// How long a stream with payload or a header block to send may wait while the peer grants no
+    /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the
+    /// session or to another stream, starts this time again; [`trickle`](field@Self::trickle)
+    /// limits the wait then. Default 30 s.
+    pub blocked: Option<Duration>,
+    /// How long the application may consume no byte while that keeps the peer from sending any
+    /// payload. Unread bytes keep the peer from sending in two cases:
+    ///
+    /// * the transport is not read ([`Limits::stream_buffer`], [`Limits::session_buffer`]);
+    /// * they use up the whole window of a SPDY/3.1 session
+    ///   ([`session_window`](field@Limits::session_window)).
+    ///
+    /// When the time is over the session gives up the stream with the most unread bytes, even if
+    /// both sides have finished it. Its unread bytes are dropped, its reader gets an error, and
+    /// unless it has ended it is reset with CANCEL.
+    ///
+    /// This timeout also ends a deadlock of SPDY/3. While reading pauses this side sees no
+    /// WINDOW_UPDATE. So an application that reads on only after it has sent may wait for a
+    /// WINDOW_UPDATE that is behind the bytes it does not read. Default 60 s.
+    pub unread: Option<Duration>,
+    /// How long the peer may take to finish a stream of its own that this side has answered
+    /// completely, and whose rest the application does not read. Then the stream is reset with
+    /// CANCEL. Without this limit a request whose body never comes would keep its place, and its
+    /// session, for ever. Default 60 s.
+    pub discard: Option<Duration>,
+    /// How long the transport is read after the last byte was written, so that a TCP reset does not
+    /// destroy a GOAWAY before the peer reads it. Default 1 s.
+    pub linger: Duration,
+    /// How long no frame may arrive, while the transport is read and nothing waits to be written,
+    /// before a PING is sent. Default `None`.
+    pub keep_alive: Option<Duration>,
+    /// How long no frame may arrive after a keep-alive PING has left. Then the session ends. The
+    /// time stands still while the transport is not read, and while bytes wait to be written.
+    ///
+    /// Bytes that were sent since the last frame of the peer might be in front of the PING. For
+    /// each 4 KiB of them the time is one second longer, up to two minutes. Default 20 s.
+    pub keep_alive_reply: Duration,
+    /// How often this side writes something to find out whether the peer is gone, in two situations
+    /// in which reading cannot show it. The frame is an empty DATA frame, or a PING if no stream is
+    /// open for DATA. A peer that has closed its connection, or has vanished, answers with a TCP
+    /// reset, and the write after that fails and ends the session.
+    ///
+    /// * While the transport is not read because of unread bytes, one frame is written each time
+    ///   that this duration passes without another write. So a dead peer is noticed within twice
+    ///   this duration.
+    /// * After the end of the peer's bytes, while a stream of the session continues: a peer that
+    ///   has closed both directions is told apart from one that has closed only its own. The first
+    ///   frame is sent after 10 ms. Each further one waits twice as long as the one before, up to
+    ///   this duration.
+    ///
+    /// A duration below 10 ms counts as 10 ms. Default 5 s.
     pub probe: Option<Duration>,
 }
 
 impl Timeouts {
-    /// Returns how long a peer may be slow that may be without any progress for `timeout`.
+    /// Returns how long a peer may be slow, if it may make no progress at all for `timeout`.
     pub(crate) fn trickle(&self, timeout: Option<Duration>) -> Option<Duration> {
         Some(self.trickle?.max(timeout?))
     }

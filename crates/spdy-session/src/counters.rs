@@ -1,7 +1,7 @@
-//! Counters for metrics: what any number of sessions have done together.
+//! Counters for metrics, which any number of sessions can share.
 //!
-//! A session counts what happens often in [`Tally`], a plain array of its own, and adds it to the shared [`Counters`]
-//! once for each time that it writes. What happens seldom is added at once.
+//! A session counts frequent events in its own [`Tally`], a plain array, and adds them to the
+//! shared [`Counters`] once for each write. It adds rare events immediately.
 
 mod limit;
 mod tally;
@@ -16,8 +16,9 @@ use spdy_frame::{FrameKind, GoAwayStatus, RstStatus};
 pub use self::limit::Limit;
 pub(crate) use self::tally::Tally;
 
-/// What sessions have done, counted together. Sessions that have it in
-/// [`Config::counters`](crate::Config::counters) add to it; it outlives them, and no number in it ever gets smaller.
+/// The sum of what sessions have done. Each session with this value in
+/// [`Config::counters`](crate::Config::counters) adds to it. The counters outlive the sessions, and
+/// never decrease.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,18 +36,19 @@ pub(crate) use self::tally::Tally;
 /// }
 /// ```
 ///
-/// A session adds what it has counted when it has something to write or to wait for, and when it ends; a number may be
-/// late by that. Without counters a session counts nothing, and pays nothing.
+/// A session adds its counts when it writes, when it waits, and when it ends. Until then they are
+/// missing here. A session without counters counts nothing.
 pub struct Counters([AtomicU64; COUNTS]);
 
 impl Counters {
-    /// One of the numbers.
+    /// Returns one of the numbers.
     #[must_use]
     pub fn get(&self, count: Count) -> u64 {
         self.0[count.index()].load(Relaxed)
     }
 
-    /// All of them as they are now. Numbers that change meanwhile may be of slightly different moments.
+    /// Returns all numbers. Numbers that change during the call may belong to slightly different
+    /// moments.
     #[must_use]
     pub fn snapshot(&self) -> Counts {
         Counts(array::from_fn(|index| self.0[index].load(Relaxed)))
@@ -74,19 +76,19 @@ impl fmt::Debug for Counters {
 pub struct Counts([u64; COUNTS]);
 
 impl Counts {
-    /// One of the numbers.
+    /// Returns one of the numbers.
     #[must_use]
     pub fn get(&self, count: Count) -> u64 {
         self.0[count.index()]
     }
 
-    /// All numbers, 0 among them, in the order of [`Count::all`].
+    /// Returns an iterator over all numbers, including zeros, in the order of [`Count::all`].
     pub fn iter(&self) -> impl Iterator<Item = (Count, u64)> + '_ {
         Count::all().zip(self.0)
     }
 }
 
-/// The numbers that are not 0.
+/// Shows only the numbers that are not 0.
 impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = self.iter().filter(|(_, number)| *number > 0);
@@ -98,21 +100,22 @@ impl fmt::Debug for Counts {
 
 /// One thing that is counted.
 ///
-/// Frame types that nobody knows are counted together, and so are unknown status codes: any of them gives that number,
-/// and [`all`](Self::all) has each of these groups once, under a type or code without a name.
+/// All frame types that the protocol does not define share one number, and so do all status codes
+/// without a name. Any type or code of such a group returns the number of the group.
+/// [`all`](Self::all) lists each group once, under a type or code without a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Count {
-    /// Complete frames of the peer that could be decoded. A DATA frame is counted with its last byte.
+    /// Complete frames of the peer that were decoded. A DATA frame counts with its last byte.
     FramesReceived(FrameKind),
     /// Frames whose last byte the transport has taken.
     FramesSent(FrameKind),
-    /// Bytes that were read from the transport and decoded as frames, including frame headers. Bytes
-    /// that cannot be decoded yet are counted when the rest of their frame arrives.
+    /// Bytes that were read from the transport and decoded as frames, including frame headers.
+    /// Bytes of an incomplete frame count when its rest arrives.
     BytesReceived,
     /// Bytes that the transport has taken.
     BytesSent,
-    /// Streams that the peer opened and the application got to see.
+    /// Streams that the peer opened and that were delivered to the application.
     StreamsReceived,
     /// Streams that this side opened.
     StreamsOpened,
@@ -120,17 +123,17 @@ pub enum Count {
     ResetsReceived(RstStatus),
     /// RST_STREAM frames that the transport has taken.
     ResetsSent(RstStatus),
-    /// GOAWAY frames of the peer. In SPDY/2 all count as OK.
+    /// GOAWAY frames of the peer. In SPDY/2 every one counts as OK.
     GoAwaysReceived(GoAwayStatus),
-    /// GOAWAY frames that the transport has taken; in SPDY/2 the status is not on the wire, and counts all the same. A
-    /// session that drains and fails meanwhile sends two.
+    /// GOAWAY frames that the transport has taken. In SPDY/2 the frame has no status, but is
+    /// counted under the status it would have. A session that fails while it drains sends two.
     GoAwaysSent(GoAwayStatus),
-    /// How often a bound or a timeout ended something.
+    /// How often a limit or a timeout ended a stream or a session.
     Limit(Limit),
 }
 
 impl Count {
-    /// Everything that is counted, in a fixed order.
+    /// Returns everything that is counted, in a fixed order.
     pub fn all() -> impl Iterator<Item = Self> {
         let resets = || (0..RESETS as u32).map(RstStatus);
         let go_aways = || (0..GO_AWAYS as u32).map(GoAwayStatus);
@@ -150,7 +153,7 @@ impl Count {
             .chain(Limit::ALL.map(Self::Limit))
     }
 
-    /// A name for metrics, the same for all types, codes or limits: `frames_sent`.
+    /// Returns the name for metrics, which all types, codes or limits share: `frames_sent`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -168,8 +171,9 @@ impl Count {
         }
     }
 
-    /// What tells those of one name apart, as a key and a value: `("type", "DATA")`, `("status", "CANCEL")`,
-    /// `("limit", "peer_resets")`. The value is `other` for what has no name.
+    /// Returns what distinguishes counts of the same name, as a key and a value: `("type",
+    /// "DATA")`, `("status", "CANCEL")`, `("limit", "peer_resets")`. The value is `other` for a
+    /// type or code without a name.
     #[must_use]
     pub fn label(self) -> Option<(&'static str, String)> {
         const OTHER: &str = "other";
@@ -193,7 +197,7 @@ impl Count {
         Some((key, value.to_owned()))
     }
 
-    /// The place in [`Self::all`].
+    /// Returns the place of this count in [`Self::all`].
     fn index(self) -> usize {
         match self {
             Self::FramesReceived(kind) => place_of_kind(kind),
@@ -211,7 +215,7 @@ impl Count {
     }
 }
 
-/// As metrics are written: `frames_sent{type="DATA"}`.
+/// Writes the count as metrics are written: `frames_sent{type="DATA"}`.
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
@@ -222,7 +226,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// The kinds of frames, the unknown ones last.
+/// The kinds of frames. Unknown kinds share the last place.
 const KINDS: [FrameKind; 12] = [
     FrameKind::Data,
     FrameKind::SynStream,
@@ -238,13 +242,13 @@ const KINDS: [FrameKind; 12] = [
     FrameKind::Unknown(0),
 ];
 
-/// RST_STREAM has the codes from 1 on; 0 is any other.
+/// RST_STREAM has the codes from 1. Index 0 counts all codes without a name.
 const RESETS: usize = RstStatus::FRAME_TOO_LARGE.0 as usize + 1;
 
-/// GOAWAY has the codes from 0 on; the one above them is any other.
+/// GOAWAY has the codes from 0. The index above them counts all codes without a name.
 const GO_AWAYS: usize = GoAwayStatus::INTERNAL_ERROR.0 as usize + 2;
 
-// Where each group begins in `Count::all`. What happens often comes first.
+// The index at which each group begins in `Count::all`. Frequent events come first.
 const FRAMES_SENT: usize = KINDS.len();
 const BYTES_RECEIVED: usize = FRAMES_SENT + KINDS.len();
 const BYTES_SENT: usize = BYTES_RECEIVED + 1;
@@ -287,7 +291,7 @@ const fn place_of_go_away(status: GoAwayStatus) -> usize {
     match status {
         GoAwayStatus::OK => 0,
         GoAwayStatus::PROTOCOL_ERROR => 1,
-        // Its two codes.
+        // The status has two codes.
         _ if status.name().is_some() => 2,
         _ => 3,
     }
@@ -315,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_counted_together() {
+    fn unknown_types_and_codes_are_counted_together() {
         let same = [
             [
                 Count::FramesReceived(FrameKind::Unknown(99)),

@@ -1,4 +1,4 @@
-//! Why a stream or a session ended, told so that an application knows whether to try again.
+//! Why a stream or a session ended. The types tell an application whether it can try again.
 
 use std::{fmt, io, sync::Arc};
 
@@ -6,21 +6,21 @@ use spdy_frame::{EncodeError, FrameError, GoAwayStatus, HeaderError, RstStatus, 
 
 use crate::proto::ForeignProtocol;
 
-/// Who caused the end of a stream.
+/// The side that ended a stream early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initiator {
     /// The application on this side.
     Local,
-    /// This crate, since the peer broke a rule or a limit.
+    /// This crate, because the peer broke a rule or exceeded a limit.
     Library {
-        /// The rule.
+        /// The rule or limit.
         reason: &'static str,
     },
     /// The peer.
     Remote,
 }
 
-/// Which of [`Timeouts`](crate::Timeouts) ran out.
+/// The timeout that ran out, one of [`Timeouts`](crate::Timeouts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timeout {
@@ -28,7 +28,8 @@ pub enum Timeout {
     FirstFrame,
     /// [`frame`](crate::Timeouts::frame).
     Frame,
-    /// [`idle`](crate::Timeouts::idle). No error has it: an idle session ends in order.
+    /// [`idle`](crate::Timeouts::idle). No error contains it, because an idle session ends in
+    /// order.
     Idle,
     /// [`write`](crate::Timeouts::write).
     Write,
@@ -36,7 +37,7 @@ pub enum Timeout {
     Blocked,
     /// [`unread`](crate::Timeouts::unread).
     Unread,
-    /// The deadline given to a graceful shutdown.
+    /// The deadline of a graceful shutdown.
     Drain,
     /// [`keep_alive_reply`](crate::Timeouts::keep_alive_reply).
     KeepAlive,
@@ -50,15 +51,15 @@ impl fmt::Display for Timeout {
             Self::Idle => "the session was idle for too long",
             Self::Write => "the peer did not read for too long",
             Self::Blocked => "the peer granted no window for too long",
-            Self::Unread => "received octets were not consumed for too long",
+            Self::Unread => "received bytes were not consumed for too long",
             Self::Drain => "streams did not finish before the deadline of the shutdown",
             Self::KeepAlive => "a keep-alive PING was not answered in time",
         })
     }
 }
 
-/// Why a session ended before its time. The outcome of streams that were open is unknown, unless they say so
-/// themselves.
+/// Why a session ended early. The outcome of streams that were open is unknown, unless their own
+/// error tells it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -70,25 +71,25 @@ pub enum SessionError {
     Foreign(ForeignProtocol),
     /// The peer sent a frame that cannot be accepted.
     Frame(FrameError),
-    /// The peer sent a header block that lost the compression context.
+    /// The peer sent a header block that broke the compression context.
     Headers(HeaderError),
-    /// The peer broke a rule, and was told so by GOAWAY.
+    /// The peer broke a rule. This side told it by GOAWAY.
     Violation {
-        /// The status in our GOAWAY.
+        /// The status in the GOAWAY of this side.
         status: GoAwayStatus,
         /// The rule.
         reason: &'static str,
     },
     /// The peer ended the session with an error.
     GoAway {
-        /// The highest of our streams that it may have acted on.
+        /// The highest stream of this side that the peer may have acted on.
         last_good: Option<StreamId>,
-        /// Its reason.
+        /// The peer's reason.
         status: GoAwayStatus,
     },
     /// A timeout ran out.
     TimedOut(Timeout),
-    /// The session was shut down, or its driver dropped, on this side.
+    /// This side shut the session down, or dropped its driver.
     Closed,
 }
 
@@ -129,37 +130,39 @@ impl From<io::Error> for SessionError {
     }
 }
 
-/// Why an operation on a stream failed. The first fatal cause is kept: every later operation gives it again.
+/// Why an operation on a stream failed. The stream keeps its first fatal error, and every later
+/// operation returns it again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer did not process the stream: it refused it, or its GOAWAY names a lower one. Safe to retry.
+    /// The peer did not process the stream: it refused the stream, or its GOAWAY names a lower one.
+    /// A retry is safe.
     NotProcessed,
     /// The stream was reset.
     Reset {
-        /// The status of RST_STREAM.
+        /// The status in RST_STREAM.
         status: RstStatus,
-        /// By whom.
+        /// The side that reset the stream.
         initiator: Initiator,
     },
     /// The stream was reset because a timeout ran out.
     TimedOut(Timeout),
-    /// This side has finished the stream already: there is nothing more to send or to reply.
+    /// This side has already finished the stream, so it can send nothing more.
     Finished,
-    /// The frame cannot be written in this version.
+    /// This version of the protocol cannot express the frame.
     Encode(EncodeError),
     /// The session ended. The outcome of the stream is unknown.
     Session(SessionError),
 }
 
 impl StreamError {
-    /// Whether the peer has certainly not acted on the stream.
+    /// Returns whether the peer has certainly not acted on the stream.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         matches!(self, Self::NotProcessed)
     }
 
-    /// The error of a stream that the peer reset.
+    /// Returns the error of a stream that the peer reset.
     pub(crate) fn from_peer(status: RstStatus) -> Self {
         if status == RstStatus::REFUSED_STREAM {
             Self::NotProcessed
@@ -230,15 +233,16 @@ impl From<StreamError> for io::Error {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The peer's MAX_CONCURRENT_STREAMS is reached. The async `open` waits instead.
+    /// The streams of this side reach the peer's MAX_CONCURRENT_STREAMS. The async `open` waits
+    /// instead of returning this error.
     TooManyStreams,
-    /// All 2^30 stream ids of this side are used: a new session is needed.
+    /// This side has used all its 2^30 stream ids. Open a new session.
     IdsExhausted,
-    /// One of the sides has sent GOAWAY: a new session is needed.
+    /// One of the sides has sent GOAWAY. Open a new session.
     GoingAway,
-    /// The stream that a push would belong to is not open, or is finished on this side.
+    /// The stream that the push belongs to is not open, or this side has finished it.
     NoAssociatedStream,
-    /// The header block cannot be written in this version.
+    /// This version of the protocol cannot express the header block.
     Encode(EncodeError),
     /// The session has ended.
     Session(SessionError),

@@ -1,8 +1,10 @@
-//! SPDY sessions: many streams over one transport, as server or client, for SPDY/2, SPDY/3 and SPDY/3.1.
+//! SPDY sessions: many streams over one transport, as server or client, for SPDY/2, SPDY/3 and
+//! SPDY/3.1.
 //!
-//! *In scope*: streams and their states, flow control, settings, priorities, PING, GOAWAY and draining, limits and
-//! timeouts. *Out of scope*: what streams are used for. HTTP over them is the work of `spdy-tower`; sockets and TLS
-//! are the work of whoever has the transport.
+//! *In scope*: streams and their states, flow control, settings, priorities, PING, GOAWAY,
+//! draining, limits and timeouts. *Out of scope*: what streams carry, and where the transport comes
+//! from. `spdy-tower` implements HTTP over streams. The application provides the transport, with
+//! its sockets and its TLS.
 //!
 //! ```
 //! use spdy_frame::{HeaderBlock, Version};
@@ -14,7 +16,8 @@
 //! // Any transport will do: TCP, TLS, or a pipe in memory.
 //! let (near, far) = duplex(4096);
 //!
-//! let (_session, mut incoming, driver) = spdy_session::server(far, Version::V3_1, Config::default());
+//! let (_session, mut incoming, driver) =
+//!     spdy_session::server(far, Version::V3_1, Config::default());
 //! tokio::spawn(driver);
 //! tokio::spawn(async move {
 //!     while let Some(stream) = incoming.accept().await {
@@ -38,32 +41,35 @@
 //! # }
 //! ```
 //!
-//! [`server`] and [`client`] give three things: a [`Session`] to open streams and to end, an [`Incoming`] with the
-//! streams of the peer, and the [`Driver`], a future that does all the work. A [`Stream`] is `AsyncRead` and
-//! `AsyncWrite`; its halves can be used apart, piece by piece and without a copy.
+//! [`server`] and [`client`] return three values: a [`Session`], which opens streams and ends the
+//! session; an [`Incoming`], which receives the streams of the peer; and the [`Driver`], a future
+//! that does all the work. A [`Stream`] is `AsyncRead` and `AsyncWrite`. Its halves can be used
+//! separately, and move whole pieces without a copy.
 //!
-//! # What can be relied on
+//! # What you can rely on
 //!
-//! - A reader sees the end of a stream only when the peer has finished it. Reset streams, lost transports and ended
-//!   sessions are errors, and say which it was ([`StreamError`], [`SessionError`]).
-//! - A reader that is slow stops its own peer stream and no other, as long as flow control is in force
-//!   ([`FlowControl`]). Credit goes back to the peer as octets are taken, not as they arrive.
-//! - A writer waits while its queue is full. Everything that is buffered has a bound, and the bound has a name in
-//!   [`Limits`]. Everything that waits has a time, in [`Timeouts`].
-//! - Nothing that the peer sends panics.
+//! - A reader sees the end of a stream only if the peer has finished the stream. A reset stream, a
+//!   lost transport and an ended session are errors that tell the cause ([`StreamError`],
+//!   [`SessionError`]).
+//! - A slow reader stops the peer on its own stream and on no other, as long as flow control is in
+//!   force ([`FlowControl`]). Credit goes back to the peer when the application takes bytes, not
+//!   when they arrive.
+//! - A writer waits while its queue is full. Every buffer has a limit with a name in [`Limits`].
+//!   Every wait for the peer has a limit in [`Timeouts`].
+//! - Nothing that the peer sends causes a panic.
 //!
 //! # Without tokio
 //!
-//! Everything about the protocol is in [`proto::Connection`], which does no I/O and reads no clock. Without the
-//! default feature `tokio` the crate is that alone.
+//! [`proto::Connection`] implements the whole protocol. It does no I/O and reads no clock. Without
+//! the default feature `tokio` the crate consists of this type and its configuration.
 //!
 //! # Logging
 //!
-//! Every frame is one line of [`tracing`] at level `TRACE` under the target `spdy::wire`. Ends of streams and
-//! sessions are at level `DEBUG` under the target `spdy`.
+//! Each frame is one line of [`tracing`] at level `TRACE` under the target `spdy::wire`. The ends
+//! of streams and sessions are logged at level `DEBUG` under the target `spdy`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The example of the page is compiled.
+// Compiles the example in the README.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod config;
@@ -106,7 +112,7 @@ pub use self::{
     shared::stream_cell::Received,
 };
 
-/// What moves between tasks and is shared by them is `Send` and `Sync`: losing that is a breaking change.
+/// Tasks share these types, so they are `Send` and `Sync`. Losing that is a breaking change.
 const _: () = {
     const fn is_send_and_sync<T: Send + Sync>() {}
     is_send_and_sync::<(Config, Counters, proto::Connection, proto::Event)>();

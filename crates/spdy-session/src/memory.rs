@@ -1,16 +1,17 @@
-//! What all sessions hold together that share a sum.
+//! The memory of all sessions that share one sum.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// The memory of any number of sessions: give the same one to all of them with
+/// The memory of any number of sessions. Give the same value to each of them, in
 /// [`Config::memory`](crate::Config::memory).
 ///
-/// Each session counts what it holds when it has done what there was to do: 8 KiB for itself, 1.5 KiB for each stream, the
-/// compression window of its peer, a frame that is not complete, payload and header blocks that were not read, and payload
-/// that was not sent. It counts in steps of 4 KiB, so that a session which goes on as before adds nothing.
+/// Each session updates its part whenever it has finished its work. Its part is 8 KiB for itself,
+/// 1.5 KiB for each stream, the compression window of its peer, an incomplete frame, payload and
+/// header blocks that were not read, and payload that was not sent. The part is rounded up to a
+/// multiple of 4 KiB, so that a session without much change adds nothing.
 #[derive(Debug, Default)]
 pub struct MemoryUse(AtomicUsize);
 
@@ -22,7 +23,7 @@ impl MemoryUse {
     }
 }
 
-/// The part of one session. Dropped, it holds nothing.
+/// The part of one session in the sum. Dropping it removes the part.
 #[derive(Debug)]
 pub(crate) struct Share {
     sum: Option<Arc<MemoryUse>>,
@@ -34,11 +35,12 @@ impl Share {
         Self { sum, counted: 0 }
     }
 
-    /// Counts what the session holds, which is asked for only if it is counted anywhere.
+    /// Sets this part to what the session holds. Calls `held` only if there is a sum.
     pub(crate) fn count(&mut self, held: impl FnOnce() -> usize) {
         if let Some(sum) = &self.sum {
             let held = (ITSELF + held()).next_multiple_of(STEP);
-            // Wraps round to less where it is less than before.
+            // If the part gets smaller, the difference and the addition wrap, and the result is
+            // right.
             let change = held.wrapping_sub(self.counted);
             if change != 0 {
                 sum.0.fetch_add(change, Ordering::Relaxed);
@@ -56,10 +58,10 @@ impl Drop for Share {
     }
 }
 
-/// What a session takes at least, with its task and what HTTP remembers of it, in bytes.
+/// What a session takes at least, in bytes, with its task and what HTTP remembers of it.
 const ITSELF: usize = 8 * 1024;
 
-/// What is held is rounded up to a multiple of this, in bytes.
+/// The part of a session is rounded up to a multiple of this, in bytes.
 const STEP: usize = 4 * 1024;
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The protocol machine: one side of a SPDY connection without I/O, clock, tasks or locks.
 //!
-//! A caller moves octets and tells the time; [`Connection`] does all the rest. The tokio driver of this crate is
-//! such a caller, and so are tests and programs on other runtimes. The calls of one turn, in this order:
+//! The caller moves the bytes and provides the time; [`Connection`] does the rest. The tokio driver
+//! of this crate is such a caller, and so are tests and programs on other runtimes. The calls of
+//! one turn, in this order:
 //!
 //! ```text
-//!   octets have come        handle_input(now, &mut buffer)      the transport has ended   handle_eof(now)
+//!   bytes have come         handle_input(now, &mut buffer)
+//!   the transport has ended handle_eof(now)
 //!   what happened           poll_event()        until None
 //!   the application acts    open, reply, send_data, consume, reset …
-//!   octets to write         poll_transmit(now)  write, advance, until empty
+//!   bytes to write          poll_transmit(now)  write, advance, until empty
 //!   when to come back       poll_timeout()      then handle_timeout(now)
 //! ```
 //!
@@ -31,7 +33,7 @@
 //! let stream = client.open(now, HeaderBlock::new(), OpenOptions::default())?;
 //! client.send_data(stream, "hello".into(), true)?;
 //!
-//! // The network: everything that one side has to write, the other one reads.
+//! // The network: whatever one side writes, the other side reads.
 //! let mut wire = BytesMut::new();
 //! let out = client.poll_transmit(now);
 //! while out.has_remaining() {
@@ -51,23 +53,24 @@
 //!
 //! # Inside
 //!
-//! [`Connection`] is the only place that sees two managers at once, and managers know nothing of it:
-//! `ARCHITECTURE.md` draws the calls.
+//! [`Connection`] is the only place that uses two managers at once. A manager does not know
+//! `Connection`. `ARCHITECTURE.md` draws the calls.
 //!
-//! | Module | What it knows |
-//! |---|---|
-//! | `connection` | what is done with all of them: one handler for each frame, the calls of the application, deadlines, the order of output, how streams and sessions end |
-//! | `role` | the side, the version, and which windows are in force |
-//! | `inbound` | the decoders of frames and of header blocks; `foreign`: peers that speak something else |
-//! | `streams` | the map of streams, their halves, and every count that belongs to them |
-//! | `windows` | windows, and when they grow |
-//! | `waits` | streams that wait for windows, and since when |
-//! | `output` | what waits to go out, and how it becomes bytes; `scheduler`: which stream writes next; `transmit`: bytes on their way out |
-//! | `pings` | every PING of this side and its purpose |
-//! | `go_away` | what both sides have said about the end |
-//! | `guard` | how often the peer may do what costs this side; `bucket`: a token bucket |
-//! | `clock` | the moments that deadlines are counted from |
-//! | `error` | a broken rule, and whether it costs the stream or the session |
+//! - `connection`: everything that needs several managers: one handler for each frame, the calls of
+//!   the application, deadlines, the order of output, the ends of streams and sessions;
+//! - `role`: the side, the version, and which windows are in force;
+//! - `inbound`: the decoders of frames and of header blocks; `foreign`: peers that speak another
+//!   protocol;
+//! - `streams`: the map of streams, their halves, and every count that belongs to them;
+//! - `windows`: windows, and when they grow;
+//! - `waits`: streams that wait for windows, and the start of each wait;
+//! - `output`: what waits to be written, and how it becomes bytes; `scheduler`: the next stream to
+//!   write; `transmit`: bytes on their way to the transport;
+//! - `pings`: every PING of this side and its purpose;
+//! - `go_away`: the GOAWAY frames of both sides;
+//! - `guard`: how often the peer may do what is costly for this side; `bucket`: a token bucket;
+//! - `clock`: the moments from which deadlines are counted;
+//! - `error`: a broken rule, and whether it ends the stream or the session.
 
 mod bucket;
 mod clock;

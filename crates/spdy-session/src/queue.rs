@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, mem};
 
-/// A queue whose front has a place of its own: nothing is allocated for a single item.
+/// A queue that stores its front item in place, so a single item needs no allocation.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// `None` only if `rest` is empty.
+    /// This is `None` only if `rest` is empty.
     front: Option<T>,
     rest: VecDeque<T>,
 }

@@ -1,6 +1,6 @@
-//! One line for each frame, under the target `spdy::wire` at level `TRACE`.
+//! Logs each frame as one line, under the target `spdy::wire` at level `TRACE`.
 //!
-//! The lines cost a look at one flag each while nobody listens.
+//! If no subscriber wants the lines, each costs one look at a flag.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use spdy_frame::{Frame, HeaderBlock, Headers, Side, StreamId, SynReply, SynStrea
 /// The target of the lines.
 const TARGET: &str = "spdy::wire";
 
-/// A frame of the peer.
+/// Logs a frame of the peer.
 #[inline]
 pub(crate) fn received(side: Side, frame: &Frame) {
     tracing::trace!(target: TARGET, "{side} < {frame}");
 }
 
-/// A frame of this side that has no header block.
+/// Logs a frame of this side that has no header block.
 #[inline]
 pub(crate) fn sent(side: Side, frame: impl fmt::Display) {
     tracing::trace!(target: TARGET, "{side} > {frame}");

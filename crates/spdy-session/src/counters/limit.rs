@@ -1,10 +1,10 @@
-//! The bounds and timeouts that are counted when they end something.
+//! The limits and timeouts that are counted when they end something.
 
 use crate::Timeout;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $limit:ident => $name:literal,)*) => {
-        /// A bound or a timeout that was reached, and ended a stream or a session.
+        /// A limit or a timeout that was reached, and ended a stream or a session.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Limit {
@@ -12,10 +12,11 @@ macro_rules! limits {
         }
 
         impl Limit {
-            /// All of them.
+            /// All limits and timeouts.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$limit),*];
 
-            /// The name of the field of [`Limits`](crate::Limits) or [`Timeouts`](crate::Timeouts).
+            /// Returns the name of the field of [`Limits`](crate::Limits) or
+            /// [`Timeouts`](crate::Timeouts).
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -35,10 +36,10 @@ limits! {
     StreamWindow => "stream_window",
     /// [`Limits::session_window`](field@crate::Limits::session_window): the session ended.
     SessionWindow => "session_window",
-    /// The soft bounds of [`Limits::headers`](crate::Limits::headers), `max_size` and `max_fields`: a stream was reset, or
-    /// delivered with what fitted.
+    /// The soft limits of [`Limits::headers`](crate::Limits::headers), `max_size` and `max_fields`:
+    /// a stream was reset, or delivered with the fields that fitted.
     Headers => "headers",
-    /// The hard bound of [`Limits::headers`](crate::Limits::headers): the session ended.
+    /// The hard limit of [`Limits::headers`](crate::Limits::headers): the session ended.
     HeadersMaxInflated => "headers.max_inflated",
     /// [`Limits::max_control_frame`](crate::Limits::max_control_frame): the session ended.
     MaxControlFrame => "max_control_frame",

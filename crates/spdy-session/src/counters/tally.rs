@@ -1,19 +1,19 @@
-//! What one session counts, and when others see it.
+//! The counts of one session, and when they become visible.
 
 use std::{mem, sync::Arc};
 
 use super::{Count, Counters, OFTEN};
 
-/// What one session counts.
+/// The counts of one session. Without [`Counters`] it does nothing.
 #[derive(Debug)]
 pub(crate) struct Tally(Option<Box<Pending>>);
 
 #[derive(Debug)]
 struct Pending {
     counters: Arc<Counters>,
-    /// What is not in `counters` yet.
+    /// The counts that are not in `counters` yet.
     often: [u64; OFTEN],
-    /// Whether there is anything in `often`.
+    /// Whether any number in `often` is not 0.
     some: bool,
 }
 
@@ -47,7 +47,7 @@ impl Tally {
         self.add(count, 1);
     }
 
-    /// Makes what was counted visible.
+    /// Adds the counts to the shared counters.
     #[inline]
     pub(crate) fn flush(&mut self) {
         if let Some(pending) = &mut self.0 {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use crate::config::Rate;
 
-/// A bucket that starts full and refills with time, so an old healthy session is never punished for
-/// its age.
+/// A bucket that starts full and refills with time, so that an old healthy session does not run out
+/// of tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     rate: Rate,
-    /// What is left, in millionths of a token: refilling is exact for any rate.
+    /// The content, in millionths of a token, so that refilling is exact for any rate.
     level: u64,
     filled: Instant,
 }
@@ -25,7 +25,7 @@ impl Bucket {
         }
     }
 
-    /// Takes one token; false when there is none.
+    /// Takes one token. Returns whether there was one.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         match self.level.checked_sub(TOKEN) {

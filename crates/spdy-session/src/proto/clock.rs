@@ -1,4 +1,4 @@
-//! The clock: the moments that deadlines are counted from.
+//! The clock: the moments from which deadlines are counted.
 
 mod reading_time;
 
@@ -6,27 +6,28 @@ use std::time::Instant;
 
 pub(crate) use self::reading_time::{Moment, ReadingTime};
 
-/// When what last happened, or began.
+/// When events last happened, and when states began.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
-    /// What the peer is waited for is counted in it.
+    /// The time in which waiting for the peer is measured.
     reading: ReadingTime,
-    /// When a frame last came that does not only answer this side, or a frame of a stream left.
+    /// When the session was last used: by a frame of the peer that is more than an answer, or by a
+    /// frame of a stream that left.
     last_use: Moment,
-    /// Since when a frame is incomplete.
+    /// When the current incomplete frame began to arrive.
     partial_since: Option<Instant>,
     seen_frame: bool,
-    /// When outgoing bytes last moved, or began to wait.
+    /// When outgoing bytes last left, or began to wait.
     write_progress: Option<Instant>,
-    /// The same, but for bytes that are too few to count.
+    /// When enough outgoing bytes last left, or began to wait.
     write_since: Option<Instant>,
-    /// How many of these moved since then.
+    /// The number of bytes that left since `write_since`; too few to count so far.
     too_few: u64,
-    /// Since when unread bytes keep the peer from sending payload.
+    /// When unread bytes began to keep the peer from sending payload.
     unread_since: Option<Instant>,
     drain_deadline: Option<Instant>,
-    /// The session has ended at once, and all its streams with it.
+    /// Whether the session has ended at once, with all its streams.
     is_cut: bool,
 }
 
@@ -56,18 +57,18 @@ impl Clock {
         self.reading.note(now, is_read);
     }
 
-    /// Returns since when the transport is not read, if it is not.
+    /// Returns when the current pause of reading began, if reading pauses.
     pub(crate) fn paused_since(&self) -> Option<Instant> {
         self.reading.paused_since()
     }
 
-    /// Returns the moment that it is now.
+    /// Returns the current moment.
     #[inline]
     pub(crate) fn at(&self, now: Instant) -> Moment {
         self.reading.at(now)
     }
 
-    /// Returns when a moment comes if reading does not pause again; `None` during a pause.
+    /// Returns when a moment comes if reading does not pause again, or `None` during a pause.
     pub(crate) fn when(&self, moment: Moment) -> Option<Instant> {
         self.reading.when(moment)
     }
@@ -79,14 +80,14 @@ impl Clock {
         self.seen_frame = true;
     }
 
-    /// The session is in use, which is no idle time.
+    /// Notes that the session is in use, so that it is not idle.
     #[inline]
     pub(crate) fn note_use(&mut self, now: Instant) {
         self.last_use = self.reading.at(now);
     }
 
-    /// Bytes came: whole frames among them or not, and with the beginning of another behind them or
-    /// not.
+    /// Notes that bytes came. `handled` says whether they completed a frame, and `partial` whether
+    /// they end with the beginning of another one.
     pub(crate) fn input(&mut self, now: Instant, handled: bool, partial: bool) {
         if handled || !partial {
             self.partial_since = None;
@@ -106,26 +107,26 @@ impl Clock {
         }
     }
 
-    /// The application has consumed something.
+    /// Notes that the application has consumed bytes.
     #[inline]
     pub(crate) fn note_consumed(&mut self) {
         self.unread_since = None;
     }
 
-    /// The time of unread bytes begins anew, or is over.
+    /// Starts the time of unread bytes again, or stops it.
     pub(crate) fn restart_unread(&mut self, now: Instant, is_in_the_way: bool) {
         self.unread_since = is_in_the_way.then_some(now);
     }
 
-    /// Bytes wait to be written.
+    /// Notes that bytes begin to wait for the transport.
     pub(crate) fn begin_to_write(&mut self, now: Instant) {
         self.write_progress = Some(now);
         self.write_since = Some(now);
         self.too_few = 0;
     }
 
-    /// The transport took bytes, which count if they are at least `least`. Returns whether they had
-    /// waited.
+    /// Notes that the transport took bytes. `write_since` moves on after `least` bytes. Returns
+    /// whether the bytes had waited.
     pub(crate) fn written(&mut self, now: Instant, bytes: u64, least: usize) -> bool {
         self.too_few += bytes;
         if self.too_few >= least as u64 {
@@ -136,20 +137,20 @@ impl Clock {
         before.is_some_and(|before| before < now)
     }
 
-    /// All has to be done by then, or by an earlier moment that was named.
+    /// Sets the deadline for the end of all streams, unless an earlier one is set.
     pub(crate) fn drain_by(&mut self, deadline: Instant) {
         let earlier = self.drain_deadline.unwrap_or(deadline);
         self.drain_deadline = Some(earlier.min(deadline));
     }
 
-    /// The session ends at once.
+    /// Notes that the session ends at once.
     pub(crate) fn cut(&mut self) {
         self.is_cut = true;
     }
 
     // --- since when ------------------------------------------------------------------------------
 
-    /// Returns since when no frame has come, if none ever has.
+    /// Returns when the session started, if no frame has come yet.
     pub(crate) fn silent_since(&self) -> Option<Instant> {
         (!self.seen_frame).then_some(self.started)
     }
@@ -166,12 +167,12 @@ impl Clock {
         self.unread_since
     }
 
-    /// Returns when outgoing bytes last moved, or began to wait.
+    /// Returns when outgoing bytes last left, or began to wait.
     pub(crate) const fn write_progress(&self) -> Option<Instant> {
         self.write_progress
     }
 
-    /// Returns when enough outgoing bytes last moved, or began to wait.
+    /// Returns when enough outgoing bytes last left, or began to wait.
     pub(crate) const fn write_since(&self) -> Option<Instant> {
         self.write_since
     }
@@ -180,7 +181,7 @@ impl Clock {
         self.drain_deadline
     }
 
-    /// Returns whether the session has ended at once, and all its streams with it.
+    /// Returns whether the session has ended at once, with all its streams.
     pub(crate) const fn is_cut(&self) -> bool {
         self.is_cut
     }

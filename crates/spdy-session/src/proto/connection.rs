@@ -1,4 +1,4 @@
-//! The connection: everything one side knows, and the dispatch of what comes in.
+//! The connection: the state of one side, and the dispatch of what arrives.
 
 mod application;
 mod deadlines;
@@ -44,18 +44,20 @@ use crate::{Count, Limit, SessionError, config::Config, counters::Tally, wire_lo
 
 /// One side of a SPDY connection, without I/O and without a clock of its own.
 ///
-/// See the [module](super) for the order of calls. Its methods are, by family:
+/// The [module](super) describes the order of calls. The methods by their purpose:
 ///
-/// - what the network or the clock did: [`handle_input`](Self::handle_input),
+/// - Report what the network or the clock did: [`handle_input`](Self::handle_input),
 ///   [`handle_frame`](Self::handle_frame), [`handle_frame_error`](Self::handle_frame_error),
 ///   [`handle_eof`](Self::handle_eof), [`handle_transport_error`](Self::handle_transport_error),
-///   [`handle_timeout`](Self::handle_timeout);
-/// - what the application wants: [`open`](Self::open), [`accept`](Self::accept), [`reply`](Self::send_reply),
-///   [`send_headers`](Self::send_headers), [`send_data`](Self::send_data), [`finish`](Self::finish),
-///   [`consume`](Self::consume), [`stop_reading`](Self::stop_reading), [`reset`](Self::reset),
-///   [`release`](Self::release), [`ping`](Self::ping), [`shutdown`](Self::shutdown);
-/// - what the caller must do now: [`poll_event`](Self::poll_event), [`poll_transmit`](Self::poll_transmit),
-///   [`poll_timeout`](Self::poll_timeout), [`wants_input`](Self::wants_input), [`phase`](Self::phase).
+///   [`handle_timeout`](Self::handle_timeout).
+/// - Do what the application wants: [`open`](Self::open), [`accept`](Self::accept),
+///   [`send_reply`](Self::send_reply), [`send_headers`](Self::send_headers),
+///   [`send_data`](Self::send_data), [`finish`](Self::finish), [`consume`](Self::consume),
+///   [`stop_reading`](Self::stop_reading), [`reset`](Self::reset), [`release`](Self::release),
+///   [`ping`](Self::ping), [`shutdown`](Self::shutdown).
+/// - Return what the caller has to do: [`poll_event`](Self::poll_event),
+///   [`poll_transmit`](Self::poll_transmit), [`poll_timeout`](Self::poll_timeout),
+///   [`wants_input`](Self::wants_input), [`phase`](Self::phase).
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
@@ -76,29 +78,30 @@ pub struct Connection {
     tally: Tally,
 }
 
-/// How far a connection is on its way to its end.
+/// How close a connection is to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Streams come and go.
+    /// Both sides may open streams.
     Open,
-    /// GOAWAY was sent or is to be sent when all is done: no new streams, the open ones finish.
+    /// GOAWAY was sent, or will be sent when all streams have ended. No new streams are opened, and
+    /// the open ones finish.
     Draining,
-    /// Nothing is left but to write what [`Connection::poll_transmit`] gives, to shut the writing
-    /// side of the transport down and to close it.
+    /// The caller writes what [`Connection::poll_transmit`] returns, shuts down the writing side of
+    /// the transport, and closes it. Nothing else remains.
     Closing,
 }
 
-/// How many streams a client opens before it has heard from the server, as Chromium and HTTP/2
-/// clients do: no server should accept fewer (protocol.md §14), and what is refused would have to
+/// How many streams a client opens before the first SETTINGS of the server, as Chromium and HTTP/2
+/// clients do. No server should accept fewer (protocol.md §14), and a refused request would have to
 /// be sent again.
 const ASSUMED_STREAMS: usize = 100;
 
-/// After so many waiting events decoding pauses, so that one turn's work is bounded.
+/// Decoding pauses while this number of events waits, so that the work of one turn is bounded.
 const MAX_EVENTS: usize = 128;
 
 impl Connection {
-    /// A connection at its start. It has SETTINGS to send, and over SPDY/3.1 a larger session
-    /// window, unless flow control is off.
+    /// Creates a connection that has sent nothing yet. Unless flow control is off, it queues
+    /// SETTINGS, and over SPDY/3.1 a WINDOW_UPDATE that enlarges the session window.
     #[must_use]
     pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
         let limits = &config.limits;
@@ -129,11 +132,11 @@ impl Connection {
         connection
     }
 
-    /// Takes frames off the front of `src` and handles them, until there is no whole frame, enough
-    /// events wait, or reading has to pause; bytes that are left belong to the next call. Gives
-    /// whether any frame was handled.
+    /// Takes frames off the front of `src` and handles them, until no whole frame is left, enough
+    /// events wait, or reading has to pause. Pass the bytes that are left to the next call again.
+    /// Returns whether any frame was handled.
     ///
-    /// `src` is never copied: payloads are slices of it.
+    /// Payloads are slices of `src`, which is never copied.
     pub fn handle_input(&mut self, now: Instant, src: &mut BytesMut) -> bool {
         let (mut handled, before) = (false, src.len());
         if let Some(protocol) = self.inbound.foreign(src).filter(|_| self.wants_input()) {
@@ -159,7 +162,7 @@ impl Connection {
         };
         self.tally
             .add(Count::BytesReceived, (before - src.len()) as u64);
-        // While reading pauses it is not the peer that keeps a frame from being complete.
+        // While reading pauses, this side and not the peer keeps a frame from being complete.
         let partial = is_read && (!src.is_empty() || self.inbound.is_mid_frame());
         self.clock.input(now, handled, partial);
         self.clock.note_reading(now, is_read);
@@ -177,8 +180,8 @@ impl Connection {
         }
     }
 
-    /// Handles a frame that could not be decoded: tells the peer, and ends the session if it has
-    /// to.
+    /// Handles a frame that could not be decoded: informs the peer, and ends the session if the
+    /// error requires it.
     pub fn handle_frame_error(&mut self, now: Instant, error: FrameError) {
         if self.phase == Phase::Closing {
             return;
@@ -195,9 +198,11 @@ impl Connection {
         }
     }
 
-    /// Handles the end of the peer's bytes. Streams that it had not finished fail; answers to those
-    /// it had finished still go out, as the peer may only have closed its writing side; whether it
-    /// has closed both is probed meanwhile, as [`Timeouts::probe`](crate::Timeouts::probe) says.
+    /// Handles the end of the peer's bytes.
+    ///
+    /// Streams that the peer had not finished fail. Responses on the other streams still go out,
+    /// because the peer may have closed only its writing side. Meanwhile probes find out whether it
+    /// has closed both sides: see [`Timeouts::probe`](crate::Timeouts::probe).
     pub fn handle_eof(&mut self, now: Instant) {
         if self.phase == Phase::Closing || self.inbound.is_ended() {
             return;
@@ -206,7 +211,8 @@ impl Connection {
         self.clock.input(now, false, false);
         self.pings.half_closed();
         self.note_pause(now);
-        // A stream that waits for a window waits in vain now.
+        // No WINDOW_UPDATE can come any more, so a stream that waits for a window would wait for
+        // ever.
         let streams = self.streams.iter();
         let lost: Vec<StreamId> = streams
             .filter(|stream| !stream.is_received() || self.is_waiting_for_window(stream))
@@ -223,18 +229,18 @@ impl Connection {
         self.close_when_done();
     }
 
-    /// Gives the next thing that happened, oldest first.
+    /// Returns the next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Whether RST_STREAM answers a frame that could not be decoded.
+    /// Returns whether this side answers an undecodable frame with RST_STREAM.
     fn deserves_reset(&self, error: &FrameError) -> bool {
         match error {
             // SPDY/2 has no FRAME_TOO_LARGE, and the session ends anyway.
             FrameError::TooLarge { .. } => self.role.version() != Version::V2,
-            // WINDOW_UPDATE is ignored where the stream is gone, or no window counts (protocol.md
-            // §12.3).
+            // WINDOW_UPDATE is ignored if the stream is gone or no windows are in force
+            // (protocol.md §12.3).
             FrameError::ZeroIncrement {
                 target: WindowTarget::Stream(id),
             } => self.role.has_stream_windows() && self.streams.contains(*id),
@@ -242,18 +248,19 @@ impl Connection {
         }
     }
 
-    /// Queues what a connection says first (protocol.md §3.7).
+    /// Queues the first frames of a connection (protocol.md §3.7).
     fn announce(&mut self) {
         if !self.role.enforces_windows() {
             return;
         }
         let limits = &self.config.limits;
-        // Streams of the server are pushes.
+        // Streams that the server opens are pushes.
         let streams = match self.role.side() {
             Side::Client if !self.config.accept_push => 0,
             Side::Client | Side::Server => limits.max_streams,
         };
-        // SPDY/2 has no windows, yet node-spdy counts them there: it is told the largest.
+        // SPDY/2 has no windows, but node-spdy applies INITIAL_WINDOW_SIZE there. So it gets the
+        // largest.
         let window = if self.role.version().has_stream_windows() {
             limits.stream_window()
         } else {

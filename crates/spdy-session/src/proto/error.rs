@@ -1,21 +1,21 @@
-//! How the peer broke a rule, and what that costs.
+//! A rule that the peer broke, and what it costs.
 
 use spdy_frame::{GoAwayStatus, HeaderError, RstStatus, StreamId};
 
 use crate::Limit;
 
-/// A broken rule. Nothing else decides between RST_STREAM and GOAWAY (protocol.md §12.3).
+/// A broken rule. This type alone decides between RST_STREAM and GOAWAY (protocol.md §12.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// Costs the stream.
+    /// Ends the stream.
     Stream {
         id: StreamId,
         status: RstStatus,
         reason: &'static str,
-        /// The bound that was reached, if it is one.
+        /// The limit that the peer exceeded, if the rule is a limit.
         limit: Option<Limit>,
     },
-    /// Costs the session.
+    /// Ends the session.
     Session {
         status: GoAwayStatus,
         reason: &'static str,
@@ -41,7 +41,7 @@ impl Violation {
         }
     }
 
-    /// The same, with the bound that the peer went beyond.
+    /// Returns the same violation with the limit that the peer exceeded.
     pub(crate) const fn beyond(mut self, bound: Limit) -> Self {
         match &mut self {
             Self::Stream { limit, .. } | Self::Session { limit, .. } => *limit = Some(bound),
@@ -49,7 +49,7 @@ impl Violation {
         self
     }
 
-    /// The bound that was reached.
+    /// Returns the limit that the peer exceeded, if the rule is a limit.
     pub(crate) const fn limit(&self) -> Option<Limit> {
         match self {
             Self::Stream { limit, .. } | Self::Session { limit, .. } => *limit,
@@ -57,7 +57,7 @@ impl Violation {
     }
 }
 
-/// Returns what a header block that cannot be read costs.
+/// Returns the violation of a stream whose header block cannot be read.
 pub(crate) fn broken_block(id: StreamId, error: &HeaderError) -> Violation {
     let reason = match error {
         HeaderError::UnexpectedEnd => "header block ends before its last value",

@@ -1,4 +1,4 @@
-//! What the peer did, as the application gets to know it.
+//! The events that the application receives: what the peer did.
 
 use std::{fmt, time::Duration};
 
@@ -7,91 +7,96 @@ use spdy_frame::{GoAwayStatus, HeaderBlock, Priority, Settings, StreamId};
 
 use crate::{SessionError, StreamError};
 
-/// One thing that happened. A frame becomes at most one event; `fin` travels inside it.
+/// One event. A frame causes at most one event of its stream; `fin` is part of it.
 #[non_exhaustive]
 pub enum Event {
-    /// The peer opened a stream. It counts as waiting until [`accept`](super::Connection::accept).
+    /// The peer opened a stream. It counts towards
+    /// [`Limits::max_backlog`](crate::Limits::max_backlog) until
+    /// [`accept`](super::Connection::accept) is called.
     Opened(Opened),
-    /// The peer answered a stream of ours.
+    /// The peer replied to a stream that this side opened.
     Replied {
         /// The stream.
         id: StreamId,
         /// The header block of its SYN_REPLY.
         headers: HeaderBlock,
-        /// The peer sends nothing more on it.
+        /// Whether this was the last frame of the peer on the stream.
         fin: bool,
     },
-    /// More header fields came: trailers when `fin` is set. They are held until
-    /// [`consume_headers`](super::Connection::consume_headers) names them.
+    /// The peer sent further header fields; they are trailers if `fin` is set. They count towards
+    /// [`Limits::held_headers`](crate::Limits::held_headers) until
+    /// [`consume_headers`](super::Connection::consume_headers) is called for them.
     Headers {
         /// The stream.
         id: StreamId,
         /// The header block.
         headers: HeaderBlock,
-        /// The peer sends nothing more on the stream.
+        /// Whether this was the last frame of the peer on the stream.
         fin: bool,
     },
-    /// Payload came. Its bytes are owed until [`consume`](super::Connection::consume) names them, also when the
-    /// stream is gone.
+    /// The peer sent payload. The application owes its bytes to the flow control windows until it
+    /// calls [`consume`](super::Connection::consume) for them, even if the stream is gone.
     Data {
         /// The stream.
         id: StreamId,
         /// The bytes.
         payload: Bytes,
-        /// The peer sends nothing more on the stream.
+        /// Whether this was the last frame of the peer on the stream.
         fin: bool,
     },
     /// Bytes of a stream left its send queue for the transport.
     Sent {
         /// The stream.
         id: StreamId,
-        /// How many payload bytes.
+        /// The number of payload bytes.
         bytes: usize,
-        /// Whether FIN is among them: nothing of the stream is queued any more.
+        /// Whether FIN is among them, so that nothing of the stream is queued any more.
         fin: bool,
-        /// What the window of the stream lets out then, in bytes; `usize::MAX` where streams have no window.
+        /// How many bytes the window of the stream lets out now; `usize::MAX` if streams have no
+        /// window.
         window: usize,
     },
-    /// The window of a stream is open, after [`await_window`](super::Connection::await_window), or another than before,
-    /// after [`await_grant`](super::Connection::await_grant).
+    /// After [`await_window`](super::Connection::await_window): the window of the stream is open.
+    /// After [`await_grant`](super::Connection::await_grant): the window of the stream has changed.
     WindowOpen {
         /// The stream.
         id: StreamId,
-        /// What the window lets out, in bytes; `usize::MAX` where streams have no window.
+        /// How many bytes the window lets out now; `usize::MAX` if streams have no window.
         window: usize,
     },
-    /// The stream has ended abnormally. Nothing more comes of it.
+    /// The stream has ended early. No more events of it follow.
     ///
-    /// With [`Timeout::Unread`](crate::Timeout::Unread) the stream may have ended before, in order or not: the
-    /// application has not taken what came. That is to be dropped, and what becomes of it counts for nothing any more.
+    /// With [`Timeout::Unread`](crate::Timeout::Unread) the stream may have ended before, in order
+    /// or not, while the application had not taken all its payload. The application should drop
+    /// this payload; it need not call `consume` for it.
     Reset {
         /// The stream.
         id: StreamId,
-        /// Why.
+        /// The reason.
         error: StreamError,
     },
-    /// Our PING was answered.
+    /// The peer answered a PING of this side.
     Pong {
-        /// What [`ping`](super::Connection::ping) gave.
+        /// The id that [`ping`](super::Connection::ping) returned.
         id: PingId,
-        /// How long it took.
+        /// The time from the PING to its answer.
         rtt: Duration,
     },
-    /// The peer sent SETTINGS, given as they came: with ids that nobody knows, and with the flags that ask for a value
-    /// to be kept. What concerns the session is applied already; nothing is ever kept or echoed by it
-    /// (protocol.md §14).
+    /// The peer sent SETTINGS. The event has all entries as they came, including unknown ids and
+    /// the flags that ask this side to store a value. The session has already applied the values
+    /// that concern it, and it never stores or echoes a value (protocol.md §14).
     Settings(Settings),
-    /// The peer sent GOAWAY: it takes no more streams of ours. Streams above `last_good` get
-    /// [`Event::Reset`] of their own.
+    /// The peer sent GOAWAY, so it accepts no more streams. Each stream of this side above
+    /// `last_good` also gets an [`Event::Reset`].
     GoAway {
-        /// The highest of our streams it may have acted on.
+        /// The highest stream of this side that the peer may have acted on.
         last_good: Option<StreamId>,
-        /// Why.
+        /// The peer's reason.
         status: GoAwayStatus,
     },
 }
 
-/// Shows everything but payload, of which it tells the length.
+/// Shows everything except payload, of which it shows the length.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_stream =
@@ -146,19 +151,19 @@ pub struct Opened {
     pub id: StreamId,
     /// The header block of its SYN_STREAM.
     pub headers: HeaderBlock,
-    /// The peer sends nothing more on it.
+    /// Whether the peer finished the stream with this frame.
     pub fin: bool,
-    /// How urgent the peer says it is.
+    /// The priority that the peer gave the stream.
     pub priority: Priority,
-    /// The stream that it belongs to; pushes have one.
+    /// The stream that this one belongs to. Every push has one.
     pub associated: Option<StreamId>,
-    /// Nothing may be answered.
+    /// Whether the peer accepts no reply.
     pub unidirectional: bool,
 }
 
-/// The id of a PING of ours.
+/// The id of a PING that this side sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PingId(pub(crate) u32);
 
-/// Why the machine stopped: an orderly end, or the error.
+/// Why the machine stopped: `Ok` for an orderly end, or the error.
 pub(crate) type Outcome = Result<(), SessionError>;

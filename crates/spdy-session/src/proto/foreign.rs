@@ -1,6 +1,7 @@
-//! What a peer speaks that does not speak SPDY, told by its first bytes.
+//! Recognizes by its first bytes a peer that speaks another protocol than SPDY.
 //!
-//! Without this an answer of HTTP/1.1 would be a DATA frame of stream 1,213,486,160, and the error one of flow control.
+//! Without this an HTTP/1.1 response would look like a DATA frame of stream 1,213,486,160, and the
+//! error would be about flow control.
 
 use std::fmt;
 
@@ -18,11 +19,11 @@ pub enum ForeignProtocol {
     Tls,
 }
 
-/// How many bytes tell.
+/// The number of bytes that are needed to recognize a protocol.
 pub(super) const TELLING: usize = 8;
 
-/// Recognizes the first bytes of a peer. No SPDY session begins with any of these: they would be a DATA frame of a stream
-/// that cannot be open.
+/// Returns the protocol that begins with these bytes, unless it can be SPDY. As SPDY all of them
+/// would be a DATA frame of a stream that cannot be open.
 pub(super) fn recognize(peer: Side, first: &[u8; TELLING]) -> Option<ForeignProtocol> {
     let is_one_of = |beginnings: &[&[u8]]| beginnings.iter().any(|it| first.starts_with(it));
     let (http1, http2) = match peer {
@@ -39,7 +40,8 @@ pub(super) fn recognize(peer: Side, first: &[u8; TELLING]) -> Option<ForeignProt
     .find_map(|(is_it, protocol)| is_it.then_some(protocol))
 }
 
-/// The frame that a server of HTTP/2 begins with: a length, type 4, no flags, stream 0.
+/// Returns whether the bytes are the head of SETTINGS, with which an HTTP/2 server begins: a
+/// length, type 4, no flags, stream 0.
 fn is_settings(first: &[u8; TELLING]) -> bool {
     matches!(first, [0, _, _, 4, 0, 0, 0, 0])
 }

@@ -1,4 +1,4 @@
-//! The guard: it bounds how often a peer may do what costs more than it gives.
+//! The guard: it limits how often a peer may do what costs this side more than the peer.
 
 use std::time::Instant;
 
@@ -21,14 +21,15 @@ pub(crate) struct Guard {
 pub(crate) enum Charge {
     /// It resets a stream that it opened.
     PeerReset,
-    /// It causes a RST_STREAM of this side, or would if it had not got one already.
+    /// It causes a RST_STREAM of this side, or would cause it if this side had not sent one
+    /// already.
     LocalReset,
     /// It sends SETTINGS.
     Settings,
-    /// It sends a frame with nothing in it.
+    /// It sends a frame without content.
     EmptyFrame,
-    /// It sends a frame that is about nothing. A few of them are normal: they have crossed the end
-    /// of their stream.
+    /// It sends a frame without effect. A few of them are normal: they crossed the end of their
+    /// stream.
     IdleFrame,
     /// It sends a PING, or answers one.
     Ping,
@@ -47,7 +48,7 @@ impl Guard {
         }
     }
 
-    /// Charges the peer. An error costs the session.
+    /// Charges the peer. Returns an error, which ends the session, if its bucket is empty.
     pub(crate) fn charge(&mut self, charge: Charge, now: Instant) -> Result<(), Violation> {
         let (bucket, limit, reason) = match charge {
             Charge::PeerReset => (

@@ -1,4 +1,4 @@
-//! What comes in: bytes become frames, and compressed blocks become header blocks.
+//! The input: bytes become frames, and compressed blocks become header blocks.
 
 use std::mem;
 
@@ -14,15 +14,16 @@ use super::{
 };
 use crate::config::Config;
 
-/// The decoders, and how far the peer is.
+/// The decoders, and what they have seen of the peer.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     role: Role,
     decoder: Decoder,
     headers: HeaderDecoder,
-    /// A frame of the peer came. A server that has a limit of streams says so in its first one.
+    /// Whether a frame of the peer came. A server that limits streams announces the limit in its
+    /// first frame.
     is_heard: bool,
-    /// The peer's writing side of the transport is closed.
+    /// Whether the peer has closed its writing side of the transport.
     is_ended: bool,
 }
 
@@ -44,13 +45,13 @@ impl Inbound {
         self.decoder.decode(src)
     }
 
-    /// Inflates a block. This is done whatever becomes of its stream: the blocks behind it refer to
-    /// it.
+    /// Inflates a header block. Every block must be inflated, whatever happens to its stream,
+    /// because later blocks refer to it.
     pub(crate) fn inflate(&mut self, block: CompressedBlock) -> Result<HeaderBlock, HeaderError> {
         self.headers.decode(block)
     }
 
-    /// Returns what the peer speaks, if its first bytes say that it is not SPDY.
+    /// Returns the protocol of the peer, if its first bytes show that it is not SPDY.
     pub(crate) fn foreign(&self, src: &[u8]) -> Option<ForeignProtocol> {
         if self.is_heard || self.is_mid_frame() {
             return None;
@@ -58,7 +59,7 @@ impl Inbound {
         foreign::recognize(self.role.side().peer(), src.first_chunk()?)
     }
 
-    /// Notes a frame. Returns whether it is the first.
+    /// Notes that a frame came. Returns whether it is the first.
     #[inline]
     pub(crate) fn note_frame(&mut self) -> bool {
         !mem::replace(&mut self.is_heard, true)
@@ -69,7 +70,7 @@ impl Inbound {
         self.is_ended = true;
     }
 
-    /// Returns whether the peer's writing side of the transport is closed.
+    /// Returns whether the peer has closed its writing side of the transport.
     #[inline]
     pub(crate) const fn is_ended(&self) -> bool {
         self.is_ended
@@ -81,14 +82,14 @@ impl Inbound {
         self.is_heard
     }
 
-    /// Returns whether a frame has come in part.
+    /// Returns whether a part of a frame has arrived.
     #[inline]
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.decoder.is_mid_frame()
     }
 
-    /// Returns how many bytes of the peer's header blocks are kept, since later ones may refer to
-    /// them.
+    /// Returns how many bytes of the peer's header blocks are kept, because later blocks may refer
+    /// to them.
     pub(crate) fn memory(&self) -> usize {
         self.headers.memory()
     }

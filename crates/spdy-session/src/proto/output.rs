@@ -1,6 +1,6 @@
-//! All that waits to go out, and how it becomes bytes.
+//! Everything that waits to be sent, and how it becomes bytes.
 //!
-//! The order in which it does is that of `connection::fill`, which has the streams at hand.
+//! `connection::fill` decides the order, because it has access to the streams.
 
 use std::{collections::VecDeque, fmt, mem};
 
@@ -22,20 +22,20 @@ use crate::{
     wire_log,
 };
 
-/// DATA is added while fewer bytes than this are ready: so a PING answer or a small response that
-/// comes later waits behind at most this much, five frames of the default size.
+/// DATA is added while fewer bytes than this are ready. So an answer to PING or a small response
+/// waits behind at most this many bytes, which is five frames of the default size.
 const TRANSMIT_TARGET: usize = 64 * 1024;
 
-/// All queues towards the peer, and what is ready to be written.
+/// All queues towards the peer, and the bytes that are ready to be written.
 #[derive(Debug)]
 pub(crate) struct Output {
     role: Role,
     encoder: HeaderEncoder,
-    /// Whether FIN may stand on HEADERS.
+    /// Whether HEADERS may have FIN.
     fin_on_headers: bool,
     pongs: VecDeque<u32>,
     control: VecDeque<Control>,
-    /// How many of `control` are replies that the peer caused.
+    /// How many frames of `control` are replies that the peer caused.
     resets: usize,
     /// How many replies are in `transmit`.
     replies_ready: usize,
@@ -45,27 +45,27 @@ pub(crate) struct Output {
     openings: VecDeque<StreamId>,
     scheduler: Scheduler,
     transmit: Transmit,
-    /// Bytes written from the start until `transmit` was last looked at.
+    /// How many bytes had left when `take_progress` was last called.
     written: u64,
 }
 
-/// Where a stream stands in the output.
+/// The place of a stream in the output.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
-    /// It stands in the scheduler.
+    /// Whether the stream is in the scheduler.
     is_scheduled: bool,
-    /// Its last frame was cut short by the window of the session, and its turn goes on.
+    /// Whether the window of the session cut its last frame short, so that its turn goes on.
     is_cut: bool,
 }
 
 impl Place {
-    /// The turn of the stream has come.
+    /// Notes that the turn of the stream has come.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
         self.is_scheduled = false;
     }
 
-    /// Returns whether the stream stands in the scheduler.
+    /// Returns whether the stream is in the scheduler.
     pub(crate) const fn is_scheduled(&self) -> bool {
         self.is_scheduled
     }
@@ -78,7 +78,7 @@ enum Control {
     Ping(Ping),
     GoAway(GoAway),
     Settings(Settings),
-    /// DATA that says nothing.
+    /// An empty DATA frame, which has no effect.
     Empty(StreamId),
 }
 
@@ -113,7 +113,8 @@ impl Output {
         self.control.push_back(Control::Ping(Ping { id }));
     }
 
-    /// Nothing of the stream that is written later, its end or a reset, comes before this.
+    /// Queues an empty DATA frame. It leaves before any later frame of the stream, also before its
+    /// end or reset.
     pub(crate) fn empty_data(&mut self, stream: StreamId) {
         self.control.push_back(Control::Empty(stream));
     }
@@ -134,22 +135,21 @@ impl Output {
             .push_back(Control::GoAway(GoAway { last_good, status }));
     }
 
-    /// A stream is to get credit.
+    /// Queues credit for a stream.
     pub(crate) fn credit(&mut self, stream: StreamId) {
         self.credit_due.push_back(stream);
     }
 
-    /// SYN_STREAM or SYN_REPLY of a stream is due.
+    /// Queues the SYN_STREAM or SYN_REPLY of a stream.
     pub(crate) fn opening(&mut self, stream: StreamId) {
         self.openings.push_back(stream);
     }
 
-    /// Puts a stream into the scheduler if it has something to write and is not waiting for
-    /// anything.
+    /// Adds a stream to the scheduler if it has something to write and waits for nothing.
     #[inline]
     pub(crate) fn schedule(&mut self, stream: &mut Stream) {
         let need = match stream.next() {
-            // A stream that waits for its window may still say HEADERS and FIN.
+            // A stream that waits for its window can still send HEADERS and FIN.
             Some(Next::Data(_)) if stream.wait.is_blocked() => return,
             Some(Next::Data(_)) if self.role.has_session_window() => Need::Window,
             Some(_) => Need::Nothing,
@@ -173,7 +173,7 @@ impl Output {
         self.transmit.has_remaining()
     }
 
-    /// Returns whether enough is ready.
+    /// Returns whether enough bytes are ready.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.transmit.held() >= TRANSMIT_TARGET
@@ -184,14 +184,14 @@ impl Output {
         !self.control.is_empty()
     }
 
-    /// Returns how many frames wait that the peer caused, those that the transport has not taken
-    /// among them.
+    /// Returns how many frames that the peer caused wait to be sent, including those that the
+    /// transport has not taken.
     #[inline]
     pub(crate) fn replies(&self) -> usize {
         self.pongs.len() + self.resets + self.replies_ready
     }
 
-    /// Returns whether a stream that has written would be the next to write if it was scheduled.
+    /// Returns whether a stream that has just written would be the next again if it was scheduled.
     pub(crate) fn has_no_other(&self) -> bool {
         self.scheduler.is_empty() && !self.is_full()
     }
@@ -200,7 +200,7 @@ impl Output {
         &self.scheduler
     }
 
-    /// Returns how much memory is taken by what is ready.
+    /// Returns how much memory the ready bytes take.
     pub(crate) fn held(&self) -> usize {
         self.transmit.held()
     }
@@ -251,7 +251,7 @@ impl Output {
         }
     }
 
-    /// Returns the next stream to which credit is due.
+    /// Takes the next stream to which credit is due.
     pub(crate) fn pop_credit(&mut self) -> Option<StreamId> {
         self.credit_due.pop_front()
     }
@@ -263,12 +263,12 @@ impl Output {
         self.transmit.list(Outbound::Other(FrameKind::WindowUpdate));
     }
 
-    /// Returns the next stream whose SYN_STREAM or SYN_REPLY is due.
+    /// Takes the next stream whose SYN_STREAM or SYN_REPLY is due.
     pub(crate) fn pop_opening(&mut self) -> Option<StreamId> {
         self.openings.pop_front()
     }
 
-    /// Writes SYN_STREAM or SYN_REPLY, if one is due. Returns whether FIN was on it.
+    /// Writes SYN_STREAM or SYN_REPLY, if one is due. Returns whether it has FIN.
     pub(crate) fn write_opening(&mut self, stream: &mut Stream) -> Result<bool, EncodeError> {
         let Some(block) = stream.take_opening() else {
             return Ok(false);
@@ -305,18 +305,18 @@ impl Output {
         Ok(fin)
     }
 
-    /// Takes the stream whose turn it is, of those without payload if the window of the session is
-    /// shut.
+    /// Takes the stream whose turn it is. If the window of the session is closed (`is_open`), only
+    /// streams without payload count.
     #[inline]
     pub(crate) fn pop_stream(&mut self, is_open: bool) -> Option<StreamId> {
         self.scheduler.pop(is_open)
     }
 
-    /// Writes one DATA frame; it was `cut` if the window of the session let no more out. Returns
-    /// whether FIN was on it.
+    /// Writes one DATA frame. `cut` says whether the window of the session cut it short. Returns
+    /// whether it has FIN.
     #[inline]
     pub(crate) fn write_data(&mut self, stream: &mut Stream, piece: Taken, cut: bool) -> bool {
-        // What is cut short by the window of the session goes on as soon as that opens, once.
+        // A stream whose frame was cut short goes on as soon as the window opens, but only once.
         stream.place.is_cut = cut && !stream.place.is_cut;
         if !stream.place.is_cut {
             self.scheduler.served(stream.priority());
@@ -326,7 +326,7 @@ impl Output {
         fin
     }
 
-    /// Writes one HEADERS frame. Returns whether FIN was on it.
+    /// Writes one HEADERS frame. Returns whether it has FIN.
     pub(crate) fn write_headers(&mut self, stream: &mut Stream) -> Result<bool, EncodeError> {
         self.scheduler.served(stream.priority());
         let Some(block) = stream.take_headers() else {
@@ -375,12 +375,12 @@ impl Output {
 
     // --- what was made ready ---------------------------------------------------------------------
 
-    /// Returns what is ready to be written.
+    /// Returns the bytes that are ready to be written.
     pub(crate) fn transmit(&mut self) -> &mut Transmit {
         &mut self.transmit
     }
 
-    /// Takes the next frame off the list that has left whole.
+    /// Takes the next frame that has left completely off the list.
     #[inline]
     pub(crate) fn pop_sent(&mut self) -> Option<Outbound> {
         let frame = self.transmit.pop_sent()?;
@@ -390,38 +390,38 @@ impl Output {
         Some(frame)
     }
 
-    /// Returns how many bytes were written since the last look.
+    /// Returns how many bytes have left since the last call.
     #[inline]
     pub(crate) fn take_progress(&mut self) -> u64 {
         let written = self.transmit.taken();
         written - mem::replace(&mut self.written, written)
     }
 
-    /// Takes DATA of a stream back of which no byte has left. Returns how many bytes of payload it
-    /// was, if there was any.
+    /// Takes back the DATA frames of a stream of which no byte has left. Returns how many bytes of
+    /// payload they had, or `None` if there were none.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
         self.transmit.take_back(stream)
     }
 
-    /// Returns whether FIN of a stream has not left, and is to be told of.
+    /// Returns whether FIN of a stream has not left and its sender wants to know when it does.
     pub(crate) fn has_fin(&self, stream: StreamId) -> bool {
         self.transmit.has_fin(stream)
     }
 
-    /// Does not tell any more when the FIN of a stream has left.
+    /// Cancels the report that the FIN of a stream has left.
     pub(crate) fn forget_fin(&mut self, stream: StreamId) {
         self.transmit.forget_fin(stream);
     }
 
-    /// Returns the streams whose FIN has not left, and does not tell any more when it has.
+    /// Returns the streams whose FIN has not left, and cancels their reports.
     pub(crate) fn take_fins(&mut self) -> Vec<StreamId> {
         self.transmit.take_fins()
     }
 
     // --- what is not to be sent any more ---------------------------------------------------------
 
-    /// Takes a stream that is gone out of all queues: so they hold live streams only, which are
-    /// bounded.
+    /// Removes a stream that is gone from all queues. So they contain only open streams, whose
+    /// number is limited.
     pub(crate) fn forget(&mut self, stream: &Stream) {
         let id = stream.id();
         if stream.has_opening() {
@@ -435,7 +435,7 @@ impl Output {
         }
     }
 
-    /// Drops all that an ended session does not send any more.
+    /// Drops everything that an ended session does not send any more.
     pub(crate) fn stop(&mut self) {
         self.pongs.clear();
         self.openings.clear();
@@ -443,7 +443,7 @@ impl Output {
         self.scheduler.clear();
     }
 
-    /// Drops everything: the transport is gone.
+    /// Drops everything, because the transport is gone.
     pub(crate) fn discard_all(&mut self) {
         self.stop();
         self.control.clear();
@@ -452,8 +452,7 @@ impl Output {
         self.transmit.clear();
     }
 
-    /// Frees the memory that a session does not need while it is idle, or while its transport takes
-    /// nothing.
+    /// Frees memory that a session does not need while it is idle or its transport takes nothing.
     pub(crate) fn release(&mut self) {
         self.transmit.release();
         if self.control.is_empty() {
@@ -461,7 +460,7 @@ impl Output {
         }
     }
 
-    /// Returns whether anything waits that is written before the streams.
+    /// Returns whether frames wait that are written before those of streams.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_replies_to_write(&self) -> bool {
         self.has_control() || !self.pongs.is_empty()

@@ -1,19 +1,20 @@
-//! Every PING of this side and its purpose, and what else finds out whether the peer is still
-//! there.
+//! Every PING of this side and its purpose, and the probes that detect a dead peer.
 //!
-//! *Keep-alive*: a peer that is silent is asked, and has its time to answer. The time runs only
-//! while an answer could come and be heard: once the PING has left, while the transport is read,
-//! and while nothing waits for the transport, which has a timeout of its own. Any frame shows that
-//! the peer lives, and so does a full transport that takes bytes again. What was sent before the
-//! PING, and may still be under way, gives it more time.
+//! *Keep-alive*: if the peer is silent this side sends a PING, and the peer has a limited time to
+//! answer. The time runs only while an answer could arrive: after the PING has left, while the
+//! transport is read, and while nothing waits for the transport, which has its own timeout. Any
+//! frame shows that the peer is alive, and so does a full transport that takes bytes again. Bytes
+//! that were sent before the PING and may still be under way extend the time.
 //!
-//! *Probe*: the end of a peer may be out of sight. While reading pauses it stands behind bytes that
-//! are not read; after the end of the peer's bytes nothing comes any more, and the peer may still
-//! read, or may have closed its connection for good. But the system of a peer that is gone answers
-//! whatever is sent by a reset, which is noticed at the write after it. So while nothing else is
-//! written, probes are: empty DATA, which every peer passes over, or a PING where no stream is open
-//! for it. An answer to a PING could not be heard, and some peers let other frames wait behind one
-//! that they cannot write.
+//! *Probe*: in two situations this side cannot see the end of the peer by reading. While reading
+//! pauses, the end is behind unread bytes. After the end of the peer's bytes nothing more arrives,
+//! and the peer may still read or may have closed its connection completely. But the system of a
+//! dead peer answers everything with a reset, which this side notices at the next write. So while
+//! nothing else is written, probes are.
+//!
+//! A probe is an empty DATA frame, which every peer ignores, or a PING if no stream is open for
+//! DATA. DATA is better, because the answer to a PING could not be read, and some peers let other
+//! frames wait behind an answer that they cannot write.
 
 use std::{
     collections::VecDeque,
@@ -30,43 +31,43 @@ use crate::config::Timeouts;
 pub(crate) struct Pings {
     side: Side,
     next: u32,
-    /// PINGs of the application that are not answered, oldest first.
+    /// PINGs of the application without an answer, oldest first.
     user: VecDeque<(PingId, Instant)>,
-    /// The PING behind our SETTINGS: until its answer comes the peer may not know that its windows
-    /// are smaller than the protocol's start.
+    /// The PING behind our SETTINGS. Until its answer arrives the peer might not have seen that its
+    /// windows are smaller than the protocol's initial size.
     settings: Option<u32>,
     /// The PING that measures the path.
     path: Option<u32>,
     asked: Asked,
-    /// The last sign of life.
+    /// When the peer last showed that it is alive.
     heard: Moment,
-    /// How many bytes had left by then.
+    /// How many bytes had left at that moment.
     sent_before: u64,
     probed: Option<Instant>,
-    /// How long after the last probe the next one is, if that is sooner than they are set to be.
+    /// The time from the last probe to the next one, if that is shorter than the configured time.
     wait: Duration,
 }
 
-/// The PING of the keep-alive.
+/// The state of the keep-alive PING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     No,
     /// It waits to be written.
     Queued(u32),
-    /// It has left, lately or at that moment.
+    /// It has left. The moment is set soon after.
     Sent(u32, Option<Moment>),
 }
 
-/// What a PING that is not answered is for.
+/// The purpose of a PING that is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To learn that the peer has seen our SETTINGS.
+    /// Learns that the peer has seen our SETTINGS.
     Settings,
-    /// To measure the path.
+    /// Measures the path.
     Path,
-    /// To learn whether the peer is there.
+    /// Learns whether the peer is alive.
     KeepAlive,
-    /// The application asked for it then.
+    /// Was sent for the application at this time.
     User(PingId, Instant),
 }
 
@@ -88,8 +89,8 @@ impl Pings {
 
     // --- what is sent, and what for --------------------------------------------------------------
 
-    /// Returns the id of a PING of which nothing is expected. Ids wrap within their parity; 0 is
-    /// never used, some peers drop the connection at it.
+    /// Returns the id of a PING whose answer is not needed. Ids wrap within their parity. 0 is
+    /// never used, because some peers close the connection when they see it.
     pub(crate) fn take_id(&mut self) -> u32 {
         let id = self.next;
         let next = id.checked_add(2);
@@ -109,8 +110,7 @@ impl Pings {
         *self.path.insert(id)
     }
 
-    /// Returns the id of the PING that asks whether the peer is there; `None` if it was asked, and
-    /// has not answered.
+    /// Returns the id of a keep-alive PING, or `None` if the last one is not answered.
     pub(crate) fn ask_life(&mut self) -> Option<u32> {
         if self.asked != Asked::No {
             return None;
@@ -120,7 +120,8 @@ impl Pings {
         Some(id)
     }
 
-    /// Returns the id of a PING of the application. The oldest is given up if too many wait.
+    /// Returns the id of a PING of the application. If too many wait for an answer, the oldest is
+    /// forgotten.
     pub(crate) fn ask_for_user(&mut self, now: Instant) -> PingId {
         let id = PingId(self.take_id());
         if self.user.len() == MAX_PINGS {
@@ -132,7 +133,7 @@ impl Pings {
 
     // --- what comes back -------------------------------------------------------------------------
 
-    /// Returns what the PING with this id is for, unless nothing is expected of it.
+    /// Returns the purpose of the PING with this id, or `None` if no answer is needed.
     pub(crate) fn purpose(&self, id: u32) -> Option<Purpose> {
         if self.settings == Some(id) {
             return Some(Purpose::Settings);
@@ -147,8 +148,7 @@ impl Pings {
         user.map(|&(id, sent)| Purpose::User(id, sent))
     }
 
-    /// Notes that the answer to a PING came: nothing more is expected of it.
-    /// [`note_life`](Self::note_life) notes that the peer lives.
+    /// Notes that a PING was answered. [`note_life`](Self::note_life) notes that the peer is alive.
     pub(crate) fn answered(&mut self, purpose: Purpose) {
         match purpose {
             Purpose::Settings => self.settings = None,
@@ -158,12 +158,12 @@ impl Pings {
         }
     }
 
-    /// Returns whether the peer may not know our SETTINGS.
+    /// Returns whether the peer might not have seen our SETTINGS.
     pub(crate) const fn awaits_settings(&self) -> bool {
         self.settings.is_some()
     }
 
-    /// Returns whether the answer to a PING of the application is waited for.
+    /// Returns whether a PING of the application waits for its answer.
     #[cfg(feature = "tokio")]
     pub(crate) fn awaits_user(&self, id: PingId) -> bool {
         self.user.iter().any(|(waiting, _)| *waiting == id)
@@ -171,7 +171,7 @@ impl Pings {
 
     // --- the keep-alive --------------------------------------------------------------------------
 
-    /// Notes a sign of life of the peer, and how many bytes have left by then.
+    /// Notes that the peer is alive, and how many bytes have left until now.
     #[inline]
     pub(crate) fn note_life(&mut self, moment: Moment, taken: u64) {
         self.heard = moment;
@@ -186,7 +186,7 @@ impl Pings {
         }
     }
 
-    /// Notes at which moment that was.
+    /// Sets the moment at which the keep-alive PING left.
     #[inline]
     pub(crate) fn left_at(&mut self, moment: Moment) {
         if let Asked::Sent(_, since) = &mut self.asked {
@@ -194,8 +194,9 @@ impl Pings {
         }
     }
 
-    /// Returns when the peer is asked, or has not answered in time. Nothing waits for the
-    /// transport, which has taken so many bytes since the start.
+    /// Returns when the next keep-alive PING is due, or when the peer has not answered in time.
+    /// Call it only if nothing waits for the transport. `taken` is the number of bytes that the
+    /// transport has taken since the start.
     pub(crate) fn keep_alive_deadline(&self, timeouts: &Timeouts, taken: u64) -> Option<Moment> {
         match self.asked {
             Asked::No => self.heard.after(timeouts.keep_alive?),
@@ -209,13 +210,14 @@ impl Pings {
 
     // --- the probe -------------------------------------------------------------------------------
 
-    /// The peer has ended its bytes: two probes tell whether it is gone, so some are sent promptly.
+    /// Notes that the peer has ended its bytes. It takes two probes to find out whether it is gone,
+    /// so the first ones are sent soon.
     pub(crate) fn half_closed(&mut self) {
         self.wait = FIRST_WAIT;
     }
 
-    /// Returns when to probe a peer whose end has been out of sight `since` then. A write to it
-    /// shows as well as a probe whether it is gone.
+    /// Returns when the next probe is due, if the peer has been out of sight since `since`. Another
+    /// write replaces a probe.
     pub(crate) fn probe_deadline(
         &self,
         timeouts: &Timeouts,
@@ -228,28 +230,28 @@ impl Pings {
         last.checked_add(self.wait.min(interval))
     }
 
-    /// Notes that the peer is probed.
+    /// Notes that a probe is sent.
     pub(crate) fn probed(&mut self, now: Instant) {
         self.probed = Some(now);
         self.wait = self.wait.saturating_mul(2);
     }
 }
 
-/// Returns how much time the peer is given for what it was sent since it was last heard: it may
-/// come to the PING only behind that, and nothing says so where there are no windows.
+/// Returns the extra time for bytes that were sent since the peer was last heard. The peer may have
+/// to read them before it reads the PING, and without windows nothing shows that.
 fn time_under_way(sent: u64) -> Duration {
     Duration::from_secs(sent / SLOWEST).min(MOST_UNDER_WAY)
 }
 
-/// How many PINGs of the application may wait for their answer.
+/// How many PINGs of the application can wait for their answers.
 const MAX_PINGS: usize = 64;
 
-/// How long after the end of the peer's bytes it is probed: most responses are on their way by
-/// then. Nor are probes sent more often.
+/// How long after the end of the peer's bytes the first probe is sent, because most responses are
+/// on their way by then. It is also the shortest interval of probes.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
-/// A peer that takes in fewer bytes a second than this counts as gone.
+/// A peer that receives fewer bytes a second than this counts as gone.
 const SLOWEST: u64 = 4 * 1024;
 
-/// The most that a peer is given for what is under way to it.
+/// The longest extra time for bytes that are under way to the peer.
 pub(crate) const MOST_UNDER_WAY: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The role: what a connection is from its beginning to its end, and what follows from it.
+//! The role of a connection, which never changes, and its consequences.
 
 use spdy_frame::{RstStatus, Side, StreamId, Version};
 
@@ -32,7 +32,7 @@ impl Role {
         self.version
     }
 
-    /// Returns whether this side opens the stream, or would.
+    /// Returns whether ids of this kind are opened by this side.
     #[inline]
     pub(crate) fn is_local(self, id: StreamId) -> bool {
         id.initiator() == self.side
@@ -53,8 +53,8 @@ impl Role {
         self.enforces_windows && self.version.has_session_window()
     }
 
-    /// Returns the status, or PROTOCOL_ERROR if the version does not have it: 0 never was one,
-    /// codes above 7 came with SPDY/3, and INVALID_CREDENTIALS left with SPDY/3.1.
+    /// Returns the status, or PROTOCOL_ERROR if the version does not define it. No version defines
+    /// 0, codes above 7 came with SPDY/3, and INVALID_CREDENTIALS was removed in SPDY/3.1.
     pub(crate) fn status_in_version(self, status: RstStatus) -> RstStatus {
         let highest = match self.version {
             Version::V2 => RstStatus::FLOW_CONTROL_ERROR,
@@ -68,7 +68,7 @@ impl Role {
         }
     }
 
-    /// Returns what becomes of a stream whose header block is larger than this side takes.
+    /// Returns the violation of a stream whose header block is larger than this side accepts.
     pub(crate) fn oversized(self, id: StreamId) -> Violation {
         let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
         Violation::stream(id, status, "header block exceeds a soft limit")

@@ -1,20 +1,22 @@
-//! Which stream writes next: by priority, round-robin within one, and nobody waits for ever.
+//! Chooses the next stream to write: by priority, in turn within one priority, and without starving
+//! any stream.
 
 use std::collections::VecDeque;
 
 use spdy_frame::{Priority, StreamId};
 
-/// A level that has been passed over this many times in a row is served next, whatever its priority.
+/// A level that has been passed over this many times in a row is served next, whatever its
+/// priority.
 ///
-/// So with eight levels busy each gets at least one frame in `8 * AGING`, and a stream among `n` of its level
-/// one in `8 * AGING * n` (protocol.md §17, "an aging rule").
+/// So with eight busy levels, each level gets at least one frame in `8 * AGING`, and a stream among
+/// `n` of its level gets one in `8 * AGING * n` (protocol.md §17, "an aging rule").
 pub(crate) const AGING: u32 = 16;
 
-/// The streams that have something to write and may write it, but for the window of the session. A stream stands in it
-/// at most once.
+/// The streams that have something to write, and for which only the window of the session can be
+/// missing. A stream is in it at most once.
 ///
-/// Taking a stream is no service: what it writes is. So neither a window that is shut nor a stream that finds out that
-/// it cannot write changes whose turn it is.
+/// Only a written frame counts as service, not the choice of a stream. So a closed window, or a
+/// stream that turns out to be unable to write, does not change the order.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     levels: [Level; Priority::COUNT],
@@ -22,12 +24,12 @@ pub(crate) struct Scheduler {
     payload: Levels,
     /// The levels with streams that have something else to write.
     free: Levels,
-    /// How many places were given so far.
+    /// How many places were assigned so far.
     places: u64,
 }
 
-/// The streams of one priority. Those that have payload to write need the window of the session, the others do not; they
-/// take turns all the same, in the order of their places.
+/// The streams of one priority. Streams with payload need the window of the session, the others do
+/// not. They still take turns, in the order of their places.
 #[derive(Debug, Default)]
 struct Level {
     payload: VecDeque<Place>,
@@ -41,17 +43,17 @@ struct Place {
     id: StreamId,
 }
 
-/// What a stream writes next.
+/// What a stream needs to write its next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Payload, which takes of the session's window.
+    /// Payload, which uses the session's window.
     Window,
-    /// Nothing that a window counts.
+    /// A frame that uses no window.
     Nothing,
 }
 
 impl Scheduler {
-    /// Puts a stream behind the others of its priority.
+    /// Adds a stream behind the others of its priority.
     pub(crate) fn push(&mut self, id: StreamId, priority: Priority, need: Need) {
         self.places += 1;
         let number = self.places;
@@ -62,7 +64,8 @@ impl Scheduler {
         self.busy(need).insert(level);
     }
 
-    /// Puts a stream that has payload in front of the others of its priority: its turn is not over.
+    /// Adds a stream with payload in front of the others of its priority, because its turn is not
+    /// over.
     pub(crate) fn push_front(&mut self, id: StreamId, priority: Priority) {
         let level = usize::from(priority.get());
         self.levels[level]
@@ -71,7 +74,8 @@ impl Scheduler {
         self.payload.insert(level);
     }
 
-    /// Takes the stream whose turn it is, of those without payload if the window of the session is shut.
+    /// Takes the stream whose turn it is. If the window of the session is closed (`is_open`), only
+    /// streams without payload count.
     pub(crate) fn pop(&mut self, is_open: bool) -> Option<StreamId> {
         let level = self.choose(is_open)?;
         let need = self.levels[level].next(is_open);
@@ -83,7 +87,7 @@ impl Scheduler {
         place.map(|place| place.id)
     }
 
-    /// Notes that a stream of this priority has had its turn.
+    /// Notes that a stream of this priority has written a frame.
     pub(crate) fn served(&mut self, priority: Priority) {
         let served = usize::from(priority.get());
         self.levels[served].passed_over = 0;
@@ -92,7 +96,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a stream out that does not write any more.
+    /// Removes a stream.
     pub(crate) fn remove(&mut self, id: StreamId, priority: Priority) {
         let level = usize::from(priority.get());
         for need in [Need::Window, Need::Nothing] {
@@ -104,17 +108,17 @@ impl Scheduler {
         }
     }
 
-    /// Whether no stream stands in it.
+    /// Returns whether no stream is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.payload.and(self.free) == Levels::default()
     }
 
-    /// Whether a stream has payload to write.
+    /// Returns whether a stream has payload to write.
     pub(crate) fn has_payload(&self) -> bool {
         self.payload != Levels::default()
     }
 
-    /// How many places were given so far.
+    /// Returns how many places were assigned so far.
     pub(crate) fn places(&self) -> u64 {
         self.places
     }
@@ -125,14 +129,15 @@ impl Scheduler {
         levels.flat_map(|level| level.payload.iter().map(|place| place.id))
     }
 
-    /// Returns the streams with payload that got their places, behind others, after so many of these were given.
+    /// Returns the streams with payload whose places were assigned at the back, after the first
+    /// `places` ones.
     pub(crate) fn payload_after(&self, places: u64) -> impl Iterator<Item = StreamId> {
         let new = move |place: &&Place| place.number > places;
         let levels = self.levels.iter();
         levels.flat_map(move |level| level.payload.iter().rev().take_while(new).map(|it| it.id))
     }
 
-    /// Forgets everything.
+    /// Removes all streams.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -166,7 +171,7 @@ impl Level {
         }
     }
 
-    /// Returns what the stream writes whose turn it is.
+    /// Returns what the next stream of this level needs.
     fn next(&self, is_open: bool) -> Need {
         let payload = self.payload.front().filter(|_| is_open);
         match (payload, self.free.front()) {
@@ -177,7 +182,7 @@ impl Level {
     }
 }
 
-/// Some of the levels, as bits: most of the time there is only one.
+/// A set of levels, as bits. Most of the time it has one element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Levels(u8);
 
@@ -196,12 +201,12 @@ impl Levels {
         Self(self.0 | other.0)
     }
 
-    /// Returns those of lower priority.
+    /// Returns the levels of lower priority.
     const fn below(self, level: usize) -> Self {
         Self(self.0 & (!1 << level))
     }
 
-    /// Returns them from the highest priority on.
+    /// Returns the levels, highest priority first.
     fn iter(self) -> impl Iterator<Item = usize> {
         let mut left = self.0;
         std::iter::from_fn(move || {
@@ -224,7 +229,7 @@ mod tests {
         Priority::new(value).unwrap()
     }
 
-    /// Takes the next stream and has it write.
+    /// Takes the next stream, and counts a frame of it as written.
     fn serve(scheduler: &mut Scheduler, level: u8) -> Option<u32> {
         let next = scheduler.pop(true)?;
         scheduler.served(priority(level));
@@ -296,7 +301,7 @@ mod tests {
         }
         let mut last_seen = [0; 8];
         for turn in 1..=2000_u32 {
-            // The window is shut now and then, and a stream finds that it cannot write after all.
+            // Now and then the window is closed, or a stream turns out to be unable to write.
             assert_eq!(scheduler.pop(false), None);
             let next = scheduler.pop(true).unwrap();
             let level = (next.get() / 2) as usize;

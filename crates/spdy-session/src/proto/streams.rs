@@ -1,8 +1,8 @@
-//! The streams, with every count that belongs to them: the map of those that are not closed, and
-//! what is known of those that are gone.
+//! The streams, with every count that belongs to them: the map of open streams, and the state that
+//! is kept for streams that are gone.
 //!
-//! A frame makes one look-up: [`Streams::get`] returns a [`StreamRef`], which keeps the counts as
-//! it changes the stream.
+//! A frame looks its stream up once: [`Streams::get`] returns a [`StreamRef`], which updates the
+//! counts when it changes the stream.
 
 mod abandoned;
 mod halves;
@@ -33,42 +33,43 @@ use crate::{Limit, OpenError, StreamError, config::Limits, error::Initiator};
 #[derive(Debug)]
 pub(crate) struct Streams {
     role: Role,
-    /// The streams that are not closed. Each is a box, since the places of streams that are gone
-    /// stay.
+    /// The streams that are not closed. They are boxed, because the map keeps the places of removed
+    /// entries.
     open: ById<Box<Stream>>,
     books: Books,
     /// Streams of this side that are not closed.
     local: usize,
     /// Streams of the peer that are not closed.
     remote: usize,
-    /// How many streams of this side the peer takes.
+    /// How many streams of this side the peer accepts.
     most_local: usize,
-    /// How many streams of the peer this side takes.
+    /// How many streams of the peer this side accepts.
     most_remote: usize,
     most_backlog: usize,
-    /// Streams of the peer that are gone, by its will or before they were accepted, and whose
-    /// handles the application still has.
+    /// Streams of the peer that are gone, because the peer ended them or because they closed before
+    /// they were accepted, and whose handles still exist.
     cancelled: StreamIds,
-    /// Streams that this side reset lately: what is still under way for them is dropped quietly.
+    /// Streams that this side reset recently. Frames that are still under way for them are ignored.
     reset_lately: VecDeque<StreamId>,
-    /// Payload of streams that are gone.
+    /// Unconsumed payload of streams that are gone.
     untaken: Untaken,
     next_local: Option<StreamId>,
     highest_remote: Option<StreamId>,
 }
 
-/// What is counted of all open streams together, and changes with any of them.
+/// The counts that every open stream contributes to.
 #[derive(Debug)]
 struct Books {
-    /// Streams of the peer that are not accepted.
+    /// Streams of the peer that the application has not accepted.
     backlog: usize,
-    /// Bytes of payload in the queues.
+    /// Bytes of payload in the send queues.
     unsent: usize,
-    /// The unread bytes of one stream that stop reading; no number does where a window bounds them.
+    /// Reading pauses at this number of unread bytes of one stream. It is `usize::MAX` if windows
+    /// limit them.
     stream_buffer: usize,
     /// Streams whose unread bytes have reached `stream_buffer`.
     overfull: usize,
-    /// After so many bytes that were consumed a stream gets credit.
+    /// A stream gets credit after this number of consumed bytes.
     credit_step: u32,
     headers: HeldHeaders,
     abandoned: Abandoned,
@@ -77,13 +78,14 @@ struct Books {
 /// How a stream ends.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    /// What RST_STREAM tells the peer, unless the stream is unknown to it; `None`: nothing.
+    /// The status for RST_STREAM, which is sent unless the peer does not know the stream. `None`
+    /// sends nothing.
     pub(crate) peer: Option<RstStatus>,
-    /// What the application is told; `None`: nothing, since both halves are finished.
+    /// The error for the application. `None` reports nothing, because both halves are finished.
     pub(crate) app: Option<StreamError>,
 }
 
-/// A stream that has ended. It may stand in queues, and what was sent of it may not have left.
+/// A stream that has ended. It can still be in queues, and its last frames might not have left.
 #[derive(Debug)]
 #[must_use = "a stream that has ended leaves the queues"]
 pub(crate) struct Ended(pub(crate) Box<Stream>);
@@ -125,7 +127,7 @@ impl Streams {
 
     // --- one stream ------------------------------------------------------------------------------
 
-    /// Looks a stream up that is not closed.
+    /// Looks up a stream that is not closed, to change it.
     #[inline]
     pub(crate) fn get(&mut self, id: StreamId) -> Option<StreamRef<'_>> {
         let stream = self.open.get_mut(&id)?;
@@ -133,7 +135,7 @@ impl Streams {
         Some(StreamRef { stream, books })
     }
 
-    /// Looks at a stream that is not closed.
+    /// Looks up a stream that is not closed, to read it.
     #[inline]
     pub(crate) fn peek(&self, id: StreamId) -> Option<&Stream> {
         self.open.get(&id).map(|stream| &**stream)
@@ -165,7 +167,7 @@ impl Streams {
         Ok(id)
     }
 
-    /// Notes the id of a SYN_STREAM, unless that may not be used.
+    /// Notes the id of a SYN_STREAM, or returns an error if the peer must not use it.
     pub(crate) fn note_remote(&mut self, id: StreamId) -> Result<(), Violation> {
         let broken = |reason| match self.role.version() {
             Version::V2 => Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason),
@@ -187,8 +189,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Judges whether there is room for another stream of the peer, whose header block has this
-    /// size.
+    /// Returns an error if there is no room for another stream of the peer, whose header block has
+    /// this size.
     pub(crate) fn check_room(&self, id: StreamId, headers: usize) -> Result<(), Violation> {
         let (limit, reason) = if self.remote + self.cancelled.len() >= self.most_remote {
             let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
@@ -205,7 +207,7 @@ impl Streams {
         Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason).beyond(limit))
     }
 
-    /// Takes in a stream of the peer, whose header block has this size.
+    /// Adds a stream of the peer, whose header block has this size.
     pub(crate) fn admit(&mut self, id: StreamId, birth: Birth, headers: usize) -> StreamRef<'_> {
         self.books.headers.hold(headers);
         self.remote += 1;
@@ -216,7 +218,7 @@ impl Streams {
         StreamRef { stream, books }
     }
 
-    /// Takes a stream out of the map and of all counts.
+    /// Removes a stream from the map and from all counts.
     pub(crate) fn end(&mut self, id: StreamId, ending: &Ending) -> Option<Ended> {
         let stream = self.open.remove(&id)?;
         self.count_out(&stream);
@@ -227,7 +229,7 @@ impl Streams {
         Some(self.books.close(stream))
     }
 
-    /// Takes all streams out: the session is over, and nothing is held of them.
+    /// Removes all streams and all that is held of them, because the session is over.
     pub(crate) fn end_all(&mut self) -> Vec<Ended> {
         let streams = self.open.drain().map(|(_, stream)| stream);
         let streams: Vec<Box<Stream>> = streams.collect();
@@ -251,10 +253,10 @@ impl Streams {
         self.untaken.add(stream.id(), stream.recv_window().held());
     }
 
-    /// Blocks that the application has not taken are held until its handles are dropped: else one
-    /// stream after the other could leave some. So is the block that opened a stream of the peer,
-    /// which waits to be accepted or is what the application works by; streams of this side are as
-    /// many as it wants.
+    /// Keeps header blocks of an ended stream until the application drops its handles. Otherwise
+    /// one stream after the other could leave blocks behind. The block that opened a stream of the
+    /// peer stays too, because the application might not have read it yet. The first block of
+    /// a stream of this side does not: the application decides how many streams it opens.
     fn keep_headers(&mut self, stream: &Stream) {
         if stream.is_released() {
             return;
@@ -267,10 +269,11 @@ impl Streams {
         self.books.headers.keep(stream.id(), opening + unread);
     }
 
-    /// What the application does for a stream of the peer goes on until it has noticed that the
-    /// stream is gone, so the stream keeps its place until then: else a peer that makes streams
-    /// fail has more than its share, and the backlog would not bound streams that close before
-    /// anybody has looked at them.
+    /// Returns whether an ended stream of the peer keeps its place until its handles are dropped.
+    ///
+    /// The application goes on working for the stream until it has noticed the end. Without this
+    /// rule a peer that makes streams fail would get more than its share of the application's work,
+    /// and `max_backlog` would not limit streams that close before they are accepted.
     fn keeps_place(&self, stream: &Stream, ending: &Ending) -> bool {
         let is_unnoticed = match &ending.app {
             Some(error) => is_of_peer(error),
@@ -294,7 +297,7 @@ impl Streams {
         }
     }
 
-    /// Counts header blocks that the application is done with no more.
+    /// Stops counting header blocks that the application has consumed.
     pub(crate) fn consume_headers(&mut self, id: StreamId, size: usize) {
         match self.open.get_mut(&id) {
             Some(stream) => {
@@ -307,26 +310,27 @@ impl Streams {
 
     // --- payload that is not taken ---------------------------------------------------------------
 
-    /// The application is done with payload of a stream that is gone. Returns whether that counted.
+    /// Notes that the application has consumed payload of a stream that is gone. Returns whether
+    /// the payload still counted.
     pub(crate) fn consume_gone(&mut self, id: StreamId, bytes: usize) -> bool {
         self.untaken.take(id, bytes)
     }
 
-    /// Returns whether a stream is gone and has payload that counts and is not consumed.
+    /// Returns whether a stream is gone but has payload that is not consumed.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
         self.untaken.has(id)
     }
 
-    /// Returns whether the payload of a stream that is gone was given up: that it is consumed
-    /// counts for nothing.
+    /// Returns whether the payload of a stream that is gone was given up. Consuming it has no
+    /// effect then.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_given_up(&self, id: StreamId) -> bool {
         self.untaken.is_given_up(id)
     }
 
-    /// Returns the stream with the most payload that is in the way. A stream that is full is in the
-    /// way by itself, and none that is gone is.
+    /// Returns the stream whose unread payload most keeps the peer from sending. If single streams
+    /// are full, only open streams count.
     pub(crate) fn fullest(&self) -> Option<StreamId> {
         let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
         let gone = self.untaken.counted().filter(|_| !self.is_overfull());
@@ -334,13 +338,13 @@ impl Streams {
         all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
     }
 
-    /// Lets the payload of a stream that is gone count for nothing. Returns how much that was.
+    /// Stops counting the payload of a stream that is gone. Returns how many bytes that was.
     #[must_use = "it is consumed now"]
     pub(crate) fn give_up(&mut self, id: StreamId) -> usize {
         self.untaken.give_up(id)
     }
 
-    /// Returns how much of the streams is unread, also of those that are gone.
+    /// Returns how many bytes of all streams are unread, including streams that are gone.
     #[cfg(feature = "tokio")]
     pub(crate) fn unread(&self) -> usize {
         let live = self.iter().map(|it| it.recv_window().held());
@@ -348,7 +352,7 @@ impl Streams {
         live.chain(gone).sum()
     }
 
-    /// Frees the memory that nothing needs.
+    /// Frees memory that is not needed.
     pub(crate) fn release_memory(&mut self) {
         self.untaken.release();
     }
@@ -364,14 +368,15 @@ impl Streams {
         self.next_local.is_some()
     }
 
-    /// Sets the id of the next stream of this side, unless it is of the other parity or below.
+    /// Sets the id of the next stream of this side, unless the id belongs to the other side or is
+    /// lower.
     pub(crate) fn skip_to(&mut self, id: StreamId) {
         if self.role.is_local(id) && self.next_local.is_some_and(|next| id >= next) {
             self.next_local = Some(id);
         }
     }
 
-    /// Returns whether no stream of the peer has had an id as high as this one.
+    /// Returns whether this id is above every id that the peer has used.
     pub(crate) fn is_new_remote(&self, id: StreamId) -> bool {
         !self.role.is_local(id) && Some(id) > self.highest_remote
     }
@@ -400,7 +405,7 @@ impl Streams {
         self.open.values().map(|stream| &**stream)
     }
 
-    /// Returns the stream on which most has come, of those on which more is to come.
+    /// Returns the stream that has received most, of those on which the peer still sends.
     pub(crate) fn busiest(&self) -> Option<&Stream> {
         let receiving = self.iter().filter(|stream| !stream.is_received());
         receiving.max_by_key(|stream| stream.recv_window().received())
@@ -410,7 +415,7 @@ impl Streams {
         self.open.is_empty()
     }
 
-    /// Returns how many records there are, also of streams that are gone and whose handles exist.
+    /// Returns how many records of streams exist, including streams that are gone but have handles.
     pub(crate) fn records(&self) -> usize {
         self.open.len() + self.cancelled.len()
     }
@@ -420,29 +425,29 @@ impl Streams {
         self.cancelled.iter().copied()
     }
 
-    /// Sets how many streams of this side the peer takes.
+    /// Sets how many streams of this side the peer accepts.
     pub(crate) fn set_most_local(&mut self, most: usize) {
         self.most_local = most;
     }
 
-    /// Returns how many streams of this side the peer takes.
+    /// Returns how many streams of this side the peer accepts.
     #[cfg(feature = "tokio")]
     pub(crate) const fn most_local(&self) -> usize {
         self.most_local
     }
 
-    /// Returns whether the peer takes another stream of this side.
+    /// Returns whether the peer accepts another stream of this side.
     pub(crate) const fn can_open_now(&self) -> bool {
         self.local < self.most_local
     }
 
-    /// Returns whether the unread bytes of a stream forbid reading.
+    /// Returns whether the unread bytes of one stream stop the reading.
     #[inline]
     pub(crate) const fn is_overfull(&self) -> bool {
         self.books.overfull > 0
     }
 
-    /// Returns what all header blocks count that are held.
+    /// Returns the size of all header blocks that are held.
     pub(crate) const fn held_headers(&self) -> usize {
         self.books.headers.sum()
     }
@@ -457,7 +462,7 @@ impl Streams {
         }
     }
 
-    /// Starts the time of the streams that were abandoned lately.
+    /// Starts the time of the streams that were abandoned since the last call.
     #[inline]
     pub(crate) fn date_abandoned(&mut self, moment: Moment) {
         self.books.abandoned.date(moment);
@@ -468,20 +473,19 @@ impl Streams {
         self.books.abandoned.since()
     }
 
-    /// Takes the oldest stream off the list of those that are abandoned, if it has been on it for
-    /// so long.
+    /// Takes the oldest abandoned stream off their list, if it was abandoned at least `limit` ago.
     pub(crate) fn pop_abandoned(&mut self, moment: Moment, limit: Duration) -> Option<StreamId> {
         self.books.abandoned.pop_expired(moment, limit)
     }
 
-    /// Panics in debug builds if a count is not what the records say.
+    /// Panics in debug builds if a count differs from the records.
     pub(crate) fn debug_check(&self) {
         if cfg!(debug_assertions) && self.open.len() <= CHECKED {
             assert_eq!(self.check(), Ok(()));
         }
     }
 
-    /// Returns an error unless every count is what the records say.
+    /// Returns an error if a count differs from the records.
     pub(crate) fn check(&self) -> Result<(), String> {
         let sum = |of: fn(&Stream) -> usize| self.iter().map(of).sum::<usize>();
         let is_full = |stream: &Stream| stream.recv_window().held() >= self.books.stream_buffer;
@@ -515,7 +519,7 @@ pub(crate) struct Counts {
 }
 
 impl Ending {
-    /// Both halves are finished.
+    /// Returns the ending of a stream whose halves are both finished.
     pub(crate) const fn closed() -> Self {
         Self {
             peer: None,
@@ -523,7 +527,7 @@ impl Ending {
         }
     }
 
-    /// The peer knows already.
+    /// Returns the ending of a stream whose end the peer already knows.
     pub(crate) const fn failed(error: StreamError) -> Self {
         Self {
             peer: None,
@@ -531,7 +535,7 @@ impl Ending {
         }
     }
 
-    /// Both are told.
+    /// Returns the ending of a stream that is reported to both sides.
     pub(crate) const fn reset(status: RstStatus, error: StreamError) -> Self {
         Self {
             peer: Some(status),
@@ -541,7 +545,7 @@ impl Ending {
 }
 
 impl Books {
-    /// Counts an open stream no more.
+    /// Removes an open stream from these counts.
     fn close(&mut self, stream: Box<Stream>) -> Ended {
         self.unsent -= stream.queued_bytes();
         let is_full = stream.recv_window().held() >= self.stream_buffer;
@@ -553,8 +557,8 @@ impl Books {
     }
 }
 
-/// Whether the peer brought the stream to its end, by its will or by its fault. An application that
-/// has reset a stream itself knows that it is gone.
+/// Returns whether the peer ended the stream, by RST_STREAM or by a fault. An application that has
+/// reset a stream itself knows that it is gone.
 fn is_of_peer(error: &StreamError) -> bool {
     match error {
         StreamError::NotProcessed | StreamError::TimedOut(_) => true,
@@ -563,13 +567,13 @@ fn is_of_peer(error: &StreamError) -> bool {
     }
 }
 
-/// A stream gets credit at the latest when so many bytes were consumed: Qt stops after 64 KiB
+/// The largest number of consumed bytes after which a stream gets credit. Qt stops after 64 KiB,
 /// whatever window was announced (clients in the field, protocol.md §19).
 const MAX_CREDIT_STEP: u32 = 32 * 1024;
 
-/// With more streams than this the counts are not checked in debug builds: tests that open
-/// thousands would take for ever.
+/// The counts are not checked with more streams than this, because tests that open thousands would
+/// take too long.
 const CHECKED: usize = 64;
 
-/// How many of the streams that this side resets are remembered.
+/// How many streams that this side reset are remembered.
 const RESET_LATELY: usize = 128;

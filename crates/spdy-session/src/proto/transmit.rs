@@ -1,93 +1,98 @@
-//! The octets on their way to the transport: frame heads in one buffer, payloads beside it uncopied; and beside them
-//! the list of the frames, so that what has left can be told and what has not begun to leave can be taken back.
+//! The bytes on their way to the transport.
+//!
+//! One buffer has the heads of frames; payloads stay beside it and are not copied. A list of the
+//! frames tells which frames have left, and which have not begun to leave and can be taken back.
 
 use std::{collections::VecDeque, fmt, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
 
-/// Payloads up to this many octets are copied beside their heads: one slice less to write costs less than the
-/// copy.
+/// Payloads up to this length, in bytes, are copied behind their heads: writing one slice less
+/// saves more than the copy costs.
 const COPY_LIMIT: usize = 512;
 
-/// The room for frames that there is at first, in octets: some responses with short bodies.
+/// The first allocation for heads, in bytes: enough for several responses with short bodies.
 const FIRST_HEADS: usize = 1000;
 
-/// Places in the list of frames that an idle session keeps.
+/// The capacity of the list of frames that an idle session keeps.
 const KEPT_FRAMES: usize = 4;
 
-/// The head of a DATA frame, in octets.
+/// The length of the head of a DATA frame, in bytes.
 const DATA_HEAD: u32 = 8;
 
-/// What is ready to be written, as a [`Buf`]: take it in order with
+/// The bytes that are ready to be written, as a [`Buf`]. Write them in order, with
 /// [`chunks_vectored`](Buf::chunks_vectored) and [`advance`](Buf::advance).
 #[derive(Default)]
 pub struct Transmit {
-    /// Heads, and payloads that were copied beside them.
+    /// Heads of frames, and short payloads that were copied behind them.
     heads: BytesMut,
-    /// The other payloads, oldest first; then comes the rest of `heads`.
+    /// The other payloads, oldest first. The rest of `heads` comes after them.
     pieces: VecDeque<Piece>,
-    /// Octets of `heads` in front of a piece.
+    /// How many bytes of `heads` are in front of a piece.
     fronts: usize,
-    /// Octets of payload in `pieces`.
+    /// How many bytes `pieces` contain.
     payload: usize,
-    /// The frames of all octets that are here, and in front of them those that have left and were not looked at.
+    /// The frames of all bytes in this buffer. In front of them are frames that have left and that
+    /// `pop_sent` has not returned yet.
     frames: VecDeque<Ready>,
-    /// Octets of `frames` that are here.
+    /// How many bytes of `frames` are in this buffer.
     listed: usize,
-    /// Octets of `frames` that have left.
+    /// How many bytes of `frames` have left.
     gone: usize,
-    /// Octets that have left since the start.
+    /// How many bytes have left since the start.
     taken: u64,
-    /// Where payloads end that keep long pieces in memory, in octets since the start. Some may have left.
+    /// The ends of payloads that keep long pieces in memory, in bytes since the start. Some may
+    /// have left.
     long: Vec<u64>,
 }
 
-/// A payload, and what comes before it.
+/// A payload, and the heads in front of it.
 struct Piece {
-    /// Octets of `heads`, behind those of the pieces before.
+    /// How many bytes of `heads` are between the piece before and this one.
     front: usize,
     payload: Bytes,
 }
 
-/// A frame that is ready.
+/// A frame that is ready to be written.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
-    octets: u32,
+    bytes: u32,
     frame: Outbound,
 }
 
 const _: () = assert!(size_of::<Ready>() <= 16, "there may be thousands");
 
-/// What has to be known of a frame when it leaves, or is not to leave.
+/// What the session needs to know about a frame when it leaves or is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outbound {
-    /// DATA; with `fin` it is to be told when it has left.
+    /// DATA. If `fin` is set the session wants to know when it has left.
     Data {
         stream: StreamId,
         fin: bool,
     },
-    /// A frame with a header block. It cannot be taken back: the blocks behind it refer to it.
+    /// A frame with a header block. It cannot be taken back, because later blocks refer to it.
     Block {
         kind: FrameKind,
         stream: StreamId,
         fin: bool,
     },
-    /// A PING of ours, with its id.
+    /// A PING of this side, with its id.
     Ping(u32),
     /// An answer to a PING.
     Pong,
     Reset(RstStatus),
     GoAway(GoAwayStatus),
-    /// Any other frame, of which only the kind matters.
+    /// Any other frame. Only its kind matters.
     Other(FrameKind),
 }
 
 impl Transmit {
-    /// The buffer that frames are encoded into.
+    /// Returns the buffer into which frames are encoded.
     #[inline]
     pub(crate) fn frames(&mut self) -> &mut BytesMut {
-        // Left to itself it would begin with the few octets of the first frame, and move with each that follows.
+        // `BytesMut` would start with the few bytes of the first frame, and would move with each
+        // further one.
         if self.heads.capacity() == 0 {
             self.heads.reserve(FIRST_HEADS);
         }
@@ -106,14 +111,14 @@ impl Transmit {
         self.pieces.push_back(Piece { front, payload });
     }
 
-    /// The payload that was added last is the rest of a long piece, all of which it keeps in memory. It is copied if the
-    /// transport does not take it at once.
+    /// Notes that the payload that was added last is the rest of a long piece, and keeps all of it
+    /// in memory. If the transport does not take it at once, `release` copies it.
     pub(crate) fn note_long(&mut self) {
         self.long.retain(|&end| end > self.taken);
         self.long.push(self.taken + self.remaining() as u64);
     }
 
-    /// Copies what keeps long pieces in memory.
+    /// Copies the payloads that keep long pieces in memory.
     fn copy_long(&mut self) {
         let mut end = self.taken;
         for piece in &mut self.pieces {
@@ -125,27 +130,29 @@ impl Transmit {
         self.long = Vec::new();
     }
 
-    /// Says which frame the octets are that were added since the last call.
+    /// Adds a frame to the list: all bytes since the last call belong to it.
     pub(crate) fn list(&mut self, frame: Outbound) {
-        let octets = self.remaining() - self.listed;
-        self.listed += octets;
-        let octets = u32::try_from(octets).expect("a frame has less than 2^24 + 8 octets");
-        self.frames.push_back(Ready { octets, frame });
+        let bytes = self.remaining() - self.listed;
+        self.listed += bytes;
+        let bytes = u32::try_from(bytes).expect("a frame has less than 2^24 + 8 bytes");
+        self.frames.push_back(Ready { bytes, frame });
     }
 
-    /// Takes the next frame off the list that has left whole.
+    /// Takes the next frame that has left completely off the list.
     pub(crate) fn pop_sent(&mut self) -> Option<Outbound> {
-        let octets = self.frames.front()?.octets as usize;
-        self.gone = self.gone.checked_sub(octets)?;
+        let bytes = self.frames.front()?.bytes as usize;
+        self.gone = self.gone.checked_sub(bytes)?;
         self.frames.pop_front().map(|ready| ready.frame)
     }
 
-    /// Takes DATA of a stream back of which no octet has left. What remains of the stream is the front of it without a
-    /// gap, so nothing is taken that has a header block of the stream behind it. Gives how many octets of payload it
-    /// was; `None` if there was nothing to take.
+    /// Takes back the DATA frames of a stream of which no byte has left. Returns how many bytes of
+    /// payload they had, or `None` if there were none.
+    ///
+    /// The peer must not see a gap. So a DATA frame stays if a header block of the stream is behind
+    /// it.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
         let (first, front) = self.first_to_take(stream)?;
-        // Their places change.
+        // The places of payloads change, so `long` would no longer be right.
         self.copy_long();
         let mut old = self.take_all();
         let mut keep = |payload: Bytes| {
@@ -154,15 +161,15 @@ impl Transmit {
         };
         let (mut kept, mut payload) = (front, 0);
         for ready in self.frames.range(first..) {
-            let octets = ready.octets as usize;
+            let bytes = ready.bytes as usize;
             if ready.frame.stream() == Some(stream) {
                 split(&mut old, kept, &mut keep);
-                split(&mut old, octets, drop);
+                split(&mut old, bytes, drop);
                 kept = 0;
-                payload += (ready.octets - DATA_HEAD) as usize;
-                self.listed -= octets;
+                payload += (ready.bytes - DATA_HEAD) as usize;
+                self.listed -= bytes;
             } else {
-                kept += octets;
+                kept += bytes;
             }
         }
         split(&mut old, kept, &mut keep);
@@ -174,7 +181,7 @@ impl Transmit {
         Some(payload)
     }
 
-    /// Takes all octets, in order.
+    /// Takes all bytes, in order.
     fn take_all(&mut self) -> VecDeque<Bytes> {
         let mut all = VecDeque::new();
         for piece in mem::take(&mut self.pieces) {
@@ -186,7 +193,8 @@ impl Transmit {
         all
     }
 
-    /// Where in the list the frames of a stream begin that can be taken back, and how many octets stand in front.
+    /// Returns where in the list the frames of a stream begin that can be taken back, and how many
+    /// bytes are in front of them.
     fn first_to_take(&self, stream: StreamId) -> Option<(usize, usize)> {
         let (mut first, mut at) = (None, 0);
         for (index, ready) in self.frames.iter().enumerate() {
@@ -198,12 +206,12 @@ impl Transmit {
                     earlier => earlier,
                 };
             }
-            at += ready.octets as usize;
+            at += ready.bytes as usize;
         }
         first
     }
 
-    /// Whether it is to be told when the FIN of a stream has left.
+    /// Returns whether the session wants to know when the FIN of a stream has left.
     pub(crate) fn has_fin(&self, stream: StreamId) -> bool {
         let frames = self.frames.iter();
         frames
@@ -211,7 +219,7 @@ impl Transmit {
             .any(|mut frame| frame.take_fin() == Some(stream))
     }
 
-    /// Does not tell any more when the FIN of a stream has left.
+    /// Cancels the report that the FIN of a stream has left.
     pub(crate) fn forget_fin(&mut self, stream: StreamId) {
         for ready in &mut self.frames {
             if ready.frame.stream() == Some(stream) {
@@ -220,13 +228,13 @@ impl Transmit {
         }
     }
 
-    /// Gives the streams whose FIN has not left, and does not tell any more when it has.
+    /// Returns the streams whose FIN has not left, and cancels their reports.
     pub(crate) fn take_fins(&mut self) -> Vec<StreamId> {
         let frames = self.frames.iter_mut();
         frames.filter_map(|ready| ready.frame.take_fin()).collect()
     }
 
-    /// Drops everything.
+    /// Drops all frames.
     pub(crate) fn clear(&mut self) {
         *self = Self {
             taken: self.taken,
@@ -234,18 +242,19 @@ impl Transmit {
         };
     }
 
-    /// How much memory it takes, in octets: frames of one octet would take more than they have.
+    /// Returns how much memory the buffer takes, in bytes. The list counts too, because it is
+    /// larger than the bytes of frames that are very short.
     pub(crate) fn held(&self) -> usize {
         self.remaining() + self.frames.len() * size_of::<Ready>()
     }
 
-    /// How many octets have left since the start.
+    /// Returns how many bytes have left since the start.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Gives the memory back that a session does not need which is idle, or whose transport takes nothing. A list of a
-    /// few frames takes less than it costs to get it again.
+    /// Frees memory that a session does not need while it is idle or its transport takes nothing. A
+    /// list of a few frames is kept, because getting it again costs more than its memory.
     pub(crate) fn release(&mut self) {
         if !self.long.is_empty() {
             self.copy_long();
@@ -271,7 +280,7 @@ impl Outbound {
         }
     }
 
-    /// The stream whose payload, headers or end it has.
+    /// Returns the stream of a DATA frame or of a frame with a header block.
     pub(crate) const fn stream(self) -> Option<StreamId> {
         match self {
             Self::Data { stream, .. } | Self::Block { stream, .. } => Some(stream),
@@ -279,7 +288,7 @@ impl Outbound {
         }
     }
 
-    /// The stream that is finished by it; asked for once.
+    /// Returns the stream that this frame finishes. Only the first call returns it.
     pub(crate) fn take_fin(&mut self) -> Option<StreamId> {
         match self {
             Self::Data { stream, fin } | Self::Block { stream, fin, .. } => {
@@ -290,12 +299,12 @@ impl Outbound {
     }
 }
 
-/// Takes `octets` off the front of `pieces`.
-fn split(pieces: &mut VecDeque<Bytes>, mut octets: usize, mut take: impl FnMut(Bytes)) {
-    while octets > 0 {
-        let front = pieces.front_mut().expect("the list has no more octets");
-        let piece = front.split_to(octets.min(front.len()));
-        octets -= piece.len();
+/// Takes `count` bytes off the front of `pieces`, and passes them to `take`.
+fn split(pieces: &mut VecDeque<Bytes>, mut count: usize, mut take: impl FnMut(Bytes)) {
+    while count > 0 {
+        let front = pieces.front_mut().expect("the list has no more bytes");
+        let piece = front.split_to(count.min(front.len()));
+        count -= piece.len();
         if front.is_empty() {
             pieces.pop_front();
         }
@@ -305,7 +314,8 @@ fn split(pieces: &mut VecDeque<Bytes>, mut octets: usize, mut take: impl FnMut(B
     }
 }
 
-/// Shows how much there is, and of which frames: header blocks and payloads may hold secrets.
+/// Shows how many bytes there are and of which frames, but no contents: header blocks and payloads
+/// may be secret.
 impl fmt::Debug for Transmit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transmit")
@@ -349,20 +359,20 @@ impl Buf for Transmit {
         filled
     }
 
-    fn advance(&mut self, mut octets: usize) {
-        assert!(octets <= self.remaining(), "advanced past the end");
-        self.listed -= octets;
-        self.gone += octets;
-        self.taken += octets as u64;
+    fn advance(&mut self, mut bytes: usize) {
+        assert!(bytes <= self.remaining(), "advanced past the end");
+        self.listed -= bytes;
+        self.gone += bytes;
+        self.taken += bytes as u64;
         let mut heads = 0;
         while let Some(piece) = self.pieces.front_mut() {
-            let front = octets.min(piece.front);
+            let front = bytes.min(piece.front);
             piece.front -= front;
             heads += front;
-            octets -= front;
-            let step = octets.min(piece.payload.len());
+            bytes -= front;
+            let step = bytes.min(piece.payload.len());
             self.payload -= step;
-            octets -= step;
+            bytes -= step;
             if step < piece.payload.len() {
                 piece.payload.advance(step);
                 break;
@@ -370,7 +380,7 @@ impl Buf for Transmit {
             self.pieces.pop_front();
         }
         self.fronts -= heads;
-        self.heads.advance(heads + octets);
+        self.heads.advance(heads + bytes);
     }
 }
 
@@ -396,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_leave_in_the_order_they_came_whatever_the_step() {
+    fn bytes_leave_in_the_order_they_came_whatever_the_step() {
         for step in [1, 7, 600, 100_000] {
             let mut transmit = Transmit::default();
             let mut expected = Vec::new();
@@ -451,13 +461,13 @@ mod tests {
         StreamId::new(raw).unwrap()
     }
 
-    /// Adds a DATA frame whose octets say where they are from.
-    fn push_data(transmit: &mut Transmit, raw: u32, octets: usize, fin: bool) -> Vec<u8> {
+    /// Adds a DATA frame. Each of its bytes is the id of its stream.
+    fn push_data(transmit: &mut Transmit, raw: u32, bytes: usize, fin: bool) -> Vec<u8> {
         transmit.frames().extend_from_slice(&[raw as u8; 8]);
-        transmit.push_payload(Bytes::from(vec![raw as u8; octets]));
+        transmit.push_payload(Bytes::from(vec![raw as u8; bytes]));
         let stream = stream(raw);
         transmit.list(Outbound::Data { stream, fin });
-        vec![raw as u8; 8 + octets]
+        vec![raw as u8; 8 + bytes]
     }
 
     fn push_block(transmit: &mut Transmit, raw: u32) -> Vec<u8> {
@@ -479,21 +489,21 @@ mod tests {
         for taken in [0, 1, 1500, 2017, 2018, 2250] {
             let mut transmit = Transmit::default();
             let mut expected = Vec::new();
-            for octets in [1000, 100, 0, 10_000] {
-                expected.extend(push_data(&mut transmit, 1, octets, false));
-                expected.extend(push_data(&mut transmit, 3, octets + 1, false));
+            for bytes in [1000, 100, 0, 10_000] {
+                expected.extend(push_data(&mut transmit, 1, bytes, false));
+                expected.extend(push_data(&mut transmit, 3, bytes + 1, false));
             }
-            // The frames of stream 1 in front of this one have left, or a part of the last.
+            // Frames of stream 1 that have left, or whose first byte has left, stay.
             let whole = |at: usize| at >= taken;
             let (mut at, mut left, mut payload) = (0, Vec::new(), 0);
-            for octets in [1008, 1009, 108, 109, 8, 9, 10_008, 10_009] {
-                let frame = &expected[at..at + octets];
+            for bytes in [1008, 1009, 108, 109, 8, 9, 10_008, 10_009] {
+                let frame = &expected[at..at + bytes];
                 if frame[0] == 1 && whole(at) {
-                    payload += octets - 8;
+                    payload += bytes - 8;
                 } else {
                     left.extend_from_slice(frame);
                 }
-                at += octets;
+                at += bytes;
             }
             transmit.advance(taken);
             assert_eq!(transmit.take_back(stream(1)), Some(payload), "{taken}");
@@ -523,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_told_when_its_last_octet_has_left() {
+    fn a_frame_is_told_when_its_last_byte_has_left() {
         let mut transmit = Transmit::default();
         push_data(&mut transmit, 1, 10, false);
         push_data(&mut transmit, 1, 600, true);

@@ -1,8 +1,8 @@
-//! Streams that wait for windows of the peer, and since when: not for ever.
+//! Streams that wait for windows of the peer, and the limits of these waits.
 //!
-//! A stream waits for its own window, or all streams wait for that of the session. In both cases it
-//! has payload, or an application that has said so. An application may also wait for a grant with
-//! nothing to send; no time runs then.
+//! A stream waits for its own window, or all streams wait for the window of the session. In both
+//! cases the stream has payload, or its application waits for a window before it sends more. An
+//! application can also wait for a change of the window with nothing to send; then no timeout runs.
 
 mod wait;
 
@@ -18,35 +18,35 @@ use super::{
 };
 use crate::config::{Limits, Timeouts};
 
-/// All waiting for windows.
+/// All waits for windows.
 #[derive(Debug)]
 pub(crate) struct Waits {
-    /// Streams that wait for their own window, those in front that need the least.
+    /// Streams that wait for their own window, in the order of the window they need, smallest
+    /// first.
     blocked: BTreeSet<(i64, StreamId)>,
-    /// Since when the streams of the scheduler wait for the session's window.
+    /// The wait of the scheduled streams for the session's window.
     stall: Option<Stall>,
-    /// Streams whose applications wait for something else, and go on if the window is wider.
+    /// Streams whose applications wait for a larger window although they have nothing to send.
     grants: StreamIds,
-    /// How long may be waited, and when the peer last made a window larger.
+    /// How long streams may wait, and when the peer last enlarged a window.
     patience: Patience,
-    /// When to look for streams that wait too long.
+    /// When to check for streams that have waited too long.
     check: Option<Moment>,
-    /// So many bytes that are sent end a wait.
+    /// This number of sent bytes ends a wait.
     least: usize,
 }
 
-/// What one stream waits for.
+/// The waits of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamWait {
-    /// How long it has payload, or an application that waits to make some, that its window does not
-    /// let out.
+    /// The wait of the stream for its own window.
     blocked: Wait,
-    /// The application waits until the window is open, to send more.
+    /// Whether the application waits until the window is open, to send more.
     for_window: bool,
-    /// The application waits until the window is another.
+    /// Whether the application waits until the window changes.
     for_grant: bool,
-    /// Since when it waits for the window of the session, unless that is as long as the session
-    /// does.
+    /// When the stream began to wait for the window of the session, unless it waits as long as the
+    /// session does.
     stalled_since: Option<Moment>,
 }
 
@@ -74,8 +74,8 @@ impl Waits {
         }
     }
 
-    /// The peer made a window larger. While the transport takes nothing it is not the session's
-    /// that is waited for.
+    /// Notes that the peer enlarged a window. If the transport is full, streams wait for the
+    /// transport and not for the session's window.
     pub(crate) fn granted(&mut self, moment: Moment, is_transport_full: bool) {
         self.patience.granted = moment;
         if is_transport_full {
@@ -83,7 +83,7 @@ impl Waits {
         }
     }
 
-    /// Takes a stream that is gone out.
+    /// Removes a stream that is gone.
     pub(crate) fn forget(&mut self, stream: &Stream) {
         if stream.wait.is_blocked() {
             self.unlist(stream);
@@ -93,7 +93,7 @@ impl Waits {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all streams.
     pub(crate) fn stop(&mut self) {
         self.blocked.clear();
         self.stall = None;
@@ -101,7 +101,7 @@ impl Waits {
 
     // --- the window of a stream ------------------------------------------------------------------
 
-    /// A stream has payload, and its window is used up.
+    /// Notes that a stream has payload and its window is used up.
     pub(crate) fn begin(&mut self, stream: &mut Stream, moment: Moment) {
         stream.wait.blocked.begin(moment);
         let shortfall = stream.send_window().shortfall();
@@ -109,19 +109,20 @@ impl Waits {
         self.watch(stream.wait.blocked.deadline(self.patience));
     }
 
-    /// The application has more to send and waits for the window first.
+    /// Notes that the application waits for the window before it sends more.
     pub(crate) fn begin_for_application(&mut self, stream: &mut Stream, moment: Moment) {
         stream.wait.for_window = true;
         self.begin(stream, moment);
     }
 
-    /// The application waits until the window is another.
+    /// Notes that the application waits until the window changes.
     pub(crate) fn await_grant(&mut self, stream: &mut Stream) {
         stream.wait.for_grant = true;
         self.grants.insert(stream.id());
     }
 
-    /// The window of a stream, which may still be shut, grew by `change`.
+    /// Runs `change`, which enlarges the window of a stream, and keeps the stream's place in the
+    /// order right. The window may still be closed after it.
     pub(crate) fn regrade<T>(
         &mut self,
         stream: &mut Stream,
@@ -136,8 +137,8 @@ impl Waits {
         result
     }
 
-    /// Takes a stream off the list of those that wait for their window, if windows that begin with
-    /// this let it go on.
+    /// Removes and returns a stream that waits for its window and can go on with windows of this
+    /// initial size.
     pub(crate) fn pop_open(&mut self, initial: u32) -> Option<StreamId> {
         let &(shortfall, _) = self.blocked.first()?;
         if shortfall >= i64::from(initial) {
@@ -146,8 +147,8 @@ impl Waits {
         self.blocked.pop_first().map(|(_, id)| id)
     }
 
-    /// The window of a stream is open: it waits no more. Returns whether its application is to be
-    /// told.
+    /// Notes that the window of a stream is open, which ends its wait. Returns whether the
+    /// application has to be told.
     #[must_use = "an application waits"]
     pub(crate) fn end(&mut self, stream: &mut Stream, moment: Moment) -> bool {
         stream.wait.blocked.end(moment);
@@ -156,7 +157,7 @@ impl Waits {
         self.take_grant(stream) || was_awaited
     }
 
-    /// The window of a stream is another. Returns whether its application is to be told.
+    /// Notes that the window of a stream changed. Returns whether the application has to be told.
     #[must_use = "an application waits"]
     pub(crate) fn take_grant(&mut self, stream: &mut Stream) -> bool {
         let was_awaited = mem::take(&mut stream.wait.for_grant);
@@ -166,12 +167,12 @@ impl Waits {
         was_awaited
     }
 
-    /// Takes the streams off the list whose applications wait until the window is another.
+    /// Removes and returns the streams whose applications wait for a change of the window.
     pub(crate) fn take_grants(&mut self) -> impl Iterator<Item = StreamId> + use<> {
         mem::take(&mut self.grants).into_iter()
     }
 
-    /// FIN of a stream is written: its application waits for nothing.
+    /// Notes that FIN of a stream is written, so its application waits for nothing more.
     pub(crate) fn finished(&mut self, stream: &mut Stream) {
         if mem::take(&mut stream.wait.for_window) {
             stream.wait.blocked = Wait::default();
@@ -179,12 +180,12 @@ impl Waits {
         }
     }
 
-    /// Payload of a stream was sent, and this was all of it or not.
+    /// Notes that payload of a stream was sent. `is_all` says whether nothing is left.
     #[inline]
     pub(crate) fn sent(&mut self, stream: &mut Stream, bytes: usize, is_all: bool) {
         stream.wait.blocked.sent(bytes, is_all, self.least);
         if let Some(stall) = &mut self.stall {
-            // It has waited for as long as before, unless this was all.
+            // If payload is left, the wait of the stream goes on.
             let since = stall.joined(stream.wait.stalled_since);
             stream.wait.stalled_since = (!is_all).then_some(since);
             if stall.is_ended_by(bytes, self.least) {
@@ -200,13 +201,13 @@ impl Waits {
 
     // --- the window of the session ---------------------------------------------------------------
 
-    /// No stream waits for the window of the session.
+    /// Notes that no stream waits for the window of the session.
     #[inline]
     pub(crate) fn end_stall(&mut self) {
         self.stall = None;
     }
 
-    /// The streams with payload wait for the window of the session.
+    /// Notes that the streams with payload wait for the window of the session.
     pub(crate) fn note_stall(&mut self, scheduler: &Scheduler, moment: Moment) {
         if self.stall.is_none() {
             let stall = Stall::new(moment, scheduler.places());
@@ -215,8 +216,7 @@ impl Waits {
         }
     }
 
-    /// Returns the streams that have come to those that wait for the window of the session, if any
-    /// do, since the last call: they have not waited before.
+    /// Returns the streams that have joined the wait for the session's window since the last call.
     pub(crate) fn newcomers(&mut self, scheduler: &Scheduler) -> Vec<StreamId> {
         let Some(stall) = &mut self.stall else {
             return Vec::new();
@@ -226,7 +226,7 @@ impl Waits {
         newcomers
     }
 
-    /// A stream has joined those that wait for the window of the session.
+    /// Notes when a stream joined the wait for the session's window.
     pub(crate) fn join_stall(&self, stream: &mut Stream, moment: Moment) {
         if self
             .stall
@@ -238,12 +238,12 @@ impl Waits {
 
     // --- the timeout -----------------------------------------------------------------------------
 
-    /// Returns when to look for streams that wait too long.
+    /// Returns when to check for streams that have waited too long.
     pub(crate) const fn check(&self) -> Option<Moment> {
         self.check
     }
 
-    /// Returns the streams that have waited too long, and notes when to look again.
+    /// Returns the streams that have waited too long, and sets the next check.
     pub(crate) fn expired<'a>(
         &mut self,
         streams: impl Iterator<Item = &'a Stream>,
@@ -270,7 +270,7 @@ impl Waits {
         }
     }
 
-    /// A stream will have waited too long then.
+    /// Sets the next check to `deadline`, unless it is sooner.
     fn watch(&mut self, deadline: Option<Moment>) {
         let sooner = match (self.check, deadline) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -279,7 +279,7 @@ impl Waits {
         self.check = sooner;
     }
 
-    /// Looks again when the streams have waited too long that wait now.
+    /// Sets the next check for all streams that wait now.
     pub(crate) fn watch_all<'a>(
         &mut self,
         streams: impl Iterator<Item = &'a Stream>,
@@ -301,7 +301,7 @@ impl Waits {
     }
 }
 
-/// Returns whether a stream has payload that the window of the session does not let out.
+/// Returns whether a stream has payload and only the window of the session keeps it from writing.
 pub(crate) fn is_stalled(stream: &Stream, is_session_open: bool) -> bool {
     !is_session_open && stream.place.is_scheduled() && stream.need() == Need::Window
 }

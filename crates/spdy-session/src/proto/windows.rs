@@ -1,4 +1,4 @@
-//! Windows: those of the session, and what those of all streams have in common.
+//! Windows: those of the session, and what the windows of all streams have in common.
 
 mod flow;
 mod growth;
@@ -10,47 +10,48 @@ use self::growth::Growth;
 use super::{error::Violation, role::Role, streams::Stream};
 use crate::{Limit, config::Limits};
 
-/// The windows of the session, and what the peer has said of those of streams.
+/// The windows of the session, and what the peer has announced about the windows of streams.
 #[derive(Debug)]
 pub(crate) struct SessionWindows {
     role: Role,
     send: SendWindow,
     recv: RecvWindow,
-    /// Credit that makes the window as large as it is to begin with.
+    /// The first credit, which enlarges the window from the protocol's size to the configured one.
     initial_credit: Option<WindowIncrement>,
     growth: Growth,
-    /// So many unread bytes stop reading; no number does where the window bounds them.
+    /// Reading pauses at this number of unread bytes. It is `usize::MAX` if the session's window
+    /// limits them.
     session_buffer: usize,
-    /// What the peer's windows of streams begin with.
+    /// The initial size of the peer's windows for streams.
     initial: u32,
-    /// With an INITIAL_WINDOW_SIZE up to this no window of a stream exceeds 2^31-1.
+    /// The largest INITIAL_WINDOW_SIZE with which no stream's window exceeds 2^31-1.
     most_initial: i64,
-    /// The peer has granted the session a window.
+    /// Whether the peer has granted window to the session.
     grants_session: bool,
-    /// It has granted a stream a window.
+    /// Whether the peer has granted window to a stream.
     grants_streams: bool,
 }
 
-/// What the windows let out of a piece of payload.
+/// How much of a piece of payload the windows let out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     pub(crate) size: usize,
-    /// The window of the stream would let more out than that of the session.
+    /// Whether the window of the session lets out less than that of the stream.
     pub(crate) is_cut: bool,
 }
 
-/// The peer made a window larger, which streams may wait for.
+/// The peer enlarged a window, for which streams may wait.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "streams may wait for it"]
 pub(crate) struct Grown(());
 
-/// What a new INITIAL_WINDOW_SIZE means for the streams.
+/// The effect of a new INITIAL_WINDOW_SIZE on the streams.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "streams may wait for it"]
 pub(crate) struct Initial {
-    /// Every window of a stream is wider.
+    /// Set if the window of every stream has grown.
     pub(crate) grown: Option<Grown>,
-    /// Some windows may be too large now.
+    /// Whether windows of streams may exceed 2^31-1 now.
     pub(crate) may_overflow: bool,
 }
 
@@ -83,12 +84,12 @@ impl SessionWindows {
 
     // --- what the peer sends ---------------------------------------------------------------------
 
-    /// The window for what the peer sends.
+    /// Returns the window for what the peer sends.
     pub(crate) const fn recv(&self) -> &RecvWindow {
         &self.recv
     }
 
-    /// Takes in `bytes` of a DATA frame that has `announced` bytes from there on.
+    /// Counts `bytes` of a DATA frame of which `announced` bytes are still to come, these included.
     #[inline]
     pub(crate) fn receive(&mut self, bytes: usize, announced: u64) -> Result<(), Violation> {
         if self.role.has_session_window() && !self.recv.allows(announced) {
@@ -111,7 +112,7 @@ impl SessionWindows {
         self.recv.held() >= self.session_buffer
     }
 
-    /// Returns whether the window lets nothing in any more since the application has taken nothing of it.
+    /// Returns whether all bytes that the window allows have arrived and are unread.
     #[inline]
     pub(crate) fn is_all_unread(&self) -> bool {
         self.role.has_session_window() && self.recv.held() >= self.recv.size() as usize
@@ -119,10 +120,11 @@ impl SessionWindows {
 
     /// Returns whether the window keeps the peer from sending payload.
     pub(crate) fn is_used_up(&self) -> bool {
-        self.role.has_session_window() && self.recv.octets() <= 0
+        self.role.has_session_window() && self.recv.bytes() <= 0
     }
 
-    /// Takes the credit that makes the window as large as it is to begin with, once.
+    /// Takes the first credit, which enlarges the window to its configured size. Only the first
+    /// call returns it.
     pub(crate) fn take_initial_credit(&mut self) -> Option<WindowIncrement> {
         self.initial_credit.take()
     }
@@ -171,8 +173,8 @@ impl SessionWindows {
         Ok(Grown(()))
     }
 
-    /// Sets what the peer's windows of streams begin with, also those of open streams (protocol.md
-    /// §13.2).
+    /// Sets the initial size of the peer's windows for streams. It applies to open streams too
+    /// (protocol.md §13.2).
     pub(crate) fn set_initial(&mut self, initial: u32) -> Initial {
         let before = std::mem::replace(&mut self.initial, initial);
         Initial {
@@ -181,8 +183,9 @@ impl SessionWindows {
         }
     }
 
-    /// Returns the streams whose windows are too large now. All are looked at, which is done again
-    /// only after another of them was granted more than it had sent.
+    /// Returns the streams whose windows exceed 2^31-1 now. This looks at all streams, but makes
+    /// `most_initial` exact again, so the next such look takes another stream that was granted more
+    /// than it had sent.
     pub(crate) fn overflown<'a>(
         &mut self,
         streams: impl Iterator<Item = &'a Stream>,
@@ -200,9 +203,9 @@ impl SessionWindows {
         overflown
     }
 
-    /// Returns whether the peer behaves as one of SPDY/3 does in a session of SPDY/3.1: the
-    /// session's window is used up, and while windows of streams are granted that one never was. In
-    /// plain text the two versions look the same.
+    /// Returns whether the peer seems to speak SPDY/3 while this session is SPDY/3.1: the session's
+    /// window is used up and was never enlarged, although windows of streams were. In plain text
+    /// the two versions look the same.
     pub(crate) fn is_taken_for_another_version(&self) -> bool {
         !self.is_open() && self.grants_streams && !self.grants_session
     }
@@ -250,19 +253,20 @@ impl SessionWindows {
         }
     }
 
-    /// Puts back what was taken out of the session's window and is not sent.
+    /// Puts bytes that will not be sent back into the session's window.
     pub(crate) fn give_back(&mut self, bytes: usize) {
         if self.role.has_session_window() {
             self.send.give_back(bytes);
         }
     }
 
-    /// Returns the windows as this side counts them: what it may send, and what the peer may.
+    /// Returns the windows as this side counts them: how much this side may send, and what the peer
+    /// may send.
     pub(crate) fn look<'a>(&'a self, stream: Option<&'a Stream>) -> (i64, &'a RecvWindow) {
         match stream {
-            None => (self.send.octets(DEFAULT_WINDOW), &self.recv),
+            None => (self.send.bytes(DEFAULT_WINDOW), &self.recv),
             Some(stream) => {
-                let send = stream.send_window().octets(self.initial);
+                let send = stream.send_window().bytes(self.initial);
                 (send, stream.recv_window())
             }
         }

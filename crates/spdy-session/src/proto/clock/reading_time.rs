@@ -1,19 +1,20 @@
 //! Time that stands still while the transport is not read.
 //!
-//! What the peer has said meanwhile cannot be heard. So everything that the peer is waited for is
-//! counted in this time: a pause that this side causes is never held against the peer.
+//! During a pause of reading this side cannot see what the peer sends. So each wait for the peer is
+//! measured in this time, and a pause that this side causes never counts against the peer.
 
 use std::time::{Duration, Instant};
 
-/// How much of the time the transport was read.
+/// Measures how much of the time the transport was read.
 #[derive(Debug, Default)]
 pub(crate) struct ReadingTime {
+    /// When the current pause began.
     paused_since: Option<Instant>,
     /// The length of all pauses that are over.
     paused: Duration,
 }
 
-/// A moment of [`ReadingTime`].
+/// A moment in [`ReadingTime`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Instant);
 
@@ -31,12 +32,12 @@ impl ReadingTime {
         }
     }
 
-    /// Returns since when the transport is not read, if it is not.
+    /// Returns when the current pause began, if reading pauses.
     pub(crate) fn paused_since(&self) -> Option<Instant> {
         self.paused_since
     }
 
-    /// Returns the moment that it is now.
+    /// Returns the current moment.
     pub(crate) fn at(&self, now: Instant) -> Moment {
         let now = self.paused_since.unwrap_or(now);
         if self.paused.is_zero() {
@@ -45,7 +46,7 @@ impl ReadingTime {
         Moment(now.checked_sub(self.paused).unwrap_or(now))
     }
 
-    /// Returns when a moment comes if reading does not pause again; `None` during a pause.
+    /// Returns when a moment comes if reading does not pause again, or `None` during a pause.
     pub(crate) fn when(&self, moment: Moment) -> Option<Instant> {
         match self.paused_since {
             None => moment.0.checked_add(self.paused),
@@ -60,7 +61,7 @@ impl Moment {
         self.0.saturating_duration_since(earlier.0)
     }
 
-    /// Returns the moment `time` later; `None` past the end of time.
+    /// Returns the moment that is `time` later, or `None` if `Instant` cannot express it.
     pub(crate) fn after(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)
     }

@@ -1,4 +1,4 @@
-//! What the application wants.
+//! The calls of the application.
 
 use std::time::{Duration, Instant};
 
@@ -18,33 +18,33 @@ use crate::{
 /// How a stream is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
-    /// How urgent it is. Default 3.
+    /// The priority. Default 3.
     pub priority: Priority,
-    /// Nothing follows the header block.
+    /// Whether the header block is all that this side sends.
     pub fin: bool,
-    /// The peer may not answer. Pushes are so.
+    /// Whether the peer must not reply, as for pushes.
     pub unidirectional: bool,
-    /// The stream of the peer that this one belongs to. Pushes have one, which must be open and not
-    /// finished on this side.
+    /// The stream of the peer that this one belongs to, as for pushes. It must be open, and this
+    /// side must not have finished it.
     pub associated: Option<StreamId>,
 }
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// GOAWAY; open streams finish, within `deadline` if there is one; then the transport is
-    /// closed. Without flow control GOAWAY comes last, since such peers stop reading at it.
+    /// Sends GOAWAY, lets open streams finish, then closes the transport. Without flow control
+    /// GOAWAY is the last frame, since such peers stop reading when they see it.
     Graceful {
-        /// What is not finished by then fails.
+        /// Streams that are still open after this time fail. `None` waits for them without a limit.
         deadline: Option<Duration>,
     },
-    /// GOAWAY and the end: open streams fail at once.
+    /// Sends GOAWAY and closes the transport. Open streams fail at once.
     Now,
 }
 
 #[cfg(feature = "tokio")]
 impl Shutdown {
-    /// Of two wishes the one that ends the session sooner.
+    /// Returns the one of two shutdowns that ends the session sooner.
     pub(crate) fn sooner(self, other: Self) -> Self {
         match (self, other) {
             (Self::Now, _) | (_, Self::Now) => Self::Now,
@@ -62,10 +62,12 @@ impl Shutdown {
 }
 
 impl Connection {
-    /// Opens a stream. Ids are given in the order of the calls, and SYN_STREAMs leave in it.
+    /// Opens a stream. Ids are assigned in the order of the calls, and SYN_STREAMs leave in that
+    /// order.
     ///
     /// # Errors
-    /// See [`OpenError`]; nothing is sent then. When the ids are used up the session also starts to drain.
+    /// Returns an [`OpenError`], and sends nothing. If the ids are used up, the session also starts
+    /// to drain.
     pub fn open(
         &mut self,
         now: Instant,
@@ -99,20 +101,20 @@ impl Connection {
         Ok(id)
     }
 
-    /// Whether [`open`](Self::open) would find a free place now.
+    /// Returns whether [`open`](Self::open) would find a free place now.
     #[must_use]
     pub fn can_open_now(&self) -> bool {
         self.streams.can_open_now()
     }
 
-    /// Whether a new stream of this side can still be opened, now or later.
+    /// Returns whether this side can still open a stream, now or later.
     #[must_use]
     pub fn can_open(&self) -> bool {
         self.phase == Phase::Open && !self.go_away.is_received() && self.streams.has_ids()
     }
 
-    /// Sets the id that the next stream of this side gets: tests of the end of the ids want it.
-    /// Ignored unless it is of this side's parity and not below the next one.
+    /// Sets the id of the next stream of this side, for tests of the end of the ids. Has no effect
+    /// if the id belongs to the other side or is below the next one.
     pub fn skip_to(&mut self, id: StreamId) {
         self.streams.skip_to(id);
     }
@@ -124,11 +126,10 @@ impl Connection {
         }
     }
 
-    /// Answers a stream of the peer with SYN_REPLY, once.
+    /// Replies to a stream of the peer with SYN_REPLY.
     ///
     /// # Errors
-    /// [`StreamError::Finished`] if there is nothing to answer: a reply was given, the stream is unidirectional,
-    /// or it is gone.
+    /// [`StreamError::Finished`] if the stream has a reply already, is unidirectional, or is gone.
     pub fn send_reply(
         &mut self,
         id: StreamId,
@@ -141,8 +142,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues header fields behind what is queued already: trailers with `fin`. A stream of the
-    /// peer that is not answered gets an empty SYN_REPLY first.
+    /// Queues header fields behind everything that is queued. With `fin` they are trailers. If a
+    /// stream of the peer has no reply yet, an empty SYN_REPLY goes first.
     ///
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
@@ -155,9 +156,9 @@ impl Connection {
         self.queue(id, Some(Outgoing::Headers(headers)), fin)
     }
 
-    /// Queues payload. How much is queued is the caller's to bound:
-    /// [`Event::Sent`](crate::proto::Event::Sent) says what has left. An empty payload without
-    /// `fin` does nothing. A stream of the peer that is not answered gets an empty SYN_REPLY first.
+    /// Queues payload. The caller has to limit how much it queues;
+    /// [`Event::Sent`](crate::proto::Event::Sent) reports what has left. An empty payload without
+    /// `fin` does nothing. If a stream of the peer has no reply yet, an empty SYN_REPLY goes first.
     ///
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
@@ -171,7 +172,7 @@ impl Connection {
         self.queue(id, item, fin)
     }
 
-    /// Queues FIN: what is queued goes out first. The receiving half stays as it is.
+    /// Queues FIN behind everything that is queued. The receiving half does not change.
     ///
     /// # Errors
     /// [`StreamError::Finished`] if this side has finished the stream, or it is gone.
@@ -179,7 +180,7 @@ impl Connection {
         self.queue(id, None, true)
     }
 
-    /// Queues payload that is not empty, or header fields, or FIN alone.
+    /// Queues payload that is not empty, or header fields, or only FIN.
     pub(crate) fn queue(
         &mut self,
         id: StreamId,
@@ -194,20 +195,23 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives back `bytes` of a stream's payload that the application is done with. This also counts
-    /// for streams that are gone: the session's credit is owed all the same. Of a stream that was
-    /// given up by [`Timeouts::unread`](crate::Timeouts::unread) it only ends the record.
-    pub fn consume(&mut self, id: StreamId, octets: usize) {
-        if octets > 0 {
-            self.return_bytes(id, octets);
+    /// Notes that the application has consumed `bytes` of a stream's payload, so that the peer gets
+    /// credit for them. Call it also for streams that are gone, because their bytes still count in
+    /// the window of the session. For a stream that
+    /// [`Timeouts::unread`](crate::Timeouts::unread) gave up, the peer has this credit already.
+    pub fn consume(&mut self, id: StreamId, bytes: usize) {
+        if bytes > 0 {
+            self.return_bytes(id, bytes);
         }
     }
 
-    /// The application will read no more of a stream. One of ours is reset with CANCEL; of the
-    /// peer's stream the rest is dropped as it comes, up to
-    /// [`Limits::discard`](crate::Limits::discard) and, once it is answered, for
-    /// [`Timeouts::discard`](crate::Timeouts::discard): many clients take a reset after the
-    /// response for a failure of the request (protocol.md §9.6).
+    /// Notes that the application reads no more of a stream. A stream of this side is reset with
+    /// CANCEL.
+    ///
+    /// The rest of a stream of the peer is dropped as it arrives, because many clients take a reset
+    /// after the response for a failed request (protocol.md §9.6). Two limits apply:
+    /// [`Limits::discard`](crate::Limits::discard), and, once the reply is complete,
+    /// [`Timeouts::discard`](crate::Timeouts::discard).
     pub fn stop_reading(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -222,10 +226,10 @@ impl Connection {
         }
     }
 
-    /// Ends a stream both ways at once. What is queued on it is dropped, and of what
-    /// [`poll_transmit`](Self::poll_transmit) has given, the frames of which no byte was taken,
-    /// unless a header block of the stream stands behind them. A status that the version does not
-    /// have goes out as PROTOCOL_ERROR.
+    /// Ends both halves of a stream at once, with RST_STREAM. Everything that is queued on it is
+    /// dropped. Frames that [`poll_transmit`](Self::poll_transmit) has returned are dropped if the
+    /// transport has taken no byte of them and no header block of the stream is behind them. A
+    /// status that the version does not define is sent as PROTOCOL_ERROR.
     pub fn reset(&mut self, id: StreamId, status: RstStatus) {
         let status = self.role.status_in_version(status);
         let initiator = Initiator::Local;
@@ -237,22 +241,24 @@ impl Connection {
         }
     }
 
-    /// The application has dropped its last handle of a stream. It is to be told of every stream,
-    /// however it ended and also before it ends.
+    /// Notes that the application has dropped its last handle of a stream. Call it once for every
+    /// stream, before or after its end, and however it ended.
     pub fn release(&mut self, id: StreamId) {
         self.streams.release(id);
     }
 
-    /// Gives back what header blocks of [`Event::Headers`](crate::proto::Event::Headers) count that
-    /// the application is done with, by their [`held_size`](crate::proto::held_size). The block
-    /// that opens a stream, and that of its reply, count as long as the stream is open, whatever
-    /// becomes of them; the one that opened a stream of the peer also until
-    /// [`release`](Self::release), as do blocks that are not named.
-    pub fn consume_headers(&mut self, id: StreamId, octets: usize) {
-        self.streams.consume_headers(id, octets);
+    /// Notes that the application has consumed header blocks of
+    /// [`Event::Headers`](crate::proto::Event::Headers): `bytes` is the sum of their
+    /// [`held_size`](crate::proto::held_size). A block
+    /// that is not named here counts until [`release`](Self::release).
+    ///
+    /// The block that opened a stream, and the block of its reply, count as long as the stream is
+    /// open. The block that opened a stream of the peer counts until `release`.
+    pub fn consume_headers(&mut self, id: StreamId, bytes: usize) {
+        self.streams.consume_headers(id, bytes);
     }
 
-    /// Returns what the window of a stream lets out now, in bytes; `usize::MAX` where streams have
+    /// Returns how many bytes the window of a stream lets out now, or `usize::MAX` if streams have
     /// no window.
     #[must_use]
     pub fn send_window(&self, id: StreamId) -> usize {
@@ -263,9 +269,9 @@ impl Connection {
         stream.map_or(0, |stream| self.windows.available(stream))
     }
 
-    /// Waits with more payload until the window of a stream is open, which [`Event::WindowOpen`]
-    /// tells. Meanwhile the stream counts as one that has payload and no window for it, with its
-    /// [timeout](crate::Timeouts::blocked).
+    /// Waits until the window of a stream is open, which [`Event::WindowOpen`] reports. Until then
+    /// the stream counts as one that has payload and no window, and
+    /// [`Timeouts::blocked`](crate::Timeouts::blocked) runs.
     pub fn await_window(&mut self, now: Instant, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -281,9 +287,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the window of a stream is another than the `known` one, open or not, which
-    /// [`Event::WindowOpen`] tells once. The stream waits for nothing of the peer meanwhile, so no
-    /// timeout runs.
+    /// Waits until the window of a stream differs from `known`, which [`Event::WindowOpen`] reports
+    /// once. No timeout runs meanwhile, because the stream has nothing to send.
     pub fn await_grant(&mut self, id: StreamId, known: usize) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -296,10 +301,10 @@ impl Connection {
         }
     }
 
-    /// Sends a PING. Its answer is [`Event::Pong`]. At most 64 are kept waiting; the oldest is
-    /// given up then.
+    /// Sends a PING. [`Event::Pong`] reports its answer. At most 64 PINGs wait for an answer; a
+    /// further one replaces the oldest.
     ///
-    /// On a connection that is closing nothing is sent, and no answer comes.
+    /// A connection that is closing sends nothing, and no answer comes.
     pub fn ping(&mut self, now: Instant) -> PingId {
         if self.phase == Phase::Closing {
             return PingId(self.pings.take_id());
@@ -309,14 +314,14 @@ impl Connection {
         id
     }
 
-    /// Whether the answer to a PING of this connection is not waited for any more, though the
-    /// session goes on.
+    /// Returns whether the connection no longer waits for the answer to this PING although the
+    /// session continues.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_given_up(&self, id: PingId) -> bool {
         self.phase != Phase::Closing && !self.pings.awaits_user(id)
     }
 
-    /// Ends the session, in order or at once. May be called again to hurry.
+    /// Ends the session, in order or at once. Further calls can end it sooner, but not later.
     pub fn shutdown(&mut self, now: Instant, how: Shutdown) {
         match how {
             Shutdown::Graceful { deadline } => self.shutdown_gracefully(now, deadline),

@@ -1,4 +1,4 @@
-//! Time: every deadline of a connection, and what happens when one passes.
+//! Every deadline of a connection, and what happens when it passes.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Connection {
-    /// The moment at which [`handle_timeout`](Self::handle_timeout) wants to be called, if any. It
-    /// may move with every other call; being called too early does no harm.
+    /// Returns the moment at which [`handle_timeout`](Self::handle_timeout) has to be called, if
+    /// any. Every other call can change it. Calling `handle_timeout` too early does no harm.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut first = None;
@@ -38,32 +38,31 @@ impl Connection {
             }
         });
         for what in due {
-            // One of them may have ended the session: then only the write timeout still has a
-            // meaning.
+            // An earlier one may have ended the session. After that only the write timeout matters.
             if self.phase != Phase::Closing || matches!(what, Deadline::Write) {
                 self.on_deadline(now, what);
             }
         }
     }
 
-    /// Notes a sign of life of the peer.
+    /// Notes that the peer is alive.
     pub(super) fn note_life(&mut self, now: Instant) {
         self.pings
             .note_life(self.clock.at(now), self.output.taken());
     }
 
-    /// Starts or stops the time of the peer.
+    /// Notes whether reading pauses, which stops the time of the peer.
     pub(super) fn note_pause(&mut self, now: Instant) {
         let is_read = self.wants_input();
         self.clock.note_reading(now, is_read);
     }
 
-    /// Starts or stops the clock of unread bytes.
+    /// Starts or stops the time of unread bytes.
     pub(super) fn note_unread(&mut self, now: Instant) {
         self.clock.note_unread(now, self.is_unread_in_the_way());
     }
 
-    /// Names every deadline there is.
+    /// Calls `name` with every current deadline.
     fn deadlines(&self, mut name: impl FnMut(Instant, Deadline)) {
         let mut at = |what, at: Option<Instant>| {
             if let Some(at) = at {
@@ -102,7 +101,7 @@ impl Connection {
         }
         let Timeouts { write, linger, .. } = self.config.timeouts;
         let timeout = if self.clock.is_cut() {
-            // Nobody waits for what is left, but for the peer that may want to know why.
+            // The session is over. Only the GOAWAY with its reason still has to reach the peer.
             Some(write.map_or(linger, |write| write.min(linger)))
         } else {
             write
@@ -137,8 +136,8 @@ impl Connection {
         self.clock.when(moment)
     }
 
-    /// Any write shows as well as a probe whether the peer is gone. One that waits for the
-    /// transport has the timeout of writing.
+    /// Returns when the next probe is due. Any write detects a dead peer as well as a probe does,
+    /// and a write that waits for the transport has its own timeout.
     fn probe_deadline(&self) -> Option<Instant> {
         let since = self.clock.paused_since()?;
         if self.output.is_waiting() || self.output.has_control() {
@@ -176,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Writes what a peer that is gone answers with a reset.
+    /// Writes a frame that a dead peer answers with a TCP reset.
     fn probe(&mut self, now: Instant) {
         self.pings.probed(now);
         let open = self.streams.iter().find(|it| it.is_open_for_data());
@@ -191,7 +190,8 @@ impl Connection {
         self.fail(status, SessionError::TimedOut(timeout));
     }
 
-    /// Gives up the payload that has kept the peer from sending for too long.
+    /// Drops the unread payload that has kept the peer from sending for too long, and fails its
+    /// stream.
     fn give_up_fullest(&mut self, now: Instant) {
         if let Some(id) = self.streams.fullest() {
             let timeout = Timeout::Unread;
@@ -208,9 +208,9 @@ impl Connection {
         self.clock.restart_unread(now, self.is_unread_in_the_way());
     }
 
-    /// Resets the streams that wait too long for a window.
+    /// Resets the streams that have waited too long for a window.
     fn reset_blocked(&mut self, now: Instant) {
-        // Behind a full transport nobody has looked at them since they came.
+        // While the transport was full, streams that began to wait were not counted.
         self.join_stall(now);
         let moment = self.clock.at(now);
         let is_open = self.windows.is_open();
@@ -233,7 +233,8 @@ impl Connection {
         self.end_stream(id, Ending::reset(RstStatus::CANCEL, error));
     }
 
-    /// Resets the streams that nobody reads and that the peer has not finished in time.
+    /// Resets the streams that the application does not read and that the peer has not finished in
+    /// time.
     fn reset_abandoned(&mut self, now: Instant) {
         let Some(limit) = self.config.timeouts.discard else {
             return;
@@ -248,7 +249,7 @@ impl Connection {
     }
 }
 
-/// What a deadline is about.
+/// The kind of a deadline.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
     FirstFrame,
@@ -263,7 +264,8 @@ enum Deadline {
     Discard,
 }
 
-/// The moment `timeout` after `since`; `None` without one of them, or past the end of time.
+/// Returns the moment `timeout` after `since`, or `None` if one of them is missing or the sum
+/// overflows.
 fn after(since: Option<Instant>, timeout: Option<Duration>) -> Option<Instant> {
     since?.checked_add(timeout?)
 }

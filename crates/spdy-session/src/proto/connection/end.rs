@@ -1,7 +1,6 @@
-//! How streams and sessions end, whatever the cause (protocol.md §12.1, §12.2, §15).
+//! How streams and sessions end, for every cause (protocol.md §12.1, §12.2, §15).
 //!
-//! [`Connection::end_stream`] is the one way in which a stream ends, and [`Connection::end`] takes
-//! the others along.
+//! Each stream ends in [`Connection::end_stream`], or with all others in [`Connection::end`].
 
 use std::time::{Duration, Instant};
 
@@ -40,12 +39,12 @@ impl Connection {
         }
     }
 
-    /// Counts a bound that ends something.
+    /// Counts a limit that ends something.
     pub(super) fn reached(&mut self, limit: Limit) {
         self.tally.one(Count::Limit(limit));
     }
 
-    /// Charges a RST_STREAM that the peer caused.
+    /// Charges the peer for a RST_STREAM that it caused.
     pub(super) fn charge_reset(&mut self, now: Instant) {
         if self.phase == Phase::Closing {
             return;
@@ -57,10 +56,10 @@ impl Connection {
 
     // --- streams ---------------------------------------------------------------------------------
 
-    /// Ends a stream, which need not exist any more: RST_STREAM is due then all the same.
+    /// Ends a stream. If it is gone already, RST_STREAM is still sent.
     pub(super) fn end_stream(&mut self, id: StreamId, ending: Ending) {
         let ended = self.streams.end(id, &ending);
-        // For the peer a stream of this side whose SYN_STREAM has not left never was.
+        // A stream of this side whose SYN_STREAM has not left does not exist for the peer.
         let is_known = match &ended {
             Some(Ended(stream)) => !stream.has_opening() || !self.role.is_local(id),
             None => true,
@@ -73,8 +72,8 @@ impl Connection {
         }
     }
 
-    /// Takes a stream that has ended out of all queues, and tells the application why if there is
-    /// anything to tell.
+    /// Takes an ended stream out of all queues, and reports the error to the application if there
+    /// is one.
     fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
         let id = stream.id();
         self.output.forget(&stream);
@@ -84,21 +83,22 @@ impl Connection {
         };
         tracing::debug!(target: "spdy", side = %self.role.side(), stream = %id, %error, "stream ends");
         if stream.is_sent() {
-            // Nothing more is told of it, also when its FIN gets out.
+            // The reset is the last event of the stream, even if its FIN leaves later.
             self.output.forget_fin(id);
         }
         self.events.push_back(Event::Reset { id, error });
     }
 
-    /// The peer has closed its side of the transport and a stream is not complete.
+    /// Ends a stream that the peer can no longer complete, because it has closed its side of the
+    /// transport.
     pub(super) fn lose_stream(&mut self, id: StreamId) {
         self.note_loss();
         let error = StreamError::Session(SessionError::ConnectionLost);
         self.end_stream(id, Ending::failed(error));
     }
 
-    /// Counts the frames that the transport has taken since the last call, and tells about streams
-    /// whose FIN is out. Returns whether any of them were of streams.
+    /// Counts the frames that the transport has taken since the last call, and reports streams
+    /// whose FIN has left. Returns whether any of these frames belonged to a stream.
     pub(super) fn note_sent(&mut self) -> bool {
         let mut is_of_stream = false;
         while let Some(mut frame) = self.output.pop_sent() {
@@ -122,15 +122,15 @@ impl Connection {
         is_of_stream
     }
 
-    /// Queues RST_STREAM, and takes back what can be taken back of the stream in front of it.
+    /// Queues RST_STREAM, and takes back the frames of the stream that have not begun to leave.
     pub(super) fn tell_reset(&mut self, id: StreamId, status: RstStatus) {
         self.take_back(id);
         self.output.reset(id, status);
         self.streams.remember_reset(id);
     }
 
-    /// A stream that is closed here, and whose end has not begun to leave, is reset before the peer
-    /// has seen the end: the rest is taken back. False if there is no such stream.
+    /// Resets a stream that has ended here but whose FIN has not begun to leave: the rest is taken
+    /// back, so the peer does not see the end. Returns whether there was such a stream.
     pub(super) fn drop_ready(&mut self, id: StreamId, error: StreamError) -> bool {
         let is_closed = !self.streams.contains(id) && self.output.has_fin(id);
         let is_ready = is_closed && self.take_back(id);
@@ -140,8 +140,8 @@ impl Connection {
         is_ready
     }
 
-    /// Takes back what has not begun to leave of a stream that is over, and of the session's window
-    /// what it took. Returns whether there was anything.
+    /// Takes back the frames of an ended stream that have not begun to leave, and returns their
+    /// bytes to the window of the session. Returns whether there were any.
     pub(super) fn take_back(&mut self, id: StreamId) -> bool {
         let Some(bytes) = self.output.take_back(id) else {
             return false;
@@ -160,7 +160,7 @@ impl Connection {
             self.clock.drain_by(deadline);
         }
         self.phase = Phase::Draining;
-        // Peers without flow control stop reading at GOAWAY: they get it when all streams have
+        // Peers without flow control stop reading at GOAWAY, so they get it when all streams have
         // ended.
         if self.role.enforces_windows() {
             self.send_go_away();
@@ -178,7 +178,7 @@ impl Connection {
         self.end(error);
     }
 
-    /// Ends the session: nothing but control frames already queued goes out.
+    /// Ends the session at once. Only control frames that are already queued still go out.
     pub(super) fn end(&mut self, error: SessionError) {
         self.phase = Phase::Closing;
         self.clock.cut();
@@ -191,7 +191,7 @@ impl Connection {
         self.outcome = Err(error);
     }
 
-    /// Handles a failed transport: everything ends at once.
+    /// Handles a failed transport: the session and all its streams end at once.
     pub fn handle_transport_error(&mut self, error: SessionError) {
         if self.phase != Phase::Closing {
             self.end(error);
@@ -202,8 +202,8 @@ impl Connection {
         self.waits.stop();
     }
 
-    /// Tells the owners of streams whose last bytes are not written that these may never arrive.
-    /// Returns whether there were any.
+    /// Reports the error to streams whose FIN has not left, because their last bytes might never
+    /// arrive. Returns whether there were any.
     pub(super) fn drop_unwritten(&mut self, error: &SessionError) -> bool {
         self.note_sent();
         let unwritten = self.output.take_fins();
@@ -214,14 +214,14 @@ impl Connection {
         !unwritten.is_empty()
     }
 
-    /// The first cause of the end is kept.
+    /// Sets the outcome to a lost connection, unless an earlier cause is set.
     pub(super) fn note_loss(&mut self) {
         if self.outcome.is_ok() {
             self.outcome = Err(SessionError::ConnectionLost);
         }
     }
 
-    /// Starts closing once nothing is left to do on a connection that takes no new streams.
+    /// Starts closing if no stream is left on a connection that accepts no new ones.
     pub(super) fn close_when_done(&mut self) {
         let ending = self.phase == Phase::Draining || self.go_away.is_received();
         if !ending || self.phase == Phase::Closing || !self.streams.is_empty() {
@@ -231,7 +231,7 @@ impl Connection {
         self.phase = Phase::Closing;
     }
 
-    /// Sends GOAWAY in order, once.
+    /// Sends GOAWAY for an orderly end, unless one was sent.
     pub(super) fn send_go_away(&mut self) {
         if let Some(last_good) = self.go_away.send() {
             self.output.go_away(last_good, GoAwayStatus::OK);

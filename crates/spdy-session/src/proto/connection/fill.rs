@@ -1,5 +1,5 @@
-//! What goes out, and in which order (protocol.md §17): PING answers, control frames, credit, the
-//! openings of streams, then DATA and HEADERS by the scheduler.
+//! The order of output (protocol.md §17): answers to PING, control frames, credit, the openings of
+//! streams, then DATA and HEADERS by the scheduler.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -17,14 +17,17 @@ use crate::{
 };
 
 impl Connection {
-    /// Returns the bytes to write, topped up with all that may go out now. Write them with
-    /// [`Buf::chunks_vectored`](bytes::Buf::chunks_vectored), [`advance`](bytes::Buf::advance) by
-    /// what was written, and call again: the connection has nothing to send when the result is
-    /// empty. Ask [`wants_input`](Self::wants_input) again then: that the peer has taken its
-    /// replies may have ended a pause of reading.
+    /// Returns the bytes to write, after adding everything that may go out now.
+    ///
+    /// Write them with [`Buf::chunks_vectored`](bytes::Buf::chunks_vectored), call
+    /// [`advance`](bytes::Buf::advance) with the number of bytes that were written, and call this
+    /// method again. If the result is empty, the connection has nothing to send. Then check
+    /// [`wants_input`](Self::wants_input) again, because sending replies can end a pause of
+    /// reading.
     pub fn poll_transmit(&mut self, now: Instant) -> &mut Transmit {
         if self.note_sent() {
-            // A response that took long to write was no idle time, though nothing came meanwhile.
+            // A session that takes long to write a response is not idle, even if no frame arrives
+            // meanwhile.
             self.clock.note_use(now);
         }
         self.note_progress(now);
@@ -46,14 +49,15 @@ impl Connection {
         self.output.transmit()
     }
 
-    /// Whether bytes given by [`poll_transmit`](Self::poll_transmit) have not been taken.
+    /// Returns whether the transport has not taken all bytes of
+    /// [`poll_transmit`](Self::poll_transmit).
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.output.is_waiting()
     }
 
-    /// Gives memory back. Call it when the connection is idle, and when the transport takes nothing
-    /// more for now.
+    /// Frees memory. Call it when the connection is idle, and when the transport takes no more
+    /// bytes for now.
     pub fn release_buffers(&mut self) {
         self.output.release();
         self.streams.release_memory();
@@ -72,7 +76,7 @@ impl Connection {
             false => 0,
         };
         if self.clock.written(now, bytes, least) {
-            // The transport was full, and goes on taking bytes because the peer does.
+            // The transport was full and takes bytes again, so the peer is alive.
             self.note_life(now);
         }
     }
@@ -86,7 +90,8 @@ impl Connection {
         while let Some(id) = self.output.pop_opening() {
             self.write_opening(id);
         }
-        // At least one frame, however much the openings took: a flood of them starves nobody.
+        // Writes at least one frame, however much the openings took, so a flood of them delays no
+        // stream for ever.
         while let Some(id) = self.output.pop_stream(self.windows.is_open()) {
             while self.write_stream(now, id) {}
             if self.output.is_full() {
@@ -98,7 +103,7 @@ impl Connection {
 
     // --- credit ----------------------------------------------------------------------------------
 
-    /// Writes WINDOW_UPDATEs: when what was consumed is granted again (protocol.md §13.3).
+    /// Writes WINDOW_UPDATEs for consumed bytes (protocol.md §13.3).
     fn write_credit(&mut self, now: Instant) {
         while let Some(id) = self.output.pop_credit() {
             let stream = self.streams.get(id);
@@ -120,8 +125,8 @@ impl Connection {
         }
     }
 
-    /// Credit was granted, to this stream or to the session: ends the measurement that is under
-    /// way, or begins one if a window might be in the way.
+    /// Ends the measurement that is under way, or begins one if a window might limit the peer.
+    /// Called after credit was granted to the stream, or to the session if `credited` is `None`.
     fn measure(&mut self, now: Instant, credited: Option<StreamId>) {
         if let Some(id) = self.windows.measured_stream() {
             let stream = self.streams.peek(id);
@@ -151,12 +156,12 @@ impl Connection {
                     self.end_stream(id, Ending::closed());
                 }
             }
-            // A stream of ours that was not opened does not exist for the peer.
+            // A stream of this side that was not opened does not exist for the peer.
             Err(error) => self.abandon(id, error, !self.role.is_local(id)),
         }
     }
 
-    /// Writes one frame of a stream whose turn it is. Returns whether the next turn is its own.
+    /// Writes one frame of a stream. Returns whether the stream should write the next frame too.
     fn write_stream(&mut self, now: Instant, id: StreamId) -> bool {
         let Some(mut stream) = self.streams.get(id) else {
             return false;
@@ -207,8 +212,8 @@ impl Connection {
         false
     }
 
-    /// A header block of the application cannot be written in this version: the stream ends,
-    /// nothing else. The peer is told if it knows the stream.
+    /// Ends a stream whose header block cannot be written in this version. Nothing else ends. The
+    /// peer gets RST_STREAM if it knows the stream.
     fn abandon(&mut self, id: StreamId, error: EncodeError, is_known: bool) {
         let peer = is_known.then_some(RstStatus::INTERNAL_ERROR);
         let app = Some(StreamError::Encode(error));
@@ -217,7 +222,7 @@ impl Connection {
 
     // --- streams that wait for a window ----------------------------------------------------------
 
-    /// A stream has payload, and its window is used up.
+    /// Handles a stream that has payload and whose window is used up.
     fn wait_for_window(&mut self, now: Instant, id: StreamId) {
         if self.inbound.is_ended() {
             return self.lose_stream(id); // No peer is left to grant anything.
@@ -228,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Notes whether streams wait for the window of the session, and since when.
+    /// Notes whether streams wait for the window of the session, and when they began to.
     fn note_stall(&mut self, now: Instant) {
         if self.windows.is_open() || !self.output.scheduler().has_payload() {
             self.waits.end_stall();
@@ -241,13 +246,14 @@ impl Connection {
         self.waits.note_stall(self.output.scheduler(), moment);
         self.join_stall(now);
         if self.waits.check().is_none() {
-            // The streams that were watched are gone, or the window was open when they were looked
-            // at.
+            // The streams that were watched are gone, or the window was open when they were
+            // checked.
             self.waits.watch_all(self.streams.iter(), false);
         }
     }
 
-    /// No peer is left to open the window of the session.
+    /// Ends the streams that wait for the window of the session, because no WINDOW_UPDATE can come
+    /// any more.
     fn lose_stalled(&mut self) {
         let stalled: Vec<StreamId> = self.output.scheduler().payload().collect();
         for id in stalled {
@@ -256,7 +262,7 @@ impl Connection {
     }
 }
 
-/// FIN of a stream is written. Returns whether the stream is closed.
+/// Notes that FIN of a stream is written. Returns whether the stream is closed.
 #[must_use]
 fn finish(waits: &mut Waits, stream: &mut StreamRef<'_>) -> bool {
     waits.finished(stream);
@@ -264,7 +270,7 @@ fn finish(waits: &mut Waits, stream: &mut StreamRef<'_>) -> bool {
     stream.is_closed()
 }
 
-/// Payload of a stream is on its way. What is told of one frame after the other is one event.
+/// Reports payload that is on its way. Consecutive frames of one stream become one event.
 fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: usize) {
     if let Some(Event::Sent {
         id: last,
@@ -286,7 +292,7 @@ fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: us
     });
 }
 
-/// The longest payload of one frame.
+/// The longest payload that the length field can express, in bytes.
 const MAX_DATA: usize = (1 << 24) - 1;
 
 #[cfg(test)]
@@ -299,7 +305,7 @@ mod tests {
     use super::*;
     use crate::{config::Config, proto::connection::OpenOptions};
 
-    /// Opens three streams with more payload than the session's window takes.
+    /// Opens three streams with more payload than the session's window lets out.
     fn client(now: Instant) -> (Connection, [StreamId; 3]) {
         let config = Arc::new(Config::default());
         let mut client = Connection::new(Side::Client, Version::V3_1, config, now);

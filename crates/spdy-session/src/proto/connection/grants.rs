@@ -1,4 +1,4 @@
-//! Windows that grow, of the peer and of this side, and what goes on then.
+//! What happens when a window grows, of the peer or of this side.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use crate::proto::{
 };
 
 impl Connection {
-    /// The peer made a window larger.
+    /// Notes that the peer enlarged a window.
     pub(super) fn note_grant(&mut self, now: Instant, _: Grown) {
         let moment = self.clock.at(now);
         self.waits.granted(moment, self.output.is_full());
     }
 
-    /// The window of a stream grew, or may have. Tells its application if it `awaits` that, open or
-    /// not.
+    /// Lets a stream go on after its window grew. If it `awaits` a new window, open or not, that is
+    /// reported to the application.
     pub(super) fn window_grew(&mut self, now: Instant, id: StreamId, awaits: bool) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
@@ -38,8 +38,8 @@ impl Connection {
         }
     }
 
-    /// Streams that have come to those that wait for the window of the session have not waited
-    /// before.
+    /// Adds the streams that have joined those that wait for the window of the session. Their waits
+    /// begin now.
     pub(super) fn join_stall(&mut self, now: Instant) {
         let moment = self.clock.at(now);
         for id in self.waits.newcomers(self.output.scheduler()) {
@@ -49,13 +49,14 @@ impl Connection {
         }
     }
 
-    /// The application reads on, though nothing that it has read counts as consumed yet.
+    /// Notes that the application has read a part of a piece. It counts as consumed only when it is
+    /// read completely.
     #[cfg(feature = "tokio")]
     pub(crate) fn note_partly_read(&mut self) {
         self.clock.note_consumed();
     }
 
-    /// Bytes of a stream, which may be gone, are consumed: the peer gets credit for them again.
+    /// Returns credit for consumed bytes of a stream, which may be gone.
     pub(super) fn return_bytes(&mut self, id: StreamId, bytes: usize) {
         let Some(mut stream) = self.streams.get(id) else {
             if self.streams.consume_gone(id, bytes) {
@@ -71,7 +72,7 @@ impl Connection {
         self.clock.note_consumed();
     }
 
-    /// Returns the window that the peer begins with on a new stream.
+    /// Returns the receive window of a new stream.
     pub(super) fn new_window(&self) -> RecvWindow {
         let window = if self.role.has_stream_windows() {
             self.config.limits.stream_window()
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
     use crate::{StreamError, config::Config, error::Timeout, proto::connection::OpenOptions};
 
-    /// A client whose stream has no window and waits for one.
+    /// Returns a client whose stream has no window and waits for one.
     fn waiting(now: Instant) -> (Connection, StreamId) {
         let config = Arc::new(Config::default());
         let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
@@ -135,7 +136,7 @@ mod tests {
         written
     }
 
-    /// The windows that are told to be open, and the number of streams that were timed out.
+    /// Returns the windows that were reported, and the timeouts of streams.
     fn events(client: &mut Connection) -> Vec<Result<usize, Timeout>> {
         std::iter::from_fn(|| client.poll_event())
             .filter_map(|event| match event {

@@ -1,15 +1,15 @@
-//! What a connection at rest has to hear of at once, of all that an application does without asking
-//! for anything.
+//! The silent changes of the application that a resting driver must react to at once.
 
 use super::Connection;
 
-/// Which of the news that may wait are worth waking a driver for. Derived from the connection
-/// whenever the driver gives up its turn: so no order has to know what may depend on it.
+/// Which changes a resting driver must be woken for, among those that could wait: consumed bytes
+/// and dropped handles. The driver computes this from the connection each time before it rests. So
+/// a handle that makes such a change need not know what depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heeds {
-    /// Bytes that are consumed, of all streams together.
+    /// The driver wants to be woken when this number of bytes is consumed, of all streams together.
     pub(crate) consumed: usize,
-    /// That the last handle of a stream is dropped.
+    /// Whether the driver wants to be woken when the last handle of a stream is dropped.
     pub(crate) releases: bool,
 }
 
@@ -17,28 +17,28 @@ impl Connection {
     pub(crate) fn heeds(&self) -> Heeds {
         Heeds {
             consumed: self.heeded_bytes(),
-            // Such a stream keeps its place, and the session from being idle.
+            // A cancelled stream keeps its place until then, and keeps the session from being idle.
             releases: self.streams.cancelled().len() > 0,
         }
     }
 
-    /// The peer need not hear of a few bytes, since it has window enough: unless they are what
-    /// keeps it waiting.
+    /// Returns how many consumed bytes are worth waking the driver. A few bytes can wait while the
+    /// peer has enough window, but not if they are what the peer waits for.
     fn heeded_bytes(&self) -> usize {
         if self.is_overfull() {
-            // Any of them may end the pause of reading.
+            // Any consumed byte may end the pause of reading.
             return 1;
         }
         let limits = &self.config.limits;
         let stream = (limits.stream_window as usize).min(limits.stream_buffer) / 4;
         let step = stream.min(MAX_STEP);
         match self.windows.recv().due_after() {
-            // The streams that are not read may hold nearly all of the session's window.
+            // Streams that are not read may hold nearly all of the session's window.
             Some(due) if self.role.has_session_window() => step.min(due),
             _ => step,
         }
     }
 }
 
-/// The driver hears of consumed bytes at the latest when there are so many.
+/// The largest number of consumed bytes for which the driver is not woken.
 const MAX_STEP: usize = 32 * 1024;

@@ -1,7 +1,7 @@
-//! What comes of a frame of the peer: one handler for each type.
+//! The handlers of the peer's frames, one for each type.
 //!
-//! A handler goes through the rules in the order in which the drafts list them, and asks the
-//! managers. A broken rule is a [`Violation`], which the handler returns.
+//! A handler checks the rules in the order in which the drafts list them, and calls the managers.
+//! If a rule is broken, the handler returns a [`Violation`].
 
 mod data;
 mod go_away;
@@ -44,15 +44,15 @@ impl Connection {
             Frame::GoAway(frame) => self.on_go_away(now, frame),
             Frame::Headers(frame) => self.on_headers(now, frame),
             Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
-            // `Frame` has no other kinds; were there more, skipping them is the rule (protocol.md
-            // §5.11).
+            // Frames of unknown types are skipped (protocol.md §5.11).
             Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => {
                 self.guard.charge(Charge::IdleFrame, now)
             }
         }
     }
 
-    /// Notes a frame of the peer. What only answers this side keeps no idle session alive.
+    /// Notes that the peer is alive. A frame that only answers this side does not count as use of
+    /// the session.
     fn note_frame(&mut self, now: Instant, frame: &Frame) {
         let ping = match frame {
             Frame::Ping(ping) => Some(ping.id),
@@ -71,7 +71,7 @@ impl Connection {
 
     fn count_received(&mut self, frame: &Frame) {
         match frame {
-            // The frame counts with its last piece.
+            // A DATA frame counts with its last piece.
             Frame::Data(data) if data.remaining > 0 => return,
             Frame::RstStream(frame) => self.tally.one(Count::ResetsReceived(frame.status)),
             Frame::GoAway(frame) => self.tally.one(Count::GoAwaysReceived(frame.status)),

@@ -1,4 +1,4 @@
-//! What can be asked of a connection.
+//! Questions about a connection, which change nothing.
 
 #[cfg(feature = "tokio")]
 use spdy_frame::StreamId;
@@ -11,9 +11,11 @@ use crate::{
 };
 
 impl Connection {
-    /// Whether the transport should be read now. It should not while the peer leaves replies
-    /// unread, or while the application leaves bytes unread that no window bounds: this is the only
-    /// back-pressure then.
+    /// Returns whether the transport should be read now.
+    ///
+    /// It should not be read while the peer leaves too many replies unread, or while the
+    /// application leaves too many bytes unread that no window limits. In these cases a pause of
+    /// reading is the only back-pressure.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Closing
@@ -22,10 +24,10 @@ impl Connection {
             && !self.is_overfull()
     }
 
-    /// Returns how many bytes the connection holds: the peer's compression window, what was
-    /// received and not consumed, what is ready to be written, and the records of streams, also of
-    /// those that are gone and whose handles exist. What is queued to be sent is known where it is
-    /// queued.
+    /// Returns how much memory the connection holds, in bytes: the peer's compression window,
+    /// received bytes that are not consumed, bytes that are ready to be written, and the records of
+    /// streams, including those that are gone but have handles. Payload that is queued to be sent
+    /// does not count.
     #[must_use]
     pub fn memory(&self) -> usize {
         let records = self.streams.records() * STREAM_RECORD;
@@ -33,51 +35,51 @@ impl Connection {
         self.inbound.memory() + received + self.output.held()
     }
 
-    /// Whether this side keeps the peer from sending payload: the transport is not read, or the
-    /// session's receive window is used up, since the application has not taken what came. A peer
-    /// that is silent then is not to blame.
+    /// Returns whether this side keeps the peer from sending payload, because the application has
+    /// not consumed what came: the transport is not read, or the session's receive window is used
+    /// up. Meanwhile the silence of a peer proves nothing.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
         !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
     }
 
-    /// How far the connection is on its way to its end.
+    /// Returns how close the connection is to its end.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Why the connection ended, or will: `Ok` for an orderly end.
+    /// Returns why the connection ended or will end: `Ok` for an orderly end.
     pub const fn outcome(&self) -> &Outcome {
         &self.outcome
     }
 
-    /// The negotiated version.
+    /// Returns the negotiated version.
     #[must_use]
     pub const fn version(&self) -> Version {
         self.role.version()
     }
 
-    /// The role of this side.
+    /// Returns the role of this side.
     #[must_use]
     pub const fn side(&self) -> Side {
         self.role.side()
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Whether a stream is gone and has payload that counts and is not consumed. It may still be
-    /// given up, which is an [`Event::Reset`](crate::proto::Event::Reset) of the stream.
+    /// Returns whether a stream is gone but has payload that is not consumed. The session may still
+    /// give this payload up, with an [`Event::Reset`](crate::proto::Event::Reset) of the stream.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
         self.streams.is_untaken(id)
     }
 
-    /// Counts of what is alive: leaks become visible here.
+    /// Returns counts of everything that is alive. A leak becomes visible here.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let counts = self.streams.counts();
@@ -92,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// The windows of the session or of an open stream, as this side counts them: lost credit
-    /// becomes visible here.
+    /// Returns the windows of the session or of an open stream, as this side counts them. Lost
+    /// credit becomes visible here.
     #[must_use]
     pub fn windows(&self, target: WindowTarget) -> Option<Windows> {
         let stream = match target {
@@ -104,7 +106,7 @@ impl Connection {
         Some(Windows {
             size: receive.size(),
             send,
-            receive: receive.octets(),
+            receive: receive.bytes(),
             unread: receive.held(),
             returnable: receive.returnable(),
         })
@@ -112,25 +114,25 @@ impl Connection {
 
     // --- inside ----------------------------------------------------------------------------------
 
-    /// Whether a stream has payload that a window does not let out, or an application that waits to
-    /// make some.
+    /// Returns whether a stream has payload that a window does not let out, or an application that
+    /// waits for a window before it sends more.
     pub(super) fn is_waiting_for_window(&self, stream: &Stream) -> bool {
         stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
     }
 
-    /// Whether unread bytes keep the peer from sending payload of any stream: the transport is not
-    /// read for their sake, or they are all that the window of the session lets in.
+    /// Returns whether unread bytes keep the peer from sending payload on any stream: they stop the
+    /// reading of the transport, or they use up the whole window of the session.
     pub(super) fn is_unread_in_the_way(&self) -> bool {
         self.is_overfull() || (self.windows.is_all_unread() && !self.inbound.is_ended())
     }
 
-    /// Whether unread bytes forbid reading the transport.
+    /// Returns whether unread bytes stop the reading of the transport.
     pub(super) fn is_overfull(&self) -> bool {
         self.streams.is_overfull() || self.windows.is_overfull()
     }
 }
 
-/// What is alive in a connection.
+/// The counts of everything that is alive in a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -138,33 +140,33 @@ pub struct Stats {
     pub local_streams: usize,
     /// Streams that the peer opened and that are not closed.
     pub remote_streams: usize,
-    /// Streams of the peer that wait to be accepted.
+    /// Streams of the peer that the application has not accepted.
     pub backlog: usize,
-    /// Streams of the peer whose handles still exist, and which it reset, made fail, or closed
-    /// before they were accepted. They count as open for its MAX_CONCURRENT_STREAMS.
+    /// Streams of the peer that it reset, made fail, or closed before they were accepted, and whose
+    /// handles still exist. They count towards its MAX_CONCURRENT_STREAMS.
     pub cancelled: usize,
-    /// Bytes received and not consumed.
+    /// Received bytes that are not consumed.
     pub unread: usize,
-    /// Payload bytes queued and not yet handed to the transport.
+    /// Payload bytes that are queued and not yet handed to the transport.
     pub unsent: usize,
-    /// The size of the header blocks held of open streams: those that opened them, and later ones
-    /// that were not taken.
+    /// The size of the header blocks that are held for open streams: the blocks that opened them,
+    /// and later blocks that the application has not taken.
     pub held_headers: usize,
 }
 
-/// What [`Connection::windows`] gives. `receive`, `unread` and `returnable` together are always
-/// `size`.
+/// The result of [`Connection::windows`]. `receive`, `unread` and `returnable` together always
+/// equal `size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Windows {
-    /// The receiving window: what was configured, or what it has grown to.
+    /// The size of the receive window: the configured size, or what it has grown to.
     pub size: u32,
-    /// What this side may send. Negative when the peer has made its window smaller.
+    /// How many bytes this side may send. Negative if the peer has made its window smaller.
     pub send: i64,
-    /// What the peer may send.
+    /// How many bytes the peer may send.
     pub receive: i64,
-    /// What the peer has sent and nobody has consumed.
+    /// How many bytes the peer has sent and the application has not consumed.
     pub unread: usize,
-    /// What was consumed and is not granted again.
+    /// How many bytes were consumed and are not granted again.
     pub returnable: u32,
 }

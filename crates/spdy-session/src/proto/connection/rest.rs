@@ -1,7 +1,7 @@
-//! Whether a connection at rest has left anything undone. Tests ask.
+//! Checks, for tests, that a connection at rest has left nothing undone.
 //!
-//! The answer is computed from the records of the streams and from the windows, not from the
-//! queues, counters and marks that the work itself goes by: those are what is judged.
+//! The result is computed from the records of the streams and from the windows. It does not use the
+//! queues, counters and marks that the work itself uses, because those are what the tests check.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ use crate::proto::{
     streams::{Next, Stream},
 };
 
-/// What handles have ordered and the driver need not carry out at once.
+/// The orders of handles that the driver need not carry out at once.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
-    /// Bytes that were consumed.
+    /// The number of consumed bytes of each stream.
     pub(crate) consumed: HashMap<StreamId, usize>,
-    /// Streams without handles.
+    /// Streams whose handles are dropped.
     pub(crate) released: Vec<StreamId>,
 }
 
@@ -30,7 +30,7 @@ impl Quiet {
         self.consumed.get(&id).copied().unwrap_or(0)
     }
 
-    /// Of all streams whose payload counts.
+    /// Returns the number of consumed bytes of all streams whose payload counts.
     fn all_consumed(&self, connection: &Connection) -> usize {
         let counted = |&(id, _): &(&StreamId, &usize)| !connection.streams.is_given_up(*id);
         let consumed = self.consumed.iter().filter(counted);
@@ -38,11 +38,11 @@ impl Quiet {
     }
 }
 
-/// The name of a deadline, and the moment at which it has to have come.
+/// The name of a deadline, and the latest moment at which it has to come.
 pub(crate) type Promise = (&'static str, Instant);
 
 impl Connection {
-    /// Returns what could go on though nothing is under way, if there is anything.
+    /// Returns an error that describes work that could go on although nothing is under way.
     pub(crate) fn check_rest(&self, quiet: &Quiet) -> Result<(), String> {
         self.check_counts()?;
         if self.phase == Phase::Closing {
@@ -59,7 +59,7 @@ impl Connection {
         self.check_credit(quiet)
     }
 
-    /// Whether another stream of this side can be opened, or fails at once.
+    /// Returns whether a further stream of this side can be opened, or would fail at once.
     pub(crate) fn opens_or_fails(&self) -> bool {
         let is_local = |stream: &&Stream| self.role.is_local(stream.id());
         let open = self.streams.iter().filter(is_local).count();
@@ -90,7 +90,7 @@ impl Connection {
         Ok(())
     }
 
-    /// What the stream may write now.
+    /// Returns what the stream could write now.
     fn writable(&self, stream: &Stream) -> Option<&'static str> {
         if stream.has_opening() {
             return Some("the first frame");
@@ -106,7 +106,7 @@ impl Connection {
         self.windows.available(stream) == 0 || !self.windows.is_open()
     }
 
-    /// Whether payload that the application has not consumed is in the way of reading.
+    /// Returns whether unconsumed payload stops the reading.
     fn is_held_up(&self, quiet: &Quiet) -> bool {
         let limits = &self.config.limits;
         let full = |stream: &Stream| {
@@ -118,13 +118,13 @@ impl Connection {
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
 
-    /// Whether such payload is all that the window of the session lets in.
+    /// Returns whether unconsumed payload uses up the whole window of the session.
     fn is_all_unread(&self, quiet: &Quiet) -> bool {
         let window = self.windows.recv();
         let all = window.held() - quiet.all_consumed(self);
         self.role.has_session_window()
             && !self.inbound.is_ended()
-            && window.octets() <= 0
+            && window.bytes() <= 0
             && window.returnable() == 0
             && all == window.size() as usize
     }
@@ -141,14 +141,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The peer waits for no window that could be granted.
+    /// Returns an error if the peer waits for a window that could be granted.
     fn check_credit(&self, quiet: &Quiet) -> Result<(), String> {
         if self.output.is_waiting() {
-            return Ok(()); // Credit is behind it.
+            return Ok(()); // The transport has to take it before credit.
         }
         let window = self.windows.recv();
         let granted = window.returnable() as usize + quiet.all_consumed(self);
-        if self.role.has_session_window() && window.octets() <= 0 && granted > 0 {
+        if self.role.has_session_window() && window.bytes() <= 0 && granted > 0 {
             let kind = "session is used up, and";
             return Err(format!(
                 "the window of the {kind} {granted} bytes of it are consumed"
@@ -157,7 +157,7 @@ impl Connection {
         for stream in self.streams.iter().filter(|it| !it.is_received()) {
             let window = stream.recv_window();
             let is_read = window.held() == quiet.consumed(stream.id());
-            if self.role.has_stream_windows() && window.octets() <= 0 && is_read {
+            if self.role.has_stream_windows() && window.bytes() <= 0 && is_read {
                 let id = stream.id();
                 return Err(format!(
                     "all of the window of stream {id} is consumed, none granted"
@@ -167,8 +167,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Every deadline that the configuration promises in the state of now, with the latest moment
-    /// that it may have.
+    /// Returns every deadline that the configuration promises in the present state, with the latest
+    /// moment that it may have.
     pub(crate) fn promises(&self, now: Instant, quiet: &Quiet, has_partial: bool) -> Vec<Promise> {
         let timeouts = &self.config.timeouts;
         let has_output = self.output.is_waiting();
@@ -184,8 +184,8 @@ impl Connection {
         let is_heard = self.wants_input();
         let is_idle = is_heard && !has_output && self.is_idle(quiet);
         let is_silent = self.role.side() == Side::Server && !self.inbound.is_heard();
-        // Behind a full transport no stream is looked at, and while reading pauses no grant is
-        // heard.
+        // While the transport is full, no stream is checked for windows. While reading pauses, no
+        // grant can arrive.
         let is_full = self.output.is_full();
         let lacks_window = |stream: &Stream| self.waits_for_window(stream);
         let is_blocked = is_heard && !is_full && self.streams.iter().any(lacks_window);
@@ -209,7 +209,7 @@ impl Connection {
         promises.1
     }
 
-    /// Whether neither side has anything to do with a stream.
+    /// Returns whether neither side has anything to do with a stream.
     fn is_idle(&self, quiet: &Quiet) -> bool {
         let is_released = |id: StreamId| quiet.released.contains(&id);
         self.streams.is_empty() && self.streams.cancelled().all(is_released)
@@ -220,7 +220,7 @@ impl Connection {
         has_data && !stream.has_opening() && self.lacks_window(stream)
     }
 
-    /// Whether a frame has come in part.
+    /// Returns whether a part of a frame has arrived.
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.inbound.is_mid_frame()
     }

@@ -1,6 +1,6 @@
-//! Streams of the peer that are answered, and of which nobody reads the rest. What the peer still
-//! sends is thrown away (protocol.md §9.6), up to a number of bytes that the stream counts, and for
-//! so long in here.
+//! Streams of the peer that this side has answered completely, and whose rest the application does
+//! not read. What the peer still sends is thrown away (protocol.md §9.6), up to a number of bytes,
+//! which the stream counts, and for a limited time, which is measured here.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -8,23 +8,23 @@ use spdy_frame::StreamId;
 
 use crate::proto::clock::Moment;
 
-/// The streams that are abandoned. Each is open, so there are no more than open streams.
+/// The abandoned streams. Each is open, so there are no more than open streams.
 #[derive(Debug, Default)]
 pub(super) struct Abandoned {
-    /// Those that came since the time was last known.
+    /// Streams that were abandoned since `date` was last called.
     undated: Vec<StreamId>,
-    /// The others, and when they were abandoned: the oldest first. While reading pauses the peer's
-    /// FIN cannot be heard.
+    /// The other streams with the moment at which they were abandoned, oldest first. Their time
+    /// stands still while reading pauses, because the peer's FIN cannot arrive then.
     dated: VecDeque<(Moment, StreamId)>,
 }
 
 impl Abandoned {
-    /// Notes a stream that has just become abandoned.
+    /// Adds a stream that was abandoned just now.
     pub(super) fn note(&mut self, id: StreamId) {
         self.undated.push(id);
     }
 
-    /// Starts the time of the streams that were noted.
+    /// Starts the time of the streams that were added.
     pub(super) fn date(&mut self, moment: Moment) {
         if !self.undated.is_empty() {
             let undated = mem::take(&mut self.undated);
@@ -33,12 +33,12 @@ impl Abandoned {
         }
     }
 
-    /// Returns when the oldest was abandoned.
+    /// Returns when the oldest stream was abandoned.
     pub(super) fn since(&self) -> Option<Moment> {
         self.dated.front().map(|&(since, _)| since)
     }
 
-    /// Takes the oldest out if it was abandoned so long ago.
+    /// Removes the oldest stream if it was abandoned at least `limit` ago.
     pub(super) fn pop_expired(&mut self, moment: Moment, limit: Duration) -> Option<StreamId> {
         if moment.since(self.since()?) < limit {
             return None;
@@ -46,7 +46,7 @@ impl Abandoned {
         self.dated.pop_front().map(|(_, id)| id)
     }
 
-    /// Forgets a stream that is closed.
+    /// Removes a stream that is closed.
     pub(super) fn forget(&mut self, id: StreamId) {
         self.undated.retain(|&other| other != id);
         self.dated.retain(|&(_, other)| other != id);

@@ -15,15 +15,15 @@
 //!   Finished
 //! ```
 //!
-//! A reset ends both halves at once: the stream is forgotten. A half that may never be used, such
+//! A reset ends both halves at once, because it removes the stream. A half that is never used, such
 //! as the receiving half of a push, begins as `Finished`.
 //!
-//! Each half has one function, `on`, that says what an input makes of it. Nothing else changes a
+//! Each half has one function, `on`, that returns the state after an input. Nothing else changes a
 //! half.
 
 use spdy_frame::{RstStatus, Version};
 
-/// What this side sends.
+/// The half that this side sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendHalf {
     Unreplied,
@@ -37,18 +37,19 @@ pub(crate) enum SendHalf {
 pub(crate) enum SendInput {
     /// The application replies.
     Reply { fin: bool },
-    /// The application queues header fields, payload, or FIN alone. A reply that is due is implied.
+    /// The application queues header fields, payload, or only FIN. If no reply was sent, an empty
+    /// one goes first.
     Queue { fin: bool },
     /// FIN went into the bytes for the transport.
     FinWritten,
 }
 
-/// The sending half does not take an input in its state.
+/// The error for an input that the sending half does not allow in its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
 impl SendHalf {
-    /// Returns the half of a stream that this side opens: FIN may be on its SYN_STREAM.
+    /// Returns the half of a stream that this side opens. `fin` says whether SYN_STREAM has FIN.
     pub(crate) const fn of_initiator(fin: bool) -> Self {
         if fin { Self::Finishing } else { Self::Open }
     }
@@ -62,7 +63,7 @@ impl SendHalf {
         }
     }
 
-    /// Returns the state after `input`.
+    /// Returns the state after `input`, or an error if the state does not allow it.
     pub(crate) const fn on(self, input: SendInput) -> Result<Self, Refused> {
         match (self, input) {
             (Self::Unreplied, SendInput::Reply { fin })
@@ -73,18 +74,18 @@ impl SendHalf {
             // A second reply, or anything after FIN.
             (Self::Open | Self::Finishing | Self::Finished, SendInput::Reply { .. })
             | (Self::Finishing | Self::Finished, SendInput::Queue { .. }) => Err(Refused),
-            // FIN that is not queued is not written, and only once.
+            // FIN is written only after it was queued, and only once.
             (Self::Unreplied | Self::Open | Self::Finished, SendInput::FinWritten) => Err(Refused),
         }
     }
 
-    /// Whether the application may still queue something.
+    /// Returns whether the application can still queue something.
     pub(crate) const fn is_open(self) -> bool {
         matches!(self, Self::Unreplied | Self::Open)
     }
 }
 
-/// What the peer sends.
+/// The half that the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecvHalf {
     Unreplied,
@@ -92,7 +93,7 @@ pub(crate) enum RecvHalf {
     Finished,
 }
 
-/// A frame of the peer as the receiving half sees it.
+/// A frame of the peer, as the receiving half sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecvInput {
     Reply,
@@ -100,7 +101,7 @@ pub(crate) enum RecvInput {
     Data,
 }
 
-/// Why a frame does not fit the state.
+/// Why the state of the receiving half does not allow a frame, and what that costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
     Stream(RstStatus, &'static str),
@@ -117,12 +118,12 @@ impl RecvHalf {
         }
     }
 
-    /// Returns the half of a stream that the peer opens: FIN may be on its SYN_STREAM.
+    /// Returns the half of a stream that the peer opens. `fin` says whether SYN_STREAM has FIN.
     pub(crate) const fn of_acceptor(fin: bool) -> Self {
         if fin { Self::Finished } else { Self::Open }
     }
 
-    /// Returns the state after `input`, with `fin` or without.
+    /// Returns the state after `input`, or an error if the state does not allow it.
     pub(crate) fn on(self, version: Version, input: RecvInput, fin: bool) -> Result<Self, Unfit> {
         use RstStatus as S;
         let is_v2 = version == Version::V2;

@@ -1,17 +1,17 @@
-//! The header blocks that are held, of open streams and of those that are gone and whose handles
-//! exist.
+//! The header blocks that are held, of open streams and of streams that are gone but have handles.
 
 use spdy_frame::{HeaderBlock, StreamId};
 
 use super::ids::ById;
 
-/// What header blocks count together for [`Limits::held_headers`](crate::Limits::held_headers).
+/// The size of the held header blocks, which [`Limits::held_headers`](crate::Limits::held_headers)
+/// limits.
 #[derive(Debug)]
 pub(super) struct HeldHeaders {
     most: usize,
-    /// Of open streams.
+    /// The blocks of open streams.
     open: usize,
-    /// Of streams that are closed and whose handles exist: blocks that were not taken, and those
+    /// The blocks of closed streams whose handles exist: blocks that were not taken, and blocks
     /// that opened streams of the peer.
     gone: ById<usize>,
     /// The sum of `gone`.
@@ -28,33 +28,32 @@ impl HeldHeaders {
         }
     }
 
-    /// Returns what the blocks of open streams count.
+    /// Returns the size of the blocks of open streams.
     pub(super) const fn open(&self) -> usize {
         self.open
     }
 
-    /// Returns what all blocks count.
+    /// Returns the size of all blocks.
     pub(super) const fn sum(&self) -> usize {
         self.open + self.gone_sum
     }
 
-    /// Returns whether there is room for a block that counts so much.
+    /// Returns whether there is room for a block of this size.
     pub(super) const fn has_room(&self, size: usize) -> bool {
         self.sum() + size <= self.most
     }
 
-    /// Counts a block of an open stream.
+    /// Adds a block of an open stream.
     pub(super) fn hold(&mut self, size: usize) {
         self.open += size;
     }
 
-    /// Counts a block of an open stream no more.
+    /// Removes a block of an open stream.
     pub(super) fn let_go(&mut self, size: usize) {
         self.open -= size;
     }
 
-    /// Holds blocks of a stream that is closed, until its application takes them or drops its
-    /// handles.
+    /// Adds blocks of a closed stream, until the application takes them or drops its handles.
     pub(super) fn keep(&mut self, id: StreamId, size: usize) {
         if size > 0 {
             self.gone.insert(id, size);
@@ -62,7 +61,7 @@ impl HeldHeaders {
         }
     }
 
-    /// Takes away what the application has taken of a stream that is closed.
+    /// Removes blocks of a closed stream that the application has taken.
     pub(super) fn take(&mut self, id: StreamId, size: usize) {
         if let Some(held) = self.gone.get_mut(&id) {
             let size = size.min(*held);
@@ -74,14 +73,14 @@ impl HeldHeaders {
         }
     }
 
-    /// The handles of a stream are dropped, and with them all blocks.
+    /// Removes all blocks of a closed stream, because its handles are dropped.
     pub(super) fn release(&mut self, id: StreamId) {
         if !self.gone.is_empty() {
             self.gone_sum -= self.gone.remove(&id).unwrap_or(0);
         }
     }
 
-    /// Returns an error unless the sums are those of what is held.
+    /// Returns an error if the sums differ from the blocks that are held.
     pub(super) fn check(&self, open: usize) -> Result<(), String> {
         let (counted, found) = ((self.open, self.gone_sum), (open, self.gone.values().sum()));
         if counted == found {
@@ -92,13 +91,13 @@ impl HeldHeaders {
     }
 }
 
-/// Returns what a header block that follows the first one of its stream counts for
+/// Returns the size that a header block after the first of its stream counts for
 /// [`Limits::held_headers`](crate::Limits::held_headers).
 #[must_use]
 pub fn held_size(headers: &HeaderBlock) -> usize {
     headers.size() + BLOCK_OVERHEAD
 }
 
-/// What a block that follows the first one of its stream counts besides its fields, in bytes: with
-/// one field it takes about as much to keep.
+/// What a block after the first of its stream counts in addition to its fields, in bytes: about the
+/// memory that a block with one field takes.
 const BLOCK_OVERHEAD: usize = 224;

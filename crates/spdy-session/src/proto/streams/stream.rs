@@ -1,7 +1,7 @@
 //! One stream: its two halves, its windows, and what waits to be sent on it.
 //!
-//! Methods that change what is counted of all streams together are for
-//! [`StreamRef`](super::StreamRef) alone, which keeps the counts.
+//! Only [`StreamRef`](super::StreamRef) calls the methods that affect the counts of all streams,
+//! because it updates these counts.
 
 use std::{fmt, mem};
 
@@ -22,7 +22,7 @@ use crate::{
     queue::Queue,
 };
 
-/// All that is known of a stream that is not closed.
+/// The state of a stream that is not closed.
 #[derive(Debug)]
 pub(crate) struct Stream {
     id: StreamId,
@@ -33,61 +33,61 @@ pub(crate) struct Stream {
     recv: RecvHalf,
     send_window: SendWindow,
     recv_window: RecvWindow,
-    /// The block of our SYN_STREAM or SYN_REPLY until it is written.
+    /// The header block of the SYN_STREAM or SYN_REPLY of this side, until it is written.
     opening: Option<HeaderBlock>,
-    /// What follows the opening.
+    /// What is sent after the opening frame.
     queue: Queue<Outgoing>,
-    /// How much was taken off the piece of payload that is the first in `queue`.
+    /// How many bytes were taken off the first piece of payload in `queue`.
     taken: usize,
-    /// For the output alone.
+    /// Only the output uses this.
     pub(crate) place: Place,
-    /// For those alone that wait for windows.
+    /// Only the waits for windows use this.
     pub(crate) wait: StreamWait,
     /// Whether a WINDOW_UPDATE is due.
     credit_due: bool,
-    /// What the application may still drop unread; `None` while it reads.
+    /// How many bytes the application may still drop unread; `None` while it reads.
     discard: Option<u64>,
-    /// The size of the header block that opened it, or of that of its reply.
+    /// The size of the header block that opened the stream, or of its reply.
     opening_headers: usize,
-    /// The size of later ones that the application has not taken.
+    /// The size of later header blocks that the application has not taken.
     unread_headers: usize,
-    /// Whether the application has taken it up; streams of ours always are.
+    /// Whether the application has accepted the stream. Streams of this side always are.
     accepted: bool,
     /// Whether the application has dropped its handles.
     released: bool,
 }
 
-/// What a stream begins with, whichever side opens it.
+/// The properties with which a stream begins, whichever side opens it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Birth {
     pub(crate) priority: Priority,
     pub(crate) associated: Option<StreamId>,
     pub(crate) unidirectional: bool,
-    /// Nothing follows the header block.
+    /// Whether nothing follows the header block.
     pub(crate) fin: bool,
     pub(crate) window: RecvWindow,
 }
 
-/// One thing in a stream's send queue.
+/// One item in the send queue of a stream.
 pub(crate) enum Outgoing {
     Data(Bytes),
     Headers(HeaderBlock),
 }
 
-/// Payload that was taken off a queue.
+/// Payload that was taken off a send queue.
 pub(crate) struct Taken {
     pub(crate) payload: Bytes,
-    /// It is the last of a long piece, all of which it keeps in memory.
+    /// Whether this is the end of a long piece, and keeps all of it in memory.
     pub(crate) keeps_long: bool,
 }
 
 /// What a stream writes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Payload, of which so many bytes are in one piece.
+    /// Payload. The next piece has this number of bytes.
     Data(usize),
     Headers,
-    /// FIN alone.
+    /// Only FIN.
     Fin,
 }
 
@@ -179,35 +179,35 @@ impl Stream {
         self.recv == RecvHalf::Finished
     }
 
-    /// Returns whether FIN of this side went into the bytes for the transport.
+    /// Returns whether FIN of this side is among the bytes for the transport.
     #[inline]
     pub(crate) fn is_sent(&self) -> bool {
         self.send == SendHalf::Finished
     }
 
-    /// Returns whether the application may still queue something.
+    /// Returns whether the application can still queue something.
     pub(crate) const fn is_open_to_send(&self) -> bool {
         self.send.is_open()
     }
 
-    /// Returns whether the peer expects DATA: it has the opening frame, and not FIN.
+    /// Returns whether the peer expects DATA: it has the opening frame, and no FIN.
     pub(crate) fn is_open_for_data(&self) -> bool {
         let is_open = matches!(self.send, SendHalf::Open | SendHalf::Finishing);
         is_open && !self.has_opening()
     }
 
-    /// Returns whether SYN_STREAM or SYN_REPLY of this side is not written.
+    /// Returns whether SYN_STREAM or SYN_REPLY of this side is due and not written.
     #[inline]
     pub(crate) const fn has_opening(&self) -> bool {
         self.opening.is_some()
     }
 
-    /// Returns whether the application reads no more of it.
+    /// Returns whether the application reads no more of the stream.
     pub(crate) const fn is_discarded(&self) -> bool {
         self.discard.is_some()
     }
 
-    /// Returns whether the application wants nothing more of it, and has said all.
+    /// Returns whether this side has finished the stream and the application reads no more of it.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.is_discarded() && self.is_sent()
     }
@@ -232,7 +232,7 @@ impl Stream {
         self.unread_headers
     }
 
-    /// Returns what it writes after the opening.
+    /// Returns what the stream writes after the opening frame.
     #[inline]
     pub(crate) fn next(&self) -> Option<Next> {
         match self.queue.front() {
@@ -242,7 +242,7 @@ impl Stream {
         }
     }
 
-    /// Returns what is needed for what it writes next.
+    /// Returns what the stream needs for its next frame.
     #[inline]
     pub(crate) fn need(&self) -> Need {
         match self.queue.front() {
@@ -251,7 +251,7 @@ impl Stream {
         }
     }
 
-    /// Returns whether FIN belongs on the frame that was taken last: nothing is queued behind it.
+    /// Returns whether the frame that was taken last gets FIN: nothing is queued behind it.
     #[inline]
     pub(crate) fn ends_here(&self) -> bool {
         self.queue.is_empty() && self.send == SendHalf::Finishing
@@ -273,8 +273,8 @@ impl Stream {
 
     // --- what the peer sends ---------------------------------------------------------------------
 
-    /// Judges a piece of a DATA frame that has `announced` bytes from there on, and moves the
-    /// receiving half on.
+    /// Checks a piece of a DATA frame of which `announced` bytes are still to come, these included.
+    /// Moves the receiving half on if the piece is allowed.
     #[inline]
     pub(super) fn receive_data(
         &mut self,
@@ -300,7 +300,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Judges a header block, and moves the receiving half on.
+    /// Checks a header block. Moves the receiving half on if the block is allowed.
     pub(crate) fn receive_headers(
         &mut self,
         role: Role,
@@ -322,8 +322,8 @@ impl Stream {
         })
     }
 
-    /// Counts what is dropped unread, payload or what header blocks count. Returns whether that is
-    /// within the limit.
+    /// Counts dropped bytes: payload, or the size of header blocks. Returns whether they are within
+    /// the limit.
     #[must_use]
     pub(crate) fn discard(&mut self, amount: usize) -> bool {
         let (left, amount) = (self.discard.unwrap_or(0), amount as u64);
@@ -331,16 +331,16 @@ impl Stream {
         amount <= left
     }
 
-    /// Returns whether the stream is to get credit now that `step` bytes of it are there, once for
-    /// each time. After the peer's FIN none is due (protocol.md §13.3).
+    /// Returns whether at least `step` bytes of credit are due. It returns `true` once, until the
+    /// credit is taken. After the peer's FIN no credit is due (protocol.md §13.3).
     #[inline]
     pub(super) fn note_credit(&mut self, step: u32) -> bool {
         let is_due = self.recv_window.returnable() >= step && !self.is_received();
         is_due && !mem::replace(&mut self.credit_due, true)
     }
 
-    /// Takes the credit that is due. The window has this size at least then, if the application
-    /// keeps up.
+    /// Takes the credit that is due. If the application keeps up, it also enlarges the window to
+    /// `size`.
     pub(crate) fn take_credit(&mut self, size: u32) -> Option<WindowIncrement> {
         self.credit_due = false;
         if self.is_received() {
@@ -352,7 +352,7 @@ impl Stream {
         self.recv_window.take_credit(1)
     }
 
-    /// Adds what a WINDOW_UPDATE grants to a window that began with `initial` bytes.
+    /// Adds the increment of a WINDOW_UPDATE. `initial` is the initial size of the peer's windows.
     pub(crate) fn grow_window(
         &mut self,
         initial: u32,
@@ -367,7 +367,7 @@ impl Stream {
         self.opening.take()
     }
 
-    /// Takes the header block that is the first in the queue.
+    /// Takes the header block at the front of the queue.
     pub(crate) fn take_headers(&mut self) -> Option<HeaderBlock> {
         match self.queue.front() {
             Some(Outgoing::Headers(_)) => match self.queue.pop_front() {
@@ -392,12 +392,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Queues something, and an empty reply in front of it where none was given.
+    /// Queues an item, or only FIN. If no reply was sent, an empty one goes first.
     pub(super) fn queue(&mut self, item: Option<Outgoing>, fin: bool) -> Result<(), Refused> {
         let before = self.send;
         self.send = before.on(SendInput::Queue { fin })?;
         if before == SendHalf::Unreplied {
-            // SYN_REPLY precedes DATA, whatever the application does (protocol.md §6).
+            // SYN_REPLY must precede DATA (protocol.md §6).
             self.opening = Some(HeaderBlock::new());
         }
         match item {
@@ -408,8 +408,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Puts payload behind what is queued. Small pieces are joined: else the bookkeeping of many
-    /// that wait would exceed the payload, which alone is bounded.
+    /// Queues payload. Small pieces are joined, because the records of many small pieces would take
+    /// more memory than the payload, and only the payload is limited.
     fn queue_data(&mut self, payload: Bytes) {
         match self.queue.back_mut() {
             Some(Outgoing::Data(last)) if last.len() + payload.len() <= JOINED_LENGTH => {
@@ -428,7 +428,8 @@ impl Stream {
         }
     }
 
-    /// Takes `bytes` off the payload that is the first in the queue. `None`: it is not payload.
+    /// Takes `bytes` off the payload at the front of the queue. Returns `None` if the front is not
+    /// payload.
     pub(super) fn take_payload(&mut self, bytes: usize) -> Option<Taken> {
         let Some(Outgoing::Data(payload)) = self.queue.front_mut() else {
             return None;
@@ -450,7 +451,7 @@ impl Stream {
         })
     }
 
-    /// FIN went into the bytes for the transport.
+    /// Notes that FIN is among the bytes for the transport.
     pub(super) fn fin_written(&mut self) {
         let next = self.send.on(SendInput::FinWritten);
         self.send = next.expect("FIN is written of a half that finishes");
@@ -460,29 +461,30 @@ impl Stream {
         &mut self.recv_window
     }
 
-    /// The application reads no more.
+    /// Notes that the application reads no more.
     pub(super) fn stop_reading(&mut self, limit: u64) {
         self.discard = Some(limit);
     }
 
-    /// Holds the block of a reply.
+    /// Counts the block of a reply.
     pub(super) fn hold_reply(&mut self, size: usize) {
         self.opening_headers += size;
     }
 
-    /// Holds a block that follows the first one.
+    /// Counts a block after the first one.
     pub(super) fn hold_headers(&mut self, size: usize) {
         self.unread_headers += size;
     }
 
-    /// Returns how much of `size` the application can be done with, and counts it no more.
+    /// Stops counting consumed header blocks, and returns their size, which is at most what
+    /// counted.
     pub(super) fn consume_headers(&mut self, size: usize) -> usize {
         let size = size.min(self.unread_headers);
         self.unread_headers -= size;
         size
     }
 
-    /// Returns whether the application takes it up only now.
+    /// Notes that the application has accepted the stream. Returns whether it had not before.
     pub(super) fn accept(&mut self) -> bool {
         !mem::replace(&mut self.accepted, true)
     }
@@ -501,9 +503,9 @@ impl fmt::Debug for Outgoing {
     }
 }
 
-/// Pieces of payload that are longer than this, in bytes, are not kept for a last frame that waits
-/// for the transport.
+/// A last frame that waits for the transport does not keep a piece in memory that is longer than
+/// this, in bytes.
 const LONG_PIECE: usize = 64 * 1024;
 
-/// Pieces of payload that wait one behind the other have more than this together, in bytes.
+/// Adjacent pieces of queued payload have more than this together, in bytes.
 const JOINED_LENGTH: usize = 2 * 1024;

@@ -1,4 +1,4 @@
-//! A stream that is looked up once, and the counts that change with it.
+//! A stream that was looked up, and the counts that change with it.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,36 +15,36 @@ use crate::{
     proto::{error::Violation, role::Role},
 };
 
-/// A stream that is not closed, looked up once.
+/// A stream that is not closed, with access to the counts of all streams.
 #[derive(Debug)]
 pub(crate) struct StreamRef<'a> {
     pub(super) stream: &'a mut Stream,
     pub(super) books: &'a mut Books,
 }
 
-/// What follows from bytes that are consumed.
+/// The consequence of consumed bytes.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "credit that is due is queued"]
 pub(crate) struct Consumed {
-    /// The stream is to get credit. It says so once.
+    /// Whether credit of the stream has become due. Set only once for the same credit.
     pub(crate) credit_due: bool,
 }
 
-/// What follows from what an application has queued.
+/// The consequence of a queued item.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "an opening that is due is queued"]
 pub(crate) struct Queued {
-    /// SYN_REPLY is due first.
+    /// Whether SYN_REPLY has to be written first.
     pub(crate) opening_due: bool,
 }
 
 impl StreamRef<'_> {
-    /// The application takes the stream up.
+    /// Notes that the application has accepted the stream.
     pub(crate) fn accept(&mut self) {
         self.books.backlog -= usize::from(self.stream.accept());
     }
 
-    /// The application replies.
+    /// Queues the reply of the application.
     pub(crate) fn send_reply(
         &mut self,
         headers: HeaderBlock,
@@ -55,7 +55,7 @@ impl StreamRef<'_> {
         Ok(())
     }
 
-    /// The application queues something behind what is queued already, or FIN alone.
+    /// Queues an item of the application, or only FIN, behind everything that is queued.
     #[inline]
     pub(crate) fn queue(
         &mut self,
@@ -75,7 +75,8 @@ impl StreamRef<'_> {
         })
     }
 
-    /// Takes `bytes` off the payload that is the first in the queue. `None`: it is not payload.
+    /// Takes `bytes` off the payload at the front of the queue. Returns `None` if the front is not
+    /// payload.
     #[inline]
     pub(crate) fn take_payload(&mut self, bytes: usize) -> Option<Taken> {
         let taken = self.stream.take_payload(bytes)?;
@@ -83,13 +84,14 @@ impl StreamRef<'_> {
         Some(taken)
     }
 
-    /// FIN went into the bytes for the transport.
+    /// Notes that FIN is among the bytes for the transport.
     pub(crate) fn fin_written(&mut self) {
         self.stream.fin_written();
         self.note_abandoned();
     }
 
-    /// The application reads no more: the rest is dropped as it comes, up to so many bytes.
+    /// Notes that the application reads no more. The rest is dropped as it arrives, up to `limit`
+    /// bytes.
     pub(crate) fn stop_reading(&mut self, limit: u64) {
         if !self.stream.is_discarded() {
             self.stream.stop_reading(limit);
@@ -103,7 +105,8 @@ impl StreamRef<'_> {
         }
     }
 
-    /// Takes in a piece of a DATA frame that has `announced` bytes from there on.
+    /// Receives a piece of a DATA frame of which `announced` bytes are still to come, these
+    /// included.
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -117,7 +120,7 @@ impl StreamRef<'_> {
         Ok(())
     }
 
-    /// The application is done with `bytes` of payload.
+    /// Notes that the application has consumed `bytes` of payload.
     #[inline]
     pub(crate) fn consume(&mut self, bytes: usize) -> Consumed {
         self.count_unread(|stream| stream.recv_window_mut().consume(bytes));
@@ -137,19 +140,19 @@ impl StreamRef<'_> {
         }
     }
 
-    /// Holds the header block of a reply.
+    /// Counts the header block of a reply.
     pub(crate) fn hold_reply(&mut self, size: usize) {
         self.stream.hold_reply(size);
         self.books.headers.hold(size);
     }
 
-    /// Holds a header block that follows the first one.
+    /// Counts a header block after the first one.
     pub(crate) fn hold_headers(&mut self, size: usize) {
         self.stream.hold_headers(size);
         self.books.headers.hold(size);
     }
 
-    /// Judges the size of a header block that the stream received. Returns what it counts.
+    /// Returns the size that a received header block counts, or an error if it is too large.
     pub(crate) fn check_held(&self, role: Role, headers: &HeaderBlock) -> Result<usize, Violation> {
         let size = held_size(headers);
         let too_large = |limit| Err(role.oversized(self.stream.id()).beyond(limit));

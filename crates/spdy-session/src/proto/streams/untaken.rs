@@ -1,26 +1,28 @@
-//! Payload that the application does not take, where it keeps the peer from sending.
+//! Unconsumed payload of streams that are gone.
 //!
-//! Of what a session holds all counts, also that of streams which have ended. So the stream that
-//! goes in the end may be one of those: no reset is due then, but its payload is given up.
+//! All payload that a session holds keeps the peer from sending, including that of ended streams.
+//! So the stream that is given up after [`Timeouts::unread`](crate::Timeouts::unread) may be an
+//! ended one: it needs no reset, but its payload is given up.
 
 use spdy_frame::StreamId;
 
 use super::ids::ById;
 
-/// Payload of streams that are gone, of which the application has not consumed all. Each takes as
-/// much as its bytes at least, or is a handle of the application.
+/// The streams that are gone and have unconsumed payload. The map is limited: entries that count
+/// have unread bytes, and entries that were given up have handles.
 #[derive(Debug, Default)]
 pub(super) struct Untaken(ById<Rest>);
 
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     bytes: usize,
-    /// They count for nothing any more, though the application may still name them.
+    /// Whether the payload was given up, so that it does not count although the application may
+    /// still consume it.
     is_given_up: bool,
 }
 
 impl Untaken {
-    /// A stream is gone, with payload that is not consumed.
+    /// Adds a stream that is gone, if it has unconsumed payload.
     pub(super) fn add(&mut self, id: StreamId, bytes: usize) {
         if bytes > 0 {
             let is_given_up = false;
@@ -28,7 +30,7 @@ impl Untaken {
         }
     }
 
-    /// The application is done with some. Returns whether they counted.
+    /// Notes that the application has consumed payload. Returns whether the payload counted.
     pub(super) fn take(&mut self, id: StreamId, bytes: usize) -> bool {
         let Some(rest) = self.0.get_mut(&id) else {
             return true;
@@ -41,14 +43,15 @@ impl Untaken {
         counted
     }
 
-    /// The handles of a stream are dropped: of what was given up nothing more will be heard.
+    /// Removes a stream that was given up, because without handles its payload is not consumed any
+    /// more.
     pub(super) fn close(&mut self, id: StreamId) {
         if self.0.get(&id).is_some_and(|rest| rest.is_given_up) {
             self.0.remove(&id);
         }
     }
 
-    /// Lets the payload of a stream count for nothing. Returns how much that was.
+    /// Stops counting the payload of a stream. Returns how many bytes that was.
     pub(super) fn give_up(&mut self, id: StreamId) -> usize {
         match self.0.get_mut(&id) {
             Some(rest) if !rest.is_given_up => {
@@ -59,7 +62,7 @@ impl Untaken {
         }
     }
 
-    /// Returns whether the payload of a stream was given up, and may still be named.
+    /// Returns whether the payload of a stream was given up and is not consumed.
     #[cfg(feature = "tokio")]
     pub(super) fn is_given_up(&self, id: StreamId) -> bool {
         self.0.get(&id).is_some_and(|rest| rest.is_given_up)
@@ -71,13 +74,13 @@ impl Untaken {
         self.0.get(&id).is_some_and(|rest| !rest.is_given_up)
     }
 
-    /// The streams whose payload counts, and how much each has.
+    /// Returns the streams whose payload counts, with the number of bytes.
     pub(super) fn counted(&self) -> impl Iterator<Item = (StreamId, usize)> {
         let counted = self.0.iter().filter(|(_, rest)| !rest.is_given_up);
         counted.map(|(&id, rest)| (id, rest.bytes))
     }
 
-    /// Frees the memory that nothing needs.
+    /// Frees memory that is not needed.
     pub(super) fn release(&mut self) {
         if self.0.is_empty() {
             self.0 = ById::default();

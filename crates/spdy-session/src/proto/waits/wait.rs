@@ -1,72 +1,74 @@
 //! How long streams wait for a window of the peer.
 //!
-//! As long as the peer grants windows to any stream it takes in what it was sent, however slowly, and
-//! nothing says that a stream which waits is not next. But what is sent of a stream is counted as
-//! well: a peer that grants byte by byte, or only to others, would hold for ever what is queued.
+//! While the peer grants window to any stream it is reading, however slowly, and a waiting stream
+//! may be the next. But the bytes that leave are counted too. Otherwise a peer that grants single
+//! bytes, or only grants to other streams, could hold queued payload for ever.
 
 use std::time::Duration;
 
 use crate::proto::clock::Moment;
 
-/// The time for which a stream has waited for its window. It stands still while the window is open, and is forgotten once
-/// enough was sent.
+/// The time for which a stream has waited for its window. It stands still while the window is open,
+/// and returns to zero once enough bytes were sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wait {
     since: Option<Moment>,
-    /// How long it has waited before, for too few bytes.
+    /// How long the stream has waited before, during which too few bytes were sent.
     before: Duration,
-    /// What was sent in between.
+    /// How many bytes were sent between these waits.
     sent: usize,
 }
 
 impl Wait {
-    /// Whether it waits now.
+    /// Returns whether the stream waits now.
     pub(crate) const fn is_on(&self) -> bool {
         self.since.is_some()
     }
 
-    /// The window is shut.
+    /// Notes that the window is closed.
     pub(crate) fn begin(&mut self, moment: Moment) {
         self.since.get_or_insert(moment);
     }
 
-    /// The window has opened.
+    /// Notes that the window has opened.
     pub(crate) fn end(&mut self, moment: Moment) {
         if let Some(since) = self.since.take() {
             self.before += moment.since(since);
         }
     }
 
-    /// Bytes were sent. With `least` of them, or when nothing is left, all waiting is forgotten.
-    pub(crate) fn sent(&mut self, octets: usize, is_all: bool, least: usize) {
+    /// Notes that bytes were sent. After `least` bytes, or if nothing is left, the wait starts from
+    /// zero.
+    pub(crate) fn sent(&mut self, bytes: usize, is_all: bool, least: usize) {
         if self.before.is_zero() {
             return;
         }
-        self.sent += octets;
+        self.sent += bytes;
         if is_all || self.sent >= least {
             *self = Self::default();
         }
     }
 
-    /// Returns when it has waited too long, if it waits.
+    /// Returns when the stream has waited too long, if it waits.
     pub(crate) fn deadline(&self, patience: Patience) -> Option<Moment> {
         patience.deadline(self.since?, self.before)
     }
 }
 
-/// How long may be waited for a window.
+/// How long a stream may wait for a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// When the peer last granted anything.
+    /// When the peer last granted window.
     pub(crate) granted: Moment,
-    /// Without a grant.
+    /// The limit without any grant.
     pub(crate) blocked: Option<Duration>,
-    /// With grants, and with too few bytes sent.
+    /// The limit with grants, while too few bytes are sent.
     pub(crate) trickle: Option<Duration>,
 }
 
 impl Patience {
-    /// Returns when it is over for a stream that waits since then, and has waited before.
+    /// Returns the deadline for a stream that has waited since `since`, and for `before` before
+    /// that.
     fn deadline(self, since: Moment, before: Duration) -> Option<Moment> {
         let blocked = self
             .blocked
@@ -81,13 +83,13 @@ impl Patience {
     }
 }
 
-/// The time for which all streams have waited for the window of the session.
+/// The wait of all streams for the window of the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stall {
     since: Moment,
-    /// What was sent since then: too little to end the stall.
+    /// How many bytes were sent since then; too few to end the stall.
     sent: usize,
-    /// Streams whose places in the scheduler have higher numbers were not looked at.
+    /// Streams whose places in the scheduler have higher numbers were not checked yet.
     pub(crate) seen: u64,
 }
 
@@ -100,24 +102,24 @@ impl Stall {
         }
     }
 
-    /// Returns since when a stream takes part, of which no more is known than `known`.
+    /// Returns when a stream joined the stall. `known` is the stored moment, if there is one.
     pub(crate) fn joined(&self, known: Option<Moment>) -> Moment {
         known.map_or(self.since, |known| known.max(self.since))
     }
 
-    /// Whether a stream with this mark was there when it began, or has joined it since.
+    /// Returns whether a stream with this moment was there at the start, or has joined since.
     pub(crate) fn is_joined(&self, known: Option<Moment>) -> bool {
         known >= Some(self.since)
     }
 
-    /// Bytes were sent. Returns whether that were enough for the stall to be over.
+    /// Notes that bytes were sent. Returns whether they were enough to end the stall.
     #[must_use]
-    pub(crate) fn is_ended_by(&mut self, octets: usize, least: usize) -> bool {
-        self.sent += octets;
+    pub(crate) fn is_ended_by(&mut self, bytes: usize, least: usize) -> bool {
+        self.sent += bytes;
         self.sent >= least
     }
 
-    /// Returns when a stream has waited too long that takes part since `known`.
+    /// Returns when a stream that joined at `known` has waited too long.
     pub(crate) fn deadline(&self, known: Option<Moment>, patience: Patience) -> Option<Moment> {
         patience.deadline(self.joined(known), Duration::ZERO)
     }

@@ -1,55 +1,57 @@
 //! Windows: what may be sent, and what the peer may send (protocol.md §13).
 //!
-//! All arithmetic is in `i64`, far from its ends: a send window may go below zero when the peer lowers
-//! INITIAL_WINDOW_SIZE, and no sum of 31-bit increments overflows before it is refused.
+//! All arithmetic is in `i64`. A send window becomes negative when the peer lowers
+//! INITIAL_WINDOW_SIZE, and a sum of 31-bit increments cannot overflow before it is rejected.
 
 use spdy_frame::{MAX_WINDOW, WindowIncrement};
 
-/// What this side may still send to the peer, beside what the window begins with: so a change of INITIAL_WINDOW_SIZE,
-/// which counts for all streams, has to be written down but once.
+/// What this side may still send. The initial size is not stored here but passed to each method,
+/// because one change of INITIAL_WINDOW_SIZE applies to all streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendWindow {
-    /// What was granted, less what was sent.
+    /// The bytes that were granted minus the bytes that were sent.
     granted: i64,
 }
 
-/// A window would exceed 2^31-1 bytes.
+/// The error for a window that would exceed 2^31-1 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
 impl SendWindow {
-    /// How many bytes may go out now; 0 while the window is negative.
+    /// Returns how many bytes may be sent now: 0 while the window is negative.
     pub(crate) fn available(&self, initial: u32) -> usize {
-        usize::try_from(self.octets(initial)).unwrap_or(0)
+        usize::try_from(self.bytes(initial)).unwrap_or(0)
     }
 
-    /// The window itself. It is negative when the peer has made the windows smaller than what was sent.
-    pub(crate) fn octets(&self, initial: u32) -> i64 {
+    /// Returns the window in bytes. It is negative if the peer has made windows smaller than what
+    /// was sent already.
+    pub(crate) fn bytes(&self, initial: u32) -> i64 {
         i64::from(initial) + self.granted
     }
 
-    /// The window opens as soon as it begins with more than so many bytes.
+    /// Returns the largest initial size with which the window is still closed.
     pub(crate) fn shortfall(&self) -> i64 {
         -self.granted
     }
 
-    /// The largest window that this one may begin with; all are below if it is negative.
+    /// Returns the largest initial size with which this window does not exceed 2^31-1. If it is
+    /// negative, no initial size fits.
     pub(crate) fn most_initial(&self) -> i64 {
         i64::from(MAX_WINDOW) - self.granted
     }
 
-    /// Takes `bytes`, which are at most [`available`](Self::available), out of the window.
-    pub(crate) fn take(&mut self, octets: usize) {
-        self.granted -= octets as i64;
+    /// Takes bytes, at most [`available`](Self::available), out of the window.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        self.granted -= bytes as i64;
     }
 
-    /// Puts back what was taken and is not sent. If the peer has granted it a second time meanwhile, the window is above
-    /// its maximum, and no grant fits into it.
-    pub(crate) fn give_back(&mut self, octets: usize) {
-        self.granted += octets as i64;
+    /// Puts back bytes that were taken and will not be sent. If the peer has granted them again
+    /// meanwhile, the window is above its maximum, and every further grant overflows.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        self.granted += bytes as i64;
     }
 
-    /// Adds what a WINDOW_UPDATE grants.
+    /// Adds the increment of a WINDOW_UPDATE.
     pub(crate) fn grow(
         &mut self,
         initial: u32,
@@ -64,32 +66,34 @@ impl SendWindow {
     }
 }
 
-/// What the peer may still send to this side, and what has become of what it sent.
+/// What the peer may still send, and what happened to the bytes that it sent.
 ///
-/// Invariant: `available + held + returnable == size`. Bytes arrive (`available` to `held`), are consumed
-/// (`held` to `returnable`), and are granted again (`returnable` to `available`).
+/// Invariant: `available + held + returnable == size`. Bytes that arrive move from `available` to
+/// `held`. Consumed bytes move from `held` to `returnable`. Bytes that are granted again move from
+/// `returnable` to `available`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecvWindow {
     size: i64,
     available: i64,
     held: i64,
     returnable: i64,
-    /// All that ever arrived.
+    /// How many bytes have ever arrived.
     received: u64,
-    /// What the peer may send beyond the window, since it may have begun before it knew the size.
+    /// How many bytes beyond the window the peer may send, because it may have started before it
+    /// knew the size.
     slack: i64,
 }
 
 impl RecvWindow {
-    pub(crate) fn new(octets: u32) -> Self {
-        Self::with_slack(octets, 0)
+    pub(crate) fn new(bytes: u32) -> Self {
+        Self::with_slack(bytes, 0)
     }
 
-    /// A window that lets `slack` bytes more pass.
-    pub(crate) fn with_slack(octets: u32, slack: u32) -> Self {
+    /// Returns a window that lets `slack` further bytes pass.
+    pub(crate) fn with_slack(bytes: u32, slack: u32) -> Self {
         Self {
-            size: i64::from(octets),
-            available: i64::from(octets),
+            size: i64::from(bytes),
+            available: i64::from(bytes),
             held: 0,
             returnable: 0,
             received: 0,
@@ -97,69 +101,71 @@ impl RecvWindow {
         }
     }
 
-    /// Whether a frame of `bytes` fits into the window.
-    pub(crate) fn allows(&self, octets: u64) -> bool {
-        i64::try_from(octets).is_ok_and(|octets| octets <= self.available + self.slack)
+    /// Returns whether a frame with this number of bytes fits into the window.
+    pub(crate) fn allows(&self, bytes: u64) -> bool {
+        i64::try_from(bytes).is_ok_and(|bytes| bytes <= self.available + self.slack)
     }
 
-    /// What the peer may send, without slack.
-    pub(crate) fn octets(&self) -> i64 {
+    /// Returns how many bytes the peer may send, without slack.
+    pub(crate) fn bytes(&self) -> i64 {
         self.available
     }
 
-    /// What the window began with, and what was added to it.
+    /// Returns the size of the window: its initial size, and what was added.
     pub(crate) fn size(&self) -> u32 {
         u32::try_from(self.size).unwrap_or(MAX_WINDOW)
     }
 
-    /// Bytes that have arrived since the window began.
+    /// Returns how many bytes have ever arrived.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether the application keeps up: it leaves at most half of the window unread.
+    /// Returns whether the application keeps up: at most half of the window is unread.
     pub(crate) fn is_read(&self) -> bool {
         2 * self.held <= self.size
     }
 
-    /// Bytes that arrived and are not consumed.
+    /// Returns how many bytes have arrived and are not consumed.
     pub(crate) fn held(&self) -> usize {
         usize::try_from(self.held).unwrap_or(0)
     }
 
-    /// Bytes that were consumed and are not granted again.
+    /// Returns how many bytes were consumed and are not granted again.
     pub(crate) fn returnable(&self) -> u32 {
         u32::try_from(self.returnable).unwrap_or(u32::MAX)
     }
 
-    /// Books `bytes` that arrived. Without enforcement the window may go below zero; only `held` counts then.
-    pub(crate) fn receive(&mut self, octets: usize) {
-        self.available -= octets as i64;
-        self.held += octets as i64;
-        self.received += octets as u64;
+    /// Counts bytes that arrived. If windows are not enforced, the window may become negative; then
+    /// only `held` has a meaning.
+    pub(crate) fn receive(&mut self, bytes: usize) {
+        self.available -= bytes as i64;
+        self.held += bytes as i64;
+        self.received += bytes as u64;
         self.check();
     }
 
-    /// Books `bytes` that the application is done with.
-    pub(crate) fn consume(&mut self, octets: usize) {
+    /// Counts bytes that the application has consumed.
+    pub(crate) fn consume(&mut self, bytes: usize) {
         debug_assert!(
-            octets as i64 <= self.held,
+            bytes as i64 <= self.held,
             "more was consumed than had arrived"
         );
-        self.held -= octets as i64;
-        self.returnable += octets as i64;
+        self.held -= bytes as i64;
+        self.returnable += bytes as i64;
         self.check();
     }
 
-    /// Makes the window as large as this if it is smaller: what is added is granted with the next WINDOW_UPDATE.
-    pub(crate) fn enlarge_to(&mut self, octets: u32) {
-        let added = (i64::from(octets) - self.size).max(0);
+    /// Enlarges the window to this size, if it is smaller. The next WINDOW_UPDATE grants the
+    /// difference.
+    pub(crate) fn enlarge_to(&mut self, bytes: u32) {
+        let added = (i64::from(bytes) - self.size).max(0);
         self.size += added;
         self.returnable += added;
         self.check();
     }
 
-    /// Takes the credit to be granted, once there are at least `threshold` bytes of it.
+    /// Takes the credit, if it is at least `threshold` bytes.
     pub(crate) fn take_credit(&mut self, threshold: u32) -> Option<WindowIncrement> {
         if self.returnable < i64::from(threshold.max(1)) {
             return None;
@@ -171,9 +177,12 @@ impl RecvWindow {
         Some(increment)
     }
 
-    /// Takes the credit to be granted, once the peer has used half of what it can have: of the window without
-    /// the bytes that are held. So bytes that nobody consumes make grants small, and never stop them. Of a large
-    /// window it need not be half: what waits to be granted is missing on a path that is long enough for the window.
+    /// Takes the credit, once the peer has used half of the window that it can have, which is the
+    /// window without the held bytes. So bytes that are never consumed make the increments smaller,
+    /// but do not stop them.
+    ///
+    /// A large window returns credit after [`LARGEST_STEP`] bytes. On a path that is long enough
+    /// for the window, credit that waits here for longer would be missing at the peer.
     pub(crate) fn take_due_credit(&mut self) -> Option<WindowIncrement> {
         if self.returnable < self.available.min(LARGEST_STEP) {
             return None;
@@ -181,12 +190,12 @@ impl RecvWindow {
         self.take_credit(1)
     }
 
-    /// After how many more consumed bytes [`take_due_credit`](Self::take_due_credit) grants something; `None` if it does
-    /// so now.
+    /// Returns how many more bytes have to be consumed until
+    /// [`take_due_credit`](Self::take_due_credit) returns something; `None` if it does so now.
     #[cfg(feature = "tokio")]
     pub(crate) fn due_after(&self) -> Option<usize> {
         let missing = self.available.clamp(1, LARGEST_STEP) - self.returnable;
-        usize::try_from(missing).ok().filter(|&octets| octets > 0)
+        usize::try_from(missing).ok().filter(|&bytes| bytes > 0)
     }
 
     fn check(&self) {
@@ -199,15 +208,15 @@ impl RecvWindow {
     }
 }
 
-/// Bytes after which credit is due, whatever the window.
+/// Credit is due after this number of consumed bytes, whatever the size of the window.
 const LARGEST_STEP: i64 = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn increment(octets: u32) -> WindowIncrement {
-        WindowIncrement::new(octets).unwrap()
+    fn increment(bytes: u32) -> WindowIncrement {
+        WindowIncrement::new(bytes).unwrap()
     }
 
     /// The figures of protocol.md §13.2.
@@ -216,7 +225,7 @@ mod tests {
         let mut window = SendWindow::default();
         window.take(61_440);
         assert_eq!(window.available(65_536), 4096);
-        assert_eq!(window.octets(16_384), -45_056);
+        assert_eq!(window.bytes(16_384), -45_056);
         assert_eq!(window.available(16_384), 0);
         assert_eq!(window.shortfall(), 61_440);
         window.grow(16_384, increment(45_056)).unwrap();

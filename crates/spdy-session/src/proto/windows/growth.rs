@@ -1,19 +1,24 @@
-//! Windows that grow with what the path holds (protocol.md §13.3, §16).
+//! Windows that grow to what the path can hold (protocol.md §13.3, §16).
 //!
-//! A window lets through in each round trip what it has, so over a long path it is the window that says how fast an
-//! upload is. Whether it does is measured. A PING goes out beside credit and tells how long a round trip takes. From there
-//! to the first credit after its answer the bytes are counted: so it makes no difference whether they come evenly or, as
-//! they do when they wait for credit, all at once. If a round trip brings more than half of a window, the window is doubled.
+//! In each round trip the peer can send at most one window. So over a long path the window limits
+//! the speed of an upload. Whether it does is measured:
+//!
+//! 1. A PING goes out next to a WINDOW_UPDATE. Its answer shows how long a round trip takes.
+//! 2. Bytes are counted from the PING to the first WINDOW_UPDATE after its answer. So it does not
+//!    matter whether they arrive evenly, or all at once because the peer waits for credit.
+//! 3. If a round trip carries more than half of a window, the window is doubled.
 //!
 //! ```text
-//!   credit, and half of a window has come ──► PING ──► answer ──► credit ──► a window doubles: again with the next credit
-//!          ▲                                                       └───────► none does: a rest, longer each time
-//!          └─────────────────────────────────────────────────────────────────────────┘
+//!   credit, and half ──► PING ──► answer ──► credit ──► a window doubles: again with the
+//!   of a window came                            │       next credit
+//!          ▲                                    └─────► none does: a pause, longer each time
+//!          └──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Nothing is measured while the application leaves much unread: then the window does what it is there for. Windows never
-//! shrink, and they have a maximum: so there are few measurements that change something, and those that do not become
-//! rare. A peer that does not answer is not asked again.
+//! While the application leaves much unread nothing is measured, because then the window is meant
+//! to limit the peer. Windows never shrink and have a maximum, so few measurements enlarge them,
+//! and those that do not become rare. If the peer does not answer the PING there is no further
+//! measurement.
 
 use std::time::{Duration, Instant};
 
@@ -25,29 +30,29 @@ use crate::{
     proto::{role::Role, streams::Stream},
 };
 
-/// What is known of the path, and what is being measured.
+/// The growth of windows: their sizes, their maximums, and the current measurement.
 #[derive(Debug)]
 pub(super) struct Growth {
-    /// What the window of each stream is to have. It gets it with its next credit.
+    /// The size of each stream's window. A stream gets it with its next credit.
     stream_window: u32,
     most_stream_window: u32,
     most_session_window: u32,
     measurement: Option<Measurement>,
-    /// No measurement begins up to then.
+    /// No measurement begins before this moment.
     rests_until: Option<Instant>,
-    /// How long the next rest is.
+    /// The length of the next pause.
     rest: Duration,
 }
 
-/// A measurement that is under way, and what had come when it began.
+/// A measurement that is under way, with the counts of received bytes at its start.
 #[derive(Debug)]
 struct Measurement {
     began: Instant,
-    /// Once the PING is answered.
+    /// The round trip, once the PING is answered.
     round_trip: Option<Duration>,
-    /// In the session.
+    /// How many bytes the session had received.
     session: u64,
-    /// On the stream that got credit, or on the busiest one.
+    /// The stream that got credit, or the busiest one, and how many bytes it had received.
     stream: (StreamId, u64),
 }
 
@@ -63,12 +68,13 @@ impl Growth {
         }
     }
 
-    /// What the window of each stream is to have.
+    /// Returns the size that each stream's window should have.
     pub(super) fn stream_window(&self) -> u32 {
         self.stream_window
     }
 
-    /// Says when the next measurement is: those that change nothing become rare.
+    /// Sets when the next measurement may begin. The pause gets longer after each measurement
+    /// without growth.
     fn rest(&mut self, now: Instant, has_grown: bool) {
         if has_grown {
             // The larger windows are not announced yet.
@@ -81,7 +87,7 @@ impl Growth {
 }
 
 impl SessionWindows {
-    /// The answer to the PING that measures came.
+    /// Notes that the PING of the measurement was answered.
     pub(crate) fn ping_answered(&mut self, now: Instant) {
         if let Some(measurement) = &mut self.growth.measurement {
             measurement.round_trip = Some(now.saturating_duration_since(measurement.began));
@@ -94,7 +100,8 @@ impl SessionWindows {
         measurement.round_trip.map(|_| measurement.stream.0)
     }
 
-    /// Ends a measurement after credit was granted: the windows that are in the way grow. Its stream may be gone.
+    /// Ends a measurement after credit was granted, and enlarges the windows that limit the peer.
+    /// `stream` is `None` if the measured stream is gone.
     pub(crate) fn end_measurement(&mut self, now: Instant, stream: Option<&Stream>) {
         let Some(measurement) = self.growth.measurement.take() else {
             return;
@@ -127,9 +134,9 @@ impl SessionWindows {
         can_session || growth.stream_window < growth.most_stream_window
     }
 
-    /// Begins a measurement if as much has come as half of the window that got credit, more is to come, and the
-    /// application keeps up with it. The window is that of the stream, or of the session. Returns whether it begins: a
-    /// PING is due then.
+    /// Begins a measurement next to a WINDOW_UPDATE of the stream (`is_of_stream`) or of the
+    /// session, if at least half of its window has arrived and the application keeps up. Returns
+    /// whether it begins; then the caller has to send a PING.
     #[must_use = "a PING is due"]
     pub(crate) fn begin_measurement(
         &mut self,
@@ -167,7 +174,7 @@ impl SessionWindows {
             size = size.saturating_mul(2);
         }
         if have_streams_grown {
-            // A stream that nobody reads any more leaves half of it to the others.
+            // A stream that is not read any more leaves half of the session's window to the others.
             size = size.max(self.growth.stream_window.saturating_mul(2));
         }
         self.recv
@@ -176,18 +183,18 @@ impl SessionWindows {
 }
 
 impl Measurement {
-    /// Whether a round trip brings more than half of a window to which `before` bytes had come in the beginning, and
-    /// the application keeps up with it.
+    /// Returns whether a round trip carries more than half of a window and the application keeps
+    /// up. `before` is what the window had received when the measurement began.
     fn is_in_the_way(&self, now: Instant, before: u64, window: &RecvWindow) -> bool {
         let round_trip = self.round_trip.unwrap_or_default().as_nanos();
         let time = now.saturating_duration_since(self.began).as_nanos();
-        let octets = u128::from(window.received() - before);
-        window.is_read() && 2 * octets * round_trip > u128::from(window.size()) * time
+        let bytes = u128::from(window.received() - before);
+        window.is_read() && 2 * bytes * round_trip > u128::from(window.size()) * time
     }
 }
 
-/// The rest after the first measurement that changes nothing.
+/// The pause after the first measurement without growth.
 const FIRST_REST: Duration = Duration::from_millis(250);
 
-/// A path that gets longer or wider is noticed after so long at the latest.
+/// The longest pause. A path that gets longer or wider is noticed after this time at the latest.
 const LONGEST_REST: Duration = Duration::from_secs(16);

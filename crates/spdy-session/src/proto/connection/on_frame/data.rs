@@ -1,5 +1,5 @@
-//! DATA, in the order of protocol.md §12.3: the session's window, the stream, its state, its
-//! window, delivery.
+//! DATA. The rules apply in the order of protocol.md §12.3: the session's window, the stream, its
+//! state, its window, delivery.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::proto::{
 impl Connection {
     pub(super) fn on_data(&mut self, now: Instant, data: Data) -> Handled {
         let bytes = data.payload.len();
-        // The whole frame is judged at its head, before its payload is there.
+        // The rules are applied at the head of the frame, to its whole length.
         let announced = bytes as u64 + u64::from(data.remaining);
         self.windows.receive(bytes, announced)?;
         let is_empty = announced == 0 && !data.fin;
@@ -33,8 +33,8 @@ impl Connection {
                 self.discard(data.stream, bytes, data.fin, is_closed);
             }
             dropped => {
-                // Nobody will consume these bytes: the session gets them back at once (protocol.md
-                // §13.3).
+                // The application will never consume these bytes, so the session's window gets them
+                // back at once (protocol.md §13.3).
                 self.windows.consume(bytes);
                 dropped?;
             }
@@ -45,8 +45,8 @@ impl Connection {
         Ok(())
     }
 
-    /// DATA for streams that are gone is not charged: a peer may have much of it under way when it
-    /// hears of a reset (protocol.md §12.3, "not before 10 MB").
+    /// Judges DATA for a stream that does not exist. It is not charged, because a peer may have
+    /// much of it under way when it receives a reset (protocol.md §12.3, "not before 10 MB").
     fn judge_stray_data(&self, id: StreamId) -> Result<Fate, Violation> {
         if self.is_answered(id) {
             return Ok(Fate::Drop);
@@ -55,7 +55,7 @@ impl Connection {
             let reason = "DATA came for a stream that was never opened";
             return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
         }
-        // SPDY/2 "Stream close": what comes for a stream that was torn down is ignored.
+        // SPDY/2 "Stream close": frames for a stream that was torn down are ignored.
         if self.role.version() == Version::V2 {
             return Ok(Fate::Drop);
         }
@@ -73,7 +73,7 @@ impl Connection {
         }
     }
 
-    /// Drops bytes of a stream that the application has lost interest in.
+    /// Drops bytes of a stream that the application no longer reads.
     fn discard(&mut self, id: StreamId, bytes: usize, fin: bool, is_closed: bool) {
         self.return_bytes(id, bytes);
         self.count_discarded(id, bytes, fin);
@@ -83,19 +83,19 @@ impl Connection {
     }
 }
 
-/// What becomes of a piece of DATA.
+/// What happens to a piece of DATA.
 #[derive(Debug)]
 enum Fate {
-    /// The application gets it.
+    /// It is delivered to the application.
     Deliver { is_closed: bool },
-    /// The application reads no more.
+    /// It is dropped, because the application reads no more.
     Discard { is_closed: bool },
-    /// There is no such stream any more.
+    /// It is dropped, because the stream is gone.
     Drop,
 }
 
 impl Fate {
-    /// What becomes of a piece that a stream has taken.
+    /// Returns what happens to a piece that `stream` has received.
     fn of(stream: &Stream) -> Self {
         let is_closed = stream.is_closed();
         match stream.is_discarded() {

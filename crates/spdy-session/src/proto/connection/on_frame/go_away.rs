@@ -1,4 +1,4 @@
-//! GOAWAY: the peer takes no more streams.
+//! GOAWAY: the peer accepts no more streams.
 
 use std::time::Instant;
 
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Connection {
-    /// One says it all; those that follow may name a lower last-good id, and are charged: each
-    /// looks at all streams.
+    /// Handles GOAWAY. A further GOAWAY may lower the last-good id. It is charged, because each
+    /// GOAWAY looks at all streams.
     pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Handled {
         if !self.go_away.receive() {
             self.guard.charge(Charge::IdleFrame, now)?;
@@ -36,8 +36,8 @@ impl Connection {
             last_good: frame.last_good,
             status: frame.status,
         });
-        // Streams above last-good were not processed: they may be retried elsewhere (protocol.md
-        // §15).
+        // The peer has not processed streams above last-good, so a retry elsewhere is safe
+        // (protocol.md §15).
         let is_lost = |id: &StreamId| self.role.is_local(*id) && Some(*id) > frame.last_good;
         let ids = self.streams.iter().map(Stream::id);
         let lost: Vec<StreamId> = ids.filter(is_lost).collect();

@@ -1,4 +1,4 @@
-//! HEADERS: header fields behind the first ones, and trailers.
+//! HEADERS: further header fields, and trailers.
 
 use std::time::Instant;
 

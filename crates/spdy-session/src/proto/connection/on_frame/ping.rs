@@ -1,4 +1,4 @@
-//! PING: one of the peer, or the answer to one of this side.
+//! PING: a PING of the peer, or the answer to one of this side.
 
 use std::time::Instant;
 
@@ -18,14 +18,14 @@ impl Connection {
         Ok(())
     }
 
-    /// An answer. One that nobody waits for is ignored (protocol.md §16).
+    /// Handles an answer. An answer to no PING is ignored (protocol.md §16).
     fn on_pong(&mut self, now: Instant, id: u32) {
         let Some(purpose) = self.pings.purpose(id) else {
             return;
         };
         self.pings.answered(purpose);
         match purpose {
-            // From now on the peer has no excuse any more (protocol.md §13.3).
+            // From now on the peer must obey the SETTINGS of this side (protocol.md §13.3).
             Purpose::Settings | Purpose::KeepAlive => {}
             Purpose::Path => self.windows.ping_answered(now),
             Purpose::User(id, sent) => {

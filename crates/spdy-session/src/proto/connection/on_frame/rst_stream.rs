@@ -21,7 +21,8 @@ impl Connection {
             self.take_back(id);
             self.end_stream(id, Ending::failed(error));
         } else if !self.drop_ready(id, error) {
-            // Unknown or closed: nothing to do, nothing to say (protocol.md §5.3).
+            // RST_STREAM for an unknown or closed stream has no effect and no answer (protocol.md
+            // §5.3).
             return self.guard.charge(Charge::IdleFrame, now);
         }
         self.cancel_pushes_of(id);
@@ -31,7 +32,7 @@ impl Connection {
         self.guard.charge(Charge::PeerReset, now)
     }
 
-    /// Resetting a request stops its pushes too (protocol.md §10.1).
+    /// Ends the pushes of a request that was reset (protocol.md §10.1).
     fn cancel_pushes_of(&mut self, id: StreamId) {
         let streams = self.streams.iter();
         let of_stream = streams.filter(|stream| stream.associated() == Some(id));

@@ -1,4 +1,4 @@
-//! SETTINGS: what the peer allows, in streams and in windows.
+//! SETTINGS: how many streams and how large windows the peer allows.
 
 use std::time::Instant;
 
@@ -18,8 +18,8 @@ impl Connection {
     }
 
     fn apply_settings(&mut self, now: Instant, frame: &Settings) -> Handled {
-        // Values with PERSISTED echo what this side once asked for: they are not the peer's
-        // (protocol.md §14).
+        // Entries with PERSISTED echo values of this side, so they are not the peer's (protocol.md
+        // §14).
         let own = frame
             .entries
             .iter()
@@ -46,7 +46,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Changes the windows of all streams (protocol.md §13.2), and touches those alone that go on.
+    /// Changes the windows of all streams (protocol.md §13.2). Only the streams that can go on are
+    /// touched.
     fn change_initial_window(&mut self, now: Instant, value: u32) {
         let initial = self.windows.set_initial(value);
         if let Some(grown) = initial.grown {

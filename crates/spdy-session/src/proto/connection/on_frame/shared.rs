@@ -1,4 +1,4 @@
-//! What several handlers do.
+//! Work that several handlers share.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ impl Connection {
                     }
                 }
                 self.fail(GoAwayStatus::PROTOCOL_ERROR, SessionError::Headers(error));
-                // The session is over: the caller has nothing more to judge.
+                // The session has ended, so the caller has nothing left to check.
                 Err(Violation::session(
                     "header block lost the compression context",
                 ))
@@ -38,13 +38,14 @@ impl Connection {
         }
     }
 
-    /// After our GOAWAY new streams of the peer are ignored (protocol.md §15).
+    /// Returns whether a stream is ignored because the peer opened it after our GOAWAY (protocol.md
+    /// §15).
     pub(super) fn is_beyond_our_go_away(&self, id: StreamId) -> bool {
         self.go_away.is_sent() && self.streams.is_new_remote(id)
     }
 
-    /// A frame with a header block for a stream that is not open. It is answered at most once, and
-    /// charged each time: its block had to be inflated.
+    /// Handles a frame with a header block for a stream that is not open. It is answered at most
+    /// once. It is charged each time, because its block had to be inflated.
     pub(super) fn on_stray(&mut self, now: Instant, id: StreamId, reason: &'static str) -> Handled {
         if self.is_answered(id) {
             self.charge_reset(now);
@@ -53,15 +54,16 @@ impl Connection {
         Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
     }
 
-    /// Whether the peer knows already that a stream is not open, by our RST_STREAM or our GOAWAY.
-    /// Peers without flow control go on sending on streams that we reset.
+    /// Returns whether the peer already knows that a stream is not open, from our RST_STREAM or our
+    /// GOAWAY. Peers without flow control get no second answer, because they keep sending on
+    /// streams that were reset.
     pub(super) fn is_answered(&self, id: StreamId) -> bool {
         self.is_beyond_our_go_away(id)
             || self.streams.was_reset_lately(id)
             || !self.role.enforces_windows()
     }
 
-    /// Counts bytes that are dropped, payload or what header blocks count.
+    /// Counts bytes that are dropped: payload, or the size of header blocks.
     pub(super) fn count_discarded(&mut self, id: StreamId, bytes: usize, fin: bool) {
         let stream = self.streams.get(id);
         let is_too_much = stream.is_some_and(|mut stream| !stream.discard(bytes));

@@ -1,4 +1,4 @@
-//! SYN_REPLY: the answer to a stream of this side.
+//! SYN_REPLY: the reply to a stream of this side.
 
 use std::time::Instant;
 

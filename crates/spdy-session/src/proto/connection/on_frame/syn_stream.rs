@@ -1,4 +1,4 @@
-//! SYN_STREAM: a stream of the peer, rule by rule.
+//! SYN_STREAM: the peer opens a stream.
 
 use std::time::Instant;
 
@@ -23,10 +23,11 @@ impl Connection {
         frame: SynStream<CompressedBlock>,
     ) -> Handled {
         let id = frame.stream;
-        // Every block is inflated, whatever becomes of the stream (protocol.md §8.4).
+        // Every block is inflated, whatever happens to the stream (protocol.md §8.4).
         let headers = self.inflate(id, frame.block)?;
         if self.is_beyond_our_go_away(id) {
-            // A few have crossed our GOAWAY; more of them only have their blocks inflated.
+            // The stream crossed our GOAWAY. It is ignored, but charged, because its block had to
+            // be inflated.
             self.charge_reset(now);
             return Ok(());
         }
@@ -55,14 +56,15 @@ impl Connection {
             block: headers,
         });
         if self.role.side() == Side::Server && id.next().is_none() {
-            // The client's ids are used up (protocol.md §11.1). Pushes simply stop.
+            // The client has used all its ids (protocol.md §11.1). A server without ids only stops
+            // pushing.
             self.shutdown_gracefully(now, None);
         }
         Ok(())
     }
 
-    /// The rules for streams of a server (protocol.md §10.2); identity and origin are the HTTP
-    /// layer's to judge.
+    /// Checks the rules for streams that a server opens (protocol.md §10.2). The HTTP layer checks
+    /// their origin.
     fn check_push(
         &self,
         id: StreamId,

@@ -1,4 +1,4 @@
-//! WINDOW_UPDATE: the peer grants a window.
+//! WINDOW_UPDATE: the peer enlarges a window.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ impl Connection {
                 self.windows.note_stream_grant();
                 self.grow_stream(now, id, frame.increment)?;
             }
-            // SPDY/3 knows no session window, and without flow control nothing counts.
+            // SPDY/3 has no session window, and without flow control no window is in force.
             WindowTarget::Session | WindowTarget::Stream(_) => {}
         }
         Ok(())
