@@ -1,4 +1,5 @@
-//! The fuzz targets with a stable compiler: over their saved corpus, over random changes of it, and over random octets.
+//! Runs the fuzz targets with a stable compiler: on their saved corpus, on random changes of it,
+//! and on random bytes.
 
 use std::{fs, path::Path};
 
@@ -6,7 +7,7 @@ use std::{fs, path::Path};
 #[allow(unreachable_pub)] // The file is a crate of its own to the fuzzer.
 mod targets;
 
-/// How many changed inputs each target gets, and how many of random octets.
+/// How many changed inputs each target gets, and how many random ones.
 const CHANGES: usize = 1000;
 
 #[test]
@@ -43,7 +44,7 @@ fn run(target: &str, try_input: fn(&[u8])) {
     }
 }
 
-/// One input, with octets changed, removed or taken from another input.
+/// Returns an input in which bytes are changed, removed or taken from another input.
 fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut input = corpus[random.below(corpus.len())].clone();
     for _ in 0..1 + random.below(4) {
@@ -58,8 +59,8 @@ fn change(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
             _ => {
                 let other = &corpus[random.below(corpus.len())];
                 let from = random.below(other.len());
-                let octets = other[from..].iter().take(random.below(40));
-                input.splice(at..at, octets.copied());
+                let bytes = other[from..].iter().take(random.below(40));
+                input.splice(at..at, bytes.copied());
             }
         }
     }

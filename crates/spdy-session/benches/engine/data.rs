@@ -1,9 +1,10 @@
-//! What is sent: the same for both protocols, but for the names that they give to the parts of a request line.
+//! The data that is sent. It is the same for both protocols, except for the names of the parts of a
+//! request line.
 
 use bytes::Bytes;
 use spdy_session::HeaderBlock;
 
-/// A body is sent in pieces of so many octets.
+/// The length of the pieces of a body, in bytes.
 pub(crate) const PIECE: usize = 16 * 1024;
 
 /// The body of a response.

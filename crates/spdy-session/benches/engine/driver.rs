@@ -11,7 +11,7 @@ use tokio::{io::duplex, runtime::Runtime, task::JoinSet};
 
 use super::data::{BODY, PIECE, piece, request, response};
 
-/// A client and a server, each a task.
+/// A client and a server, each in its own task.
 pub(crate) struct Driven {
     runtime: Runtime,
     session: Session,
@@ -20,7 +20,7 @@ pub(crate) struct Driven {
 }
 
 impl Driven {
-    /// On this runtime, with so many requests at once.
+    /// Creates the pair on this runtime. `at_once` is the number of concurrent requests.
     pub(crate) fn on(runtime: Runtime, at_once: usize) -> Self {
         let session = runtime.block_on(async {
             let (near, far) = duplex(TRANSPORT);
@@ -38,7 +38,7 @@ impl Driven {
         }
     }
 
-    /// Sends requests and takes their responses, so many at once.
+    /// Sends `count` requests, `at_once` of them concurrently, and reads their responses.
     pub(crate) fn requests(&self, count: usize) {
         self.runtime.block_on(async {
             let mut workers = JoinSet::new();
@@ -47,8 +47,8 @@ impl Driven {
                 let share = count / self.at_once;
                 workers.spawn(async move {
                     for _ in 0..share {
-                        let octets = fetch(&session, request.clone()).await;
-                        assert_eq!(octets, BODY.len());
+                        let bytes = fetch(&session, request.clone()).await;
+                        assert_eq!(bytes, BODY.len());
                     }
                 });
             }
@@ -58,18 +58,18 @@ impl Driven {
         });
     }
 
-    /// Sends a request whose response has a body of so many octets, and takes it.
-    pub(crate) fn download(&self, octets: usize) {
+    /// Sends a request whose response has a body of this many bytes, and reads it.
+    pub(crate) fn download(&self, bytes: usize) {
         let mut request = self.request.clone();
         request
-            .append("octets", octets.to_string())
+            .append("bytes", bytes.to_string())
             .expect("the field is sound");
         let taken = self.runtime.block_on(fetch(&self.session, request));
-        assert_eq!(taken, octets);
+        assert_eq!(taken, bytes);
     }
 }
 
-/// Sends a request and takes its response. How many octets the body has is the answer.
+/// Sends a request and reads its response. Returns the length of the body.
 async fn fetch(session: &Session, request: HeaderBlock) -> usize {
     let how = OpenOptions {
         fin: true,
@@ -78,16 +78,16 @@ async fn fetch(session: &Session, request: HeaderBlock) -> usize {
     let stream = session.open(request, how).await.expect("it may be opened");
     let (mut receive, _send) = stream.split();
     receive.response_headers().await.expect("it is answered");
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(received) = receive.next().await {
         if let Received::Data(payload) = received.expect("the server does not fail") {
-            octets += payload.len();
+            bytes += payload.len();
         }
     }
-    octets
+    bytes
 }
 
-/// Serves a session on one task: requests are answered between reading and writing.
+/// Serves a session in one task. Requests are answered between reading and writing.
 async fn serve(mut incoming: Incoming, mut driver: spdy_session::Driver<tokio::io::DuplexStream>) {
     let response = response();
     let ended = poll_fn(|cx| {
@@ -98,36 +98,36 @@ async fn serve(mut incoming: Incoming, mut driver: spdy_session::Driver<tokio::i
             false
         })
     });
-    // The client ends it by being dropped.
+    // The client ends the session when it is dropped.
     _ = ended.await;
 }
 
-/// Answers with as many octets as the request asks for.
+/// Answers with the number of bytes that the request asks for.
 fn answer(stream: PendingStream, response: HeaderBlock) {
-    let octets = stream.headers().get("octets").map(number);
+    let bytes = stream.headers().get("bytes").map(number);
     let (_receive, reply) = stream.split();
     let mut send = reply
         .send_reply(response, false)
         .expect("it was opened now");
-    let Some(octets) = octets else {
+    let Some(bytes) = bytes else {
         let sent = send.send_data(Bytes::from_static(&BODY), true);
         return sent.expect("it is open");
     };
     tokio::spawn(async move {
-        for sent in (PIECE..=octets).step_by(PIECE) {
+        for sent in (PIECE..=bytes).step_by(PIECE) {
             send.ready().await.expect("the client reads");
-            let fin = sent == octets;
+            let fin = sent == bytes;
             send.send_data(piece(), fin).expect("it is open");
         }
         send.written().await.expect("the client reads");
     });
 }
 
-/// A number that this program has written.
+/// Parses a number that this program has written.
 pub(crate) fn number(digits: &[u8]) -> usize {
     let digits = std::str::from_utf8(digits).expect("it has digits alone");
     digits.parse().expect("it has digits alone")
 }
 
-/// How many octets may be under way each way.
+/// How many bytes can be under way in each direction.
 pub(crate) const TRANSPORT: usize = 64 * 1024;

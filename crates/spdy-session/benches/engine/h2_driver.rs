@@ -22,7 +22,7 @@ use super::{
     one_thread,
 };
 
-/// A client and a server, each a task.
+/// A client and a server, each in its own task.
 pub(crate) struct H2Driven {
     runtime: Runtime,
     requests: SendRequest<Bytes>,
@@ -30,7 +30,7 @@ pub(crate) struct H2Driven {
 }
 
 impl H2Driven {
-    /// With so many requests at once.
+    /// Creates the pair. `at_once` is the number of concurrent requests.
     pub(crate) fn new(at_once: usize) -> Self {
         let runtime = one_thread();
         let requests = runtime.block_on(async {
@@ -61,8 +61,8 @@ impl Pair for H2Driven {
                 let share = count / self.at_once;
                 workers.spawn(async move {
                     for _ in 0..share {
-                        let octets = fetch(&mut requests, heads.request()).await;
-                        assert_eq!(octets, BODY.len());
+                        let bytes = fetch(&mut requests, heads.request()).await;
+                        assert_eq!(bytes, BODY.len());
                     }
                 });
             }
@@ -72,15 +72,15 @@ impl Pair for H2Driven {
         });
     }
 
-    fn download(&mut self, octets: usize) {
+    fn download(&mut self, bytes: usize) {
         let mut request = Heads::new().request();
-        request.headers_mut().insert("octets", octets.into());
+        request.headers_mut().insert("bytes", bytes.into());
         let taken = self.runtime.block_on(fetch(&mut self.requests, request));
-        assert_eq!(taken, octets);
+        assert_eq!(taken, bytes);
     }
 }
 
-/// Sends a request and takes its response. How many octets the body has is the answer.
+/// Sends a request and reads its response. Returns the length of the body.
 async fn fetch(requests: &mut SendRequest<Bytes>, request: Request<()>) -> usize {
     let ready = poll_fn(|cx| requests.poll_ready(cx)).await;
     ready.expect("the connection is open");
@@ -89,49 +89,45 @@ async fn fetch(requests: &mut SendRequest<Bytes>, request: Request<()>) -> usize
         .expect("it may be opened");
     let response = response.await.expect("it is answered");
     let mut body = response.into_body();
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(data) = body.data().await {
         let length = data.expect("the server does not fail").len();
         let released = body.flow_control().release_capacity(length);
         released.expect("they had come");
-        octets += length;
+        bytes += length;
     }
-    octets
+    bytes
 }
 
 async fn serve(mut connection: Connection<DuplexStream, Bytes>) {
     let heads = Heads::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let octets = request.headers().get("octets");
-        answer(
-            octets.map(|octets| number(octets.as_bytes())),
-            respond,
-            &heads,
-        );
+        let bytes = request.headers().get("bytes");
+        answer(bytes.map(|bytes| number(bytes.as_bytes())), respond, &heads);
     }
 }
 
-/// Answers with as many octets as the request asks for.
-fn answer(octets: Option<usize>, mut respond: SendResponse<Bytes>, heads: &Heads) {
-    let head = match octets {
+/// Answers with the number of bytes that the request asks for.
+fn answer(bytes: Option<usize>, mut respond: SendResponse<Bytes>, heads: &Heads) {
+    let head = match bytes {
         Some(_) => heads.long_response(),
         None => heads.response(),
     };
     let replied = respond.send_response(head, false);
     let mut send = replied.expect("it was opened now");
-    let Some(octets) = octets else {
+    let Some(bytes) = bytes else {
         let sent = send.send_data(Bytes::from_static(&BODY), true);
         return sent.expect("it is open");
     };
     tokio::spawn(async move {
-        for sent in (PIECE..=octets).step_by(PIECE) {
+        for sent in (PIECE..=bytes).step_by(PIECE) {
             send.reserve_capacity(PIECE);
             while send.capacity() < PIECE {
                 let more = poll_fn(|cx| send.poll_capacity(cx)).await;
                 more.expect("the client has not gone")
                     .expect("the client reads");
             }
-            let fin = sent == octets;
+            let fin = sent == bytes;
             send.send_data(piece(), fin).expect("it is open");
         }
     });

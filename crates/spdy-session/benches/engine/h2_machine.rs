@@ -1,4 +1,4 @@
-//! `h2` over two buffers, polled by hand: without a runtime, and without anything woken.
+//! `h2` over two buffers, polled by hand, without a runtime and without wake-ups.
 
 use std::{
     future::Future,
@@ -74,7 +74,7 @@ impl H2Machine {
         (response, send)
     }
 
-    /// Takes the head of the response, which has come.
+    /// Returns the body of a response whose head has arrived.
     fn head(&self, response: client::ResponseFuture, cx: &mut Context<'_>) -> RecvStream {
         let Poll::Ready(Ok(response)) = pin!(response).poll(cx) else {
             panic!("the response was sent");
@@ -83,7 +83,7 @@ impl H2Machine {
         response.into_body()
     }
 
-    /// Lets the server write, and the client read.
+    /// Lets the server write and the client read.
     fn server_to_client(&mut self, cx: &mut Context<'_>) {
         assert!(self.server.poll_accept(cx).is_pending());
         assert!(Pin::new(&mut self.client).poll(cx).is_pending());
@@ -104,7 +104,7 @@ impl Pair for H2Machine {
         }
     }
 
-    fn download(&mut self, octets: usize) {
+    fn download(&mut self, bytes: usize) {
         let cx = &mut Context::from_waker(Waker::noop());
         let (response, mut send) = self.exchange(self.heads.long_response(), cx);
         self.server_to_client(cx);
@@ -112,9 +112,9 @@ impl Pair for H2Machine {
         let (mut queued, mut taken) = (0, 0);
         while !body.is_end_stream() {
             for _ in 0..4 {
-                if queued < octets {
+                if queued < bytes {
                     queued += PIECE;
-                    let sent = send.send_data(piece(), queued == octets);
+                    let sent = send.send_data(piece(), queued == bytes);
                     sent.expect("it is open");
                 }
             }
@@ -122,23 +122,23 @@ impl Pair for H2Machine {
             taken += take(&mut body, cx);
             assert!(Pin::new(&mut self.client).poll(cx).is_pending());
         }
-        assert_eq!(taken, octets);
+        assert_eq!(taken, bytes);
     }
 }
 
-/// Takes what has come of a body.
+/// Takes the bytes of a body that have arrived. Returns how many.
 fn take(body: &mut RecvStream, cx: &mut Context<'_>) -> usize {
     let mut taken = 0;
     while let Poll::Ready(Some(data)) = body.poll_data(cx) {
-        let octets = data.expect("the server did not fail").len();
-        let released = body.flow_control().release_capacity(octets);
+        let bytes = data.expect("the server did not fail").len();
+        let released = body.flow_control().release_capacity(bytes);
         released.expect("they had come");
-        taken += octets;
+        taken += bytes;
     }
     taken
 }
 
-/// A client with the windows that a SPDY session has by default.
+/// Returns a client with the default windows of a SPDY session.
 pub(crate) fn client_builder() -> client::Builder {
     let mut builder = client::Builder::new();
     builder
@@ -147,7 +147,7 @@ pub(crate) fn client_builder() -> client::Builder {
     builder
 }
 
-/// A server with the windows that a SPDY session has by default.
+/// Returns a server with the default windows of a SPDY session.
 pub(crate) fn server_builder() -> server::Builder {
     let mut builder = server::Builder::new();
     builder
@@ -185,7 +185,8 @@ impl Heads {
         response
     }
 
-    /// The head of a response whose length is not told: `h2` would hold the body to it.
+    /// Returns the head of a response without `content-length`, because `h2` would compare the body
+    /// with it.
     pub(crate) fn long_response(&self) -> Response<()> {
         let mut response = self.response();
         response.headers_mut().remove(CONTENT_LENGTH);

@@ -10,7 +10,7 @@ use spdy_session::{
 
 use super::data::{BODY, PIECE, piece, request, response};
 
-/// A client and a server that share a thread and a moment.
+/// A client and a server that share a thread and a clock.
 pub(crate) struct Machines {
     client: End,
     server: End,
@@ -33,31 +33,31 @@ impl Machines {
         machines
     }
 
-    /// Sends requests and takes their responses, one after the other.
+    /// Sends `count` requests, one after the other, and reads their responses.
     pub(crate) fn requests(&mut self, count: usize) {
         for _ in 0..count {
             self.ask();
             self.answer(Bytes::from_static(&BODY), true);
-            assert_eq!(self.take().octets, BODY.len());
+            assert_eq!(self.take().bytes, BODY.len());
         }
     }
 
-    /// Sends a request whose response has a body of so many octets, and takes it.
-    pub(crate) fn download(&mut self, octets: usize) {
+    /// Sends a request whose response has a body of this many bytes, and reads it.
+    pub(crate) fn download(&mut self, bytes: usize) {
         self.ask();
-        let id = self.answer(piece(), octets == PIECE);
+        let id = self.answer(piece(), bytes == PIECE);
         let (mut queued, mut taken) = (PIECE, Taken::default());
         while !taken.fin {
             for _ in 0..4 {
-                if queued < octets {
+                if queued < bytes {
                     queued += PIECE;
-                    let sent = self.server.machine.send_data(id, piece(), queued == octets);
+                    let sent = self.server.machine.send_data(id, piece(), queued == bytes);
                     sent.expect("the stream is open");
                 }
             }
             self.server.write(self.now, &mut self.client.input);
             let more = self.take();
-            taken.octets += more.octets;
+            taken.bytes += more.bytes;
             taken.fin = more.fin;
             self.client.write(self.now, &mut self.server.input);
             self.server.read(self.now);
@@ -65,7 +65,7 @@ impl Machines {
                 black_box(event);
             }
         }
-        assert_eq!(taken.octets, octets);
+        assert_eq!(taken.bytes, bytes);
     }
 
     fn ask(&mut self) {
@@ -81,7 +81,7 @@ impl Machines {
         self.client.write(self.now, &mut self.server.input);
     }
 
-    /// Answers the request that has come. What does not fit the windows stays with the server.
+    /// Answers the request that has arrived. The server keeps what the windows do not let out.
     fn answer(&mut self, body: Bytes, fin: bool) -> StreamId {
         let Self { server, now, .. } = self;
         server.read(*now);
@@ -105,7 +105,7 @@ impl Machines {
         id
     }
 
-    /// Takes what has come of a response.
+    /// Takes the part of the response that has arrived.
     fn take(&mut self) -> Taken {
         let client = &mut self.client;
         let mut taken = Taken::default();
@@ -118,7 +118,7 @@ impl Machines {
                     }
                     Event::Data { id, payload, fin } => {
                         client.machine.consume(id, payload.len());
-                        taken.octets += payload.len();
+                        taken.bytes += payload.len();
                         taken.fin = fin;
                     }
                     other => drop(black_box(other)),
@@ -129,14 +129,14 @@ impl Machines {
     }
 }
 
-/// What has come of a response.
+/// The part of a response that has arrived.
 #[derive(Default)]
 struct Taken {
-    octets: usize,
+    bytes: usize,
     fin: bool,
 }
 
-/// A machine with the octets that are on their way to it.
+/// A machine, and the bytes that are on their way to it.
 struct End {
     machine: Connection,
     input: BytesMut,
@@ -155,7 +155,7 @@ impl End {
         self.machine.handle_input(now, &mut self.input)
     }
 
-    /// Copies what is to be written to the other end, as a socket does.
+    /// Copies the output of this machine to the input of the other one, as a socket does.
     fn write(&mut self, now: Instant, to: &mut BytesMut) {
         loop {
             let out = self.machine.poll_transmit(now);

@@ -1,14 +1,17 @@
-//! How long a session takes for a request and its response, and for payload, without sockets; beside it HTTP/2 by `h2`.
+//! Measures the time that a session takes for a request and its response, and for payload, without
+//! sockets. HTTP/2 by `h2` is measured next to it.
 //!
-//! | Layer | SPDY/3.1 | HTTP/2 |
-//! |---|---|---|
-//! | machine | two [`Connection`](spdy_session::proto::Connection)s, joined by two buffers | `h2`, polled by hand, over the same two buffers |
-//! | driver | sessions and their drivers over `tokio::io::duplex`, in one thread | `h2` over the same, in one thread |
+//! - *machine*: two [`Connection`](spdy_session::proto::Connection)s that are joined by two
+//!   buffers; for HTTP/2, `h2` over the same buffers, polled by hand;
+//! - *driver*: sessions and their drivers over `tokio::io::duplex` in one thread; for HTTP/2, `h2`
+//!   over the same.
 //!
-//! A request is a GET with ten fields. Its response has six, and 100 octets of body. Both ends are measured together.
+//! A request is a GET with ten fields. Its response has six fields, and a body of 100 bytes. Both
+//! ends are measured together.
 //!
-//! First both protocols take turns, and the ratios of their times are printed: this is what to look at, since a busy
-//! machine is busy for both. Then each is measured by itself. `--quick` does the first part only.
+//! First both protocols take turns, and the ratios of their times are printed. These ratios are the
+//! result, because a busy computer slows both down. Then each is measured by itself. `--quick` does
+//! only the first part.
 
 mod compare;
 mod data;
@@ -49,11 +52,12 @@ fn main() {
 
 /// A client and a server that are joined.
 trait Pair {
-    /// Sends so many requests and takes their responses.
+    /// Sends `count` requests, and reads their responses.
     fn requests(&mut self, count: usize);
 
-    /// Sends a request whose response has a body of so many octets, a multiple of [`data::PIECE`], and takes it.
-    fn download(&mut self, octets: usize);
+    /// Sends a request whose response has a body of this many bytes, a multiple of [`data::PIECE`],
+    /// and reads it.
+    fn download(&mut self, bytes: usize);
 }
 
 impl Pair for Machines {
@@ -61,8 +65,8 @@ impl Pair for Machines {
         self.requests(count);
     }
 
-    fn download(&mut self, octets: usize) {
-        self.download(octets);
+    fn download(&mut self, bytes: usize) {
+        self.download(bytes);
     }
 }
 
@@ -71,8 +75,8 @@ impl Pair for Driven {
         Self::requests(self, count);
     }
 
-    fn download(&mut self, octets: usize) {
-        Self::download(self, octets);
+    fn download(&mut self, bytes: usize) {
+        Self::download(self, bytes);
     }
 }
 
@@ -80,15 +84,15 @@ const REQUESTS: usize = 1000;
 
 const DOWNLOAD: usize = 64 << 20;
 
-/// Makes malloc keep some memory, as long as the answer exists, which is at the end of it. Otherwise malloc may give back
-/// to the system what a transport frees, at each turn and for one protocol more than for the other: the bench would
-/// measure page faults.
+/// Makes malloc keep some memory while the returned value exists. Otherwise malloc may return the
+/// memory of a transport to the system in each turn, for one protocol more often than for the
+/// other, and the bench would measure page faults.
 fn keep_memory() -> Option<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = (0..256).map(|_| vec![1; 64 * 1024]).collect();
     pieces.pop()
 }
 
-/// The runtime that both protocols run on.
+/// Returns the runtime on which both protocols run.
 fn one_thread() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -1,4 +1,4 @@
-//! A transport in memory for code that is polled by hand: nobody is woken.
+//! A transport in memory for code that is polled by hand. It wakes no task.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 type Shared = Rc<RefCell<BytesMut>>;
 
-/// One end. It takes whatever is written.
+/// One end of the transport. It accepts all bytes that are written.
 pub(crate) struct Pipe {
     input: Shared,
     output: Shared,
@@ -44,9 +44,9 @@ impl AsyncRead for Pipe {
         if input.is_empty() {
             return Poll::Pending;
         }
-        let octets = input.len().min(to.remaining());
-        to.put_slice(&input[..octets]);
-        input.advance(octets);
+        let bytes = input.len().min(to.remaining());
+        to.put_slice(&input[..bytes]);
+        input.advance(bytes);
         Poll::Ready(Ok(()))
     }
 }
@@ -55,10 +55,10 @@ impl AsyncWrite for Pipe {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.output.borrow_mut().extend_from_slice(octets);
-        Poll::Ready(Ok(octets.len()))
+        self.output.borrow_mut().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(

@@ -1,4 +1,4 @@
-//! What the application knows, and what has to be true of the machine.
+//! The application's record of its streams, and the assertions about the machine.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ impl Books {
         assert!(self.0.insert(id, stream).is_none(), "ids are new");
     }
 
-    pub(crate) fn queued(&mut self, id: StreamId, octets: usize) {
-        self.stream(id).queued += octets;
+    pub(crate) fn queued(&mut self, id: StreamId, bytes: usize) {
+        self.stream(id).queued += bytes;
     }
 
     pub(crate) fn finished(&mut self, id: StreamId, fin: bool) {
@@ -57,27 +57,27 @@ impl Books {
         }
     }
 
-    /// Takes at most `most` of what is unread. Says how many octets.
+    /// Consumes at most `most` of the unread bytes. Returns how many.
     pub(crate) fn consume(&mut self, id: StreamId, most: usize) -> usize {
         let Some(stream) = self.0.get_mut(&id) else {
             return 0;
         };
-        let octets = most.min(stream.unread);
-        stream.unread -= octets;
-        octets
+        let bytes = most.min(stream.unread);
+        stream.unread -= bytes;
+        bytes
     }
 
-    /// The application drops its handles of a stream that is over.
+    /// Drops the application's handles of a stream that has failed.
     pub(crate) fn release(&self, connection: &mut Connection, id: StreamId) {
         if self.0.get(&id).is_some_and(|stream| stream.failed) {
             connection.release(id);
         }
     }
 
-    /// The octets that come next on a stream.
-    pub(crate) fn payload(&self, id: StreamId, octets: usize) -> Bytes {
+    /// Returns the next bytes of a stream.
+    pub(crate) fn payload(&self, id: StreamId, bytes: usize) -> Bytes {
         let at = self.0.get(&id).map_or(0, |stream| stream.queued);
-        (at..at + octets).map(|at| pattern(id, at)).collect()
+        (at..at + bytes).map(|at| pattern(id, at)).collect()
     }
 
     pub(crate) fn note_events(&mut self, connection: &mut Connection) {
@@ -115,7 +115,7 @@ impl Books {
             Event::Sent { id, .. } => drop(self.live(*id)),
             Event::Reset { id, error } => {
                 if matches!(error, StreamError::TimedOut(Timeout::Unread)) {
-                    // Also of a stream that is over. What was not read counts for nothing any more.
+                    // The stream may have ended before. Its unread bytes do not count any more.
                     self.stream(*id).unread = 0;
                 } else {
                     self.live(*id);
@@ -162,7 +162,7 @@ impl Books {
         }
     }
 
-    /// Nothing is left to be done for a session that goes on.
+    /// Asserts that no stream of a session that goes on waits for anything.
     pub(crate) fn assert_settled(&self) {
         for (id, stream) in &self.0 {
             let is_over = stream.failed
@@ -172,7 +172,7 @@ impl Books {
         }
     }
 
-    /// What was sent has been received, unless a side gave the stream up.
+    /// Asserts that all that was sent was received, unless a side gave the stream up.
     pub(crate) fn assert_received(&self, sender: &Self) {
         for (id, here) in &self.0 {
             let Some(there) = sender.0.get(id) else {
@@ -192,9 +192,9 @@ fn pattern(id: StreamId, at: usize) -> u8 {
     (at + 7 * id.get() as usize) as u8
 }
 
-/// Reads with the codec what a machine writes.
+/// Reads the output of a machine with the codec.
 pub(crate) struct ReadBack {
-    octets: BytesMut,
+    bytes: BytesMut,
     decoder: Decoder,
     headers: HeaderDecoder,
 }
@@ -202,17 +202,17 @@ pub(crate) struct ReadBack {
 impl ReadBack {
     pub(crate) fn new(version: Version) -> Self {
         Self {
-            octets: BytesMut::new(),
+            bytes: BytesMut::new(),
             decoder: Decoder::new(version, DecodeLimits::default()),
             headers: HeaderDecoder::new(version, HeaderLimits::default()),
         }
     }
 
-    pub(crate) fn add(&mut self, octets: &[u8]) {
-        self.octets.extend_from_slice(octets);
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
         while let Some(frame) = self
             .decoder
-            .decode(&mut self.octets)
+            .decode(&mut self.bytes)
             .expect("it writes sound frames")
         {
             let block = match frame {

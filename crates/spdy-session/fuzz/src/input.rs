@@ -1,4 +1,4 @@
-//! Octets as a script.
+//! Bytes as a script.
 
 use spdy_frame::{
     Data, GoAway, GoAwayStatus, HeaderBlock, HeaderCompression, HeaderEncoder, Headers, Ping,
@@ -9,12 +9,12 @@ use spdy_frame::{
 
 use super::id;
 
-/// What is left of the octets. At the end there are zeros.
+/// The rest of the bytes. After the last one come zeros.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    pub(crate) const fn new(octets: &'a [u8]) -> Self {
-        Self(octets)
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     pub(crate) fn next(&mut self) -> Option<u8> {
@@ -23,14 +23,14 @@ impl<'a> Input<'a> {
         Some(*first)
     }
 
-    pub(crate) fn octet(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.next().unwrap_or(0)
     }
 
     fn number(&mut self) -> u32 {
-        match self.octet() {
-            255 => u32::from_be_bytes([self.octet(), self.octet(), self.octet(), self.octet()]),
-            254 => 0x7fff_ffff - u32::from(self.octet()),
+        match self.byte() {
+            255 => u32::from_be_bytes([self.byte(), self.byte(), self.byte(), self.byte()]),
+            254 => 0x7fff_ffff - u32::from(self.byte()),
             253 => 0xffff,
             small => u32::from(small),
         }
@@ -43,18 +43,18 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Mostly a stream that there may be.
+/// Returns a stream id, most of the time a low one.
 pub(crate) fn stream_id(input: &mut Input<'_>) -> StreamId {
-    match input.octet() {
+    match input.byte() {
         255 => id(input.number()),
         small => id(u32::from(small % 12) + 1),
     }
 }
 
-/// Header fields out of a few.
+/// Returns a block of a few header fields.
 pub(crate) fn block(input: &mut Input<'_>) -> HeaderBlock {
     let mut block = HeaderBlock::new();
-    let fields = input.octet();
+    let fields = input.byte();
     for n in 0..fields % 4 {
         let (name, value) = match fields >> (n + 2) & 3 {
             0 => (&b"x-same"[..], &b"the same"[..]),
@@ -62,13 +62,13 @@ pub(crate) fn block(input: &mut Input<'_>) -> HeaderBlock {
             2 => (&b"x-more"[..], input.take(5)),
             _ => (input.take(3), input.take(5)),
         };
-        // Names that are none and values that are none stay out.
+        // Fields whose name or value is invalid are left out.
         _ = block.append(name, value);
     }
     block
 }
 
-/// The frames of a peer.
+/// Writes the frames of a peer.
 pub(crate) struct Frames {
     version: Version,
     encoder: HeaderEncoder,
@@ -83,12 +83,12 @@ impl Frames {
     }
 }
 
-/// Writes one frame, which may have a wrong octet.
+/// Writes one frame, which may contain a wrong byte.
 pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: &mut BytesMut) {
     let start = wire.len();
     let version = frames.version;
     let stream = stream_id(input);
-    let flags = input.octet();
+    let flags = input.byte();
     let fin = flags & 1 != 0;
     match what % 12 {
         0 | 1 => {
@@ -122,7 +122,7 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
             _ = frames.encoder.encode_headers(&frame, wire);
         }
         4 | 5 => {
-            let length = usize::from(input.octet()) << (flags >> 5);
+            let length = usize::from(input.byte()) << (flags >> 5);
             Data::encode_head(stream, fin, length as u32, wire);
             wire.put_bytes(7, length);
         }
@@ -150,15 +150,15 @@ pub(crate) fn frame(frames: &mut Frames, input: &mut Input<'_>, what: u8, wire: 
         }
         _ => wire.extend_from_slice(input.take(usize::from(flags % 32))),
     }
-    // One in sixteen is damaged.
+    // One frame in sixteen is damaged.
     let written = wire.len() - start;
     if flags >> 3 & 0b1111 == 0b1111 && written > 0 {
-        let at = start + usize::from(input.octet()) % written;
-        wire[at] ^= 1 << (input.octet() % 8);
+        let at = start + usize::from(input.byte()) % written;
+        wire[at] ^= 1 << (input.byte() % 8);
     }
 }
 
-/// SETTINGS with entries that may stand there twice.
+/// Writes SETTINGS, in which an entry may occur twice.
 fn settings(version: Version, input: &mut Input<'_>, flags: u8, wire: &mut BytesMut) {
     let entries = flags % 4;
     wire.put_u16(0x8000 | version.wire_version());
@@ -166,7 +166,7 @@ fn settings(version: Version, input: &mut Input<'_>, flags: u8, wire: &mut Bytes
     wire.put_u32(4 + 8 * u32::from(entries));
     wire.put_u32(entries.into());
     for _ in 0..entries {
-        let id = u32::from(input.octet() % 9);
+        let id = u32::from(input.byte() % 9);
         match version {
             Version::V2 => wire.put_u32_le(id),
             Version::V3 | Version::V3_1 => wire.put_u32(id),

@@ -1,8 +1,8 @@
-//! What is tried with sessions. The fuzz targets call these functions, and so does a test of the crate with a stable
-//! compiler (`tests/fuzz_corpus.rs`).
+//! The functions that fuzz sessions. The fuzz targets call them, and so does `tests/fuzz_corpus.rs`
+//! of the crate, with a stable compiler.
 //!
-//! The first octet selects the version, the side and a few limits; the others are a script of frames of the peer and
-//! calls of the application. A function that returns has found nothing.
+//! The first byte selects the version, the side and a few limits. The other bytes are a script:
+//! frames of the peer, and calls of the application. A function that returns has found no fault.
 
 mod books;
 mod input;
@@ -26,10 +26,11 @@ use self::{
     input::{Input, block, frame, stream_id},
 };
 
-/// One side of a session, with a peer that says anything: right frames in any order, with any ids, and wrong ones.
+/// Runs one side of a session, with a peer that sends anything: valid frames in any order and with
+/// any ids, and invalid ones.
 pub fn peer(data: &[u8]) {
     let mut input = Input::new(data);
-    let selector = input.octet();
+    let selector = input.byte();
     let side = if selector & 4 == 0 {
         Side::Server
     } else {
@@ -51,10 +52,11 @@ pub fn peer(data: &[u8]) {
     end.finish();
 }
 
-/// Both sides of a session whose applications do anything that they may: neither breaks a rule, no octet is lost.
+/// Runs both sides of a session whose applications make any allowed call. Neither side breaks a
+/// rule, and no byte is lost.
 pub fn pair(data: &[u8]) {
     let mut input = Input::new(data);
-    let selector = input.octet();
+    let selector = input.byte();
     let (version, config) = (version(selector), config(selector >> 3));
     let mut ends = [Side::Client, Side::Server].map(|side| End::new(side, version, config.clone()));
     let mut lanes = [BytesMut::new(), BytesMut::new()];
@@ -63,14 +65,14 @@ pub fn pair(data: &[u8]) {
         match what >> 1 {
             what @ 0..96 => ends[from].act(&mut input, what % 12),
             96..112 => {
-                let most = usize::from(input.octet()) << (what >> 6 & 7);
+                let most = usize::from(input.byte()) << (what >> 6 & 7);
                 ends[from].write(most, &mut lanes[from]);
             }
             _ => {
                 let to = 1 - from;
-                let octets = usize::from(input.octet()).min(lanes[from].len());
+                let bytes = usize::from(input.byte()).min(lanes[from].len());
                 let mut piece = ends[to].part.split();
-                piece.unsplit(lanes[from].split_to(octets));
+                piece.unsplit(lanes[from].split_to(bytes));
                 ends[to].read(&mut piece);
                 ends[to].part = piece;
             }
@@ -98,7 +100,7 @@ pub fn pair(data: &[u8]) {
     server.books.assert_received(&client.books);
 }
 
-/// Everything is accepted, read and finished, and all octets arrive.
+/// Accepts, reads and finishes everything, until all bytes have arrived.
 fn settle(ends: &mut [End; 2], lanes: &mut [BytesMut; 2]) {
     for _ in 0..10_000 {
         let mut moved = false;
@@ -106,12 +108,12 @@ fn settle(ends: &mut [End; 2], lanes: &mut [BytesMut; 2]) {
             moved |= ends[from].write(usize::MAX, &mut lanes[from]);
             moved |= ends[from].settle();
             let to = 1 - from;
-            let mut octets = ends[to].part.split();
-            octets.unsplit(lanes[from].split());
-            let before = octets.len();
-            ends[to].read(&mut octets);
-            moved |= octets.len() != before;
-            ends[to].part = octets;
+            let mut bytes = ends[to].part.split();
+            bytes.unsplit(lanes[from].split());
+            let before = bytes.len();
+            ends[to].read(&mut bytes);
+            moved |= bytes.len() != before;
+            ends[to].part = bytes;
             ends[to].check();
         }
         if !moved {
@@ -127,7 +129,7 @@ struct End {
     now: Instant,
     books: Books,
     read_back: ReadBack,
-    /// Octets that have arrived and are not a whole frame.
+    /// Bytes that have arrived and do not make a whole frame.
     part: BytesMut,
 }
 
@@ -150,29 +152,29 @@ impl End {
         self.books.note_events(&mut self.connection);
     }
 
-    /// Writes at most so many octets, which the codec reads back. Says whether that led to anything: it may also be what
-    /// lets reading go on.
+    /// Writes at most `most` bytes, and reads them back with the codec. Returns whether anything
+    /// changed, which is also the case if reading can go on.
     fn write(&mut self, most: usize, lane: &mut BytesMut) -> bool {
         let was_paused = !self.connection.wants_input();
         let out = self.connection.poll_transmit(self.now);
         let waiting = out.remaining();
-        assert!(waiting < 1 << 20, "{waiting} octets are prepared at once");
+        assert!(waiting < 1 << 20, "{waiting} bytes are prepared at once");
         let before = lane.len();
         while lane.len() - before < most && out.has_remaining() {
-            let octets = out.chunk().len().min(most - (lane.len() - before));
-            lane.extend_from_slice(&out.chunk()[..octets]);
-            out.advance(octets);
+            let bytes = out.chunk().len().min(most - (lane.len() - before));
+            lane.extend_from_slice(&out.chunk()[..bytes]);
+            out.advance(bytes);
         }
         self.read_back.add(&lane[before..]);
         self.books.note_events(&mut self.connection);
         lane.len() > before || (was_paused && self.connection.wants_input())
     }
 
-    /// A call of the application.
+    /// Makes one call of the application.
     fn act(&mut self, input: &mut Input<'_>, what: u8) {
         let (id, size) = (
             stream_id(input),
-            usize::from(input.octet()) << (input.octet() % 9),
+            usize::from(input.byte()) << (input.byte() % 9),
         );
         let connection = &mut self.connection;
         match what % 16 {
@@ -184,7 +186,7 @@ impl End {
                 }
             }
             2 | 3 => {
-                let fin = input.octet().is_multiple_of(8);
+                let fin = input.byte().is_multiple_of(8);
                 let payload = self.books.payload(id, size);
                 if connection.send_data(id, payload, fin).is_ok() {
                     self.books.queued(id, size);
@@ -198,8 +200,8 @@ impl End {
                 }
             }
             5 => {
-                let octets = self.books.consume(id, size);
-                connection.consume(id, octets);
+                let bytes = self.books.consume(id, size);
+                connection.consume(id, bytes);
             }
             6 => connection.accept(id),
             7 => {
@@ -211,7 +213,7 @@ impl End {
             8 => {
                 if size.is_multiple_of(4) {
                     self.books.give_up(id);
-                    connection.reset(id, RstStatus(u32::from(input.octet() % 16)));
+                    connection.reset(id, RstStatus(u32::from(input.byte() % 16)));
                 }
             }
             9 => self.books.release(connection, id),
@@ -220,7 +222,7 @@ impl End {
                 self.now += Duration::from_millis(size as u64 % 50);
                 connection.handle_timeout(self.now);
             }
-            // What ends the session follows: only of use when the peer is not one of ours.
+            // The calls from here on can end the session, so only `peer` makes them.
             12 => {
                 self.now += Duration::from_secs(size as u64);
                 connection.handle_timeout(self.now);
@@ -239,7 +241,7 @@ impl End {
     }
 
     fn open(&mut self, input: &mut Input<'_>) {
-        let kind = input.octet();
+        let kind = input.byte();
         let is_push = self.connection.side() == Side::Server;
         let how = OpenOptions {
             fin: kind.is_multiple_of(4),
@@ -252,16 +254,16 @@ impl End {
         }
     }
 
-    /// Accepts, reads and finishes everything. Says whether there was something.
+    /// Accepts, reads and finishes everything. Returns whether anything changed.
     fn settle(&mut self) -> bool {
         let mut moved = false;
         for id in self.books.streams() {
             self.connection.accept(id);
             moved |= self.connection.finish(id).is_ok();
             self.books.finished(id, true);
-            let octets = self.books.consume(id, usize::MAX);
-            self.connection.consume(id, octets);
-            moved |= octets > 0;
+            let bytes = self.books.consume(id, usize::MAX);
+            self.connection.consume(id, bytes);
+            moved |= bytes > 0;
         }
         self.books.note_events(&mut self.connection);
         moved
@@ -271,7 +273,7 @@ impl End {
         self.books.check(&self.connection);
     }
 
-    /// The transport ends, and nothing is left.
+    /// Ends the transport, and asserts that nothing is left.
     fn finish(&mut self) {
         self.settle();
         self.connection.handle_eof(self.now);
@@ -290,7 +292,7 @@ fn version(selector: u8) -> Version {
     Version::ALL[usize::from(selector & 3) % Version::ALL.len()]
 }
 
-/// A few limits that matter, small and large.
+/// Returns a configuration with the limits that matter, small or large.
 fn config(selector: u8) -> Config {
     let mut config = Config::default();
     let large = selector & 1 == 0;
@@ -310,7 +312,7 @@ fn config(selector: u8) -> Config {
     config
 }
 
-/// The id of a stream, or the first there is.
+/// Returns the stream id with this number, or the first one if the number is not an id.
 fn id(number: u32) -> StreamId {
     StreamId::new(number).unwrap_or(StreamId::first(Side::Client))
 }

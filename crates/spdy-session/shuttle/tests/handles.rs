@@ -1,5 +1,5 @@
-//! Handles and drivers on tasks of their own, in many thousand orders. A wake-up that is lost leaves every task waiting,
-//! which the scheduler reports, with the order in which it came about.
+//! Handles and drivers in tasks of their own, in many thousands of orders. A lost wake-up leaves
+//! every task waiting. The scheduler reports that, with the order that caused it.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// How many orders of each test are tried.
 const ORDERS: usize = 20_000;
 
-/// Each of some writes waits for room, and each read for a piece.
+/// Some writes wait for room, and each read waits for a piece.
 #[test]
 fn every_piece_and_every_end_arrives() {
     shuttle::check_random(
@@ -54,9 +54,9 @@ fn every_piece_and_every_end_arrives() {
     );
 }
 
-/// Handles are dropped while what they are for comes.
+/// Handles are dropped while the events that they wait for arrive.
 #[test]
-fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
+fn handles_that_are_dropped_meanwhile_keep_no_task_waiting() {
     shuttle::check_random(
         || {
             let (client, server) = pair();
@@ -84,7 +84,7 @@ fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
                 _ = send.send_data(Bytes::from_static(b"hello"), false);
                 _ = send.ready().await;
                 let waiting = thread::spawn(move || {
-                    // The peer or the handle that is dropped resets it.
+                    // Either the peer or the dropped handle resets the stream.
                     future::block_on(async move { send.closed().await })
                 });
                 dropping.join().expect("it does not panic");
@@ -97,7 +97,7 @@ fn handles_that_are_dropped_meanwhile_keep_nobody_waiting() {
     );
 }
 
-/// A session ends while streams are opened, answered and waited for.
+/// A session ends while streams are opened, answered and awaited.
 #[test]
 fn a_session_that_ends_meanwhile_is_told_to_all() {
     shuttle::check_random(
@@ -140,7 +140,7 @@ fn a_session_that_ends_meanwhile_is_told_to_all() {
     );
 }
 
-/// A reset of one side meets writes of the other.
+/// A reset by one side meets writes of the other.
 #[test]
 fn a_reset_meets_a_writer() {
     shuttle::check_random(
@@ -172,8 +172,8 @@ fn a_reset_meets_a_writer() {
     );
 }
 
-/// A reader takes a piece, which the driver need not hear of at once, while a writer on another task says the last
-/// word. Nobody else wakes the driver.
+/// A reader takes a piece, which need not wake the driver at once. Meanwhile a writer in another
+/// task sends the last bytes, which must wake it. Nothing else wakes the driver.
 #[test]
 fn a_quiet_order_does_not_hide_an_urgent_one() {
     shuttle::check_random(
@@ -187,10 +187,10 @@ fn a_quiet_order_does_not_hide_an_urgent_one() {
                     let (mut recv, mut send) = stream.split();
                     let reading = thread::spawn(move || {
                         future::block_on(async move {
-                            let mut octets = 0;
-                            while octets < 10 {
+                            let mut bytes = 0;
+                            while bytes < 10 {
                                 match recv.next().await {
-                                    Some(Ok(Received::Data(payload))) => octets += payload.len(),
+                                    Some(Ok(Received::Data(payload))) => bytes += payload.len(),
                                     other => panic!("the stream goes on, but: {other:?}"),
                                 }
                             }
@@ -224,7 +224,7 @@ fn a_quiet_order_does_not_hide_an_urgent_one() {
     );
 }
 
-/// Writes until that fails.
+/// Writes until a write fails.
 async fn fill(mut send: SendStream) -> StreamError {
     loop {
         if let Err(error) = send.ready().await {
@@ -237,16 +237,16 @@ async fn fill(mut send: SendStream) -> StreamError {
 }
 
 async fn read(recv: &mut RecvStream) -> Result<usize, StreamError> {
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(piece) = recv.next().await {
         if let Received::Data(payload) = piece? {
-            octets += payload.len();
+            bytes += payload.len();
         }
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
-/// Answers every stream with what it brings.
+/// Answers every stream with its own bytes.
 async fn echo((_session, mut incoming): (Session, Incoming)) {
     while let Some(stream) = incoming.accept().await {
         let Ok(stream) = stream.send_reply(HeaderBlock::new()) else {
@@ -262,7 +262,8 @@ async fn echo((_session, mut incoming): (Session, Incoming)) {
     }
 }
 
-/// A client and a server, whose drivers have tasks of their own and end with their handles.
+/// Returns a client and a server. Their drivers run in tasks of their own, and end with their
+/// handles.
 fn pair() -> ((Session, Incoming), (Session, Incoming)) {
     let (near, far) = (Arc::default(), Arc::default());
     let near_pipe = Pipe {
@@ -281,7 +282,7 @@ fn pair() -> ((Session, Incoming), (Session, Incoming)) {
     ((session, incoming), (far_session, far_incoming))
 }
 
-/// Small queues, and no time: there is no clock.
+/// Returns a configuration with small queues and without timeouts, because there is no clock.
 fn config() -> Config {
     let mut config = Config::default();
     config.limits.stream_send_queue = 6;
@@ -310,15 +311,15 @@ struct Pipe {
 
 #[derive(Default)]
 struct Lane {
-    octets: VecDeque<u8>,
+    bytes: VecDeque<u8>,
     ended: bool,
     reader: Option<Waker>,
 }
 
 impl Lane {
     fn wake(lane: &Mutex<Self>) {
-        // The lock is not held while others may go on.
-        let waker = lane.lock().expect("nobody panics").reader.take();
+        // The lock is released first, because other tasks may run then.
+        let waker = lane.lock().expect("no task panics").reader.take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -331,14 +332,14 @@ impl AsyncRead for Pipe {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut lane = self.input.lock().expect("nobody panics");
-        if lane.octets.is_empty() && !lane.ended {
+        let mut lane = self.input.lock().expect("no task panics");
+        if lane.bytes.is_empty() && !lane.ended {
             lane.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let octets = lane.octets.len().min(buf.remaining());
-        let octets: Vec<u8> = lane.octets.drain(..octets).collect();
-        buf.put_slice(&octets);
+        let bytes = lane.bytes.len().min(buf.remaining());
+        let bytes: Vec<u8> = lane.bytes.drain(..bytes).collect();
+        buf.put_slice(&bytes);
         Poll::Ready(Ok(()))
     }
 }
@@ -351,8 +352,8 @@ impl AsyncWrite for Pipe {
     ) -> Poll<io::Result<usize>> {
         self.output
             .lock()
-            .expect("nobody panics")
-            .octets
+            .expect("no task panics")
+            .bytes
             .extend(buf);
         Lane::wake(&self.output);
         Poll::Ready(Ok(buf.len()))
@@ -363,7 +364,7 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.output.lock().expect("nobody panics").ended = true;
+        self.output.lock().expect("no task panics").ended = true;
         Lane::wake(&self.output);
         Poll::Ready(Ok(()))
     }
@@ -371,7 +372,7 @@ impl AsyncWrite for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.output.lock().expect("nobody panics").ended = true;
+        self.output.lock().expect("no task panics").ended = true;
         Lane::wake(&self.output);
     }
 }

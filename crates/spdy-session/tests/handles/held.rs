@@ -1,4 +1,4 @@
-//! What a session says that it holds, and what it lets its peer make it hold.
+//! How much memory a session reports, and how much its peer can make it hold.
 
 use std::{sync::Arc, time::Duration};
 
@@ -75,7 +75,7 @@ impl Raw {
         self.send(&frame).await;
     }
 
-    /// Takes what is opened, until nothing more is.
+    /// Accepts streams until no more arrive.
     async fn accept_all(&mut self) -> Vec<PendingStream> {
         let mut all = Vec::new();
         let second = Duration::from_secs(1);
@@ -130,7 +130,8 @@ async fn streams_and_blocks_of_streams_that_are_gone_are_counted_until_their_han
     .await;
 }
 
-/// Else a peer could leave one long block after the other with an application that is slow to take them.
+/// Otherwise a peer could leave one long block after the other with an application that takes them
+/// slowly.
 #[tokio::test(start_paused = true)]
 async fn the_blocks_of_streams_that_are_reset_count_until_their_handles_are_dropped() {
     in_all_versions(async |version| {

@@ -1,4 +1,4 @@
-//! What the handles of sessions and streams promise, over the real driver.
+//! The promises of the handles of sessions and streams, over the real driver.
 
 mod held;
 mod sessions;

@@ -1,4 +1,4 @@
-//! Streams that are opened, accepted or refused, and how sessions end.
+//! Streams that are opened, accepted or refused, and the ends of sessions.
 
 use std::{thread, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::support::{block, in_all_versions, octets, pair, pair_with, stream, within};
+use crate::support::{block, bytes, in_all_versions, pair, pair_with, stream, within};
 
 #[tokio::test(start_paused = true)]
 async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
@@ -47,7 +47,7 @@ async fn a_pending_stream_that_is_dropped_is_safe_to_retry() {
     .await;
 }
 
-/// The near side is the client here: it takes pushes.
+/// The near side is the client here, and accepts pushes.
 #[tokio::test(start_paused = true)]
 async fn a_push_that_is_dropped_is_refused_or_cancelled() {
     in_all_versions(async |version| {
@@ -132,7 +132,7 @@ async fn opening_waits_for_a_free_place_and_can_be_given_up() {
         let mut config = Config::default();
         config.limits.max_streams = 2;
         let (near, mut far) = pair_with(version, Config::default(), config);
-        // The limit is known once an answer to a PING has come behind it.
+        // The limit has arrived when a PING behind it is answered.
         within(near.session.ping()).await.unwrap();
         let first = stream(&near, &mut far).await;
         let _second = stream(&near, &mut far).await;
@@ -190,7 +190,7 @@ async fn a_graceful_shutdown_lets_streams_finish() {
         let (mut mine, mut theirs) = stream(&near, &mut far).await;
         far.session.shutdown(Shutdown::Graceful { deadline: None });
         tokio::time::sleep(Duration::from_millis(5)).await;
-        theirs.write_all(&octets(200_000)).await.unwrap_or_default();
+        theirs.write_all(&bytes(200_000)).await.unwrap_or_default();
         let writing = tokio::spawn(async move {
             theirs.write_all(b"the end").await?;
             theirs.shutdown().await?;
@@ -227,7 +227,7 @@ async fn a_shutdown_with_a_deadline_cuts_what_has_not_finished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_nobody_holds_ends_when_its_streams_have() {
+async fn a_session_without_handles_ends_when_its_streams_have() {
     in_all_versions(async |version| {
         let (near, mut far) = pair(version);
         let (mut mine, mut theirs) = stream(&near, &mut far).await;
@@ -257,7 +257,7 @@ async fn a_ping_is_answered_and_fails_with_its_session() {
     .await;
 }
 
-/// The runtime that polls has no clock here, and is woken all the same.
+/// The runtime that polls the driver has no clock here, but the driver is woken.
 #[test]
 fn deadlines_may_be_watched_by_another_runtime() {
     let timers = Builder::new_current_thread().enable_time().build().unwrap();
@@ -283,7 +283,7 @@ fn deadlines_may_be_watched_by_another_runtime() {
     assert!(thread.join().unwrap().is_err());
 }
 
-/// What is longer than a clock can count is for ever.
+/// A duration that a clock cannot express means no limit.
 #[tokio::test(start_paused = true)]
 async fn all_timeouts_may_be_as_long_as_can_be() {
     in_all_versions(async |version| {

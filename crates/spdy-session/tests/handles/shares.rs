@@ -1,4 +1,4 @@
-//! What streams get of a session whose window is small, or whose peer is slow.
+//! The shares of streams in a session whose window is small or whose peer is slow.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::support::{block, in_all_versions, pair_with, within};
 
-/// Answers each stream with as many bytes as its field `size` says.
+/// Answers each stream with the number of bytes in its field `size`.
 async fn serve(mut incoming: Incoming) {
     let mut responses = JoinSet::new();
     while let Some(stream) = incoming.accept().await {
@@ -54,7 +54,8 @@ async fn read_all(mut stream: RecvStream) -> usize {
     bytes
 }
 
-/// Each window of the session is used up by urgent responses alone if the others are passed over in vain.
+/// Urgent responses alone would use up each window of the session, if passing over the others had
+/// no effect.
 #[tokio::test(start_paused = true)]
 async fn a_response_of_low_priority_completes_beside_urgent_ones_without_end() {
     in_all_versions(async |version| {
@@ -74,7 +75,7 @@ async fn a_response_of_low_priority_completes_beside_urgent_ones_without_end() {
                     assert_eq!(read_all(stream.split().0).await, 256 * 1024);
                     responses += 1;
                     _ = under_way.try_send(());
-                    // Each frame of the low one comes within 8 * 16 frames of 16 KiB.
+                    // Each frame of the low stream is written within 8 * 16 frames of 16 KiB.
                     assert!(responses < 100, "{version}: the low one is starved");
                 }
             });
@@ -91,7 +92,8 @@ async fn a_response_of_low_priority_completes_beside_urgent_ones_without_end() {
     .await;
 }
 
-/// The peer grants the session's window all the time, and each stream waits for its turn longer than for `blocked`.
+/// The peer grants the session's window all the time, but each stream waits for its turn longer
+/// than `blocked`.
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_with_many_downloads_loses_none_of_them() {
     in_all_versions(async |version| {
@@ -114,7 +116,7 @@ async fn a_slow_client_with_many_downloads_loses_none_of_them() {
                     }
                     Ok(Some(Ok(Received::Data(piece)))) => {
                         bytes += piece.len();
-                        // 40 kB a second, of all streams together.
+                        // 40 kB a second for all streams together.
                         sleep(Duration::from_micros(piece.len() as u64 * 25)).await;
                     }
                     Ok(Some(Err(error))) if version == Version::V3_1 => {

@@ -1,4 +1,4 @@
-//! What goes over a stream: headers, octets, ends, errors and back-pressure.
+//! What a stream carries: headers, bytes, ends, errors and back-pressure.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use spdy_session::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use crate::support::{Drip, block, in_all_versions, join, octets, pair, pair_with, stream, within};
+use crate::support::{Drip, block, bytes, in_all_versions, join, pair, pair_with, stream, within};
 
 #[tokio::test(start_paused = true)]
 async fn headers_and_payload_go_both_ways_and_end_with_fin() {
@@ -48,13 +48,13 @@ async fn headers_and_payload_go_both_ways_and_end_with_fin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_octet_arrives_through_a_transport_that_drips() {
+async fn every_byte_arrives_through_a_transport_that_drips() {
     in_all_versions(async |version| {
         let (a, b) = duplex(64);
         let config = Config::default;
         let (near, mut far) = join(version, config(), Drip::new(a), config(), Drip::new(b));
         let (mine, theirs) = stream(&near, &mut far).await;
-        let sent = octets(20_000);
+        let sent = bytes(20_000);
         let (mut receive, mut send) = mine.split();
         let (mut far_receive, mut far_send) = theirs.split();
         let mut back = Vec::new();
@@ -73,7 +73,7 @@ async fn every_octet_arrives_through_a_transport_that_drips() {
     .await;
 }
 
-/// The scenario in which other implementations lose octets and end with a clean EOF.
+/// In this scenario other implementations lose bytes and end with a clean EOF.
 #[tokio::test(start_paused = true)]
 async fn c205_a_slow_reader_loses_nothing_with_windows_and_without() {
     for flow_control in [FlowControl::Enforce, FlowControl::Off] {
@@ -82,14 +82,14 @@ async fn c205_a_slow_reader_loses_nothing_with_windows_and_without() {
             config.flow_control = flow_control;
             let (near, mut far) = pair_with(version, config.clone(), config);
             let (mine, mut theirs) = stream(&near, &mut far).await;
-            let sent = octets(3_000_000);
+            let sent = bytes(3_000_000);
             let expected = sent.clone();
             let (_receive, mut send) = mine.split();
             let upload = tokio::spawn(async move {
                 send.write_all(&sent).await?;
                 send.shutdown().await
             });
-            // Nothing is read until the writer has filled everything that it may fill.
+            // The reader starts only after the writer has filled everything.
             tokio::time::sleep(Duration::from_millis(30)).await;
             assert!(!upload.is_finished());
             let mut received = Vec::new();
@@ -97,13 +97,13 @@ async fn c205_a_slow_reader_loses_nothing_with_windows_and_without() {
             loop {
                 match within(theirs.read(&mut buffer)).await.unwrap() {
                     0 => break,
-                    octets => received.extend_from_slice(&buffer[..octets]),
+                    bytes => received.extend_from_slice(&buffer[..bytes]),
                 }
                 if received.len() % 50 == 0 {
                     tokio::task::yield_now().await;
                 }
             }
-            assert!(received == expected, "{} octets", received.len());
+            assert!(received == expected, "{} bytes", received.len());
             within(upload).await.unwrap().unwrap();
         })
         .await;
@@ -195,9 +195,10 @@ async fn a_writer_waits_while_the_peer_does_not_read() {
                 .await
                 .is_err()
         );
-        // The peer's window or buffer, our send queue, the transport, and what is on its way to it.
+        // The peer's window or buffer, our send queue, the transport, and the bytes on their way to
+        // it.
         let most = 256 * 1024 + 64 * 1024 + 16 * 1024 + 128 * 1024;
-        assert!(queued < most, "{queued} octets were taken");
+        assert!(queued < most, "{queued} bytes were taken");
     })
     .await;
 }
@@ -217,13 +218,13 @@ async fn what_is_dropped_unread_gives_its_credit_back() {
     let (mut mine, mut theirs) = stream(&near, &mut far).await;
     let mut received = Vec::new();
     let write = async {
-        mine.write_all(&octets(500_000)).await?;
+        mine.write_all(&bytes(500_000)).await?;
         mine.shutdown().await
     };
     within(async { tokio::try_join!(write, theirs.read_to_end(&mut received)) })
         .await
         .unwrap();
-    assert!(received == octets(500_000));
+    assert!(received == bytes(500_000));
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,14 +259,14 @@ async fn many_small_writes_arrive_joined_and_whole() {
         let (mine, mut theirs) = stream(&near, &mut far).await;
         let (_receive, mut send) = mine.split();
         let writing = tokio::spawn(async move {
-            for octet in octets(50_000) {
-                send.write_all(&[octet]).await?;
+            for byte in bytes(50_000) {
+                send.write_all(&[byte]).await?;
             }
             send.shutdown().await
         });
         let mut received = Vec::new();
         within(theirs.read_to_end(&mut received)).await.unwrap();
-        assert!(received == octets(50_000));
+        assert!(received == bytes(50_000));
         writing.await.unwrap().unwrap();
     })
     .await;
@@ -295,7 +296,7 @@ async fn header_blocks_that_are_read_do_not_count_for_ever() {
     .await;
 }
 
-/// One stream after the other is closed, and its blocks stay with the application that has not read them.
+/// Streams are closed one after the other, and the application does not read their blocks.
 #[tokio::test(start_paused = true)]
 async fn header_blocks_that_are_not_read_count_also_when_their_streams_are_closed() {
     in_all_versions(async |version| {

@@ -1,4 +1,5 @@
-//! Whatever waits goes on as soon as it can, also when the last thing that it waited for is a quiet one.
+//! Every wait ends as soon as it can, even if the last event that it waits for does not wake the
+//! driver by itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ fn finished() -> OpenOptions {
     }
 }
 
-/// One stream of the client at a time.
+/// Lets the client open one stream at a time.
 fn one_at_a_time() -> Config {
     let mut config = Config::default();
     config.limits.max_streams = 1;
@@ -106,7 +107,7 @@ async fn a_push_does_not_wait_behind_a_stream_that_waits_for_a_place() {
     drop((first, taken, asked));
 }
 
-/// Opens `count` streams. The near side writes on them, the far side reads.
+/// Opens `count` streams. The near side writes on them, and the far side reads.
 async fn uploads(
     near: &End,
     far: &mut End,
@@ -180,7 +181,7 @@ async fn a_stream_goes_on_in_what_unread_streams_leave_of_the_window_of_the_sess
     assert_eq!(read, Ok(50_000));
 }
 
-/// The time that an idle session of the far side takes to end.
+/// Waits until the idle session of the far side ends.
 async fn ends_when_idle(session: &Session) -> Result<(), SessionError> {
     let end = timeout(Duration::from_secs(1000), session.closed()).await;
     end.expect("an idle session ends")
@@ -231,7 +232,7 @@ async fn an_idle_session_ends_though_a_finished_push_was_accepted_late() {
     .await;
 }
 
-/// Reads whole frames until it has `count` PINGs, and returns those.
+/// Reads whole frames until `count` PINGs have arrived, and returns these.
 async fn pings(io: &mut DuplexStream, count: usize) -> Vec<u8> {
     let mut pings = Vec::new();
     while pings.len() < count * 12 {
@@ -263,7 +264,7 @@ async fn the_answer_to_a_keep_alive_gives_no_ping_of_a_handle_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_that_is_given_up_is_told_at_once() {
-    // The transport holds what the far side never reads.
+    // The transport holds everything that the far side does not read.
     let (near_io, _far_io) = duplex(1 << 20);
     let (session, _incoming, driver) = client(near_io, Version::V3_1, Config::default());
     tokio::spawn(driver);
@@ -279,7 +280,7 @@ async fn a_ping_that_is_given_up_is_told_at_once() {
     drop(others);
 }
 
-/// Sessions that let so many bytes come which nobody reads, and no more.
+/// Configurations with the number of unread bytes that stop the peer.
 fn narrow() -> Vec<(Version, Config, usize)> {
     let flow_control = |flow_control| {
         let mut config = Config::default();
@@ -287,7 +288,7 @@ fn narrow() -> Vec<(Version, Config, usize)> {
         config.limits.session_buffer = 10_000;
         config.limits.session_window = 65_536;
         config.limits.max_session_window = 65_536;
-        // The sender waits as long as it takes.
+        // The sender waits without a limit.
         (config.timeouts.blocked, config.timeouts.trickle) = (None, None);
         config
     };
@@ -300,7 +301,7 @@ fn narrow() -> Vec<(Version, Config, usize)> {
     ]
 }
 
-/// Both sides have finished the first stream, and nobody reads what came on it; the second one goes on.
+/// Both sides have finished the first stream, whose bytes are not read. The second stream goes on.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() {
     for (version, config, most) in narrow() {
@@ -337,7 +338,7 @@ async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() 
     }
 }
 
-/// It holds the others up, but not for ever.
+/// The reader holds up the others, but not for ever.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
     for (version, config, most) in narrow() {
@@ -359,7 +360,7 @@ async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
     }
 }
 
-/// What is given up behind a stream that waits is not kept for as long as that waits.
+/// A given-up open must not be kept for as long as the stream in front of it waits.
 #[tokio::test(start_paused = true)]
 async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
     in_all_versions(async |version| {
@@ -382,14 +383,16 @@ async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
     .await;
 }
 
-/// A grant of the window stands behind what is not read. That ends with the stream, as docs/limits.md says.
+/// A grant of the window is behind unread bytes. The wait ends when the stream is given up, see
+/// docs/limits.md.
 #[tokio::test(start_paused = true)]
 async fn a_side_that_reads_when_it_has_sent_waits_as_long_as_it_may_leave_unread() {
     let mut config = Config::default();
     config.limits.stream_window = 65_536;
     config.limits.max_stream_window = 0;
     config.limits.session_buffer = 10_000;
-    // Else the other side gives up first, which is granted nothing either, and whose bytes nobody takes.
+    // Otherwise the other side would give up first, because it is granted nothing and its bytes are
+    // not read.
     config.timeouts.blocked = None;
     config.timeouts.write = None;
     let (near, mut far) = pair_with(Version::V3, config.clone(), config);

@@ -58,7 +58,7 @@ where
     (near, far)
 }
 
-/// A stream, answered, with its two ends.
+/// Opens a stream, replies to it, and returns its two ends.
 pub async fn stream(near: &End, far: &mut End) -> (Stream, Stream) {
     let mine = within(
         near.session
@@ -82,14 +82,14 @@ pub fn block(fields: &[(&str, &str)]) -> HeaderBlock {
     block
 }
 
-/// Octets that show where they belong.
-pub fn octets(length: usize) -> Vec<u8> {
+/// Returns bytes that show their position.
+pub fn bytes(length: usize) -> Vec<u8> {
     (0..length)
         .map(|place| (place * 31 + place / 251) as u8)
         .collect()
 }
 
-/// No test waits for ever.
+/// Fails the test if it would wait for ever.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
@@ -103,7 +103,7 @@ pub async fn in_all_versions<F: Future<Output = ()>>(test: impl Fn(Version) -> F
     }
 }
 
-/// A transport that moves one octet at a time and pauses before each.
+/// A transport that moves one byte at a time, and pauses before each.
 #[derive(Debug)]
 pub struct Drip<IO> {
     io: IO,
@@ -139,8 +139,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Drip<IO> {
         if pause(&mut this.read_paused, cx) {
             return Poll::Pending;
         }
-        let mut octet = [0];
-        let mut one = ReadBuf::new(&mut octet);
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
         let read = Pin::new(&mut this.io).poll_read(cx, &mut one);
         buf.put_slice(one.filled());
         read
