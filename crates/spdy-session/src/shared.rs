@@ -49,7 +49,6 @@ use crate::{
 pub(crate) struct Hub {
     pub(crate) side: Side,
     pub(crate) version: Version,
-    config: Arc<Config>,
     /// What may be queued to be sent.
     pub(crate) room: Room,
     /// Octets that were consumed since the driver last ran.
@@ -171,8 +170,7 @@ impl Hub {
         Self {
             side,
             version,
-            config,
-            room: Room::new(),
+            room: Room::new(config),
             consumed: AtomicUsize::new(0),
             is_partly_read: AtomicBool::new(false),
             heeds_consumed: AtomicUsize::new(0),
@@ -213,22 +211,22 @@ impl Hub {
     /// Returns how many bytes a writer that has `queued` may add to its send queue now: see
     /// [`Room::of_writer`].
     pub(crate) fn room_of_writer(&self, queued: usize) -> usize {
-        self.room.of_writer(queued, &self.config.limits)
+        self.room.of_writer(queued)
     }
 
     /// Returns whether a stream may have another piece: see [`Room::of_piece`].
     pub(crate) fn room_of_piece(&self, asking: Asking) -> Verdict {
-        self.room.of_piece(asking, &self.config.limits)
+        self.room.of_piece(asking)
     }
 
     /// Takes room for a piece of unknown length: see [`Room::claim`].
     pub(crate) fn claim_room(&self, asking: Asking) -> Result<usize, Verdict> {
-        self.room.claim(asking, &self.config.limits)
+        self.room.claim(asking)
     }
 
     /// Takes room for a piece that is made to measure: see [`Room::reserve`].
     pub(crate) fn reserve_room(&self, asking: Asking, most: usize) -> usize {
-        self.room.reserve(asking, most, &self.config.limits)
+        self.room.reserve(asking, most)
     }
 
     /// Counts bytes that an application is done with. Counted over all streams, or many small

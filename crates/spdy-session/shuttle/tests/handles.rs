@@ -224,6 +224,82 @@ fn a_quiet_order_does_not_hide_an_urgent_one() {
     );
 }
 
+/// Each stream waits for the room that another one has. One leaves in the middle, and one asks for
+/// room that it does not use.
+#[test]
+fn room_for_pieces_is_passed_on() {
+    shuttle::check_random(
+        || {
+            let (client, server) = pair();
+            let serving = thread::spawn(move || future::block_on(count(server, 2 * PIECE)));
+            let (session, incoming) = client;
+            drop(incoming);
+            let sending: Vec<thread::JoinHandle<()>> = (0..4)
+                .map(|number| {
+                    let session = session.clone();
+                    thread::spawn(move || future::block_on(send_pieces(session, number)))
+                })
+                .collect();
+            drop(session);
+            for task in sending {
+                task.join().expect("it does not panic");
+            }
+            serving.join().expect("it does not panic");
+        },
+        ORDERS / 4,
+    );
+}
+
+/// Sends two pieces, unless the number is that of a stream that does something else.
+async fn send_pieces(session: Session, number: usize) {
+    let opened = session
+        .open(HeaderBlock::new(), OpenOptions::default())
+        .await;
+    let (_recv, mut send) = opened.expect("it can be opened").split();
+    match number {
+        0 => {
+            // It may have been asked to go on, and does not.
+            let mut asked = false;
+            std::future::poll_fn(|cx| {
+                if std::mem::replace(&mut asked, true) {
+                    return Poll::Ready(());
+                }
+                _ = send.poll_piece(cx, 0, false);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            return;
+        }
+        1 => drop(std::future::poll_fn(|cx| send.poll_piece(cx, 0, false)).await),
+        _ => {}
+    }
+    for n in 0..2 {
+        let room = std::future::poll_fn(|cx| send.poll_piece(cx, 0, false)).await;
+        let room = room.expect("the stream is open");
+        send.send_data(Bytes::from(vec![0; PIECE]), n == 1)
+            .expect("it is open");
+        drop(room);
+    }
+    send.written().await.expect("it is written");
+}
+
+/// Longer than a piece that needs no room.
+const PIECE: usize = 16_385;
+
+/// Reads every stream, and expects `all` bytes of each that ends.
+async fn count((_session, mut incoming): (Session, Incoming), all: usize) {
+    while let Some(stream) = incoming.accept().await {
+        let Ok(stream) = stream.send_reply(HeaderBlock::new()) else {
+            continue;
+        };
+        let (mut recv, _send) = stream.split();
+        if let Ok(bytes) = read(&mut recv).await {
+            assert_eq!(bytes, all);
+        }
+    }
+}
+
 /// Writes until a write fails.
 async fn fill(mut send: SendStream) -> StreamError {
     loop {
@@ -288,6 +364,8 @@ fn config() -> Config {
     config.limits.stream_send_queue = 6;
     config.limits.session_send_queue = 6;
     config.limits.min_send_queue = 3;
+    // One large piece, and another of a stream whose window takes it at once.
+    config.limits.large_send_pieces = 1;
     let timeouts = &mut config.timeouts;
     timeouts.first_frame = None;
     timeouts.frame = None;

@@ -142,8 +142,12 @@ impl SendStream {
     /// Waits until the stream may be given another piece of payload whose length is known only when it is there, as a
     /// body gives them: its window is open, it has little queued, and the session has room
     /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)). Takes that room, so that no other stream is given
-    /// it: keep what this returns until the piece is queued, or is not there yet, and no longer. While it waits for its window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for
-    /// other streams of the session, it runs for those.
+    /// it: keep what this returns until the piece is queued, or is not there yet, and no longer. While it waits for its
+    /// window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for other streams of the
+    /// session, it runs for those.
+    ///
+    /// A task that waits for other streams is woken when room is taken in its name. It then asks again, finishes the
+    /// stream, or drops the handle: until it does, other streams wait for that room.
     ///
     /// `held` bytes count as queued; they have to be queued when this is pending. `is_modest`: pieces of this stream
     /// are never longer than 16 KiB.

@@ -9,19 +9,21 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Waker},
 };
 
 use spdy_frame::StreamId;
 
 use crate::{
-    config::Limits,
+    config::{Config, Limits},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
 /// The sums of one session, and the tasks that wait until they are smaller.
 #[derive(Debug)]
 pub(crate) struct Room {
+    config: Arc<Config>,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
     /// Bytes of large pieces of which not all have left, and of those that are being made.
@@ -31,7 +33,24 @@ pub(crate) struct Room {
     /// Whether `waiting` is not empty.
     is_awaited: AtomicBool,
     /// The streams that wait for large pieces to leave, each once, in the order in which they came.
-    waiting: Mutex<Vec<(StreamId, Waker)>>,
+    waiting: Mutex<Vec<Waiter>>,
+}
+
+/// A stream that waits for large pieces of others to leave, or may go on and has not said yet whether it does.
+#[derive(Debug)]
+struct Waiter {
+    id: StreamId,
+    asking: Asking,
+    turn: Turn,
+}
+
+/// Whether it is the turn of a stream that has waited.
+#[derive(Debug)]
+enum Turn {
+    /// Not yet: then the task is woken.
+    Due(Waker),
+    /// The room for its piece is taken, and its task is woken.
+    Come(usize),
 }
 
 /// What a stream holds and what it may send, when it asks for another piece.
@@ -61,8 +80,9 @@ pub(crate) enum Verdict {
 }
 
 impl Room {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
+            config,
             queued: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
@@ -74,7 +94,8 @@ impl Room {
     /// Returns how many bytes a writer that has `queued` may copy into its send queue now.
     ///
     /// A writer that gets 0 has bytes queued, so it hears that some have left and can ask again then.
-    pub(crate) fn of_writer(&self, queued: usize, limits: &Limits) -> usize {
+    pub(crate) fn of_writer(&self, queued: usize) -> usize {
+        let limits = &self.config.limits;
         let min = limits.min_send_queue.max(1);
         let limit = if self.queued.load(Ordering::Relaxed) < limits.session_send_queue {
             limits.stream_send_queue.max(min)
@@ -85,16 +106,16 @@ impl Room {
     }
 
     /// Returns whether a stream may have a piece whose length is known only when it is there.
-    pub(crate) fn of_piece(&self, asking: Asking, limits: &Limits) -> Verdict {
-        self.judge(asking, self.large.load(Ordering::SeqCst), limits)
+    pub(crate) fn of_piece(&self, asking: Asking) -> Verdict {
+        self.judge(asking, self.large.load(Ordering::SeqCst))
     }
 
     /// Takes room for a piece whose length is known only when it is there, and returns how much: so what streams are asked
     /// for at the same moment is no more than one after the other would have. The caller [gives it back](Self::give_back)
     /// when the piece is there. Returns what the stream has to wait for if it may have none.
-    pub(crate) fn claim(&self, asking: Asking, limits: &Limits) -> Result<usize, Verdict> {
+    pub(crate) fn claim(&self, asking: Asking) -> Result<usize, Verdict> {
         let length = asking.longest();
-        let claimed = self.claim_with(|large| match self.judge(asking, large, limits) {
+        let claimed = self.claim_with(|large| match self.judge(asking, large) {
             Verdict::Yes(_) => Ok(length),
             verdict => Err(verdict),
         });
@@ -102,7 +123,7 @@ impl Room {
             // What is being made is there, or not, in a moment.
             let claimed = self.claimed.load(Ordering::SeqCst);
             let large = self.large.load(Ordering::SeqCst).saturating_sub(claimed);
-            match self.judge(asking, large, limits) {
+            match self.judge(asking, large) {
                 Verdict::Yes(_) => Verdict::WhenOthersHaveSent,
                 _ => verdict,
             }
@@ -111,9 +132,9 @@ impl Room {
 
     /// Takes room for a piece of `most` bytes or less that is made to measure, and returns how long it may be: never less
     /// than a small piece. The caller [gives it back](Self::give_back).
-    pub(crate) fn reserve(&self, asking: Asking, most: usize, limits: &Limits) -> usize {
+    pub(crate) fn reserve(&self, asking: Asking, most: usize) -> usize {
         let length = self.claim_with(|large| {
-            let room = match self.judge(asking, large, limits) {
+            let room = match self.judge(asking, large) {
                 Verdict::Yes(room) => room,
                 _ => SMALL_PIECE,
             };
@@ -149,15 +170,13 @@ impl Room {
         if length <= SMALL_PIECE {
             return Vec::new();
         }
-        let wakers = self.free(Freed {
-            queued: 0,
-            large: length,
-        });
+        self.large.fetch_sub(length, Ordering::SeqCst);
         self.claimed.fetch_sub(length, Ordering::SeqCst);
-        wakers
+        self.call_up()
     }
 
-    fn judge(&self, asking: Asking, large: usize, limits: &Limits) -> Verdict {
+    fn judge(&self, asking: Asking, large: usize) -> Verdict {
+        let limits = &self.config.limits;
         let reads_ahead = self.queued.load(Ordering::Relaxed) < limits.session_send_queue;
         let most_queued = if reads_ahead {
             limits.stream_send_queue.max(1)
@@ -206,34 +225,91 @@ impl Room {
             return Vec::new();
         }
         self.large.fetch_sub(freed.large, Ordering::SeqCst);
-        // Either this sees that a task waits, or that task, which looks again afterwards, sees the new sum.
+        self.call_up()
+    }
+
+    /// Takes room for those that wait, as far as there is any. Returns their tasks, and those of streams that wait for
+    /// something else by now.
+    fn call_up(&self) -> Vec<Waker> {
+        // Either this sees that a task waits, or that task, which claims again afterwards, sees the new sum.
         if !self.is_awaited.load(Ordering::SeqCst) {
             return Vec::new();
         }
+        let mut wakers = Vec::new();
         let mut waiting = self.waiting();
-        self.is_awaited.store(false, Ordering::SeqCst);
-        // All of them: the first may find that its body has nothing now.
-        waiting.drain(..).map(|(_, waker)| waker).collect()
+        waiting.retain_mut(|waiter| {
+            let Turn::Due(waker) = &waiter.turn else {
+                return true;
+            };
+            match self.claim(waiter.asking) {
+                Ok(length) => {
+                    wakers.push(waker.clone());
+                    waiter.turn = Turn::Come(length);
+                    true
+                }
+                // Without a window it waits for others only while their pieces are being made.
+                Err(Verdict::WhenOthersHaveSent) if waiter.asking.window > 0 => true,
+                Err(_) => {
+                    wakers.push(waker.clone());
+                    false
+                }
+            }
+        });
+        let is_awaited = waiting.iter().any(Waiter::is_due);
+        self.is_awaited.store(is_awaited, Ordering::SeqCst);
+        wakers
     }
 
-    /// Registers the task of a stream until large pieces have left. The caller looks once more afterwards.
-    pub(crate) fn wait(&self, id: StreamId, cx: &Context<'_>) {
+    /// Registers the task of a stream until large pieces have left. The caller asks once more afterwards.
+    ///
+    /// When there is room for the stream it is taken in its name. So as many tasks are woken as there is room for, and
+    /// each [takes](Self::take_turn) its room or [leaves](Self::leave).
+    pub(crate) fn wait(&self, id: StreamId, asking: Asking, cx: &Context<'_>) {
         let mut waiting = self.waiting();
-        match waiting.iter_mut().find(|(other, _)| *other == id) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            None => waiting.push((id, cx.waker().clone())),
+        let turn = Turn::Due(cx.waker().clone());
+        let waiter = Waiter { id, asking, turn };
+        match waiting.iter_mut().find(|other| other.id == id) {
+            // Its turn has come just now.
+            Some(other) if !other.is_due() => return,
+            Some(other) => *other = waiter,
+            None => waiting.push(waiter),
         }
         self.is_awaited.store(true, Ordering::SeqCst);
     }
 
-    /// Forgets a stream that waits no more.
-    pub(crate) fn leave(&self, id: StreamId) {
-        self.waiting().retain(|(other, _)| *other != id);
+    /// Returns the room that was taken for a stream while it waited, if its turn has come. It waits no more then.
+    pub(crate) fn take_turn(&self, id: StreamId) -> Option<usize> {
+        let mut waiting = self.waiting();
+        let has_come = |it: &Waiter| it.id == id && !it.is_due();
+        let position = waiting.iter().position(has_come)?;
+        match waiting.remove(position).turn {
+            Turn::Come(length) => Some(length),
+            Turn::Due(_) => None,
+        }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<(StreamId, Waker)>> {
+    /// Forgets a stream that waits no more, and gives back room that was taken for it. Returns the tasks to be woken.
+    #[must_use = "tasks wait for what was freed"]
+    pub(crate) fn leave(&self, id: StreamId) -> Vec<Waker> {
+        let mut waiting = self.waiting();
+        let position = waiting.iter().position(|waiter| waiter.id == id);
+        let waiter = position.map(|position| waiting.remove(position));
+        drop(waiting);
+        match waiter.map(|waiter| waiter.turn) {
+            Some(Turn::Come(length)) => self.give_back(length),
+            _ => Vec::new(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiter>> {
         // No code that can panic runs under the lock, so a poisoned list is a sound one.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    const fn is_due(&self) -> bool {
+        matches!(self.turn, Turn::Due(_))
     }
 }
 
@@ -291,9 +367,9 @@ mod tests {
 
     /// A session that holds so much in large pieces.
     fn verdict(large: usize, asking: Asking) -> Verdict {
-        let room = Room::new();
+        let room = Room::new(Arc::default());
         room.add_large(large);
-        room.of_piece(asking, &Limits::default())
+        room.of_piece(asking)
     }
 
     #[test]
@@ -333,12 +409,12 @@ mod tests {
 
     #[test]
     fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_other() {
-        let (room, limits) = (Room::new(), Limits::default());
+        let room = Room::new(Arc::default());
         let wide = Asking {
             window: usize::MAX,
             ..NEW
         };
-        let claim = |asking| room.claim(asking, &limits);
+        let claim = |asking| room.claim(asking);
         let claims: Vec<usize> = std::iter::from_fn(|| claim(wide).ok()).take(9).collect();
         assert_eq!(claims, [USUAL_PIECE; 3]);
         // A body may have ended, which needs no window: it is not the window that is waited for.
@@ -352,6 +428,111 @@ mod tests {
         assert_eq!(room.memory(), USUAL_PIECE);
         assert!(room.give_back(claims[1]).is_empty());
         assert_eq!(claim(wide), Ok(USUAL_PIECE));
+    }
+
+    /// A session with so many streams that wait for others, in the order of their numbers, and their tasks.
+    fn crowd(number: usize, asking: Asking) -> (Room, Vec<Arc<Task>>) {
+        let room = Room::new(Arc::default());
+        room.add_large(2 * Limits::default().large_send_pieces);
+        let tasks: Vec<Arc<Task>> = (0..number).map(|_| Arc::default()).collect();
+        for (number, task) in tasks.iter().enumerate() {
+            let waker = Waker::from(Arc::clone(task));
+            room.wait(id(number), asking, &Context::from_waker(&waker));
+            assert!(room.claim(asking).is_err());
+        }
+        (room, tasks)
+    }
+
+    fn id(number: usize) -> StreamId {
+        StreamId::new(2 * number as u32 + 1).unwrap()
+    }
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn woken(tasks: &[Arc<Task>]) -> Vec<usize> {
+        let count = |task: &Arc<Task>| task.0.load(Ordering::Relaxed);
+        tasks.iter().map(count).collect()
+    }
+
+    fn wake(wakers: Vec<Waker>) {
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn sent(large: usize) -> Freed {
+        Freed { queued: 0, large }
+    }
+
+    #[test]
+    fn as_many_tasks_are_woken_as_there_is_room_for() {
+        let most = Limits::default().large_send_pieces;
+        let (room, tasks) = crowd(5, NEW);
+        wake(room.free(sent(most)));
+        assert_eq!(woken(&tasks), [0; 5], "there is no room below the sum");
+        wake(room.free(sent(1)));
+        assert_eq!(woken(&tasks), [1, 0, 0, 0, 0], "the first has a mebibyte");
+        wake(room.free(sent(most - 1)));
+        assert_eq!(woken(&tasks), [1, 1, 0, 0, 0]);
+        assert_eq!(room.claim(NEW), Err(Verdict::WhenOthersHaveSent));
+        // The first has nothing to send, and the second a piece.
+        let turn = room.take_turn(id(0)).unwrap();
+        wake(room.give_back(turn));
+        assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
+        room.add_large(USUAL_PIECE);
+        let turn = room.take_turn(id(1)).unwrap();
+        wake(room.give_back(turn));
+        assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
+        assert_eq!(room.take_turn(id(1)), None, "it is taken once");
+        assert_eq!(room.take_turn(id(3)), None, "it has not come");
+    }
+
+    #[test]
+    fn a_stream_that_leaves_passes_its_turn_on() {
+        let (room, tasks) = crowd(3, NEW);
+        wake(room.leave(id(1)));
+        wake(room.free(sent(2 * Limits::default().large_send_pieces)));
+        assert_eq!(
+            woken(&tasks),
+            [1, 0, 1],
+            "both have room, one after the other"
+        );
+        let (room, tasks) = crowd(
+            3,
+            Asking {
+                last: Some(2 << 20),
+                ..NEW
+            },
+        );
+        wake(room.free(sent(2 * Limits::default().large_send_pieces)));
+        assert_eq!(woken(&tasks), [1, 0, 0]);
+        wake(room.leave(id(0)));
+        assert_eq!(woken(&tasks), [1, 1, 0]);
+        wake(room.leave(id(1)));
+        wake(room.leave(id(2)));
+        assert_eq!(room.claim(NEW), Ok(USUAL_PIECE));
+    }
+
+    /// It waits for its window, with the timeout of that, once nothing is being made.
+    #[test]
+    fn a_stream_without_a_window_is_told_when_others_have_made_their_pieces() {
+        let room = Room::new(Arc::default());
+        let claimed = room.claim(NEW).unwrap();
+        let shut = Asking { window: 0, ..NEW };
+        assert_eq!(room.claim(shut), Err(Verdict::WhenOthersHaveSent));
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        room.wait(id(0), shut, &Context::from_waker(&waker));
+        room.add_large(claimed);
+        wake(room.give_back(claimed));
+        assert_eq!(woken(&[task]), [1]);
+        assert_eq!(room.claim(shut), Err(Verdict::WhenWindowOpens));
+        assert!(room.leave(id(0)).is_empty());
     }
 
     #[test]
@@ -400,9 +581,9 @@ mod tests {
             ..NEW
         };
         assert_eq!(verdict(0, used), Verdict::WhenSent);
-        let room = Room::new();
+        let room = Room::new(Arc::default());
         room.add(limits.session_send_queue);
-        assert_eq!(room.of_piece(queued, &limits), Verdict::WhenSent);
-        assert_eq!(room.of_piece(NEW, &limits), Verdict::Yes(65_536));
+        assert_eq!(room.of_piece(queued), Verdict::WhenSent);
+        assert_eq!(room.of_piece(NEW), Verdict::Yes(65_536));
     }
 }

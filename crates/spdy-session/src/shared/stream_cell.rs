@@ -233,8 +233,8 @@ impl StreamCell {
         if !state.is_over() {
             state.end = Some(error);
         }
-        let others = self.hub.room.free(state.send.discard());
-        self.hub.room.leave(self.id);
+        let mut others = self.hub.room.free(state.send.discard());
+        others.extend(state.send.leave(self.id, &self.hub));
         let wakers = (state.recv.waker.take(), state.send.waker.take());
         let released = state.is_released();
         drop(state);

@@ -91,11 +91,13 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn a_large_piece_counts_whole_until_its_last_byte_has_left() {
-        let (room, mut pieces) = (Room::new(), Pieces::default());
+        let (room, mut pieces) = (Room::new(Arc::default()), Pieces::default());
         pieces.pushed(100, false, &room);
         pieces.pushed(20_000, false, &room);
         pieces.pushed(16_384, false, &room);
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_is_all_there_is_takes_the_room_of_no_other() {
-        let (room, mut pieces) = (Room::new(), Pieces::default());
+        let (room, mut pieces) = (Room::new(Arc::default()), Pieces::default());
         pieces.pushed(1 << 20, true, &room);
         assert_eq!(pieces.clear().large, 0);
     }

@@ -18,6 +18,7 @@ use crate::{
         Hub, News,
         budget::{Asking, Freed, Verdict},
     },
+    sync::MutexGuard,
 };
 
 /// What is to be sent.
@@ -186,22 +187,26 @@ impl StreamCell {
         let mut state = self.lock();
         state.check_send()?;
         let asking = state.send.asking(held, is_modest);
-        let verdict = match self.hub.claim_room(asking) {
+        let verdict = match state.send.claim(self.id, asking, &self.hub) {
             Ok(claimed) => {
-                state.send.go_on(self.id, &self.hub);
+                self.go_on(state);
                 return Poll::Ready(Ok(claimed));
             }
             Err(verdict) => verdict,
         };
         state.send.awaited.piece = true;
         park(&mut state.send.waker, cx);
+        let others = match verdict {
+            Verdict::WhenOthersHaveSent => Vec::new(),
+            _ => state.send.leave(self.id, &self.hub),
+        };
         match verdict {
             Verdict::WhenOthersHaveSent => {
-                self.hub.room.wait(self.id, cx);
+                self.hub.room.wait(self.id, asking, cx);
                 state.send.waits_for_others = true;
                 // They may just have.
-                if let Ok(claimed) = self.hub.claim_room(asking) {
-                    state.send.go_on(self.id, &self.hub);
+                if let Ok(claimed) = state.send.claim(self.id, asking, &self.hub) {
+                    self.go_on(state);
                     return Poll::Ready(Ok(claimed));
                 }
                 // In a wider window the piece might leave at once, and needs to wait for no others.
@@ -214,8 +219,9 @@ impl StreamCell {
                 state.orders.await_window = true;
                 self.enlist(state, News::Order);
             }
-            _ => {}
+            _ => drop(state),
         }
+        others.into_iter().for_each(Waker::wake);
         Poll::Pending
     }
 
@@ -232,6 +238,14 @@ impl StreamCell {
 
     pub(crate) fn give_back(&self, length: usize) {
         let others = self.hub.room.give_back(length);
+        others.into_iter().for_each(Waker::wake);
+    }
+
+    /// The stream may have another piece, and waits for none any more.
+    fn go_on(&self, mut state: MutexGuard<'_, State>) {
+        state.send.awaited.piece = false;
+        let others = state.send.leave(self.id, &self.hub);
+        drop(state);
         others.into_iter().for_each(Waker::wake);
     }
 
@@ -282,6 +296,7 @@ impl StreamCell {
     pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
         let mut state = self.lock();
         state.send.dropped = true;
+        let others = state.send.leave(self.id, &self.hub);
         let is_open = state.send.fin == Fin::Open || (state.send.mute && !state.recv.fin);
         if let Some(status) = status
             && is_open
@@ -291,7 +306,10 @@ impl StreamCell {
             self.enlist(state, News::Order);
         } else if state.is_released() {
             self.enlist(state, News::Released);
+        } else {
+            drop(state);
         }
+        others.into_iter().for_each(Waker::wake);
     }
 
     fn check_send(&self) -> Result<(), StreamError> {
@@ -306,10 +324,13 @@ impl StreamCell {
         let mut state = self.lock();
         state.check_send()?;
         queue(&mut state.send);
+        let mut others = Vec::new();
         if fin {
             state.send.fin = Fin::Ordered;
+            others = state.send.leave(self.id, &self.hub);
         }
         self.enlist(state, News::Order);
+        others.into_iter().for_each(Waker::wake);
         Ok(())
     }
 }
@@ -414,11 +435,21 @@ impl SendSide {
         self.grant_asked = false;
     }
 
-    /// It may have another piece, and waits for none any more.
-    fn go_on(&mut self, id: StreamId, hub: &Hub) {
-        self.awaited.piece = false;
-        if mem::take(&mut self.waits_for_others) {
-            hub.room.leave(id);
+    /// Takes room for a piece, or returns the room that was taken for it while it waited for others.
+    fn claim(&self, id: StreamId, asking: Asking, hub: &Hub) -> Result<usize, Verdict> {
+        let turn = match self.waits_for_others {
+            true => hub.room.take_turn(id),
+            false => None,
+        };
+        turn.map_or_else(|| hub.claim_room(asking), Ok)
+    }
+
+    /// It waits for no others any more. Returns the tasks of those that may go on for that.
+    #[must_use = "tasks wait for its room"]
+    pub(super) fn leave(&mut self, id: StreamId, hub: &Hub) -> Vec<Waker> {
+        match mem::take(&mut self.waits_for_others) {
+            true => hub.room.leave(id),
+            false => Vec::new(),
         }
     }
 
