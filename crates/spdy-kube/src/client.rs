@@ -1,4 +1,4 @@
-//! The side that asks: exec, attach and port-forward, for tools and proxies.
+//! The client of exec, attach and port-forward, for tools and proxies.
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +10,8 @@
 //! options.command = vec!["id".to_owned()];
 //! options.streams = Streams { stdout: true, ..Streams::default() };
 //! let query = options.to_query();
-//! let uri = format!("http://127.0.0.1:8001/api/v1/namespaces/default/pods/demo/exec?{query}").parse()?;
+//! let pod = "http://127.0.0.1:8001/api/v1/namespaces/default/pods/demo";
+//! let uri = format!("{pod}/exec?{query}").parse()?;
 //! let client = client::Client::new(|| async {
 //!     Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect("127.0.0.1:8001").await?))
 //! });
@@ -24,8 +25,9 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] makes its connections itself, and asks for WebSocket first and for SPDY if that is refused, as kubectl
-//! does. The functions [`exec()`], [`attach()`] and [`Forward::connect`] ask for SPDY on one transport.
+//! A [`Client`] makes its own connections. It asks for WebSocket first, and for SPDY if the server
+//! refuses that, as kubectl does. The functions [`exec()`], [`attach()`] and [`Forward::connect`]
+//! use SPDY on one transport.
 
 mod copy;
 mod error;
@@ -55,8 +57,9 @@ pub(crate) use self::{
 };
 use crate::{BoxError, Streams, websocket::Subprotocol};
 
-/// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. More headers may be added, such as
-/// `authorization`. A client that asks for WebSocket changes the method and the headers that belong to SPDY.
+/// Returns a request for a [`Client`], or for [`exec()`], [`attach()`] or [`Forward::connect`]. You
+/// can add headers, such as `authorization`. A client that asks for WebSocket replaces the method
+/// and the headers that belong to SPDY.
 #[must_use]
 pub fn request(uri: &Uri) -> Request<()> {
     let mut request = upgrade::request(uri);
@@ -64,23 +67,24 @@ pub fn request(uri: &Uri) -> Request<()> {
     request
 }
 
-/// What a [`Client`] asks for.
+/// The transports that a [`Client`] asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// WebSocket, and SPDY if the server refuses that, whatever it answers.
+    /// WebSocket, and SPDY if the server refuses WebSocket with any status.
     #[default]
     WebSocketFirst,
-    /// WebSocket alone.
+    /// Only WebSocket.
     WebSocket,
-    /// SPDY alone.
+    /// Only SPDY.
     Spdy,
 }
 
-/// A client of servers that serve exec, attach and port-forward: an API server, a kubelet, a container runtime.
+/// A client of servers that offer exec, attach and port-forward: an API server, a kubelet, a
+/// container runtime.
 ///
-/// `connect` makes a connection to the server each time, as each request has one of its own and a second one if it is
-/// refused: a future of anything that hyper takes for a transport, such as a `TokioIo` of a TCP or TLS stream. TLS must
-/// offer `http/1.1` alone in ALPN.
+/// `connect` makes a connection to the server. It is called for each request, and once more if the
+/// server refuses the first one. It returns a future of any transport that hyper accepts, such as a
+/// `TokioIo` of a TCP or TLS stream. TLS has to offer only `http/1.1` in ALPN.
 #[derive(Clone, Debug)]
 pub struct Client<C> {
     connect: C,
@@ -90,7 +94,8 @@ pub struct Client<C> {
 }
 
 impl<C> Client<C> {
-    /// Returns a client that asks for WebSocket first, sends a PING each 5 s, and gives a server 30 s to answer.
+    /// Creates a client that asks for WebSocket first, sends a PING every 5 s, and gives a server
+    /// 30 s to answer.
     #[must_use]
     pub const fn new(connect: C) -> Self {
         Self {
@@ -101,25 +106,28 @@ impl<C> Client<C> {
         }
     }
 
-    /// Sets what is asked for.
+    /// Sets the transports that the client asks for.
     #[must_use]
     pub const fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Sets how often a PING is sent, so that nothing in between takes the connection for idle. Over SPDY it is sent when
-    /// nothing has come for so long. No answer is waited for: some servers answer none while they are held up. What is
-    /// sent makes the system notice a server that is gone without a word, in some 15 minutes on Linux. `None` sends none.
-    /// Less than 10 ms counts as 10 ms.
+    /// Sets how often a PING is sent, so that no proxy or firewall takes the connection for idle.
+    /// `None` sends none. Less than 10 ms counts as 10 ms.
+    ///
+    /// Over SPDY a PING is sent when no frame has arrived for this long. The client does not wait
+    /// for answers, because some servers do not answer while they are busy. But if the server is
+    /// gone, the system notices that the PINGs are not acknowledged, on Linux after about 15
+    /// minutes.
     #[must_use]
     pub const fn ping(mut self, period: Option<Duration>) -> Self {
         self.ping = period;
         self
     }
 
-    /// Sets how long a server may take for a connection and its answer to a request. `None` waits for as long as the
-    /// transport does.
+    /// Sets how long a server may take to accept a connection and answer a request. `None` waits
+    /// for as long as the transport does.
     #[must_use]
     pub const fn timeout(mut self, time: Option<Duration>) -> Self {
         self.timeout = time;
@@ -134,15 +142,16 @@ where
     IO: Read + Write + Unpin + Send + 'static,
     E: Into<BoxError>,
 {
-    /// Asks for a command to be run, and opens the streams of it. The path and query of the request say what is to be run
-    /// and where; `streams` have to be those of the query.
+    /// Asks the server to run a command, and opens the command's streams. The path and the query of
+    /// the request name the command and the container; `streams` have to be the streams of the
+    /// query.
     ///
-    /// Over WebSocket v5 is offered, and v4 where there is no input or no other transport: v4 cannot tell the end of an
-    /// input.
+    /// Over WebSocket the client offers v5. It also offers v4 if there is no input or no other
+    /// transport, because v4 cannot express the end of an input.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; the command may have been run if it is none of [`Connect`](ClientError::Connect).
+    /// [`ClientError`]. The command may have run, unless it is [`Connect`](ClientError::Connect).
     pub async fn exec(
         &self,
         request: Request<()>,
@@ -163,11 +172,11 @@ where
         spdy::open_streams(&response, session, streams).await
     }
 
-    /// Asks to join a process: as [`exec`](Self::exec), with a request for attach.
+    /// Attaches to a process, as [`exec`](Self::exec) does, with a request for attach.
     ///
     /// # Errors
     ///
-    /// As [`exec`](Self::exec).
+    /// The same as [`exec`](Self::exec).
     pub async fn attach(
         &self,
         request: Request<()>,
@@ -176,7 +185,8 @@ where
         self.exec(request, streams).await
     }
 
-    /// Begins a session in which connections to ports are made. Over WebSocket it is SPDY all the same, in a tunnel.
+    /// Starts a session over which connections to ports are made. Over WebSocket, SPDY is tunnelled
+    /// through messages.
     ///
     /// # Errors
     ///
@@ -190,7 +200,7 @@ where
         self.in_time(asked).await
     }
 
-    /// `None`: SPDY is to be asked for.
+    /// Asks for WebSocket. Returns `None` if SPDY has to be asked for.
     async fn ask_for_websocket(
         &self,
         request: &Request<()>,
@@ -233,7 +243,7 @@ where
     }
 }
 
-/// As in client-go.
+/// The same period as client-go.
 const PING: Duration = Duration::from_secs(5);
 
 /// How long a server may take to answer a request, or a stream.

@@ -1,12 +1,15 @@
-//! `kubectl exec`, `attach`, `cp` and `port-forward`: served, asked for, and relayed, over SPDY/3.1 and over WebSocket.
+//! Serves, requests and relays `kubectl exec`, `attach`, `cp` and `port-forward`, over SPDY/3.1 and
+//! over WebSocket.
 //!
-//! *In scope*: the upgrade and the choice of a protocol, the streams of a command and of forwarded connections, how
-//! outcomes are told, the tokens in the URLs of a container runtime. *Out of scope*: sockets and TLS, who may do what,
-//! and what a container is. A program brings these, and an HTTP/1.1 server on hyper such as axum's. Who may do what is
-//! a serious question here: any page that a browser shows can ask a server on loopback for a WebSocket, so let
-//! [`Origins`] judge requests at least.
+//! *In scope*: the upgrade and the choice of a protocol, the streams of commands and of forwarded
+//! connections, the outcome that the client gets, the tokens in the URLs of a container runtime.
+//! *Out of scope*: sockets and TLS, authorization, and containers themselves. A program provides
+//! these, and an HTTP/1.1 server on hyper such as axum's. Authorization is important here: any page
+//! in a browser can open a WebSocket to a server on loopback, so check requests at least with
+//! [`Origins`].
 //!
-//! The following answers `kubectl exec` and `cp` of every version, by running commands on this machine:
+//! This server handles `kubectl exec` and `cp` of every version, by running commands on its own
+//! machine:
 //!
 //! ```no_run
 //! use std::process::Stdio;
@@ -26,7 +29,9 @@
 //!         return refusal.into_response();
 //!     }
 //!     match Options::from_query(request.uri().query().unwrap_or_default()) {
-//!         Ok(options) => Server::new().exec(&mut request, options.streams, |io| run(options.command, io)),
+//!         Ok(Options { command, streams, .. }) => {
+//!             Server::new().exec(&mut request, streams, |io| run(command, io))
+//!         }
 //!         Err(error) => Status::bad_request(error.to_string()).into_response(),
 //!     }
 //! }
@@ -45,37 +50,44 @@
 //! }
 //! ```
 //!
-//! kubectl also asks for the pod before it asks to run something in it. The example `kubelet` of the workspace answers
-//! that too, gives commands a terminal, joins and forwards; kubectl works against it alone.
+//! kubectl also requests the pod before it runs a command in it. The example `kubelet` of the
+//! workspace answers that request too. It also gives commands a terminal, attaches, and forwards
+//! ports; kubectl works with it alone.
 //!
-//! - [`Server`] answers requests for exec, attach and port-forward. What the program has to do is a closure of each.
-//! - [`Io`] is what a command gets: input and outputs that are `AsyncRead` and `AsyncWrite`, the sizes of the terminal,
-//!   and news of the client.
-//! - [`Origins`] refuse what pages of browsers ask.
+//! - [`Server`] answers requests for exec, attach and port-forward. For each request the program
+//!   passes a closure that does the work.
+//! - [`Io`] has the streams of a command: input and outputs, which are `AsyncRead` and
+//!   `AsyncWrite`, the sizes of the terminal, and a signal that the client is gone.
+//! - [`Origins`] rejects requests that come from pages in a browser.
 //! - [`Tokens`] are the single-use URLs of a container runtime.
-//! - [`client`] is the other side, for tools: WebSocket first, and SPDY where that is refused. A [`Relay`]
-//!   stands between the two, for bastions: whatever each of them speaks, it can record, and end a session. [`relay`](relay())
-//!   passes SPDY as it is.
+//! - [`client`] is the other side, for tools. It asks for WebSocket first, and for SPDY if the
+//!   server refuses WebSocket. A [`Relay`] stands between a client and a server, for example on a
+//!   bastion host. It translates between the protocols of both, and can record and end sessions.
+//!   [`relay`](relay()) passes SPDY on without changes.
 //!
-//! # What can be relied on
+//! # What you can rely on
 //!
-//! - The end of an input is never made up: a client that is gone is an error to who reads its input, and the end of an
-//!   output never comes before what was written to it. An outcome is told after both outputs have ended, and success
-//!   only if the program said so: a panic is a failure.
-//! - Everything that waits for a client has a deadline, but for what a user may do for hours: to leave an output unread,
-//!   or a command its input. What is held of a session meanwhile is bounded ([`config()`]): about 1 MiB, of which a
-//!   stopped reader can use some 100 KiB.
-//! - A client that vanishes is noticed when its connection ends; while a command leaves its input unread, so that the
-//!   connection is not read either, within some 10 s ([`Server::watch`]). A client whose machine or network is gone ends
-//!   no connection: set TCP keep-alive on sockets that you accept, and give commands a limit of your own where that
-//!   matters.
-//! - GOAWAY is the last frame, and the transport is read for a second after it, so that the outcome is not lost.
+//! - The end of an input is never invented. If the client is gone, reading the input fails. The end
+//!   of an output never arrives before the bytes that were written to it. The client gets the
+//!   outcome after both outputs have ended, and success only if the program reported it: a panic is
+//!   a failure.
+//! - Every wait for a client has a limit, with two exceptions that a user may need for hours: an
+//!   output that the client does not read, and an input that the command does not read. Meanwhile
+//!   the memory of a session is limited ([`config()`]) to about 1 MiB, of which a stopped reader
+//!   can use about 100 KiB.
+//! - A client that disappears is noticed when its connection ends. While a command leaves its input
+//!   unread, the connection is not read either, and the end is noticed after about 10 s
+//!   ([`Server::watch`]). If the machine or the network of a client disappears, its connection does
+//!   not end. Set TCP keep-alive on the sockets that you accept, and limit the time of commands
+//!   where that matters.
+//! - GOAWAY is the last frame, and the transport is read for a second after it, so that the outcome
+//!   is not lost.
 //!
-//! Each session is a few tasks of the tokio runtime that the method of [`Server`] is called in. They end with the
-//! session.
+//! Each session consists of a few tasks on the tokio runtime in which the method of [`Server`] is
+//! called. They end with the session.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The example of the page is compiled.
+// Compiles the example in the README.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod client;

@@ -1,4 +1,5 @@
-//! Which protocol is spoken over the streams: asked for in `x-stream-protocol-version`, before the upgrade.
+//! Negotiates the protocol of the streams: the field `x-stream-protocol-version` of the request
+//! that asks for the upgrade.
 
 use std::fmt;
 
@@ -6,29 +7,30 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::Status;
 
-/// The versions of the protocol of exec and attach. Later ones order above earlier ones.
+/// The versions of the protocol of exec and attach. Later versions compare as greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// `channel.k8s.io`. Its clients never finish stdin, so a command that waits for the end of its input hangs.
+    /// `channel.k8s.io`. Clients never finish stdin, so a command that waits for the end of its
+    /// input hangs.
     V1,
-    /// `v2.channel.k8s.io`: failures are text.
+    /// `v2.channel.k8s.io`: a failure is a text.
     V2,
     /// `v3.channel.k8s.io`: terminals can be resized.
     V3,
-    /// `v4.channel.k8s.io`: the outcome is a JSON Status, with the exit code.
+    /// `v4.channel.k8s.io`: the outcome is a JSON Status with the exit code.
     V4,
-    /// `v5.channel.k8s.io`: stdin can be finished over WebSocket too. Over SPDY it is passed over.
+    /// `v5.channel.k8s.io`: stdin can be finished over WebSocket too. It does not exist over SPDY.
     V5,
 }
 
 impl Protocol {
-    /// What servers support over SPDY.
+    /// The versions that servers support over SPDY.
     pub const OVER_SPDY: [Self; 4] = [Self::V4, Self::V3, Self::V2, Self::V1];
 
-    /// What servers support over WebSocket.
+    /// The versions that servers support over WebSocket.
     pub const OVER_WEBSOCKET: [Self; 3] = [Self::V5, Self::V4, Self::V1];
 
-    /// The name that is sent.
+    /// Returns the name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,13 +42,13 @@ impl Protocol {
         }
     }
 
-    /// Whether a terminal has a stream of sizes.
+    /// Returns whether a terminal has a stream of sizes.
     #[must_use]
     pub fn has_resize(self) -> bool {
         self >= Self::V3
     }
 
-    /// Whether the outcome is a JSON Status and not text.
+    /// Returns whether the outcome is a JSON Status and not text.
     #[must_use]
     pub fn has_status(self) -> bool {
         self >= Self::V4
@@ -59,10 +61,11 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Takes the first protocol of the client that is among `supported`, each of which has a `name`.
+/// Returns the first protocol of the client that is in `supported`. `name` returns the name of
+/// each.
 ///
-/// The error is the answer of a real server: 400 to a client that names none, 403 with the list to one that names
-/// no supported one.
+/// The error is the response that the servers of Kubernetes send: 400 to a client that names no
+/// protocol, and 403 with the supported list to a client that names no supported one.
 pub(crate) fn choose<T: Copy>(
     headers: &HeaderMap,
     supported: &[T],
@@ -86,7 +89,7 @@ pub(crate) fn choose<T: Copy>(
     })
 }
 
-/// Returns the refusal of a client that has no protocol in common with this server.
+/// Returns the text of the refusal for a client that has no protocol in common with this server.
 pub(crate) fn no_match<T: Copy>(
     offered: &[&str],
     supported: &[T],
@@ -100,7 +103,7 @@ pub(crate) fn no_match<T: Copy>(
     )
 }
 
-/// Returns the one among `supported` that has the first name of `offered` which any of them has.
+/// Returns the element of `supported` that comes first in `offered`, by name.
 pub(crate) fn first_of<T: Copy>(
     offered: &[&str],
     supported: &[T],
@@ -113,7 +116,7 @@ pub(crate) fn first_of<T: Copy>(
     offered.iter().find_map(find)
 }
 
-/// The values of a field that may stand on several lines and hold lists.
+/// Returns the values of a field that may have several lines, each with a list.
 pub(crate) fn names<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     let tokens = spdy_tower::tokens(headers, name);
     tokens
@@ -121,7 +124,7 @@ pub(crate) fn names<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a st
         .collect()
 }
 
-/// An answer in place of an upgrade.
+/// A response that refuses the upgrade.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) Box<Response<String>>);
 
@@ -132,7 +135,7 @@ impl Refusal {
         Self(Box::new(response))
     }
 
-    /// A refusal whose body is a Status.
+    /// Returns a refusal whose body is a Status.
     pub(crate) fn status(status: Status) -> Self {
         Self(Box::new(status.into_response()))
     }
@@ -142,10 +145,10 @@ impl Refusal {
     }
 }
 
-/// The protocol of port-forward, which has one version.
+/// The protocol of port-forward. There is only one version.
 pub(crate) const PORT_FORWARD: &str = "portforward.k8s.io";
 
-/// The field with the protocols of the client, and with the one that is chosen.
+/// The field with the protocols of the client, and with the one that the server chooses.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");

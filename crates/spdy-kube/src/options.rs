@@ -1,4 +1,4 @@
-//! What a request for exec or attach asks for.
+//! The options of a request for exec or attach.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,53 +10,57 @@ pub use self::ports::{InvalidPorts, Ports};
 /// The streams of an exec or attach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streams {
-    /// The client sends input.
+    /// Whether the client sends input.
     pub stdin: bool,
-    /// The client takes output.
+    /// Whether the client wants the output.
     pub stdout: bool,
-    /// The client takes errors. Means nothing with a terminal, where they are part of the output.
+    /// Whether the client wants the errors. Has no effect with a terminal, where errors are part of
+    /// the output.
     pub stderr: bool,
-    /// The command has a terminal.
+    /// Whether the command has a terminal.
     pub tty: bool,
 }
 
 impl Streams {
-    /// Whether there is any stream to carry.
+    /// Returns whether there is no stream at all.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         !(self.stdin || self.stdout || self.stderr)
     }
 
-    /// Whether errors come on a stream of their own.
+    /// Returns whether errors have a stream of their own.
     #[must_use]
     pub const fn has_stderr(self) -> bool {
         self.stderr && !self.tty
     }
 }
 
-/// The query of an exec or attach request, as the API server gets it (`stdin=true`) or as the kubelet gets it
-/// (`input=1`). Requests to a container runtime have none: their options came before, with the token.
+/// The query of a request for exec or attach, in the form of the API server (`stdin=true`) or of
+/// the kubelet (`input=1`). Requests to a container runtime have no query, because the runtime got
+/// their options before, with the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The command and its arguments, each as the client gave it: no shell is meant. Empty for attach.
+    /// The command and its arguments, as the client gave them. They are not meant for a shell.
+    /// Empty for attach.
     pub command: Vec<String>,
-    /// The container of the pod, if the client names one.
+    /// The container of the pod, if the request names one.
     pub container: Option<String>,
     /// The streams.
     pub streams: Streams,
 }
 
 impl Options {
-    /// Reads a query, in which values are form-encoded, as the servers of Kubernetes do: of several values of one
-    /// parameter the first counts, only `0` and `false` are false, and a pair with a `;` in it is none. A policy that
-    /// reads another container than the server behind it can be passed by.
+    /// Parses a query with form-encoded values, as the servers of Kubernetes do. The first of
+    /// several values of one parameter counts, only `0` and `false` are false, and a pair that
+    /// contains `;` is ignored. These details matter for security: if a policy reads another
+    /// container than the server behind it, the policy can be bypassed.
     ///
-    /// What is not known is passed over.
+    /// Unknown parameters are ignored.
     ///
     /// # Errors
     ///
-    /// [`NoStreams`], to be answered with 400.
+    /// [`NoStreams`], if the query asks for no stream. Answer with 400.
     pub fn from_query(query: &str) -> Result<Self, NoStreams> {
         let mut options = Self::default();
         let mut first = First::default();
@@ -76,7 +80,7 @@ impl Options {
         }
         options.container = options.container.filter(|name| !name.is_empty());
         options.streams = first.streams();
-        // A terminal has no other errors than its output.
+        // With a terminal, errors are part of the output.
         options.streams.stderr = options.streams.has_stderr();
         if options.streams.is_empty() {
             return Err(NoStreams);
@@ -84,7 +88,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Returns the query that asks an API server for this. [`from_query`](Self::from_query) reads it as it was.
+    /// Returns the query that asks an API server for these options.
+    /// [`from_query`](Self::from_query) parses it back to the same options.
     #[must_use]
     pub fn to_query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -112,7 +117,7 @@ impl Options {
     }
 }
 
-/// The pairs of a query as Kubernetes reads them: one with a `;` in it is none.
+/// Returns the pairs of a query as Kubernetes reads them: a pair that contains `;` is ignored.
 fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.contains(';'));
     pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
@@ -141,7 +146,7 @@ impl First {
     }
 }
 
-/// A parameter that is true or false: its first value.
+/// A parameter that is true or false. The first value counts.
 #[derive(Debug, Default)]
 struct Switch(Option<bool>);
 
@@ -156,7 +161,7 @@ impl Switch {
     }
 }
 
-/// A request asks for none of stdin, stdout and stderr.
+/// The error for a request without stdin, stdout and stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoStreams;
 

@@ -1,4 +1,4 @@
-//! Which pages of browsers may ask.
+//! Decides which pages in browsers may send requests.
 
 use http::{
     HeaderName, HeaderValue, Request, StatusCode,
@@ -8,12 +8,13 @@ use http::{
 
 use crate::{Status, options::parse_port};
 
-/// Judges the `Origin` of requests. Any page that a browser shows may open a WebSocket to a server on loopback, and the
-/// browser says in `Origin` where the page came from.
+/// Checks the `Origin` of requests. Any page in a browser can open a WebSocket to a server on
+/// loopback, and the browser names the origin of the page in `Origin`.
 ///
-/// A request without `Origin` comes from no browser, and is allowed. Python's client sends one that names the server
-/// itself: that is allowed where the server is on loopback, or known by a name which was [added](Self::host). A page whose
-/// own name was made to point to loopback is refused, since its `Host` is another.
+/// A request without `Origin` does not come from a browser, and is allowed. Python's client sends
+/// an `Origin` that names the server itself. That is allowed if the server is on loopback, or if
+/// its name was [added](Self::host). A page whose own host name resolves to loopback is refused,
+/// because its `Host` is neither loopback nor added.
 ///
 /// ```
 /// use http::Request;
@@ -35,8 +36,8 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Allows requests without `Origin`, and those whose `Origin` has the host and port of `Host`, where that is
-    /// `localhost` or an address of loopback.
+    /// Allows requests without `Origin`, and requests whose `Origin` has the host and port of
+    /// `Host`, if that host is `localhost` or a loopback address.
     #[must_use]
     pub const fn same_host() -> Self {
         Self {
@@ -45,25 +46,27 @@ impl Origins {
         }
     }
 
-    /// Adds a name or an address, without a port, that this server is known by.
+    /// Adds a name or an address of this server, without a port.
     #[must_use]
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(name.into());
         self
     }
 
-    /// Adds an origin whose pages may ask, whatever their `Host`, such as `https://dashboard.example`.
+    /// Adds an origin whose pages may send requests with any `Host`, such as
+    /// `https://dashboard.example`.
     #[must_use]
     pub fn page(mut self, origin: impl Into<String>) -> Self {
         self.pages.push(origin.into());
         self
     }
 
-    /// Judges a request.
+    /// Checks a request.
     ///
     /// # Errors
     ///
-    /// Why not, with the code 403: answer with [`Status::into_response`].
+    /// Returns the Status with code 403 if the request is not allowed. Answer with
+    /// [`Status::into_response`].
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Status> {
         if !request.headers().contains_key(ORIGIN) || self.is_allowed(request) == Some(true) {
             return Ok(());
@@ -72,7 +75,7 @@ impl Origins {
         Err(Status::failure(StatusCode::FORBIDDEN, "Forbidden", message))
     }
 
-    /// `None`: the fields are not what a browser sends.
+    /// Returns `None` if the fields are not as a browser sends them.
     fn is_allowed<B>(&self, request: &Request<B>) -> Option<bool> {
         let origin = only(request, &ORIGIN)?;
         if self
@@ -96,14 +99,14 @@ impl Origins {
     }
 }
 
-/// The value of a field that is there once.
+/// Returns the value of a field, if the request has exactly one.
 fn only<'a, B>(request: &'a Request<B>, name: &HeaderName) -> Option<&'a str> {
     let mut values = request.headers().get_all(name).iter();
     let value = values.next().map(HeaderValue::to_str)?.ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// The port that an origin means where it names none.
+/// Returns the default port of an origin's scheme.
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
@@ -112,7 +115,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Splits a host from its port, and allows nothing else beside the two.
+/// Splits a host from its port. Returns `None` if there is anything else.
 fn split(text: &str, default: u16) -> Option<(String, u16)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
@@ -184,7 +187,7 @@ mod tests {
             ("127.0.0.1:8001", "http://127.0.0.1:8001/"),
             ("127.0.0.1:8001", "http://127.0.0.1:8001@evil.example"),
             ("127.0.0.1", "http://127.0.0.1:70000"),
-            // A name that was made to point here.
+            // A name that resolves to this server.
             ("evil.example:8001", "http://evil.example:8001"),
             ("localhost.evil.example", "http://localhost.evil.example"),
             ("other.example", "https://dashboard.example"),

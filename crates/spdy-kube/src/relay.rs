@@ -1,4 +1,5 @@
-//! A relay: takes a client's request, asks another server the same, and passes the streams between the two.
+//! A relay: takes a client's request, sends the same request to another server, and passes the
+//! streams between the two.
 
 mod any;
 mod command;
@@ -29,20 +30,21 @@ use crate::{
     stream_type::is_clear,
 };
 
-/// Sees what is relayed, such as to record it. Its methods are called on the way, so they should return soon.
+/// Sees what is relayed, for example to record it. The relay waits for its methods, so they should
+/// return soon.
 pub trait Tap: Send + Sync + 'static {
-    /// The client opens a stream, with headers such as `streamtype`. Ids are those of the client.
+    /// The client opens a stream, with headers such as `streamtype`. The id is that of the client.
     fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
         _ = (stream, headers);
     }
 
-    /// Octets pass, sent by `from`.
-    fn passed(&self, stream: StreamId, from: Side, octets: &[u8]) {
-        _ = (stream, from, octets);
+    /// Bytes pass that `from` has sent.
+    fn passed(&self, stream: StreamId, from: Side, bytes: &[u8]) {
+        _ = (stream, from, bytes);
     }
 
-    /// Nothing more passes on a stream that was opened. Streams that are open when the session ends are not told of: the
-    /// tap is dropped then.
+    /// An opened stream is over. This is not called for streams that are open when the session
+    /// ends; then the tap is dropped.
     fn closed(&self, stream: StreamId) {
         _ = stream;
     }
@@ -51,22 +53,24 @@ pub trait Tap: Send + Sync + 'static {
 /// Sees nothing.
 impl Tap for () {}
 
-/// Answers a request for exec, attach or port-forward by what another server answers to `onward`, which is sent on
-/// `transport`, and passes the streams between the two from then on.
+/// Answers a request for exec, attach or port-forward with the response of another server, and then
+/// passes the streams between the two. `onward` is the request to the other server, which is sent
+/// on `transport`.
 ///
-/// `onward` says where: make it with [`client::request`]. The protocols that the client offers are added to it. What
-/// the other server refuses, the client is refused in the same way. Only SPDY is relayed: kubectl asks again for that
-/// when its request for WebSocket is refused. A [`Relay`] speaks with each side what it speaks.
+/// Make `onward` with [`client::request`]. The relay adds the protocols that the client offers. If
+/// the other server refuses, the client gets the same refusal. Only SPDY is relayed: if the client
+/// asks for WebSocket it is refused, and kubectl then asks for SPDY. A [`Relay`] translates between
+/// SPDY and WebSocket.
 ///
-/// A stream whose `streamtype` is not exactly one that is known is reset, as one whose `port` or `requestid` has several
-/// values: what a tap records has to be what the other server does.
+/// The relay resets a stream without exactly one known `streamtype`, or with several values of
+/// `port` or `requestid`. Otherwise the other server could do something else than the tap records.
 ///
-/// A side that waits holds up the other: the bytes under way are bounded. When one side ends, the
-/// relay ends the other as soon as it has passed on what was under way.
+/// A side that does not read stops the other one, so the bytes under way are limited. When one side
+/// ends, the relay passes on what was under way, and then ends the other side.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 pub async fn relay<B, IO>(
     request: &mut Request<B>,
     mut onward: Request<()>,
@@ -99,7 +103,7 @@ where
     response
 }
 
-/// What the client is told when the other server does not upgrade.
+/// Returns the response for the client if the other server does not upgrade.
 fn refused(error: ConnectError) -> Response<String> {
     let ConnectError::Refused(refusal) = error else {
         tracing::debug!(target: "spdy", %error, "server cannot be asked");
@@ -109,7 +113,7 @@ fn refused(error: ConnectError) -> Response<String> {
     };
     let (head, body) = refusal.into_parts();
     let mut response = Response::new(String::from_utf8_lossy(&body).into_owned());
-    // Something that claims to be an upgrade and is none.
+    // The response claims to be an upgrade but is not one.
     let is_refusal = head.status != StatusCode::SWITCHING_PROTOCOLS;
     let status = Some(head.status).filter(|_| is_refusal);
     *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
@@ -121,7 +125,7 @@ fn refused(error: ConnectError) -> Response<String> {
     response
 }
 
-/// Passes streams until one of the sessions has ended, and ends the other.
+/// Passes streams until one of the sessions has ended, and then ends the other one.
 async fn pass_streams(
     client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     config: Config,
@@ -141,7 +145,7 @@ async fn pass_streams(
                 Some(stream) => {
                     tap.opened(stream.id(), stream.headers());
                     let how = OpenOptions { priority: stream.priority(), ..OpenOptions::default() };
-                    // The order of streams is that of these calls.
+                    // This call decides the order of streams.
                     let opening = to_server.open(stream.headers().clone(), how);
                     let sessions = (to_client.clone(), to_server.clone());
                     streams.spawn(pass(stream, opening, sessions, Arc::clone(&tap)));
@@ -149,7 +153,8 @@ async fn pass_streams(
                 None => break,
             },
             _ = to_server.closed() => {
-                // The client has to get what came before the end. If it is gone, the streams end at once.
+                // The client has to get the bytes that came before the end. If it is gone, the
+                // streams end immediately.
                 while let Some(ended) = streams.join_next().await {
                     look_at(ended);
                 }
@@ -170,14 +175,15 @@ fn look_at(ended: Result<(), JoinError>) {
     }
 }
 
-/// Waits for the last bytes of a session. A peer that does not take them gets no more time than this.
+/// Waits until the last bytes of a session are written, for a limited time.
 async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
     if timeout(ENDED, &mut driver).await.is_err() {
         driver.abort();
     }
 }
 
-/// Passes one stream, until the server's direction has ended, and the client's has too or leads nowhere.
+/// Passes one stream until the server's direction has ended, and the client's direction has ended
+/// or can have no more effect.
 async fn pass(
     stream: PendingStream,
     opening: Opening,
@@ -209,7 +215,8 @@ async fn pass_both_ways(
     };
     let down = async {
         if let Some((down, status)) = copy(id, Side::Server, from_server, down, tap).await {
-            // A reset takes back an answer that is not written. Once the client has answered a PING, ours was.
+            // A reset would drop a reply that is not written. When the client has answered a PING,
+            // the reply was written.
             _ = timeout(ANSWERED, to_client.ping()).await;
             down.reset(status);
         }
@@ -230,7 +237,7 @@ async fn pass_both_ways(
     }
 }
 
-/// Answers the client's stream as the server answers its own.
+/// Replies to the client's stream as the server replies to its own.
 async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStream)> {
     let mut server = opening.await.ok()?;
     match server.response_headers().await {
@@ -242,8 +249,8 @@ async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStrea
     }
 }
 
-/// Copies one direction to its end, and ends it in the same way. When that is to be a reset, gives the stream and the
-/// status; what came before it is written then.
+/// Copies one direction to its end, and ends it in the same way. If that is a reset, waits until
+/// the bytes before it are written, and returns the stream and the status.
 async fn copy(
     id: StreamId,
     side: Side,
@@ -283,11 +290,12 @@ async fn copy(
     None
 }
 
-/// The size of all header blocks that are passed on of one direction of a stream. Kubernetes sends none, and nothing holds
-/// them up where the other side is not read: so a peer could have any number of them kept.
+/// The size of all header blocks that are passed on in one direction of a stream. Kubernetes sends
+/// none. Header blocks are not subject to flow control, so without this limit a peer could make the
+/// relay keep any number of them.
 const MAX_HEADERS: usize = 256 * 1024;
 
-/// The status to reset a stream with whose other side has ended so.
+/// Returns the status with which a stream is reset whose other side ended with this error.
 fn status_of(error: &StreamError) -> RstStatus {
     match error {
         StreamError::NotProcessed => RstStatus::REFUSED_STREAM,
@@ -296,11 +304,11 @@ fn status_of(error: &StreamError) -> RstStatus {
     }
 }
 
-/// How long a client may take to answer a PING before a stream is reset all the same.
+/// How long a client may take to answer a PING before a stream is reset anyway.
 const ANSWERED: Duration = Duration::from_secs(5);
 
 /// How long the last bytes of a session may take.
 const ENDED: Duration = Duration::from_secs(5);
 
-/// Where refusals say what would be accepted.
+/// The field in which a refusal lists the accepted protocols.
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");

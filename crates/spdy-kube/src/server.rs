@@ -29,20 +29,20 @@ use crate::{
     websocket::{MAX_MESSAGE, Subprotocol},
 };
 
-/// Answers requests for exec, attach and port-forward: a kubelet, a container runtime, or whoever is asked by kubectl.
+/// Answers requests for exec, attach and port-forward, as a kubelet or a container runtime does.
 ///
-/// Each method takes a request, gives the response to it, and does the rest on tasks of the tokio runtime it is called
-/// in. The method, path and query of the request do not matter here: look at them before, with
-/// [`Options`](crate::Options) or [`Tokens`](crate::Tokens). Requests that do not ask to upgrade properly get the
-/// refusals of the servers of Kubernetes.
+/// Each method takes a request, returns its response, and does the work in tasks of the tokio
+/// runtime in which it is called. The method, the path and the query of the request are not checked
+/// here. Check them before, with [`Options`](crate::Options) or [`Tokens`](crate::Tokens). A
+/// request with an invalid upgrade gets the same refusal as from the servers of Kubernetes.
 ///
-/// A `Server` is cheap to clone. Clones are the same.
+/// A `Server` is cheap to clone. Clones have the same settings.
 #[derive(Clone, Debug)]
 pub struct Server(Settings);
 
 impl Server {
-    /// A server that waits 30 s for streams, gives commands 10 s when their client is gone, and looks after clients that
-    /// are held up each 5 s.
+    /// Creates a server that waits 30 s for streams, gives a command 10 s after its client is gone,
+    /// and probes clients that are not read every 5 s.
     #[must_use]
     pub fn new() -> Self {
         Self(Settings {
@@ -54,69 +54,72 @@ impl Server {
         })
     }
 
-    /// How long a client may take to open the streams that belong together.
+    /// Sets how long a client may take to open all streams that belong together.
     #[must_use]
     pub const fn gather(mut self, time: Duration) -> Self {
         self.0.gather = time;
         self
     }
 
-    /// How long a command may go on when its client is gone. Then its future is dropped.
+    /// Sets how long a command may go on after its client is gone. After that its future is
+    /// dropped.
     #[must_use]
     pub const fn grace(mut self, time: Duration) -> Self {
         self.0.grace = time;
         self
     }
 
-    /// How often a client is looked after whose connection is not read, because a command does not read its input or a
-    /// target what is forwarded to it. One that is gone is noticed within about two of these times. Less than 10 ms
-    /// counts as 10 ms.
+    /// Sets how often the server probes a client whose connection is not read, because a command
+    /// does not read its input or a target does not read forwarded bytes. A client that is gone is
+    /// noticed within about two of these periods. Less than 10 ms counts as 10 ms.
     ///
-    /// This is `timeouts.probe` of the configuration of the sessions, which [`session`](Self::session) sets as well.
+    /// This is `timeouts.probe` of the sessions' configuration, which [`session`](Self::session)
+    /// sets as well.
     #[must_use]
     pub const fn watch(mut self, period: Duration) -> Self {
         self.0.config.timeouts.probe = Some(period);
         self
     }
 
-    /// Sets how many bytes a message of a WebSocket may have: 32 MiB unless set, as at the servers of Kubernetes, since
-    /// some clients send a file as one. A longer one ends the connection with status 1009.
+    /// Sets the largest message of a WebSocket, in bytes. A longer one ends the connection with
+    /// status 1009. The default is 32 MiB, as in the servers of Kubernetes, because some clients
+    /// send a file as one message.
     ///
-    /// A client can make the server hold three such messages: one that the command reads, one that is queued, and one that
-    /// has come.
+    /// A client can make the server hold three such messages: one that the command reads, one that
+    /// is queued, and one that has arrived.
     #[must_use]
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.0.max_message = bytes;
         self
     }
 
-    /// Sets the ports of port-forward over WebSocket without SPDY, instead of those of the query: a container runtime was
-    /// told them before, with the token.
+    /// Sets the ports of port-forward over WebSocket without SPDY. They replace the ports of the
+    /// query. A container runtime needs this, because it got the ports before, with the token.
     #[must_use]
     pub fn ports(mut self, ports: Ports) -> Self {
         self.0.ports = Some(ports);
         self
     }
 
-    /// The configuration of the sessions, instead of [`config()`](crate::config). Its `timeouts.write` is also how long
-    /// a client may take for a message of a WebSocket, and its `timeouts.probe` how often a client of a WebSocket is
-    /// looked after.
+    /// Sets the configuration of the sessions, which replaces [`config()`](crate::config). For a
+    /// WebSocket, `timeouts.write` also limits how long the client may take for one message, and
+    /// `timeouts.probe` sets how often the client is probed.
     #[must_use]
     pub fn session(mut self, config: Config) -> Self {
         self.0.config = config;
         self
     }
 
-    /// Answers a request for exec: `run` runs the command, with the `streams` that were asked for.
+    /// Answers a request for exec. `run` runs the command with the `streams` that were asked for.
     ///
-    /// The exit code that `run` gives, or the error, is told to the client when the outputs have ended. A client that
-    /// goes before that is told of by [`Client`](crate::Client); reading and writing fail then; after
-    /// [`grace`](Self::grace) the future is dropped. So a command must end when the future is: let it own the process
-    /// by a guard that kills it.
+    /// When the outputs have ended, the client gets the exit code or the error that `run` returns.
+    /// If the client leaves before that, [`Client`](crate::Client) signals it, and reading and
+    /// writing fail. After [`grace`](Self::grace) the future is dropped. So the command must end
+    /// when its future is dropped: let the future own the process through a guard that kills it.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn exec<B, F, R>(
         &self,
         request: &mut Request<B>,
@@ -134,12 +137,12 @@ impl Server {
         self.command(request, Kind::Exec, streams, run)
     }
 
-    /// Answers a request for attach: as [`exec`](Self::exec), but for a process that runs already. Success is that its
-    /// output has ended.
+    /// Answers a request for attach, as [`exec`](Self::exec) does, but for a process that runs
+    /// already. The outcome is success when its output has ended.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn attach<B, F, R>(
         &self,
         request: &mut Request<B>,
@@ -157,21 +160,24 @@ impl Server {
         self.command(request, Kind::Attach, streams, run)
     }
 
-    /// Answers a request for port-forward: `connect` makes a connection to a port of the pod, each time that somebody
-    /// connects on the client's side. `pod` is how errors call it, such as `demo, uid 7d0f`.
+    /// Answers a request for port-forward. `connect` makes a connection to a port of the pod, once
+    /// for each connection on the client's side. `pod` is the name of the pod in error messages,
+    /// such as `demo, uid 7d0f`.
     ///
-    /// - Each side may finish first, and the other go on.
-    /// - A port that cannot be connected to is told to the client. kubectl ends its session then, from 1.23 on.
-    /// - One client that is slow at its end, or one target that does not read, holds up the connections beside it:
-    ///   SPDY without windows cannot do otherwise.
-    /// - When the client goes, all connections are dropped.
-    /// - Over WebSocket without SPDY the ports stand in the query ([`Ports`]), and each is connected to once, at the start. The
-    ///   connection of the client ends when the last port has, and a client that closes it has ended all its inputs: they
-    ///   are written to the ports within 30 s.
+    /// - Either side can finish first, and the other side can go on.
+    /// - If a port cannot be connected to, the client gets an error. kubectl then ends its session,
+    ///   since 1.23.
+    /// - A slow client or a target that does not read delays the other connections of its session.
+    ///   SPDY without windows cannot avoid that.
+    /// - When the client leaves, all connections are dropped.
+    /// - Over WebSocket without SPDY the query names the ports ([`Ports`]), and the server connects
+    ///   to each port once, at the start. The client's connection ends when the last port has
+    ///   ended. If the client closes its connection, all its inputs have ended, and they are
+    ///   written to the ports within 30 s.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn port_forward<B, F, R, IO>(
         &self,
         request: &mut Request<B>,
@@ -220,7 +226,7 @@ impl Server {
                 Ok(())
             });
         }
-        // Only the tunnel says later which ports are meant.
+        // Only the tunnel can name the ports later.
         let ports = match ports {
             Ok(ports) => ports,
             Err(error) => return Status::bad_request(error.to_string()).into_response(),
@@ -243,7 +249,7 @@ impl Server {
         }
     }
 
-    /// Accepts a request for exec or attach, of which nothing is served before [`Command::run`].
+    /// Accepts a request for exec or attach. Nothing is served before [`Command::run`].
     pub(crate) fn accept_command<B>(
         &self,
         request: &mut Request<B>,
@@ -268,7 +274,7 @@ impl Server {
     }
 }
 
-/// A request for exec or attach that is accepted. Dropped, it is not upgraded.
+/// An accepted request for exec or attach. If it is dropped, the connection is not upgraded.
 pub(crate) struct Command {
     settings: Settings,
     kind: Kind,
@@ -282,7 +288,7 @@ enum Over {
 }
 
 impl Command {
-    /// Gives the response, and runs the command on a task.
+    /// Returns the response, and runs the command in a task.
     pub(crate) fn run(self, run: Run) -> Response<String> {
         let Self {
             settings,
@@ -303,7 +309,7 @@ impl Command {
 }
 
 impl Server {
-    /// Accepts a request for port-forward over SPDY, of which nothing is served before [`Forwarding::run`].
+    /// Accepts a request for port-forward over SPDY. Nothing is served before [`Forwarding::run`].
     pub(crate) fn accept_forward<B>(
         &self,
         request: &mut Request<B>,
@@ -320,7 +326,7 @@ impl Server {
     }
 }
 
-/// A request for port-forward that is accepted. Dropped, it is not upgraded.
+/// An accepted request for port-forward. If it is dropped, the connection is not upgraded.
 pub(crate) struct Forwarding {
     settings: Settings,
     over: OverSpdy,
@@ -332,7 +338,7 @@ enum OverSpdy {
 }
 
 impl Forwarding {
-    /// Gives the response, and serves the transport on a task.
+    /// Returns the response, and serves the transport in a task.
     pub(crate) fn run<R>(
         self,
         serve: impl FnOnce(Box<dyn Transport>, Config) -> R + Send + 'static,
@@ -365,7 +371,7 @@ impl Default for Server {
     }
 }
 
-/// As in the servers of Kubernetes.
+/// The same time as in the servers of Kubernetes.
 const GATHER: Duration = Duration::from_secs(30);
 
 const GRACE: Duration = Duration::from_secs(10);

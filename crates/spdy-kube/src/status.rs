@@ -1,4 +1,5 @@
-//! How a command ended, and how that is said: in the JSON of Kubernetes, or as text to older clients.
+//! The outcome of a command, and its form for the client: the JSON of Kubernetes, or text for older
+//! clients.
 
 use std::{error::Error, fmt};
 
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Protocol;
 
-/// Why a command could not be run, or a connection not be made. Its text is shown to the user.
+/// Why a command could not run, or a connection could not be made. The user sees its text.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The exit code of a command.
@@ -15,28 +16,28 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Exit(u8);
 
 impl Exit {
-    /// It did what it should.
+    /// The exit code of a successful command.
     pub const SUCCESS: Self = Self(0);
 
-    /// It ended with a code, 0 for success.
+    /// Returns the exit code of a command that ended by itself, 0 for success.
     #[must_use]
     pub const fn code(code: u8) -> Self {
         Self(code)
     }
 
-    /// It was ended by a signal, for which shells say 128 and its number.
+    /// Returns the exit code of a command that a signal ended: 128 plus its number, as in shells.
     #[must_use]
     pub const fn signal(number: u8) -> Self {
         Self(128_u8.saturating_add(number))
     }
 
-    /// The code, as `$?` shows it.
+    /// Returns the code, as `$?` shows it.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Whether the code is 0.
+    /// Returns whether the code is 0.
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.0 == 0
@@ -49,44 +50,45 @@ impl From<std::process::ExitStatus> for Exit {
         if let Some(number) = std::os::unix::process::ExitStatusExt::signal(&status) {
             return Self::signal(u8::try_from(number).unwrap_or(u8::MAX));
         }
-        // Where codes are larger than a byte, a failure stays one.
+        // A code that does not fit into a byte remains a failure.
         Self(u8::try_from(status.code().unwrap_or(1)).unwrap_or(u8::MAX))
     }
 }
 
-/// The outcome of a request, as the `Status` object of Kubernetes. It is what the error stream of exec and attach
-/// carries at the end, and the body of refusals over HTTP, which kubectl prints as errors of the server.
+/// The outcome of a request, as the `Status` object of Kubernetes. It is the last message on the
+/// error stream of exec and attach, and the body of a refusal over HTTP, which kubectl prints as an
+/// error of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// All went well.
+    /// Everything went well.
     Success,
-    /// The command ran and did not end with 0.
+    /// The command ran and its exit code is not 0.
     Exit(Exit),
-    /// Something else went wrong.
+    /// Another failure.
     Failure {
-        /// One word, such as `NotFound`.
+        /// The reason in one word, such as `NotFound`.
         reason: String,
-        /// For the user.
+        /// The message for the user.
         message: String,
-        /// As in HTTP.
+        /// The code, as in HTTP.
         code: u16,
     },
 }
 
 impl Status {
-    /// Something is not there: `pods "demo" not found`.
+    /// Returns the failure for a missing object: `pods "demo" not found`.
     #[must_use]
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    /// The request is wrong.
+    /// Returns the failure for an invalid request.
     #[must_use]
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// The server failed.
+    /// Returns the failure of this server.
     #[must_use]
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::failure(
@@ -104,12 +106,12 @@ impl Status {
         }
     }
 
-    /// Reads the JSON of an error stream.
+    /// Parses the JSON of an error stream.
     ///
     /// # Errors
     ///
-    /// [`StatusError`], as kubectl judges it: not JSON, neither `Success` nor `Failure`, or a failure of the command
-    /// without an exit code from 0 to 255.
+    /// [`StatusError`], in the same cases as kubectl: the text is not JSON, the status is neither
+    /// `Success` nor `Failure`, or a failed command has no exit code from 0 to 255.
     pub fn from_json(json: &[u8]) -> Result<Self, StatusError> {
         let value: Value = serde_json::from_slice(json).map_err(|_| StatusError::NotJson)?;
         match value["status"].as_str() {
@@ -131,7 +133,7 @@ impl Status {
         })
     }
 
-    /// The JSON of it.
+    /// Returns the status as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut object = Map::new();
@@ -163,7 +165,8 @@ impl Status {
         Value::Object(object).to_string()
     }
 
-    /// An answer over HTTP, with the code of the failure, which kubectl prints as `Error from server (NotFound): …`.
+    /// Returns an HTTP response with the code of the failure. kubectl prints it as `Error from
+    /// server (NotFound): …`.
     #[must_use]
     pub fn into_response(self) -> Response<String> {
         let code = match &self {
@@ -173,7 +176,7 @@ impl Status {
                 StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
-        // In a body the object has to say what it is.
+        // As a body the object has to name its kind.
         let body = self
             .to_json()
             .replacen('{', r#"{"kind":"Status","apiVersion":"v1","#, 1);
@@ -184,7 +187,7 @@ impl Status {
         response
     }
 
-    /// What the error stream carries in a version of the protocol.
+    /// Returns the text for the error stream in a version of the protocol.
     pub(crate) fn to_stream(&self, protocol: Protocol) -> String {
         match self {
             _ if protocol.has_status() => self.to_json(),
@@ -204,7 +207,7 @@ impl From<Exit> for Status {
     }
 }
 
-/// What the user is told.
+/// Shows the message for the user.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -219,7 +222,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Finds the code among the causes of a command that failed.
+/// Finds the exit code among the causes of a failed command.
 fn exit_code(status: &Value) -> Result<u8, StatusError> {
     let causes = status["details"]["causes"].as_array();
     let mut causes = causes.into_iter().flatten();
@@ -230,7 +233,7 @@ fn exit_code(status: &Value) -> Result<u8, StatusError> {
     code.parse().map_err(|_| StatusError::NoExitCode)
 }
 
-/// The JSON at the end of an error stream is no proper Status.
+/// The error for an error stream whose JSON is not a valid Status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StatusError {

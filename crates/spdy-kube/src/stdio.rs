@@ -1,4 +1,4 @@
-//! The streams of a command, whatever they travel over.
+//! The streams of a command, over any transport.
 
 use std::{
     fmt, io,
@@ -17,41 +17,45 @@ pub use self::resize::{Resize, Size};
 
 mod resize;
 
-/// The streams of a command: those that the client asked for, and news of the client.
+/// The streams of a command that the client asked for, and a signal that the client is gone.
 ///
-/// A stream that the program has no use for may be dropped at any time. An output that is dropped has ended; the
-/// outcome of the command is told when all have.
+/// A program can drop any stream at any time. Dropping an output ends it. The client gets the
+/// outcome when all outputs have ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Io {
-    /// What the client sends, if it sends anything: else the command gets an empty input.
+    /// The client's input. `None` if the client sends none; then the command should get an empty
+    /// input.
     pub stdin: Option<Stdin>,
-    /// Where output goes.
+    /// The output of the command.
     pub stdout: Option<Stdout>,
-    /// Where errors go. `None` for a command with a terminal, whose errors are part of its output.
+    /// The errors of the command. `None` for a command with a terminal, whose errors are part of
+    /// its output.
     pub stderr: Option<Stdout>,
-    /// The sizes of the client's terminal, if the command has one and the client tells.
+    /// The sizes of the client's terminal, if the command has one and the client sends sizes.
     pub resize: Option<Resize>,
     /// Whether the command has a terminal.
     pub tty: bool,
-    /// Tells when the client is gone.
+    /// Signals that the client is gone.
     pub client: Client,
 }
 
 impl Io {
     /// Copies between the client and a command, until both outputs of the command have ended.
     ///
-    /// - At the end of the client's input, and at once if there is none, `stdin` is shut down and dropped.
-    /// - A command that reads no more, or has ended, does not hold up the session: what still comes is thrown away.
-    /// - When the client is gone `stdin` is kept open, for a command that takes the end of its input for good news;
-    ///   an output that nobody reads is dropped.
-    /// - `EIO` from an output is its end: so a terminal ends.
+    /// - At the end of the client's input, or immediately without an input, `stdin` is shut down
+    ///   and dropped.
+    /// - If the command reads no more or has ended, the rest of the input is thrown away, so it
+    ///   does not stop the session.
+    /// - If the client is gone `stdin` stays open, because a command may take the end of its input
+    ///   for success. An output that the client no longer reads is dropped.
+    /// - `EIO` from an output is its end, because a terminal ends in this way.
     ///
     /// Takes the streams out of [`Io`]. Dropping the future ends them.
     ///
     /// # Errors
     ///
-    /// What reading the outputs of the command fails with.
+    /// Returns the error of reading an output of the command.
     pub async fn copy<I, O, E>(
         &mut self,
         stdin: Option<I>,
@@ -87,7 +91,7 @@ async fn feed(from: Option<Stdin>, to: Option<impl AsyncWrite + Unpin>) {
     };
     while let Some(piece) = from.next().await {
         let Ok(piece) = piece else {
-            // The client is gone. This is not the end of the input.
+            // The client is gone, which is not the end of its input.
             return std::future::pending().await;
         };
         if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
@@ -122,11 +126,11 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> 
     }
 }
 
-/// The client's input. Reading it ends only when the client has finished or reset it: when the client is gone, reading
-/// fails.
+/// The client's input. It ends only if the client has finished it or reset it. If the client is
+/// gone, reading fails.
 ///
-/// While it is not read, the client is held up, and with it all that it sends, resizes among them. Dropped, what still
-/// comes is thrown away.
+/// While it is not read, it stops everything that the client sends, including new sizes of the
+/// terminal. Dropping it throws the rest of the input away.
 #[derive(Debug)]
 pub struct Stdin(Source);
 
@@ -136,13 +140,13 @@ enum Source {
     Channel(Pieces),
 }
 
-/// What comes over a WebSocket.
+/// A message of one channel of a WebSocket.
 pub(crate) enum Piece {
     Data(Bytes),
     End,
 }
 
-/// The pieces of one channel, which break off with an error unless their end has come.
+/// The messages of one channel. They end with an error unless their end has arrived.
 pub(crate) struct Pieces {
     queue: mpsc::Receiver<Piece>,
     current: Bytes,
@@ -210,11 +214,11 @@ impl Stdin {
         Self(Source::Channel(pieces))
     }
 
-    /// Waits for the next piece of input, as it came; `None` at the end. Cancel safe.
+    /// Waits for the next piece of input, as it arrived. Returns `None` at the end. Cancel safe.
     ///
     /// # Errors
     ///
-    /// The client is gone.
+    /// Fails if the client is gone.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -225,7 +229,7 @@ impl Stdin {
                 return match std::task::ready!(stream.poll_next(cx)) {
                     Some(Ok(Received::Headers(_))) => continue,
                     Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
-                    // Some clients end their input so.
+                    // Some clients end their input in this way.
                     Some(Err(StreamError::Reset { .. })) | None => Poll::Ready(None),
                     Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                 };
@@ -250,7 +254,8 @@ impl AsyncRead for Stdin {
     }
 }
 
-/// A stream that its peer resets has ended: many do it so.
+/// Turns a reset by the peer into the end of the stream, because many peers end streams in this
+/// way.
 pub(crate) fn end_at_reset(read: io::Result<()>) -> Poll<io::Result<()>> {
     Poll::Ready(match read {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
@@ -258,9 +263,9 @@ pub(crate) fn end_at_reset(read: io::Result<()>) -> Poll<io::Result<()>> {
     })
 }
 
-/// An output to the client. A client that does not read holds the writer up.
+/// An output to the client. Writing waits while the client does not read.
 ///
-/// Dropped or shut down, it ends, after all that was written.
+/// Dropping it or shutting it down ends it, after everything that was written.
 #[derive(Debug)]
 pub struct Stdout(Sink);
 
@@ -269,7 +274,7 @@ enum Sink {
     Pipe(DuplexStream),
 }
 
-/// Shows nothing of what the command says.
+/// Shows nothing of what the command writes.
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -280,7 +285,8 @@ impl fmt::Debug for Sink {
 }
 
 impl Stdout {
-    /// An output over a stream, which is finished and given `back` when the output is dropped.
+    /// Returns an output over a stream. When the output is dropped, the stream is finished and sent
+    /// to `back`.
     pub(crate) fn spdy(stream: SendStream, back: mpsc::UnboundedSender<SendStream>) -> Self {
         Self(Sink::Spdy(Returning {
             stream: Some(stream),
@@ -292,11 +298,11 @@ impl Stdout {
         Self(Sink::Pipe(pipe))
     }
 
-    /// Writes a piece without copying it, where that is possible. Waits for room first.
+    /// Waits for room and writes a piece, if possible without copying it.
     ///
     /// # Errors
     ///
-    /// The client is gone, or wants no more of this output.
+    /// Fails if the client is gone, or reads no more of this output.
     pub async fn send(&mut self, piece: Bytes) -> io::Result<()> {
         match &mut self.0 {
             Sink::Spdy(stream) => {
@@ -321,9 +327,9 @@ impl AsyncWrite for Stdout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.sink()?.poll_write(cx, octets)
+        self.sink()?.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -335,7 +341,7 @@ impl AsyncWrite for Stdout {
     }
 }
 
-/// A stream that is finished and given back when it is dropped.
+/// A stream that is finished and sent to `back` when it is dropped.
 #[derive(Debug)]
 struct Returning {
     stream: Option<SendStream>,
@@ -353,42 +359,43 @@ impl Returning {
 impl Drop for Returning {
     fn drop(&mut self) {
         if let Some(mut stream) = self.stream.take() {
-            // It may have been shut down already, or the client be gone.
+            // The command may have shut it down already, or the client may be gone.
             _ = stream.finish();
             _ = self.back.send(stream);
         }
     }
 }
 
-/// News of the client. Clones tell the same.
+/// Signals that the client is gone. Clones share the signal.
 #[derive(Clone, Debug)]
 pub struct Client(watch::Receiver<bool>);
 
 impl Client {
-    /// A client, and the way to say that it is gone. Dropping that says it too.
+    /// Returns the sender of the signal, and the receiver. Dropping the sender sends the signal
+    /// too.
     pub(crate) fn new() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
-    /// Waits until the client is gone before the command has ended. The command gets some time then, to be hung up and
-    /// to end: see [`Server::grace`](crate::Server::grace). Cancel safe.
+    /// Waits until the client is gone. The command then has some time to end: see
+    /// [`Server::grace`](crate::Server::grace). Cancel safe.
     pub async fn gone(&mut self) {
-        // An error: nobody is left who could tell.
+        // An error means that the sender was dropped.
         _ = self.0.wait_for(|gone| *gone).await;
     }
 
-    /// Whether the client is gone.
+    /// Returns whether the client is gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         *self.0.borrow()
     }
 }
 
-/// How much of an output is read at once, in bytes.
+/// How many bytes of an output are read at once.
 const PIECE: usize = 32 * 1024;
 
-/// What reading a terminal gives when its other side is closed.
+/// The error of reading a terminal whose other side is closed.
 const EIO: i32 = 5;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What the headers of a stream say it is for.
+//! The headers that give the purpose of a stream.
 
 use spdy_session::HeaderBlock;
 
-/// The types of streams that exec, attach and port-forward have.
+/// The types of streams of exec, attach and port-forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamType {
     Error,
@@ -15,10 +15,11 @@ pub(crate) enum StreamType {
 }
 
 impl StreamType {
-    /// Reads the type. `None`: it is missing, not known, or one of several.
+    /// Returns the type of a stream. Returns `None` if the header is missing, unknown, or has
+    /// several values.
     ///
-    /// spdystream, at the other end of a relay, goes by the first value of a name, and others by all of them; so a type
-    /// with another value beside it would be two things at once.
+    /// Of several values, spdystream at the other end of a relay uses the first, and others use
+    /// all. So a stream with several values would have two types at once.
     pub(crate) fn of(headers: &HeaderBlock) -> Option<Self> {
         match only(headers, "streamtype")? {
             b"error" => Some(Self::Error),
@@ -32,18 +33,18 @@ impl StreamType {
     }
 }
 
-/// The value of a header that has one value.
+/// Returns the value of a header, if it has exactly one.
 pub(crate) fn only<'a>(headers: &'a HeaderBlock, name: &str) -> Option<&'a [u8]> {
     let mut values = headers
         .fields()
         .filter(|field| field.name() == name.as_bytes());
     let value = values.next()?.value();
-    // A NUL stands between two values on the wire.
+    // On the wire, NUL separates two values.
     let is_one = values.next().is_none() && !value.contains(&0);
     is_one.then_some(value)
 }
 
-/// Whether the headers that say what a stream is for have one meaning to every reader.
+/// Returns whether the headers that give the purpose of a stream have one meaning for every reader.
 pub(crate) fn is_clear(headers: &HeaderBlock) -> bool {
     let is_single = |name| headers.get(name).is_none() || only(headers, name).is_some();
     StreamType::of(headers).is_some() && is_single("port") && is_single("requestid")

@@ -1,4 +1,4 @@
-//! Tokens that stand for a request that was agreed on before: the URLs of a container runtime.
+//! Tokens that stand for an earlier request, in the URLs of a container runtime.
 
 use std::{
     collections::VecDeque,
@@ -9,33 +9,34 @@ use std::{
 
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-/// Requests that wait to be fetched by a token, each once and not for long.
+/// Requests that can each be fetched once by a token, for a limited time.
 ///
-/// A container runtime gets `Exec`, `Attach` and `PortForward` over gRPC, and answers with a URL `/exec/TOKEN`. Whoever
-/// knows the token may run the command, so: it comes from the random numbers of the system, is compared in a time
-/// that does not depend on how much of it is right, works once, and expires. At most [`MAX_WAITING`] wait.
+/// A container runtime gets `Exec`, `Attach` and `PortForward` over gRPC, and answers with a URL
+/// `/exec/TOKEN`. The token allows its holder to run the command. So it consists of random numbers
+/// of the system, is compared in constant time, works once, and expires. At most [`MAX_WAITING`]
+/// requests wait.
 pub struct Tokens<T> {
     waiting: Mutex<VecDeque<Waiting<T>>>,
     lifetime: Duration,
     max_waiting: usize,
 }
 
-/// A request that was not fetched yet. The oldest expires first.
+/// A request that has not been fetched. The oldest expires first.
 struct Waiting<T> {
     token: [u8; LENGTH],
-    /// `None`: never, as its lifetime is longer than a clock can count.
+    /// When it expires. `None` means never, because a clock cannot express its lifetime.
     until: Option<Instant>,
     request: T,
 }
 
 impl<T> Tokens<T> {
-    /// No requests, which will expire after a minute.
+    /// Creates an empty collection, whose requests expire after a minute.
     #[must_use]
     pub const fn new() -> Self {
         Self::with_limits(LIFETIME, MAX_WAITING)
     }
 
-    /// No requests, with other bounds.
+    /// Creates an empty collection with other limits.
     #[must_use]
     pub const fn with_limits(lifetime: Duration, max_waiting: usize) -> Self {
         Self {
@@ -45,24 +46,26 @@ impl<T> Tokens<T> {
         }
     }
 
-    /// Keeps a request, and gives the token to fetch it with: eight characters, which can stand in a path as they are.
+    /// Stores a request, and returns the token that fetches it: eight characters, which can be part
+    /// of a path without escaping.
     ///
     /// # Errors
     ///
-    /// [`TokenError`]: too many wait, or the system has no random numbers.
+    /// [`TokenError`], if too many requests wait or the system provides no random numbers.
     pub fn insert(&self, request: T) -> Result<String, TokenError> {
         self.insert_at(Instant::now(), request)
     }
 
-    /// Takes the request that the token stands for. `None` if it is unknown, used or expired: a 404.
+    /// Takes the request of a token. Returns `None` if the token is unknown, used or expired;
+    /// answer with 404 then.
     pub fn take(&self, token: &str) -> Option<T> {
         self.take_at(Instant::now(), token)
     }
 
     fn insert_at(&self, now: Instant, request: T) -> Result<String, TokenError> {
-        let mut octets = [0; LENGTH];
-        getrandom::fill(&mut octets).map_err(|_| TokenError::NoRandom)?;
-        let token = octets.map(|octet| ALPHABET[usize::from(octet) % ALPHABET.len()]);
+        let mut bytes = [0; LENGTH];
+        getrandom::fill(&mut bytes).map_err(|_| TokenError::NoRandom)?;
+        let token = bytes.map(|byte| ALPHABET[usize::from(byte) % ALPHABET.len()]);
         let mut waiting = self.waiting(now);
         if waiting.len() >= self.max_waiting {
             return Err(TokenError::TooMany);
@@ -77,7 +80,7 @@ impl<T> Tokens<T> {
 
     fn take_at(&self, now: Instant, token: &str) -> Option<T> {
         let mut waiting = self.waiting(now);
-        // All are looked at, whichever it is.
+        // The loop always compares all tokens, so its time does not depend on the place.
         let mut found = NOWHERE;
         for (place, waiting) in (0..NOWHERE).zip(waiting.iter()) {
             let is_it: Choice = waiting.token[..].ct_eq(token.as_bytes());
@@ -88,7 +91,7 @@ impl<T> Tokens<T> {
             .map(|waiting| waiting.request)
     }
 
-    /// Those that have not expired.
+    /// Removes the expired requests, and returns the others.
     fn waiting(&self, now: Instant) -> MutexGuard<'_, VecDeque<Waiting<T>>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = waiting
@@ -106,7 +109,7 @@ impl<T> Default for Tokens<T> {
     }
 }
 
-/// Tells how many wait, and no token.
+/// Shows the number of requests, and no token.
 impl<T> fmt::Debug for Tokens<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens")
@@ -119,9 +122,9 @@ impl<T> fmt::Debug for Tokens<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// As many wait as may: a `ResourceExhausted` over gRPC.
+    /// Too many requests wait. Over gRPC this is `ResourceExhausted`.
     TooMany,
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     NoRandom,
 }
 
@@ -136,18 +139,18 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// So many requests may wait, unless [`Tokens::with_limits`] says otherwise.
+/// How many requests can wait, unless [`Tokens::with_limits`] sets another limit.
 pub const MAX_WAITING: usize = 1000;
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The characters of a token.
+/// The number of characters of a token.
 const LENGTH: usize = 8;
 
-/// 64 characters, so that a byte chooses each as often.
+/// 64 characters, so that a random byte chooses each with the same probability.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// No place in the queue.
+/// Not a place in the queue.
 const NOWHERE: u32 = u32::MAX;
 
 #[cfg(test)]
@@ -202,7 +205,7 @@ mod tests {
         let tokens = Tokens::new();
         let token = tokens.insert(()).unwrap();
         assert_eq!(token.len(), 8);
-        assert!(token.bytes().all(|octet| ALPHABET.contains(&octet)));
+        assert!(token.bytes().all(|byte| ALPHABET.contains(&byte)));
         for wrong in ["", "AAAAAAAA", &token[..7], &format!("{token}A"), "ÄÖÜß"] {
             assert_eq!(tokens.take(wrong), None);
         }

@@ -1,5 +1,5 @@
-//! WebSocket as Kubernetes uses it, at both ends: which sub-protocols there are, how messages carry channels, and how
-//! they carry SPDY.
+//! WebSocket as Kubernetes uses it, for both sides: the sub-protocols, how messages carry channels,
+//! and how they carry SPDY.
 
 mod encoding;
 mod queue;
@@ -25,8 +25,8 @@ pub(crate) const STDERR: u8 = 2;
 pub(crate) const ERROR: u8 = 3;
 /// The channel of the sizes of a terminal.
 pub(crate) const RESIZE: u8 = 4;
-/// From v5 on: the channel that is named in the next byte has ended.
+/// Since v5: ends the channel that the next byte names.
 pub(crate) const CLOSE: u8 = 255;
 
-/// As in the servers of Kubernetes, in bytes.
+/// The largest message, in bytes, as in the servers of Kubernetes.
 pub(crate) const MAX_MESSAGE: usize = 32 << 20;

@@ -43,7 +43,7 @@ async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remo
     client::exec(transport, client::request(&uri.parse().unwrap()), streams).await
 }
 
-/// Talks to a [`shouting`] server.
+/// Exchanges data with a [`shouting`] server.
 async fn shout(address: SocketAddr) {
     let query = "command=x&stdin=true&stdout=true&stderr=true";
     let mut remote = exec(address, query, ALL).await.unwrap();
@@ -120,7 +120,7 @@ async fn an_outcome_that_does_not_come_is_an_error() {
     );
 }
 
-/// Answers the streams and lets go of the transport.
+/// Replies to the streams and drops the transport.
 async fn break_off(mut request: Request) -> Response<String> {
     let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
     let name = HeaderValue::from_static("v4.channel.k8s.io");
@@ -199,7 +199,7 @@ async fn connections_are_made() {
     connect(forward_server(Server::new()).await).await;
 }
 
-/// Keeps what passes.
+/// A tap that records what passes.
 #[derive(Clone, Debug, Default)]
 struct Record(Arc<Mutex<Vec<String>>>);
 
@@ -215,9 +215,9 @@ impl Tap for Record {
         self.0.lock().unwrap().push(format!("{stream} {kind}"));
     }
 
-    fn passed(&self, stream: StreamId, from: Side, octets: &[u8]) {
-        let octets = String::from_utf8_lossy(octets);
-        let line = format!("{stream} {from:?} {octets}");
+    fn passed(&self, stream: StreamId, from: Side, bytes: &[u8]) {
+        let bytes = String::from_utf8_lossy(bytes);
+        let line = format!("{stream} {from:?} {bytes}");
         self.0.lock().unwrap().push(line);
     }
 
@@ -262,7 +262,7 @@ async fn a_relay_passes_connections() {
     let server = forward_server(Server::new()).await;
     let record = Record::default();
     connect(relay_to(server, record.clone()).await).await;
-    // The session may go on: what the tap keeps of a connection it can let go with that.
+    // The session may go on, so the tap needs to know when it can drop its record of a connection.
     let closed = async {
         while !["1 closed", "3 closed"].iter().all(|line| record.has(line)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -273,8 +273,8 @@ async fn a_relay_passes_connections() {
         .expect("both streams have ended");
 }
 
-/// A server that answers each stream, sends the `text` that is asked for 100,000 times, and resets the stream: all with one
-/// write.
+/// A server that replies to each stream, sends the requested `text` 100,000 times, and resets the
+/// stream, all in one write.
 async fn resetting() -> SocketAddr {
     let handler = async |mut request: Request| {
         let (response, upgraded) = upgrade::accept(&mut request).unwrap();
@@ -325,12 +325,12 @@ async fn a_relay_passes_what_came_before_a_reset() {
     let relay = relay_to(resetting().await, Record::default()).await;
     let client = support::connect(relay, "/forward", &[]).await.unwrap();
     for number in 0..20 {
-        // Also the answer alone.
+        // The reply alone passes too.
         let text = if number % 2 == 0 { "text" } else { "" };
         let fields = [("streamtype", "data"), ("text", text)];
         let mut stream = client.open(&fields).await.expect("there is an answer");
-        let (octets, end) = support::read_any(&mut stream).await;
-        assert_eq!(octets.len(), text.len() * 100_000);
+        let (bytes, end) = support::read_any(&mut stream).await;
+        assert_eq!(bytes.len(), text.len() * 100_000);
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }
@@ -354,7 +354,8 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     told(news).await;
 }
 
-/// What a tap records is what the other server does: spdystream goes by the first of two values, and a tap may not.
+/// A tap has to record what the other server does. spdystream uses the first of two values, and a
+/// tap might not.
 #[tokio::test]
 async fn a_relay_refuses_a_stream_that_is_two_things_at_once() {
     let record = Record::default();

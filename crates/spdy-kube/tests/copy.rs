@@ -1,4 +1,4 @@
-//! Files that are copied to a server and from it, with the `tar` of this machine.
+//! Copies files to a server and from it, with the `tar` of this machine.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
 
 use self::support::{SOON, serve};
 
-/// A server that runs what it is asked for.
+/// A server that runs the requested command.
 async fn server() -> SocketAddr {
     let exec = |mut request: axum::extract::Request| async move {
         let options = Options::from_query(request.uri().query().unwrap_or_default()).unwrap();
@@ -40,7 +40,7 @@ fn ask(address: SocketAddr) -> impl Fn(Options) -> http::Request<()> {
     }
 }
 
-/// A folder of its own for each test.
+/// Returns a separate folder for each test.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
@@ -103,7 +103,7 @@ async fn a_tar_that_fails_is_no_success() {
     let client =
         Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
     let folder = Folder::new("fails");
-    // More than tar reads before it gives up.
+    // More bytes than tar reads before it fails.
     let noise = vec![b'x'; 8 << 20];
     for folder in [folder.text(), "/no/such/folder"] {
         let copied = client.copy_to(ask(address), folder, &noise[..], |_| {});
@@ -119,7 +119,7 @@ async fn a_tar_that_fails_is_no_success() {
     assert!(failed.to_string().contains("/no/such/file"), "{failed}");
 }
 
-/// Reads some, and then fails.
+/// A reader that returns some bytes and then fails.
 struct Failing(u8);
 
 impl tokio::io::AsyncRead for Failing {
@@ -146,7 +146,7 @@ async fn an_archive_that_fails_is_told() {
     let copied = client.copy_to(ask(address), folder.text(), Failing(3), |_| {});
     let failed = timeout(SOON, copied).await.expect("it ends");
     assert!(matches!(failed, Err(CopyError::Archive(_))), "{failed:?}");
-    // A writer that takes 1,000 bytes.
+    // A writer that accepts 1,000 bytes.
     let mut room = [0; 1000];
     let mut writer = io::Cursor::new(&mut room[..]);
     let copied = client.copy_from(ask(address), "/proc/self/status", &mut writer, |_| {});

@@ -208,12 +208,12 @@ async fn sizes_of_the_terminal_arrive() {
         },
     );
     let wire = format!("{}{}", small.to_json(), large.to_json());
-    for octet in wire.bytes() {
-        resize.write_all(&[octet]).await.unwrap();
+    for byte in wire.bytes() {
+        resize.write_all(&[byte]).await.unwrap();
     }
     assert_eq!(sizes.recv().await, Some(small));
     assert_eq!(sizes.recv().await, Some(large));
-    // What is no size ends the sizes and nothing else.
+    // Something else than a size ends the sizes, and nothing else.
     resize.write_all(b"nonsense").await.unwrap();
     assert_eq!(read(&mut error).await, Status::Success.to_json());
 }
@@ -234,7 +234,7 @@ async fn without_resize_in_the_protocol_a_terminal_needs_no_such_stream() {
     assert_eq!(read(&mut error).await, "");
 }
 
-/// Tells when it is dropped.
+/// Sends a signal when it is dropped.
 struct Dropped(mpsc::UnboundedSender<&'static str>);
 
 impl Drop for Dropped {
@@ -299,8 +299,8 @@ async fn streams_that_never_come_end_the_session_with_a_reason() {
     let status = Status::from_json(read(&mut error).await.as_bytes()).unwrap();
     let expected = "timed out waiting for client to create streams";
     assert_eq!(status.to_string(), expected);
-    let (octets, end) = read_any(&mut stdin).await;
-    assert!(octets.is_empty() && end.is_err());
+    let (bytes, end) = read_any(&mut stdin).await;
+    assert!(bytes.is_empty() && end.is_err());
     drop((error, stdin));
     let ended = timeout(SOON, client.session.closed()).await;
     _ = ended.expect("the server ends the session");
@@ -334,7 +334,7 @@ async fn an_output_that_somebody_keeps_does_not_keep_a_session_without_client() 
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop((client, error, stdout));
     let back = async {
-        // The task that keeps the output is left, for longer than is waited here.
+        // The task keeps the output for longer than this test waits.
         while tasks() != before + 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

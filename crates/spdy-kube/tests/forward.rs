@@ -22,21 +22,21 @@ async fn session(address: SocketAddr) -> Client {
     client
 }
 
-/// Opens half a connection.
+/// Opens one of the two streams of a connection.
 async fn open(client: &Client, kind: &str, port: u16, id: &str) -> Result<Stream, StreamError> {
     let port = port.to_string();
     let fields = [("streamtype", kind), ("port", &port), ("requestid", id)];
     client.open(&fields).await
 }
 
-/// Opens a connection as kubectl does: the error stream first, which it finishes at once.
+/// Opens a connection as kubectl does: opens the error stream first, and finishes it at once.
 async fn pair(client: &Client, port: u16, id: &str) -> (Stream, Stream) {
     let mut error = open(client, "error", port, id).await.unwrap();
     error.shutdown().await.unwrap();
     (error, open(client, "data", port, id).await.unwrap())
 }
 
-/// A target that serves each connection by `serve`.
+/// A target that serves each connection with `serve`.
 async fn target<F, R>(serve: F) -> u16
 where
     F: Fn(TcpStream) -> R + Send + 'static,
@@ -68,9 +68,9 @@ async fn connections_are_carried_and_half_closed() {
         tasks.push(tokio::spawn(async move {
             let sent = format!("{id} ").repeat(100_000);
             let (mut from, mut to) = data.split();
-            let octets = sent.clone().into_bytes();
+            let bytes = sent.clone().into_bytes();
             tokio::spawn(async move {
-                to.write_all(&octets).await.unwrap();
+                to.write_all(&bytes).await.unwrap();
                 to.shutdown().await.unwrap();
             });
             assert!(read(&mut from).await == sent);
@@ -99,7 +99,7 @@ async fn a_target_that_resets_ends_its_connection_and_no_other() {
     let client = session(forward_server(Server::new()).await).await;
     let port = target(|socket| async move {
         socket.readable().await.unwrap();
-        // Closed with input unread.
+        // Closes with unread input.
     })
     .await;
     let (mut error, mut data) = pair(&client, port, "0").await;
@@ -134,11 +134,11 @@ async fn a_client_that_resets_closes_the_target() {
     let port = target(move |mut socket| {
         let told = told.clone();
         async move {
-            let mut octets = vec![0; 4];
-            socket.read_exact(&mut octets).await.unwrap();
-            told.send(octets.clone()).unwrap();
-            _ = socket.read_to_end(&mut octets).await;
-            told.send(octets).unwrap();
+            let mut bytes = vec![0; 4];
+            socket.read_exact(&mut bytes).await.unwrap();
+            told.send(bytes.clone()).unwrap();
+            _ = socket.read_to_end(&mut bytes).await;
+            told.send(bytes).unwrap();
         }
     })
     .await;
@@ -191,7 +191,7 @@ async fn a_request_id_is_for_one_connection_at_a_time() {
     data.shutdown().await.unwrap();
     assert_eq!(read(&mut data).await, "once");
     assert_eq!(read(&mut error).await, "");
-    // It has ended: the id is free.
+    // The connection has ended, so its id is free.
     let (mut error, mut data) = loop {
         match open(&client, "error", port, "7").await {
             Ok(error) => break (error, open(&client, "data", port, "7").await.unwrap()),
@@ -218,13 +218,13 @@ async fn half_a_connection_is_given_up_with_a_reason() {
     assert_eq!(read(&mut error).await, "");
 }
 
-/// A program whose closure panics has lost one connection, and the client may use its id again.
+/// If a closure of the program panics, one connection is lost, and the client can use its id again.
 #[tokio::test]
 async fn a_connection_that_panicked_leaves_nothing_behind() {
     let address = panicking_server().await;
     let client = session(address).await;
     for _ in 0..3 {
-        // The server hears of the panic and of the last streams on different ways.
+        // The server learns of the panic and of the last streams in different ways.
         let start = Instant::now();
         let mut error = loop {
             match open(&client, "error", 1, "again").await {

@@ -1,5 +1,5 @@
-//! Clients that are held up, since nobody reads what they send: those that are gone are noticed, and the others not
-//! disturbed.
+//! Clients that cannot send because their bytes are not read. A client that disappears is noticed,
+//! and the others are not disturbed.
 
 mod support;
 
@@ -31,7 +31,7 @@ use tokio_tungstenite::{
 
 use self::support::{SOON, exec_server, forward_server, serve, told, unread};
 
-/// How often clients are looked after here.
+/// How often the server probes clients in these tests.
 const PERIOD: Duration = Duration::from_millis(100);
 
 const STREAMS: Streams = Streams {
@@ -47,7 +47,8 @@ fn watching(period: Duration) -> Server {
     Server::new().watch(period)
 }
 
-/// Runs a client until it cannot send any more, and then lets it vanish with all that its system has not sent yet.
+/// Runs a client until it cannot send any more. Then it disappears, with all bytes that its system
+/// has not sent.
 async fn vanish<C, F>(client: C)
 where
     C: FnOnce() -> F + Send + 'static,
@@ -55,7 +56,7 @@ where
 {
     let (held_up, vanished) = oneshot::channel();
     thread::spawn(move || {
-        // Its tasks end with it, and so do their sockets.
+        // The tasks of the client end with its runtime, and so do their sockets.
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(client());
         drop(runtime);
@@ -64,16 +65,17 @@ where
     timeout(SOON, vanished).await.unwrap().unwrap();
 }
 
-/// Nothing is taken any more when nothing was for so long: a server on a busy machine takes what it can meanwhile.
+/// A peer that has taken nothing for this long takes no more. A server on a busy machine takes some
+/// bytes meanwhile.
 const FULL: Duration = Duration::from_secs(3);
 
-/// Sends until nothing is taken any more.
+/// Sends until the peer takes nothing more.
 async fn fill(mut to: impl AsyncWrite + Unpin) {
-    let octets = vec![b'x'; 64 * 1024];
-    while let Ok(sent) = timeout(FULL, to.write_all(&octets)).await {
+    let bytes = vec![b'x'; 64 * 1024];
+    while let Ok(sent) = timeout(FULL, to.write_all(&bytes)).await {
         sent.unwrap();
     }
-    // Dropped, it would be reset.
+    // Dropping the stream would reset it.
     std::mem::forget(to);
 }
 
@@ -97,7 +99,7 @@ async fn a_client_of_exec_that_vanishes_is_told_of() {
     told(news).await;
 }
 
-/// This is what the watch is for: nothing else tells.
+/// This is what `watch` is for. Without it nothing detects the client's end.
 #[tokio::test]
 async fn without_a_look_nobody_sees_a_client_vanish() {
     let (address, mut news) = unread(watching(Duration::from_secs(3600))).await;
@@ -113,7 +115,7 @@ async fn a_client_of_exec_over_websocket_that_vanishes_is_told_of() {
     told(news).await;
 }
 
-/// Sends on channel 0 of a WebSocket until nothing is taken any more.
+/// Sends on channel 0 of a WebSocket until the peer takes nothing more.
 async fn fill_websocket(address: SocketAddr, path: String) {
     let uri = format!("ws://{address}{path}");
     let mut request = uri.into_client_request().unwrap();
@@ -147,7 +149,7 @@ async fn a_client_of_a_forward_over_websocket_that_vanishes_ends_the_connection(
         .await;
 }
 
-/// Lets a client vanish that has sent what it could to a port which reads nothing.
+/// Lets a client disappear that has sent as much as it could to a port that reads nothing.
 async fn vanishing_forward<F>(client: impl FnOnce(SocketAddr, u16) -> F + Send + 'static)
 where
     F: Future<Output = ()>,
@@ -157,12 +159,13 @@ where
     let address = forward_server(Server::new().watch(PERIOD)).await;
     let target = tokio::spawn(async move { listener.accept().await.unwrap().0 });
     vanish(move || client(address, port)).await;
-    // The target has taken no more than its buffers by now. Its connection ends when it is dropped by the server.
+    // The target has taken only what its buffers hold. Its connection ends when the server drops
+    // it.
     let mut target = target.await.unwrap();
     sleep(20 * PERIOD).await;
     let read = async {
-        let mut octets = vec![0; 1 << 20];
-        while let Ok(1..) = target.read(&mut octets).await {}
+        let mut bytes = vec![0; 1 << 20];
+        while let Ok(1..) = target.read(&mut bytes).await {}
     };
     timeout(SOON, read).await.expect("the connection ends");
 }
@@ -178,22 +181,22 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     };
     let relay = serve(Router::new().fallback(any(handler))).await;
     vanish(move || fill_stdin(relay)).await;
-    // A relay looks each 5 s.
+    // A relay probes every 5 s.
     let gone = timeout(2 * SOON, news.recv()).await;
     assert_eq!(gone.expect("it is told"), Some(()));
 }
 
 #[tokio::test]
 async fn a_client_that_waits_loses_nothing() {
-    const OCTETS: usize = 8 << 20;
+    const LENGTH: usize = 8 << 20;
     let address = exec_server(Server::new().watch(PERIOD / 10), |mut io| async move {
         let start = Instant::now();
         sleep(10 * PERIOD).await;
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let mut stdin = io.stdin.take().unwrap();
-        stdin.read_to_end(&mut octets).await?;
-        let is_whole = octets.len() == OCTETS && octets.iter().all(|octet| *octet == b'x');
-        // What was put in between has come to nobody.
+        stdin.read_to_end(&mut bytes).await?;
+        let is_whole = bytes.len() == LENGTH && bytes.iter().all(|byte| *byte == b'x');
+        // The probes are no part of the input.
         let mut stdout = io.stdout.take().unwrap();
         stdout.write_all(b"hello").await?;
         assert!(start.elapsed() >= 10 * PERIOD);
@@ -202,7 +205,7 @@ async fn a_client_that_waits_loses_nothing() {
     .await;
     let mut remote = exec(address).await;
     let mut stdin = remote.stdin.take().unwrap();
-    stdin.write_all(&vec![b'x'; OCTETS]).await.unwrap();
+    stdin.write_all(&vec![b'x'; LENGTH]).await.unwrap();
     stdin.shutdown().await.unwrap();
     let mut output = String::new();
     let mut stdout = remote.stdout.take().unwrap();

@@ -1,4 +1,4 @@
-//! Many sessions: none leaves a task or a descriptor.
+//! Runs many sessions. None of them leaves a task or a descriptor behind.
 
 mod support;
 
@@ -46,13 +46,13 @@ async fn echo_server() -> SocketAddr {
     .await
 }
 
-/// What is alive in this process: tasks and descriptors.
+/// The tasks and descriptors that are alive in this process.
 fn alive() -> (usize, usize) {
     let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     (Handle::current().metrics().num_alive_tasks(), descriptors)
 }
 
-/// What is alive once it has not changed for a while.
+/// Returns what is alive, once it has not changed for a while.
 async fn settled() -> (usize, usize) {
     loop {
         let before = alive();
@@ -78,7 +78,8 @@ async fn comes_back_to(before: (usize, usize)) {
 async fn sessions_leave_nothing_behind() {
     let address = echo_server().await;
     session(address).await;
-    // The first session has made what is made once, and has left when nothing more goes.
+    // The first session creates what is created once per process. It is over when nothing more goes
+    // away.
     let before = settled().await;
     for _ in 0..1000 {
         session(address).await;

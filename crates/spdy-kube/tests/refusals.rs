@@ -1,4 +1,4 @@
-//! Requests that get no streams.
+//! Requests that the server refuses.
 
 mod support;
 

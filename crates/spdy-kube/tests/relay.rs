@@ -1,4 +1,4 @@
-//! The relay between any two: clients over SPDY and WebSocket, servers over SPDY and WebSocket.
+//! The relay, with clients and servers over SPDY and WebSocket.
 
 mod support;
 
@@ -48,7 +48,7 @@ const TERMINAL: Streams = Streams {
     tty: true,
 };
 
-/// What the client and the server speak.
+/// The protocols of the client and the server.
 const PAIRS: [(Transport, Transport); 4] = [
     (Transport::Spdy, Transport::Spdy),
     (Transport::Spdy, Transport::WebSocket),
@@ -56,7 +56,7 @@ const PAIRS: [(Transport, Transport); 4] = [
     (Transport::WebSocket, Transport::WebSocket),
 ];
 
-/// Much more than all that may be under way.
+/// Many more bytes than can be under way.
 const MUCH: usize = 8 << 20;
 
 /// Connections in memory, which can be cut.
@@ -74,7 +74,7 @@ impl Wires {
         (near, far)
     }
 
-    /// Ends all connections, without a word.
+    /// Cuts all connections without a goodbye.
     fn cut(&self) {
         for wire in self.0.lock().unwrap().drain(..) {
             wire.abort();
@@ -84,7 +84,7 @@ impl Wires {
 
 type Connecting = Ready<Result<TokioIo<DuplexStream>, Infallible>>;
 
-/// Serves HTTP on wires, and returns the way to them.
+/// Serves HTTP on connections in memory, and returns them.
 fn in_memory<H, R>(wires: &Wires, handler: H) -> impl Fn() -> Connecting + Clone + Send + use<H, R>
 where
     H: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
@@ -104,13 +104,13 @@ where
     }
 }
 
-/// Keeps what it sees, and when the session ended.
+/// A tap that records what passes, and when the session ended.
 #[derive(Clone)]
 struct Seen {
     input: Arc<Mutex<Vec<u8>>>,
     output: Arc<Mutex<Vec<u8>>>,
     others: Arc<Mutex<Vec<String>>>,
-    /// Does not let pass what has this in it.
+    /// Stops bytes that contain this.
     refused: &'static [u8],
     /// Ends the session after this time.
     limit: Duration,
@@ -191,7 +191,7 @@ impl Chain {
         }
     }
 
-    /// The way to a relay before a server whose command is `run`.
+    /// Returns the connections to a relay in front of a server whose command is `run`.
     fn way<F, R>(
         &self,
         streams: Streams,
@@ -229,10 +229,10 @@ impl Chain {
         timeout(SOON, asked).await.expect("it begins").unwrap()
     }
 
-    /// Waits until the tap is told of the end, which comes once.
+    /// Waits until the relay reports the end to the tap, which happens once.
     async fn ended(mut self) -> Option<Status> {
         let ended = timeout(SOON, self.ended.recv()).await.expect("it is told");
-        // The tap is dropped after it was told.
+        // The tap is dropped after that.
         self.seen.ended = mpsc::unbounded_channel().0;
         let again = timeout(SOON, self.ended.recv()).await;
         assert_eq!(again.expect("the tap is dropped"), None, "it is told once");
@@ -259,7 +259,7 @@ async fn read(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     bytes
 }
 
-/// Says its input again, complains, and ends with 7.
+/// Echoes its input, writes an error, and ends with 7.
 async fn echo(mut io: Io) -> Result<Exit, BoxError> {
     let (mut stdin, mut stdout) = (io.stdin.take().unwrap(), io.stdout.take().unwrap());
     tokio::io::copy(&mut stdin, &mut stdout).await?;
@@ -351,7 +351,7 @@ async fn sizes_of_the_terminal_pass() {
     }
 }
 
-/// Both ways are held up before the other side reads, and nothing is lost.
+/// Both directions are full before the other side reads, and nothing is lost.
 #[tokio::test]
 async fn much_passes_both_ways_though_a_reader_is_slow() {
     for pair in PAIRS {
@@ -385,7 +385,7 @@ async fn much_passes_both_ways_though_a_reader_is_slow() {
             stdin.write_all(&pattern()).await.unwrap();
             stdin.shutdown().await.unwrap();
         });
-        // Time enough to fill all that there is.
+        // Long enough to fill all buffers.
         sleep(Duration::from_millis(300)).await;
         let held = chain.seen.output.lock().unwrap().len();
         assert!(held < 2 << 20, "{pair:?}: {held} bytes are under way");
@@ -400,7 +400,7 @@ async fn much_passes_both_ways_though_a_reader_is_slow() {
     }
 }
 
-/// What was sent before arrives, and then a failure.
+/// The bytes that were sent before arrive, and then a failure.
 #[tokio::test]
 async fn a_server_that_is_lost_is_a_failure() {
     for pair in PAIRS {
@@ -429,7 +429,7 @@ async fn a_server_that_is_lost_is_a_failure() {
     }
 }
 
-/// The command is told that its client is gone, and that its input has not ended in order.
+/// The command learns that its client is gone, and that its input has not ended in order.
 #[tokio::test]
 async fn a_client_that_is_lost_ends_the_command() {
     for pair in PAIRS {
@@ -571,7 +571,7 @@ async fn a_client_over_v4_ends_its_input_by_closing() {
     }
 }
 
-/// A server that upgrades to v4 of WebSocket, and lets `talk` speak.
+/// A server that upgrades to v4 of WebSocket, and runs `talk`.
 fn v4_server<F>(
     wires: &Wires,
     talk: fn(WebSocketStream<TokioIo<Upgraded>>) -> F,
@@ -598,7 +598,7 @@ where
     })
 }
 
-/// It would wait for ever, or take what is no end for one.
+/// Otherwise the command would wait for ever, or take something else for the end of its input.
 #[tokio::test]
 async fn a_server_over_v4_cannot_be_told_the_end() {
     async fn talk(mut socket: WebSocketStream<TokioIo<Upgraded>>) {
@@ -628,7 +628,7 @@ async fn a_server_over_v4_cannot_be_told_the_end() {
     }
 }
 
-/// As a server does whose session was idle for too long.
+/// A server does this if its session was idle for too long.
 #[tokio::test]
 async fn a_server_that_resets_all_streams_has_not_succeeded() {
     for transport in [Transport::Spdy, Transport::WebSocket] {
@@ -648,7 +648,7 @@ async fn a_server_that_resets_all_streams_has_not_succeeded() {
                     let stream = incoming.accept().await.unwrap();
                     streams.push(stream.send_reply(HeaderBlock::new()).unwrap());
                 }
-                // A reset would take back an answer that is not written.
+                // A reset would drop a reply that is not written.
                 session.ping().await.unwrap();
                 for stream in streams {
                     stream.split().1.reset(RstStatus::CANCEL);
@@ -675,7 +675,7 @@ async fn a_server_that_resets_all_streams_has_not_succeeded() {
     }
 }
 
-/// A query that the server would read otherwise is not passed on.
+/// A query that the server would read differently is not passed on.
 #[tokio::test]
 async fn both_sides_have_the_same_streams() {
     let chain = Chain::new((Transport::Spdy, Transport::Spdy));

@@ -1,4 +1,4 @@
-//! Port-forward through a relay: SPDY on each side, in the messages of a WebSocket or without.
+//! Port-forward through a relay. Each side uses SPDY, in the messages of a WebSocket or directly.
 
 mod support;
 
@@ -34,17 +34,17 @@ const PAIRS: [(Transport, Transport); 4] = [
 
 const MUCH: usize = 8 << 20;
 
-/// Counts what passes.
+/// A tap that counts what passes.
 #[derive(Clone, Default)]
 struct Count(Arc<Mutex<[usize; 2]>>);
 
 impl Tap for Count {
-    fn passed(&self, _: StreamId, from: Side, octets: &[u8]) {
-        self.0.lock().unwrap()[usize::from(from == Side::Server)] += octets.len();
+    fn passed(&self, _: StreamId, from: Side, bytes: &[u8]) {
+        self.0.lock().unwrap()[usize::from(from == Side::Server)] += bytes.len();
     }
 }
 
-/// A server that gives the far end of each connection to who listens, and a relay before it.
+/// A server that sends the far end of each connection to a receiver, and a relay in front of it.
 async fn relay(
     transport: Transport,
     count: Count,

@@ -1,4 +1,5 @@
-//! Exec, attach and port-forward over each sub-protocol of a WebSocket, by raw messages; and requests that are refused.
+//! Exec, attach and port-forward over each sub-protocol of WebSocket, with raw messages, and
+//! requests that are refused.
 
 mod support;
 
@@ -28,10 +29,10 @@ use tokio_tungstenite::{
 
 use self::support::{SOON, exec_server, forward_server, serve};
 
-/// What of a conversation depends on the sub-protocol.
+/// The parts of a conversation that depend on the sub-protocol.
 #[derive(Clone, Copy, Debug)]
 struct Form {
-    /// `None`: the client names none.
+    /// `None` if the client names no sub-protocol.
     name: Option<&'static str>,
     is_base64: bool,
     /// Whether the outcome is JSON.
@@ -62,7 +63,7 @@ const fn form(name: Option<&'static str>, is_base64: bool, is_json: bool) -> For
     }
 }
 
-/// A client that speaks in messages.
+/// A client that sends and receives messages.
 struct Client<IO> {
     socket: WebSocketStream<IO>,
     form: Form,
@@ -95,7 +96,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         self.socket.send(message).await.unwrap();
     }
 
-    /// The next message: its channel and payload, or how the server has closed.
+    /// Returns the channel and the payload of the next message, or how the server has closed.
     async fn next(&mut self) -> Result<(u8, Vec<u8>), CloseCode> {
         loop {
             let message = timeout(SOON, self.socket.next()).await;
@@ -117,7 +118,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         }
     }
 
-    /// All that comes to the end, by channels, and how the server has closed.
+    /// Returns everything until the end, by channel, and how the server has closed.
     async fn read(&mut self) -> (Vec<Vec<u8>>, CloseCode) {
         let mut channels = vec![Vec::new(); 64];
         loop {
@@ -128,7 +129,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
         }
     }
 
-    /// Takes the numbers of ports that come first.
+    /// Takes the messages with port numbers, which come first.
     async fn announced(&mut self, ports: &[u16]) {
         for (place, port) in ports.iter().enumerate() {
             for channel in [2 * place, 2 * place + 1] {
@@ -139,7 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     }
 }
 
-/// Not the code that is tested.
+/// An implementation that is independent of the tested code.
 fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
@@ -174,7 +175,8 @@ fn unbase64(text: &[u8]) -> Vec<u8> {
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// A server whose command says five bytes of input again in upper case, complains, and ends with a code.
+/// A server whose command returns five bytes of input in upper case, writes an error, and ends with
+/// a code.
 async fn five_bytes(code: u8) -> SocketAddr {
     exec_server(Server::new(), move |mut io| async move {
         let mut input = [0; 5];
@@ -236,7 +238,7 @@ async fn attach_joins_over_each_sub_protocol() {
     }
 }
 
-/// Some clients take an empty message on the channel of errors for an outcome.
+/// Some clients take an empty message on the error channel for an outcome.
 #[tokio::test]
 async fn without_an_output_nothing_but_the_outcome_is_sent() {
     let server = Server::new().watch(Duration::from_millis(1));
@@ -255,7 +257,7 @@ async fn without_an_output_nothing_but_the_outcome_is_sent() {
     }
 }
 
-/// Without stdout the first message is on stderr, and a terminal has its sizes in each version.
+/// Without stdout the first message is on stderr. A terminal has sizes in each version.
 #[tokio::test]
 async fn what_is_asked_for_decides_the_channels() {
     let address = exec_server(Server::new(), |mut io| async move {
@@ -310,7 +312,7 @@ async fn what_is_no_base64_ends_the_connection() {
 async fn what_breaks_the_rules_of_websocket_ends_the_connection() {
     let address = five_bytes(0).await;
     for (frame, expected) in [
-        // Not masked, text that is no UTF-8, and an operation that does not exist.
+        // A frame without a mask, text that is not UTF-8, and an unknown opcode.
         (&[0x82, 1, 0][..], 1002),
         (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
         (&[0x83, 0x80, 0, 0, 0, 0], 1002),
@@ -322,7 +324,7 @@ async fn what_breaks_the_rules_of_websocket_ends_the_connection() {
     }
 }
 
-/// A message of a channel that nobody has is passed over, in either form, and holds nothing.
+/// A message of a channel that does not exist is ignored, in either form, and takes no memory.
 #[tokio::test]
 async fn channels_that_nobody_has_do_no_harm() {
     for form in COMMAND {
@@ -357,7 +359,7 @@ async fn channels_that_nobody_has_do_no_harm() {
     }
 }
 
-/// A port that says again what it hears, and ends when it has heard the end.
+/// A port that echoes what it reads, and ends when its input has ended.
 async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -392,7 +394,7 @@ async fn a_port_is_forwarded_over_each_sub_protocol() {
                 let expected = (0, text.as_bytes().to_vec());
                 assert_eq!(client.next().await, Ok(expected), "{form:?}");
             }
-            // Text counts as well.
+            // Text counts too.
             if !form.is_base64 {
                 client.socket.send(Message::text("\0three")).await.unwrap();
                 assert_eq!(client.next().await, Ok((0, b"three".to_vec())));
@@ -418,7 +420,7 @@ async fn the_end_of_the_target_is_that_of_the_connection() {
         assert_eq!((&*channels[0], end), (&b"answer"[..], CloseCode::Normal));
         assert!(channels[1].is_empty());
         drop(client);
-        // A client that is lost without a Close frame breaks off what the target hears.
+        // If the client is lost without a Close frame, the target's input breaks off.
         timeout(SOON, target.read_to_end(&mut Vec::new()))
             .await
             .expect("it ends")
@@ -478,7 +480,7 @@ async fn as_many_ports_as_there_may_be_are_forwarded_at_once() {
     }
 }
 
-/// In v5 the end of one input can be told, and the connection goes on.
+/// In v5 the client can end one input, and the connection goes on.
 #[tokio::test]
 async fn one_input_may_end_in_v5() {
     let (address, target) = (forward_server(Server::new()).await, echo().await);
@@ -502,7 +504,7 @@ async fn one_input_may_end_in_v5() {
     );
 }
 
-/// A target in memory, and the way to it.
+/// A target in memory, and its far end.
 async fn held_target(server: Server) -> (SocketAddr, mpsc::UnboundedReceiver<DuplexStream>) {
     let (made, targets) = mpsc::unbounded_channel();
     let forward = move |mut request: Request| {
@@ -527,7 +529,8 @@ async fn a_client_that_closes_has_ended_all_inputs() {
         let mut client = open(address, "/forward?ports=1,2", form).await;
         let (mut first, mut second) =
             (targets.recv().await.unwrap(), targets.recv().await.unwrap());
-        // More than the target's pipe and its queue hold: it is on its way when the client closes.
+        // More than the target's pipe and its queue hold, so bytes are under way when the client
+        // closes.
         for _ in 0..3 {
             client.send(0, &[7; 50_000]).await;
             client.send(2, &[8; 10_000]).await;
@@ -538,7 +541,8 @@ async fn a_client_that_closes_has_ended_all_inputs() {
             let end = timeout(SOON, target.read_to_end(&mut heard)).await;
             end.expect("it ends soon").unwrap();
             assert!(heard == expected, "{form:?}: {}", heard.len());
-            // What it says now nobody hears, but it is not broken off.
+            // The client no longer reads what the target sends now, but the connection is not
+            // broken off.
             target.write_all(&[9; 100_000]).await.unwrap();
         };
         tokio::join!(
@@ -548,7 +552,7 @@ async fn a_client_that_closes_has_ended_all_inputs() {
     }
 }
 
-/// A client that closes for a failure of its own may have done so in the middle of what it had to send.
+/// A client that closes because of its own failure might do so in the middle of its data.
 #[tokio::test]
 async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
     let (told, mut news) = mpsc::unbounded_channel();
@@ -572,7 +576,7 @@ async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
         let path = "/exec?command=x&stdin=true&stdout=true";
         let mut client = open(address, path, COMMAND[3]).await;
         client.send(0, b"some").await;
-        // The first part of a message, for who goes in the middle of it.
+        // The first part of a message, for a client that leaves in the middle of it.
         if !is_end {
             let part = [2, 0x84, 0, 0, 0, 0, 0, b'm', b'o', b'r'];
             client.socket.get_mut().write_all(&part).await.unwrap();
@@ -617,7 +621,7 @@ async fn a_message_to_a_port_may_be_long_and_not_too_long() {
     assert_eq!(client.next().await, Err(CloseCode::Size));
 }
 
-/// The ports that were agreed on with a token count, and not those of the query.
+/// The ports that were agreed on with a token count, not those of the query.
 #[tokio::test]
 async fn ports_may_be_told_before() {
     let target = echo().await;
@@ -628,7 +632,7 @@ async fn ports_may_be_told_before() {
     }
 }
 
-/// Serves a client that reads nothing; returns how long the connection lasts.
+/// Serves a client that reads nothing. Returns how long the connection lasts.
 async fn unread_port() -> Duration {
     let (near, far) = duplex(1024);
     let service = service_fn(|mut request: http::Request<Incoming>| async move {
@@ -664,7 +668,7 @@ async fn a_client_that_never_reads_is_not_waited_for_without_a_bound() {
     assert!(bound.contains(&lasted), "{lasted:?}");
 }
 
-/// Sends the head of a request, and returns the head and the body of the answer.
+/// Sends the head of a request. Returns the head and the body of the response.
 async fn ask(address: SocketAddr, path: &str, fields: &[&str]) -> (String, String) {
     let mut transport = TcpStream::connect(address).await.unwrap();
     let fields = fields.join("\r\n");

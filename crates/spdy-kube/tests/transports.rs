@@ -1,4 +1,4 @@
-//! This crate's client, which asks for WebSocket first and then for SPDY.
+//! The client of this crate, which asks for WebSocket first and then for SPDY.
 
 mod support;
 
@@ -73,7 +73,7 @@ fn request(address: SocketAddr, streams: Streams) -> http::Request<()> {
     client::request(&uri.parse().unwrap())
 }
 
-/// A server in front of one that refuses WebSocket with a status, and keeps what it was asked for.
+/// A server in front of one that refuses WebSocket with a status. It records the requests.
 async fn refusing(server: SocketAddr, code: Option<StatusCode>) -> (SocketAddr, Asked) {
     let asked = Asked::default();
     let kept = asked.clone();
@@ -115,7 +115,7 @@ impl Asked {
     }
 }
 
-/// Talks to a [`shouting`] server.
+/// Exchanges data with a [`shouting`] server.
 async fn shout(client: &Client<Connect>, address: SocketAddr, protocol: Protocol) {
     let mut remote = client.exec(request(address, ALL), ALL).await.unwrap();
     assert_eq!(remote.protocol, protocol);
@@ -139,7 +139,7 @@ async fn a_command_is_run_over_what_the_server_has() {
     shout(&client, server, Protocol::V5).await;
     let spdy = client_of(server).transport(Transport::Spdy);
     shout(&spdy, server, Protocol::V4).await;
-    // Whatever is answered in place of an upgrade.
+    // Any response in place of an upgrade.
     for code in [200, 400, 403, 404, 426, 500, 502] {
         let code = StatusCode::from_u16(code).unwrap();
         let (address, asked) = refusing(server, Some(code)).await;
@@ -148,7 +148,7 @@ async fn a_command_is_run_over_what_the_server_has() {
     }
 }
 
-/// v4 cannot tell the end of an input.
+/// v4 cannot express the end of an input.
 #[tokio::test]
 async fn v4_is_offered_where_it_is_enough() {
     let server = shouting().await;
@@ -235,13 +235,13 @@ async fn much_comes_back_whole() {
     }
 }
 
-/// An output that was not taken does not hold the outcome up, and neither does an input.
+/// An output or an input that was not taken does not delay the outcome.
 #[tokio::test]
 async fn the_outcome_comes_though_nothing_is_read() {
     let server = exec_server(Server::new(), |mut io| async move {
         let mut input = Vec::new();
         io.stdin.take().unwrap().read_to_end(&mut input).await?;
-        // It may see that its output is not wanted.
+        // The command may notice that its output is not wanted.
         _ = io.stdout.take().unwrap().write_all(&vec![0; 8 << 20]).await;
         Ok(Exit::code(3))
     })
@@ -292,7 +292,7 @@ async fn a_client_that_is_dropped_ends_the_command() {
         .exec(request(server, ALL), ALL)
         .await
         .unwrap();
-    // One handle is enough to go on.
+    // One handle is enough to keep the session.
     let stdout = remote.stdout.take();
     drop(remote);
     sleep(Duration::from_millis(200)).await;
@@ -351,7 +351,7 @@ async fn ports_are_forwarded_in_a_tunnel_or_without() {
     assert_eq!(asked.take(), [tunnel, "POST"]);
 }
 
-/// Serves HTTP on pipes in memory, and returns the way to them.
+/// Serves HTTP on pipes in memory, and returns a function that connects.
 fn in_memory<H>(
     handler: H,
 ) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
@@ -373,7 +373,7 @@ where
 
 type Raw = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// A server that upgrades to WebSocket v5 and lets `talk` speak.
+/// A server that upgrades to WebSocket v5, and runs `talk`.
 fn raw_websocket<F>(
     talk: fn(Raw) -> F,
 ) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
@@ -463,7 +463,7 @@ async fn a_ping_is_sent_each_5_s_of_silence_over_spdy() {
             for _ in 0..10 {
                 transport.read_exact(&mut frame).await.unwrap();
                 assert_eq!(frame[..8], [0x80, 3, 0, 6, 0, 0, 0, 4], "a PING");
-                // spdystream may be held up, and answers some of them late or never.
+                // spdystream can be delayed, and answers some of them late or never.
             }
             drop(transport);
         });
@@ -474,11 +474,11 @@ async fn a_ping_is_sent_each_5_s_of_silence_over_spdy() {
     let forward = client.forward(any_request(OUTPUT)).await.unwrap();
     forward.closed().await;
     let lasted = start.elapsed().as_secs();
-    // Ones that are not answered are not repeated at once.
+    // PINGs without an answer are not repeated immediately.
     assert!(lasted >= 45, "{lasted}");
 }
 
-/// How a server may end, and what the client makes of it.
+/// The ways in which a server can end, and the result of the client.
 #[tokio::test]
 async fn an_end_that_is_none_is_an_error() {
     async fn close(mut socket: Raw, code: CloseCode) {

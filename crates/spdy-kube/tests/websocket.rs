@@ -44,12 +44,12 @@ async fn open(address: SocketAddr, path: &str, protocols: &str) -> Result<Socket
     }
 }
 
-async fn send(socket: &mut Socket, channel: u8, octets: &[u8]) {
-    let message = [&[channel], octets].concat();
+async fn send(socket: &mut Socket, channel: u8, bytes: &[u8]) {
+    let message = [&[channel], bytes].concat();
     socket.send(Message::Binary(message.into())).await.unwrap();
 }
 
-/// All that comes on stdout and stderr, the outcome, and the code of the end.
+/// Returns all bytes of stdout and stderr, the outcome, and the code of the end.
 async fn read(socket: &mut Socket) -> (String, String, String, Option<CloseCode>) {
     let mut channels = [const { Vec::new() }; 4];
     while let Some(message) = timeout(SOON, socket.next()).await.expect("it ends soon") {
@@ -87,8 +87,8 @@ async fn v5_carries_streams_and_the_end_of_stdin() {
 async fn v4_has_no_end_of_stdin() {
     let address = exec_server(Server::new(), |mut io| async move {
         let stdin = io.stdin.as_mut().unwrap();
-        let mut octets = [0; 3];
-        stdin.read_exact(&mut octets).await?;
+        let mut bytes = [0; 3];
+        stdin.read_exact(&mut bytes).await?;
         let ended = timeout(Duration::from_millis(300), stdin.next()).await;
         assert!(ended.is_err(), "nothing more comes");
         Ok(Exit::SUCCESS)
@@ -187,7 +187,7 @@ async fn messages_that_are_no_channel_or_too_long_do_no_harm() {
     socket.send(Message::Text("text".into())).await.unwrap();
     send(&mut socket, 255, &[]).await;
     send(&mut socket, 255, &[77]).await;
-    // Longer than it may be: the end.
+    // A longer message than allowed ends the connection.
     _ = socket
         .send(Message::Binary(vec![0; 2_000_000].into()))
         .await;
@@ -209,8 +209,8 @@ async fn text_is_data_as_well() {
     assert_eq!(stdout, "HELLO");
 }
 
-/// A server whose command takes its input slowly, then writes `output` bytes, and tells how much input there was, and
-/// whether it was told of a client that is gone before.
+/// A server whose command reads its input slowly, and then writes `output` bytes. It reports how
+/// much input arrived, and whether the client was gone before.
 async fn counting(output: usize) -> (SocketAddr, mpsc::UnboundedReceiver<(usize, bool)>) {
     let (told, news) = mpsc::unbounded_channel();
     let server = Server::new().grace(SOON);
@@ -239,7 +239,7 @@ async fn counting(output: usize) -> (SocketAddr, mpsc::UnboundedReceiver<(usize,
 
 #[tokio::test]
 async fn a_client_that_closes_has_ended_its_input_and_not_the_command() {
-    // More than the system's buffers hold: the client does not read any more.
+    // More than the system's buffers hold, because the client reads no more.
     let (address, mut news) = counting(16 << 20).await;
     let path = "/exec?command=x&stdin=true&stdout=true";
     let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
@@ -258,7 +258,7 @@ async fn a_client_that_is_lost_has_not_ended_its_input() {
     let mut socket = open(address, path, "v4.channel.k8s.io").await.unwrap();
     send(&mut socket, 0, &[7; 1000]).await;
     drop(socket);
-    // The command fails at its input, so that it tells nothing.
+    // The command fails at its input, so it reports nothing.
     let told = timeout(Duration::from_secs(1), news.recv()).await;
     assert!(told.is_err(), "{told:?}");
 }
@@ -303,7 +303,8 @@ async fn a_message_may_have_32_mib_and_no_more() {
     assert_eq!(code, Some(CloseCode::Size));
 }
 
-/// What keeps a connection awake is no outcome: that is what all messages on the channel of errors are to some clients.
+/// A message that keeps a connection awake must not look like an outcome. Some clients take every
+/// message on the error channel for one.
 #[tokio::test]
 async fn nothing_but_an_outcome_goes_on_the_channel_of_errors() {
     let server = Server::new().watch(Duration::from_millis(1));
@@ -324,7 +325,8 @@ async fn nothing_but_an_outcome_goes_on_the_channel_of_errors() {
     assert!(messages > 3, "{messages}");
 }
 
-/// Serves a command whose client takes no more than the system's buffers hold; returns how long the connection lasts.
+/// Serves a command whose client takes only what the system's buffers hold. Returns how long the
+/// connection lasts.
 async fn untaken(has_output: bool) -> Duration {
     let (near, far) = duplex(1024);
     let service = service_fn(move |mut request: Request<Incoming>| async move {

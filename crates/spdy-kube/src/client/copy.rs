@@ -1,4 +1,4 @@
-//! Copies files, as `kubectl cp` does: a program `tar` in the container packs or unpacks them.
+//! Copies files as `kubectl cp` does: a program `tar` in the container packs or unpacks them.
 
 use std::{error::Error, fmt, io};
 
@@ -16,15 +16,15 @@ where
     IO: Read + Write + Unpin + Send + 'static,
     E: Into<BoxError>,
 {
-    /// Unpacks a tar archive in a folder of a container, which has to have a program `tar`.
+    /// Unpacks a tar archive in a folder of a container. The container needs a program `tar`.
     ///
-    /// `ask` makes the request for exec of these options, and may name a container in them before. `progress` is told after
-    /// each piece how many bytes of the archive were sent. There is no time limit but the caller's. Dropping the future ends
-    /// `tar`, and leaves what it has unpacked.
+    /// `ask` turns the options into a request for exec, and can name a container in them first.
+    /// `progress` is called after each piece with the number of bytes of the archive that were
+    /// sent. There is no timeout. Dropping the future ends `tar`, and keeps what it has unpacked.
     ///
     /// # Errors
     ///
-    /// [`CopyError`]; part of the archive may have been unpacked.
+    /// [`CopyError`]. A part of the archive may have been unpacked.
     pub async fn copy_to(
         &self,
         ask: impl FnOnce(Options) -> Request<()>,
@@ -49,14 +49,16 @@ where
         conclude(remote, said).await
     }
 
-    /// Packs a file or folder of a container, which has to have a program `tar`, and writes the tar archive.
+    /// Packs a file or folder of a container, and writes the tar archive. The container needs a
+    /// program `tar`.
     ///
-    /// `ask` is as for [`copy_to`](Self::copy_to). `progress` is told after each piece how many bytes were written. An archive
-    /// is whole only if there is no error. The writer is flushed, and not shut down. There is no time limit but the caller's.
+    /// `ask` is as for [`copy_to`](Self::copy_to). `progress` is called after each piece with the
+    /// number of bytes that were written. The archive is complete only if there is no error. The
+    /// writer is flushed and not shut down. There is no timeout.
     ///
     /// # Errors
     ///
-    /// [`CopyError`]; part of the archive may have been written.
+    /// [`CopyError`]. A part of the archive may have been written.
     pub async fn copy_from(
         &self,
         ask: impl FnOnce(Options) -> Request<()>,
@@ -97,7 +99,7 @@ where
     }
 }
 
-/// Sends an archive. When `tar` takes no more, its outcome says why.
+/// Sends an archive. If `tar` stops reading, its outcome tells the reason.
 async fn upload(
     from: &mut (impl AsyncRead + Unpin),
     mut to: Input,
@@ -140,14 +142,14 @@ async fn download(
     }
 }
 
-/// Reads what `tar` says, to its end, and keeps the first of it.
+/// Reads the error output of `tar` to its end, and returns the beginning.
 async fn listen(stderr: Option<Output>) -> Result<String, CopyError> {
     let Some(mut stderr) = stderr else {
         return Ok(String::new());
     };
     let mut said = Vec::new();
     let mut kept = (&mut stderr).take(MAX_TEXT);
-    // When the session is lost, its outcome says so.
+    // If the session is lost, the outcome tells it.
     if kept.read_to_end(&mut said).await.is_ok() {
         _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
     }
@@ -165,15 +167,15 @@ async fn conclude(remote: Remote, said: String) -> Result<(), CopyError> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// The server has refused the request, or was lost.
+    /// The server refused the request, or the connection was lost.
     Client(ClientError),
-    /// The archive of this side cannot be read or written.
+    /// The archive on this side cannot be read or written.
     Archive(io::Error),
-    /// `tar` has failed, or is not there.
+    /// `tar` failed, or the container has no `tar`.
     Tar {
-        /// How it has ended.
+        /// The outcome of `tar`.
         status: Status,
-        /// What it has said, cut at 64 KiB.
+        /// The error output of `tar`, up to 64 KiB.
         said: String,
     },
 }
@@ -205,5 +207,5 @@ impl Error for CopyError {
     }
 }
 
-/// As much is kept of what `tar` says, in bytes.
+/// How much of the error output of `tar` is kept, in bytes.
 const MAX_TEXT: u64 = 64 * 1024;

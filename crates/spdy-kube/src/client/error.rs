@@ -1,4 +1,4 @@
-//! What goes wrong for a client.
+//! The errors of a client.
 
 use std::{error::Error, fmt, io};
 
@@ -13,27 +13,28 @@ use crate::{Status, StatusError};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The server does not upgrade, or the transport failed before it did.
+    /// The server refused to upgrade, or the transport failed before that.
     Connect(ConnectError),
-    /// The server has chosen a protocol that was not offered, or none, or has answered another key of WebSocket.
+    /// The server chose no protocol, or one that was not offered, or answered another WebSocket
+    /// key.
     Protocol,
-    /// A stream was refused or the session lost.
+    /// A stream was refused, or the session was lost.
     Stream(io::Error),
-    /// The server does not answer a request in the time that [`Client::timeout`](super::Client::timeout) sets, or a stream
-    /// within 30 s.
+    /// The server did not answer a request within the time that
+    /// [`Client::timeout`](super::Client::timeout) sets, or a stream within 30 s.
     NoAnswer,
     /// The outcome is malformed.
     Status(StatusError),
 }
 
 impl ClientError {
-    /// Returns the HTTP status of the answer, if the server has refused the request.
+    /// Returns the HTTP status of the response, if the server refused the request.
     #[must_use]
     pub fn http_status(&self) -> Option<StatusCode> {
         self.refused().map(Response::status)
     }
 
-    /// Returns the Status in the body of a refusal, if it has one.
+    /// Returns the Status in the body of a refusal, if the body is one.
     #[must_use]
     pub fn refusal(&self) -> Option<Status> {
         Status::from_json(self.refused()?.body()).ok()
@@ -74,7 +75,7 @@ impl From<io::Error> for ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // What the server says is what the user has to know.
+            // The server's message is what the user needs.
             Self::Connect(ConnectError::Refused(response)) => {
                 write!(f, "server does not upgrade: {}: ", response.status())?;
                 match self.refusal() {

@@ -25,7 +25,8 @@ use crate::{
     websocket::Tunnel,
 };
 
-/// A session in which connections to the ports of a pod are made. Dropped with all its connections, it ends.
+/// A session over which connections to the ports of a pod are made. It ends when it is dropped with
+/// all its connections.
 #[derive(Debug)]
 pub struct Forward {
     session: Session,
@@ -34,7 +35,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Begins a session over SPDY, with a request for port-forward.
+    /// Starts a session over SPDY, with a request for port-forward.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl Forward {
         Ok(Self::new(begun))
     }
 
-    /// Begins a session in the messages of a WebSocket.
+    /// Starts a session in the messages of a WebSocket.
     pub(super) fn tunnelled(socket: Socket, ping: Option<Duration>) -> Self {
         Self::new(begin(Tunnel::new(socket), with_ping(ping)))
     }
@@ -79,8 +80,8 @@ impl Forward {
         (self.session, self.driver)
     }
 
-    /// Makes a connection to a port. It is there before the server has connected: whether that goes well is seen when
-    /// it is read.
+    /// Opens a connection to a port. It returns before the server has connected; reading the
+    /// connection shows whether the server could.
     ///
     /// # Errors
     ///
@@ -106,25 +107,26 @@ impl Forward {
         })
     }
 
-    /// Waits until the session has ended, by whichever side.
+    /// Waits until either side has ended the session.
     pub async fn closed(&self) {
         _ = self.session.closed().await;
     }
 }
 
-/// A connection to a port of a pod. Reading ends when the target has; it fails with what the server says, if it could
-/// not connect. Dropped, the connection is reset.
+/// A connection to a port of a pod. Reading ends when the target has ended. If the server could not
+/// connect, reading fails with the server's message. Dropping the connection resets it.
 #[derive(Debug)]
 pub struct Connection {
     data: Stream,
     error: Output,
-    /// What the server says of an error.
+    /// The server's error message.
     told: Vec<u8>,
     is_over: bool,
 }
 
 impl Connection {
-    /// At the end of the data it is known whether that was one in order.
+    /// Reads the error stream after the end of the data, which shows whether the connection ended
+    /// in order.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; 1024];
         loop {
@@ -160,7 +162,7 @@ impl AsyncRead for Connection {
             Ok(()) if buffer.filled().len() > before => Poll::Ready(Ok(())),
             Ok(()) => self.poll_end(cx),
             Err(error) => {
-                // The reason is more telling than the reset that goes with it.
+                // The server's message is better than the reset that comes with it.
                 ready!(self.poll_end(cx))?;
                 Poll::Ready(Err(error))
             }
@@ -172,9 +174,9 @@ impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.data).poll_write(cx, octets)
+        Pin::new(&mut self.data).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -186,5 +188,5 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// As much is kept of what a server says, in bytes.
+/// How much of the server's message is kept, in bytes.
 const MAX_TEXT: usize = 64 * 1024;

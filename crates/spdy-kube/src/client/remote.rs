@@ -1,4 +1,4 @@
-//! A command that runs elsewhere, whatever it is asked for over.
+//! A command that runs on a server, over any protocol.
 
 use std::{
     convert::Infallible,
@@ -24,38 +24,41 @@ use crate::{
     stdio::{Pieces, end_at_reset},
 };
 
-/// A command that runs elsewhere. Dropped with all its streams, it ends the session, and the server ends the command.
+/// A command that runs on a server. Dropping it with all its streams ends the session, and the
+/// server ends the command.
 ///
-/// Read all outputs, or drop them: one that is not read holds the others up.
+/// Read all outputs, or drop them, because an output that is not read delays the others.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Remote {
     /// The protocol that the server has chosen.
     pub protocol: Protocol,
-    /// Its input, if it was asked for. Shut it down to end the input.
+    /// The input, if it was asked for. Shut it down to end the input.
     pub stdin: Option<Input>,
-    /// Its output, if it was asked for.
+    /// The output, if it was asked for.
     pub stdout: Option<Output>,
-    /// Its errors, if they were asked for and there is no terminal.
+    /// The errors, if they were asked for and there is no terminal.
     pub stderr: Option<Output>,
-    /// The size of its terminal, if it has one. Tell the first one soon: servers wait for it.
+    /// The sizes of the terminal, if there is one. Send the first size soon, because servers wait
+    /// for it.
     pub resize: Option<Resizer>,
     pub(super) error: Output,
     pub(super) session: Held,
 }
 
 impl Remote {
-    /// Returns what breaks the session off.
+    /// Returns a handle that can break the session off.
     pub(crate) fn held(&self) -> Held {
         self.session.clone()
     }
 
-    /// Waits for the command to end, for as long as it runs. Streams that were not taken are dropped first, the input among
-    /// them.
+    /// Waits for the command to end, without a timeout. Streams that were not taken are dropped
+    /// first, including the input.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Stream`] if the session was lost before the outcome, or [`ClientError::Status`].
+    /// [`ClientError::Stream`] if the session was lost before the outcome, or
+    /// [`ClientError::Status`].
     pub async fn outcome(self) -> Result<Status, ClientError> {
         let Self {
             protocol,
@@ -66,12 +69,12 @@ impl Remote {
             mut error,
             session: _session,
         } = self;
-        // One that is not read would hold the outcome up.
+        // A stream that is not read would delay the outcome.
         drop((stdin, stdout, stderr, resize));
         let mut told = Vec::new();
         let mut limited = (&mut error).take(MAX_STATUS);
         limited.read_to_end(&mut told).await?;
-        // Also in v4 nothing counts as success, but a server that resets the stream then has given up.
+        // In v4 too, an empty error stream means success. But a server that resets it has given up.
         if told.is_empty() && protocol.has_status() && error.is_reset() {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
         }
@@ -88,7 +91,7 @@ impl Remote {
     }
 }
 
-/// What keeps a session going.
+/// Keeps a session alive.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
     Spdy(Session),
@@ -96,7 +99,8 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// Breaks the session off: what is dropped from now on does not look like the end of the input.
+    /// Breaks the session off, so that a stream that is dropped from now on does not look like the
+    /// end of the input.
     pub(crate) fn sever(&self) {
         match self {
             Self::Spdy(session) => session.shutdown(Shutdown::Now),
@@ -119,13 +123,14 @@ impl Severed {
     }
 }
 
-/// Held by each handle of a session over WebSocket, which ends when the last one is dropped.
+/// Each handle of a session over WebSocket has a clone. The session ends when the last one is
+/// dropped.
 pub(super) type Alive = mpsc::Sender<Infallible>;
 
-/// The input of a command that runs elsewhere. `shutdown` ends it. Dropped before that, it ends as well: over SPDY it is
-/// reset, which servers take for the end.
+/// The input of a command that runs on a server. `shutdown` ends it. Dropping it ends it too; over
+/// SPDY it is reset, which servers take for the end.
 ///
-/// Writing waits for the command to read, for as long as that takes.
+/// Writing waits until the command reads, without a timeout.
 #[derive(Debug)]
 pub struct Input(To);
 
@@ -133,13 +138,13 @@ enum To {
     Spdy(Stream),
     Channel {
         pipe: DuplexStream,
-        /// Whether the end can be told.
+        /// Whether the protocol can express the end of an input.
         has_close: bool,
         _alive: Alive,
     },
 }
 
-/// Shows nothing of what is sent.
+/// Shows nothing of the bytes that are sent.
 impl fmt::Debug for To {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,7 +191,7 @@ impl AsyncWrite for Input {
         self.to().poll_flush(cx)
     }
 
-    /// Fails with `Unsupported` over v4 of WebSocket, which cannot tell the end.
+    /// Fails with `Unsupported` over v4 of WebSocket, which cannot express the end.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let To::Channel {
             has_close: false, ..
@@ -198,8 +203,8 @@ impl AsyncWrite for Input {
     }
 }
 
-/// An output of a command that runs elsewhere. A server that resets it has ended it, as some do. Reading fails when the
-/// session was lost.
+/// An output of a command that runs on a server. A reset by the server counts as the end, because
+/// some servers end outputs in this way. Reading fails if the session is lost.
 #[derive(Debug)]
 pub struct Output(From);
 
@@ -207,7 +212,7 @@ pub struct Output(From);
 enum From {
     Spdy {
         from: RecvStream,
-        /// Nothing is sent on it, and dropping it would reset the stream.
+        /// It sends nothing, but dropping it would reset the stream.
         _to: SendStream,
         is_reset: bool,
     },
@@ -227,7 +232,7 @@ impl Output {
         })
     }
 
-    /// Whether the server has reset it, which counts as its end.
+    /// Returns whether the server has reset the output, which counts as its end.
     const fn is_reset(&self) -> bool {
         matches!(self.0, From::Spdy { is_reset: true, .. })
     }
@@ -258,7 +263,7 @@ impl AsyncRead for Output {
     }
 }
 
-/// Sends the size of a terminal.
+/// Sends the sizes of a terminal.
 #[derive(Debug)]
 pub struct Resizer(Sizes);
 
@@ -287,7 +292,7 @@ impl Resizer {
     ///
     /// # Errors
     ///
-    /// The command has ended.
+    /// Fails if the command has ended.
     pub async fn resize(&mut self, size: Size) -> io::Result<()> {
         let json = size.to_json();
         match &mut self.0 {
@@ -300,7 +305,7 @@ impl Resizer {
     }
 }
 
-/// A status is not longer, in bytes.
+/// The largest status, in bytes.
 const MAX_STATUS: u64 = 1024 * 1024;
 
 #[cfg(test)]

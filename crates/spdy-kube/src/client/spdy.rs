@@ -18,13 +18,14 @@ use crate::{
     negotiate::{VERSION, names},
 };
 
-/// Asks for a command to be run over SPDY, and opens the streams of it. The path and query of the request say what is to be run
-/// and where; `streams` have to be those of the query.
+/// Asks a server to run a command, over SPDY, and opens the command's streams. The path and the
+/// query of the request name the command and the container; `streams` have to be the streams of the
+/// query.
 ///
 /// # Errors
 ///
-/// [`ClientError`]; the command may have been run if it is one of a stream. There is no time limit but the caller's until
-/// the server has answered the request.
+/// [`ClientError`]. After [`ClientError::Stream`] the command may have run. There is no timeout
+/// until the server has answered the request.
 pub async fn exec<IO>(
     transport: IO,
     request: Request<()>,
@@ -38,7 +39,7 @@ where
     open_streams(&response, session, streams).await
 }
 
-/// Opens the streams of a command, one after the other: servers answer each at once.
+/// Opens the streams of a command one after the other, because servers answer each one immediately.
 pub(super) async fn open_streams(
     response: &Response<()>,
     session: Session,
@@ -62,11 +63,11 @@ pub(super) async fn open_streams(
     })
 }
 
-/// Asks to join a process: as [`exec`], with a request for attach.
+/// Attaches to a process, as [`exec`] does, with a request for attach.
 ///
 /// # Errors
 ///
-/// As [`exec`].
+/// The same as [`exec`].
 pub async fn attach<IO>(
     transport: IO,
     request: Request<()>,
@@ -78,7 +79,7 @@ where
     exec(transport, request, streams).await
 }
 
-/// Upgrades, and begins a session.
+/// Upgrades a transport, and starts a session on it.
 pub(super) async fn connect<IO>(
     transport: IO,
     mut request: Request<()>,
@@ -99,7 +100,7 @@ where
 /// A session, and the task that drives it.
 pub(crate) type Begun = (Session, JoinHandle<Result<(), SessionError>>);
 
-/// Begins a session on a transport that was upgraded. The task drives it.
+/// Starts a session on an upgraded transport, and a task that drives it.
 pub(crate) fn begin<IO>(transport: IO, config: Config) -> Begun
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -108,16 +109,17 @@ where
     (session, tokio::spawn(driver))
 }
 
-/// The configuration of a session that sends PINGs.
+/// Returns the configuration of a session that sends PINGs.
 pub(super) fn with_ping(period: Option<Duration>) -> Config {
     let mut config = config();
     config.timeouts.keep_alive = period.map(|period| period.max(SHORTEST));
-    // spdystream answers on the thread that handles some of the streams, which may be held up for hours.
+    // spdystream answers PINGs on a thread that also handles streams, and these can delay it for
+    // hours.
     config.timeouts.keep_alive_reply = Duration::MAX;
     config
 }
 
-/// Opens a stream and waits for the answer.
+/// Opens a stream and waits for the reply.
 pub(super) async fn open(
     session: &Session,
     fields: &[(&str, &str)],
@@ -145,7 +147,7 @@ async fn open_if(
     open(session, &[("streamtype", name)]).await.map(Some)
 }
 
-/// The protocol that the server names; without a name it is the first one.
+/// Returns the protocol that the server names. A server that names none speaks the first version.
 fn chosen(response: &Response<()>) -> Result<Protocol, ClientError> {
     let named = names(response.headers(), &VERSION);
     let Some(name) = named.first() else {
@@ -155,7 +157,7 @@ fn chosen(response: &Response<()>) -> Result<Protocol, ClientError> {
     found.copied().ok_or(ClientError::Protocol)
 }
 
-/// What is offered, in this order.
+/// The protocols that are offered, in this order.
 pub(super) const PROTOCOLS: [Protocol; 5] = [
     Protocol::V5,
     Protocol::V4,
@@ -164,5 +166,5 @@ pub(super) const PROTOCOLS: [Protocol; 5] = [
     Protocol::V1,
 ];
 
-/// A PING is not sent more often.
+/// The shortest period of PINGs.
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);

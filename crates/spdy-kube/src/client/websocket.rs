@@ -47,7 +47,8 @@ use crate::{
 /// A connection to a server.
 pub(super) type Socket = WebSocketStream<Upgraded>;
 
-/// Asks for WebSocket with one of the sub-protocols. Returns the connection and the one that the server has chosen.
+/// Asks for WebSocket with one of the sub-protocols. Returns the connection, and the sub-protocol
+/// that the server has chosen.
 pub(super) async fn connect<IO>(
     transport: IO,
     request: &Request<()>,
@@ -81,7 +82,7 @@ where
     Ok((socket, chosen))
 }
 
-/// Whether an answer says that the connection changes to WebSocket.
+/// Returns whether the headers of a response switch to WebSocket.
 fn is_websocket(headers: &HeaderMap) -> bool {
     let has = |name, token: &str| {
         let is_it = |found: &&str| found.eq_ignore_ascii_case(token);
@@ -90,7 +91,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-/// Begins a session of a command, which a task drives.
+/// Starts the session of a command, and a task that drives it.
 pub(super) fn exec(
     socket: Socket,
     subprotocol: Subprotocol,
@@ -105,7 +106,7 @@ pub(super) fn exec(
     tokio::spawn(async move {
         tokio::select! {
             () = session => {}
-            // The last handle was dropped, so that nothing passes any more.
+            // The last handle was dropped, so no more bytes can pass.
             _ = held.recv() => {}
         }
     });
@@ -123,13 +124,13 @@ pub(super) fn exec(
     }
 }
 
-/// Reads and writes until the server has ended. Neither waits for the other.
+/// Reads and writes until the server has ended. Reading and writing do not wait for each other.
 async fn run(socket: Socket, inputs: Inputs, outputs: Outputs, ping: Option<Duration>) {
     let (sink, stream) = socket.split();
     let writing = async {
         let Err(error) = write(sink, inputs, ping).await;
         tracing::debug!(target: "spdy", %error, "server takes no more of a WebSocket");
-        // The outcome may be on its way all the same.
+        // The outcome may still arrive.
         pending::<Infallible>().await
     };
     let (mut reading, mut writing) = (pin!(read(stream, outputs)), pin!(writing));
@@ -139,7 +140,7 @@ async fn run(socket: Socket, inputs: Inputs, outputs: Outputs, ping: Option<Dura
     }
 }
 
-/// Where what the server sends is read.
+/// Where messages of the server go.
 #[derive(Debug)]
 struct Outputs {
     stdout: Queue,
@@ -166,7 +167,7 @@ impl Outputs {
         (outputs, from_stdout, from_stderr, from_error)
     }
 
-    /// Hands a message to its channel. Waits while that is full: the server is held up then.
+    /// Passes a message to its channel. Waits while the channel is full, which stops the server.
     async fn take(&mut self, mut message: Bytes) {
         if !message.has_remaining() {
             return;
@@ -184,7 +185,8 @@ impl Outputs {
         }
     }
 
-    /// The server has ended in order. An outcome that was not told is none.
+    /// Ends the outputs, because the server has ended in order. An outcome that did not arrive
+    /// breaks off.
     async fn finish(&mut self) {
         self.stdout.finish().await;
         self.stderr.finish().await;
@@ -194,7 +196,7 @@ impl Outputs {
     }
 }
 
-/// Reads until the server has ended. Outputs break off unless it does so in order.
+/// Reads until the server has ended. If it does not end in order, the outputs break off.
 async fn read(mut stream: SplitStream<Socket>, mut outputs: Outputs) {
     loop {
         let message = match stream.next().await {
@@ -203,7 +205,7 @@ async fn read(mut stream: SplitStream<Socket>, mut outputs: Outputs) {
                 if frame.is_none_or(|frame| frame.code == CloseCode::Normal) {
                     outputs.finish().await;
                 }
-                // Our answer is written meanwhile.
+                // The answer to the Close frame is written meanwhile.
                 let rest = async { while let Some(Ok(_)) = stream.next().await {} };
                 _ = timeout(LINGER, rest).await;
                 return;
@@ -224,7 +226,7 @@ async fn read(mut stream: SplitStream<Socket>, mut outputs: Outputs) {
 struct Inputs {
     stdin: Option<DuplexStream>,
     sizes: Option<mpsc::Receiver<Bytes>>,
-    /// Whether the end of an input can be told.
+    /// Whether the protocol can express the end of an input.
     has_close: bool,
     severed: Severed,
 }
@@ -271,7 +273,7 @@ impl Inputs {
     }
 }
 
-/// Waits for the next piece of an input; `None` at its end, once. Cancel safe.
+/// Waits for the next piece of an input. Returns `None` once, at its end. Cancel safe.
 async fn next_piece(input: &mut Option<DuplexStream>) -> Option<Bytes> {
     let Some(pipe) = input else {
         return pending().await;
@@ -304,7 +306,8 @@ async fn next_size(sizes: &mut Option<mpsc::Receiver<Bytes>>) -> Bytes {
     }
 }
 
-/// Writes until the server takes no more. A command may leave its input unread for hours: so there is no deadline.
+/// Writes until the server accepts no more. There is no timeout, because a command may leave its
+/// input unread for hours.
 async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut inputs: Inputs,

@@ -4,21 +4,24 @@ use std::{fmt, ops::Deref};
 
 use super::pairs;
 
-/// The ports that a port-forward over WebSocket asks for in its query: `ports` at an API server, `port` at a kubelet.
+/// The ports in the query of a request for port-forward over WebSocket: `ports` at an API server,
+/// `port` at a kubelet.
 ///
-/// A client that speaks SPDY, or tunnels it through WebSocket, names no ports in its query: its streams do.
+/// If a client uses SPDY, directly or tunnelled through WebSocket, its streams name the ports, and
+/// its query does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(Vec<u16>);
 
 impl Ports {
-    /// The most ports of a connection. Each has two channels, and the text form has characters for no more than 80.
+    /// The largest number of ports of a connection. Each has two channels, and the text form has
+    /// characters for at most 80 channels.
     pub const MAX: usize = 32;
 
-    /// Takes ports that were agreed on elsewhere.
+    /// Creates a list from ports that were agreed on elsewhere.
     ///
     /// # Errors
     ///
-    /// [`InvalidPorts`]: there are none or too many, or one is 0.
+    /// [`InvalidPorts`] if there are none or too many, or one is 0.
     pub fn new(ports: impl IntoIterator<Item = u16>) -> Result<Self, InvalidPorts> {
         let mut taken = Vec::new();
         for port in ports {
@@ -36,12 +39,13 @@ impl Ports {
         }
     }
 
-    /// Reads a query, in which values are form-encoded, as [`Options::from_query`](super::Options::from_query) does. A
-    /// parameter may be repeated, and a value may be a list with commas.
+    /// Parses a query with form-encoded values, as
+    /// [`Options::from_query`](super::Options::from_query) does. A parameter may be repeated, and a
+    /// value may be a list with commas.
     ///
     /// # Errors
     ///
-    /// [`InvalidPorts`], to be answered with 400.
+    /// [`InvalidPorts`]. Answer with 400.
     pub fn from_query(query: &str) -> Result<Self, InvalidPorts> {
         let mut ports = Vec::new();
         for (name, value) in pairs(query) {
@@ -78,20 +82,20 @@ impl Deref for Ports {
     }
 }
 
-/// Reads a port as Go does: digits, from 1 to 65535.
+/// Parses a port as Go does: digits, from 1 to 65535.
 pub(crate) fn parse_port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|port| *port > 0);
     port.filter(|_| is_number)
 }
 
-/// The ports of a request cannot be forwarded.
+/// Why the ports of a request cannot be forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidPorts {
-    /// The query names none.
+    /// The query names no port.
     Missing,
-    /// This is no number from 1 to 65535.
+    /// A value is not a number from 1 to 65535.
     NotAPort(String),
     /// There are more than [`Ports::MAX`].
     TooMany,

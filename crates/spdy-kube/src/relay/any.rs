@@ -1,4 +1,4 @@
-//! The relay that speaks with each side what that side speaks.
+//! The relay that translates between the protocols of both sides.
 
 use std::{future::Future, sync::Arc};
 
@@ -17,19 +17,20 @@ use crate::{
     server::Kind,
 };
 
-/// A relay between any two: a client over SPDY or WebSocket, and a server over SPDY or WebSocket. It stands in front of an
-/// API server, a kubelet or a container runtime, and can record and end sessions.
+/// A relay between a client over SPDY or WebSocket and a server over SPDY or WebSocket. It stands
+/// in front of an API server, a kubelet or a container runtime, and can record and end sessions.
 ///
-/// It is a [`Server`] to the client and a [`Client`] to the server, each with its own settings:
+/// It is a [`Server`] to the client and a [`Client`] to the server, each with its own settings.
 ///
-/// - What differs between them is translated: the end of the input is told to a server over v5 of WebSocket or over SPDY,
-///   whichever way the client has told it; the outcome is told in the version that the client speaks.
-/// - A side that waits holds up the other; the bytes under way are bounded.
-/// - The client is told a success only if the server has told one, after both outputs have ended. When the server is
-///   lost, the client is told a failure. When the client is lost, the session with the server is broken off, and its
-///   input does not look as if it had ended.
-/// - A server over v4 of WebSocket, which a [`Client`] asks for alone if it is told to, cannot be told the end of the input:
-///   the client is told a failure then.
+/// - It translates between the two. A server over v5 of WebSocket or over SPDY gets the end of the
+///   input, in whichever way the client expressed it. The client gets the outcome in its own
+///   version.
+/// - A side that does not read stops the other one, so the bytes under way are limited.
+/// - The client gets a success only if the server has reported one, after both outputs have ended.
+///   If the server is lost, the client gets a failure. If the client is lost, the relay breaks off
+///   the session with the server, so its input does not look complete.
+/// - A server over v4 of WebSocket cannot receive the end of the input. A [`Client`] uses v4 only
+///   if it is told to use WebSocket alone. If the input ends then, the client gets a failure.
 #[derive(Clone, Debug)]
 pub struct Relay<C> {
     server: Server,
@@ -37,7 +38,7 @@ pub struct Relay<C> {
 }
 
 impl<C> Relay<C> {
-    /// Returns a relay. `server` is how clients are served, and `client` how the server is asked.
+    /// Creates a relay that serves clients with `server`, and sends requests with `client`.
     #[must_use]
     pub const fn new(server: Server, client: Client<C>) -> Self {
         Self { server, client }
@@ -51,18 +52,19 @@ where
     IO: Read + Write + Unpin + Send + 'static,
     E: Into<BoxError>,
 {
-    /// Answers a request for exec by what the server answers to `onward`, and passes the streams from then on.
+    /// Answers a request for exec with the response of the server to `onward`, and then passes the
+    /// streams.
     ///
-    /// `onward` says what is asked for and where: make it with [`client::request`](crate::client::request). The
-    /// `streams` have to be those of its query; where it has one that says something else, the client is refused with
-    /// 500 and the server is not asked. What the server refuses, the client is refused in the same way. When no answer
-    /// comes it is refused with 502.
+    /// Make `onward` with [`client::request`](crate::client::request); it names the command and the
+    /// container. `streams` have to be the streams of its query. If its query asks for others, the
+    /// client is refused with 500, and the server gets no request. If the server refuses, the
+    /// client gets the same refusal. If the server does not answer, the client is refused with 502.
     ///
-    /// Dropped before it is ready, it asks for nothing more, and the tap is told of the end.
+    /// Dropping the future sends nothing more, and reports the end to the tap.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn exec<B>(
         &self,
         request: &mut Request<B>,
@@ -74,11 +76,11 @@ where
             .await
     }
 
-    /// Answers a request for attach: as [`exec`](Self::exec).
+    /// Answers a request for attach, as [`exec`](Self::exec) does.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn attach<B>(
         &self,
         request: &mut Request<B>,
@@ -120,13 +122,13 @@ where
         }
     }
 
-    /// Answers a request for port-forward by what the server answers to `onward`, and passes the streams from then on, as
-    /// [`relay`](crate::relay()) does. Each side speaks SPDY, over WebSocket or without it. A client that asks for WebSocket
-    /// without SPDY is refused with 403.
+    /// Answers a request for port-forward with the response of the server to `onward`, and then
+    /// passes the streams, as [`relay`](crate::relay()) does. Each side uses SPDY, directly or in a
+    /// WebSocket. A client that asks for WebSocket without SPDY is refused with 403.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn port_forward<B>(
         &self,
         request: &mut Request<B>,
@@ -148,7 +150,8 @@ where
     }
 }
 
-/// Whether the query of a request asks for these streams. A container runtime gets none.
+/// Returns whether the query of a request asks for these streams. A request to a container runtime
+/// has no query.
 fn is_query_of(onward: &Request<()>, streams: Streams) -> bool {
     let Some(query) = onward.uri().query() else {
         return true;
@@ -158,7 +161,7 @@ fn is_query_of(onward: &Request<()>, streams: Streams) -> bool {
     asked == Ok(Streams { stderr, ..streams })
 }
 
-/// What the client is told when the server does not upgrade, or not answer.
+/// Returns the response for the client if the server refuses to upgrade or does not answer.
 fn answer(error: ClientError) -> Response<String> {
     match error {
         ClientError::Connect(error @ ConnectError::Refused(_)) => refused(error),

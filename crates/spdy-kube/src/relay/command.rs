@@ -1,4 +1,4 @@
-//! Exec and attach, whatever the two sides speak: the streams of the client are joined to those of the server.
+//! Exec and attach over any protocols: joins the streams of the client to those of the server.
 
 use std::{fmt, future::pending, io, pin::pin};
 
@@ -13,23 +13,23 @@ use crate::{
     websocket::PIECE,
 };
 
-/// What passes through a relay of a command, in the order in which it does so on each stream.
+/// What passes through a relay of a command, in the order of each stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Passing<'a> {
     /// Bytes of the client's input.
     Stdin(&'a [u8]),
-    /// The input has ended, which the client has told.
+    /// The end of the input. The client has expressed it.
     StdinEnd,
     /// Bytes of the output.
     Stdout(&'a [u8]),
-    /// Bytes of the errors, where they are apart.
+    /// Bytes of the errors, if they have a stream of their own.
     Stderr(&'a [u8]),
     /// A size of the client's terminal.
     Resize(Size),
 }
 
-/// Shows how much it is, and nothing of it.
+/// Shows the length of the bytes, and no content.
 impl fmt::Debug for Passing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, bytes) = match self {
@@ -43,16 +43,17 @@ impl fmt::Debug for Passing<'_> {
     }
 }
 
-/// Sees what a [`Relay`](crate::Relay) passes of a command, such as to record it, and may end the session.
+/// Sees what a [`Relay`](crate::Relay) passes of a command, for example to record it, and can end
+/// the session.
 ///
-/// Its methods are called on the way, so they should return soon.
+/// The relay waits for its methods, so they should return soon.
 pub trait CommandTap: Send + Sync + 'static {
-    /// Returns whether something may pass. Nothing has passed yet that is shown here.
+    /// Decides whether `what` may pass. It has not passed when this is called.
     ///
     /// # Errors
     ///
-    /// What the client is to be told. It does not pass then, the session on the server's side is broken off, and
-    /// the client gets a failure with this message.
+    /// Return an error to stop it. Then it does not pass, the relay breaks off the session with the
+    /// server, and the client gets a failure with the message of the error.
     fn passes(&self, what: Passing<'_>) -> Result<(), BoxError> {
         _ = what;
         Ok(())
@@ -64,9 +65,9 @@ pub trait CommandTap: Send + Sync + 'static {
         pending()
     }
 
-    /// The session has ended, which is told once, whatever has happened. The outcome is what the client is told: that of
-    /// the server, or a failure where there was none. `None`: the client was gone or had not opened
-    /// its streams, so that it was not told.
+    /// The session has ended. This is called exactly once, whatever happened. The outcome is what
+    /// the client gets: the outcome of the server, or a failure if there was none. `None` means
+    /// that the client got none, because it was gone or had not opened its streams.
     fn ended(&self, outcome: Option<&Status>) {
         _ = outcome;
     }
@@ -75,9 +76,10 @@ pub trait CommandTap: Send + Sync + 'static {
 /// Sees nothing.
 impl CommandTap for () {}
 
-/// A session that has a server. Dropped at any time, it breaks the session off and tells the tap.
+/// A session with a server. Dropping it breaks the session off, and reports the end to the tap.
 pub(super) struct Joined<T: CommandTap> {
-    // The first field is dropped first: an input that is dropped before it looks like one that has ended.
+    // The first field is dropped first. An input that was dropped before it would look as if it had
+    // ended.
     _breaking: Breaking,
     remote: Option<Remote>,
     input: Option<Input>,
@@ -94,15 +96,16 @@ impl<T: CommandTap> Joined<T> {
         }
     }
 
-    /// Passes everything until the server has told the outcome, and returns what the client is to be told.
+    /// Passes everything until the server has reported the outcome. Returns the outcome for the
+    /// client.
     pub(super) async fn run(mut self, io: Io) -> Status {
         let outcome = self.pass(io).await;
         self.told.outcome.clone_from(&outcome);
-        // A client that is gone is not told.
+        // A client that is gone gets no outcome.
         outcome.unwrap_or_else(|| lost("client is gone"))
     }
 
-    /// `None`: the client is gone.
+    /// Passes everything. Returns `None` if the client is gone.
     async fn pass(&mut self, io: Io) -> Option<Status> {
         let tap = &self.told.tap;
         let mut remote = self.remote.take()?;
@@ -123,7 +126,7 @@ impl<T: CommandTap> Joined<T> {
         let outputs = async {
             let stdout = drain(from_stdout, stdout, tap, |bytes| Passing::Stdout(bytes));
             let stderr = drain(from_stderr, stderr, tap, |bytes| Passing::Stderr(bytes));
-            // The outcome is read meanwhile: left unread it could hold the outputs up.
+            // The outcome is read meanwhile, because an unread outcome could delay the outputs.
             let outcome = async { Ok(remote.outcome().await) };
             let ((), (), outcome) = tokio::try_join!(stdout, stderr, outcome)?;
             Ok(outcome.unwrap_or_else(lost))
@@ -145,13 +148,13 @@ impl<T: CommandTap> Joined<T> {
     }
 }
 
-/// Why a session is ended before the server has.
+/// Why a session ends before the server has ended it.
 enum End {
-    /// The tap wants it.
+    /// The tap ends it.
     Refused(BoxError),
     /// The server is lost.
     Lost(io::Error),
-    /// The server cannot be told that the input has ended.
+    /// The protocol of the server cannot express the end of the input.
     Endless,
 }
 
@@ -171,7 +174,8 @@ fn lost(why: impl fmt::Display) -> Status {
     Status::internal(format_args!("session with the server has failed: {why}"))
 }
 
-/// Passes the input on, and its end. An input that breaks off is none that has ended: the session ends for that reason.
+/// Passes the input on, and its end. If the input breaks off it has not ended, and the session ends
+/// for that reason.
 async fn feed(
     from: Option<Stdin>,
     to: Option<&mut Input>,
@@ -186,7 +190,7 @@ async fn feed(
         };
         tap.passes(Passing::Stdin(&piece)).map_err(End::Refused)?;
         if to.write_all(&piece).await.is_err() {
-            // The command reads no more. What still comes is thrown away.
+            // The command reads no more. The rest of the input is thrown away.
             return Ok(());
         }
     }
@@ -212,11 +216,11 @@ async fn tell_sizes(
             return Ok(());
         }
     }
-    // Dropped, it would be reset.
+    // Dropping the stream would reset it.
     pending().await
 }
 
-/// Passes an output on to its end. What the client does not want is thrown away.
+/// Passes an output on, to its end. If the client does not want it, it is thrown away.
 async fn drain(
     from: Option<Output>,
     mut to: Option<Stdout>,
@@ -251,7 +255,7 @@ impl Drop for Breaking {
     }
 }
 
-/// Tells the tap of the end when it is dropped.
+/// Reports the end to the tap when it is dropped.
 pub(super) struct Told<T: CommandTap> {
     tap: T,
     outcome: Option<Status>,
@@ -262,7 +266,7 @@ impl<T: CommandTap> Told<T> {
         Self { tap, outcome: None }
     }
 
-    /// The session has not begun, for this reason.
+    /// Sets the outcome of a session that did not start.
     pub(super) fn refuse(mut self, status: Status) {
         self.outcome = Some(status);
     }

@@ -7,7 +7,7 @@ use spdy_tower::upgrade::{self, OnSession};
 
 use crate::negotiate::{self, Refusal, VERSION};
 
-/// Gives the response to a request, and serves what it was upgraded to on a task.
+/// Returns the response to a request, and serves the upgraded connection in a task.
 pub(super) fn answer<U, P, R>(
     accepted: Result<Accepted<U, P>, Refusal>,
     serve: impl FnOnce(U, P) -> R,
@@ -36,11 +36,12 @@ where
 pub(super) struct Accepted<U, P> {
     pub(super) response: Response<String>,
     pub(super) upgraded: U,
-    /// The protocol among those that are supported.
+    /// The protocol that was chosen.
     pub(super) chosen: P,
 }
 
-/// Accepts the upgrade to SPDY and one of the protocols that are supported, each of which has a `name`.
+/// Accepts the upgrade to SPDY with one of the supported protocols. `name` returns the name of
+/// each.
 pub(super) fn accept<B, P: Copy>(
     request: &mut Request<B>,
     supported: &[P],

@@ -1,4 +1,4 @@
-//! A command while it runs, whatever it is asked for over.
+//! A command while it runs, over any transport.
 
 use std::{fmt, pin::Pin, time::Duration};
 
@@ -6,30 +6,30 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::{BoxError, Exit, Io, Status};
 
-/// Runs a command or joins one.
+/// Runs a command, or attaches to one.
 pub(crate) type Run = Box<dyn FnOnce(Io) -> Running + Send>;
 
 pub(crate) type Running = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// What the client asked for: it decides how a failure is called.
+/// The kind of request, which decides the text of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Exec,
     Attach,
 }
 
-/// How a client goes before the command has ended.
+/// How a client leaves before the command has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// It has closed its connection in order: its input is complete, and it wants nothing more. The command is not told,
-    /// and may do its work.
+    /// The client closed its connection in order. Its input is complete, and it wants no output.
+    /// The command gets no signal, and can finish its work.
     Closed,
-    /// Its connection is lost.
+    /// The connection is lost.
     Lost,
 }
 
-/// Runs a command until it ends, and returns its outcome. When the client goes the command has to end within `grace`;
-/// then no outcome is told.
+/// Runs a command until it ends, and returns its outcome. If the client leaves, the command has to
+/// end within `grace`, and the result is `None`.
 pub(super) async fn supervise(
     run: Run,
     io: Io,
@@ -66,12 +66,12 @@ impl Drop for Guard {
 }
 
 impl Kind {
-    /// Says how a command has ended that is run here.
+    /// Returns the Status for the result of a command that this server runs.
     pub(super) fn outcome(self, ended: Result<Exit, BoxError>) -> Status {
         ended.map_or_else(|error| self.failure(error), Status::from)
     }
 
-    /// Says that the command failed before it had an exit code.
+    /// Returns the Status of a command that failed before it had an exit code.
     fn failure(self, why: impl fmt::Display) -> Status {
         let what = match self {
             Self::Exec => "error executing command in container",

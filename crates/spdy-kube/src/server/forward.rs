@@ -1,4 +1,4 @@
-//! One port-forward session: pairs of streams, each a connection to a port.
+//! One port-forward session: pairs of streams, each of which is a connection to a port.
 
 mod pairs;
 
@@ -19,7 +19,7 @@ use self::pairs::{Half, Key, Pair, Pairs};
 use super::{settings::Settings, spdy::say};
 use crate::BoxError;
 
-/// Something that can be forwarded to.
+/// A target of a forwarded connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
@@ -30,7 +30,7 @@ pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
 pub(super) type Connecting =
     Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, BoxError>> + Send>>;
 
-/// Serves one session, to its end.
+/// Serves one session, until it ends.
 pub(crate) async fn serve<IO>(transport: IO, settings: &Settings, forwarder: Forwarder)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -49,7 +49,7 @@ where
             (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
         }
     }
-    // The client is gone, and with it all that the connections were for.
+    // The client is gone, so its connections have no purpose any more.
     connections.tasks.abort_all();
     session.shutdown(Shutdown::Now);
     _ = driver.await;
@@ -58,10 +58,10 @@ where
 /// The connections of a session.
 struct Connections {
     forwarder: Arc<Forwarder>,
-    /// The streams of those that are asked for.
+    /// The streams of connections that are not complete.
     pairs: Pairs,
     tasks: JoinSet<()>,
-    /// The keys of those that are made, by their tasks.
+    /// The keys of the running connections, by their tasks.
     running: HashMap<task::Id, Key>,
 }
 
@@ -75,7 +75,7 @@ impl Connections {
         }
     }
 
-    /// Makes a connection if the stream is the second of its pair.
+    /// Adds a stream. If it completes a pair, starts the connection.
     fn take(&mut self, stream: PendingStream) {
         let Some((key, pair)) = pair(&mut self.pairs, stream) else {
             return;
@@ -101,7 +101,7 @@ impl Connections {
     }
 }
 
-/// Puts a stream to the one it belongs to. Gives the pair if that makes it complete.
+/// Adds a stream to its pair. Returns the pair if it is complete.
 fn pair(pairs: &mut Pairs, stream: PendingStream) -> Option<(Key, Pair)> {
     let Some(place) = Half::of(stream.headers(), stream.id()).filter(|half| pairs.has_place(half))
     else {
@@ -109,12 +109,12 @@ fn pair(pairs: &mut Pairs, stream: PendingStream) -> Option<(Key, Pair)> {
         stream.reset(RstStatus::PROTOCOL_ERROR);
         return None;
     };
-    // The client waits for the answer before it opens the next stream.
+    // The client waits for the reply before it opens the next stream.
     let stream = stream.send_reply(HeaderBlock::new()).ok()?;
     pairs.add(place, stream)
 }
 
-/// The other half never came.
+/// Reports that the other stream of a pair did not arrive.
 async fn give_up(error: Option<Stream>, data: Option<Stream>) {
     tracing::debug!(target: "spdy", "the other stream of a connection did not come");
     if let Some(error) = error {
@@ -125,9 +125,9 @@ async fn give_up(error: Option<Stream>, data: Option<Stream>) {
     drop(data);
 }
 
-/// Makes connections for a session.
+/// Connects to the ports of a pod.
 pub(super) struct Forwarder {
-    /// How errors call the pod.
+    /// The name of the pod in error messages.
     pod: String,
     connect: Connect,
 }
@@ -142,15 +142,16 @@ impl Forwarder {
         (self.connect)(port)
     }
 
-    /// What the client is told of a port that cannot be connected to, or whose connection has failed.
+    /// Returns the error message for a port that cannot be connected to, or whose connection
+    /// failed.
     pub(super) fn failure(&self, port: u16, why: &BoxError) -> String {
         let Self { pod, .. } = self;
         tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
         format!("error forwarding port {port} to pod {pod}: {why}")
     }
 
-    /// Connects, and copies until both sides have ended. The error stream is finished on every path: the client holds
-    /// its connection open until then.
+    /// Connects, and copies until both sides have ended. The error stream is finished in every
+    /// case, because the client keeps its connection open until then.
     async fn forward(&self, pair: Pair) {
         let Pair { port, error, data } = pair;
         let (_, mut error) = error.split();
@@ -170,7 +171,7 @@ impl Forwarder {
             Ok(()) => String::new(),
             Err(why) => self.failure(port, &why),
         };
-        // The text comes before the end of the data, at which the client may look for it.
+        // The text is sent before the end of the data, because the client may look for it then.
         if say(&mut error, text).await.is_ok() {
             to.reset(RstStatus::CANCEL);
         }
@@ -185,7 +186,7 @@ impl fmt::Debug for Forwarder {
     }
 }
 
-/// Copies both ways. The error is one of the target that is worth telling.
+/// Copies in both directions. Returns only errors that the client should see.
 async fn copy(
     from: RecvStream,
     to: &mut SendStream,
@@ -208,7 +209,8 @@ async fn copy(
             },
         }
     }
-    // The client closes its connection at the end of this, whatever the target still wants to hear.
+    // At the end of the error stream the client closes its connection, even if the target still
+    // reads.
     _ = say(error, String::new()).await;
     if is_sending {
         _ = timeout(HALF_CLOSED, up).await;
@@ -219,9 +221,9 @@ async fn copy(
 /// How copying to the target has ended.
 #[derive(Debug)]
 enum Upload {
-    /// The client has finished, or the target takes no more: it may still send.
+    /// The client has finished, or the target reads no more. The target may still send.
     Done,
-    /// The client has reset the connection or is gone.
+    /// The client has reset the connection, or is gone.
     Gone,
 }
 
@@ -229,7 +231,7 @@ async fn upload(mut from: RecvStream, mut to: impl AsyncWrite + Unpin) -> Upload
     loop {
         match from.next().await {
             Some(Ok(Received::Data(piece))) => {
-                // What the client still sends is thrown away when the stream is dropped.
+                // Dropping the stream throws away what the client still sends.
                 if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
                     return Upload::Done;
                 }
@@ -246,9 +248,9 @@ async fn upload(mut from: RecvStream, mut to: impl AsyncWrite + Unpin) -> Upload
 /// How copying from the target has ended.
 #[derive(Debug)]
 enum Download {
-    /// The target has finished: it may still listen.
+    /// The target has finished. It may still read.
     Done,
-    /// The target has reset the connection, or the client has, or is gone.
+    /// The target has reset the connection, or the client has reset it or is gone.
     Gone,
 }
 
@@ -266,7 +268,8 @@ async fn download(
         match read {
             Ok(0) => break,
             Ok(_) => {}
-            // So targets end that close with input unread. To tell it would end the whole session of the client.
+            // A target that closes with unread input ends with a reset. Reporting that would end
+            // the client's whole session.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(Download::Gone);
             }
@@ -291,9 +294,9 @@ async fn finish(stream: &mut SendStream) -> Result<(), StreamError> {
     stream.written().await
 }
 
-/// How much is read from a target at once, in bytes.
+/// How many bytes are read from a target at once.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// How long a target is written to when it has finished itself. The client closes its side at the first end, so
-/// little can come.
+/// How long a target that has ended is still written to. The client closes its side when it sees
+/// the end, so little can arrive.
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(30);

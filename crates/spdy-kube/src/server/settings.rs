@@ -1,4 +1,4 @@
-//! What can be set of a server.
+//! The settings of a server.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use spdy_session::Config;
 
 use crate::Ports;
 
-/// What all requests of a server share.
+/// The settings that all requests of a server share.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// That of the sessions.
+    /// The configuration of the sessions.
     pub(super) config: Config,
-    /// How long a client may take to open the streams that belong together.
+    /// How long a client may take to open all streams that belong together.
     pub(super) gather: Duration,
-    /// How long a command may go on when its client is gone.
+    /// How long a command may go on after its client is gone.
     pub(super) grace: Duration,
-    /// The ports of port-forward over WebSocket without SPDY, if the query does not say them.
+    /// The ports of port-forward over WebSocket without SPDY, if the query does not name them.
     pub(super) ports: Option<Ports>,
-    /// How many bytes a message of a WebSocket may have.
+    /// The largest message of a WebSocket, in bytes.
     pub(super) max_message: usize,
 }

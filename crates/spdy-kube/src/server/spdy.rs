@@ -1,4 +1,4 @@
-//! One exec or attach over SPDY: the streams are gathered, the command runs, the outcome is told.
+//! One exec or attach over SPDY: gathers the streams, runs the command, and reports the outcome.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
     stream_type::StreamType,
 };
 
-/// Serves one session, to its end.
+/// Serves one session, until it ends.
 pub(super) async fn serve<IO>(
     transport: IO,
     settings: &Settings,
@@ -48,12 +48,12 @@ pub(super) async fn serve<IO>(
             gathered.give_up().await;
         }
     }
-    // The last frame is GOAWAY. Streams that are still open end with it.
+    // GOAWAY is the last frame. It ends streams that are still open.
     session.shutdown(Shutdown::Now);
     _ = driver.await;
 }
 
-/// Runs the command with the streams and tells the outcome.
+/// Runs the command with the streams, and reports the outcome.
 async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
     let protocol = gathered.protocol;
     let (mut error, io, mut outputs, gone) = gathered.into_io();
@@ -64,7 +64,8 @@ async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
     let Some(command) = supervise(run, io, kind, grace, gone, lost).await else {
         return;
     };
-    // The end of an output comes before the outcome; what it carried is the most important of all.
+    // The outcome is sent after the ends of the outputs, because a client may stop at the outcome,
+    // and the outputs are the most important.
     loop {
         tokio::select! {
             output = outputs.ended.recv() => match output {
@@ -80,7 +81,7 @@ async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
     }
 }
 
-/// The streams of the client, as they come.
+/// The streams of the client, in the order in which they arrive.
 #[derive(Debug)]
 struct Gathered {
     protocol: Protocol,
@@ -105,8 +106,8 @@ impl Gathered {
         }
     }
 
-    /// Takes streams until all are there. Each is answered at once: the client waits for that before it opens the next.
-    /// False: the session ended.
+    /// Accepts streams until all have arrived. Replies to each immediately, because the client
+    /// waits for the reply before it opens the next one. Returns `false` if the session ended.
     async fn gather(&mut self, mut incoming: Incoming) -> bool {
         while !self.is_complete() {
             match incoming.accept().await {
@@ -114,7 +115,7 @@ impl Gathered {
                 None => return false,
             }
         }
-        // More streams are refused, as nobody accepts them.
+        // No one accepts further streams, so the session refuses them.
         true
     }
 
@@ -123,11 +124,11 @@ impl Gathered {
             tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no type that is wanted");
             return stream.reset(RstStatus::PROTOCOL_ERROR);
         };
-        // One that has ended already counts as one that never came.
+        // A stream that has ended already counts as missing.
         *place = stream.send_reply(HeaderBlock::new()).ok();
     }
 
-    /// Where a stream belongs: `None` if it is of an unknown type, or was not asked for.
+    /// Returns the place of a stream, or `None` if its type is unknown or was not asked for.
     fn place(&mut self, headers: &HeaderBlock) -> Option<&mut Option<Stream>> {
         let wanted = self.wanted;
         match StreamType::of(headers)? {
@@ -152,7 +153,7 @@ impl Gathered {
         self.wanted.tty && self.protocol.has_resize()
     }
 
-    /// Says that streams are missing, if there is a stream to say it on.
+    /// Reports that streams are missing, if there is an error stream.
     async fn give_up(self) {
         let Some(error) = self.error else {
             return;
@@ -167,10 +168,10 @@ impl Gathered {
         _ = timeout(Duration::from_secs(1), say(&mut error, text)).await;
     }
 
-    /// The error stream and the rest, once all are there.
+    /// Returns the error stream and the rest, once all have arrived.
     fn into_io(self) -> (SendStream, Io, Outputs, watch::Sender<bool>) {
         let error = self.error.expect("streams are complete");
-        // What the client sends on streams that are not for it is thrown away.
+        // What the client sends on the streams of outputs is thrown away.
         let (_, error) = error.split();
         let mut open = Vec::new();
         let stdin = self.stdin.map(|stream| {
@@ -202,18 +203,18 @@ impl Gathered {
     }
 }
 
-/// Sends a text and finishes the stream, and waits until that is written.
+/// Sends a text with FIN, and waits until it is written.
 pub(super) async fn say(stream: &mut SendStream, text: String) -> Result<(), StreamError> {
     stream.send_data(text.into(), true)?;
     stream.written().await
 }
 
-/// What is left to this side while the command has the streams.
+/// The part of the streams that stays with this side while the command runs.
 #[derive(Debug)]
 struct Outputs {
-    /// Outputs that were dropped, and thereby finished.
+    /// Outputs that the command has dropped, which finished them.
     ended: mpsc::UnboundedReceiver<SendStream>,
-    /// The halves that nothing is sent on. They are reset when they are dropped: after the outcome.
+    /// Halves that send nothing. Dropping them resets them, so they are dropped after the outcome.
     #[expect(dead_code, reason = "kept until it is dropped")]
     open: Vec<SendStream>,
 }

@@ -1,5 +1,5 @@
-//! The same over WebSocket, which kubectl asks for first from 1.30 on (exec, attach) and 1.31 on (port-forward), and
-//! most other clients ask for alone.
+//! Serves the same requests over WebSocket. kubectl asks for it first, since 1.30 (exec, attach)
+//! and 1.31 (port-forward), and most other clients ask only for it.
 
 mod command;
 mod messages;
@@ -27,7 +27,7 @@ use crate::{
     websocket::{Subprotocol, Tunnel},
 };
 
-/// Whether a request asks for WebSocket and not for SPDY.
+/// Returns whether a request asks for WebSocket and not for SPDY.
 pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
     let asks = |name: &&str| name.eq_ignore_ascii_case("websocket");
     negotiate::names(request.headers(), &UPGRADE)
@@ -35,8 +35,8 @@ pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
         .any(asks)
 }
 
-/// Accepts the upgrade to WebSocket and one of the sub-protocols that are supported. A kubectl that is refused asks again,
-/// for SPDY.
+/// Accepts the upgrade to WebSocket with one of the supported sub-protocols. If kubectl is refused,
+/// it asks for SPDY next.
 pub(super) fn accept<B>(
     request: &mut Request<B>,
     supported: &[Subprotocol],
@@ -64,7 +64,8 @@ pub(super) fn accept<B>(
     })
 }
 
-/// Takes the first sub-protocol of the client that is supported; a client that names none gets the first version.
+/// Returns the first sub-protocol of the client that is supported. A client that names none gets
+/// the first version.
 fn choose(headers: &HeaderMap, supported: &[Subprotocol]) -> Result<Subprotocol, Refusal> {
     if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Ok(Subprotocol::Unnamed);
@@ -76,7 +77,7 @@ fn choose(headers: &HeaderMap, supported: &[Subprotocol]) -> Result<Subprotocol,
     })
 }
 
-/// Judges the request, whatever sub-protocols it names. Returns the answer to its key.
+/// Checks a request, whatever sub-protocols it names. Returns the answer to its key.
 fn agree<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     let is_upgrade = |name: &&str| name.eq_ignore_ascii_case("upgrade");
@@ -87,7 +88,7 @@ fn agree<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     {
         return Err(refuse("request does not ask to upgrade to WebSocket"));
     }
-    // What stands behind the head is messages. A body there could be taken for some.
+    // Messages follow the head. A body there could be taken for messages.
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0") {
         return Err(refuse("request to upgrade has a body"));
@@ -111,7 +112,7 @@ fn refuse(why: &str) -> Refusal {
     Refusal::status(Status::bad_request(why))
 }
 
-/// The client may ask again in the version that is named.
+/// The client can ask again with the version that the response names.
 fn refuse_version() -> Refusal {
     let why = "the version of WebSocket is not 13";
     let status = Status::failure(StatusCode::UPGRADE_REQUIRED, "UpgradeRequired", why);
@@ -123,7 +124,7 @@ fn refuse_version() -> Refusal {
     refusal
 }
 
-/// The bytes of SPDY that are carried in messages.
+/// Returns a transport whose bytes are carried in messages.
 pub(super) async fn tunnel(upgraded: OnUpgrade, max_message: usize) -> io::Result<Tunnel<Socket>> {
     Ok(Tunnel::new(begin(upgraded, max_message).await?))
 }

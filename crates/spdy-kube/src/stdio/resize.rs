@@ -15,7 +15,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// The line that says it.
+    /// Returns the JSON line for this size.
     #[must_use]
     pub fn to_json(self) -> String {
         let Self { width, height } = self;
@@ -23,21 +23,23 @@ impl Size {
     }
 }
 
-/// The sizes of the client's terminal, as it changes.
+/// The sizes of the client's terminal, each time that it changes.
 ///
-/// A program that takes them late gets the first few and the last one. Dropped, they are thrown away.
+/// A program that reads them late gets the first few and the last one. Dropping the value throws
+/// them away.
 #[derive(Debug)]
 pub struct Resize(mpsc::Receiver<Size>);
 
 impl Resize {
-    /// Waits for the next size. The first one comes when the client has opened its streams. `None` when no more will
-    /// come: the client is gone, or has sent something that is no size. Cancel safe.
+    /// Waits for the next size. The first one arrives when the client has opened its streams.
+    /// Returns `None` if no more can arrive, because the client is gone or has sent something else.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Size> {
         self.0.recv().await
     }
 
-    /// Sizes that are read from a stream, by a task which goes on until the stream ends: so they never hold up their
-    /// neighbours.
+    /// Reads sizes from a stream, in a task that runs until the stream ends, so that sizes never
+    /// stop the other streams.
     pub(crate) fn new(stream: Stdin) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(read(stream, sender));
@@ -45,7 +47,7 @@ impl Resize {
     }
 }
 
-/// Reads sizes. Of those that are not taken in time only the last is kept.
+/// Reads sizes. If the program does not take them in time, only the last one is kept.
 async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
     let mut parser = Parser::default();
     let mut latest = None;
@@ -67,7 +69,7 @@ async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
             }
             place = sizes.reserve(), if latest.is_some() => match (place, latest.take()) {
                 (Ok(place), Some(size)) => place.send(size),
-                // Nobody wants them. Dropping the stream throws away what comes.
+                // The program takes no more sizes. Dropping the stream throws the rest away.
                 _ => return,
             },
         }
@@ -77,12 +79,12 @@ async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
     }
 }
 
-/// Takes sizes out of a stream of JSON objects, which may be cut anywhere.
+/// Parses sizes out of a stream of JSON objects, which can be split anywhere.
 #[derive(Debug, Default)]
 pub(crate) struct Parser(Vec<u8>);
 
 impl Parser {
-    /// Takes the sizes that are complete now. `None`: this is something else.
+    /// Returns the sizes that are complete now. Returns `None` if the bytes are something else.
     pub(crate) fn read(&mut self, piece: &[u8]) -> Option<Vec<Size>> {
         self.0.extend_from_slice(piece);
         let mut objects = serde_json::Deserializer::from_slice(&self.0).into_iter::<Value>();
@@ -102,7 +104,7 @@ impl Parser {
 }
 
 fn size(object: &Value) -> Option<Size> {
-    // Go does not mind the case of names, and takes what is missing for 0.
+    // Go ignores the case of names, and takes 0 for a missing value.
     let fields = object.as_object()?;
     let field = |name: &str| {
         let found = fields
@@ -116,10 +118,10 @@ fn size(object: &Value) -> Option<Size> {
     })
 }
 
-/// So many sizes wait to be taken.
+/// How many sizes can wait to be taken.
 const QUEUE: usize = 16;
 
-/// An object is shorter than this, in bytes.
+/// The longest JSON object, in bytes.
 const MAX_OBJECT: usize = 1024;
 
 #[cfg(test)]

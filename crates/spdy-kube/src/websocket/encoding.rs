@@ -1,5 +1,5 @@
-//! How messages carry channels: everything above this file sees the binary form, in which the first byte of a message
-//! is the channel.
+//! The encoding of messages. Everything above this file uses the binary form, in which the first
+//! byte of a message is the channel.
 
 use std::fmt;
 
@@ -10,9 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 /// The form of the messages of a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// A byte, the channel, and then the payload.
+    /// One byte for the channel, and then the payload.
     Binary,
-    /// The channel as an ASCII digit, and then the payload in base64: text, for browsers that know nothing else.
+    /// The channel as an ASCII digit, and then the payload in base64. This form is text, for
+    /// browsers that support nothing else.
     Base64,
 }
 
@@ -30,9 +31,10 @@ impl Encoding {
         }
     }
 
-    /// Returns the channel and the payload that a data message carries. Text and binary messages mean the same.
+    /// Returns the channel and the payload of a data message. Text and binary messages have the
+    /// same meaning.
     ///
-    /// A character below the digits becomes a channel that nobody has.
+    /// A character below the digits becomes a channel that does not exist.
     pub(crate) fn decode(self, message: Bytes) -> Result<Bytes, Malformed> {
         match (self, message.split_first()) {
             (Self::Base64, Some((digit, payload))) => {
@@ -48,7 +50,7 @@ impl Encoding {
     }
 }
 
-/// The payload of a message is not base64.
+/// The error for a message whose payload is not base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -58,7 +60,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// The digit of channel 0. Those above 9 are the characters behind the digits, as in Kubernetes.
+/// The digit of channel 0. Channels above 9 use the characters after the digits, as in Kubernetes.
 const FIRST: u8 = b'0';
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What has come on a channel and waits to be read.
+//! The messages of a channel that wait to be read.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -11,14 +11,16 @@ pub(crate) fn queue() -> (Queue, Pieces) {
     (Queue(Some(sender)), Pieces::new(receiver))
 }
 
-/// Where the messages of one channel go. Dropped, the channel breaks off.
+/// The end of a channel's queue to which messages are added. Dropping it breaks the channel off.
 #[derive(Debug, Default)]
 pub(crate) struct Queue(Option<mpsc::Sender<Piece>>);
 
 impl Queue {
-    /// Hands over a piece. Waits while the queue is full: the peer is held up then. What nobody wants is thrown away.
+    /// Adds a piece. Waits while the queue is full, which stops the peer. If the reader is gone,
+    /// the piece is thrown away.
     ///
-    /// A long piece waits until the queue is empty, so that no more than one is queued, one is being read and one waits.
+    /// A long piece waits until the queue is empty. So at most one is queued, one is being read,
+    /// and one waits here.
     pub(crate) async fn data(&mut self, piece: Bytes) {
         let slots = if piece.len() > PIECE { QUEUE } else { 1 };
         let Some(sender) = &self.0 else {
@@ -33,7 +35,7 @@ impl Queue {
         }
     }
 
-    /// Ends the channel, behind what is queued. Waits while the queue is full.
+    /// Ends the channel, after everything that is queued. Waits while the queue is full.
     pub(crate) async fn finish(&mut self) {
         if let Some(sender) = self.0.take() {
             _ = sender.send(Piece::End).await;
@@ -41,8 +43,8 @@ impl Queue {
     }
 }
 
-/// So many messages of a channel wait to be taken.
+/// How many messages of a channel can wait to be read.
 pub(crate) const QUEUE: usize = 4;
 
-/// A message of ours has no more than this, in bytes, and one that has more is long.
+/// The longest message that this side sends, in bytes. A longer message of the peer counts as long.
 pub(crate) const PIECE: usize = 32 * 1024;

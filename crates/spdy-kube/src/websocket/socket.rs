@@ -6,7 +6,8 @@ use tokio_tungstenite::{
     tungstenite::protocol::{Role, WebSocketConfig},
 };
 
-/// Takes over a transport that was upgraded. A message of the peer may have `max_message` bytes.
+/// Creates a WebSocket on an upgraded transport. A message of the peer can have up to `max_message`
+/// bytes.
 pub(crate) async fn socket<IO>(transport: IO, role: Role, max_message: usize) -> WebSocketStream<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -20,7 +21,7 @@ where
     WebSocketStream::from_raw_socket(transport, role, Some(config)).await
 }
 
-/// What may wait for the transport, in bytes: more than one message of ours.
+/// How many bytes can wait for the transport: more than one message of this side.
 const WRITE_BUFFER: usize = 1024 * 1024;
 
 const READ_BUFFER: usize = 32 * 1024;

@@ -3,10 +3,10 @@
 use super::Encoding;
 use crate::Protocol;
 
-/// What the two sides have agreed on in `Sec-WebSocket-Protocol`.
+/// The sub-protocol that both sides have agreed on in `Sec-WebSocket-Protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subprotocol {
-    /// The client names none: that is the first version.
+    /// The client names no sub-protocol, which means the first version.
     Unnamed,
     V1,
     V1Base64,
@@ -18,14 +18,15 @@ pub(crate) enum Subprotocol {
 }
 
 impl Subprotocol {
-    /// Those of exec and attach. v5 has no base64 form: the channel of its ends is no digit.
+    /// The sub-protocols of exec and attach. v5 has no base64 form, because its channel for ends is
+    /// not a digit.
     pub(crate) const COMMAND: [Self; 5] =
         [Self::V5, Self::V4, Self::V4Base64, Self::V1, Self::V1Base64];
 
-    /// Those of port-forward.
+    /// The sub-protocols of port-forward.
     pub(crate) const FORWARD: [Self; 4] = [Self::Tunnel, Self::V5, Self::V4, Self::V4Base64];
 
-    /// The name on the wire, empty for none.
+    /// Returns the name on the wire, which is empty for `Unnamed`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Unnamed => "",
@@ -38,7 +39,7 @@ impl Subprotocol {
         }
     }
 
-    /// The version of what the channels carry.
+    /// Returns the version of the protocol in the channels.
     pub(crate) const fn protocol(self) -> Protocol {
         match self {
             Self::Unnamed | Self::V1 | Self::V1Base64 => Protocol::V1,
@@ -47,7 +48,7 @@ impl Subprotocol {
         }
     }
 
-    /// How messages carry the channels.
+    /// Returns how messages carry the channels.
     pub(crate) const fn encoding(self) -> Encoding {
         match self {
             Self::V1Base64 | Self::V4Base64 => Encoding::Base64,
@@ -55,7 +56,7 @@ impl Subprotocol {
         }
     }
 
-    /// Whether the client can end one channel and keep the connection.
+    /// Returns whether the client can end one channel and keep the connection.
     pub(crate) const fn has_close(self) -> bool {
         matches!(self, Self::V5)
     }

@@ -1,4 +1,4 @@
-//! A stream of bytes cut into messages, at any place.
+//! A stream of bytes that is cut into messages at any place.
 
 use std::{
     io::{self, IoSlice},
@@ -11,11 +11,11 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// The bytes in the binary messages of a WebSocket, as a transport. Each write is a message; the end of the writing
-/// side is the end of the WebSocket.
+/// The bytes in the binary messages of a WebSocket, as a transport. Each write is a message.
+/// Shutting down the writing side closes the WebSocket.
 pub(crate) struct Tunnel<S> {
     messages: S,
-    /// What is left of a message that is being read.
+    /// The rest of the message that is being read.
     current: Bytes,
 }
 
@@ -39,18 +39,18 @@ where
     ) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             match ready!(Pin::new(&mut self.messages).poll_next(cx)) {
-                Some(Ok(Message::Binary(octets))) => self.current = octets,
-                // To drop it would leave a gap that no session could notice.
+                Some(Ok(Message::Binary(bytes))) => self.current = bytes,
+                // Dropping it would leave a gap that the session could not notice.
                 Some(Ok(Message::Text(text))) => self.current = text.into(),
-                // PINGs are answered by the library.
+                // The library answers PINGs.
                 Some(Ok(_)) => {}
                 Some(Err(Error::ConnectionClosed)) | None => return Poll::Ready(Ok(())),
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }
-        let octets = buffer.remaining().min(self.current.len());
-        buffer.put_slice(&self.current[..octets]);
-        self.current.advance(octets);
+        let bytes = buffer.remaining().min(self.current.len());
+        buffer.put_slice(&self.current[..bytes]);
+        self.current.advance(bytes);
         Poll::Ready(Ok(()))
     }
 }
@@ -62,12 +62,12 @@ where
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(octets)])
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
-    /// One message for all of it: so frames are not torn into head and payload.
+    /// Writes all slices as one message, so that a frame's head and payload stay together.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -105,5 +105,5 @@ where
     }
 }
 
-/// A message of ours is not longer, in bytes.
+/// The longest message of this side, in bytes.
 const MAX_WRITE: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! A server on loopback, and clients of it that open the streams they like.
+//! A server on loopback, and clients that open streams as a test needs them.
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
@@ -17,13 +17,13 @@ use tokio::{
     time::timeout,
 };
 
-/// Long enough that only what hangs takes longer, on the busiest machine.
+/// A test that takes longer than this hangs, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// How long a server waits for streams in tests in which some of them come, and others never.
+/// How long a server waits for streams in tests in which some never arrive.
 pub(crate) const GATHER: Duration = Duration::from_secs(5);
 
-/// A server whose `/exec` runs `run` with the streams that the query asks for.
+/// A server whose `/exec` runs `run` with the streams of the query.
 pub(crate) async fn exec_server<F, R>(server: Server, run: F) -> SocketAddr
 where
     F: Fn(Io) -> R + Clone + Send + Sync + 'static,
@@ -42,7 +42,7 @@ where
     serve(Router::new().route("/exec", any(exec))).await
 }
 
-/// A server whose command says its input again in upper case, complains, and ends with 7.
+/// A server whose command echoes its input in upper case, writes an error, and ends with 7.
 pub(crate) async fn shouting() -> SocketAddr {
     exec_server(Server::new(), |mut io| async move {
         let mut input = String::new();
@@ -58,7 +58,7 @@ pub(crate) async fn shouting() -> SocketAddr {
     .await
 }
 
-/// A server whose command does not read its input, and news of when the client is gone.
+/// A server whose command does not read its input, and a signal that its client is gone.
 pub(crate) async fn unread(server: Server) -> (SocketAddr, UnboundedReceiver<()>) {
     let (told, news) = unbounded_channel();
     let address = exec_server(server, move |mut io| {
@@ -73,7 +73,7 @@ pub(crate) async fn unread(server: Server) -> (SocketAddr, UnboundedReceiver<()>
     (address.await, news)
 }
 
-/// Waits for news.
+/// Waits for the signal.
 pub(crate) async fn told(mut news: UnboundedReceiver<()>) {
     let told = timeout(SOON, news.recv()).await;
     assert_eq!(told.expect("it is told soon"), Some(()));
@@ -98,13 +98,13 @@ pub(crate) async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// A session that was upgraded to.
+/// An upgraded session.
 pub(crate) struct Client {
     pub(crate) response: Response<()>,
     pub(crate) session: Session,
 }
 
-/// Asks for `path` with protocols to choose from.
+/// Sends a request for `path` that offers protocols.
 pub(crate) async fn connect(
     address: SocketAddr,
     path: &str,
@@ -139,7 +139,7 @@ impl Client {
         name.to_str().unwrap()
     }
 
-    /// Opens a stream and waits for the answer, as kubectl does.
+    /// Opens a stream and waits for the reply, as kubectl does.
     pub(crate) async fn open(&self, fields: &[(&str, &str)]) -> Result<Stream, StreamError> {
         let headers = HeaderBlock::from_pairs(fields.iter().copied()).unwrap();
         let mut stream = self
@@ -159,19 +159,19 @@ impl Client {
     }
 }
 
-/// All that comes on a stream, which has to end in order.
+/// Returns everything that arrives on a stream, which has to end in order.
 pub(crate) async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
-    let (octets, result) = read_any(stream).await;
+    let (bytes, result) = read_any(stream).await;
     result.expect("stream ends in order");
-    octets
+    bytes
 }
 
-/// All that comes on a stream, and how it ends.
+/// Returns everything that arrives on a stream, and how it ends.
 pub(crate) async fn read_any(
     stream: &mut (impl tokio::io::AsyncRead + Unpin),
 ) -> (String, io::Result<usize>) {
-    let mut octets = Vec::new();
-    let result = timeout(SOON, stream.read_to_end(&mut octets)).await;
+    let mut bytes = Vec::new();
+    let result = timeout(SOON, stream.read_to_end(&mut bytes)).await;
     let result = result.expect("stream ends soon");
-    (String::from_utf8(octets).unwrap(), result)
+    (String::from_utf8(bytes).unwrap(), result)
 }

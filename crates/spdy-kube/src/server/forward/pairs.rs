@@ -1,4 +1,4 @@
-//! Finds the two streams of a connection.
+//! Finds the two streams of each connection.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,11 +19,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Request(Box<[u8]>),
-    /// Very old clients give no `requestid`, and open the data stream next to the error stream: its id.
+    /// Very old clients send no `requestid`, and open the data stream directly after the error
+    /// stream. The key is the id of the error stream.
     ErrorStream(u32),
 }
 
-/// Which half of which connection a stream is.
+/// The connection that a stream belongs to, and which of its two streams it is.
 #[derive(Debug)]
 pub(super) struct Half {
     key: Key,
@@ -32,7 +33,8 @@ pub(super) struct Half {
 }
 
 impl Half {
-    /// Reads the headers of a stream. `None`: its type, port or request is missing, wrong, or longer than it may be.
+    /// Parses the headers of a stream. Returns `None` if its type, port or request id is missing,
+    /// invalid, or too long.
     pub(super) fn of(headers: &HeaderBlock, id: StreamId) -> Option<Self> {
         let is_error = match StreamType::of(headers)? {
             StreamType::Error => true,
@@ -65,11 +67,11 @@ pub(super) struct Pair {
     pub(super) data: Stream,
 }
 
-/// The connections of a session. Of one that has ended nothing is left.
+/// The connections of a session. A connection that has ended leaves no entry.
 #[derive(Debug)]
 pub(super) struct Pairs {
     connections: HashMap<Key, State>,
-    /// The first halves that wait, in the order in which they expire.
+    /// The first streams of incomplete pairs, in the order in which they expire.
     waiting: BTreeMap<u64, Key>,
     next: u64,
     time: Duration,
@@ -81,7 +83,7 @@ enum State {
     Connected,
 }
 
-/// A half whose other half has not come.
+/// The first stream of an incomplete pair.
 #[derive(Debug)]
 struct Waiting {
     half: Half,
@@ -101,7 +103,8 @@ impl Pairs {
         }
     }
 
-    /// Whether this half is still missing: it is the first one, or the other half of one that waits, to the same port.
+    /// Returns whether this stream is needed: it is the first of its pair, or the missing one of a
+    /// pair with the same port.
     pub(super) fn has_place(&self, half: &Half) -> bool {
         match self.connections.get(&half.key) {
             Some(State::Waiting(waiting)) => {
@@ -112,7 +115,7 @@ impl Pairs {
         }
     }
 
-    /// Adds a half that [has a place](Self::has_place). Returns the pair that it completes.
+    /// Adds a stream that [has a place](Self::has_place). Returns the pair if it is complete.
     pub(super) fn add(&mut self, half: Half, stream: Stream) -> Option<(Key, Pair)> {
         let (key, port) = (half.key.clone(), half.port);
         let first = match self.connections.insert(key.clone(), State::Connected) {
@@ -145,12 +148,13 @@ impl Pairs {
             .insert(key, State::Waiting(Box::new(waiting)));
     }
 
-    /// A connection has ended: its key may be used again.
+    /// Removes a connection that has ended, so its key can be used again.
     pub(super) fn ended(&mut self, key: &Key) {
         self.connections.remove(key);
     }
 
-    /// Waits until a half has waited for too long: the error stream or the data stream. Cancel safe.
+    /// Waits until a first stream has waited too long, and returns it as the error stream or the
+    /// data stream. Cancel safe.
     pub(super) async fn expired(&mut self) -> (Option<Stream>, Option<Stream>) {
         let first = self.waiting.first_key_value();
         let Some((key, State::Waiting(waiting))) =
@@ -169,7 +173,7 @@ impl Pairs {
     }
 }
 
-/// The most bytes of a `requestid`. kubectl counts, and others send a UUID.
+/// The longest `requestid`, in bytes. kubectl sends a number, and others send a UUID.
 const MAX_REQUEST_ID: usize = 256;
 
 #[cfg(test)]

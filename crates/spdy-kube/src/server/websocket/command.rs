@@ -1,4 +1,5 @@
-//! Exec and attach over WebSocket: the streams are channels, told apart by the first byte of each message.
+//! Exec and attach over WebSocket. The streams are channels, and the first byte of each message is
+//! its channel.
 
 use std::{future::pending, io, pin::pin, time::Duration};
 
@@ -22,7 +23,7 @@ use crate::{
     websocket::{CLOSE, ERROR, PIECE, Queue, RESIZE, STDERR, STDIN, STDOUT, Subprotocol, queue},
 };
 
-/// Serves one session, to its end.
+/// Serves one session, until it ends.
 pub(in crate::server) async fn serve(
     upgraded: OnUpgrade,
     settings: &Settings,
@@ -52,7 +53,8 @@ pub(in crate::server) async fn serve(
         };
         arrived.send_replace(Some(end));
         match end {
-            // The answer to a Close frame is written while the connection is read on; nothing waits for that.
+            // The answer to a Close frame is written while the connection is read. The command does
+            // not wait for that.
             End::Closed => _ = tokio::join!(inputs.finish(), receiver.exhaust()),
             // The inputs break off.
             End::Refused(_) | End::Lost => drop(inputs),
@@ -69,7 +71,7 @@ pub(in crate::server) async fn serve(
             match copied {
                 Ok(()) | Err(End::Lost) => Ok(()),
                 Err(End::Refused(code)) => sender.close(code).await,
-                // The client hears nothing more, but that does not hold the command up.
+                // The client reads no more, but that does not stop the command.
                 Err(End::Closed) => {
                     tokio::select! {
                         () = outputs.discard() => {}
@@ -92,7 +94,8 @@ pub(in crate::server) async fn serve(
     Ok(())
 }
 
-/// Waits for the command and the copying of its outputs, and returns the outcome, if there is anybody to tell it to.
+/// Waits for the command and the copying of its outputs. Returns the outcome if a client can
+/// receive it.
 async fn attend(
     command: impl Future<Output = Option<Status>>,
     copying: impl Future<Output = Result<(), Error>>,
@@ -107,7 +110,7 @@ async fn attend(
     let copying = async {
         let copied = copying.await;
         if copied.is_err() {
-            // Nobody may be reading who would see it.
+            // The side that reads might be waiting, and would not notice the loss.
             lost.notify_one();
         }
         copied
@@ -116,7 +119,7 @@ async fn attend(
     copied.map(|()| outcome)
 }
 
-/// Does both until all is served: reading and writing do not wait for each other.
+/// Reads and serves until serving is done. Reading and writing do not wait for each other.
 async fn read_and_serve(
     reading: impl Future<Output = ()>,
     serving: impl Future<Output = Result<(), Error>>,
@@ -132,7 +135,7 @@ async fn read_and_serve(
     if let Err(error) = told {
         tracing::debug!(target: "spdy", %error, "outcome was not told");
     } else if is_reading {
-        // What was not read would make the system reset the connection, and the outcome could be lost.
+        // With unread bytes the system would reset the connection, and the outcome could be lost.
         _ = timeout(LINGER, reading).await;
     }
 }
@@ -147,7 +150,7 @@ async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
     }
 }
 
-/// Where the outputs of the command are read.
+/// The outputs of the command.
 #[derive(Debug)]
 struct Outputs {
     stdout: Option<DuplexStream>,
@@ -172,10 +175,11 @@ impl Outputs {
         (outputs, stdout, stderr)
     }
 
-    /// Copies until they and the command have ended.
+    /// Copies the outputs until they and the command have ended.
     ///
-    /// The first message is an empty one: servers of Kubernetes tell the client so that it is connected. A client that is
-    /// held up is not read, and its end not seen: so it is sent the same from time to time, which fails when it is gone.
+    /// The first message is empty: the servers of Kubernetes show the client in this way that it is
+    /// connected. While the client is not read, this side cannot see its end. So it is sent an
+    /// empty message from time to time, which fails if the client is gone.
     async fn copy(
         &mut self,
         sender: &mut Sender,
@@ -203,7 +207,7 @@ impl Outputs {
         }
     }
 
-    /// The lowest channel that the server writes to, but for that of the outcome.
+    /// Returns the lowest channel to which the server writes, except for that of the outcome.
     const fn lowest(&self) -> Option<u8> {
         match (&self.stdout, &self.stderr) {
             (Some(_), _) => Some(STDOUT),
@@ -212,7 +216,7 @@ impl Outputs {
         }
     }
 
-    /// Takes what comes until both have ended, and throws it away.
+    /// Reads both outputs to their ends, and throws them away.
     async fn discard(&mut self) {
         while self.stdout.is_some() || self.stderr.is_some() {
             tokio::select! {
@@ -223,10 +227,11 @@ impl Outputs {
     }
 }
 
-/// Sends an empty message on a channel. A PONG would not do: it would keep a kubectl waiting for ever which has given up
-/// its own writing, as it does when nothing is taken for a minute.
+/// Sends an empty message on a channel. A PONG would not do: a kubectl whose own write has timed
+/// out, as it does when nothing is read for a minute, would wait for ever while PONGs arrive.
 ///
-/// Without an output a PING has to do: some clients take all that comes on the channel of errors for an outcome.
+/// Without an output a PING has to do, because some clients take any message on the error channel
+/// for an outcome.
 async fn greet(sender: &mut Sender, channel: Option<u8>) -> Result<(), Error> {
     match channel {
         Some(channel) => sender.send(Bytes::copy_from_slice(&[channel])).await,
@@ -234,7 +239,7 @@ async fn greet(sender: &mut Sender, channel: Option<u8>) -> Result<(), Error> {
     }
 }
 
-/// Waits for the next piece of an output; `None` at its end. Cancel safe.
+/// Waits for the next piece of an output. Returns `None` at its end. Cancel safe.
 async fn next(channel: u8, output: &mut Option<DuplexStream>) -> Option<Bytes> {
     let Some(pipe) = output else {
         return pending().await;
@@ -250,7 +255,7 @@ async fn next(channel: u8, output: &mut Option<DuplexStream>) -> Option<Bytes> {
     }
 }
 
-/// Tells the outcome, and ends. Success is nothing in the first version.
+/// Sends the outcome and closes. In the first version nothing is sent for success.
 async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
     if !outcome.is_empty() {
         let mut message = BytesMut::with_capacity(1 + outcome.len());
@@ -261,12 +266,12 @@ async fn conclude(sender: &mut Sender, outcome: String) -> Result<(), Error> {
     sender.close(CloseCode::Normal).await
 }
 
-/// What the client sends.
+/// The channels on which the client sends.
 #[derive(Debug)]
 struct Inputs {
     stdin: Queue,
     resize: Queue,
-    /// Whether the end of an input can be said.
+    /// Whether the protocol can express the end of an input.
     has_close: bool,
 }
 
@@ -289,7 +294,7 @@ impl Inputs {
         (inputs, stdin, resize.map(Resize::new))
     }
 
-    /// Hands a message to its channel. Waits while that is full: the client is held up then.
+    /// Passes a message to its channel. Waits while the channel is full, which stops the client.
     async fn take(&mut self, mut message: Bytes) {
         let channel = message.get_u8();
         match message.first() {
@@ -315,12 +320,12 @@ impl Inputs {
         }
     }
 
-    /// Ends both inputs, behind what is queued. Waits while a queue is full.
+    /// Ends both inputs, after everything that is queued. Waits while a queue is full.
     async fn finish(mut self) {
         self.stdin.finish().await;
         self.resize.finish().await;
     }
 }
 
-/// How much of an output waits for the client, in bytes.
+/// How many bytes of an output can wait for the client.
 const PIPE: usize = 64 * 1024;

@@ -31,7 +31,7 @@ use crate::{
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Waits for the transport. A message of the client may have `max_message` bytes.
+/// Waits for the transport. A message of the client can have up to `max_message` bytes.
 pub(super) async fn begin(upgraded: OnUpgrade, max_message: usize) -> io::Result<Socket> {
     let transport = upgraded.await.map_err(io::Error::other)?;
     Ok(socket(TokioIo::new(transport), Role::Server, max_message).await)
@@ -54,7 +54,7 @@ pub(super) async fn split(
     Ok((sender, Receiver { stream, encoding }))
 }
 
-/// Where messages go, and how long the client may take for one of them.
+/// Sends messages. `write` limits how long the client may take for each.
 #[derive(Debug)]
 pub(super) struct Sender {
     sink: SplitSink<Socket, Message>,
@@ -68,12 +68,12 @@ impl Sender {
         self.put(self.encoding.encode(message)).await
     }
 
-    /// Sends a PING, to which the client need not answer: it fails when the client is gone.
+    /// Sends a PING. The client need not answer, but sending fails if the client is gone.
     pub(super) async fn ping(&mut self) -> Result<(), Error> {
         self.put(Message::Ping(Bytes::new())).await
     }
 
-    /// Says that nothing more is sent, and why.
+    /// Sends a Close frame with a status code. Nothing more is sent after it.
     pub(super) async fn close(&mut self, code: CloseCode) -> Result<(), Error> {
         let close = CloseFrame {
             code,
@@ -82,14 +82,14 @@ impl Sender {
         self.put(Message::Close(Some(close))).await
     }
 
-    /// A client that has not taken a message in time is lost.
+    /// Sends a message. A client that does not take it in time counts as lost.
     async fn put(&mut self, message: Message) -> Result<(), Error> {
         let sent = timeout(self.write, self.sink.send(message)).await;
         sent.unwrap_or_else(|_| Err(Error::Io(io::ErrorKind::TimedOut.into())))
     }
 }
 
-/// Where messages come from.
+/// Receives messages.
 #[derive(Debug)]
 pub(super) struct Receiver {
     stream: SplitStream<Socket>,
@@ -97,11 +97,11 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Waits for the next message with a channel, which is its first byte, or the end. The library answers PINGs while
-    /// this is waited for. Cancel safe.
+    /// Waits for the next message with a channel, which is its first byte, or for the end.
+    /// Meanwhile the library answers PINGs. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Bytes, End> {
         loop {
-            // Text is data as well: that is how scripts send it.
+            // Text counts as data too, because scripts send it.
             let message = match self.stream.next().await {
                 Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) => message.into_data(),
                 Some(Ok(Message::Close(frame))) => return Err(End::of_close(frame.as_ref())),
@@ -125,19 +125,22 @@ impl Receiver {
     }
 }
 
-/// How reading the client has ended.
+/// How reading from the client has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client has closed the WebSocket: the end of its inputs, for clients that have no other.
+    /// The client has closed the WebSocket. For clients that cannot express it otherwise, this is
+    /// the end of their inputs.
     Closed,
-    /// A message was wrong, such as longer than [`Server::max_message`](crate::Server::max_message): the client is told so.
+    /// A message was invalid, for example longer than
+    /// [`Server::max_message`](crate::Server::max_message). The client gets this code.
     Refused(CloseCode),
-    /// The connection is gone, or the client has closed it for a failure of its own.
+    /// The connection is gone, or the client has closed it because of its own failure.
     Lost,
 }
 
 impl End {
-    /// A client that closes because something went wrong, perhaps in the middle of a message, has not ended its inputs.
+    /// Returns the end for a Close frame. A client that closes because of a failure, perhaps in the
+    /// middle of a message, has not ended its inputs.
     fn of_close(frame: Option<&CloseFrame>) -> Self {
         match frame.map(|frame| frame.code) {
             None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => Self::Closed,
@@ -172,8 +175,8 @@ pub(super) async fn left(mut presence: Presence) -> End {
     end.ok().and_then(|end| *end).unwrap_or(End::Lost)
 }
 
-/// Reads the transport of a client that was refused: else the system would reset the connection, and the reason could be
-/// lost.
+/// Reads the transport of a refused client for a while. Otherwise the system would reset the
+/// connection, and the client might not receive the reason.
 pub(super) async fn linger(sender: Sender, receiver: Receiver) {
     let Ok(socket) = sender.sink.reunite(receiver.stream) else {
         return;
@@ -186,12 +189,12 @@ pub(super) async fn linger(sender: Sender, receiver: Receiver) {
     _ = timeout(LINGER, discard).await;
 }
 
-/// The moments at which the client is looked after, the first of them after one period.
+/// The times at which the client is probed. The first one is after one period.
 #[derive(Debug)]
 pub(super) struct Ticks(Option<Interval>);
 
 impl Ticks {
-    /// `None` for never.
+    /// Creates the ticks; `None` means never.
     pub(super) fn new(period: Option<Duration>) -> Self {
         Self(period.map(|period| {
             let period = period.max(SHORTEST);
@@ -201,7 +204,7 @@ impl Ticks {
         }))
     }
 
-    /// Waits for the next of them. Cancel safe.
+    /// Waits for the next tick. Cancel safe.
     pub(super) async fn tick(&mut self) {
         match &mut self.0 {
             Some(ticks) => _ = ticks.tick().await,
@@ -210,7 +213,7 @@ impl Ticks {
     }
 }
 
-/// A client is not looked after more often.
+/// The shortest period of probes.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// How long the client is read after the end.

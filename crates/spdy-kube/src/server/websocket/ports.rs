@@ -1,5 +1,5 @@
-//! Port-forward over WebSocket without SPDY: each port of the query has two channels, one for the bytes of its
-//! connection and one for what goes wrong.
+//! Port-forward over WebSocket without SPDY. Each port of the query has two channels: one for the
+//! bytes of its connection, and one for errors.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
     websocket::{CLOSE, PIECE, QUEUE, Queue, Subprotocol, queue},
 };
 
-/// Serves one session, to its end.
+/// Serves one session, until it ends.
 ///
-/// The inputs, the outputs and the connections end each for itself: the client is told that the last output has ended by
-/// the end of the WebSocket, and the connections get the rest of their inputs after that.
+/// The inputs, the outputs and the connections end independently. The WebSocket is closed when the
+/// last output has ended. After that the connections still get the rest of their inputs.
 pub(in crate::server) async fn serve(
     upgraded: OnUpgrade,
     settings: &Settings,
@@ -58,7 +58,7 @@ pub(in crate::server) async fn serve(
             let end = read(&mut receiver, &mut inputs).await;
             arrived.send_replace(Some(end));
             match end {
-                // The answer to a Close frame is written while the connection is read on.
+                // The answer to a Close frame is written while the connection is read.
                 End::Closed => _ = tokio::join!(inputs.finish(), receiver.exhaust()),
                 // The inputs break off.
                 End::Refused(_) | End::Lost => drop(inputs),
@@ -100,7 +100,8 @@ pub(in crate::server) async fn serve(
     Ok(())
 }
 
-/// Sends what the ports send, until the last of them has ended or the client is read no more, and says so.
+/// Sends what the ports send, until the last port has ended or the client is not read any more.
+/// Then closes the WebSocket.
 async fn write(
     sender: &mut Sender,
     messages: &mut mpsc::Receiver<Bytes>,
@@ -116,7 +117,7 @@ async fn write(
         end = left(presence) => end,
     };
     match end {
-        // The client hears nothing more, but that does not break the connections off.
+        // The client reads no more, but that does not break the connections off.
         End::Closed => {
             let discard = async { while messages.recv().await.is_some() {} };
             _ = timeout(HALF_CLOSED, discard).await;
@@ -127,8 +128,9 @@ async fn write(
     }
 }
 
-/// Sends what the ports send, until the last of them has ended. A client that is held up is not read, and its end not
-/// seen: so it is sent a PING from time to time, which fails when it is gone.
+/// Sends what the ports send, until the last port has ended. While the client is not read, this
+/// side cannot see its end. So it is sent a PING from time to time, which fails if the client is
+/// gone.
 async fn send(
     sender: &mut Sender,
     messages: &mut mpsc::Receiver<Bytes>,
@@ -165,11 +167,11 @@ async fn read(receiver: &mut Receiver, inputs: &mut Inputs) -> End {
     }
 }
 
-/// What the client sends.
+/// The channels on which the client sends.
 #[derive(Debug)]
 struct Inputs {
     ports: Vec<Queue>,
-    /// Whether the end of an input can be said.
+    /// Whether the protocol can express the end of an input.
     has_close: bool,
 }
 
@@ -181,7 +183,8 @@ impl Inputs {
         }
     }
 
-    /// Hands a message to its port. Waits while that is full: the client is held up then, with all its ports.
+    /// Passes a message to its port. Waits while its queue is full, which stops the client with all
+    /// its ports.
     async fn take(&mut self, mut message: Bytes) {
         let channel = message.get_u8();
         if channel == CLOSE && self.has_close {
@@ -197,13 +200,13 @@ impl Inputs {
             input.data(message).await;
             return;
         }
-        // Else each port could hold a message of the greatest length.
+        // Otherwise each port could hold a message of the greatest length.
         for piece in message.chunks(PIECE) {
             input.data(Bytes::copy_from_slice(piece)).await;
         }
     }
 
-    /// The input of a data channel. The client sends nothing on those of errors.
+    /// Returns the input of a data channel. The client sends nothing on error channels.
     fn input(&mut self, channel: u8) -> Option<&mut Queue> {
         let is_data = channel.is_multiple_of(2);
         self.ports
@@ -211,17 +214,17 @@ impl Inputs {
             .filter(|_| is_data)
     }
 
-    /// Ends all inputs, each behind what is queued.
+    /// Ends all inputs, each after everything that is queued for it.
     async fn finish(mut self) {
         let all = self.ports.iter_mut().map(Queue::finish);
         futures_util::future::join_all(all).await;
     }
 }
 
-/// Where the bytes of a port go. Its end is that it is dropped.
+/// Sends the bytes of a port. Dropping it ends the port's output.
 #[derive(Debug)]
 struct Output {
-    /// The next one is that of errors.
+    /// The channel of the bytes. The next higher one is for errors.
     channel: u8,
     messages: mpsc::Sender<Bytes>,
 }
@@ -231,7 +234,7 @@ impl Output {
         let mut message = BytesMut::with_capacity(1 + text.len());
         message.put_u8(self.channel + 1);
         message.put_slice(text.as_bytes());
-        // An error: the client is gone.
+        // An error means that the client is gone.
         _ = self.messages.send(message.freeze()).await;
     }
 }
@@ -240,7 +243,7 @@ impl Output {
 async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output) {
     let target = tokio::select! {
         target = forwarder.connect(port) => target,
-        // Nobody hears of it.
+        // The client is gone, so the connection has no purpose.
         () = to.messages.closed() => return,
     };
     match target {
@@ -258,7 +261,8 @@ async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output) {
     }
 }
 
-/// Copies to the target, until the client has ended the input or is gone, or the target takes no more.
+/// Copies to the target, until the client has ended the input or is gone, or the target reads no
+/// more.
 async fn upload(mut from: Stdin, mut to: impl AsyncWrite + Unpin) {
     while let Some(piece) = from.next().await {
         let Ok(piece) = piece else {
@@ -271,7 +275,8 @@ async fn upload(mut from: Stdin, mut to: impl AsyncWrite + Unpin) {
     _ = to.shutdown().await;
 }
 
-/// Copies from the target until it has ended. A reset is no error: so targets end that close with input unread.
+/// Copies from the target until it has ended. A reset is not an error, because a target that closes
+/// with unread input ends in this way.
 async fn download(mut from: impl AsyncRead + Unpin, to: &Output) -> Result<(), BoxError> {
     loop {
         let mut message = BytesMut::with_capacity(1 + PIECE);
