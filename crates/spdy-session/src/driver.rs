@@ -38,7 +38,7 @@ use crate::{
     config::Config,
     memory::Share,
     proto::{Connection, Outcome, Phase},
-    shared::Hub,
+    shared::stream_cell::Hub,
 };
 
 /// Drives one session: a future that ends when the session has, with `Ok` if that was in order.
@@ -135,7 +135,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if let Stage::Ended(outcome) = &self.stage {
             return Poll::Ready(outcome.clone());
         }
-        self.dispatch.hub.unpark();
+        self.dispatch.hub.mailbox.unpark();
         let start = now();
         let mut now = start;
         for _ in 0..TURNS_PER_POLL {
@@ -249,7 +249,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if alarm.as_mut().poll(cx).is_pending() {
             return false;
         }
-        if self.dispatch.hub.take_partly_read() {
+        if self.dispatch.hub.budget.take_partly_read() {
             self.dispatch.connection.note_partly_read();
         }
         self.dispatch.connection.handle_timeout(now());

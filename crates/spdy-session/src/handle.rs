@@ -1,7 +1,9 @@
 //! The handles: what an application holds of a session and of its streams.
 //!
-//! A handle leaves orders in the [shared state](crate::shared), where the driver finds them. Each public type is built
-//! from a cell or from the hub, here and nowhere else.
+//! A handle leaves orders in the [shared state](crate::shared), where the driver finds them. The
+//! public types are built from cells and from the hub here, and nowhere else. What `Drop` does is
+//! written out: each handle that is dropped makes one call, and a type that stands for both halves
+//! of a stream does not rely on the order of its fields.
 
 mod incoming;
 mod io;

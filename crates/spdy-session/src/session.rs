@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     driver::Driver,
     handle::{Incoming, Session},
-    shared::Hub,
+    shared::stream_cell::Hub,
 };
 
 /// A session of which this side opened the transport.

@@ -1,332 +1,158 @@
-//! What all handles of a session share with its driver.
+//! What handles and the driver of a session share.
 //!
-//! # A read without a lock
+//! ```text
+//!   handle/…  ── orders ──►   Hub, one for each session           ◄── takes orders ──  driver/…
+//!                             │ mailbox   who has orders, whom to wake, and under its lock:
+//!                             │   session   opens, PINGs, shutdown; settings, outcome
+//!                             │   backlog   streams that wait to be accepted
+//!                             │ budget    how much payload is queued and consumed
+//!                             ▲
+//!             ── orders ──►   StreamCell, one for each stream     ◄── events ──
+//!                               what came, what is to be sent, orders, the end
+//! ```
 //!
-//! Locks are taken in one order: that of a cell, then that of the hub. Everything that is shared is
-//! read under one of them, but for a sum (`consumed`) and one case: a handle whose cell is already
-//! on the ready list reads `is_parked`, and what the parked driver heeds, under the lock of the
-//! cell alone. It sees what it has to, though these reads and writes are `Relaxed`:
+//! A handle never touches the protocol machine. It leaves orders here, and the driver carries them
+//! out. The driver leaves here what has happened, and wakes the task of the handle. Handles and
+//! driver know this module, and it knows neither of them: nothing here is a handle, so to drop
+//! something here does nothing by itself.
 //!
-//! 1. The driver parks under the lock of the hub, and only while the ready list is empty. So if the
-//!    driver is parked, the cell was put on the list later, and under the lock of the hub too: the
-//!    write of `is_parked` happened before.
-//! 2. The cell was put on the list under its own lock. The handle holds that lock now and has read
-//!    that the cell is listed. So the listing happened before the read of `is_parked`, and with it
-//!    the write: the handle reads `true`, or what was written after it.
-//! 3. What was written after it is `false`: the driver was woken. It looks at the list before it
-//!    parks again, and locks each cell that is on it to carry out its orders. The handle holds that
-//!    lock, so the driver comes after it and finds the new order.
+//! # Locks
+//!
+//! There are three locks: that of a cell, that of the mailbox, and that of the list in the budget.
+//! They are locked in one order: the cell first, then one of the other two, never both of these.
+//! No task is woken and nothing of an application is dropped under a lock, so no code of others
+//! runs there.
+//!
+//! # A read without the lock
+//!
+//! A handle that gives an order has the lock of its cell. If the cell is on the ready list already,
+//! the handle only has to know whether to wake the driver. For that it reads `is_parked`, and what
+//! the parked driver heeds, without the lock of the mailbox. These reads and writes are `Relaxed`,
+//! and still no wake is lost:
+//!
+//! 1. The driver parks under the lock of the mailbox, and only while the ready list is empty. So if
+//!    the driver is parked, the cell came onto the list after that, under the same lock. Therefore
+//!    the driver wrote `is_parked` before the cell was listed.
+//! 2. A cell is listed under its own lock. The handle has that lock now, and it saw that the cell
+//!    is listed. Therefore the cell was listed before the handle reads `is_parked`.
+//! 3. From 1 and 2: the write came before the read. So the handle reads `true`, or something that
+//!    was written after that.
+//! 4. If it reads something that was written after that, it reads `false`: the driver was woken.
+//!    Before the driver parks again, it empties the list, and it locks each cell of the list to
+//!    carry out its orders. The handle has the lock of its cell now, so the driver comes to that
+//!    cell later, and finds the new order.
+//!
+//! Beside these, the [`Budget`] has sums that are counted without a lock, and its own argument for
+//! the tasks that wait for them. `shuttle/` tries the orders in which all of this may run.
 
+pub(crate) mod backlog;
 pub(crate) mod budget;
+pub(crate) mod mailbox;
+pub(crate) mod session;
 pub(crate) mod stream_cell;
+mod wakers;
 
 use std::{
-    collections::VecDeque,
-    fmt, mem,
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use spdy_frame::{HeaderBlock, Setting, Settings, Side, StreamId, Version};
+use spdy_frame::{Setting, Settings, Side, StreamId, Version};
 use tokio::sync::{Notify, oneshot};
 
 use self::{
-    budget::{Asking, Room, Verdict},
-    stream_cell::StreamCell,
+    backlog::{Backlog, Waiting},
+    budget::Budget,
+    mailbox::Mailbox,
+    session::{OpenOrder, Orders, SessionState},
+    wakers::wake,
 };
 use crate::{
     OpenError, SessionError,
     config::Config,
-    handle::{PendingStream, Stream},
-    proto::{Heeds, OpenOptions, Outcome, Quiet, Shutdown},
+    proto::{Heeds, Outcome, Shutdown},
     queue::Queue,
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
-/// The meeting place of a session's handles and the driver.
+/// The meeting place of a session's handles and the driver. A stream has a cell `C`, which knows
+/// the hub; the hub does not know what is in a cell.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct Hub<C> {
     pub(crate) side: Side,
     pub(crate) version: Version,
-    /// What may be queued to be sent.
-    pub(crate) room: Room,
-    /// Octets that were consumed since the driver last ran.
-    consumed: AtomicUsize,
-    /// Whether a part of a piece, which counts as consumed only as a whole, was read since the driver
-    /// last asked. It asks when a deadline has come, so `Timeouts::unread` may take twice as long then.
-    is_partly_read: AtomicBool,
-    /// How many consumed bytes wake the driver that waits, and whether a released stream does: see
-    /// [`Heeds`]. Written and read as `is_parked` is.
-    heeds_consumed: AtomicUsize,
-    heeds_releases: AtomicBool,
-    /// Whether the driver waits to be woken. Written under the lock of `state`; the [module](self)
-    /// says why it may be read without.
-    is_parked: AtomicBool,
-    state: Mutex<State>,
+    pub(crate) mailbox: Mailbox<Arc<C>, State<C>>,
+    pub(crate) budget: Budget,
     ended: Notify,
 }
 
+/// What stands under the lock of the mailbox.
 #[derive(Debug)]
-struct State {
-    orders: Orders,
-    incoming: Incoming,
-    /// How many [`Session`](crate::Session) handles there are.
-    sessions: usize,
-    /// The driver's task, while it waits to be woken.
-    parked: Option<Waker>,
-    /// One of the sides has said that it wants no more streams.
-    going_away: bool,
-    /// What the peer has announced: the latest entry of each id.
-    settings: Vec<Setting>,
-    /// When this side last kept the peer from sending payload.
-    held_up: HeldUp,
-    /// How the session ended, once it has.
-    outcome: Option<Outcome>,
+pub(crate) struct State<C> {
+    session: SessionState<C>,
+    backlog: Backlog<C>,
 }
 
-/// Whether the peer could send payload: what
-/// [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer) has said over time.
-#[derive(Clone, Copy, Debug)]
-enum HeldUp {
-    Never,
-    Until(Instant),
-    Now,
-}
-
-/// What the driver is to do.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    /// The streams that have orders of their own.
-    pub(crate) ready: Vec<Arc<StreamCell>>,
-    pub(crate) opens: VecDeque<OpenOrder>,
-    pub(crate) pings: Vec<oneshot::Sender<Duration>>,
-    pub(crate) shutdown: Option<Shutdown>,
-    /// How many of `ready` had orders before the shutdown was ordered.
-    pub(crate) ready_before: usize,
-}
-
-/// A stream to be opened.
-#[derive(Debug)]
-pub(crate) struct OpenOrder {
-    pub(crate) headers: HeaderBlock,
-    pub(crate) how: OpenOptions,
-    pub(crate) note: Note,
-    pub(crate) answer: oneshot::Sender<Result<Stream, OpenError>>,
-}
-
-/// Hears the id of a stream as soon as it has one.
-pub(crate) struct Note(pub(crate) Box<dyn FnOnce(StreamId) + Send>);
-
-impl fmt::Debug for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Note")
-    }
-}
-
-/// Streams of the peer that wait to be accepted.
-#[derive(Debug)]
-struct Incoming {
-    queue: Queue<PendingStream>,
-    /// What was taken out of the queue since the driver last looked.
-    taken: Vec<StreamId>,
-    waker: Option<Waker>,
-    /// The handle exists.
-    is_open: bool,
-}
-
-/// What a handle has to tell the driver. Whether it wakes a driver that waits is decided by what
-/// the driver waits for, not by the handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// An order that the driver carries out at once.
-    Order,
-    /// The application is done with payload; the sum of all streams since the driver last ran, in
-    /// bytes.
-    Consumed(usize),
-    /// The application has taken a header block.
-    Taken,
-    /// All handles of a stream are dropped.
-    Released,
-}
-
-impl Hub {
+impl<C> Hub<C> {
     pub(crate) fn new(side: Side, version: Version, config: Arc<Config>) -> Self {
         let state = State {
-            orders: Orders::default(),
-            incoming: Incoming {
-                queue: Queue::new(),
-                taken: Vec::new(),
-                waker: None,
-                is_open: true,
-            },
-            sessions: 1,
-            parked: None,
-            going_away: false,
-            settings: Vec::new(),
-            held_up: HeldUp::Never,
-            outcome: None,
+            session: SessionState::new(),
+            backlog: Backlog::new(),
         };
         Self {
             side,
             version,
-            room: Room::new(config),
-            consumed: AtomicUsize::new(0),
-            is_partly_read: AtomicBool::new(false),
-            heeds_consumed: AtomicUsize::new(0),
-            heeds_releases: AtomicBool::new(true),
-            is_parked: AtomicBool::new(false),
-            state: Mutex::new(state),
+            mailbox: Mailbox::new(state),
+            budget: Budget::new(config),
             ended: Notify::new(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that can panic runs under the lock, so a poisoned state is a sound one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the driver's task to be woken, if it waits.
-    fn take_parked(&self, state: &mut State) -> Option<Waker> {
-        self.is_parked.store(false, Ordering::Relaxed);
-        state.parked.take()
-    }
-
-    /// Gives the driver an order, unless the session has ended.
-    fn order(&self, place: impl FnOnce(&mut Orders)) -> Result<(), Outcome> {
-        let mut state = self.lock();
-        if let Some(outcome) = &state.outcome {
-            return Err(outcome.clone());
-        }
-        place(&mut state.orders);
-        let parked = self.take_parked(&mut state);
-        drop(state);
-        wake(parked);
-        Ok(())
-    }
-}
-
-/// Sizes of queues.
-impl Hub {
-    /// Returns how many bytes a writer that has `queued` may add to its send queue now: see
-    /// [`Room::of_writer`].
-    pub(crate) fn room_of_writer(&self, queued: usize) -> usize {
-        self.room.of_writer(queued)
-    }
-
-    /// Returns whether a stream may have another piece: see [`Room::of_piece`].
-    pub(crate) fn room_of_piece(&self, asking: Asking) -> Verdict {
-        self.room.of_piece(asking)
-    }
-
-    /// Takes room for a piece of unknown length: see [`Room::claim`].
-    pub(crate) fn claim_room(&self, asking: Asking) -> Result<usize, Verdict> {
-        self.room.claim(asking)
-    }
-
-    /// Takes room for a piece that is made to measure: see [`Room::reserve`].
-    pub(crate) fn reserve_room(&self, asking: Asking, most: usize) -> usize {
-        self.room.reserve(asking, most)
-    }
-
-    /// Counts bytes that an application is done with. Counted over all streams, or many small
-    /// remainders could add up to the session's whole window.
-    pub(crate) fn note_consumed(&self, octets: usize) -> News {
-        News::Consumed(self.consumed.fetch_add(octets, Ordering::Relaxed) + octets)
-    }
-
-    /// Notes that an application has read a part of a piece.
-    pub(crate) fn note_partly_read(&self) {
-        self.is_partly_read.store(true, Ordering::Relaxed);
     }
 }
 
 /// For handles of streams.
-impl Hub {
-    /// Puts a cell with new orders on the ready list; `None`: it is there already. The caller holds
-    /// the cell's lock, and wakes what it is given when it does not any more.
-    pub(crate) fn enlist(&self, cell: Option<&Arc<StreamCell>>, news: News) -> Option<Waker> {
-        // A driver that does not wait looks at the ready list before it does. So far there is
-        // nothing to lock for.
-        if cell.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
-            return None;
-        }
-        let mut state = self.lock();
-        if state.outcome.is_some() {
-            return None;
-        }
-        if let Some(cell) = cell {
-            state.orders.ready.push(Arc::clone(cell));
-        }
-        if self.is_heeded(news) {
-            self.take_parked(&mut state)
-        } else {
-            None
-        }
-    }
-
-    /// Whether the news wake a driver that waits.
-    fn is_heeded(&self, news: News) -> bool {
-        match news {
-            News::Order => true,
-            News::Consumed(sum) => sum >= self.heeds_consumed.load(Ordering::Relaxed),
-            News::Taken => false,
-            News::Released => self.heeds_releases.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// For handles of streams that wait for the peer.
-impl Hub {
+impl<C> Hub<C> {
     /// Returns the last moment at which the peer could not send payload; `now` if it cannot at
     /// present.
     pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
-        match self.lock().held_up {
-            HeldUp::Never => None,
-            HeldUp::Until(moment) => Some(moment),
-            HeldUp::Now => Some(now),
-        }
+        self.mailbox.lock().state.session.held_up_until(now)
     }
 }
 
-/// For [`Session`](crate::Session).
-impl Hub {
-    pub(crate) fn open(&self, order: OpenOrder) -> Result<(), OpenError> {
-        self.order(|orders| orders.opens.push_back(order))
+/// For the handles of the session.
+impl<C> Hub<C> {
+    pub(crate) fn open(&self, order: OpenOrder<C>) -> Result<(), OpenError> {
+        self.mailbox
+            .order(|state, _| state.session.order_open(order))
             .map_err(|outcome| OpenError::Session(error_of(outcome)))
     }
 
     pub(crate) fn ping(&self, answer: oneshot::Sender<Duration>) -> Result<(), SessionError> {
-        self.order(|orders| orders.pings.push(answer))
+        self.mailbox
+            .order(|state, _| state.session.order_ping(answer))
             .map_err(error_of)
     }
 
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        // A session that has ended is shut down already.
+        _ = self
+            .mailbox
+            .order(|state, ready| state.session.order_shutdown(how, ready));
+    }
+
     pub(crate) fn peer_settings(&self) -> Vec<Setting> {
-        self.lock().settings.clone()
+        self.mailbox.lock().state.session.peer_settings()
     }
 
     pub(crate) fn can_open(&self) -> bool {
-        let state = self.lock();
-        !state.going_away && state.outcome.is_none()
+        self.mailbox.lock().state.session.can_open()
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) {
-        self.note_going_away();
-        // A session that has ended is shut down already.
-        _ = self.order(|orders| {
-            orders.ready_before = orders.ready.len();
-            orders.shutdown = Some(match orders.shutdown {
-                Some(earlier) => earlier.sooner(how),
-                None => how,
-            });
-        });
+    fn outcome(&self) -> Option<Outcome> {
+        self.mailbox.lock().state.session.outcome().cloned()
     }
 
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.lock().outcome.clone()
-    }
-
-    /// What to tell those who wanted something of a session that has ended.
+    /// Returns the error for a task that wanted something of a session that has ended.
     pub(crate) fn error(&self) -> SessionError {
         error_of(self.outcome().unwrap_or(Ok(())))
     }
@@ -334,7 +160,7 @@ impl Hub {
     /// Waits for the end of the session.
     pub(crate) async fn ended(&self) -> Outcome {
         loop {
-            let mut ended = std::pin::pin!(self.ended.notified());
+            let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
             if let Some(outcome) = self.outcome() {
                 return outcome;
@@ -344,214 +170,143 @@ impl Hub {
     }
 
     pub(crate) fn session_cloned(&self) {
-        self.lock().sessions += 1;
+        self.mailbox.lock().state.session.add_handle();
     }
 
-    /// Without handles that could open or accept a stream, the session ends when its streams have.
+    /// Counts a handle less. Without a handle that could open or accept a stream, the session ends
+    /// when its streams have ended.
     pub(crate) fn session_dropped(&self) {
-        let mut state = self.lock();
-        state.sessions -= 1;
-        self.end_if_abandoned(state);
-    }
-
-    fn end_if_abandoned(&self, state: MutexGuard<'_, State>) {
-        if state.sessions == 0 && !state.incoming.is_open {
-            drop(state);
+        let is_abandoned = {
+            let state = &mut self.mailbox.lock().state;
+            state.session.drop_handle();
+            state.is_abandoned()
+        };
+        if is_abandoned {
             self.shutdown(Shutdown::Graceful { deadline: None });
         }
     }
 }
 
-/// For [`Incoming`](crate::Incoming).
-impl Hub {
-    /// Takes a stream out of the queue. `Err`: there is none, and whether more may come.
-    pub(crate) fn accept(&self) -> Result<PendingStream, MayCome> {
-        let mut state = self.lock();
-        match state.incoming.pop() {
-            Some(stream) => Ok(stream),
-            None => Err(MayCome(state.outcome.is_none())),
-        }
+/// For the handle that accepts streams.
+impl<C> Hub<C> {
+    /// Takes a stream. `Err` means that there is none, and has the outcome of a session that has
+    /// ended.
+    pub(crate) fn accept(&self) -> Result<Waiting<C>, Option<Outcome>> {
+        let state = &mut self.mailbox.lock().state;
+        state
+            .backlog
+            .pop()
+            .ok_or_else(|| state.session.outcome().cloned())
     }
 
-    pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<PendingStream>> {
-        let mut state = self.lock();
-        match state.incoming.pop() {
+    pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<Waiting<C>>> {
+        let state = &mut self.mailbox.lock().state;
+        match state.backlog.pop() {
             Some(stream) => Poll::Ready(Some(stream)),
-            None if state.outcome.is_some() => Poll::Ready(None),
+            None if state.session.outcome().is_some() => Poll::Ready(None),
             None => {
-                state.incoming.waker = Some(cx.waker().clone());
+                state.backlog.register(cx);
                 Poll::Pending
             }
         }
     }
 
-    pub(crate) fn incoming_dropped(&self) {
-        let mut state = self.lock();
-        state.incoming.is_open = false;
-        // Dropping a stream gives an order of its own, so it cannot happen under the lock.
-        let queue = mem::replace(&mut state.incoming.queue, Queue::new());
-        self.end_if_abandoned(state);
-        drop(queue);
+    /// Accepts no more streams. Returns those that wait, which the caller has to refuse. It may be
+    /// the last handle that keeps the session from its end: see
+    /// [`session_dropped`](Self::session_dropped).
+    pub(crate) fn incoming_dropped(&self) -> Queue<Waiting<C>> {
+        let (waiting, is_abandoned) = {
+            let state = &mut self.mailbox.lock().state;
+            (state.backlog.close(), state.is_abandoned())
+        };
+        if is_abandoned {
+            self.shutdown(Shutdown::Graceful { deadline: None });
+        }
+        waiting
     }
 }
-
-impl Incoming {
-    /// Takes a stream. It counts as waiting until the driver looks, which is before it reads on:
-    /// that is soon enough.
-    fn pop(&mut self) -> Option<PendingStream> {
-        let stream = self.queue.pop_front()?;
-        self.taken.push(stream.id());
-        Some(stream)
-    }
-}
-
-/// Whether a queue that is empty may get another stream.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MayCome(pub(crate) bool);
 
 /// For the driver.
-impl Hub {
-    /// The driver runs: nobody needs to wake it.
-    pub(crate) fn unpark(&self) {
-        if self.is_parked.load(Ordering::Relaxed) {
-            self.take_parked(&mut self.lock());
-        }
-    }
-
-    /// Takes the orders, and gives those that there usually are none of: `ready` gets the streams
-    /// that have some, `taken` those that are not to wait for acceptance any more. Both are empty
-    /// before.
+impl<C> Hub<C> {
+    /// Takes the orders. `ready` gets the cells that have some, and `accepted` the streams that do
+    /// not wait to be accepted any more; both are empty before. Returns the orders of the session,
+    /// of which there usually are none.
     pub(crate) fn take_orders(
         &self,
-        ready: &mut Vec<Arc<StreamCell>>,
-        taken: &mut Vec<StreamId>,
-    ) -> Option<Orders> {
-        self.consumed.store(0, Ordering::Relaxed);
-        let mut state = self.lock();
-        mem::swap(ready, &mut state.orders.ready);
-        mem::swap(taken, &mut state.incoming.taken);
-        let orders = &mut state.orders;
-        if orders.opens.is_empty() && orders.pings.is_empty() && orders.shutdown.is_none() {
-            return None;
-        }
-        let ready = mem::take(&mut orders.ready);
-        let orders = mem::take(orders);
-        state.orders.ready = ready;
-        Some(orders)
+        ready: &mut Vec<Arc<C>>,
+        accepted: &mut Vec<StreamId>,
+    ) -> Option<Orders<C>> {
+        self.budget.reset_consumed();
+        let state = &mut self.mailbox.take_ready(ready).state;
+        state.backlog.take_accepted(accepted);
+        state.session.take_orders()
     }
 
-    /// Returns whether an application has read a part of a piece since the last call.
-    pub(crate) fn take_partly_read(&self) -> bool {
-        self.is_partly_read.swap(false, Ordering::Relaxed)
-    }
-
-    /// Registers the driver's task to be woken by the next order, and by news that it heeds. False:
-    /// there are some already.
+    /// Registers the driver's task to be woken by the next order, and by news that `heeds` names.
+    /// Returns false if there are orders already.
     pub(crate) fn park(&self, cx: &Context<'_>, heeds: Heeds) -> bool {
-        let mut state = self.lock();
-        let orders = &state.orders;
-        let is_idle = orders.ready.is_empty()
-            && orders.opens.is_empty()
-            && orders.pings.is_empty()
-            && orders.shutdown.is_none();
-        if is_idle {
-            state.parked = Some(cx.waker().clone());
-            self.heeds_consumed.store(heeds.consumed, Ordering::Relaxed);
-            self.heeds_releases.store(heeds.releases, Ordering::Relaxed);
-            self.is_parked.store(true, Ordering::Relaxed);
-        }
-        is_idle
+        self.mailbox
+            .park(cx, heeds, |state| !state.session.has_orders())
     }
 
-    /// For tests: returns the orders that may wait, or what is left undone beside them.
-    pub(crate) fn check_rest(&self) -> Result<Quiet, String> {
-        let state = self.lock();
-        let orders = &state.orders;
-        if state.parked.is_none() {
-            return Err("the driver can be woken by no order".into());
-        }
-        if !orders.opens.is_empty() || !orders.pings.is_empty() || orders.shutdown.is_some() {
-            return Err("an order of a session handle is not looked at".into());
-        }
-        if !state.incoming.queue.is_empty() && state.incoming.waker.is_some() {
-            return Err("a stream waits, and the task that accepts was not woken".into());
-        }
-        let ready = orders.ready.clone();
-        drop(state);
-        let mut quiet = Quiet::default();
-        for cell in ready {
-            cell.check_rest(&mut quiet)?;
-        }
-        Ok(quiet)
-    }
-
-    /// Keeps what the peer has announced, as many ids as one frame may have.
     pub(crate) fn note_settings(&self, frame: &Settings) {
-        let settings = &mut self.lock().settings;
-        for entry in &frame.entries {
-            match settings.iter().position(|known| known.id == entry.id) {
-                Some(known) => settings[known] = *entry,
-                None if settings.len() < Settings::MAX_ENTRIES => settings.push(*entry),
-                None => {}
-            }
-        }
+        self.mailbox.lock().state.session.note_settings(frame);
     }
 
-    /// This side begins to keep the peer from sending payload, or ends it.
     pub(crate) fn note_held_up(&self, is_held_up: bool, now: Instant) {
-        self.lock().held_up = if is_held_up {
-            HeldUp::Now
-        } else {
-            HeldUp::Until(now)
-        };
+        let state = &mut self.mailbox.lock().state;
+        state.session.note_held_up(is_held_up, now);
     }
 
-    /// No more streams can be opened.
     pub(crate) fn note_going_away(&self) {
-        self.lock().going_away = true;
+        self.mailbox.lock().state.session.note_going_away();
     }
 
-    /// Queues a stream of the peer. Without a handle to accept it, it is dropped and thereby
-    /// refused.
-    pub(crate) fn incoming(&self, stream: PendingStream) {
-        let mut state = self.lock();
-        if !state.incoming.is_open {
-            drop(state);
-            drop(stream);
-            return;
-        }
-        state.incoming.queue.push_back(stream);
-        let waker = state.incoming.waker.take();
-        drop(state);
-        wake(waker);
+    /// Offers a stream of the peer to be accepted. Returns it if no handle can accept it.
+    pub(crate) fn offer(&self, stream: Waiting<C>) -> Result<(), Waiting<C>> {
+        let pushed = self.mailbox.lock().state.backlog.push(stream);
+        pushed.map(wake)
     }
 
-    /// The session has ended. Orders that were not carried out are dropped, which tells those who
-    /// gave them.
+    /// Ends the session and tells its handles. The cells of streams are told before.
     pub(crate) fn end(&self, outcome: Outcome) {
-        let mut state = self.lock();
-        if state.outcome.is_some() {
+        if self.outcome().is_some() {
             return;
         }
-        state.outcome = Some(outcome);
-        let orders = mem::take(&mut state.orders);
-        let queue = mem::replace(&mut state.incoming.queue, Queue::new());
-        let waker = state.incoming.waker.take();
-        drop(state);
-        drop(orders);
-        drop(queue);
+        let (ready, (orders, (waiting, waker))) = self
+            .mailbox
+            .close(|state| (state.session.end(outcome), state.backlog.end()));
+        // Without a lock. A task that waits for the answer to an order hears that there is none.
+        drop((ready, orders, waiting));
         wake(waker);
         self.ended.notify_waiters();
     }
+
+    /// For tests: returns the cells whose orders have not been carried out, or what else is left
+    /// undone.
+    pub(crate) fn check_rest(&self) -> Result<Vec<Arc<C>>, String> {
+        let contents = self.mailbox.lock();
+        if !contents.is_parked() {
+            return Err("the driver can be woken by no order".into());
+        }
+        if contents.state.session.has_orders() {
+            return Err("an order of a session handle is not looked at".into());
+        }
+        if contents.state.backlog.has_missed_wake() {
+            return Err("a stream waits, and the task that accepts was not woken".into());
+        }
+        Ok(contents.ready())
+    }
 }
 
-/// An orderly end is an error to those who were not done.
+impl<C> State<C> {
+    /// Whether no handle can open or accept a stream.
+    fn is_abandoned(&self) -> bool {
+        !self.session.has_handles() && !self.backlog.is_open()
+    }
+}
+
+/// Returns the outcome as an error: an orderly end is one to a task that was not done.
 fn error_of(outcome: Outcome) -> SessionError {
     outcome.err().unwrap_or(SessionError::Closed)
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }

@@ -9,17 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use spdy_frame::{HeaderBlock, StreamId};
+use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 use tokio::sync::oneshot;
 
 use crate::{
     OpenError, SessionError, StreamError, Timeout,
-    handle::{PendingStream, Stream},
     memory::Share,
     proto::{Connection, Event, IdHasher, Opened, Outcome, PingId, held_size},
     shared::{
-        Hub, OpenOrder, Orders,
-        stream_cell::{Birth, StreamCell},
+        backlog::Waiting,
+        session::{self, Orders},
+        stream_cell::{Birth, Hub, StreamCell},
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Dispatch {
     /// The cells that had orders; empty between two turns, kept for its memory.
     ready: Vec<Arc<StreamCell>>,
     /// The streams that were accepted, likewise.
-    taken: Vec<StreamId>,
+    accepted: Vec<StreamId>,
     /// The size of the buffer that payload is a slice of.
     pub(super) read_buffer: usize,
     /// Streams that wait for a free place.
@@ -47,6 +47,9 @@ pub(super) struct Dispatch {
     can_open: bool,
 }
 
+/// A stream to be opened.
+type OpenOrder = session::OpenOrder<StreamCell>;
+
 /// The cells of streams whose handles still want to know something.
 type Cells = HashMap<StreamId, Arc<StreamCell>, BuildHasherDefault<IdHasher>>;
 
@@ -58,7 +61,7 @@ impl Dispatch {
             hub,
             cells: Cells::default(),
             ready: Vec::new(),
-            taken: Vec::new(),
+            accepted: Vec::new(),
             read_buffer: 0,
             opens: VecDeque::new(),
             pings: VecDeque::new(),
@@ -70,26 +73,24 @@ impl Dispatch {
 
     /// Carries out what the handles have ordered.
     pub(super) fn carry_out(&mut self, now: Instant) {
-        let orders = self.hub.take_orders(&mut self.ready, &mut self.taken);
-        for id in self.taken.drain(..) {
+        let orders = self.hub.take_orders(&mut self.ready, &mut self.accepted);
+        for id in self.accepted.drain(..) {
             self.connection.accept(id);
         }
         if let Some(Orders {
             opens,
             pings,
             shutdown,
-            ready_before,
-            ..
         }) = orders
         {
             for answer in pings {
                 self.ping(now, answer);
             }
-            if let Some(how) = shutdown {
+            if let Some(order) = shutdown {
                 // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
                 // opened are not opened any more.
-                self.carry_out_ready(now, ready_before);
-                self.connection.shutdown(now, how);
+                self.carry_out_ready(now, order.ready_before);
+                self.connection.shutdown(now, order.how);
             }
             self.take_opens(now, opens);
         }
@@ -116,7 +117,7 @@ impl Dispatch {
     pub(super) fn count_memory(&mut self, unhandled: usize) {
         let (connection, hub) = (&self.connection, &self.hub);
         self.share
-            .count(|| connection.memory() + hub.room.memory() + unhandled);
+            .count(|| connection.memory() + hub.budget.memory() + unhandled);
     }
 
     /// Carries out the orders of so many cells.
@@ -188,10 +189,12 @@ impl Dispatch {
                 mute: false,
                 window: self.connection.send_window(id),
             };
-            Stream::opened(self.add_cell(id, birth))
+            self.add_cell(id, birth)
         });
-        // Who asked may be gone: the stream is dropped then, which resets it.
-        _ = answer.send(opened);
+        if let Err(Ok(cell)) = answer.send(opened) {
+            // The application has given the stream up meanwhile.
+            cell.abandon(RstStatus::CANCEL);
+        }
     }
 
     fn add_cell(&mut self, id: StreamId, birth: Birth) -> Arc<StreamCell> {
@@ -237,7 +240,9 @@ impl Dispatch {
             window: self.connection.send_window(opened.id),
         };
         let cell = self.add_cell(opened.id, birth);
-        self.hub.incoming(PendingStream::new(&cell, opened));
+        if let Err(Waiting { cell, .. }) = self.hub.offer(Waiting { opened, cell }) {
+            cell.abandon(RstStatus::REFUSED_STREAM);
+        }
     }
 
     fn on_data(&mut self, id: StreamId, payload: Bytes, fin: bool) {

@@ -24,7 +24,10 @@ impl<IO> Driver<IO> {
             return Ok(());
         }
         let dispatch = &self.dispatch;
-        let quiet = dispatch.hub.check_rest()?;
+        let mut quiet = Quiet::default();
+        for cell in dispatch.hub.check_rest()? {
+            cell.check_rest(&mut quiet)?;
+        }
         self.check_opens()?;
         for cell in dispatch.cells.values() {
             cell.check_piece(&dispatch.connection)?;

@@ -3,43 +3,22 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{recv_stream::RecvStream, send_stream::SendStream, stream::Stream};
-use crate::shared::stream_cell::Received;
 
-/// Reads payload. Header blocks that come in between are passed over: who wants them reads with
-/// [`RecvStream::next`], or asks for [`RecvStream::next_headers`] before.
+/// Reads payload. Header blocks that come in between are dropped. An application that wants them
+/// reads with [`RecvStream::next`], or asks for [`RecvStream::next_headers`] before.
 impl AsyncRead for RecvStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while this.current.is_empty() {
-            match ready!(this.cell.poll_next(cx, false)).transpose()? {
-                Some(Received::Data(piece)) => {
-                    this.unreported = piece.len();
-                    this.current = piece;
-                }
-                Some(Received::Headers(_)) => {}
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let octets = buf.remaining().min(this.current.len());
-        buf.put_slice(&this.current[..octets]);
-        this.current.advance(octets);
-        if this.current.is_empty() {
-            this.report();
-        } else {
-            this.cell.partly_read();
-        }
-        Poll::Ready(Ok(()))
+        self.get_mut().poll_copy(cx, buf).map_err(io::Error::from)
     }
 }
 

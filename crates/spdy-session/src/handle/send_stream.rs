@@ -22,7 +22,8 @@ use crate::{
 pub struct SendReply(SendHalf);
 
 impl SendReply {
-    pub(crate) fn new(cell: Arc<StreamCell>, on_drop: RstStatus) -> Self {
+    /// `on_drop` is what the stream is reset with if it is not answered, if at all.
+    pub(super) fn new(cell: Arc<StreamCell>, on_drop: Option<RstStatus>) -> Self {
         Self(SendHalf::new(cell, on_drop))
     }
 
@@ -54,7 +55,7 @@ impl SendReply {
         payload: Bytes,
     ) -> Result<(), StreamError> {
         self.0.cell.reply_in_full(headers, payload)?;
-        self.0.gone = true;
+        self.0.is_dropped = true;
         Ok(())
     }
 
@@ -92,11 +93,6 @@ impl SendReply {
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
-
-    pub(crate) fn taken(mut self, on_drop: Option<RstStatus>) -> Self {
-        self.0.on_drop = on_drop;
-        self
-    }
 }
 
 /// The sending half of a stream.
@@ -106,8 +102,8 @@ impl SendReply {
 pub struct SendStream(SendHalf);
 
 impl SendStream {
-    pub(crate) fn new(cell: Arc<StreamCell>) -> Self {
-        Self(SendHalf::new(cell, RstStatus::CANCEL))
+    pub(super) fn new(cell: Arc<StreamCell>) -> Self {
+        Self(SendHalf::new(cell, Some(RstStatus::CANCEL)))
     }
 
     pub(super) fn cell(&self) -> &Arc<StreamCell> {
@@ -226,15 +222,15 @@ struct SendHalf {
     cell: Arc<StreamCell>,
     on_drop: Option<RstStatus>,
     /// The cell knows already that this half is dropped.
-    gone: bool,
+    is_dropped: bool,
 }
 
 impl SendHalf {
-    fn new(cell: Arc<StreamCell>, on_drop: RstStatus) -> Self {
+    fn new(cell: Arc<StreamCell>, on_drop: Option<RstStatus>) -> Self {
         Self {
             cell,
-            on_drop: Some(on_drop),
-            gone: false,
+            on_drop,
+            is_dropped: false,
         }
     }
 
@@ -253,7 +249,7 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        if !self.gone {
+        if !self.is_dropped {
             self.cell.drop_send(self.on_drop);
         }
     }

@@ -7,14 +7,17 @@ use std::{
     time::Duration,
 };
 
-use spdy_frame::{HeaderBlock, Setting, Side, StreamId, Version};
+use spdy_frame::{HeaderBlock, RstStatus, Setting, Side, StreamId, Version};
 use tokio::sync::oneshot;
 
 use super::stream::Stream;
 use crate::{
     OpenError, SessionError,
     proto::{OpenOptions, Shutdown},
-    shared::{Hub, Note, OpenOrder},
+    shared::{
+        session::{Note, OpenOrder},
+        stream_cell::{Hub, StreamCell},
+    },
 };
 
 /// Opens streams and ends the session. Clones are handles of the same session.
@@ -32,15 +35,18 @@ impl Session {
         Self { hub }
     }
 
-    /// Opens a stream with SYN_STREAM. Waits while the peer has as many open streams of this side as it accepts;
-    /// those who wait are served in order. A push, which has an [associated](OpenOptions::associated) stream, does not
-    /// wait: it fails with [`OpenError::TooManyStreams`].
+    /// Opens a stream with SYN_STREAM.
     ///
-    /// The order is given by this call, before the future is polled. The stream is there as soon as it is opened on
-    /// this side: for the peer's answer see [`Stream::response_headers`].
+    /// Waits while the peer has as many open streams of this side as it accepts. Streams that wait
+    /// are opened in the order of the calls. A push, which has an
+    /// [associated](OpenOptions::associated) stream, does not wait: it fails with
+    /// [`OpenError::TooManyStreams`].
     ///
-    /// Dropping the future gives the stream up: one that is not opened yet is not opened, one that is opened already
-    /// is reset with CANCEL.
+    /// This call orders the stream, before the future is polled. The future is ready as soon as the
+    /// stream is open on this side. For the answer of the peer see [`Stream::response_headers`].
+    ///
+    /// Dropping the future gives the stream up: it is not opened, or reset with CANCEL if it is open
+    /// already.
     ///
     /// # Errors
     ///
@@ -49,9 +55,9 @@ impl Session {
         self.open_noting(headers, how, |_| {})
     }
 
-    /// As [`open`](Self::open), and calls `note` with the id of the stream before anything that the peer sends about
-    /// it is seen: a push that belongs to the stream may be accepted before the future is polled. `note` runs on the
-    /// driver's task and must not wait.
+    /// As [`open`](Self::open), and calls `note` with the id of the stream before anything that the
+    /// peer sends about the stream is seen: a push that belongs to it may be accepted before the
+    /// future is polled. `note` runs on the task of the driver and must not wait.
     ///
     /// # Errors
     ///
@@ -79,17 +85,19 @@ impl Session {
         }
     }
 
-    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, the peer has ended its bytes,
-    /// the ids are used up, or the session has ended.
-    /// It may change at any time, so what [`open`](Self::open) says is what counts.
+    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, the peer
+    /// has ended its bytes, the ids are used up, or the session has ended.
+    ///
+    /// It may change at any time, so only the result of [`open`](Self::open) is certain.
     #[must_use]
     pub fn can_open(&self) -> bool {
         self.hub.can_open()
     }
 
-    /// What the peer has announced in SETTINGS so far: the latest entry of each id, at most 64 of them, as it came. So
-    /// an application may keep what a server asks to be kept ([`SettingFlags::PERSIST_VALUE`]): the session keeps and
-    /// echoes nothing by itself (protocol.md §14).
+    /// Returns what the peer has announced in SETTINGS so far: the latest entry of each id as it
+    /// came, and at most 64 of them. So an application can keep what a server asks to be kept
+    /// ([`SettingFlags::PERSIST_VALUE`]). The session itself keeps and echoes nothing
+    /// (protocol.md §14).
     ///
     /// [`SettingFlags::PERSIST_VALUE`]: spdy_frame::SettingFlags::PERSIST_VALUE
     #[must_use]
@@ -103,28 +111,28 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Why the session has ended before an answer came. Of more than 64 PINGs under way the oldest are given up
-    /// with [`SessionError::Closed`].
+    /// Why the session has ended before an answer came. Of more than 64 PINGs under way the oldest
+    /// are given up with [`SessionError::Closed`].
     pub async fn ping(&self) -> Result<Duration, SessionError> {
         let (answer, pong) = oneshot::channel();
         self.hub.ping(answer)?;
         pong.await.map_err(|_| self.hub.error())
     }
 
-    /// Ends the session, in order or at once. Returns before it has ended: see [`closed`](Self::closed). May be
-    /// called again to hurry.
+    /// Ends the session, in order or at once. Does not wait until it has ended: see
+    /// [`closed`](Self::closed). A second call can only make the end come sooner.
     pub fn shutdown(&self, how: Shutdown) {
         self.hub.shutdown(how);
     }
 
-    /// Waits until the session has ended: `Ok` if that was in order, by either side. A driver that is dropped ends
-    /// the session with [`SessionError::Closed`].
+    /// Waits until the session has ended. Returns `Ok` if one of the sides has ended it in order. A
+    /// driver that is dropped ends the session with [`SessionError::Closed`].
     ///
     /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// Why it ended otherwise.
+    /// Why the session has ended, unless in order.
     pub async fn closed(&self) -> Result<(), SessionError> {
         self.hub.ended().await
     }
@@ -148,27 +156,6 @@ impl Session {
     }
 }
 
-/// A stream that is being opened: see [`Session::open`].
-#[derive(Debug)]
-#[must_use = "a stream is given up when this is dropped"]
-pub struct Opening {
-    hub: Arc<Hub>,
-    opened: oneshot::Receiver<Result<Stream, OpenError>>,
-    refused: Option<OpenError>,
-}
-
-impl Future for Opening {
-    type Output = Result<Stream, OpenError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(error) = self.refused.take() {
-            return Poll::Ready(Err(error));
-        }
-        let opened = ready!(Pin::new(&mut self.opened).poll(cx));
-        Poll::Ready(opened.unwrap_or_else(|_| Err(OpenError::Session(self.hub.error()))))
-    }
-}
-
 impl Clone for Session {
     fn clone(&self) -> Self {
         self.hub.session_cloned();
@@ -181,5 +168,38 @@ impl Clone for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.hub.session_dropped();
+    }
+}
+
+/// A stream that is being opened: see [`Session::open`].
+#[derive(Debug)]
+#[must_use = "a stream is given up when this is dropped"]
+pub struct Opening {
+    hub: Arc<Hub>,
+    opened: oneshot::Receiver<Result<Arc<StreamCell>, OpenError>>,
+    refused: Option<OpenError>,
+}
+
+impl Future for Opening {
+    type Output = Result<Stream, OpenError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.opened).poll(cx)) {
+            Ok(opened) => opened.map(Stream::opened),
+            Err(_) => Err(OpenError::Session(self.hub.error())),
+        })
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        // First, so that the driver either has sent the stream or sees that it is not wanted.
+        self.opened.close();
+        if let Ok(Ok(cell)) = self.opened.try_recv() {
+            cell.abandon(RstStatus::CANCEL);
+        }
     }
 }

@@ -7,27 +7,29 @@ use spdy_frame::{HeaderBlock, RstStatus, StreamId};
 use super::{recv_stream::RecvStream, send_stream::SendStream};
 use crate::{StreamError, shared::stream_cell::StreamCell};
 
-/// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and [`AsyncWrite`](tokio::io::AsyncWrite).
+/// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and
+/// [`AsyncWrite`](tokio::io::AsyncWrite).
 ///
-/// Reading ends with 0 octets only after the peer's FIN: whatever else ends the stream is an error, after all that
-/// came before it has been read. Writing takes octets as the send queue has room
-/// ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)); `shutdown` sends FIN and waits until it
-/// is written to the transport.
+/// Reading ends with 0 bytes only after the FIN of the peer. Any other end of the stream is an error,
+/// after everything that came before it has been read. Writing takes bytes as the send queue has room
+/// ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). `shutdown` sends FIN and waits
+/// until it is written to the transport.
 ///
-/// Dropped before it is finished, it is reset with CANCEL.
+/// Dropped before it is finished, the stream is reset with CANCEL.
 #[derive(Debug)]
 pub struct Stream {
+    // Dropped in either order, both halves together reset the stream with CANCEL.
     pub(super) recv: RecvStream,
     pub(super) send: SendStream,
 }
 
 impl Stream {
-    pub(crate) fn new(recv: RecvStream, send: SendStream) -> Self {
+    pub(super) fn new(recv: RecvStream, send: SendStream) -> Self {
         Self { recv, send }
     }
 
     /// The handles of a stream that this side has opened.
-    pub(crate) fn opened(cell: Arc<StreamCell>) -> Self {
+    pub(super) fn opened(cell: Arc<StreamCell>) -> Self {
         Self {
             send: SendStream::new(Arc::clone(&cell)),
             recv: RecvStream::new(cell, false),
@@ -40,12 +42,15 @@ impl Stream {
         self.send.id()
     }
 
-    /// Waits for the peer's SYN_REPLY and gives its header block, once. Cancel safe.
+    /// Waits for the SYN_REPLY of the peer and returns its header block, once.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// How the stream has ended before that. [`StreamError::Finished`] if there is nothing to wait for: it was
-    /// given already, the peer opened the stream, or may not answer.
+    /// How the stream has ended before that. [`StreamError::Finished`] if there is nothing to wait
+    /// for: the header block was returned already, the peer opened the stream, or the peer cannot
+    /// send on it.
     pub async fn response_headers(&mut self) -> Result<HeaderBlock, StreamError> {
         self.recv.response_headers().await
     }
@@ -78,7 +83,7 @@ impl Stream {
         self.send.closed().await
     }
 
-    /// The two directions apart, each for a task of its own.
+    /// Returns the two directions, each for a task of its own.
     #[must_use]
     pub fn split(self) -> (RecvStream, SendStream) {
         (self.recv, self.send)

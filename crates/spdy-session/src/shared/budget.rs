@@ -1,11 +1,13 @@
-//! How much payload of its own a session holds until it has left, and which streams may add to it.
+//! How much payload of its own a session holds until it has left, which streams may add to it, and
+//! how much payload of the peer the application is done with.
 //!
-//! A body is asked for its next piece before the length of that piece is known. So what may be asked for is decided by
-//! what is held already: a stream that has nothing queued may add one piece, and only a session with little queued reads
-//! ahead. Pieces above [`SMALL_PIECE`] have a sum of their own, in which each counts whole until its last byte has left,
-//! as it keeps its memory until then. A stream whose pieces fit into its window leaves nothing behind for long: it may
-//! add to that sum when others, which may get stuck with what they were given, may not any more. A stream that is known to
-//! add small pieces alone waits for no other.
+//! A body is asked for its next piece before the length of that piece is known. So the decision
+//! whether to ask depends on what is held already. A stream that has nothing queued may add one
+//! piece, and only a session with little queued reads ahead. Pieces above [`SMALL_PIECE`] have a
+//! sum of their own. In it each counts whole until its last byte has left, because the piece keeps
+//! its memory until then. A stream whose pieces fit into its window leaves nothing behind for long.
+//! So it can still add to that sum when streams that might get stuck with what they add must wait.
+//! A stream that is known to add small pieces alone waits for no other.
 
 use std::{
     convert::Infallible,
@@ -22,13 +24,19 @@ use crate::{
 
 /// The sums of one session, and the tasks that wait until they are smaller.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Budget {
     config: Arc<Config>,
+    /// Bytes that were consumed since the driver last looked.
+    consumed: AtomicUsize,
+    /// Whether a part of a piece was read since the driver last asked. Only a whole piece counts as
+    /// consumed. The driver asks when a deadline has come, so `Timeouts::unread` may take twice as
+    /// long then.
+    is_partly_read: AtomicBool,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
     /// Bytes of large pieces of which not all have left, and of those that are being made.
     large: AtomicUsize,
-    /// The latter, or some more.
+    /// Bytes of large pieces that are being made, or some more.
     claimed: AtomicUsize,
     /// Whether `waiting` is not empty.
     is_awaited: AtomicBool,
@@ -36,7 +44,7 @@ pub(crate) struct Room {
     waiting: Mutex<Vec<Waiter>>,
 }
 
-/// A stream that waits for large pieces of others to leave, or may go on and has not said yet whether it does.
+/// A stream that waits for large pieces of others to leave, or that may go on and has not told yet whether it does.
 #[derive(Debug)]
 struct Waiter {
     id: StreamId,
@@ -79,10 +87,12 @@ pub(crate) enum Verdict {
     WhenOthersHaveSent,
 }
 
-impl Room {
+impl Budget {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
+            consumed: AtomicUsize::new(0),
+            is_partly_read: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
@@ -110,9 +120,13 @@ impl Room {
         self.judge(asking, self.large.load(Ordering::SeqCst))
     }
 
-    /// Takes room for a piece whose length is known only when it is there, and returns how much: so what streams are asked
-    /// for at the same moment is no more than one after the other would have. The caller [gives it back](Self::give_back)
-    /// when the piece is there. Returns what the stream has to wait for if it may have none.
+    /// Takes room for a piece whose length is known only when it is there, and returns how much. So
+    /// streams that ask at the same moment get no more than they would one after the other. The
+    /// caller [gives the room back](Self::give_back) when the piece is there.
+    ///
+    /// # Errors
+    ///
+    /// What the stream has to wait for, if it may have no piece.
     pub(crate) fn claim(&self, asking: Asking) -> Result<usize, Verdict> {
         let length = asking.longest();
         let claimed = self.claim_with(|large| match self.judge(asking, large) {
@@ -130,8 +144,9 @@ impl Room {
         })
     }
 
-    /// Takes room for a piece of `most` bytes or less that is made to measure, and returns how long it may be: never less
-    /// than a small piece. The caller [gives it back](Self::give_back).
+    /// Takes room for a piece of `most` bytes or less that is made to measure, and returns how long
+    /// the piece may be: never less than a small piece. The caller
+    /// [gives the room back](Self::give_back).
     pub(crate) fn reserve(&self, asking: Asking, most: usize) -> usize {
         let length = self.claim_with(|large| {
             let room = match self.judge(asking, large) {
@@ -164,7 +179,7 @@ impl Room {
         }
     }
 
-    /// Gives back room that was taken for a piece. Returns the tasks to be woken.
+    /// Takes room back that was taken for a piece. Returns the tasks to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn give_back(&self, length: usize) -> Vec<Waker> {
         if length <= SMALL_PIECE {
@@ -202,6 +217,28 @@ impl Room {
         }
     }
 
+    /// Counts bytes that the application is done with, and returns their sum since the driver last
+    /// looked. It is the sum of all streams, because many small remainders could add up to the
+    /// whole window of the session.
+    pub(crate) fn consume(&self, bytes: usize) -> usize {
+        self.consumed.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// Begins the sum of consumed bytes anew: the driver looks now.
+    pub(crate) fn reset_consumed(&self) {
+        self.consumed.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that the application has read a part of a piece.
+    pub(crate) fn note_partly_read(&self) {
+        self.is_partly_read.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the application has read a part of a piece since the last call.
+    pub(crate) fn take_partly_read(&self) -> bool {
+        self.is_partly_read.swap(false, Ordering::Relaxed)
+    }
+
     /// Returns how many bytes of payload are held.
     pub(crate) fn memory(&self) -> usize {
         let claimed = self.claimed.load(Ordering::Relaxed);
@@ -228,10 +265,12 @@ impl Room {
         self.call_up()
     }
 
-    /// Takes room for those that wait, as far as there is any. Returns their tasks, and those of streams that wait for
-    /// something else by now.
+    /// Takes room for streams that wait, as far as there is some. Returns their tasks, and those of streams that wait
+    /// for something else by now.
     fn call_up(&self) -> Vec<Waker> {
-        // Either this sees that a task waits, or that task, which claims again afterwards, sees the new sum.
+        // A task first sets `is_awaited` and then claims again; this writes the sum and then reads
+        // `is_awaited`. One of the two writes is the first in the one order of all `SeqCst`
+        // operations. So either this sees that a task waits, or the task sees the new sum.
         if !self.is_awaited.load(Ordering::SeqCst) {
             return Vec::new();
         }
@@ -262,8 +301,8 @@ impl Room {
 
     /// Registers the task of a stream until large pieces have left. The caller asks once more afterwards.
     ///
-    /// When there is room for the stream it is taken in its name. So as many tasks are woken as there is room for, and
-    /// each [takes](Self::take_turn) its room or [leaves](Self::leave).
+    /// When there is room for the stream, the budget takes it in the name of the stream. So as many tasks are woken as
+    /// there is room for, and each [takes](Self::take_turn) its room or [leaves](Self::leave).
     pub(crate) fn wait(&self, id: StreamId, asking: Asking, cx: &Context<'_>) {
         let mut waiting = self.waiting();
         let turn = Turn::Due(cx.waker().clone());
@@ -277,7 +316,8 @@ impl Room {
         self.is_awaited.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the room that was taken for a stream while it waited, if its turn has come. It waits no more then.
+    /// Returns the room that was taken for a stream while it waited, if its turn has come. The stream waits no more
+    /// then.
     pub(crate) fn take_turn(&self, id: StreamId) -> Option<usize> {
         let mut waiting = self.waiting();
         let has_come = |it: &Waiter| it.id == id && !it.is_due();
@@ -288,7 +328,7 @@ impl Room {
         }
     }
 
-    /// Forgets a stream that waits no more, and gives back room that was taken for it. Returns the tasks to be woken.
+    /// Forgets a stream that waits no more, and takes back room that was taken for it. Returns the tasks to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn leave(&self, id: StreamId) -> Vec<Waker> {
         let mut waiting = self.waiting();
@@ -324,8 +364,9 @@ impl Asking {
 
     /// The sum of large pieces at which the stream waits.
     ///
-    /// Also a stream without a window may have a piece while there are few: it finds out that its body has ended, and
-    /// FIN needs no window. A piece of it that gets stuck leaves room for streams that may send.
+    /// Also a stream without a window may have a piece while there are few: it finds out that its
+    /// body has ended, and FIN needs no window. A piece of it that gets stuck leaves room for
+    /// streams that may send.
     fn most_large(&self, window: usize, limits: &Limits) -> usize {
         let most = limits.large_send_pieces.max(8);
         let leaves = |last| last <= SMALL_PIECE || last <= window;
@@ -365,11 +406,11 @@ mod tests {
         is_modest: false,
     };
 
-    /// A session that holds so much in large pieces.
+    /// Asks a session that holds `large` bytes in large pieces.
     fn verdict(large: usize, asking: Asking) -> Verdict {
-        let room = Room::new(Arc::default());
-        room.add_large(large);
-        room.of_piece(asking)
+        let budget = Budget::new(Arc::default());
+        budget.add_large(large);
+        budget.of_piece(asking)
     }
 
     #[test]
@@ -409,38 +450,38 @@ mod tests {
 
     #[test]
     fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_other() {
-        let room = Room::new(Arc::default());
+        let budget = Budget::new(Arc::default());
         let wide = Asking {
             window: usize::MAX,
             ..NEW
         };
-        let claim = |asking| room.claim(asking);
+        let claim = |asking| budget.claim(asking);
         let claims: Vec<usize> = std::iter::from_fn(|| claim(wide).ok()).take(9).collect();
         assert_eq!(claims, [USUAL_PIECE; 3]);
         // A body may have ended, which needs no window: it is not the window that is waited for.
         let shut = Asking { window: 0, ..NEW };
         assert_eq!(claim(shut), Err(Verdict::WhenOthersHaveSent));
-        assert_eq!(room.memory(), 0);
-        room.add_large(claims[0]);
-        assert!(room.give_back(claims[0]).is_empty());
+        assert_eq!(budget.memory(), 0);
+        budget.add_large(claims[0]);
+        assert!(budget.give_back(claims[0]).is_empty());
         assert_eq!(claim(wide), Err(Verdict::WhenOthersHaveSent));
         assert_eq!(claim(shut), Err(Verdict::WhenWindowOpens));
-        assert_eq!(room.memory(), USUAL_PIECE);
-        assert!(room.give_back(claims[1]).is_empty());
+        assert_eq!(budget.memory(), USUAL_PIECE);
+        assert!(budget.give_back(claims[1]).is_empty());
         assert_eq!(claim(wide), Ok(USUAL_PIECE));
     }
 
-    /// A session with so many streams that wait for others, in the order of their numbers, and their tasks.
-    fn crowd(number: usize, asking: Asking) -> (Room, Vec<Arc<Task>>) {
-        let room = Room::new(Arc::default());
-        room.add_large(2 * Limits::default().large_send_pieces);
+    /// A session in which `number` streams wait for others, in the order of their numbers, and their tasks.
+    fn crowd(number: usize, asking: Asking) -> (Budget, Vec<Arc<Task>>) {
+        let budget = Budget::new(Arc::default());
+        budget.add_large(2 * Limits::default().large_send_pieces);
         let tasks: Vec<Arc<Task>> = (0..number).map(|_| Arc::default()).collect();
         for (number, task) in tasks.iter().enumerate() {
             let waker = Waker::from(Arc::clone(task));
-            room.wait(id(number), asking, &Context::from_waker(&waker));
-            assert!(room.claim(asking).is_err());
+            budget.wait(id(number), asking, &Context::from_waker(&waker));
+            assert!(budget.claim(asking).is_err());
         }
-        (room, tasks)
+        (budget, tasks)
     }
 
     fn id(number: usize) -> StreamId {
@@ -472,67 +513,67 @@ mod tests {
     #[test]
     fn as_many_tasks_are_woken_as_there_is_room_for() {
         let most = Limits::default().large_send_pieces;
-        let (room, tasks) = crowd(5, NEW);
-        wake(room.free(sent(most)));
+        let (budget, tasks) = crowd(5, NEW);
+        wake(budget.free(sent(most)));
         assert_eq!(woken(&tasks), [0; 5], "there is no room below the sum");
-        wake(room.free(sent(1)));
+        wake(budget.free(sent(1)));
         assert_eq!(woken(&tasks), [1, 0, 0, 0, 0], "the first has a mebibyte");
-        wake(room.free(sent(most - 1)));
+        wake(budget.free(sent(most - 1)));
         assert_eq!(woken(&tasks), [1, 1, 0, 0, 0]);
-        assert_eq!(room.claim(NEW), Err(Verdict::WhenOthersHaveSent));
+        assert_eq!(budget.claim(NEW), Err(Verdict::WhenOthersHaveSent));
         // The first has nothing to send, and the second a piece.
-        let turn = room.take_turn(id(0)).unwrap();
-        wake(room.give_back(turn));
+        let turn = budget.take_turn(id(0)).unwrap();
+        wake(budget.give_back(turn));
         assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
-        room.add_large(USUAL_PIECE);
-        let turn = room.take_turn(id(1)).unwrap();
-        wake(room.give_back(turn));
+        budget.add_large(USUAL_PIECE);
+        let turn = budget.take_turn(id(1)).unwrap();
+        wake(budget.give_back(turn));
         assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
-        assert_eq!(room.take_turn(id(1)), None, "it is taken once");
-        assert_eq!(room.take_turn(id(3)), None, "it has not come");
+        assert_eq!(budget.take_turn(id(1)), None, "it is taken once");
+        assert_eq!(budget.take_turn(id(3)), None, "it has not come");
     }
 
     #[test]
     fn a_stream_that_leaves_passes_its_turn_on() {
-        let (room, tasks) = crowd(3, NEW);
-        wake(room.leave(id(1)));
-        wake(room.free(sent(2 * Limits::default().large_send_pieces)));
+        let (budget, tasks) = crowd(3, NEW);
+        wake(budget.leave(id(1)));
+        wake(budget.free(sent(2 * Limits::default().large_send_pieces)));
         assert_eq!(
             woken(&tasks),
             [1, 0, 1],
-            "both have room, one after the other"
+            "both have budget, one after the other"
         );
-        let (room, tasks) = crowd(
+        let (budget, tasks) = crowd(
             3,
             Asking {
                 last: Some(2 << 20),
                 ..NEW
             },
         );
-        wake(room.free(sent(2 * Limits::default().large_send_pieces)));
+        wake(budget.free(sent(2 * Limits::default().large_send_pieces)));
         assert_eq!(woken(&tasks), [1, 0, 0]);
-        wake(room.leave(id(0)));
+        wake(budget.leave(id(0)));
         assert_eq!(woken(&tasks), [1, 1, 0]);
-        wake(room.leave(id(1)));
-        wake(room.leave(id(2)));
-        assert_eq!(room.claim(NEW), Ok(USUAL_PIECE));
+        wake(budget.leave(id(1)));
+        wake(budget.leave(id(2)));
+        assert_eq!(budget.claim(NEW), Ok(USUAL_PIECE));
     }
 
-    /// It waits for its window, with the timeout of that, once nothing is being made.
+    /// The stream waits for its window, with the timeout of that, once nothing is being made.
     #[test]
     fn a_stream_without_a_window_is_told_when_others_have_made_their_pieces() {
-        let room = Room::new(Arc::default());
-        let claimed = room.claim(NEW).unwrap();
+        let budget = Budget::new(Arc::default());
+        let claimed = budget.claim(NEW).unwrap();
         let shut = Asking { window: 0, ..NEW };
-        assert_eq!(room.claim(shut), Err(Verdict::WhenOthersHaveSent));
+        assert_eq!(budget.claim(shut), Err(Verdict::WhenOthersHaveSent));
         let task = Arc::new(Task::default());
         let waker = Waker::from(Arc::clone(&task));
-        room.wait(id(0), shut, &Context::from_waker(&waker));
-        room.add_large(claimed);
-        wake(room.give_back(claimed));
+        budget.wait(id(0), shut, &Context::from_waker(&waker));
+        budget.add_large(claimed);
+        wake(budget.give_back(claimed));
         assert_eq!(woken(&[task]), [1]);
-        assert_eq!(room.claim(shut), Err(Verdict::WhenWindowOpens));
-        assert!(room.leave(id(0)).is_empty());
+        assert_eq!(budget.claim(shut), Err(Verdict::WhenWindowOpens));
+        assert!(budget.leave(id(0)).is_empty());
     }
 
     #[test]
@@ -581,9 +622,9 @@ mod tests {
             ..NEW
         };
         assert_eq!(verdict(0, used), Verdict::WhenSent);
-        let room = Room::new(Arc::default());
-        room.add(limits.session_send_queue);
-        assert_eq!(room.of_piece(queued), Verdict::WhenSent);
-        assert_eq!(room.of_piece(NEW), Verdict::Yes(65_536));
+        let budget = Budget::new(Arc::default());
+        budget.add(limits.session_send_queue);
+        assert_eq!(budget.of_piece(queued), Verdict::WhenSent);
+        assert_eq!(budget.of_piece(NEW), Verdict::Yes(65_536));
     }
 }

@@ -1,8 +1,8 @@
-//! The payload of one stream that has not left, counted in the session's [`Room`].
+//! The payload of one stream that has not left, counted in the session's [`Budget`].
 
 use crate::{
     queue::Queue,
-    shared::budget::{Freed, Room, SMALL_PIECE},
+    shared::budget::{Budget, Freed, SMALL_PIECE},
 };
 
 /// How much is queued, and where in it the large pieces end.
@@ -46,32 +46,32 @@ impl Pieces {
     }
 
     /// Counts bytes that were copied.
-    pub(super) fn written(&mut self, octets: usize, room: &Room) {
-        self.queued += octets;
-        room.add(octets);
+    pub(super) fn written(&mut self, bytes: usize, budget: &Budget) {
+        self.queued += bytes;
+        budget.add(bytes);
     }
 
-    /// Counts a piece, which may be the last one. A piece that is all there ever was to send was in memory before this
-    /// side asked for it: it takes the room of no other.
-    pub(super) fn pushed(&mut self, octets: usize, is_end: bool, room: &Room) {
+    /// Counts a piece, which may be the last one. A piece that is the whole payload of the stream was
+    /// in memory before this side asked for it, so it takes the room of no other.
+    pub(super) fn pushed(&mut self, bytes: usize, is_end: bool, budget: &Budget) {
         let is_whole = is_end && self.last.is_none();
-        self.written(octets, room);
-        self.last = Some(octets);
-        if octets > SMALL_PIECE && !is_whole {
-            room.add_large(octets);
+        self.written(bytes, budget);
+        self.last = Some(bytes);
+        if bytes > SMALL_PIECE && !is_whole {
+            budget.add_large(bytes);
             self.large.push_back(Large {
                 end: self.left + self.queued as u64,
-                len: octets,
+                len: bytes,
             });
         }
     }
 
     /// Takes away what has left.
-    pub(super) fn sent(&mut self, octets: usize) -> Freed {
-        self.queued -= octets;
-        self.left += octets as u64;
+    pub(super) fn sent(&mut self, bytes: usize) -> Freed {
+        self.queued -= bytes;
+        self.left += bytes as u64;
         let mut freed = Freed {
-            queued: octets,
+            queued: bytes,
             large: 0,
         };
         while let Some(piece) = self.large.front()
@@ -89,6 +89,10 @@ impl Pieces {
     }
 }
 
+/// Small pieces are joined into pieces of about this length, in bytes: those that are sent, and those
+/// that came and wait to be taken.
+pub(super) const JOINED_LENGTH: usize = 16 * 1024;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -97,10 +101,10 @@ mod tests {
 
     #[test]
     fn a_large_piece_counts_whole_until_its_last_byte_has_left() {
-        let (room, mut pieces) = (Room::new(Arc::default()), Pieces::default());
-        pieces.pushed(100, false, &room);
-        pieces.pushed(20_000, false, &room);
-        pieces.pushed(16_384, false, &room);
+        let (budget, mut pieces) = (Budget::new(Arc::default()), Pieces::default());
+        pieces.pushed(100, false, &budget);
+        pieces.pushed(20_000, false, &budget);
+        pieces.pushed(16_384, false, &budget);
         let freed = |queued, large| Freed { queued, large };
         assert_eq!(pieces.sent(20_099), freed(20_099, 0));
         assert_eq!(pieces.sent(1), freed(1, 20_000));
@@ -109,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_piece_that_is_all_there_is_takes_the_room_of_no_other() {
-        let (room, mut pieces) = (Room::new(Arc::default()), Pieces::default());
-        pieces.pushed(1 << 20, true, &room);
+        let (budget, mut pieces) = (Budget::new(Arc::default()), Pieces::default());
+        pieces.pushed(1 << 20, true, &budget);
         assert_eq!(pieces.clear().large, 0);
     }
 }

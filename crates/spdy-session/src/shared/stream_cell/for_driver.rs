@@ -1,0 +1,168 @@
+//! What the driver does with a cell: it carries orders out and tells what has happened.
+
+use std::{mem, task::Waker, time::Instant};
+
+use bytes::Bytes;
+use spdy_frame::HeaderBlock;
+
+use super::{StreamCell, recv_side::RecvSide};
+use crate::{
+    StreamError,
+    proto::{Connection, Quiet},
+    shared::wakers::wake,
+};
+
+impl StreamCell {
+    /// Carries the orders out. Returns whether the stream is over.
+    pub(crate) fn carry_out(&self, now: Instant, connection: &mut Connection) -> bool {
+        let mut state = self.lock();
+        state.is_listed = false;
+        let id = self.id;
+        let orders = mem::take(&mut state.orders);
+        connection.consume(id, orders.consumed);
+        if orders.headers > 0 {
+            connection.consume_headers(id, orders.headers);
+        }
+        match orders.reset {
+            Some(status) => connection.reset(id, status),
+            None => {
+                state.send.hand_over(id, connection);
+                if orders.stop_reading {
+                    connection.stop_reading(id);
+                }
+                if orders.await_window {
+                    connection.await_window(now, id);
+                }
+                if orders.await_grant {
+                    connection.await_grant(id, state.send.window);
+                }
+            }
+        }
+        if state.is_released() {
+            connection.release(id);
+        }
+        state.is_over()
+    }
+
+    /// Tells that the peer has answered. Returns whether the stream is over.
+    pub(crate) fn replied(&self, headers: HeaderBlock, fin: bool) -> bool {
+        self.received(fin, |recv| recv.keep_reply(headers))
+    }
+
+    /// Keeps a later header block. Returns what it counts if no handle wants it, and whether the
+    /// stream is over.
+    pub(crate) fn headers(&self, headers: HeaderBlock, fin: bool) -> (usize, bool) {
+        let mut unwanted = 0;
+        let over = self.received(fin, |recv| unwanted = recv.keep_headers(headers));
+        (unwanted, over)
+    }
+
+    /// Keeps payload, a slice of a read buffer of `buffer` bytes. Returns how many bytes of it no
+    /// handle wants, and whether the stream is over.
+    pub(crate) fn data(&self, payload: Bytes, fin: bool, buffer: usize) -> (usize, bool) {
+        let mut unwanted = 0;
+        let over = self.received(fin, |recv| unwanted = recv.keep_data(payload, buffer));
+        (unwanted, over)
+    }
+
+    fn received(&self, fin: bool, keep: impl FnOnce(&mut RecvSide)) -> bool {
+        let mut state = self.lock();
+        keep(&mut state.recv);
+        state.recv.fin |= fin;
+        let wakers = (state.recv.waker.take(), state.take_closed_waker());
+        let over = state.is_over();
+        drop(state);
+        wake(wakers.0);
+        wake(wakers.1);
+        over
+    }
+
+    /// Tells that bytes have left for the transport, and FIN with them or not. Returns whether the
+    /// stream is over.
+    pub(crate) fn sent(&self, bytes: usize, fin: bool, window: usize) -> bool {
+        let mut state = self.lock();
+        let others = self.hub.budget.free(state.send.sent(bytes, fin));
+        state.send.window = window;
+        let waker = match state.send.take_due_waker(&self.hub.budget) {
+            None => state.take_closed_waker(),
+            due => due,
+        };
+        let over = state.is_over();
+        drop(state);
+        wake(waker);
+        others.into_iter().for_each(Waker::wake);
+        over
+    }
+
+    /// Tells that the window is open, or wider than before, which the stream has waited for.
+    /// Returns whether the stream is over.
+    pub(crate) fn window_opened(&self, window: usize) -> bool {
+        let mut state = self.lock();
+        state.send.window_opened(window);
+        let waker = state.send.take_due_waker(&self.hub.budget);
+        let over = state.is_over();
+        drop(state);
+        wake(waker);
+        over
+    }
+
+    /// Drops what came, since the application has not taken it for too long. The reader then gets
+    /// the error that follows, and no end, though the stream may have been over. Returns how many
+    /// bytes of payload that were.
+    pub(crate) fn give_up(&self) -> usize {
+        let mut state = self.lock();
+        state.recv.fin = false;
+        state.end = None;
+        state.recv.discard_payload()
+    }
+
+    /// Ends the stream with an error, unless it is over already. What has come can still be read.
+    /// Returns whether both halves are dropped.
+    pub(crate) fn fail(&self, error: StreamError) -> bool {
+        let mut state = self.lock();
+        if !state.is_over() {
+            state.end = Some(error);
+        }
+        let mut others = self.hub.budget.free(state.send.discard());
+        others.extend(state.send.leave(self.id, &self.hub.budget));
+        let wakers = (state.recv.waker.take(), state.send.waker.take());
+        let released = state.is_released();
+        drop(state);
+        wake(wakers.0);
+        wake(wakers.1);
+        others.into_iter().for_each(Waker::wake);
+        released
+    }
+}
+
+/// For tests that ask what a driver at rest has left undone.
+impl StreamCell {
+    /// Adds the orders of a listed cell to those that can wait, or returns one that cannot.
+    pub(crate) fn check_rest(&self, quiet: &mut Quiet) -> Result<(), String> {
+        let state = self.lock();
+        let orders = &state.orders;
+        // Nothing is sent any more of a stream that has ended.
+        let sends = state.end.is_none() && state.send.has_orders();
+        if orders.reset.is_some() || orders.stop_reading || sends {
+            return Err(format!("an order of stream {} is not looked at", self.id));
+        }
+        *quiet.consumed.entry(self.id).or_default() += orders.consumed;
+        if state.is_released() {
+            quiet.released.push(self.id);
+        }
+        Ok(())
+    }
+
+    /// Checks that no task waits for a piece that it may have by the window that the machine knows.
+    pub(crate) fn check_piece(&self, connection: &Connection) -> Result<(), String> {
+        let state = self.lock();
+        let window = connection.send_window(self.id);
+        if state.end.is_none() && state.send.is_held_up(window, &self.hub.budget) {
+            let id = self.id;
+            return Err(format!(
+                "stream {id} waits for a piece that it may have, with a window of {window}"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What a receiving handle does with the cell of its stream.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use spdy_frame::HeaderBlock;
+
+use super::{
+    State, StreamCell,
+    recv_side::{Received, Reply},
+};
+use crate::{
+    StreamError,
+    proto::held_size,
+    shared::{mailbox::News, wakers::register},
+    sync::MutexGuard,
+};
+
+impl StreamCell {
+    /// Waits for the SYN_REPLY.
+    pub(crate) fn poll_response_headers(
+        &self,
+        cx: &Context<'_>,
+    ) -> Poll<Result<HeaderBlock, StreamError>> {
+        let mut state = self.lock();
+        match state.recv.take_reply() {
+            Reply::Here(block) => Poll::Ready(Ok(block)),
+            Reply::None | Reply::Taken => Poll::Ready(Err(StreamError::Finished)),
+            Reply::Due => match &state.end {
+                Some(end) => Poll::Ready(Err(end.clone())),
+                None => {
+                    register(&mut state.recv.waker, cx);
+                    Poll::Pending
+                }
+            },
+        }
+    }
+
+    /// Waits for what comes next, or `None` after FIN. What came before an abnormal end is returned
+    /// before the error. With `consumes`, the application is done with payload when it has it.
+    pub(crate) fn poll_next(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        consumes: bool,
+    ) -> Poll<Option<Result<Received, StreamError>>> {
+        let mut state = self.lock();
+        match state.recv.take() {
+            Some(Received::Headers(block)) => {
+                self.note_taken(state, &block);
+                Poll::Ready(Some(Ok(Received::Headers(block))))
+            }
+            Some(Received::Data(payload)) => {
+                if consumes {
+                    self.note_consumed(state, payload.len());
+                }
+                Poll::Ready(Some(Ok(Received::Data(payload))))
+            }
+            None => state.poll_drained(cx),
+        }
+    }
+
+    /// Waits for the next header block, and takes it also from behind payload that is not taken yet.
+    pub(crate) fn poll_headers(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<HeaderBlock, StreamError>>> {
+        let mut state = self.lock();
+        match state.recv.take_headers() {
+            Some(block) => {
+                self.note_taken(state, &block);
+                Poll::Ready(Some(Ok(block)))
+            }
+            None => state.poll_drained(cx),
+        }
+    }
+
+    /// Whether the peer has finished and all that came was taken.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().recv.is_drained()
+    }
+
+    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at
+    /// present.
+    pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
+        self.hub.held_up_until(now)
+    }
+
+    /// Returns the credit of bytes that were taken, since the application is done with them.
+    pub(crate) fn consume(self: &Arc<Self>, bytes: usize) {
+        if bytes > 0 {
+            self.note_consumed(self.lock(), bytes);
+        }
+    }
+
+    /// Notes that the application has read a part of a piece, which it is not done with.
+    pub(crate) fn note_partly_read(&self) {
+        self.hub.budget.note_partly_read();
+    }
+
+    fn note_consumed(self: &Arc<Self>, mut state: MutexGuard<'_, State>, bytes: usize) {
+        state.orders.consumed += bytes;
+        self.enlist(state, News::Consumed(self.hub.budget.consume(bytes)));
+    }
+
+    /// The application has a header block.
+    fn note_taken(self: &Arc<Self>, mut state: MutexGuard<'_, State>, block: &HeaderBlock) {
+        state.orders.headers += held_size(block);
+        self.enlist(state, News::Taken);
+    }
+}
+
+impl State {
+    /// Returns how the stream ended, or waits, when everything that came was taken.
+    fn poll_drained<T>(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
+        if self.recv.fin {
+            return Poll::Ready(None);
+        }
+        match &self.end {
+            Some(end) => Poll::Ready(Some(Err(end.clone()))),
+            None => {
+                register(&mut self.recv.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+}

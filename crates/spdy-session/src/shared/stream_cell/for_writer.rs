@@ -1,0 +1,264 @@
+//! What a sending handle does with the cell of its stream.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use spdy_frame::HeaderBlock;
+
+use super::{State, StreamCell, send_side::SendSide};
+use crate::{
+    StreamError,
+    shared::{budget::Verdict, mailbox::News, wakers::register},
+    sync::MutexGuard,
+};
+
+/// Orders.
+impl StreamCell {
+    /// Answers the peer's stream.
+    pub(crate) fn send_reply(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.send(fin, |send| send.set_reply(headers))
+    }
+
+    /// Answers the peer's stream with everything that this side sends, and drops the sending half.
+    pub(crate) fn reply_in_full(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send(true, |send| {
+            send.set_reply(headers);
+            if !payload.is_empty() {
+                send.push(payload, true, &self.hub.budget);
+            }
+            send.dropped = true;
+        })
+    }
+
+    pub(crate) fn send_data(
+        self: &Arc<Self>,
+        payload: Bytes,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        let is_empty = payload.is_empty();
+        if is_empty && !fin {
+            return self.check_send();
+        }
+        self.send(fin, |send| {
+            if !is_empty {
+                send.push(payload, fin, &self.hub.budget);
+            }
+        })
+    }
+
+    pub(crate) fn send_headers(
+        self: &Arc<Self>,
+        headers: HeaderBlock,
+        fin: bool,
+    ) -> Result<(), StreamError> {
+        self.send(fin, |send| send.push_headers(headers))
+    }
+
+    fn send(
+        self: &Arc<Self>,
+        fin: bool,
+        queue: impl FnOnce(&mut SendSide),
+    ) -> Result<(), StreamError> {
+        let mut state = self.lock();
+        state.check_send()?;
+        queue(&mut state.send);
+        let mut others = Vec::new();
+        if fin {
+            state.send.finish();
+            others = state.send.leave(self.id, &self.hub.budget);
+        }
+        self.enlist(state, News::Order);
+        others.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Copies as much of `bytes` as there is room for.
+    pub(crate) fn poll_write(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, StreamError>> {
+        if bytes.is_empty() {
+            return Poll::Ready(self.check_send().map(|()| 0));
+        }
+        let mut state = self.lock();
+        state.check_send()?;
+        let room = self.hub.budget.of_writer(state.send.queued());
+        if room == 0 {
+            state.send.awaited.room = true;
+            register(&mut state.send.waker, cx);
+            return Poll::Pending;
+        }
+        let written = room.min(bytes.len());
+        state.send.copy(&bytes[..written], &self.hub.budget);
+        self.enlist(state, News::Order);
+        Poll::Ready(Ok(written))
+    }
+
+    fn check_send(&self) -> Result<(), StreamError> {
+        self.lock().check_send()
+    }
+}
+
+/// Room for payload.
+impl StreamCell {
+    /// Waits for room in the queue.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        state.check_send()?;
+        if self.hub.budget.of_writer(state.send.queued()) > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        state.send.awaited.room = true;
+        register(&mut state.send.waker, cx);
+        Poll::Pending
+    }
+
+    /// Waits until the stream may have another piece, of a length that is known only when the piece
+    /// is there: `held` bytes are about to be queued before it. Takes room for the piece, and
+    /// returns how much, which the caller [gives back](Self::give_back). For `is_modest` see
+    /// [`Asking`](crate::shared::budget::Asking).
+    pub(crate) fn poll_piece(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        held: usize,
+        is_modest: bool,
+    ) -> Poll<Result<usize, StreamError>> {
+        let mut state = self.lock();
+        state.check_send()?;
+        let budget = &self.hub.budget;
+        let asking = state.send.asking(held, is_modest);
+        let verdict = match state.send.claim(self.id, asking, budget) {
+            Ok(claimed) => {
+                self.go_on(state);
+                return Poll::Ready(Ok(claimed));
+            }
+            Err(verdict) => verdict,
+        };
+        state.send.awaited.piece = true;
+        register(&mut state.send.waker, cx);
+        let others = match verdict {
+            Verdict::WhenOthersHaveSent => Vec::new(),
+            _ => state.send.leave(self.id, budget),
+        };
+        match verdict {
+            Verdict::WhenOthersHaveSent => {
+                budget.wait(self.id, asking, cx);
+                state.send.waits_for_others = true;
+                // Others may just have sent: see `Budget::call_up`.
+                if let Ok(claimed) = state.send.claim(self.id, asking, budget) {
+                    self.go_on(state);
+                    return Poll::Ready(Ok(claimed));
+                }
+                // In a wider window the piece might leave at once, and needs to wait for no others.
+                if state.send.asks_for_grant() {
+                    state.orders.await_grant = true;
+                    self.enlist(state, News::Order);
+                }
+            }
+            Verdict::WhenWindowOpens if state.send.asks_for_window() => {
+                state.orders.await_window = true;
+                self.enlist(state, News::Order);
+            }
+            _ => drop(state),
+        }
+        others.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+
+    /// Notes that the stream may have another piece, and waits for none any more.
+    fn go_on(&self, mut state: MutexGuard<'_, State>) {
+        state.send.awaited.piece = false;
+        let others = state.send.leave(self.id, &self.hub.budget);
+        drop(state);
+        others.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes room for a piece that is being made, of `most` bytes or less: as much as there is, and
+    /// never less than a small piece. The caller [gives it back](Self::give_back).
+    pub(crate) fn reserve(&self, most: usize) -> usize {
+        let asking = self.lock().send.asking(0, true);
+        self.hub.budget.reserve(asking, most)
+    }
+
+    pub(crate) fn give_back(&self, length: usize) {
+        let others = self.hub.budget.give_back(length);
+        others.into_iter().for_each(Waker::wake);
+    }
+
+    /// Notes that from now on pieces are no longer than there is room for.
+    pub(crate) fn promise_room(&self) {
+        self.lock().send.is_modest = true;
+    }
+}
+
+/// The progress of what is sent, and the end.
+impl StreamCell {
+    /// Waits until everything queued has left for the transport.
+    pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        let is_done = state.send.queued() == 0;
+        state.send.awaited.flushed = true;
+        state.poll_until(is_done, cx)
+    }
+
+    /// Waits until FIN has been written to the transport.
+    pub(crate) fn poll_written(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        let mut state = self.lock();
+        state.send.awaited.written = true;
+        state.poll_until(false, cx)
+    }
+
+    /// Waits for the end: [`StreamError::Finished`] if the stream ends in order.
+    pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        let mut state = self.lock();
+        match &state.end {
+            Some(end) => Poll::Ready(end.clone()),
+            None if state.is_over() => Poll::Ready(StreamError::Finished),
+            None => {
+                register(&mut state.send.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether this side has finished the stream.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.lock().send.is_open()
+    }
+}
+
+impl State {
+    /// Checks that the application may send more.
+    fn check_send(&self) -> Result<(), StreamError> {
+        match &self.end {
+            Some(end) => Err(end.clone()),
+            None if !self.send.is_open() => Err(StreamError::Finished),
+            None => Ok(()),
+        }
+    }
+
+    fn poll_until(&mut self, is_done: bool, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.end {
+            // What was written before the end was written.
+            _ if self.send.is_written() => Poll::Ready(Ok(())),
+            Some(end) => Poll::Ready(Err(end.clone())),
+            None if is_done => Poll::Ready(Ok(())),
+            None => {
+                register(&mut self.send.waker, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
