@@ -1,10 +1,10 @@
 //! Counters for metrics, which any number of sessions can share.
 //!
-//! A session counts frequent events in its own [`Tally`], a plain array, and adds them to the
+//! A session counts frequent events in its own [`Tally`](tally::Tally), a plain array, and adds them to the
 //! shared [`Counters`] once for each write. It adds rare events immediately.
 
 mod limit;
-mod tally;
+pub(crate) mod tally;
 
 use std::{
     array, fmt,
@@ -14,7 +14,6 @@ use std::{
 use spdy_frame::{FrameKind, GoAwayStatus, RstStatus};
 
 pub use self::limit::Limit;
-pub(crate) use self::tally::Tally;
 
 /// The sum of what sessions have done. Each session with this value in
 /// [`Config::counters`](crate::Config::counters) adds to it. The counters outlive the sessions, and

@@ -40,7 +40,7 @@ use super::{
     waits::Waits,
     windows::SessionWindows,
 };
-use crate::{Count, Limit, SessionError, config::Config, counters::Tally, wire_log};
+use crate::{Count, Limit, SessionError, config::Config, counters::tally::Tally, wire_log};
 
 /// One side of a SPDY connection, without I/O and without a clock of its own.
 ///
