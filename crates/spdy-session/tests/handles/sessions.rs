@@ -1,6 +1,11 @@
 //! Streams that are opened, accepted or refused, and the ends of sessions.
 
-use std::{thread, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use spdy_session::{
     Config, HeaderBlock, Initiator, OpenError, OpenOptions, RstStatus, SessionError, Shutdown,
@@ -98,6 +103,64 @@ async fn a_stream_is_noted_before_its_future_is_polled_and_goaway_is_seen() {
         while near.session.can_open() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    })
+    .await;
+}
+
+/// The near side is the client here, and accepts pushes.
+#[tokio::test(start_paused = true)]
+async fn pushes_that_wait_are_refused_when_no_handle_can_accept_them_any_more() {
+    in_all_versions(async |version| {
+        let mut taking = Config::default();
+        taking.accept_push = true;
+        let (near, mut far) = pair_with(version, taking, Config::default());
+        let (_request, page) = stream(&near, &mut far).await;
+        let how = OpenOptions {
+            unidirectional: true,
+            associated: Some(page.id()),
+            ..OpenOptions::default()
+        };
+        let push = async || within(far.session.open(HeaderBlock::new(), how)).await;
+        let mut pushes = vec![push().await.unwrap(), push().await.unwrap()];
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(near.incoming);
+        pushes.push(push().await.unwrap());
+        for push in &mut pushes {
+            let error = within(push.closed()).await;
+            assert!(matches!(error, StreamError::NotProcessed), "{error:?}");
+        }
+    })
+    .await;
+}
+
+/// The application gives a stream up when the driver has opened it: before the driver hands it over,
+/// when nothing is written yet, and after the peer has accepted it.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_wanted_any_more_when_it_is_open_is_cancelled() {
+    in_all_versions(async |version| {
+        let (near, mut far) = pair(version);
+        let place = Arc::new(Mutex::new(None));
+        let given_up = Arc::clone(&place);
+        let (noted, id) = oneshot::channel();
+        let note = move |id| {
+            drop(given_up.lock().unwrap().take());
+            noted.send(id).unwrap();
+        };
+        let how = OpenOptions::default();
+        let opening = near.session.open_noting(HeaderBlock::new(), how, note);
+        *place.lock().unwrap() = Some(opening);
+        let unwanted = within(id).await.unwrap();
+
+        let opening = near.session.open(HeaderBlock::new(), how);
+        let late = within(far.incoming.accept()).await.unwrap();
+        assert_ne!(late.id(), unwanted);
+        drop(opening);
+        let (_recv, mut reply) = late.split();
+        let error = within(poll_fn(|cx| reply.poll_closed(cx))).await;
+        assert_eq!(error.to_string(), "peer reset the stream with CANCEL");
+        // The driver keeps nothing of either, so the session ends.
+        near.session.shutdown(Shutdown::Graceful { deadline: None });
+        within(near.session.closed()).await.unwrap();
     })
     .await;
 }
