@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md names files that exist, and what it says of the files of spdy-session is true: handles
-//! and driver meet in what they share, and no files know each other in a circle.
+//! ARCHITECTURE.md names files that exist, and what it tells about the files of spdy-session is
+//! true: handles and driver meet in what they share, and no files know each other in a circle.
 
 use std::{fs, path::Path};
 

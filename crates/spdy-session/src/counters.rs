@@ -1,7 +1,7 @@
 //! Counters for metrics, which any number of sessions can share.
 //!
-//! A session counts frequent events in its own [`Tally`](tally::Tally), a plain array, and adds them
-//! to the shared [`Counters`] once for each write. It adds rare events immediately.
+//! A session counts frequent events in its own [`Tally`](tally::Tally), a plain array, and adds
+//! them to the shared [`Counters`] once for each write. It adds rare events immediately.
 
 mod limit;
 pub(crate) mod tally;

@@ -1,15 +1,16 @@
-//! The future that moves octets between a transport and the protocol machine.
+//! The future that moves bytes between a transport and the protocol machine.
 //!
-//! One turn, of which [`Driver::poll_around`] does as many as there is something to do:
+//! [`Driver::poll_around`] does as many turns as there is something to do. One turn:
 //!
 //! ```text
 //!   orders of the handles ─► machine
-//!   transport ─► machine ─► events ─► handles          until the transport has nothing more, or a turn's share
+//!   transport ─► machine ─► events ─► handles     until there is nothing more, or for a while
 //!   work of the caller, which acts on its handles
-//!   orders of the handles ─► machine ─► transport      one vectored write for all that is ready
+//!   orders of the handles ─► machine ─► transport one vectored write for all that is ready
 //! ```
 //!
-//! The machine belongs to the driver alone. Handles are met in the [`StreamCell`] of their stream and in the [`Hub`].
+//! The machine belongs to the driver alone. The driver meets the handles in the [shared
+//! state](crate::shared): in the cell of each stream and in the [`Hub`].
 
 mod dispatch;
 mod rest;
@@ -43,8 +44,9 @@ use crate::{
 
 /// Drives one session: a future that ends when the session has, with `Ok` if that was in order.
 ///
-/// It has to be polled within a tokio runtime whose time is enabled. Dropped, it drops the transport; streams that
-/// are open fail then, and [`Session::closed`] gives [`SessionError::Closed`].
+/// It has to be polled within a tokio runtime whose time is enabled. Dropped, it drops the
+/// transport. Streams that are open fail then, and [`Session::closed`](crate::Session::closed)
+/// returns [`SessionError::Closed`].
 #[must_use = "a session does nothing unless its driver is polled"]
 pub struct Driver<IO> {
     transport: Transport<IO>,
@@ -60,7 +62,8 @@ pub struct Driver<IO> {
 #[derive(Debug)]
 enum Stage {
     Running,
-    /// All is written. The transport is read on until then, so that the peer sees our GOAWAY before a TCP reset.
+    /// All is written. The transport is read on until then, so that the peer sees our GOAWAY before
+    /// a TCP reset.
     Lingering(Instant),
     Ended(Outcome),
 }
@@ -102,16 +105,18 @@ impl<IO> Driver<IO> {
         }
     }
 
-    /// Has the deadlines of the session watched by another runtime than the one that polls the driver. Say so before
-    /// the first poll.
+    /// Lets another runtime than the one that polls the driver watch the deadlines of the session.
+    /// Call it before the first poll.
     ///
-    /// A runtime that watches deadlines goes to sleep with a timer of the system, which costs as much as a tenth of
-    /// what the system does for a small request. Where requests come one by one, a second runtime on a thread of its
-    /// own saves that: it is woken when a deadline has really come, which hardly ever happens.
+    /// A runtime that watches deadlines goes to sleep with a timer of the system, which costs as
+    /// much as a tenth of what the system does for a small request. Where requests come one by one,
+    /// a second runtime on a thread of its own saves that: it is woken when a deadline has really
+    /// come, which hardly ever happens.
     ///
     /// # Panics
     ///
-    /// The time of that runtime has to be enabled, and it has to outlive the driver: else polling panics.
+    /// The time of that runtime has to be enabled, and it has to outlive the driver: else polling
+    /// panics.
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
@@ -119,10 +124,11 @@ impl<IO> Driver<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    /// Polls the driver with `work` in the middle of each turn, on the same task, between reading and writing. What
-    /// `work` hands to streams is written in the same turn, and waking this task for it costs nothing.
+    /// Polls the driver with `work` in the middle of each turn, on the same task, between reading
+    /// and writing. What `work` hands to streams is written in the same turn, and waking this task
+    /// for it costs nothing.
     ///
-    /// `work` says whether it may have more to do at once. It is called again in each turn.
+    /// `work` returns whether it may have more to do at once. It is called again in each turn.
     ///
     /// # Errors
     ///
@@ -150,7 +156,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 return Poll::Ready(outcome);
             }
             more |= self.poll_alarm(cx);
-            // Whatever made it possible in this turn, a read, a write, an order or a deadline: this is the one look.
+            // The one place that looks whether anything can go on: a read, a write, an order or a
+            // deadline of this turn may have made it possible.
             more |= reading.may_go_on(&self.dispatch.connection) || self.dispatch.can_open_next();
             self.dispatch.tell_hub(now);
             if !more && self.dispatch.park(cx) {
@@ -165,12 +172,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
         }
         self.dispatch.count_memory(self.transport.held());
-        // Others get their turn.
+        // Other tasks run first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Reads what there is and handles it. Returns why it stopped.
+    /// Reads and handles what the transport has. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let dispatch = &mut self.dispatch;
         for _ in 0..READS_PER_TURN {
@@ -208,7 +215,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.dispatch.deliver();
     }
 
-    /// Ready when the session has ended and nothing is left to be done with the transport.
+    /// Waits until the session has ended and nothing is left to be done with the transport.
     fn poll_end(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Outcome> {
         let connection = &mut self.dispatch.connection;
         if connection.phase() != Phase::Closing || connection.has_output() {
@@ -228,8 +235,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Poll::Ready(connection.outcome().clone())
     }
 
-    /// Acts when a deadline has passed, and sees to it that the task is woken at the next one. Says whether there is
-    /// something to do now.
+    /// Acts when a deadline has passed, and has the task woken at the next one. Returns whether
+    /// there is something to do now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(until) => Some(until),
@@ -299,14 +306,16 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// No turn begins, and nothing more is read in one, when so much time has gone by: then other tasks get theirs.
+/// When this much time has passed in one poll, no turn begins and nothing more is read, so that
+/// other tasks can run.
 const MAX_POLL: Duration = Duration::from_micros(500);
 
-/// Turns before other tasks get theirs, however short.
+/// How many turns one poll has, however short they are, before other tasks can run.
 const TURNS_PER_POLL: usize = 8;
 
-/// Reads of one turn: a peer that sends faster than we handle does not keep this side from writing.
+/// How many reads one turn has: a peer that sends faster than this side handles does not keep it
+/// from writing.
 const READS_PER_TURN: usize = 4;
 
-/// Longer than a transport stays; a clock may not count as far as `Timeouts::linger` can say.
+/// Longer than any transport stays. The clock might not reach as far as `Timeouts::linger` allows.
 const LONGEST_LINGER: Duration = Duration::from_secs(24 * 60 * 60);

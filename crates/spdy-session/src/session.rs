@@ -1,4 +1,4 @@
-//! Makes sessions: the handles of one, and its driver.
+//! Begins sessions: makes the handles and the driver of one.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{
     shared::stream_cell::Hub,
 };
 
-/// A session of which this side opened the transport.
+/// Begins a session as the side that opened the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
-/// configuration.
+/// Spawn the driver, or poll it: nothing happens otherwise. `version` is the negotiated one.
+/// Sessions can share a configuration.
 pub fn client<IO>(
     io: IO,
     version: Version,
@@ -23,10 +23,10 @@ pub fn client<IO>(
     session(io, Side::Client, version, config.into())
 }
 
-/// A session of which this side accepted the transport.
+/// Begins a session as the side that accepted the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one. Sessions may share a
-/// configuration.
+/// Spawn the driver, or poll it: nothing happens otherwise. `version` is the negotiated one.
+/// Sessions can share a configuration.
 pub fn server<IO>(
     io: IO,
     version: Version,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   handle/…  ── orders ──►   Hub, one for each session           ◄── takes orders ──  driver/…
-//!                             │ mailbox   who has orders, whom to wake, and under its lock:
+//!                             │ mailbox   cells with orders, waking; under its lock:
 //!                             │   session   opens, PINGs, shutdown; settings, outcome
 //!                             │   backlog   streams that wait to be accepted
 //!                             │ budget    how much payload is queued and consumed
@@ -19,9 +19,8 @@
 //! # Locks
 //!
 //! There are three locks: that of a cell, that of the mailbox, and that of the list in the budget.
-//! They are locked in one order: the cell first, then one of the other two, never both of these.
-//! No task is woken and nothing of an application is dropped under a lock, so no code of others
-//! runs there.
+//! They are locked in one order: the cell first, then one of the other two, never both of these. No
+//! task is woken under a lock.
 //!
 //! # A read without the lock
 //!
@@ -189,8 +188,7 @@ impl<C> Hub<C> {
 
 /// For the handle that accepts streams.
 impl<C> Hub<C> {
-    /// Takes a stream. `Err` means that there is none, and has the outcome of a session that has
-    /// ended.
+    /// Takes a stream that waits. Without one, returns the outcome of the session if it has ended.
     pub(crate) fn accept(&self) -> Result<Waiting<C>, Option<Outcome>> {
         let state = &mut self.mailbox.lock().state;
         state
@@ -276,7 +274,7 @@ impl<C> Hub<C> {
         let (ready, (orders, (waiting, waker))) = self
             .mailbox
             .close(|state| (state.session.end(outcome), state.backlog.end()));
-        // Without a lock. A task that waits for the answer to an order hears that there is none.
+        // Dropped without a lock, orders tell the tasks that gave them that no answer will come.
         drop((ready, orders, waiting));
         wake(waker);
         self.ended.notify_waiters();

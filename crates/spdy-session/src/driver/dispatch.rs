@@ -1,4 +1,5 @@
-//! What a driver does for the handles: it carries out their orders, and tells them what has happened.
+//! What a driver does for the handles: it carries out their orders, and puts what has happened into
+//! the shared state.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +24,7 @@ use crate::{
     },
 };
 
-/// The protocol machine with those who wait for something from it.
+/// The protocol machine, with the cells and tasks that wait for something from it.
 pub(super) struct Dispatch {
     /// What is counted of the session's memory.
     share: Share,
@@ -39,18 +40,18 @@ pub(super) struct Dispatch {
     /// Streams that wait for a free place.
     pub(super) opens: VecDeque<OpenOrder>,
     pub(super) pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
-    /// How many streams may wait before those that were given up are looked for.
+    /// How many streams can wait before the driver looks for those that were given up.
     most_opens: usize,
-    /// What the hub knows of [`Connection::holds_up_peer`].
+    /// The last value of [`Connection::holds_up_peer`] that the hub was told.
     holds_up_peer: bool,
-    /// What the hub knows of [`Connection::can_open`].
+    /// The last value of [`Connection::can_open`] that the hub was told.
     can_open: bool,
 }
 
 /// A stream to be opened.
 type OpenOrder = session::OpenOrder<StreamCell>;
 
-/// The cells of streams whose handles still want to know something.
+/// The cells of streams whose handles have still to be told something.
 type Cells = HashMap<StreamId, Arc<StreamCell>, BuildHasherDefault<IdHasher>>;
 
 impl Dispatch {
@@ -87,20 +88,22 @@ impl Dispatch {
                 self.ping(now, answer);
             }
             if let Some(order) = shutdown {
-                // What streams were told before, their resets among it, is said before GOAWAY. Those that wait to be
-                // opened are not opened any more.
+                // Orders that were given to streams before, resets among them, are carried out
+                // before GOAWAY. Streams that wait to be opened are not opened any more.
                 self.carry_out_ready(now, order.ready_before);
                 self.connection.shutdown(now, order.how);
             }
             self.take_opens(now, opens);
         }
-        // Streams are opened before others go on: a push has to come before the payload that refers to it.
+        // Streams are opened before others go on: a push has to come before the payload that refers
+        // to it.
         self.open_streams(now);
         self.carry_out_ready(now, self.ready.len());
         self.deliver();
     }
 
-    /// Tells handles whether a silent peer could have sent something, and whether streams can be opened.
+    /// Lets handles know whether a silent peer could have sent something, and whether streams can
+    /// be opened.
     pub(super) fn tell_hub(&mut self, now: Instant) {
         if self.can_open && !self.connection.can_open() {
             self.can_open = false;
@@ -120,7 +123,7 @@ impl Dispatch {
             .count(|| connection.memory() + hub.budget.memory() + unhandled);
     }
 
-    /// Carries out the orders of so many cells.
+    /// Carries out the orders of the first `cells` on the ready list.
     fn carry_out_ready(&mut self, now: Instant, cells: usize) {
         for cell in self.ready.drain(..cells) {
             if cell.carry_out(now, &mut self.connection) {
@@ -129,7 +132,8 @@ impl Dispatch {
         }
     }
 
-    /// Queues streams that may wait for a place. A push does not wait, also not behind others that do.
+    /// Queues streams that may wait for a place. A push does not wait, also not behind others that
+    /// do.
     fn take_opens(&mut self, now: Instant, opens: VecDeque<OpenOrder>) {
         for order in opens {
             if order.how.associated.is_some() {
@@ -140,7 +144,8 @@ impl Dispatch {
             }
         }
         if self.opens.len() > self.most_opens {
-            // Some were given up behind one that waits. A look costs as little as the orders since the last one did.
+            // Some may have been given up behind one that waits. The search costs no more than the
+            // orders since the last search.
             self.opens.retain(|order| !order.answer.is_closed());
             self.most_opens = (2 * self.opens.len()).max(FEW_OPENS);
         }
@@ -155,8 +160,8 @@ impl Dispatch {
         }
     }
 
-    /// Whether the stream that is the next to be opened waits for nothing any more: a place is free, no place ever
-    /// will be, or the application has given it up.
+    /// Whether the stream that is the next to be opened waits for nothing any more: a place is
+    /// free, no place will ever be free, or the application has given the stream up.
     pub(super) fn can_open_next(&self) -> bool {
         self.opens.front().is_some_and(|order| {
             self.connection.can_open_now()
@@ -165,7 +170,8 @@ impl Dispatch {
         })
     }
 
-    /// Registers the task to be woken, with what the connection waits for. False: there are orders already.
+    /// Registers the task to be woken, with what the connection waits for. Returns false if there
+    /// are orders already.
     pub(super) fn park(&self, cx: &Context<'_>) -> bool {
         self.hub.park(cx, self.connection.heeds())
     }
@@ -203,7 +209,7 @@ impl Dispatch {
         cell
     }
 
-    /// Tells the handles what has happened.
+    /// Puts what has happened into the shared state.
     pub(super) fn deliver(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             match event {
@@ -269,7 +275,7 @@ impl Dispatch {
         }
     }
 
-    /// Tells a cell, which says whether it is of no more use.
+    /// Lets `act` tell the cell of a stream something. It returns whether the stream is over.
     fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&StreamCell) -> bool) {
         if self.cells.get(&id).is_some_and(|cell| act(cell)) {
             forget(&mut self.cells, &self.connection, id);
@@ -297,7 +303,8 @@ impl Dispatch {
         self.forget_pings();
     }
 
-    /// Tells the tasks whose PINGs the connection has given up. These are the oldest.
+    /// Drops the PINGs that the connection has given up, which tells the tasks that wait. These are
+    /// the oldest.
     pub(super) fn forget_pings(&mut self) {
         while let Some((oldest, _)) = self.pings.front()
             && self.connection.has_given_up(*oldest)
@@ -314,7 +321,7 @@ impl Dispatch {
         }
     }
 
-    /// Tells everybody that the session has ended.
+    /// Ends all streams and the session, and wakes every task that waits.
     pub(super) fn end(&mut self, outcome: Outcome) {
         let error = outcome.clone().err().unwrap_or(SessionError::Closed);
         for (_, cell) in self.cells.drain() {
@@ -328,12 +335,13 @@ impl Dispatch {
     }
 }
 
-/// Forgets a stream that is over, unless payload of it is in the way of others: it may have to be given up.
+/// Forgets a stream that is over, unless payload of it holds up other streams: that may have to be
+/// given up.
 fn forget(cells: &mut Cells, connection: &Connection, id: StreamId) {
     if !connection.is_untaken(id) {
         cells.remove(&id);
     }
 }
 
-/// So many streams may wait to be opened, whether they were given up or not.
+/// How many streams can wait to be opened, given up or not, before the driver looks for the former.
 const FEW_OPENS: usize = 16;

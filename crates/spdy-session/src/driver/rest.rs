@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Driver, Stage, now};
 use crate::proto::{Connection, Phase, Quiet};
 
-/// A door for tests that hold the schedule in their hands. It stands here since what it judges is nobody else's to see.
+/// For tests that decide which task runs next. It is here since it looks at private state.
 #[doc(hidden)]
 impl<IO> Driver<IO> {
     /// The machine.
@@ -13,8 +13,9 @@ impl<IO> Driver<IO> {
         &self.dispatch.connection
     }
 
-    /// To be called when no task of the session, of its peer and of their applications is ready to run: returns what
-    /// the driver could do all the same, and which deadline of the configuration it does not keep.
+    /// Checks a driver at rest: call it when no task of the session, of its peer and of their
+    /// applications is ready to run. Finds what the driver could do all the same, and deadlines of
+    /// the configuration that it does not keep.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::proto::Connection;
 
-/// A transport, with the octets that were read and not handled.
+/// A transport, with the bytes that were read and not handled.
 pub(super) struct Transport<IO> {
     io: IO,
     buffer: BytesMut,
@@ -23,11 +23,11 @@ pub(super) struct Transport<IO> {
     /// Something was written since the last flush.
     unflushed: bool,
     shut_down: bool,
-    /// Octets thrown away at the end.
+    /// Bytes that were thrown away at the end.
     drained: usize,
 }
 
-/// What came of reading.
+/// The outcome of a read.
 #[derive(Debug)]
 pub(super) enum Read {
     Some,
@@ -60,7 +60,8 @@ impl<IO> Transport<IO> {
         self.buffer.is_empty()
     }
 
-    /// How much memory waits for the rest of a frame, in bytes. A buffer without one is given up at the next rest.
+    /// How much memory waits for the rest of a frame, in bytes. A buffer without one is given up at
+    /// the next rest.
     pub(super) fn held(&self) -> usize {
         if self.buffer.is_empty() {
             0
@@ -69,13 +70,13 @@ impl<IO> Transport<IO> {
         }
     }
 
-    /// How much memory a slice of the buffer keeps alive, in octets.
+    /// How much memory a slice of the buffer keeps alive, in bytes.
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size
     }
 
-    /// Makes room for what is read next. For the rest of a long control frame the buffer grows by half: left to itself
-    /// it would double, and keep what was in front of the frame.
+    /// Makes room for what is read next. For the rest of a long control frame the buffer grows by
+    /// half: left to itself it would double, and keep what was in front of the frame.
     fn make_room(&mut self) {
         let length = self.buffer.len();
         if length > CHUNK {
@@ -91,7 +92,7 @@ impl<IO> Transport<IO> {
         self.buffer_size = self.buffer.capacity();
     }
 
-    /// Gives memory back before a pause that may be long.
+    /// Frees memory before a pause that may be long.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             let buffer = mem::take(&mut self.buffer);
@@ -189,18 +190,20 @@ fn poll_write_some(
 }
 
 thread_local! {
-    /// The read buffer that a session gave up last, for the next one of the thread that reads: most sessions rest most
-    /// of the time, and those that do not would ask the system for the same memory again and again.
+    /// The read buffer that a session gave up last, for the next one of the thread that reads: most
+    /// sessions rest most of the time, and those that do not would ask the system for the same
+    /// memory again and again.
     static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
-/// How much is read at once, in octets.
+/// How much is read at once, in bytes.
 const CHUNK: usize = 32 * 1024;
 
-/// A peer that sends more than this, in octets, after the end does not stop by being read.
+/// How much is thrown away after the end, in bytes: a peer that sends more does not stop by being
+/// read.
 const MAX_DRAINED: usize = 256 * 1024;
 
-/// A buffer of less than this, in octets, is not worth a copy to make it smaller.
+/// A buffer of less than this, in bytes, is not worth a copy to make it smaller.
 const SMALL: usize = 1024;
 
 /// How many pieces are written at once.

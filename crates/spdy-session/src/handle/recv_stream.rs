@@ -74,11 +74,11 @@ impl RecvStream {
         self.cell.poll_response_headers(cx)
     }
 
-    /// Waits for what comes next. Returns a piece of payload, which may be a frame, a part of one or
-    /// several short ones; or header fields; or `None` after FIN.
+    /// Waits for what comes next. Returns a piece of payload, which may be a frame, a part of one
+    /// or several short ones; or header fields; or `None` after FIN.
     ///
-    /// A piece keeps at most three times its own length of memory. Its flow-control credit goes back
-    /// to the peer when it is taken (protocol.md §13.3). What came before an abnormal end is
+    /// A piece keeps at most three times its own length of memory. Its flow-control credit goes
+    /// back to the peer when it is taken (protocol.md §13.3). What came before an abnormal end is
     /// returned first, then the error, at every call.
     ///
     /// Cancel safe.
@@ -130,13 +130,13 @@ impl RecvStream {
         self.current.is_empty() && self.cell.is_drained()
     }
 
-    /// Returns the last moment at which this side kept the peer from sending payload, on any stream:
-    /// the transport was not read, or the session's receive window was used up, because the
+    /// Returns the last moment at which this side kept the peer from sending payload, on any
+    /// stream: the transport was not read, or the session's receive window was used up, because the
     /// application had not taken what came. It is `now` if that is so at present, and `None` if it
     /// never was.
     ///
-    /// It is for deadlines of a body: a peer that is held up is not silent. The window of this stream
-    /// alone does not count; it is open when everything that came was taken.
+    /// It is for deadlines of a body: a peer that is held up is not silent. The window of this
+    /// stream alone does not count; it is open when everything that came was taken.
     #[must_use]
     pub fn held_up_until(&self, now: Instant) -> Option<Instant> {
         self.cell.held_up_until(now)
@@ -175,8 +175,8 @@ impl RecvStream {
     }
 }
 
-/// The same as the method [`poll_next`](RecvStream::poll_next). After an error it returns that error
-/// at every call, and never `None`.
+/// The same as the method [`poll_next`](RecvStream::poll_next). After an error it returns that
+/// error at every call, and never `None`.
 impl futures_core::Stream for RecvStream {
     type Item = Result<Received, StreamError>;
 

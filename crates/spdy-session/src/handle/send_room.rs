@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::shared::stream_cell::StreamCell;
 
-/// How long the pieces of a stream's payload should be, for bodies that can be read in pieces of any length.
+/// The room for the payload of one stream, for bodies that can be read in pieces of any length.
 #[derive(Clone)]
 pub struct SendRoom(Arc<StreamCell>);
 
@@ -13,15 +13,16 @@ impl SendRoom {
         Self(cell)
     }
 
-    /// Promises that from now on no piece is longer than there is room for. Such a stream may go on when streams whose
-    /// pieces have any length wait.
+    /// Promises that from now on no piece is longer than there is room for. Such a stream may go on
+    /// when streams whose pieces have any length wait.
     pub fn promise(&self) {
         self.0.promise_room();
     }
 
-    /// Takes room for the next piece, of `most` bytes or less: as many as the window of the stream lets out and the
-    /// session has room for ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), and never less than
-    /// 16 KiB unless `most` is. Drop it when the piece is handed over.
+    /// Takes room for the next piece, of `most` bytes or less: as many as the window of the stream
+    /// lets out and the session has room for
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), and never less than
+    /// 16 KiB unless `most` is. Drop what this returns when the piece is handed over.
     pub fn reserve(&self, most: usize) -> Reserved {
         let length = self.0.reserve(most);
         let cell = Some(Arc::clone(&self.0));

@@ -33,22 +33,22 @@ impl SendReply {
         self.0.cell.id
     }
 
-    /// Answers with SYN_REPLY. With `fin` that is all this side sends.
+    /// Answers with SYN_REPLY. With `fin`, this side sends nothing more.
     ///
     /// # Errors
     ///
-    /// If the stream has ended meanwhile; [`StreamError::Finished`] if it is unidirectional.
+    /// How the stream has ended meanwhile. [`StreamError::Finished`] if it is unidirectional.
     pub fn send_reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
         self.0.cell.send_reply(headers, fin)?;
         Ok(SendStream(self.0))
     }
 
-    /// Answers with SYN_REPLY, all the payload there is, and FIN: one order for the driver where the answer is at hand.
-    /// How much it is does not wait for room in the send queue.
+    /// Answers with SYN_REPLY, the whole payload, and FIN: one order for the driver where the
+    /// answer is at hand. The payload does not wait for room in the send queue.
     ///
     /// # Errors
     ///
-    /// As [`reply`](Self::send_reply).
+    /// As [`send_reply`](Self::send_reply).
     pub fn send_reply_with(
         mut self,
         headers: HeaderBlock,
@@ -59,7 +59,8 @@ impl SendReply {
         Ok(())
     }
 
-    /// Refuses the stream with REFUSED_STREAM: the peer may safely try again. So nothing must have been done for it.
+    /// Refuses the stream with REFUSED_STREAM: the peer can safely try again. So nothing must have
+    /// been done for it.
     pub fn refuse(self) {
         self.reset(RstStatus::REFUSED_STREAM);
     }
@@ -83,13 +84,13 @@ impl SendReply {
         self.0.poll_piece(cx, held, is_modest)
     }
 
-    /// Returns what tells how long pieces of the payload should be.
+    /// Returns a value that tells how long pieces of the payload should be.
     #[must_use]
     pub fn room(&self) -> SendRoom {
         SendRoom::new(Arc::clone(&self.0.cell))
     }
 
-    /// Waits for the stream to end before its time: by RST_STREAM, by a timeout, with its session.
+    /// Waits for the stream to end early: by RST_STREAM, by a timeout, with its session.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
@@ -116,8 +117,8 @@ impl SendStream {
         self.0.cell.id
     }
 
-    /// Waits for room in the send queue ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). Cancel
-    /// safe.
+    /// Waits for room in the send queue
+    /// ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). Cancel safe.
     ///
     /// # Errors
     ///
@@ -135,18 +136,22 @@ impl SendStream {
         self.0.cell.poll_ready(cx)
     }
 
-    /// Waits until the stream may be given another piece of payload whose length is known only when it is there, as a
-    /// body gives them: its window is open, it has little queued, and the session has room
-    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)). Takes that room, so that no other stream is given
-    /// it: keep what this returns until the piece is queued, or is not there yet, and no longer. While it waits for its
-    /// window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for other streams of the
-    /// session, it runs for those.
+    /// Waits until the stream may have another piece of payload, of a length that is known only
+    /// when the piece is there, as with pieces of a body: the window of the stream is open, the
+    /// stream has little queued, and the session has room
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)).
     ///
-    /// A task that waits for other streams is woken when room is taken in its name. It then asks again, finishes the
-    /// stream, or drops the handle: until it does, other streams wait for that room.
+    /// Takes that room, so that no other stream gets it. Keep what this returns until the piece is
+    /// queued, or turns out not to be there yet, and no longer. While the stream waits for its
+    /// window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for other
+    /// streams of the session, that timeout runs for those.
     ///
-    /// `held` bytes count as queued; they have to be queued when this is pending. `is_modest`: pieces of this stream
-    /// are never longer than 16 KiB.
+    /// A task that waits for other streams is woken when room is taken in its name. It then asks
+    /// again, finishes the stream, or drops the handle: until it does, other streams wait for that
+    /// room.
+    ///
+    /// `held` bytes count as queued. They have to be queued when this is pending. With `is_modest`,
+    /// pieces of this stream are never longer than 16 KiB.
     ///
     /// # Errors
     ///
@@ -160,9 +165,11 @@ impl SendStream {
         self.0.poll_piece(cx, held, is_modest)
     }
 
-    /// Queues a piece of payload; with `fin` it is the last one. It is not copied unless it is short (less than 1 KiB):
-    /// such pieces are joined. Wait until the stream is
-    /// [`ready`](Self::ready) before each piece: the queue takes it in any case, and its bound is kept by waiting.
+    /// Queues a piece of payload. With `fin` it is the last one. A piece of less than 1 KiB is
+    /// copied, and joined with others; longer ones are not copied.
+    ///
+    /// Wait until the stream is [`ready`](Self::ready) before each piece. The queue takes the piece
+    /// in any case, and only the wait keeps the bound of the queue.
     ///
     /// # Errors
     ///
@@ -180,8 +187,8 @@ impl SendStream {
         self.0.cell.send_headers(headers, fin)
     }
 
-    /// Sends FIN behind everything queued so far, and keeps the receiving half as it is. Does not wait: see
-    /// [`written`](Self::written).
+    /// Sends FIN behind everything queued so far, and keeps the receiving half as it is. Does not
+    /// wait: see [`written`](Self::written).
     ///
     /// # Errors
     ///
@@ -204,8 +211,9 @@ impl SendStream {
         self.0.cell.reset(status);
     }
 
-    /// Waits for the stream to end, without reading or writing: by RST_STREAM, by a timeout, with its session; or in
-    /// order, once both sides have finished, which is [`StreamError::Finished`]. Octets that came may still be unread.
+    /// Waits for the stream to end, without reading or writing: by RST_STREAM, by a timeout, with
+    /// its session; or in order, once both sides have finished, which is [`StreamError::Finished`].
+    /// Bytes that came may still be unread.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
@@ -216,10 +224,11 @@ impl SendStream {
     }
 }
 
-/// What happens when the sending half of a stream is dropped.
+/// The sending half of a stream, with what happens when it is dropped.
 #[derive(Debug)]
 struct SendHalf {
     cell: Arc<StreamCell>,
+    /// What a stream is reset with that is not finished, if at all.
     on_drop: Option<RstStatus>,
     /// The cell knows already that this half is dropped.
     is_dropped: bool,

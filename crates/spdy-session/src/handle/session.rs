@@ -45,8 +45,8 @@ impl Session {
     /// This call orders the stream, before the future is polled. The future is ready as soon as the
     /// stream is open on this side. For the answer of the peer see [`Stream::response_headers`].
     ///
-    /// Dropping the future gives the stream up: it is not opened, or reset with CANCEL if it is open
-    /// already.
+    /// Dropping the future gives the stream up: it is not opened, or reset with CANCEL if it is
+    /// open already.
     ///
     /// # Errors
     ///

@@ -10,10 +10,10 @@ use crate::{StreamError, shared::stream_cell::StreamCell};
 /// A stream, open both ways. It is [`AsyncRead`](tokio::io::AsyncRead) and
 /// [`AsyncWrite`](tokio::io::AsyncWrite).
 ///
-/// Reading ends with 0 bytes only after the FIN of the peer. Any other end of the stream is an error,
-/// after everything that came before it has been read. Writing takes bytes as the send queue has room
-/// ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). `shutdown` sends FIN and waits
-/// until it is written to the transport.
+/// Reading ends with 0 bytes only after the FIN of the peer. Any other end of the stream is an
+/// error, after everything that came before it has been read. Writing takes bytes as the send queue
+/// has room ([`Limits::stream_send_queue`](crate::Limits::stream_send_queue)). `shutdown` sends FIN
+/// and waits until it is written to the transport.
 ///
 /// Dropped before it is finished, the stream is reset with CANCEL.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl Stream {
         self.recv.response_headers().await
     }
 
-    /// As [`RecvStream::next_headers`]: waits for the next HEADERS of the peer, trailers among them.
+    /// As [`RecvStream::next_headers`]: waits for the next HEADERS of the peer, trailers among
+    /// them.
     ///
     /// # Errors
     ///

@@ -102,7 +102,7 @@ impl StreamCell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the driver that there are new orders.
+    /// Puts the cell on the ready list, since there are new orders.
     fn enlist(self: &Arc<Self>, mut state: MutexGuard<'_, State>, news: News) {
         let is_new = !mem::replace(&mut state.is_listed, true);
         // Under the lock of the cell: a cell that says it is listed has to be. Otherwise an urgent
@@ -130,16 +130,16 @@ impl StreamCell {
     /// Drops both halves of a stream that no application has used: of the peer's streams those that
     /// are not accepted, of this side's those that are not wanted any more.
     ///
-    /// The sending half is first, since it orders the reset with `status`. The receiving half orders
-    /// one with CANCEL if this side cannot send, which must not be what the peer sees: REFUSED_STREAM
-    /// tells it that it can safely try again.
+    /// The sending half is first, since it orders the reset with `status`. The receiving half
+    /// orders one with CANCEL if this side cannot send, which must not be what the peer sees:
+    /// REFUSED_STREAM tells it that it can safely try again.
     pub(crate) fn abandon(self: &Arc<Self>, status: RstStatus) {
         self.drop_send(Some(status));
         self.drop_recv(0);
     }
 
-    /// Drops the sending half. With a status, a stream that this side has not finished is reset, and
-    /// so is one that the peer has not finished and that this side cannot send on.
+    /// Drops the sending half. With a status, a stream that this side has not finished is reset,
+    /// and so is one that the peer has not finished and that this side cannot send on.
     pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
         let mut state = self.lock();
         state.send.dropped = true;

@@ -133,8 +133,8 @@ async fn pushes_that_wait_are_refused_when_no_handle_can_accept_them_any_more() 
     .await;
 }
 
-/// The application gives a stream up when the driver has opened it: before the driver hands it over,
-/// when nothing is written yet, and after the peer has accepted it.
+/// The application gives a stream up when the driver has opened it: before the driver hands it
+/// over, when nothing is written yet, and after the peer has accepted it.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_not_wanted_any_more_when_it_is_open_is_cancelled() {
     in_all_versions(async |version| {

@@ -44,7 +44,7 @@ impl StreamCell {
         state.is_over()
     }
 
-    /// Tells that the peer has answered. Returns whether the stream is over.
+    /// Keeps the SYN_REPLY of the peer. Returns whether the stream is over.
     pub(crate) fn replied(&self, headers: HeaderBlock, fin: bool) -> bool {
         self.received(fin, |recv| recv.keep_reply(headers))
     }
@@ -77,7 +77,7 @@ impl StreamCell {
         over
     }
 
-    /// Tells that bytes have left for the transport, and FIN with them or not. Returns whether the
+    /// Notes that bytes have left for the transport, and FIN with them or not. Returns whether the
     /// stream is over.
     pub(crate) fn sent(&self, bytes: usize, fin: bool, window: usize) -> bool {
         let mut state = self.lock();
@@ -94,8 +94,8 @@ impl StreamCell {
         over
     }
 
-    /// Tells that the window is open, or wider than before, which the stream has waited for.
-    /// Returns whether the stream is over.
+    /// Notes that the window for which the stream has waited is open, or wider than before. Returns
+    /// whether the stream is over.
     pub(crate) fn window_opened(&self, window: usize) -> bool {
         let mut state = self.lock();
         state.send.window_opened(window);

@@ -62,7 +62,8 @@ impl StreamCell {
         }
     }
 
-    /// Waits for the next header block, and takes it also from behind payload that is not taken yet.
+    /// Waits for the next header block, and takes it also from behind payload that is not taken
+    /// yet.
     pub(crate) fn poll_headers(
         self: &Arc<Self>,
         cx: &Context<'_>,

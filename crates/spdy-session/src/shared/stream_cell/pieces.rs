@@ -51,8 +51,8 @@ impl Pieces {
         budget.add(bytes);
     }
 
-    /// Counts a piece, which may be the last one. A piece that is the whole payload of the stream was
-    /// in memory before this side asked for it, so it takes the room of no other.
+    /// Counts a piece, which may be the last one. A piece that is the whole payload of the stream
+    /// was in memory before this side asked for it, so it takes the room of no other.
     pub(super) fn pushed(&mut self, bytes: usize, is_end: bool, budget: &Budget) {
         let is_whole = is_end && self.last.is_none();
         self.written(bytes, budget);
@@ -89,8 +89,8 @@ impl Pieces {
     }
 }
 
-/// Small pieces are joined into pieces of about this length, in bytes: those that are sent, and those
-/// that came and wait to be taken.
+/// Small pieces are joined into pieces of about this length, in bytes: those that are sent, and
+/// those that came and wait to be taken.
 pub(super) const JOINED_LENGTH: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -63,8 +63,8 @@ enum Fin {
     Written,
 }
 
-/// What the sending handle's task waits for. It may be several things at once. The end of the stream
-/// wakes it in any case.
+/// What the sending handle's task waits for. It may be several things at once. The end of the
+/// stream wakes it in any case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Awaited {
     /// Room in the queue, for a writer.
@@ -231,8 +231,8 @@ impl SendSide {
 
 /// Room and windows.
 impl SendSide {
-    /// Returns what the budget has to know when the stream asks for a piece behind `held` bytes that
-    /// are about to be queued.
+    /// Returns what the budget has to know when the stream asks for a piece behind `held` bytes
+    /// that are about to be queued.
     pub(super) fn asking(&self, held: usize, is_modest: bool) -> Asking {
         Asking {
             queued: self.pieces.queued() + held,
@@ -242,8 +242,8 @@ impl SendSide {
         }
     }
 
-    /// Takes room for a piece, or returns the room that was taken for it while the stream waited for
-    /// others.
+    /// Takes room for a piece, or returns the room that was taken for it while the stream waited
+    /// for others.
     pub(super) fn claim(
         &self,
         id: StreamId,
@@ -257,8 +257,8 @@ impl SendSide {
         turn.map_or_else(|| budget.claim(asking), Ok)
     }
 
-    /// Notes that the stream waits for no others any more. Returns the tasks of those that may go on
-    /// for that.
+    /// Notes that the stream waits for no others any more. Returns the tasks of those that may go
+    /// on for that.
     #[must_use = "tasks wait for its room"]
     pub(super) fn leave(&mut self, id: StreamId, budget: &Budget) -> Vec<Waker> {
         match mem::take(&mut self.waits_for_others) {
@@ -323,6 +323,6 @@ impl SendSide {
     }
 }
 
-/// Pieces to be sent that are shorter than this, in bytes, are copied together. One frame less costs
-/// more than the copy does, and so do many small pieces that wait.
+/// Pieces to be sent that are shorter than this, in bytes, are copied together. One frame less
+/// costs more than the copy does, and so do many small pieces that wait.
 const SMALL_LENGTH: usize = 1024;
