@@ -145,7 +145,8 @@ pub struct Limits {
     pub data_frame: usize,
     /// How many bytes a peer has to let out, of a waiting stream or of the session, within
     /// [`Timeouts::trickle`](field@Timeouts::trickle). If fewer bytes are queued, all of them have
-    /// to leave. Default 16,384.
+    /// to leave. Also the least room in the window of a SPDY/3.1 session in which a peer can go on
+    /// (see [`Timeouts::unread`]). Default 16,384.
     pub min_progress: usize,
     /// How many replies of the session itself (PING, RST_STREAM) may wait to be written. While more
     /// wait, the transport is not read. If both sides reach this limit they wait for each other,
@@ -379,12 +380,15 @@ pub struct Timeouts {
     /// session or to another stream, starts this time again; [`trickle`](field@Self::trickle)
     /// limits the wait then. Default 30 s.
     pub blocked: Option<Duration>,
-    /// How long the application may consume no byte while that keeps the peer from sending any
-    /// payload. Unread bytes keep the peer from sending in two cases:
+    /// How long the application may consume no byte while that keeps the peer from going on with
+    /// any payload. Unread bytes hold the peer up in two cases:
     ///
     /// * the transport is not read ([`Limits::stream_buffer`], [`Limits::session_buffer`]);
-    /// * they use up the whole window of a SPDY/3.1 session
-    ///   ([`session_window`](field@Limits::session_window)).
+    /// * they leave no room in the window of a SPDY/3.1 session
+    ///   ([`session_window`](field@Limits::session_window)): less than
+    ///   [`Limits::min_progress`], and less than a sixteenth of the window. Then only bytes of the
+    ///   stream with the most unread bytes count, since the peer may send in the room that is left,
+    ///   however little it is.
     ///
     /// When the time is over the session gives up the stream with the most unread bytes, even if
     /// both sides have finished it. Its unread bytes are dropped, its reader gets an error, and

@@ -332,10 +332,20 @@ impl Streams {
     /// Returns the stream whose unread payload most keeps the peer from sending. If single streams
     /// are full, only open streams count.
     pub(crate) fn fullest(&self) -> Option<StreamId> {
+        let all = self.in_the_way().filter(|&(_, held)| held > 0);
+        all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
+    }
+
+    /// Returns whether no stream has more unread payload in the way than this one.
+    pub(crate) fn is_fullest(&self, id: StreamId) -> bool {
+        let own = self.in_the_way().find(|&(other, _)| other == id);
+        own.is_some_and(|(_, own)| self.in_the_way().all(|(_, held)| held <= own))
+    }
+
+    fn in_the_way(&self) -> impl Iterator<Item = (StreamId, usize)> {
         let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
         let gone = self.untaken.counted().filter(|_| !self.is_overfull());
-        let all = live.chain(gone).filter(|&(_, held)| held > 0);
-        all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
+        live.chain(gone)
     }
 
     /// Stops counting the payload of a stream that is gone. Returns how many bytes that was.

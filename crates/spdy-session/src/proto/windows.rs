@@ -22,6 +22,8 @@ pub(crate) struct SessionWindows {
     /// Reading pauses at this number of unread bytes. It is `usize::MAX` if the session's window
     /// limits them.
     session_buffer: usize,
+    /// Less room than this is too little, in a large window.
+    min_progress: usize,
     /// The initial size of the peer's windows for streams.
     initial: u32,
     /// The largest INITIAL_WINDOW_SIZE with which no stream's window exceeds 2^31-1.
@@ -75,6 +77,7 @@ impl SessionWindows {
             } else {
                 limits.session_buffer.max(1)
             },
+            min_progress: limits.min_progress,
             initial: DEFAULT_WINDOW,
             most_initial: i64::from(MAX_WINDOW),
             grants_session: false,
@@ -112,15 +115,25 @@ impl SessionWindows {
         self.recv.held() >= self.session_buffer
     }
 
-    /// Returns whether all bytes that the window allows have arrived and are unread.
+    /// Returns whether unread bytes leave the peer no room to go on.
     #[inline]
-    pub(crate) fn is_all_unread(&self) -> bool {
-        self.role.has_session_window() && self.recv.held() >= self.recv.size() as usize
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.lacks_room_beside(self.recv.held())
     }
 
-    /// Returns whether the window keeps the peer from sending payload.
-    pub(crate) fn is_used_up(&self) -> bool {
-        self.role.has_session_window() && self.recv.bytes() <= 0
+    /// Returns whether so many unread bytes leave the peer no room to go on: less than
+    /// [`Limits::min_progress`], and less than a sixteenth of the window. In a few bytes a peer
+    /// sends a few bytes in each round trip, or none, since many senders wait for room for a frame.
+    #[inline]
+    pub(crate) fn lacks_room_beside(&self, unread: usize) -> bool {
+        let size = self.recv.size() as usize;
+        let least = self.min_progress.min(size / 16).max(1);
+        self.role.has_session_window() && size.saturating_sub(unread) < least
+    }
+
+    /// Returns whether the window keeps the peer from going on with payload.
+    pub(crate) fn holds_up_peer(&self) -> bool {
+        self.role.has_session_window() && (self.recv.bytes() <= 0 || self.lacks_room())
     }
 
     /// Takes the first credit, which enlarges the window to its configured size. Only the first

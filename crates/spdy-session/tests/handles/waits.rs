@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use spdy_session::{
-    Config, FlowControl, OpenError, OpenOptions, Received, RecvStream, RstStatus, SendStream,
-    Session, SessionError, StreamError, Timeout, Version, client,
+    Config, FlowControl, Initiator, OpenError, OpenOptions, Received, RecvStream, RstStatus,
+    SendStream, Session, SessionError, StreamError, Timeout, Version, client,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -338,6 +338,61 @@ async fn a_reader_that_holds_up_the_session_for_long_gets_an_error_and_no_end() 
     }
 }
 
+/// Both sides have the timeouts of this library. A sender gives up its streams that are granted
+/// nothing (`blocked`) before the other side gives up what it does not read (`unread`).
+#[tokio::test(start_paused = true)]
+async fn of_two_sides_the_sender_gives_up_first_and_each_side_learns_why() {
+    let mut config = Config::default();
+    config.limits.session_window = 65_536;
+    config.limits.max_session_window = 0;
+    let (near, mut far) = pair_with(Version::V3_1, config.clone(), config);
+    let (sent, unread) = stream(&near, &mut far).await;
+    let (more, half_read) = stream(&near, &mut far).await;
+    let (other, innocent) = stream(&near, &mut far).await;
+    let ((_from_sent, mut sent), (_more, mut more)) = (sent.split(), more.split());
+    let (_other, mut other) = other.split();
+    sent.send_data(vec![0; 40_000].into(), false).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let since = || start.elapsed().as_secs();
+    more.send_data(vec![0; 40_000].into(), true).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    other.send_data(Bytes::from_static(b"short"), true).unwrap();
+
+    for sender in [&mut more, &mut other] {
+        let end = timeout(Duration::from_secs(40), sender.written()).await;
+        let end = end.unwrap().unwrap_err();
+        let is_blocked = matches!(end, StreamError::TimedOut(Timeout::Blocked));
+        assert!(is_blocked, "{end:?}");
+    }
+    assert!((29..=32).contains(&since()), "{} s", since());
+    for (stream, read) in [(half_read, 25_536), (innocent, 0)] {
+        let (mut received, _send) = stream.split();
+        let (bytes, end) = read_to_error(&mut received).await;
+        assert_eq!(bytes, read);
+        assert_cancelled(&end);
+    }
+
+    // Reading has made room: what is unread holds up no stream any more, and is not given up.
+    let (mut unread, _send) = unread.split();
+    sleep(Duration::from_secs(200)).await;
+    sent.send_data(Bytes::from_static(b"goes on"), false)
+        .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(within(unread.next()).await, Some(Ok(_))));
+    sent.send_data(vec![0; 65_536].into(), false).unwrap();
+    let start = tokio::time::Instant::now();
+    let end = timeout(Duration::from_secs(40), sent.closed()).await;
+    assert!(matches!(end, Ok(StreamError::TimedOut(Timeout::Blocked))));
+    assert!((29..=31).contains(&start.elapsed().as_secs()));
+    // The other side holds what has come for a minute in all: then the reader gets none of it.
+    sleep(Duration::from_secs(35)).await;
+    let (bytes, end) = read_to_error(&mut unread).await;
+    assert_eq!(bytes, 0);
+    let is_unread = matches!(end, StreamError::TimedOut(Timeout::Unread));
+    assert!(is_unread, "{end:?}");
+}
+
 /// The reader holds up the others, but not for ever.
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
@@ -357,6 +412,29 @@ async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
         within(mine.read_to_end(&mut rest)).await.unwrap();
         assert_eq!(rest.len(), most - 20, "{version}");
         within(second.read_exact(&mut [0; 7])).await.unwrap();
+    }
+}
+
+fn assert_cancelled(end: &StreamError) {
+    let StreamError::Reset { status, initiator } = end else {
+        panic!("it is reset, and not: {end:?}");
+    };
+    assert_eq!(
+        (*status, *initiator),
+        (RstStatus::CANCEL, Initiator::Remote)
+    );
+}
+
+/// Reads until an error, and returns how many bytes came before it.
+async fn read_to_error(received: &mut RecvStream) -> (usize, StreamError) {
+    let mut bytes = 0;
+    loop {
+        match within(received.next()).await {
+            Some(Ok(Received::Data(payload))) => bytes += payload.len(),
+            Some(Ok(_)) => {}
+            Some(Err(end)) => return (bytes, end),
+            None => panic!("the stream does not end in order"),
+        }
     }
 }
 

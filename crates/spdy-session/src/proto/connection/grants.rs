@@ -58,10 +58,12 @@ impl Connection {
 
     /// Returns credit for consumed bytes of a stream, which may be gone.
     pub(super) fn return_bytes(&mut self, id: StreamId, bytes: usize) {
+        if self.clock.unread_since().is_some() && self.makes_room(id) {
+            self.clock.note_consumed();
+        }
         let Some(mut stream) = self.streams.get(id) else {
             if self.streams.consume_gone(id, bytes) {
                 self.windows.consume(bytes);
-                self.clock.note_consumed();
             }
             return;
         };
@@ -69,7 +71,13 @@ impl Connection {
         if stream.consume(bytes).credit_due {
             self.output.credit(id);
         }
-        self.clock.note_consumed();
+    }
+
+    /// Returns whether the peer can go on better when the application consumes payload of a
+    /// stream. While the transport is read, what the peer sends into the room that is left, and the
+    /// application consumes, makes no more room.
+    fn makes_room(&self, id: StreamId) -> bool {
+        self.is_overfull() || self.streams.is_fullest(id)
     }
 
     /// Returns the receive window of a new stream.

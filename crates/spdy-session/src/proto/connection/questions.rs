@@ -36,11 +36,11 @@ impl Connection {
     }
 
     /// Returns whether this side keeps the peer from sending payload, because the application has
-    /// not consumed what came: the transport is not read, or the session's receive window is used
-    /// up. Meanwhile the silence of a peer proves nothing.
+    /// not consumed what came: the transport is not read, or the session's receive window has no
+    /// room to go on. Meanwhile the silence of a peer proves nothing.
     #[must_use]
     pub fn holds_up_peer(&self) -> bool {
-        !self.inbound.is_ended() && (!self.wants_input() || self.windows.is_used_up())
+        !self.inbound.is_ended() && (!self.wants_input() || self.windows.holds_up_peer())
     }
 
     /// Returns how close the connection is to its end.
@@ -120,10 +120,10 @@ impl Connection {
         stream.wait.is_blocked() || waits::is_stalled(stream, self.windows.is_open())
     }
 
-    /// Returns whether unread bytes keep the peer from sending payload on any stream: they stop the
-    /// reading of the transport, or they use up the whole window of the session.
+    /// Returns whether unread bytes keep the peer from going on with payload on any stream: they
+    /// stop the reading of the transport, or they leave no room in the window of the session.
     pub(super) fn is_unread_in_the_way(&self) -> bool {
-        self.is_overfull() || (self.windows.is_all_unread() && !self.inbound.is_ended())
+        self.is_overfull() || (self.windows.lacks_room() && !self.inbound.is_ended())
     }
 
     /// Returns whether unread bytes stop the reading of the transport.

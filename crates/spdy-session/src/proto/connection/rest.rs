@@ -118,15 +118,10 @@ impl Connection {
             || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
     }
 
-    /// Returns whether unconsumed payload uses up the whole window of the session.
-    fn is_all_unread(&self, quiet: &Quiet) -> bool {
-        let window = self.windows.recv();
-        let all = window.held() - quiet.all_consumed(self);
-        self.role.has_session_window()
-            && !self.inbound.is_ended()
-            && window.bytes() <= 0
-            && window.returnable() == 0
-            && all == window.size() as usize
+    /// Returns whether unconsumed payload leaves no room in the window of the session.
+    fn leaves_no_room(&self, quiet: &Quiet) -> bool {
+        let unread = self.windows.recv().held() - quiet.all_consumed(self);
+        !self.inbound.is_ended() && self.windows.lacks_room_beside(unread)
     }
 
     fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
@@ -194,7 +189,7 @@ impl Connection {
         promises.add("idle", is_idle, timeouts.idle);
         promises.add("blocked", is_blocked, timeouts.blocked);
         promises.add("trickle", is_blocked, timeouts.trickle(timeouts.blocked));
-        let is_in_the_way = self.is_held_up(quiet) || self.is_all_unread(quiet);
+        let is_in_the_way = self.is_held_up(quiet) || self.leaves_no_room(quiet);
         promises.add("unread", is_in_the_way, timeouts.unread);
         let is_unfinished = is_heard && self.streams.iter().any(Stream::is_abandoned);
         promises.add("discard", is_unfinished, timeouts.discard);
