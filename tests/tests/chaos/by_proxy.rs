@@ -36,20 +36,27 @@ impl Asker for ByProxy {
         }
         let page = body.collect().await.expect("a page of the proxy is whole");
         let page = String::from_utf8_lossy(&page.to_bytes()).into_owned();
+        let reason = reason(&page).unwrap_or(&page).to_owned();
         match head.status {
-            StatusCode::SERVICE_UNAVAILABLE if page.contains("busy") => {
-                Outcome::ConnectTimeout(page)
+            StatusCode::SERVICE_UNAVAILABLE if reason.contains("too many open requests") => {
+                Outcome::ConnectTimeout(reason)
             }
-            StatusCode::GATEWAY_TIMEOUT if page.contains("connection") => {
-                Outcome::ConnectTimeout(page)
+            StatusCode::GATEWAY_TIMEOUT if reason.contains("while connecting") => {
+                Outcome::ConnectTimeout(reason)
             }
-            _ => Outcome::Failed(page),
+            _ => Outcome::Failed(reason),
         }
     }
 
     fn patience(&self) -> Duration {
         self.patience
     }
+}
+
+/// What a page of the proxy says.
+fn reason(page: &str) -> Option<&str> {
+    let (_, reason) = page.split_once("<p>")?;
+    Some(reason.split_once("</p>")?.0)
 }
 
 /// A round with a proxy, whose application speaks HTTP/1.1 or HTTP/2.
@@ -69,11 +76,7 @@ pub(crate) fn round(dice: &mut Dice) -> Round<ByProxy> {
     settings.connect_timeout = connect;
     settings.answer_timeout = answer;
     settings.max_connections = dice.pick(&[1, 4, 32, 512]);
-    let max_connections = match protocol {
-        Protocol::Http1 => settings.max_connections,
-        // Requests share one, and those that are forgotten end on their own.
-        _ => usize::MAX,
-    };
+    let max_connections = settings.max_connections;
     let network = Arc::clone(&origin);
     let router = proxy(settings.connector(move || Arc::clone(&network).connect()));
     Round {

@@ -70,16 +70,22 @@ pub struct Proxy {
     /// Turn it on only behind another proxy. (Off by default.)
     pub trust_forwarded: bool,
     /// The time limit for getting a connection to the application: for waiting for a free place and
-    /// for opening the connection together.
+    /// for opening the connection together. An HTTP/2 connection is open when the application has
+    /// sent its settings.
     pub connect_timeout: Duration,
     /// How long the application can be silent before and during a response, while no part of the
     /// request body moves either. It does not count the time in which the client has to read more
     /// of the response or send more of the request: [`Timeouts::body`](crate::Timeouts::body)
     /// limits the latter. (If the router is not served by this crate, its server has to limit it.)
     pub answer_timeout: Duration,
-    /// The maximum number of connections to the application that take requests. An HTTP/1.1
-    /// connection carries one request at a time, an HTTP/2 connection as many as the application
-    /// allows. Further requests wait.
+    /// The maximum number of connections to the application that are open or being opened. An
+    /// HTTP/1.1 connection carries one request at a time, an HTTP/2 connection as many as the
+    /// application allows. Further requests wait.
+    ///
+    /// An HTTP/2 connection that takes no more requests counts until its last response is complete.
+    /// It is closed earlier if a request waits and either no client uses the connection any more, or
+    /// the application has sent nothing on it, not even the reply to a PING, while a request waited
+    /// for all of the [`answer_timeout`](Self::answer_timeout).
     pub max_connections: usize,
     dial: Option<Dial>,
 }

@@ -1,11 +1,11 @@
-//! A transport to the application that counts the bytes it receives, and fails when a write is
-//! stalled.
+//! A transport to the application that counts the bytes it receives, fails when a write is stalled,
+//! and can be cut.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Sleep, sleep},
 };
 
@@ -40,12 +40,39 @@ impl Heard {
     }
 }
 
+/// Closes a transport at once, with whatever is still to be written. If it is dropped, the transport
+/// stays open.
+#[derive(Debug)]
+pub(super) struct Cut(Mutex<Option<oneshot::Sender<()>>>);
+
+impl Cut {
+    /// Closes the transport. Returns whether it was open.
+    pub(super) fn cut(&self) -> bool {
+        let cut = self.lock().take();
+        cut.is_some_and(|cut| cut.send(()).is_ok())
+    }
+
+    /// Returns whether the transport is closed, or about to be.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A transport that counts the bytes read. Its writes fail once the application has taken no byte
 /// for some time. Otherwise requests that were given up would keep the connection to an application
 /// that has vanished.
 #[derive(Debug)]
-pub(super) struct Listening<IO> {
+pub(super) struct Listening<IO, H = ()> {
     io: IO,
+    /// `None` once nothing can cut the transport.
+    told: Option<oneshot::Receiver<()>>,
+    is_cut: bool,
+    /// What is held as long as the transport is open, and can be cut.
+    _held: H,
     heard: Heard,
     /// Whether the reader has handled the first bytes, which its next read shows.
     has_begun: bool,
@@ -54,17 +81,40 @@ pub(super) struct Listening<IO> {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<IO> Listening<IO> {
-    pub(super) fn new(io: IO, patience: Duration) -> (Self, Heard) {
+impl<IO, H> Listening<IO, H> {
+    pub(super) fn new(io: IO, held: H, patience: Duration) -> (Self, Heard, Cut) {
         let heard = Heard::default();
+        let (cut, told) = oneshot::channel();
         let listening = Self {
             io,
+            _held: held,
             heard: heard.clone(),
             has_begun: false,
             patience,
             stalled: None,
+            told: Some(told),
+            is_cut: false,
         };
-        (listening, heard)
+        (listening, heard, Cut(Mutex::new(Some(cut))))
+    }
+
+    /// Replaces the outcome if the transport is cut.
+    fn unless_cut<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_pending()
+            && let Some(told) = &mut self.told
+            && let Poll::Ready(told) = Pin::new(told).poll(cx)
+        {
+            self.told = None;
+            self.is_cut = told.is_ok();
+        }
+        if self.is_cut {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        outcome
     }
 
     fn watch<T>(
@@ -72,6 +122,7 @@ impl<IO> Listening<IO> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        let outcome = self.unless_cut(cx, outcome);
         if outcome.is_ready() {
             self.stalled = None;
             return outcome;
@@ -85,7 +136,7 @@ impl<IO> Listening<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
+impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Listening<IO, H> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,11 +150,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Listening<IO> {
             self.has_begun = true;
             self.heard.0.begun.notify_one();
         }
-        outcome
+        self.unless_cut(cx, outcome)
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Listening<IO> {
+impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Listening<IO, H> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -150,7 +201,7 @@ mod tests {
     async fn an_application_that_takes_nothing_is_not_written_to_for_ever() {
         let patience = Duration::from_secs(60);
         let (near, mut far) = duplex(1);
-        let (mut near, _) = Listening::new(near, patience);
+        let (mut near, ..) = Listening::new(near, (), patience);
         let begun = Instant::now();
         let taking = tokio::spawn(async move {
             // The time restarts with each byte that is taken.
@@ -164,5 +215,21 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), 3 * patience / 2 + patience);
         drop(taking.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transport_that_is_cut_fails_although_its_peer_is_silent() {
+        let (near, _far) = duplex(1);
+        let (near, _, cut) = Listening::new(near, (), Duration::from_secs(60));
+        let (mut reads, mut writes) = tokio::io::split(near);
+        let reading = tokio::spawn(async move { reads.read_u8().await });
+        sleep(Duration::from_secs(1)).await;
+        assert!(!cut.is_over());
+        cut.cut();
+        let error = reading.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        let error = writes.write_all(&[0; 10]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert!(cut.is_over());
     }
 }

@@ -29,6 +29,11 @@ impl Patience {
         self.left = self.whole.saturating_sub(since.elapsed());
     }
 
+    /// Makes what is left the whole time.
+    pub(super) const fn shrink(&mut self) {
+        self.whole = self.left;
+    }
+
     pub(super) const fn is_spent(&self) -> bool {
         self.left.is_zero()
     }

@@ -15,7 +15,7 @@ use super::{
     Failure, Patience, Proxy, Upload,
     answer::{Answer, Silence},
     dial::Channel,
-    heard::{Heard, Listening},
+    heard::{Cut, Heard, Listening},
     upload::Progress,
 };
 
@@ -85,12 +85,13 @@ impl Pool {
                 }
                 Err(error) => error,
             };
+            let mut fate = Fate::Unknown;
             request = match error.take_message() {
                 // The application has received nothing of the request.
                 Some(unsent) => unsent,
                 None => {
                     let error = error.into_error();
-                    let fate = lease.fate(&error, before);
+                    fate = lease.fate(&error, before);
                     let may_repeat = match fate {
                         Fate::Untouched => attempts < ATTEMPTS,
                         Fate::Lost => method.is_idempotent() && !mem::replace(&mut was_lost, true),
@@ -98,6 +99,7 @@ impl Pool {
                     };
                     let head = head.as_ref().filter(|_| may_repeat);
                     let repeated = head.and_then(|head| Some(head.with(progress.again()?)));
+                    progress.charge(&mut silence);
                     repeated.ok_or_else(|| fate.failure(&error))?
                 }
             };
@@ -107,7 +109,7 @@ impl Pool {
                 ));
             }
             attempts += 1;
-            lease = lease.renew(&mut connecting).await?;
+            lease = lease.renew(fate, &mut connecting).await?;
         }
     }
 
@@ -176,16 +178,16 @@ impl Lease {
     fn give_up(self, before: u64) {
         match self {
             Self::Http1(_) => {}
-            Self::Http2(lease) if lease.heard().bytes() == before => lease.forget(),
+            Self::Http2(lease) if lease.heard().bytes() == before => lease.doubt(),
             Self::Http2(_) => {}
         }
     }
 
     /// Replaces the connection with a new one.
-    async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
+    async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
         match self {
             Self::Http1(lease) => lease.renew(patience).await.map(Self::Http1),
-            Self::Http2(lease) => lease.renew(patience).await.map(Self::Http2),
+            Self::Http2(lease) => lease.renew(fate, patience).await.map(Self::Http2),
         }
     }
 
@@ -224,10 +226,13 @@ fn is_untouched(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || is_refused)
 }
 
-/// Opens a connection, within the time of one attempt.
-async fn connect(proxy: &Proxy) -> Result<(Listening<Channel>, Heard), Failure> {
+/// Opens a connection, within the time of one attempt. It keeps `held` until it is closed.
+async fn connect<H>(
+    proxy: &Proxy,
+    held: H,
+) -> Result<(Listening<Channel, H>, Heard, Cut), Failure> {
     match timeout(proxy.connect_timeout, proxy.connect()).await {
-        Ok(Ok(io)) => Ok(Listening::new(io, proxy.answer_timeout)),
+        Ok(Ok(io)) => Ok(Listening::new(io, held, proxy.answer_timeout)),
         Ok(Err(error)) => Err(Failure::Connect(error.to_string())),
         Err(_) => Err(Failure::ConnectTimeout),
     }

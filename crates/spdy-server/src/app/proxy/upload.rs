@@ -503,6 +503,15 @@ impl Progress {
         self.wait(answer, patience, Self::silent_since).await
     }
 
+    /// Leaves to later attempts what the silence of the application has left of the time. So all
+    /// attempts have the time of one, although the rest of the body moves in each.
+    pub(super) fn charge(&self, patience: &mut Patience) {
+        if let Some(since) = self.silent_since() {
+            patience.renew(since);
+        }
+        patience.shrink();
+    }
+
     /// Waits as long as the body moves in time, whichever side it waits for.
     pub(super) async fn or_still<T>(
         &self,

@@ -164,7 +164,7 @@ impl Drop for Watch {
 
 impl Connection {
     async fn new(proxy: &Proxy) -> Result<Self, Failure> {
-        let (io, heard) = super::connect(proxy).await?;
+        let (io, heard, _) = super::connect(proxy, ()).await?;
         let handshake = http1::handshake(TokioIo::new(Sips(io))).await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();

@@ -5,39 +5,38 @@
 //! `max_connections`. Further requests wait in the order of arrival, each for its own time. Only
 //! the first of them looks for a place.
 //!
-//! A connection is opened in a separate task. A request that has waited for an attempt of an
-//! earlier request, and sees it fail, makes one more attempt.
+//! A seat is one of the `max_connections`. A connection has it from the first attempt to open it
+//! until its transport is closed, whether it takes requests or not. A connection that is of no use
+//! any more makes room for another one when no seat is free.
+//!
+//! A connection is opened in a separate task. It is open when the application has announced how
+//! many requests it takes.
 
+mod connection;
 mod leaving;
+mod state;
+mod usage;
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use axum::http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::{
-        TrySendError,
-        http2::{self, SendRequest},
-    },
+    client::conn::{TrySendError, http2::SendRequest},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep_until},
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
 };
-use tracing::debug;
 
-use self::leaving::{Asking, Leaving};
-use super::{Channel, Failure, Heard, Listening, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
+pub(in super::super) use self::usage::Place;
+use self::{
+    connection::Connection,
+    leaving::Asking,
+    state::{Ending, Found, State},
+    usage::Usage,
+};
+use super::{Failure, Fate, Heard, Patience, Progress, Proxy, UPLOAD_PAUSE, Upload};
 
 /// The connections that requests share.
 #[derive(Debug)]
@@ -50,48 +49,26 @@ pub(super) struct Shared {
     freed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// The oldest connection is the first, and is preferred. So the later ones become idle in quiet
-    /// times, and are closed.
-    open: Vec<Connection>,
-    /// The last attempt to open another connection, unless it has succeeded.
-    attempt: Option<Attempt>,
-}
-
-/// A connection that is being opened.
-#[derive(Clone, Debug)]
-struct Attempt {
-    since: Instant,
-    outcome: watch::Receiver<Option<Result<(), Failure>>>,
-}
-
-/// A connection. Once the pool has forgotten it, it closes when its last request has ended.
-#[derive(Clone, Debug)]
-struct Connection {
-    sender: SendRequest<Upload>,
-    heard: Heard,
-    usage: Arc<Usage>,
-}
-
-/// The use of a connection.
+/// One of the `max_connections`. It is free again when this is dropped.
 #[derive(Debug)]
-struct Usage {
-    /// The number of requests, and the time when the last one ended.
-    requests: Mutex<(usize, Instant)>,
-    /// The maximum number of requests. 0 means that the application has not announced it yet: then
-    /// it receives one request.
-    places: AtomicUsize,
-    leaving: Leaving,
-    /// The number of requests that ended early.
-    broken: AtomicUsize,
+struct Seat(Weak<Shared>);
+
+impl Seat {
+    fn pool(&self) -> Weak<Shared> {
+        Weak::clone(&self.0)
+    }
 }
 
-enum Found {
-    Place(Connection),
-    Attempt(Attempt),
-    Failed(Failure),
-    Nothing,
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            let mut state = pool.state();
+            state.seats -= 1;
+            state.is_making_room = false;
+            drop(state);
+            pool.freed.notify_one();
+        }
+    }
 }
 
 impl Shared {
@@ -104,94 +81,87 @@ impl Shared {
         }
     }
 
+    /// Waits for a place. An application that closes a new connection without a word might be about
+    /// to restart, so there is one more attempt.
     pub(super) async fn lease(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
-        let found = patience.wait(self.place(Instant::now())).await;
+        let mut leased = self.lease_once(patience).await;
+        if let Err(Failure::Broken(_)) = leased {
+            leased = self.lease_once(patience).await;
+        }
+        leased
+    }
+
+    async fn lease_once(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
+        let arrived = self.state().now();
+        let found = patience.wait(self.place(arrived)).await;
         let connection = found.ok_or_else(|| self.late())??;
         Ok(Lease::new(connection, self))
     }
 
     /// Waits for a place, and takes it.
-    async fn place(self: &Arc<Self>, arrived: Instant) -> Result<Connection, Failure> {
+    async fn place(self: &Arc<Self>, arrived: u64) -> Result<Connection, Failure> {
         let _turn = self.queue.lock().await;
         loop {
-            match self.find(arrived) {
+            let found = self.state().find(arrived, self.proxy.max_connections);
+            let attempt = match found {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
-                Found::Nothing => self.freed.notified().await,
-                Found::Attempt(attempt) => tokio::select! {
-                    () = attempt.over() => {}
-                    () = self.freed.notified() => {}
-                },
+                Found::Nothing => {
+                    self.freed.notified().await;
+                    continue;
+                }
+                Found::Attempt(attempt) => attempt,
+                Found::Begun(attempt, ending) => {
+                    self.connect(ending);
+                    attempt
+                }
+            };
+            tokio::select! {
+                () = attempt.over() => {}
+                () = self.freed.notified() => {}
             }
         }
     }
 
-    /// Takes a place, or returns the attempt to open a connection. Starts an attempt if all
-    /// connections are full.
-    fn find(self: &Arc<Self>, arrived: Instant) -> Found {
-        let mut state = self.state();
-        state
-            .open
-            .retain(|connection| !connection.sender.is_closed());
-        if let Some(connection) = state.open.iter().find(|one| one.usage.take_place()) {
-            return Found::Place(connection.clone());
-        }
-        let is_known = state.open.iter().all(|one| one.usage.is_known());
-        if !is_known || state.open.len() >= self.proxy.max_connections {
-            return Found::Nothing;
-        }
-        match &state.attempt {
-            Some(attempt) if attempt.is_under_way() => return Found::Attempt(attempt.clone()),
-            Some(attempt) if attempt.since >= arrived => {
-                return match attempt.failure() {
-                    Some(failure) if state.open.is_empty() => Found::Failed(failure),
-                    _ => Found::Nothing,
-                };
-            }
-            Some(_) | None => {}
-        }
-        let attempt = self.connect();
-        state.attempt = Some(attempt.clone());
-        Found::Attempt(attempt)
-    }
-
-    fn connect(self: &Arc<Self>) -> Attempt {
-        let (sender, outcome) = watch::channel(None);
+    /// Opens a connection in the seat that it was given.
+    fn connect(self: &Arc<Self>, ending: Ending) {
+        let seat = Seat(Arc::downgrade(self));
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            let made = Connection::new(&pool).await;
+            let making = Connection::new(&pool.proxy, seat);
+            let made = timeout(pool.proxy.connect_timeout, making).await;
+            let made = made.unwrap_or(Err(Failure::ConnectTimeout));
             let outcome = made.map(|connection| pool.add(connection));
-            sender.send_replace(Some(outcome));
+            ending.send_replace(Some(outcome));
         });
-        Attempt {
-            since: Instant::now(),
-            outcome,
-        }
     }
 
     fn add(self: &Arc<Self>, connection: Connection) {
         let usage = Arc::clone(&connection.usage);
         tokio::spawn(close_in_time(Arc::downgrade(self), usage));
-        let mut state = self.state();
-        state.open.push(connection);
-        state.attempt = None;
+        self.state().add(connection);
     }
 
-    /// Stops other requests from using a connection.
-    fn forget(&self, usage: &Arc<Usage>) {
-        let is_other = |one: &Connection| !Arc::ptr_eq(&one.usage, usage);
-        self.state().open.retain(is_other);
+    /// Stops other requests from using a connection. Its open requests continue.
+    fn retire(&self, usage: &Arc<Usage>) {
+        self.state().retire(usage);
         self.freed.notify_one();
     }
 
-    /// Returns the reason why a request has run out of time.
-    fn late(&self) -> Failure {
-        let is_full = self.state().open.iter().any(|one| one.usage.is_known());
-        if is_full {
-            Failure::Busy
-        } else {
-            Failure::ConnectTimeout
+    /// Stops other requests from using a connection while there can be another one.
+    fn spare(&self, usage: &Arc<Usage>) {
+        usage.make_spare();
+        self.retire_idle(usage);
+    }
+
+    fn retire_idle(&self, usage: &Arc<Usage>) {
+        if usage.is_idle() {
+            self.retire(usage);
         }
+    }
+
+    fn late(&self) -> Failure {
+        self.state().late(self.proxy.max_connections)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,170 +177,8 @@ async fn close_in_time(pool: Weak<Shared>, usage: Arc<Usage>) {
         sleep_until(until).await;
         let Some(pool) = pool.upgrade() else { return };
         if usage.rests_until() <= Instant::now() {
-            return pool.forget(&usage);
+            return pool.retire(&usage);
         }
-    }
-}
-
-impl Attempt {
-    /// Returns whether the attempt still runs. If the runtime ends, the task that opens the
-    /// connection ends without a result.
-    fn is_under_way(&self) -> bool {
-        self.outcome.borrow().is_none() && self.outcome.has_changed().is_ok()
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        match &*self.outcome.borrow() {
-            Some(Ok(())) => None,
-            Some(Err(failure)) => Some(failure.clone()),
-            None => Some(Failure::Connect("the attempt was abandoned".into())),
-        }
-    }
-
-    async fn over(mut self) {
-        _ = self.outcome.wait_for(Option::is_some).await;
-    }
-}
-
-impl Connection {
-    async fn new(pool: &Arc<Shared>) -> Result<Self, Failure> {
-        let (io, heard) = super::connect(&pool.proxy).await?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(STREAM_WINDOW as usize)
-            .initial_max_send_streams(1)
-            // With the default, many invalid responses would end the connection with the requests
-            // of other clients.
-            .max_local_error_reset_streams(None)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| Failure::of(&error))?;
-        let usage = Arc::new(Usage::default());
-        let run = run(
-            connection,
-            heard.clone(),
-            Arc::clone(&usage),
-            Arc::downgrade(pool),
-        );
-        tokio::spawn(run);
-        Ok(Self {
-            sender,
-            heard,
-            usage,
-        })
-    }
-}
-
-type Http2 = http2::Connection<TokioIo<Listening<Channel>>, Upload, TokioExecutor>;
-
-/// Runs a connection, and records how many places the application allows.
-async fn run(connection: Http2, heard: Heard, usage: Arc<Usage>, pool: Weak<Shared>) {
-    let mut connection = pin!(connection);
-    let mut begun = pin!(heard.begun());
-    let mut has_begun = false;
-    let outcome = poll_fn(|cx| {
-        let outcome = connection.as_mut().poll(cx);
-        if outcome.is_ready() {
-            return outcome;
-        }
-        has_begun = has_begun || begun.as_mut().poll(cx).is_ready();
-        if has_begun && usage.set_places(connection.current_max_send_streams()) {
-            notify(&pool);
-        }
-        Poll::Pending
-    })
-    .await;
-    if let Err(error) = outcome {
-        debug!(%error, "connection to the application failed");
-    }
-    notify(&pool);
-}
-
-fn notify(pool: &Weak<Shared>) {
-    if let Some(pool) = pool.upgrade() {
-        pool.freed.notify_one();
-    }
-}
-
-impl Default for Usage {
-    fn default() -> Self {
-        Self {
-            requests: Mutex::new((0, Instant::now())),
-            places: AtomicUsize::new(0),
-            leaving: Leaving::default(),
-            broken: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Usage {
-    /// Takes a place if one is free.
-    fn take_place(&self) -> bool {
-        let mut requests = self.get();
-        let is_free = requests.0 < self.places.load(Ordering::Relaxed).max(1);
-        requests.0 += usize::from(is_free);
-        is_free
-    }
-
-    /// Returns whether the application has announced the number of places.
-    fn is_known(&self) -> bool {
-        self.places.load(Ordering::Relaxed) > 0
-    }
-
-    fn end(&self) {
-        let mut requests = self.get();
-        *requests = (requests.0 - 1, Instant::now());
-    }
-
-    /// Sets the number of places. Returns whether it has grown. (An application that accepts no
-    /// requests for a while counts as one place.)
-    fn set_places(&self, places: usize) -> bool {
-        let places = places.max(1);
-        self.places.swap(places, Ordering::Relaxed) < places
-    }
-
-    /// Returns when the connection will have been idle for too long. A connection in use will be
-    /// idle later.
-    fn rests_until(&self) -> Instant {
-        let (requests, since) = *self.get();
-        let since = if requests == 0 { since } else { Instant::now() };
-        since + MAX_REST
-    }
-
-    fn get(&self) -> MutexGuard<'_, (usize, Instant)> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The use of a connection by one request. Dropping it frees the place.
-#[derive(Debug)]
-pub(in super::super) struct Place {
-    usage: Arc<Usage>,
-    pool: Arc<Shared>,
-}
-
-impl Place {
-    /// Notes that the request ends early: its client has left, or the application has not read all
-    /// of it.
-    ///
-    /// Applications close a connection with too many such requests. h2 counts the frames for
-    /// streams that it has forgotten, and ends the connection after a thousand; others count
-    /// resets. So a connection with [`MAX_BROKEN`] of them takes no more requests, and its open
-    /// requests continue.
-    pub(in super::super) fn note_broken(&self) {
-        if self.usage.broken.fetch_add(1, Ordering::Relaxed) + 1 == MAX_BROKEN {
-            self.pool.forget(&self.usage);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.usage.end();
-        self.pool.freed.notify_one();
     }
 }
 
@@ -390,11 +198,10 @@ impl Lease {
             heard,
             usage,
         } = connection;
-        let pool = Arc::clone(pool);
         Self {
             sender,
             heard,
-            place: Arc::new(Place { usage, pool }),
+            place: Arc::new(Place::new(usage, Arc::clone(pool))),
         }
     }
 
@@ -414,15 +221,22 @@ impl Lease {
         &self.heard
     }
 
-    /// Stops other requests from using the connection. Its open requests continue.
-    pub(super) fn forget(&self) {
-        self.place.pool.forget(&self.place.usage);
+    /// Stops other requests from using the connection, because the application has not said a word
+    /// for as long as a request can wait. The open requests continue until the connection has to
+    /// make room for another one.
+    pub(super) fn doubt(&self) {
+        self.place.usage.doubt();
+        self.place.pool.retire(&self.place.usage);
     }
 
     /// Replaces the connection with a new one.
-    pub(super) async fn renew(self, patience: &mut Patience) -> Result<Self, Failure> {
-        self.forget();
-        let pool = Arc::clone(&self.place.pool);
+    pub(super) async fn renew(self, fate: Fate, patience: &mut Patience) -> Result<Self, Failure> {
+        let (pool, usage) = (Arc::clone(&self.place.pool), &self.place.usage);
+        match fate {
+            // It refuses this request, and its others continue.
+            Fate::Untouched => pool.spare(usage),
+            Fate::Lost | Fate::Unknown => pool.retire(usage),
+        }
         drop(self);
         pool.lease(patience).await
     }
@@ -444,21 +258,3 @@ impl Lease {
         });
     }
 }
-
-/// The interval of PINGs to an application while requests are open. Without a reply within 20 s,
-/// which is hyper's timeout, the requests end.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
-/// How long a connection can be idle.
-const MAX_REST: Duration = Duration::from_secs(30);
-
-/// The maximum number of requests that can end early on a connection that takes further requests.
-const MAX_BROKEN: usize = 100;
-
-/// The window, in bytes, of one response and of one request: one DATA frame. The application is
-/// near, and a client that does not read might have a hundred streams.
-const STREAM_WINDOW: u32 = 16_384;
-
-/// As large as possible, because the window of each response limits it. With a smaller one,
-/// responses to clients that do not read would block all others.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;

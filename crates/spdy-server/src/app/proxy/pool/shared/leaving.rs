@@ -87,6 +87,7 @@ impl<A: Future<Output = Outcome> + Send + 'static> Drop for Asking<A> {
         };
         self.progress.park();
         self.place.note_broken();
+        self.place.abandon();
         let seen = self.sent.seen();
         let (place, progress) = (Arc::clone(&self.place), self.progress.clone());
         // Without a running runtime, the connection ends as well.
