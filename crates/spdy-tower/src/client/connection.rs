@@ -407,10 +407,7 @@ impl Failed {
         let outcome = match source::<h2::Error>(&error) {
             _ if is_unsent => Outcome::Unsent,
             Some(error) if is_refused(error) => Outcome::Refused,
-            // Streams that a GOAWAY in order names end with their responses; this one is above it.
-            Some(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => {
-                Outcome::Unsent
-            }
+            Some(error) if is_left_out(error) => Outcome::Unsent,
             Some(error) if error.is_reset() => Outcome::Final,
             _ if is_reused && !error.is_user() => Outcome::Lost,
             _ => Outcome::Final,
@@ -438,9 +435,26 @@ impl Failed {
     }
 }
 
-/// Returns whether the server says that it has not processed a request of HTTP/2.
-pub(super) fn is_refused(error: &h2::Error) -> bool {
+/// Returns whether the server has certainly not acted on a request of HTTP/1.1 or HTTP/2.
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+    let is_said = |error: &h2::Error| is_refused(error) || is_left_out(error);
+    is_unsent(error) || source::<h2::Error>(error).is_some_and(is_said)
+}
+
+/// Returns whether nothing of a request was sent. hyper cancels only what it has not begun.
+pub(super) fn is_unsent(error: &hyper::Error) -> bool {
+    error.is_canceled()
+}
+
+/// Returns whether the server has refused the stream.
+fn is_refused(error: &h2::Error) -> bool {
     error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM)
+}
+
+/// Returns whether the stream is above the last one that a GOAWAY in order names. The others end
+/// with their responses.
+fn is_left_out(error: &h2::Error) -> bool {
+    error.is_remote() && error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
 }
 
 pub(super) fn source<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {

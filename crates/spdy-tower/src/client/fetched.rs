@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     ConnectorError, Error,
-    connection::{Doubt, Unwanted, is_refused, source},
+    connection::{Doubt, Unwanted, is_unprocessed, is_unsent, source},
 };
 use crate::{Body, BodyError};
 
@@ -137,13 +137,14 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Returns whether there was no connection to send the request on.
+    /// Returns whether there was no connection to send the request on, or none that took any of it.
     #[must_use]
-    pub const fn is_connect(&self) -> bool {
+    pub fn is_connect(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_connect(),
             Self::Spdy(error) => error.is_connect(),
-            Self::Body(_) | Self::Http(_) => false,
+            Self::Body(_) => false,
+            Self::Http(error) => is_unsent(error),
         }
     }
 
@@ -159,7 +160,8 @@ impl FetchError {
     }
 
     /// Returns whether the server has certainly not acted on the request, so that it can be sent
-    /// again whatever its method. False where that is not known.
+    /// again whatever its method: nothing of it was sent, or the server says so. False where that is
+    /// not known.
     #[must_use]
     pub fn is_retry_safe(&self) -> bool {
         match self {
@@ -167,7 +169,7 @@ impl FetchError {
             Self::Spdy(error) => error.is_retry_safe(),
             // The server has begun its response.
             Self::Body(_) => false,
-            Self::Http(error) => source::<h2::Error>(error).is_some_and(is_refused),
+            Self::Http(error) => is_unprocessed(error),
         }
     }
 

@@ -9,16 +9,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use spdy_frame::Version;
 use spdy_session::Shutdown;
-use spdy_tower::client::{Client, Plain};
+use spdy_tower::client::{Client, Connector, FetchError, Plain};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::JoinSet,
     time::sleep,
 };
 
-use super::network::{Network, ask, get};
+use super::{
+    acceptor,
+    network::{Network, ask, get},
+};
 use crate::support::{client::ok, in_all_versions};
 
 /// What a server does with a request for `/poison`.
@@ -171,4 +176,47 @@ async fn what_a_session_may_have_processed_reaches_the_server_twice_at_most() {
         }
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_http1_tells_whether_something_was_sent() {
+    // Each connection is closed before it takes a request.
+    let network = Network::new(Duration::from_millis(1), |io, _| async move { drop(io) });
+    let client = network.client(Plain::Http1);
+    let error = ask(&client, "POST", "/", "body").await.unwrap_err();
+    assert!(matches!(error, FetchError::Http(_)), "{error:?}");
+    assert!(error.is_retry_safe() && error.is_connect(), "{error:?}");
+    assert_eq!(network.made(), 3);
+
+    let (client, count, _) = used(Poison::Close, 1).await;
+    let error = ask(&client, "POST", "/poison", "body").await.unwrap_err();
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    assert!(!error.is_retry_safe() && !error.is_connect(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_http2_tells_that_the_server_has_not_looked_at_the_request() {
+    // Each connection takes a request, and its GOAWAY names no stream.
+    for (reason, is_safe) in [(0, true), (11, false)] {
+        let (acceptor, trust) = acceptor(&["h2"]);
+        let network = Network::new(Duration::ZERO, move |io, _| {
+            let accepting = acceptor.accept(io);
+            async move {
+                let mut io = accepting.await.unwrap();
+                io.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+                let mut go_away = *b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+                go_away[16] = reason;
+                io.write_all(&go_away).await.unwrap();
+                while let Ok(1..) = io.read(&mut [0; 4096]).await {}
+            }
+        });
+        let client = Client::new(Connector::new(trust).dial(network.clone()));
+        let request = Request::post("https://a.test/").body(Full::new(Bytes::new()));
+        let error = client.send(request.unwrap()).await.unwrap_err();
+        assert!(matches!(error, FetchError::Http(_)), "{error:?}");
+        assert_eq!(error.is_retry_safe(), is_safe, "{error:?}");
+        assert!(error.is_remote() && !error.is_connect(), "{error:?}");
+        assert_eq!(network.made(), if is_safe { 3 } else { 1 });
+    }
 }
