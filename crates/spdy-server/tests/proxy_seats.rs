@@ -18,7 +18,7 @@ use axum::{
     Router,
     body::Body,
     http::{Request, StatusCode},
-    routing::get,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use http_body::Frame;
@@ -161,8 +161,8 @@ async fn a_request_learns_nothing_of_an_attempt_that_has_ended_before_it_came() 
     assert_eq!(status(app, "/").await, StatusCode::OK);
 }
 
-/// A body with this number of pieces of 1000 bytes.
-struct Pieces(usize);
+/// A body with this number of pieces of this length.
+struct Pieces(usize, usize);
 
 impl http_body::Body for Pieces {
     type Data = Bytes;
@@ -176,7 +176,7 @@ impl http_body::Body for Pieces {
             return Poll::Ready(None);
         }
         self.0 -= 1;
-        Poll::Ready(Some(Ok(Frame::data(vec![0; 1000].into()))))
+        Poll::Ready(Some(Ok(Frame::data(vec![0; self.1].into()))))
     }
 }
 
@@ -185,7 +185,7 @@ async fn all_attempts_of_an_upload_have_the_time_of_one() {
     let (options, mut connections) = front();
     let app = proxy(options);
     let begun = Instant::now();
-    let body = Body::new(Pieces(3));
+    let body = Body::new(Pieces(3, 1000));
     let upload = tokio::spawn(app.oneshot(Request::put("/").body(body).unwrap()));
     let silent = || Router::new().fallback(pending::<()>);
     let mut narrow = http2();
@@ -273,8 +273,11 @@ async fn a_dead_connection_makes_room_for_another_one() {
     let app = proxy(options);
     let dead = ask(&app, "/");
     let mut io = connections.next().await;
-    // Empty SETTINGS are all that it ever says.
     io.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    // A PING behind the request is the last that it ever says.
+    let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    io.write_all(ping).await.unwrap();
     let gone = tokio::spawn(closed(io));
     sleep(SECOND).await;
     let later = ask(&app, "/");
@@ -302,4 +305,55 @@ async fn a_slow_request_casts_no_doubt_on_a_connection_that_lives() {
     assert_eq!(slow.await.unwrap(), StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(status(app, "/").await, StatusCode::OK);
     assert_eq!(connections.made(), 1);
+}
+
+/// Answers before it has the request, which it neither reads nor gives up.
+fn answers_early() -> Router {
+    async fn answer(request: Request<Body>) -> Body {
+        let is_endless = request.uri().path() == "/endless";
+        tokio::spawn(async move {
+            pending::<()>().await;
+            drop(request);
+        });
+        if is_endless {
+            Body::new(Pieces(usize::MAX, 1000))
+        } else {
+            Body::from("early")
+        }
+    }
+    Router::new()
+        .route("/early", post(answer))
+        .route("/endless", post(answer))
+        .fallback(async || "ok")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_neither_read_nor_reset_ends_with_its_connection() {
+    for (path, pieces) in [
+        // hyper keeps a piece.
+        ("/early", Pieces(3, 1000)),
+        // h2 keeps all of it.
+        ("/early", Pieces(1, 1500)),
+        // The client does not want the rest of the answer.
+        ("/endless", Pieces(3, 1000)),
+    ] {
+        let (mut options, mut connections) = front();
+        options.max_connections = 1;
+        let app = proxy(options);
+        let upload = Request::post(path).body(Body::new(pieces)).unwrap();
+        let upload = tokio::spawn(app.clone().oneshot(upload));
+        let release = Arc::new(Notify::new());
+        let mut narrow = http2();
+        narrow.initial_stream_window_size(1000);
+        serve(connections.next().await, &narrow, answers_early());
+        drop(upload.await.unwrap().unwrap());
+        let begun = Instant::now();
+        assert_eq!(status(app.clone(), "/").await, StatusCode::OK);
+        assert_eq!(connections.made(), 1);
+        sleep(CONNECT).await;
+        let next = ask(&app, "/");
+        serve(connections.next().await, &http2(), application(&release));
+        assert_eq!(next.await.unwrap(), StatusCode::OK);
+        assert_eq!(begun.elapsed(), CONNECT, "{path}");
+    }
 }

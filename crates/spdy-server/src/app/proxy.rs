@@ -83,9 +83,9 @@ pub struct Proxy {
     /// application allows. Further requests wait.
     ///
     /// An HTTP/2 connection that takes no more requests counts until its last response is complete.
-    /// It is closed earlier if a request waits and either no client uses the connection any more, or
-    /// the application has sent nothing on it, not even the reply to a PING, while a request waited
-    /// for all of the [`answer_timeout`](Self::answer_timeout).
+    /// It is closed earlier if a request waits and either no client uses the connection any more,
+    /// or the application has sent nothing on it, not even the reply to a PING, while a request
+    /// waited for all of the [`answer_timeout`](Self::answer_timeout).
     pub max_connections: usize,
     dial: Option<Dial>,
 }

@@ -71,7 +71,7 @@ impl Answer {
     fn break_off(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.silence.progress.take_back();
-            drop(lease);
+            lease.break_off();
         }
     }
 }

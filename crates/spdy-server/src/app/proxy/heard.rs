@@ -15,22 +15,47 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{Notify, oneshot},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
-/// The number of bytes that an application has sent on a connection.
-#[derive(Clone, Debug, Default)]
+/// What an application has sent on a connection.
+#[derive(Clone, Debug)]
 pub(super) struct Heard(Arc<Words>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Words {
     bytes: AtomicU64,
+    since: Instant,
+    /// The milliseconds from `since` to the last byte.
+    last: AtomicU64,
     begun: Notify,
 }
 
 impl Heard {
+    fn new() -> Self {
+        Self(Arc::new(Words {
+            bytes: AtomicU64::new(0),
+            since: Instant::now(),
+            last: AtomicU64::new(0),
+            begun: Notify::new(),
+        }))
+    }
+
+    fn note(&self, bytes: u64) {
+        let after = self.0.since.elapsed().as_millis();
+        self.0.last.store(after as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the number of bytes so far.
     pub(super) fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time since the last byte.
+    pub(super) fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.0.last.load(Ordering::Relaxed));
+        self.0.since.elapsed().saturating_sub(last)
     }
 
     /// Waits until the reader of the connection has handled the first bytes, which are the SETTINGS
@@ -40,8 +65,8 @@ impl Heard {
     }
 }
 
-/// Closes a transport at once, with whatever is still to be written. If it is dropped, the transport
-/// stays open.
+/// Closes a transport at once, with whatever is still to be written. If it is dropped, the
+/// transport stays open.
 #[derive(Debug)]
 pub(super) struct Cut(Mutex<Option<oneshot::Sender<()>>>);
 
@@ -83,7 +108,7 @@ pub(super) struct Listening<IO, H = ()> {
 
 impl<IO, H> Listening<IO, H> {
     pub(super) fn new(io: IO, held: H, patience: Duration) -> (Self, Heard, Cut) {
-        let heard = Heard::default();
+        let heard = Heard::new();
         let (cut, told) = oneshot::channel();
         let listening = Self {
             io,
@@ -144,11 +169,13 @@ impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Listening<IO, H> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        let bytes = (buf.filled().len() - before) as u64;
-        let so_far = self.heard.0.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if so_far > 0 && !self.has_begun {
+        if self.heard.bytes() > 0 && !self.has_begun {
             self.has_begun = true;
             self.heard.0.begun.notify_one();
+        }
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            self.heard.note(bytes as u64);
         }
         self.unless_cut(cx, outcome)
     }
@@ -190,10 +217,7 @@ impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Listening<IO, H> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
-        time::Instant,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 

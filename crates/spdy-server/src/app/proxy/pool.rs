@@ -74,7 +74,7 @@ impl Pool {
                 failure = progress.failed() => return Err(failure),
             };
             let Some(outcome) = outcome else {
-                lease.give_up(before);
+                lease.give_up();
                 return Err(Failure::Silent);
             };
             let mut error = match outcome {
@@ -173,13 +173,11 @@ impl Lease {
         if is_lost { Fate::Lost } else { Fate::Unknown }
     }
 
-    /// Abandons an application that has not responded. If no byte has arrived meanwhile, the
-    /// connection is not used again.
-    fn give_up(self, before: u64) {
+    /// Abandons an application that has not responded.
+    fn give_up(self) {
         match self {
             Self::Http1(_) => {}
-            Self::Http2(lease) if lease.heard().bytes() == before => lease.doubt(),
-            Self::Http2(_) => {}
+            Self::Http2(lease) => lease.give_up(),
         }
     }
 
@@ -188,6 +186,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.renew(patience).await.map(Self::Http1),
             Self::Http2(lease) => lease.renew(fate, patience).await.map(Self::Http2),
+        }
+    }
+
+    /// Ends a request whose response has begun.
+    pub(super) fn break_off(self) {
+        match self {
+            Self::Http1(_) => {}
+            Self::Http2(lease) => lease.break_off(),
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{body::Body, http::Method};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{
@@ -31,7 +31,8 @@ pub(super) struct Upload {
     loan: Option<Arc<Loan>>,
     /// The attempt that has the body.
     turn: usize,
-    /// The place at the application, which the request keeps until its body is no longer sent.
+    /// The place at the application, which the request keeps until all of its body is sent, or is
+    /// not wanted any more.
     place: Option<Arc<Place>>,
 }
 
@@ -302,14 +303,60 @@ async fn first(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
     }
 }
 
+/// A piece of a body. It keeps the place of its request until the connection has sent it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    data: Bytes,
+    _place: Option<Arc<Place>>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+}
+
 impl http_body::Body for Upload {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = axum::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
+        let piece = |data| Piece {
+            data,
+            _place: self.place.clone(),
+        };
+        let frame = self.poll_data(cx);
+        frame.map_ok(|frame| frame.map_data(piece))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.loan.is_none() || self.source().is_some_and(|source| source.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.loan.is_none() {
+            return SizeHint::with_exact(0);
+        }
+        // hyper asks for the length before it takes the first frame. A body that is sent again must
+        // declare the same length.
+        let source = self.source().filter(|source| !source.is_begun);
+        source.map_or_else(SizeHint::default, |source| source.length)
+    }
+}
+
+impl Upload {
+    fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Some(loan) = &self.loan else {
             return Poll::Ready(None);
         };
@@ -329,20 +376,6 @@ impl http_body::Body for Upload {
         source.sender = frame.is_pending().then(|| cx.waker().clone());
         loan.moves.note(&frame, is_new);
         frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.loan.is_none() || self.source().is_some_and(|source| source.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.loan.is_none() {
-            return SizeHint::with_exact(0);
-        }
-        // hyper asks for the length before it takes the first frame. A body that is sent again must
-        // declare the same length.
-        let source = self.source().filter(|source| !source.is_begun);
-        source.map_or_else(SizeHint::default, |source| source.length)
     }
 }
 
@@ -485,12 +518,6 @@ impl Progress {
         if let Some(loan) = &self.0 {
             loan.dropped.notified().await;
         }
-    }
-
-    /// Returns whether all of the body was sent.
-    pub(super) fn is_over(&self) -> bool {
-        let is_over = |loan: &Arc<Loan>| loan.source().is_end_stream();
-        self.0.as_ref().is_none_or(is_over)
     }
 
     /// Waits for a response, as long as the application can still give it in time. While the

@@ -17,7 +17,10 @@ mod leaving;
 mod state;
 mod usage;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
 
 use axum::http::{Request, Response};
 use hyper::{
@@ -25,8 +28,9 @@ use hyper::{
     client::conn::{TrySendError, http2::SendRequest},
 };
 use tokio::{
+    runtime::Handle,
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 pub(in super::super) use self::usage::Place;
@@ -221,12 +225,16 @@ impl Lease {
         &self.heard
     }
 
-    /// Stops other requests from using the connection, because the application has not said a word
-    /// for as long as a request can wait. The open requests continue until the connection has to
-    /// make room for another one.
-    pub(super) fn doubt(&self) {
-        self.place.usage.doubt();
-        self.place.pool.retire(&self.place.usage);
+    /// Abandons an application that has not responded.
+    ///
+    /// If it is not even alive, no more requests use the connection. The open ones continue until
+    /// the connection has to make room for another one.
+    pub(super) fn give_up(self) {
+        let Place { usage, pool, .. } = &*self.place;
+        if !connection::is_alive(&self.heard, pool.proxy.answer_timeout) {
+            usage.doubt();
+            pool.retire(usage);
+        }
     }
 
     /// Replaces the connection with a new one.
@@ -243,18 +251,45 @@ impl Lease {
 
     /// Lets the application read on after its response, as long as the request body moves.
     pub(super) fn finish(self, progress: Progress) {
-        if progress.is_over() {
-            return;
-        }
+        let Some(place) = self.unsent() else { return };
         tokio::spawn(async move {
             let mut left = Patience::new(UPLOAD_PAUSE);
-            if progress
-                .or_still(progress.dropped(), &mut left)
-                .await
-                .is_none()
-            {
+            let dropped = progress.or_still(progress.dropped(), &mut left).await;
+            if dropped.is_none() {
                 progress.take_back();
             }
+            see_off(place).await;
         });
     }
+
+    /// Ends a request whose response has begun.
+    pub(super) fn break_off(self) {
+        self.place.abandon();
+        // Without a running runtime, the connection ends as well.
+        if let (Some(place), Ok(runtime)) = (self.unsent(), Handle::try_current()) {
+            runtime.spawn(see_off(place));
+        }
+    }
+
+    /// Returns the place if a part of the request body might still be sent.
+    fn unsent(self) -> Option<Weak<Place>> {
+        let place = Arc::downgrade(&self.place);
+        drop(self);
+        (place.strong_count() > 0).then_some(place)
+    }
 }
+
+/// Lets an application take what is on its way of a request whose response is over.
+///
+/// hyper can reset such a stream only when the application takes more of it. So the connection of
+/// an application that neither reads nor resets takes no new requests, and ends with its other
+/// responses.
+async fn see_off(place: Weak<Place>) {
+    sleep(GRACE).await;
+    if let Some(place) = place.upgrade() {
+        place.strand();
+    }
+}
+
+/// How long the last part of a request body can be on its way once no more of it is sent.
+const GRACE: Duration = Duration::from_secs(1);

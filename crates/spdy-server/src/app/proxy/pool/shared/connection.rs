@@ -83,8 +83,12 @@ fn builder(proxy: &Proxy) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// An application that lives has answered a PING before the time of a request is over. So silence
-/// in all of that time means that the connection is dead, and not only the request slow.
+/// Returns whether an application lives, at the end of the time of a request. If it does, it has
+/// answered a PING in the second half of that time.
+pub(super) fn is_alive(heard: &Heard, answer_timeout: Duration) -> bool {
+    heard.silence() < answer_timeout / 4 * 3
+}
+
 fn ping_interval(answer_timeout: Duration) -> Duration {
     (answer_timeout / 2).clamp(Duration::from_millis(1), PING_INTERVAL)
 }

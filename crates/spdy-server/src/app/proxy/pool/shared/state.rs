@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     outcome: watch::Receiver<Option<Result<(), Failure>>>,
 }
 
-/// Tells the requests that wait for an attempt how it ends.
+/// Where the requests that wait for an attempt learn how it ends.
 pub(super) type Ending = watch::Sender<Option<Result<(), Failure>>>;
 
 pub(super) enum Found {

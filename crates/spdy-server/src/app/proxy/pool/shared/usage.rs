@@ -25,6 +25,8 @@ pub(super) struct Usage {
     is_spare: AtomicBool,
     /// The application has not said a word for as long as a request can wait.
     is_doubted: AtomicBool,
+    /// A stream can end only with the connection.
+    is_stranded: AtomicBool,
     cut: Cut,
 }
 
@@ -50,6 +52,7 @@ impl Usage {
             broken: AtomicUsize::new(0),
             is_spare: AtomicBool::new(false),
             is_doubted: AtomicBool::new(false),
+            is_stranded: AtomicBool::new(false),
             cut,
         }
     }
@@ -112,6 +115,13 @@ impl Usage {
         self.cut.is_over()
     }
 
+    /// Closes a connection with a stranded stream once no client uses it.
+    fn cut_if_stranded(&self) {
+        if self.is_stranded.load(Ordering::Relaxed) && !self.is_in_use() {
+            self.cut();
+        }
+    }
+
     /// Returns when the connection will have been idle for too long. A connection in use will be
     /// idle later.
     pub(super) fn rests_until(&self) -> Instant {
@@ -164,8 +174,18 @@ impl Place {
     pub(super) fn abandon(&self) {
         if !self.is_abandoned.swap(true, Ordering::Relaxed) {
             self.usage.get().abandoned += 1;
+            self.usage.cut_if_stranded();
             self.pool.freed.notify_one();
         }
+    }
+
+    /// Notes that the stream will not end while its connection is open.
+    pub(super) fn strand(&self) {
+        self.pool.retire(&self.usage);
+        // From now on no request takes a place.
+        self.usage.is_stranded.store(true, Ordering::Relaxed);
+        self.abandon();
+        self.usage.cut_if_stranded();
     }
 }
 
@@ -175,6 +195,7 @@ impl Drop for Place {
         if self.usage.is_spare() {
             self.pool.retire_idle(&self.usage);
         }
+        self.usage.cut_if_stranded();
         self.pool.freed.notify_one();
     }
 }
