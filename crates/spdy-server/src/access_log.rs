@@ -8,9 +8,10 @@
 //! ```
 //!
 //! A malformed request, which never reaches the application, has a line with the fields that could
-//! be read. Status 499 means that the client left before the response. END is `cut` if the response
-//! was begun and not handed over whole to the connection, and `-` otherwise. An unknown field is
-//! `-`.
+//! be read. Over HTTP/2 it has none, because the crate h2 resets the stream, and hyper does not
+//! learn of it. Status 499 means that the client left before the response. END is `cut` if the
+//! response was begun and not handed over whole to the connection, and `-` otherwise. An unknown
+//! field is `-`.
 
 use std::{
     fmt::Write as _,

@@ -96,7 +96,10 @@ pub enum Certificate {
     },
 }
 
-/// The destination of the access log.
+/// The destination of the access log, which has a line for each request.
+///
+/// A malformed request over HTTP/2 has no line: the HTTP/2 library resets its stream without a
+/// notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
     /// Standard output.

@@ -199,7 +199,8 @@ pub(crate) struct Flags {
     ///
     /// The line is the combined format, followed by the protocol, the stream, the duration in
     /// seconds, the bytes of the request body, and cut if the response was incomplete. The server
-    /// reopens the file on SIGHUP. Status 499 means that the client left before the response.
+    /// reopens the file on SIGHUP. Status 499 means that the client left before the response. A
+    /// malformed request over HTTP/2 has no line: the HTTP/2 library resets it without a notice.
     #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
     access_log: Option<AccessLog>,
 

@@ -10,7 +10,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -348,21 +348,20 @@ struct Reception {
     bytes: AtomicU64,
     /// The status that a SPDY client receives instead of the response of the application, if that
     /// response has not begun.
-    refusal: OnceLock<StatusCode>,
+    ///
+    /// It is locked while the body is polled. A body that fails ends its exchange, perhaps on
+    /// another thread, before the reader of the body has the error.
+    refusal: Mutex<Option<StatusCode>>,
 }
 
 impl Reception {
-    fn note<E: Error + 'static>(&self, frame: &Option<Result<Frame<Bytes>, E>>) {
-        self.bytes.fetch_add(bytes(frame), Ordering::Relaxed);
-        if let Some(Err(error)) = frame
-            && let Some(status) = refusal(error)
-        {
-            _ = self.refusal.set(status);
-        }
+    fn refusal(&self) -> Option<StatusCode> {
+        *self.lock()
     }
 
-    fn refusal(&self) -> Option<StatusCode> {
-        self.refusal.get().copied()
+    /// A body that has panicked is not polled again.
+    fn lock(&self) -> MutexGuard<'_, Option<StatusCode>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -393,9 +392,15 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(received) = &self.received {
-            received.note(&frame);
+        let Self { body, received } = &mut *self;
+        let Some(received) = received else {
+            return Pin::new(body).poll_frame(cx);
+        };
+        let mut refused = received.lock();
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        received.bytes.fetch_add(bytes(&frame), Ordering::Relaxed);
+        if let Some(Err(error)) = &frame {
+            *refused = refused.or(refusal(error));
         }
         Poll::Ready(frame)
     }
@@ -459,5 +464,74 @@ fn bytes<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> u64 {
     match frame {
         Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process, sync::mpsc, thread};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{config::AccessLog, negotiate::Protocol};
+
+    /// A body that has told its exchange of its failure before it returns that, as those of
+    /// spdy-tower do.
+    struct Fails {
+        tell: mpsc::Sender<()>,
+        is_over: mpsc::Receiver<()>,
+    }
+
+    impl http_body::Body for Fails {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            self.tell.send(()).unwrap();
+            // The exchange can end now, unless it waits for this body. Without this pause the test
+            // would prove less.
+            _ = self.is_over.recv_timeout(Duration::from_millis(200));
+            Poll::Ready(Some(Err(BodyError::TimedOut)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_body_another_thread_reads_is_logged_with_the_status_of_its_failure() {
+        let path = env::temp_dir().join(format!("spdy-observe-{}.log", process::id()));
+        let log = Arc::new(Log::open(&AccessLog::File(path.clone())).unwrap());
+        let observers = Observers {
+            log: Some(Arc::clone(&log)),
+            ..Observers::default()
+        };
+        let connection = ConnectionInfo {
+            protocol: Protocol::Spdy(Version::V3_1),
+            peer: None,
+            tls: None,
+        };
+        let exchange = Exchange::begin(
+            observers.watch(connection).unwrap(),
+            &Request::post("/late").body(()).unwrap(),
+        );
+        let (tell, told) = mpsc::channel();
+        let (ended, is_over) = mpsc::channel();
+        let mut body = Received {
+            body: Fails { tell, is_over },
+            received: Some(Arc::clone(&exchange.received)),
+        };
+        let ending = thread::spawn(move || {
+            told.recv().unwrap();
+            drop(exchange);
+            _ = ended.send(());
+        });
+        assert!(body.frame().await.unwrap().is_err());
+        ending.join().unwrap();
+        log.finish();
+        let line = fs::read_to_string(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        assert!(line.contains("\"POST /late HTTP/1.1\" 408 "), "{line}");
     }
 }
