@@ -5,8 +5,8 @@ use std::{error::Error, io, time::Duration};
 
 use spdy_frame::{GoAwayStatus, RstStatus, Version};
 use spdy_session::{
-    Config, ForeignProtocol, HeaderBlock, Incoming, Initiator, OpenError, OpenOptions, Session,
-    SessionError, Shutdown, Stream, StreamError, Timeout,
+    Config, ForeignProtocol, HeaderBlock, Incoming, Initiator, OpenError, OpenOptions, Rule,
+    Session, SessionError, Shutdown, Stream, StreamError, Timeout,
 };
 use spdy_tests::{
     frames,
@@ -178,13 +178,14 @@ async fn a_reset_of_ours_says_that_it_is_ours_and_why() {
         let error = told_everywhere(stream).await;
         let StreamError::Reset {
             status,
-            initiator: Initiator::Library { reason },
+            initiator: Initiator::Library { rule },
         } = error
         else {
             panic!("{error:?}");
         };
         assert_eq!(status, RstStatus::PROTOCOL_ERROR);
-        assert_eq!(reason, "HEADERS came before SYN_REPLY");
+        assert_eq!(rule, Rule::HeadersBeforeReply);
+        assert_eq!(rule.to_string(), "HEADERS came before SYN_REPLY");
 
         // By the application.
         let (mut receive, send) = client.stream().await.split();
@@ -233,11 +234,11 @@ async fn a_session_that_this_side_ends_says_which_rule_was_broken() {
         // A stream with an id of the client.
         client.peer.send(frames::syn_stream(version, 3)).await;
         let error = told_everywhere(stream).await;
-        let StreamError::Session(SessionError::Violation { status, reason }) = error else {
+        let StreamError::Session(SessionError::Violation { status, rule }) = error else {
             panic!("{error:?}");
         };
         assert_eq!(status, GoAwayStatus::PROTOCOL_ERROR);
-        assert_eq!(reason, "SYN_STREAM has an id of the other side's parity");
+        assert_eq!(rule, Rule::WrongParity);
         client.peer.shutdown().await;
         let end = within(client.session.closed()).await.unwrap_err();
         assert!(matches!(end, SessionError::Violation { .. }), "{end:?}");

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::Arc};
 
 use spdy_frame::{EncodeError, FrameError, GoAwayStatus, HeaderError, RstStatus, StreamId};
 
-use crate::proto::ForeignProtocol;
+use crate::{Rule, Timeout, proto::ForeignProtocol};
 
 /// The side that ended a stream early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,48 +14,10 @@ pub enum Initiator {
     /// This crate, because the peer broke a rule or exceeded a limit.
     Library {
         /// The rule or limit.
-        reason: &'static str,
+        rule: Rule,
     },
     /// The peer.
     Remote,
-}
-
-/// The timeout that ran out, one of [`Timeouts`](crate::Timeouts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Timeout {
-    /// [`first_frame`](crate::Timeouts::first_frame).
-    FirstFrame,
-    /// [`frame`](crate::Timeouts::frame).
-    Frame,
-    /// [`idle`](crate::Timeouts::idle). No error contains it, because an idle session ends in
-    /// order.
-    Idle,
-    /// [`write`](crate::Timeouts::write).
-    Write,
-    /// [`blocked`](crate::Timeouts::blocked).
-    Blocked,
-    /// [`unread`](crate::Timeouts::unread).
-    Unread,
-    /// The deadline of a graceful shutdown.
-    Drain,
-    /// [`keep_alive_reply`](crate::Timeouts::keep_alive_reply).
-    KeepAlive,
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FirstFrame => "no frame came in time",
-            Self::Frame => "a frame was not completed in time",
-            Self::Idle => "the session was idle for too long",
-            Self::Write => "the peer did not read for too long",
-            Self::Blocked => "the peer granted no window for too long",
-            Self::Unread => "received bytes were not consumed for too long",
-            Self::Drain => "streams did not finish before the deadline of the shutdown",
-            Self::KeepAlive => "a keep-alive PING was not answered in time",
-        })
-    }
 }
 
 /// Why a session ended early. The outcome of streams that were open is unknown, unless their own
@@ -78,7 +40,7 @@ pub enum SessionError {
         /// The status in the GOAWAY of this side.
         status: GoAwayStatus,
         /// The rule.
-        reason: &'static str,
+        rule: Rule,
     },
     /// The peer ended the session with an error.
     GoAway {
@@ -103,8 +65,8 @@ impl fmt::Display for SessionError {
             Self::Foreign(protocol) => write!(f, "peer speaks {protocol} and not SPDY"),
             Self::Frame(_) => f.write_str("peer sent a frame that cannot be accepted"),
             Self::Headers(_) => f.write_str("peer sent a header block that cannot be accepted"),
-            Self::Violation { status, reason } => {
-                write!(f, "session ended with {status}: {reason}")
+            Self::Violation { status, rule } => {
+                write!(f, "session ended with {status}: {rule}")
             }
             Self::GoAway { status, .. } => write!(f, "peer ended the session with {status}"),
             Self::TimedOut(timeout) => timeout.fmt(f),
@@ -193,9 +155,9 @@ impl fmt::Display for StreamError {
             }
             Self::Reset {
                 status,
-                initiator: Initiator::Library { reason },
+                initiator: Initiator::Library { rule },
             } => {
-                write!(f, "stream was reset with {status}: {reason}")
+                write!(f, "stream was reset with {status}: {rule}")
             }
             Self::TimedOut(timeout) => timeout.fmt(f),
             Self::Finished => f.write_str("this side has finished the stream"),

@@ -77,6 +77,8 @@ mod counters;
 mod error;
 pub mod proto;
 mod queue;
+mod rule;
+mod timeout;
 mod wire_log;
 
 #[cfg(feature = "tokio")]
@@ -97,8 +99,10 @@ pub use spdy_frame::{HeaderBlock, Priority, RstStatus, Side, StreamId, Version};
 pub use self::{
     config::{Config, FlowControl, Limits, OversizedHeaders, Rate, Timeouts, Trailers},
     counters::{Count, Counters, Counts, Limit},
-    error::{Initiator, OpenError, SessionError, StreamError, Timeout},
+    error::{Initiator, OpenError, SessionError, StreamError},
     proto::{ForeignProtocol, OpenOptions, Shutdown},
+    rule::Rule,
+    timeout::Timeout,
 };
 #[cfg(feature = "tokio")]
 pub use self::{

@@ -13,7 +13,7 @@ mod time;
 use std::future::poll_fn;
 
 use spdy_frame::{GoAwayStatus, RstStatus, RstStream, StreamId, Version};
-use spdy_session::{Config, HeaderBlock, Incoming, Session, SessionError, StreamError};
+use spdy_session::{Config, HeaderBlock, Incoming, Rule, Session, SessionError, StreamError};
 use spdy_tests::{
     frames::{self, RawFrame},
     wire::{Received, Wire},
@@ -117,9 +117,10 @@ impl Served {
         end.expect_err("the session failed")
     }
 
-    async fn reason(self) -> &'static str {
+    /// The rule for which the session has ended.
+    async fn rule(self) -> Rule {
         match self.error().await {
-            SessionError::Violation { reason, .. } => reason,
+            SessionError::Violation { rule, .. } => rule,
             error => panic!("{error:?}"),
         }
     }

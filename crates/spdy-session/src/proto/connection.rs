@@ -40,7 +40,7 @@ use super::{
     waits::Waits,
     windows::SessionWindows,
 };
-use crate::{Count, Limit, SessionError, config::Config, counters::tally::Tally, wire_log};
+use crate::{Count, Limit, Rule, SessionError, config::Config, counters::tally::Tally, wire_log};
 
 /// One side of a SPDY connection, without I/O and without a clock of its own.
 ///
@@ -190,8 +190,7 @@ impl Connection {
             self.reached(Limit::MaxControlFrame);
         }
         if let Some((id, status)) = error.reset().filter(|_| self.deserves_reset(&error)) {
-            let reason = "frame cannot be accepted";
-            self.on_violation(now, Violation::stream(id, status, reason));
+            self.on_violation(now, Violation::stream(id, status, Rule::InvalidFrame));
         }
         if let Some(status) = error.go_away() {
             self.fail(status, SessionError::Frame(error));

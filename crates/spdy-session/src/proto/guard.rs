@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{bucket::Bucket, error::Violation};
-use crate::{Limit, config::Limits};
+use crate::{Rule, config::Limits};
 
 /// A token bucket for each thing that a peer must not do too often.
 #[derive(Debug)]
@@ -50,38 +50,18 @@ impl Guard {
 
     /// Charges the peer. Returns an error, which ends the session, if its bucket is empty.
     pub(crate) fn charge(&mut self, charge: Charge, now: Instant) -> Result<(), Violation> {
-        let (bucket, limit, reason) = match charge {
-            Charge::PeerReset => (
-                &mut self.peer_resets,
-                Limit::PeerResets,
-                "peer reset too many streams of its own",
-            ),
-            Charge::LocalReset => (
-                &mut self.local_resets,
-                Limit::LocalResets,
-                "peer caused too many RST_STREAMs",
-            ),
-            Charge::Settings => (
-                &mut self.settings,
-                Limit::Settings,
-                "peer sent too many SETTINGS frames",
-            ),
-            Charge::EmptyFrame => (
-                &mut self.empty_frames,
-                Limit::EmptyFrames,
-                "peer sent too many empty frames",
-            ),
-            Charge::IdleFrame => (
-                &mut self.idle_frames,
-                Limit::IdleFrames,
-                "peer sent too many frames about nothing",
-            ),
-            Charge::Ping => (&mut self.pings, Limit::Pings, "peer sent too many PINGs"),
+        let (bucket, rule) = match charge {
+            Charge::PeerReset => (&mut self.peer_resets, Rule::PeerResets),
+            Charge::LocalReset => (&mut self.local_resets, Rule::LocalResets),
+            Charge::Settings => (&mut self.settings, Rule::Settings),
+            Charge::EmptyFrame => (&mut self.empty_frames, Rule::EmptyFrames),
+            Charge::IdleFrame => (&mut self.idle_frames, Rule::IdleFrames),
+            Charge::Ping => (&mut self.pings, Rule::Pings),
         };
         if bucket.take(now) {
             Ok(())
         } else {
-            Err(Violation::session(reason).beyond(limit))
+            Err(Violation::session(rule))
         }
     }
 }

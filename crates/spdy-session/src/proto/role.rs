@@ -3,7 +3,10 @@
 use spdy_frame::{RstStatus, Side, StreamId, Version};
 
 use super::error::Violation;
-use crate::config::{Config, FlowControl};
+use crate::{
+    Rule,
+    config::{Config, FlowControl},
+};
 
 /// The side, the version, and which windows are in force.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +71,10 @@ impl Role {
         }
     }
 
-    /// Returns the violation of a stream whose header block is larger than this side accepts.
-    pub(crate) fn oversized(self, id: StreamId) -> Violation {
+    /// Returns the violation of a stream whose header block is larger than this side accepts by
+    /// `rule`.
+    pub(crate) fn oversized(self, id: StreamId, rule: Rule) -> Violation {
         let status = self.status_in_version(RstStatus::FRAME_TOO_LARGE);
-        Violation::stream(id, status, "header block exceeds a soft limit")
+        Violation::stream(id, status, rule)
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::{
     stream_ref::StreamRef,
 };
 use super::{clock::Moment, error::Violation, role::Role};
-use crate::{Limit, OpenError, StreamError, config::Limits, error::Initiator};
+use crate::{OpenError, Rule, StreamError, config::Limits, error::Initiator};
 
 /// All streams of a connection.
 #[derive(Debug)]
@@ -169,20 +169,20 @@ impl Streams {
 
     /// Notes the id of a SYN_STREAM, or returns an error if the peer must not use it.
     pub(crate) fn note_remote(&mut self, id: StreamId) -> Result<(), Violation> {
-        let broken = |reason| match self.role.version() {
-            Version::V2 => Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason),
-            Version::V3 | Version::V3_1 => Violation::session(reason),
+        let broken = |rule| match self.role.version() {
+            Version::V2 => Violation::stream(id, RstStatus::PROTOCOL_ERROR, rule),
+            Version::V3 | Version::V3_1 => Violation::session(rule),
         };
         if self.role.is_local(id) {
-            return Err(broken("SYN_STREAM has an id of the other side's parity"));
+            return Err(broken(Rule::WrongParity));
         }
         match self.highest_remote {
             Some(highest) if id == highest || self.contains(id) => {
-                let reason = "SYN_STREAM has an id that is in use";
-                return Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason));
+                let (status, rule) = (RstStatus::PROTOCOL_ERROR, Rule::IdInUse);
+                return Err(Violation::stream(id, status, rule));
             }
             Some(highest) if id < highest => {
-                return Err(broken("SYN_STREAM has an id below an earlier one"));
+                return Err(broken(Rule::IdBelowEarlier));
             }
             _ => self.highest_remote = Some(id),
         }
@@ -192,19 +192,16 @@ impl Streams {
     /// Returns an error if there is no room for another stream of the peer, whose header block has
     /// this size.
     pub(crate) fn check_room(&self, id: StreamId, headers: usize) -> Result<(), Violation> {
-        let (limit, reason) = if self.remote + self.cancelled.len() >= self.most_remote {
-            let reason = "peer opened more streams than MAX_CONCURRENT_STREAMS";
-            (Limit::MaxStreams, reason)
+        let rule = if self.remote + self.cancelled.len() >= self.most_remote {
+            Rule::MaxStreams
         } else if self.books.backlog >= self.most_backlog {
-            let reason = "too many streams wait to be accepted";
-            (Limit::MaxBacklog, reason)
+            Rule::MaxBacklog
         } else if !self.books.headers.has_room(headers) {
-            let reason = "header blocks of open streams are too large together";
-            (Limit::HeldHeaders, reason)
+            Rule::HeldHeaders
         } else {
             return Ok(());
         };
-        Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason).beyond(limit))
+        Err(Violation::stream(id, RstStatus::REFUSED_STREAM, rule))
     }
 
     /// Adds a stream of the peer, whose header block has this size.

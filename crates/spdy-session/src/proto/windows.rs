@@ -8,7 +8,7 @@ use spdy_frame::{DEFAULT_WINDOW, MAX_WINDOW, RstStatus, StreamId, WindowIncremen
 pub(crate) use self::flow::{Overflow, RecvWindow, SendWindow};
 use self::growth::Growth;
 use super::{error::Violation, role::Role, streams::Stream};
-use crate::{Limit, config::Limits};
+use crate::{Rule, config::Limits};
 
 /// The windows of the session, and what the peer has announced about the windows of streams.
 #[derive(Debug)]
@@ -96,8 +96,7 @@ impl SessionWindows {
     #[inline]
     pub(crate) fn receive(&mut self, bytes: usize, announced: u64) -> Result<(), Violation> {
         if self.role.has_session_window() && !self.recv.allows(announced) {
-            let violation = Violation::session("DATA exceeds the session window");
-            return Err(violation.beyond(Limit::SessionWindow));
+            return Err(Violation::session(Rule::SessionWindow));
         }
         self.recv.receive(bytes);
         Ok(())
@@ -162,9 +161,7 @@ impl SessionWindows {
     /// Adds what the peer grants to the session.
     pub(crate) fn grow_session(&mut self, increment: WindowIncrement) -> Result<Grown, Violation> {
         let grown = self.send.grow(DEFAULT_WINDOW, increment);
-        grown.map_err(|Overflow| {
-            Violation::session("WINDOW_UPDATE lifts the session window above 2^31-1")
-        })?;
+        grown.map_err(|Overflow| Violation::session(Rule::SessionWindowOverflow))?;
         self.grants_session = true;
         Ok(Grown(()))
     }
@@ -288,6 +285,6 @@ impl SessionWindows {
 
 /// The window of a stream would exceed its maximum.
 pub(crate) fn overflow(id: StreamId) -> Violation {
-    let reason = "send window of the stream would exceed 2^31-1";
-    Violation::stream(id, RstStatus::FLOW_CONTROL_ERROR, reason)
+    let (status, rule) = (RstStatus::FLOW_CONTROL_ERROR, Rule::StreamWindowOverflow);
+    Violation::stream(id, status, rule)
 }

@@ -6,9 +6,9 @@ use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
 
 use super::{Connection, Phase};
 use crate::{
-    Limit, SessionError, StreamError,
+    Limit, SessionError, StreamError, Timeout,
     config::Timeouts,
-    error::{Initiator, Timeout},
+    error::Initiator,
     proto::{
         event::Event,
         streams::{Ending, Stream},

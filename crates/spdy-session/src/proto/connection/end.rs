@@ -21,17 +21,15 @@ use crate::{
 
 impl Connection {
     pub(super) fn on_violation(&mut self, now: Instant, violation: Violation) {
-        if let Some(limit) = violation.limit() {
+        if let Some(limit) = violation.rule().limit() {
             self.reached(limit);
         }
         match violation {
-            Violation::Session { status, reason, .. } => {
-                self.fail(status, SessionError::Violation { status, reason });
+            Violation::Session { status, rule } => {
+                self.fail(status, SessionError::Violation { status, rule });
             }
-            Violation::Stream {
-                id, status, reason, ..
-            } => {
-                let initiator = Initiator::Library { reason };
+            Violation::Stream { id, status, rule } => {
+                let initiator = Initiator::Library { rule };
                 let error = StreamError::Reset { status, initiator };
                 self.end_stream(id, Ending::reset(status, error));
                 self.charge_reset(now);

@@ -106,7 +106,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{StreamError, config::Config, error::Timeout, proto::connection::OpenOptions};
+    use crate::{StreamError, Timeout, config::Config, proto::connection::OpenOptions};
 
     /// Returns a client whose stream has no window and waits for one.
     fn waiting(now: Instant) -> (Connection, StreamId) {

@@ -23,6 +23,8 @@
 
 use spdy_frame::{RstStatus, Version};
 
+use crate::Rule;
+
 /// The half that this side sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendHalf {
@@ -104,8 +106,8 @@ pub(crate) enum RecvInput {
 /// Why the state of the receiving half does not allow a frame, and what that costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    Stream(RstStatus, &'static str),
-    Session(&'static str),
+    Stream(RstStatus, Rule),
+    Session(Rule),
 }
 
 impl RecvHalf {
@@ -132,25 +134,23 @@ impl RecvHalf {
             | (Self::Open, RecvInput::Headers | RecvInput::Data) => {
                 Ok(if fin { Self::Finished } else { Self::Open })
             }
-            (Self::Unreplied, RecvInput::Headers) => Err(Unfit::Stream(
-                S::PROTOCOL_ERROR,
-                "HEADERS came before SYN_REPLY",
-            )),
+            (Self::Unreplied, RecvInput::Headers) => {
+                Err(Unfit::Stream(S::PROTOCOL_ERROR, Rule::HeadersBeforeReply))
+            }
             // SPDY/2 "Data frames": the connection should be closed.
             (Self::Unreplied, RecvInput::Data) if is_v2 => {
-                Err(Unfit::Session("DATA came before SYN_REPLY"))
+                Err(Unfit::Session(Rule::DataBeforeReply))
             }
-            (Self::Unreplied, RecvInput::Data) => Err(Unfit::Stream(
-                S::PROTOCOL_ERROR,
-                "DATA came before SYN_REPLY",
-            )),
+            (Self::Unreplied, RecvInput::Data) => {
+                Err(Unfit::Stream(S::PROTOCOL_ERROR, Rule::DataBeforeReply))
+            }
             (Self::Open, RecvInput::Reply) => Err(Unfit::Stream(
                 if is_v2 {
                     S::PROTOCOL_ERROR
                 } else {
                     S::STREAM_IN_USE
                 },
-                "a second SYN_REPLY came",
+                Rule::SecondReply,
             )),
             (Self::Finished, RecvInput::Reply) => Err(Unfit::Stream(
                 if is_v2 {
@@ -158,7 +158,7 @@ impl RecvHalf {
                 } else {
                     S::STREAM_ALREADY_CLOSED
                 },
-                "SYN_REPLY came after FIN",
+                Rule::ReplyAfterFin,
             )),
             (Self::Finished, RecvInput::Headers) => Err(Unfit::Stream(
                 if is_v2 {
@@ -166,7 +166,7 @@ impl RecvHalf {
                 } else {
                     S::STREAM_ALREADY_CLOSED
                 },
-                "HEADERS came after FIN",
+                Rule::HeadersAfterFin,
             )),
             (Self::Finished, RecvInput::Data) => Err(Unfit::Stream(
                 if is_v2 {
@@ -174,7 +174,7 @@ impl RecvHalf {
                 } else {
                     S::STREAM_ALREADY_CLOSED
                 },
-                "DATA came after FIN",
+                Rule::DataAfterFin,
             )),
         }
     }

@@ -10,7 +10,7 @@ use spdy_frame::{Data, HeaderBlock, HeaderError, Priority, RstStatus, StreamId, 
 
 use super::halves::{RecvHalf, RecvInput, Refused, SendHalf, SendInput, Unfit};
 use crate::{
-    Limit,
+    Rule,
     proto::{
         error::{Violation, broken_block},
         output::Place,
@@ -283,18 +283,13 @@ impl Stream {
         announced: u64,
     ) -> Result<(), Violation> {
         if data.compressed {
-            let reason = "DATA has the flag COMPRESS";
-            return Err(Violation::stream(
-                self.id,
-                RstStatus::PROTOCOL_ERROR,
-                reason,
-            ));
+            let (status, rule) = (RstStatus::PROTOCOL_ERROR, Rule::CompressedData);
+            return Err(Violation::stream(self.id, status, rule));
         }
         let next = self.judge(role, RecvInput::Data, data.fin)?;
         if role.has_stream_windows() && !self.recv_window.allows(announced) {
-            let reason = "DATA exceeds the stream window";
-            let violation = Violation::stream(self.id, RstStatus::FLOW_CONTROL_ERROR, reason);
-            return Err(violation.beyond(Limit::StreamWindow));
+            let (status, rule) = (RstStatus::FLOW_CONTROL_ERROR, Rule::StreamWindow);
+            return Err(Violation::stream(self.id, status, rule));
         }
         self.recv = next;
         Ok(())
@@ -317,8 +312,8 @@ impl Stream {
     fn judge(&self, role: Role, input: RecvInput, fin: bool) -> Result<RecvHalf, Violation> {
         let next = self.recv.on(role.version(), input, fin);
         next.map_err(|unfit| match unfit {
-            Unfit::Stream(status, reason) => Violation::stream(self.id, status, reason),
-            Unfit::Session(reason) => Violation::session(reason),
+            Unfit::Stream(status, rule) => Violation::stream(self.id, status, rule),
+            Unfit::Session(rule) => Violation::session(rule),
         })
     }
 

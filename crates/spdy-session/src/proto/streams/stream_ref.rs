@@ -11,7 +11,7 @@ use super::{
     stream::{Outgoing, Stream, Taken},
 };
 use crate::{
-    Limit, StreamError,
+    Rule, StreamError,
     proto::{error::Violation, role::Role},
 };
 
@@ -155,12 +155,12 @@ impl StreamRef<'_> {
     /// Returns the size that a received header block counts, or an error if it is too large.
     pub(crate) fn check_held(&self, role: Role, headers: &HeaderBlock) -> Result<usize, Violation> {
         let size = held_size(headers);
-        let too_large = |limit| Err(role.oversized(self.stream.id()).beyond(limit));
+        let too_large = |rule| Err(role.oversized(self.stream.id(), rule));
         if headers.is_truncated() {
-            return too_large(Limit::Headers);
+            return too_large(Rule::OversizedHeaders);
         }
         if !self.books.headers.has_room(size) {
-            return too_large(Limit::HeldHeaders);
+            return too_large(Rule::HeldHeaders);
         }
         Ok(size)
     }

@@ -6,11 +6,14 @@ use std::time::Instant;
 use spdy_frame::{Data, RstStatus, StreamId, Version};
 
 use super::{Connection, Handled};
-use crate::proto::{
-    error::Violation,
-    event::Event,
-    guard::Charge,
-    streams::{Ending, Stream},
+use crate::{
+    Rule,
+    proto::{
+        error::Violation,
+        event::Event,
+        guard::Charge,
+        streams::{Ending, Stream},
+    },
 };
 
 impl Connection {
@@ -52,15 +55,15 @@ impl Connection {
             return Ok(Fate::Drop);
         }
         if self.streams.is_never_used(id) {
-            let reason = "DATA came for a stream that was never opened";
-            return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
+            let (status, rule) = (RstStatus::INVALID_STREAM, Rule::DataBeforeStream);
+            return Err(Violation::stream(id, status, rule));
         }
         // SPDY/2 "Stream close": frames for a stream that was torn down are ignored.
         if self.role.version() == Version::V2 {
             return Ok(Fate::Drop);
         }
-        let reason = "DATA came for a closed stream";
-        Err(Violation::stream(id, RstStatus::PROTOCOL_ERROR, reason))
+        let (status, rule) = (RstStatus::PROTOCOL_ERROR, Rule::DataAfterStream);
+        Err(Violation::stream(id, status, rule))
     }
 
     fn deliver(&mut self, data: Data, is_closed: bool) {

@@ -5,10 +5,13 @@ use std::time::Instant;
 use spdy_frame::{CompressedBlock, Headers};
 
 use super::{Connection, Handled};
-use crate::proto::{
-    event::Event,
-    guard::Charge,
-    streams::{Ending, RecvInput},
+use crate::{
+    Rule,
+    proto::{
+        event::Event,
+        guard::Charge,
+        streams::{Ending, RecvInput},
+    },
 };
 
 impl Connection {
@@ -16,7 +19,7 @@ impl Connection {
         let (id, fin) = (frame.stream, frame.fin);
         let headers = self.inflate(id, frame.block)?;
         let Some(mut stream) = self.streams.get(id) else {
-            return self.on_stray(now, id, "HEADERS came for a stream that is not open");
+            return self.on_stray(now, id, Rule::StrayHeaders);
         };
         let headers = stream.receive_headers(self.role, RecvInput::Headers, fin, headers)?;
         if headers.is_empty() && !fin {

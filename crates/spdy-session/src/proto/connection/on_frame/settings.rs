@@ -5,7 +5,10 @@ use std::time::Instant;
 use spdy_frame::{MAX_WINDOW, Setting, SettingFlags, SettingId, Settings};
 
 use super::{Connection, Handled};
-use crate::proto::{error::Violation, event::Event, guard::Charge, windows};
+use crate::{
+    Rule,
+    proto::{error::Violation, event::Event, guard::Charge, windows},
+};
 
 impl Connection {
     pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Handled {
@@ -37,7 +40,7 @@ impl Connection {
             }
             SettingId::INITIAL_WINDOW_SIZE if self.role.version().has_stream_windows() => {
                 if entry.value > MAX_WINDOW {
-                    return Err(Violation::session("INITIAL_WINDOW_SIZE is above 2^31-1"));
+                    return Err(Violation::session(Rule::InitialWindow));
                 }
                 self.change_initial_window(now, entry.value);
             }

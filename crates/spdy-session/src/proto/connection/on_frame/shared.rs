@@ -8,7 +8,7 @@ use spdy_frame::{
 
 use super::{Connection, Handled};
 use crate::{
-    Limit, SessionError, StreamError,
+    Limit, Rule, SessionError, StreamError,
     error::Initiator,
     proto::{error::Violation, streams::Ending},
 };
@@ -30,9 +30,7 @@ impl Connection {
                 }
                 self.fail(GoAwayStatus::PROTOCOL_ERROR, SessionError::Headers(error));
                 // The session has ended, so the caller has nothing left to check.
-                Err(Violation::session(
-                    "header block lost the compression context",
-                ))
+                Err(Violation::session(Rule::ContextLost))
             }
             result => Ok(result),
         }
@@ -46,12 +44,12 @@ impl Connection {
 
     /// Handles a frame with a header block for a stream that is not open. It is answered at most
     /// once. It is charged each time, because its block had to be inflated.
-    pub(super) fn on_stray(&mut self, now: Instant, id: StreamId, reason: &'static str) -> Handled {
+    pub(super) fn on_stray(&mut self, now: Instant, id: StreamId, rule: Rule) -> Handled {
         if self.is_answered(id) {
             self.charge_reset(now);
             return Ok(());
         }
-        Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason))
+        Err(Violation::stream(id, RstStatus::INVALID_STREAM, rule))
     }
 
     /// Returns whether the peer already knows that a stream is not open, from our RST_STREAM or our

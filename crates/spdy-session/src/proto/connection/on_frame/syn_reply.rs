@@ -5,9 +5,12 @@ use std::time::Instant;
 use spdy_frame::{CompressedBlock, SynReply};
 
 use super::{Connection, Handled};
-use crate::proto::{
-    event::Event,
-    streams::{Ending, RecvInput},
+use crate::{
+    Rule,
+    proto::{
+        event::Event,
+        streams::{Ending, RecvInput},
+    },
 };
 
 impl Connection {
@@ -20,7 +23,7 @@ impl Connection {
         let headers = self.inflate(id, frame.block)?;
         let stream = self.streams.get(id);
         let Some(mut stream) = stream.filter(|_| self.role.is_local(id)) else {
-            return self.on_stray(now, id, "SYN_REPLY came for a stream that cannot have one");
+            return self.on_stray(now, id, Rule::StrayReply);
         };
         let headers = stream.receive_headers(self.role, RecvInput::Reply, fin, headers)?;
         let size = stream.check_held(self.role, &headers)?;

@@ -6,7 +6,7 @@ use spdy_frame::{CompressedBlock, HeaderBlock, RstStatus, Side, StreamId, SynStr
 
 use super::{Connection, Handled};
 use crate::{
-    Count, Limit,
+    Count, Limit, Rule,
     config::OversizedHeaders,
     proto::{
         connection::Phase,
@@ -36,15 +36,15 @@ impl Connection {
         if headers.is_truncated() {
             match self.config.oversized_headers {
                 OversizedHeaders::Reset => {
-                    return Err(self.role.oversized(id).beyond(Limit::Headers));
+                    return Err(self.role.oversized(id, Rule::OversizedHeaders));
                 }
                 OversizedHeaders::Deliver => self.reached(Limit::Headers),
             }
         }
         self.check_push(id, frame.associated, frame.unidirectional)?;
         if self.phase != Phase::Open {
-            let reason = "session takes no new streams";
-            return Err(Violation::stream(id, RstStatus::REFUSED_STREAM, reason));
+            let (status, rule) = (RstStatus::REFUSED_STREAM, Rule::NoNewStreams);
+            return Err(Violation::stream(id, status, rule));
         }
         self.streams.check_room(id, headers.size())?;
         self.admit(SynStream {
@@ -79,15 +79,15 @@ impl Connection {
                 self.role.is_local(associated) && self.streams.contains(associated)
             };
             if !associated.is_some_and(is_open) {
-                let reason = "push belongs to no open stream";
-                return Err(Violation::stream(id, RstStatus::INVALID_STREAM, reason));
+                let (status, rule) = (RstStatus::INVALID_STREAM, Rule::PushWithoutStream);
+                return Err(Violation::stream(id, status, rule));
             }
         }
         if !self.config.accept_push {
             return Err(Violation::stream(
                 id,
                 RstStatus::REFUSED_STREAM,
-                "pushes are not accepted",
+                Rule::PushNotAccepted,
             ));
         }
         Ok(())
