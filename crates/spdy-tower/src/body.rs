@@ -24,11 +24,11 @@ use crate::{
 /// there are any.
 ///
 /// Nothing is read ahead. Flow-control credit goes back to the peer as frames are taken, so an
-/// application that stops reading stops the peer (protocol.md §13.3). Header fields that come while
-/// the body is under way are given with the trailers, after the last byte.
+/// application that stops reading stops the peer ([protocol.md §13.3]). Header fields that come
+/// while the body is under way are given with the trailers, after the last byte.
 ///
 /// *Of a request*: where there is a `content-length`, the bytes are counted; a client that sends
-/// fewer or more gets an answer of 400, or a reset if the answer has begun (protocol.md §9.6).
+/// fewer or more gets an answer of 400, or a reset if the answer has begun ([protocol.md §9.6]).
 /// Dropping the body tells the session that the rest is not wanted: it is read and dropped
 /// within [`Limits::discard`](spdy_session::Limits::discard), and the response is not disturbed.
 ///
@@ -41,6 +41,8 @@ use crate::{
 /// After the end and after an error the body gives `None`.
 ///
 /// [`size_hint`]: http_body::Body::size_hint
+/// [protocol.md §9.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#96-bodies
+/// [protocol.md §13.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#133-receiver
 #[derive(Debug, Default)]
 pub struct Body {
     /// `None`: there was no body, or its end was reached. Most requests have none, and are moved

@@ -1,7 +1,7 @@
 //! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, from both ends: serves any [`tower`](tower_service)
 //! service, `axum::Router` unchanged, and sends requests.
 //!
-//! *In scope*: HTTP requests and responses as SPDY carries them (protocol.md §9): their heads in
+//! *In scope*: HTTP requests and responses as SPDY carries them ([protocol.md §9]): their heads in
 //! the form of each version, bodies that stream both ways with back-pressure, trailers, push,
 //! tunnels, failures told as HTTP or as RST_STREAM; and the HTTP/1.1 Upgrade to SPDY/3.1.
 //!
@@ -61,6 +61,8 @@
 //!   is RST_STREAM with INTERNAL_ERROR: no client takes a cut body for a whole one. The session
 //!   goes on in each case.
 //! - When the client gives up, the handler is dropped where it stands.
+//!
+//! [protocol.md §9]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#9-http-mapping
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The example of the page is compiled.

@@ -33,7 +33,9 @@ impl Protocol {
         Self::ALL.into_iter().find(|protocol| protocol.alpn() == id)
     }
 
-    /// The ALPN protocol id, without a length byte (protocol.md §3.1).
+    /// The ALPN protocol id, without a length byte ([protocol.md §3.1]).
+    ///
+    /// [protocol.md §3.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#31-tokens
     #[must_use]
     pub const fn alpn(self) -> &'static [u8] {
         self.token().as_bytes()

@@ -187,8 +187,10 @@ pin_project! {
 
 impl<IO, S> Connection<IO, S> {
     /// Takes no new requests, and ends when those that are under way have been answered
-    /// (protocol.md §15). Keep polling; how long to wait is the caller's to decide. Calling it
+    /// ([protocol.md §15]). Keep polling; how long to wait is the caller's to decide. Calling it
     /// again changes nothing.
+    ///
+    /// [protocol.md §15]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#15-goaway-and-shutdown
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
         self.project().requests.shut_down();
     }

@@ -3,9 +3,11 @@
 
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 
-/// Returns whether a response has no body, whatever the application gives it (protocol.md §9.6).
+/// Returns whether a response has no body, whatever the application gives it ([protocol.md §9.6]).
 ///
 /// It is public for spdy-server alone, whose HTTP/2 has the same applications.
+///
+/// [protocol.md §9.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#96-bodies
 pub fn is_bodyless(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD
         || status == StatusCode::NO_CONTENT
