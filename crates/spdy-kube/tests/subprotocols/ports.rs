@@ -1,0 +1,334 @@
+//! Port-forward.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Request, routing::any};
+use bytes::Bytes;
+use futures_util::SinkExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use spdy_kube::{BoxError, Exit, Ports, Server};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::TcpListener,
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+
+use crate::{
+    COMMAND, Client, FORWARD, open,
+    support::{SOON, exec_server, forward_server, serve},
+};
+
+/// A port that echoes what it reads, and ends when its input has ended.
+pub(crate) async fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = socket.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    port
+}
+
+async fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_port_is_forwarded_over_each_sub_protocol() {
+    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    for form in FORWARD {
+        for path in [
+            format!("/forward?ports={target}"),
+            format!("/forward?port={target}"),
+        ] {
+            let mut client = open(address, &path, form).await;
+            client.announced(&[target]).await;
+            for text in ["one", "two"] {
+                client.send(0, text.as_bytes()).await;
+                let expected = (0, text.as_bytes().to_vec());
+                assert_eq!(client.next().await, Ok(expected), "{form:?}");
+            }
+            // Text counts too.
+            if !form.is_base64 {
+                client.socket.send(Message::text("\0three")).await.unwrap();
+                assert_eq!(client.next().await, Ok((0, b"three".to_vec())));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_target_is_that_of_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = forward_server(Server::new()).await;
+    for form in FORWARD {
+        let mut client = open(address, &format!("/forward?ports={port}"), form).await;
+        let (mut target, _) = listener.accept().await.unwrap();
+        client.send(0, b"question").await;
+        target.read_exact(&mut [0; 8]).await.unwrap();
+        target.write_all(b"answer").await.unwrap();
+        target.shutdown().await.unwrap();
+        client.announced(&[port]).await;
+        let (channels, end) = client.read().await;
+        assert_eq!((&*channels[0], end), (&b"answer"[..], CloseCode::Normal));
+        assert!(channels[1].is_empty());
+        drop(client);
+        // If the client is lost without a Close frame, the target's input breaks off.
+        timeout(SOON, target.read_to_end(&mut Vec::new()))
+            .await
+            .expect("it ends")
+            .ok();
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_closed_is_told_beside_one_that_is_not() {
+    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    let closed = closed_port().await;
+    for form in FORWARD {
+        let path = format!("/forward?ports={closed}");
+        let mut client = open(address, &path, form).await;
+        client.announced(&[closed]).await;
+        let (channels, end) = client.read().await;
+        let text = String::from_utf8_lossy(&channels[1]).into_owned();
+        assert!(text.starts_with(&format!("error forwarding port {closed} to pod demo: ")));
+        assert_eq!(end, CloseCode::Normal, "the last port has ended");
+
+        let path = format!("/forward?ports={closed},{target}");
+        let mut client = open(address, &path, form).await;
+        client.announced(&[closed, target]).await;
+        let (channel, text) = client.next().await.unwrap();
+        assert_eq!(channel, 1, "{}", String::from_utf8_lossy(&text));
+        client.send(2, b"still here").await;
+        assert_eq!(client.next().await, Ok((2, b"still here".to_vec())));
+    }
+}
+
+#[tokio::test]
+async fn as_many_ports_as_there_may_be_are_forwarded_at_once() {
+    let address = forward_server(Server::new()).await;
+    let mut ports = Vec::new();
+    for _ in 0..Ports::MAX {
+        ports.push(echo().await);
+    }
+    let query = Ports::new(ports.clone()).unwrap().to_query();
+    let contents: Vec<Vec<u8>> = (0..Ports::MAX)
+        .map(|place| (0..300_000).map(|at| (at / 7 + place) as u8).collect())
+        .collect();
+    for form in FORWARD {
+        let mut client = open(address, &format!("/forward?{query}"), form).await;
+        client.announced(&ports).await;
+        let mut received = vec![Vec::new(); Ports::MAX];
+        for start in (0..300_000).step_by(100_000) {
+            let end = start + 100_000;
+            for (channel, content) in (0..).step_by(2).zip(&contents) {
+                client.send(channel, &content[start..end]).await;
+            }
+            while received.iter().any(|got| got.len() < end) {
+                let (channel, payload) = client.next().await.unwrap();
+                received[usize::from(channel / 2)].extend(payload);
+            }
+        }
+        assert!(received == contents, "{form:?}");
+    }
+}
+
+/// In v5 the client can end one input, and the connection goes on.
+#[tokio::test]
+async fn one_input_may_end_in_v5() {
+    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    let path = format!("/forward?ports={target}&ports={target}");
+    let mut client = open(address, &path, FORWARD[3]).await;
+    client.announced(&[target, target]).await;
+    client.send(0, b"first").await;
+    for wrong in [&[][..], &[1], &[77]] {
+        client.send(255, wrong).await;
+    }
+    client.send(255, &[0]).await;
+    client.send(0, b"too late").await;
+    assert_eq!(client.next().await, Ok((0, b"first".to_vec())));
+    client.send(2, b"second").await;
+    assert_eq!(client.next().await, Ok((2, b"second".to_vec())));
+    client.send(255, &[2]).await;
+    assert_eq!(
+        client.next().await,
+        Err(CloseCode::Normal),
+        "both targets have ended"
+    );
+}
+
+/// A target in memory, and its far end.
+async fn held_target(server: Server) -> (SocketAddr, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (made, targets) = mpsc::unbounded_channel();
+    let forward = move |mut request: Request| {
+        let (server, made) = (server.clone(), made.clone());
+        async move {
+            let connect = move |_| {
+                let (near, far) = duplex(1024);
+                made.send(near).unwrap();
+                async move { Ok::<_, BoxError>(far) }
+            };
+            server.port_forward(&mut request, "demo", connect)
+        }
+    };
+    let address = serve(Router::new().route("/forward", any(forward))).await;
+    (address, targets)
+}
+
+#[tokio::test]
+async fn a_client_that_closes_has_ended_all_inputs() {
+    let (address, mut targets) = held_target(Server::new()).await;
+    for form in FORWARD {
+        let mut client = open(address, "/forward?ports=1,2", form).await;
+        let (mut first, mut second) =
+            (targets.recv().await.unwrap(), targets.recv().await.unwrap());
+        // More than the target's pipe and its queue hold, so bytes are under way when the client
+        // closes.
+        for _ in 0..3 {
+            client.send(0, &[7; 50_000]).await;
+            client.send(2, &[8; 10_000]).await;
+        }
+        client.socket.close(None).await.unwrap();
+        let hear = async |target: &mut DuplexStream, expected: &[u8]| {
+            let mut heard = Vec::new();
+            let end = timeout(SOON, target.read_to_end(&mut heard)).await;
+            end.expect("it ends soon").unwrap();
+            assert!(heard == expected, "{form:?}: {}", heard.len());
+            // The client no longer reads what the target sends now, but the connection is not
+            // broken off.
+            target.write_all(&[9; 100_000]).await.unwrap();
+        };
+        tokio::join!(
+            hear(&mut first, &[7; 150_000]),
+            hear(&mut second, &[8; 30_000])
+        );
+    }
+}
+
+/// A client that closes because of its own failure might do so in the middle of its data.
+#[tokio::test]
+async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
+    let (told, mut news) = mpsc::unbounded_channel();
+    let address = exec_server(Server::new(), move |mut io| {
+        let told = told.clone();
+        async move {
+            let mut input = Vec::new();
+            let end = io.stdin.take().unwrap().read_to_end(&mut input).await;
+            told.send((input, end.is_ok())).unwrap();
+            Ok(Exit::SUCCESS)
+        }
+    })
+    .await;
+    for (code, is_end) in [
+        (None, true),
+        (Some(1000), true),
+        (Some(1001), true),
+        (Some(1009), false),
+        (Some(1011), false),
+    ] {
+        let path = "/exec?command=x&stdin=true&stdout=true";
+        let mut client = open(address, path, COMMAND[3]).await;
+        client.send(0, b"some").await;
+        // The first part of a message, for a client that leaves in the middle of it.
+        if !is_end {
+            let part = [2, 0x84, 0, 0, 0, 0, 0, b'm', b'o', b'r'];
+            client.socket.get_mut().write_all(&part).await.unwrap();
+        }
+        let frame = code.map(|code| CloseFrame {
+            code: CloseCode::from(code),
+            reason: "".into(),
+        });
+        client.socket.close(frame).await.unwrap();
+        let told = timeout(SOON, news.recv()).await.expect("it ends soon");
+        assert_eq!(told, Some((b"some".to_vec(), is_end)), "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_ends_its_connections() {
+    let (address, mut targets) = held_target(Server::new()).await;
+    let client = open(address, "/forward?ports=1", FORWARD[1]).await;
+    let mut target = targets.recv().await.unwrap();
+    drop(client);
+    let end = timeout(SOON, target.read(&mut [0]))
+        .await
+        .expect("it ends soon");
+    assert_eq!(end.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_message_to_a_port_may_be_long_and_not_too_long() {
+    let server = Server::new().max_message(1_000_000);
+    let (address, mut targets) = held_target(server).await;
+    let mut client = open(address, "/forward?ports=1,2", FORWARD[1]).await;
+    let (mut first, _second) = (targets.recv().await.unwrap(), targets.recv().await.unwrap());
+    client.announced(&[1, 2]).await;
+    client.send(0, &[7; 999_999]).await;
+    let mut heard = vec![0; 999_999];
+    timeout(SOON, first.read_exact(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(heard.iter().all(|byte| *byte == 7));
+    client.send(0, &[7; 1_000_000]).await;
+    assert_eq!(client.next().await, Err(CloseCode::Size));
+}
+
+/// The ports that were agreed on with a token count, not those of the query.
+#[tokio::test]
+async fn ports_may_be_told_before() {
+    let target = echo().await;
+    let address = forward_server(Server::new().ports(Ports::new([target]).unwrap())).await;
+    for path in ["/forward", "/forward?ports=1", "/forward?ports=x"] {
+        let mut client = open(address, path, FORWARD[1]).await;
+        client.announced(&[target]).await;
+    }
+}
+
+/// Serves a client that reads nothing. Returns how long the connection lasts.
+async fn unread_port() -> Duration {
+    let (near, far) = duplex(1024);
+    let service = service_fn(|mut request: http::Request<Incoming>| async move {
+        let connect = |_| async {
+            let (mut near, far) = duplex(1024);
+            tokio::spawn(async move { while near.write_all(&[0; 1024]).await.is_ok() {} });
+            Ok::<_, BoxError>(far)
+        };
+        Ok::<_, Infallible>(Server::new().port_forward(&mut request, "demo", connect))
+    });
+    let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server.with_upgrades());
+    let mut client = Client::open(near, "/forward?ports=1", FORWARD[1]).await;
+    let start = Instant::now();
+    while client
+        .socket
+        .send(Message::Pong(Bytes::new()))
+        .await
+        .is_ok()
+    {
+        assert!(start.elapsed() < 10 * HOUR, "the connection goes on");
+        sleep(Duration::from_secs(60)).await;
+    }
+    start.elapsed()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_is_not_waited_for_without_a_bound() {
+    let lasted = unread_port().await;
+    let bound = 4 * HOUR..4 * HOUR + Duration::from_secs(120);
+    assert!(bound.contains(&lasted), "{lasted:?}");
+}
