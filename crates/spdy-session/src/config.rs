@@ -41,7 +41,10 @@ pub struct Config {
     pub memory: Option<Arc<MemoryUse>>,
 }
 
-/// Whether flow control windows are in force (protocol.md §13, §3.5).
+/// Whether flow control windows are in force ([protocol.md §13], [§3.5]).
+///
+/// [protocol.md §13]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#13-flow-control
+/// [§3.5]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#35-http11-upgrade-the-kubernetes-form
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlowControl {
     /// The windows of the negotiated version are in force.

@@ -84,7 +84,9 @@ pub enum Event {
     },
     /// The peer sent SETTINGS. The event has all entries as they came, including unknown ids and
     /// the flags that ask this side to store a value. The session has already applied the values
-    /// that concern it, and it never stores or echoes a value (protocol.md §14).
+    /// that concern it, and it never stores or echoes a value ([protocol.md §14]).
+    ///
+    /// [protocol.md §14]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#14-settings-semantics
     Settings(Settings),
     /// The peer sent GOAWAY, so it accepts no more streams. Each stream of this side above
     /// `last_good` also gets an [`Event::Reset`].
