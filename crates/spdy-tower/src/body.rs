@@ -20,33 +20,34 @@ use crate::{
     patience::Wait,
 };
 
-/// The body that a peer sends, of a request or of a response: bytes as they come, then trailers if
-/// there are any.
+/// The body of a request or of a response, as the peer sends it: bytes as they arrive, then
+/// trailers if there are any.
 ///
-/// Nothing is read ahead. Flow-control credit goes back to the peer as frames are taken, so an
-/// application that stops reading stops the peer ([protocol.md §13.3]). Header fields that come
-/// while the body is under way are given with the trailers, after the last byte.
+/// Nothing is read ahead. Flow-control credit goes back to the peer when frames are taken, so an
+/// application that stops reading stops the peer ([protocol.md §13.3]). Header fields that arrive
+/// before the last byte are returned with the trailers.
 ///
-/// *Of a request*: where there is a `content-length`, the bytes are counted; a client that sends
-/// fewer or more gets an answer of 400, or a reset if the answer has begun ([protocol.md §9.6]).
-/// Dropping the body tells the session that the rest is not wanted: it is read and dropped
-/// within [`Limits::discard`](spdy_session::Limits::discard), and the response is not disturbed.
+/// *Body of a request*: if there is a `content-length`, the bytes are counted. A client that sends
+/// fewer or more gets 400, or a reset if the response has begun ([protocol.md §9.6]). Dropping the
+/// body tells the session that the application does not read the rest. The rest is then read and
+/// thrown away, within [`Limits::discard`](spdy_session::Limits::discard), and the response goes
+/// on.
 ///
-/// *Of a response*: `content-length` is not more than a hint, as the protocol wants it: what
-/// [`size_hint`] says. All bytes are given, also where it is wrong; a body that is cut is an error
-/// in any case. With HEAD, 204 and 304 there are no bytes, whatever comes. SPDY/2 has no trailers.
-/// Dropping the body before its end resets the stream with CANCEL, the rest of the request's body
-/// with it.
+/// *Body of a response*: `content-length` is only a hint, as the protocol defines it, and
+/// [`size_hint`] returns it. All bytes are returned even if it is wrong, and a body that breaks off
+/// is always an error. With HEAD, 204 and 304 there are no bytes, whatever arrives. SPDY/2 has no
+/// trailers. Dropping the body before its end resets the stream with CANCEL, which also stops the
+/// body of the request.
 ///
-/// After the end and after an error the body gives `None`.
+/// After the end and after an error the body returns `None`.
 ///
 /// [`size_hint`]: http_body::Body::size_hint
 /// [protocol.md §9.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#96-bodies
 /// [protocol.md §13.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#133-receiver
 #[derive(Debug, Default)]
 pub struct Body {
-    /// `None`: there was no body, or its end was reached. Most requests have none, and are moved
-    /// more than once.
+    /// `None` if there was no body or its end was reached. The content is boxed because most
+    /// requests have no body, and requests are moved several times.
     source: Option<Box<Source>>,
 }
 
@@ -54,59 +55,59 @@ pub struct Body {
 struct Source {
     stream: RecvStream,
     role: Role,
-    /// What `content-length` says.
+    /// The value of `content-length`.
     announced: Option<u64>,
     received: u64,
     trailers: Option<HeaderMap>,
-    /// What their blocks count: see [`MAX_TRAILERS`].
+    /// The size of the trailers so far: see [`MAX_TRAILERS`].
     trailers_size: usize,
 }
 
-/// What is asked of a body.
+/// What kind of body this is, and what it checks.
 #[derive(Debug)]
 enum Role {
     Request {
         fault: oneshot::Sender<Fault>,
-        /// `None`: the body may take any time.
+        /// Limits the wait for the peer. `None` means no limit.
         wait: Option<Wait>,
     },
     Response {
         version: Version,
-        /// There are no bytes to be had.
+        /// Whether the response has no bytes, whatever arrives.
         is_bodyless: bool,
-        /// Kept while the stream may get pushes.
+        /// It exists while the stream may get pushes.
         _asked: Option<Arc<Origin>>,
     },
-    /// A response that was not asked for, with all header fields that have come.
+    /// A pushed response, with all header fields that have arrived.
     Push {
         version: Version,
         fields: Box<HeaderBlock>,
     },
 }
 
-/// What is wrong with the body of the client. The exchange is told.
+/// A fault of the client's body, which the exchange has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The client has broken a rule.
+    /// The client broke a rule.
     Malformed,
-    /// The client has sent nothing for too long.
+    /// The client sent nothing for too long.
     Silent,
 }
 
-/// Learns from a [`Body`] that something is wrong with it. It may be asked at any time and any
-/// number of times: what is known once stays known.
+/// Receives the fault of a [`Body`]. It can be asked at any time and repeatedly, and always returns
+/// a fault that is known.
 #[derive(Debug)]
 pub(crate) enum FaultNotice {
     /// The body is being read.
     Waiting(oneshot::Receiver<Fault>),
-    /// This is wrong with it.
+    /// The body has this fault.
     Come(Fault),
-    /// There is no body, or it was read to its end or dropped: no fault can come any more.
+    /// There is no body, or it was read to its end or dropped. There can be no fault any more.
     Never,
 }
 
 impl FaultNotice {
-    /// Waits for the fault; for ever if there will be none.
+    /// Is ready with the fault of the body, and never ready if the body has no fault.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         if let Self::Waiting(notice) = self {
             let told = ready!(Pin::new(notice).poll(cx));
@@ -118,7 +119,7 @@ impl FaultNotice {
         }
     }
 
-    /// Returns the fault that has come already, if any.
+    /// Returns the fault that is known already, if any.
     pub(crate) fn come(&mut self) -> Option<Fault> {
         if let Self::Waiting(notice) = self {
             match notice.try_recv() {
@@ -135,14 +136,14 @@ impl FaultNotice {
 }
 
 impl Body {
-    /// A body that ended before it began.
+    /// Returns a body that is at its end.
     #[must_use]
     pub const fn empty() -> Self {
         Self { source: None }
     }
 
-    /// Returns the body of a request, whose length `content-length` announces. It fails when `wait`
-    /// is over.
+    /// Returns the body of a request, whose length is `content-length`. It fails when `wait` is
+    /// over.
     pub(crate) fn request(
         stream: RecvStream,
         announced: Option<u64>,
@@ -155,7 +156,7 @@ impl Body {
         )
     }
 
-    /// The body of a response with these fields.
+    /// Returns the body of a response with these fields.
     pub(crate) fn response(
         stream: RecvStream,
         version: Version,
@@ -171,7 +172,7 @@ impl Body {
         Self::new(stream, announced(headers), role)
     }
 
-    /// The body of a push with these fields of a response, whose header block has come so far.
+    /// Returns the body of a push with these fields, whose header block may have further parts.
     pub(crate) fn pushed(
         stream: RecvStream,
         version: Version,
@@ -202,7 +203,7 @@ impl Body {
         let source = *source;
         match (source.role, &error) {
             (_, BodyError::Stream(_)) => {}
-            // When the response is complete, the exchange is gone: it needs no notice.
+            // When the response is complete, the exchange is gone and needs no notice.
             (Role::Request { fault, .. }, BodyError::TimedOut) => _ = fault.send(Fault::Silent),
             (Role::Request { fault, .. }, _) => _ = fault.send(Fault::Malformed),
             (Role::Response { .. } | Role::Push { .. }, _) => {
@@ -214,8 +215,8 @@ impl Body {
 }
 
 impl Source {
-    /// The next piece, with the end judged as soon as it is known: a short body gives an error in
-    /// place of its last bytes, so that no application takes them for complete.
+    /// Returns the next piece. A short body returns an error instead of its last bytes, so that the
+    /// application does not take them for a complete body.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -263,7 +264,7 @@ impl Source {
         }
     }
 
-    /// Ready when the client has sent nothing for too long.
+    /// Is ready when the client has sent nothing for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let stream = &self.stream;
         match &mut self.role {
@@ -298,7 +299,7 @@ impl Source {
         )
     }
 
-    /// A client of SPDY/2 must ignore HEADERS behind DATA (protocol.md §9.8).
+    /// In SPDY/2, HEADERS after DATA must be ignored (protocol.md §9.8).
     const fn has_trailers(&self) -> bool {
         match self.role {
             Role::Response {
@@ -313,7 +314,7 @@ impl Source {
         }
     }
 
-    /// No header field of a push may come twice (protocol.md §10.3).
+    /// A header field of a push must not occur twice (protocol.md §10.3).
     fn check_push(&self, block: &HeaderBlock) -> Result<(), BodyError> {
         match &self.role {
             Role::Push { fields, .. } if fields::repeats(fields, block) => Err(BodyError::Trailers),
@@ -357,7 +358,7 @@ impl http_body::Body for Body {
         })
     }
 
-    /// Exact where `content-length` says something and is not wrong yet.
+    /// The exact length, while `content-length` is given and not known to be wrong.
     fn size_hint(&self) -> SizeHint {
         let Some(source) = &self.source else {
             return SizeHint::with_exact(0);
@@ -376,41 +377,42 @@ impl http_body::Body for Body {
     }
 }
 
-/// What a response says of its length, if that makes sense.
+/// Returns the length that a response announces, if it is valid.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     fields::content_length(headers).ok().flatten()
 }
 
-/// The most that the trailers of one body count together, of all frames that they come in: bytes of
-/// names and values, and 32 for each field. It is what one header block may have by default. The
-/// session counts only what was not taken.
+/// The largest size of the trailers of one body, in all their frames together: the bytes of names
+/// and values, and 32 for each field. It equals the default limit of one header block. The session
+/// counts only blocks that were not taken.
 const MAX_TRAILERS: usize = 128 * 1024;
 
-/// Why a body ended before its time.
+/// Why a body ended early.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The stream was reset, or its session ended. The cause says by whom and why.
+    /// The stream was reset, or its session ended. The cause contains the reason.
     Stream(StreamError),
-    /// The client has sent another number of bytes than `content-length` says. It is told so in
-    /// place of the application's response.
+    /// The client sent another number of bytes than `content-length` announces. The client gets 400
+    /// instead of the application's response.
     Length {
-        /// What `content-length` says.
+        /// The value of `content-length`.
         announced: u64,
-        /// The bytes that came; more may have been on their way.
+        /// The number of bytes that arrived. More may have been on their way.
         received: u64,
     },
-    /// The trailers are not HTTP header fields, or are such that must not be trailers, or are too
-    /// many. A client is told as above, a server by a reset with PROTOCOL_ERROR.
+    /// The trailers are not valid HTTP header fields, or are fields that must not be trailers, or
+    /// are too many. A client gets the response as above, a server a reset with PROTOCOL_ERROR.
     Trailers,
-    /// The client has sent nothing for longer than
-    /// [`Builder::body_timeout`](crate::Builder::body_timeout). It gets 408 in place of the
-    /// application's response, or a reset if that has begun.
+    /// The client sent nothing for longer than
+    /// [`Builder::body_timeout`](crate::Builder::body_timeout). It gets 408 instead of the
+    /// application's response, or a reset if the response has begun.
     TimedOut,
 }
 
 impl BodyError {
-    /// Returns whether a time limit ran out: [`TimedOut`](Self::TimedOut), or one of the session.
+    /// Returns whether a time limit ran out: [`TimedOut`](Self::TimedOut), or a timeout of the
+    /// session.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
         match self {

@@ -1,6 +1,6 @@
-//! HTTP requests over a session, as its client: [`handshake`] on a transport that is there. With
-//! the cargo feature `client` also `Client`, which makes its connections itself, by TLS with ALPN
-//! or without, and speaks HTTP/2 or HTTP/1.1 where the server has no SPDY.
+//! The client of HTTP requests over a session: [`handshake`] starts one on an existing transport.
+//! With the cargo feature `client` there is also `Client`, which makes its own connections, with
+//! TLS and ALPN or without, and uses HTTP/2 or HTTP/1.1 if the server does not support SPDY.
 //!
 //! ```
 //! use http::Request;
@@ -22,20 +22,21 @@
 //!
 //! # Requests
 //!
-//! - Scheme and host are those of the URI. Without them the host is that of the `host` field and
-//!   the scheme `https`.
+//! - The URI has the scheme and the host. Without them, the host is that of the `host` field, and
+//!   the scheme is `https`.
 //! - Fields of a single HTTP/1.1 connection are left out, several `cookie` lines become one, and
-//!   `content-length` is added where the length of the body is known. The method CONNECT opens a
+//!   `content-length` is added if the length of the body is known. The method CONNECT opens a
 //!   [`Tunnel`](crate::Tunnel).
-//! - A [`Priority`] among the extensions of a request is the priority of its stream.
-//! - The body is sent while the response is waited for and read. The bytes wait while the server
+//! - A [`Priority`] in the extensions of a request is the priority of its stream.
+//! - The body is sent while the caller waits for the response and reads it. The bytes wait while
+//!   the server grants no window.
 //!   grants no window.
 //!
 //! # Responses
 //!
 //! - The response future is ready with the head. Dropping it, or the [`Body`] before its end,
 //!   resets the stream with CANCEL.
-//! - A head that is no HTTP is an error, and a reset with PROTOCOL_ERROR.
+//! - A head that is not valid HTTP is an error, and the stream is reset with PROTOCOL_ERROR.
 
 #[cfg(feature = "client")]
 mod connection;
@@ -87,13 +88,13 @@ use self::{exchange::Exchange, registry::Registry};
 pub use crate::http::invalid::{InvalidRequest, InvalidResponse};
 use crate::{Body, BoxError, http::write_request};
 
-/// Begins a session as its client, with the responses that the server pushes.
+/// Starts a session as its client, and returns the responses that the server pushes.
 ///
-/// Pushes are refused unless [`Config::accept_push`] is set: [`Pushes`] ends without one then, and
+/// Pushes are refused unless [`Config::accept_push`] is set. Then [`Pushes`] ends immediately, and
 /// can be dropped.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. The version is the negotiated one, or
-/// the one that the server is known to speak. When all clones of the [`SendRequest`] are dropped,
+/// Spawn the driver or poll it; nothing happens otherwise. Pass the negotiated version, or the
+/// version that the server is known to speak. When all clones of the [`SendRequest`] are dropped,
 /// the session ends after the responses under way.
 pub fn handshake<IO>(
     transport: IO,
@@ -110,21 +111,21 @@ where
     (requests, pushes, driver)
 }
 
-/// Sends the requests of one session. Clones send over the same session.
+/// Sends requests over one session. Clones share the session.
 ///
-/// As a [`tower::Service`](tower_service::Service) it is ready while the session takes requests. A
-/// request that finds as many streams open as the server accepts waits in its future, behind those
-/// that were sent before.
+/// As a [`tower::Service`](tower_service::Service) it is ready while the session accepts requests.
+/// If as many streams are open as the server accepts, a request waits in its future, after the
+/// requests that were sent before.
 #[derive(Clone)]
 pub struct SendRequest {
     session: Session,
-    /// What was asked for, if pushes have to be judged by it.
+    /// The requests that were sent, if pushes have to be compared with them.
     registry: Option<Registry>,
 }
 
 impl SendRequest {
-    /// Sends a request. The order is given by this call; the future waits for the head of the
-    /// response, and has to be polled within a tokio runtime for the body to be sent.
+    /// Sends a request. This call decides the order. The future waits for the head of the response.
+    /// Poll it within a tokio runtime, which also sends the body.
     pub fn send<B>(&self, request: Request<B>) -> ResponseFuture
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -142,14 +143,14 @@ impl SendRequest {
         }))
     }
 
-    /// Returns whether the session takes requests. It may change at any time; a request that comes
-    /// too late fails with [`Error::NotSent`].
+    /// Returns whether the session accepts requests. This can change at any time. A request that
+    /// comes too late fails with [`Error::NotSent`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.session.can_open()
     }
 
-    /// The session, for PING and shutdown.
+    /// Returns the session, for PING and shutdown.
     #[must_use]
     pub const fn session(&self) -> &Session {
         &self.session
@@ -221,8 +222,8 @@ impl fmt::Debug for SendRequest {
 
 /// Waits for the head of a response: see [`SendRequest::send`].
 ///
-/// Dropped, it gives the request up: one that was not sent yet is not sent, else its stream is
-/// reset with CANCEL.
+/// Dropping it gives the request up. If the request was not sent yet it is not sent, otherwise its
+/// stream is reset with CANCEL.
 #[must_use = "a request is given up when this is dropped"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>);
 

@@ -1,5 +1,5 @@
-//! HTTP as SPDY carries it (protocol.md §9, §10): the heads of requests, responses and pushes, each
-//! read from a header block by one module, and written to one by another.
+//! HTTP as SPDY carries it (protocol.md §9, §10): the heads of requests, responses and pushes. One
+//! module reads each from a header block, and another writes it to one.
 //!
 //! ```text
 //!              header block → head      head → header block
@@ -8,8 +8,8 @@
 //!   push       read_push                write_push
 //! ```
 //!
-//! [`names`] has the names of the meta headers, and [`fields`] the rules for all other fields, of
-//! trailers too. Nothing in here knows streams or bodies: `server` and `client` call it.
+//! [`names`] has the names of the meta headers, and [`fields`] has the rules for all other fields,
+//! including trailers. This module does not know streams or bodies; `server` and `client` call it.
 
 mod date;
 pub(crate) mod fields;

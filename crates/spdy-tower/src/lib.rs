@@ -1,12 +1,12 @@
-//! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, from both ends: serves any [`tower`](tower_service)
-//! service, `axum::Router` unchanged, and sends requests.
+//! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, on both sides: it serves any [`tower`](tower_service)
+//! service, such as an unchanged `axum::Router`, and sends requests.
 //!
-//! *In scope*: HTTP requests and responses as SPDY carries them ([protocol.md §9]): their heads in
-//! the form of each version, bodies that stream both ways with back-pressure, trailers, push,
-//! tunnels, failures told as HTTP or as RST_STREAM; and the HTTP/1.1 Upgrade to SPDY/3.1.
+//! *In scope*: HTTP requests and responses as SPDY carries them ([protocol.md §9]): heads in the form
+//! of each version, streaming bodies in both directions with back-pressure, trailers, push,
+//! tunnels, failures as HTTP responses or RST_STREAM; and the HTTP/1.1 Upgrade to SPDY/3.1.
 //!
-//! *Out of scope*: listening, TLS and the choice of a protocol as a server (`spdy-server` has
-//! them), and everything about frames, windows and limits (`spdy-session`).
+//! *Out of scope*: listening, TLS and the choice of a protocol for a server, which `spdy-server`
+//! has, and frames, windows and limits, which `spdy-session` has.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -30,42 +30,42 @@
 //! # }
 //! ```
 //!
-//! Start with [`Builder`]: it makes a [`Connection`] of a transport and a service. Requests come
-//! with a [`Body`], and with [`StreamInfo`] among their extensions. The other end is in [`client`].
+//! Start with [`Builder`], which makes a [`Connection`] from a transport and a service. A request
+//! has a [`Body`], and [`StreamInfo`] in its extensions. The other side is in [`client`].
 //!
-//! Cargo features, none of them on by default: `upgrade` for HTTP/1.1 Upgrade as server and client,
-//! `client` for a client that connects by itself. Both need hyper.
+//! Cargo features, all off by default: `upgrade` is the HTTP/1.1 Upgrade for servers and clients,
+//! `client` is a client that makes its own connections. Both need hyper.
 //!
 //! # Requests
 //!
-//! - What HTTP does not allow is answered with 400, 414 or 431 and never reaches the service.
-//!   Nothing is repaired: every request that is accepted can be written as HTTP/1.1 and reads as
-//!   the same request there.
-//! - The URI holds scheme, host and path, as with hyper and HTTP/2; without a scheme (some clients
-//!   of SPDY/2) it is the path alone. The host is in the `host` field too, as with HTTP/1.1. The
-//!   URI of CONNECT is host and port; its bytes are in a [`Tunnel`], and its body is empty.
-//! - `http::Request::version` is what the client names: HTTP/1.1 from all clients known.
-//!   [`StreamInfo`] has the version of SPDY.
-//! - Several cookies become one `cookie` line; of every other field each value has a line of its
-//!   own.
-//! - `expect: 100-continue` needs nothing: SPDY has no interim responses, and clients send the body
-//!   at once.
+//! - A request that HTTP does not allow is answered with 400, 414 or 431, and does not reach the
+//!   service. Nothing is repaired: every accepted request can be written as HTTP/1.1, and means the
+//!   same there.
+//! - The URI has the scheme, the host and the path, as with hyper and HTTP/2. Without a scheme
+//!   (some clients of SPDY/2) it is the path alone. The host is also in the `host` field, as with
+//!   HTTP/1.1. The URI of CONNECT is host and port; the bytes are in a [`Tunnel`], and the body is
+//!   empty.
+//! - `http::Request::version` is the version that the client names, which is HTTP/1.1 for all known
+//!   clients. [`StreamInfo`] has the version of SPDY.
+//! - Several cookies become one `cookie` line. Each value of any other field has its own line.
+//! - `expect: 100-continue` has no effect: SPDY has no interim responses, and clients send the body
+//!   without waiting.
 //!
 //! # Responses
 //!
-//! - Fields of a single HTTP/1.1 connection are left out. `content-length` is added where the
-//!   length of the body is known; one that the application sets is sent as it is.
-//! - Responses to HEAD and with status 204 or 304 have no body, whatever the service gives. A
-//!   status of 1xx is a mistake of the service: 500.
-//! - A service that gives an error or panics is a 500 too. Once the response has begun, a failure
-//!   is RST_STREAM with INTERNAL_ERROR: no client takes a cut body for a whole one. The session
-//!   goes on in each case.
-//! - When the client gives up, the handler is dropped where it stands.
+//! - Fields of a single HTTP/1.1 connection are left out. `content-length` is added if the length
+//!   of the body is known. A `content-length` that the application sets is sent unchanged.
+//! - Responses to HEAD, and with status 204 or 304, have no body, whatever the service returns. A
+//!   status of 1xx is a fault of the service, and becomes 500.
+//! - If the service returns an error or panics, the response is 500 too. Once the response has
+//!   begun, a failure is RST_STREAM with INTERNAL_ERROR, so no client takes a body that breaks off
+//!   for a complete one. The session continues in each case.
+//! - When the client gives a request up, its handler is dropped immediately.
 //!
 //! [protocol.md §9]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#9-http-mapping
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The example of the page is compiled.
+// Compiles the example in the README.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod body;

@@ -1,4 +1,4 @@
-//! How long the body of a request is waited for.
+//! Limits the wait for the body of a request.
 
 use std::{
     future::Future,
@@ -12,17 +12,17 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-/// The bound on the silence of a peer that owes a body, for one body after the other.
+/// The limit on the silence of a peer that has to send a body.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
-    /// `None` waits for ever.
+    /// `None` means no limit.
     pub(crate) limit: Option<Duration>,
     /// The runtime that watches the deadlines, if it is not the one that polls.
     pub(crate) timers: Option<Handle>,
 }
 
 impl Patience {
-    /// Returns the wait for one body; `None` if there is no bound.
+    /// Returns the wait for one body, or `None` without a limit.
     pub(crate) fn wait(&self) -> Option<Wait> {
         self.limit.map(|limit| Wait {
             limit,
@@ -33,26 +33,26 @@ impl Patience {
     }
 }
 
-/// The wait for the next byte of one body. It runs from the first poll that found nothing until
-/// something comes.
+/// The wait for the next byte of one body. It starts when a poll finds nothing, and ends when
+/// something arrives.
 #[derive(Debug)]
 pub(crate) struct Wait {
     limit: Duration,
     timers: Option<Handle>,
     since: Option<Instant>,
-    /// Set to the deadline or to an earlier moment. A body that is there when it is asked for never
-    /// has one.
+    /// The alarm is set to the deadline or to an earlier moment. A body that is ready whenever it
+    /// is polled never has one.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wait {
-    /// Something has come.
+    /// Notes that something arrived.
     pub(crate) const fn moved(&mut self) {
         self.since = None;
     }
 
-    /// Ready when the peer has been silent for too long. `held_up_until` tells until when it could
-    /// not send at all: the time begins anew there.
+    /// Is ready when the peer has been silent for too long. `held_up_until` returns until when the
+    /// peer could not send at all; the time starts again there.
     pub(crate) fn poll_over(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,15 +60,15 @@ impl Wait {
     ) -> Poll<()> {
         let since = *self.since.get_or_insert_with(now);
         loop {
-            // A deadline only moves away. So until the alarm goes off there is nothing to find out:
-            // most never do.
+            // The deadline only moves away, so nothing has to be checked before the alarm goes off,
+            // which rarely happens.
             if let Some(alarm) = self.alarm.as_mut().filter(|alarm| !alarm.is_elapsed()) {
                 ready!(alarm.as_mut().poll(cx));
             }
             let now = now();
             let silent_since = held_up_until(now).map_or(since, |held_up| held_up.max(since));
             let Some(deadline) = silent_since.checked_add(self.limit) else {
-                // Beyond the end of time.
+                // A clock cannot express the deadline.
                 return Poll::Pending;
             };
             if deadline <= now {
@@ -90,7 +90,7 @@ impl Wait {
     }
 }
 
-/// The time, which tests may set.
+/// The present time, which tests can set.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

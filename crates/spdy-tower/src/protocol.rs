@@ -1,11 +1,10 @@
-//! What connections can speak.
+//! The protocols that a connection can speak.
 
 use std::fmt;
 
 use spdy_frame::Version;
 
-/// What is spoken on a connection. Every response of a `client::Client` has it among its
-/// extensions.
+/// The protocol of a connection. Each response of a `client::Client` has it in its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// SPDY in one of its versions.
@@ -17,7 +16,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All of them, the best first: the order in which a client offers them and a server prefers
+    /// All protocols, best first: the order in which a client offers them and a server prefers
     /// them.
     pub const ALL: [Self; 5] = [
         Self::Spdy(Version::V3_1),
@@ -27,13 +26,13 @@ impl Protocol {
         Self::Http1,
     ];
 
-    /// Finds the protocol that an ALPN id names, byte for byte.
+    /// Returns the protocol with this ALPN id, which is compared byte for byte.
     #[must_use]
     pub fn from_alpn(id: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|protocol| protocol.alpn() == id)
     }
 
-    /// The ALPN protocol id, without a length byte ([protocol.md §3.1]).
+    /// Returns the ALPN protocol id, without a length byte ([protocol.md §3.1]).
     ///
     /// [protocol.md §3.1]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#31-tokens
     #[must_use]
@@ -41,7 +40,7 @@ impl Protocol {
         self.token().as_bytes()
     }
 
-    /// The ALPN protocol id as text, such as `spdy/3.1` or `h2`.
+    /// Returns the ALPN protocol id as text, such as `spdy/3.1` or `h2`.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -51,7 +50,7 @@ impl Protocol {
         }
     }
 
-    /// The name people know it by, such as `SPDY/3.1` or `HTTP/2`.
+    /// Returns the usual name, such as `SPDY/3.1` or `HTTP/2`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

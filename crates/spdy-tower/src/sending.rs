@@ -1,8 +1,8 @@
-//! The sending half of an exchange, at either end: the response to a request, the body of a
+//! The sending half of an exchange, on either side: the response to a request, the body of a
 //! request, a push.
 //!
-//! [`Pump`] moves a body, [`Answer`] knows what may still be said on the stream, and [`Failure`] is
-//! how it ends early.
+//! [`Pump`] moves a body, [`Answer`] knows what can still be sent on the stream, and [`Failure`] is
+//! how the sending half ends early.
 
 mod answer;
 mod failure;

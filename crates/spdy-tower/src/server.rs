@@ -1,4 +1,4 @@
-//! Serving HTTP on one connection.
+//! Serves HTTP on one connection.
 
 mod exchange;
 mod info;
@@ -36,7 +36,7 @@ use crate::{
     patience::Patience,
 };
 
-/// How connections are served. One builder can serve any number of them.
+/// The configuration for serving connections. One builder can serve any number of them.
 #[derive(Clone, Debug)]
 pub struct Builder {
     config: Arc<Config>,
@@ -47,7 +47,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A builder with the default configuration of a session.
+    /// Creates a builder with the default configuration of a session.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -60,13 +60,13 @@ impl Builder {
         .config(Config::default())
     }
 
-    /// Sets everything about the session, bounds and times included. Only
-    /// [`Config::oversized_headers`] stays what it is: a request head over a soft limit is answered
-    /// with 431.
+    /// Sets the whole configuration of the session, including its limits and timeouts. Only
+    /// [`Config::oversized_headers`] does not change: a request head over a soft limit is always
+    /// answered with 431.
     ///
-    /// [`Config::strict`] also makes requests with the fields of an HTTP/1.1 connection
-    /// (`connection`, `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed:
-    /// 400. Otherwise they are dropped.
+    /// [`Config::strict`] also makes requests with fields of an HTTP/1.1 connection (`connection`,
+    /// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed, so they get
+    /// 400. Otherwise these fields are dropped.
     #[must_use]
     pub fn config(mut self, mut config: Config) -> Self {
         config.oversized_headers = OversizedHeaders::Deliver;
@@ -74,28 +74,28 @@ impl Builder {
         self
     }
 
-    /// Sets how long a handler that waits for the body of its request waits for the next byte of
-    /// it. Then the request ends with 408, or is reset with CANCEL once the response has begun,
-    /// whatever the handler makes of [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None`
-    /// waits for ever. Default 60 s.
+    /// Sets how long a handler may wait for the next byte of a request's body. Then the request
+    /// ends with 408, or with a reset with CANCEL once the response has begun, whatever the handler
+    /// does with [`BodyError::TimedOut`](crate::BodyError::TimedOut). `None` sets no limit. Default
+    /// 60 s.
     ///
-    /// The time runs while the body is polled and the peer could send: not while the session itself
-    /// holds up the peer, since other handlers have not read what came. A handler that does not ask
-    /// for the body is not ended by it; the end of the peer ends it, which
-    /// [`Timeouts::keep_alive`](spdy_session::Timeouts::keep_alive) finds out about. What follows
-    /// CONNECT is a [`Tunnel`](crate::Tunnel) and no body, and pushes have no request: neither has
-    /// this limit.
+    /// The time runs while the handler polls the body and the peer can send. It stands still while
+    /// the session itself stops the peer because other handlers do not read. A handler that does
+    /// not poll the body is not ended by this timeout; it is dropped when the peer is gone, which
+    /// [`Timeouts::keep_alive`](spdy_session::Timeouts::keep_alive) detects. The limit does not
+    /// apply to a [`Tunnel`](crate::Tunnel), which is not a body, or to pushes, which have no
+    /// request.
     #[must_use]
     pub const fn body_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.body_timeout = timeout;
         self
     }
 
-    /// Has `told` called for each request that is answered without the service, since its head is
-    /// not one of HTTP: for logs and metrics. It runs on the connection's task and must not wait.
+    /// Sets a function that is called for each request that is answered without the service because
+    /// its head is malformed, for logs and metrics. It runs on the connection's task and must not
+    /// block.
     ///
-    /// The body of a request is not looked at here: when that is malformed, the service has the
-    /// request already.
+    /// It is not called for a malformed body, because then the service already has the request.
     #[must_use]
     pub fn on_malformed(
         mut self,
@@ -105,28 +105,26 @@ impl Builder {
         self
     }
 
-    /// Has the deadlines of sessions watched by a runtime that does nothing else, as
-    /// [`Driver::timers`] says.
+    /// Lets another runtime watch the deadlines of sessions, as [`Driver::timers`] describes.
     #[must_use]
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
     }
 
-    /// Sets whether responses, and pushes, without the field `date` get one. They do by default, as
-    /// HTTP wants it of a server that has a clock.
+    /// Sets whether responses and pushes without the field `date` get one. Default `true`, as HTTP
+    /// requires of a server with a clock.
     #[must_use]
     pub const fn auto_date_header(mut self, enabled: bool) -> Self {
         self.adds_date = enabled;
         self
     }
 
-    /// Serves SPDY on a transport. The version is what was negotiated, or what the operator knows
-    /// of the peer.
+    /// Serves SPDY on a transport. Pass the negotiated version, or the version that the peer is
+    /// known to speak.
     ///
-    /// Nothing happens until the connection is polled. Handlers that have their response ready when
-    /// they are polled first are answered on the connection's own task, others get tasks of their
-    /// own.
+    /// Nothing happens until the connection is polled. A handler whose first poll returns the
+    /// response is answered on the connection's task. Other handlers get their own tasks.
     pub fn serve_connection<IO, S>(&self, io: IO, version: Version, service: S) -> Connection<IO, S>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -169,13 +167,12 @@ impl Default for Builder {
 }
 
 pin_project! {
-    /// A session that is served. It is a future, and has to be polled for anything to happen;
-    /// within a tokio runtime.
+    /// The future that serves a session. Poll it within a tokio runtime; nothing happens otherwise.
     ///
-    /// It ends with `Ok` when the session has ended in order, by either side: also when the client
-    /// just closes the transport with no stream open.
+    /// It returns `Ok` when either side has ended the session in order, or when the client closes
+    /// the transport while no stream is open.
     ///
-    /// Dropping it drops the transport and every handler that is under way: no task outlives it.
+    /// Dropping it drops the transport and all running handlers. No task outlives it.
     #[must_use = "a connection does nothing unless it is polled"]
     pub struct Connection<IO, S> {
         #[pin]
@@ -186,9 +183,9 @@ pin_project! {
 }
 
 impl<IO, S> Connection<IO, S> {
-    /// Takes no new requests, and ends when those that are under way have been answered
-    /// ([protocol.md §15]). Keep polling; how long to wait is the caller's to decide. Calling it
-    /// again changes nothing.
+    /// Accepts no new requests, and ends when those under way have been answered ([protocol.md §15]).
+    /// Keep polling the connection. There is no timeout; the caller decides how long to wait.
+    /// Further calls have no effect.
     ///
     /// [protocol.md §15]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#15-goaway-and-shutdown
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
@@ -206,7 +203,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (incoming, requests) = (this.incoming, this.requests);
-        // Requests that are answered at once are answered between reading and writing.
+        // Requests whose handlers are ready are answered between reading and writing.
         this.driver
             .get_mut()
             .poll_around(cx, |cx| requests.begin(incoming, cx))
@@ -221,5 +218,5 @@ impl<IO, S> fmt::Debug for Connection<IO, S> {
     }
 }
 
-/// How long a handler waits for the next byte of a body, unless it is set.
+/// The default limit for the next byte of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);

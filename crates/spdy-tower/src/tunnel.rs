@@ -1,4 +1,4 @@
-//! Streams of bytes behind a CONNECT request, as client and as server.
+//! Streams of bytes after a CONNECT request, as client and as server.
 
 use std::{
     fmt, io,
@@ -15,12 +15,11 @@ use tokio::{
     sync::oneshot,
 };
 
-/// What is behind a CONNECT request that was answered with 2xx: bytes both ways, as long as both
-/// sides want.
+/// The bytes in both directions after a CONNECT request that was answered with 2xx.
 ///
 /// It is [`AsyncRead`] and [`AsyncWrite`] with the contract of [`Stream`](spdy_session::Stream):
-/// reading ends only with the peer's FIN, `shutdown` sends ours, and a tunnel that is dropped
-/// before is reset with CANCEL.
+/// reading ends only at the peer's FIN, `shutdown` sends FIN, and dropping the tunnel before that
+/// resets it with CANCEL.
 ///
 /// A server:
 ///
@@ -35,7 +34,7 @@ use tokio::{
 ///         return response;
 ///     };
 ///     tokio::spawn(async move {
-///         // It is there once the response is on its way.
+///         // The tunnel opens when the response is on its way.
 ///         let mut tunnel = tunnel.await?;
 ///         let (mut receive, mut send) = tokio::io::split(&mut tunnel);
 ///         tokio::io::copy(&mut receive, &mut send).await
@@ -54,16 +53,16 @@ impl Tunnel {
         Self { receive, send }
     }
 
-    /// As a server: takes the tunnel that a request asks for, once; `None` if it is not CONNECT or
-    /// did not come over SPDY. An answer of 2xx opens it, see [`OnTunnel`]; the body of that answer
-    /// is not sent.
+    /// As a server: takes the tunnel that a request asks for. Returns `None` if the request is not
+    /// CONNECT, did not arrive over SPDY, or its tunnel was taken. A response of 2xx opens the
+    /// tunnel, see [`OnTunnel`]; the body of that response is not sent.
     pub fn on<B>(request: &mut Request<B>) -> Option<OnTunnel> {
         let slot = request.extensions_mut().remove::<Slot<OnTunnel>>()?;
         slot.take()
     }
 
-    /// As a client: takes the tunnel that a response has opened, once; `None` if it has not. A
-    /// response that is dropped drops its tunnel.
+    /// As a client: takes the tunnel that a response has opened. Returns `None` if it has not
+    /// opened one, or the tunnel was taken. Dropping the response drops its tunnel.
     pub fn of<B>(response: &mut Response<B>) -> Option<Self> {
         let slot = response.extensions_mut().remove::<Slot<Self>>()?;
         slot.take()
@@ -73,18 +72,18 @@ impl Tunnel {
         extensions.insert(Slot::new(self));
     }
 
-    /// The id of the stream.
+    /// Returns the id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.send.id()
     }
 
-    /// Ends the tunnel both ways. What is queued on it is dropped.
+    /// Resets the tunnel in both directions. Bytes that are queued on it are dropped.
     pub fn reset(self, status: RstStatus) {
         self.send.reset(status);
     }
 
-    /// The two directions apart, each for a task of its own.
+    /// Splits the tunnel into its two directions, which separate tasks can use.
     #[must_use]
     pub fn split(self) -> (RecvStream, SendStream) {
         (self.receive, self.send)
@@ -121,8 +120,8 @@ impl AsyncWrite for Tunnel {
 
 /// A tunnel that opens when its request is answered with 2xx: see [`Tunnel::on`].
 ///
-/// It is a future. Await it on a task of its own: the handler has to return first. It fails when
-/// the answer is another one or the client has gone.
+/// Await this future in a separate task, because the handler has to return first. It fails if the
+/// response has another status or the client is gone.
 #[derive(Debug)]
 #[must_use = "the tunnel is not opened when this is dropped"]
 pub struct OnTunnel(oneshot::Receiver<Tunnel>);
@@ -136,7 +135,7 @@ impl Future for OnTunnel {
     }
 }
 
-/// The server's side of an [`OnTunnel`]: the receiving half waits here for the sending one.
+/// The server's side of an [`OnTunnel`]. The receiving half waits here for the sending half.
 #[derive(Debug)]
 pub(crate) struct TunnelDue {
     receive: RecvStream,
@@ -144,7 +143,7 @@ pub(crate) struct TunnelDue {
 }
 
 impl TunnelDue {
-    /// Puts an [`OnTunnel`] among the extensions of a request.
+    /// Adds an [`OnTunnel`] to the extensions of a request.
     pub(crate) fn offer(receive: RecvStream, extensions: &mut Extensions) -> Self {
         let (opens, opened) = oneshot::channel();
         extensions.insert(Slot::new(OnTunnel(opened)));
@@ -157,12 +156,12 @@ impl TunnelDue {
     }
 
     pub(crate) fn open(self, send: SendStream) {
-        // If the receiver was dropped meanwhile, the tunnel is dropped here, which resets it.
+        // If the receiver was dropped meanwhile, this drops the tunnel, which resets it.
         _ = self.opens.send(Tunnel::new(self.receive, send));
     }
 }
 
-/// Something that can be taken once, among extensions, which can be cloned.
+/// A value that can be taken once, for extensions, which can be cloned.
 struct Slot<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Slot<T> {

@@ -1,8 +1,8 @@
 //! HTTP/1.1 Upgrade to SPDY/3.1, as a server and as a client (protocol.md §3.5).
 //!
-//! This is how Kubernetes opens its streams: an ordinary request with `connection: upgrade` and
-//! `upgrade: SPDY/3.1`, the answer 101, and from then on SPDY frames on the same transport. The
-//! request itself is not a stream.
+//! Kubernetes opens its streams in this way: a request with `connection: upgrade` and `upgrade:
+//! SPDY/3.1`, a response with status 101, and then SPDY frames on the same transport. The request
+//! itself is not a stream.
 //!
 //! A handler of `axum` or `hyper` accepts one with [`accept`]:
 //!
@@ -28,9 +28,9 @@
 //! }
 //! ```
 //!
-//! A client sends [`request`] with [`connect`]. What the two agree on besides SPDY, such as
-//! `x-stream-protocol-version`, goes in the headers of that request and of the response, which
-//! belong to the caller.
+//! A client sends [`request`] with [`connect`]. Further negotiation, such as
+//! `x-stream-protocol-version`, uses headers of this request and its response, which the caller
+//! sets.
 
 mod client;
 mod server;
@@ -57,22 +57,23 @@ pub use self::{
 };
 use crate::http::list::has_token;
 
-/// The configuration for peers that upgrade, which use SPDY as a plain multiplexer:
-/// [`FlowControl::Off`], since they know no windows, and times for sessions that rest for hours.
+/// Returns the configuration for peers that upgrade, which use SPDY as a plain multiplexer. It has
+/// [`FlowControl::Off`], because these peers implement no windows, and timeouts for sessions that
+/// are idle for hours.
 ///
-/// A stream that is not read holds up all others of its session then: read every stream, or drop
-/// it.
+/// Then a stream that is not read stops all other streams of its session. Read every stream, or
+/// drop it.
 #[must_use]
 pub fn config() -> Config {
     let mut config = Config::default();
     config.flow_control = FlowControl::Off;
-    // `kubectl port-forward` opens its first streams when a program connects to it.
+    // `kubectl port-forward` opens its first streams only when a program connects to it.
     config.timeouts.first_frame = None;
     config.timeouts.idle = Some(IDLE);
     config
 }
 
-/// The transport behind a request that was upgraded. Bytes that came with the head are read first.
+/// The transport of an upgraded request. Bytes that arrived with the head are read first.
 pub struct Upgraded(TokioIo<hyper::upgrade::Upgraded>);
 
 impl Upgraded {
@@ -80,7 +81,7 @@ impl Upgraded {
         Self(TokioIo::new(io))
     }
 
-    /// What hyper gave, for `downcast`: bytes that were read already are in its parts.
+    /// The transport of hyper, for `downcast`. Its parts contain bytes that were read already.
     #[must_use]
     pub fn into_inner(self) -> hyper::upgrade::Upgraded {
         self.0.into_inner()
@@ -133,20 +134,19 @@ impl fmt::Debug for Upgraded {
     }
 }
 
-/// Returns whether a head, of a request or of its answer, says that the connection changes to
-/// SPDY/3.1.
+/// Returns whether the head of a request or of a response switches the connection to SPDY/3.1.
 fn is_agreed(headers: &HeaderMap) -> bool {
     has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, TOKEN)
 }
 
-/// Sets the fields by which the connection changes to SPDY/3.1.
+/// Sets the fields that switch the connection to SPDY/3.1.
 fn agree(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(TOKEN));
 }
 
-/// How SPDY/3.1 is called in an `upgrade` field.
+/// The name of SPDY/3.1 in an `upgrade` field.
 const TOKEN: &str = "SPDY/3.1";
 
-/// How long a session may rest without a stream: as long as with the servers of Kubernetes.
+/// How long a session may be idle without a stream, as with the servers of Kubernetes.
 const IDLE: Duration = Duration::from_secs(4 * 60 * 60);

@@ -22,12 +22,12 @@ use super::{
 };
 use crate::Protocol;
 
-/// A connection that requests can be sent on.
+/// A connection over which requests can be sent.
 #[derive(Debug)]
 pub(super) enum Connection {
-    /// Requests share it.
+    /// A connection that requests share.
     Shared(Arc<Shared>),
-    /// It has one request at a time.
+    /// A connection with one request at a time.
     Http1(Http1),
 }
 
@@ -42,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// The session, where SPDY is spoken.
+    /// Returns the session, if the connection speaks SPDY.
     fn session(&self) -> Option<&Session> {
         match self {
             Self::Shared(shared) => match &shared.requests {
@@ -83,14 +83,14 @@ impl Http1 {
         self.requests.is_closed()
     }
 
-    /// Returns whether a request can be sent at once. A new connection takes a moment until it
-    /// knows that.
+    /// Returns whether a request can be sent immediately. A new connection needs a moment before it
+    /// is ready.
     pub(super) fn is_ready(&self) -> bool {
         self.requests.is_ready()
     }
 
-    /// Waits until the response was read to its end. Returns false if the connection has ended, or
-    /// is cut because the response is not read.
+    /// Waits until the response was read to its end. Returns `false` if the connection ended, or
+    /// was cut because the response was not read.
     pub(super) async fn rests(&mut self, unwanted: oneshot::Receiver<()>) -> bool {
         tokio::select! {
             biased;
@@ -125,12 +125,12 @@ impl Http1 {
     }
 }
 
-/// Cuts the connection of a request that is given up before there is a response: a server that
-/// takes nothing would hold its place.
+/// Cuts the connection of a request that is given up before its response. Otherwise a server that
+/// reads nothing would keep the place.
 struct CutOnDrop<'a>(Option<&'a Line>);
 
 impl CutOnDrop<'_> {
-    /// The request is not given up.
+    /// Cancels this, because the request was not given up.
     fn not(mut self) {
         self.0 = None;
     }
@@ -144,7 +144,7 @@ impl Drop for CutOnDrop<'_> {
     }
 }
 
-/// Notifies the task that waits for the end of a response, when it is dropped, that the rest is not
+/// When it is dropped, tells the task that waits for the end of a response that the rest is not
 /// read.
 #[derive(Debug)]
 pub(super) struct Unwanted(Option<oneshot::Sender<()>>);
@@ -155,7 +155,7 @@ impl Unwanted {
         (Self(Some(tell)), told)
     }
 
-    /// The response has ended.
+    /// Cancels this, because the response has ended.
     pub(super) fn not(mut self) {
         self.0 = None;
     }
@@ -164,21 +164,21 @@ impl Unwanted {
 impl Drop for Unwanted {
     fn drop(&mut self) {
         if let Some(tell) = self.0.take() {
-            // A connection that rests already has got all of the response.
+            // A connection that is idle already has received all of the response.
             _ = tell.send(());
         }
     }
 }
 
-/// A connection on which requests go side by side.
+/// A connection over which several requests can be sent at once.
 #[derive(Debug)]
 pub(super) struct Shared {
     requests: Requests,
     heard: Heard,
-    /// That of its place.
+    /// The id of its place.
     pub(super) id: u64,
     is_used: AtomicBool,
-    /// Held by the requests too, until their responses have ended.
+    /// Requests hold clones until their responses have ended.
     pub(super) line: Arc<Line>,
 }
 
@@ -211,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// Returns whether it takes requests. It may end before one is sent.
+    /// Returns whether the connection accepts requests. It can end before one is sent.
     pub(super) fn is_open(&self) -> bool {
         match &self.requests {
             Requests::Spdy(requests) => requests.is_ready(),
@@ -219,7 +219,7 @@ impl Shared {
         }
     }
 
-    /// Returns whether the peer answers a PING. False where that cannot be asked.
+    /// Returns whether the peer answers a PING, or `false` if the protocol has no PING.
     pub(super) async fn is_alive(&self) -> bool {
         match &self.requests {
             Requests::Spdy(requests) => requests.session().ping().await.is_ok(),
@@ -227,8 +227,8 @@ impl Shared {
         }
     }
 
-    /// Sends a request. One that is given up, or times out, without a word from the server since,
-    /// casts doubt on the connection, and so does a response that stops half-way.
+    /// Sends a request. The connection is doubted if the request is given up or times out while the
+    /// server sends nothing, or if a response breaks off.
     async fn send(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -261,8 +261,8 @@ impl Shared {
     }
 }
 
-/// A connection that a request has been given, alone or with others. One that is dropped unused
-/// goes to the next request.
+/// A connection that was given to a request. If it is dropped without being used, it goes to the
+/// next request.
 #[derive(Debug)]
 pub(super) struct Lease {
     slot: Arc<Slot>,
@@ -291,7 +291,7 @@ impl Lease {
     }
 
     /// Sends a request and waits for the head of the response. Dropping the future gives the
-    /// request up: a connection of HTTP/1.1 is closed then.
+    /// request up, which closes a connection of HTTP/1.1.
     pub(super) async fn send(
         mut self,
         request: Request<RequestBody>,
@@ -316,14 +316,14 @@ impl Drop for Lease {
     }
 }
 
-/// Casts doubt on a connection when it is dropped, unless the server has spoken since it was last
-/// [noted](Self::note).
+/// Casts doubt on a connection when it is dropped, unless the server has sent something since
+/// [`note`](Self::note) was called.
 #[derive(Debug)]
 pub(super) struct Doubt {
     slot: Weak<Slot>,
     shared: Weak<Shared>,
     heard: usize,
-    /// Over before the slot hears of the doubt.
+    /// The use ends before the slot learns of the doubt.
     used: Option<Use>,
 }
 
@@ -337,14 +337,14 @@ impl Doubt {
         }
     }
 
-    /// What the server has said so far speaks for it, and what it says from now on will.
+    /// Notes everything that the server has sent until now.
     pub(super) fn note(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             self.heard = shared.heard.count();
         }
     }
 
-    /// There is no doubt.
+    /// Cancels the doubt.
     pub(super) fn dispel(mut self) {
         self.shared = Weak::new();
     }
@@ -365,17 +365,17 @@ impl Drop for Doubt {
     }
 }
 
-/// What is known of a request without a response.
+/// What is known about a request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Nothing of it was processed, and the connection takes no more.
+    /// Nothing of it was processed, and the connection accepts no more requests.
     Unsent,
-    /// The server says that it has not processed it.
+    /// The server reports that it has not processed the request.
     Refused,
-    /// A connection that had served before has ended without a byte of an answer: the server may
-    /// have closed it before the request came.
+    /// A connection that had served requests before ended without a byte of the response. The
+    /// server may have closed it before the request arrived.
     Lost,
-    /// The server may have acted on it, or there is no use in sending it again.
+    /// The server may have acted on the request, or another attempt cannot help.
     Final,
 }
 
@@ -426,7 +426,7 @@ impl Failed {
         Self::new(FetchError::Http(error), outcome)
     }
 
-    /// Returns whether time ran out for the stream or its session.
+    /// Returns whether a timeout of the stream or its session ran out.
     fn is_timeout(&self) -> bool {
         match &self.error {
             FetchError::Spdy(error) => error.is_timeout(),

@@ -1,4 +1,4 @@
-//! From an origin to a connection: TCP, TLS, and the choice of a protocol.
+//! Makes a connection to an origin: TCP, TLS, and the choice of a protocol.
 
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
@@ -29,10 +29,11 @@ use crate::{
     upgrade::{self, ConnectError, Upgraded},
 };
 
-/// How origins are reached, for a [`Client`](super::Client).
+/// How a [`Client`](super::Client) reaches origins.
 ///
-/// `https`: ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1, in this order, or what
-/// [`offer`](Self::offer) says, and the server chooses. `http`: as [`plain`](Self::plain) says.
+/// For `https`, ALPN offers SPDY/3.1, SPDY/3, SPDY/2, HTTP/2 and HTTP/1.1 in this order, or the
+/// list of [`offer`](Self::offer), and the server chooses. For `http`, [`plain`](Self::plain) sets
+/// the protocol.
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
@@ -47,24 +48,24 @@ pub struct Connector {
     pub(super) idle_timeout: Duration,
 }
 
-/// What is spoken without TLS, where nothing is negotiated.
+/// The protocol without TLS, where nothing is negotiated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Plain {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// Each new connection asks with a GET of `/` to upgrade to SPDY/3.1. A server that does not
-    /// gets HTTP/1.1, on a connection more.
+    /// Each new connection asks to upgrade to SPDY/3.1, with a GET of `/`. If the server does not
+    /// upgrade, a second connection speaks HTTP/1.1.
     Upgrade,
-    /// HTTP/2 at once, for servers that are known to speak it.
+    /// HTTP/2 without negotiation, for servers that are known to support it.
     Http2,
-    /// SPDY at once, for servers that are known to speak it.
+    /// SPDY without negotiation, for servers that are known to support it.
     Spdy(Version),
 }
 
 impl Connector {
-    /// A connector with this configuration of TLS, whose ALPN protocols are replaced.
+    /// Creates a connector with this TLS configuration. Its ALPN protocols are replaced.
     #[must_use]
     pub fn new(tls: ClientConfig) -> Self {
         let connector = Self {
@@ -83,11 +84,11 @@ impl Connector {
         connector.offer(&Protocol::ALL)
     }
 
-    /// Sets what ALPN offers, the best first, and with it what may be spoken over TLS. Default
+    /// Sets the protocols that ALPN offers, best first. Only these are spoken over TLS. Default
     /// [`Protocol::ALL`].
     ///
-    /// A server that knows no ALPN speaks HTTP/1.1. Where that is not among the offers, and where
-    /// the server chooses none of them, there is no connection: [`ConnectorError::Protocol`].
+    /// A server without ALPN speaks HTTP/1.1. If that is not offered, or if the server chooses none
+    /// of the offered protocols, connecting fails with [`ConnectorError::Protocol`].
     #[must_use]
     pub fn offer(mut self, protocols: &[Protocol]) -> Self {
         self.offer = protocols.to_vec();
@@ -97,23 +98,23 @@ impl Connector {
         self
     }
 
-    /// Sets what is spoken without TLS. Default [`Plain::Http1`].
+    /// Sets the protocol without TLS. Default [`Plain::Http1`].
     #[must_use]
     pub const fn plain(mut self, plain: Plain) -> Self {
         self.plain = plain;
         self
     }
 
-    /// Sets whether HTTP/1.1 over TLS asks to upgrade to SPDY/3.1, too, as [`Plain::Upgrade`] does
-    /// without TLS: for servers that choose SPDY in this way and not by ALPN. Default `false`.
+    /// Sets whether HTTP/1.1 over TLS asks to upgrade to SPDY/3.1 too, as [`Plain::Upgrade`] does
+    /// without TLS. Some servers offer SPDY in this way and not by ALPN. Default `false`.
     #[must_use]
     pub const fn upgrade_over_tls(mut self, asks: bool) -> Self {
         self.upgrade_over_tls = asks;
         self
     }
 
-    /// Sets everything about SPDY sessions. Pushes are refused in any case, and a configuration
-    /// without a [`keep_alive`](spdy_session::Timeouts::keep_alive) gets that of the connector.
+    /// Sets the configuration of SPDY sessions. Pushes are always refused. If the configuration has
+    /// no [`keep_alive`](spdy_session::Timeouts::keep_alive), that of the connector is used.
     #[must_use]
     pub fn session(mut self, mut config: Config) -> Self {
         let timeouts = &mut config.timeouts;
@@ -123,67 +124,66 @@ impl Connector {
         self
     }
 
-    /// Sets after how long without a word from the server it is asked for a sign of life, so that a
-    /// server that is gone is noticed: over SPDY always, over HTTP/2 while a request is under way.
-    /// One that does not answer within
+    /// Sets how long a server may send nothing before a PING checks that it is alive: always over
+    /// SPDY, and while a request is under way over HTTP/2. A server that does not answer within
     /// [`keep_alive_reply`](spdy_session::Timeouts::keep_alive_reply) is given up. Default 20 s;
-    /// `None` never asks.
+    /// `None` sends no PING.
     #[must_use]
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
         self.session.timeouts.keep_alive = interval;
         self
     }
 
-    /// Sets how long a request may wait for a connection that takes it: for a place among
-    /// [`max_connections`](Self::max_connections), and until TCP, TLS and an upgrade are through.
-    /// The time holds for each request by itself, however many wait, and for all its attempts
-    /// together. Default 10 s.
+    /// Sets how long a request may wait for a connection: for a place among
+    /// [`max_connections`](Self::max_connections), and for TCP, TLS and an upgrade. The limit
+    /// applies to each request separately, however many wait, and to all its attempts together.
+    /// Default 10 s.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how many connections to one origin may be open at once, those that are being made among
-    /// them. Requests that find no place wait: see [`timeout`](Self::timeout). Default 256, and
-    /// never below 1.
+    /// Sets how many connections to one origin may exist at once, including those that are being
+    /// made. Further requests wait: see [`timeout`](Self::timeout). Default 256; 0 counts as 1.
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count.max(1);
         self
     }
 
-    /// Sets how many requests to one origin may wait for a connection. More fail at once with
-    /// [`ConnectorError::Waiting`]. Default 1024.
+    /// Sets how many requests to one origin may wait for a connection. Further requests fail
+    /// immediately with [`ConnectorError::Waiting`]. Default 1024.
     #[must_use]
     pub const fn max_waiting(mut self, count: usize) -> Self {
         self.max_waiting = count;
         self
     }
 
-    /// Sets how long a connection that no request uses is kept open: for one or two of these times.
-    /// Default 60 s.
+    /// Sets how long an unused connection is kept open. It is closed after one to two times this
+    /// duration. Default 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Sets how transports are opened, in place of TCP connections to the addresses that the
-    /// system's resolver returns.
+    /// Sets how transports are opened. The default is TCP, to the addresses that the system's
+    /// resolver returns.
     #[must_use]
     pub fn dial(mut self, dial: impl Dial) -> Self {
         self.dial = Arc::new(dial);
         self
     }
 
-    /// How long a PING may wait for its answer before a session is not trusted with new requests.
+    /// Returns how long a session may take to answer a PING before it is not trusted with new
+    /// requests.
     pub(super) const fn patience(&self) -> Duration {
         self.session.timeouts.keep_alive_reply
     }
 
-    /// What connections to an origin speak, where that is known before there is one: whether
-    /// requests share them.
+    /// Returns whether requests to an origin share connections, if that is known before there is a
+    /// connection.
     pub(super) fn is_shared(&self, origin: &Origin) -> Option<bool> {
         match self.plain {
             _ if origin.is_tls() => match self.offer[..] {
@@ -196,7 +196,7 @@ impl Connector {
         }
     }
 
-    /// Connects to an origin. The connection has its place until its transport is closed.
+    /// Connects to an origin. The connection keeps its place until its transport is closed.
     pub(super) async fn connect(
         &self,
         origin: &Origin,
@@ -247,7 +247,7 @@ impl Connector {
         }
     }
 
-    /// Opens a transport with TLS, over which the server has chosen this protocol.
+    /// Starts the protocol that the server has chosen, on a transport with TLS.
     async fn secured(
         &self,
         origin: &Origin,
@@ -296,7 +296,7 @@ impl Connector {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // The session has a write timeout of its own.
+        // A SPDY session has its own write timeout.
         let transport = Watched::new(transport, place, None);
         let heard = transport.heard();
         let (requests, _, driver) = handshake(transport, version, self.session.clone());
@@ -343,14 +343,14 @@ impl Connector {
         let transport = Watched::new(transport, place, self.session.timeouts.write);
         let heard = transport.heard();
         let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
-        // CONNECT leaves HTTP behind.
+        // After CONNECT the connection no longer carries HTTP.
         tokio::spawn(place.outlast(driver.with_upgrades()));
         Ok(Connection::Http1(Http1::new(requests, heard, place)))
     }
 }
 
-/// Runs what hyper has beside a connection of HTTP/2, the transport among it, until the connection
-/// is cut.
+/// Runs the futures that hyper uses for a connection of HTTP/2, including the one with the
+/// transport, until the connection is cut.
 #[derive(Clone, Debug)]
 struct Tasks(Arc<Line>);
 
@@ -370,7 +370,8 @@ where
     }
 }
 
-/// Asks to upgrade to SPDY/3.1. `None` if the server does not: the transport is closed then.
+/// Asks to upgrade to SPDY/3.1. Returns `None` if the server does not upgrade, and closes the
+/// transport.
 async fn upgraded<IO>(transport: IO, origin: &Origin) -> io::Result<Option<Upgraded>>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -388,7 +389,7 @@ where
     }
 }
 
-/// Distinguishes a server that supports no offered protocol from one that cannot be reached.
+/// Distinguishes a server that supports no offered protocol from a server that cannot be reached.
 fn refused(error: io::Error) -> ConnectorError {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
@@ -403,31 +404,32 @@ fn refused(error: io::Error) -> ConnectorError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectorError {
-    /// The URI of the request names no origin.
+    /// The URI of the request does not name an origin.
     Target(InvalidTarget),
-    /// The host cannot be found or does not answer, TLS or the upgrade failed, or it took longer
-    /// than [`Connector::timeout`].
+    /// The host cannot be found or does not answer, TLS or the upgrade failed, or connecting took
+    /// longer than [`Connector::timeout`].
     Transport(Arc<io::Error>),
-    /// The server speaks nothing of what was [offered](Connector::offer).
+    /// The server supports no protocol that was [offered](Connector::offer).
     Protocol,
-    /// The connection is no HTTP.
+    /// The connection does not speak HTTP.
     Http(Arc<hyper::Error>),
-    /// All connections that the origin may have, so many, stayed in use for as long as
-    /// [`Connector::timeout`].
+    /// All connections that the origin may have were in use for as long as [`Connector::timeout`].
+    /// Contains their number.
     Connections(usize),
-    /// So many requests wait for a connection to the origin already: see
-    /// [`Connector::max_waiting`].
+    /// Too many requests already wait for a connection to the origin: see
+    /// [`Connector::max_waiting`]. Contains their number.
     Waiting(usize),
 }
 
 impl ConnectorError {
-    /// Returns whether the request failed while connecting: all but [`Target`](Self::Target).
+    /// Returns whether the request failed while connecting, which is the case for all errors but
+    /// [`Target`](Self::Target).
     #[must_use]
     pub const fn is_connect(&self) -> bool {
         !matches!(self, Self::Target(_))
     }
 
-    /// Returns whether [`Connector::timeout`], or a time limit of the transport, ran out.
+    /// Returns whether [`Connector::timeout`] or a timeout of the transport ran out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
@@ -438,14 +440,14 @@ impl ConnectorError {
         }
     }
 
-    /// Returns whether the server has certainly not acted on the request. That is so in every case:
-    /// nothing of it was sent.
+    /// Returns whether the server has certainly not acted on the request. This is always so,
+    /// because nothing was sent.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         true
     }
 
-    /// Returns whether the server refused: it speaks none of the protocols that were offered.
+    /// Returns whether the server refused, because it supports none of the offered protocols.
     #[must_use]
     pub const fn is_remote(&self) -> bool {
         matches!(self, Self::Protocol)
@@ -494,22 +496,24 @@ impl StdError for ConnectorError {
     }
 }
 
-/// Longer than a lost SYN or two take.
+/// Longer than it takes to resend one or two lost SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More than an application needs that spares its origins, and fewer than a process may have open.
+/// More connections than a considerate application needs, and fewer than a process can usually
+/// open.
 const MAX_CONNECTIONS: usize = 256;
 
-/// A burst may be larger than the connections, and not much larger than they can serve in time.
+/// A burst can have more requests than there are connections, but not many more than they can serve
+/// in time.
 const MAX_WAITING: usize = 1024;
 
-/// Servers close theirs after some time, mostly a longer one.
+/// Servers close idle connections too, mostly after a longer time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Below the time after which routers forget a connection.
+/// Shorter than the time after which routers forget a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A time that hyper can add to the present one: it does not check.
+/// A duration that hyper can add to the present time. It does not check for overflow.
 fn countable(time: Duration) -> Duration {
     time.min(FAR_OFF)
 }

@@ -1,4 +1,4 @@
-//! Transports: how they are opened, and what is noted about them while they are in use.
+//! Transports: how they are opened, and how they are watched while they are in use.
 
 use std::{
     fmt,
@@ -38,11 +38,12 @@ use super::slot::Place;
 /// }
 /// ```
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Opens a transport. The host is that of the origin, without the brackets of an IPv6 address.
+    /// Opens a transport. `host` is the host of the origin, without the brackets of an IPv6
+    /// address.
     ///
     /// The future is dropped when the [timeout](super::Connector::timeout) of the connector runs
-    /// out. A connection to an `https` origin has its TLS handshake over the transport. The
-    /// transport is dropped when its connection has ended.
+    /// out. For an `https` origin, the TLS handshake runs over the transport. The transport is
+    /// dropped when its connection has ended.
     fn dial(&self, host: &str, port: u16) -> Dialing;
 }
 
@@ -54,7 +55,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for IO {}
 
-/// TCP, with names that the system looks up.
+/// TCP, with the system's resolver.
 #[derive(Debug)]
 pub(super) struct Tcp;
 
@@ -69,8 +70,7 @@ impl Dial for Tcp {
     }
 }
 
-/// How often something was read from a transport. It tells whether the peer has spoken since some
-/// moment.
+/// Counts the reads from a transport. A change shows that the peer has sent something.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard(Arc<AtomicUsize>);
 
@@ -80,17 +80,17 @@ impl Heard {
     }
 }
 
-/// A transport in use: it has a [`Place`] as long as it is open, notes that the peer speaks, and
-/// may fail when the peer reads nothing for too long.
+/// A transport in use. It keeps a [`Place`] while it is open, counts what the peer sends, and fails
+/// if the peer reads nothing for too long.
 #[derive(Debug)]
 pub(super) struct Watched<IO> {
-    // Closed before the place is free.
+    // This field is first, so that the transport is closed before its place is free.
     io: IO,
     _place: Arc<Place>,
     heard: Heard,
-    /// How long a write may wait. `None` where the protocol looks after that itself.
+    /// How long a write may wait. `None` if the protocol limits this itself.
     patience: Option<Duration>,
-    /// There while a write waits.
+    /// The deadline of a write that waits.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 

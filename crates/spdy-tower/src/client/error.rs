@@ -1,4 +1,4 @@
-//! Why there is no response.
+//! The errors of requests over SPDY.
 
 use std::fmt;
 
@@ -12,19 +12,20 @@ use crate::{
 
 /// Why a request got no response.
 ///
-/// [`is_retry_safe`](Self::is_retry_safe) says whether it may be sent again whatever its method.
+/// [`is_retry_safe`](Self::is_retry_safe) returns whether it can be sent again, whatever its
+/// method.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be written as SPDY: nothing was sent.
+    /// The request cannot be expressed in SPDY. Nothing was sent.
     Request(InvalidRequest),
-    /// No stream could be opened: nothing was sent. Another session may do.
+    /// No stream could be opened. Nothing was sent. Another session may work.
     NotSent(OpenError),
-    /// The stream ended before the response came. The cause tells a request that was [not
-    /// processed](StreamError::NotProcessed) from one that the server reset, from a timeout, and
-    /// from the end of the session.
+    /// The stream ended before the response arrived. The cause distinguishes a request that was
+    /// [not processed](StreamError::NotProcessed), a reset by the server, a timeout, and the end of
+    /// the session.
     Stream(StreamError),
-    /// The body of the request gave an error. The stream was reset with CANCEL.
+    /// The body of the request returned an error. The stream was reset with CANCEL.
     Body(BoxError),
     /// The head of the response is not HTTP. The stream was reset with PROTOCOL_ERROR.
     Response(InvalidResponse),
@@ -41,8 +42,8 @@ impl Error {
         }
     }
 
-    /// The status with which the server has reset the stream; `None` if it was not so.
-    /// REFUSED_STREAM is not among them: that is [`StreamError::NotProcessed`].
+    /// Returns the status with which the server has reset the stream, if it has. REFUSED_STREAM is
+    /// not included: see [`StreamError::NotProcessed`].
     #[must_use]
     pub const fn reset_by_peer(&self) -> Option<RstStatus> {
         match self {
@@ -64,7 +65,8 @@ impl Error {
         }
     }
 
-    /// Returns whether there was no session to send the request on: [`NotSent`](Self::NotSent).
+    /// Returns whether there was no session on which to send the request:
+    /// [`NotSent`](Self::NotSent).
     #[must_use]
     pub const fn is_connect(&self) -> bool {
         matches!(self, Self::NotSent(_))

@@ -1,4 +1,4 @@
-//! One request and its response, as the client sees it.
+//! One request and its response, on the client's side.
 
 use std::{
     future::poll_fn,
@@ -21,11 +21,11 @@ use crate::{
 
 /// A request whose stream is being opened.
 pub(super) struct Exchange<B> {
-    /// Keeps the session until the stream is open, if the caller does not.
+    /// Keeps the session alive until the stream is open.
     pub(super) session: Session,
     pub(super) version: Version,
     pub(super) method: Method,
-    /// FIN goes with the head.
+    /// Whether the head has FIN.
     pub(super) fin: bool,
     pub(super) opening: Opening,
     pub(super) asked: Option<Arc<Origin>>,
@@ -36,10 +36,10 @@ impl<B> Exchange<B>
 where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Waits for the head of the response, and sends the body meanwhile. What is not sent by then
-    /// is sent by a task.
+    /// Waits for the head of the response, and sends the body meanwhile. A task sends the rest of
+    /// the body.
     ///
-    /// With an error comes the body of the request, if nothing was taken from it.
+    /// If nothing was taken from the body of the request, the error contains it.
     pub(super) async fn run(self) -> Result<Response<Body>, (Error, Option<B>)> {
         let Self {
             session,
@@ -84,7 +84,7 @@ where
     }
 }
 
-/// Sends the body of a request. Dropped, it resets the stream.
+/// Sends the body of a request. Dropping the future resets the stream.
 type Upload = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
 async fn upload<B>(version: Version, stream: SendStream, body: B) -> Result<(), Failure>
@@ -94,7 +94,7 @@ where
     let mut answer = Answer::Begun(stream);
     let mut pump = pin!(Pump::new(None, body.size_hint().exact(), body));
     poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
-        // The body is the caller's, and so is the panic.
+        // The body belongs to the caller, and so does its panic.
         Poll::Ready(Err(Failure::Panic(panic))) => resume_unwind(panic),
         Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
         sent => sent,
@@ -102,7 +102,7 @@ where
     .await
 }
 
-/// Waits for SYN_REPLY while the body is sent. Returns whether all of the body was sent, too.
+/// Waits for SYN_REPLY while the body is sent. Returns whether the body was sent completely.
 async fn reply(
     receive: &mut RecvStream,
     upload: &mut Upload,
@@ -115,10 +115,10 @@ async fn reply(
         if !is_sent && let Poll::Ready(sent) = upload.as_mut().poll(cx) {
             is_sent = true;
             match sent {
-                // What has become of the stream, the next look at the receiving half tells.
+                // The receiving half reports what happened to the stream.
                 Ok(()) | Err(Failure::Gone(_)) => {}
                 Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
-                // The body of a request has no head: only a trailer can be too long.
+                // The head was sent already, so only a trailer can be too long.
                 Err(Failure::Response(_)) => {
                     return Poll::Ready(Err(Error::Request(InvalidRequest::TrailerTooLong)));
                 }
@@ -154,7 +154,7 @@ fn response(
     head.map(|()| body)
 }
 
-/// The answer to CONNECT: a tunnel, or a response like others.
+/// Returns the response to CONNECT, with a tunnel if its status opens one.
 fn tunnel(
     version: Version,
     mut head: Response<()>,
@@ -165,7 +165,7 @@ fn tunnel(
         Tunnel::new(receive, send).attach(head.extensions_mut());
         return head.map(|()| Body::empty());
     }
-    // The stream may have ended already: then nothing needs to be said.
+    // The stream may have ended already. Then there is nothing to send.
     _ = send.finish();
     response(version, &Method::CONNECT, head, receive, None)
 }

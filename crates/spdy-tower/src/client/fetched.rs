@@ -1,4 +1,4 @@
-//! What comes of a request: the body of its response, or an error.
+//! The result of a request: the body of its response, or an error.
 
 use std::{
     error::Error as StdError,
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{Body, BodyError};
 
-/// The body of a response, whatever protocol it came by.
+/// The body of a response over any protocol.
 ///
-/// Dropped before its end, the rest is not wanted: a connection of HTTP/1.1 is closed, elsewhere
-/// the stream is reset.
+/// Dropping it before its end closes a connection of HTTP/1.1, and resets the stream of any other
+/// protocol.
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
@@ -27,10 +27,10 @@ pub struct ResponseBody {
     unread: Option<Unread>,
 }
 
-/// What becomes of the connection when the rest of a body is not wanted.
+/// What happens to the connection if the rest of a body is not read.
 #[derive(Debug)]
 enum Unread {
-    /// Of a connection that others use, too.
+    /// The connection has other requests too.
     Shared(Doubt),
     Alone(Unwanted),
 }
@@ -70,7 +70,7 @@ impl ResponseBody {
         body
     }
 
-    /// The server has just spoken. Behind the end there is nothing to doubt.
+    /// Notes that the server has sent something. After the end there is nothing left to doubt.
     fn note(&mut self) {
         if http_body::Body::is_end_stream(self) {
             self.end();
@@ -100,7 +100,7 @@ impl http_body::Body for ResponseBody {
         };
         match &frame {
             Poll::Ready(Some(Ok(_))) => self.note(),
-            // The end, or an error that says what has happened.
+            // The body has ended, or returned an error.
             Poll::Ready(_) => self.end(),
             Poll::Pending => {}
         }
@@ -122,7 +122,7 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-/// Why a request of a [`Client`](super::Client) got no response, or not all of it.
+/// Why a request of a [`Client`](super::Client) got no response, or only a part of it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -137,7 +137,8 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Returns whether there was no connection to send the request on, or none that took any of it.
+    /// Returns whether there was no connection on which to send the request, or none that took any
+    /// of it.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         match self {
@@ -148,7 +149,7 @@ impl FetchError {
         }
     }
 
-    /// Returns whether a time limit ran out: that of connecting, or one of the connection.
+    /// Returns whether a time limit ran out: that of connecting, or a timeout of the connection.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
@@ -160,21 +161,21 @@ impl FetchError {
     }
 
     /// Returns whether the server has certainly not acted on the request, so that it can be sent
-    /// again whatever its method: nothing of it was sent, or the server says so. False where that is
-    /// not known.
+    /// again, whatever its method: nothing of it was sent, or the server reports that it was not
+    /// processed. `false` if that is unknown.
     #[must_use]
     pub fn is_retry_safe(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_retry_safe(),
             Self::Spdy(error) => error.is_retry_safe(),
-            // The server has begun its response.
+            // The server has started to send its response.
             Self::Body(_) => false,
             Self::Http(error) => is_unprocessed(error),
         }
     }
 
-    /// Returns whether the server ended the request: with RST_STREAM or GOAWAY, or since it speaks
-    /// none of the protocols that were offered.
+    /// Returns whether the server ended the request: with RST_STREAM or GOAWAY, or because it
+    /// supports none of the offered protocols.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         match self {

@@ -13,19 +13,19 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 use crate::BoxError;
 
-/// Keeps the body of a request, and lends it to one attempt after the other until a frame was taken
-/// from it.
+/// Keeps the body of a request, and lends it to one attempt after the other, until an attempt has
+/// taken a frame from it.
 #[derive(Debug)]
 pub(super) struct Lender {
-    /// `None`: it is empty, and can be sent as often as one likes.
+    /// `None` if it is empty, which can be sent any number of times.
     shared: Option<Arc<Mutex<Shared>>>,
 }
 
 struct Shared {
     body: UnsyncBoxBody<Bytes, BoxError>,
-    /// Something was taken: a frame, the end, or an error.
+    /// A frame, the end, or an error was taken.
     is_begun: bool,
-    /// Which attempt has it.
+    /// The attempt that has the body.
     turn: usize,
 }
 
@@ -47,8 +47,8 @@ impl Lender {
         }
     }
 
-    /// Lends the whole body and takes it back from the attempt before. `None` if a frame of it is
-    /// gone.
+    /// Lends the whole body, and takes it back from the attempt before. Returns `None` if a frame
+    /// of it was taken.
     pub(super) fn lend(&self) -> Option<RequestBody> {
         let Some(shared) = &self.shared else {
             return Some(RequestBody(None));
@@ -67,7 +67,7 @@ impl Lender {
 pub(super) struct RequestBody(Option<(Arc<Mutex<Shared>>, usize)>);
 
 impl RequestBody {
-    /// The body, while it is this attempt's.
+    /// The body, while this attempt has it.
     fn body(&self) -> Option<MutexGuard<'_, Shared>> {
         let (shared, turn) = self.0.as_ref()?;
         Some(lock(shared)).filter(|shared| shared.turn == *turn)
@@ -109,7 +109,7 @@ impl Body for RequestBody {
     }
 }
 
-/// A body that panicked is not looked at again: the panic went to the attempt that polled it.
+/// A body that panicked is not polled again. The panic went to the attempt that polled it.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

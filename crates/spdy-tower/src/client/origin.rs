@@ -1,4 +1,4 @@
-//! Where a request goes: scheme, host and port.
+//! The target of a request: scheme, host and port.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use http::{
 
 use super::ConnectorError;
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
     scheme: Scheme,
@@ -18,8 +18,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin that a request is for. CONNECT to a host and a port alone goes to that host, by
-    /// TLS at port 443.
+    /// Returns the origin of a request. CONNECT to a host and a port goes to that host, with TLS if
+    /// the port is 443.
     pub(super) fn asked(method: &Method, uri: &Uri) -> Result<Self, ConnectorError> {
         match (uri.scheme(), uri.authority()) {
             (None, Some(authority)) if method == Method::CONNECT => {
@@ -55,7 +55,7 @@ impl Origin {
         self.scheme == Scheme::HTTPS
     }
 
-    /// The host without the brackets of an IPv6 address.
+    /// Returns the host without the brackets of an IPv6 address.
     pub(super) fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -72,7 +72,7 @@ impl Origin {
     }
 }
 
-/// Why a URI names no origin that a client can connect to.
+/// Why a URI does not name an origin that a client can connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidTarget {

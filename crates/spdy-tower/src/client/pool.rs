@@ -1,4 +1,4 @@
-//! A client for any origin: which connection a request goes by, and how often it is sent.
+//! A client for any origin. It decides which connection a request uses, and how often it is sent.
 
 use std::{
     collections::HashMap,
@@ -25,28 +25,28 @@ use super::{
 };
 use crate::{BoxError, Protocol};
 
-/// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, whatever the server speaks.
+/// Sends requests to any origin over SPDY, HTTP/2 or HTTP/1.1, as the server supports them.
 ///
-/// There is one session for each origin, which is shared as long as it takes streams; HTTP/1.1 has
-/// as many connections as requests under way, within [`Connector::max_connections`]. Requests never
-/// queue behind the connecting of another one: each fails within its own [`Connector::timeout`],
-/// and each response is given as it comes. Where it is not known yet whether an origin takes
-/// requests side by side, the first connection tells, and the others wait for it.
+/// An origin with SPDY or HTTP/2 has one connection, which requests share while it accepts streams.
+/// An origin with HTTP/1.1 has one connection for each request under way, up to
+/// [`Connector::max_connections`]. A request never waits for the connection attempt of another one
+/// to time out: each has its own [`Connector::timeout`]. While it is unknown whether the requests
+/// of an origin can share a connection, one connection is made, and the other requests wait for it.
 ///
-/// A request that was certainly not processed is sent again, on another connection where need be,
-/// three times in all. An idempotent one is sent once more, on a new connection, if its connection
-/// had served before and ended without a byte of the answer. Nothing else is sent twice, and
-/// nothing of which a part of the body was taken.
+/// A request that was certainly not processed is sent again, if necessary on another connection, up
+/// to three times in all. An idempotent request is sent once more on a new connection, if its
+/// connection had served requests before and ended without a byte of the response. Nothing else is
+/// sent twice, and a request of whose body a part was taken is not sent again.
 ///
-/// A session on which a request is given up or times out, without a word from the server since it
-/// was sent, gets no new requests until it has answered a PING; they get another one meanwhile.
+/// If a request is given up or times out while the server sends nothing, its session gets no new
+/// requests until it has answered a PING. New requests use another session meanwhile.
 ///
-/// There is no bound on the time that a response takes: long polls are as good as others. A caller
-/// that wants one drops the future, and so gives the request up at once.
+/// The time of a response is not limited, so that long polls work. To limit it, drop the future,
+/// which gives the request up immediately.
 ///
-/// A response has the [`Protocol`] that it came by among its extensions. A request of the method
-/// CONNECT is a [`Tunnel`](crate::Tunnel) if its response came over SPDY, and else one that
-/// [`hyper::upgrade::on`] gives.
+/// The extensions of a response contain the [`Protocol`] over which it arrived. The response to
+/// CONNECT has a [`Tunnel`](crate::Tunnel) if it arrived over SPDY; otherwise
+/// [`hyper::upgrade::on`] returns the connection.
 ///
 /// Clones share the connections. When all are dropped, the sessions end after the responses under
 /// way. Requests need a tokio runtime.
@@ -78,7 +78,7 @@ struct Shared {
 }
 
 impl Client {
-    /// A client without a connection.
+    /// Creates a client without connections.
     #[must_use]
     pub fn new(connector: Connector) -> Self {
         Self {
@@ -89,10 +89,11 @@ impl Client {
         }
     }
 
-    /// Sends a request, whose URI is absolute, and waits for the head of the response.
+    /// Sends a request with an absolute URI, and waits for the head of the response.
     ///
-    /// The URI of CONNECT may be a host and a port alone. The request goes to that host itself, by
-    /// TLS if the port is 443; to ask another one, see [`send_through`](Self::send_through).
+    /// The URI of CONNECT may consist of a host and a port. The request goes to that host itself,
+    /// with TLS if the port is 443. To send it to another host, use
+    /// [`send_through`](Self::send_through).
     ///
     /// Dropping the future gives the request up.
     ///
@@ -107,11 +108,10 @@ impl Client {
         self.send_to(origin, false, request).await
     }
 
-    /// Opens a connection to the origin of a URI ahead of its requests, unless there is one that
-    /// takes requests, and returns what it speaks. Requests that follow go by this connection while
-    /// it lasts.
+    /// Opens a connection to the origin of a URI before its first request, unless a connection
+    /// accepts requests. Returns what it speaks. Later requests use this connection while it lasts.
     ///
-    /// Cancel safe: a connection that is being made is there for the next request.
+    /// Cancel safe: a connection that is being made goes to the next request.
     ///
     /// # Errors
     ///
@@ -127,9 +127,8 @@ impl Client {
         })
     }
 
-    /// Sends a request to a proxy, of which the scheme, the host and the port count, whatever the
-    /// request's own URI says. With CONNECT the proxy is asked for a tunnel to where that URI
-    /// leads.
+    /// Sends a request to a proxy. The scheme, the host and the port of `proxy` count, whatever the
+    /// URI of the request is. CONNECT asks the proxy for a tunnel to the host of that URI.
     ///
     /// Dropping the future gives the request up.
     ///
@@ -200,8 +199,8 @@ impl Connected {
         self.protocol
     }
 
-    /// The session, for PING and for streams of its own; `None` unless SPDY is spoken. The
-    /// connection stays open while this handle, or a clone of it, is held.
+    /// The session, for PING and for separate streams. `None` unless the connection speaks SPDY.
+    /// The connection stays open while this handle or a clone of it exists.
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
         self.session.as_ref()
@@ -240,19 +239,19 @@ impl Shared {
     }
 }
 
-/// How often a request is sent. This is the one place that decides it:
+/// How often a request is sent. Only this type decides it:
 ///
-/// - what the server has certainly not processed, three times at most, whatever the method;
-/// - what it may have processed once. An idempotent request once more, on a connection of its own,
-///   if the first was one that had served before and ended without a byte of an answer;
-/// - never what has a body of which something was taken.
+/// - a request that the server has certainly not processed: up to three times, whatever its method;
+/// - an idempotent request that the server may have processed: once more, on a new connection, if
+///   the first connection had served requests before and ended without a byte of the response;
+/// - a request of whose body something was taken: never again.
 #[derive(Debug)]
 struct Attempts {
     is_idempotent: bool,
     lender: Lender,
     next: Option<RequestBody>,
     count: usize,
-    /// The server may have acted on one of them.
+    /// The server may have acted on one of the attempts.
     is_lost: bool,
 }
 
@@ -275,13 +274,13 @@ impl Attempts {
         self.count > 0
     }
 
-    /// The body for the next attempt.
+    /// Returns the body for the next attempt.
     fn body(&mut self) -> RequestBody {
         self.count += 1;
         self.next.take().expect("an attempt begins with a body")
     }
 
-    /// Returns whether there may be another attempt after one that ended so.
+    /// Returns whether there may be another attempt after one that ended in this way.
     fn may_go_on(&mut self, outcome: Outcome) -> bool {
         let is_allowed = match outcome {
             Outcome::Unsent | Outcome::Refused => self.count < ATTEMPTS,
@@ -295,7 +294,7 @@ impl Attempts {
     }
 }
 
-/// HTTP/1.1 has the host in a field, and only the path in the request line, but for a proxy.
+/// In HTTP/1.1 the host is in a field, and the request line has only the path, except for a proxy.
 fn for_http1(request: &mut Request<RequestBody>, is_proxy: bool) {
     put_host(request);
     if request.method() != Method::CONNECT && !is_proxy {
@@ -307,7 +306,7 @@ fn for_http1(request: &mut Request<RequestBody>, is_proxy: bool) {
     *request.version_mut() = http::Version::HTTP_11;
 }
 
-/// The target of CONNECT is host and port, and nothing else.
+/// The target of CONNECT is only host and port.
 fn keep_authority(head: &mut Parts) {
     let mut parts = http::uri::Parts::default();
     parts.authority = head.uri.authority().cloned();
@@ -327,5 +326,5 @@ fn put_host(request: &mut Request<RequestBody>) {
 /// How often a request is sent at most, while it is certain that no server has acted on it.
 const ATTEMPTS: usize = 3;
 
-/// Above so many origins the connections of those that are not in use are given up.
+/// With more origins than this, the connections of unused origins are closed.
 const MAX_ORIGINS: usize = 64;

@@ -23,8 +23,8 @@ use crate::{
 /// Receives the responses that the server of a session pushes: see [`handshake`](super::handshake).
 ///
 /// Pushes that are not taken wait, up to
-/// [`Limits::max_backlog`](spdy_session::Limits::max_backlog). Dropped, it refuses those and all
-/// that come.
+/// [`Limits::max_backlog`](spdy_session::Limits::max_backlog). Dropping the value refuses these and
+/// all later ones.
 #[derive(Debug)]
 pub struct Pushes {
     incoming: Incoming,
@@ -41,15 +41,16 @@ impl Pushes {
         }
     }
 
-    /// Waits for the next push; `None` when the session has ended. Cancel safe.
+    /// Waits for the next push. Returns `None` when the session has ended. Cancel safe.
     ///
-    /// A push that says not what it answers is reset with PROTOCOL_ERROR, and one of another origin
-    /// than the request that it belongs to with REFUSED_STREAM: they are not given.
+    /// Two kinds of pushes are not returned. A push that does not name the request it answers is
+    /// reset with PROTOCOL_ERROR, and a push of another origin than its associated request with
+    /// REFUSED_STREAM.
     pub async fn next(&mut self) -> Option<Pushed> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// As [`next`](Self::next), for implementations of `Future` and `Stream`.
+    /// The same as [`next`](Self::next), for implementations of `Future` and `Stream`.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Pushed>> {
         loop {
             let Some(stream) = ready!(self.incoming.poll_accept(cx)) else {
@@ -61,7 +62,7 @@ impl Pushes {
         }
     }
 
-    /// Takes a push, or resets it.
+    /// Accepts a push, or resets it.
     fn judge(&self, stream: PendingStream) -> Option<Pushed> {
         let id = stream.id();
         let asked = stream
@@ -93,8 +94,8 @@ impl Pushes {
     }
 }
 
-/// A response that the server has pushed. Dropped, it is reset with CANCEL, and so is its body
-/// before its end.
+/// A response that the server has pushed. Dropping it resets it with CANCEL. Dropping its body
+/// before the end does the same.
 #[derive(Debug)]
 pub struct Pushed {
     request: Request<()>,
@@ -105,26 +106,26 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    /// The request that it answers: a GET of a whole URI. Its other fields are those of the request
-    /// that the push belongs to, and are not repeated here.
+    /// Returns the request that the push answers: a GET with an absolute URI. It has no other
+    /// fields; those of the associated request apply.
     #[must_use]
     pub const fn request(&self) -> &Request<()> {
         &self.request
     }
 
-    /// The stream of the request that it belongs to.
+    /// Returns the stream of the associated request.
     #[must_use]
     pub const fn associated(&self) -> StreamId {
         self.associated
     }
 
-    /// The response. It is there at once with servers that send its head with the push; others send
-    /// it later. Dropping the future resets the push with CANCEL.
+    /// Returns the response. Some servers send its head with the push, others later. Dropping the
+    /// future resets the push with CANCEL.
     ///
     /// # Errors
     ///
-    /// [`Error::Stream`] if the push ends before its head has come, [`Error::Response`] if that is
-    /// malformed.
+    /// [`Error::Stream`] if the push ends before its head has arrived, [`Error::Response`] if the
+    /// head is malformed.
     pub async fn response(mut self) -> Result<Response<Body>, Error> {
         if !read_push::has_response(self.version, &self.head) {
             match self.receive.next().await.transpose()? {

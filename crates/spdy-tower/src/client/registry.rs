@@ -1,4 +1,4 @@
-//! What was asked of which origin, so that a push can be judged (protocol.md §10.2).
+//! The requests of a session and their origins, with which pushes are compared (protocol.md §10.2).
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,13 @@ pub(super) struct Registry(Arc<Mutex<Entries>>);
 #[derive(Debug, Default)]
 struct Entries {
     streams: HashMap<StreamId, Weak<Origin>>,
-    /// The dead ones are swept out when there are so many.
+    /// Dead entries are removed at this number of entries.
     sweep_at: usize,
 }
 
 impl Registry {
-    /// Returns a function that adds the request when it has its stream. The entry stays as long as
-    /// the [`Origin`] is held.
+    /// Returns a function that adds the request once it has a stream. The entry stays while the
+    /// [`Origin`] exists.
     pub(super) fn register(
         &self,
         asked: Origin,
@@ -53,5 +53,5 @@ impl Entries {
     }
 }
 
-/// Fewer entries are not worth a sweep.
+/// With fewer entries, removing dead ones is not worth the work.
 const MIN_SWEEP: usize = 64;

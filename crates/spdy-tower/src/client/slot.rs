@@ -1,14 +1,16 @@
-//! What is open to one origin, and who waits for it.
+//! The connections to one origin, and the requests that wait for one.
 //!
-//! All of it is one [`State`] behind one lock, which is held for a few instructions and never while anything is waited
-//! for. Whatever changes the state ends with [`State::settle`]: that is the one place where connections meet requests, and
-//! where new ones are begun.
+//! All of it is one [`State`] behind one lock, which is held for a few instructions and never
+//! during a wait. Every change of the state ends with [`State::settle`], the only place that gives
+//! connections to requests and starts new connections.
 //!
 //! ```text
-//!   request ──► waiters ◄── settle ──► answer: a lease         resting ◄── give_back ◄── response read, lease unused
-//!                              │                                  shared ◄── PING answered
-//!                              └─────► attempt ──► connection ──► shared | the first waiter | resting
+//!   request ──► waiters ◄── settle ──► answer: a lease
+//!                              │
+//!                              └─────► attempt ──► connection ──► shared | first waiter | resting
 //!                                         └──► place, free when the transport is closed ──► settle
+//!
+//!   response read, lease unused ──► give_back ──► resting          PING answered ──► shared
 //! ```
 
 mod attempt;
@@ -40,13 +42,13 @@ use super::{
     origin::Origin,
 };
 
-/// What is open to one origin.
+/// The connections to one origin, and the requests that wait for one.
 #[derive(Debug)]
 pub(super) struct Slot {
     origin: Origin,
     connector: Arc<Connector>,
     state: Mutex<State>,
-    /// Dropped with the slot: then the tasks that work for it end.
+    /// It is dropped with the slot, which ends the tasks that work for the slot.
     gone: watch::Sender<()>,
     me: Weak<Self>,
 }
@@ -65,7 +67,8 @@ impl Slot {
         })
     }
 
-    /// Waits for a connection that takes a request, for `patience` at most. An open one is there at once.
+    /// Waits at most `patience` for a connection that accepts a request. Returns immediately if one
+    /// is open.
     ///
     /// Cancel safe: a connection that is not taken goes to the next request.
     pub(super) async fn connection(
@@ -112,8 +115,8 @@ impl Slot {
         Ok(Entered::Waits(ticket, todo))
     }
 
-    /// Takes a connection back: at once if it has no response to be read, else when that is read. When `unwanted` comes
-    /// before, it is cut.
+    /// Takes a connection back, after its response was read. If `unwanted` fires before that, the
+    /// connection is cut.
     pub(super) fn give_back(&self, mut connection: Http1, unwanted: oneshot::Receiver<()>) {
         if connection.is_ready() {
             return self.rest(connection);
@@ -129,7 +132,7 @@ impl Slot {
                 slot.rest(connection);
             }
         };
-        // Outside of a runtime, or as it ends, there is no use for the connection.
+        // Outside a runtime, or while it shuts down, the connection has no use.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(rests);
         }
@@ -143,13 +146,14 @@ impl Slot {
         todo.run();
     }
 
-    /// A connection that takes no requests is not tried again.
+    /// Stops using a connection that accepts no requests.
     pub(super) fn forget(&self, shared: &Arc<Shared>) {
         self.lock().common.forget(shared);
     }
 
-    /// The server has not spoken for as long as a request was waited for. New requests do not go by the connection until
-    /// a PING is answered, and it is cut as soon as no request uses it and another one needs its place.
+    /// Stops using a connection for new requests until it answers a PING. Called when the server
+    /// has sent nothing for as long as a request has waited. The connection is cut if no request
+    /// uses it and another request needs its place.
     pub(super) fn doubt(&self, shared: Arc<Shared>) {
         if self.lock().common.forget(&shared) {
             self.settle();
@@ -157,7 +161,7 @@ impl Slot {
         }
     }
 
-    /// Has requests that wait look again at what is open.
+    /// Assigns open connections to waiting requests, and starts new ones.
     pub(super) fn settle(&self) {
         let todo = self.lock().settle(self);
         todo.run();
@@ -193,7 +197,7 @@ impl Slot {
         todo.run();
     }
 
-    /// Closes what no request uses, and says whether nothing is left that has to be remembered.
+    /// Closes the connections that no request uses. Returns whether the slot can be forgotten.
     pub(super) fn is_idle_now(&self) -> bool {
         let mut state = self.lock();
         state.resting.close_all();
@@ -201,7 +205,7 @@ impl Slot {
         state.places == 0 && state.waiting.is_empty()
     }
 
-    /// Why a request is told that its time is over.
+    /// Returns the error for a request whose time is over.
     fn late(&self) -> ConnectorError {
         if self.lock().attempts == 0 {
             return ConnectorError::Connections(self.connector.max_connections);
@@ -209,7 +213,7 @@ impl Slot {
         self.connector.timed_out(&self.origin)
     }
 
-    /// Drops a connection that has been of no use for too long, and returns when to look again.
+    /// Closes a connection that has been unused for too long. Returns when to check again.
     fn next_check(&self, id: u64) -> Instant {
         self.lock().next_check(id, self.connector.idle_timeout)
     }
@@ -219,22 +223,23 @@ impl Slot {
     }
 }
 
-/// What becomes of a request that wants a connection.
+/// The result for a request that wants a connection.
 enum Entered<'a> {
     Taken(Lease),
     Waits(Ticket<'a>, Todo),
 }
 
-/// The moment `timeout` from now.
+/// Returns the moment `timeout` from now.
 fn after(timeout: Duration) -> Instant {
     later(Instant::now(), timeout)
 }
 
-/// The moment `timeout` after `since`, or a far one where there is none.
+/// Returns the moment `timeout` after `since`, or one far in the future if a clock cannot express
+/// it.
 fn later(since: Instant, timeout: Duration) -> Instant {
     let far = || since + FAR;
     since.checked_add(timeout).unwrap_or_else(far)
 }
 
-/// A time beyond every deadline that means something: thirty years.
+/// Thirty years, which is longer than any useful timeout.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);

@@ -1,4 +1,4 @@
-//! The field `date`, which says when a response was made (RFC 9110, section 6.6.1).
+//! The field `date`, the time at which a response was made (RFC 9110, section 6.6.1).
 
 use std::{
     cell::RefCell,
@@ -8,10 +8,10 @@ use std::{
 
 use httpdate::HttpDate;
 
-/// Calls `with` with the time of day as `date` has it.
+/// Calls `with` with the present time in the form of `date`.
 ///
-/// The text is kept by each thread and made anew once a second. So the header blocks of a second
-/// are the same in this, and compress as if it was not there.
+/// Each thread keeps the text, and makes a new one once a second. So all header blocks of one
+/// second have the same date, and it compresses to almost nothing.
 pub(crate) fn with_date<T>(with: impl FnOnce(&str) -> T) -> T {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let second = now.unwrap_or_default().as_secs().min(LAST_SECOND);
@@ -35,7 +35,7 @@ impl Rendered {
         Self { second, text }
     }
 
-    /// The clock may be set back, so any other second is a new one.
+    /// The clock can be set back, so any other second counts as new.
     fn at(&mut self, second: u64) -> &str {
         if self.second != second {
             *self = Self::new(second);
@@ -47,7 +47,7 @@ impl Rendered {
 /// The bytes of `Sun, 06 Nov 1994 08:49:37 GMT`.
 const LENGTH: usize = 29;
 
-/// The last second of the year 9999. A date has no room for later ones.
+/// The last second of the year 9999, because the format has no room for later ones.
 const LAST_SECOND: u64 = 253_402_300_799;
 
 #[cfg(test)]

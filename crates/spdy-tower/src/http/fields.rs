@@ -1,4 +1,4 @@
-//! What requests, responses and trailers have in common: header fields on their way in and out.
+//! Header fields of requests, responses and trailers, as they are received and sent.
 
 use bytes::Bytes;
 use http::{
@@ -12,7 +12,7 @@ use super::{
     malformed::Malformed,
 };
 
-/// What becomes of received fields that speak of a single HTTP/1.1 connection (protocol.md §9.4).
+/// What happens to received fields of a single HTTP/1.1 connection (protocol.md §9.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionFields {
     /// They are dropped.
@@ -21,10 +21,10 @@ pub(crate) enum ConnectionFields {
     Refuse,
 }
 
-/// Adds a field of a received block to `map`, value by value, without copying the values. Those of
-/// a secret are marked as such, so that the map does not show them in debug output.
+/// Adds a field of a received block to `map`, value by value, without copying the values. Secret
+/// values are marked as sensitive, so that debug output does not show them.
 ///
-/// Several cookies become one `cookie` line; of every other field each value gets a line of its own
+/// Several cookies become one `cookie` line. Each value of any other field gets its own line
 /// (protocol.md §9.5).
 pub(crate) fn receive(
     map: &mut HeaderMap,
@@ -51,8 +51,8 @@ pub(crate) fn receive(
     values.try_for_each(|value| add(map, name.clone(), whole.slice_ref(value), is_secret))
 }
 
-/// Adds the fields of a HEADERS frame to `map`. What frames or routes a request cannot come this
-/// late.
+/// Adds the fields of a HEADERS frame to `map`. Fields that frame or route a request are too late
+/// here, and are errors.
 pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Result<(), Malformed> {
     for field in block.fields() {
         receive(map, field, ConnectionFields::Drop)?;
@@ -63,7 +63,7 @@ pub(crate) fn receive_trailers(map: &mut HeaderMap, block: &HeaderBlock) -> Resu
     Ok(())
 }
 
-/// Checks a value. What HTTP/1.1 could not carry as it is gets refused, never repaired.
+/// Checks a value. A value that HTTP/1.1 could not carry unchanged is rejected and not repaired.
 pub(crate) fn value(bytes: Bytes) -> Result<HeaderValue, Malformed> {
     let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if is_padding(bytes.first()) || is_padding(bytes.last()) {
@@ -72,8 +72,8 @@ pub(crate) fn value(bytes: Bytes) -> Result<HeaderValue, Malformed> {
     HeaderValue::from_maybe_shared(bytes).map_err(|_| Malformed::FieldValue)
 }
 
-/// What `content-length` says: one number, or none. Two that are equal are refused as well: what
-/// stands behind may read only one.
+/// Returns the length of `content-length`: one number, or `None`. Two numbers are rejected even if
+/// they are equal, because another parser may read only one.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     if !has(headers, &CONTENT_LENGTH) {
         return Ok(None);
@@ -101,7 +101,7 @@ fn add(
     let mut value = value(bytes)?;
     value.set_sensitive(is_secret);
     if name == TE && !value.as_bytes().eq_ignore_ascii_case(b"trailers") {
-        // Other transfer codings are between two ends of one HTTP/1.1 connection.
+        // Other transfer codings concern a single HTTP/1.1 connection.
         return Ok(());
     }
     map.try_append(name, value)
@@ -109,14 +109,14 @@ fn add(
     Ok(())
 }
 
-/// Returns an empty block with room for a number of fields.
+/// Returns an empty block with room for this number of fields.
 pub(super) fn block_for(fields: usize) -> HeaderBlock {
     HeaderBlock::with_capacity(fields, BYTES_OF_A_FIELD * fields)
 }
 
-/// Adds the fields of `map` to a block that will be sent: repeated ones NUL-joined, secrets kept
-/// out of the compressor's sight. Left out are the fields of a single connection, those that
-/// `connection` names (protocol.md §9.4), and the names in `reserved`.
+/// Adds the fields of `map` to a block that will be sent. Repeated values are joined with NUL, and
+/// secrets are kept away from the compressor. Fields of a single connection, fields that
+/// `connection` names (protocol.md §9.4), and the names in `reserved` are left out.
 pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) {
     let has_connection = has(map, &CONNECTION);
     for (name, value) in map {
@@ -132,12 +132,12 @@ pub(crate) fn send(block: &mut HeaderBlock, map: &HeaderMap, reserved: &[&str]) 
         } else {
             block.append(name, value)
         };
-        // `http` allows neither NUL, CR nor LF in names and values, and no empty name.
+        // `http` allows no NUL, CR or LF in names and values, and no empty name.
         debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
     }
 }
 
-/// Adds the cookies of a request as one line, as servers in the field expect it (protocol.md §9.5).
+/// Adds the cookies of a request as one line, as deployed servers expect it (protocol.md §9.5).
 pub(super) fn send_cookies(block: &mut HeaderBlock, map: &HeaderMap) -> Result<(), HeaderError> {
     let lines = map.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let lines: Vec<&[u8]> = lines.collect();
@@ -147,18 +147,20 @@ pub(super) fn send_cookies(block: &mut HeaderBlock, map: &HeaderMap) -> Result<(
     block.append_sensitive(COOKIE, lines.join(COOKIE_SEPARATOR))
 }
 
-/// Adds a field that this crate writes itself.
+/// Adds a field that this crate writes.
 pub(super) fn put(block: &mut HeaderBlock, name: &str, value: &str) {
     let added = block.append(name, value);
     debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
 }
 
-/// Returns whether `map` has a field. Few fields are sooner looked through than a name is hashed.
+/// Returns whether `map` has a field. For a few fields, comparing each is faster than hashing the
+/// name.
 pub(crate) fn has(map: &HeaderMap, name: &HeaderName) -> bool {
     map.keys().any(|key| key == name)
 }
 
-/// Returns whether every value of the block fits the version's length fields: 16 bits in SPDY/2.
+/// Returns whether every value of the block fits into the version's length fields, which have 16
+/// bits in SPDY/2.
 pub(crate) fn fits(version: Version, block: &HeaderBlock) -> bool {
     let is_short = |bytes: &[u8]| u16::try_from(bytes.len()).is_ok();
     version != Version::V2
@@ -174,11 +176,11 @@ pub(crate) fn repeats(first: &HeaderBlock, later: &HeaderBlock) -> bool {
         .any(|field| first.get(field.name()).is_some())
 }
 
-/// Stands between the values of one field (protocol.md §7.2).
+/// Separates the values of one field (protocol.md §7.2).
 pub(crate) const VALUE_SEPARATOR: u8 = 0;
 
-/// Stands between the cookies of one line.
+/// Separates the cookies of one line.
 const COOKIE_SEPARATOR: &[u8] = b"; ";
 
-/// A guess at the bytes of a name and a value together.
+/// An estimate of the length of a name and a value together, in bytes.
 const BYTES_OF_A_FIELD: usize = 40;

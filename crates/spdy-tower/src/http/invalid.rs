@@ -1,8 +1,8 @@
-//! Why a head cannot be written, or read, as a client.
+//! Why a client cannot write a request, or cannot read a response.
 
 use std::fmt;
 
-/// Why a request cannot be written as SPDY. Nothing of it was sent, but where a variant says so.
+/// Why a request cannot be expressed in SPDY. Unless a variant says otherwise, nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidRequest {
@@ -10,18 +10,18 @@ pub enum InvalidRequest {
     HostMissing,
     /// The `host` field is not a host with an optional port.
     Host,
-    /// The URI has a user name or a password. Those belong in `authorization`.
+    /// The URI has a user name or a password. These belong in `authorization`.
     UserInfo,
     /// The target of CONNECT has no port.
     PortMissing,
-    /// A header field cannot be written: the block would be longer than any frame.
+    /// A header field cannot be written, because the block would be longer than any frame.
     Field,
-    /// A header field is longer than 65,535 bytes, which is the most in SPDY/2.
+    /// A header field is longer than 65,535 bytes, the limit of SPDY/2.
     FieldTooLong,
     /// The header block is longer than a frame can be.
     HeadTooLong,
-    /// A trailer is longer than 65,535 bytes, which is the most in SPDY/2. The rest of the request
-    /// was sent, and the stream was reset.
+    /// A trailer is longer than 65,535 bytes, the limit of SPDY/2. The rest of the request was
+    /// sent, and the stream was reset.
     TrailerTooLong,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for InvalidRequest {
 
 impl std::error::Error for InvalidRequest {}
 
-/// Why the head of a response is not HTTP.
+/// Why the head of a response is not valid HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidResponse {
@@ -50,11 +50,11 @@ pub enum InvalidResponse {
     HeadTooLong,
     /// A header field has an invalid name or value.
     Field,
-    /// There is no status.
+    /// The status is missing.
     StatusMissing,
     /// The status is not the code of a final response.
     Status,
-    /// There is no HTTP version.
+    /// The HTTP version is missing.
     HttpVersionMissing,
     /// The HTTP version is invalid.
     HttpVersion,

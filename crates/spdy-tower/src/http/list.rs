@@ -1,11 +1,10 @@
-//! Fields that hold lists, and those of a single connection (RFC 9110, sections 5.6.1 and 7.6.1).
+//! Fields with lists, and fields of a single connection (RFC 9110, sections 5.6.1 and 7.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the tokens of a field that holds a list of them, of all its lines. Empty ones are left
-/// out.
+/// Returns the tokens of a field with a list, from all its lines. Empty tokens are left out.
 ///
-/// It is public for spdy-kube and spdy-server alone, which read such fields too.
+/// This function is public only for spdy-kube and spdy-server.
 pub fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -17,15 +16,15 @@ pub fn tokens<'a>(
         .filter(|token| !token.is_empty())
 }
 
-/// Returns whether a field that holds a list has a token, in lower or upper case.
+/// Returns whether a field with a list has a token, ignoring case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Returns whether a field concerns a single HTTP/1.1 connection, by its name in lower case: `te`
-/// is judged by its value, and is not among them. SPDY has frames for what these fields do.
+/// Returns whether a field concerns only a single HTTP/1.1 connection. `name` is in lower case.
+/// `te` depends on its value and is not included. SPDY has frames for the purposes of these fields.
 ///
-/// It is public for spdy-server alone, whose reverse proxy removes the same fields.
+/// This function is public only for the reverse proxy of spdy-server, which removes these fields.
 pub const fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,

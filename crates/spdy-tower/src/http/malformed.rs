@@ -1,13 +1,14 @@
-//! Why a request cannot be handed to the application.
+//! Why a request is not passed to the application.
 
 use std::fmt;
 
 use http::StatusCode;
 
-/// A request head, or trailers, that HTTP does not allow. It is answered and never repaired.
+/// A request head or trailers that HTTP does not allow. The request is answered with an error and
+/// not repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
-    /// A meta header that the version requires is not there.
+    /// A meta header that the version requires is missing.
     Missing(&'static str),
     /// A meta header has more than one value.
     Repeated(&'static str),
@@ -22,17 +23,17 @@ pub(crate) enum Malformed {
     FieldName,
     FieldValue,
     TooManyFields,
-    /// A field of a single HTTP/1.1 connection, where those are refused.
+    /// A field of a single HTTP/1.1 connection, if these are rejected.
     ConnectionField,
     ContentLength,
-    /// `content-length` announces a body, but the stream opened finished.
+    /// `content-length` announces a body, but SYN_STREAM has FIN.
     BodyMissing,
-    /// More header fields than the limits allow: the block was cut.
+    /// There are more header fields than the limits allow, and the block was truncated.
     HeadersTooLarge,
 }
 
 impl Malformed {
-    /// What the client is told.
+    /// Returns the status for the client.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,

@@ -1,5 +1,4 @@
-//! The names of the meta headers, by version (protocol.md §9.1, §9.3). This is the one table of
-//! them.
+//! The names of the meta headers, by version (protocol.md §9.1, §9.3). This is their only table.
 
 use spdy_frame::Version;
 
@@ -15,7 +14,7 @@ pub(crate) enum Meta {
 }
 
 impl Meta {
-    /// Those of a request, in the order of the variants.
+    /// The meta headers of a request, in the order of the variants.
     pub(super) const REQUEST: [Self; 5] = [
         Self::Method,
         Self::Target,
@@ -24,10 +23,11 @@ impl Meta {
         Self::Scheme,
     ];
 
-    /// Those of a response.
+    /// The meta headers of a response.
     pub(super) const RESPONSE: [Self; 2] = [Self::Status, Self::HttpVersion];
 
-    /// Those that name the request which a push answers. They are no fields of its response.
+    /// The meta headers that name the request which a push answers. They are not fields of its
+    /// response.
     pub(super) const PROMISE: [Self; 4] = [Self::Method, Self::Target, Self::Host, Self::Scheme];
 
     /// Returns the name in a version.
@@ -39,7 +39,7 @@ impl Meta {
         names[self as usize]
     }
 
-    /// Returns the one among `all` that has a name.
+    /// Returns the meta header in `all` that has a name.
     #[inline]
     pub(super) fn find(all: &[Self], version: Version, name: &[u8]) -> Option<Self> {
         if version != Version::V2 && !name.starts_with(b":") {
@@ -79,9 +79,9 @@ pub(super) enum Message {
 }
 
 impl Message {
-    /// Returns the names that fields of the application cannot have. In SPDY/2 the meta headers
-    /// look like other fields (protocol.md §9.1); the host and the cookies of a request are written
-    /// apart.
+    /// Returns the names that fields of the application must not have. In SPDY/2, meta headers look
+    /// like other fields (protocol.md §9.1). The host and the cookies of a request are written
+    /// separately.
     pub(super) const fn reserved(self, version: Version) -> &'static [&'static str] {
         match (self, version) {
             (Self::Request, Version::V2) => {

@@ -1,8 +1,8 @@
-//! Where a request goes, and a push comes from.
+//! The origin of requests and pushes.
 
 use http::uri::{Authority, Scheme};
 
-/// A scheme, and a host with its port if that is not the usual one.
+/// A scheme, and a host with its port unless that is the default port.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) scheme: Scheme,
@@ -10,7 +10,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Returns whether both are one origin: scheme, host and port.
+    /// Returns whether both are the same origin: scheme, host and port.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.scheme == other.scheme
             && self.host.host().eq_ignore_ascii_case(other.host.host())

@@ -1,4 +1,4 @@
-//! From the header block of a push to the request that it answers (protocol.md §10.2).
+//! Reads the request that a push answers from its header block (protocol.md §10.2).
 
 use http::{
     Method, Request, Uri,
@@ -8,7 +8,7 @@ use spdy_frame::{HeaderBlock, RstStatus, Version};
 
 use super::{fields::VALUE_SEPARATOR, names::Meta, origin::Origin};
 
-/// Why a push is not taken, and what the server is told.
+/// Why a push is not accepted, and the status for the server.
 pub(crate) struct Unfit(pub(crate) RstStatus, pub(crate) &'static str);
 
 const fn malformed(reason: &'static str) -> Unfit {
@@ -49,7 +49,7 @@ pub(crate) fn request(
 
 type Target = (Origin, PathAndQuery);
 
-/// SPDY/2: one field. A path alone is of the origin that was asked.
+/// SPDY/2 has one field. A path alone belongs to the origin of the associated request.
 fn whole_url(block: &HeaderBlock, asked: &Origin) -> Result<Target, Unfit> {
     let url = block
         .get(Meta::Target.name(Version::V2))
@@ -67,7 +67,7 @@ fn whole_url(block: &HeaderBlock, asked: &Origin) -> Result<Target, Unfit> {
     }
 }
 
-/// Since SPDY/3: three fields.
+/// Since SPDY/3 there are three fields.
 fn parts(version: Version, block: &HeaderBlock) -> Result<Target, Unfit> {
     let get = |meta: Meta| {
         let value = block
@@ -89,7 +89,7 @@ fn parts(version: Version, block: &HeaderBlock) -> Result<Target, Unfit> {
     Ok((origin, path))
 }
 
-/// Returns whether a block has the head of the response already. Other servers send it later.
+/// Returns whether a block already contains the head of the response. Other servers send it later.
 pub(crate) fn has_response(version: Version, block: &HeaderBlock) -> bool {
     block.get(Meta::Status.name(version)).is_some()
 }

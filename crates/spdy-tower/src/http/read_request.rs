@@ -1,4 +1,5 @@
-//! From the header block of a SYN_STREAM to the head of an HTTP request (protocol.md §9.1, §9.2).
+//! Reads the head of an HTTP request from the header block of a SYN_STREAM (protocol.md §9.1,
+//! §9.2).
 
 mod recent;
 
@@ -25,12 +26,12 @@ pub(crate) struct Heads {
     recent: Recent,
 }
 
-/// The head of a request, judged and ready for the application.
+/// The checked head of a request, ready for the application.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// Method, target, version and fields.
+    /// The method, target, version and fields.
     pub(crate) request: Request<()>,
-    /// How many bytes the body announces itself to have.
+    /// The length of the body that the head announces, in bytes.
     pub(crate) content_length: Option<u64>,
 }
 
@@ -43,11 +44,11 @@ impl Heads {
         }
     }
 
-    /// Reads the block of a SYN_STREAM. `has_body`: FIN did not come with it.
+    /// Reads the block of a SYN_STREAM. `has_body` is true if SYN_STREAM has no FIN.
     ///
-    /// The target becomes the URI. With a scheme and a host it has both, as hyper does it for
-    /// HTTP/2; without a scheme (SPDY/2 only) it is the path alone. The authority also becomes the
-    /// `host` field, for applications written for HTTP/1.1.
+    /// The target becomes the URI. If there are a scheme and a host, the URI has both, as hyper
+    /// does it for HTTP/2. Without a scheme (SPDY/2 only) it is the path alone. The authority also
+    /// becomes the `host` field, for applications that were written for HTTP/1.1.
     pub(crate) fn read(&mut self, block: &HeaderBlock, has_body: bool) -> Result<Head, Malformed> {
         if block.is_truncated() {
             return Err(Malformed::HeadersTooLarge);
@@ -69,13 +70,14 @@ impl Heads {
 
     fn read_in_full(&self, block: &HeaderBlock) -> Result<Head, Malformed> {
         let mut line = RequestLine::default();
-        // Of the five meta headers only the host is among the fields.
+        // Of the five meta headers, only the host becomes a field.
         let mut headers = HeaderMap::with_capacity(block.len().saturating_sub(4));
         for field in block.fields() {
             match Kind::of(self.version, field.name()) {
                 Kind::Meta(meta) => line.set(meta, field)?,
                 Kind::UnknownMeta => return Err(Malformed::UnknownMeta),
-                // SPDY/3 has `:host` for it, and no request may have both (protocol.md §9.4).
+                // SPDY/3 uses `:host` for this, and a request must not have both (protocol.md
+                // §9.4).
                 Kind::Host => match self.connection_fields {
                     ConnectionFields::Drop => {}
                     ConnectionFields::Refuse => return Err(Malformed::ConnectionField),
@@ -102,12 +104,12 @@ impl Heads {
     }
 }
 
-/// What the field of a block is for.
+/// The purpose of a field in a block.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Meta(Meta),
     UnknownMeta,
-    /// `host` where it is no meta header.
+    /// `host`, if it is not a meta header.
     Host,
     Field,
 }
@@ -130,7 +132,7 @@ impl Kind {
     }
 }
 
-/// The meta headers that came.
+/// The meta headers that arrived.
 #[derive(Debug, Default)]
 struct RequestLine<'a> {
     values: [Option<Field<'a>>; 5],
@@ -166,7 +168,8 @@ impl<'a> RequestLine<'a> {
         }
     }
 
-    /// The request target in the form that the method asks for, and what the `host` field says.
+    /// Returns the request target in the form that the method requires, and the value for the
+    /// `host` field.
     fn target(&self, version: Version, method: &Method) -> Result<(Uri, Option<Bytes>), Malformed> {
         let target = self.require(Meta::Target)?;
         if target.value().len() > MAX_TARGET {
@@ -197,7 +200,7 @@ fn method(field: Field<'_>) -> Result<Method, Malformed> {
     Method::from_bytes(field.value()).map_err(|_| Malformed::Method)
 }
 
-/// `a.test:443`: where a tunnel leads to.
+/// `a.test:443`: the target of a tunnel.
 fn authority_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
     let authority = authority(target).map_err(|_| Malformed::Target)?;
     if authority.port().is_none() {
@@ -206,7 +209,7 @@ fn authority_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
     Ok((Uri::from(authority), Some(target.clone())))
 }
 
-/// `/path?query`: what most requests have.
+/// `/path?query`: the target of most requests.
 fn origin_form(
     target: Field<'_>,
     scheme: Option<Scheme>,
@@ -215,7 +218,7 @@ fn origin_form(
     let length = target.value().len();
     let path =
         PathAndQuery::from_maybe_shared(target.value_bytes()).map_err(|_| Malformed::Target)?;
-    // What is behind `#` was cut off.
+    // The URI parser has cut off the fragment behind `#`.
     if path.as_str().len() != length {
         return Err(Malformed::Target);
     }
@@ -229,7 +232,8 @@ fn origin_form(
     Uri::from_parts(parts).map_err(|_| Malformed::Target)
 }
 
-/// `http://a.test/path`: what a proxy gets. It says more than the meta headers, and wins.
+/// `http://a.test/path`: the target of a request to a proxy. It takes precedence over the meta
+/// headers.
 fn absolute_form(target: &Bytes) -> Result<(Uri, Option<Bytes>), Malformed> {
     let uri = Uri::from_maybe_shared(target.clone()).map_err(|_| Malformed::Target)?;
     let Some(authority) = uri
@@ -249,17 +253,17 @@ fn authority(bytes: &Bytes) -> Result<Authority, Malformed> {
     Ok(authority)
 }
 
-/// Returns whether this is a host with at most a port behind it, as a `host` field or the target of
-/// a request may name it. This is the rule for all protocols.
+/// Returns whether this is a host with an optional port, as in a `host` field or in the target of a
+/// request. All protocols use this rule.
 #[must_use]
 pub fn is_authority(bytes: &[u8]) -> bool {
     Authority::try_from(bytes).is_ok_and(|authority| check_authority(&authority).is_ok())
 }
 
-/// A host has a name, no user before it, and behind it at most a number.
+/// A host has a name, no user name, and an optional port number.
 fn check_authority(authority: &Authority) -> Result<(), Malformed> {
     let whole = authority.as_str();
-    // Nearly all are a name alone.
+    // Nearly all hosts are only a name.
     let is_sign = |byte| matches!(byte, b'@' | b':' | b'[');
     if !whole.is_empty() && !whole.bytes().any(is_sign) {
         return Ok(());
@@ -289,7 +293,7 @@ fn scheme(bytes: &[u8]) -> Result<Scheme, Malformed> {
     Scheme::try_from(bytes).map_err(|_| Malformed::Scheme)
 }
 
-/// What the `http` crate holds in a URI.
+/// The longest URI that the `http` crate can represent.
 const MAX_TARGET: usize = 65_534;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! From the header block of a SYN_REPLY, or of a push, to the head of an HTTP response (protocol.md
-//! §9.3).
+//! Reads the head of an HTTP response from the header block of a SYN_REPLY or of a push
+//! (protocol.md §9.3).
 
 use http::{HeaderMap, Response, StatusCode};
 use spdy_frame::{Field, HeaderBlock, Version};
@@ -10,10 +10,10 @@ use super::{
     names::Meta,
 };
 
-/// Reads the head of a response. Meta headers of a request are left out if it is that of a push.
+/// Reads the head of a response. For a push, meta headers of the request are left out.
 ///
-/// The error says what is wrong with it. Fields of a single connection are dropped, and so are
-/// unknown names that begin with a colon.
+/// The error names the fault. Fields of a single connection are dropped, and so are unknown names
+/// that begin with a colon.
 pub(crate) fn read(
     version: Version,
     block: &HeaderBlock,
@@ -42,8 +42,8 @@ pub(crate) fn read(
     Ok(response)
 }
 
-/// Reads a status: three digits, and perhaps a reason phrase. An interim status is invalid, because
-/// a second SYN_REPLY cannot follow it.
+/// Reads a status: three digits, and an optional reason phrase. An interim status is invalid,
+/// because a second SYN_REPLY cannot follow it.
 fn read_status(field: Field<'_>) -> Result<StatusCode, InvalidResponse> {
     let is_end = |rest: &[u8]| matches!(rest, [] | [b' ', ..]);
     field
@@ -58,7 +58,7 @@ fn read_status(field: Field<'_>) -> Result<StatusCode, InvalidResponse> {
 fn read_version(field: Field<'_>) -> Result<http::Version, InvalidResponse> {
     match field.value() {
         b"HTTP/1.0" => Ok(http::Version::HTTP_10),
-        // Some servers name what is behind them.
+        // Some servers send the protocol of the server behind them.
         [b'H', b'T', b'T', b'P', b'/', ..] => Ok(http::Version::HTTP_11),
         _ => Err(InvalidResponse::HttpVersion),
     }

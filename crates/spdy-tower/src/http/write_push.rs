@@ -1,4 +1,4 @@
-//! From the head of a response to the header block of a push (protocol.md §10.1).
+//! Writes the head of a pushed response to a header block (protocol.md §10.1).
 
 use http::{Method, response::Parts};
 use spdy_frame::{HeaderBlock, Version};
@@ -10,10 +10,10 @@ use super::{
     write_response::{ResponseForm, put_head},
 };
 
-/// Returns the head of a push: the meta headers of the request that it answers, then the response.
+/// Returns the header block of a push: the meta headers of the request that it answers, and the
+/// response.
 ///
-/// All in one block, and with a method, or clients in the field do not take it (protocol.md §10.1,
-/// §19).
+/// Deployed clients require one block that contains a method (protocol.md §10.1, §19).
 pub(crate) fn block(
     form: ResponseForm,
     origin: &Origin,

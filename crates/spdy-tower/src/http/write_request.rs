@@ -1,4 +1,4 @@
-//! From the head of an HTTP request to the header block of a SYN_STREAM (protocol.md §9.1, §9.4).
+//! Writes the head of an HTTP request to the header block of a SYN_STREAM (protocol.md §9.1, §9.4).
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::{
     origin::Origin,
 };
 
-/// The block of a request, and the origin it is for. `size` is what is known of the body's length.
+/// Returns the block of a request, and its origin. `size` is the size hint of the body.
 pub(crate) fn block(
     version: Version,
     head: &Parts,
@@ -66,7 +66,7 @@ pub(crate) fn block(
     Ok((block, asked))
 }
 
-/// Where a request goes: what the URI says, or the `host` field.
+/// Returns the origin of a request, from the URI or from the `host` field.
 fn origin(head: &Parts) -> Result<Origin, InvalidRequest> {
     let host = match (head.uri.authority(), head.headers.get(HOST)) {
         (Some(authority), _) => authority.clone(),
@@ -76,7 +76,7 @@ fn origin(head: &Parts) -> Result<Origin, InvalidRequest> {
         (None, None) => return Err(InvalidRequest::HostMissing),
     };
     if host.as_str().contains('@') {
-        // Secrets in a URI belong in `authorization`, and no server wants them here.
+        // A URI with a password must not be sent. Passwords belong in `authorization`.
         return Err(InvalidRequest::UserInfo);
     }
     if head.method == Method::CONNECT && host.port().is_none() {
@@ -86,7 +86,7 @@ fn origin(head: &Parts) -> Result<Origin, InvalidRequest> {
     Ok(Origin { scheme, host })
 }
 
-/// Returns whether a server may be surprised by a request without a `content-length`.
+/// Returns whether a server may need a `content-length` with this method.
 fn has_usually_body(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
@@ -103,7 +103,8 @@ mod tests {
     use super::*;
     use crate::http::{ConnectionFields, Heads};
 
-    /// What a client sends is what a server reads, also one that refuses what need not be there.
+    /// A server has to accept everything that this client sends, even if the server rejects
+    /// optional fields.
     #[test]
     fn a_server_reads_the_request_that_was_written() {
         for version in Version::ALL {

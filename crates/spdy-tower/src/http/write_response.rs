@@ -1,4 +1,4 @@
-//! From the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
+//! Writes the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
 
 use http::{
     HeaderMap, Method, StatusCode,
@@ -14,18 +14,18 @@ use super::{
     names::{Message, Meta},
 };
 
-/// How the heads of a session's responses are written.
+/// The settings for the heads of a session's responses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseForm {
     pub(crate) version: Version,
-    /// Whether a response without `date` gets one.
+    /// Whether `date` is added if it is missing.
     pub(crate) adds_date: bool,
 }
 
-/// The head of a response: its status and its fields.
+/// Returns the head of a response: its status and its fields.
 ///
-/// `size` is what is known of the body's length, for `content-length` if the application has not
-/// set it. `None` if SPDY/2 cannot carry a value: its lengths have 16 bits.
+/// `size` is the size hint of the body, for `content-length` if the application has not set it.
+/// Returns `None` if SPDY/2 cannot carry a value, because its lengths have 16 bits.
 pub(crate) fn block(
     form: ResponseForm,
     method: &Method,
@@ -54,14 +54,13 @@ pub(super) fn put_head(
     if let Some(bytes) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
         put(block, CONTENT_LENGTH.as_str(), &bytes.to_string());
     }
-    // Last, since it changes where the rest may stay: what goes before it is compressed as one
-    // piece.
+    // `date` is last, because it changes. The fields in front of it compress as one piece.
     if form.adds_date && !fields::has(&headers, &DATE) {
         put_date(block);
     }
 }
 
-/// A whole response of this crate's own: a status and no body.
+/// Returns a complete response of this crate: a status without a body.
 pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
     let mut block = fields::block_for(4);
     put_status(&mut block, form.version, status);
@@ -72,7 +71,7 @@ pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
     block
 }
 
-/// The status goes without a reason phrase, which no client needs.
+/// The status has no reason phrase, because no client needs one.
 fn put_status(block: &mut HeaderBlock, version: Version, status: StatusCode) {
     put(block, Meta::Status.name(version), status.as_str());
     put(block, Meta::HttpVersion.name(version), "HTTP/1.1");
@@ -82,7 +81,7 @@ fn put_date(block: &mut HeaderBlock) {
     with_date(|date| put(block, DATE.as_str(), date));
 }
 
-/// The block of a HEADERS frame behind the body.
+/// Returns the block of a HEADERS frame after the body.
 pub(crate) fn trailers(version: Version, trailers: &HeaderMap) -> Option<HeaderBlock> {
     let mut block = fields::block_for(trailers.len());
     fields::send(&mut block, trailers, Message::Response.reserved(version));
@@ -122,7 +121,7 @@ mod tests {
         head
     }
 
-    /// The block of a response of status 200 to GET.
+    /// Returns the block of a response to GET with status 200.
     fn block(version: Version, headers: HeaderMap, size: Option<u64>) -> Option<HeaderBlock> {
         super::block(undated(version), &Method::GET, ok(headers), size)
     }
@@ -135,7 +134,7 @@ mod tests {
             .collect()
     }
 
-    /// The fields of a response of status 200 behind its status and version.
+    /// Returns the fields of a response with status 200, after its status and version.
     fn sent(version: Version, fields: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
         listed(&block(version, map(fields), None).unwrap()).split_off(2)
     }

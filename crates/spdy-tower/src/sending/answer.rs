@@ -1,4 +1,4 @@
-//! What may still be said on one stream.
+//! What can still be sent on a stream.
 
 use std::{
     mem,
@@ -12,15 +12,15 @@ use spdy_session::{Reserved, SendReply, SendStream, StreamError};
 
 use crate::http::{ResponseForm, write_response};
 
-/// The sending side of an exchange. Each step takes it to the next state, so nothing can be said
+/// The sending side of an exchange. Each step moves it to the next state, so nothing can be sent
 /// twice.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// SYN_REPLY has not been sent.
+    /// SYN_REPLY was not sent.
     Due(SendReply),
-    /// SYN_REPLY has been sent, and FIN has not.
+    /// SYN_REPLY was sent, and FIN was not.
     Begun(SendStream),
-    /// There is no more to say.
+    /// Everything was sent.
     Given,
 }
 
@@ -31,12 +31,12 @@ impl Answer {
         Ok(())
     }
 
-    /// Sends SYN_REPLY and gives the rest of the stream away.
+    /// Sends SYN_REPLY, and returns the rest of the stream.
     pub(crate) fn open(&mut self, head: HeaderBlock) -> Result<SendStream, StreamError> {
         self.take()?.send_reply(head, false)
     }
 
-    /// Sends SYN_REPLY and the whole body, which may be empty: that is all.
+    /// Sends SYN_REPLY, the whole body, which may be empty, and FIN.
     pub(crate) fn give(&mut self, head: HeaderBlock, body: Bytes) -> Result<(), StreamError> {
         self.take()?.send_reply_with(head, body)
     }
@@ -48,7 +48,7 @@ impl Answer {
         }
     }
 
-    /// Waits until another piece of the body may be asked for: see [`SendStream::poll_piece`].
+    /// Waits until the body can be asked for another piece: see [`SendStream::poll_piece`].
     pub(crate) fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl Answer {
         }
     }
 
-    /// Sends a piece of the body; with `fin` that is all.
+    /// Sends a piece of the body, with FIN if `fin` is set.
     pub(crate) fn data(&mut self, bytes: Bytes, fin: bool) -> Result<(), StreamError> {
         self.on_stream(fin, |stream| stream.send_data(bytes, fin))
     }
@@ -87,11 +87,12 @@ impl Answer {
         Ok(())
     }
 
-    /// Ends the exchange with a failure: a bare response if none was sent yet, else RST_STREAM.
+    /// Ends the exchange with a failure: a response without a body if no SYN_REPLY was sent,
+    /// otherwise RST_STREAM.
     pub(crate) fn fail(&mut self, form: ResponseForm, status: StatusCode, reset: RstStatus) {
         match mem::replace(self, Self::Given) {
             Self::Due(reply) => {
-                // The stream may have ended meanwhile; then the client knows already.
+                // The stream may have ended meanwhile. Then the client knows already.
                 _ = reply.send_reply_with(write_response::bare(form, status), Bytes::new());
             }
             Self::Begun(stream) => stream.reset(reset),
@@ -99,7 +100,7 @@ impl Answer {
         }
     }
 
-    /// Waits for the client to give the stream up, or for the end of the session.
+    /// Waits until the client resets the stream or the session ends.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match self {
             Self::Due(reply) => reply.poll_closed(cx),

@@ -1,4 +1,4 @@
-//! How an exchange ends without the response it was meant to have.
+//! The failures that end an exchange before its response is complete.
 
 use std::{any::Any, fmt};
 
@@ -8,21 +8,21 @@ use spdy_session::StreamError;
 
 use crate::body::Fault;
 
-/// What a service or a body may fail with.
+/// The error of a service or a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an exchange ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The client has given the stream up, or the session has ended.
+    /// The client has reset the stream, or the session has ended.
     Gone(StreamError),
-    /// The body of the request is not what its head announces, or does not come.
+    /// The body of the request differs from what its head announces, or does not arrive.
     Fault(Fault),
-    /// The application panicked, with this.
+    /// The application panicked. Contains the payload of the panic.
     Panic(Box<dyn Any + Send>),
-    /// The application, or the body of its response, gave an error.
+    /// The application or the body of its response returned an error.
     Application(BoxError),
-    /// The response cannot be sent over SPDY.
+    /// SPDY cannot carry the response.
     Response(Unsendable),
 }
 
@@ -31,8 +31,8 @@ impl Failure {
         Self::Application(error.into())
     }
 
-    /// Returns the status of the response that reports the failure, if none was sent yet, and that
-    /// of RST_STREAM otherwise; `None` if the client is gone.
+    /// Returns two statuses: of the response that reports the failure if none was sent, and of
+    /// RST_STREAM otherwise. Returns `None` if the client is gone.
     pub(crate) const fn told(&self) -> Option<(StatusCode, RstStatus)> {
         match self {
             Self::Gone(_) => None,
@@ -47,7 +47,7 @@ impl Failure {
     }
 }
 
-/// What the application gave that cannot be sent over SPDY.
+/// What SPDY cannot carry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unsendable {
     Informational,

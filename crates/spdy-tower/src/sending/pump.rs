@@ -15,27 +15,27 @@ use super::{Answer, BoxError, Failure, Unsendable, guarded};
 use crate::http::write_response;
 
 pin_project! {
-    /// Moves a body to a stream, as fast as the stream takes it: the body is asked for a piece only
-    /// when the stream may send it soon, or the session has room to keep it.
+    /// Moves a body to a stream, as fast as the stream accepts it. The body is asked for a piece
+    /// only if the stream can send it soon, or the session has room for it.
     ///
-    /// The head of the response and one short piece of the body are held back until it is known
-    /// what follows: so FIN travels on the last frame, and a body that fails at once can still
-    /// become an answer of 500.
+    /// The head of the response and one short piece of the body are held back until the next step
+    /// of the body is known. So FIN is part of the last frame, and a body that fails immediately
+    /// can still become a response with status 500.
     pub(crate) struct Pump<B> {
         #[pin]
         body: B,
         head: Option<HeaderBlock>,
         held: Option<Bytes>,
         has_trailers: bool,
-        // All that the body has is short.
+        // Whether all pieces of the body are short.
         is_short: bool,
-        // The bytes that are left of what `content-length` announces.
+        // How many bytes of `content-length` are left.
         announced: Option<u64>,
     }
 }
 
 impl<B: Body<Error: Into<BoxError>>> Pump<B> {
-    /// `head` is `None` if it has been sent already. `size` is what the body says of its length.
+    /// `head` is `None` if it was sent already. `size` is the size hint of the body.
     pub(crate) fn new(head: Option<HeaderBlock>, size: Option<u64>, body: B) -> Self {
         Self {
             body,
@@ -47,17 +47,17 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         }
     }
 
-    /// Fails where the body has another length than the head announces: a peer must not take it for
-    /// whole.
+    /// Fails if the body has another length than the head announces, so that the peer does not take
+    /// it for complete.
     pub(crate) const fn announcing(mut self, length: Option<u64>) -> Self {
         self.announced = length;
         self
     }
 
-    /// For a push, whose head has been sent. No header field of a push may come behind its payload
-    /// (protocol.md §10.1): trailers are left out.
+    /// Moves the body of a push, whose head was sent already. No header field of a push may come
+    /// after its payload (protocol.md §10.1), so trailers are left out.
     pub(crate) fn push(body: B) -> Self {
-        // A body that panics here panics again where it is polled.
+        // If `size_hint` panics, the body panics again when it is polled.
         let size = guarded(|| body.size_hint().exact()).ok().flatten();
         Self {
             has_trailers: false,
@@ -65,7 +65,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         }
     }
 
-    /// Ready when the whole response has been handed to the session.
+    /// Is ready when the session has taken the whole response.
     pub(crate) fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,11 +75,11 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         for _ in 0..FRAMES_PER_POLL {
             let held = self.held.as_ref().map_or(0, Bytes::len);
             let Poll::Ready(room) = answer.poll_piece(cx, held, self.is_short) else {
-                // The peer need not wait for what is there.
+                // The body is not ready, so what is held is sent now.
                 self.flush(answer)?;
                 return Poll::Pending;
             };
-            // Held until the piece is in the queue.
+            // The reservation is held until the piece is in the queue.
             let _room = room?;
             let body = self.as_mut().project().body;
             let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
@@ -106,19 +106,19 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
                 }
             }
         }
-        // A body that is always ready lets others have their turn.
+        // A body that is always ready has to let other tasks run.
         self.flush(answer)?;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Sends what was held and holds the next piece.
+    /// Sends what was held, and holds the next piece.
     fn take(
         mut self: Pin<&mut Self>,
         mut bytes: B::Data,
         answer: &mut Answer,
     ) -> Result<(), Failure> {
-        // `Bytes` moves here; other buffers are copied once.
+        // `Bytes` are moved here. Other buffers are copied once.
         let bytes = guarded(move || bytes.copy_to_bytes(bytes.remaining()))?;
         if let Some(left) = self.as_mut().project().announced {
             let rest = left.checked_sub(bytes.len() as u64);
@@ -133,7 +133,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         Ok(())
     }
 
-    /// Sends what is held if it is long: FIN may then need eight bytes more, and less memory is
+    /// Sends what is held if it is long. FIN may then need eight bytes more, but less memory is
     /// held.
     fn flush_long(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         let is_long = |held: &Bytes| held.len() > SHORT;
@@ -143,7 +143,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         Ok(())
     }
 
-    /// Sends what is held, with more to come.
+    /// Sends what is held. More will follow.
     fn flush(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         let this = self.project();
         if let Some(head) = this.head.take() {
@@ -155,7 +155,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         Ok(())
     }
 
-    /// Sends what is held, and FIN with the last of it.
+    /// Sends what is held, with FIN on the last frame.
     fn finish(self: Pin<&mut Self>, answer: &mut Answer) -> Result<(), Failure> {
         self.check_end()?;
         let this = self.project();
@@ -192,11 +192,11 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     }
 }
 
-/// A piece of up to this many bytes is held back until it is known what follows.
+/// A piece of up to this many bytes is held back until the next step of the body is known.
 const SHORT: usize = 16 * 1024;
 
 /// The head of a response announces another length than its body has.
 pub(crate) const WRONG_LENGTH: Failure = Failure::Response(Unsendable::Length);
 
-/// Pieces of a body that are moved before others get their turn.
+/// How many pieces of a body are moved before other tasks run.
 const FRAMES_PER_POLL: usize = 32;

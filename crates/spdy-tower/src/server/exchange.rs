@@ -27,18 +27,18 @@ use crate::{
 };
 
 pin_project! {
-    /// A future that ends when the request has been answered, or needs no answer any more.
+    /// A future that ends when the request is answered, or needs no answer any more.
     ///
-    /// Dropped early, it leaves the stream refused or reset, as the handles inside do.
+    /// Dropping it early refuses or resets the stream, because it drops the handles.
     pub(super) struct Exchange<S: HttpService> {
         #[pin]
         state: State<S>,
         answer: Answer,
         form: ResponseForm,
         method: Method,
-        // Heard from when the body of the request turns out malformed.
+        // Receives the fault of the request's body, if it has one.
         fault: FaultNotice,
-        // What CONNECT asks for.
+        // The tunnel that CONNECT asks for.
         tunnel: Option<TunnelDue>,
     }
 }
@@ -54,7 +54,7 @@ pin_project! {
 }
 
 impl<S: HttpService> Exchange<S> {
-    /// An exchange that waits for the service to be ready. The service is one request's own.
+    /// An exchange that waits for its own clone of the service to be ready.
     pub(super) fn new(
         service: S,
         request: Request<Body>,
@@ -98,8 +98,8 @@ impl<S: HttpService> Exchange<S> {
                     let Poll::Ready(response) = guarded(|| future.poll(cx))? else {
                         return self.poll_disturbed(cx).map(Err);
                     };
-                    // Whatever the application has made of a malformed body, the client is told the
-                    // truth.
+                    // If the body is malformed, the client gets that failure, whatever response the
+                    // application makes of it.
                     if let Some(fault) = this.fault.come() {
                         return Poll::Ready(Err(Failure::Fault(fault)));
                     }
@@ -139,12 +139,12 @@ impl<S: HttpService> Exchange<S> {
                 }
                 StateProjection::Over => return Poll::Ready(Ok(())),
             };
-            // What the application has left behind is dropped here.
+            // Drops what the application has left.
             guarded(|| this.state.set(next))?;
         }
     }
 
-    /// Waits for a reason to give up what is under way.
+    /// Waits for a reason to end the exchange early.
     fn poll_disturbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
         let this = self.project();
         if let Poll::Ready(fault) = this.fault.poll(cx) {
@@ -156,7 +156,8 @@ impl<S: HttpService> Exchange<S> {
     /// Reports a failure to the client and to the log.
     fn fail(self: Pin<&mut Self>, failure: Failure) {
         let this = self.project();
-        // An application that sends the body back fails because the body does.
+        // An application that returns the request's body as its response fails because that body
+        // fails.
         let failure = this.fault.come().map_or(failure, Failure::Fault);
         match &failure {
             Failure::Gone(_) | Failure::Fault(_) => debug!(%failure, "request ended early"),
@@ -172,11 +173,11 @@ impl<S: HttpService> Exchange<S> {
 impl<S: HttpService> Future for Exchange<S> {
     type Output = ();
 
-    /// A panic of the application costs this one request.
+    /// Reports a panic of the application, which ends only this request.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Err(failure) = ready!(self.as_mut().poll_steps(cx)) {
             self.as_mut().fail(failure);
-            // What the application holds is dropped now, not together with the exchange.
+            // Drops the application's state now, and not together with the exchange.
             let mut state = self.project().state;
             _ = guarded(|| state.set(State::Over));
         }
@@ -184,14 +185,14 @@ impl<S: HttpService> Future for Exchange<S> {
     }
 }
 
-/// A body, what it says of its length, and what its head announces.
+/// A body, its size hint, and the length that its head announces.
 struct Measured<B> {
     body: B,
     size: Option<u64>,
     announced: Option<u64>,
 }
 
-/// The header block of a response, and the body if there is anything in it to send.
+/// The header block of a response, and its body unless it is empty.
 fn split<B: http_body::Body>(
     form: ResponseForm,
     method: &Method,
@@ -205,8 +206,7 @@ fn split<B: http_body::Body>(
         (body.size_hint().exact(), has_body.then_some(body))
     })?;
     if head.status.is_informational() {
-        // A second SYN_REPLY is an error, so an interim response cannot be followed by the real
-        // one.
+        // An interim response is an error, because SPDY does not allow a second SYN_REPLY.
         return Err(Failure::Response(Unsendable::Informational));
     }
     let announced = if is_bodyless || *method == Method::CONNECT {

@@ -1,4 +1,4 @@
-//! Telling the application of requests that it does not get.
+//! Reports requests that the application does not get.
 
 use std::{fmt, sync::Arc};
 
@@ -8,25 +8,25 @@ use spdy_session::PendingStream;
 
 use crate::http::Malformed;
 
-/// A request that HTTP does not allow, which was answered and is not given to the service: see
+/// A request that HTTP does not allow. It was answered and not passed to the service: see
 /// [`Builder::on_malformed`](crate::Builder::on_malformed).
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct MalformedRequest<'a> {
-    /// The stream that it came on.
+    /// The stream on which it arrived.
     pub stream: StreamId,
     /// The version of the session.
     pub version: Version,
-    /// Its header fields, as far as they came and the limits allow, in the form of the version.
-    /// Nothing about them is checked but what the frame format demands.
+    /// The header fields that arrived and that the limits allow, in the form of the version. They
+    /// satisfy only the rules of the frame format.
     pub headers: &'a HeaderBlock,
-    /// The status of the answer: 400, 414 or 431.
+    /// The status of the response: 400, 414 or 431.
     pub status: StatusCode,
-    /// What is wrong with it, for people.
+    /// The fault, as a text for people.
     pub reason: &'a dyn fmt::Display,
 }
 
-/// Header fields may be secret, and are not shown.
+/// Shows no header fields, because they may be secret.
 impl fmt::Debug for MalformedRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MalformedRequest")
@@ -38,7 +38,7 @@ impl fmt::Debug for MalformedRequest<'_> {
     }
 }
 
-/// The function that is called for malformed requests, if there is one.
+/// The function that is called for malformed requests, if one is set.
 #[derive(Clone, Default)]
 pub(crate) struct OnMalformed(Option<Arc<Told>>);
 

@@ -1,4 +1,4 @@
-//! Server push: responses that a client has not asked for yet (protocol.md §10).
+//! Server push: responses to requests that the client has not sent (protocol.md §10).
 
 use std::{
     error::Error,
@@ -28,8 +28,8 @@ use crate::{
 
 /// Pushes responses that belong to one request.
 ///
-/// Nothing is pushed unless the application does it with this: few clients gain by it, and some
-/// break. A client that refuses a push gets no more of them in its session.
+/// Only the application starts pushes: few clients profit from them, and some break. A client that
+/// refuses a push gets no more pushes in its session.
 ///
 /// ```
 /// # use http::{Request, Response, header::CONTENT_TYPE};
@@ -39,7 +39,7 @@ use crate::{
 ///     if let Some(pusher) = Pusher::of(&request) {
 ///         let style = Response::builder().header(CONTENT_TYPE, "text/css");
 ///         let style = style.body("p { color: navy }".to_owned());
-///         // A push that is not made is no loss: the client asks for the resource by itself.
+///         // If there is no push, the client requests the resource itself.
 ///         _ = pusher.push("/style.css", style.unwrap());
 ///     }
 ///     "<link rel=stylesheet href=/style.css><p>Hello"
@@ -54,7 +54,8 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// The pusher of a request; `None` if it did not come over SPDY, or its URI names no origin.
+    /// Returns the pusher of a request, or `None` if the request did not arrive over SPDY or its
+    /// URI does not name an origin.
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Option<Self> {
         let info = request.extensions().get::<StreamInfo>()?;
@@ -70,21 +71,21 @@ impl Pusher {
         })
     }
 
-    /// Pushes `response` as the answer to a GET of `path`, which may have a query, from the same
-    /// origin.
+    /// Pushes `response` as the response to a GET of `path` on the same origin. `path` may have a
+    /// query.
     ///
-    /// It has to be called before the response that refers to `path` is given: the client learns of
-    /// the push before it can ask. The body is sent in the background, with the lowest priority,
-    /// and may outlive the request. When the client refuses it, resets the request, or the session
-    /// ends, it is dropped. Trailers of a push are not sent. Before the body of the first push a
-    /// round trip is waited for, in which the client may refuse it.
+    /// Call this before returning a response that refers to `path`, so that the client learns of
+    /// the push before it sends a request. The body is sent in the background with the lowest
+    /// priority, and may outlive the request. It is dropped if the client refuses the push or
+    /// resets the request, or if the session ends. Trailers are not sent. The body of a session's
+    /// first push waits for a round trip, in which the client can refuse the push.
     ///
-    /// The client's limit on streams is not waited for: a push above it is not made.
+    /// A push above the client's limit on streams does not wait; it fails.
     ///
     /// # Errors
     ///
-    /// [`PushError`]; nothing was sent then. That the client takes the push is not known yet when
-    /// this returns.
+    /// [`PushError`]. Nothing was sent then. A result of `Ok` does not mean that the client accepts
+    /// the push.
     pub fn push<B>(&self, path: &str, response: Response<B>) -> Result<(), PushError>
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -96,10 +97,10 @@ impl Pusher {
         let (head, body) = response.into_parts();
         let block = self.block(path.as_str(), head, body.size_hint().exact())?;
         let how = OpenOptions {
-            // No response that the client did ask for waits for one that it did not.
+            // Pushes have the lowest priority, so that no requested response waits for a push.
             priority: Priority::LOWEST,
-            // Not with FIN, even without a body: clients in the field do not take it (protocol.md
-            // §10.1).
+            // The frame has no FIN, even without a body, because deployed clients do not accept it
+            // (protocol.md §10.1).
             fin: false,
             unidirectional: true,
             associated: Some(self.associated),
@@ -130,7 +131,7 @@ impl Pusher {
 pub enum PushError {
     /// The client has refused an earlier push of this session.
     Refused,
-    /// The path is invalid, or does not begin with a slash.
+    /// The path is invalid, or does not start with a slash.
     Path,
     /// SPDY/2 cannot carry a header of more than 65,535 bytes.
     Header,
@@ -161,15 +162,15 @@ where
     let (_, stream) = opening.await?.split();
     let mut answer = Answer::Begun(stream);
     if !taste.takes.load(Ordering::Relaxed) {
-        // What the client says of the push comes before the PONG. A small push would be over by
-        // then, and the refusal of a stream that is over is not noticed.
+        // The client's refusal arrives before the PONG. Without this wait a small push would have
+        // ended by then, and a refusal of an ended stream is not noticed.
         let mut pong = pin!(session.ping());
         let heard = poll_fn(|cx| match answer.poll_closed(cx) {
             Poll::Ready(end) => Poll::Ready(Err(Failure::Gone(end))),
             Poll::Pending => pong.as_mut().poll(cx).map(|_| Ok(())),
         });
-        // A client that has closed its writing side can answer nothing, and is owed what was
-        // promised all the same.
+        // A client that has closed its writing side cannot answer, but still gets the push that it
+        // was promised.
         timeout(TASTING, heard).await.unwrap_or(Ok(()))?;
         taste.takes.store(true, Ordering::Relaxed);
     }
@@ -184,7 +185,7 @@ where
 /// How long a client may take to refuse its first push.
 const TASTING: Duration = Duration::from_secs(5);
 
-/// Why a push was not sent to its end.
+/// Why a push was not sent completely.
 #[derive(Debug)]
 enum Unsent {
     Open(OpenError),

@@ -10,29 +10,29 @@ use spdy_session::Session;
 
 use crate::http::ResponseForm;
 
-/// What all requests of a session need for their pushes.
+/// The state that all requests of a session share for their pushes.
 #[derive(Clone)]
 pub(super) struct Pushes(Arc<Shared>);
 
 struct Shared {
     session: Session,
     form: ResponseForm,
-    /// Pushes that the connection has not begun yet.
+    /// Pushes that the connection has not started.
     tasks: Mutex<Vec<Task>>,
-    /// Apart, so that a task does not keep alive what keeps it alive.
+    /// It is separate, so that a task does not keep itself alive.
     taste: Arc<Taste>,
 }
 
-/// What the client has shown of its liking for pushes.
+/// What is known about whether the client accepts pushes.
 #[derive(Debug, Default)]
 pub(super) struct Taste {
-    /// It has let one pass.
+    /// It has accepted a push.
     pub(super) takes: AtomicBool,
-    /// It has refused one.
+    /// It has refused a push.
     pub(super) refuses: AtomicBool,
 }
 
-/// Sends one push. It is run by the connection, and dropped with it.
+/// Sends one push. The connection runs it, and drops it with itself.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Pushes {
@@ -61,7 +61,7 @@ impl Pushes {
         self.tasks().push(task);
     }
 
-    /// The pushes that were asked for since the last call.
+    /// Returns the pushes that were requested since the last call.
     pub(super) fn take(&self) -> Vec<Task> {
         mem::take(&mut self.tasks())
     }

@@ -26,7 +26,7 @@ use crate::{
     tunnel::TunnelDue,
 };
 
-/// What all requests of a session share, and the tasks of those that take their time.
+/// The state that all requests of a session share, and the tasks of slow requests.
 pub(super) struct Requests<S> {
     session: Session,
     form: ResponseForm,
@@ -59,19 +59,19 @@ impl<S> Requests<S> {
         }
     }
 
-    /// Takes no new ones.
+    /// Accepts no new requests.
     pub(super) fn shut_down(&self) {
         self.session.shutdown(Shutdown::Graceful { deadline: None });
     }
 }
 
 impl<S: HttpService> Requests<S> {
-    /// Begins the requests that have come, and the pushes that handlers have asked for.
-    /// Returns whether there may be more: at most [`REQUESTS_PER_TURN`] are begun at once.
+    /// Starts the requests that have arrived, and the pushes that handlers have requested. Starts
+    /// at most [`REQUESTS_PER_TURN`], and returns whether there may be more.
     pub(super) fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
         while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
-            // The application's panics are caught where it is called. This one is of this crate: it
-            // is as loud here as it would be without a task.
+            // Panics of the application are caught where it is called. This is a panic of this
+            // crate, which is reported as it would be without a task.
             if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
                 resume_unwind(panic);
             }
@@ -84,7 +84,7 @@ impl<S: HttpService> Requests<S> {
     }
 
     fn begin_requests(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
-        // Where requests are answered at once, one place in memory serves them all.
+        // Handlers that are ready immediately share one place in memory.
         let mut place: Option<Pin<Box<Exchange<S>>>> = None;
         for _ in 0..REQUESTS_PER_TURN {
             let Ok(stream) = incoming.try_accept() else {
@@ -110,7 +110,7 @@ impl<S: HttpService> Requests<S> {
         true
     }
 
-    /// Makes a request of a stream. What is no request is answered here: `None`.
+    /// Turns a stream into a request. Returns `None` if it is malformed; then it was answered here.
     fn exchange(&mut self, stream: PendingStream) -> Option<Exchange<S>> {
         if stream.is_unidirectional() || stream.associated().is_some() {
             debug!(id = %stream.id(), "stream of a client is no request");
@@ -167,6 +167,5 @@ impl<S> fmt::Debug for Requests<S> {
     }
 }
 
-/// Requests that are begun before the session reads and writes again, and other tasks get their
-/// turn.
+/// How many requests are started before the session reads and writes again and other tasks run.
 const REQUESTS_PER_TURN: usize = 32;

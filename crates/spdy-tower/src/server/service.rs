@@ -1,15 +1,14 @@
-//! What can be served.
+//! The services that can be served.
 
 use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{Body, BoxError};
 
-/// What can be served: every cloneable [`tower::Service`](tower_service::Service) from
-/// `http::Request<Body>` to `http::Response`, `axum::Router` among them. There is nothing to
-/// implement, it holds by itself.
+/// A service that can be served. Every cloneable [`tower::Service`](tower_service::Service) from
+/// `http::Request<Body>` to `http::Response` implements it, including `axum::Router`.
 ///
-/// Each request gets a clone of the service and waits for its readiness alone.
+/// Each request gets a clone of the service, and waits only for this clone to be ready.
 pub trait HttpService:
     Service<
         Request<Body>,

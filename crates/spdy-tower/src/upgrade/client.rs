@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Upgraded, agree, is_agreed};
 
-/// A GET request that asks to upgrade to SPDY/3.1, for [`connect`]. The method may be changed, and
-/// headers be added.
+/// Returns a GET request that asks to upgrade to SPDY/3.1, for [`connect`]. You can change the
+/// method and add headers.
 ///
-/// The `host` field is the authority of the URI, and the target its path.
+/// The `host` field is the authority of the URI, and the target is its path.
 #[must_use]
 pub fn request(uri: &Uri) -> Request<()> {
     let mut request = Request::new(());
@@ -41,10 +41,10 @@ pub fn request(uri: &Uri) -> Request<()> {
 }
 
 /// Sends a request on a transport and waits for the upgrade. Returns the head of the response,
-/// whose status is 101, and the transport: bytes that came after the head are the first to be read
-/// from it.
+/// whose status is 101, and the transport. Bytes that arrived after the head are read first from
+/// it.
 ///
-/// There is no time limit but the caller's. Dropping the future drops the transport.
+/// There is no timeout. Dropping the future drops the transport.
 ///
 /// ```
 /// # async fn streams() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,7 +62,7 @@ pub fn request(uri: &Uri) -> Request<()> {
 ///
 /// # Errors
 ///
-/// [`ConnectError`], with the server's answer if it has another one.
+/// [`ConnectError`]. It contains the server's response if its status is not 101.
 pub async fn connect<IO>(
     transport: IO,
     request: Request<()>,
@@ -73,13 +73,13 @@ where
     connect_to(transport, request, is_agreed).await
 }
 
-/// Sends a request to upgrade to any protocol: as [`connect`], where `is_agreed` judges the fields
-/// of an answer with status 101.
+/// Sends a request to upgrade to any protocol, as [`connect`] does. `is_agreed` checks the fields
+/// of a response with status 101.
 ///
 /// # Errors
 ///
-/// [`ConnectError`], with the server's answer if it has another status, or is not what was agreed
-/// on.
+/// [`ConnectError`]. It contains the server's response if its status is not 101 or `is_agreed`
+/// returns `false`.
 pub async fn connect_to<IO>(
     transport: IO,
     request: Request<()>,
@@ -98,7 +98,7 @@ where
         let transport = hyper::upgrade::on(&mut response).await?;
         Ok((response.map(drop), Upgraded::new(transport)))
     };
-    // What goes wrong with the connection is told to the exchange.
+    // The exchange reports an error of the connection.
     let mut connection = pin!(connection.with_upgrades());
     let mut exchange = pin!(exchange);
     let mut is_over = false;
@@ -109,11 +109,11 @@ where
     .await
 }
 
-/// Reads what the server says in place of an upgrade, as much as is kept of it.
+/// Reads the body of a response that does not upgrade, up to the limit.
 async fn refused(response: Response<Incoming>) -> ConnectError {
     let (head, mut body) = response.into_parts();
     let mut kept = BytesMut::new();
-    // What follows a 101 is another protocol than the requested one.
+    // The bytes after a 101 belong to another protocol.
     while head.status != StatusCode::SWITCHING_PROTOCOLS
         && kept.len() < MAX_REFUSAL
         && let Some(Ok(frame)) = body.frame().await
@@ -124,20 +124,21 @@ async fn refused(response: Response<Incoming>) -> ConnectError {
     ConnectError::Refused(Box::new(Response::from_parts(head, kept.freeze())))
 }
 
-/// As much is kept of the body of another answer than 101, bytes.
+/// How much of the body of a response that does not upgrade is kept, in bytes.
 pub const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Why there is no upgrade.
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The transport failed, or what came was not HTTP/1.1.
+    /// The transport failed, or the response was not HTTP/1.1.
     Transport(Box<dyn Error + Send + Sync>),
-    /// The server's answer is another one: not 101, or without the fields that go with it. Its body
-    /// is cut at [`MAX_REFUSAL`] bytes.
+    /// The server's response is not 101, or lacks the fields that go with it. Its body is cut at
+    /// [`MAX_REFUSAL`] bytes.
     Refused(Box<Response<Bytes>>),
 }
 
-/// Shows of an answer what its [`Display`](fmt::Display) does: fields and body may hold secrets.
+/// Shows the same as its [`Display`](fmt::Display), because fields and body of a response may be
+/// secret.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

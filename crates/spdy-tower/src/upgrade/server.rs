@@ -1,4 +1,4 @@
-//! The side that is asked to upgrade.
+//! The side that accepts the upgrade.
 
 use std::{
     error::Error,
@@ -18,12 +18,12 @@ use super::{Upgraded, agree, is_agreed};
 
 /// Accepts the upgrade that a request asks for. The method does not matter.
 ///
-/// The response has status 101 and the two fields that say so. More may be added to it, and it has
-/// to be given as the answer to the request: the transport comes after that, see [`OnSession`].
+/// The response has status 101 and the two fields that belong to it. You can add more. Return it as
+/// the response to the request; the transport is available after that, see [`OnSession`].
 ///
 /// # Errors
 ///
-/// [`UpgradeError`]; the request is unchanged then, and can be answered in another way.
+/// [`UpgradeError`]. Then the request is unchanged, and can be answered in another way.
 pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<String>, OnSession), UpgradeError> {
     if !is_agreed(request.headers()) {
         return Err(UpgradeError::NotAsked);
@@ -41,30 +41,31 @@ pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<String>, OnSessio
     Ok((response, OnSession(transport)))
 }
 
-/// What stands behind the head is frames. A body there could be taken for some.
+/// Frames follow the head. A body there could be taken for frames.
 fn has_body<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0")
 }
 
-/// The transport of a request whose upgrade was [accepted](accept), once the answer is on its way.
+/// The transport of a request whose upgrade was [accepted](accept), once the response is on its
+/// way.
 ///
-/// It is a future and gives the [`Upgraded`] transport. Await it on a task of its own: the handler
-/// has to return first. It fails if the client has gone or another answer than 101 was given.
-/// Dropped, it makes hyper close the connection after the answer.
+/// This future returns the [`Upgraded`] transport. Await it in a separate task, because the handler
+/// has to return first. It fails if the client is gone or the response was not 101. If it is
+/// dropped, hyper closes the connection after the response.
 #[derive(Debug)]
 #[must_use = "the connection is closed when this is dropped"]
 pub struct OnSession(OnUpgrade);
 
 impl OnSession {
-    /// Waits for the transport, and begins a session of SPDY/3.1 on it as its server.
-    /// [`config`](super::config) suits Kubernetes; for HTTP over the session give the transport to
-    /// [`Builder::serve_connection`](crate::Builder::serve_connection) in place of this.
+    /// Waits for the transport, and starts a session of SPDY/3.1 on it as its server.
+    /// [`config`](super::config) suits Kubernetes. For HTTP over the session, pass the transport to
+    /// [`Builder::serve_connection`](crate::Builder::serve_connection) instead.
     ///
     /// # Errors
     ///
-    /// Those of the future itself.
+    /// The errors of the future itself.
     pub async fn server(self, config: Config) -> io::Result<(Session, Incoming, Driver<Upgraded>)> {
         Ok(spdy_session::server(self.await?, Version::V3_1, config))
     }
@@ -85,23 +86,23 @@ impl Future for OnSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpgradeError {
-    /// It does not ask for it: `connection: upgrade` or `upgrade: spdy/3.1` is missing.
+    /// It does not ask to upgrade: `connection: upgrade` or `upgrade: spdy/3.1` is missing.
     NotAsked,
     /// It announces a body.
     Body,
-    /// Its connection cannot change: it was accepted already, or did not come over HTTP/1.1 (as
-    /// served by hyper with upgrades).
+    /// Its connection cannot be upgraded, because it was accepted already, or did not arrive over
+    /// HTTP/1.1 from hyper with upgrades enabled.
     NotPossible,
 }
 
 impl UpgradeError {
-    /// What to answer.
+    /// Returns the status of the response to send.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         StatusCode::BAD_REQUEST
     }
 
-    /// An answer with that status and the reason as text.
+    /// Returns a response with this status and the reason as text.
     #[must_use]
     pub fn into_response(self) -> Response<String> {
         let mut response = Response::new(format!("{self}\n"));

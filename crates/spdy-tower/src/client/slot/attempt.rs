@@ -11,7 +11,7 @@ use super::{
     state::Todo,
 };
 
-/// A connection that is being made. Dropped before it is over, it has failed.
+/// A connection that is being made. If it is dropped before it is over, it has failed.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) slot: Weak<Slot>,

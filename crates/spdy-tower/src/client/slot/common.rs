@@ -1,4 +1,4 @@
-//! The connection that requests share, and those that take no new requests.
+//! The connection that requests share, and the connections that accept no new requests.
 
 use std::sync::{Arc, Weak};
 
@@ -6,19 +6,19 @@ use tokio::time::Instant;
 
 use super::{super::connection::Shared, place::Line};
 
-/// The connection that all new requests go by, and those that take none.
+/// The connection for all new requests, and the connections that accept none.
 #[derive(Debug, Default)]
 pub(super) struct Common {
     current: Option<Arc<Shared>>,
-    /// When that was used last, or known to be in use.
+    /// When `current` was last used, or was last seen in use.
     used_at: Option<Instant>,
-    /// Connections that take no new requests and are open still: those that end when their responses have, and those that
-    /// are doubted until they have shown life.
+    /// Open connections that accept no new requests: some end after their responses, and some are
+    /// doubted until they answer a PING.
     leaving: Vec<Weak<Line>>,
 }
 
 impl Common {
-    /// Returns the connection for one request, if it takes requests.
+    /// Returns the shared connection for one request, if it accepts requests.
     pub(super) fn take(&mut self) -> Option<Arc<Shared>> {
         self.retire_if(|shared| !shared.is_open());
         let shared = self.current.clone()?;
@@ -30,7 +30,7 @@ impl Common {
         self.current.is_none()
     }
 
-    /// Makes a connection the one that all requests go by. If there is one already, it is not needed.
+    /// Uses a connection for all requests. If another one is used already, the new one ends.
     pub(super) fn share(&mut self, shared: Arc<Shared>) {
         self.retire_if(|shared| !shared.is_open());
         if self.current.is_none() {
@@ -40,7 +40,7 @@ impl Common {
         }
     }
 
-    /// Gives a connection no new requests. Returns whether it got them before.
+    /// Stops using a connection for new requests. Returns whether it was used for them.
     pub(super) fn forget(&mut self, shared: &Arc<Shared>) -> bool {
         self.retire_if(|current| std::ptr::eq(current, Arc::as_ptr(shared)))
     }
@@ -63,7 +63,7 @@ impl Common {
         self.leaving.push(Arc::downgrade(&shared.line));
     }
 
-    /// Ends the doubt in a connection. Returns false if it was cut meanwhile.
+    /// Ends the doubt in a connection. Returns `false` if it was cut meanwhile.
     pub(super) fn trust(&mut self, shared: &Shared) -> bool {
         let line = Arc::as_ptr(&shared.line);
         let found = self.leaving.iter().position(|one| one.as_ptr() == line);
@@ -74,7 +74,7 @@ impl Common {
         found.is_some()
     }
 
-    /// Cuts one connection that takes no new requests, and that none uses, if there is one.
+    /// Cuts one connection that accepts no new requests and that no request uses, if there is one.
     pub(super) fn cut_unused(&mut self) {
         let is_unused = |line: &Weak<Line>| line.upgrade().is_some_and(|line| !line.is_in_use());
         if let Some(index) = self.leaving.iter().position(is_unused)
@@ -84,7 +84,7 @@ impl Common {
         }
     }
 
-    /// Since when no request uses the connection of this id, if it is the one that requests go by.
+    /// Returns when the connection with this id was last used, if it is the shared one.
     pub(super) fn since(&mut self, id: u64) -> Option<Instant> {
         let shared = self.current.as_ref().filter(|shared| shared.id == id)?;
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The places that connections of an origin have, and what a connection in its place can be told.
+//! The places for the connections of an origin, and the control of a connection from outside.
 
 use std::{
     pin::pin,
@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::sleep_until};
 
 use super::Slot;
 
-/// One of the connections that an origin may have. It is free again when this is dropped.
+/// The place of one connection of an origin. Dropping it frees the place.
 #[derive(Debug)]
 pub(in super::super) struct Place {
     pub(super) slot: Weak<Slot>,
@@ -29,7 +29,7 @@ impl Place {
         &self.line
     }
 
-    /// Drives a connection to its end, and closes it when no request has used it for the idle timeout.
+    /// Drives a connection until it ends. Closes it if no request has used it for the idle timeout.
     pub(in super::super) fn outlast<D: Future>(
         self: &Arc<Self>,
         driver: D,
@@ -50,18 +50,18 @@ impl Place {
     }
 }
 
-/// What the requests of a shared connection, and the task that drives it, have in common.
+/// The state that the requests of a shared connection and the task that drives it have in common.
 #[derive(Debug, Default)]
 pub(in super::super) struct Line {
     users: AtomicUsize,
-    /// The connection takes no new requests.
+    /// Whether the connection accepts no new requests.
     is_leaving: AtomicBool,
     is_cut: AtomicBool,
     cut: Notify,
 }
 
 impl Line {
-    /// Whether a request uses the connection, or its response is not read to the end.
+    /// Returns whether a request uses the connection, or has not read its response to the end.
     pub(super) fn is_in_use(&self) -> bool {
         self.users.load(Ordering::SeqCst) > 0
     }
@@ -70,13 +70,13 @@ impl Line {
         self.is_leaving.store(is_leaving, Ordering::SeqCst);
     }
 
-    /// Closes the transport at once: nothing that is still to be written is waited for.
+    /// Closes the transport immediately, without waiting for unwritten bytes.
     pub(in super::super) fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
         self.cut.notify_waiters();
     }
 
-    /// Waits until the transport is to be closed.
+    /// Waits until the transport has to be closed.
     pub(in super::super) async fn until_cut(&self) {
         let mut cut = pin!(self.cut.notified());
         cut.as_mut().enable();
@@ -86,7 +86,7 @@ impl Line {
     }
 }
 
-/// One request's use of a connection, until its response has ended. It ends when this is dropped.
+/// One request's use of a connection, until its response has ended. Dropping it ends the use.
 #[derive(Debug)]
 #[must_use]
 pub(in super::super) struct Use(Arc<Line>);
@@ -97,7 +97,7 @@ impl Use {
         Self(Arc::clone(line))
     }
 
-    /// Ends it, and returns whether the connection takes no new requests.
+    /// Ends the use. Returns whether the connection accepts no new requests.
     pub(in super::super) fn end(self) -> bool {
         let line = Arc::clone(&self.0);
         drop(self);

@@ -1,10 +1,10 @@
-//! Connections of HTTP/1.1 without a request.
+//! Idle connections of HTTP/1.1.
 
 use tokio::time::Instant;
 
 use super::super::connection::Http1;
 
-/// The connections that rest, the one that has rested for longest first.
+/// The idle connections, longest idle first.
 #[derive(Debug, Default)]
 pub(super) struct Resting(Vec<Rests>);
 
@@ -20,7 +20,8 @@ impl Resting {
         self.0.push(Rests { connection, since });
     }
 
-    /// Takes the one that has rested for the shortest time, and drops those that have ended.
+    /// Takes the connection that has been idle for the shortest time, and drops those that have
+    /// ended.
     pub(super) fn take(&mut self) -> Option<Http1> {
         std::iter::from_fn(|| self.0.pop())
             .map(|rests| rests.connection)
@@ -31,7 +32,7 @@ impl Resting {
         self.0.is_empty()
     }
 
-    /// Closes the one that has rested for longest, and says whether there was one.
+    /// Closes the connection that has been idle longest. Returns whether there was one.
     pub(super) fn close_oldest(&mut self) -> bool {
         let is_one = !self.is_empty();
         if is_one {
@@ -40,7 +41,7 @@ impl Resting {
         is_one
     }
 
-    /// Closes those that have rested for longest, if there are more than are kept.
+    /// Closes the connections that have been idle longest, if there are too many.
     pub(super) fn trim(&mut self) {
         let spare = self.0.len().saturating_sub(MAX_RESTING);
         self.0.drain(..spare);
@@ -60,5 +61,5 @@ impl Resting {
     }
 }
 
-/// Connections of HTTP/1.1 that are kept for one origin.
+/// How many idle connections of HTTP/1.1 are kept for one origin.
 const MAX_RESTING: usize = 8;

@@ -1,4 +1,4 @@
-//! What is open to one origin, who waits for it, and where the two meet.
+//! The state of a slot, and where connections and waiting requests meet.
 
 use std::{
     sync::{Arc, Weak},
@@ -23,14 +23,14 @@ use super::{
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Whether requests share a connection; `None` until there has been one.
+    /// Whether requests share a connection; `None` until a connection was made.
     pub(super) is_shared: Option<bool>,
     pub(super) common: Common,
     pub(super) resting: Resting,
     pub(super) waiting: Waiting,
-    /// Connections that are open or being made.
+    /// How many connections are open or being made.
     pub(super) places: usize,
-    /// Those that are being made.
+    /// How many connections are being made.
     pub(super) attempts: usize,
     next_id: u64,
 }
@@ -48,7 +48,7 @@ impl State {
         self.next_id
     }
 
-    /// Takes a connection for one request, if one is there.
+    /// Takes a connection for one request, if one is open.
     pub(super) fn take(&mut self, wants_fresh: bool) -> Option<Connection> {
         if let Some(shared) = self.common.take() {
             return Some(Connection::Shared(shared));
@@ -59,8 +59,8 @@ impl State {
         self.resting.take().map(Connection::Http1)
     }
 
-    /// Hands connections to the requests that wait, in their order, begins new ones where that is of use, and keeps no
-    /// more at rest than may be. What is to be done about it is done when the lock is gone.
+    /// Assigns connections to the waiting requests in their order, starts new connections if that
+    /// helps, and closes idle ones above the limit. Run the result after the lock is released.
     pub(super) fn settle(&mut self, slot: &Slot) -> Todo {
         let mut todo = Todo::default();
         let Some(me) = slot.me.upgrade() else {
@@ -88,16 +88,17 @@ impl State {
         todo
     }
 
-    /// Closes a connection that is of no use to those who wait, so that there is a place for another one.
+    /// Closes a connection that the waiting requests cannot use, to free a place for another one.
     fn make_room(&mut self) {
-        // What is left wants a fresh connection.
+        // The requests that still wait want a fresh connection.
         if !self.resting.close_oldest() {
             self.common.cut_unused();
         }
     }
 
-    /// One connection is made for all who wait if they will share it, or if it is not known whether; else each gets its
-    /// own. None is begun for requests whose time is over.
+    /// Returns whether to start a connection. If requests share one, or might, one is made for all
+    /// that wait. Otherwise each request gets its own. None is started for requests whose time is
+    /// over.
     fn wants_attempt(&self, max_connections: usize) -> bool {
         let is_shared = self.is_shared.unwrap_or(true);
         let most = if is_shared { 1 } else { usize::MAX };
@@ -123,13 +124,13 @@ impl State {
         }
     }
 
-    /// Makes a connection the one that all requests go by.
+    /// Uses a connection for all requests.
     pub(super) fn share(&mut self, shared: Arc<Shared>) {
         self.is_shared = Some(true);
         self.common.share(shared);
     }
 
-    /// A connection was made.
+    /// Hands over a connection that was made.
     pub(super) fn made(&mut self, connection: Connection, me: &Arc<Slot>, todo: &mut Todo) {
         match connection {
             Connection::Shared(shared) => self.share(shared),
@@ -146,11 +147,11 @@ impl State {
         }
     }
 
-    /// A connection could not be made. Those for whom it was made are told; one that came later gets an attempt of its
-    /// own.
+    /// Reports a failed connection to the requests for which it was made. A request that came later
+    /// gets its own attempt.
     pub(super) fn failed(&mut self, id: u64, error: &ConnectorError, todo: &mut Todo) {
         let (spare, most) = match self.is_shared {
-            // Each of the others will answer one.
+            // Each other attempt will answer one request.
             Some(false) => (self.attempts, 1),
             _ => (0, usize::MAX),
         };
@@ -160,7 +161,8 @@ impl State {
         }
     }
 
-    /// Drops the connection of this id if it has been of no use for too long, and returns when to look again.
+    /// Closes the connection with this id if it has been unused for too long. Returns when to check
+    /// again.
     pub(super) fn next_check(&mut self, id: u64, idle: Duration) -> Instant {
         let now = Instant::now();
         let since = self.common.since(id).or_else(|| self.resting.since(id));
@@ -174,7 +176,7 @@ impl State {
     }
 }
 
-/// What is to be done when the lock is gone. It must be [run](Self::run).
+/// The work to do after the lock is released. Call [`run`](Self::run).
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Todo {
@@ -185,7 +187,8 @@ pub(super) struct Todo {
 impl Todo {
     pub(super) fn run(self) {
         for (waiter, answer) in self.answers {
-            // A lease that comes back unused goes to the next request as it is dropped.
+            // If the request is gone, its lease is dropped here, and the connection goes to the
+            // next request.
             drop(waiter.send(answer));
         }
         for attempt in self.attempts {

@@ -17,10 +17,10 @@ pub(super) struct Waiting(VecDeque<Waiter>);
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) id: u64,
-    /// A connection that has served before will not do.
+    /// Whether a connection that has served a request before is not acceptable.
     pub(super) wants_fresh: bool,
     pub(super) deadline: Instant,
-    /// Where a connection for it can be made.
+    /// The runtime on which a connection for this request can be made.
     pub(super) runtime: Handle,
     pub(super) answer: oneshot::Sender<Answer>,
 }
@@ -50,7 +50,7 @@ impl Waiting {
         self.0.pop_front()
     }
 
-    /// Takes the first, if it came before this id.
+    /// Takes the first request, if it came before this id.
     pub(super) fn pop_before(&mut self, id: u64) -> Option<Waiter> {
         self.0.front().filter(|waiter| waiter.id < id)?;
         self.0.pop_front()
@@ -72,7 +72,7 @@ impl Waiting {
     }
 }
 
-/// A request's place among those that wait. Dropped, it waits no more.
+/// A request's place among those that wait. Dropping it ends the wait.
 pub(super) struct Ticket<'a> {
     pub(super) slot: &'a Slot,
     pub(super) id: u64,

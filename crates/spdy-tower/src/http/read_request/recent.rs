@@ -1,4 +1,4 @@
-//! What the requests of a session have in common.
+//! Copies what a request has in common with an earlier one of its session.
 
 use http::{HeaderMap, Method, Request, Uri};
 use spdy_frame::{Field, HeaderBlock, Version};
@@ -6,13 +6,13 @@ use spdy_frame::{Field, HeaderBlock, Version};
 use super::{Head, Kind, MAX_TARGET, Meta, method, origin_form};
 use crate::http::{fields, list::is_hop_by_hop};
 
-/// A request that others of its session are held against. Most clients send the same fields again
-/// and again, with another path, and another value here and there: then all that was found out
-/// about the others holds, and is copied.
+/// A request with which later requests of its session are compared. Most clients send the same
+/// fields repeatedly, with another path and a few other values. Then the result for the earlier
+/// request is valid for all other fields, and is copied.
 ///
-/// A request that is like none before costs next to nothing here: what came of it is kept when the
-/// next one is alike. It is kept until one that is not alike takes its place, within [`MAX_FIELDS`]
-/// and [`MAX_SIZE`].
+/// A request that differs from all earlier ones costs almost nothing here. Its result is kept only
+/// when the next request is similar. It stays until a request that is not similar replaces it,
+/// within [`MAX_FIELDS`] and [`MAX_SIZE`].
 #[derive(Debug)]
 pub(super) struct Recent {
     version: Version,
@@ -22,13 +22,13 @@ pub(super) struct Recent {
 #[derive(Debug)]
 struct Latest {
     block: HeaderBlock,
-    /// Where method and target are in the block.
+    /// The places of the method and the target in the block.
     method: usize,
     target: usize,
     common: Option<Common>,
 }
 
-/// What became of the request that is kept.
+/// The result for the request that is kept.
 #[derive(Debug)]
 struct Common {
     method: Method,
@@ -36,16 +36,16 @@ struct Common {
     version: http::Version,
     headers: HeaderMap,
     content_length: Option<u64>,
-    /// For each field of the block, where the map has its one value.
+    /// The place of each field's value in the map.
     places: [Option<u8>; MAX_FIELDS],
 }
 
-/// Where a block that is alike differs.
+/// Where a similar block differs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Own<'a> {
     method: Option<Field<'a>>,
     target: Option<Field<'a>>,
-    /// With their places in the block.
+    /// The values that differ, with their places in the block.
     changes: [Option<(usize, Field<'a>)>; MAX_CHANGES],
 }
 
@@ -57,8 +57,8 @@ impl Recent {
         }
     }
 
-    /// Where a block differs, if it is like the one that is kept: it has the same fields, and the
-    /// same values of nearly all.
+    /// Returns where a block differs, if it is similar: it has the same fields, and nearly all
+    /// values are the same.
     pub(super) fn compare<'a>(&self, block: &'a HeaderBlock) -> Option<Own<'a>> {
         let latest = self.latest.as_ref()?;
         if block.len() != latest.block.len() {
@@ -91,13 +91,13 @@ impl Recent {
         is_path.then_some(own)
     }
 
-    /// Returns whether nothing else depends on a field.
+    /// Returns whether a change of the field changes nothing else.
     fn may_change(&self, name: &[u8]) -> bool {
         matches!(Kind::of(self.version, name), Kind::Field) && !is_hop_by_hop(name) && name != b"te"
     }
 
-    /// The head of a request that is alike. `None` if it is not known yet, or what is its own is
-    /// malformed.
+    /// Returns the head of a similar request. Returns `None` if no result is kept yet, or if one of
+    /// its own values is malformed.
     pub(super) fn head(&self, own: Own<'_>) -> Option<Head> {
         let common = self.latest.as_ref()?.common.as_ref()?;
         let mut request = Request::new(());
@@ -131,7 +131,8 @@ impl Recent {
         })
     }
 
-    /// Keeps a request that was read in full. `is_alike`: to the one that was kept before.
+    /// Keeps a request that was read completely. `is_alike` says whether it is similar to the one
+    /// before.
     pub(super) fn remember(&mut self, block: &HeaderBlock, is_alike: bool, head: &Head) {
         self.latest = Latest::of(self.version, block);
         if let Some(latest) = self.latest.as_mut().filter(|_| is_alike) {
@@ -141,7 +142,7 @@ impl Recent {
 }
 
 impl Latest {
-    /// `None` if it is too large, or has no path.
+    /// Returns `None` if the request is too large, or has no path.
     fn of(version: Version, block: &HeaderBlock) -> Option<Self> {
         if block.len() > MAX_FIELDS || block.size() > MAX_SIZE {
             return None;
@@ -182,7 +183,7 @@ impl Common {
     }
 }
 
-/// Where in the order of the map the value of a field is, if it has one and no more.
+/// Returns the place of a field's value in the map, if it has exactly one.
 fn place_of(headers: &HeaderMap, name: &[u8]) -> Option<u8> {
     let names = headers.iter().map(|(name, _)| name.as_str().as_bytes());
     let mut places = names.enumerate().filter(|&(_, key)| key == name);
@@ -199,17 +200,18 @@ fn is_path(target: Field<'_>) -> bool {
     path.starts_with(b"/") && path.len() <= MAX_TARGET && !target.is_joined()
 }
 
-/// Returns whether requests with a method have paths for targets, and nothing else depends on it.
+/// Returns whether requests with a method have paths as targets, and nothing else depends on the
+/// method.
 fn takes_path(method: Field<'_>) -> bool {
     method.value() != Method::CONNECT.as_str().as_bytes()
 }
 
-/// The most fields with a value of its own that a request has which is alike.
+/// How many values of a similar request may differ.
 const MAX_CHANGES: usize = 4;
 
-/// The most fields of a request that is kept.
+/// The largest number of fields of a kept request.
 const MAX_FIELDS: usize = 16;
 
-/// The most bytes of the block of a request that is kept, with 32 for each field. About the same
-/// goes to the map of its fields.
+/// The largest size of the block of a kept request, with 32 bytes added for each field. The map of
+/// its fields has about the same size.
 const MAX_SIZE: usize = 2048;

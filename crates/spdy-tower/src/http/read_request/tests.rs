@@ -1,4 +1,4 @@
-//! Requests, well-formed and not.
+//! Valid and malformed requests.
 
 mod alike;
 mod fields;
@@ -30,7 +30,7 @@ fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> HeaderBlock {
     block
 }
 
-/// Reads a block as the first of its session; and as a later one, which has to come to the same.
+/// Reads a block as the first of its session, and as a later one. Both must have the same result.
 fn read(
     version: Version,
     block: &HeaderBlock,
@@ -52,7 +52,7 @@ fn read(
     first
 }
 
-/// Reads the request, with `changes` to its fields: a value in place of another, or one more field.
+/// Reads the request with `changes` to its fields: another value for a field, or a further field.
 fn read_changed(
     version: Version,
     changes: &[(&'static str, &'static str)],
