@@ -229,7 +229,7 @@ impl Shared {
     fn slot(&self, origin: Origin) -> Arc<Slot> {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         if origins.len() >= MAX_ORIGINS && !origins.contains_key(&origin) {
-            // One that a request has in hand is about to be used.
+            // A slot that a request holds is about to be used.
             origins.retain(|_, slot| !slot.is_idle_now() || Arc::strong_count(slot) > 1);
         }
         let slot = origins

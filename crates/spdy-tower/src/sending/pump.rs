@@ -75,7 +75,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         for _ in 0..FRAMES_PER_POLL {
             let held = self.held.as_ref().map_or(0, Bytes::len);
             let Poll::Ready(room) = answer.poll_piece(cx, held, self.is_short) else {
-                // The body is not ready, so what is held is sent now.
+                // There is no room for another piece. The peer need not wait for the one that is held.
                 self.flush(answer)?;
                 return Poll::Pending;
             };
