@@ -75,7 +75,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         for _ in 0..FRAMES_PER_POLL {
             let held = self.held.as_ref().map_or(0, Bytes::len);
             let Poll::Ready(room) = answer.poll_piece(cx, held, self.is_short) else {
-                // There is no room for another piece. The peer need not wait for the one that is held.
+                // There is no room for another piece. What is held can leave meanwhile.
                 self.flush(answer)?;
                 return Poll::Pending;
             };
