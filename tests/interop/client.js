@@ -1,19 +1,21 @@
-// Asks a running spdy-server for everything the interoperability test wants, as node-spdy does.
+// Runs all checks of the interoperability test against a spdy-server, as node-spdy.
 //
 //     node client.js --version 3.1 --plain HOST:PORT
 //     node client.js --version 3.1 --tls HOST:PORT --fingerprint AA:BB:…
 //     node client.js --version 3.1 --plain HOST:PORT --record FILE
 //
-// node-spdy is two packages, and each of them asks. `spdy-transport` has the sessions and streams; it is driven
-// directly. `spdy` has an agent for node's own http and https modules; it is driven through these.
+// node-spdy consists of two packages, and both are tested. `spdy-transport` has the sessions and
+// streams; the checks call it directly. `spdy` has an agent for node's http and https modules; the
+// checks use these modules.
 //
-// Each check has a session of its own and prints one line, which begins with PASS or FAIL. With --record there are no
-// checks. The bytes of one session are written to FILE: a line for each packet, with `O` (sent) or `I` (received) and
-// the bytes in hexadecimal, which text2pcap makes a capture of. The name and the length of each frame received are
-// printed.
+// Each check has its own session and prints one line, which begins with PASS or FAIL. With --record
+// there are no checks. Then the bytes of one session are written to FILE: a line for each packet,
+// with `O` (sent) or `I` (received) and the bytes in hexadecimal, from which text2pcap makes a
+// capture. The name and the length of each received frame are printed.
 'use strict'
 
-// node-spdy uses insides of node that have another interface today. Nothing of that is news here.
+// node-spdy uses internals of node that have changed. The warnings about that are not interesting
+// here.
 process.noDeprecation = true
 
 const assert = require('node:assert/strict')
@@ -246,7 +248,8 @@ class AgentSession {
       rejectUnauthorized: false,
       spdy: target.tls ? { protocols: [protocol] } : { plain: true, ssl: false, protocol }
     })
-    // A body that is sent before there is a session is lost: the agent takes it, but has no stream for it.
+    // A body that is sent before there is a session is lost, because the agent accepts it without a
+    // stream.
     await once(agent, '_connect')
     if (target.tls) {
       verify(agent._spdyState.socket, target)
@@ -331,7 +334,7 @@ async function run (label, target, kind, check) {
   try {
     const figures = await withTimeout((async () => {
       session = await kind.connect(target)
-      // When the session ends, nothing that waits for an answer will get one.
+      // When the session ends, everything that waits for an answer gets none.
       return Promise.race([check(session), session.broken])
     })())
     const seconds = Number(process.hrtime.bigint() - start) / 1e9
@@ -354,7 +357,7 @@ async function record (target, path) {
       await CHECKS.hello(session)
       await TRANSPORT_CHECKS.cookies(session)
       await TRANSPORT_CHECKS.trailers(session)
-      // More than the window of any server seen in the field, so that it has to send WINDOW_UPDATE.
+      // More than the window of any deployed server, so that it has to send WINDOW_UPDATE.
       await session.request('POST', '/echo', { body: crypto.randomBytes(2 << 20) })
       await session.requestAndReset('/bytes/200000')
       await TRANSPORT_CHECKS.ping(session)
@@ -369,7 +372,7 @@ async function record (target, path) {
   console.log(frames(Buffer.concat(received)).join('\n'))
 }
 
-/** Adds to `recording` whatever passes through a socket that nobody has used yet. */
+/** Adds to `recording` everything that passes through a socket that has not been used yet. */
 function tap (socket, recording) {
   const add = (direction, bytes) => {
     for (let at = 0; at < bytes.length; at += PACKET) {
@@ -422,7 +425,7 @@ function printable (length) {
   return Array.from(crypto.randomBytes(length), (byte) => String.fromCharCode(0x21 + byte % 0x5e)).join('')
 }
 
-/** Sees to it that the peer is the server meant, and that it took the protocol offered. */
+/** Checks that the peer is the expected server, and that it chose the offered protocol. */
 function verify (socket, target) {
   assert.equal(socket.alpnProtocol, `spdy/${target.version}`)
   assert.equal(socket.getPeerCertificate().fingerprint256, target.fingerprint)

@@ -1,9 +1,10 @@
 // Makes the agent of node-spdy 4.0.2 send request bodies on node 20.
 //
-// Below its sockets stands handle-thing 2.0.1, which node drives as if it were a handle of its own. Since node 11 a
-// handle says through a field shared by all handles whether a write is still under way. handle-thing never sets it, so
-// node reads what the last write of the TLS connection left there, and may wait for ever for a write that has ended:
-// the request then never ends. Apart from that, handle-thing's `writev` never reports its end.
+// Below its sockets is handle-thing 2.0.1, which node uses like one of its own handles. Since node
+// 11 a handle reports in a field that all handles share whether a write is still under way.
+// handle-thing never sets this field. So node reads the value of the last write of the TLS
+// connection, and may wait for ever for a write that has ended; then the request never ends. In
+// addition, handle-thing's `writev` never reports its end.
 'use strict'
 
 const Handle = require('handle-thing')

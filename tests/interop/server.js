@@ -1,12 +1,14 @@
-// A server of node-spdy, in plain text, for our client to ask:
+// A plaintext server of node-spdy, against which our client is tested:
 //
 //     node server.js 3.1
 //
-// It speaks that version and prints `port N`. Each answer tells what has reached it: the line `METHOD PATH`, the fields
-// as `name: value`, one a line, and the SHA-256 of the body. It ends with its standard input.
+// It speaks this version and prints `port N`. Each answer reports what arrived: the line `METHOD
+// PATH`, one line `name: value` for each field, and the SHA-256 of the body. It ends when its
+// standard input ends.
 'use strict'
 
-// node-spdy uses insides of node that have another interface today. Nothing of that is news here.
+// node-spdy uses internals of node that have changed. The warnings about that are not interesting
+// here.
 process.noDeprecation = true
 
 const crypto = require('node:crypto')

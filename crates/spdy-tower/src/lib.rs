@@ -1,8 +1,8 @@
 //! HTTP over SPDY/2, SPDY/3 and SPDY/3.1, on both sides: it serves any [`tower`](tower_service)
 //! service, such as an unchanged `axum::Router`, and sends requests.
 //!
-//! *In scope*: HTTP requests and responses as SPDY carries them ([protocol.md §9]): heads in the form
-//! of each version, streaming bodies in both directions with back-pressure, trailers, push,
+//! *In scope*: HTTP requests and responses as SPDY carries them ([protocol.md §9]): heads in the
+//! form of each version, streaming bodies in both directions with back-pressure, trailers, push,
 //! tunnels, failures as HTTP responses or RST_STREAM; and the HTTP/1.1 Upgrade to SPDY/3.1.
 //!
 //! *Out of scope*: listening, TLS and the choice of a protocol for a server, which `spdy-server`

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Traits that every type has or has not by itself, and that users hardly ever name. `Send` and `Sync` are listed.
+/// Auto traits that users rarely name. `Send` and `Sync` are listed.
 const NOISE: [&str; 5] = [
     "impl core::marker::Freeze for",
     "impl core::marker::Unpin for",

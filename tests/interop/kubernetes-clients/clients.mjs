@@ -1,8 +1,10 @@
-// Lets @kubernetes/client-node talk to the example kubelet: node clients.mjs URL FOLDER
+// Runs the cases of @kubernetes/client-node against the example kubelet: node clients.mjs URL
+// FOLDER
 //
-// Prints a line for each case: PASS, or FAIL and why. The exit status is 0 only if no case has failed.
+// Prints a line for each case: PASS, or FAIL with the reason. The exit status is 0 only if no case
+// has failed.
 //
-// With the words hang PIDFILE it runs a command that never ends, for a case in which it is killed.
+// With the words hang PIDFILE it runs a command that never ends, for a case that kills it.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -13,7 +15,7 @@ import { PassThrough, Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRequire } from 'node:module';
 
-// The library lives where it was installed, which is not here.
+// The library is installed in another folder.
 const require = createRequire(`${process.env.MODULES}/`);
 const { Attach, Exec, KubeConfig, PortForward } = await import(
     require.resolve('@kubernetes/client-node')

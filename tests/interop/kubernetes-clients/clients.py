@@ -205,7 +205,7 @@ class Kr8s:
     def forward(self, port):
         forward = self.pod.portforward(remote_port=port, local_port="auto")
         forward.start()
-        # The library names its port before it listens there.
+        # The library names its port before it listens on it.
         for _ in range(LIMIT):
             try:
                 connection = socket.create_connection(("127.0.0.1", forward.local_port), LIMIT)
@@ -266,7 +266,7 @@ def input_to_its_end(library, folder):
     content = os.urandom(3 * MIB)
     digest = hashlib.sha256(content).hexdigest()
     if hasattr(library, "close"):
-        # The library can only close the connection: the command does its work all the same.
+        # The library can only close the connection. The command still does its work.
         target = os.path.join(folder, "input")
         library.close(["sh", "-c", f"sleep 1; cat >{target}.new; mv {target}.new {target}"], content)
         wait_for(target)
@@ -402,7 +402,7 @@ CASES = [
     killed_client_ends_the_command,
 ]
 
-# --- what the cases are made of ---
+# --- helpers of the cases ---
 
 
 class Echo:
@@ -470,7 +470,7 @@ def main():
         return hang(library, rest[1])
     failed = [check(library, name, case, folder) for case in CASES]
     sys.stdout.flush()
-    # A case that hangs has a thread that hangs.
+    # A case that hangs leaves a thread that hangs.
     os._exit(any(failed))
 
 

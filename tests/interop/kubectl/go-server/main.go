@@ -1,6 +1,6 @@
-// A server of exec and port-forward on moby/spdystream, written as the streaming servers of Kubernetes are: what the
-// kubelet of the examples is measured against. It answers kubectl for one pod, runs commands without a terminal, and
-// checks nothing.
+// A server of exec and port-forward on moby/spdystream, written like the streaming servers of
+// Kubernetes. The kubelet of the examples is compared with it. It answers kubectl for one pod, runs
+// commands without a terminal, and checks nothing.
 package main
 
 import (

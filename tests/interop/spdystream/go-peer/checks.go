@@ -38,7 +38,7 @@ var checks = []struct {
 	{"end of the session by the other side", endThere},
 }
 
-// check makes all checks, each on a session of its own, and prints a line for each.
+// check runs all checks, each on its own session, and prints a line for each.
 func check(role string, next func() *session) {
 	failed := false
 	for _, check := range checks {
@@ -106,7 +106,7 @@ func (s *session) open(headers http.Header, fin bool) (*spdystream.Stream, error
 	return stream, stream.WaitTimeout(30 * time.Second)
 }
 
-// told expects a text on a stream on which nothing is sent.
+// told expects a text on a stream on which this side sends nothing.
 func (s *session) told(headers http.Header, expected string) error {
 	stream, err := s.open(headers, true)
 	if err != nil {
@@ -122,8 +122,9 @@ func expect(expected, actual string) error {
 	return nil
 }
 
-// fields sends a field with two values and awaits them in the reply. spdystream does not tell the headers of a reply, so
-// that the stream is answered is what this side can see; those are compared where ours makes the checks.
+// fields sends a field with two values and expects them in the reply. spdystream does not return
+// the headers of a reply, so this side can only see that there is one. The other side compares the
+// headers.
 func fields(s *session) (string, error) {
 	stream, err := s.open(ask("echo", "ask", "one", "ask", "two"), false)
 	if err != nil {
@@ -262,7 +263,7 @@ func resetHere(s *session) (string, error) {
 	if err := stream.Reset(); err != nil {
 		return "", err
 	}
-	// CANCEL is the one status that spdystream resets streams with.
+	// CANCEL is the only status with which spdystream resets streams.
 	return "with 5", s.told(ask("recall"), "reset with 5")
 }
 

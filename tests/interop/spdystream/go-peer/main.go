@@ -1,13 +1,14 @@
 // The side of moby/spdystream in the tests beside this folder:
 //
 //	go-peer serve               listens, prints `port N`, and answers on every session
-//	go-peer connect ADDRESS     answers on one session after the other, until nobody listens any more
+//	go-peer connect ADDRESS     answers on session after session, until the peer stops listening
 //	go-peer check ADDRESS       makes the checks, as the client of a server that answers
-//	go-peer check listen        makes them as the server of a client that answers, and prints `port N` first
-//	go-peer hang ADDRESS        sends on many streams without reading, prints `hanging`, and waits to be killed
+//	go-peer check listen        the same as a server; prints `port N` first
+//	go-peer hang ADDRESS        sends on many streams without reading, prints `hanging`, and waits
 //
-// What a side that answers does with a stream says its field `do`: see answer. `spdystream`, a program of spdy-tests, is
-// the same on our library, so each side makes its checks against the other.
+// The field `do` of a stream tells the answering side what to do with it: see answer. `spdystream`,
+// a program of spdy-tests, does the same with our library, so each side runs its checks against the
+// other.
 package main
 
 import (
@@ -76,7 +77,8 @@ func begin(conn net.Conn, isServer bool) *session {
 	return s
 }
 
-// accept answers a stream before its data is handled: spdystream throws away what comes before the reply.
+// accept answers a stream before its data is handled, because spdystream drops data that arrives
+// before the reply.
 func (s *session) accept(stream *spdystream.Stream) {
 	if stream.Headers().Get("do") == "refuse" {
 		_ = stream.Refuse()
@@ -139,10 +141,10 @@ func (s *session) answer(stream *spdystream.Stream) {
 	_ = stream.Close()
 }
 
-// notes holds what streams of answers have seen that could not tell it themselves.
+// notes holds what streams of answers have seen and could not report themselves.
 var notes = make(chan string, 100)
 
-// hang fills all that is between the two sides.
+// hang fills all buffers between the two sides.
 func hang(s *session) {
 	for i := 0; i < 10; i++ {
 		stream := must(s.CreateStream(http.Header{"do": {"echo"}}, nil, false))

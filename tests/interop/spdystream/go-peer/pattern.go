@@ -22,7 +22,7 @@ func (p *places) Read(buffer []byte) (int, error) {
 	return len(buffer), nil
 }
 
-// digest reads to the end, and tells how much came and its SHA-256.
+// digest reads to the end, and returns the number of bytes and their SHA-256.
 func digest(from io.Reader) string {
 	hash := sha256.New()
 	size, err := io.Copy(hash, from)
@@ -32,7 +32,8 @@ func digest(from io.Reader) string {
 	return fmt.Sprintf("%d %x", size, hash.Sum(nil))
 }
 
-// tap sees the frames that come, since spdystream tells nobody the status of a RST_STREAM or a GOAWAY.
+// tap reads the frames that arrive, because spdystream does not report the status of a RST_STREAM
+// or a GOAWAY.
 type tap struct {
 	net.Conn
 	head   []byte
@@ -63,7 +64,7 @@ func (t *tap) Read(buffer []byte) (int, error) {
 	return n, err
 }
 
-// look takes the head of a frame when it is there, of RST_STREAM and GOAWAY with the payload.
+// look parses the head of a complete frame, with the payload for RST_STREAM and GOAWAY.
 func (t *tap) look() {
 	if len(t.head) < 8 {
 		return
@@ -91,7 +92,7 @@ const (
 	goAway    = 7
 )
 
-// reset tells the status that a stream was reset with.
+// reset returns the status with which a stream was reset.
 func (t *tap) reset(stream uint32) string {
 	t.lock.Lock()
 	defer t.lock.Unlock()
