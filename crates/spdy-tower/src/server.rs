@@ -184,8 +184,8 @@ pin_project! {
 
 impl<IO, S> Connection<IO, S> {
     /// Accepts no new requests, and ends when those under way have been answered
-    /// ([protocol.md §15]). Keep polling the connection. There is no timeout; the caller decides how
-    /// long to wait. Further calls have no effect.
+    /// ([protocol.md §15]). Keep polling the connection. There is no timeout; the caller decides
+    /// how long to wait. Further calls have no effect.
     ///
     /// [protocol.md §15]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#15-goaway-and-shutdown
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
