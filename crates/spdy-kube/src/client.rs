@@ -52,8 +52,8 @@ pub use self::{
     spdy::{attach, exec},
 };
 pub(crate) use self::{
-    remote::Held,
-    spdy::{Begun, begin},
+    remote::{Held, MAX_STATUS, judge},
+    spdy::{Begun, begin, chosen},
 };
 use crate::{BoxError, Streams, websocket::Subprotocol};
 

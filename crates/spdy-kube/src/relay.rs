@@ -3,14 +3,14 @@
 
 mod any;
 mod command;
+mod tap;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
-    Config, HeaderBlock, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus,
-    SendReply, SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId,
-    Version,
+    Config, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
+    SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId, Version,
 };
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
@@ -19,39 +19,19 @@ use tokio::{
     time::timeout,
 };
 
+use self::tap::{Outcome, Watch, tell};
 pub use self::{
     any::Relay,
     command::{CommandTap, Passing},
+    tap::Tap,
 };
 use crate::{
+    Status,
     client::{self, Begun},
     config::config,
     negotiate::VERSION,
     stream_type::is_clear,
 };
-
-/// Sees what is relayed, for example to record it. The relay waits for its methods, so they should
-/// return soon.
-pub trait Tap: Send + Sync + 'static {
-    /// The client opens a stream, with headers such as `streamtype`. The id is that of the client.
-    fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
-        _ = (stream, headers);
-    }
-
-    /// Bytes pass that `from` has sent.
-    fn passed(&self, stream: StreamId, from: Side, bytes: &[u8]) {
-        _ = (stream, from, bytes);
-    }
-
-    /// An opened stream is over. This is not called for streams that are open when the session
-    /// ends; then the tap is dropped.
-    fn closed(&self, stream: StreamId) {
-        _ = stream;
-    }
-}
-
-/// Sees nothing.
-impl Tap for () {}
 
 /// Answers a request for exec, attach or port-forward with the response of another server, and then
 /// passes the streams between the two. `onward` is the request to the other server, which is sent
@@ -65,8 +45,13 @@ impl Tap for () {}
 /// The relay resets a stream without exactly one known `streamtype`, or with several values of
 /// `port` or `requestid`. Otherwise the other server could do something else than the tap records.
 ///
-/// A side that does not read stops the other one, so the bytes under way are limited. When one side
-/// ends, the relay passes on what was under way, and then ends the other side.
+/// A side that does not read stops the other one, so the bytes under way are limited. When the
+/// server ends, the relay passes on what was under way, and then ends the client's session. When
+/// the client ends, the relay breaks off the session with the server. If the client resets a stream
+/// before the server has replied to it, the relay resets it at the server.
+///
+/// The relay waits for the response of the server for as long as the caller polls this future. If
+/// the future is dropped, the relay asks for nothing more, and calls [`Tap::ended`].
 ///
 /// # Panics
 ///
@@ -80,26 +65,36 @@ pub async fn relay<B, IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut watch = Watch::new(tap);
     let (mut response, client) = match upgrade::accept(request) {
         Ok(accepted) => accepted,
-        Err(error) => return error.into_response(),
+        Err(error) => return refuse(watch, error.into_response()),
     };
     for name in request.headers().get_all(VERSION) {
         onward.headers_mut().append(VERSION, name.clone());
     }
     let (answer, server) = match upgrade::connect(transport, onward).await {
         Ok(connected) => connected,
-        Err(error) => return refused(error),
+        Err(error) => return refuse(watch, refused(error)),
     };
+    if let Ok(protocol) = client::chosen(&answer) {
+        watch.expects(protocol);
+    }
     if let Some(name) = answer.headers().get(VERSION) {
         response.headers_mut().insert(VERSION, name.clone());
     }
     tokio::spawn(async move {
         if let Ok(client) = client.await {
             let server = client::begin(server, config());
-            pass_streams(client, config(), server, Arc::new(tap)).await;
+            pass_streams(client, config(), server, watch).await;
         }
     });
+    response
+}
+
+/// Reports to the tap why the session does not start, and returns the response.
+fn refuse(watch: Watch, response: Response<String>) -> Response<String> {
+    watch.refuse(Status::of_refusal(&response));
     response
 }
 
@@ -130,8 +125,9 @@ async fn pass_streams(
     client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     config: Config,
     (to_server, driver_to_server): Begun,
-    tap: Arc<dyn Tap>,
+    watch: Watch,
 ) {
+    let watch = Arc::new(watch);
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config);
     let driver = tokio::spawn(driver);
     let mut streams = JoinSet::new();
@@ -143,12 +139,8 @@ async fn pass_streams(
                     stream.reset(RstStatus::PROTOCOL_ERROR);
                 }
                 Some(stream) => {
-                    tap.opened(stream.id(), stream.headers());
-                    let how = OpenOptions { priority: stream.priority(), ..OpenOptions::default() };
-                    // This call decides the order of streams.
-                    let opening = to_server.open(stream.headers().clone(), how);
                     let sessions = (to_client.clone(), to_server.clone());
-                    streams.spawn(pass(stream, opening, sessions, Arc::clone(&tap)));
+                    streams.spawn(begin(stream, sessions, &watch));
                 }
                 None => break,
             },
@@ -163,10 +155,51 @@ async fn pass_streams(
             Some(ended) = streams.join_next() => look_at(ended),
         }
     }
-    streams.abort_all();
+    // The end of each stream is reported before the end of the session.
+    streams.shutdown().await;
     to_server.shutdown(Shutdown::Now);
     to_client.shutdown(Shutdown::Now);
     tokio::join!(end(driver), end(driver_to_server));
+}
+
+/// Opens a stream at the server as the client has opened it. Returns the future that relays it.
+fn begin(
+    stream: PendingStream,
+    sessions: (Session, Session),
+    watch: &Arc<Watch>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let watched = Watched::new(&stream, Arc::clone(watch));
+    let how = OpenOptions {
+        priority: stream.priority(),
+        ..OpenOptions::default()
+    };
+    // This call decides the order of streams.
+    let opening = sessions.1.open(stream.headers().clone(), how);
+    pass(stream, opening, sessions, watched)
+}
+
+/// A stream that was reported to the tap. Its end is reported when this is dropped.
+struct Watched {
+    id: StreamId,
+    watch: Arc<Watch>,
+    outcome: Option<Outcome>,
+}
+
+impl Watched {
+    fn new(stream: &PendingStream, watch: Arc<Watch>) -> Self {
+        watch.tap().opened(stream.id(), stream.headers());
+        Self {
+            id: stream.id(),
+            outcome: watch.collect(stream.headers()),
+            watch,
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        tell(|| self.watch.tap().closed(self.id));
+    }
 }
 
 fn look_at(ended: Result<(), JoinError>) {
@@ -187,21 +220,12 @@ async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
 async fn pass(
     stream: PendingStream,
     opening: Opening,
-    sessions: (Session, Session),
-    tap: Arc<dyn Tap>,
-) {
-    let id = stream.id();
-    pass_both_ways(stream, opening, sessions, &*tap).await;
-    tap.closed(id);
-}
-
-async fn pass_both_ways(
-    stream: PendingStream,
-    opening: Opening,
     (to_client, to_server): (Session, Session),
-    tap: &dyn Tap,
+    mut watched: Watched,
 ) {
-    let id = stream.id();
+    let outcome = watched.outcome.take();
+    let (id, watch) = (watched.id, &watched.watch);
+    let tap = watch.tap();
     let (from_client, reply) = stream.split();
     let Some((server, down)) = answer(opening, reply).await else {
         tracing::debug!(target: "spdy", stream = %id, "stream is not relayed");
@@ -209,17 +233,28 @@ async fn pass_both_ways(
     };
     let (from_server, up) = server.split();
     let up = async {
-        if let Some((up, status)) = copy(id, Side::Client, from_client, up, tap).await {
-            up.reset(status);
-        }
+        let saw = |bytes: &[u8]| tap.passed(id, Side::Client, bytes);
+        let copied = copy(from_client, up, saw).await;
+        copied.finish(async {}).await;
     };
     let down = async {
-        if let Some((down, status)) = copy(id, Side::Server, from_server, down, tap).await {
-            // A reset would drop a reply that is not written. When the client has answered a PING,
-            // the reply was written.
-            _ = timeout(ANSWERED, to_client.ping()).await;
-            down.reset(status);
+        let mut outcome = outcome;
+        let saw = |bytes: &[u8]| {
+            tap.passed(id, Side::Server, bytes);
+            if let Some(outcome) = &mut outcome {
+                outcome.take(bytes);
+            }
+        };
+        let copied = copy(from_server, down, saw).await;
+        if let (Some(outcome), Some(is_reset)) = (outcome, copied.is_reset())
+            && let Some(status) = outcome.judge(is_reset)
+        {
+            watch.conclude(status);
         }
+        // A reset would drop a reply that is not written. When the client has answered a PING, the
+        // reply was written.
+        let answered = async { _ = timeout(ANSWERED, to_client.ping()).await };
+        copied.finish(answered).await;
     };
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     let mut is_sending = true;
@@ -237,10 +272,20 @@ async fn pass_both_ways(
     }
 }
 
-/// Replies to the client's stream as the server replies to its own.
-async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStream)> {
+/// Replies to the client's stream as the server replies to its own. If the client resets the stream
+/// before that, it is reset at the server: the reply might never come, and the stream would keep
+/// its place.
+async fn answer(opening: Opening, mut reply: SendReply) -> Option<(Stream, SendStream)> {
+    // Without flow control a stream does not wait for its turn.
     let mut server = opening.await.ok()?;
-    match server.response_headers().await {
+    let headers = tokio::select! {
+        headers = server.response_headers() => headers,
+        why = poll_fn(|cx| reply.poll_closed(cx)) => {
+            server.reset(status_of(&why));
+            return None;
+        }
+    };
+    match headers {
         Ok(headers) => Some((server, reply.send_reply(headers, false).ok()?)),
         Err(error) => {
             reply.reset(status_of(&error));
@@ -249,20 +294,50 @@ async fn answer(opening: Opening, reply: SendReply) -> Option<(Stream, SendStrea
     }
 }
 
-/// Copies one direction to its end, and ends it in the same way. If that is a reset, waits until
-/// the bytes before it are written, and returns the stream and the status.
-async fn copy(
-    id: StreamId,
-    side: Side,
-    mut from: RecvStream,
-    mut to: SendStream,
-    tap: &dyn Tap,
-) -> Option<(SendStream, RstStatus)> {
+/// How the copying of one direction has ended, and where it went.
+enum Copied {
+    /// Its sender has finished it.
+    Whole(SendStream),
+    /// Its sender has reset it.
+    Reset(SendStream, RstStatus),
+    /// It has failed in another way.
+    Broken(SendStream, RstStatus),
+    /// The receiver takes no more.
+    Unwanted,
+}
+
+impl Copied {
+    /// Returns whether the sender ended it with a reset. `None` means that it was not ended.
+    const fn is_reset(&self) -> Option<bool> {
+        match self {
+            Self::Whole(_) => Some(false),
+            Self::Reset(..) => Some(true),
+            Self::Broken(..) | Self::Unwanted => None,
+        }
+    }
+
+    /// Ends the stream of the receiver in the same way, after all bytes before it are written. A
+    /// reset also waits for `answered`.
+    async fn finish(self, answered: impl Future<Output = ()>) {
+        match self {
+            Self::Whole(mut to) => _ = to.written().await,
+            Self::Reset(mut to, status) | Self::Broken(mut to, status) => {
+                _ = to.flush().await;
+                answered.await;
+                to.reset(status);
+            }
+            Self::Unwanted => {}
+        }
+    }
+}
+
+/// Copies one direction to its end.
+async fn copy(mut from: RecvStream, mut to: SendStream, mut saw: impl FnMut(&[u8])) -> Copied {
     let mut room = MAX_HEADERS;
     while let Some(received) = from.next().await {
         let sent = match received {
             Ok(Received::Data(piece)) => {
-                tap.passed(id, side, &piece);
+                saw(&piece);
                 match to.ready().await {
                     Ok(()) => to.send_data(piece, false),
                     gone => gone,
@@ -273,21 +348,22 @@ async fn copy(
                     room = left;
                     to.send_headers(headers, false)
                 }
-                None => return Some((to, RstStatus::CANCEL)),
+                None => {
+                    to.reset(RstStatus::CANCEL);
+                    return Copied::Unwanted;
+                }
             },
-            Err(error) => {
-                _ = to.flush().await;
-                return Some((to, status_of(&error)));
-            }
+            Err(StreamError::Reset { status, .. }) => return Copied::Reset(to, status),
+            Err(error) => return Copied::Broken(to, status_of(&error)),
         };
         if sent.is_err() {
-            return None;
+            return Copied::Unwanted;
         }
     }
-    if to.finish().is_ok() {
-        _ = to.written().await;
+    match to.finish() {
+        Ok(()) => Copied::Whole(to),
+        Err(_) => Copied::Unwanted,
     }
-    None
 }
 
 /// The size of all header blocks that are passed on in one direction of a stream. Kubernetes sends

@@ -187,6 +187,19 @@ impl Status {
         response
     }
 
+    /// Returns the Status of a response that refuses an upgrade: the Status in its body, or else a
+    /// failure with its text. It is never a success, whatever the body says.
+    pub(crate) fn of_refusal(response: &Response<String>) -> Self {
+        let (code, body) = (response.status(), response.body());
+        match Self::from_json(body.as_bytes()) {
+            Ok(status) if status != Self::Success => status,
+            _ => {
+                let reason = code.canonical_reason().unwrap_or_default();
+                Self::failure(code, reason, body.trim())
+            }
+        }
+    }
+
     /// Returns the text for the error stream in a version of the protocol.
     pub(crate) fn to_stream(&self, protocol: Protocol) -> String {
         match self {

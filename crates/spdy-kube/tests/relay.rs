@@ -3,15 +3,14 @@
 mod support;
 
 use std::{
-    convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
     BoxError, CommandTap, Exit, Io, Options, Passing, Relay, Server, Size, Status, Streams,
@@ -20,9 +19,8 @@ use spdy_kube::{
 use spdy_session::{HeaderBlock, RstStatus, Version};
 use spdy_tower::upgrade;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::{mpsc, oneshot},
-    task::AbortHandle,
     time::{sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -32,7 +30,10 @@ use tokio_tungstenite::{
     },
 };
 
-use self::support::SOON;
+use self::support::{
+    SOON,
+    wires::{Connecting, Wires, in_memory},
+};
 
 const ALL: Streams = Streams {
     stdin: true,
@@ -58,51 +59,6 @@ const PAIRS: [(Transport, Transport); 4] = [
 
 /// Many more bytes than can be under way.
 const MUCH: usize = 8 << 20;
-
-/// Connections in memory, which can be cut.
-#[derive(Clone, Default)]
-struct Wires(Arc<Mutex<Vec<AbortHandle>>>);
-
-impl Wires {
-    fn wire(&self) -> (DuplexStream, DuplexStream) {
-        let (near, mut left) = duplex(4096);
-        let (mut right, far) = duplex(4096);
-        let copying = tokio::spawn(async move {
-            _ = tokio::io::copy_bidirectional(&mut left, &mut right).await;
-        });
-        self.0.lock().unwrap().push(copying.abort_handle());
-        (near, far)
-    }
-
-    /// Cuts all connections without a goodbye.
-    fn cut(&self) {
-        for wire in self.0.lock().unwrap().drain(..) {
-            wire.abort();
-        }
-    }
-}
-
-type Connecting = Ready<Result<TokioIo<DuplexStream>, Infallible>>;
-
-/// Serves HTTP on connections in memory, and returns them.
-fn in_memory<H, R>(wires: &Wires, handler: H) -> impl Fn() -> Connecting + Clone + Send + use<H, R>
-where
-    H: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
-    R: Future<Output = Response<String>> + Send + 'static,
-{
-    let wires = wires.clone();
-    move || {
-        let (near, far) = wires.wire();
-        let handler = handler.clone();
-        let service = service_fn(move |request| {
-            let response = handler(request);
-            async { Ok::<_, Infallible>(response.await) }
-        });
-        let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
-        tokio::spawn(server.with_upgrades());
-        ready(Ok(TokioIo::new(near)))
-    }
-}
 
 /// A tap that records what passes, and when the session ended.
 #[derive(Clone)]

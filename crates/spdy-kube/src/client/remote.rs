@@ -72,23 +72,36 @@ impl Remote {
         // A stream that is not read would delay the outcome.
         drop((stdin, stdout, stderr, resize));
         let mut told = Vec::new();
-        let mut limited = (&mut error).take(MAX_STATUS);
+        let mut limited = (&mut error).take(MAX_STATUS as u64);
         limited.read_to_end(&mut told).await?;
-        // In v4 too, an empty error stream means success. But a server that resets it has given up.
-        if told.is_empty() && protocol.has_status() && error.is_reset() {
-            return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
-        }
-        if told.is_empty() {
-            return Ok(Status::Success);
-        }
-        if protocol.has_status() {
-            return Status::from_json(&told).map_err(ClientError::Status);
-        }
-        Ok(Status::internal(format_args!(
-            "error executing remote command: {}",
-            String::from_utf8_lossy(&told)
-        )))
+        judge(protocol, &told, error.is_reset())
     }
+}
+
+/// Returns the outcome that the whole error stream of a command carries.
+///
+/// # Errors
+///
+/// As [`Remote::outcome`].
+pub(crate) fn judge(
+    protocol: Protocol,
+    told: &[u8],
+    is_reset: bool,
+) -> Result<Status, ClientError> {
+    // In v4 too, an empty error stream means success. But a server that resets it has given up.
+    if told.is_empty() && protocol.has_status() && is_reset {
+        return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+    }
+    if told.is_empty() {
+        return Ok(Status::Success);
+    }
+    if protocol.has_status() {
+        return Status::from_json(told).map_err(ClientError::Status);
+    }
+    Ok(Status::internal(format_args!(
+        "error executing remote command: {}",
+        String::from_utf8_lossy(told)
+    )))
 }
 
 /// Keeps a session alive.
@@ -255,7 +268,7 @@ impl AsyncRead for Output {
             From::Spdy { from, is_reset, .. } => {
                 let read = ready!(Pin::new(from).poll_read(cx, buffer));
                 let kind = read.as_ref().err().map(io::Error::kind);
-                *is_reset = kind == Some(io::ErrorKind::ConnectionReset);
+                *is_reset |= kind == Some(io::ErrorKind::ConnectionReset);
                 end_at_reset(read)
             }
             From::Channel { from, .. } => Pin::new(from).poll_read(cx, buffer),
@@ -306,7 +319,7 @@ impl Resizer {
 }
 
 /// The largest status, in bytes.
-const MAX_STATUS: u64 = 1024 * 1024;
+pub(crate) const MAX_STATUS: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -148,7 +148,7 @@ async fn open_if(
 }
 
 /// Returns the protocol that the server names. A server that names none speaks the first version.
-fn chosen(response: &Response<()>) -> Result<Protocol, ClientError> {
+pub(crate) fn chosen(response: &Response<()>) -> Result<Protocol, ClientError> {
     let named = names(response.headers(), &VERSION);
     let Some(name) = named.first() else {
         return Ok(Protocol::V1);

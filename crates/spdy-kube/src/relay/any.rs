@@ -1,6 +1,6 @@
 //! The relay that translates between the protocols of both sides.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use http::{Request, Response, StatusCode};
 use hyper::rt::{Read, Write};
@@ -9,7 +9,8 @@ use spdy_tower::upgrade::ConnectError;
 use super::{
     Tap,
     command::{CommandTap, Joined, Told},
-    pass_streams, refused,
+    pass_streams, refuse, refused,
+    tap::Watch,
 };
 use crate::{
     BoxError, Options, Server, Status, Streams,
@@ -100,25 +101,21 @@ where
         streams: Streams,
         tap: impl CommandTap,
     ) -> Response<String> {
-        let told = Told::new(tap);
+        let told = Told::new(tap, kind);
         if !is_query_of(&onward, streams) {
             let status = Status::internal("request to the server asks for other streams");
-            told.refuse(status.clone());
-            return status.into_response();
+            return told.refuse(status.into_response());
         }
         let accepted = match self.server.accept_command(request, kind, streams) {
             Ok(accepted) => accepted,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return told.refuse(refusal.into_response()),
         };
         match self.client.exec(onward, streams).await {
             Ok(remote) => {
                 let joined = Joined::new(remote, told);
                 accepted.run(Box::new(|io| Box::pin(joined.run(io))))
             }
-            Err(error) => {
-                told.refuse(error.refusal().unwrap_or_else(|| Status::internal(&error)));
-                answer(error)
-            }
+            Err(error) => told.refuse(answer(error)),
         }
     }
 
@@ -135,17 +132,17 @@ where
         onward: Request<()>,
         tap: impl Tap,
     ) -> Response<String> {
+        let watch = Watch::new(tap);
         let accepted = match self.server.accept_forward(request) {
             Ok(accepted) => accepted,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refuse(watch, refusal.into_response()),
         };
         match self.client.forward(onward).await {
             Ok(forward) => {
                 let server = forward.into_session();
-                let tap = Arc::new(tap);
-                accepted.run(|client, config| pass_streams(client, config, server, tap))
+                accepted.run(|client, config| pass_streams(client, config, server, watch))
             }
-            Err(error) => answer(error),
+            Err(error) => refuse(watch, answer(error)),
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::{fmt, future::pending, io, pin::pin};
 
 use bytes::BytesMut;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::tap::tell;
 use crate::{
     BoxError, Io, Size, Status,
     client::{Held, Input, Output, Remote, Resizer},
+    server::Kind,
     stdio::{Resize, Stdin, Stdout},
     websocket::PIECE,
 };
@@ -66,8 +68,9 @@ pub trait CommandTap: Send + Sync + 'static {
     }
 
     /// The session has ended. This is called exactly once, whatever happened. The outcome is what
-    /// the client gets: the outcome of the server, or a failure if there was none. `None` means
-    /// that the client got none, because it was gone or had not opened its streams.
+    /// the client gets: the outcome of the server, or a failure if there was none, for example the
+    /// refusal of the request. A client that goes away at this moment might not get it. `None`
+    /// means that the client got none, because it was gone or had not opened its streams.
     fn ended(&self, outcome: Option<&Status>) {
         _ = outcome;
     }
@@ -258,23 +261,33 @@ impl Drop for Breaking {
 /// Reports the end to the tap when it is dropped.
 pub(super) struct Told<T: CommandTap> {
     tap: T,
+    kind: Kind,
     outcome: Option<Status>,
 }
 
 impl<T: CommandTap> Told<T> {
-    pub(super) const fn new(tap: T) -> Self {
-        Self { tap, outcome: None }
+    pub(super) const fn new(tap: T, kind: Kind) -> Self {
+        Self {
+            tap,
+            kind,
+            outcome: None,
+        }
     }
 
-    /// Sets the outcome of a session that did not start.
-    pub(super) fn refuse(mut self, status: Status) {
-        self.outcome = Some(status);
+    /// Sets the outcome of a session that did not start, and returns the response that says why.
+    pub(super) fn refuse(mut self, response: Response<String>) -> Response<String> {
+        self.outcome = Some(Status::of_refusal(&response));
+        response
     }
 }
 
 impl<T: CommandTap> Drop for Told<T> {
     fn drop(&mut self) {
-        self.tap.ended(self.outcome.as_ref());
+        if std::thread::panicking() {
+            // The tap itself panicked. The client gets this failure.
+            self.outcome = Some(self.kind.panicked());
+        }
+        tell(|| self.tap.ended(self.outcome.as_ref()));
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn supervise(
     tokio::select! {
         outcome = &mut command.0 => Some(match outcome {
             Ok(status) => status,
-            Err(_) => kind.failure("it panicked"),
+            Err(_) => kind.panicked(),
         }),
         leave = client => {
             if leave == Leave::Lost {
@@ -69,6 +69,11 @@ impl Kind {
     /// Returns the Status for the result of a command that this server runs.
     pub(super) fn outcome(self, ended: Result<Exit, BoxError>) -> Status {
         ended.map_or_else(|error| self.failure(error), Status::from)
+    }
+
+    /// Returns the Status of a command that panicked.
+    pub(crate) fn panicked(self) -> Status {
+        self.failure("it panicked")
     }
 
     /// Returns the Status of a command that failed before it had an exit code.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub(crate) mod wires;
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::Request, routing::any};

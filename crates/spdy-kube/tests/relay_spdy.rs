@@ -1,0 +1,386 @@
+//! The relay that passes the streams of SPDY: what it gives up, and what its tap gets to know.
+
+mod support;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderValue, Response};
+use spdy_kube::{Exit, Relay, Server, Status, Tap, client, relay};
+use spdy_session::{
+    HeaderBlock, Incoming, OpenOptions, RstStatus, Session, Shutdown, Side, Stream, StreamError,
+    StreamId, Version,
+};
+use spdy_tower::upgrade;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Handle,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use self::support::{
+    SOON,
+    wires::{Wires, in_memory},
+};
+
+/// What a tap is told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Opened(u32),
+    Closed(u32),
+    Ended(Option<Status>),
+}
+
+/// A tap that tells on what it is told, and panics where it is asked to.
+#[derive(Clone)]
+struct Watching {
+    news: mpsc::UnboundedSender<Told>,
+    panics_at: Option<&'static str>,
+}
+
+impl Watching {
+    fn tell(&self, told: Told) {
+        self.news.send(told).unwrap();
+    }
+
+    fn panic(&self, at: &str) {
+        assert!(self.panics_at != Some(at), "on purpose");
+    }
+}
+
+impl Tap for Watching {
+    fn opened(&self, stream: StreamId, _: &HeaderBlock) {
+        self.tell(Told::Opened(stream.get()));
+        self.panic("opened");
+    }
+
+    fn passed(&self, _: StreamId, _: Side, _: &[u8]) {
+        self.panic("passed");
+    }
+
+    fn closed(&self, stream: StreamId) {
+        self.tell(Told::Closed(stream.get()));
+        // Also while the panic above is unwound.
+        assert!(self.panics_at.is_none(), "on purpose");
+    }
+
+    fn ended(&self, outcome: Option<&Status>) {
+        self.tell(Told::Ended(outcome.cloned()));
+        assert!(self.panics_at.is_none(), "on purpose");
+    }
+}
+
+/// A client and a server, with a relay between them.
+struct Chain {
+    to_client: Wires,
+    to_server: Wires,
+    client: Session,
+    server: Session,
+    incoming: Incoming,
+    told: mpsc::UnboundedReceiver<Told>,
+}
+
+impl Chain {
+    async fn new(protocol: &'static str) -> Self {
+        Self::with(protocol, None).await
+    }
+
+    async fn with(protocol: &'static str, panics_at: Option<&'static str>) -> Self {
+        let (to_client, to_server) = (Wires::default(), Wires::default());
+        let (tell, mut sessions) = mpsc::unbounded_channel();
+        let server = in_memory(&to_server, move |mut request| {
+            let tell = tell.clone();
+            async move {
+                let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
+                let name = HeaderValue::from_static(protocol);
+                response.headers_mut().insert(VERSION, name);
+                tokio::spawn(async move {
+                    let transport = upgraded.await.unwrap();
+                    let (session, incoming, driver) =
+                        spdy_session::server(transport, Version::V3_1, spdy_kube::config());
+                    tokio::spawn(driver);
+                    tell.send((session, incoming)).unwrap();
+                });
+                response
+            }
+        });
+        let (news, told) = mpsc::unbounded_channel();
+        // The last one is that of the relay.
+        let tap = Mutex::new(Some(Watching { news, panics_at }));
+        let tap = Arc::new(tap);
+        let relay = in_memory(&to_client, move |mut request| {
+            let (server, tap) = (server.clone(), tap.lock().unwrap().take().unwrap());
+            async move {
+                let Ok(transport) = server().into_inner();
+                let onward = client::request(request.uri());
+                relay(&mut request, onward, transport.into_inner(), tap).await
+            }
+        });
+        let Ok(transport) = relay().into_inner();
+        let mut request = client::request(&"http://pod/exec".parse().unwrap());
+        let name = HeaderValue::from_static(protocol);
+        request.headers_mut().insert(VERSION, name);
+        let upgraded = upgrade::connect(transport.into_inner(), request).await;
+        let (_, transport) = upgraded.unwrap();
+        let (client, _, driver) =
+            spdy_session::client(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(driver);
+        let (server, incoming) = timeout(SOON, sessions.recv()).await.unwrap().unwrap();
+        Self {
+            to_client,
+            to_server,
+            client,
+            server,
+            incoming,
+            told,
+        }
+    }
+
+    /// Opens a stream and answers it: the client's end, and the server's.
+    async fn open(&mut self, headers: &HeaderBlock) -> (Stream, Stream) {
+        let opened = self.client.open(headers.clone(), OpenOptions::default());
+        let mut near = opened.await.unwrap();
+        let far = self.incoming.accept().await.unwrap();
+        let far = far.send_reply(HeaderBlock::new()).unwrap();
+        near.response_headers().await.unwrap();
+        (near, far)
+    }
+
+    /// Returns all that the tap is told, the end last.
+    async fn told(mut self) -> Vec<Told> {
+        let told = async {
+            let mut all = Vec::new();
+            while let Some(told) = self.told.recv().await {
+                all.push(told);
+            }
+            all
+        };
+        timeout(SOON, told).await.expect("the tap is dropped")
+    }
+
+    /// Returns what the tap was told of the outcome, once all else is checked.
+    async fn outcome(self) -> Option<Status> {
+        let mut told = self.told().await;
+        let Some(Told::Ended(outcome)) = told.pop() else {
+            panic!("{told:?}");
+        };
+        let (mut opened, mut closed) = (Vec::new(), Vec::new());
+        for told in &told {
+            match told {
+                Told::Opened(id) => opened.push(*id),
+                Told::Closed(id) => closed.push(*id),
+                Told::Ended(_) => panic!("the end is told once"),
+            }
+        }
+        closed.sort_unstable();
+        assert_eq!(opened, closed);
+        outcome
+    }
+}
+
+const VERSION: &str = "x-stream-protocol-version";
+
+fn kind(name: &str) -> HeaderBlock {
+    HeaderBlock::from_pairs([("streamtype", name)]).unwrap()
+}
+
+/// A server that does not answer would else keep them all, and the client could open no more.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_reset_before_it_is_answered_is_given_up_at_the_server() {
+    let mut chain = Chain::new("v4.channel.k8s.io").await;
+    let before = Handle::current().metrics().num_alive_tasks();
+    // More than there may be at once, together.
+    for _ in 0..50 {
+        let mut opened = Vec::new();
+        for _ in 0..100 {
+            let opening = chain.client.open(kind("stdin"), OpenOptions::default());
+            let stream = opening.await.unwrap();
+            opened.push((stream, chain.incoming.accept().await.unwrap()));
+        }
+        for (near, far) in opened {
+            near.reset(RstStatus::PROTOCOL_ERROR);
+            let (mut from, _reply) = far.split();
+            let next = timeout(SOON, from.next()).await;
+            let Some(Err(StreamError::Reset { status, .. })) = next.expect("it is passed on")
+            else {
+                panic!("it is a reset");
+            };
+            assert_eq!(status, RstStatus::PROTOCOL_ERROR);
+        }
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+    drop(chain.open(&kind("stdin")).await);
+    let Chain { client, .. } = &chain;
+    client.shutdown(Shutdown::Now);
+    assert_eq!(chain.outcome().await, None);
+}
+
+/// How a server ends the error stream.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Finish,
+    Reset,
+    /// The server is lost.
+    Lost,
+    /// The client is lost.
+    ClientLost,
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tap_is_told_the_outcome_that_passed() {
+    const SUCCESS: &str = r#"{"metadata":{},"status":"Success"}"#;
+    let exit = Status::Exit(Exit::code(7));
+    let json = exit.to_json();
+    let text = Status::internal("error executing remote command: no such file");
+    let (v4, v1) = ("v4.channel.k8s.io", "channel.k8s.io");
+    let cases = [
+        (v4, SUCCESS, End::Finish, Some(Status::Success)),
+        (v4, SUCCESS, End::Reset, Some(Status::Success)),
+        (v4, &*json, End::Finish, Some(exit.clone())),
+        (v4, &*json, End::Reset, Some(exit.clone())),
+        // What was not said to its end was not said.
+        (v4, &*json, End::Lost, None),
+        (v4, SUCCESS, End::Lost, None),
+        (v4, SUCCESS, End::ClientLost, None),
+        (v4, "", End::Lost, None),
+        (v4, "", End::Finish, Some(Status::Success)),
+        (v4, "", End::Reset, None),
+        (v4, "no JSON", End::Finish, None),
+        (v1, "no such file", End::Finish, Some(text.clone())),
+        (v1, "no such file", End::Reset, Some(text)),
+        // Old servers end a success so.
+        (v1, "", End::Reset, Some(Status::Success)),
+        (v1, "", End::Lost, None),
+        (v1, "", End::ClientLost, None),
+        ("portforward.k8s.io", "refused", End::Finish, None),
+    ];
+    for (protocol, said, end, expected) in cases {
+        let mut chain = Chain::new(protocol).await;
+        let (mut near, mut far) = chain.open(&kind("error")).await;
+        let _open = chain.open(&kind("stdout")).await;
+        far.write_all(said.as_bytes()).await.unwrap();
+        let mut read = vec![0; said.len()];
+        near.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, said.as_bytes());
+        match end {
+            End::Finish => far.shutdown().await.unwrap(),
+            End::Reset => far.reset(RstStatus::CANCEL),
+            End::Lost => chain.to_server.cut(),
+            End::ClientLost => chain.to_client.cut(),
+        }
+        if !matches!(end, End::ClientLost) {
+            _ = near.read(&mut [0]).await;
+        }
+        chain.client.shutdown(Shutdown::Now);
+        let case = format!("{protocol} {said:?} {end:?}");
+        assert_eq!(chain.outcome().await, expected, "{case}");
+    }
+}
+
+/// A client cannot hide a failure behind a stream that says nothing.
+#[tokio::test(start_paused = true)]
+async fn of_several_outcomes_a_failure_counts() {
+    for order in [["", "no such file"], ["no such file", ""]] {
+        let mut chain = Chain::new("channel.k8s.io").await;
+        for said in order {
+            let (mut near, mut far) = chain.open(&kind("error")).await;
+            far.write_all(said.as_bytes()).await.unwrap();
+            far.shutdown().await.unwrap();
+            near.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+        chain.server.shutdown(Shutdown::Now);
+        let outcome = chain.outcome().await.unwrap();
+        assert!(outcome.to_string().contains("no such file"), "{outcome}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tap_that_panics_ends_its_session_and_no_other() {
+    for at in ["opened", "passed"] {
+        let mut chain = Chain::with("v4.channel.k8s.io", Some(at)).await;
+        let opened = chain.client.open(kind("error"), OpenOptions::default());
+        let mut near = opened.await.unwrap();
+        if at == "passed" {
+            let far = chain.incoming.accept().await.unwrap();
+            let mut far = far.send_reply(HeaderBlock::new()).unwrap();
+            far.write_all(b"x").await.unwrap();
+            assert!(near.read(&mut [0]).await.is_err());
+            chain.client.shutdown(Shutdown::Now);
+        }
+        timeout(SOON, chain.client.closed()).await.unwrap().unwrap();
+        let closed = timeout(SOON, chain.server.closed());
+        closed.await.unwrap().unwrap();
+        let told = chain.told().await;
+        assert_eq!(told.last(), Some(&Told::Ended(None)), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_to_the_tap() {
+    let status = Status::not_found("pods \"x\" not found");
+    let said = status.clone();
+    let refusing = in_memory(&Wires::default(), move |_| {
+        let said = said.clone();
+        async move { said.into_response() }
+    });
+    let lying = in_memory(&Wires::default(), |_| async {
+        let mut response = Response::new(Status::Success.to_json());
+        *response.status_mut() = http::StatusCode::FORBIDDEN;
+        response
+    });
+    for (server, expected) in [
+        (boxed(refusing), status.to_string()),
+        (boxed(lying), Status::Success.to_json()),
+    ] {
+        let server = Arc::new(server);
+        let (news, mut told) = mpsc::unbounded_channel();
+        let tap = Watching {
+            news,
+            panics_at: None,
+        };
+        let way = in_memory(&Wires::default(), move |mut request| {
+            let (server, tap) = (Arc::clone(&server), tap.clone());
+            async move {
+                let onward = client::request(request.uri());
+                if request.uri().path() == "/relay" {
+                    let Ok(transport) = server().into_inner();
+                    relay(&mut request, onward, transport.into_inner(), tap).await
+                } else {
+                    let client = client::Client::new(move || server());
+                    let relay = Relay::new(Server::new(), client);
+                    relay.port_forward(&mut request, onward, tap).await
+                }
+            }
+        });
+        for path in ["relay", "forward"] {
+            for is_upgrade in [true, false] {
+                let Ok(transport) = way().into_inner();
+                let mut request = client::request(&format!("http://pod/{path}").parse().unwrap());
+                let name = HeaderValue::from_static("portforward.k8s.io");
+                request.headers_mut().insert(VERSION, name);
+                if !is_upgrade {
+                    request.headers_mut().remove("upgrade");
+                }
+                let refused = upgrade::connect(transport.into_inner(), request).await;
+                assert!(refused.is_err());
+                let Some(Told::Ended(Some(outcome))) = told.recv().await else {
+                    panic!("the end is told");
+                };
+                assert!(matches!(outcome, Status::Failure { .. }), "{outcome:?}");
+                if is_upgrade {
+                    assert_eq!(outcome.to_string(), expected);
+                }
+            }
+        }
+    }
+}
+
+type Way = Box<dyn Fn() -> support::wires::Connecting + Send + Sync>;
+
+fn boxed(way: impl Fn() -> support::wires::Connecting + Send + Sync + 'static) -> Way {
+    Box::new(way)
+}
