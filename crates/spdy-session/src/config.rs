@@ -1,8 +1,10 @@
 //! The configuration of a session: limits, timeouts, and how flow control works.
 
+pub(crate) mod range;
+
 use std::{sync::Arc, time::Duration};
 
-use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits, Version};
+use spdy_frame::{DEFAULT_WINDOW, HeaderCompression, HeaderLimits};
 
 use crate::Counters;
 #[cfg(feature = "tokio")]
@@ -10,6 +12,9 @@ use crate::MemoryUse;
 
 /// The configuration of a session. The default suits a server or a client of HTTP on the open
 /// network.
+///
+/// A session checks the configuration once, when it begins. A value outside of the range that its
+/// field documents counts as the nearest value within the range.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
@@ -62,9 +67,13 @@ pub enum FlowControl {
 
 /// What to do with a SYN_STREAM whose header block is valid but exceeds a soft limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OversizedHeaders {
-    /// Reset the stream with FRAME_TOO_LARGE, or with PROTOCOL_ERROR in SPDY/2.
+    /// Do what suits the protocol above the session. The server of spdy-tower answers 431, so it
+    /// delivers the stream. Other sessions reset it.
     #[default]
+    Auto,
+    /// Reset the stream with FRAME_TOO_LARGE, or with PROTOCOL_ERROR in SPDY/2.
     Reset,
     /// Deliver the stream to the application with the fields that fitted.
     /// [`HeaderBlock::is_truncated`](spdy_frame::HeaderBlock::is_truncated) is then true. An HTTP
@@ -97,11 +106,12 @@ pub struct Limits {
     /// are reset with REFUSED_STREAM. Default 100.
     pub max_backlog: usize,
     /// How many bytes one stream may receive before the application consumes them. Announced as
-    /// INITIAL_WINDOW_SIZE. More bytes are a stream error, FLOW_CONTROL_ERROR. Default 262,144.
+    /// INITIAL_WINDOW_SIZE. More bytes are a stream error, FLOW_CONTROL_ERROR. At least 1. Default
+    /// 262,144.
     pub stream_window: u32,
     /// How many bytes all streams of a SPDY/3.1 session together may receive before the application
-    /// consumes them. More bytes end the session. A value below 65,536, with which the protocol
-    /// starts, counts as 65,536. Default 1,048,576.
+    /// consumes them. More bytes end the session. At least 65,536, with which the protocol starts.
+    /// Default 1,048,576.
     pub session_window: u32,
     /// The size up to which `stream_window` may grow. If a window holds up the peer while the
     /// application keeps up, the session measures with PINGs how many bytes arrive in a round trip,
@@ -116,21 +126,21 @@ pub struct Limits {
     /// neither window may grow, no PING is sent. Default 4,194,304.
     pub max_session_window: u32,
     /// How many unread bytes one stream may hold if no window limits them (SPDY/2,
-    /// [`FlowControl::Off`]). While a stream holds more, the transport is not read. Default
-    /// 262,144.
+    /// [`FlowControl::Off`]). While a stream holds more, the transport is not read. At least 1.
+    /// Default 262,144.
     pub stream_buffer: usize,
     /// How many unread bytes all streams together may hold if no session window limits them
-    /// (SPDY/2, SPDY/3, [`FlowControl::Off`]). While they hold more, the transport is not read.
-    /// Default 1,048,576.
+    /// (SPDY/2, SPDY/3, [`FlowControl::Off`]). While they hold more, the transport is not read. At
+    /// least 1. Default 1,048,576.
     pub session_buffer: usize,
-    /// How many bytes of unsent payload one stream may queue before its writer waits. Default
-    /// 65,536.
+    /// How many bytes of unsent payload one stream may queue before its writer waits. At least
+    /// 1. Default 65,536.
     pub stream_send_queue: usize,
     /// How many bytes of unsent payload all streams together may queue. While they hold more, each
     /// stream may queue only [`min_send_queue`](Self::min_send_queue). Default 262,144.
     pub session_send_queue: usize,
-    /// How many bytes a stream may always queue, however much the other streams hold. Default
-    /// 8,192.
+    /// How many bytes a stream may always queue, however much the other streams hold. At least 1.
+    /// Default 8,192.
     pub min_send_queue: usize,
     /// How many bytes of large pieces of bodies may wait to be sent, in all streams together. Only
     /// pieces longer than 16,384 bytes count.
@@ -142,9 +152,9 @@ pub struct Limits {
     ///
     /// The length of a piece is known only when the body has returned it, so the limit can be
     /// exceeded by one piece. A body that consists of one piece does not count, since it was in
-    /// memory before. Default 1,310,720.
+    /// memory before. At least 8. Default 1,310,720.
     pub large_send_pieces: usize,
-    /// The largest payload of a DATA frame that is sent, in bytes. Default 16,384.
+    /// The largest payload of a DATA frame that is sent, in bytes: 1 to 16,777,215. Default 16,384.
     pub data_frame: usize,
     /// How many bytes a peer has to let out, of a waiting stream or of the session, within
     /// [`Timeouts::trickle`](field@Timeouts::trickle). If fewer bytes are queued, all of them have
@@ -153,7 +163,7 @@ pub struct Limits {
     pub min_progress: usize,
     /// How many replies of the session itself (PING, RST_STREAM) may wait to be written. While more
     /// wait, the transport is not read. If both sides reach this limit they wait for each other,
-    /// until [`Timeouts::write`] has passed. Default 256 frames.
+    /// until [`Timeouts::write`] has passed. At least 1. Default 256 frames.
     pub max_queued_replies: usize,
     /// Limits on one header block.
     pub headers: HeaderLimits,
@@ -254,7 +264,8 @@ impl Limits {
     #[must_use]
     pub const fn session_memory(&self) -> usize {
         let streams = self.max_streams as usize;
-        let window = larger(self.session_window, self.max_session_window) as usize;
+        let window = larger(self.session_window, self.max_session_window);
+        let window = larger(window, DEFAULT_WINDOW) as usize;
         let received = if window > self.session_buffer {
             window
         } else {
@@ -290,35 +301,6 @@ impl Limits {
             // The records of open streams, and of ended streams whose handles exist.
             streams.saturating_mul(2 * STREAM_RECORD),
         ])
-    }
-
-    /// Returns the session's receive window: the configured size, but at least the protocol's
-    /// initial size.
-    pub(crate) fn session_window(&self) -> u32 {
-        self.session_window
-            .clamp(DEFAULT_WINDOW, spdy_frame::MAX_WINDOW)
-    }
-
-    /// Returns the window with which streams start.
-    pub(crate) fn stream_window(&self) -> u32 {
-        self.stream_window.clamp(1, spdy_frame::MAX_WINDOW)
-    }
-
-    /// Returns the size up to which the session's window may grow.
-    pub(crate) fn max_session_window(&self) -> u32 {
-        self.max_session_window
-            .clamp(self.session_window(), spdy_frame::MAX_WINDOW)
-    }
-
-    /// Returns the size up to which the windows of streams may grow.
-    pub(crate) fn max_stream_window(&self, version: Version) -> u32 {
-        let most = if version.has_session_window() {
-            self.max_stream_window
-        } else {
-            let half = u32::try_from(self.session_buffer / 2).unwrap_or(u32::MAX);
-            self.max_stream_window.min(half)
-        };
-        most.clamp(self.stream_window(), spdy_frame::MAX_WINDOW)
     }
 }
 
@@ -407,7 +389,7 @@ pub struct Timeouts {
     /// session, for ever. Default 60 s.
     pub discard: Option<Duration>,
     /// How long the transport is read after the last byte was written, so that a TCP reset does not
-    /// destroy a GOAWAY before the peer reads it. Default 1 s.
+    /// destroy a GOAWAY before the peer reads it. At most a day. Default 1 s.
     pub linger: Duration,
     /// How long no frame may arrive, while the transport is read and nothing waits to be written,
     /// before a PING is sent. Default `None`.
@@ -431,7 +413,7 @@ pub struct Timeouts {
     ///   frame is sent after 10 ms. Each further one waits twice as long as the one before, up to
     ///   this duration.
     ///
-    /// A duration below 10 ms counts as 10 ms. Default 5 s.
+    /// At least 10 ms. Default 5 s.
     pub probe: Option<Duration>,
 }
 

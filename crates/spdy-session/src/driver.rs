@@ -36,7 +36,6 @@ use self::{
 };
 use crate::{
     SessionError, Timeout,
-    config::Config,
     memory::Share,
     proto::{Connection, Outcome, Phase},
     shared::stream_cell::Hub,
@@ -92,10 +91,9 @@ impl Reading {
 }
 
 impl<IO> Driver<IO> {
-    /// A driver that shares `hub` with the handles of its session.
-    pub(crate) fn new(io: IO, config: Arc<Config>, hub: Arc<Hub>) -> Self {
-        let share = Share::new(config.memory.clone());
-        let connection = Connection::new(hub.side, hub.version, config, now());
+    /// A driver of `connection`, which shares `hub` with the handles.
+    pub(crate) fn new(io: IO, connection: Connection, hub: Arc<Hub>) -> Self {
+        let share = Share::new(connection.config().memory.clone());
         Self {
             transport: Transport::new(io),
             dispatch: Dispatch::new(share, connection, hub),
@@ -225,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             Stage::Lingering(until) => until,
             // Nothing could be written, so there is nothing to wait for.
             _ if is_broken(connection.outcome()) => now,
-            _ => now + connection.config().timeouts.linger.min(LONGEST_LINGER),
+            _ => now + connection.config().timeouts.linger,
         };
         self.stage = Stage::Lingering(until);
         if now < until {
@@ -302,7 +300,7 @@ fn is_broken(outcome: &Outcome) -> bool {
 }
 
 /// The time, which tests may set.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -316,6 +314,3 @@ const TURNS_PER_POLL: usize = 8;
 /// How many reads one turn has: a peer that sends faster than this side handles does not keep it
 /// from writing.
 const READS_PER_TURN: usize = 4;
-
-/// Longer than any transport stays. The clock might not reach as far as `Timeouts::linger` allows.
-const LONGEST_LINGER: Duration = Duration::from_secs(24 * 60 * 60);

@@ -6,8 +6,9 @@ use spdy_frame::{Side, Version};
 
 use crate::{
     config::Config,
-    driver::Driver,
+    driver::{self, Driver},
     handle::{Incoming, Session},
+    proto::Connection,
     shared::stream_cell::Hub,
 };
 
@@ -41,7 +42,9 @@ fn session<IO>(
     version: Version,
     config: Arc<Config>,
 ) -> (Session, Incoming, Driver<IO>) {
-    let hub = Arc::new(Hub::new(side, version, Arc::clone(&config)));
-    let driver = Driver::new(io, config, Arc::clone(&hub));
+    let connection = Connection::new(side, version, config, driver::now());
+    let config = connection.shared_config();
+    let hub = Arc::new(Hub::new(side, version, config));
+    let driver = Driver::new(io, connection, Arc::clone(&hub));
     (Session::first(Arc::clone(&hub)), Incoming::new(hub), driver)
 }

@@ -40,7 +40,12 @@ use super::{
     waits::Waits,
     windows::SessionWindows,
 };
-use crate::{Count, Limit, Rule, SessionError, config::Config, counters::tally::Tally, wire_log};
+use crate::{
+    Count, Limit, Rule, SessionError,
+    config::{Config, range},
+    counters::tally::Tally,
+    wire_log,
+};
 
 /// One side of a SPDY connection, without I/O and without a clock of its own.
 ///
@@ -102,8 +107,12 @@ const MAX_EVENTS: usize = 128;
 impl Connection {
     /// Creates a connection that has sent nothing yet. Unless flow control is off, it queues
     /// SETTINGS, and over SPDY/3.1 a WINDOW_UPDATE that enlarges the session window.
+    ///
+    /// A value of `config` that is outside of its range counts as the nearest one within: see
+    /// [`config`](Self::config).
     #[must_use]
-    pub fn new(side: Side, version: Version, config: Arc<Config>, now: Instant) -> Self {
+    pub fn new(side: Side, version: Version, mut config: Arc<Config>, now: Instant) -> Self {
+        range::check(&mut config);
         let limits = &config.limits;
         let clock = Clock::new(now);
         let role = Role::new(side, version, &config);
@@ -261,7 +270,7 @@ impl Connection {
         // SPDY/2 has no windows, but node-spdy applies INITIAL_WINDOW_SIZE there. So it gets the
         // largest.
         let window = if self.role.version().has_stream_windows() {
-            limits.stream_window()
+            limits.stream_window
         } else {
             MAX_WINDOW
         };

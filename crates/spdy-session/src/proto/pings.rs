@@ -24,7 +24,7 @@ use std::{
 use spdy_frame::Side;
 
 use super::{clock::Moment, event::PingId};
-use crate::config::Timeouts;
+use crate::config::{Timeouts, range::MIN_PROBE};
 
 /// All PINGs of this side.
 #[derive(Debug)]
@@ -213,7 +213,8 @@ impl Pings {
     /// Notes that the peer has ended its bytes. It takes two probes to find out whether it is gone,
     /// so the first ones are sent soon.
     pub(crate) fn half_closed(&mut self) {
-        self.wait = FIRST_WAIT;
+        // The shortest interval, because most responses are on their way by then.
+        self.wait = MIN_PROBE;
     }
 
     /// Returns when the next probe is due, if the peer has been out of sight since `since`. Another
@@ -224,7 +225,7 @@ impl Pings {
         since: Instant,
         written: Option<Instant>,
     ) -> Option<Instant> {
-        let interval = timeouts.probe?.max(FIRST_WAIT);
+        let interval = timeouts.probe?;
         let written = [self.probed, written];
         let last = written.into_iter().flatten().fold(since, Instant::max);
         last.checked_add(self.wait.min(interval))
@@ -245,10 +246,6 @@ fn time_under_way(sent: u64) -> Duration {
 
 /// How many PINGs of the application can wait for their answers.
 const MAX_PINGS: usize = 64;
-
-/// How long after the end of the peer's bytes the first probe is sent, because most responses are
-/// on their way by then. It is also the shortest interval of probes.
-pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(10);
 
 /// A peer that receives fewer bytes a second than this counts as gone.
 const SLOWEST: u64 = 4 * 1024;

@@ -101,11 +101,11 @@ impl Streams {
                 stream_buffer: if role.has_stream_windows() {
                     usize::MAX
                 } else {
-                    limits.stream_buffer.max(1)
+                    limits.stream_buffer
                 },
                 overfull: 0,
                 credit_step: if role.has_stream_windows() {
-                    (limits.stream_window() / 2).clamp(1, MAX_CREDIT_STEP)
+                    (limits.stream_window / 2).clamp(1, MAX_CREDIT_STEP)
                 } else {
                     u32::MAX
                 },

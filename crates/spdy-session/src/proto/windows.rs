@@ -61,7 +61,7 @@ impl SessionWindows {
     pub(crate) fn new(role: Role, limits: &Limits) -> Self {
         let mut recv = RecvWindow::new(DEFAULT_WINDOW);
         let initial_credit = if role.has_session_window() {
-            recv.enlarge_to(limits.session_window());
+            recv.enlarge_to(limits.session_window);
             recv.take_credit(1)
         } else {
             None
@@ -75,7 +75,7 @@ impl SessionWindows {
             session_buffer: if role.has_session_window() {
                 usize::MAX
             } else {
-                limits.session_buffer.max(1)
+                limits.session_buffer
             },
             min_progress: limits.min_progress,
             initial: DEFAULT_WINDOW,

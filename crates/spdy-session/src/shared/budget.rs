@@ -109,7 +109,7 @@ impl Budget {
     /// then.
     pub(crate) fn of_writer(&self, queued: usize) -> usize {
         let limits = &self.config.limits;
-        let min = limits.min_send_queue.max(1);
+        let min = limits.min_send_queue;
         let limit = if self.queued.load(Ordering::Relaxed) < limits.session_send_queue {
             limits.stream_send_queue.max(min)
         } else {
@@ -197,7 +197,7 @@ impl Budget {
         let limits = &self.config.limits;
         let reads_ahead = self.queued.load(Ordering::Relaxed) < limits.session_send_queue;
         let most_queued = if reads_ahead {
-            limits.stream_send_queue.max(1)
+            limits.stream_send_queue
         } else {
             1
         };
@@ -375,7 +375,7 @@ impl Asking {
     /// body has ended, and FIN needs no window. A piece of it that gets stuck leaves room for
     /// streams that may send.
     fn most_large(&self, window: usize, limits: &Limits) -> usize {
-        let most = limits.large_send_pieces.max(8);
+        let most = limits.large_send_pieces;
         let leaves = |last| last <= SMALL_PIECE || last <= window;
         // A window may be wide enough for any piece.
         if self.is_modest || self.last.map_or(window >= most, leaves) {

@@ -169,7 +169,7 @@ impl Connection {
         stream.place.begin_turn();
         let fin = match stream.next() {
             Some(Next::Data(length)) => {
-                let length = length.min(self.config.limits.data_frame.clamp(1, MAX_DATA));
+                let length = length.min(self.config.limits.data_frame);
                 let allowed = self.windows.allowance(&stream, length);
                 if allowed.size == 0 {
                     debug_assert!(!allowed.is_cut, "the window of the session is open");
@@ -291,9 +291,6 @@ fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: us
         window: left,
     });
 }
-
-/// The longest payload that the length field can express, in bytes.
-const MAX_DATA: usize = (1 << 24) - 1;
 
 #[cfg(test)]
 mod tests {

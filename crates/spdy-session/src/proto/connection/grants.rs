@@ -83,7 +83,7 @@ impl Connection {
     /// Returns the receive window of a new stream.
     pub(super) fn new_window(&self) -> RecvWindow {
         let window = if self.role.has_stream_windows() {
-            self.config.limits.stream_window()
+            self.config.limits.stream_window
         } else {
             DEFAULT_WINDOW
         };

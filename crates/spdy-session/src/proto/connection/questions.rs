@@ -1,6 +1,9 @@
 //! Questions about a connection, which change nothing.
 
 #[cfg(feature = "tokio")]
+use std::sync::Arc;
+
+#[cfg(feature = "tokio")]
 use spdy_frame::StreamId;
 use spdy_frame::{Side, Version, WindowTarget};
 
@@ -20,7 +23,7 @@ impl Connection {
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Closing
             && !self.inbound.is_ended()
-            && self.output.replies() < self.config.limits.max_queued_replies.max(1)
+            && self.output.replies() < self.config.limits.max_queued_replies
             && !self.is_overfull()
     }
 
@@ -66,10 +69,16 @@ impl Connection {
         self.role.side()
     }
 
-    /// Returns the configuration.
+    /// Returns the configuration, with each value in its range.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Returns the configuration for what belongs to the same session.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared_config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
     }
 
     /// Returns whether a stream is gone but has payload that is not consumed. The session may still

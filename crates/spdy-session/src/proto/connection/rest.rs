@@ -12,7 +12,7 @@ use spdy_frame::{Side, StreamId};
 
 use super::{Connection, Phase};
 use crate::proto::{
-    pings::{FIRST_WAIT, MOST_UNDER_WAY},
+    pings::MOST_UNDER_WAY,
     streams::{Next, Stream},
 };
 
@@ -111,11 +111,11 @@ impl Connection {
         let limits = &self.config.limits;
         let full = |stream: &Stream| {
             let held = stream.recv_window().held() - quiet.consumed(stream.id());
-            held >= limits.stream_buffer.max(1)
+            held >= limits.stream_buffer
         };
         let all = self.windows.recv().held() - quiet.all_consumed(self);
         (!self.role.has_stream_windows() && self.streams.iter().any(full))
-            || (!self.role.has_session_window() && all >= limits.session_buffer.max(1))
+            || (!self.role.has_session_window() && all >= limits.session_buffer)
     }
 
     /// Returns whether unconsumed payload leaves no room in the window of the session.
@@ -125,7 +125,7 @@ impl Connection {
     }
 
     fn check_reading(&self, quiet: &Quiet) -> Result<(), String> {
-        let is_flooded = self.output.replies() >= self.config.limits.max_queued_replies.max(1);
+        let is_flooded = self.output.replies() >= self.config.limits.max_queued_replies;
         if is_flooded && !self.output.is_waiting() {
             return Err("reading pauses for replies that have left".into());
         }
@@ -196,8 +196,7 @@ impl Connection {
         let asks = timeouts.keep_alive.is_some() && is_heard && !has_output;
         let answer = timeouts.keep_alive_reply + MOST_UNDER_WAY;
         promises.add("keep-alive", asks, timeouts.keep_alive.max(Some(answer)));
-        let probe = timeouts.probe.map(|it| it.max(FIRST_WAIT));
-        promises.add("probe", !is_heard && !has_output, probe);
+        promises.add("probe", !is_heard && !has_output, timeouts.probe);
         promises
             .1
             .extend(self.clock.drain_deadline().map(|at| ("drain", at)));

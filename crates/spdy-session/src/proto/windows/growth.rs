@@ -58,10 +58,17 @@ struct Measurement {
 
 impl Growth {
     pub(super) fn new(limits: &Limits, role: Role) -> Self {
+        let most_stream_window = if role.version().has_session_window() {
+            limits.max_stream_window
+        } else {
+            // One stream alone must not stop the reading.
+            let half = u32::try_from(limits.session_buffer / 2).unwrap_or(u32::MAX);
+            limits.max_stream_window.min(half)
+        };
         Self {
-            stream_window: limits.stream_window(),
-            most_stream_window: limits.max_stream_window(role.version()),
-            most_session_window: limits.max_session_window(),
+            stream_window: limits.stream_window,
+            most_stream_window: most_stream_window.max(limits.stream_window),
+            most_session_window: limits.max_session_window.max(limits.session_window),
             measurement: None,
             rests_until: None,
             rest: FIRST_REST,

@@ -35,7 +35,7 @@ impl Connection {
         let headers = headers.map_err(|error| broken_block(id, &error))?;
         if headers.is_truncated() {
             match self.config.oversized_headers {
-                OversizedHeaders::Reset => {
+                OversizedHeaders::Auto | OversizedHeaders::Reset => {
                     return Err(self.role.oversized(id, Rule::OversizedHeaders));
                 }
                 OversizedHeaders::Deliver => self.reached(Limit::Headers),
