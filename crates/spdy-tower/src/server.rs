@@ -60,16 +60,18 @@ impl Builder {
         .config(Config::default())
     }
 
-    /// Sets the whole configuration of the session, including its limits and timeouts. Only
-    /// [`Config::oversized_headers`] does not change: a request head over a soft limit is always
-    /// answered with 431.
+    /// Sets the whole configuration of the session, including its limits and timeouts. With
+    /// [`OversizedHeaders::Auto`] a request head over a soft limit is answered with 431, as with
+    /// [`OversizedHeaders::Deliver`].
     ///
     /// [`Config::strict`] also makes requests with fields of an HTTP/1.1 connection (`connection`,
     /// `keep-alive`, `proxy-connection`, `transfer-encoding`, `upgrade`) malformed, so they get
     /// 400. Otherwise these fields are dropped.
     #[must_use]
     pub fn config(mut self, mut config: Config) -> Self {
-        config.oversized_headers = OversizedHeaders::Deliver;
+        if config.oversized_headers == OversizedHeaders::Auto {
+            config.oversized_headers = OversizedHeaders::Deliver;
+        }
         self.config = Arc::new(config);
         self
     }

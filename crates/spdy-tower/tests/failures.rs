@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use spdy_frame::{HeaderBlock, RstStatus, Version};
-use spdy_session::{Config, Initiator, Received, RecvStream, StreamError};
+use spdy_session::{Config, Initiator, OversizedHeaders, Received, RecvStream, StreamError};
 use spdy_tower::{BodyError, BoxError, Builder};
 use tokio::sync::mpsc;
 use tower::{Service, service_fn};
@@ -248,6 +248,28 @@ async fn c144_a_request_head_that_is_too_large_is_431() {
         let (receive, _send) = client.open(head, true).await;
         assert_eq!(Reply::read(receive).await.unwrap().status(), 431);
         assert_eq!(client.ask("GET", "/").await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_head_that_is_too_large_is_reset_if_the_configuration_wants_that() {
+    in_all_versions(async |version| {
+        let mut config = Config::default();
+        config.oversized_headers = OversizedHeaders::Reset;
+        let builder = Builder::new().config(config);
+        let client = Client::with(version, &builder, Router::new());
+        let mut head = client.head("GET", "/");
+        for number in 0..200 {
+            head.append(format!("x-{number}"), "x").unwrap();
+        }
+        let (receive, _send) = client.open(head, true).await;
+        let error = Reply::read(receive).await.unwrap_err();
+        let initiator = Initiator::Remote;
+        assert!(
+            matches!(&error, StreamError::Reset { initiator: by, .. } if *by == initiator),
+            "{error:?}"
+        );
     })
     .await;
 }
