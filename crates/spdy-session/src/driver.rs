@@ -1,6 +1,6 @@
 //! The future that moves bytes between a transport and the protocol machine.
 //!
-//! [`Driver::poll_around`] does as many turns as there is something to do. One turn:
+//! [`Driver::poll_around`] runs turns as long as there is work. One turn:
 //!
 //! ```text
 //!   orders of the handles ─► machine
@@ -41,46 +41,45 @@ use crate::{
     shared::stream_cell::Hub,
 };
 
-/// Drives one session: a future that ends when the session has, with `Ok` if that was in order.
+/// Drives one session. The future ends when the session has ended, with `Ok` if it ended in order.
 ///
-/// It has to be polled within a tokio runtime whose time is enabled. Dropped, it drops the
-/// transport. Streams that are open fail then, and [`Session::closed`](crate::Session::closed)
-/// returns [`SessionError::Closed`].
+/// Poll it within a tokio runtime whose time is enabled. Dropping it drops the transport. Then open
+/// streams fail, and [`Session::closed`](crate::Session::closed) returns [`SessionError::Closed`].
 #[must_use = "a session does nothing unless its driver is polled"]
 pub struct Driver<IO> {
     transport: Transport<IO>,
     dispatch: Dispatch,
-    /// The next deadline, or an earlier moment.
+    /// Goes off at the next deadline, or at an earlier moment.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// The runtime that the alarm belongs to, if it is not to be the one that polls.
+    /// The runtime of the alarm, if it is not the one that polls.
     timers: Option<Handle>,
     stage: Stage,
 }
 
-/// How far the end has come.
+/// How far the end has progressed.
 #[derive(Debug)]
 enum Stage {
     Running,
-    /// All is written. The transport is read on until then, so that the peer sees our GOAWAY before
-    /// a TCP reset.
+    /// Everything is written. The transport is read until this moment, so that the peer sees our
+    /// GOAWAY before a TCP reset.
     Lingering(Instant),
     Ended(Outcome),
 }
 
-/// Why the driver does not read on.
+/// Why the driver stopped reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "reading may have to go on in this poll"]
 enum Reading {
-    /// The transport has nothing, and wakes the task when it has. Or nothing more will come.
+    /// The transport has nothing, and wakes the task when it has. Or it has ended.
     Transport,
-    /// The connection wants no input now. No waker is registered with the transport.
+    /// The connection accepts no input now. No waker is registered with the transport.
     Paused,
-    /// The share of this turn is read.
+    /// This turn has read its share.
     Share,
 }
 
 impl Reading {
-    /// Whether there may be more to read at once.
+    /// Returns whether more could be read immediately.
     fn may_go_on(self, connection: &Connection) -> bool {
         match self {
             Self::Transport => false,
@@ -91,7 +90,7 @@ impl Reading {
 }
 
 impl<IO> Driver<IO> {
-    /// A driver of `connection`, which shares `hub` with the handles.
+    /// Creates a driver of `connection` that shares `hub` with the handles.
     pub(crate) fn new(io: IO, connection: Connection, hub: Arc<Hub>) -> Self {
         let share = Share::new(connection.config().memory.clone());
         Self {
@@ -106,15 +105,15 @@ impl<IO> Driver<IO> {
     /// Lets another runtime than the one that polls the driver watch the deadlines of the session.
     /// Call it before the first poll.
     ///
-    /// A runtime that watches deadlines goes to sleep with a timer of the system, which costs as
-    /// much as a tenth of what the system does for a small request. Where requests come one by one,
-    /// a second runtime on a thread of its own saves that: it is woken when a deadline has really
-    /// come, which hardly ever happens.
+    /// A runtime that watches deadlines sleeps with a timer of the system. For requests that come
+    /// one by one, this timer costs about a tenth of what the system does for a small request. A
+    /// second runtime on its own thread saves that, because it is woken only when a deadline has
+    /// really passed, which rarely happens.
     ///
     /// # Panics
     ///
-    /// The time of that runtime has to be enabled, and it has to outlive the driver: else polling
-    /// panics.
+    /// Polling the driver panics if the time of that runtime is not enabled, or if the runtime has
+    /// ended.
     pub fn timers(mut self, runtime: Handle) -> Self {
         self.timers = Some(runtime);
         self
@@ -122,15 +121,16 @@ impl<IO> Driver<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    /// Polls the driver with `work` in the middle of each turn, on the same task, between reading
-    /// and writing. What `work` hands to streams is written in the same turn, and waking this task
-    /// for it costs nothing.
+    /// Polls the driver, and calls `work` in each turn, on the same task, between reading and
+    /// writing. Payload that `work` queues on streams is written in the same turn, and needs no
+    /// wake-up of this task.
     ///
-    /// `work` returns whether it may have more to do at once. It is called again in each turn.
+    /// `work` returns whether it may have more to do immediately. It is called again in the next
+    /// turn.
     ///
     /// # Errors
     ///
-    /// Why the session has ended, unless in order.
+    /// Returns why the session has ended, unless it ended in order.
     pub fn poll_around(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,8 +154,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 return Poll::Ready(outcome);
             }
             more |= self.poll_alarm(cx);
-            // The one place that looks whether anything can go on: a read, a write, an order or a
-            // deadline of this turn may have made it possible.
+            // This is the one place that checks whether anything can go on. A read, a write, an
+            // order or a deadline of this turn may have made it possible.
             more |= reading.may_go_on(&self.dispatch.connection) || self.dispatch.can_open_next();
             self.dispatch.tell_hub(now);
             if !more && self.dispatch.park(cx) {
@@ -170,7 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
         }
         self.dispatch.count_memory(self.transport.held());
-        // Other tasks run first.
+        // Lets other tasks run first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -204,7 +204,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Reading::Share
     }
 
-    /// Writes what may go out.
+    /// Writes the bytes that can leave now.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
         let connection = &mut self.dispatch.connection;
         if let Poll::Ready(Err(error)) = self.transport.poll_write(cx, connection, now) {
@@ -213,7 +213,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.dispatch.deliver();
     }
 
-    /// Waits until the session has ended and nothing is left to be done with the transport.
+    /// Waits until the session has ended and the transport is done.
     fn poll_end(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Outcome> {
         let connection = &mut self.dispatch.connection;
         if connection.phase() != Phase::Closing || connection.has_output() {
@@ -233,8 +233,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Poll::Ready(connection.outcome().clone())
     }
 
-    /// Acts when a deadline has passed, and has the task woken at the next one. Returns whether
-    /// there is something to do now.
+    /// Acts on deadlines that have passed, and registers the task for the next one. Returns whether
+    /// there is work now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(until) => Some(until),
@@ -247,7 +247,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let _context = self.timers.as_ref().map(Handle::enter);
             Box::pin(sleep_until(next))
         });
-        // A deadline that moved further away is looked at when the old one has come: most never do.
+        // A deadline that moved further away is checked when the old one has passed, because most
+        // deadlines never pass.
         if next < alarm.deadline() || alarm.is_elapsed() {
             alarm.as_mut().reset(next);
         }
@@ -291,7 +292,7 @@ impl<IO> Drop for Driver<IO> {
     }
 }
 
-/// Whether the transport takes nothing any more.
+/// Returns whether the transport takes no more bytes.
 fn is_broken(outcome: &Outcome) -> bool {
     matches!(
         outcome,
@@ -299,18 +300,18 @@ fn is_broken(outcome: &Outcome) -> bool {
     )
 }
 
-/// The time, which tests may set.
+/// Returns the present time, which tests can set.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// When this much time has passed in one poll, no turn begins and nothing more is read, so that
-/// other tasks can run.
+/// After this time in one poll, no turn begins and nothing more is read, so that other tasks can
+/// run.
 const MAX_POLL: Duration = Duration::from_micros(500);
 
 /// How many turns one poll has, however short they are, before other tasks can run.
 const TURNS_PER_POLL: usize = 8;
 
-/// How many reads one turn has: a peer that sends faster than this side handles does not keep it
-/// from writing.
+/// How many reads one turn has, so that a peer that sends faster than this side can handle does not
+/// keep it from writing.
 const READS_PER_TURN: usize = 4;

@@ -1,4 +1,4 @@
-//! Begins sessions: makes the handles and the driver of one.
+//! Starts sessions: creates the handles and the driver.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::{
     shared::stream_cell::Hub,
 };
 
-/// Begins a session as the side that opened the transport.
+/// Starts a session as the side that opened the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. `version` is the negotiated one.
+/// Spawn the driver or poll it; nothing happens otherwise. `version` is the negotiated version.
 /// Sessions can share a configuration.
 pub fn client<IO>(
     io: IO,
@@ -24,9 +24,9 @@ pub fn client<IO>(
     session(io, Side::Client, version, config.into())
 }
 
-/// Begins a session as the side that accepted the transport.
+/// Starts a session as the side that accepted the transport.
 ///
-/// Spawn the driver, or poll it: nothing happens otherwise. `version` is the negotiated one.
+/// Spawn the driver or poll it; nothing happens otherwise. `version` is the negotiated version.
 /// Sessions can share a configuration.
 pub fn server<IO>(
     io: IO,

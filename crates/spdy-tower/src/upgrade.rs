@@ -1,4 +1,4 @@
-//! HTTP/1.1 Upgrade to SPDY/3.1, as a server and as a client (protocol.md §3.5).
+//! HTTP/1.1 Upgrade to SPDY/3.1, as a server and as a client ([protocol.md §3.5]).
 //!
 //! Kubernetes opens its streams in this way: a request with `connection: upgrade` and `upgrade:
 //! SPDY/3.1`, a response with status 101, and then SPDY frames on the same transport. The request
@@ -31,6 +31,8 @@
 //! A client sends [`request`] with [`connect`]. Further negotiation, such as
 //! `x-stream-protocol-version`, uses headers of this request and its response, which the caller
 //! sets.
+//!
+//! [protocol.md §3.5]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#35-http11-upgrade-the-kubernetes-form
 
 mod client;
 mod server;

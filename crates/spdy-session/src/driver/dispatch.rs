@@ -1,5 +1,5 @@
-//! What a driver does for the handles: it carries out their orders, and puts what has happened into
-//! the shared state.
+//! The driver's work for the handles: it carries out their orders, and puts the events of the
+//! machine into the shared state.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,32 +26,32 @@ use crate::{
 
 /// The protocol machine, with the cells and tasks that wait for something from it.
 pub(super) struct Dispatch {
-    /// What is counted of the session's memory.
+    /// The session's part in the count of memory.
     share: Share,
     pub(super) connection: Connection,
     pub(super) hub: Arc<Hub>,
     pub(super) cells: Cells,
-    /// The cells that had orders; empty between two turns, kept for its memory.
+    /// The cells that had orders. It is empty between two turns, and kept for its allocation.
     ready: Vec<Arc<StreamCell>>,
-    /// The streams that were accepted, likewise.
+    /// The streams that were accepted. It is kept for its allocation too.
     accepted: Vec<StreamId>,
-    /// The size of the buffer that payload is a slice of.
+    /// The size of the buffer of which payload is a slice.
     pub(super) read_buffer: usize,
     /// Streams that wait for a free place.
     pub(super) opens: VecDeque<OpenOrder>,
     pub(super) pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
-    /// How many streams can wait before the driver looks for those that were given up.
+    /// At this number of waiting streams, the driver searches for those that were given up.
     most_opens: usize,
-    /// The last value of [`Connection::holds_up_peer`] that the hub was told.
+    /// The last value of [`Connection::holds_up_peer`] that the hub got.
     holds_up_peer: bool,
-    /// The last value of [`Connection::can_open`] that the hub was told.
+    /// The last value of [`Connection::can_open`] that the hub got.
     can_open: bool,
 }
 
-/// A stream to be opened.
+/// A stream that waits to be opened.
 type OpenOrder = session::OpenOrder<StreamCell>;
 
-/// The cells of streams whose handles have still to be told something.
+/// The cells of streams whose handles may need further events.
 type Cells = HashMap<StreamId, Arc<StreamCell>, BuildHasherDefault<IdHasher>>;
 
 impl Dispatch {
@@ -72,7 +72,7 @@ impl Dispatch {
         }
     }
 
-    /// Carries out what the handles have ordered.
+    /// Carries out the orders of the handles.
     pub(super) fn carry_out(&mut self, now: Instant) {
         let orders = self.hub.take_orders(&mut self.ready, &mut self.accepted);
         for id in self.accepted.drain(..) {
@@ -88,22 +88,22 @@ impl Dispatch {
                 self.ping(now, answer);
             }
             if let Some(order) = shutdown {
-                // Orders that were given to streams before, resets among them, are carried out
-                // before GOAWAY. Streams that wait to be opened are not opened any more.
+                // Orders that were given to streams before, such as resets, are carried out before
+                // GOAWAY. Streams that wait are not opened any more.
                 self.carry_out_ready(now, order.ready_before);
                 self.connection.shutdown(now, order.how);
             }
             self.take_opens(now, opens);
         }
-        // Streams are opened before others go on: a push has to come before the payload that refers
-        // to it.
+        // Streams are opened before other streams go on, because a push has to be sent before the
+        // payload that refers to it.
         self.open_streams(now);
         self.carry_out_ready(now, self.ready.len());
         self.deliver();
     }
 
-    /// Lets handles know whether a silent peer could have sent something, and whether streams can
-    /// be opened.
+    /// Updates two facts for the handles: whether a silent peer could have sent something, and
+    /// whether streams can be opened.
     pub(super) fn tell_hub(&mut self, now: Instant) {
         if self.can_open && !self.connection.can_open() {
             self.can_open = false;
@@ -116,7 +116,7 @@ impl Dispatch {
         }
     }
 
-    /// Counts what the session holds, with what was read and not handled.
+    /// Updates the count of memory. `unhandled` bytes were read and not handled.
     pub(super) fn count_memory(&mut self, unhandled: usize) {
         let (connection, hub) = (&self.connection, &self.hub);
         self.share
@@ -132,7 +132,7 @@ impl Dispatch {
         }
     }
 
-    /// Queues streams that may wait for a place. A push does not wait, also not behind others that
+    /// Queues streams that can wait for a place. A push does not wait, not even behind streams that
     /// do.
     fn take_opens(&mut self, now: Instant, opens: VecDeque<OpenOrder>) {
         for order in opens {
@@ -145,13 +145,13 @@ impl Dispatch {
         }
         if self.opens.len() > self.most_opens {
             // Some may have been given up behind one that waits. The search costs no more than the
-            // orders since the last search.
+            // orders since the last one.
             self.opens.retain(|order| !order.answer.is_closed());
             self.most_opens = (2 * self.opens.len()).max(FEW_OPENS);
         }
     }
 
-    /// Opens the streams that wait, as many as the peer accepts.
+    /// Opens waiting streams, as many as the peer accepts.
     fn open_streams(&mut self, now: Instant) {
         while self.can_open_next()
             && let Some(order) = self.opens.pop_front()
@@ -160,8 +160,8 @@ impl Dispatch {
         }
     }
 
-    /// Whether the stream that is the next to be opened waits for nothing any more: a place is
-    /// free, no place will ever be free, or the application has given the stream up.
+    /// Returns whether the next stream to be opened has nothing to wait for: a place is free, no
+    /// place will ever be free, or the application has given it up.
     pub(super) fn can_open_next(&self) -> bool {
         self.opens.front().is_some_and(|order| {
             self.connection.can_open_now()
@@ -170,8 +170,8 @@ impl Dispatch {
         })
     }
 
-    /// Registers the task to be woken, with what the connection waits for. Returns false if there
-    /// are orders already.
+    /// Registers the task to be woken, with the changes that the connection waits for. Returns
+    /// `false` if there are orders already.
     pub(super) fn park(&self, cx: &Context<'_>) -> bool {
         self.hub.park(cx, self.connection.heeds())
     }
@@ -209,7 +209,7 @@ impl Dispatch {
         cell
     }
 
-    /// Puts what has happened into the shared state.
+    /// Puts the events of the machine into the shared state.
     pub(super) fn deliver(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             match event {
@@ -231,7 +231,7 @@ impl Dispatch {
                 Event::Reset { id, error } => self.on_reset(id, error),
                 Event::Pong { id, rtt } => self.on_pong(id, rtt),
                 Event::Settings(settings) => self.hub.note_settings(&settings),
-                // What it means for streams comes as events of theirs.
+                // Its effects on streams have events of their own.
                 Event::GoAway { .. } => self.hub.note_going_away(),
             }
         }
@@ -275,7 +275,7 @@ impl Dispatch {
         }
     }
 
-    /// Lets `act` tell the cell of a stream something. It returns whether the stream is over.
+    /// Calls `act` with the cell of a stream. `act` returns whether the stream is over.
     fn on_cell(&mut self, id: StreamId, act: impl FnOnce(&StreamCell) -> bool) {
         if self.cells.get(&id).is_some_and(|cell| act(cell)) {
             forget(&mut self.cells, &self.connection, id);
@@ -303,8 +303,8 @@ impl Dispatch {
         self.forget_pings();
     }
 
-    /// Drops the PINGs that the connection has given up, which tells the tasks that wait. These are
-    /// the oldest.
+    /// Drops the PINGs that the connection has given up, which informs the tasks that wait. These
+    /// are the oldest.
     pub(super) fn forget_pings(&mut self) {
         while let Some((oldest, _)) = self.pings.front()
             && self.connection.has_given_up(*oldest)
@@ -313,7 +313,7 @@ impl Dispatch {
         }
     }
 
-    /// The answer to a PING of a handle, or of the connection itself, which no handle waits for.
+    /// Handles the answer to a PING of a handle. The connection's own PINGs have no handle.
     fn on_pong(&mut self, id: PingId, rtt: Duration) {
         let position = self.pings.iter().position(|(waiting, _)| *waiting == id);
         if let Some((_, answer)) = position.and_then(|position| self.pings.remove(position)) {
@@ -335,13 +335,13 @@ impl Dispatch {
     }
 }
 
-/// Forgets a stream that is over, unless payload of it holds up other streams: that may have to be
-/// given up.
+/// Forgets a stream that is over, unless its payload holds up other streams. Then the payload may
+/// have to be given up later.
 fn forget(cells: &mut Cells, connection: &Connection, id: StreamId) {
     if !connection.is_untaken(id) {
         cells.remove(&id);
     }
 }
 
-/// How many streams can wait to be opened, given up or not, before the driver looks for the former.
+/// The smallest number of waiting streams at which the driver searches for given-up ones.
 const FEW_OPENS: usize = 16;

@@ -1,25 +1,26 @@
-//! Whether a driver that waits has left anything undone. Tests ask.
+//! Checks, for tests, that a driver that waits has left nothing undone.
 
 use std::time::Duration;
 
 use super::{Driver, Stage, now};
 use crate::proto::{Connection, Phase, Quiet};
 
-/// For tests that decide which task runs next. It is here since it looks at private state.
+/// Access for tests that decide which task runs next. It is in this module because it uses private
+/// state.
 #[doc(hidden)]
 impl<IO> Driver<IO> {
-    /// The machine.
+    /// Returns the machine.
     pub fn connection(&self) -> &Connection {
         &self.dispatch.connection
     }
 
-    /// Checks a driver at rest: call it when no task of the session, of its peer and of their
-    /// applications is ready to run. Finds what the driver could do all the same, and deadlines of
-    /// the configuration that it does not keep.
+    /// Checks a driver at rest. Call it when no task of the session, of its peer or of their
+    /// applications is ready to run. It finds work that the driver could do, and deadlines of the
+    /// configuration that it does not keep.
     ///
     /// # Errors
     ///
-    /// A sentence that says what was left undone.
+    /// Returns a sentence that describes the work that was left undone.
     pub fn check_rest(&self) -> Result<(), String> {
         if matches!(self.stage, Stage::Ended(_)) {
             return Ok(());
@@ -38,11 +39,11 @@ impl<IO> Driver<IO> {
         self.check_deadlines(&quiet)
     }
 
-    /// Returns what is still kept for handles, though the session has ended or is idle.
+    /// Checks that nothing is kept for handles although the session has ended or is idle.
     ///
     /// # Errors
     ///
-    /// A sentence that says what is kept.
+    /// Returns a sentence that describes what is kept.
     pub fn check_empty(&self) -> Result<(), String> {
         let dispatch = &self.dispatch;
         let (cells, opens, pings) = (
@@ -95,7 +96,7 @@ impl<IO> Driver<IO> {
                     let late = at - latest;
                     return Err(format!("the alarm is {late:?} late for the timeout {name}"));
                 }
-                // The clock of the runtime goes in milliseconds.
+                // The clock of the runtime counts milliseconds.
                 Some(at) if at + Duration::from_millis(1) < now => {
                     return Err(format!("the alarm for {name} has passed and did not ring"));
                 }

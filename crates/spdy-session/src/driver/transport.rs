@@ -1,4 +1,4 @@
-//! The transport: a read buffer in front, vectored writes behind.
+//! The transport, with a read buffer and vectored writes.
 
 use std::{
     cell::Cell,
@@ -18,12 +18,12 @@ use crate::proto::Connection;
 pub(super) struct Transport<IO> {
     io: IO,
     buffer: BytesMut,
-    /// The size of the memory that `buffer` is in.
+    /// The size of the allocation of `buffer`.
     buffer_size: usize,
-    /// Something was written since the last flush.
+    /// Whether bytes were written since the last flush.
     unflushed: bool,
     shut_down: bool,
-    /// Bytes that were thrown away at the end.
+    /// How many bytes were thrown away at the end.
     drained: usize,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Transport<IO> {
 #[derive(Debug)]
 pub(super) enum Read {
     Some,
-    /// Nothing now; the task is woken when there is.
+    /// Nothing now. The task is woken when there is more.
     Nothing,
-    /// The peer has finished.
+    /// The peer has closed its writing side.
     End,
     Failed(io::Error),
 }
@@ -50,18 +50,18 @@ impl<IO> Transport<IO> {
         }
     }
 
-    /// What was read and not handled yet.
+    /// Returns the bytes that were read and not handled.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether everything that was read is handled.
+    /// Returns whether all bytes that were read were handled.
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// How much memory waits for the rest of a frame, in bytes. A buffer without one is given up at
-    /// the next rest.
+    /// Returns how much memory waits for the rest of a frame, in bytes. A buffer without such a
+    /// frame is freed at the next rest.
     pub(super) fn held(&self) -> usize {
         if self.buffer.is_empty() {
             0
@@ -70,13 +70,13 @@ impl<IO> Transport<IO> {
         }
     }
 
-    /// How much memory a slice of the buffer keeps alive, in bytes.
+    /// Returns how much memory a slice of the buffer keeps alive, in bytes.
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size
     }
 
-    /// Makes room for what is read next. For the rest of a long control frame the buffer grows by
-    /// half: left to itself it would double, and keep what was in front of the frame.
+    /// Makes room for the next read. For the rest of a long control frame the buffer grows by half.
+    /// Without this it would double, and keep the bytes in front of the frame.
     fn make_room(&mut self) {
         let length = self.buffer.len();
         if length > CHUNK {
@@ -97,7 +97,7 @@ impl<IO> Transport<IO> {
         if self.buffer.is_empty() {
             let buffer = mem::take(&mut self.buffer);
             if self.buffer_size <= 2 * CHUNK {
-                // Where the thread is ending already, it is just dropped.
+                // If the thread is ending, the buffer is just dropped.
                 _ = SPARE.try_with(|spare| spare.set(buffer));
             }
         } else if self.buffer.capacity() > 2 * self.buffer.len().max(SMALL) {
@@ -112,7 +112,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         if self.buffer.capacity() - self.buffer.len() < CHUNK / 2 {
             self.make_room();
         }
-        // The future has no state of its own: dropping it loses nothing.
+        // The future has no state, so dropping it loses nothing.
         match pin!(self.io.read_buf(&mut self.buffer)).poll(cx) {
             Poll::Pending => Read::Nothing,
             Poll::Ready(Ok(0)) => Read::End,
@@ -151,7 +151,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the writing side. A transport that fails at it has ended as well.
+    /// Closes the writing side. A transport that fails here has ended too.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.shut_down {
             _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
@@ -160,7 +160,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         Poll::Ready(())
     }
 
-    /// Reads and throws away, until the peer has finished, or goes on for too long.
+    /// Reads and throws away bytes, until the peer has closed its writing side or has sent too
+    /// much.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.drained < MAX_DRAINED {
             self.drained += self.buffer.len();
@@ -175,7 +176,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     }
 }
 
-/// Writes what one call takes.
+/// Writes as much as one call takes.
 fn poll_write_some(
     io: Pin<&mut impl AsyncWrite>,
     cx: &mut Context<'_>,
@@ -190,21 +191,19 @@ fn poll_write_some(
 }
 
 thread_local! {
-    /// The read buffer that a session gave up last, for the next one of the thread that reads: most
-    /// sessions rest most of the time, and those that do not would ask the system for the same
-    /// memory again and again.
+    /// A read buffer that a session has given up, for the next session of this thread that reads.
+    /// Most sessions rest most of the time; the others would repeatedly allocate the same memory.
     static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
-/// How much is read at once, in bytes.
+/// The size of one read, in bytes.
 const CHUNK: usize = 32 * 1024;
 
-/// How much is thrown away after the end, in bytes: a peer that sends more does not stop by being
-/// read.
+/// How many bytes are thrown away after the end. Reading does not stop a peer that sends more.
 const MAX_DRAINED: usize = 256 * 1024;
 
-/// A buffer of less than this, in bytes, is not worth a copy to make it smaller.
+/// A buffer smaller than this, in bytes, is not worth a copy into a smaller one.
 const SMALL: usize = 1024;
 
-/// How many pieces are written at once.
+/// How many slices are written with one call.
 const SLICES: usize = 32;

@@ -23,15 +23,14 @@ use crate::{
 /// Accepts the streams that the peer opens, in the order of their ids.
 ///
 /// Streams that are not accepted wait, up to [`Limits::max_backlog`](crate::Limits::max_backlog).
-/// More are refused. When this handle is dropped, the streams that wait are refused, and all that
-/// come later.
+/// Further ones are refused. Dropping this handle refuses the waiting streams and all later ones.
 #[derive(Debug)]
 pub struct Incoming {
     hub: Arc<Hub>,
 }
 
 impl Incoming {
-    /// The only handle of its kind of a session.
+    /// A session has only one handle of this type.
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
         Self { hub }
     }
@@ -43,20 +42,20 @@ impl Incoming {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// As [`accept`](Self::accept), for implementations of `Future`. The task of the latest call is
-    /// woken.
+    /// The same as [`accept`](Self::accept), for implementations of `Future`. Wakes the task of the
+    /// latest call.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<PendingStream>> {
         let accepted = self.hub.poll_accept(cx);
         accepted.map(|stream| stream.map(PendingStream::new))
     }
 
-    /// Takes the next stream if it is there already. No task is woken when a stream comes: this is
-    /// for the work that [`Driver::poll_around`](crate::Driver::poll_around) calls again anyway.
+    /// Takes the next stream if one waits. No task is woken when a stream arrives, so use this in
+    /// the work that [`Driver::poll_around`](crate::Driver::poll_around) calls in each turn.
     ///
     /// # Errors
     ///
-    /// [`TryAcceptError::Empty`] if no stream waits at present, and [`TryAcceptError::Closed`] once
-    /// the session has ended.
+    /// [`TryAcceptError::Empty`] if no stream waits now, and [`TryAcceptError::Closed`] once the
+    /// session has ended.
     pub fn try_accept(&mut self) -> Result<PendingStream, TryAcceptError> {
         match self.hub.accept() {
             Ok(stream) => Ok(PendingStream::new(stream)),
@@ -87,9 +86,9 @@ impl Drop for Incoming {
 /// Why [`Incoming::try_accept`] returned no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryAcceptError {
-    /// No stream waits at present. One might still come.
+    /// No stream waits now. One might still arrive.
     Empty,
-    /// The session has ended: no stream will come.
+    /// The session has ended, so no stream will arrive.
     Closed,
 }
 
@@ -104,17 +103,17 @@ impl fmt::Display for TryAcceptError {
 
 impl std::error::Error for TryAcceptError {}
 
-/// A stream that the peer has opened and that is not answered.
+/// A stream that the peer has opened, without a reply so far.
 ///
-/// Dropped, it is refused: RST_STREAM with REFUSED_STREAM, which tells the peer that nothing was
-/// done and that it can safely try again.
+/// Dropping it refuses it: RST_STREAM with REFUSED_STREAM tells the peer that nothing was done and
+/// that a retry is safe.
 #[derive(Debug)]
 pub struct PendingStream {
     opened: Opened,
     halves: Halves,
 }
 
-/// Both halves of a stream, until each has a handle of its own.
+/// Both halves of a stream, until each has its own handle.
 #[derive(Debug)]
 struct Halves {
     cell: Arc<StreamCell>,
@@ -147,58 +146,59 @@ impl PendingStream {
         }
     }
 
-    /// The id of the stream.
+    /// Returns the id of the stream.
     #[must_use]
     pub const fn id(&self) -> StreamId {
         self.opened.id
     }
 
-    /// The header block of its SYN_STREAM.
+    /// Returns the header block of its SYN_STREAM.
     #[must_use]
     pub const fn headers(&self) -> &HeaderBlock {
         &self.opened.headers
     }
 
-    /// The priority that the peer has given the stream. The session obeys it without being asked.
+    /// Returns the priority that the peer gave the stream. The session obeys it without the
+    /// application.
     #[must_use]
     pub const fn priority(&self) -> Priority {
         self.opened.priority
     }
 
-    /// The stream that this one belongs to. Pushes have one.
+    /// Returns the stream that this one belongs to. Every push has one.
     #[must_use]
     pub const fn associated(&self) -> Option<StreamId> {
         self.opened.associated
     }
 
-    /// Whether the stream cannot be answered.
+    /// Returns whether the peer accepts no reply.
     #[must_use]
     pub const fn is_unidirectional(&self) -> bool {
         self.opened.unidirectional
     }
 
-    /// Whether more can follow the header block: FIN has not come with it.
+    /// Returns whether more can follow the header block: SYN_STREAM had no FIN.
     #[must_use]
     pub const fn has_body(&self) -> bool {
         !self.opened.fin
     }
 
-    /// Answers with SYN_REPLY. Does not wait.
+    /// Sends SYN_REPLY, and returns the stream. Does not wait.
     ///
     /// # Errors
     ///
-    /// How the stream has ended meanwhile. [`StreamError::Finished`] if it is unidirectional. The
-    /// stream is dropped then.
+    /// Returns how the stream has ended meanwhile, or [`StreamError::Finished`] if it is
+    /// unidirectional. Then the stream is dropped.
     pub fn send_reply(self, headers: HeaderBlock) -> Result<Stream, StreamError> {
         let (recv, reply) = self.split();
         Ok(Stream::new(recv, reply.send_reply(headers, false)?))
     }
 
-    /// Takes a unidirectional stream, which needs no answer.
+    /// Accepts a unidirectional stream, which needs no reply.
     ///
     /// # Errors
     ///
-    /// The stream itself, if it has to be answered.
+    /// Returns the stream itself if it needs a reply.
     pub fn into_recv(self) -> Result<RecvStream, Box<Self>> {
         if self.opened.unidirectional {
             Ok(self.split().0)
@@ -207,27 +207,27 @@ impl PendingStream {
         }
     }
 
-    /// Refuses the stream with REFUSED_STREAM, as dropping it does: the peer can safely try again.
+    /// Refuses the stream with REFUSED_STREAM, as dropping it does. A retry by the peer is safe.
     pub fn refuse(self) {
         self.reset(RstStatus::REFUSED_STREAM);
     }
 
     /// Resets the stream with `status`.
     pub fn reset(self, status: RstStatus) {
-        // The first order to reset a stream counts, so this comes before the one of `Drop`.
+        // The first order to reset a stream counts, so this one precedes that of `Drop`.
         self.halves.cell.reset(status);
     }
 
-    /// Returns the two directions, to be answered later. From now on the peer is not told that
-    /// nothing was done: a [`SendReply`] that is dropped resets the stream with CANCEL, unless the
-    /// stream cannot be answered anyway.
+    /// Splits the stream into its two directions, without a reply so far. After this the peer no
+    /// longer learns that nothing was done: dropping the [`SendReply`] resets the stream with
+    /// CANCEL, unless the peer accepts no reply anyway.
     #[must_use]
     pub fn split(self) -> (RecvStream, SendReply) {
         let (_, recv, reply) = self.into_parts();
         (recv, reply)
     }
 
-    /// As [`split`](Self::split), with the header block.
+    /// The same as [`split`](Self::split), with the header block.
     #[must_use]
     pub fn into_parts(self) -> (HeaderBlock, RecvStream, SendReply) {
         let Self { opened, halves } = self;

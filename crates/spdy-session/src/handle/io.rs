@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{recv_stream::RecvStream, send_stream::SendStream, stream::Stream};
 
-/// Reads payload. Header blocks that come in between are dropped. An application that wants them
-/// reads with [`RecvStream::next`], or asks for [`RecvStream::next_headers`] before.
+/// Reads payload. Header blocks between payload are dropped. To get them, read with
+/// [`RecvStream::next`], or call [`RecvStream::next_headers`] before.
 impl AsyncRead for RecvStream {
     fn poll_read(
         self: Pin<&mut Self>,

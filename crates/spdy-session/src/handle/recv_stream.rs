@@ -21,18 +21,20 @@ use crate::{
 
 /// The receiving half of a stream.
 ///
-/// What happens when it is dropped before the FIN of the peer was read depends on the stream. One
-/// that this side has opened is reset with CANCEL, and so is one that cannot be answered. Of other
-/// streams of the peer the rest is read and thrown away, up to
-/// [`Limits::discard`](crate::Limits::discard) and [`Timeouts::discard`](crate::Timeouts::discard),
-/// because clients take a reset for a failure of the whole request (protocol.md §9.6).
+/// Dropping it before the peer's FIN was read depends on the stream. A stream that this side has
+/// opened is reset with CANCEL, and so is one on which this side cannot send. The rest of any other
+/// stream of the peer is read and thrown away, up to [`Limits::discard`](crate::Limits::discard)
+/// and [`Timeouts::discard`](crate::Timeouts::discard), because clients take a reset for a failure
+/// of the whole request ([protocol.md §9.6]).
+///
+/// [protocol.md §9.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#96-bodies
 pub struct RecvStream {
     cell: Arc<StreamCell>,
-    /// What is left of a piece that is being read in parts.
+    /// The rest of a piece that is being read in parts.
     current: Bytes,
-    /// The length of that piece: its credit goes back when all of it was read.
+    /// The length of that piece. Its credit goes back when the piece was read completely.
     unreported: usize,
-    /// Nothing was to come from the start, so the driver needs not hear of the drop.
+    /// Whether the peer had finished from the start, so that the driver need not learn of the drop.
     is_idle: bool,
 }
 
@@ -47,26 +49,26 @@ impl RecvStream {
         }
     }
 
-    /// The id.
+    /// Returns the id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.cell.id
     }
 
-    /// As [`Stream::response_headers`](crate::Stream::response_headers).
+    /// The same as [`Stream::response_headers`](crate::Stream::response_headers).
     ///
     /// # Errors
     ///
-    /// As [`Stream::response_headers`](crate::Stream::response_headers).
+    /// The same as [`Stream::response_headers`](crate::Stream::response_headers).
     pub async fn response_headers(&mut self) -> Result<HeaderBlock, StreamError> {
         poll_fn(|cx| self.poll_response_headers(cx)).await
     }
 
-    /// As [`response_headers`](Self::response_headers), for implementations of `Future`.
+    /// The same as [`response_headers`](Self::response_headers), for implementations of `Future`.
     ///
     /// # Errors
     ///
-    /// As [`Stream::response_headers`](crate::Stream::response_headers).
+    /// The same as [`Stream::response_headers`](crate::Stream::response_headers).
     pub fn poll_response_headers(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,27 +76,29 @@ impl RecvStream {
         self.cell.poll_response_headers(cx)
     }
 
-    /// Waits for what comes next. Returns a piece of payload, which may be a frame, a part of one
-    /// or several short ones; or header fields; or `None` after FIN.
+    /// Waits for the next piece of payload or the next header block. A piece may be a frame, a part
+    /// of one, or several short ones. Returns `None` after FIN.
     ///
     /// A piece keeps at most three times its own length of memory. Its flow-control credit goes
-    /// back to the peer when it is taken (protocol.md §13.3). What came before an abnormal end is
-    /// returned first, then the error, at every call.
+    /// back to the peer when this method returns it ([protocol.md §13.3]). If the stream ends
+    /// early, everything that arrived before is returned first, and then the error, at each call.
     ///
     /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// How the stream has ended, unless in order.
+    /// Returns how the stream has ended, unless it ended in order.
+    ///
+    /// [protocol.md §13.3]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#133-receiver
     pub async fn next(&mut self) -> Option<Result<Received, StreamError>> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// As [`next`](Self::next), for implementations of `Future`.
+    /// The same as [`next`](Self::next), for implementations of `Future`.
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next).
+    /// The same as [`next`](Self::next).
     pub fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -107,42 +111,42 @@ impl RecvStream {
         self.cell.poll_next(cx, true)
     }
 
-    /// Waits for the next header block that came after the first one, also from behind payload that
-    /// was not read. Returns `None` if none will come any more.
+    /// Waits for the next header block after the first one, even behind payload that was not read.
+    /// Returns `None` if no further one can arrive.
     ///
     /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// How the stream has ended, unless in order.
+    /// Returns how the stream has ended, unless it ended in order.
     pub async fn next_headers(&mut self) -> Result<Option<HeaderBlock>, StreamError> {
         poll_fn(|cx| self.cell.poll_headers(cx)).await.transpose()
     }
 
-    /// Ends the stream both ways, for a reader that finds what came to be wrong.
+    /// Resets the stream, for a reader that finds its content wrong.
     pub fn reset(self, status: RstStatus) {
         self.cell.reset(status);
     }
 
-    /// Whether the FIN of the peer has come and everything before it was taken.
+    /// Returns whether the peer's FIN has arrived and everything before it was taken.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.current.is_empty() && self.cell.is_drained()
     }
 
-    /// Returns the last moment at which this side kept the peer from sending payload, on any
-    /// stream: the transport was not read, or the session's receive window was used up, because the
-    /// application had not taken what came. It is `now` if that is so at present, and `None` if it
+    /// Returns the last moment at which this side kept the peer from sending payload on any stream,
+    /// because the application had not taken what arrived: the transport was not read, or the
+    /// session's receive window was used up. Returns `now` if that is so now, and `None` if it
     /// never was.
     ///
-    /// It is for deadlines of a body: a peer that is held up is not silent. The window of this
-    /// stream alone does not count; it is open when everything that came was taken.
+    /// Use it for the deadline of a body, because a peer that cannot send is not silent. The window
+    /// of this stream alone does not count; it is open when everything that arrived was taken.
     #[must_use]
     pub fn held_up_until(&self, now: Instant) -> Option<Instant> {
         self.cell.held_up_until(now)
     }
 
-    /// Copies payload into `buf`, nothing after FIN. Header blocks in between are dropped.
+    /// Copies payload into `buf`, or nothing after FIN. Header blocks between payload are dropped.
     pub(super) fn poll_copy(
         &mut self,
         cx: &Context<'_>,
@@ -169,14 +173,14 @@ impl RecvStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Returns the credit of the current piece.
+    /// Returns the credit of the current piece to the peer.
     fn report(&mut self) {
         self.cell.consume(mem::take(&mut self.unreported));
     }
 }
 
-/// The same as the method [`poll_next`](RecvStream::poll_next). After an error it returns that
-/// error at every call, and never `None`.
+/// The same as the method [`poll_next`](RecvStream::poll_next). After an error it returns this
+/// error at each call, and never `None`.
 impl futures_core::Stream for RecvStream {
     type Item = Result<Received, StreamError>;
 

@@ -1,4 +1,4 @@
-//! How long pieces of payload should be.
+//! The recommended length of pieces of payload.
 
 use std::{fmt, sync::Arc};
 
@@ -13,16 +13,16 @@ impl SendRoom {
         Self(cell)
     }
 
-    /// Promises that from now on no piece is longer than there is room for. Such a stream may go on
-    /// when streams whose pieces have any length wait.
+    /// Promises that no further piece is longer than the room for it. In return the stream may go
+    /// on while streams whose pieces have any length wait.
     pub fn promise(&self) {
         self.0.promise_room();
     }
 
-    /// Takes room for the next piece, of `most` bytes or less: as many as the window of the stream
-    /// lets out and the session has room for
-    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), and never less than
-    /// 16 KiB unless `most` is. Drop what this returns when the piece is handed over.
+    /// Reserves room for the next piece, of at most `most` bytes: as much as the window of the
+    /// stream lets out and the session has room for
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), but at least 16 KiB or
+    /// `most`. Drop the result when the piece is queued.
     pub fn reserve(&self, most: usize) -> Reserved {
         let length = self.0.reserve(most);
         let cell = Some(Arc::clone(&self.0));
@@ -30,7 +30,7 @@ impl SendRoom {
     }
 }
 
-/// The room for a piece that is being made, until it is dropped.
+/// The reserved room for a piece that is being made. Dropping it gives the room back.
 #[must_use = "without it other streams take the room"]
 pub struct Reserved {
     cell: Option<Arc<StreamCell>>,

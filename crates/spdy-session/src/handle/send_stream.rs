@@ -15,40 +15,41 @@ use crate::{
     shared::{budget::SMALL_PIECE, stream_cell::StreamCell},
 };
 
-/// The sending half of a stream of the peer that is not answered yet.
+/// The sending half of a stream of the peer, without a reply so far.
 ///
-/// Dropped, it resets the stream with CANCEL.
+/// Dropping it resets the stream with CANCEL.
 #[derive(Debug)]
 pub struct SendReply(SendHalf);
 
 impl SendReply {
-    /// `on_drop` is what the stream is reset with if it is not answered, if at all.
+    /// `on_drop` is the status with which a stream without a reply is reset, if any.
     pub(super) fn new(cell: Arc<StreamCell>, on_drop: Option<RstStatus>) -> Self {
         Self(SendHalf::new(cell, on_drop))
     }
 
-    /// The id.
+    /// Returns the id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.0.cell.id
     }
 
-    /// Answers with SYN_REPLY. With `fin`, this side sends nothing more.
+    /// Sends SYN_REPLY. With `fin`, this side sends nothing more.
     ///
     /// # Errors
     ///
-    /// How the stream has ended meanwhile. [`StreamError::Finished`] if it is unidirectional.
+    /// Returns how the stream has ended meanwhile, or [`StreamError::Finished`] if it is
+    /// unidirectional.
     pub fn send_reply(self, headers: HeaderBlock, fin: bool) -> Result<SendStream, StreamError> {
         self.0.cell.send_reply(headers, fin)?;
         Ok(SendStream(self.0))
     }
 
-    /// Answers with SYN_REPLY, the whole payload, and FIN: one order for the driver where the
-    /// answer is at hand. The payload does not wait for room in the send queue.
+    /// Sends SYN_REPLY, the whole payload, and FIN, as one order for the driver. The payload does
+    /// not wait for room in the send queue.
     ///
     /// # Errors
     ///
-    /// As [`send_reply`](Self::send_reply).
+    /// The same as [`send_reply`](Self::send_reply).
     pub fn send_reply_with(
         mut self,
         headers: HeaderBlock,
@@ -59,8 +60,8 @@ impl SendReply {
         Ok(())
     }
 
-    /// Refuses the stream with REFUSED_STREAM: the peer can safely try again. So nothing must have
-    /// been done for it.
+    /// Refuses the stream with REFUSED_STREAM, which tells the peer that nothing was done and that
+    /// a retry is safe.
     pub fn refuse(self) {
         self.reset(RstStatus::REFUSED_STREAM);
     }
@@ -70,11 +71,11 @@ impl SendReply {
         self.0.cell.reset(status);
     }
 
-    /// As [`SendStream::poll_piece`], for what follows the answer.
+    /// The same as [`SendStream::poll_piece`], for payload after the reply.
     ///
     /// # Errors
     ///
-    /// How the stream has ended.
+    /// Returns how the stream has ended.
     pub fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -84,13 +85,13 @@ impl SendReply {
         self.0.poll_piece(cx, held, is_modest)
     }
 
-    /// Returns a value that tells how long pieces of the payload should be.
+    /// Returns the room for the stream's payload, which recommends the length of its pieces.
     #[must_use]
     pub fn room(&self) -> SendRoom {
         SendRoom::new(Arc::clone(&self.0.cell))
     }
 
-    /// Waits for the stream to end early: by RST_STREAM, by a timeout, with its session.
+    /// Waits until the stream ends early: by RST_STREAM, by a timeout, or with its session.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
@@ -98,7 +99,7 @@ impl SendReply {
 
 /// The sending half of a stream.
 ///
-/// Dropped before it is finished, it resets the stream with CANCEL.
+/// Dropping it before it is finished resets the stream with CANCEL.
 #[derive(Debug)]
 pub struct SendStream(SendHalf);
 
@@ -111,7 +112,7 @@ impl SendStream {
         &self.0.cell
     }
 
-    /// The id.
+    /// Returns the id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.0.cell.id
@@ -122,40 +123,40 @@ impl SendStream {
     ///
     /// # Errors
     ///
-    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    /// Returns how the stream has ended, or [`StreamError::Finished`] if this side has finished it.
     pub async fn ready(&mut self) -> Result<(), StreamError> {
         poll_fn(|cx| self.poll_ready(cx)).await
     }
 
-    /// As [`ready`](Self::ready), for implementations of `Future`.
+    /// The same as [`ready`](Self::ready), for implementations of `Future`.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// The same as [`ready`](Self::ready).
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         self.0.cell.poll_ready(cx)
     }
 
-    /// Waits until the stream may have another piece of payload, of a length that is known only
-    /// when the piece is there, as with pieces of a body: the window of the stream is open, the
-    /// stream has little queued, and the session has room
+    /// Waits until the stream may have another piece of payload whose length is known only when it
+    /// exists, such as a piece of a body. Then the window of the stream is open, the stream has
+    /// little queued, and the session has room
     /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)).
     ///
-    /// Takes that room, so that no other stream gets it. Keep what this returns until the piece is
-    /// queued, or turns out not to be there yet, and no longer. While the stream waits for its
-    /// window alone, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for other
+    /// Reserves that room, so that no other stream gets it. Keep the result until the piece is
+    /// queued, or is known not to be ready, and no longer. While the stream waits only for its
+    /// window, [`Timeouts::blocked`](crate::Timeouts::blocked) runs. While it waits for other
     /// streams of the session, that timeout runs for those.
     ///
-    /// A task that waits for other streams is woken when room is taken in its name. It then asks
-    /// again, finishes the stream, or drops the handle: until it does, other streams wait for that
-    /// room.
+    /// A task that waits for other streams is woken when room is reserved in its name. It then has
+    /// to ask again, finish the stream, or drop the handle; until it does, other streams wait for
+    /// that room.
     ///
-    /// `held` bytes count as queued. They have to be queued when this is pending. With `is_modest`,
+    /// `held` bytes count as queued. Queue them if this returns pending. `is_modest` promises that
     /// pieces of this stream are never longer than 16 KiB.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// The same as [`ready`](Self::ready).
     pub fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -165,72 +166,73 @@ impl SendStream {
         self.0.poll_piece(cx, held, is_modest)
     }
 
-    /// Queues a piece of payload. With `fin` it is the last one. A piece of less than 1 KiB is
-    /// copied, and joined with others; longer ones are not copied.
+    /// Queues a piece of payload, with FIN if `fin` is set. A piece below 1 KiB is copied and
+    /// joined with others. A longer one is not copied.
     ///
     /// Wait until the stream is [`ready`](Self::ready) before each piece. The queue takes the piece
-    /// in any case, and only the wait keeps the bound of the queue.
+    /// in any case, and only this wait limits the queue.
     ///
     /// # Errors
     ///
-    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    /// Returns how the stream has ended, or [`StreamError::Finished`] if this side has finished it.
     pub fn send_data(&mut self, payload: Bytes, fin: bool) -> Result<(), StreamError> {
         self.0.cell.send_data(payload, fin)
     }
 
-    /// Queues header fields behind everything queued so far: trailers, with `fin`.
+    /// Queues header fields behind everything that is queued. With `fin` they are trailers.
     ///
     /// # Errors
     ///
-    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it.
+    /// Returns how the stream has ended, or [`StreamError::Finished`] if this side has finished it.
     pub fn send_headers(&mut self, headers: HeaderBlock, fin: bool) -> Result<(), StreamError> {
         self.0.cell.send_headers(headers, fin)
     }
 
-    /// Sends FIN behind everything queued so far, and keeps the receiving half as it is. Does not
+    /// Queues FIN behind everything that is queued. The receiving half does not change. Does not
     /// wait: see [`written`](Self::written).
     ///
     /// # Errors
     ///
-    /// How the stream has ended; [`StreamError::Finished`] if this side has finished it already.
+    /// Returns how the stream has ended, or [`StreamError::Finished`] if this side has finished it
+    /// already.
     pub fn finish(&mut self) -> Result<(), StreamError> {
         self.0.cell.send_data(Bytes::new(), true)
     }
 
-    /// Waits until everything, with FIN, has been written to the transport. Cancel safe.
+    /// Waits until everything, including FIN, has been written to the transport. Cancel safe.
     ///
     /// # Errors
     ///
-    /// How the stream has ended before that.
+    /// Returns how the stream has ended before that.
     pub async fn written(&mut self) -> Result<(), StreamError> {
         poll_fn(|cx| self.0.cell.poll_written(cx)).await
     }
 
-    /// Ends the stream both ways. What is queued on it is dropped.
+    /// Resets the stream in both directions. Bytes that are queued on it are dropped.
     pub fn reset(self, status: RstStatus) {
         self.0.cell.reset(status);
     }
 
-    /// Waits for the stream to end, without reading or writing: by RST_STREAM, by a timeout, with
-    /// its session; or in order, once both sides have finished, which is [`StreamError::Finished`].
-    /// Bytes that came may still be unread.
+    /// Waits until the stream ends, without reading or writing: by RST_STREAM, by a timeout, or
+    /// with its session. If it ends in order, because both sides have finished, the result is
+    /// [`StreamError::Finished`]. Received bytes may still be unread.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         self.0.cell.poll_closed(cx)
     }
 
-    /// As [`poll_closed`](Self::poll_closed). Cancel safe.
+    /// The same as [`poll_closed`](Self::poll_closed). Cancel safe.
     pub async fn closed(&mut self) -> StreamError {
         poll_fn(|cx| self.poll_closed(cx)).await
     }
 }
 
-/// The sending half of a stream, with what happens when it is dropped.
+/// The sending half of a stream, with the status of its drop.
 #[derive(Debug)]
 struct SendHalf {
     cell: Arc<StreamCell>,
-    /// What a stream is reset with that is not finished, if at all.
+    /// The status with which an unfinished stream is reset, if any.
     on_drop: Option<RstStatus>,
-    /// The cell knows already that this half is dropped.
+    /// Whether the cell knows already that this half is dropped.
     is_dropped: bool,
 }
 
@@ -250,7 +252,7 @@ impl SendHalf {
         is_modest: bool,
     ) -> Poll<Result<Reserved, StreamError>> {
         let length = ready!(self.cell.poll_piece(cx, held, is_modest))?;
-        // Nothing is given back of a small piece.
+        // A small piece reserves no room.
         let cell = (length > SMALL_PIECE).then(|| Arc::clone(&self.cell));
         Poll::Ready(Ok(Reserved::new(cell, length)))
     }

@@ -20,48 +20,49 @@ use crate::{
     },
 };
 
-/// Opens streams and ends the session. Clones are handles of the same session.
+/// Opens streams, and ends the session. Clones are handles of the same session.
 ///
 /// Nothing happens unless the [`Driver`](crate::Driver) is polled. When all clones and the
-/// [`Incoming`](crate::Incoming) are dropped, the session ends once its open streams have.
+/// [`Incoming`](crate::Incoming) are dropped, the session ends after its open streams have ended.
 #[derive(Debug)]
 pub struct Session {
     hub: Arc<Hub>,
 }
 
 impl Session {
-    /// The first handle of a hub, which counts it already.
+    /// The hub counts its first handle already.
     pub(crate) fn first(hub: Arc<Hub>) -> Self {
         Self { hub }
     }
 
     /// Opens a stream with SYN_STREAM.
     ///
-    /// Waits while the peer has as many open streams of this side as it accepts. Streams that wait
+    /// Waits while the peer has as many open streams of this side as it accepts. Waiting streams
     /// are opened in the order of the calls. A push, which has an
     /// [associated](OpenOptions::associated) stream, does not wait: it fails with
     /// [`OpenError::TooManyStreams`].
     ///
-    /// This call orders the stream, before the future is polled. The future is ready as soon as the
-    /// stream is open on this side. For the answer of the peer see [`Stream::response_headers`].
+    /// This call orders the stream, before the future is polled. The future is ready when the
+    /// stream is open on this side. [`Stream::response_headers`] waits for the reply of the peer.
     ///
-    /// Dropping the future gives the stream up: it is not opened, or reset with CANCEL if it is
+    /// Dropping the future gives the stream up: it is not opened, or is reset with CANCEL if it is
     /// open already.
     ///
     /// # Errors
     ///
-    /// Those of [`OpenError`]. Nothing was sent then.
+    /// Returns an [`OpenError`]. Nothing was sent then.
     pub fn open(&self, headers: HeaderBlock, how: OpenOptions) -> Opening {
         self.open_noting(headers, how, |_| {})
     }
 
-    /// As [`open`](Self::open), and calls `note` with the id of the stream before anything that the
-    /// peer sends about the stream is seen: a push that belongs to it may be accepted before the
-    /// future is polled. `note` runs on the task of the driver and must not wait.
+    /// The same as [`open`](Self::open), but calls `note` with the id of the stream before anything
+    /// that the peer sends about the stream is visible. Otherwise a push that belongs to the stream
+    /// could be accepted before the future is polled. `note` runs on the driver's task and must not
+    /// block.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); `note` is not called then.
+    /// The same as [`open`](Self::open). `note` is not called then.
     pub fn open_noting(
         &self,
         headers: HeaderBlock,
@@ -85,21 +86,22 @@ impl Session {
         }
     }
 
-    /// Whether streams can still be opened: false once one of the sides has sent GOAWAY, the peer
-    /// has ended its bytes, the ids are used up, or the session has ended.
+    /// Returns whether streams can still be opened. Returns `false` once one of the sides has sent
+    /// GOAWAY, the peer has ended its bytes, the ids are used up, or the session has ended.
     ///
-    /// It may change at any time, so only the result of [`open`](Self::open) is certain.
+    /// This can change at any time, so only the result of [`open`](Self::open) is certain.
     #[must_use]
     pub fn can_open(&self) -> bool {
         self.hub.can_open()
     }
 
     /// Returns what the peer has announced in SETTINGS so far: the latest entry of each id as it
-    /// came, and at most 64 of them. So an application can keep what a server asks to be kept
-    /// ([`SettingFlags::PERSIST_VALUE`]). The session itself keeps and echoes nothing
-    /// (protocol.md §14).
+    /// arrived, and at most 64 of them. So an application can store values that the server asks it
+    /// to store ([`SettingFlags::PERSIST_VALUE`]). The session itself stores and echoes nothing
+    /// ([protocol.md §14]).
     ///
     /// [`SettingFlags::PERSIST_VALUE`]: spdy_frame::SettingFlags::PERSIST_VALUE
+    /// [protocol.md §14]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#14-settings-semantics
     #[must_use]
     pub fn peer_settings(&self) -> Vec<Setting> {
         self.hub.peer_settings()
@@ -107,49 +109,49 @@ impl Session {
 
     /// Measures a round trip with PING.
     ///
-    /// Cancel safe: the answer is ignored then.
+    /// Cancel safe: then the answer is ignored.
     ///
     /// # Errors
     ///
-    /// Why the session has ended before an answer came. Of more than 64 PINGs under way the oldest
-    /// are given up with [`SessionError::Closed`].
+    /// Returns why the session has ended before the answer arrived. If more than 64 PINGs wait for
+    /// their answers, the oldest fail with [`SessionError::Closed`].
     pub async fn ping(&self) -> Result<Duration, SessionError> {
         let (answer, pong) = oneshot::channel();
         self.hub.ping(answer)?;
         pong.await.map_err(|_| self.hub.error())
     }
 
-    /// Ends the session, in order or at once. Does not wait until it has ended: see
-    /// [`closed`](Self::closed). A second call can only make the end come sooner.
+    /// Ends the session, in order or at once. Does not wait: see [`closed`](Self::closed). A
+    /// further call can only make the end come sooner.
     pub fn shutdown(&self, how: Shutdown) {
         self.hub.shutdown(how);
     }
 
-    /// Waits until the session has ended. Returns `Ok` if one of the sides has ended it in order. A
-    /// driver that is dropped ends the session with [`SessionError::Closed`].
+    /// Waits until the session has ended. Returns `Ok` if one of the sides has ended it in order.
+    /// Dropping the driver ends the session with [`SessionError::Closed`].
     ///
     /// Cancel safe.
     ///
     /// # Errors
     ///
-    /// Why the session has ended, unless in order.
+    /// Returns why the session has ended, unless it ended in order.
     pub async fn closed(&self) -> Result<(), SessionError> {
         self.hub.ended().await
     }
 
-    /// Whether both are handles of one session.
+    /// Returns whether both are handles of the same session.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.hub, &other.hub)
     }
 
-    /// The negotiated version.
+    /// Returns the negotiated version.
     #[must_use]
     pub fn version(&self) -> Version {
         self.hub.version
     }
 
-    /// The role of this side.
+    /// Returns the role of this side.
     #[must_use]
     pub fn side(&self) -> Side {
         self.hub.side
@@ -196,7 +198,8 @@ impl Future for Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        // First, so that the driver either has sent the stream or sees that it is not wanted.
+        // This is first, so that the driver either has sent the stream or sees that it was given
+        // up.
         self.opened.close();
         if let Ok(Ok(cell)) = self.opened.try_recv() {
             cell.abandon(RstStatus::CANCEL);

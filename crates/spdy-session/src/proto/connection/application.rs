@@ -209,9 +209,11 @@ impl Connection {
     /// CANCEL.
     ///
     /// The rest of a stream of the peer is dropped as it arrives, because many clients take a reset
-    /// after the response for a failed request (protocol.md §9.6). Two limits apply:
+    /// after the response for a failed request ([protocol.md §9.6]). Two limits apply:
     /// [`Limits::discard`](crate::Limits::discard), and, once the reply is complete,
     /// [`Timeouts::discard`](crate::Timeouts::discard).
+    ///
+    /// [protocol.md §9.6]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#96-bodies
     pub fn stop_reading(&mut self, id: StreamId) {
         let Some(mut stream) = self.streams.get(id) else {
             return;
