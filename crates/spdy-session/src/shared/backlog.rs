@@ -1,7 +1,7 @@
 //! The streams of the peer that the application has not accepted yet.
 //!
-//! The machine bounds their number
-//! ([`Limits::max_backlog`](crate::Limits::max_backlog)), so the backlog does not.
+//! The machine limits their number ([`Limits::max_backlog`](crate::Limits::max_backlog)), so the
+//! backlog does not.
 
 use std::{
     mem,
@@ -14,15 +14,15 @@ use spdy_frame::StreamId;
 use super::wakers::register;
 use crate::{proto::Opened, queue::Queue};
 
-/// Streams that wait to be accepted, each with its cell `C`.
+/// The streams that wait to be accepted, each with its cell.
 #[derive(Debug)]
 pub(crate) struct Backlog<C> {
     queue: Queue<Waiting<C>>,
-    /// The streams that were accepted since the driver last looked.
+    /// The streams that were accepted since the driver last checked.
     accepted: Vec<StreamId>,
     /// The task that waits for a stream.
     waker: Option<Waker>,
-    /// The handle that accepts exists.
+    /// Whether the handle that accepts streams exists.
     is_open: bool,
 }
 
@@ -57,8 +57,8 @@ impl<C> Backlog<C> {
         Ok(self.waker.take())
     }
 
-    /// Takes the stream that came first. It counts as waiting until the driver has looked, which it
-    /// does before it reads on: that is soon enough.
+    /// Takes the first stream. It counts as waiting until the driver has checked, which the driver
+    /// does before it reads again; that is soon enough.
     pub(crate) fn pop(&mut self) -> Option<Waiting<C>> {
         let stream = self.queue.pop_front()?;
         self.accepted.push(stream.opened.id);
@@ -75,7 +75,7 @@ impl<C> Backlog<C> {
         mem::swap(accepted, &mut self.accepted);
     }
 
-    /// Takes no more streams, since the handle is dropped. Returns those that wait.
+    /// Accepts no more streams, because the handle is dropped. Returns the streams that wait.
     pub(crate) const fn close(&mut self) -> Queue<Waiting<C>> {
         self.is_open = false;
         mem::replace(&mut self.queue, Queue::new())
@@ -88,7 +88,7 @@ impl<C> Backlog<C> {
         (queue, self.waker.take())
     }
 
-    /// For tests: returns whether a task waits for a stream that is there.
+    /// For tests: returns whether a task waits although a stream is there.
     pub(crate) const fn has_missed_wake(&self) -> bool {
         !self.queue.is_empty() && self.waker.is_some()
     }

@@ -1,13 +1,16 @@
-//! How much payload of its own a session holds until it has left, which streams may add to it, and
-//! how much payload of the peer the application is done with.
+//! Counts the payload that a session holds until it has left, decides which streams may add to it,
+//! and counts the payload of the peer that the application has consumed.
 //!
 //! A body is asked for its next piece before the length of that piece is known. So the decision
-//! whether to ask depends on what is held already. A stream that has nothing queued may add one
-//! piece, and only a session with little queued reads ahead. Pieces above [`SMALL_PIECE`] have a
-//! sum of their own. In it each counts whole until its last byte has left, because the piece keeps
-//! its memory until then. A stream whose pieces fit into its window leaves nothing behind for long.
-//! So it can still add to that sum when streams that might get stuck with what they add must wait.
-//! A stream that is known to add small pieces alone waits for no other.
+//! depends on what is held already:
+//!
+//! * A stream that has nothing queued may add one piece. Only a session with little queued reads
+//!   ahead.
+//! * Pieces above [`SMALL_PIECE`] have their own sum. Each counts whole until its last byte has
+//!   left, because the piece keeps its memory until then.
+//! * A stream whose pieces fit into its window does not keep them for long. So it may still add to
+//!   that sum when streams that might get stuck have to wait.
+//! * A stream that is known to add only small pieces waits for no other stream.
 
 use std::{
     convert::Infallible,
@@ -26,26 +29,27 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Budget {
     config: Arc<Config>,
-    /// Bytes that were consumed since the driver last looked.
+    /// Bytes that were consumed since the driver last checked.
     consumed: AtomicUsize,
     /// Whether a part of a piece was read since the driver last asked. Only a whole piece counts as
-    /// consumed. The driver asks when a deadline has come, so `Timeouts::unread` may take twice as
-    /// long then.
+    /// consumed. The driver asks when a deadline has passed, so `Timeouts::unread` may take twice
+    /// as long then.
     is_partly_read: AtomicBool,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
-    /// Bytes of large pieces of which not all have left, and of those that are being made.
+    /// Bytes of large pieces that have not left completely, and of large pieces that are being
+    /// made.
     large: AtomicUsize,
-    /// Bytes of large pieces that are being made, or some more.
+    /// Bytes of large pieces that are being made, or slightly more.
     claimed: AtomicUsize,
     /// Whether `waiting` is not empty.
     is_awaited: AtomicBool,
-    /// The streams that wait for large pieces to leave, each once, in the order in which they came.
+    /// The streams that wait for large pieces to leave, each once, in the order of their arrival.
     waiting: Mutex<Vec<Waiter>>,
 }
 
-/// A stream that waits for large pieces of others to leave, or that may go on and has not told yet
-/// whether it does.
+/// A stream that waits for large pieces of others to leave, or whose turn has come and that has not
+/// reacted yet.
 #[derive(Debug)]
 struct Waiter {
     id: StreamId,
@@ -53,39 +57,38 @@ struct Waiter {
     turn: Turn,
 }
 
-/// Whether it is the turn of a stream that has waited.
+/// Whether the turn of a waiting stream has come.
 #[derive(Debug)]
 enum Turn {
-    /// Not yet: then the task is woken.
+    /// Not yet. Its task is woken when it comes.
     Due(Waker),
-    /// The room for its piece is taken, and its task is woken.
+    /// This room is reserved for its piece, and its task was woken.
     Come(usize),
 }
 
-/// What a stream holds and what it may send, when it asks for another piece.
+/// The situation of a stream that asks for another piece.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asking {
-    /// Its bytes that have not left.
+    /// How many of its bytes have not left.
     pub(crate) queued: usize,
-    /// What its window lets out, those bytes among it.
+    /// How many bytes its window lets out, including the queued ones.
     pub(crate) window: usize,
     /// The length of its last piece; `None` before the first.
     pub(crate) last: Option<usize>,
-    /// Its pieces are no longer than [`SMALL_PIECE`], or than it is told that there is room.
+    /// Whether its pieces are no longer than [`SMALL_PIECE`], or than the room that it is told.
     pub(crate) is_modest: bool,
 }
 
 /// Whether a stream may have another piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It may. What it adds should not be longer than this, which is never less than
-    /// [`SMALL_PIECE`].
+    /// It may. The piece should not be longer than this, which is at least [`SMALL_PIECE`].
     Yes(usize),
-    /// When some of what it has queued has left.
+    /// It may when some of its queued bytes have left.
     WhenSent,
-    /// When its window is open.
+    /// It may when its window is open.
     WhenWindowOpens,
-    /// When large pieces of other streams have left.
+    /// It may when large pieces of other streams have left.
     WhenOthersHaveSent,
 }
 
@@ -105,8 +108,7 @@ impl Budget {
 
     /// Returns how many bytes a writer that has `queued` may copy into its send queue now.
     ///
-    /// A writer that gets 0 has bytes queued, so it hears that some have left and can ask again
-    /// then.
+    /// A writer that gets 0 has bytes queued, so it is woken when some of them have left.
     pub(crate) fn of_writer(&self, queued: usize) -> usize {
         let limits = &self.config.limits;
         let min = limits.min_send_queue;
@@ -118,18 +120,18 @@ impl Budget {
         limit.saturating_sub(queued)
     }
 
-    /// Returns whether a stream may have a piece whose length is known only when it is there.
+    /// Returns whether a stream may have a piece whose length is known only when the piece exists.
     pub(crate) fn of_piece(&self, asking: Asking) -> Verdict {
         self.judge(asking, self.large.load(Ordering::SeqCst))
     }
 
-    /// Takes room for a piece whose length is known only when it is there, and returns how much. So
-    /// streams that ask at the same moment get no more than they would one after the other. The
-    /// caller [gives the room back](Self::give_back) when the piece is there.
+    /// Reserves room for a piece whose length is known only when the piece exists, and returns how
+    /// much. So streams that ask at the same moment get no more than they would one after the
+    /// other. The caller [gives the room back](Self::give_back) when the piece exists.
     ///
     /// # Errors
     ///
-    /// What the stream has to wait for, if it may have no piece.
+    /// Returns what the stream has to wait for, if it may have no piece.
     pub(crate) fn claim(&self, asking: Asking) -> Result<usize, Verdict> {
         let length = asking.longest();
         let claimed = self.claim_with(|large| match self.judge(asking, large) {
@@ -137,7 +139,7 @@ impl Budget {
             verdict => Err(verdict),
         });
         claimed.map_err(|verdict| {
-            // What is being made is there, or not, in a moment.
+            // The pieces that are being made will soon exist or turn out not to.
             let claimed = self.claimed.load(Ordering::SeqCst);
             let large = self.large.load(Ordering::SeqCst).saturating_sub(claimed);
             match self.judge(asking, large) {
@@ -147,9 +149,9 @@ impl Budget {
         })
     }
 
-    /// Takes room for a piece of `most` bytes or less that is made to measure, and returns how long
-    /// the piece may be: never less than a small piece. The caller
-    /// [gives the room back](Self::give_back).
+    /// Reserves room for a piece of at most `most` bytes that is made to measure. Returns how long
+    /// the piece may be, which is at least the length of a small piece. The caller [gives the room
+    /// back](Self::give_back).
     pub(crate) fn reserve(&self, asking: Asking, most: usize) -> usize {
         let length = self.claim_with(|large| {
             let room = match self.judge(asking, large) {
@@ -162,7 +164,7 @@ impl Budget {
         length
     }
 
-    /// Adds to the sum what `length` makes of it, unless that is no large piece.
+    /// Adds the result of `length` to the sum, unless it is a small piece.
     fn claim_with<E>(&self, length: impl Fn(usize) -> Result<usize, E>) -> Result<usize, E> {
         let mut large = self.large.load(Ordering::SeqCst);
         loop {
@@ -170,7 +172,7 @@ impl Budget {
             if length <= SMALL_PIECE {
                 return Ok(length);
             }
-            // First, so that no more is in the sum than is known to be claimed.
+            // This is first, so that the sum never contains more than `claimed` shows.
             self.claimed.fetch_add(length, Ordering::SeqCst);
             let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
             let sum = large.saturating_add(length);
@@ -182,7 +184,7 @@ impl Budget {
         }
     }
 
-    /// Takes room back that was taken for a piece. Returns the tasks to be woken.
+    /// Releases the room that was reserved for a piece. Returns the tasks to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn give_back(&self, length: usize) -> Vec<Waker> {
         if length <= SMALL_PIECE {
@@ -210,7 +212,7 @@ impl Budget {
             return Verdict::Yes(left.min(window).max(SMALL_PIECE));
         }
         if asking.is_modest && asking.queued == 0 {
-            // It keeps to what it is told, so it holds a small piece, as every stream may.
+            // A modest stream adds only a small piece, which every stream may hold.
             return Verdict::Yes(SMALL_PIECE);
         }
         match (asking.queued, window) {
@@ -220,14 +222,13 @@ impl Budget {
         }
     }
 
-    /// Counts bytes that the application is done with, and returns their sum since the driver last
-    /// looked. It is the sum of all streams, because many small remainders could add up to the
-    /// whole window of the session.
+    /// Counts consumed bytes, and returns their sum since the driver last checked. It is the sum of
+    /// all streams, because many small remainders could add up to the whole window of the session.
     pub(crate) fn consume(&self, bytes: usize) -> usize {
         self.consumed.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 
-    /// Begins the sum of consumed bytes anew: the driver looks now.
+    /// Resets the sum of consumed bytes, because the driver checks now.
     pub(crate) fn reset_consumed(&self) {
         self.consumed.store(0, Ordering::Relaxed);
     }
@@ -257,8 +258,8 @@ impl Budget {
         self.large.fetch_add(large, Ordering::SeqCst);
     }
 
-    /// Notes that bytes have left or were dropped, and with the last of them large pieces. Returns
-    /// the tasks to be woken.
+    /// Notes that bytes have left or were dropped, and which large pieces are gone with them.
+    /// Returns the tasks to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn free(&self, freed: Freed) -> Vec<Waker> {
         self.queued.fetch_sub(freed.queued, Ordering::Relaxed);
@@ -269,8 +270,8 @@ impl Budget {
         self.call_up()
     }
 
-    /// Takes room for streams that wait, as far as there is some. Returns their tasks, and those of
-    /// streams that wait for something else by now.
+    /// Reserves room for waiting streams, while there is room. Returns their tasks, and those of
+    /// streams that have to wait for something else now.
     fn call_up(&self) -> Vec<Waker> {
         // A task first sets `is_awaited` and then claims again; this writes the sum and then reads
         // `is_awaited`. One of the two writes is the first in the one order of all `SeqCst`
@@ -290,7 +291,8 @@ impl Budget {
                     waiter.turn = Turn::Come(length);
                     true
                 }
-                // Without a window it waits for others only while their pieces are being made.
+                // Without a window a stream waits for others only while their pieces are being
+                // made.
                 Err(Verdict::WhenOthersHaveSent) if waiter.asking.window > 0 => true,
                 Err(_) => {
                     wakers.push(waker.clone());
@@ -303,12 +305,12 @@ impl Budget {
         wakers
     }
 
-    /// Registers the task of a stream until large pieces have left. The caller asks once more
+    /// Registers the task of a stream until large pieces have left. The caller has to ask once more
     /// afterwards.
     ///
-    /// When there is room for the stream, the budget takes it in the name of the stream. So as many
-    /// tasks are woken as there is room for, and each [takes](Self::take_turn) its room or
-    /// [leaves](Self::leave).
+    /// When there is room for the stream, the budget reserves it in the name of the stream. So no
+    /// more tasks are woken than there is room for. Each woken task [takes](Self::take_turn) its
+    /// room or [leaves](Self::leave).
     pub(crate) fn wait(&self, id: StreamId, asking: Asking, cx: &Context<'_>) {
         let mut waiting = self.waiting();
         let turn = Turn::Due(cx.waker().clone());
@@ -322,8 +324,8 @@ impl Budget {
         self.is_awaited.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the room that was taken for a stream while it waited, if its turn has come. The
-    /// stream waits no more then.
+    /// Returns the room that was reserved for a stream while it waited, if its turn has come. Then
+    /// the stream no longer waits.
     pub(crate) fn take_turn(&self, id: StreamId) -> Option<usize> {
         let mut waiting = self.waiting();
         let has_come = |it: &Waiter| it.id == id && !it.is_due();
@@ -334,8 +336,8 @@ impl Budget {
         }
     }
 
-    /// Forgets a stream that waits no more, and takes back room that was taken for it. Returns the
-    /// tasks to be woken.
+    /// Removes a stream that no longer waits, and gives back its reserved room. Returns the tasks
+    /// to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn leave(&self, id: StreamId) -> Vec<Waker> {
         let mut waiting = self.waiting();
@@ -349,7 +351,7 @@ impl Budget {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiter>> {
-        // No code that can panic runs under the lock, so a poisoned list is a sound one.
+        // No code that can panic runs under the lock, so the list of a poisoned lock is valid.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -361,7 +363,7 @@ impl Waiter {
 }
 
 impl Asking {
-    /// How long the piece may be that it is asked for, as far as is known.
+    /// Returns how long the next piece may be, as far as is known.
     fn longest(&self) -> usize {
         if self.is_modest {
             return SMALL_PIECE;
@@ -369,15 +371,15 @@ impl Asking {
         self.last.unwrap_or_default().max(USUAL_PIECE)
     }
 
-    /// The sum of large pieces at which the stream waits.
+    /// Returns the sum of large pieces at which the stream has to wait.
     ///
-    /// Also a stream without a window may have a piece while there are few: it finds out that its
-    /// body has ended, and FIN needs no window. A piece of it that gets stuck leaves room for
-    /// streams that may send.
+    /// A stream without a window may also have a piece while the sum is small. So it finds out
+    /// whether its body has ended, and FIN needs no window. If its piece gets stuck, there is still
+    /// room for streams that can send.
     fn most_large(&self, window: usize, limits: &Limits) -> usize {
         let most = limits.large_send_pieces;
         let leaves = |last| last <= SMALL_PIECE || last <= window;
-        // A window may be wide enough for any piece.
+        // A window can be large enough for any piece.
         if self.is_modest || self.last.map_or(window >= most, leaves) {
             most.saturating_mul(2)
         } else if window == 0 {
@@ -388,18 +390,19 @@ impl Asking {
     }
 }
 
-/// What has left, or was dropped.
+/// Bytes that have left or were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     pub(crate) queued: usize,
-    /// The lengths of large pieces that are gone to the last byte.
+    /// The lengths of large pieces that are gone completely.
     pub(crate) large: usize,
 }
 
-/// Longer pieces of payload are large, in bytes. Every stream may have one that is not.
+/// A piece of payload that is longer than this, in bytes, is large. Every stream may have one that
+/// is not.
 pub(crate) const SMALL_PIECE: usize = 16 * 1024;
 
-/// A piece of unknown length is expected to be no longer than this, in bytes.
+/// A piece of unknown length is expected to be at most this long, in bytes.
 const USUAL_PIECE: usize = 1 << 20;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The ready list: which items have orders for the driver, and when to wake the driver for them.
+//! The ready list: which items have orders for the driver, and when the driver is woken for them.
 //!
-//! A mailbox knows neither its items nor what else stands under its lock. An item goes on the list
-//! when its first order comes, and leaves the list when the driver takes it. The driver parks when
-//! the list is empty and there is nothing else to do. What is left in the mailbox then wakes the
-//! driver if the driver waits for it: see [`News`].
+//! A mailbox does not know its items or the state under its lock. An item is added to the list by
+//! its first order, and leaves the list when the driver takes it. The driver parks when the list is
+//! empty and there is nothing else to do. A later order wakes the driver if the driver waits for
+//! this kind of order: see [`News`].
 //!
 //! [`Mailbox::enlist`] reads whether the driver is parked without the lock of the mailbox. The
-//! module [`shared`](super) has the argument why it may.
+//! module [`shared`](super) explains why this is correct.
 
 use std::{
     mem,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Mailbox<T, S> {
     /// How many consumed bytes wake a parked driver, and whether a release does: see [`Heeds`].
-    /// Written and read as `is_parked` is.
+    /// Written and read like `is_parked`.
     heeds_consumed: AtomicUsize,
     heeds_releases: AtomicBool,
     /// Whether the driver is parked. Written under the lock.
@@ -38,19 +38,21 @@ pub(crate) struct Contents<T, S> {
     ready: Vec<T>,
     /// The task of the driver, while the driver is parked.
     parked: Option<Waker>,
-    /// The driver takes nothing more.
+    /// Whether the driver takes nothing more.
     is_closed: bool,
     pub(crate) state: S,
 }
 
-/// What an order is about. The driver decides which news wake it, not the handle that has them.
+/// What an order is about. The driver decides which orders wake it, and not the handle that places
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// The driver carries the order out at once.
+    /// An order that the driver carries out immediately.
     Order,
-    /// The application is done with payload: the sum in bytes since the driver last looked.
+    /// The application has consumed payload. Contains the sum in bytes since the driver last
+    /// checked.
     Consumed(usize),
-    /// The application has taken something. The driver looks before it reads on, which is soon
+    /// The application has taken something. The driver checks before it reads again, which is soon
     /// enough.
     Taken,
     /// The application has dropped all handles of the item.
@@ -73,14 +75,14 @@ impl<T, S> Mailbox<T, S> {
         }
     }
 
-    /// Locks the mailbox. The caller neither locks anything else nor wakes a task before it drops
-    /// what this returns.
+    /// Locks the mailbox. The caller must not lock anything else or wake a task before it drops the
+    /// result.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Contents<T, S>> {
-        // No code that can panic runs under the lock, so the contents of a poisoned one are sound.
+        // No code that can panic runs under the lock, so the contents of a poisoned lock are valid.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the task of the driver to be woken, if the driver is parked.
+    /// Takes the task of the driver, to be woken, if the driver is parked.
     fn take_parked(&self, contents: &mut Contents<T, S>) -> Option<Waker> {
         self.is_parked.store(false, Ordering::Relaxed);
         contents.parked.take()
@@ -99,11 +101,11 @@ impl<T, S> Mailbox<T, S> {
 
 /// For handles.
 impl<T: Clone, S> Mailbox<T, S> {
-    /// Puts an item with orders on the ready list; `None` means that it is there already. The
+    /// Adds an item with orders to the ready list. `None` means that it is on the list already. The
     /// caller holds the lock of the item, and wakes the returned task after it has dropped that
     /// lock.
     pub(crate) fn enlist(&self, item: Option<&T>, news: News) -> Option<Waker> {
-        // A driver that is not parked looks at the list before it parks, so it needs no wake.
+        // A driver that is not parked checks the list before it parks, so it needs no wake-up.
         if item.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
             return None;
         }
@@ -121,8 +123,8 @@ impl<T: Clone, S> Mailbox<T, S> {
         }
     }
 
-    /// Changes the state with `place` and wakes the driver, unless `place` fails. `place` gets the
-    /// length of the ready list too.
+    /// Changes the state with `place`, and wakes the driver unless `place` fails. `place` also gets
+    /// the length of the ready list.
     pub(crate) fn order<E>(
         &self,
         place: impl FnOnce(&mut S, usize) -> Result<(), E>,
@@ -141,22 +143,23 @@ impl<T: Clone, S> Mailbox<T, S> {
 impl<T: Clone, S> Mailbox<T, S> {
     /// Notes that the driver runs, so that no order wakes it.
     pub(crate) fn unpark(&self) {
-        // Only the driver parks, so it reads what it wrote itself, or that it was woken.
+        // Only the driver parks, so it reads its own write, or that it was woken.
         if self.is_parked.load(Ordering::Relaxed) {
             self.take_parked(&mut self.lock());
         }
     }
 
-    /// Swaps the ready list with `ready`, which is empty, and returns the lock, so that the caller
-    /// takes what else it needs at the same moment.
+    /// Swaps the ready list with `ready`, which is empty. Returns the lock, so that the caller can
+    /// take further contents at the same moment.
     pub(crate) fn take_ready(&self, ready: &mut Vec<T>) -> MutexGuard<'_, Contents<T, S>> {
         let mut contents = self.lock();
         mem::swap(ready, &mut contents.ready);
         contents
     }
 
-    /// Registers the task of the driver, to be woken by the next order and by news that `heeds`
-    /// names. Returns false, and registers nothing, if an item has orders or `is_idle` finds some.
+    /// Registers the task of the driver, to be woken by the next order and by the news that `heeds`
+    /// names. Returns `false`, and registers nothing, if an item has orders or `is_idle` returns
+    /// `false`.
     pub(crate) fn park(
         &self,
         cx: &Context<'_>,
@@ -174,8 +177,9 @@ impl<T: Clone, S> Mailbox<T, S> {
         true
     }
 
-    /// Takes nothing more from now on. `close` changes the state under the same lock. Returns what
-    /// `close` returns, with the items that were on the list: the caller drops both without a lock.
+    /// Accepts nothing more from now on. `close` changes the state under the same lock. Returns the
+    /// items that were on the list, and the result of `close`. The caller drops both without a
+    /// lock.
     pub(crate) fn close<R>(&self, close: impl FnOnce(&mut S) -> R) -> (Vec<T>, R) {
         let mut contents = self.lock();
         contents.is_closed = true;
@@ -184,7 +188,7 @@ impl<T: Clone, S> Mailbox<T, S> {
     }
 }
 
-/// For tests that ask what a driver at rest has left undone.
+/// Access for tests that check what a driver at rest has left undone.
 impl<T: Clone, S> Contents<T, S> {
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.is_some()

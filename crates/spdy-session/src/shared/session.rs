@@ -1,4 +1,4 @@
-//! What the handles of a session order, and what the driver tells them about the session.
+//! The orders of a session's handles, and what the driver tells these handles.
 
 use std::{
     collections::VecDeque,
@@ -15,23 +15,24 @@ use crate::{
     proto::{OpenOptions, Outcome, Shutdown},
 };
 
-/// The part of a session that is not about one stream. A stream that was opened has a cell `C`.
+/// The part of a session that does not belong to one stream. `C` is the type of the cells of
+/// streams.
 #[derive(Debug)]
 pub(crate) struct SessionState<C> {
     orders: Orders<C>,
     /// How many [`Session`](crate::Session) handles there are.
     handles: usize,
-    /// No stream can be opened any more.
+    /// Whether no stream can be opened any more.
     is_going_away: bool,
-    /// What the peer has announced: the latest entry of each id.
+    /// The peer's SETTINGS: the latest entry of each id.
     settings: Vec<Setting>,
     /// When this side last kept the peer from sending payload.
     held_up: HeldUp,
-    /// How the session ended, if it has.
+    /// How the session ended, once it has.
     outcome: Option<Outcome>,
 }
 
-/// What the handles of the session have ordered since the driver last looked.
+/// The orders of the session's handles since the driver last checked.
 #[derive(Debug)]
 pub(crate) struct Orders<C> {
     pub(crate) opens: VecDeque<OpenOrder<C>>,
@@ -48,19 +49,19 @@ pub(crate) struct OpenOrder<C> {
     pub(crate) answer: oneshot::Sender<Result<Arc<C>, OpenError>>,
 }
 
-/// Is called with the id of a stream as soon as the stream has one.
+/// A function that is called with the id of a stream as soon as the stream has one.
 pub(crate) struct Note(pub(crate) Box<dyn FnOnce(StreamId) + Send>);
 
 /// The end of the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShutdownOrder {
     pub(crate) how: Shutdown,
-    /// How many items of the ready list had orders before it.
+    /// How many items of the ready list had orders before this one.
     pub(crate) ready_before: usize,
 }
 
-/// Whether the peer could send payload: what
-/// [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer) has returned over time.
+/// Whether the peer could send payload: the values of
+/// [`Connection::holds_up_peer`](crate::proto::Connection::holds_up_peer) over time.
 #[derive(Clone, Copy, Debug)]
 enum HeldUp {
     Never,
@@ -89,7 +90,7 @@ impl<C> Orders<C> {
 }
 
 impl<C> SessionState<C> {
-    /// The state of a session with one handle.
+    /// Returns the state of a session with one handle.
     pub(crate) const fn new() -> Self {
         Self {
             orders: Orders::new(),
@@ -101,7 +102,7 @@ impl<C> SessionState<C> {
         }
     }
 
-    /// Returns the outcome of a session that has ended as an error.
+    /// Returns the outcome as an error if the session has ended.
     fn check_running(&self) -> Result<(), Outcome> {
         match &self.outcome {
             Some(outcome) => Err(outcome.clone()),
@@ -124,8 +125,8 @@ impl<C> SessionState<C> {
         Ok(())
     }
 
-    /// Orders the end of the session, behind the orders of `ready` items. Of two orders the sooner
-    /// end counts.
+    /// Orders the end of the session, after the orders of `ready` items. Of two such orders the one
+    /// that ends the session sooner counts.
     pub(crate) fn order_shutdown(&mut self, how: Shutdown, ready: usize) -> Result<(), Outcome> {
         self.is_going_away = true;
         self.check_running()?;
@@ -151,8 +152,7 @@ impl<C> SessionState<C> {
         self.outcome.as_ref()
     }
 
-    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at
-    /// present.
+    /// Returns the last moment at which the peer could not send payload, or `now` if it cannot now.
     pub(crate) const fn held_up_until(&self, now: Instant) -> Option<Instant> {
         match self.held_up {
             HeldUp::Never => None,
@@ -180,7 +180,7 @@ impl<C> SessionState<C> {
         !self.orders.is_empty()
     }
 
-    /// Takes the orders. Usually there are none.
+    /// Takes the orders, if there are any. Most of the time there are none.
     pub(crate) fn take_orders(&mut self) -> Option<Orders<C>> {
         if self.orders.is_empty() {
             return None;
@@ -188,7 +188,7 @@ impl<C> SessionState<C> {
         Some(mem::replace(&mut self.orders, Orders::new()))
     }
 
-    /// Keeps what the peer has announced, as many ids as one frame may have.
+    /// Keeps the entries of the peer's SETTINGS, at most as many ids as one frame may have.
     pub(crate) fn note_settings(&mut self, frame: &Settings) {
         for entry in &frame.entries {
             match self.settings.iter().position(|known| known.id == entry.id) {
@@ -199,7 +199,7 @@ impl<C> SessionState<C> {
         }
     }
 
-    /// Notes that this side begins to keep the peer from sending payload, or stops.
+    /// Notes that this side starts or stops keeping the peer from sending payload.
     pub(crate) const fn note_held_up(&mut self, is_held_up: bool, now: Instant) {
         self.held_up = if is_held_up {
             HeldUp::Now
@@ -213,8 +213,8 @@ impl<C> SessionState<C> {
         self.is_going_away = true;
     }
 
-    /// Ends the session. Returns the orders that were not carried out, which the caller drops
-    /// without a lock: that tells the tasks that wait for an answer.
+    /// Ends the session. Returns the orders that were not carried out. The caller drops them
+    /// without a lock, which informs the tasks that wait for an answer.
     pub(crate) fn end(&mut self, outcome: Outcome) -> Orders<C> {
         self.outcome = Some(outcome);
         mem::replace(&mut self.orders, Orders::new())

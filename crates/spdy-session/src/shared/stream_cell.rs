@@ -1,11 +1,11 @@
-//! What the handles of one stream share with the driver.
+//! The state that the handles of one stream share with the driver.
 //!
-//! A handle leaves *orders* in the cell of its stream and puts the cell on the ready list. The
-//! driver carries the orders out, and puts into the cell what has happened. The lock of a cell is
-//! held for a few instructions, never across a wake and never across an await.
+//! A handle leaves *orders* in the cell of its stream, and adds the cell to the ready list. The
+//! driver carries the orders out, and puts the events of the stream into the cell. The lock of a
+//! cell is held for a few instructions, and never during a wake-up or an await.
 //!
-//! `for_reader` and `for_writer` have what handles do with a cell, `for_driver` what the driver
-//! does. What happens when a handle is dropped is in this file.
+//! `for_reader` and `for_writer` have what handles do with a cell, and `for_driver` has what the
+//! driver does. This file has what happens when a handle is dropped.
 
 mod for_driver;
 mod for_reader;
@@ -44,16 +44,16 @@ struct State {
     orders: Orders,
     /// Whether the cell is on the ready list.
     is_listed: bool,
-    /// How the stream ended, unless in order.
+    /// How the stream ended, unless it ended in order.
     end: Option<StreamError>,
 }
 
-/// What the handles want of the machine, beside what they send.
+/// What the handles want of the machine, in addition to what they send.
 #[derive(Debug, Default)]
 struct Orders {
-    /// Bytes of payload that the application is done with.
+    /// How many bytes of payload the application has consumed.
     consumed: usize,
-    /// What the header blocks count that the application has taken.
+    /// The size of the header blocks that the application has taken.
     headers: usize,
     stop_reading: bool,
     await_window: bool,
@@ -62,18 +62,18 @@ struct Orders {
     reset: Option<RstStatus>,
 }
 
-/// How a cell begins.
+/// The state in which a cell begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Birth {
-    /// A SYN_REPLY will come.
+    /// Whether a SYN_REPLY will come.
     pub(crate) replied: bool,
-    /// The peer has finished.
+    /// Whether the peer has finished.
     pub(crate) received: bool,
-    /// This side has finished, with the opening frame.
+    /// Whether this side has finished, with the opening frame.
     pub(crate) finished: bool,
-    /// This side cannot send on the stream.
+    /// Whether this side cannot send on the stream.
     pub(crate) mute: bool,
-    /// What the stream's window lets out, in bytes.
+    /// How many bytes the stream's window lets out.
     pub(crate) window: usize,
 }
 
@@ -98,21 +98,22 @@ impl StreamCell {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that can panic runs under the lock, so a poisoned state is a sound one.
+        // No code that can panic runs under the lock, so the state of a poisoned lock is valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the cell on the ready list, since there are new orders.
+    /// Adds the cell to the ready list, because it has new orders.
     fn enlist(self: &Arc<Self>, mut state: MutexGuard<'_, State>, news: News) {
         let is_new = !mem::replace(&mut state.is_listed, true);
-        // Under the lock of the cell: a cell that says it is listed has to be. Otherwise an urgent
-        // order could rely on a listing that is still to come and wakes no driver.
+        // The cell is added under its own lock, so that `is_listed` is always true to the list.
+        // Otherwise an urgent order could rely on a cell that is not on the list yet, and the
+        // driver would not be woken.
         let parked = self.hub.mailbox.enlist(is_new.then_some(self), news);
         drop(state);
         wake(parked);
     }
 
-    /// Resets the stream: it ends both ways.
+    /// Resets the stream in both directions.
     pub(crate) fn reset(self: &Arc<Self>, status: RstStatus) {
         let mut state = self.lock();
         if state.end.is_none() {
@@ -124,22 +125,22 @@ impl StreamCell {
 
 /// What happens when a handle is dropped. Each half is dropped once.
 ///
-/// It does not matter which half of a stream is dropped first, unless they order different resets:
-/// then [`abandon`](StreamCell::abandon) has the order.
+/// The order in which the halves of a stream are dropped does not matter, unless they order
+/// different resets. [`abandon`](StreamCell::abandon) has the order for that case.
 impl StreamCell {
-    /// Drops both halves of a stream that no application has used: of the peer's streams those that
-    /// are not accepted, of this side's those that are not wanted any more.
+    /// Drops both halves of a stream that no application has used: a stream of the peer that was
+    /// not accepted, or a stream of this side that was given up.
     ///
-    /// The sending half is first, since it orders the reset with `status`. The receiving half
-    /// orders one with CANCEL if this side cannot send, which must not be what the peer sees:
-    /// REFUSED_STREAM tells it that it can safely try again.
+    /// The sending half is first, because it orders the reset with `status`. If this side cannot
+    /// send, the receiving half orders a reset with CANCEL. The peer must not see that one, because
+    /// REFUSED_STREAM tells it that a retry is safe.
     pub(crate) fn abandon(self: &Arc<Self>, status: RstStatus) {
         self.drop_send(Some(status));
         self.drop_recv(0);
     }
 
     /// Drops the sending half. With a status, a stream that this side has not finished is reset,
-    /// and so is one that the peer has not finished and that this side cannot send on.
+    /// and so is a stream that the peer has not finished and on which this side cannot send.
     pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
         let mut state = self.lock();
         state.send.dropped = true;
@@ -159,8 +160,8 @@ impl StreamCell {
         others.into_iter().for_each(Waker::wake);
     }
 
-    /// Drops the receiving half, with `taken` bytes that were taken and are not consumed yet. All
-    /// that came counts as consumed. Nothing is done where the peer had finished from the start.
+    /// Drops the receiving half. `taken` bytes were taken and are not consumed yet. Everything that
+    /// arrived counts as consumed. Nothing is done if the peer had finished from the start.
     pub(crate) fn drop_recv(self: &Arc<Self>, taken: usize) {
         let mut state = self.lock();
         if state.recv.dropped {
@@ -174,7 +175,7 @@ impl StreamCell {
         let stops = !state.recv.fin && state.end.is_none();
         state.orders.stop_reading |= stops;
         if stops && state.send.is_mute {
-            // The peer waits for no response, so a reset does no harm.
+            // The peer expects no reply, so a reset does no harm.
             state.orders.reset.get_or_insert(RstStatus::CANCEL);
         }
         let waker = state.take_closed_waker();
@@ -199,12 +200,12 @@ impl State {
         }
     }
 
-    /// Whether both halves are dropped.
+    /// Returns whether both halves are dropped.
     fn is_released(&self) -> bool {
         self.recv.dropped && self.send.dropped
     }
 
-    /// Whether nothing more will happen to the stream.
+    /// Returns whether nothing more will happen to the stream.
     fn is_over(&self) -> bool {
         self.end.is_some() || ((self.recv.fin || self.recv.dropped) && self.send.is_written())
     }

@@ -1,4 +1,4 @@
-//! What the driver does with a cell: it carries orders out and tells what has happened.
+//! What the driver does with a cell: it carries orders out, and stores the events of the stream.
 
 use std::{mem, task::Waker, time::Instant};
 
@@ -44,21 +44,21 @@ impl StreamCell {
         state.is_over()
     }
 
-    /// Keeps the SYN_REPLY of the peer. Returns whether the stream is over.
+    /// Stores the peer's SYN_REPLY. Returns whether the stream is over.
     pub(crate) fn replied(&self, headers: HeaderBlock, fin: bool) -> bool {
         self.received(fin, |recv| recv.keep_reply(headers))
     }
 
-    /// Keeps a later header block. Returns what it counts if no handle wants it, and whether the
-    /// stream is over.
+    /// Stores a later header block. Returns its size if no handle wants it, and whether the stream
+    /// is over.
     pub(crate) fn headers(&self, headers: HeaderBlock, fin: bool) -> (usize, bool) {
         let mut unwanted = 0;
         let over = self.received(fin, |recv| unwanted = recv.keep_headers(headers));
         (unwanted, over)
     }
 
-    /// Keeps payload, a slice of a read buffer of `buffer` bytes. Returns how many bytes of it no
-    /// handle wants, and whether the stream is over.
+    /// Stores payload, which is a slice of a read buffer of `buffer` bytes. Returns how many bytes
+    /// of it no handle wants, and whether the stream is over.
     pub(crate) fn data(&self, payload: Bytes, fin: bool, buffer: usize) -> (usize, bool) {
         let mut unwanted = 0;
         let over = self.received(fin, |recv| unwanted = recv.keep_data(payload, buffer));
@@ -77,7 +77,7 @@ impl StreamCell {
         over
     }
 
-    /// Notes that bytes have left for the transport, and FIN with them or not. Returns whether the
+    /// Notes that bytes have left for the transport, with FIN if `fin` is set. Returns whether the
     /// stream is over.
     pub(crate) fn sent(&self, bytes: usize, fin: bool, window: usize) -> bool {
         let mut state = self.lock();
@@ -94,7 +94,7 @@ impl StreamCell {
         over
     }
 
-    /// Notes that the window for which the stream has waited is open, or wider than before. Returns
+    /// Notes that the window for which the stream has waited is open, or has changed. Returns
     /// whether the stream is over.
     pub(crate) fn window_opened(&self, window: usize) -> bool {
         let mut state = self.lock();
@@ -106,9 +106,9 @@ impl StreamCell {
         over
     }
 
-    /// Drops what came, since the application has not taken it for too long. The reader then gets
-    /// the error that follows, and no end, though the stream may have been over. Returns how many
-    /// bytes of payload that were.
+    /// Drops the payload that the application has not taken for too long. After this the reader
+    /// gets the error that follows, and no end, even if the stream was over. Returns the number of
+    /// bytes.
     pub(crate) fn give_up(&self) -> usize {
         let mut state = self.lock();
         state.recv.fin = false;
@@ -116,8 +116,8 @@ impl StreamCell {
         state.recv.discard_payload()
     }
 
-    /// Ends the stream with an error, unless it is over already. What has come can still be read.
-    /// Returns whether both halves are dropped.
+    /// Ends the stream with an error, unless it is over already. Everything that arrived can still
+    /// be read. Returns whether both halves are dropped.
     pub(crate) fn fail(&self, error: StreamError) -> bool {
         let mut state = self.lock();
         if !state.is_over() {
@@ -135,13 +135,14 @@ impl StreamCell {
     }
 }
 
-/// For tests that ask what a driver at rest has left undone.
+/// Checks, for tests, that a driver at rest has left nothing undone.
 impl StreamCell {
-    /// Adds the orders of a listed cell to those that can wait, or returns one that cannot.
+    /// Adds the orders of a listed cell to those that can wait. Returns an error if one of them
+    /// cannot.
     pub(crate) fn check_rest(&self, quiet: &mut Quiet) -> Result<(), String> {
         let state = self.lock();
         let orders = &state.orders;
-        // Nothing is sent any more of a stream that has ended.
+        // A stream that has ended sends nothing more.
         let sends = state.end.is_none() && state.send.has_orders();
         if orders.reset.is_some() || orders.stop_reading || sends {
             return Err(format!("an order of stream {} is not looked at", self.id));
@@ -153,7 +154,8 @@ impl StreamCell {
         Ok(())
     }
 
-    /// Checks that no task waits for a piece that it may have by the window that the machine knows.
+    /// Returns an error if a task waits for a piece that the stream may have in the machine's
+    /// window.
     pub(crate) fn check_piece(&self, connection: &Connection) -> Result<(), String> {
         let state = self.lock();
         let window = connection.send_window(self.id);

@@ -39,8 +39,9 @@ impl StreamCell {
         }
     }
 
-    /// Waits for what comes next, or `None` after FIN. What came before an abnormal end is returned
-    /// before the error. With `consumes`, the application is done with payload when it has it.
+    /// Waits for the next piece of payload or the next header block. Returns `None` after FIN.
+    /// Everything that arrived before an early end is returned before the error. With `consumes`,
+    /// payload counts as consumed when this returns it.
     pub(crate) fn poll_next(
         self: &Arc<Self>,
         cx: &Context<'_>,
@@ -62,7 +63,7 @@ impl StreamCell {
         }
     }
 
-    /// Waits for the next header block, and takes it also from behind payload that is not taken
+    /// Waits for the next header block, and takes it even from behind payload that is not taken
     /// yet.
     pub(crate) fn poll_headers(
         self: &Arc<Self>,
@@ -78,25 +79,24 @@ impl StreamCell {
         }
     }
 
-    /// Whether the peer has finished and all that came was taken.
+    /// Returns whether the peer has finished and everything that arrived was taken.
     pub(crate) fn is_drained(&self) -> bool {
         self.lock().recv.is_drained()
     }
 
-    /// Returns the last moment at which the peer could not send payload; `now` if it cannot at
-    /// present.
+    /// Returns the last moment at which the peer could not send payload, or `now` if it cannot now.
     pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
         self.hub.held_up_until(now)
     }
 
-    /// Returns the credit of bytes that were taken, since the application is done with them.
+    /// Returns credit for bytes that were taken and are consumed now.
     pub(crate) fn consume(self: &Arc<Self>, bytes: usize) {
         if bytes > 0 {
             self.note_consumed(self.lock(), bytes);
         }
     }
 
-    /// Notes that the application has read a part of a piece, which it is not done with.
+    /// Notes that the application has read a part of a piece, which does not count as consumed yet.
     pub(crate) fn note_partly_read(&self) {
         self.hub.budget.note_partly_read();
     }
@@ -106,7 +106,7 @@ impl StreamCell {
         self.enlist(state, News::Consumed(self.hub.budget.consume(bytes)));
     }
 
-    /// The application has a header block.
+    /// Notes that the application has taken a header block.
     fn note_taken(self: &Arc<Self>, mut state: MutexGuard<'_, State>, block: &HeaderBlock) {
         state.orders.headers += held_size(block);
         self.enlist(state, News::Taken);
@@ -114,7 +114,7 @@ impl StreamCell {
 }
 
 impl State {
-    /// Returns how the stream ended, or waits, when everything that came was taken.
+    /// Returns how the stream ended, or waits. Everything that arrived was taken.
     fn poll_drained<T>(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
         if self.recv.fin {
             return Poll::Ready(None);

@@ -15,9 +15,9 @@ use crate::{
     sync::MutexGuard,
 };
 
-/// Orders.
+/// Sending.
 impl StreamCell {
-    /// Answers the peer's stream.
+    /// Replies to the peer's stream.
     pub(crate) fn send_reply(
         self: &Arc<Self>,
         headers: HeaderBlock,
@@ -26,7 +26,8 @@ impl StreamCell {
         self.send(fin, |send| send.set_reply(headers))
     }
 
-    /// Answers the peer's stream with everything that this side sends, and drops the sending half.
+    /// Replies to the peer's stream with everything that this side sends, and drops the sending
+    /// half.
     pub(crate) fn reply_in_full(
         self: &Arc<Self>,
         headers: HeaderBlock,
@@ -83,7 +84,7 @@ impl StreamCell {
         Ok(())
     }
 
-    /// Copies as much of `bytes` as there is room for.
+    /// Copies as many of `bytes` as there is room for.
     pub(crate) fn poll_write(
         self: &Arc<Self>,
         cx: &Context<'_>,
@@ -111,7 +112,7 @@ impl StreamCell {
     }
 }
 
-/// Room for payload.
+/// The room for payload.
 impl StreamCell {
     /// Waits for room in the queue.
     pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -125,9 +126,9 @@ impl StreamCell {
         Poll::Pending
     }
 
-    /// Waits until the stream may have another piece, of a length that is known only when the piece
-    /// is there: `held` bytes are about to be queued before it. Takes room for the piece, and
-    /// returns how much, which the caller [gives back](Self::give_back). For `is_modest` see
+    /// Waits until the stream may have another piece whose length is known only when the piece
+    /// exists. `held` bytes are about to be queued before it. Reserves room for the piece and
+    /// returns how much; the caller [gives it back](Self::give_back). For `is_modest` see
     /// [`Asking`](crate::shared::budget::Asking).
     pub(crate) fn poll_piece(
         self: &Arc<Self>,
@@ -161,7 +162,8 @@ impl StreamCell {
                     self.go_on(state);
                     return Poll::Ready(Ok(claimed));
                 }
-                // In a wider window the piece might leave at once, and needs to wait for no others.
+                // In a larger window the piece might leave at once, and then need not wait for
+                // others.
                 if state.send.asks_for_grant() {
                     state.orders.await_grant = true;
                     self.enlist(state, News::Order);
@@ -177,7 +179,7 @@ impl StreamCell {
         Poll::Pending
     }
 
-    /// Notes that the stream may have another piece, and waits for none any more.
+    /// Notes that the stream may have another piece, and waits for nothing any more.
     fn go_on(&self, mut state: MutexGuard<'_, State>) {
         state.send.awaited.piece = false;
         let others = state.send.leave(self.id, &self.hub.budget);
@@ -185,8 +187,8 @@ impl StreamCell {
         others.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes room for a piece that is being made, of `most` bytes or less: as much as there is, and
-    /// never less than a small piece. The caller [gives it back](Self::give_back).
+    /// Reserves room for a piece that is being made, of at most `most` bytes: as much as there is,
+    /// but at least the length of a small piece. The caller [gives it back](Self::give_back).
     pub(crate) fn reserve(&self, most: usize) -> usize {
         let asking = self.lock().send.asking(0, true);
         self.hub.budget.reserve(asking, most)
@@ -197,15 +199,15 @@ impl StreamCell {
         others.into_iter().for_each(Waker::wake);
     }
 
-    /// Notes that from now on pieces are no longer than there is room for.
+    /// Notes that from now on no piece is longer than the room for it.
     pub(crate) fn promise_room(&self) {
         self.lock().send.is_modest = true;
     }
 }
 
-/// The progress of what is sent, and the end.
+/// The progress of sending, and the end.
 impl StreamCell {
-    /// Waits until everything queued has left for the transport.
+    /// Waits until everything that is queued has left for the transport.
     pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
         let is_done = state.send.queued() == 0;
@@ -220,7 +222,7 @@ impl StreamCell {
         state.poll_until(false, cx)
     }
 
-    /// Waits for the end: [`StreamError::Finished`] if the stream ends in order.
+    /// Waits until the stream ends. Returns [`StreamError::Finished`] if it ends in order.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<StreamError> {
         let mut state = self.lock();
         match &state.end {
@@ -233,14 +235,14 @@ impl StreamCell {
         }
     }
 
-    /// Whether this side has finished the stream.
+    /// Returns whether this side has finished the stream.
     pub(crate) fn is_finished(&self) -> bool {
         !self.lock().send.is_open()
     }
 }
 
 impl State {
-    /// Checks that the application may send more.
+    /// Returns an error if the application cannot send more.
     fn check_send(&self) -> Result<(), StreamError> {
         match &self.end {
             Some(end) => Err(end.clone()),
@@ -251,7 +253,7 @@ impl State {
 
     fn poll_until(&mut self, is_done: bool, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         match &self.end {
-            // What was written before the end was written.
+            // If FIN is written, everything that was written before an early end has left.
             _ if self.send.is_written() => Poll::Ready(Ok(())),
             Some(end) => Poll::Ready(Err(end.clone())),
             None if is_done => Poll::Ready(Ok(())),

@@ -1,18 +1,18 @@
-//! The payload of one stream that has not left, counted in the session's [`Budget`].
+//! The payload of one stream that has not left, which counts in the session's [`Budget`].
 
 use crate::{
     queue::Queue,
     shared::budget::{Budget, Freed, SMALL_PIECE},
 };
 
-/// How much is queued, and where in it the large pieces end.
+/// The queued bytes of a stream, and the ends of the large pieces among them.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// Bytes that have not left for the transport.
+    /// How many bytes have not left for the transport.
     queued: usize,
-    /// Bytes that have left, from the first on.
+    /// How many bytes have left since the start.
     left: u64,
-    /// The large pieces of which not all has left.
+    /// The large pieces that have not left completely.
     large: Queue<Large>,
     /// The length of the last piece.
     last: Option<usize>,
@@ -20,7 +20,7 @@ pub(super) struct Pieces {
 
 #[derive(Debug)]
 struct Large {
-    /// Which byte of the stream is behind its last one.
+    /// The position of the piece's end, in bytes since the start of the stream.
     end: u64,
     len: usize,
 }
@@ -51,8 +51,8 @@ impl Pieces {
         budget.add(bytes);
     }
 
-    /// Counts a piece, which may be the last one. A piece that is the whole payload of the stream
-    /// was in memory before this side asked for it, so it takes the room of no other.
+    /// Counts a piece. `is_end` says whether it is the last one. A piece that is the whole payload
+    /// of the stream was in memory before, so it does not count as a large piece.
     pub(super) fn pushed(&mut self, bytes: usize, is_end: bool, budget: &Budget) {
         let is_whole = is_end && self.last.is_none();
         self.written(bytes, budget);
@@ -66,7 +66,7 @@ impl Pieces {
         }
     }
 
-    /// Takes away what has left.
+    /// Removes bytes that have left.
     pub(super) fn sent(&mut self, bytes: usize) -> Freed {
         self.queued -= bytes;
         self.left += bytes as u64;
@@ -83,14 +83,14 @@ impl Pieces {
         freed
     }
 
-    /// Takes everything away.
+    /// Removes everything.
     pub(super) fn clear(&mut self) -> Freed {
         self.sent(self.queued)
     }
 }
 
-/// Small pieces are joined into pieces of about this length, in bytes: those that are sent, and
-/// those that came and wait to be taken.
+/// Small pieces are joined into pieces of about this length, in bytes: pieces to be sent, and
+/// pieces that arrived and wait to be taken.
 pub(super) const JOINED_LENGTH: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The receiving half: what has come and is not taken yet.
+//! The receiving half: what has arrived and was not taken.
 
 use std::{collections::VecDeque, fmt, mem, task::Waker};
 
@@ -8,14 +8,14 @@ use spdy_frame::HeaderBlock;
 use super::pieces::JOINED_LENGTH;
 use crate::{config::MAX_PINNED, proto::held_size};
 
-/// What has come and is not taken yet.
+/// What has arrived on a stream and was not taken.
 pub(super) struct RecvSide {
     reply: Reply,
     pieces: VecDeque<Received>,
-    /// Small pieces are joined here, behind all others.
+    /// Small pieces are joined here. They come after all others.
     joined: BytesMut,
     pub(super) fin: bool,
-    /// The handle is dropped, so what comes is not wanted.
+    /// Whether the handle is dropped, so that nothing more is wanted.
     pub(super) dropped: bool,
     pub(super) waker: Option<Waker>,
 }
@@ -23,18 +23,18 @@ pub(super) struct RecvSide {
 /// The SYN_REPLY of the peer.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// None will come: the peer opened the stream, or cannot send on it.
+    /// None will arrive, because the peer opened the stream or cannot send on it.
     None,
     Due,
     Here(HeaderBlock),
     Taken,
 }
 
-/// What a stream brings, in order.
+/// Payload or a header block that arrived on a stream.
 pub enum Received {
-    /// Payload; never empty.
+    /// Payload, which is never empty.
     Data(Bytes),
-    /// A header block that came after the first one: trailers, if nothing follows.
+    /// A header block after the first one. If nothing follows, it has the trailers.
     Headers(HeaderBlock),
 }
 
@@ -61,14 +61,14 @@ impl fmt::Debug for RecvSide {
 }
 
 impl RecvSide {
-    /// A half of which a SYN_REPLY `is_due`, and which the peer may have finished already.
+    /// Returns a half for which a SYN_REPLY `is_due`, and which the peer may have finished already.
     pub(super) fn new(is_due: bool, is_finished: bool) -> Self {
         Self {
             reply: if is_due { Reply::Due } else { Reply::None },
             pieces: VecDeque::new(),
             joined: BytesMut::new(),
             fin: is_finished,
-            // Where nothing is to come there is nothing to drop.
+            // Nothing will arrive, so nothing can be dropped.
             dropped: is_finished,
             waker: None,
         }
@@ -78,7 +78,7 @@ impl RecvSide {
         self.reply = Reply::Here(block);
     }
 
-    /// Keeps a header block. Returns what it counts if no handle wants it.
+    /// Stores a header block. Returns its size if no handle wants it.
     pub(super) fn keep_headers(&mut self, block: HeaderBlock) -> usize {
         if self.dropped {
             return held_size(&block);
@@ -88,10 +88,10 @@ impl RecvSide {
         0
     }
 
-    /// Keeps a piece of payload, a slice of a read buffer of `buffer` bytes. The buffer lives as
-    /// long as the slice does. So a piece that is a large part of it is kept as it is. Others are
-    /// copied, and joined until they are taken: otherwise a few bytes each could pin one buffer
-    /// each, and their bookkeeping would exceed them.
+    /// Stores a piece of payload, which is a slice of a read buffer of `buffer` bytes. The slice
+    /// keeps the whole buffer alive. So only a piece that is a large part of the buffer is kept as
+    /// it is. Other pieces are copied, and joined until they are taken. Otherwise a few bytes each
+    /// could keep one buffer each, and their records would be larger than the pieces.
     ///
     /// Returns how many bytes no handle wants.
     pub(super) fn keep_data(&mut self, payload: Bytes, buffer: usize) -> usize {
@@ -120,7 +120,7 @@ impl RecvSide {
         }
     }
 
-    /// Takes the SYN_REPLY if it is here, and returns what is known of it.
+    /// Takes the SYN_REPLY if it has arrived. Returns its state.
     pub(super) fn take_reply(&mut self) -> Reply {
         match self.reply {
             Reply::Due => Reply::Due,
@@ -128,7 +128,7 @@ impl RecvSide {
         }
     }
 
-    /// Takes what came first.
+    /// Takes the first piece or header block.
     pub(super) fn take(&mut self) -> Option<Received> {
         match self.pieces.pop_front() {
             None if self.joined.is_empty() => None,
@@ -137,7 +137,7 @@ impl RecvSide {
         }
     }
 
-    /// Takes the header block that came first.
+    /// Takes the first header block.
     pub(super) fn take_headers(&mut self) -> Option<HeaderBlock> {
         let is_headers = |piece: &Received| matches!(piece, Received::Headers(_));
         let position = self.pieces.iter().position(is_headers)?;
@@ -147,12 +147,12 @@ impl RecvSide {
         }
     }
 
-    /// Whether the peer has finished and all that came was taken.
+    /// Returns whether the peer has finished and everything that arrived was taken.
     pub(super) fn is_drained(&self) -> bool {
         self.fin && self.pieces.is_empty() && self.joined.is_empty()
     }
 
-    /// Drops all payload, and returns how many bytes that was.
+    /// Drops all payload. Returns the number of bytes.
     pub(super) fn discard_payload(&mut self) -> usize {
         let mut payload = mem::take(&mut self.joined).len();
         self.pieces.retain(|piece| match piece {
@@ -165,8 +165,7 @@ impl RecvSide {
         payload
     }
 
-    /// Drops everything. Returns how many bytes of payload that was, and what the header blocks
-    /// count.
+    /// Drops everything. Returns the number of bytes of payload, and the size of the header blocks.
     pub(super) fn discard(&mut self) -> (usize, usize) {
         let (mut payload, mut headers) = (mem::take(&mut self.joined).len(), 0);
         for piece in mem::take(&mut self.pieces) {

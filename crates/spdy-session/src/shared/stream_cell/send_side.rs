@@ -1,4 +1,4 @@
-//! The sending half: what is to be sent.
+//! The sending half: what a stream has to send.
 
 use std::{fmt, mem, task::Waker};
 
@@ -12,33 +12,34 @@ use crate::{
     shared::budget::{Asking, Budget, Freed, Verdict},
 };
 
-/// What is to be sent.
+/// What a stream has to send.
 pub(super) struct SendSide {
     reply: Option<HeaderBlock>,
     items: Queue<Outgoing>,
-    /// Small writes are joined here, behind all items.
+    /// Small writes are joined here. They come after all items.
     joined: BytesMut,
     fin: Fin,
-    /// This side cannot send on the stream.
+    /// Whether this side cannot send on the stream.
     pub(super) is_mute: bool,
-    /// What has not left for the transport, here and in the machine.
+    /// The payload that has not left for the transport, here and in the machine.
     pieces: Pieces,
-    /// What the stream's window let out when a frame of it last left, in bytes.
+    /// How many bytes the stream's window let out when a frame of it last left.
     pub(super) window: usize,
-    /// The machine was asked to tell when the window is open.
+    /// Whether the machine was asked to report when the window is open.
     window_asked: bool,
-    /// The machine was asked to tell when the window has changed.
+    /// Whether the machine was asked to report when the window has changed.
     grant_asked: bool,
-    /// The stream is on the list of those that wait for large pieces of others to leave, or was.
+    /// Whether the stream is or was on the list of streams that wait for large pieces of others to
+    /// leave.
     pub(super) waits_for_others: bool,
-    /// The pieces of the stream are no longer than there is room for.
+    /// Whether the pieces of the stream are no longer than the room for them.
     pub(super) is_modest: bool,
     pub(super) dropped: bool,
     pub(super) awaited: Awaited,
     pub(super) waker: Option<Waker>,
 }
 
-/// Shows how much is to be sent, and none of it.
+/// Shows how much is to be sent, and no content.
 impl fmt::Debug for SendSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendSide")
@@ -50,35 +51,35 @@ impl fmt::Debug for SendSide {
     }
 }
 
-/// How far our FIN is on its way.
+/// The progress of FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fin {
     /// The application may send more.
     Open,
     /// The application has finished.
     Ordered,
-    /// The machine knows.
+    /// The machine has it.
     HandedOver,
     /// It is written to the transport.
     Written,
 }
 
-/// What the sending handle's task waits for. It may be several things at once. The end of the
-/// stream wakes it in any case.
+/// What the sending handle's task waits for, which may be several things. The end of the stream
+/// wakes it in any case.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Awaited {
-    /// Room in the queue, for a writer.
+    /// There is room in the queue, for a writer.
     pub(super) room: bool,
-    /// That another piece may be asked for.
+    /// Another piece may be asked for.
     pub(super) piece: bool,
-    /// That nothing is queued.
+    /// Nothing is queued.
     pub(super) flushed: bool,
-    /// That FIN is written.
+    /// FIN is written.
     pub(super) written: bool,
 }
 
 impl SendSide {
-    /// A half that this side may have finished already, with what the stream's window lets out.
+    /// Returns a half with this window, which this side may have finished already.
     pub(super) fn new(is_finished: bool, window: usize) -> Self {
         let fin = if is_finished {
             Fin::HandedOver
@@ -88,7 +89,7 @@ impl SendSide {
         Self::with(fin, window)
     }
 
-    /// A half that this side cannot send on.
+    /// Returns a half on which this side cannot send.
     pub(super) fn mute() -> Self {
         Self {
             is_mute: true,
@@ -115,7 +116,7 @@ impl SendSide {
         }
     }
 
-    /// Whether the application may send more, unless the stream has ended.
+    /// Returns whether the application may send more, unless the stream has ended.
     pub(super) fn is_open(&self) -> bool {
         self.fin == Fin::Open
     }
@@ -130,13 +131,13 @@ impl SendSide {
     }
 }
 
-/// What the application sends.
+/// What the application does.
 impl SendSide {
     pub(super) fn set_reply(&mut self, headers: HeaderBlock) {
         self.reply = Some(headers);
     }
 
-    /// Adds a piece that is not empty, which may be the last one.
+    /// Adds a piece that is not empty. `last` says whether it is the last one.
     pub(super) fn push(&mut self, payload: Bytes, last: bool, budget: &Budget) {
         let length = payload.len();
         let joins = length < SMALL_LENGTH && !(last && self.joined.is_empty());
@@ -164,8 +165,8 @@ impl SendSide {
         self.fin = Fin::Ordered;
     }
 
-    /// Copies bytes behind what is queued, in pieces that are not so large that a rest of one pins
-    /// much.
+    /// Copies bytes behind what is queued, in pieces that are short enough that the rest of one
+    /// does not keep much memory.
     fn join(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(JOINED_LENGTH) {
             if self.joined.len() + piece.len() > JOINED_LENGTH {
@@ -183,9 +184,9 @@ impl SendSide {
     }
 }
 
-/// What becomes of it.
+/// What the driver does.
 impl SendSide {
-    /// Whether there is something to hand over.
+    /// Returns whether there is something to hand over.
     pub(super) fn has_orders(&self) -> bool {
         self.reply.is_some()
             || !self.items.is_empty()
@@ -193,8 +194,8 @@ impl SendSide {
             || self.fin == Fin::Ordered
     }
 
-    /// Moves what is queued into the machine. The machine refuses what comes for a stream that has
-    /// ended meanwhile; the event of the end tells the handle.
+    /// Moves everything that is queued into the machine. The machine refuses items for a stream
+    /// that has ended meanwhile; the event of the end informs the handle.
     pub(super) fn hand_over(&mut self, id: StreamId, connection: &mut Connection) {
         self.flush_joined();
         let fin = self.fin == Fin::Ordered;
@@ -212,7 +213,7 @@ impl SendSide {
         }
     }
 
-    /// Notes that bytes have left, and FIN with them or not.
+    /// Notes that bytes have left, with FIN if `fin` is set.
     pub(super) fn sent(&mut self, bytes: usize, fin: bool) -> Freed {
         if fin {
             self.fin = Fin::Written;
@@ -220,7 +221,7 @@ impl SendSide {
         self.pieces.sent(bytes)
     }
 
-    /// Drops everything, and returns what payload that was, with what the machine had.
+    /// Drops everything. Returns the payload that was dropped, including that in the machine.
     pub(super) fn discard(&mut self) -> Freed {
         self.items = Queue::new();
         self.joined = BytesMut::new();
@@ -231,7 +232,7 @@ impl SendSide {
 
 /// Room and windows.
 impl SendSide {
-    /// Returns what the budget has to know when the stream asks for a piece behind `held` bytes
+    /// Returns what the budget needs to know when the stream asks for a piece behind `held` bytes
     /// that are about to be queued.
     pub(super) fn asking(&self, held: usize, is_modest: bool) -> Asking {
         Asking {
@@ -242,8 +243,8 @@ impl SendSide {
         }
     }
 
-    /// Takes room for a piece, or returns the room that was taken for it while the stream waited
-    /// for others.
+    /// Reserves room for a piece, or returns the room that was reserved while the stream waited for
+    /// others.
     pub(super) fn claim(
         &self,
         id: StreamId,
@@ -257,8 +258,8 @@ impl SendSide {
         turn.map_or_else(|| budget.claim(asking), Ok)
     }
 
-    /// Notes that the stream waits for no others any more. Returns the tasks of those that may go
-    /// on for that.
+    /// Notes that the stream no longer waits for others. Returns the tasks of streams that can go
+    /// on because of that.
     #[must_use = "tasks wait for its room"]
     pub(super) fn leave(&mut self, id: StreamId, budget: &Budget) -> Vec<Waker> {
         match mem::take(&mut self.waits_for_others) {
@@ -267,12 +268,12 @@ impl SendSide {
         }
     }
 
-    /// Returns whether the machine has still to be asked to tell when the window is open.
+    /// Returns whether the machine still has to be asked to report when the window is open.
     pub(super) fn asks_for_window(&mut self) -> bool {
         !mem::replace(&mut self.window_asked, true)
     }
 
-    /// Returns whether the machine has still to be asked to tell when the window has changed.
+    /// Returns whether the machine still has to be asked to report when the window has changed.
     pub(super) fn asks_for_grant(&mut self) -> bool {
         !mem::replace(&mut self.grant_asked, true)
     }
@@ -283,7 +284,7 @@ impl SendSide {
         self.grant_asked = false;
     }
 
-    /// Takes the task, if it waits for something that has come about.
+    /// Takes the task, if something that it waits for has happened.
     pub(super) fn take_due_waker(&mut self, budget: &Budget) -> Option<Waker> {
         let Awaited {
             room,
@@ -303,7 +304,8 @@ impl SendSide {
         self.waker.take()
     }
 
-    /// Whether the stream may have another piece, or has to wait for something else than before.
+    /// Returns whether the stream may have another piece, or has to wait for something else than
+    /// before.
     fn may_ask_again(&self, budget: &Budget) -> bool {
         match budget.of_piece(self.asking(0, self.is_modest)) {
             Verdict::Yes(_) | Verdict::WhenOthersHaveSent => true,
@@ -312,7 +314,8 @@ impl SendSide {
         }
     }
 
-    /// For tests: whether the task waits for a piece that the stream may have in such a window.
+    /// For tests: returns whether the task waits for a piece that the stream may have with this
+    /// window.
     pub(super) fn is_held_up(&self, window: usize, budget: &Budget) -> bool {
         let asking = Asking {
             window,
@@ -323,6 +326,6 @@ impl SendSide {
     }
 }
 
-/// Pieces to be sent that are shorter than this, in bytes, are copied together. One frame less
-/// costs more than the copy does, and so do many small pieces that wait.
+/// Pieces to be sent that are shorter than this, in bytes, are joined. An additional frame costs
+/// more than the copy, and so do many small pieces that wait.
 const SMALL_LENGTH: usize = 1024;
