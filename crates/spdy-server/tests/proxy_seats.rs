@@ -63,7 +63,8 @@ fn front() -> (Proxy, Connections) {
 
 impl Connections {
     async fn next(&mut self) -> DuplexStream {
-        self.new.recv().await.unwrap()
+        let next = timeout(2 * ANSWER, self.new.recv()).await;
+        next.expect("the proxy opens a connection").unwrap()
     }
 
     fn made(&self) -> usize {
@@ -117,27 +118,33 @@ async fn closed(mut io: DuplexStream) -> Instant {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_connection_that_says_nothing_holds_up_no_request() {
-    let (options, mut connections) = front();
-    let app = proxy(options);
-    let release = Arc::new(Notify::new());
-    let held = ask(&app, "/held");
-    let mut few = http2();
-    few.max_concurrent_streams(1);
-    serve(connections.next().await, &few, application(&release));
-    sleep(SECOND).await;
-    // The first connection is full.
-    let begun = Instant::now();
-    let waits = [ask(&app, "/"), ask(&app, "/")];
-    let silent = tokio::spawn(closed(connections.next().await));
-    sleep(SECOND).await;
-    release.notify_one();
-    for request in waits {
-        assert_eq!(request.await.unwrap(), StatusCode::OK);
+    // SETTINGS with one of their parameters, and less than that.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    for said in [0, 1, 9, 14] {
+        let (options, mut connections) = front();
+        let app = proxy(options);
+        let release = Arc::new(Notify::new());
+        let held = ask(&app, "/held");
+        let mut few = http2();
+        few.max_concurrent_streams(1);
+        serve(connections.next().await, &few, application(&release));
+        sleep(SECOND).await;
+        // The first connection is full.
+        let begun = Instant::now();
+        let waits = [ask(&app, "/"), ask(&app, "/")];
+        let mut silent = connections.next().await;
+        silent.write_all(&settings[..said]).await.unwrap();
+        let silent = tokio::spawn(closed(silent));
+        sleep(SECOND).await;
+        release.notify_one();
+        for request in waits {
+            assert_eq!(request.await.unwrap(), StatusCode::OK);
+        }
+        assert_eq!(begun.elapsed(), SECOND, "{said}");
+        assert_eq!(held.await.unwrap(), StatusCode::OK);
+        // The silent connection was an attempt that failed.
+        assert_eq!(silent.await.unwrap() - begun, CONNECT, "{said}");
     }
-    assert_eq!(begun.elapsed(), SECOND);
-    assert_eq!(held.await.unwrap(), StatusCode::OK);
-    // The silent connection was an attempt that failed.
-    assert_eq!(silent.await.unwrap() - begun, CONNECT);
 }
 
 #[tokio::test(start_paused = true)]

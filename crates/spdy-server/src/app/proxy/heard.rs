@@ -58,12 +58,37 @@ impl Heard {
         self.0.since.elapsed().saturating_sub(last)
     }
 
-    /// Waits until the reader of the connection has handled the first bytes, which are the SETTINGS
-    /// in HTTP/2. Completes once.
+    /// Waits until the reader of an HTTP/2 connection has handled the first frame, which has the
+    /// settings. Completes once.
     pub(super) async fn begun(&self) {
         self.0.begun.notified().await;
     }
 }
+
+/// How much has been read of the first frame of HTTP/2. In HTTP/1.1 it means nothing.
+#[derive(Debug, Default)]
+struct FirstFrame {
+    read: usize,
+    /// The length of the payload, as far as it is known.
+    payload: usize,
+}
+
+impl FirstFrame {
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().take(LENGTH.saturating_sub(self.read)) {
+            self.payload = self.payload << 8 | usize::from(*byte);
+        }
+        self.read = self.read.saturating_add(bytes.len());
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.read >= HEAD + self.payload
+    }
+}
+
+/// The length of the head of a frame, and of the field in it that has the length of the payload.
+const HEAD: usize = 9;
+const LENGTH: usize = 3;
 
 /// Closes a transport at once, with whatever is still to be written. If it is dropped, the
 /// transport stays open.
@@ -99,7 +124,8 @@ pub(super) struct Listening<IO, H = ()> {
     /// What is held as long as the transport is open, and can be cut.
     _held: H,
     heard: Heard,
-    /// Whether the reader has handled the first bytes, which its next read shows.
+    first: FirstFrame,
+    /// Whether the reader has handled the first frame, which its next read shows.
     has_begun: bool,
     patience: Duration,
     /// Rings when a write has waited for too long. `None` while the transport takes bytes.
@@ -114,6 +140,7 @@ impl<IO, H> Listening<IO, H> {
             io,
             _held: held,
             heard: heard.clone(),
+            first: FirstFrame::default(),
             has_begun: false,
             patience,
             stalled: None,
@@ -169,13 +196,14 @@ impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Listening<IO, H> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.heard.bytes() > 0 && !self.has_begun {
+        if self.first.is_whole() && !self.has_begun {
             self.has_begun = true;
             self.heard.0.begun.notify_one();
         }
-        let bytes = buf.filled().len() - before;
-        if bytes > 0 {
-            self.heard.note(bytes as u64);
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            self.first.read(bytes);
+            self.heard.note(bytes.len() as u64);
         }
         self.unless_cut(cx, outcome)
     }
