@@ -6,13 +6,14 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use h2::Reason;
 use http::{Request, Response};
 use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_session::{Session, StreamError};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Error, FetchError, ResponseBody, SendRequest,
@@ -219,11 +220,23 @@ impl Shared {
         }
     }
 
-    /// Returns whether the peer answers a PING, or `false` if the protocol has no PING.
-    pub(super) async fn is_alive(&self) -> bool {
+    /// Returns whether the peer shows that it is alive. Over SPDY it has to answer a PING within
+    /// `patience`.
+    ///
+    /// Over HTTP/2 everything that the peer sends is a sign of life. While requests are under way
+    /// and keep-alive is on, hyper sends PINGs, and ends the connection if the peer does not answer.
+    /// So this waits for as long as a request does.
+    pub(super) async fn is_alive(&self, patience: Duration) -> bool {
         match &self.requests {
-            Requests::Spdy(requests) => requests.session().ping().await.is_ok(),
-            Requests::Http2(_) => false,
+            Requests::Spdy(requests) => {
+                let ping = timeout(patience, requests.session().ping());
+                ping.await.is_ok_and(|answer| answer.is_ok())
+            }
+            Requests::Http2(_) => tokio::select! {
+                biased;
+                () = self.heard.more() => true,
+                () = self.line.until_unused() => false,
+            },
         }
     }
 

@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     time::{Sleep, sleep},
 };
 
@@ -72,11 +73,28 @@ impl Dial for Tcp {
 
 /// Counts the reads from a transport. A change shows that the peer has sent something.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicUsize>);
+pub(super) struct Heard(Arc<Words>);
+
+#[derive(Debug, Default)]
+struct Words {
+    count: AtomicUsize,
+    /// Wakes the tasks that wait for the next one.
+    next: Notify,
+}
 
 impl Heard {
     pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the peer speaks again.
+    pub(super) async fn more(&self) {
+        self.0.next.notified().await;
+    }
+
+    fn note(&self) {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.next.notify_waiters();
     }
 }
 
@@ -135,7 +153,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.heard.0.fetch_add(1, Ordering::Relaxed);
+            self.heard.note();
         }
         outcome
     }

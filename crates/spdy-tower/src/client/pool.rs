@@ -38,8 +38,11 @@ use crate::{BoxError, Protocol};
 /// connection had served requests before and ended without a byte of the response. Nothing else is
 /// sent twice, and a request of whose body a part was taken is not sent again.
 ///
-/// If a request is given up or times out while the server sends nothing, its session gets no new
-/// requests until it has answered a PING. New requests use another session meanwhile.
+/// If a request is given up or times out while the server sends nothing, its connection gets no new
+/// requests until a SPDY server has answered a PING, or an HTTP/2 server has sent anything. New
+/// requests use another connection meanwhile, or wait if [`Connector::max_connections`] allows no
+/// other. While requests are under way, [`Connector::keep_alive`] makes a server send something if
+/// it lives, and ends the connection otherwise.
 ///
 /// The time of a response is not limited, so that long polls work. To limit it, drop the future,
 /// which gives the request up immediately.

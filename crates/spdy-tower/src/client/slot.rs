@@ -28,7 +28,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 pub(super) use self::place::{Line, Place, Use};
@@ -151,9 +151,9 @@ impl Slot {
         self.lock().common.forget(shared);
     }
 
-    /// Stops using a connection for new requests until it answers a PING. Called when the server
-    /// has sent nothing for as long as a request has waited. The connection is cut if no request
-    /// uses it and another request needs its place.
+    /// Stops using a connection for new requests until it shows life. Called when the server has
+    /// sent nothing for as long as a request has waited. The connection is cut if no request uses
+    /// it and another request needs its place.
     pub(super) fn doubt(&self, shared: Arc<Shared>) {
         if self.lock().common.forget(&shared) {
             self.settle();
@@ -173,7 +173,7 @@ impl Slot {
         let ping = async move {
             let is_alive = tokio::select! {
                 biased;
-                is_alive = timeout(patience, shared.is_alive()) => is_alive == Ok(true),
+                is_alive = shared.is_alive(patience) => is_alive,
                 _ = gone.changed() => false,
             };
             if let (true, Some(slot)) = (is_alive, me.upgrade()) {

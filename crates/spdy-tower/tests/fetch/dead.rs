@@ -255,6 +255,72 @@ async fn a_server_of_http2_that_is_gone_is_noticed_and_an_idempotent_request_fin
     assert!(waits.is_err());
 }
 
+/// A network of TLS and HTTP/2, whose servers answer `/` alone, and the first of which is gone after
+/// this time.
+fn slow_http2(life: Duration) -> (Network, Client) {
+    let (acceptor, trust) = acceptor(&["h2"]);
+    let network = Network::new(Duration::ZERO, move |io, number| {
+        let accepting = acceptor.accept(io);
+        async move {
+            let service = service_fn(async |request: Request<Incoming>| {
+                if request.uri().path() != "/" {
+                    std::future::pending::<()>().await;
+                }
+                let body = Full::new(Bytes::from_static(b"ok"));
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+            });
+            let io = TokioIo::new(accepting.await.unwrap());
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let mut serving = pin!(builder.serve_connection(io, service));
+            let life = if number == 0 { life } else { FOREVER };
+            _ = timeout(life, &mut serving).await;
+            sleep(FOREVER).await;
+        }
+    });
+    let connector = Connector::new(trust).dial(network.clone());
+    let connector = connector.max_connections(1).timeout(MINUTE);
+    (network, Client::new(connector))
+}
+
+async fn get_slowly(client: Client) -> Result<(), FetchError> {
+    let request = Request::get("https://a.test/slow").body(Full::new(Bytes::new()));
+    client.send(request.unwrap()).await.map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_http2_that_is_slow_is_used_again_when_its_server_speaks() {
+    let (network, client) = slow_http2(FOREVER);
+    assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
+    let long = tokio::spawn(get_slowly(client.clone()));
+    let given_up = timeout(Duration::from_secs(5), get_slowly(client.clone())).await;
+    assert!(given_up.is_err());
+    // The next PING is answered, and there is no place for another connection.
+    let begun = Instant::now();
+    assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
+    assert!(begun.elapsed() <= Duration::from_secs(20));
+    assert_eq!((network.made(), network.open()), (1, 1));
+    assert!(!long.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_http2_that_is_dead_ends_with_its_requests_when_no_ping_is_answered() {
+    let (network, client) = slow_http2(Duration::from_millis(50));
+    assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
+    sleep(Duration::from_millis(100)).await;
+    let long = tokio::spawn(get_slowly(client.clone()));
+    let given_up = timeout(Duration::from_secs(5), get_slowly(client.clone())).await;
+    assert!(given_up.is_err());
+    let begun = Instant::now();
+    assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
+    assert!(begun.elapsed() <= Duration::from_secs(40));
+    assert_eq!((network.made(), network.open()), (2, 1));
+    // It was sent again, and is as slow there.
+    assert!(!long.is_finished());
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(1_000_000);
+
 async fn get_by_tls(client: &Client) -> Result<String, FetchError> {
     let request = Request::get("https://a.test/").body(Full::new(Bytes::new()));
     let response = client.send(request.unwrap()).await?;

@@ -58,12 +58,25 @@ pub(in super::super) struct Line {
     is_leaving: AtomicBool,
     is_cut: AtomicBool,
     cut: Notify,
+    unused: Notify,
 }
 
 impl Line {
     /// Returns whether a request uses the connection, or has not read its response to the end.
     pub(super) fn is_in_use(&self) -> bool {
         self.users.load(Ordering::SeqCst) > 0
+    }
+
+    /// Waits until no request uses the connection.
+    pub(in super::super) async fn until_unused(&self) {
+        loop {
+            let mut unused = pin!(self.unused.notified());
+            unused.as_mut().enable();
+            if !self.is_in_use() {
+                return;
+            }
+            unused.await;
+        }
     }
 
     pub(super) fn leave(&self, is_leaving: bool) {
@@ -107,7 +120,9 @@ impl Use {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        self.0.users.fetch_sub(1, Ordering::SeqCst);
+        if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.unused.notify_waiters();
+        }
     }
 }
 
