@@ -224,8 +224,8 @@ impl Shared {
     /// `patience`.
     ///
     /// Over HTTP/2 everything that the peer sends is a sign of life. While requests are under way
-    /// and keep-alive is on, hyper sends PINGs, and ends the connection if the peer does not answer.
-    /// So this waits for as long as a request does.
+    /// and keep-alive is on, hyper sends PINGs, and ends the connection if no answer comes. So this
+    /// waits for as long as a request does.
     pub(super) async fn is_alive(&self, patience: Duration) -> bool {
         match &self.requests {
             Requests::Spdy(requests) => {

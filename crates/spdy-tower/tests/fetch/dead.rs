@@ -255,8 +255,7 @@ async fn a_server_of_http2_that_is_gone_is_noticed_and_an_idempotent_request_fin
     assert!(waits.is_err());
 }
 
-/// A network of TLS and HTTP/2, whose servers answer `/` alone, and the first of which is gone after
-/// this time.
+/// A network of TLS and HTTP/2 whose servers answer `/` alone. The first is gone after this time.
 fn slow_http2(life: Duration) -> (Network, Client) {
     let (acceptor, trust) = acceptor(&["h2"]);
     let network = Network::new(Duration::ZERO, move |io, number| {
