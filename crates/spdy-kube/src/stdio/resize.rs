@@ -1,7 +1,7 @@
 //! The sizes of a terminal.
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::coop::consume_budget};
 
 use super::Stdin;
 
@@ -57,14 +57,18 @@ async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
                 let Some(Ok(piece)) = piece else {
                     break;
                 };
-                let Some(read) = parser.read(&piece) else {
-                    tracing::debug!(target: "spdy", "size of the terminal is no JSON of a size");
-                    return;
-                };
-                for size in read {
-                    if latest.is_some() || sizes.try_send(size).is_err() {
-                        latest = Some(size);
+                for part in piece.chunks(MAX_OBJECT) {
+                    let Some(read) = parser.read(part) else {
+                        tracing::debug!(target: "spdy", "size of the terminal is no JSON of a size");
+                        return;
+                    };
+                    for size in read {
+                        if latest.is_some() || sizes.try_send(size).is_err() {
+                            latest = Some(size);
+                        }
                     }
+                    // A piece may have 32 MiB of them.
+                    consume_budget().await;
                 }
             }
             place = sizes.reserve(), if latest.is_some() => match (place, latest.take()) {
@@ -81,12 +85,13 @@ async fn read(mut stream: Stdin, sizes: mpsc::Sender<Size>) {
 
 /// Parses sizes out of a stream of JSON objects, which can be split anywhere.
 #[derive(Debug, Default)]
-pub(crate) struct Parser(Vec<u8>);
+struct Parser(Vec<u8>);
 
 impl Parser {
     /// Returns the sizes that are complete now. Returns `None` if the bytes are something else.
-    pub(crate) fn read(&mut self, piece: &[u8]) -> Option<Vec<Size>> {
-        self.0.extend_from_slice(piece);
+    fn read(&mut self, part: &[u8]) -> Option<Vec<Size>> {
+        debug_assert!(part.len() <= MAX_OBJECT);
+        self.0.extend_from_slice(part);
         let mut objects = serde_json::Deserializer::from_slice(&self.0).into_iter::<Value>();
         let mut sizes = Vec::new();
         let mut taken = 0;
@@ -96,7 +101,11 @@ impl Parser {
                 Err(error) if error.is_eof() => break,
                 Err(_) => return None,
             }
-            taken = objects.byte_offset();
+            let end = objects.byte_offset();
+            if end - taken > MAX_OBJECT {
+                return None;
+            }
+            taken = end;
         }
         self.0.drain(..taken);
         (self.0.len() <= MAX_OBJECT).then_some(sizes)
@@ -167,6 +176,42 @@ mod tests {
     fn an_object_that_never_ends_is_refused() {
         let mut parser = Parser::default();
         assert_eq!(parser.read(b"{\"Width\":"), Some(vec![]));
-        assert_eq!(parser.read(&[b' '; 2 * MAX_OBJECT]), None);
+        assert_eq!(parser.read(&[b' '; MAX_OBJECT]), None);
+    }
+
+    /// Parsed, a message of the greatest length would take half a GiB.
+    #[tokio::test]
+    async fn a_long_object_is_refused_however_it_comes() {
+        for length in [100, MAX_OBJECT + 1, 1 << 20] {
+            let mut json = br#"{"Width":111,"Height":33,"x":["#.to_vec();
+            while json.len() < length {
+                json.extend_from_slice(b"1,");
+            }
+            json.extend_from_slice(b"1]}\n");
+            let (mut queue, pieces) = crate::websocket::queue();
+            let mut resize = Resize::new(Stdin::channel(pieces));
+            queue.data(json.into()).await;
+            let expected = (length < MAX_OBJECT).then_some(SIZE);
+            assert_eq!(resize.next().await, expected, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_long_message_the_first_sizes_and_the_last_one_are_taken() {
+        let last = Size {
+            width: 80,
+            height: 24,
+        };
+        let wire = [SIZE.to_json().repeat(10_000), last.to_json()].concat();
+        let (mut queue, pieces) = crate::websocket::queue();
+        let mut resize = Resize::new(Stdin::channel(pieces));
+        queue.data(wire.into()).await;
+        queue.finish().await;
+        let mut sizes = Vec::new();
+        while let Some(size) = resize.next().await {
+            sizes.push(size);
+        }
+        assert_eq!(sizes.last(), Some(&last));
+        assert!(sizes.len() <= QUEUE + 1000, "{}", sizes.len());
     }
 }
