@@ -158,6 +158,16 @@ where
         streams: Streams,
     ) -> Result<Remote, ClientError> {
         let has_v4 = !streams.stdin || self.transport == Transport::WebSocket;
+        self.command(request, streams, has_v4).await
+    }
+
+    /// Runs [`exec`](Self::exec). `has_v4`: over WebSocket, v4 is offered as well.
+    async fn command(
+        &self,
+        request: Request<()>,
+        streams: Streams,
+        has_v4: bool,
+    ) -> Result<Remote, ClientError> {
         let offer = match has_v4 {
             true => &[Subprotocol::V5, Subprotocol::V4][..],
             false => &[Subprotocol::V5],

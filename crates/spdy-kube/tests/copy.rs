@@ -4,6 +4,7 @@ mod support;
 
 use std::{io, net::SocketAddr, path::Path, process::Stdio};
 
+use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
     Options, Server, Status,
@@ -11,7 +12,10 @@ use spdy_kube::{
 };
 use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
 
-use self::support::{SOON, serve};
+use self::support::{
+    SOON, serve,
+    wires::{Wires, v4_server},
+};
 
 /// A server that runs the requested command.
 async fn server() -> SocketAddr {
@@ -167,4 +171,23 @@ async fn a_server_that_refuses_is_told() {
         "{refused:?}"
     );
     assert!(refused.to_string().contains("no such pod"));
+}
+
+/// `tar` would wait for the end of its input, which v4 of WebSocket cannot express.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_be_told_the_end_of_an_archive_gets_none() {
+    let way = v4_server(&Wires::default(), |mut socket| async move {
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+    let client = Client::new(way).transport(Transport::WebSocket);
+    let ask = |options: Options| {
+        let uri = format!("http://pod/exec?{}", options.to_query());
+        client::request(&uri.parse().unwrap())
+    };
+    let copied = timeout(SOON, client.copy_to(ask, "/", &b"archive"[..], |_| {})).await;
+    let refused = copied.expect("it ends").unwrap_err();
+    assert!(
+        matches!(refused, CopyError::Client(ClientError::Protocol)),
+        "{refused:?}"
+    );
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderValue, Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderValue, Request, header::SEC_WEBSOCKET_PROTOCOL};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
@@ -25,14 +25,12 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{
-        Message, client::IntoClientRequest, handshake::derive_accept_key, protocol::Role,
-    },
+    tungstenite::{Message, client::IntoClientRequest},
 };
 
 use self::support::{
     SOON,
-    wires::{Connecting, Wires, in_memory},
+    wires::{Connecting, Wires, in_memory, v4_server},
 };
 
 const ALL: Streams = Streams {
@@ -474,6 +472,8 @@ async fn a_refusal_passes_and_the_tap_is_told() {
         let client = Client::new(way).transport(pair.0);
         let refused = client.attach(request(ALL), ALL).await.unwrap_err();
         assert_eq!(refused.refusal(), Some(status.clone()), "{pair:?}");
+        let code = refused.http_status().map(|code| code.as_u16());
+        assert_eq!(code, Some(404), "{pair:?}");
         drop(client);
         assert_eq!(chain.ended().await, Some(status));
     }
@@ -525,33 +525,6 @@ async fn a_client_over_v4_ends_its_input_by_closing() {
         let rest = timeout(SOON, told.recv()).await.unwrap();
         assert_eq!(rest, Some(b"def".to_vec()));
     }
-}
-
-/// A server that upgrades to v4 of WebSocket, and runs `talk`.
-fn v4_server<F>(
-    wires: &Wires,
-    talk: fn(WebSocketStream<TokioIo<Upgraded>>) -> F,
-) -> impl Fn() -> Connecting + Clone + Send + use<F>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    in_memory(wires, move |mut request| async move {
-        let upgraded = hyper::upgrade::on(&mut request);
-        let key = request.headers()["sec-websocket-key"].as_bytes();
-        let accept = derive_accept_key(key);
-        tokio::spawn(async move {
-            let transport = TokioIo::new(upgraded.await.unwrap());
-            talk(WebSocketStream::from_raw_socket(transport, Role::Server, None).await).await;
-        });
-        Response::builder()
-            .status(101)
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-accept", accept)
-            .header(SEC_WEBSOCKET_PROTOCOL, "v4.channel.k8s.io")
-            .body(String::new())
-            .unwrap()
-    })
 }
 
 /// Otherwise the command would wait for ever, or take something else for the end of its input.

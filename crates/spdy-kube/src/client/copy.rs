@@ -21,6 +21,7 @@ where
     /// `ask` turns the options into a request for exec, and can name a container in them first.
     /// `progress` is called after each piece with the number of bytes of the archive that were
     /// sent. There is no timeout. Dropping the future ends `tar`, and keeps what it has unpacked.
+    /// Over WebSocket the server has to know v5.
     ///
     /// # Errors
     ///
@@ -95,7 +96,9 @@ where
             container: None,
             streams,
         };
-        Ok(self.exec(ask(options), streams).await?)
+        // `tar` might wait for the end of its input for ever, which v4 cannot express.
+        let has_v4 = !streams.stdin;
+        Ok(self.command(ask(options), streams, has_v4).await?)
     }
 }
 

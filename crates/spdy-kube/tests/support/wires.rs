@@ -6,12 +6,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http::{Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{DuplexStream, duplex},
     task::AbortHandle,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
 
 /// Connections in memory, which can be cut.
@@ -60,4 +64,31 @@ where
         tokio::spawn(server.with_upgrades());
         ready(Ok(TokioIo::new(near)))
     }
+}
+
+/// A server that upgrades to v4 of WebSocket, and runs `talk`.
+pub(crate) fn v4_server<F>(
+    wires: &Wires,
+    talk: fn(WebSocketStream<TokioIo<Upgraded>>) -> F,
+) -> impl Fn() -> Connecting + Clone + Send + Sync + use<F>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    in_memory(wires, move |mut request| async move {
+        let upgraded = hyper::upgrade::on(&mut request);
+        let key = request.headers()["sec-websocket-key"].as_bytes();
+        let accept = derive_accept_key(key);
+        tokio::spawn(async move {
+            let transport = TokioIo::new(upgraded.await.unwrap());
+            talk(WebSocketStream::from_raw_socket(transport, Role::Server, None).await).await;
+        });
+        Response::builder()
+            .status(101)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", accept)
+            .header(SEC_WEBSOCKET_PROTOCOL, "v4.channel.k8s.io")
+            .body(String::new())
+            .unwrap()
+    })
 }
