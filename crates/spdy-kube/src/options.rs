@@ -53,8 +53,8 @@ pub struct Options {
 impl Options {
     /// Parses a query with form-encoded values, as the servers of Kubernetes do. The first of
     /// several values of one parameter counts, only `0` and `false` are false, and a pair that
-    /// contains `;` is ignored. These details matter for security: if a policy reads another
-    /// container than the server behind it, the policy can be bypassed.
+    /// contains `;` or a broken `%` escape is ignored. These details matter for security: if a
+    /// policy reads another container than the server behind it, the policy can be bypassed.
     ///
     /// Unknown parameters are ignored.
     ///
@@ -117,10 +117,18 @@ impl Options {
     }
 }
 
-/// Returns the pairs of a query as Kubernetes reads them: a pair that contains `;` is ignored.
+/// Returns the pairs of a query as Kubernetes reads them: a pair that contains `;`, or a `%`
+/// without two hexadecimal digits behind it, is ignored.
 fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let pairs = query.split('&').filter(|pair| !pair.contains(';'));
+    let pairs = query.split('&');
+    let pairs = pairs.filter(|pair| !pair.contains(';') && is_escaped(pair));
     pairs.flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
+}
+
+/// Returns whether every `%` begins an escape.
+fn is_escaped(pair: &str) -> bool {
+    let mut escapes = pair.split('%').skip(1).map(str::as_bytes);
+    escapes.all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The switches of a query, by their names at an API server and at a kubelet.
@@ -247,7 +255,13 @@ mod tests {
         let secret = Some("secret".to_owned());
         assert_eq!(container("container=secret&container=demo"), secret);
         assert_eq!(container("container=demo;x&container=secret"), secret);
+        for broken in ["%zz", "demo%", "demo%1", "%\u{fc}\u{fc}", "%%20", "%3"] {
+            let query = format!("container={broken}&container=secret");
+            assert_eq!(container(&query), secret, "{query}");
+        }
+        assert_eq!(container("container%=demo&container=secret"), secret);
         assert_eq!(container("container=demo%3Bx").as_deref(), Some("demo;x"));
+        assert_eq!(container("container=100%25").as_deref(), Some("100%"));
         assert_eq!(container("container=&container=demo"), None);
     }
 
