@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
     sync::mpsc,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use self::support::{SOON, serve};
@@ -44,18 +44,22 @@ impl Tap for Count {
     }
 }
 
+/// The far end of a connection, and the session of the server that has made it.
+type Target = (DuplexStream, Weak<()>);
+
 /// A server that sends the far end of each connection to a receiver, and a relay in front of it.
 async fn relay(
     transport: Transport,
     count: Count,
-) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<DuplexStream>) {
+) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<Target>) {
     let (targets, incoming) = mpsc::unbounded_channel();
     let forward = move |mut request: Request| {
         let targets = targets.clone();
         async move {
+            let session = Arc::new(());
             Server::new().port_forward(&mut request, "demo", move |_| {
                 let (near, far) = duplex(4096);
-                let sent = targets.send(far);
+                let sent = targets.send((far, Arc::downgrade(&session)));
                 async { sent.map(|()| near).map_err(BoxError::from) }
             })
         }
@@ -90,7 +94,7 @@ async fn connections_pass_between_any_two_and_are_half_closed() {
         let client = Client::new(connect).transport(pair.0);
         let forward = client.forward(request()).await.unwrap();
         let mut connection = forward.open(80).await.unwrap();
-        let mut target = timeout(SOON, targets.recv()).await.unwrap().unwrap();
+        let (mut target, _) = timeout(SOON, targets.recv()).await.unwrap().unwrap();
         // The answer begins when the input has ended.
         let echo = tokio::spawn(async move {
             let mut bytes = Vec::new();
@@ -119,10 +123,16 @@ async fn a_client_that_is_gone_ends_the_connections() {
         let client = Client::new(connect).transport(pair.0);
         let forward = client.forward(request()).await.unwrap();
         let connection = forward.open(80).await.unwrap();
-        let mut target = timeout(SOON, targets.recv()).await.unwrap().unwrap();
+        let (mut target, session) = timeout(SOON, targets.recv()).await.unwrap().unwrap();
         drop((connection, forward));
         let read = timeout(SOON, target.read(&mut [0])).await;
         assert_eq!(read.expect("it ends").unwrap(), 0, "{pair:?}");
+        let ended = async {
+            while session.strong_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, ended).await.expect("the session ends too");
     }
 }
 
