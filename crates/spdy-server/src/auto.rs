@@ -26,12 +26,16 @@ use axum::{BoxError, Router};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
 use crate::{
-    config::Config, observe::Observers, service::Service, shutdown::Lifecycle, socket::Fails,
+    config::Config,
+    observe::Observers,
+    service::Service,
+    shutdown::Lifecycle,
+    socket::{Fails, is_ended},
 };
 
 /// Serves transports in the same way as a plaintext listener of a [`Server`](crate::Server): the
@@ -93,7 +97,7 @@ impl Future for Connection {
 #[derive(Debug)]
 pub(crate) struct Foreign<IO>(pub(crate) IO);
 
-/// Only known types of sockets can report a failure without a read.
+/// Only known types of sockets can report a failure or an end without a read.
 impl<IO: 'static> Fails for Foreign<IO> {
     fn failure(&self) -> Option<io::Error> {
         let io: &dyn Any = &self.0;
@@ -105,6 +109,18 @@ impl<IO: 'static> Fails for Foreign<IO> {
             return io.take_error().unwrap_or_else(Some);
         }
         None
+    }
+
+    fn has_ended(&self) -> bool {
+        let io: &dyn Any = &self.0;
+        if let Some(io) = io.downcast_ref::<TcpStream>() {
+            return is_ended(io.ready(Interest::READABLE));
+        }
+        #[cfg(unix)]
+        if let Some(io) = io.downcast_ref::<UnixStream>() {
+            return is_ended(io.ready(Interest::READABLE));
+        }
+        false
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A SPDY session has timeouts of its own. hyper only has one for the heads of HTTP/1 requests. So
 //! this transport ends bodies that stop half-way, silent HTTP/2 connections, and connections of
-//! clients that read nothing. hyper also does not notice a reset of the connection while it does
-//! not read, so this transport checks for it.
+//! clients that read nothing. hyper also notices neither a reset nor the end of the connection
+//! while it does not read, so this transport checks for them.
 
 use std::{
     io::{self, IoSlice},
@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use crate::{config::after, socket::Fails};
@@ -43,6 +43,8 @@ pub(crate) struct Idle<IO> {
     reading: bool,
     /// Rings when the transport has to be checked for a failure, because no read waits.
     asking: Option<Pin<Box<Sleep>>>,
+    /// Since when the peer is known to have ended, and no byte has moved.
+    ended: Option<Instant>,
 }
 
 impl<IO> Idle<IO> {
@@ -57,6 +59,7 @@ impl<IO> Idle<IO> {
             written: None,
             reading: false,
             asking: None,
+            ended: None,
         }
     }
 
@@ -104,6 +107,7 @@ impl<IO> Idle<IO> {
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.moved = true;
+            self.ended = None;
             return outcome;
         }
         ready!(self.poll_idle(cx));
@@ -123,8 +127,8 @@ impl<IO> Idle<IO> {
 }
 
 impl<IO: Fails> Idle<IO> {
-    /// Completes when the transport has failed. Without a read the failure is not visible
-    /// otherwise.
+    /// Completes when the transport has failed, or when its peer ended [`ENDED`] ago and no byte
+    /// has moved since. Without a read neither is visible otherwise.
     fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if std::mem::take(&mut self.reading) {
             return Poll::Pending;
@@ -134,6 +138,12 @@ impl<IO: Fails> Idle<IO> {
             ready!(alarm.as_mut().poll(cx));
             if let Some(failure) = self.io.failure() {
                 return Poll::Ready(failure);
+            }
+            if self.io.has_ended() {
+                let since = *self.ended.get_or_insert_with(Instant::now);
+                if since.elapsed() >= ENDED {
+                    return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+                }
             }
             alarm.as_mut().reset(after(ASKED));
         }
@@ -198,14 +208,15 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
 /// The interval at which a transport without a read is checked for a failure.
 const ASKED: Duration = Duration::from_secs(5);
 
+/// How long a peer that has ended has to wait for the application, which has not read all that the
+/// peer sent, before it is taken for gone. hyper takes it for gone at once when all has been read.
+const ENDED: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        time::Instant,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
     use crate::auto::Foreign;
@@ -283,12 +294,26 @@ mod tests {
         slow.await.unwrap();
     }
 
-    /// A transport that fails while it is not read, and does not report it by itself.
-    struct Failing(Foreign<DuplexStream>);
+    /// A transport that fails or ends while it is not read, and does not report it by itself.
+    struct Failing {
+        io: Foreign<DuplexStream>,
+        failure: Option<io::ErrorKind>,
+    }
+
+    impl Failing {
+        fn new(io: DuplexStream, failure: Option<io::ErrorKind>) -> Self {
+            let io = Foreign(io);
+            Self { io, failure }
+        }
+    }
 
     impl Fails for Failing {
         fn failure(&self) -> Option<io::Error> {
-            Some(io::ErrorKind::ConnectionReset.into())
+            self.failure.map(Into::into)
+        }
+
+        fn has_ended(&self) -> bool {
+            true
         }
     }
 
@@ -298,7 +323,7 @@ mod tests {
             cx: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, buf)
+            Pin::new(&mut self.io).poll_read(cx, buf)
         }
     }
 
@@ -308,7 +333,7 @@ mod tests {
             cx: &mut Context<'_>,
             buf: &[u8],
         ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(cx, buf)
+            Pin::new(&mut self.io).poll_write(cx, buf)
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -323,10 +348,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_transport_that_nobody_reads_is_asked_whether_it_has_failed() {
         let (ours, _theirs) = duplex(4);
-        let mut io = Idle::new(Failing(Foreign(ours)), PERIOD, 2 * PERIOD);
+        let mut io = Idle::new(Failing::new(ours, Some(RESET)), PERIOD, 2 * PERIOD);
         let start = Instant::now();
         let error = io.flush().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), RESET);
         assert_eq!(start.elapsed(), ASKED);
 
         // The system reports the failure to a read, without the check.
@@ -339,5 +364,32 @@ mod tests {
         });
         assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() + ASKED >= PERIOD);
+    }
+
+    const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_ended_behind_unread_bytes_is_waited_for_30_s() {
+        let (ours, _theirs) = duplex(4);
+        let mut io = Idle::new(Failing::new(ours, None), PERIOD, 2 * PERIOD);
+        let start = Instant::now();
+        let error = io.flush().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(start.elapsed(), ASKED + ENDED);
+    }
+
+    /// What it is sent it may still read.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_ended_and_is_written_to_is_not_taken_for_gone() {
+        let (ours, _theirs) = duplex(100);
+        let mut io = Idle::new(Failing::new(ours, None), PERIOD, 2 * PERIOD);
+        for _ in 0..10 {
+            let end = tokio::time::timeout(ENDED, io.flush()).await;
+            assert!(end.is_err(), "{end:?}");
+            io.write_u8(7).await.unwrap();
+        }
+        let start = Instant::now();
+        io.flush().await.unwrap_err();
+        assert!(start.elapsed() <= ASKED + ENDED);
     }
 }

@@ -48,6 +48,10 @@ impl<IO: Fails, O> Fails for Rewind<IO, O> {
     fn failure(&self) -> Option<io::Error> {
         self.io.failure()
     }
+
+    fn has_ended(&self) -> bool {
+        self.io.has_ended()
+    }
 }
 
 impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewind<IO, O> {

@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
 };
 
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
 };
 
@@ -80,10 +80,13 @@ macro_rules! either {
     };
 }
 
-/// A transport that can know of a failure although it is not read.
+/// A transport that can know of its peer's end although it is not read.
 pub(crate) trait Fails {
     /// Returns the failure, even if earlier bytes are still to be read. A failure is returned once.
     fn failure(&self) -> Option<io::Error>;
+
+    /// Returns whether the peer sends nothing more, even if earlier bytes are still to be read.
+    fn has_ended(&self) -> bool;
 }
 
 impl Fails for Socket {
@@ -94,6 +97,23 @@ impl Fails for Socket {
             Self::Unix(io) => io.take_error(),
         };
         failure.unwrap_or_else(Some)
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Tcp(io) => is_ended(io.ready(Interest::READABLE)),
+            #[cfg(unix)]
+            Self::Unix(io) => is_ended(io.ready(Interest::READABLE)),
+        }
+    }
+}
+
+/// Returns whether a socket that is asked whether it is readable says that its peer has ended.
+pub(crate) fn is_ended(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(ready).poll(&mut cx) {
+        Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+        Poll::Ready(Err(_)) | Poll::Pending => false,
     }
 }
 
@@ -134,5 +154,36 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_peer_is_known_though_bytes_before_it_are_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        let socket = Socket::tcp(listener.accept().await.unwrap().0);
+        assert!(!socket.has_ended());
+        peer.write_all(&[7; 100_000]).await.unwrap();
+        if let Socket::Tcp(io) = &socket {
+            io.readable().await.unwrap();
+        }
+        assert!(!socket.has_ended(), "it may go on");
+        peer.shutdown().await.unwrap();
+        for _ in 0..6000 {
+            if socket.has_ended() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the end is not known after a minute");
     }
 }

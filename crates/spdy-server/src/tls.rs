@@ -147,6 +147,10 @@ impl<IO: Fails> Fails for TlsStream<IO> {
     fn failure(&self) -> Option<io::Error> {
         self.get_ref().0.failure()
     }
+
+    fn has_ended(&self) -> bool {
+        self.get_ref().0.has_ended()
+    }
 }
 
 impl Current {

@@ -36,7 +36,7 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
 }
 
 /// What the peer's end stands behind is not read.
-const fn unread(protocol: Protocol, way: Way) -> Bound {
+pub(crate) const fn unread(protocol: Protocol, way: Way) -> Bound {
     match (protocol, way) {
         // Where there are windows reading goes on.
         (Protocol::Spdy(Version::V3_1) | Protocol::Http2, _) => Within(2, 3),
@@ -44,9 +44,9 @@ const fn unread(protocol: Protocol, way: Way) -> Bound {
         (Protocol::Spdy(_), Way::Fin) => Within(60, 60 + 2),
         // `probe`, twice.
         (Protocol::Spdy(_), _) => Within(5 + 5, 5 + 5 + 1),
-        // HTTP/1.1 has nothing to probe with: `idle`, once or twice. A transport in memory does not
-        // tell of a reset before it is read, as a socket does: see `tests/server.rs` of
-        // spdy-server.
+        // HTTP/1.1 has nothing to probe with: `idle`, once or twice. A transport in memory tells
+        // neither of a reset nor of an end before it is read, as a socket does: see
+        // `tests/server.rs` and `idle.rs` of spdy-server.
         (Protocol::Http1, _) => Within(2 * 180, 2 * 180),
     }
 }

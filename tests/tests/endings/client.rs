@@ -26,12 +26,13 @@ use tokio::{
 use crate::{
     LONG, Taken,
     applications::{Drip, Endless, Held},
+    bounds,
     cells::{
         Bound::{self, GoesOn, None, Stays, Within},
         State, Way,
     },
     paused,
-    peer::Peer,
+    peer::{Peer, streams_unread},
     transport::link,
 };
 
@@ -65,7 +66,10 @@ async fn play(version: Version, state: State, way: Way) -> Taken {
     let one = held.one();
     let asking = requests.clone();
     let exchange = tokio::spawn(async move {
-        ask(&asking, state).await;
+        match state {
+            State::Unread => leave_unread(&asking, version).await,
+            _ => ask(&asking, state).await,
+        }
         drop(one);
     });
     let mut peer = Peer::new(Protocol::Spdy(version), far.clone());
@@ -134,12 +138,41 @@ async fn ask(requests: &SendRequest, state: State) {
     }
 }
 
+/// Leaves the bodies of responses unread as long as the session goes on; then reads what is left.
+async fn leave_unread(requests: &SendRequest, version: Version) {
+    let responses: Vec<_> = (0..streams_unread(version))
+        .map(|_| {
+            let request = Request::builder().uri("http://a.test/");
+            let request = request.body(Body::empty()).unwrap();
+            tokio::spawn(requests.send(request))
+        })
+        .collect();
+    let mut unread = Vec::new();
+    for response in responses {
+        unread.push(response.await.unwrap().unwrap());
+    }
+    while requests.is_ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    for response in unread {
+        let end = response.into_body().collect().await;
+        assert!(end.is_err(), "it is not complete");
+    }
+}
+
 /// The bounds, in seconds.
 fn bound(version: Version, state: State, way: Way) -> Bound {
     use {State as S, Way as W};
     match (state, way) {
         (S::Push, _) => None("a client takes no pushes unless it is told to"),
-        (S::Unread, _) => None("a server that is not read is probed in the same way"),
+        (S::Unread, W::Reset | W::Close | W::Fin) => {
+            match bounds::unread(Protocol::Spdy(version), way) {
+                // The caller hears when it reads on.
+                Within(_, connection) => Within(connection, connection),
+                other => other,
+            }
+        }
+        (S::Unread, _) => None("the caller may leave it unread for as long as it likes"),
         (S::WaitingForWindow, _) if version == Version::V2 => None("SPDY/2 has no windows"),
         (S::WaitingForWindow, W::BodyNeverComes) => None("the same as a window that stays shut"),
         (S::WaitingForWindow, W::Dribble) => {

@@ -79,10 +79,10 @@ impl Peer {
             }
             State::Tunnel => self.frame(&reply),
             State::Idle => self.frame(&reply.fin()),
+            State::Unread => self.flood_client(version),
             State::HandlerWaiting
             | State::WaitingForWindow
             | State::ResponseGoing
-            | State::Unread
             | State::Push => {}
         }
         _ = timeout(Duration::from_secs(4), self.live(true)).await;
@@ -114,6 +114,19 @@ impl Peer {
             }
             Protocol::Spdy(Version::V2) => self.frame(&frames::data(1, vec![7; 270_000])),
             Protocol::Spdy(_) => self.frame(&frames::data(1, vec![7; 250_000])),
+        }
+    }
+
+    /// Sends more of responses than a client reads ahead, or all that the window of a stream takes.
+    fn flood_client(&mut self, version: Version) {
+        for stream in (1..).step_by(2).take(streams_unread(version)) {
+            self.frame(&frames::syn_reply(version, stream).status("200 OK"));
+            let length = if version == Version::V2 {
+                270_000
+            } else {
+                250_000
+            };
+            self.frame(&frames::data(stream, vec![7; length]));
         }
     }
 
@@ -268,6 +281,15 @@ impl Peer {
                 _ => {}
             }
         }
+    }
+}
+
+/// Returns how many streams leave enough unread that the transport is not read, where there is no
+/// window of the session.
+pub(crate) const fn streams_unread(version: Version) -> usize {
+    match version {
+        Version::V3 => 5,
+        _ => 1,
     }
 }
 

@@ -43,6 +43,10 @@ impl<IO: Fails> Fails for Records<SslStream<IO>> {
     fn failure(&self) -> Option<io::Error> {
         self.io.get_ref().failure()
     }
+
+    fn has_ended(&self) -> bool {
+        self.io.get_ref().has_ended()
+    }
 }
 
 impl<IO: AsyncWrite + Unpin> Records<IO> {
