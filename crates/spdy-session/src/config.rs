@@ -147,8 +147,8 @@ pub struct Limits {
     ///
     /// * Above this limit a body is asked for another piece only if its pieces leave at once, that
     ///   is, if the window of its stream lets them out.
-    /// * Above twice this limit a body is asked for another piece only if its pieces are known to
-    ///   be short.
+    /// * Above twice this limit, less the short pieces that are queued, a body is asked for another
+    ///   piece only if its pieces are known to be short. At most half of that is taken away.
     ///
     /// The length of a piece is known only when the body has returned it, so the limit can be
     /// exceeded by one piece. A body that consists of one piece does not count, since it was in

@@ -75,7 +75,18 @@ fn directory(name: &str) -> PathBuf {
 
 /// Endless bodies of chunks of this length.
 pub(crate) fn chunks(length: usize) -> Served {
-    let chunks = move || async move { Response::new(Body::new(Chunks(length))) };
+    short_then_chunks(0, 0, length)
+}
+
+/// Endless bodies that begin with pieces of a short length.
+pub(crate) fn short_then_chunks(number: usize, short: usize, length: usize) -> Served {
+    let chunks = move || async move {
+        Response::new(Body::new(Chunks {
+            number,
+            short,
+            length,
+        }))
+    };
     Served::new(Router::new().route("/", get(chunks)), "/")
 }
 
@@ -84,7 +95,11 @@ pub(crate) fn pushes() -> Served {
     async fn page(request: Request) -> Response {
         let pusher = Pusher::of(&request).expect("it came over SPDY");
         for push in 0..STREAMS {
-            let pushed = Response::new(Body::new(Chunks(1 << 20)));
+            let pushed = Response::new(Body::new(Chunks {
+                number: 0,
+                short: 0,
+                length: 1 << 20,
+            }));
             pusher.push(&format!("/{push}"), pushed).unwrap();
         }
         "pushed".into_response()
@@ -135,17 +150,28 @@ pub(crate) async fn proxy_to_http2() -> Served {
     }
 }
 
-/// An endless body of chunks of this length, each in memory of its own.
-struct Chunks(usize);
+/// An endless body of chunks of this length, each in memory of its own, behind some short ones.
+struct Chunks {
+    number: usize,
+    short: usize,
+    length: usize,
+}
 
 impl http_body::Body for Chunks {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(Some(Ok(Frame::data(vec![7; self.0].into()))))
+        let length = match self.number.checked_sub(1) {
+            Some(number) => {
+                self.number = number;
+                self.short
+            }
+            None => self.length,
+        };
+        Poll::Ready(Some(Ok(Frame::data(vec![7; length].into()))))
     }
 }

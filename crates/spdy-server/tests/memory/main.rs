@@ -40,8 +40,8 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// The maximum that one session holds, whatever the application: docs/limits.md.
 const MOST: usize = 4 << 20;
 
-/// What hyper holds for each connection to an application besides the payload that it reads ahead:
-/// places for requests, and the room for a head.
+/// What is allowed for each connection to an application, of which hyper alone holds 16,928 bytes
+/// besides payload: 8,736 for 32 places in the queue of requests, and 8,192 for the head of one.
 const CONNECTION: usize = 8 << 10;
 
 /// The growth of the lists of all connections, which belongs to none of them.
@@ -77,6 +77,15 @@ async fn chunks_of_a_mebibyte_hold_little_for_a_client_that_does_not_read() {
 async fn chunks_of_odd_lengths_hold_little_for_a_client_that_does_not_read() {
     for chunk in [16_384, 16_385, 60_000] {
         measure("chunks", apps::chunks(chunk)).await;
+    }
+}
+
+/// What a body gives first says nothing of what it gives then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn chunks_behind_short_ones_hold_little_for_a_client_that_does_not_read() {
+    for (number, short) in [(1, 1000), (1, 16_384), (3, 16_384), (100, 16_384)] {
+        let name = format!("{number} of {short}, then 1 MiB");
+        measure(&name, apps::short_then_chunks(number, short, 1 << 20)).await;
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Budget {
     is_partly_read: AtomicBool,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
+    /// The bytes in `queued` that belong to large pieces.
+    of_large: AtomicUsize,
     /// Bytes of large pieces that have not left completely, and of large pieces that are being
     /// made.
     large: AtomicUsize,
@@ -99,6 +101,7 @@ impl Budget {
             consumed: AtomicUsize::new(0),
             is_partly_read: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            of_large: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
             claimed: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
@@ -207,7 +210,7 @@ impl Budget {
         if asking.queued >= most_queued || (asking.queued > 0 && window == 0) {
             return Verdict::WhenSent;
         }
-        if large < asking.most_large(window, limits) {
+        if large < asking.most_large(window, self.small(), limits) {
             let left = limits.large_send_pieces.saturating_sub(large);
             return Verdict::Yes(left.min(window).max(SMALL_PIECE));
         }
@@ -220,6 +223,12 @@ impl Budget {
             (0, 0) => Verdict::WhenWindowOpens,
             (0, _) => Verdict::WhenOthersHaveSent,
         }
+    }
+
+    /// Returns how many bytes of small pieces are queued.
+    fn small(&self) -> usize {
+        let of_large = self.of_large.load(Ordering::SeqCst);
+        self.queued.load(Ordering::SeqCst).saturating_sub(of_large)
     }
 
     /// Counts consumed bytes, and returns their sum since the driver last checked. It is the sum of
@@ -254,19 +263,23 @@ impl Budget {
         self.queued.fetch_add(queued, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_large(&self, large: usize) {
+    /// Adds a large piece that counts so much, and of which `queued` bytes were added.
+    pub(crate) fn add_large(&self, large: usize, queued: usize) {
         self.large.fetch_add(large, Ordering::SeqCst);
+        self.of_large.fetch_add(queued, Ordering::SeqCst);
     }
 
     /// Notes that bytes have left or were dropped, and which large pieces are gone with them.
     /// Returns the tasks to be woken.
     #[must_use = "tasks wait for what was freed"]
     pub(crate) fn free(&self, freed: Freed) -> Vec<Waker> {
-        self.queued.fetch_sub(freed.queued, Ordering::Relaxed);
-        if freed.large == 0 {
-            return Vec::new();
+        self.queued.fetch_sub(freed.queued, Ordering::SeqCst);
+        if freed.of_large > 0 {
+            self.of_large.fetch_sub(freed.of_large, Ordering::SeqCst);
         }
-        self.large.fetch_sub(freed.large, Ordering::SeqCst);
+        if freed.large > 0 {
+            self.large.fetch_sub(freed.large, Ordering::SeqCst);
+        }
         self.call_up()
     }
 
@@ -376,12 +389,15 @@ impl Asking {
     /// A stream without a window may also have a piece while the sum is small. So it finds out
     /// whether its body has ended, and FIN needs no window. If its piece gets stuck, there is still
     /// room for streams that can send.
-    fn most_large(&self, window: usize, limits: &Limits) -> usize {
+    ///
+    /// `small` bytes of small pieces are queued. They hold up no stream, but they are a part of
+    /// what a session holds, so there is less room for the second half of the sum.
+    fn most_large(&self, window: usize, small: usize, limits: &Limits) -> usize {
         let most = limits.large_send_pieces;
         let leaves = |last| last <= SMALL_PIECE || last <= window;
         // A window can be large enough for any piece.
         if self.is_modest || self.last.map_or(window >= most, leaves) {
-            most.saturating_mul(2)
+            most.saturating_mul(2) - small.min(most)
         } else if window == 0 {
             most / 8
         } else {
@@ -394,6 +410,8 @@ impl Asking {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freed {
     pub(crate) queued: usize,
+    /// The bytes of `queued` that belong to large pieces.
+    pub(crate) of_large: usize,
     /// The lengths of large pieces that are gone completely.
     pub(crate) large: usize,
 }

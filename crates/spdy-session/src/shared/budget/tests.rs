@@ -12,7 +12,7 @@ const NEW: Asking = Asking {
 /// Asks a session that holds `large` bytes in large pieces.
 fn verdict(large: usize, asking: Asking) -> Verdict {
     let budget = Budget::new(Arc::default());
-    budget.add_large(large);
+    budget.add_large(large, 0);
     budget.of_piece(asking)
 }
 
@@ -65,7 +65,7 @@ fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_oth
     let shut = Asking { window: 0, ..NEW };
     assert_eq!(claim(shut), Err(Verdict::WhenOthersHaveSent));
     assert_eq!(budget.memory(), 0);
-    budget.add_large(claims[0]);
+    budget.add_large(claims[0], 0);
     assert!(budget.give_back(claims[0]).is_empty());
     assert_eq!(claim(wide), Err(Verdict::WhenOthersHaveSent));
     assert_eq!(claim(shut), Err(Verdict::WhenWindowOpens));
@@ -78,7 +78,7 @@ fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_oth
 /// tasks.
 fn crowd(number: usize, asking: Asking) -> (Budget, Vec<Arc<Task>>) {
     let budget = Budget::new(Arc::default());
-    budget.add_large(2 * Limits::default().large_send_pieces);
+    budget.add_large(2 * Limits::default().large_send_pieces, 0);
     let tasks: Vec<Arc<Task>> = (0..number).map(|_| Arc::default()).collect();
     for (number, task) in tasks.iter().enumerate() {
         let waker = Waker::from(Arc::clone(task));
@@ -111,7 +111,10 @@ fn wake(wakers: Vec<Waker>) {
 }
 
 fn sent(large: usize) -> Freed {
-    Freed { queued: 0, large }
+    Freed {
+        large,
+        ..Freed::default()
+    }
 }
 
 #[test]
@@ -129,12 +132,42 @@ fn as_many_tasks_are_woken_as_there_is_room_for() {
     let turn = budget.take_turn(id(0)).unwrap();
     wake(budget.give_back(turn));
     assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
-    budget.add_large(USUAL_PIECE);
+    budget.add_large(USUAL_PIECE, 0);
     let turn = budget.take_turn(id(1)).unwrap();
     wake(budget.give_back(turn));
     assert_eq!(woken(&tasks), [1, 1, 1, 0, 0]);
     assert_eq!(budget.take_turn(id(1)), None, "it is taken once");
     assert_eq!(budget.take_turn(id(3)), None, "it has not come");
+}
+
+#[test]
+fn small_pieces_that_are_stuck_leave_less_room_for_large_ones() {
+    let most = Limits::default().large_send_pieces;
+    let budget = Budget::new(Arc::default());
+    let leaves = Asking {
+        last: Some(1),
+        ..NEW
+    };
+    budget.add_large(most, most);
+    budget.add(most + 16_384 * 100);
+    assert_eq!(budget.claim(leaves), Err(Verdict::WhenOthersHaveSent));
+    let task = Arc::new(Task::default());
+    let waker = Waker::from(Arc::clone(&task));
+    budget.wait(id(0), leaves, &Context::from_waker(&waker));
+    let small = |queued| Freed {
+        queued,
+        ..Freed::default()
+    };
+    let stuck = 16_384 * 100 - most;
+    wake(budget.free(small(stuck)));
+    assert_eq!(woken(&[Arc::clone(&task)]), [0]);
+    wake(budget.free(small(1)));
+    assert_eq!(woken(&[task]), [1]);
+    // Without large ones they hold up no stream.
+    let budget = Budget::new(Arc::default());
+    budget.add(usize::MAX / 2);
+    assert_eq!(budget.claim(leaves), Ok(USUAL_PIECE));
+    assert_eq!(budget.claim(NEW), Ok(USUAL_PIECE));
 }
 
 #[test]
@@ -173,7 +206,7 @@ fn a_stream_without_a_window_is_told_when_others_have_made_their_pieces() {
     let task = Arc::new(Task::default());
     let waker = Waker::from(Arc::clone(&task));
     budget.wait(id(0), shut, &Context::from_waker(&waker));
-    budget.add_large(claimed);
+    budget.add_large(claimed, 0);
     wake(budget.give_back(claimed));
     assert_eq!(woken(&[task]), [1]);
     assert_eq!(budget.claim(shut), Err(Verdict::WhenWindowOpens));

@@ -20,6 +20,8 @@ pub(super) struct Pieces {
 
 #[derive(Debug)]
 struct Large {
+    /// What it counts: nothing, if it is the whole payload of its stream.
+    counts: usize,
     /// The position of the piece's end, in bytes since the start of the stream.
     end: u64,
     len: usize,
@@ -57,9 +59,11 @@ impl Pieces {
         let is_whole = is_end && self.last.is_none();
         self.written(bytes, budget);
         self.last = Some(bytes);
-        if bytes > SMALL_PIECE && !is_whole {
-            budget.add_large(bytes);
+        if bytes > SMALL_PIECE {
+            let counts = if is_whole { 0 } else { bytes };
+            budget.add_large(counts, bytes);
             self.large.push_back(Large {
+                counts,
                 end: self.left + self.queued as u64,
                 len: bytes,
             });
@@ -69,15 +73,21 @@ impl Pieces {
     /// Removes bytes that have left.
     pub(super) fn sent(&mut self, bytes: usize) -> Freed {
         self.queued -= bytes;
+        let before = self.left;
         self.left += bytes as u64;
         let mut freed = Freed {
             queued: bytes,
-            large: 0,
+            ..Freed::default()
         };
+        for piece in self.large.iter() {
+            let start = piece.end - piece.len as u64;
+            let gone = self.left.min(piece.end).saturating_sub(before.max(start));
+            freed.of_large += gone as usize;
+        }
         while let Some(piece) = self.large.front()
             && piece.end <= self.left
         {
-            freed.large += piece.len;
+            freed.large += piece.counts;
             self.large.pop_front();
         }
         freed
@@ -105,16 +115,22 @@ mod tests {
         pieces.pushed(100, false, &budget);
         pieces.pushed(20_000, false, &budget);
         pieces.pushed(16_384, false, &budget);
-        let freed = |queued, large| Freed { queued, large };
-        assert_eq!(pieces.sent(20_099), freed(20_099, 0));
-        assert_eq!(pieces.sent(1), freed(1, 20_000));
-        assert_eq!(pieces.clear(), freed(16_384, 0));
+        let freed = |queued, of_large, large| Freed {
+            queued,
+            of_large,
+            large,
+        };
+        assert_eq!(pieces.sent(50), freed(50, 0, 0));
+        assert_eq!(pieces.sent(20_049), freed(20_049, 19_999, 0));
+        assert_eq!(pieces.sent(1), freed(1, 1, 20_000));
+        assert_eq!(pieces.clear(), freed(16_384, 0, 0));
     }
 
     #[test]
     fn a_piece_that_is_all_there_is_takes_the_room_of_no_other() {
         let (budget, mut pieces) = (Budget::new(Arc::default()), Pieces::default());
         pieces.pushed(1 << 20, true, &budget);
-        assert_eq!(pieces.clear().large, 0);
+        let freed = pieces.clear();
+        assert_eq!((freed.large, freed.of_large), (0, 1 << 20));
     }
 }
