@@ -4,6 +4,9 @@
 //! HTTP/2 stream. A client that is still sending could then lose the rest of the response. So the
 //! rest of the body is read and discarded while the response is sent, within limits, as a SPDY
 //! session does it. If the body is longer than that, the connection [lingers](crate::linger).
+//!
+//! For the same reason the failure of an HTTP/2 response waits for the end of its request: see
+//! [`Failing`].
 
 use std::{
     convert::Infallible,
@@ -13,13 +16,17 @@ use std::{
     time::Duration,
 };
 
-use axum::response::Response;
+use axum::{body::Body as AxumBody, response::Response};
 use bytes::{Buf, Bytes};
 use http::{Method, Request, StatusCode, header::EXPECT};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot::{self, Receiver, Sender},
+    time::{Sleep, sleep, timeout},
+};
 use tower_service::Service;
 
 use crate::linger::Owed;
@@ -55,19 +62,23 @@ where
         // A client with this field sends the body only after the first poll, which asks for it.
         let is_coming = !request.headers().contains_key(EXPECT);
         let owed = self.owed.clone();
-        if request.body().is_end_stream() {
+        let is_over = request.body().is_end_stream();
+        if is_over {
             pay(&owed);
         }
+        let (over, end) = (!is_over && owed.is_none()).then(oneshot::channel).unzip();
         let method = request.method().clone();
         let request = request.map(|body| Unread {
             body: Some(body),
             is_coming,
             owed: owed.clone(),
+            over,
         });
         Discarding {
             future: self.app.call(request),
             method,
             owed,
+            end,
         }
     }
 }
@@ -85,6 +96,8 @@ pin_project! {
         future: F,
         method: Method,
         owed: Option<Owed>,
+        // Closed at the end of an HTTP/2 request that has a body.
+        end: Option<Receiver<Infallible>>,
     }
 }
 
@@ -101,7 +114,10 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Discarding<F> 
         {
             owed.upgraded();
         }
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(match this.end.take() {
+            Some(end) => response.map(|body| AxumBody::new(Failing::new(body, end))),
+            None => response,
+        }))
     }
 }
 
@@ -112,6 +128,8 @@ pub(crate) struct Unread<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     body: Option<B>,
     is_coming: bool,
     owed: Option<Owed>,
+    /// Dropped at the end.
+    over: Option<Sender<Infallible>>,
 }
 
 impl<B: Body<Data = Bytes> + Send + Unpin> Body for Unread<B> {
@@ -130,9 +148,9 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Body for Unread<B> {
         match frame {
             Poll::Ready(None) => {
                 pay(&self.owed);
-                self.body = None;
+                self.end();
             }
-            Poll::Ready(Some(Err(_))) => self.body = None,
+            Poll::Ready(Some(Err(_))) => self.end(),
             _ => {}
         }
         frame
@@ -148,6 +166,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin> Body for Unread<B> {
     }
 }
 
+impl<B: Body<Data = Bytes> + Send + Unpin> Unread<B> {
+    fn end(&mut self) {
+        self.body = None;
+        self.over = None;
+    }
+}
+
 impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Unread<B> {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else {
@@ -160,7 +185,12 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Unread<B> {
         if self.is_coming
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(timeout(LONGEST, read(body, self.owed.take())));
+            let rest = read(body, self.owed.take());
+            let over = self.over.take();
+            runtime.spawn(async move {
+                _ = timeout(LONGEST, rest).await;
+                drop(over);
+            });
         }
     }
 }
@@ -180,6 +210,70 @@ async fn read<B: Body<Data = Bytes>>(body: B, owed: Option<Owed>) {
     }
     pay(&owed);
 }
+
+/// The body of an HTTP/2 response. If it fails while the client is still sending the request, the
+/// failure waits for the end of the request.
+///
+/// hyper resets the stream of a response that fails. h2 remembers 50 such streams, each for a
+/// second, and takes trailers on a stream that it has forgotten for an error of the connection. All
+/// requests of the connection would fail, although the client knew nothing of the reset when it
+/// sent the trailers.
+struct Failing {
+    body: AxumBody,
+    end: Receiver<Infallible>,
+    /// The failure, and the time at which it waits no longer.
+    failure: Option<(axum::Error, Pin<Box<Sleep>>)>,
+}
+
+impl Failing {
+    const fn new(body: AxumBody, end: Receiver<Infallible>) -> Self {
+        Self {
+            body,
+            end,
+            failure: None,
+        }
+    }
+}
+
+impl Body for Failing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.failure.is_none() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Err(error)) => {
+                    // It might own the body of the request.
+                    this.body = AxumBody::empty();
+                    this.failure = Some((error, Box::pin(sleep(FAILURE))));
+                }
+                frame => return Poll::Ready(frame),
+            }
+        }
+        if let Some((_, alarm)) = &mut this.failure
+            && Pin::new(&mut this.end).poll(cx).is_pending()
+        {
+            ready!(alarm.as_mut().poll(cx));
+        }
+        Poll::Ready(this.failure.take().map(|(error, _)| Err(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failure.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long the failure of a response waits for the end of the request. Trailers that are under way
+/// arrive within it.
+const FAILURE: Duration = Duration::from_secs(1);
 
 /// The maximum number of bytes of a body that are read and discarded: that of
 /// [`Limits::discard`](spdy_tower::session::Limits::discard) for SPDY.

@@ -1,0 +1,158 @@
+//! HTTP/2 connections, over transports in memory and on a paused clock.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::HeaderMap};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use spdy_server::{Config, auto};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split},
+    time::{Instant, Sleep, sleep, timeout},
+};
+
+/// How long a byte travels from one end to the other.
+const WAY: Duration = Duration::from_millis(10);
+
+/// Returns the two ends of a network on which bytes travel for some time.
+fn network() -> (DuplexStream, DuplexStream) {
+    async fn travel(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut buf = vec![0; 65536];
+        loop {
+            sleep(WAY).await;
+            let Ok(length @ 1..) = from.read(&mut buf).await else {
+                return;
+            };
+            if to.write_all(&buf[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+    let (client, near) = duplex(65536);
+    let (far, server) = duplex(65536);
+    let (near, far) = (split(near), split(far));
+    tokio::spawn(travel(near.0, far.1));
+    tokio::spawn(travel(far.0, near.1));
+    (client, server)
+}
+
+/// Returns a client of a server with this application.
+async fn connect(app: Router) -> SendRequest<Upload> {
+    let (client, server) = network();
+    let builder = auto::Builder::new(&Config::default(), app);
+    tokio::spawn(builder.serve_connection(server));
+    let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+/// The body of a request: nothing, then trailers at some time if there are any.
+struct Upload(Option<Pin<Box<Sleep>>>);
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(time) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        ready!(time.as_mut().poll(cx));
+        self.0 = None;
+        let trailers = HeaderMap::from_iter([("x-end".parse().unwrap(), "1".parse().unwrap())]);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+fn request(path: &str, trailers: Option<Duration>) -> Request<Upload> {
+    let body = Upload(trailers.map(|after| Box::pin(sleep(after))));
+    Request::get(format!("http://a{path}")).body(body).unwrap()
+}
+
+/// The body of a response, which fails after a first piece.
+struct Fails(bool);
+
+impl http_body::Body for Fails {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let is_first = std::mem::replace(&mut self.0, false);
+        let piece = Frame::data(Bytes::from_static(b"begin"));
+        Poll::Ready(Some(is_first.then_some(piece).ok_or("the disk is on fire")))
+    }
+}
+
+/// An application with a response that fails, and one that takes some time.
+fn application() -> Router {
+    let fails = || async { Body::new(Fails(true)) };
+    Router::new()
+        .route("/fails", axum::routing::get(fails))
+        .fallback(async || {
+            sleep(10 * WAY).await;
+            "ok"
+        })
+}
+
+/// Asks, and returns whether the response was whole and in time.
+async fn is_whole(mut requests: SendRequest<Upload>, request: Request<Upload>) -> bool {
+    let answer = async {
+        let Ok(response) = requests.send_request(request).await else {
+            return false;
+        };
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.is_ok()
+    };
+    timeout(Duration::from_secs(10), answer)
+        .await
+        .unwrap_or(false)
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_that_meet_the_failure_of_their_response_cost_other_requests_nothing() {
+    let requests = connect(application()).await;
+    // It is known that the server allows many requests.
+    assert!(is_whole(requests.clone(), request("/", None)).await);
+    let other = tokio::spawn(is_whole(requests.clone(), request("/", None)));
+    // h2 remembers 50 streams that were reset.
+    let failing: Vec<_> = (0..80)
+        .map(|_| request("/fails", Some(WAY / 2)))
+        .map(|request| tokio::spawn(is_whole(requests.clone(), request)))
+        .collect();
+    for request in failing {
+        assert!(!request.await.unwrap());
+    }
+    assert!(other.await.unwrap(), "the connection has ended");
+    assert!(is_whole(requests, request("/", None)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_waits_a_second_at_most_for_the_end_of_the_request() {
+    let requests = connect(application()).await;
+    let begun = Instant::now();
+    let slow = request("/fails", Some(Duration::from_secs(60)));
+    assert!(!is_whole(requests, slow).await);
+    let after = begun.elapsed().as_millis();
+    assert!((1_000..1_100).contains(&after), "{after} ms");
+}
