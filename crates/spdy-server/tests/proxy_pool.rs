@@ -738,3 +738,42 @@ async fn a_connection_on_which_many_uploads_were_not_read_takes_no_more() {
     }
     assert_eq!(accepted.load(Relaxed), 3);
 }
+
+/// Pieces of no bytes, in this number, and then one with a byte.
+struct Hollow(usize);
+
+impl http_body::Body for Hollow {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let piece = match self.0 {
+            0 => None,
+            1 => Some(Bytes::from_static(b"x")),
+            _ => Some(Bytes::new()),
+        };
+        self.0 = self.0.saturating_sub(1);
+        std::task::Poll::Ready(piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_pieces_of_an_upload_do_not_end_the_connection_of_all() {
+    let (options, connections) = front("h2://a");
+    let app = proxy(options);
+    let accepted = serve_all(
+        connections,
+        200,
+        Router::new().fallback(async |body: Bytes| body),
+    );
+    let request = Request::post("/").body(Body::new(Hollow(300))).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let echo = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(echo, "x");
+    assert_eq!(status(app, "/").await, StatusCode::OK);
+    assert_eq!(accepted.load(Relaxed), 1);
+}

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -204,7 +204,13 @@ impl Source {
             return Poll::Ready(Some(Ok(frame)));
         }
         match &mut self.rest {
-            Rest::Body(body) => http_body::Body::poll_frame(Pin::new(body), cx),
+            // Applications count empty DATA frames, and close a connection that has a hundred.
+            Rest::Body(body) => loop {
+                let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut *body), cx));
+                if !frame.as_ref().is_some_and(is_empty) {
+                    break Poll::Ready(frame);
+                }
+            },
             Rest::Ended => Poll::Ready(None),
             Rest::Gone => Poll::Pending,
         }
@@ -296,11 +302,15 @@ fn taken_back() -> axum::Error {
 async fn first(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
     loop {
         let frame = body.frame().await?;
-        let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
-        if !frame.as_ref().is_ok_and(is_empty) {
+        if !is_empty(&frame) {
             return Some(frame);
         }
     }
+}
+
+fn is_empty(frame: &Result<Frame<Bytes>, axum::Error>) -> bool {
+    let data = frame.as_ref().ok().and_then(Frame::data_ref);
+    data.is_some_and(Bytes::is_empty)
 }
 
 /// A piece of a body. It keeps the place of its request until the connection has sent it.
