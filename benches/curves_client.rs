@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! curves-client ADDRESS SESSIONS STREAMS     prints `open` when the sessions are
-//! METHOD PATH REQUESTS BODY FIELDS           does so many requests, then prints `done`
+//! METHOD PATH REQUESTS BODY FIELDS           sends REQUESTS requests, then prints `done`
 //! ```
 //!
 //! The requests are shared out evenly to SESSIONS × STREAMS workers, each of which does one after

@@ -213,7 +213,7 @@ fn is_not_now(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// A server that sends back what comes.
+/// An echo server.
 #[derive(Default)]
 struct Echo {
     /// The bytes of each stream that are not sent back yet.
@@ -332,7 +332,7 @@ fn send_piece(connection: &mut Connection, id: StreamId, progress: &mut Progress
     }
     let piece = pattern(id, progress.sent, bytes);
     progress.sent += bytes;
-    // A stream that is gone is told of by an event.
+    // An event reports that a stream is gone.
     _ = connection.send_data(id, piece, progress.sent == BYTES);
 }
 

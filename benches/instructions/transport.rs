@@ -1,4 +1,5 @@
-//! A transport whose peer is this program: it reads what it is told to read, and writes to nowhere.
+//! A transport whose peer is this program: it reads the bytes that it is given, and drops what is
+//! written.
 
 use std::{
     cell::RefCell,

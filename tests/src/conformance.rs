@@ -23,9 +23,9 @@ pub struct Row {
     pub versions: String,
     /// MUST, SHOULD, or a decision.
     pub level: String,
-    /// What comes.
+    /// The input.
     pub given: String,
-    /// What has to come of it.
+    /// The expected result.
     pub expect: String,
 }
 

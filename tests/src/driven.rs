@@ -1,12 +1,14 @@
 //! The driver, made to do what a [`Machine`](crate::machine::Machine) has done.
 //!
-//! A row test acts on the protocol machine alone, where every step can be seen. What it did is a
-//! script: bytes that came, calls of the application, time that passed, bytes that were read.
-//! [`follow`] does the same with the driver and the handles of streams, over a transport in memory,
-//! and finds that the same frames come out in the same order and that the handles tell the same.
+//! A row test acts on the protocol machine alone, where every step can be seen. Its script is
+//! recorded: received bytes, calls of the application, time that passed, bytes that were read.
+//! [`follow`] repeats the script with the driver and the handles of streams, over a transport in
+//! memory. It checks that the same frames come out in the same order, and that the handles return
+//! the same results.
 //!
-//! Two things are not compared, as handles do them in steps of their own: when WINDOW_UPDATE frames
-//! are sent, and how payload is cut into pieces between two frames of other streams.
+//! Two things are not compared, because handles do them in steps of their own: the time at which
+//! WINDOW_UPDATE frames are sent, and the pieces into which payload is cut between two frames of
+//! other streams.
 
 mod handles;
 mod pipe;
@@ -41,7 +43,7 @@ use crate::{
     received::{Reader, fields},
 };
 
-/// Follows the script of a connection.
+/// Repeats the script of a connection.
 ///
 /// # Panics
 ///

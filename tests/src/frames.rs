@@ -24,7 +24,7 @@ pub struct RawFrame {
     /// The first four bytes: version and type of a control frame, stream id of DATA.
     start: [u8; 4],
     flags: u8,
-    /// The payload, or what stands before the header block.
+    /// The payload, or the bytes before the header block.
     payload: Vec<u8>,
     block: Block,
     /// A length field that is not the true length.

@@ -15,8 +15,8 @@
 //! A test of the session layer that used the session layer as its peer could not send what that
 //! layer refuses to send, and would not notice a mistake that both ends make. So [`frames`] and
 //! [`wire`] do not know it. Header blocks go out in stored deflate blocks, written here and not by
-//! the encoder under test; what comes in is read with `spdy-frame`, whose decoder is held against
-//! recordings of other implementations by the test `codec_vectors`.
+//! the encoder under test; received bytes are read with `spdy-frame`. The test `codec_vectors`
+//! compares its decoder with recordings of other implementations.
 
 mod application;
 pub mod conformance;

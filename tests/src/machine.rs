@@ -109,7 +109,7 @@ impl Machine {
         Self::new(self.connection.side(), self.connection.version(), config)
     }
 
-    /// What is done here is not done over the driver as well, for this reason.
+    /// Does not repeat the steps of this test with a driver, for this reason.
     #[must_use]
     pub fn alone(mut self, why: &'static str) -> Self {
         self.connection.alone(why);
@@ -218,14 +218,14 @@ impl Machine {
         self.now
     }
 
-    /// Opens a stream with a GET that is complete. What comes of it is dropped.
+    /// Opens a stream with a GET that is complete. Its events are dropped.
     pub fn request(&mut self, stream: u32) {
         let version = self.connection.version();
         self.feed(frames::syn_stream(version, stream).get("/").fin());
         self.events();
     }
 
-    /// Opens a stream with a POST whose body is still to come. What comes of it is dropped.
+    /// Opens a stream with a POST whose body is still to come. Its events are dropped.
     pub fn upload(&mut self, stream: u32) {
         let version = self.connection.version();
         self.feed(frames::syn_stream(version, stream).post("/"));
@@ -233,7 +233,7 @@ impl Machine {
     }
 
     /// Has a client open a stream, which stays open on its side, and answers it with headers alone.
-    /// What comes of it is dropped; the number of the stream is given.
+    /// Its events are dropped. Returns the id of the stream.
     pub fn exchange(&mut self) -> u32 {
         let version = self.connection.version();
         let stream = self.open(OpenOptions::default());
@@ -243,7 +243,7 @@ impl Machine {
         stream
     }
 
-    // --- what comes of it ------------------------------------------------------------------------
+    // --- results ---------------------------------------------------------------------------------
 
     /// Reads all that the connection has to send.
     pub fn sent(&mut self) -> Vec<Received> {

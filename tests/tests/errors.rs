@@ -1,5 +1,5 @@
-//! What an application is told about the end of a stream or of a session: every cause can be told
-//! from every other.
+//! The errors with which a stream or a session ends for the application: each cause differs from
+//! every other.
 
 use std::{error::Error, io, time::Duration};
 

@@ -642,7 +642,7 @@ fn a_stream_that_came_behind_a_full_transport_has_its_own_time_to_wait() {
     let version = Version::V3_1;
     let mut server = Machine::server(version)
         .with(config)
-        .alone("a driver is told of no transport that is full");
+        .alone("the script does not record that a transport is full");
     server.feed(frames::settings(version, &[(7, 1 << 20)]));
     server.request(1);
     server.request(3);

@@ -210,7 +210,7 @@ where
             mine.closed().await;
         }
         Way::GivenUp => {
-            // As many streams are open as the server allows: these wait in vain.
+            // The server allows no more streams, so these wait until the end.
             let waiting: Vec<_> = (0..5)
                 .map(|_| {
                     client

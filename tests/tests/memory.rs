@@ -279,7 +279,7 @@ enum Handler {
     Idles,
     /// It keeps the request, and answers with more than may be queued.
     Writes,
-    /// It sends back what comes.
+    /// It echoes everything.
     Echoes,
 }
 
@@ -568,7 +568,7 @@ fn bomb(version: Version, bytes: usize) -> Vec<u8> {
 /// What the transport holds in each direction: more than large buffers of sockets.
 const TRANSPORT: usize = 1024 * 1024;
 
-/// After so long without a byte nothing more comes.
+/// After this time without a byte nothing more comes.
 const QUIET: Duration = Duration::from_millis(5);
 
 const PATIENCE: Duration = Duration::from_secs(20);

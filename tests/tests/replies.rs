@@ -136,7 +136,7 @@ fn a_header_block_that_the_version_cannot_write_costs_only_its_stream() {
         .connection
         .send_data(stream, "body".into(), true)
         .unwrap();
-    assert_eq!(client.sent(), [], "the peer never hears of the stream");
+    assert_eq!(client.sent(), [], "the peer never learns of the stream");
     assert_eq!(
         client.events(),
         [Happened::Reset {

@@ -99,7 +99,7 @@ impl Served {
         }
     }
 
-    /// Reads so many DATA frames, and counts those of each stream.
+    /// Reads this number of DATA frames, and counts those of each stream.
     async fn share(&mut self, frames: usize) -> BTreeMap<u32, usize> {
         let mut share = BTreeMap::new();
         for _ in 0..frames {

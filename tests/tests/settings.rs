@@ -1,4 +1,4 @@
-//! SETTINGS: what is sent, and what is done about what comes (protocol.md §23.5).
+//! SETTINGS: what is sent, and the effect of what is received (protocol.md §23.5).
 
 use spdy_frame::{GoAwayStatus, SettingFlags, SettingId, Version};
 use spdy_session::{

@@ -1,4 +1,4 @@
-//! Errors of frames and header blocks, and what the peer is told about them.
+//! Errors of frames and header blocks, and what this side sends to the peer because of them.
 
 use std::fmt;
 

@@ -266,7 +266,9 @@ async fn a_client_that_vanishes_is_told_of_and_the_command_dropped_after_the_gra
     let stdin = client.open_type("stdin").await.unwrap();
     client.session.shutdown(spdy_session::Shutdown::Now);
     drop((client, error, stdin));
-    let gone = timeout(SOON, news.recv()).await.expect("it is told soon");
+    let gone = timeout(SOON, news.recv())
+        .await
+        .expect("the end is reported soon");
     assert_eq!(gone, Some("gone"));
     let dropped = timeout(SOON, news.recv())
         .await

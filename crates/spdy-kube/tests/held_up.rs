@@ -183,7 +183,7 @@ async fn a_client_that_vanishes_behind_a_relay_is_told_of() {
     vanish(move || fill_stdin(relay)).await;
     // A relay probes every 5 s.
     let gone = timeout(2 * SOON, news.recv()).await;
-    assert_eq!(gone.expect("it is told"), Some(()));
+    assert_eq!(gone.expect("the end is reported"), Some(()));
 }
 
 #[tokio::test]

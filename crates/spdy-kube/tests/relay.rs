@@ -185,11 +185,17 @@ impl Chain {
 
     /// Waits until the relay reports the end to the tap, which happens once.
     async fn ended(mut self) -> Option<Status> {
-        let ended = timeout(SOON, self.ended.recv()).await.expect("it is told");
+        let ended = timeout(SOON, self.ended.recv())
+            .await
+            .expect("the end is reported");
         // The tap is dropped after that.
         self.seen.ended = mpsc::unbounded_channel().0;
         let again = timeout(SOON, self.ended.recv()).await;
-        assert_eq!(again.expect("the tap is dropped"), None, "it is told once");
+        assert_eq!(
+            again.expect("the tap is dropped"),
+            None,
+            "the end is reported once"
+        );
         ended.unwrap()
     }
 }

@@ -26,7 +26,7 @@ use self::support::{
     wires::{Wires, in_memory},
 };
 
-/// What a tap is told, in order.
+/// The calls of a tap, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Opened(u32),
@@ -34,7 +34,7 @@ enum Told {
     Ended(Option<Status>),
 }
 
-/// A tap that tells on what it is told, and panics where it is asked to.
+/// A tap that records its calls, and panics in the call that is set.
 #[derive(Clone)]
 struct Watching {
     news: mpsc::UnboundedSender<Told>,
@@ -149,7 +149,7 @@ impl Chain {
         (near, far)
     }
 
-    /// Returns all that the tap is told, the end last.
+    /// Returns all calls of the tap. The end is the last one.
     async fn told(mut self) -> Vec<Told> {
         let told = async {
             let mut all = Vec::new();
@@ -161,7 +161,7 @@ impl Chain {
         timeout(SOON, told).await.expect("the tap is dropped")
     }
 
-    /// Returns what the tap was told of the outcome, once all else is checked.
+    /// Returns the outcome that the tap got, after all other calls were checked.
     async fn outcome(self) -> Option<Status> {
         let mut told = self.told().await;
         let Some(Told::Ended(outcome)) = told.pop() else {
@@ -172,7 +172,7 @@ impl Chain {
             match told {
                 Told::Opened(id) => opened.push(*id),
                 Told::Closed(id) => closed.push(*id),
-                Told::Ended(_) => panic!("the end is told once"),
+                Told::Ended(_) => panic!("the end is reported once"),
             }
         }
         closed.sort_unstable();
@@ -368,7 +368,7 @@ async fn a_refusal_is_told_to_the_tap() {
                 let refused = upgrade::connect(transport.into_inner(), request).await;
                 assert!(refused.is_err());
                 let Some(Told::Ended(Some(outcome))) = told.recv().await else {
-                    panic!("the end is told");
+                    panic!("the end is reported");
                 };
                 assert!(matches!(outcome, Status::Failure { .. }), "{outcome:?}");
                 if is_upgrade {

@@ -120,7 +120,7 @@ impl Lifecycle {
     }
 }
 
-/// The time for connections to end after they were told to end at once.
+/// The time for connections to end after the order to end at once.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// The side of a connection or a listener: it receives the phase, and counts as in use while it is

@@ -85,7 +85,7 @@ fn serve(io: DuplexStream, builder: &http2::Builder<TokioExecutor>, app: Router)
     })
 }
 
-/// Answers `/held` when it is told to, `/silent` never, and others at once.
+/// Answers `/held` when `release` is notified, `/silent` never, and others at once.
 fn application(release: &Arc<Notify>) -> Router {
     let release = Arc::clone(release);
     let held = async move || {

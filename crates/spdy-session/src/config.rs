@@ -409,9 +409,9 @@ pub struct Timeouts {
     ///   that this duration passes without another write. So a dead peer is noticed within twice
     ///   this duration.
     /// * After the end of the peer's bytes, while a stream of the session continues: a peer that
-    ///   has closed both directions is told apart from one that has closed only its own. The first
-    ///   frame is sent after 10 ms. Each further one waits twice as long as the one before, up to
-    ///   this duration.
+    ///   has closed both directions is distinguished from one that has closed only its own. The
+    ///   first frame is sent after 10 ms. Each further one waits twice as long as the one before,
+    ///   up to this duration.
     ///
     /// At least 10 ms. Default 5 s.
     pub probe: Option<Duration>,

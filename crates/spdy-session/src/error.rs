@@ -35,7 +35,7 @@ pub enum SessionError {
     Frame(FrameError),
     /// The peer sent a header block that broke the compression context.
     Headers(HeaderError),
-    /// The peer broke a rule. This side told it by GOAWAY.
+    /// The peer broke a rule, and this side sent GOAWAY.
     Violation {
         /// The status in the GOAWAY of this side.
         status: GoAwayStatus,

@@ -86,7 +86,7 @@ pub(crate) struct Hub<C> {
     ended: Notify,
 }
 
-/// What stands under the lock of the mailbox.
+/// The state under the lock of the mailbox.
 #[derive(Debug)]
 pub(crate) struct State<C> {
     session: SessionState<C>,
@@ -266,7 +266,7 @@ impl<C> Hub<C> {
         pushed.map(wake)
     }
 
-    /// Ends the session and tells its handles. The cells of streams are told before.
+    /// Ends the session, and informs its handles. The cells of streams are informed before.
     pub(crate) fn end(&self, outcome: Outcome) {
         if self.outcome().is_some() {
             return;

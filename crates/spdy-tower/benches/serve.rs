@@ -70,7 +70,7 @@ fn compare(requests: Requests) {
     println!("    ratio                   {:6.2}", spdy / h2);
 }
 
-/// Serves so many requests on one connection.
+/// Serves this number of requests on one connection.
 fn run(protocol: Protocol, requests: Requests, count: usize) -> Duration {
     let app = Router::new().route("/hello", get(async || HELLO));
     let replay = Replay::new(protocol, requests, count);

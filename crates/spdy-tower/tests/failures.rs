@@ -1,4 +1,4 @@
-//! What goes wrong with one request: the client is told, and the session goes on.
+//! Failures of one request: the client gets an error, and the session goes on.
 
 mod support;
 
@@ -554,7 +554,7 @@ async fn a_response_whose_body_has_another_length_than_announced_is_no_success()
     .await;
 }
 
-/// A body of so many pieces.
+/// A body with this number of pieces.
 struct Pieces(usize);
 
 impl http_body::Body for Pieces {

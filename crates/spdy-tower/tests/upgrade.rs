@@ -80,7 +80,7 @@ fn begin(transport: upgrade::Upgraded) -> Session {
     session
 }
 
-/// What comes back of `bytes` on a stream of its own.
+/// Sends `bytes` on a new stream, and returns what comes back.
 async fn exchange(session: &Session, headers: HeaderBlock, bytes: Vec<u8>) -> Vec<u8> {
     let mut stream = within(session.open(headers, OpenOptions::default()))
         .await

@@ -1,5 +1,5 @@
 //! Attacks a server that speaks SPDY in plain text, while a client that means well goes on asking
-//! for pages, and says what became of both.
+//! for pages, and prints the results of both.
 //!
 //! Run with `cargo run --release -p spdy-tests --bin hostile -- ADDRESS [OPTION…] ATTACK…`,
 //! for instance
@@ -210,7 +210,7 @@ struct Attack {
     is_costly: bool,
     /// What the server sends is read.
     reads: bool,
-    /// Writes what stands before the rounds of a session.
+    /// Writes the bytes that come before the rounds of a session.
     begin: fn(&mut Peer),
     /// Writes a round, the n-th of its session.
     round: fn(&mut Peer, u32),
@@ -457,7 +457,7 @@ impl Peer {
         self.reset(2 * n + 1);
     }
 
-    /// Opens a stream with a header block of so many zeros.
+    /// Opens a stream with a header block of this number of zeros.
     fn bomb(&mut self, stream: u32, bytes: usize) {
         let (_, block) = match self.bomb.take() {
             Some(bomb) if bomb.0 == bytes => bomb,
@@ -500,7 +500,7 @@ struct Attacker {
     kept: Vec<TcpStream>,
 }
 
-/// What became of an attack.
+/// The result of an attack.
 #[derive(Debug)]
 struct Outcome {
     rounds: u32,

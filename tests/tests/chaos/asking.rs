@@ -45,7 +45,7 @@ pub(crate) struct Bounds {
     pub(crate) may_wait_for_streams: bool,
 }
 
-/// Sends so many requests side by side.
+/// Sends this number of requests concurrently.
 pub(crate) async fn crowd<A: Asker>(
     asker: &Arc<A>,
     origin: &Arc<Origin>,

@@ -20,7 +20,7 @@ use super::books::Counted;
 /// The end of the side that connects.
 pub(crate) struct Near {
     pub(crate) io: DuplexStream,
-    /// The connection was reset: what comes behind the last byte is no end but an error.
+    /// The connection was reset, so the last byte is followed by an error and not by an end.
     pub(crate) is_reset: Arc<AtomicBool>,
     pub(crate) _counted: Counted,
 }

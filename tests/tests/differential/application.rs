@@ -213,7 +213,7 @@ async fn pause() {
     .await;
 }
 
-/// A body of so many pieces, whose length is not known before.
+/// A body with this number of pieces, whose length is not known before.
 struct Pieces {
     left: usize,
     size: usize,

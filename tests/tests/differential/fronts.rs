@@ -11,7 +11,7 @@ use spdy_tower::Version;
 
 use crate::{application::application, ways::Way};
 
-/// What stands between a client and the application.
+/// The program between a client and the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nothing,

@@ -92,7 +92,7 @@ impl Instrument {
         instrument
     }
 
-    /// Begins all connections anew.
+    /// Opens all connections again.
     async fn connect(&mut self) {
         self.lines.clear();
         for front in self.fronts {
@@ -102,7 +102,7 @@ impl Instrument {
         }
     }
 
-    /// Sends forms that travel at once, and compares what came of each.
+    /// Sends forms at the same time, and compares their results.
     async fn run(&mut self, first: u64, count: u64) {
         if Random::new(first).chance(1, 20) {
             self.connect().await;

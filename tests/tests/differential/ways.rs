@@ -206,7 +206,7 @@ async fn ask_over(requests: &mut http1::SendRequest<Upload>, form: &Form) -> Ans
     let host = AUTHORITY.parse().expect("it is a value");
     request.headers_mut().insert(HOST, host);
     if form.body.as_ref().is_some_and(|body| !body.is_announced) {
-        // Else hyper leaves the body of a GET out.
+        // Otherwise hyper leaves the body of a GET out.
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
@@ -312,5 +312,5 @@ async fn read_spdy(receive: &mut RecvStream, form: &Form) -> Answer {
 
 pub(crate) const AUTHORITY: &str = "app.test";
 
-/// No answer takes so long, on a machine however busy.
+/// No answer takes this long, even on a busy machine.
 const HANGS: Duration = Duration::from_secs(60);

@@ -23,7 +23,7 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
         return unread(protocol, way);
     }
     match (way, protocol) {
-        // What the transport tells is heard at once, in every state, and costs everything.
+        // A reset of the transport is seen at once in every state, and ends everything.
         (Way::Reset, _) => Within(1, 2),
         (Way::Close, _) => Within(2, 3),
         (Way::Fin, Protocol::Spdy(_)) => after_fin(state),
@@ -35,7 +35,7 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
     }
 }
 
-/// What the peer's end stands behind is not read.
+/// The end of the peer is behind bytes that are not read.
 pub(crate) const fn unread(protocol: Protocol, way: Way) -> Bound {
     match (protocol, way) {
         // Where there are windows reading goes on.
@@ -79,7 +79,7 @@ const fn spdy(state: State, way: Way) -> Bound {
         (S::HandlerWaiting, _) => Within(60 + 20, 60 + 20 + 2),
         (S::Tunnel, W::BodyNeverComes) => GoesOn("a tunnel may be silent; its peer answers PINGs"),
         (S::Tunnel, _) => Within(60 + 20, 60 + 20 + 2),
-        // `trickle`, which may begin anew once.
+        // `trickle`, whose time may start again once.
         (S::WaitingForWindow, W::Dribble) => Stays(
             2 * 300,
             "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",

@@ -112,7 +112,7 @@ async fn play(version: Version, state: State, way: Way) -> Taken {
     }
 }
 
-/// Asks, and reads what comes, to any end.
+/// Sends a request, and reads until any end.
 async fn ask(requests: &SendRequest, state: State) {
     let (method, uri, body) = match state {
         State::Tunnel => (Method::CONNECT, "a.test:443", Body::empty()),
@@ -176,7 +176,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (S::WaitingForWindow, _) if version == Version::V2 => None("SPDY/2 has no windows"),
         (S::WaitingForWindow, W::BodyNeverComes) => None("the same as a window that stays shut"),
         (S::WaitingForWindow, W::Dribble) => {
-            // `trickle`, which may begin anew once.
+            // `trickle`, whose time may start again once.
             Stays(
                 2 * 300,
                 "WINDOW_UPDATE after WINDOW_UPDATE is no idle session",

@@ -1,5 +1,5 @@
-//! The client of a cell, byte for byte: it begins an exchange, lives on as clients do, and goes in
-//! the way it is told.
+//! The client of a cell, byte for byte: it begins an exchange, goes on as clients do, and ends in
+//! the way of the cell.
 
 use std::time::Duration;
 

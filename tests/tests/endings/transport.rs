@@ -167,7 +167,7 @@ impl AsyncWrite for Near {
         let mut state = self.0.lock();
         match state.life {
             Life::Reset => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            // The system takes the bytes, and hears of the reset a moment later.
+            // The system takes the bytes, and learns of the reset a moment later.
             Life::Closed => {
                 state.life = Life::Reset;
                 state.wake();

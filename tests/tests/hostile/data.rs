@@ -157,7 +157,7 @@ async fn s10_writers_wait_when_the_queues_are_full() {
     }
 }
 
-/// Whatever becomes of bytes that came, the session's window comes back whole.
+/// Whatever happens to bytes that arrived, the session's window becomes whole again.
 #[tokio::test(start_paused = true)]
 async fn s14_credit_comes_back_from_streams_that_are_refused_reset_or_dropped() {
     let version = Version::V3_1;

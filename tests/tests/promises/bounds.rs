@@ -14,7 +14,8 @@ use spdy_tests::{
 };
 use tokio::io::AsyncReadExt;
 
-/// What may be under way beside what a limit counts: the transport, one read, one piece of a frame.
+/// The bytes that can be under way in addition to a limit: the transport, one read, one piece of a
+/// frame.
 const UNDER_WAY: usize = PIPE + 64 * 1024;
 
 #[test]

@@ -147,7 +147,7 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
     }
 }
 
-/// A header block cannot be taken back, nor what stands in front of it: the peer would see a
+/// A header block cannot be taken back, nor the bytes in front of it: the peer would see a
 /// response with a gap.
 #[test]
 fn l11_5_what_trailers_follow_is_not_taken_back() {
@@ -267,8 +267,7 @@ async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     }
 }
 
-/// What comes after the end was ordered is not said any more: the peer hears of the end of the
-/// session.
+/// After the end was ordered, nothing more is sent but the end of the session.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_reset_behind_the_end_of_the_session_is_not_reset() {
     for version in Version::ALL {

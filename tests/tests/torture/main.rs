@@ -132,7 +132,10 @@ async fn ask(session: &Session) -> Result<(), AnyError> {
         send.shutdown().await
     };
     tokio::try_join!(sending, recv.read_to_end(&mut answer))?;
-    assert!(answer == body, "what comes is what was sent");
+    assert!(
+        answer == body,
+        "the bytes that came are those that were sent"
+    );
     Ok(())
 }
 

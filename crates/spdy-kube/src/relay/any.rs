@@ -31,7 +31,7 @@ use crate::{
 ///   If the server is lost, the client gets a failure. If the client is lost, the relay breaks off
 ///   the session with the server, so its input does not look complete.
 /// - A server over v4 of WebSocket cannot receive the end of the input. A [`Client`] uses v4 only
-///   if it is told to use WebSocket alone. If the input ends then, the client gets a failure.
+///   if it is set to use WebSocket alone. If the input ends then, the client gets a failure.
 #[derive(Clone, Debug)]
 pub struct Relay<C> {
     server: Server,

@@ -127,6 +127,6 @@ impl Outcome {
 /// with all other sessions.
 pub(super) fn tell(ended: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(ended)).is_err() {
-        tracing::warn!(target: "spdy", "tap of a relay panicked when it was told of the end");
+        tracing::warn!(target: "spdy", "tap of a relay panicked in `ended`");
     }
 }

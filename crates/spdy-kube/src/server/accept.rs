@@ -1,4 +1,4 @@
-//! The upgrade of a request, and the task that serves what comes of it.
+//! The upgrade of a request, and the task that serves the upgraded connection.
 
 use std::io;
 

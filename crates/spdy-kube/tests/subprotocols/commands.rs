@@ -141,7 +141,7 @@ async fn what_is_no_base64_ends_the_connection() {
     client.socket.send(Message::text("0b?d=")).await.unwrap();
     let (channels, end) = client.read().await;
     assert_eq!(end, CloseCode::Invalid);
-    assert!(channels[3].is_empty(), "no outcome is told");
+    assert!(channels[3].is_empty(), "no outcome is sent");
     let told = timeout(SOON, news.recv()).await.unwrap().unwrap();
     assert_eq!(
         told,

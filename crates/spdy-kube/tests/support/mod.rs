@@ -78,7 +78,7 @@ pub(crate) async fn unread(server: Server) -> (SocketAddr, UnboundedReceiver<()>
 /// Waits for the signal.
 pub(crate) async fn told(mut news: UnboundedReceiver<()>) {
     let told = timeout(SOON, news.recv()).await;
-    assert_eq!(told.expect("it is told soon"), Some(()));
+    assert_eq!(told.expect("the end is reported soon"), Some(()));
 }
 
 /// A server whose `/forward` connects to the ports of this machine.

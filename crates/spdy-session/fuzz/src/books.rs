@@ -128,7 +128,7 @@ impl Books {
 
     fn live(&mut self, id: StreamId) -> &mut Stream {
         let stream = self.stream(id);
-        assert!(!stream.failed, "nothing is told after the end");
+        assert!(!stream.failed, "no event comes after the end");
         stream
     }
 

@@ -210,7 +210,7 @@ impl Output {
         self.transmit.taken()
     }
 
-    // --- what becomes bytes now ------------------------------------------------------------------
+    // --- frames to bytes -------------------------------------------------------------------------
 
     pub(crate) fn write_control(&mut self) {
         let (side, version) = (self.role.side(), self.role.version());

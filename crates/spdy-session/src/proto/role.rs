@@ -35,7 +35,7 @@ impl Role {
         self.version
     }
 
-    /// Returns whether ids of this kind are opened by this side.
+    /// Returns whether this side opens the streams with this parity of ids.
     #[inline]
     pub(crate) fn is_local(self, id: StreamId) -> bool {
         id.initiator() == self.side

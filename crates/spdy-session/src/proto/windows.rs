@@ -22,7 +22,7 @@ pub(crate) struct SessionWindows {
     /// Reading pauses at this number of unread bytes. It is `usize::MAX` if the session's window
     /// limits them.
     session_buffer: usize,
-    /// Less room than this is too little, in a large window.
+    /// In a large window, less room than this keeps the peer from going on.
     min_progress: usize,
     /// The initial size of the peer's windows for streams.
     initial: u32,
@@ -102,13 +102,13 @@ impl SessionWindows {
         Ok(())
     }
 
-    /// Counts `bytes` of payload that the application is done with, or that this side drops.
+    /// Counts `bytes` of payload that the application has consumed, or that this side drops.
     #[inline]
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.recv.consume(bytes);
     }
 
-    /// Returns whether unread bytes forbid reading.
+    /// Returns whether unread bytes stop the reading.
     #[inline]
     pub(crate) fn is_overfull(&self) -> bool {
         self.recv.held() >= self.session_buffer
@@ -120,9 +120,10 @@ impl SessionWindows {
         self.lacks_room_beside(self.recv.held())
     }
 
-    /// Returns whether so many unread bytes leave the peer no room to go on: less than
-    /// [`Limits::min_progress`], and less than a sixteenth of the window. In a few bytes a peer
-    /// sends a few bytes in each round trip, or none, since many senders wait for room for a frame.
+    /// Returns whether this number of unread bytes leaves the peer no room to go on: less than
+    /// [`Limits::min_progress`], and less than a sixteenth of the window. With a few bytes of room
+    /// a peer sends a few bytes in each round trip, or nothing, because many senders wait for room
+    /// for a whole frame.
     #[inline]
     pub(crate) fn lacks_room_beside(&self, unread: usize) -> bool {
         let size = self.recv.size() as usize;

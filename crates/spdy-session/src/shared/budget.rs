@@ -77,7 +77,8 @@ pub(crate) struct Asking {
     pub(crate) window: usize,
     /// The length of its last piece; `None` before the first.
     pub(crate) last: Option<usize>,
-    /// Whether its pieces are no longer than [`SMALL_PIECE`], or than the room that it is told.
+    /// Whether its pieces are no longer than [`SMALL_PIECE`], or than the room that is passed to
+    /// it.
     pub(crate) is_modest: bool,
 }
 

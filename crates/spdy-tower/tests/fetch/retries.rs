@@ -52,7 +52,8 @@ async fn http1(mut io: DuplexStream, poison: Poison, count: Arc<AtomicUsize>) {
     }
 }
 
-/// A client with so many connections that have served, and what they do with `/poison`.
+/// A client with this number of connections that have served requests, and the connections'
+/// reaction to `/poison`.
 async fn used(poison: Poison, connections: usize) -> (Client, Arc<AtomicUsize>, Network) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);

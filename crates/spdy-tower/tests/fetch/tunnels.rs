@@ -105,7 +105,7 @@ async fn c162_connect_without_a_scheme_goes_to_the_host_itself() {
     use_tunnel(Tunnel::of(&mut response).unwrap()).await;
 }
 
-/// A proxy is told the whole URI, and asked over one session for all origins.
+/// A proxy gets the whole URI. Requests for all origins use one session.
 #[tokio::test]
 async fn a_proxy_is_sent_what_is_for_other_origins() {
     let seen = async |request: Request| {

@@ -99,7 +99,7 @@ async fn a_response_is_given_while_another_request_connects() {
     assert_eq!(network.made(), 3);
 }
 
-/// Sends so many requests at once, and returns how long they took together.
+/// Sends this number of requests at once, and returns how long they took together.
 async fn at_once(client: &Client, count: usize) -> Duration {
     let begun = Instant::now();
     let mut requests = JoinSet::new();

@@ -84,7 +84,7 @@ async fn c167_c168_a_push_says_what_it_is() {
             _ => expected.extend([(":status", "200"), (":version", "HTTP/1.1")]),
         }
         expected.extend([("content-type", "text/css"), ("content-length", "17")]);
-        // Behind them stands when the response was made.
+        // They are followed by the time at which the response was made.
         let date = str::from_utf8(push.headers().get("date").unwrap()).unwrap();
         expected.push(("date", date));
         assert_eq!(push.headers(), &HeaderBlock::from_pairs(expected).unwrap());
@@ -334,7 +334,7 @@ async fn a_client_that_refuses_a_push_gets_no_more() {
                 _ => {}
             }
         }
-        // The task of the push has to hear of it first.
+        // The task of the push has to see the reset first.
         tokio::time::sleep(Duration::from_millis(20)).await;
         client.ask(3, "/").await;
         loop {

@@ -96,7 +96,7 @@ func (s *session) accept(stream *spdystream.Stream) {
 func (s *session) answer(stream *spdystream.Stream) {
 	size, _ := strconv.Atoi(stream.Headers().Get("bytes"))
 	switch what := stream.Headers().Get("do"); what {
-	case "echo": // what comes goes back
+	case "echo": // the bytes go back
 		_, _ = io.Copy(stream, stream)
 	case "source": // that many bytes
 		_, _ = io.Copy(stream, pattern(size))

@@ -174,7 +174,7 @@ impl Side {
         self.pause().await;
     }
 
-    /// Sends back what comes, on one task.
+    /// Echoes everything, in one task.
     pub(crate) async fn echo(self, mut recv: RecvStream, mut send: SendStream) {
         while let Some(Ok(received)) = recv.next().await {
             self.spawner.step();

@@ -28,8 +28,8 @@ pub(crate) enum Kind {
     /// It has an end of its own, however long the session lives.
     Work,
     /// The same, and it may wait for room that other streams have left in the send queue of the
-    /// session. It hears of that only when some of its own bytes leave, of which there always are
-    /// some: so it loses nothing by waiting.
+    /// session. It learns of that only when some of its own bytes leave. It always has some, so
+    /// it loses nothing by waiting.
     Crowded,
 }
 

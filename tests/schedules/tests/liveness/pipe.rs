@@ -97,7 +97,7 @@ impl Lane {
         }
     }
 
-    /// How much moves in this call, of at most so much.
+    /// Returns how many bytes move in this call, at most `most`.
     fn step(&mut self, most: usize) -> usize {
         1 + self.random.below(most.min(self.chunk))
     }

@@ -21,7 +21,7 @@ impl Random {
         (self.next() as usize) % bound
     }
 
-    /// Whether the one case in so many is there.
+    /// Returns `true` in one of this number of cases.
     pub(crate) fn one_in(&mut self, cases: usize) -> bool {
         self.below(cases) == 0
     }
@@ -30,7 +30,7 @@ impl Random {
         values[self.below(values.len())]
     }
 
-    /// A time below so many milliseconds.
+    /// Returns a time below this number of milliseconds.
     pub(crate) fn time(&mut self, bound: usize) -> Duration {
         Duration::from_millis(self.below(bound) as u64)
     }

@@ -90,7 +90,7 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        // Some have so much to send that the window of the session counts.
+        // Some streams have enough to send that the window of the session counts.
         let is_heavy = random.one_in(16);
         let (version, flow_control) = match random.below(5) {
             _ if is_heavy => (Version::V3_1, FlowControl::Enforce),
@@ -296,7 +296,8 @@ fn break_off(end: &RefCell<End>, random: &mut Random) {
 
 /// All applications are done: nothing is left of what they did, if both sessions go on.
 async fn check_books(ends: &[RefCell<End>; 2], spawner: &Spawner) {
-    // What was under way has come by then, and what the drivers need not hear of at once is told.
+    // Everything that was under way has arrived by then, and the drivers have learned of everything
+    // that could wait.
     for _ in 0..2 {
         for end in ends {
             let session = end.borrow().session.clone();

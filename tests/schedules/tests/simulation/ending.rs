@@ -57,7 +57,7 @@ impl Simulation {
         moved
     }
 
-    /// Once a side has written its last byte and all have arrived, the other one hears of the end.
+    /// Once a side has written its last byte and all have arrived, the other one learns of the end.
     fn close_transport(&mut self) -> bool {
         let mut moved = false;
         for side in SIDES {

@@ -13,9 +13,9 @@ pub(crate) enum Fault {
     Stall,
     /// A window was used up, or reading paused, since an application did not read.
     SlowReader,
-    /// An application lost interest in what comes.
+    /// An application stopped reading.
     StopReading,
-    /// A stream was reset and the peer heard of it.
+    /// A stream was reset and the peer knows it.
     Reset,
     /// A stream was reset with frames of it ready for the transport, which did not go out.
     TakenBack,

@@ -431,7 +431,7 @@ impl Simulation {
                 while self.pair.transmit(side, usize::MAX) > 0 {}
                 self.pair.inject(side, &[0; 8]);
             }
-            // Nothing moves for so long that timeouts run out.
+            // Nothing moves for long enough that timeouts run out.
             _ => {
                 let time = 25 + self.random.below(50) as u64;
                 self.pair.advance(Duration::from_secs(time));

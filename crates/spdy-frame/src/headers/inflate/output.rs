@@ -169,5 +169,5 @@ const SPARE: usize = 2048;
 /// it can inflate to. zlib has at least 127 bytes in each but the last before a flush.
 const CODE_COST: usize = 256;
 
-/// It may have so many besides, however small the limit is.
+/// A block may always have this number of codes, however small the limit is.
 const FEW_CODES: usize = 64;

@@ -297,7 +297,7 @@ async fn download(mut from: impl AsyncRead + Unpin, to: &Output) -> Result<(), B
 mod tests {
     use super::*;
 
-    /// Else each port could keep the memory of a message of the greatest length.
+    /// Otherwise each port could keep the memory of a message of the greatest length.
     #[tokio::test]
     async fn a_long_message_is_handed_over_in_pieces_of_their_own() {
         let mut inputs = Inputs::new(Subprotocol::V4);

@@ -153,7 +153,7 @@ impl Lease {
         }
     }
 
-    /// Returns what became of a request that failed on this connection.
+    /// Returns the outcome of a request that failed on this connection.
     fn fate(&self, error: &hyper::Error, before: u64) -> Fate {
         if error.is_user() {
             return Fate::Unknown;
@@ -206,7 +206,7 @@ impl Lease {
     }
 }
 
-/// What became of a request without a response.
+/// Why a request has no response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// The application has reported that it did not process the request.

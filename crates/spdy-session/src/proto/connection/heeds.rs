@@ -40,5 +40,5 @@ impl Connection {
     }
 }
 
-/// The largest number of consumed bytes for which the driver is not woken.
+/// The largest value of [`Heeds::consumed`].
 const MAX_STEP: usize = 32 * 1024;

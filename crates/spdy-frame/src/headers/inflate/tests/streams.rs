@@ -214,7 +214,7 @@ pub(super) fn strange(random: &mut Random) -> Vec<u8> {
     writer.bytes
 }
 
-/// Returns so many empty blocks with their own codes, each as short as it can be: 90 bits.
+/// Returns this number of empty blocks with their own codes, each as short as it can be: 90 bits.
 pub(super) fn empty_with_codes(count: usize) -> Vec<u8> {
     let mut writer = BitWriter::default();
     for _ in 0..count {
