@@ -118,10 +118,7 @@ impl Work {
     }
 
     async fn request(&self, session: &Session, values: &mut Values) -> Result<(), Failure> {
-        let how = OpenOptions {
-            fin: self.body == 0,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(self.body == 0);
         let stream = session.open(self.head(values)?, how).await?;
         let (mut receive, send) = stream.split();
         if self.body > 0 {

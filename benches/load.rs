@@ -170,10 +170,7 @@ impl Load {
     }
 
     async fn request(&self, session: &Session) -> Result<(), Failure> {
-        let how = OpenOptions {
-            fin: self.upload.is_none(),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(self.upload.is_none());
         let (receive, send) = session.open(self.head(), how).await?.split();
         match self.upload {
             Some(bytes) => {

@@ -6,7 +6,7 @@
 //! use spdy_tests::{machine::{Happened, request_block}, pair::Pair};
 //!
 //! let mut pair = Pair::new(Version::V3_1).in_pieces(1);
-//! let finished = OpenOptions { fin: true, ..OpenOptions::default() };
+//! let finished = OpenOptions::new().fin(true);
 //! let stream = pair.open(request_block(Version::V3_1), finished);
 //! pair.run();
 //! assert!(matches!(pair.server_events()[..], [Happened::Opened { id, .. }] if id == stream));

@@ -16,13 +16,7 @@ fn c128_a_thousand_requests_decode_in_both_directions() {
         for n in 0..1000 {
             let text = format!("number {n}");
             let fields = block(&[("x-number", &text), ("cookie", &text), ("x-constant", "c")]);
-            let stream = pair.open(
-                fields,
-                OpenOptions {
-                    fin: true,
-                    ..OpenOptions::default()
-                },
-            );
+            let stream = pair.open(fields, OpenOptions::new().fin(true));
             pair.run();
             let value = |fields: &[(String, String)]| fields[0].1.clone();
             let events = pair.server_events();

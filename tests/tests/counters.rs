@@ -42,10 +42,7 @@ fn converse(version: Version, piece: usize) -> [Counts; 2] {
     let ((client, of_client), (server, of_server)) = (counting(), counting());
     let mut pair = Pair::with(version, client, server).in_pieces(piece);
     let fin = true;
-    let how = OpenOptions {
-        fin,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(fin);
     let stream = id(pair.open(request_block(version), how));
     pair.run();
     let server = &mut pair.server;

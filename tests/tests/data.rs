@@ -277,12 +277,8 @@ fn c124_a_clients_priorities_hold_for_its_own_data() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         open_windows(&mut client);
-        let streams = [Priority::LOWEST, Priority::HIGHEST].map(|priority| {
-            client.open(OpenOptions {
-                priority,
-                ..OpenOptions::default()
-            })
-        });
+        let streams = [Priority::LOWEST, Priority::HIGHEST]
+            .map(|priority| client.open(OpenOptions::new().priority(priority)));
         for stream in streams {
             client.send(stream, 40_000, true);
         }

@@ -150,12 +150,12 @@ fn c025_c031_every_kind_of_frame_is_sent_as_the_version_has_it() {
         let mut sent = server.greeting().to_vec();
         server.upload(1);
         server.reply(1, false);
-        server.open(OpenOptions {
-            unidirectional: true,
-            priority: Priority::LOWEST,
-            associated: Some(id(1)),
-            ..OpenOptions::default()
-        });
+        server.open(
+            OpenOptions::new()
+                .unidirectional(true)
+                .priority(Priority::LOWEST)
+                .associated(id(1)),
+        );
         server.send(1, 10, false);
         let trailers = block(&[("x-trailer", "yes")]);
         server

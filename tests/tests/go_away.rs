@@ -131,11 +131,7 @@ fn c099_the_peers_go_away_lets_the_response_finish_and_stops_pushes() {
                 status
             }]
         );
-        let push = OpenOptions {
-            unidirectional: true,
-            associated: Some(id(1)),
-            ..OpenOptions::default()
-        };
+        let push = OpenOptions::new().unidirectional(true).associated(id(1));
         let now = server.now();
         let pushed = server.connection.open(now, request_block(version), push);
         assert!(matches!(pushed, Err(OpenError::GoingAway)));

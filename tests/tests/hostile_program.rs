@@ -260,10 +260,7 @@ impl Healthy {
         };
         let values = ["GET", "/hello", "HTTP/1.1", "localhost", "http"];
         let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         let (mut receive, _) = self.session.open(head, how).await.unwrap().split();
         receive.response_headers().await.unwrap();
         let mut bytes = 0;

@@ -72,10 +72,7 @@ async fn download(client: Version) -> (usize, Vec<String>) {
         _ = send.finish();
         _ = send.written().await;
     });
-    let open = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let open = OpenOptions::new().fin(true);
     let mut stream = session.open(HeaderBlock::new(), open).await.unwrap();
     let mut body = Vec::new();
     _ = timeout(Duration::from_secs(1000), stream.read_to_end(&mut body)).await;

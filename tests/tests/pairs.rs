@@ -195,22 +195,14 @@ fn streams_that_are_reset_half_way_leave_nothing() {
 fn pushes_arrive_beside_their_response() {
     for version in Version::ALL {
         let mut pair = Pair::new(version).in_pieces(11);
-        let stream = pair.open(
-            request_block(version),
-            OpenOptions {
-                fin: true,
-                ..OpenOptions::default()
-            },
-        );
+        let stream = pair.open(request_block(version), OpenOptions::new().fin(true));
         pair.run_reading();
         pair.server
             .send_reply(id(stream), reply_block(version), false)
             .unwrap();
-        let push = OpenOptions {
-            unidirectional: true,
-            associated: Some(id(stream)),
-            ..OpenOptions::default()
-        };
+        let push = OpenOptions::new()
+            .unidirectional(true)
+            .associated(id(stream));
         let now = pair.now();
         let push = pair.server.open(now, request_block(version), push).unwrap();
         pair.server.send_data(push, body(3000), true).unwrap();

@@ -257,10 +257,7 @@ fn a_peer_that_is_not_read_is_probed_when_nothing_else_is_written() {
 fn a_probe_is_a_ping_where_no_stream_is_open_for_data() {
     for (version, config) in pausing() {
         let mut client = Machine::client(version).with(config);
-        client.open(OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        });
+        client.open(OpenOptions::new().fin(true));
         client.sent();
         client.feed(frames::syn_reply(version, 1).status("200 OK"));
         client.feed(frames::data(1, vec![0; 1000]));

@@ -63,10 +63,7 @@ impl Client {
     }
 
     async fn begin(&self, path: &str) -> RecvStream {
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         self.session
             .open(self.head("GET", path), how)
             .await

@@ -13,11 +13,9 @@ use spdy_tests::{
 };
 
 fn push_of(request: u32) -> OpenOptions {
-    OpenOptions {
-        unidirectional: true,
-        associated: Some(id(request)),
-        ..OpenOptions::default()
-    }
+    OpenOptions::new()
+        .unidirectional(true)
+        .associated(id(request))
 }
 
 /// A client that accepts pushes, with stream 1 open.

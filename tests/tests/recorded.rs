@@ -144,10 +144,7 @@ impl Recording {
         for frame in self.frames("c2s") {
             if frame["type"] == "SYN_STREAM" {
                 client.connection.skip_to(id(stream(frame)));
-                let opened = client.open(OpenOptions {
-                    unidirectional: flag(frame, 2),
-                    ..OpenOptions::default()
-                });
+                let opened = client.open(OpenOptions::new().unidirectional(flag(frame, 2)));
                 assert_eq!(opened, stream(frame));
             }
             if flag(frame, 1) && frame["stream"].as_u64().is_some_and(|id| id % 2 == 1) {

@@ -62,10 +62,7 @@ fn c051_a_syn_reply_after_fin_costs_the_stream() {
     ] {
         for (fin, status) in [(false, open), (true, closed)] {
             let mut client = Machine::client(version);
-            let stream = client.open(OpenOptions {
-                fin,
-                ..OpenOptions::default()
-            });
+            let stream = client.open(OpenOptions::new().fin(fin));
             client.sent();
             client.feed(frames::syn_reply(version, stream).status("200 OK").fin());
             client.feed(frames::syn_reply(version, stream).status("200 OK").fin());

@@ -258,10 +258,10 @@ fn c070_resetting_a_request_stops_its_pushes() {
         server.request(1);
         server.request(3);
         server.reply(1, false);
-        let push = |associated: u32| OpenOptions {
-            unidirectional: true,
-            associated: Some(id(associated)),
-            ..OpenOptions::default()
+        let push = |associated: u32| {
+            OpenOptions::new()
+                .unidirectional(true)
+                .associated(id(associated))
         };
         let pushes = [1, 1, 3].map(|request| server.open(push(request)));
         server.sent();

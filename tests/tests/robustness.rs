@@ -307,13 +307,7 @@ fn a_peer_that_takes_byte_by_byte_is_cut_off_in_the_end() {
         for (bytes, seconds) in [(1, 300), (1092, 300), (1200, 1000)] {
             let mut pair = Pair::new(version);
             let request = request_block(version);
-            let stream = pair.open(
-                request,
-                OpenOptions {
-                    fin: true,
-                    ..OpenOptions::default()
-                },
-            );
+            let stream = pair.open(request, OpenOptions::new().fin(true));
             pair.run();
             let reply = reply_block(version);
             pair.server.send_reply(id(stream), reply, false).unwrap();

@@ -57,10 +57,7 @@ fn c071_c083_a_client_that_allows_one_stream_gets_one_push_at_a_time() {
         } else {
             server.feed(frames::settings(version, &[(MAX_STREAMS, 1)]));
         }
-        let push = OpenOptions {
-            unidirectional: true,
-            ..OpenOptions::default()
-        };
+        let push = OpenOptions::new().unidirectional(true);
         let first = server.open(push);
         let now = server.now();
         assert!(!server.connection.can_open_now());
@@ -201,11 +198,7 @@ fn c082_a_client_that_allows_no_streams_gets_no_push() {
         let mut server = Machine::server(version);
         server.feed(frames::settings(version, &[(MAX_STREAMS, 0)]));
         server.request(1);
-        let push = OpenOptions {
-            unidirectional: true,
-            associated: Some(id(1)),
-            ..OpenOptions::default()
-        };
+        let push = OpenOptions::new().unidirectional(true).associated(id(1));
         let now = server.now();
         let error = server.connection.open(now, request_block(version), push);
         assert!(matches!(error, Err(OpenError::TooManyStreams)));

@@ -211,10 +211,7 @@ fn c043_c044_ids_start_at_the_sides_first_and_rise() {
             let mut machine = Machine::new(side, version, Config::default());
             // Whatever their priority, streams leave in the order of their ids.
             for priority in [7, 0, 3, 1] {
-                machine.open(OpenOptions {
-                    priority: Priority::new(priority).unwrap(),
-                    ..OpenOptions::default()
-                });
+                machine.open(OpenOptions::new().priority(Priority::new(priority).unwrap()));
             }
             let ids: Vec<u32> = machine
                 .sent()

@@ -169,10 +169,7 @@ fn begin(
     watch: &Arc<Watch>,
 ) -> impl Future<Output = ()> + Send + use<> {
     let watched = Watched::new(&stream, Arc::clone(watch));
-    let how = OpenOptions {
-        priority: stream.priority(),
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().priority(stream.priority());
     // This call decides the order of streams.
     let opening = sessions.1.open(stream.headers().clone(), how);
     pass(stream, opening, sessions, watched)

@@ -78,10 +78,7 @@ async fn ask(session: &Session) {
     let names = [":method", ":path", ":version", ":host", ":scheme"];
     let values = ["GET", "/", "HTTP/1.1", "localhost", "https"];
     let head = HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap();
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let mut stream = session.open(head, how).await.unwrap();
     let fields = timeout(LONG, stream.response_headers())
         .await

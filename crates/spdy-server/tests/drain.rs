@@ -139,10 +139,7 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
         (":scheme", "http"),
     ];
     let head = HeaderBlock::from_pairs(fields).unwrap();
-    let fin = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let fin = OpenOptions::new().fin(true);
     let mut opened = spdy.open(head, fin).await.unwrap();
 
     server.shutdown.send(()).unwrap();

@@ -154,10 +154,7 @@ fn head(version: Version, method: &str, path: &str) -> HeaderBlock {
 
 /// Sends a request without a body and waits for the head of its response.
 async fn ask(session: &Session, head: HeaderBlock) -> session::Stream {
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let mut stream = session.open(head, how).await.unwrap();
     timeout(LONG, stream.response_headers())
         .await
@@ -175,10 +172,7 @@ async fn frames_bytes_and_resets_are_counted_by_direction() {
     let session = begin(server.connect().await, Version::V3_1);
     drop(ask(&session, head(Version::V3_1, "GET", "/")).await);
     timeout(LONG, session.ping()).await.unwrap().unwrap();
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let stream = session.open(head(Version::V3_1, "GET", "/never"), how);
     stream.await.unwrap().reset(RstStatus::CANCEL);
     server

@@ -393,10 +393,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_application() {
             std::future::pending::<()>().await;
         });
         let (_application, front) = behind(scheme, app, |_| {}).await;
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         let stream = begin(front.address, "GET", how).await;
         timeout(LONG, entered.notified()).await.unwrap();
         assert!(dropped.try_recv().is_err());
@@ -465,10 +462,7 @@ async fn ask_and_leave(protocol: &str, address: SocketAddr) {
             while session.can_open() {
                 let mut streams = Vec::new();
                 for _ in 0..50 {
-                    let how = OpenOptions {
-                        fin: true,
-                        ..OpenOptions::default()
-                    };
+                    let how = OpenOptions::new().fin(true);
                     streams.push(session.open(head("GET", "/pending"), how).await);
                 }
                 sleep(Duration::from_millis(2)).await;
@@ -622,10 +616,7 @@ async fn ask_and_read_nothing(protocol: &str, address: SocketAddr) -> Box<dyn st
             Box::new((sender, response))
         }
         _ => {
-            let how = OpenOptions {
-                fin: true,
-                ..OpenOptions::default()
-            };
+            let how = OpenOptions::new().fin(true);
             let mut stream = begin(address, "GET", how).await;
             stream.response_headers().await.unwrap();
             Box::new(stream)

@@ -82,10 +82,7 @@ async fn begin(address: SocketAddr, method: &str, fin: bool) -> session::Stream 
         (":scheme", "http"),
     ])
     .unwrap();
-    let how = OpenOptions {
-        fin,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(fin);
     session.open(head, how).await.unwrap()
 }
 

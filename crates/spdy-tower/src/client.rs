@@ -160,15 +160,10 @@ impl SendRequest {
     fn begin<B: http_body::Body>(&self, request: Request<B>) -> Result<Exchange<B>, Error> {
         let version = self.session.version();
         let (head, body) = request.into_parts();
-        let how = OpenOptions {
-            priority: head
-                .extensions
-                .get::<Priority>()
-                .copied()
-                .unwrap_or_default(),
-            fin: body.is_end_stream() && head.method != Method::CONNECT,
-            ..OpenOptions::default()
-        };
+        let priority = head.extensions.get::<Priority>().copied();
+        let how = OpenOptions::new()
+            .priority(priority.unwrap_or_default())
+            .fin(body.is_end_stream() && head.method != Method::CONNECT);
         let (block, asked) = write_request::block(version, &head, body.size_hint().exact())
             .map_err(Error::Request)?;
         let (opening, asked) = match &self.registry {

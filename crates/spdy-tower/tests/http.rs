@@ -292,11 +292,9 @@ async fn a_request_knows_its_stream() {
         };
         let client = Client::of(version, Router::new().route("/", get(handler)));
         client.ask("GET", "/").await;
-        let how = OpenOptions {
-            fin: true,
-            priority: Priority::new(2).unwrap(),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .fin(true)
+            .priority(Priority::new(2).unwrap());
         let stream = client
             .session
             .open(client.head("GET", "/"), how)

@@ -61,10 +61,7 @@ impl Narrow {
 
     /// Asks for chunks, as many and as long as the path says.
     async fn open(&self, path: &str) -> RecvStream {
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         let head = head(Version::V3_1, "GET", path);
         let stream = self.session.open(head, how).await.unwrap();
         stream.split().0

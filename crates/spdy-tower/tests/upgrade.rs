@@ -353,10 +353,7 @@ async fn http_may_be_served_over_an_upgraded_transport() {
     let (_, transport) = within(upgrade::connect(io, ask())).await.unwrap();
     let (session, _, driver) = spdy_session::client(transport, Version::V3_1, Config::default());
     tokio::spawn(driver);
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let head = support::head(Version::V3_1, "GET", "/page");
     let (mut receive, _send) = within(session.open(head, how)).await.unwrap().split();
     assert_eq!(

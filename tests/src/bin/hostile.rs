@@ -153,10 +153,7 @@ impl Healthy {
         let mut times = Vec::new();
         loop {
             let start = Instant::now();
-            let how = OpenOptions {
-                fin: true,
-                ..OpenOptions::default()
-            };
+            let how = OpenOptions::new().fin(true);
             let (mut receive, _) = session.open(head(version, "/hello"), how).await?.split();
             receive.response_headers().await?;
             let mut bytes = 0;

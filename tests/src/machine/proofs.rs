@@ -64,10 +64,7 @@ impl Machine {
 
     fn assert_client_usable(&mut self) {
         let version = self.connection.version();
-        let stream = self.open(OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        });
+        let stream = self.open(OpenOptions::new().fin(true));
         let sent = self.sent();
         let [
             Received::SynStream {

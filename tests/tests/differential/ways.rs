@@ -228,10 +228,7 @@ async fn give_back(
 async fn ask_spdy(session: &Session, form: &Form) -> Answer {
     let version = session.version();
     let fin = form.body.as_ref().is_none();
-    let how = OpenOptions {
-        fin,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(fin);
     let Ok(stream) = session.open(spdy::head(version, form), how).await else {
         return Answer::none(End::Cut);
     };

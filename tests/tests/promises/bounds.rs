@@ -323,21 +323,16 @@ fn x12_ten_thousand_streams_that_end_with_fin_leave_nothing() {
         let mut client = Machine::client(version);
         let mut server = Machine::server(version);
         for n in 0..5000 {
-            let stream = client.open(OpenOptions {
-                fin: true,
-                ..OpenOptions::default()
-            });
+            let stream = client.open(OpenOptions::new().fin(true));
             client.sent();
             client.feed(frames::syn_reply(version, stream).status("200 OK").fin());
             client.connection.release(id(stream));
 
             server.feed(frames::syn_stream(version, 2 * n + 1).get("/").fin());
-            let push = OpenOptions {
-                fin: true,
-                unidirectional: true,
-                associated: Some(id(2 * n + 1)),
-                ..OpenOptions::default()
-            };
+            let push = OpenOptions::new()
+                .fin(true)
+                .unidirectional(true)
+                .associated(id(2 * n + 1));
             server.reply(2 * n + 1, false);
             let push = server.open(push);
             server.connection.finish(id(2 * n + 1)).unwrap();

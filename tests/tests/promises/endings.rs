@@ -266,11 +266,7 @@ fn l07_3_a_server_without_ids_just_stops_pushing() {
         server
             .connection
             .skip_to(StreamId::new(0x7fff_fffe).unwrap());
-        let push = OpenOptions {
-            unidirectional: true,
-            associated: Some(id(1)),
-            ..OpenOptions::default()
-        };
+        let push = OpenOptions::new().unidirectional(true).associated(id(1));
         assert_eq!(server.open(push), 2_147_483_646);
         let now = server.now();
         let second = server.connection.open(now, request_block(version), push);

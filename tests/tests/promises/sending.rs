@@ -104,10 +104,7 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
                 for taken in [0, 1, FRAME - 1, FRAME, FRAME + 9, 3 * FRAME] {
                     let mut pair = wide(version);
                     let fin = request_is_complete;
-                    let how = OpenOptions {
-                        fin,
-                        ..OpenOptions::default()
-                    };
+                    let how = OpenOptions::new().fin(fin);
                     let stream = id(pair.open(request_block(version), how));
                     pair.run();
                     let reply = pair.server.send_reply(stream, reply_block(version), false);
@@ -153,10 +150,7 @@ fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
 fn l11_5_what_trailers_follow_is_not_taken_back() {
     for version in Version::ALL {
         let mut pair = wide(version);
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         let stream = id(pair.open(request_block(version), how));
         pair.run();
         let server = &mut pair.server;

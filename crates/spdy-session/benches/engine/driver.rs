@@ -71,10 +71,7 @@ impl Driven {
 
 /// Sends a request and reads its response. Returns the length of the body.
 async fn fetch(session: &Session, request: HeaderBlock) -> usize {
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let stream = session.open(request, how).await.expect("it may be opened");
     let (mut receive, _send) = stream.split();
     receive.response_headers().await.expect("it is answered");

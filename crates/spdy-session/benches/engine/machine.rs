@@ -69,10 +69,7 @@ impl Machines {
     }
 
     fn ask(&mut self) {
-        let how = OpenOptions {
-            fin: true,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(true);
         let opened = self
             .client
             .machine

@@ -243,12 +243,10 @@ impl End {
     fn open(&mut self, input: &mut Input<'_>) {
         let kind = input.byte();
         let is_push = self.connection.side() == Side::Server;
-        let how = OpenOptions {
-            fin: kind.is_multiple_of(4),
-            unidirectional: is_push,
-            associated: is_push.then(|| stream_id(input)),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .fin(kind.is_multiple_of(4))
+            .unidirectional(is_push)
+            .associated(is_push.then(|| stream_id(input)));
         if let Ok(id) = self.connection.open(self.now, block(input), how) {
             self.books.opened_here(id, how);
         }

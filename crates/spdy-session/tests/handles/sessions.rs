@@ -60,11 +60,9 @@ async fn a_push_that_is_dropped_is_refused_or_cancelled() {
         taking.accept_push = true;
         let (mut near, mut far) = pair_with(version, taking, Config::default());
         let (_request, page) = stream(&near, &mut far).await;
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(page.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(page.id());
         for is_taken in [false, true] {
             let push = within(far.session.open(HeaderBlock::new(), how)).await;
             let (_, mut send) = push.unwrap().split();
@@ -115,11 +113,9 @@ async fn pushes_that_wait_are_refused_when_no_handle_can_accept_them_any_more() 
         taking.accept_push = true;
         let (near, mut far) = pair_with(version, taking, Config::default());
         let (_request, page) = stream(&near, &mut far).await;
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(page.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(page.id());
         let push = async || within(far.session.open(HeaderBlock::new(), how)).await;
         let mut pushes = vec![push().await.unwrap(), push().await.unwrap()];
         tokio::time::sleep(Duration::from_millis(5)).await;

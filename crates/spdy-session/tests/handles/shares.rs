@@ -35,11 +35,7 @@ async fn serve(mut incoming: Incoming) {
 }
 
 async fn request(session: &Session, size: usize, priority: Priority) -> Stream {
-    let how = OpenOptions {
-        priority,
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().priority(priority).fin(true);
     let headers = block(&[("size", &size.to_string())]);
     within(session.open(headers, how)).await.unwrap()
 }

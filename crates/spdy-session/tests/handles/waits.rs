@@ -16,10 +16,7 @@ use tokio::{
 use crate::support::{End, block, in_all_versions, pair_with, stream, within};
 
 fn finished() -> OpenOptions {
-    OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    }
+    OpenOptions::new().fin(true)
 }
 
 /// Lets the client open one stream at a time.
@@ -84,11 +81,9 @@ async fn a_push_does_not_wait_behind_a_stream_that_waits_for_a_place() {
     let answering = within(incoming.accept()).await.unwrap();
     let answering = answering.send_reply(block(&[])).unwrap();
     let push = || {
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(answering.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(answering.id());
         far.session.open(block(&[]), how)
     };
     let first = within(push()).await.unwrap();
@@ -216,12 +211,10 @@ async fn an_idle_session_ends_though_a_finished_push_was_accepted_late() {
             .unwrap();
         let answering = within(far.incoming.accept()).await.unwrap();
         let answering = answering.send_reply(block(&[])).unwrap();
-        let how = OpenOptions {
-            fin: true,
-            unidirectional: true,
-            associated: Some(answering.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .fin(true)
+            .unidirectional(true)
+            .associated(answering.id());
         let pushed = within(far.session.open(block(&[]), how)).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         drop((pushed, answering, asked));

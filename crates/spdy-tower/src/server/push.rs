@@ -96,15 +96,13 @@ impl Pusher {
         let path = path_of(path)?;
         let (head, body) = response.into_parts();
         let block = self.block(path.as_str(), head, body.size_hint().exact())?;
-        let how = OpenOptions {
-            // Pushes have the lowest priority, so that no requested response waits for a push.
-            priority: Priority::LOWEST,
-            // The frame has no FIN, even without a body, because deployed clients do not accept it
-            // (protocol.md §10.1).
-            fin: false,
-            unidirectional: true,
-            associated: Some(self.associated),
-        };
+        // Pushes have the lowest priority, so that no requested response waits for a push. The
+        // frame has no FIN, even without a body, because deployed clients do not accept it
+        // (protocol.md §10.1).
+        let how = OpenOptions::new()
+            .priority(Priority::LOWEST)
+            .unidirectional(true)
+            .associated(self.associated);
         let opening = self.pushes.session().open(block, how);
         let (version, session) = (self.version, self.pushes.session().clone());
         let taste = Arc::clone(self.pushes.taste());

@@ -42,11 +42,9 @@ impl Pair {
     async fn push(&mut self, pairs: &[(&str, &str)]) -> (Option<Pushed>, spdy_session::SendStream) {
         let response = self.requests.send(get("/page"));
         let stream = self.server.accept().await;
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(stream.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(stream.id());
         let head = block(self.version, pairs);
         let (_, send) = within(self.server.session.open(head, how))
             .await
@@ -236,11 +234,9 @@ async fn pushes_are_refused_unless_asked_for() {
         let (requests, mut server) = Server::new(version);
         let response = requests.send(get("/page"));
         let stream = server.accept().await;
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(stream.id()),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(stream.id());
         let mut pairs = identity(version);
         pairs.extend(HEAD);
         // Either the client's SETTINGS have come, or it refuses the stream.

@@ -40,10 +40,7 @@ fn taking() -> Config {
 }
 
 async fn ask(session: &Session) -> (StreamId, RecvStream) {
-    let how = OpenOptions {
-        fin: true,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(true);
     let head = head(session.version(), "GET", "/");
     let (receive, _) = within(session.open(head, how)).await.unwrap().split();
     (receive.id(), receive)

@@ -98,10 +98,7 @@ impl Client {
     }
 
     pub async fn open(&self, head: HeaderBlock, fin: bool) -> (RecvStream, SendStream) {
-        let how = OpenOptions {
-            fin,
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new().fin(fin);
         within(self.session.open(head, how)).await.unwrap().split()
     }
 

@@ -96,12 +96,10 @@ impl Side {
     }
 
     async fn push(&mut self, associated: StreamId) {
-        let how = OpenOptions {
-            unidirectional: true,
-            associated: Some(associated),
-            fin: self.random.one_in(4),
-            ..OpenOptions::default()
-        };
+        let how = OpenOptions::new()
+            .unidirectional(true)
+            .associated(associated)
+            .fin(self.random.one_in(4));
         if let Ok(pushed) = self.session.open(block("pushed"), how).await {
             self.spawner.step();
             let (recv, send) = pushed.split();

@@ -41,11 +41,9 @@ impl Side {
     }
 
     fn how(&mut self) -> OpenOptions {
-        OpenOptions {
-            priority: Priority::new(self.random.below(8) as u8).unwrap(),
-            fin: self.random.one_in(3),
-            ..OpenOptions::default()
-        }
+        OpenOptions::new()
+            .priority(Priority::new(self.random.below(8) as u8).unwrap())
+            .fin(self.random.one_in(3))
     }
 
     /// Opens a stream and gives it up before or after it is open.

@@ -89,12 +89,11 @@ impl Simulation {
         let fin = self.random.below(4) == 0;
         let most = if self.version == Version::V2 { 4 } else { 8 };
         let priority = self.random.below(most) as u8;
-        let how = OpenOptions {
-            priority: Priority::new(priority).unwrap(),
-            fin,
-            unidirectional: is_push,
-            associated: associated.map(id),
-        };
+        let how = OpenOptions::new()
+            .priority(Priority::new(priority).unwrap())
+            .fin(fin)
+            .unidirectional(is_push)
+            .associated(associated.map(id));
         if side == Side::Server && !is_push {
             return;
         }

@@ -158,10 +158,7 @@ async fn open(
     fin: bool,
 ) -> Result<(HeaderBlock, RecvStream, SendStream), Failure> {
     let headers = HeaderBlock::from_pairs(fields.iter().copied())?;
-    let how = OpenOptions {
-        fin,
-        ..OpenOptions::default()
-    };
+    let how = OpenOptions::new().fin(fin);
     let mut stream = session.open(headers, how).await?;
     let reply = stream.response_headers().await?;
     let (receive, send) = stream.split();

@@ -16,17 +16,56 @@ use crate::{
 };
 
 /// How a stream is opened.
+///
+/// ```
+/// use spdy_session::{OpenOptions, Priority};
+///
+/// let request_without_body = OpenOptions::new().priority(Priority::HIGHEST).fin(true);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+#[must_use]
 pub struct OpenOptions {
     /// The priority. Default 3.
     pub priority: Priority,
-    /// Whether the header block is all that this side sends.
+    /// Whether the header block is all that this side sends. Default `false`.
     pub fin: bool,
-    /// Whether the peer must not reply, as for pushes.
+    /// Whether the peer must not reply, as for pushes. Default `false`.
     pub unidirectional: bool,
     /// The stream of the peer that this one belongs to, as for pushes. It must be open, and this
-    /// side must not have finished it.
+    /// side must not have finished it. Default `None`.
     pub associated: Option<StreamId>,
+}
+
+impl OpenOptions {
+    /// Returns the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the priority.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets whether the header block is all that this side sends.
+    pub fn fin(mut self, fin: bool) -> Self {
+        self.fin = fin;
+        self
+    }
+
+    /// Sets whether the peer must not reply.
+    pub fn unidirectional(mut self, unidirectional: bool) -> Self {
+        self.unidirectional = unidirectional;
+        self
+    }
+
+    /// Sets the stream of the peer that this one belongs to.
+    pub fn associated(mut self, stream: impl Into<Option<StreamId>>) -> Self {
+        self.associated = stream.into();
+        self
+    }
 }
 
 /// How a session ends.
