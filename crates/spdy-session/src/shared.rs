@@ -73,6 +73,7 @@ use crate::{
     config::Config,
     proto::{Heeds, Outcome, Shutdown},
     queue::Queue,
+    sync::{AtomicBool, Ordering},
 };
 
 /// The meeting place of a session's handles and the driver. A stream has a cell `C`, which knows
@@ -83,6 +84,8 @@ pub(crate) struct Hub<C> {
     pub(crate) version: Version,
     pub(crate) mailbox: Mailbox<Arc<C>, State<C>>,
     pub(crate) budget: Budget,
+    /// Whether a handle has ordered the session to end at once.
+    is_cut: AtomicBool,
     ended: Notify,
 }
 
@@ -104,6 +107,7 @@ impl<C> Hub<C> {
             version,
             mailbox: Mailbox::new(state),
             budget: Budget::new(config),
+            is_cut: AtomicBool::new(false),
             ended: Notify::new(),
         }
     }
@@ -115,6 +119,14 @@ impl<C> Hub<C> {
     /// present.
     pub(crate) fn held_up_until(&self, now: Instant) -> Option<Instant> {
         self.mailbox.lock().state.session.held_up_until(now)
+    }
+
+    /// Returns whether the session was ordered to end at once. Then no stream may be reset any
+    /// more, and dropping a handle resets nothing: if the cell of the stream is on the ready list
+    /// already, the driver would carry out the reset before it ends the session. The peer could
+    /// take it for the end of the stream.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 }
 
@@ -133,6 +145,9 @@ impl<C> Hub<C> {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
+        if how == Shutdown::Now {
+            self.is_cut.store(true, Ordering::Relaxed);
+        }
         // A session that has ended is shut down already.
         _ = self
             .mailbox

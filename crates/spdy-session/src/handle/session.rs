@@ -122,7 +122,8 @@ impl Session {
     }
 
     /// Ends the session, in order or at once. Does not wait: see [`closed`](Self::closed). A
-    /// further call can only make the end come sooner.
+    /// further call can only make the end come sooner. After [`Shutdown::Now`] nothing resets a
+    /// stream any more: to the peer, open streams end with the session.
     pub fn shutdown(&self, how: Shutdown) {
         self.hub.shutdown(how);
     }

@@ -116,7 +116,7 @@ impl StreamCell {
     /// Resets the stream in both directions.
     pub(crate) fn reset(self: &Arc<Self>, status: RstStatus) {
         let mut state = self.lock();
-        if state.end.is_none() {
+        if state.end.is_none() && !self.hub.is_cut() {
             state.orders.reset.get_or_insert(status);
             self.enlist(state, News::Order);
         }
@@ -149,6 +149,7 @@ impl StreamCell {
         if let Some(status) = status
             && is_open
             && state.end.is_none()
+            && !self.hub.is_cut()
         {
             state.orders.reset.get_or_insert(status);
             self.enlist(state, News::Order);
@@ -172,7 +173,7 @@ impl StreamCell {
         state.recv.dropped = true;
         state.orders.headers += headers;
         state.orders.consumed += unread;
-        let stops = !state.recv.fin && state.end.is_none();
+        let stops = !state.recv.fin && state.end.is_none() && !self.hub.is_cut();
         state.orders.stop_reading |= stops;
         if stops && state.send.is_mute {
             // The peer expects no reply, so a reset does no harm.

@@ -372,3 +372,31 @@ async fn all_timeouts_may_be_as_long_as_can_be() {
     })
     .await;
 }
+
+/// The peer would take a reset for the end of the stream.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_or_reset_behind_the_end_of_its_session_is_not_reset() {
+    in_all_versions(async |version| {
+        for is_dropped in [true, false] {
+            let (near, mut far) = pair(version);
+            let (mine, theirs) = stream(&near, &mut far).await;
+            let (_receive, mut mine) = mine.split();
+            let (mut from, _reply) = theirs.split();
+            // The stream has orders already, which are carried out first.
+            mine.send_data(bytes(4).into(), false).unwrap();
+            near.session.shutdown(Shutdown::Now);
+            match is_dropped {
+                true => drop(mine),
+                false => mine.reset(RstStatus::CANCEL),
+            }
+            near.session.shutdown(Shutdown::Now);
+            let error = loop {
+                if let Err(error) = within(from.next()).await.expect("it breaks off") {
+                    break error;
+                }
+            };
+            assert!(matches!(error, StreamError::Session(_)), "{error:?}");
+        }
+    })
+    .await;
+}
