@@ -52,7 +52,7 @@ pub use self::{
     spdy::{attach, exec},
 };
 pub(crate) use self::{
-    remote::{Held, MAX_STATUS, judge},
+    remote::{Breaking, MAX_STATUS, judge},
     spdy::{Begun, begin, chosen},
 };
 use crate::{BoxError, Streams, websocket::Subprotocol};

@@ -9,8 +9,9 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use http::{HeaderName, Request, Response, StatusCode, header::CONTENT_TYPE};
 use spdy_session::{
-    Config, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus, SendReply,
-    SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId, Version,
+    Config, Initiator, OpenOptions, Opening, PendingStream, Received, RecvStream, RstStatus,
+    SendReply, SendStream, Session, SessionError, Shutdown, Side, Stream, StreamError, StreamId,
+    Version,
 };
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
@@ -131,6 +132,7 @@ async fn pass_streams(
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config);
     let driver = tokio::spawn(driver);
     let mut streams = JoinSet::new();
+    let mut failed = Vec::new();
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
@@ -148,17 +150,19 @@ async fn pass_streams(
                 // The client has to get the bytes that came before the end. If it is gone, the
                 // streams end immediately.
                 while let Some(ended) = streams.join_next().await {
-                    look_at(ended);
+                    failed.extend(look_at(ended));
                 }
                 break;
             }
-            Some(ended) = streams.join_next() => look_at(ended),
+            Some(ended) = streams.join_next() => failed.extend(look_at(ended)),
         }
     }
-    // The end of each stream is reported before the end of the session.
-    streams.shutdown().await;
+    // Dropped before the sessions are shut down, a stream would be reset, which looks like its end.
     to_server.shutdown(Shutdown::Now);
     to_client.shutdown(Shutdown::Now);
+    // The end of each stream is reported before the end of the session.
+    streams.shutdown().await;
+    drop(failed);
     tokio::join!(end(driver), end(driver_to_server));
 }
 
@@ -167,7 +171,7 @@ fn begin(
     stream: PendingStream,
     sessions: (Session, Session),
     watch: &Arc<Watch>,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = Option<SendStream>> + Send + use<> {
     let watched = Watched::new(&stream, Arc::clone(watch));
     let how = OpenOptions::new().priority(stream.priority());
     // This call decides the order of streams.
@@ -199,10 +203,12 @@ impl Drop for Watched {
     }
 }
 
-fn look_at(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+/// Returns what the task of a stream has left.
+fn look_at(ended: Result<Option<SendStream>, JoinError>) -> Option<SendStream> {
+    ended.unwrap_or_else(|error| {
         tracing::warn!(target: "spdy", %error, "a relayed stream panicked");
-    }
+        None
+    })
 }
 
 /// Waits until the last bytes of a session are written, for a limited time.
@@ -213,26 +219,27 @@ async fn end(mut driver: JoinHandle<Result<(), SessionError>>) {
 }
 
 /// Passes one stream until the server's direction has ended, and the client's direction has ended
-/// or can have no more effect.
+/// or can have no more effect. Returns the client's stream if the server's direction has failed: it
+/// stays open until the client's session has ended.
 async fn pass(
     stream: PendingStream,
     opening: Opening,
     (to_client, to_server): (Session, Session),
     mut watched: Watched,
-) {
+) -> Option<SendStream> {
     let outcome = watched.outcome.take();
     let (id, watch) = (watched.id, &watched.watch);
     let tap = watch.tap();
     let (from_client, reply) = stream.split();
-    let Some((server, down)) = answer(opening, reply).await else {
+    let Some((server, down)) = answer(opening, reply, &to_server).await else {
         tracing::debug!(target: "spdy", stream = %id, "stream is not relayed");
-        return;
+        return None;
     };
     let (from_server, up) = server.split();
     let up = async {
         let saw = |bytes: &[u8]| tap.passed(id, Side::Client, bytes);
         let copied = copy(from_client, up, saw).await;
-        copied.finish(async {}).await;
+        copied.finish(&to_server, async {}).await;
     };
     let down = async {
         let mut outcome = outcome;
@@ -251,33 +258,42 @@ async fn pass(
         // A reset would drop a reply that is not written. When the client has answered a PING, the
         // reply was written.
         let answered = async { _ = timeout(ANSWERED, to_client.ping()).await };
-        copied.finish(answered).await;
+        copied.finish(&to_server, answered).await
     };
     let (mut up, mut down) = (std::pin::pin!(up), std::pin::pin!(down));
     let mut is_sending = true;
-    loop {
+    let failed = loop {
         tokio::select! {
             () = &mut up, if is_sending => is_sending = false,
-            () = &mut down => break,
+            failed = &mut down => break failed,
         }
-    }
+    };
     if is_sending {
         tokio::select! {
             () = up => {}
             _ = to_server.closed() => {}
         }
     }
+    failed
 }
 
 /// Replies to the client's stream as the server replies to its own. If the client resets the stream
 /// before that, it is reset at the server: the reply might never come, and the stream would keep
 /// its place.
-async fn answer(opening: Opening, mut reply: SendReply) -> Option<(Stream, SendStream)> {
+async fn answer(
+    opening: Opening,
+    mut reply: SendReply,
+    to_server: &Session,
+) -> Option<(Stream, SendStream)> {
     // Without flow control a stream does not wait for its turn.
     let mut server = opening.await.ok()?;
     let headers = tokio::select! {
         headers = server.response_headers() => headers,
         why = poll_fn(|cx| reply.poll_closed(cx)) => {
+            if matches!(why, StreamError::Session(_)) {
+                // A reset would look like the end of an input.
+                to_server.shutdown(Shutdown::Now);
+            }
             server.reset(status_of(&why));
             return None;
         }
@@ -295,36 +311,62 @@ async fn answer(opening: Opening, mut reply: SendReply) -> Option<(Stream, SendS
 enum Copied {
     /// Its sender has finished it.
     Whole(SendStream),
-    /// Its sender has reset it.
-    Reset(SendStream, RstStatus),
-    /// It has failed in another way.
-    Broken(SendStream, RstStatus),
+    /// It was reset, by its sender or because the other direction was reset.
+    Reset(SendStream, RstStatus, Initiator),
+    /// It has failed: a session was lost, or the sender has broken a rule. A reset would look like
+    /// the end of an input or an output, so the sessions have to end instead.
+    Failed(SendStream),
     /// The receiver takes no more.
     Unwanted,
 }
 
 impl Copied {
     /// Returns whether the sender ended it with a reset. `None` means that it was not ended.
-    const fn is_reset(&self) -> Option<bool> {
+    fn is_reset(&self) -> Option<bool> {
         match self {
             Self::Whole(_) => Some(false),
-            Self::Reset(..) => Some(true),
-            Self::Broken(..) | Self::Unwanted => None,
+            Self::Reset(_, _, Initiator::Remote) => Some(true),
+            _ => None,
+        }
+    }
+
+    fn failed(to: SendStream, error: &StreamError) -> Self {
+        match error {
+            StreamError::NotProcessed => {
+                Self::Reset(to, RstStatus::REFUSED_STREAM, Initiator::Remote)
+            }
+            StreamError::Reset {
+                initiator: Initiator::Library { .. },
+                ..
+            } => Self::Failed(to),
+            StreamError::Reset { status, initiator } => Self::Reset(to, *status, *initiator),
+            _ => Self::Failed(to),
         }
     }
 
     /// Ends the stream of the receiver in the same way, after all bytes before it are written. A
-    /// reset also waits for `answered`.
-    async fn finish(self, answered: impl Future<Output = ()>) {
+    /// reset also waits for `answered`. After a failure this returns the stream, and the session
+    /// with the server is broken off.
+    async fn finish(
+        self,
+        to_server: &Session,
+        answered: impl Future<Output = ()>,
+    ) -> Option<SendStream> {
         match self {
             Self::Whole(mut to) => _ = to.written().await,
-            Self::Reset(mut to, status) | Self::Broken(mut to, status) => {
+            Self::Reset(mut to, status, _) => {
                 _ = to.flush().await;
                 answered.await;
                 to.reset(status);
             }
+            Self::Failed(mut to) => {
+                to_server.shutdown(Shutdown::Now);
+                _ = to.flush().await;
+                return Some(to);
+            }
             Self::Unwanted => {}
         }
+        None
     }
 }
 
@@ -345,13 +387,9 @@ async fn copy(mut from: RecvStream, mut to: SendStream, mut saw: impl FnMut(&[u8
                     room = left;
                     to.send_headers(headers, false)
                 }
-                None => {
-                    to.reset(RstStatus::CANCEL);
-                    return Copied::Unwanted;
-                }
+                None => return Copied::Failed(to),
             },
-            Err(StreamError::Reset { status, .. }) => return Copied::Reset(to, status),
-            Err(error) => return Copied::Broken(to, status_of(&error)),
+            Err(error) => return Copied::failed(to, &error),
         };
         if sent.is_err() {
             return Copied::Unwanted;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use spdy_session::{Received, RecvStream, SendStream, StreamError};
+use spdy_session::{Initiator, Received, RecvStream, SendStream, StreamError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::{mpsc, watch},
@@ -230,7 +230,11 @@ impl Stdin {
                     Some(Ok(Received::Headers(_))) => continue,
                     Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
                     // Some clients end their input in this way.
-                    Some(Err(StreamError::Reset { .. })) | None => Poll::Ready(None),
+                    Some(Err(StreamError::Reset {
+                        initiator: Initiator::Remote,
+                        ..
+                    }))
+                    | None => Poll::Ready(None),
                     Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                 };
             },
@@ -258,9 +262,22 @@ impl AsyncRead for Stdin {
 /// way.
 pub(crate) fn end_at_reset(read: io::Result<()>) -> Poll<io::Result<()>> {
     Poll::Ready(match read {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) if is_reset_by_peer(&error) => Ok(()),
         read => read,
     })
+}
+
+/// Returns whether the peer has reset a stream. A stream that was reset because the peer broke a
+/// rule has not ended.
+fn is_reset_by_peer(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(
+        error,
+        Some(StreamError::Reset {
+            initiator: Initiator::Remote,
+            ..
+        })
+    )
 }
 
 /// An output to the client. Writing waits while the client does not read.
@@ -408,5 +425,20 @@ mod tests {
         let mut stdout = Stdout::pipe(near);
         stdout.write_all(b"secret").await.unwrap();
         assert_eq!(format!("{stdout:?}"), "Stdout(Pipe(..))");
+    }
+
+    #[test]
+    fn only_a_reset_of_the_peer_is_an_end() {
+        for (initiator, is_end) in [(Initiator::Remote, true), (Initiator::Local, false)] {
+            let status = spdy_session::RstStatus::CANCEL;
+            let error = StreamError::Reset { status, initiator };
+            let read = end_at_reset(Err(error.into()));
+            assert_eq!(matches!(read, Poll::Ready(Ok(()))), is_end);
+        }
+        let error = StreamError::NotProcessed;
+        assert!(matches!(
+            end_at_reset(Err(error.into())),
+            Poll::Ready(Err(_))
+        ));
     }
 }

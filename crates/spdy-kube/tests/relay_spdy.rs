@@ -228,6 +228,8 @@ enum End {
     Lost,
     /// The client is lost.
     ClientLost,
+    /// The client resets it.
+    ClientReset,
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,6 +258,8 @@ async fn the_tap_is_told_the_outcome_that_passed() {
         (v1, "", End::Reset, Some(Status::Success)),
         (v1, "", End::Lost, None),
         (v1, "", End::ClientLost, None),
+        // The client cannot say that the server has.
+        (v1, "", End::ClientReset, None),
         ("portforward.k8s.io", "refused", End::Finish, None),
     ];
     for (protocol, said, end, expected) in cases {
@@ -267,6 +271,14 @@ async fn the_tap_is_told_the_outcome_that_passed() {
         near.read_exact(&mut read).await.unwrap();
         assert_eq!(read, said.as_bytes());
         match end {
+            End::ClientReset => {
+                near.reset(RstStatus::CANCEL);
+                chain.client.ping().await.unwrap();
+                sleep(SOON).await;
+                chain.client.shutdown(Shutdown::Now);
+                assert_eq!(chain.outcome().await, expected);
+                continue;
+            }
             End::Finish => far.shutdown().await.unwrap(),
             End::Reset => far.reset(RstStatus::CANCEL),
             End::Lost => chain.to_server.cut(),

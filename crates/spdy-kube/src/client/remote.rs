@@ -122,6 +122,29 @@ impl Held {
     }
 }
 
+/// Breaks a session off when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Breaking(Option<Held>);
+
+impl Breaking {
+    pub(crate) const fn new(session: Held) -> Self {
+        Self(Some(session))
+    }
+
+    /// Lets the session go on.
+    pub(crate) fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Breaking {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            session.sever();
+        }
+    }
+}
+
 /// Whether a session over WebSocket is broken off.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Severed(Arc<AtomicBool>);

@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ANSWER, ClientError, Input, Output, PING, Remote, Resizer, remote::Held};
+use super::{
+    ANSWER, ClientError, Input, Output, PING, Remote, Resizer,
+    remote::{Breaking, Held},
+};
 use crate::{
     Protocol, Streams,
     config::config,
@@ -47,20 +50,33 @@ pub(super) async fn open_streams(
 ) -> Result<Remote, ClientError> {
     let protocol = chosen(response)?;
     let error = open(&session, &[("streamtype", "error")]).await?;
+    let held = Held::Spdy(session.clone());
+    let remote = Remote {
+        protocol,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        resize: None,
+        error: Output::spdy(error),
+        session: held.clone(),
+    };
+    // The command may have started before the last answer comes. If that is not waited for, the
+    // first field is dropped first. An input that was dropped before it would look as if it had
+    // ended.
+    let mut opened = (Breaking::new(held), remote);
+    let remote = &mut opened.1;
     let stdin = open_if(&session, streams.stdin, "stdin").await?;
+    remote.stdin = stdin.map(Input::spdy);
     let stdout = open_if(&session, streams.stdout, "stdout").await?;
+    remote.stdout = stdout.map(Output::spdy);
     let stderr = open_if(&session, streams.has_stderr(), "stderr").await?;
+    remote.stderr = stderr.map(Output::spdy);
     let has_resize = streams.tty && protocol.has_resize();
     let resize = open_if(&session, has_resize, "resize").await?;
-    Ok(Remote {
-        protocol,
-        stdin: stdin.map(Input::spdy),
-        stdout: stdout.map(Output::spdy),
-        stderr: stderr.map(Output::spdy),
-        resize: resize.map(Resizer::spdy),
-        error: Output::spdy(error),
-        session: Held::Spdy(session),
-    })
+    remote.resize = resize.map(Resizer::spdy);
+    let (breaking, remote) = opened;
+    breaking.release();
+    Ok(remote)
 }
 
 /// Attaches to a process, as [`exec`] does, with a request for attach.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::tap::tell;
 use crate::{
     BoxError, Io, Size, Status,
-    client::{Held, Input, Output, Remote, Resizer},
+    client::{Breaking, Input, Output, Remote, Resizer},
     server::Kind,
     stdio::{Resize, Stdin, Stdout},
     websocket::PIECE,
@@ -92,7 +92,7 @@ pub(super) struct Joined<T: CommandTap> {
 impl<T: CommandTap> Joined<T> {
     pub(super) fn new(mut remote: Remote, told: Told<T>) -> Self {
         Self {
-            _breaking: Breaking(remote.held()),
+            _breaking: Breaking::new(remote.held()),
             input: remote.stdin.take(),
             remote: Some(remote),
             told,
@@ -246,15 +246,6 @@ async fn drain(
                 to = None;
             }
         }
-    }
-}
-
-/// Breaks a session off when it is dropped.
-struct Breaking(Held);
-
-impl Drop for Breaking {
-    fn drop(&mut self) {
-        self.0.sever();
     }
 }
 
