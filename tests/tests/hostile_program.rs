@@ -1,6 +1,6 @@
-//! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md that are
-//! about its transports, and those that are about its memory and its other clients.
-//! `tests/src/bin/hostile.rs` does the same with more of everything.
+//! What a hostile peer can do to the program `spdy-server`: the rows of docs/limits.md about its
+//! transports, its memory and its other clients. `tests/src/bin/hostile.rs` runs longer attacks of
+//! the same kinds.
 
 use std::{
     fs,
@@ -21,9 +21,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Row 15: nothing at all, half a handshake, half a frame, each in plain text and over TLS; all at
-/// once, since each takes its ten seconds. A client that means well is served meanwhile, and as
-/// fast as without them.
+/// Row 15: nothing at all, half a handshake, half a frame, each in plain text and over TLS. All run
+/// at once, because each takes its ten seconds. Meanwhile an honest client is served as fast as
+/// without them.
 #[tokio::test]
 async fn s15_peers_that_take_their_time_are_gone_after_ten_seconds() {
     let version = Version::V3_1;
@@ -67,7 +67,7 @@ async fn s15_peers_that_take_their_time_are_gone_after_ten_seconds() {
         ends
     };
     assert!(first >= Duration::from_secs(9), "{first:?}");
-    // Of a connection at rest it would be three minutes.
+    // The limit for a connection at rest would be three minutes.
     assert!(last < Duration::from_secs(90), "{last:?}");
     drop(http);
 }
@@ -81,8 +81,7 @@ async fn ended(mut io: impl tokio::io::AsyncRead + Unpin) -> Instant {
     Instant::now()
 }
 
-/// Rows 1, 2, 5, 6, 7 and 9: many sessions one after the other, none of which leaves anything
-/// behind.
+/// Rows 1, 2, 5, 6, 7 and 9: many sessions one after the other. None of them leaves memory in use.
 #[tokio::test]
 async fn s22_floods_leave_the_memory_of_the_server_as_it_was() {
     for version in [Version::V3_1, Version::V2] {
@@ -117,7 +116,7 @@ async fn s22_floods_leave_the_memory_of_the_server_as_it_was() {
                 )]
             },
         ];
-        // What the server allocates once is there afterwards.
+        // After this the server has made the allocations that it makes only once.
         for flood in floods {
             flood_once(&server, version, flood, true).await;
         }
@@ -172,7 +171,7 @@ async fn flood_once(
             }
         }
     };
-    // A server that does not read any more is left alone after a while.
+    // A server that does not read any more is left after a while.
     let patience = if reads { 120_000 } else { 200 };
     let end = timeout(Duration::from_millis(patience), flooding).await;
     assert!(
@@ -182,9 +181,9 @@ async fn flood_once(
     reading.abort();
 }
 
-/// Sessions that ask for a large file on every stream, and grant a byte each: the program holds
-/// less for each of them than the bound that docs/limits.md names, with all that the allocator and
-/// the threads have beside what was asked of them.
+/// Sessions that ask for a large file on every stream, and grant one byte for each. For each
+/// session the program uses less memory than the bound in docs/limits.md, including the overhead of
+/// the allocator and the threads.
 #[tokio::test]
 async fn s10_a_large_file_that_nobody_takes_is_held_within_the_bound() {
     let version = Version::V3_1;
@@ -192,7 +191,7 @@ async fn s10_a_large_file_that_nobody_takes_is_held_within_the_bound() {
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("large"), vec![7; 8 << 20]).unwrap();
     let server = Server::start(&[directory.to_str().unwrap()]);
-    // What the server allocates once is there afterwards.
+    // After this the server has made the allocations that it makes only once.
     drop(ask_for_a_byte_of_each(&server, version).await);
     let before = server.resident_memory();
     let mut sessions = Vec::new();
@@ -206,7 +205,7 @@ async fn s10_a_large_file_that_nobody_takes_is_held_within_the_bound() {
     assert!(held < 4 << 20, "{held} bytes for each session");
 }
 
-/// Asks for the file on as many streams as a session has, and waits until a byte of each has come.
+/// Requests the file on all streams of a session, and waits until one byte of each has arrived.
 async fn ask_for_a_byte_of_each(server: &Server, version: Version) -> Wire<TcpStream> {
     let mut wire = Wire::new(server.connect().await, version);
     wire.send(frames::settings(version, &[(7, 1)])).await;
@@ -221,7 +220,7 @@ async fn ask_for_a_byte_of_each(server: &Server, version: Version) -> Wire<TcpSt
     wire
 }
 
-/// How many sessions hold what they can at once.
+/// How many sessions hold their maximum at once.
 const SESSIONS: u64 = 8;
 
 /// The streams of a session.

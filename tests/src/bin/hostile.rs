@@ -1,5 +1,5 @@
-//! Attacks a server that speaks SPDY in plain text, while a client that means well goes on asking
-//! for pages, and prints the results of both.
+//! Attacks a server that speaks SPDY in plain text, and prints the result. Meanwhile an honest
+//! client requests pages, and its results are printed, too.
 //!
 //! Run with `cargo run --release -p spdy-tests --bin hostile -- ADDRESS [OPTION…] ATTACK…`,
 //! for instance
@@ -132,7 +132,7 @@ async fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), Failure>
     Ok(())
 }
 
-// --- the client that means well ------------------------------------------------------------------
+// --- the honest client ---------------------------------------------------------------------------
 
 /// How long its requests took.
 #[derive(Debug)]

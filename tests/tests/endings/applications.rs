@@ -1,4 +1,4 @@
-//! What is served in the cells, and what it holds.
+//! The applications that serve the cells, and the parts of them that are counted while they exist.
 
 use std::{
     convert::Infallible,
@@ -33,8 +33,8 @@ use tokio::{
 
 use crate::cells::Role;
 
-/// How many handlers, bodies, tunnels and pushes there are, at this server and at the application
-/// behind it.
+/// The number of handlers, bodies, tunnels and pushes that exist, at this server and at the
+/// application behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Held(watch::Sender<usize>);
 
@@ -59,7 +59,7 @@ impl Held {
     }
 }
 
-/// One thing that is held, for as long as this lives.
+/// One counted part. It counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct One(Held);
 
@@ -79,7 +79,7 @@ pub(crate) fn application(role: Role, held: &Held) -> Router {
     counted(router, held)
 }
 
-/// Has each request counted from its head until its answer is gone.
+/// Counts each request from its head until its response is gone.
 fn counted(router: Router, held: &Held) -> Router {
     let held = held.clone();
     router.layer(from_fn(move |request: Request, next: Next| {
@@ -131,7 +131,8 @@ fn site(held: &Held) -> Router {
 /// A proxy of the site, with an application in memory.
 fn proxy(upstream: &str, held: &Held) -> Router {
     let site = counted(site(held), held);
-    // The end of the client is looked at here, and not that of a connection to the application.
+    // The proxy has to notice the end of the client. No test here is about its connection to the
+    // application.
     let mut config = Config::default();
     config.timeouts.idle = FOR_EVER;
     let application = auto::Builder::new(&config, site);
@@ -183,7 +184,7 @@ impl http_body::Body for Counted {
     }
 }
 
-/// A body without an end, as fast as it is taken.
+/// A body without an end. Its reader sets the speed.
 #[derive(Debug)]
 pub(crate) struct Endless;
 
@@ -231,5 +232,5 @@ impl http_body::Body for Drip {
     }
 }
 
-/// More than any cell takes.
+/// Longer than any cell reads.
 const FOR_EVER: Duration = Duration::from_secs(100_000);

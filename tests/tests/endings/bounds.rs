@@ -1,7 +1,5 @@
-//! The bounds of the matrix: the one place where they stand, in seconds.
-//!
-//! They are sums of the timeouts that docs/limits.md names, with a second for what is waited for on
-//! the way out.
+//! The bounds of the matrix, in seconds. They are listed only here.  Each is a sum of timeouts in
+//! docs/limits.md, and a second for the steps in between.
 
 use spdy_frame::Version;
 use spdy_server::Protocol;
@@ -27,7 +25,7 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
         (Way::Reset, _) => Within(1, 2),
         (Way::Close, _) => Within(2, 3),
         (Way::Fin, Protocol::Spdy(_)) => after_fin(state),
-        // hyper takes the end of the bytes for the end of the client.
+        // hyper treats the end of the bytes as the end of the client.
         (Way::Fin, _) => Within(1, 1),
         (_, Protocol::Spdy(_)) => spdy(state, way),
         (_, Protocol::Http2) => http2(state, way),
@@ -38,15 +36,15 @@ pub(crate) fn bound(protocol: Protocol, role: Role, state: State, way: Way) -> B
 /// The end of the peer is behind bytes that are not read.
 pub(crate) const fn unread(protocol: Protocol, way: Way) -> Bound {
     match (protocol, way) {
-        // Where there are windows reading goes on.
+        // With windows the reading goes on.
         (Protocol::Spdy(Version::V3_1) | Protocol::Http2, _) => Within(2, 3),
-        // `unread`, and `linger`. A peer that has sent FIN may live on.
+        // `unread`, and `linger`. A peer that has sent FIN may still read.
         (Protocol::Spdy(_), Way::Fin) => Within(60, 60 + 2),
         // `probe`, twice.
         (Protocol::Spdy(_), _) => Within(5 + 5, 5 + 5 + 1),
-        // HTTP/1.1 has nothing to probe with: `idle`, once or twice. A transport in memory tells
-        // neither of a reset nor of an end before it is read, as a socket does: see
-        // `tests/server.rs` and `idle.rs` of spdy-server.
+        // HTTP/1.1 has no probes: `idle`, once or twice. A transport in memory reports neither a
+        // reset nor an end before it is read. A socket does: see `tests/server.rs` and `idle.rs` of
+        // spdy-server.
         (Protocol::Http1, _) => Within(2 * 180, 2 * 180),
     }
 }
@@ -54,7 +52,7 @@ pub(crate) const fn unread(protocol: Protocol, way: Way) -> Bound {
 /// A client of SPDY that has sent FIN may still read.
 const fn after_fin(state: State) -> Bound {
     match state {
-        // What is not complete never will be: a head, a body, a tunnel, a window.
+        // An incomplete head, body, tunnel or window stays incomplete.
         State::HeadComing | State::BodyComing | State::Tunnel | State::WaitingForWindow => {
             Within(1, 2)
         }
@@ -88,10 +86,10 @@ const fn spdy(state: State, way: Way) -> Bound {
         // `keep_alive`, and its answer, which gets a second for each 4 KiB that a window let out:
         // with one of 65,536 bytes the connection ends after 97 s.
         (S::WaitingForWindow, _) => Within(30, 60 + 20 + 1 + WINDOW / 4096 + 2),
-        // `write`; or `keep_alive`, which gives time for what is under way.
+        // `write`; or `keep_alive`, which grants time for bytes that are under way.
         (S::ResponseGoing | S::Push, W::ReadsNothing) => Within(32, 33),
         (S::ResponseGoing | S::Push, _) => Within(60 + 20 + 30, 60 + 20 + 32),
-        // `idle`, which answers to PINGs do not hold up.
+        // `idle`. Answers to PINGs do not extend it.
         (S::Idle, W::BodyNeverComes) => Within(0, 180 + 2),
         (S::Idle | S::Unread, _) => Within(0, 60 + 20 + 2),
     }
@@ -118,19 +116,19 @@ const fn http1(state: State, way: Way) -> Bound {
     match (state, way) {
         // The time for a head, which is also the time between two.
         (S::HeadComing | S::Idle, _) => Within(0, 30),
-        // `body`; then the rest of the body is thrown away for as long as `discard` is.
+        // `body`; then the rest of the body is dropped for the time `discard`.
         (S::BodyComing, _) => Within(60, 60 + 60 + 1),
         (S::WaitingForWindow, W::Dribble) => GoesOn("the client takes some of it now and then"),
         (S::WaitingForWindow, _) => Within(60, 60),
         (S::ResponseGoing, W::ReadsNothing) => Within(32, 32),
-        // What the systems keep is full after 256 s; then `write`.
+        // The buffers of both systems are full after 256 s; then `write`.
         (S::ResponseGoing, _) => Within(256 + 32, 256 + 32),
-        // HTTP/1.1 cannot ask: `idle`, once or twice.
+        // HTTP/1.1 has no PING: `idle`, once or twice.
         _ => Within(2 * 180, 2 * 180),
     }
 }
 
-/// Returns why there is no such cell.
+/// Returns the reason if the cell does not exist.
 fn no_sense(protocol: Protocol, role: Role, state: State, way: Way) -> Option<&'static str> {
     use {State as S, Way as W};
     let is_spdy = matches!(protocol, Protocol::Spdy(_));

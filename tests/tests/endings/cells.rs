@@ -1,8 +1,8 @@
-//! The axes of the matrix, and what is asked of a cell.
+//! The axes of the matrix, and the expected result of a cell.
 
 use std::fmt;
 
-/// What is going on when the peer goes.
+/// The state of the exchange when the peer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     HeadComing,
@@ -13,31 +13,33 @@ pub(crate) enum State {
     Tunnel,
     Push,
     Idle,
-    /// A handler leaves the body of its request unread, and more of it has come than is kept.
+    /// A handler does not read the body of its request, and more of the body has arrived than is
+    /// buffered.
     Unread,
 }
 
-/// How the peer goes.
+/// How the peer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// It has vanished: its system takes bytes for a while, and nothing comes.
+    /// It has vanished: its system accepts bytes for a while, and sends nothing.
     Silence,
-    /// It sends FIN, and lives on: it reads, and answers what it can.
+    /// It sends FIN, and goes on reading and answering.
     Fin,
-    /// It has closed its socket: FIN, and a reset to whatever is sent after that.
+    /// It has closed its socket: it sends FIN, and answers later bytes with a reset.
     Close,
     Reset,
-    /// It lives, and grants nothing more.
+    /// It works, but grants no more window.
     WindowShut,
-    /// It lives, and takes 100 bytes every ten seconds.
+    /// It works, but reads only 100 bytes every ten seconds.
     Dribble,
-    /// It lives, and sends nothing of what it owes; where it owes nothing, it asks for nothing.
+    /// It works, but does not send the rest of its message. If its message is complete, it sends no
+    /// other.
     BodyNeverComes,
     /// Its transport is full.
     ReadsNothing,
 }
 
-/// What serves it.
+/// The application that serves the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Site,
@@ -82,17 +84,17 @@ impl Role {
     ];
 }
 
-/// What must have happened, in seconds from when the peer goes.
+/// The expected result, in seconds from the end of the peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
-    /// The first: handlers, bodies and the request at the application are gone. The second: so are
-    /// the connection, its place and its transport.
+    /// After the first time the handlers, the bodies and the request at the application are gone.
+    /// After the second time the connection, its place and its transport are gone, too.
     Within(u32, u32),
-    /// As `Within` for the exchange; the connection goes on, for this reason.
+    /// The exchange ends as in `Within`. The connection continues, for this reason.
     Stays(u32, &'static str),
-    /// The exchange goes on, for this reason.
+    /// The exchange continues, for this reason.
     GoesOn(&'static str),
-    /// There is no such cell, for this reason.
+    /// The cell does not exist, for this reason.
     None(&'static str),
 }
 

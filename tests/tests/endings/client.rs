@@ -1,9 +1,8 @@
-//! The other side of the matrix: a client of ours, and a server that goes.
-//!
-//! What is held is a task that waits for the response and then for its body, and the session with
-//! its transport. The client is set as `Connector` sets those of its own; HTTP/2 and HTTP/1.1 are
-//! hyper's there. How long a caller waits for a server that lives is its own to say, by
-//! `Connector::timeout` or a timeout of its own: such cells go on.
+//! The matrix for clients: the client is under test, and its server ends.  The test checks that a
+//! task ends that waits for the response and then for its body, and that the session and its
+//! transport end. The client has the settings of `Connector`. For HTTP/2 and HTTP/1.1 `Connector`
+//! uses hyper, so they are not tested here. How long to wait for a server that works is the
+//! caller's decision, by `Connector::timeout` or another timeout: such cells go on.
 
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use crate::{
     transport::link,
 };
 
-/// Plays every cell of a version; returns those that are wrong.
+/// Runs every cell of a version. Returns those that are wrong.
 pub(crate) fn matrix(version: Version) -> Vec<String> {
     let mut wrong = Vec::new();
     for state in State::ALL {
@@ -138,7 +137,7 @@ async fn ask(requests: &SendRequest, state: State) {
     }
 }
 
-/// Leaves the bodies of responses unread as long as the session goes on; then reads what is left.
+/// Leaves the bodies of responses unread until the session ends, then reads the rest.
 async fn leave_unread(requests: &SendRequest, version: Version) {
     let responses: Vec<_> = (0..streams_unread(version))
         .map(|_| {
@@ -167,7 +166,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (S::Push, _) => None("a client takes no pushes unless it is told to"),
         (S::Unread, W::Reset | W::Close | W::Fin) => {
             match bounds::unread(Protocol::Spdy(version), way) {
-                // The caller hears when it reads on.
+                // The caller sees the end when it reads on.
                 Within(_, connection) => Within(connection, connection),
                 other => other,
             }
@@ -185,7 +184,7 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (_, W::WindowShut | W::Dribble) if state != S::WaitingForWindow => {
             None("nothing waits for the peer's window")
         }
-        // Without its direction a server can answer nothing more.
+        // A server that has closed its direction cannot answer.
         (_, W::Reset | W::Close | W::Fin) => Within(1, 2),
         // `frame`, and `linger`.
         (S::HeadComing, W::BodyNeverComes) => Within(30, 32),
@@ -193,10 +192,10 @@ fn bound(version: Version, state: State, way: Way) -> Bound {
         (_, W::BodyNeverComes) => {
             GoesOn("how long a server that lives is waited for is the caller's to say")
         }
-        // `blocked`, `idle` and `linger`; for servers that are gone `keep_alive`, its answer, and
+        // `blocked`, `idle` and `linger`. For servers that are gone: `keep_alive`, its answer, and
         // `linger`.
         (S::WaitingForWindow, W::WindowShut) => Within(30, 30 + 180 + 2),
-        // `write`, or `keep_alive` with the time for what is under way.
+        // `write`, or `keep_alive` with the time for bytes that are under way.
         (S::ResponseGoing | S::WaitingForWindow, _) => Within(20 + 20 + 20, 20 + 20 + 22),
         _ => Within(20 + 20, 20 + 20 + 2),
     }

@@ -1,11 +1,10 @@
-//! Every way in which a peer goes, at every moment of an exchange, in every protocol, before every
-//! kind of application: a matrix on a paused clock, over transports in memory.
-//!
-//! Each cell serves one connection, brings one exchange to a [`State`], lets the peer go in a
-//! [`Way`], and looks at what is held: handlers, bodies of answers, tunnels, pushes and requests at
-//! the application behind a proxy ([`Held`]), then the connection with its place, and its
-//! transport. All of it must be back within the [`Bound`] that the table in `bounds.rs` states. A
-//! cell that makes no sense stands there as well, with the reason.
+//! Tests what a server keeps when a peer ends: in every way, at every moment of an exchange, in
+//! every protocol, and with every kind of application. The cells of this matrix run with a paused
+//! clock, over transports in memory.  Each cell serves one connection, brings one exchange to a
+//! [`State`], and lets the peer end in a [`Way`]. Then it checks what still exists: handlers,
+//! bodies of responses, tunnels, pushes and requests at the application behind a proxy ([`Held`]),
+//! the connection with its place, and its transport. All of them must be gone within the [`Bound`]
+//! in the table of `bounds.rs`. The table also lists the cells that cannot exist, with the reason.
 //!
 //! ```text
 //! cargo test -p spdy-tests --test endings
@@ -46,7 +45,7 @@ struct Cell {
     way: Way,
 }
 
-/// What has happened in a cell, in seconds from when the peer went. `None`: not until [`LONG`].
+/// The result of a cell, in seconds from the end of the peer. `None`: not until [`LONG`].
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     exchange: Option<f64>,
@@ -84,7 +83,7 @@ impl Cell {
         let (exchange, connection) = join!(exchange, end);
         if connection.is_some() {
             assert!(far.near_is_gone(), "{self}: the transport is kept");
-            // A request at an application hears a moment later.
+            // A request at an application ends a moment later.
             sleep(Duration::from_secs(1)).await;
             assert_eq!(held.count(), 0, "{self}: something outlives the connection");
         }
@@ -95,14 +94,14 @@ impl Cell {
         }
     }
 
-    /// A cell that never came into its state would prove nothing.
+    /// A cell that never reached its state would prove nothing.
     fn check_state(self, held: &Held, is_over: bool) {
         assert!(!is_over, "{self}: the connection has ended by itself");
         let expected = match (self.state, self.role) {
             (State::HeadComing | State::Idle, _) => 0,
-            // The handler that has asked for them is over, or beside.
+            // The handler that has asked for the pushes is over, or is not counted.
             (State::Push, _) => 2,
-            // The session has no window, so it takes several streams.
+            // Without a window of the session the peer needs several streams.
             (State::Unread, _) if self.protocol == Protocol::Spdy(Version::V3) => 5,
             (_, Role::Site | Role::Directory) => 1,
             (_, Role::ProxyHttp1 | Role::ProxyHttp2) => 2,
@@ -128,7 +127,7 @@ impl Taken {
     }
 }
 
-/// Runs a cell on a runtime of its own, whose clock goes on when nothing is left to do.
+/// Runs a cell on its own runtime, whose clock advances when no task can run.
 fn paused(cell: impl Future<Output = Taken>) -> Taken {
     let runtime = Builder::new_current_thread()
         .enable_time()
@@ -240,5 +239,5 @@ fn what_a_client_of_spdy_holds_comes_back_however_its_server_goes() {
     );
 }
 
-/// What no cell waits for: far more than the sum of all timeouts.
+/// Longer than any cell waits: far more than the sum of all timeouts.
 const LONG: Duration = Duration::from_secs(1500);

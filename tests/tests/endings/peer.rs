@@ -19,7 +19,7 @@ pub(crate) struct Peer {
     far: Far,
     protocol: Protocol,
     blocks: Option<StoredBlocks>,
-    /// What came and is not a whole frame.
+    /// Bytes that have arrived and are not a whole frame.
     partial: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ impl Peer {
         }
     }
 
-    /// Brings an exchange to a state, and lives for a while so that it is there.
+    /// Brings an exchange to a state, and goes on for a while so that the state is reached.
     pub(crate) async fn reach(&mut self, state: State) {
         self.greet(state);
         match state {
@@ -51,7 +51,7 @@ impl Peer {
             State::Idle => self.request("GET", "/", Part::All),
             State::Unread => self.flood(),
         }
-        // A client of HTTP/1.1 that does not read lets the transport fill up.
+        // The transport of a client of HTTP/1.1 that does not read fills up.
         let stops = state == State::WaitingForWindow && self.protocol == Protocol::Http1;
         if stops {
             self.far.fill_up_to(1000);
@@ -88,7 +88,7 @@ impl Peer {
         _ = timeout(Duration::from_secs(4), self.live(true)).await;
     }
 
-    /// Sends more of a body than is kept of it: within the windows where there are any.
+    /// Sends more of a body than is buffered, within the windows if there are any.
     fn flood(&mut self) {
         self.request("POST", "/unread", Part::AllButBody);
         match self.protocol {
@@ -117,7 +117,7 @@ impl Peer {
         }
     }
 
-    /// Sends more of responses than a client reads ahead, or all that the window of a stream takes.
+    /// Sends more of responses than a client buffers, or all that the window of a stream allows.
     fn flood_client(&mut self, version: Version) {
         for stream in (1..).step_by(2).take(streams_unread(version)) {
             self.frame(&frames::syn_reply(version, stream).status("200 OK"));
@@ -130,7 +130,7 @@ impl Peer {
         }
     }
 
-    /// Goes in this way. Returns when nothing more will be done.
+    /// Ends in this way. Returns when the peer will do nothing more.
     pub(crate) async fn go(mut self, way: Way) {
         match way {
             Way::Silence => self.far.fill_up_to(KEPT_BY_SYSTEM),
@@ -156,7 +156,7 @@ impl Peer {
         }
     }
 
-    /// Takes a little of a response now and then.
+    /// Reads a little of a response now and then.
     async fn dribble(&mut self) {
         while !self.far.near_is_gone() {
             match self.protocol {
@@ -169,7 +169,7 @@ impl Peer {
         }
     }
 
-    /// What a connection begins with: the windows of this side among it.
+    /// Returns the first bytes of a connection, which set the windows of this side.
     fn greet(&mut self, state: State) {
         let window = if state == State::WaitingForWindow {
             WINDOW
@@ -254,7 +254,7 @@ impl Peer {
         self.far.send(&http2_frame(kind, flags, stream, payload));
     }
 
-    /// Reads what has come, and answers PINGs.
+    /// Reads the bytes that have arrived, and answers PINGs.
     fn read(&mut self) {
         let come = self.far.take(usize::MAX);
         let head = match self.protocol {
@@ -284,8 +284,8 @@ impl Peer {
     }
 }
 
-/// Returns how many streams leave enough unread that the transport is not read, where there is no
-/// window of the session.
+/// Returns how many streams have to leave bytes unread until the transport is not read, if the
+/// session has no window.
 pub(crate) const fn streams_unread(version: Version) -> usize {
     match version {
         Version::V3 => 5,
@@ -341,8 +341,8 @@ fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the systems of both ends keep of what a peer that has vanished does not read.
+/// How many bytes the systems of both ends buffer for a peer that has vanished.
 const KEPT_BY_SYSTEM: usize = 256 << 10;
 
-/// The window of a peer that streams wait for.
+/// The window of the peer in the cells in which a stream waits for it.
 pub(crate) const WINDOW: u32 = 10_000;

@@ -1,6 +1,6 @@
-//! A connection in memory, of which the test has the peer's end in its hands. It behaves as TCP
-//! does: FIN closes one direction, a peer that has closed both answers the next bytes with a reset,
-//! and what the peer does not read stays in a buffer of a size that the test sets.
+//! A connection in memory whose peer is the test. It behaves like TCP: FIN closes one direction, a
+//! peer that has closed both answers the next bytes with a reset, and bytes that the peer does not
+//! read stay in a buffer of a size that the test sets.
 
 use std::{
     io,
@@ -18,14 +18,14 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct Near(Arc<Link>);
 
-/// The end of the peer. Nothing of it waits.
+/// The end of the peer. Its methods do not wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Far(Arc<Link>);
 
 #[derive(Debug)]
 struct Link {
     state: Mutex<State>,
-    /// Bytes came for the peer, or the near end is gone.
+    /// Bytes for the peer have arrived, or the near end is gone.
     news: Notify,
 }
 
@@ -33,7 +33,7 @@ struct Link {
 struct State {
     to_near: Vec<u8>,
     to_far: Vec<u8>,
-    /// How many bytes for the peer the system keeps.
+    /// How many bytes for the peer the system buffers.
     capacity: usize,
     life: Life,
     near_is_gone: bool,
@@ -41,13 +41,13 @@ struct State {
     writer: Option<Waker>,
 }
 
-/// What the peer's system still does with the connection.
+/// What the peer's system still does for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Open,
-    /// FIN was sent, and bytes are taken.
+    /// FIN was sent, and bytes are accepted.
     HalfClosed,
-    /// FIN was sent, and bytes are answered by a reset.
+    /// FIN was sent, and bytes are answered with a reset.
     Closed,
     Reset,
 }
@@ -89,7 +89,7 @@ impl Far {
         state.wake();
     }
 
-    /// Takes at most `most` of the bytes that have come.
+    /// Takes at most `most` of the bytes that have arrived.
     pub(crate) fn take(&self, most: usize) -> Vec<u8> {
         let mut state = self.0.lock();
         let len = state.to_far.len().min(most);
@@ -107,7 +107,7 @@ impl Far {
         self.0.lock().near_is_gone
     }
 
-    /// Lets the system keep at most `room` bytes beside those that it has.
+    /// Lets the system buffer at most `room` bytes more than it has.
     pub(crate) fn fill_up_to(&self, room: usize) {
         let mut state = self.0.lock();
         state.capacity = state.to_far.len() + room;
@@ -167,7 +167,7 @@ impl AsyncWrite for Near {
         let mut state = self.0.lock();
         match state.life {
             Life::Reset => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            // The system takes the bytes, and learns of the reset a moment later.
+            // The system accepts the bytes, and learns of the reset a moment later.
             Life::Closed => {
                 state.life = Life::Reset;
                 state.wake();
