@@ -1,5 +1,4 @@
-//! A connection that notes what is done with it, so that the same can be done again over the
-//! driver.
+//! A connection that records all calls, so that the calls can be repeated with the driver.
 
 use std::{ops::Deref, sync::Arc, time::Duration, time::Instant};
 
@@ -10,28 +9,27 @@ use spdy_session::{
     proto::{Connection, OpenOptions, PingId, Shutdown},
 };
 
-/// A [`Connection`] to which an application is to say something. What it answers is asked of the
-/// connection itself.
+/// A [`Connection`] whose calls are recorded. Its results are read from the connection itself.
 #[derive(Debug)]
 pub struct Application {
     connection: Connection,
     pub(crate) script: Vec<Step>,
-    /// Why the script cannot be followed over the driver.
+    /// Why the script cannot be repeated with the driver.
     pub(crate) alone: Option<&'static str>,
 }
 
-/// What was done with a connection.
+/// A recorded step.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// The peer wrote these bytes.
     Input(Vec<u8>),
     /// The peer closed its direction of the transport.
     EndOfInput,
-    /// Time passed.
+    /// The clock was advanced.
     Advance(Duration),
-    /// The connection prepared what it has to send, and none of it was read.
+    /// The connection prepared what it has to send, and the peer read none of it.
     Prepare,
-    /// The peer read everything, which was this.
+    /// The peer read everything: these bytes.
     Output(Vec<u8>),
     Open(u32, HeaderBlock, OpenOptions),
     Accept(u32),
@@ -55,7 +53,7 @@ impl Application {
         }
     }
 
-    /// The connection, for what its driver does.
+    /// The connection, for the calls that its driver makes.
     pub(crate) const fn inner(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -71,7 +69,7 @@ impl Application {
     }
 }
 
-/// As the methods of [`Connection`] of these names.
+/// The methods of [`Connection`] with these names.
 #[allow(missing_docs, clippy::missing_errors_doc, reason = "see Connection")]
 impl Application {
     pub fn open(
@@ -185,7 +183,7 @@ impl Deref for Application {
     }
 }
 
-/// What a script needs to be followed.
+/// The start of a script.
 #[derive(Debug)]
 pub(crate) struct Outset {
     pub(crate) side: spdy_frame::Side,

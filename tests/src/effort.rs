@@ -1,9 +1,7 @@
-//! What work costs, by a clock that stands still while other threads and processes have the
-//! processor.
+//! Measures work by a clock that stops while other threads and processes have the processor.
 //!
-//! How many seconds something takes says as much about the machine as about the work. So a test
-//! that shows that work does not grow with its input measures twice, once with less of the input,
-//! and compares.
+//! The seconds that work takes depend on the machine as much as on the work. So a test that shows
+//! that work does not grow with its input measures twice, once with less input, and compares.
 
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Does `work` this number of times, and returns the least processor time of the calling thread for
 /// it.
 ///
-/// What disturbs a measurement makes it larger, so the least one is the truest.
+/// Disturbances make a measurement larger, so the least one is the most exact.
 pub fn least(times: usize, mut work: impl FnMut()) -> Duration {
     let once = |_| {
         let before = used();
@@ -22,7 +20,7 @@ pub fn least(times: usize, mut work: impl FnMut()) -> Duration {
     (0..times).map(once).min().unwrap_or_default()
 }
 
-/// How long the calling thread has worked since it began.
+/// Returns how long the calling thread has worked since it began.
 #[must_use]
 pub fn used() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);

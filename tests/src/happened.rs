@@ -60,21 +60,21 @@ pub enum Happened {
 /// Why a stream has ended: a [`StreamError`] that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer has not acted on it.
+    /// The peer has not acted on the stream.
     NotProcessed,
-    /// The peer reset it.
+    /// The peer reset the stream.
     Remote(RstStatus),
-    /// The application reset it.
+    /// The application reset the stream.
     Local(RstStatus),
-    /// The machine reset it.
+    /// The machine reset the stream.
     Library(RstStatus),
-    /// It waited too long.
+    /// A timeout has passed.
     TimedOut(Timeout),
     /// The peer is gone.
     ConnectionLost,
     /// The session failed otherwise.
     Session,
-    /// It could not be written.
+    /// The stream could not be written.
     Encode,
 }
 
@@ -90,7 +90,7 @@ impl Happened {
         }
     }
 
-    /// The stream that it is about.
+    /// Returns the stream of the event.
     #[must_use]
     pub const fn stream(&self) -> Option<u32> {
         match self {
@@ -106,7 +106,8 @@ impl Happened {
 }
 
 impl Happened {
-    /// What an event tells about streams and the end. SETTINGS are looked at by tests of their own.
+    /// Returns what an event reports of streams and the end. Other tests check the events of
+    /// SETTINGS.
     #[must_use]
     pub fn of(event: Event) -> Option<Self> {
         Some(match event {

@@ -1,4 +1,4 @@
-//! Two [`Connection`]s and the bytes between them, which arrive when and as the test wants.
+//! Two [`Connection`]s and the bytes between them. The test decides when the bytes arrive.
 //!
 //! ```
 //! use spdy_frame::Version;
@@ -27,7 +27,7 @@ use spdy_session::{
 
 use crate::machine::Happened;
 
-/// A client, a server, and what is under way between them.
+/// A client, a server, and the bytes between them.
 #[derive(Debug)]
 pub struct Pair {
     /// The client's side.
@@ -40,7 +40,7 @@ pub struct Pair {
     to_server: Lane,
 }
 
-/// What is ready to be written is in fewer pieces than this.
+/// The connection has fewer pieces than this ready to be written.
 const MOST_PIECES: usize = 512;
 
 /// One direction of the transport, and its end.
@@ -48,21 +48,21 @@ const MOST_PIECES: usize = 512;
 struct Lane {
     /// Bytes that were sent and have not arrived.
     under_way: BytesMut,
-    /// Bytes that have arrived and were not taken as frames.
+    /// Bytes that have arrived and are not a whole frame.
     input: BytesMut,
     happened: Vec<Happened>,
-    /// How many of these [`Pair::run_reading`] has looked at.
+    /// How many of these [`Pair::run_reading`] has seen.
     read: usize,
     sent: DataFrames,
 }
 
-/// Counts the DATA frames in bytes that come one by one.
+/// Counts the DATA frames in bytes that arrive one by one.
 #[derive(Clone, Copy, Debug, Default)]
 struct DataFrames {
     head: [u8; 8],
-    /// How much of the head is there.
+    /// How many bytes of the head have arrived.
     filled: usize,
-    /// How much of the payload is to come.
+    /// How many bytes of the payload have not arrived.
     payload: usize,
     frames: usize,
 }
@@ -90,7 +90,7 @@ impl DataFrames {
 }
 
 impl Pair {
-    /// A pair with the default configuration, except that the client accepts pushes.
+    /// Returns a pair with the default configuration, except that the client accepts pushes.
     #[must_use]
     pub fn new(version: Version) -> Self {
         let mut client = Config::default();
@@ -98,7 +98,7 @@ impl Pair {
         Self::with(version, client, Config::default())
     }
 
-    /// A pair with the configurations of the client and the server.
+    /// Returns a pair with the configurations of the client and the server.
     #[must_use]
     pub fn with(version: Version, client: Config, server: Config) -> Self {
         let now = Instant::now();
@@ -112,20 +112,20 @@ impl Pair {
         }
     }
 
-    /// The same, with bytes that are written and arrive in pieces of this size.
+    /// Returns the pair, whose bytes are written and arrive in pieces of this size from now on.
     #[must_use]
     pub fn in_pieces(mut self, size: usize) -> Self {
         self.piece = size;
         self
     }
 
-    /// What time it is.
+    /// Returns the time of the test.
     #[must_use]
     pub const fn now(&self) -> Instant {
         self.now
     }
 
-    /// The connection of a side.
+    /// Returns the connection of a side.
     pub fn side(&mut self, side: Side) -> &mut Connection {
         match side {
             Side::Client => &mut self.client,
@@ -133,7 +133,7 @@ impl Pair {
         }
     }
 
-    /// Has the client open a stream, and gives its number.
+    /// Lets the client open a stream, and returns its id.
     ///
     /// # Panics
     ///
@@ -143,7 +143,7 @@ impl Pair {
         stream.expect("a stream can be opened").get()
     }
 
-    /// Puts at most `most` bytes that a side has to write on their way. Returns how many.
+    /// Moves at most `most` bytes from a side to the transport. Returns how many.
     pub fn transmit(&mut self, from: Side, most: usize) -> usize {
         let (connection, lane) = match from {
             Side::Client => (&mut self.client, &mut self.to_server),
@@ -163,7 +163,7 @@ impl Pair {
         moved
     }
 
-    /// Puts bytes on their way that the connection of this side has not written.
+    /// Moves bytes to the transport that the connection of this side has not written.
     pub fn inject(&mut self, from: Side, bytes: &[u8]) {
         let lane = match from {
             Side::Client => &mut self.to_server,
@@ -173,7 +173,7 @@ impl Pair {
     }
 
     /// Lets at most `most` bytes arrive at a side, unless its reading is paused. Returns whether
-    /// that led to anything.
+    /// that had an effect.
     pub fn deliver(&mut self, to: Side, most: usize) -> bool {
         let (connection, lane) = match to {
             Side::Client => (&mut self.client, &mut self.to_client),
@@ -196,7 +196,8 @@ impl Pair {
         moved > 0 || handled
     }
 
-    /// How many DATA frames a side has made: those that it has written, and those that are ready.
+    /// Returns how many DATA frames a side has made: those that it has written, and those that are
+    /// ready.
     pub fn data_frames(&mut self, from: Side) -> usize {
         let (connection, lane) = match from {
             Side::Client => (&mut self.client, &mut self.to_server),
@@ -214,7 +215,8 @@ impl Pair {
         frames.frames
     }
 
-    /// How many bytes are on their way to a side, or have arrived without being a whole frame.
+    /// Returns how many bytes are on their way to a side, or have arrived without being a whole
+    /// frame.
     #[must_use]
     pub fn under_way(&self, to: Side) -> usize {
         let lane = match to {
@@ -224,7 +226,7 @@ impl Pair {
         lane.under_way.len() + lane.input.len()
     }
 
-    /// Whether bytes have arrived at a side that are not a whole frame.
+    /// Returns whether bytes have arrived at a side that are not a whole frame.
     #[must_use]
     pub fn has_part(&self, to: Side) -> bool {
         let lane = match to {
@@ -243,8 +245,8 @@ impl Pair {
         }
     }
 
-    /// As [`run`](Self::run), with applications that read: the data of all events not yet taken is
-    /// consumed, and more as it comes.
+    /// Does the same as [`run`](Self::run), with applications that read: they consume the payload
+    /// of all events, including those that were not taken before.
     pub fn run_reading(&mut self) {
         loop {
             let mut moved = false;
@@ -258,8 +260,8 @@ impl Pair {
         }
     }
 
-    /// Moves a piece in each direction. Both sides write before either reads, since writing may be
-    /// what lets reading go on.
+    /// Moves a piece in each direction. Both sides write before either reads, because a write can
+    /// be what lets the reading go on.
     fn move_bytes(&mut self) -> bool {
         let written = [Side::Client, Side::Server].map(|side| self.transmit(side, self.piece));
         let read = [Side::Client, Side::Server].map(|side| self.deliver(side, self.piece));
@@ -283,7 +285,7 @@ impl Pair {
         data.len()
     }
 
-    /// Time passes for both sides.
+    /// Advances the clock of both sides.
     pub fn advance(&mut self, time: Duration) {
         self.now += time;
         for side in [Side::Client, Side::Server] {
@@ -296,8 +298,8 @@ impl Pair {
         }
     }
 
-    /// A side hears that the other one has closed its direction of the transport. What was under
-    /// way is lost.
+    /// Informs a side that the other one has closed its direction of the transport. The bytes that
+    /// were under way are lost.
     pub fn lose(&mut self, to: Side) {
         let (connection, lane) = match to {
             Side::Client => (&mut self.client, &mut self.to_client),
@@ -309,17 +311,17 @@ impl Pair {
         self.collect(to);
     }
 
-    /// What happened on the client's side since the last call, without [`Happened::Sent`].
+    /// Returns the events of the client since the last call, without [`Happened::Sent`].
     pub fn client_events(&mut self) -> Vec<Happened> {
         without_sent(self.all_events(Side::Client))
     }
 
-    /// What happened on the server's side since the last call, without [`Happened::Sent`].
+    /// Returns the events of the server since the last call, without [`Happened::Sent`].
     pub fn server_events(&mut self) -> Vec<Happened> {
         without_sent(self.all_events(Side::Server))
     }
 
-    /// What happened on a side since the last call.
+    /// Returns the events of a side since the last call.
     pub fn all_events(&mut self, side: Side) -> Vec<Happened> {
         self.collect(side);
         let lane = self.lane(side);
@@ -327,8 +329,8 @@ impl Pair {
         std::mem::take(&mut lane.happened)
     }
 
-    /// Shows that nothing is left of the streams there were: no stream, no byte and no lost credit.
-    /// All bytes must have arrived, and everything read.
+    /// Checks that nothing is left of the streams: no stream, no byte and no lost credit. Before
+    /// this all bytes must have arrived, and everything must be read.
     ///
     /// # Panics
     ///

@@ -1,9 +1,9 @@
-//! The program `spdy-server` while it runs, for tests that need it whole: its sockets, its signals,
-//! its memory.
+//! The program `spdy-server` while it runs, for tests that need all of it: its sockets, its
+//! signals, its memory.
 //!
-//! Cargo tells only the tests of `spdy-server` itself where the program is. So it is built here,
-//! into the target directory and in the profile of the running test, which takes a moment if
-//! nothing has changed. Linux and other systems with `/proc` and `kill` only.
+//! Cargo passes the path of the program only to the tests of `spdy-server` itself. So it is built
+//! here, into the target directory and in the profile of the running test, which takes a moment if
+//! nothing has changed. Works only on Linux and other systems with `/proc` and `kill`.
 
 use std::{
     env, fs,
@@ -40,7 +40,7 @@ pub struct Server {
 
 impl Server {
     /// Starts the program on free ports of the loopback, one for plain text and one for TLS, with
-    /// further arguments. What it logs goes to the standard error of the test.
+    /// further arguments. Its log goes to the standard error of the test.
     ///
     /// # Panics
     ///
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Where the server listens for plain text.
+    /// Returns the address for plain text.
     #[must_use]
     pub const fn plain(&self) -> SocketAddr {
         self.plain
@@ -101,7 +101,7 @@ impl Server {
         io
     }
 
-    /// Connects to the port for TLS, and says nothing yet.
+    /// Connects to the port for TLS, and sends nothing.
     ///
     /// # Panics
     ///
@@ -112,8 +112,8 @@ impl Server {
             .expect("the server listens")
     }
 
-    /// Connects over TLS, trusting the certificate whose fingerprint the server has printed and no
-    /// other, and agrees on a protocol version by ALPN.
+    /// Connects over TLS, and agrees on a protocol version by ALPN. Trusts only the certificate
+    /// whose fingerprint the server has printed.
     ///
     /// # Panics
     ///
@@ -145,7 +145,7 @@ impl Server {
         io
     }
 
-    /// The resident memory of the server in bytes.
+    /// Returns the resident memory of the server in bytes.
     ///
     /// # Panics
     ///
@@ -171,7 +171,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If there is no server any more.
+    /// If the server is gone.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.child.id().to_string()])

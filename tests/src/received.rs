@@ -1,4 +1,4 @@
-//! What a peer has sent, taken apart by the codec alone.
+//! The bytes of a peer, parsed with nothing but the codec.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use spdy_frame::{
     HeaderLimits, Ping, RstStream, Settings, Version, WindowUpdate,
 };
 
-/// A frame as it was received: DATA whole, header blocks inflated.
+/// A received frame. DATA is whole, and header blocks are inflated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of protocol.md §5 and §6")]
 pub enum Received {
@@ -51,7 +51,8 @@ pub enum Received {
 pub type Fields = Vec<(String, String)>;
 
 impl Received {
-    /// The value of a header field; `None` if there is no such field, or the type has no fields.
+    /// Returns the value of a header field, or `None` if the field is missing or the type has no
+    /// fields.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         let (Self::SynStream { fields, .. }
@@ -67,18 +68,18 @@ impl Received {
     }
 }
 
-/// Takes a direction of a conversation apart.
+/// Parses one direction of a conversation.
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
     decoder: Decoder,
     headers: HeaderDecoder,
-    /// The pieces of a DATA frame that is not complete.
+    /// The pieces of an incomplete DATA frame.
     data: BytesMut,
 }
 
 impl Reader {
-    /// A reader for a direction from its first byte.
+    /// Returns a reader for a direction from its first byte.
     #[must_use]
     pub fn new(version: Version) -> Self {
         Self {
@@ -89,22 +90,22 @@ impl Reader {
         }
     }
 
-    /// Where bytes that have arrived are to be put, behind those that are there.
+    /// Returns the buffer to which bytes that have arrived are appended.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether a frame has begun and is not complete.
+    /// Returns whether a frame has begun and is not complete.
     #[must_use]
     pub fn is_mid_frame(&self) -> bool {
         !self.buffer.is_empty() || self.decoder.is_mid_frame()
     }
 
-    /// Takes the next frame; `None` if more bytes are needed.
+    /// Takes the next frame. Returns `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// What the codec says about the frame or its header block.
+    /// The error of the codec for the frame or its header block.
     pub fn next_frame(&mut self) -> Result<Option<Received>, ReadError> {
         while let Some(frame) = self.decoder.decode(&mut self.buffer)? {
             if let Some(frame) = self.receive(frame)? {
@@ -114,7 +115,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Makes the frame comparable; `None` for a piece of DATA that is not the last one.
+    /// Makes the frame comparable. Returns `None` for a piece of DATA that is not the last one.
     fn receive(&mut self, frame: Frame) -> Result<Option<Received>, ReadError> {
         Ok(Some(match frame {
             Frame::Data(frame) => {
@@ -161,7 +162,7 @@ impl Reader {
     }
 }
 
-/// Bytes that the codec does not accept.
+/// Bytes that the codec rejects.
 #[derive(Debug)]
 pub enum ReadError {
     /// The frame is wrong.

@@ -1,4 +1,4 @@
-//! One side of a session over the driver, with a peer that sends what a test wants.
+//! One side of a session with its driver. The test is the peer.
 
 use std::{future::Future, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     wire::{Received, Wire},
 };
 
-/// What the transport holds in each direction, in bytes.
+/// The capacity of the transport in each direction, in bytes.
 pub const PIPE: usize = 64 * 1024;
 
 /// A session and its peer.
@@ -65,7 +65,7 @@ pub fn connect(version: Version, config: Config) -> Side {
 }
 
 impl Side {
-    /// Has the peer open a stream with a body to come, and answers it with headers.
+    /// Lets the peer open a stream whose body follows, and replies with headers.
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ impl Side {
         self.accept().await
     }
 
-    /// Accepts a stream and answers it with headers.
+    /// Accepts a stream, and replies with headers.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl Side {
         stream
     }
 
-    /// Opens a stream, which the peer sees and does not answer.
+    /// Opens a stream. The peer receives it, and does not reply.
     ///
     /// # Panics
     ///
@@ -131,7 +131,7 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("it took more than 20 s")
 }
 
-/// Lets every task go on that can.
+/// Lets all tasks run until they wait.
 pub async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;

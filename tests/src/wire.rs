@@ -1,8 +1,7 @@
-//! A peer that says exactly what a test wants it to say.
+//! A peer that sends exactly the bytes that a test chooses.
 //!
-//! [`Wire`] has no protocol logic: nothing is answered, counted or held back. It writes
-//! [`RawFrame`]s and bytes to any transport and gives back what it reads, frame by frame, as
-//! [`Received`].
+//! [`Wire`] has no protocol logic: it answers, counts and holds back nothing. It writes
+//! [`RawFrame`]s and bytes to any transport, and returns each frame that it reads as [`Received`].
 
 use std::{io, time::Duration};
 
@@ -15,12 +14,12 @@ use tokio::{
 use crate::frames::{RawFrame, StoredBlocks};
 pub use crate::received::{Fields, ReadError, Reader, Received};
 
-/// How long [`Wire`] waits for a frame: far more than any answer takes, so that only a peer that
+/// How long [`Wire`] waits for a frame: far longer than any answer takes, so that only a peer that
 /// hangs exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A peer over any transport. Every method panics when it cannot do what its name says: it is a
-/// part of the test.
+/// A peer over any transport. Every method panics if it cannot do what its name says, because it is
+/// used only in tests.
 #[derive(Debug)]
 pub struct Wire<IO> {
     io: IO,
@@ -29,7 +28,7 @@ pub struct Wire<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
-    /// A peer that has said nothing yet.
+    /// Returns a peer that has sent nothing.
     #[must_use]
     pub fn new(io: IO, version: Version) -> Self {
         Self {
@@ -45,7 +44,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         self.send_bytes(&bytes).await;
     }
 
-    /// Writes bytes of any kind.
+    /// Writes any bytes.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         let sent = async {
             self.io.write_all(bytes).await?;
@@ -57,7 +56,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             .expect("the transport is closed");
     }
 
-    /// Ends our direction of the transport.
+    /// Closes this side's direction of the transport.
     pub async fn shutdown(&mut self) {
         self.io.shutdown().await.expect("the transport is closed");
     }
@@ -69,7 +68,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             .expect("the peer has closed the transport")
     }
 
-    /// Reads frames up to the first one that `wanted` takes; the others are dropped.
+    /// Reads frames up to the first one for which `wanted` returns `true`. The others are dropped.
     pub async fn recv_until(&mut self, mut wanted: impl FnMut(&Received) -> bool) -> Received {
         loop {
             let frame = self.recv().await;
@@ -88,7 +87,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         frames
     }
 
-    /// Reads the next frame; `None` when the peer has closed the transport.
+    /// Reads the next frame. Returns `None` if the peer has closed the transport.
     pub async fn recv_or_end(&mut self) -> Option<Received> {
         timeout(PATIENCE, self.next())
             .await
@@ -125,7 +124,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     }
 }
 
-/// Whether an error is one of the ways in which a transport tells that the peer has closed it.
+/// Returns whether an error is one of those with which a transport reports that the peer has closed
+/// it.
 fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

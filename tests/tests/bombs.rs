@@ -16,8 +16,8 @@ const PIECE: usize = 62_500;
 /// bytes together.
 fn deflated(version: Version, bytes: usize) -> Vec<u8> {
     let pieces = bytes / PIECE;
-    // A block that is stored, and then pieces that are deflated apart: one can stand behind the
-    // other.
+    // A stored block, and then pieces that are deflated separately, because they can be
+    // concatenated.
     let head = match version {
         Version::V2 => (pieces as u16).to_be_bytes().to_vec(),
         Version::V3 | Version::V3_1 => {
@@ -28,7 +28,7 @@ fn deflated(version: Version, bytes: usize) -> Vec<u8> {
     let mut packed = StoredBlocks::new(version).compress(&head);
     match version {
         Version::V2 => {
-            // Names differ as far as it matters.
+            // There are 26 names, which repeat.
             let names: Vec<Vec<u8>> = (b'a'..=b'z').map(|name| deflate(&pair(name))).collect();
             for piece in names.iter().cycle().take(pieces) {
                 packed.extend(piece);
@@ -72,22 +72,22 @@ fn c144_a_million_bytes_in_a_thousand_cost_the_stream() {
     }
 }
 
-/// What it costs in memory is measured by
-/// `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates`.
+/// `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates` measures the memory.
 #[test]
 fn c145_a_gibibyte_ends_the_session_at_once() {
     for version in Version::ALL {
         let (less, more) = (deflated(version, 64 << 20), deflated(version, 1 << 30));
         let mut roomy = Config::default();
         roomy.limits.max_control_frame = 4 << 20;
-        // Its frame is too long by default; where it is not, what it inflates to is.
+        // By default the frame is too long. With a larger limit for frames, the inflated block is
+        // too long.
         for config in [Config::default(), roomy] {
             let costs = [&less, &more].map(|block| {
                 effort::least(3, || {
                     ends_the_session(version, config.clone(), block.clone())
                 })
             });
-            // Inflated to its end, the longer one would cost sixteen times as much.
+            // If the longer block were inflated completely, it would cost sixteen times as much.
             assert!(costs[1] < 4 * costs[0], "{version}: {costs:?}");
         }
     }

@@ -122,8 +122,8 @@ fn c185_a_larger_initial_window_opens_streams_that_wait() {
     }
 }
 
-/// Streams whose windows are negative by different amounts go on one after the other, with what the
-/// change gives each.
+/// Streams whose windows are negative by different amounts go on one after the other, each with the
+/// room that the change gives it.
 #[test]
 fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
     for version in SINCE_V3 {
@@ -162,13 +162,13 @@ fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
     }
 }
 
-/// Ten thousand streams that wait are not looked at by ten thousand changes that let none of them
-/// go on, nor by those that concern one of them.
+/// Ten thousand waiting streams are not visited by changes that let none of them go on, nor by
+/// changes that affect one of them.
 #[test]
 fn s08_a_change_costs_the_same_for_any_number_of_streams() {
     for version in SINCE_V3 {
         let (few, many) = (changes(version, 200), changes(version, 10_000));
-        // Looked at one by one, fifty times as many streams would cost fifty times as much.
+        // If each stream were visited, fifty times as many streams would cost fifty times as much.
         assert!(many < 10 * few, "{version}: {few:?}, {many:?}");
     }
 }
@@ -191,7 +191,7 @@ fn changes(version: Version, streams: u32) -> Duration {
     }
     let sent = server.sent();
     assert_eq!(payload_of(1, &sent), 100);
-    // One stream has more than what it has used.
+    // The window of one stream is larger than what it has used.
     server.feed(frames::settings(version, &[(INITIAL_WINDOW, 1)]));
     server.feed(frames::window_update(version, 1, 100));
 
@@ -248,8 +248,7 @@ fn c187_c189_a_stream_window_beyond_the_largest_costs_the_stream() {
     }
 }
 
-/// What was granted counts for as long as it is not used up, and for nothing when this side has
-/// finished.
+/// A grant counts until it is used up. It does not count when this side has finished.
 #[test]
 fn c189_a_grant_that_was_used_leaves_room_for_the_largest_window() {
     for version in SINCE_V3 {
@@ -428,7 +427,7 @@ fn a_stream_that_gets_no_window_is_reset_in_time_and_the_session_lives() {
     }
 }
 
-/// A stream that waits for its turn is not blocked, though others get all that is granted.
+/// A stream that waits for its turn is not blocked, even if others use all that is granted.
 #[test]
 fn a_stream_that_waits_for_the_session_lives_while_others_are_granted_something() {
     let version = Version::V3_1;
@@ -453,7 +452,7 @@ fn a_stream_that_waits_for_the_session_lives_while_others_are_granted_something(
     assert_eq!(server.events().len(), 10, "now nothing is granted");
 }
 
-/// The clock of a stream begins when it has something to send, also if others wait already.
+/// The time of a stream begins when it has something to send, even if others wait already.
 #[test]
 fn each_stream_has_its_own_time_to_wait_for_the_session() {
     let version = Version::V3_1;
@@ -471,7 +470,7 @@ fn each_stream_has_its_own_time_to_wait_for_the_session() {
     assert_eq!(reset(&mut server), []);
     server.advance(Duration::from_secs(1));
     assert_eq!(reset(&mut server), [Some(1)]);
-    // A grant is one for all.
+    // One grant counts for all of them.
     server.feed(frames::window_update(version, 0, 100));
     server.sent();
     server.advance(Duration::from_secs(29));
@@ -481,7 +480,7 @@ fn each_stream_has_its_own_time_to_wait_for_the_session() {
     assert_eq!(reset(&mut server).len(), 2);
 }
 
-/// Grants that come while reading pauses cannot be seen.
+/// Grants that arrive while reading pauses cannot be seen.
 #[test]
 fn a_stream_does_not_wait_for_its_window_while_nothing_is_read() {
     let version = Version::V3;
@@ -509,7 +508,7 @@ fn a_stream_does_not_wait_for_its_window_while_nothing_is_read() {
     assert_eq!(server.events(), [Happened::Reset { id: 1, end }]);
 }
 
-/// A configuration that lets a peer be silent for longer lets it be slow for as long.
+/// A configuration that lets a peer be silent for longer also lets it be slow for longer.
 #[test]
 fn a_peer_that_may_be_silent_may_be_slow_as_well() {
     for version in SINCE_V3 {
@@ -527,8 +526,8 @@ fn a_peer_that_may_be_silent_may_be_slow_as_well() {
     }
 }
 
-/// What is granted bit by bit does not hold for ever what is queued: 16 KiB are due in five
-/// minutes.
+/// A peer that grants a few bytes at a time does not hold queued payload for ever: it has to grant
+/// 16 KiB in five minutes.
 #[test]
 fn a_window_that_is_granted_byte_by_byte_holds_a_stream_for_five_minutes() {
     for (version, target) in [(Version::V3, 1), (Version::V3_1, 1), (Version::V3_1, 0)] {
@@ -562,7 +561,7 @@ fn a_stream_that_gets_a_little_window_now_and_then_lives() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version);
         if version == Version::V3_1 {
-            // Here the session's window is what it waits for.
+            // Here the stream waits for the session's window.
             server.feed(frames::settings(version, &[(INITIAL_WINDOW, MAX)]));
         }
         server.request(1);
@@ -578,8 +577,8 @@ fn a_stream_that_gets_a_little_window_now_and_then_lives() {
     }
 }
 
-/// Streams that wait for the session are watched as long as they do, whichever of them came first,
-/// and also if the window was open at the moment at which they were looked at.
+/// Streams that wait for the session have a timeout while they wait, in whatever order they began,
+/// and also if the window was open when they were checked.
 #[test]
 fn every_stream_that_waits_for_the_session_has_a_deadline() {
     let version = Version::V3_1;
@@ -608,8 +607,8 @@ fn every_stream_that_waits_for_the_session_has_a_deadline() {
     }
 }
 
-/// The end of the peer's bytes ends what waits for windows, also a stream whose last frame the
-/// session's window has cut short.
+/// The end of the peer's bytes ends the streams that wait for windows. One of them is a stream
+/// whose last frame was cut short by the session's window.
 #[test]
 fn nothing_waits_for_the_session_of_a_peer_that_has_ended() {
     let version = Version::V3_1;

@@ -1,4 +1,4 @@
-//! L2, L3, L9 and X12: what a peer can make a session hold.
+//! L2, L3, L9 and X12: limits of what a peer can make a session hold.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn l02_2_errors_that_nobody_reads_about_end_the_session() {
                 })
                 .collect();
             server.feed_bytes(&flood);
-            // Reading stops at 256 answers, and time ends what does not go on.
+            // Reading stops at 256 answers, and a session that does not go on ends with a timeout.
             assert!(server.unread_input() > flood.len() / 2);
             assert_eq!(server.unsent_bytes(), 16 * 256);
             server.read();
@@ -82,7 +82,8 @@ async fn l02_4_a_session_that_is_stalled_does_not_slow_others() {
         let flood = frames::ping(version, 1)
             .bytes(&mut StoredBlocks::new(version))
             .repeat(20_000);
-        // It cannot be sent whole: the session does not read on while its answers are not read.
+        // The peer cannot send it completely: the session does not read on while its answers are
+        // not read.
         let sending =
             tokio::time::timeout(Duration::from_millis(100), stalled.peer.send_bytes(&flood));
         assert!(sending.await.is_err());
@@ -283,8 +284,8 @@ async fn l09_2_a_stream_that_is_accepted_makes_room_for_one() {
     }
 }
 
-/// A stream that is reset while it waits is given to `accept` all the same, and with its error:
-/// what it asked for may be worth a log line. It makes room in the backlog at once.
+/// `accept` also returns a stream that is reset while it waits, with its error, because an
+/// application might log its request. The stream makes room in the backlog at once.
 #[tokio::test(start_paused = true)]
 async fn l09_3_a_waiting_stream_that_is_reset_leaves_the_backlog() {
     for version in Version::ALL {

@@ -43,7 +43,7 @@ async fn l04_1_l04_2_streams_above_the_last_good_are_known_not_to_be_processed()
             (recv, error)
         });
         let writing = tokio::spawn(async move {
-            // More than any window and any queue.
+            // More than all windows and queues hold.
             let error = send.write_all(&vec![0; 1 << 20]).await.unwrap_err();
             (send, error)
         });

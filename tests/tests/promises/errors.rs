@@ -73,7 +73,7 @@ async fn l10_3_a_broken_rule_of_the_session_is_the_error_of_every_stream() {
 #[tokio::test(start_paused = true)]
 async fn l10_4_a_response_that_was_not_written_is_not_done() {
     for version in Version::ALL {
-        // One that is written: the transport has all of it.
+        // A stream that is written: the transport accepts all of it.
         let Side {
             mut peer,
             mut incoming,
@@ -87,7 +87,7 @@ async fn l10_4_a_response_that_was_not_written_is_not_done() {
         send.send_data(vec![0; 1000].into(), true).unwrap();
         within(send.written()).await.unwrap();
 
-        // One that the transport does not take.
+        // A stream that the transport does not accept.
         peer.send(frames::syn_stream(version, 3).get("/").fin())
             .await;
         let stream = within(incoming.accept()).await.unwrap();

@@ -57,7 +57,7 @@ fn c071_l05_4_ids_of_spdy_2_are_little_endian_as_deployed() {
         }
         assert_eq!(opened, limit.unwrap_or(50));
     }
-    // Our own entries have the id in front, with its first byte first.
+    // The entries of this side begin with the id, whose first byte comes first.
     let (mut near, far) = tokio::io::duplex(1000);
     let bytes = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -119,7 +119,7 @@ async fn l06_3_trailers_leave_behind_the_data() {
         assert!(matches!(&data, Received::Data { fin: false, payload, .. } if payload == "data"));
         let trailers = side.peer.recv().await;
         assert_eq!(trailers.field("x-late"), Some("yes"));
-        // No peer misses the end: row 110 has the form with FIN on HEADERS.
+        // Every peer sees this end: row 110 tests the form with FIN on HEADERS.
         let end = side.peer.recv().await;
         assert!(matches!(&end, Received::Data { fin: true, payload, .. } if payload.is_empty()));
     }
@@ -153,7 +153,7 @@ fn l06_4_a_name_that_comes_again_in_headers_is_passed_on() {
 fn c022_l08_1_a_syn_stream_of_another_version_is_not_interpreted() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version);
-        // Were its block inflated, the session would end for another reason.
+        // If its block were inflated, the session would end for another reason.
         let frame = frames::syn_stream(version, 1).compressed_block(*b"no zlib at all");
         server.feed(frame.wire_version(2));
         let (last_good, before) = server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
@@ -179,7 +179,7 @@ fn c023_c024_l08_2_l08_3_other_frames_of_another_version_are_ignored_or_end_the_
             } else {
                 server.assert_goes_away(GoAwayStatus::PROTOCOL_ERROR);
             }
-            // The compression context of what follows would be in doubt.
+            // The compression context of the next blocks would be in doubt.
             let mut server = Machine::server(version);
             server.upload(1);
             let frame = frames::headers(version, 1).field("a", "b");
@@ -240,7 +240,7 @@ async fn l05_6_values_to_be_kept_are_given_to_the_application_and_never_echoed()
         assert_eq!(persisted(SettingId(5)), (32, SettingFlags::PERSIST_VALUE));
         assert_eq!(persisted(SettingId(0x00ab_cdef)), (9, SettingFlags::NONE));
         assert_eq!(persisted(SettingId::MAX_CONCURRENT_STREAMS).0, 7);
-        // The client has announced its own settings at its start, and says nothing more.
+        // The client has announced its own settings at the start, and sends nothing more.
         side.peer
             .recv_until(|frame| matches!(frame, Received::Settings(_)))
             .await;
@@ -280,7 +280,7 @@ fn x01_every_status_has_its_number() {
             let mut server = Machine::server(version);
             server.upload(1);
             server.connection.reset(id(1), status);
-            // The machine of the tests reads it with the codec, which `frames` does not know.
+            // The machine of the tests reads it with the codec, which `frames` does not use.
             assert_eq!(server.sent(), [reset(1, RstStatus(number.into()))]);
         }
     }

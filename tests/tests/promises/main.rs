@@ -1,5 +1,5 @@
-//! The promises of a session, by number: those of the groups L1 to L12, and X1 to X17, which stand
-//! alone. A test names its promise: `l03_2_…`, `x11_…`.
+//! The promises of a session, by number: the groups L1 to L12, and X1 to X17, which have no group.
+//! A test names its promise: `l03_2_…`, `x11_…`.
 //!
 //! | Group | Promises about |
 //! |---|---|
@@ -24,10 +24,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 /// How many promises each group has.
 const GROUPS: [usize; 12] = [5, 4, 6, 7, 6, 5, 3, 4, 3, 6, 5, 5];
-/// How many promises stand alone.
+/// How many promises have no group.
 const SINGLE: usize = 17;
 
-/// Promises that tests elsewhere prove.
+/// Promises that are tested elsewhere.
 const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "l01_1",
@@ -108,7 +108,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
         &["c124_the_highest_priority_is_served_first_and_the_lowest_at_last"],
     ),
     ("l11_4", &["c090_an_answer_overtakes_data_that_is_queued"]),
-    // The codec depends on no runtime: `.ci/run` looks at its dependencies, which also keeps it so.
+    // The codec depends on no runtime: `.ci/run` checks its dependencies.
     (
         "l12_1",
         &["what_is_decoded_can_be_encoded_and_decoded_again"],
@@ -127,7 +127,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
             "decoding_is_the_same_at_once_and_in_pieces",
         ],
     ),
-    // The types of frames are private constants of the codec: nothing else can read them.
+    // The types of frames are private constants of the codec, so nothing else can read them.
     ("l12_5", &["c018_unknown_types_are_skipped_by_their_length"]),
     (
         "x04",

@@ -1,4 +1,4 @@
-//! X3, X5, X6 and X13: what a reader gets.
+//! X3, X5, X6 and X13: what a reader returns.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn x06_a_client_gets_the_headers_of_the_reply() {
     }
 }
 
-/// A client may end its direction when it has asked for everything.
+/// A client may close its direction when it has sent all requests.
 #[tokio::test(start_paused = true)]
 async fn x13_a_client_that_half_closes_gets_its_answer_over_the_driver() {
     for version in Version::ALL {

@@ -11,7 +11,7 @@ use spdy_tests::{
 };
 use tokio::io::AsyncWriteExt;
 
-/// Opens the windows of a server wide.
+/// Opens the windows of a server far.
 fn open_windows(server: &mut Machine) {
     let version = server.connection.version();
     if version != Version::V2 {
@@ -60,7 +60,7 @@ async fn l11_1_twenty_mebibytes_are_frames_of_the_configured_size() {
     }
 }
 
-/// What is prepared is ahead, four frames and a part, and then every stream is served in its turn.
+/// First goes what is prepared: four frames and a part. Then the streams take turns.
 #[test]
 fn l11_2_a_small_response_overtakes_a_large_one() {
     for version in Version::ALL {
@@ -91,8 +91,9 @@ fn l11_2_a_small_response_overtakes_a_large_one() {
     }
 }
 
-/// Of what is ready when a stream is reset, by either side, only the frame goes out that has begun
-/// to, however much the transport has taken before; and the session has the credit back.
+/// A stream is reset, by either side, while frames of it are ready. Only the frame that has begun
+/// to leave is completed, however much the transport has accepted before. The session gets the
+/// credit of the others back.
 #[test]
 fn l11_5_a_reset_takes_back_all_but_the_frame_that_has_begun() {
     const FRAME: usize = 8 + 16_384;
@@ -179,7 +180,7 @@ fn l11_5_what_trailers_follow_is_not_taken_back() {
     }
 }
 
-/// A pair of which each side lets the other send much.
+/// A pair whose sides grant each other large windows.
 fn wide(version: Version) -> Pair {
     let mut config = Config::default();
     config.limits.stream_window = 1 << 20;
@@ -216,7 +217,8 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
             within(sending).await.unwrap();
             drop(cancel);
             settle().await;
-            // What the transport holds comes, and the rest of the frame that it holds a part of.
+            // The bytes in the transport arrive, and the rest of the frame whose first part is
+            // among them.
             side.peer.send(frames::ping(version, 1)).await;
             let (mut bytes, mut resets) = (0, 0);
             loop {
@@ -233,8 +235,8 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
     }
 }
 
-/// A stream is reset and then the session is ended: RST_STREAM goes out first, since the peer might
-/// not read it behind GOAWAY.
+/// A stream is reset, and then the session is ended: RST_STREAM goes first, because the peer might
+/// not read it after GOAWAY.
 #[tokio::test(start_paused = true)]
 async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
     let graceful = Shutdown::Graceful { deadline: None };
