@@ -12,6 +12,7 @@ mod cache;
 mod conditions;
 mod contents;
 mod entry;
+mod pieces;
 mod visit;
 
 use std::{
@@ -41,6 +42,7 @@ use self::{
     cache::Cache,
     conditions::{Resumption, Span, leads_below, with_slash},
     contents::{Contents, PieceRoom},
+    pieces::Spares,
     visit::Visit,
 };
 
@@ -56,8 +58,8 @@ pub struct Directory {
     /// The maximum number of bytes of files in memory.
     pub max_bytes: usize,
     /// The maximum length of a file that is kept in memory. Such a file is read at once. Longer
-    /// files are read in pieces of up to 256 KiB, or shorter ones if the client does not read that
-    /// much.
+    /// files are read in pieces of up to 128 KiB, or shorter ones if the client does not read that
+    /// much. Two buffers of that length are kept for all responses.
     pub max_small: usize,
     /// The maximum number of longer files that are kept open. A deleted file uses disk space until
     /// it is closed. That happens at the next request after a minute without a request for the
@@ -111,6 +113,7 @@ pub fn directory(directory: impl Into<Directory>) -> Result<Router, DirectoryErr
     let site = Site {
         path: directory.path.clone(),
         cache: Arc::new(Cache::new(directory)),
+        spares: Arc::default(),
     };
     Ok(Router::new().fallback(serve).with_state(Arc::new(site)))
 }
@@ -119,6 +122,7 @@ pub fn directory(directory: impl Into<Directory>) -> Result<Router, DirectoryErr
 struct Site {
     path: PathBuf,
     cache: Arc<Cache>,
+    spares: Arc<Spares>,
 }
 
 async fn serve(State(site): State<Arc<Site>>, mut request: Request) -> Response<Body> {
@@ -186,7 +190,8 @@ impl Site {
         }
         match visit.seen() {
             Some((entry, start)) if is_get && has_file(&head) => {
-                let contents = Contents::new(entry, start, length(&head), room);
+                let contents =
+                    Contents::new(entry, start, length(&head), room, Arc::clone(&self.spares));
                 Response::from_parts(head, Body::new(contents))
             }
             _ => Response::from_parts(head, Body::new(body)),
