@@ -153,6 +153,20 @@ pub(super) fn put(block: &mut HeaderBlock, name: &str, value: &str) {
     debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
 }
 
+/// Adds a field with a number, without an allocation for its digits.
+pub(super) fn put_number(block: &mut HeaderBlock, name: &str, mut number: u64) {
+    let mut digits = [b'0'; MAX_DIGITS];
+    let mut first = MAX_DIGITS - 1;
+    while number > 9 {
+        digits[first] += (number % 10) as u8;
+        number /= 10;
+        first -= 1;
+    }
+    digits[first] += number as u8;
+    let added = block.append(name, &digits[first..]);
+    debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
+}
+
 /// Returns whether `map` has a field. For a few fields, comparing each is faster than hashing the
 /// name.
 pub(crate) fn has(map: &HeaderMap, name: &HeaderName) -> bool {
@@ -182,5 +196,25 @@ pub(crate) const VALUE_SEPARATOR: u8 = 0;
 /// Separates the cookies of one line.
 const COOKIE_SEPARATOR: &[u8] = b"; ";
 
+/// The most digits that a `u64` has.
+const MAX_DIGITS: usize = 20;
+
 /// An estimate of the length of a name and a value together, in bytes.
 const BYTES_OF_A_FIELD: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for number in [0, 9, 10, 1_000_000, 1_234_567_890, u64::MAX] {
+            let mut block = HeaderBlock::new();
+            put_number(&mut block, "content-length", number);
+            assert_eq!(
+                block.get("content-length"),
+                Some(number.to_string().as_bytes())
+            );
+        }
+    }
+}

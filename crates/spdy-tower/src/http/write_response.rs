@@ -9,7 +9,7 @@ use spdy_frame::{HeaderBlock, Version};
 
 use super::{
     date::with_date,
-    fields::{self, put},
+    fields::{self, put, put_number},
     framing,
     names::{Message, Meta},
 };
@@ -52,7 +52,7 @@ pub(super) fn put_head(
     fields::send(block, &headers, message.reserved(form.version));
     let announced = size.filter(|&bytes| framing::is_length(method, status, bytes));
     if let Some(bytes) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
-        put(block, CONTENT_LENGTH.as_str(), &bytes.to_string());
+        put_number(block, CONTENT_LENGTH.as_str(), bytes);
     }
     // `date` is last, because it changes. The fields in front of it compress as one piece.
     if form.adds_date && !fields::has(&headers, &DATE) {
