@@ -19,8 +19,13 @@
 //! # Locks
 //!
 //! There are three locks: that of a cell, that of the mailbox, and that of the list in the budget.
-//! They are locked in one order: the cell first, then one of the other two, never both of these. No
-//! task is woken under a lock.
+//! They are locked in one order: the cell first, then one of the other two, never both of these.
+//!
+//! No code of the application runs under a lock: no task is woken, and nothing that the application
+//! gave is dropped. Payload can have an owner, the last waker of a task can end that task, and a
+//! [`Note`](session::Note) captures what it likes; each of them may use the same stream. So a
+//! function that takes such a thing out under a lock returns it. The driver calls the machine
+//! without a lock, because the machine drops payload.
 //!
 //! # A read without the lock
 //!
@@ -135,13 +140,13 @@ impl<C> Hub<C> {
     pub(crate) fn open(&self, order: OpenOrder<C>) -> Result<(), OpenError> {
         self.mailbox
             .order(|state, _| state.session.order_open(order))
-            .map_err(|outcome| OpenError::Session(error_of(outcome)))
+            .map_err(|(outcome, _)| OpenError::Session(error_of(outcome)))
     }
 
     pub(crate) fn ping(&self, answer: oneshot::Sender<Duration>) -> Result<(), SessionError> {
         self.mailbox
             .order(|state, _| state.session.order_ping(answer))
-            .map_err(error_of)
+            .map_err(|(outcome, _)| error_of(outcome))
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
@@ -213,15 +218,16 @@ impl<C> Hub<C> {
     }
 
     pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Option<Waiting<C>>> {
-        let state = &mut self.mailbox.lock().state;
-        match state.backlog.pop() {
-            Some(stream) => Poll::Ready(Some(stream)),
-            None if state.session.outcome().is_some() => Poll::Ready(None),
-            None => {
-                state.backlog.register(cx);
-                Poll::Pending
+        let replaced = {
+            let state = &mut self.mailbox.lock().state;
+            match state.backlog.pop() {
+                Some(stream) => return Poll::Ready(Some(stream)),
+                None if state.session.outcome().is_some() => return Poll::Ready(None),
+                None => state.backlog.register(cx),
             }
-        }
+        };
+        drop(replaced);
+        Poll::Pending
     }
 
     /// Accepts no more streams. Returns those that wait, which the caller has to refuse. It may be

@@ -65,9 +65,10 @@ impl<C> Backlog<C> {
         Some(stream)
     }
 
-    /// Registers the task that waits for the next stream.
-    pub(crate) fn register(&mut self, cx: &Context<'_>) {
-        register(&mut self.waker, cx);
+    /// Registers the task that waits for the next stream. Returns the one before: see [`register`].
+    #[must_use = "it is dropped without a lock"]
+    pub(crate) fn register(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        register(&mut self.waker, cx)
     }
 
     /// Swaps the streams that were accepted with `accepted`, which is empty.

@@ -14,6 +14,7 @@
 
 use std::{
     convert::Infallible,
+    mem,
     sync::Arc,
     task::{Context, Waker},
 };
@@ -325,17 +326,24 @@ impl Budget {
     /// When there is room for the stream, the budget reserves it in the name of the stream. So no
     /// more tasks are woken than there is room for. Each woken task [takes](Self::take_turn) its
     /// room or [leaves](Self::leave).
-    pub(crate) fn wait(&self, id: StreamId, asking: Asking, cx: &Context<'_>) {
-        let mut waiting = self.waiting();
+    ///
+    /// Returns the task that waited for the stream before, to be dropped without a lock.
+    #[must_use = "it is dropped without a lock"]
+    pub(crate) fn wait(&self, id: StreamId, asking: Asking, cx: &Context<'_>) -> Option<Waker> {
         let turn = Turn::Due(cx.waker().clone());
         let waiter = Waiter { id, asking, turn };
-        match waiting.iter_mut().find(|other| other.id == id) {
+        let mut waiting = self.waiting();
+        let replaced = match waiting.iter_mut().find(|other| other.id == id) {
             // Its turn has come just now.
-            Some(other) if !other.is_due() => return,
-            Some(other) => *other = waiter,
-            None => waiting.push(waiter),
-        }
+            Some(other) if !other.is_due() => return waiter.into_task(),
+            Some(other) => mem::replace(other, waiter).into_task(),
+            None => {
+                waiting.push(waiter);
+                None
+            }
+        };
         self.is_awaited.store(true, Ordering::SeqCst);
+        replaced
     }
 
     /// Returns the room that was reserved for a stream while it waited, if its turn has come. Then
@@ -350,17 +358,22 @@ impl Budget {
         }
     }
 
-    /// Removes a stream that no longer waits, and gives back its reserved room. Returns the tasks
-    /// to be woken.
-    #[must_use = "tasks wait for what was freed"]
-    pub(crate) fn leave(&self, id: StreamId) -> Vec<Waker> {
+    /// Removes a stream that no longer waits, and gives back its reserved room.
+    pub(crate) fn leave(&self, id: StreamId) -> Left {
         let mut waiting = self.waiting();
         let position = waiting.iter().position(|waiter| waiter.id == id);
         let waiter = position.map(|position| waiting.remove(position));
         drop(waiting);
         match waiter.map(|waiter| waiter.turn) {
-            Some(Turn::Come(length)) => self.give_back(length),
-            _ => Vec::new(),
+            Some(Turn::Come(length)) => Left {
+                others: self.give_back(length),
+                own: None,
+            },
+            Some(Turn::Due(own)) => Left {
+                others: Vec::new(),
+                own: Some(own),
+            },
+            None => Left::default(),
         }
     }
 
@@ -373,6 +386,31 @@ impl Budget {
 impl Waiter {
     const fn is_due(&self) -> bool {
         matches!(self.turn, Turn::Due(_))
+    }
+
+    fn into_task(self) -> Option<Waker> {
+        match self.turn {
+            Turn::Due(task) => Some(task),
+            Turn::Come(_) => None,
+        }
+    }
+}
+
+/// The tasks that a stream leaves behind when it no longer waits for others.
+#[derive(Debug, Default)]
+#[must_use = "tasks are woken and dropped without a lock"]
+pub(crate) struct Left {
+    /// The tasks that can go on now.
+    others: Vec<Waker>,
+    /// The task of the stream itself.
+    own: Option<Waker>,
+}
+
+impl Left {
+    /// Wakes the tasks that can go on. The caller holds no lock.
+    pub(crate) fn wake(self) {
+        self.others.into_iter().for_each(Waker::wake);
+        drop(self.own);
     }
 }
 

@@ -75,14 +75,15 @@ impl<T, S> Mailbox<T, S> {
         }
     }
 
-    /// Locks the mailbox. The caller must not lock anything else or wake a task before it drops the
-    /// result.
+    /// Locks the mailbox. Before it drops the result, the caller must not lock anything else, wake
+    /// a task, or drop what the application gave.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Contents<T, S>> {
         // No code that can panic runs under the lock, so the contents of a poisoned lock are valid.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the task of the driver, to be woken, if the driver is parked.
+    #[must_use = "it is woken or dropped without a lock"]
     fn take_parked(&self, contents: &mut Contents<T, S>) -> Option<Waker> {
         self.is_parked.store(false, Ordering::Relaxed);
         contents.parked.take()
@@ -104,6 +105,7 @@ impl<T: Clone, S> Mailbox<T, S> {
     /// Adds an item with orders to the ready list. `None` means that it is on the list already. The
     /// caller holds the lock of the item, and wakes the returned task after it has dropped that
     /// lock.
+    #[must_use = "it is woken without a lock"]
     pub(crate) fn enlist(&self, item: Option<&T>, news: News) -> Option<Waker> {
         // A driver that is not parked checks the list before it parks, so it needs no wake-up.
         if item.is_none() && !(self.is_parked.load(Ordering::Relaxed) && self.is_heeded(news)) {
@@ -124,7 +126,8 @@ impl<T: Clone, S> Mailbox<T, S> {
     }
 
     /// Changes the state with `place`, and wakes the driver unless `place` fails. `place` also gets
-    /// the length of the ready list.
+    /// the length of the ready list. It returns what it does not keep in its error, to be dropped
+    /// without a lock.
     pub(crate) fn order<E>(
         &self,
         place: impl FnOnce(&mut S, usize) -> Result<(), E>,
@@ -145,7 +148,8 @@ impl<T: Clone, S> Mailbox<T, S> {
     pub(crate) fn unpark(&self) {
         // Only the driver parks, so it reads its own write, or that it was woken.
         if self.is_parked.load(Ordering::Relaxed) {
-            self.take_parked(&mut self.lock());
+            let parked = self.take_parked(&mut self.lock());
+            drop(parked);
         }
     }
 
@@ -170,10 +174,12 @@ impl<T: Clone, S> Mailbox<T, S> {
         if !contents.ready.is_empty() || !is_idle(&contents.state) {
             return false;
         }
-        contents.parked = Some(cx.waker().clone());
+        let replaced = contents.parked.replace(cx.waker().clone());
         self.heeds_consumed.store(heeds.consumed, Ordering::Relaxed);
         self.heeds_releases.store(heeds.releases, Ordering::Relaxed);
         self.is_parked.store(true, Ordering::Relaxed);
+        drop(contents);
+        drop(replaced);
         true
     }
 
@@ -284,6 +290,38 @@ mod tests {
         assert_eq!(it.take(), ['a', 'b']);
         assert!(it.park(100, true));
         assert!(it.wakes(Some('c'), News::Released));
+    }
+
+    /// A task that uses the mailbox when it ends.
+    struct Ending(Arc<Mailbox<char, usize>>);
+
+    impl Wake for Ending {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Ending {
+        fn drop(&mut self) {
+            assert!(self.0.contents.try_lock().is_ok(), "it ends under the lock");
+        }
+    }
+
+    #[test]
+    fn a_task_that_ends_when_it_is_replaced_can_use_the_mailbox() {
+        let mailbox = Arc::new(Mailbox::new(0));
+        let heeds = Heeds {
+            consumed: 0,
+            releases: true,
+        };
+        for unparks in [false, true, false] {
+            let waker = Waker::from(Arc::new(Ending(Arc::clone(&mailbox))));
+            assert!(mailbox.park(&Context::from_waker(&waker), heeds, |_| true));
+            drop(waker);
+            if unparks {
+                mailbox.unpark();
+            }
+        }
+        mailbox.unpark();
+        assert_eq!(Arc::strong_count(&mailbox), 1);
     }
 
     #[test]

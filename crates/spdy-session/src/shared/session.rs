@@ -113,15 +113,28 @@ impl<C> SessionState<C> {
 
 /// For handles.
 impl<C> SessionState<C> {
-    pub(crate) fn order_open(&mut self, order: OpenOrder<C>) -> Result<(), Outcome> {
-        self.check_running()?;
-        self.orders.opens.push_back(order);
+    /// Orders a stream. Returns the order if the session has ended: the caller drops it without a
+    /// lock.
+    pub(crate) fn order_open(
+        &mut self,
+        order: OpenOrder<C>,
+    ) -> Result<(), (Outcome, Box<OpenOrder<C>>)> {
+        match self.check_running() {
+            Ok(()) => self.orders.opens.push_back(order),
+            Err(outcome) => return Err((outcome, Box::new(order))),
+        }
         Ok(())
     }
 
-    pub(crate) fn order_ping(&mut self, answer: oneshot::Sender<Duration>) -> Result<(), Outcome> {
-        self.check_running()?;
-        self.orders.pings.push(answer);
+    /// The same as [`order_open`](Self::order_open), for a PING.
+    pub(crate) fn order_ping(
+        &mut self,
+        answer: oneshot::Sender<Duration>,
+    ) -> Result<(), (Outcome, oneshot::Sender<Duration>)> {
+        match self.check_running() {
+            Ok(()) => self.orders.pings.push(answer),
+            Err(outcome) => return Err((outcome, answer)),
+        }
         Ok(())
     }
 

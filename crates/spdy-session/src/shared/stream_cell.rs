@@ -2,7 +2,8 @@
 //!
 //! A handle leaves *orders* in the cell of its stream, and adds the cell to the ready list. The
 //! driver carries the orders out, and puts the events of the stream into the cell. The lock of a
-//! cell is held for a few instructions, and never during a wake-up or an await.
+//! cell is held for a few instructions, and never during a wake-up or an await. What is taken out
+//! of a cell under its lock, such as payload, is dropped without it.
 //!
 //! `for_reader` and `for_writer` have what handles do with a cell, and `for_driver` has what the
 //! driver does. This file has what happens when a handle is dropped.
@@ -144,7 +145,7 @@ impl StreamCell {
     pub(crate) fn drop_send(self: &Arc<Self>, status: Option<RstStatus>) {
         let mut state = self.lock();
         state.send.dropped = true;
-        let others = state.send.leave(self.id, &self.hub.budget);
+        let left = state.send.leave(self.id, &self.hub.budget);
         let is_open = state.send.is_open() || (state.send.is_mute && !state.recv.fin);
         if let Some(status) = status
             && is_open
@@ -158,7 +159,7 @@ impl StreamCell {
         } else {
             drop(state);
         }
-        others.into_iter().for_each(Waker::wake);
+        left.wake();
     }
 
     /// Drops the receiving half. `taken` bytes were taken and are not consumed yet. Everything that

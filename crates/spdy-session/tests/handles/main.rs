@@ -1,5 +1,6 @@
 //! The promises of the handles of sessions and streams, over the real driver.
 
+mod freed;
 mod held;
 mod sessions;
 mod shares;

@@ -82,7 +82,7 @@ fn crowd(number: usize, asking: Asking) -> (Budget, Vec<Arc<Task>>) {
     let tasks: Vec<Arc<Task>> = (0..number).map(|_| Arc::default()).collect();
     for (number, task) in tasks.iter().enumerate() {
         let waker = Waker::from(Arc::clone(task));
-        budget.wait(id(number), asking, &Context::from_waker(&waker));
+        _ = budget.wait(id(number), asking, &Context::from_waker(&waker));
         assert!(budget.claim(asking).is_err());
     }
     (budget, tasks)
@@ -153,7 +153,7 @@ fn small_pieces_that_are_stuck_leave_less_room_for_large_ones() {
     assert_eq!(budget.claim(leaves), Err(Verdict::WhenOthersHaveSent));
     let task = Arc::new(Task::default());
     let waker = Waker::from(Arc::clone(&task));
-    budget.wait(id(0), leaves, &Context::from_waker(&waker));
+    _ = budget.wait(id(0), leaves, &Context::from_waker(&waker));
     let small = |queued| Freed {
         queued,
         ..Freed::default()
@@ -173,7 +173,7 @@ fn small_pieces_that_are_stuck_leave_less_room_for_large_ones() {
 #[test]
 fn a_stream_that_leaves_passes_its_turn_on() {
     let (budget, tasks) = crowd(3, NEW);
-    wake(budget.leave(id(1)));
+    budget.leave(id(1)).wake();
     wake(budget.free(sent(2 * Limits::default().large_send_pieces)));
     assert_eq!(
         woken(&tasks),
@@ -189,10 +189,10 @@ fn a_stream_that_leaves_passes_its_turn_on() {
     );
     wake(budget.free(sent(2 * Limits::default().large_send_pieces)));
     assert_eq!(woken(&tasks), [1, 0, 0]);
-    wake(budget.leave(id(0)));
+    budget.leave(id(0)).wake();
     assert_eq!(woken(&tasks), [1, 1, 0]);
-    wake(budget.leave(id(1)));
-    wake(budget.leave(id(2)));
+    budget.leave(id(1)).wake();
+    budget.leave(id(2)).wake();
     assert_eq!(budget.claim(NEW), Ok(USUAL_PIECE));
 }
 
@@ -205,12 +205,12 @@ fn a_stream_without_a_window_is_told_when_others_have_made_their_pieces() {
     assert_eq!(budget.claim(shut), Err(Verdict::WhenOthersHaveSent));
     let task = Arc::new(Task::default());
     let waker = Waker::from(Arc::clone(&task));
-    budget.wait(id(0), shut, &Context::from_waker(&waker));
+    _ = budget.wait(id(0), shut, &Context::from_waker(&waker));
     budget.add_large(claimed, 0);
     wake(budget.give_back(claimed));
     assert_eq!(woken(&[task]), [1]);
     assert_eq!(budget.claim(shut), Err(Verdict::WhenWindowOpens));
-    assert!(budget.leave(id(0)).is_empty());
+    assert!(budget.leave(id(0)).others.is_empty());
 }
 
 #[test]

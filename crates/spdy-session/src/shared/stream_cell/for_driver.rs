@@ -19,6 +19,13 @@ impl StreamCell {
         state.is_listed = false;
         let id = self.id;
         let orders = mem::take(&mut state.orders);
+        let queued = match orders.reset {
+            Some(_) => None,
+            None => state.send.take_orders(),
+        };
+        let window = state.send.window;
+        let (is_released, is_over) = (state.is_released(), state.is_over());
+        drop(state);
         connection.consume(id, orders.consumed);
         if orders.headers > 0 {
             connection.consume_headers(id, orders.headers);
@@ -26,7 +33,9 @@ impl StreamCell {
         match orders.reset {
             Some(status) => connection.reset(id, status),
             None => {
-                state.send.hand_over(id, connection);
+                if let Some(queued) = queued {
+                    queued.hand_over(id, connection);
+                }
                 if orders.stop_reading {
                     connection.stop_reading(id);
                 }
@@ -34,14 +43,14 @@ impl StreamCell {
                     connection.await_window(now, id);
                 }
                 if orders.await_grant {
-                    connection.await_grant(id, state.send.window);
+                    connection.await_grant(id, window);
                 }
             }
         }
-        if state.is_released() {
+        if is_released {
             connection.release(id);
         }
-        state.is_over()
+        is_over
     }
 
     /// Stores the peer's SYN_REPLY. Returns whether the stream is over.
@@ -112,8 +121,11 @@ impl StreamCell {
     pub(crate) fn give_up(&self) -> usize {
         let mut state = self.lock();
         state.recv.fin = false;
-        state.end = None;
-        state.recv.discard_payload()
+        let end = state.end.take();
+        let payload = state.recv.discard_payload();
+        drop(state);
+        drop(end);
+        payload
     }
 
     /// Ends the stream with an error, unless it is over already. Everything that arrived can still
@@ -123,14 +135,17 @@ impl StreamCell {
         if !state.is_over() {
             state.end = Some(error);
         }
-        let mut others = self.hub.budget.free(state.send.discard());
-        others.extend(state.send.leave(self.id, &self.hub.budget));
+        let (freed, queued) = state.send.discard();
+        let others = self.hub.budget.free(freed);
+        let left = state.send.leave(self.id, &self.hub.budget);
         let wakers = (state.recv.waker.take(), state.send.waker.take());
         let released = state.is_released();
         drop(state);
         wake(wakers.0);
         wake(wakers.1);
         others.into_iter().for_each(Waker::wake);
+        left.wake();
+        drop(queued);
         released
     }
 }

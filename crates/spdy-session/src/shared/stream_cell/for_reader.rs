@@ -31,10 +31,7 @@ impl StreamCell {
             Reply::None | Reply::Taken => Poll::Ready(Err(StreamError::Finished)),
             Reply::Due => match &state.end {
                 Some(end) => Poll::Ready(Err(end.clone())),
-                None => {
-                    register(&mut state.recv.waker, cx);
-                    Poll::Pending
-                }
+                None => wait(state, cx),
             },
         }
     }
@@ -59,7 +56,7 @@ impl StreamCell {
                 }
                 Poll::Ready(Some(Ok(Received::Data(payload))))
             }
-            None => state.poll_drained(cx),
+            None => poll_drained(state, cx),
         }
     }
 
@@ -75,7 +72,7 @@ impl StreamCell {
                 self.note_taken(state, &block);
                 Poll::Ready(Some(Ok(block)))
             }
-            None => state.poll_drained(cx),
+            None => poll_drained(state, cx),
         }
     }
 
@@ -113,18 +110,24 @@ impl StreamCell {
     }
 }
 
-impl State {
-    /// Returns how the stream ended, or waits. Everything that arrived was taken.
-    fn poll_drained<T>(&mut self, cx: &Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
-        if self.recv.fin {
-            return Poll::Ready(None);
-        }
-        match &self.end {
-            Some(end) => Poll::Ready(Some(Err(end.clone()))),
-            None => {
-                register(&mut self.recv.waker, cx);
-                Poll::Pending
-            }
-        }
+/// Returns how the stream ended, or waits. Everything that arrived was taken.
+fn poll_drained<T>(
+    state: MutexGuard<'_, State>,
+    cx: &Context<'_>,
+) -> Poll<Option<Result<T, StreamError>>> {
+    if state.recv.fin {
+        return Poll::Ready(None);
     }
+    match &state.end {
+        Some(end) => Poll::Ready(Some(Err(end.clone()))),
+        None => wait(state, cx),
+    }
+}
+
+/// Registers the task that reads, and gives up the lock.
+fn wait<T>(mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Poll<T> {
+    let replaced = register(&mut state.recv.waker, cx);
+    drop(state);
+    drop(replaced);
+    Poll::Pending
 }

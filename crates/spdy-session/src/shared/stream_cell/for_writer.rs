@@ -11,7 +11,11 @@ use spdy_frame::HeaderBlock;
 use super::{State, StreamCell, send_side::SendSide};
 use crate::{
     StreamError,
-    shared::{budget::Verdict, mailbox::News, wakers::register},
+    shared::{
+        budget::{Left, Verdict},
+        mailbox::News,
+        wakers::register,
+    },
     sync::MutexGuard,
 };
 
@@ -35,10 +39,8 @@ impl StreamCell {
     ) -> Result<(), StreamError> {
         self.send(true, |send| {
             send.set_reply(headers);
-            if !payload.is_empty() {
-                send.push(payload, true, &self.hub.budget);
-            }
             send.dropped = true;
+            send.push(payload, true, &self.hub.budget)
         })
     }
 
@@ -47,15 +49,10 @@ impl StreamCell {
         payload: Bytes,
         fin: bool,
     ) -> Result<(), StreamError> {
-        let is_empty = payload.is_empty();
-        if is_empty && !fin {
+        if payload.is_empty() && !fin {
             return self.check_send();
         }
-        self.send(fin, |send| {
-            if !is_empty {
-                send.push(payload, fin, &self.hub.budget);
-            }
-        })
+        self.send(fin, |send| send.push(payload, fin, &self.hub.budget))
     }
 
     pub(crate) fn send_headers(
@@ -66,21 +63,23 @@ impl StreamCell {
         self.send(fin, |send| send.push_headers(headers))
     }
 
-    fn send(
+    /// Calls `queue`, which returns what it does not keep, to be dropped without a lock.
+    fn send<R>(
         self: &Arc<Self>,
         fin: bool,
-        queue: impl FnOnce(&mut SendSide),
+        queue: impl FnOnce(&mut SendSide) -> R,
     ) -> Result<(), StreamError> {
         let mut state = self.lock();
         state.check_send()?;
-        queue(&mut state.send);
-        let mut others = Vec::new();
+        let unkept = queue(&mut state.send);
+        let mut left = Left::default();
         if fin {
             state.send.finish();
-            others = state.send.leave(self.id, &self.hub.budget);
+            left = state.send.leave(self.id, &self.hub.budget);
         }
         self.enlist(state, News::Order);
-        others.into_iter().for_each(Waker::wake);
+        left.wake();
+        drop(unkept);
         Ok(())
     }
 
@@ -98,8 +97,7 @@ impl StreamCell {
         let room = self.hub.budget.of_writer(state.send.queued());
         if room == 0 {
             state.send.awaited.room = true;
-            register(&mut state.send.waker, cx);
-            return Poll::Pending;
+            return wait(state, cx);
         }
         let written = room.min(bytes.len());
         state.send.copy(&bytes[..written], &self.hub.budget);
@@ -122,8 +120,7 @@ impl StreamCell {
             return Poll::Ready(Ok(()));
         }
         state.send.awaited.room = true;
-        register(&mut state.send.waker, cx);
-        Poll::Pending
+        wait(state, cx)
     }
 
     /// Waits until the stream may have another piece whose length is known only when the piece
@@ -148,43 +145,42 @@ impl StreamCell {
             Err(verdict) => verdict,
         };
         state.send.awaited.piece = true;
-        register(&mut state.send.waker, cx);
-        let others = match verdict {
-            Verdict::WhenOthersHaveSent => Vec::new(),
-            _ => state.send.leave(self.id, budget),
+        let replaced = register(&mut state.send.waker, cx);
+        let (mut replaced_in_list, mut left) = (None, Left::default());
+        let has_order = if verdict == Verdict::WhenOthersHaveSent {
+            replaced_in_list = budget.wait(self.id, asking, cx);
+            state.send.waits_for_others = true;
+            // Others may just have sent: see `Budget::call_up`.
+            if let Ok(claimed) = state.send.claim(self.id, asking, budget) {
+                self.go_on(state);
+                return Poll::Ready(Ok(claimed));
+            }
+            // In a larger window the piece might leave at once, and then need not wait for others.
+            let asks = state.send.asks_for_grant();
+            state.orders.await_grant |= asks;
+            asks
+        } else {
+            left = state.send.leave(self.id, budget);
+            let asks = verdict == Verdict::WhenWindowOpens && state.send.asks_for_window();
+            state.orders.await_window |= asks;
+            asks
         };
-        match verdict {
-            Verdict::WhenOthersHaveSent => {
-                budget.wait(self.id, asking, cx);
-                state.send.waits_for_others = true;
-                // Others may just have sent: see `Budget::call_up`.
-                if let Ok(claimed) = state.send.claim(self.id, asking, budget) {
-                    self.go_on(state);
-                    return Poll::Ready(Ok(claimed));
-                }
-                // In a larger window the piece might leave at once, and then need not wait for
-                // others.
-                if state.send.asks_for_grant() {
-                    state.orders.await_grant = true;
-                    self.enlist(state, News::Order);
-                }
-            }
-            Verdict::WhenWindowOpens if state.send.asks_for_window() => {
-                state.orders.await_window = true;
-                self.enlist(state, News::Order);
-            }
-            _ => drop(state),
+        if has_order {
+            self.enlist(state, News::Order);
+        } else {
+            drop(state);
         }
-        others.into_iter().for_each(Waker::wake);
+        left.wake();
+        drop((replaced, replaced_in_list));
         Poll::Pending
     }
 
     /// Notes that the stream may have another piece, and waits for nothing any more.
     fn go_on(&self, mut state: MutexGuard<'_, State>) {
         state.send.awaited.piece = false;
-        let others = state.send.leave(self.id, &self.hub.budget);
+        let left = state.send.leave(self.id, &self.hub.budget);
         drop(state);
-        others.into_iter().for_each(Waker::wake);
+        left.wake();
     }
 
     /// Reserves room for a piece that is being made, of at most `most` bytes: as much as there is,
@@ -212,26 +208,23 @@ impl StreamCell {
         let mut state = self.lock();
         let is_done = state.send.queued() == 0;
         state.send.awaited.flushed = true;
-        state.poll_until(is_done, cx)
+        poll_until(state, is_done, cx)
     }
 
     /// Waits until FIN has been written to the transport.
     pub(crate) fn poll_written(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
         state.send.awaited.written = true;
-        state.poll_until(false, cx)
+        poll_until(state, false, cx)
     }
 
     /// Waits until the stream ends. Returns [`StreamError::Finished`] if it ends in order.
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<StreamError> {
-        let mut state = self.lock();
+        let state = self.lock();
         match &state.end {
             Some(end) => Poll::Ready(end.clone()),
             None if state.is_over() => Poll::Ready(StreamError::Finished),
-            None => {
-                register(&mut state.send.waker, cx);
-                Poll::Pending
-            }
+            None => wait(state, cx),
         }
     }
 
@@ -250,17 +243,26 @@ impl State {
             None => Ok(()),
         }
     }
+}
 
-    fn poll_until(&mut self, is_done: bool, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
-        match &self.end {
-            // If FIN is written, everything that was written before an early end has left.
-            _ if self.send.is_written() => Poll::Ready(Ok(())),
-            Some(end) => Poll::Ready(Err(end.clone())),
-            None if is_done => Poll::Ready(Ok(())),
-            None => {
-                register(&mut self.send.waker, cx);
-                Poll::Pending
-            }
-        }
+fn poll_until(
+    state: MutexGuard<'_, State>,
+    is_done: bool,
+    cx: &Context<'_>,
+) -> Poll<Result<(), StreamError>> {
+    match &state.end {
+        // If FIN is written, everything that was written before an early end has left.
+        _ if state.send.is_written() => Poll::Ready(Ok(())),
+        Some(end) => Poll::Ready(Err(end.clone())),
+        None if is_done => Poll::Ready(Ok(())),
+        None => wait(state, cx),
     }
+}
+
+/// Registers the task that sends, and gives up the lock.
+fn wait<T>(mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Poll<T> {
+    let replaced = register(&mut state.send.waker, cx);
+    drop(state);
+    drop(replaced);
+    Poll::Pending
 }

@@ -9,7 +9,7 @@ use super::pieces::{JOINED_LENGTH, Pieces};
 use crate::{
     proto::{Connection, Outgoing},
     queue::Queue,
-    shared::budget::{Asking, Budget, Freed, Verdict},
+    shared::budget::{Asking, Budget, Freed, Left, Verdict},
 };
 
 /// What a stream has to send.
@@ -137,17 +137,23 @@ impl SendSide {
         self.reply = Some(headers);
     }
 
-    /// Adds a piece that is not empty. `last` says whether it is the last one.
-    pub(super) fn push(&mut self, payload: Bytes, last: bool, budget: &Budget) {
+    /// Adds a piece, unless it is empty. `last` says whether it is the last one. Returns a piece
+    /// that was not kept.
+    #[must_use = "payload is dropped without a lock"]
+    pub(super) fn push(&mut self, payload: Bytes, last: bool, budget: &Budget) -> Option<Bytes> {
         let length = payload.len();
+        if length == 0 {
+            return Some(payload);
+        }
+        self.pieces.pushed(length, last, budget);
         let joins = length < SMALL_LENGTH && !(last && self.joined.is_empty());
         if joins {
             self.join(&payload);
-        } else {
-            self.flush_joined();
-            self.items.push_back(Outgoing::Data(payload));
+            return Some(payload);
         }
-        self.pieces.pushed(length, last, budget);
+        self.flush_joined();
+        self.items.push_back(Outgoing::Data(payload));
+        None
     }
 
     pub(super) fn push_headers(&mut self, headers: HeaderBlock) {
@@ -194,23 +200,21 @@ impl SendSide {
             || self.fin == Fin::Ordered
     }
 
-    /// Moves everything that is queued into the machine. The machine refuses items for a stream
-    /// that has ended meanwhile; the event of the end informs the handle.
-    pub(super) fn hand_over(&mut self, id: StreamId, connection: &mut Connection) {
+    /// Takes everything that is queued, if anything is.
+    pub(super) fn take_orders(&mut self) -> Option<Orders> {
+        if !self.has_orders() {
+            return None;
+        }
         self.flush_joined();
         let fin = self.fin == Fin::Ordered;
-        if let Some(headers) = self.reply.take() {
-            _ = connection.send_reply(id, headers, fin && self.items.is_empty());
-        } else if fin && self.items.is_empty() {
-            _ = connection.finish(id);
-        }
-        while let Some(item) = self.items.pop_front() {
-            let last = fin && self.items.is_empty();
-            _ = connection.queue(id, Some(item), last);
-        }
         if fin {
             self.fin = Fin::HandedOver;
         }
+        Some(Orders {
+            reply: self.reply.take(),
+            items: mem::replace(&mut self.items, Queue::new()),
+            fin,
+        })
     }
 
     /// Notes that bytes have left, with FIN if `fin` is set.
@@ -221,12 +225,39 @@ impl SendSide {
         self.pieces.sent(bytes)
     }
 
-    /// Drops everything. Returns the payload that was dropped, including that in the machine.
-    pub(super) fn discard(&mut self) -> Freed {
-        self.items = Queue::new();
-        self.joined = BytesMut::new();
-        self.reply = None;
-        self.pieces.clear()
+    /// Removes everything. Returns what leaves the budget, including the payload in the machine.
+    pub(super) fn discard(&mut self) -> (Freed, Option<Orders>) {
+        (self.pieces.clear(), self.take_orders())
+    }
+}
+
+/// What was queued on a stream. Whatever becomes of it, it is dropped without a lock, because
+/// payload can have an owner that uses the stream.
+#[must_use = "it is handed over or dropped without a lock"]
+pub(super) struct Orders {
+    reply: Option<HeaderBlock>,
+    items: Queue<Outgoing>,
+    fin: bool,
+}
+
+impl Orders {
+    /// Moves everything into the machine. The machine refuses items for a stream that has ended
+    /// meanwhile; the event of the end informs the handle.
+    pub(super) fn hand_over(self, id: StreamId, connection: &mut Connection) {
+        let Self {
+            reply,
+            mut items,
+            fin,
+        } = self;
+        if let Some(headers) = reply {
+            _ = connection.send_reply(id, headers, fin && items.is_empty());
+        } else if fin && items.is_empty() {
+            _ = connection.finish(id);
+        }
+        while let Some(item) = items.pop_front() {
+            let last = fin && items.is_empty();
+            _ = connection.queue(id, Some(item), last);
+        }
     }
 }
 
@@ -258,13 +289,11 @@ impl SendSide {
         turn.map_or_else(|| budget.claim(asking), Ok)
     }
 
-    /// Notes that the stream no longer waits for others. Returns the tasks of streams that can go
-    /// on because of that.
-    #[must_use = "tasks wait for its room"]
-    pub(super) fn leave(&mut self, id: StreamId, budget: &Budget) -> Vec<Waker> {
+    /// Notes that the stream no longer waits for others.
+    pub(super) fn leave(&mut self, id: StreamId, budget: &Budget) -> Left {
         match mem::take(&mut self.waits_for_others) {
             true => budget.leave(id),
-            false => Vec::new(),
+            false => Left::default(),
         }
     }
 
