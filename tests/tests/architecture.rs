@@ -145,9 +145,36 @@ mod edges {
         }
     }
 
+    /// Takes the test module out, and keeps the code behind it.
+    fn without_tests(source: &str) -> String {
+        let Some((before, tests)) = source.split_once("\nmod tests") else {
+            return source.to_owned();
+        };
+        // rustfmt closes a module in the first column.
+        let end = if tests.starts_with(';') {
+            "\n"
+        } else {
+            "\n}\n"
+        };
+        let behind = tests.split_once(end).map_or("", |(_, behind)| behind);
+        format!("{before}\n{}", without_tests(behind))
+    }
+
+    #[test]
+    fn code_behind_the_tests_of_a_file_is_read() {
+        for tests in ["mod tests;\n", "mod tests {\n    use super::*;\n}\n"] {
+            let source = format!("use crate::a;\n\n#[cfg(test)]\n{tests}\nuse crate::b;\n");
+            let tokens = tokens(&source);
+            assert!(!tokens.contains(&"super".to_owned()), "{tokens:?}");
+            for name in ["a", "b"] {
+                assert!(tokens.contains(&name.to_owned()), "{tokens:?}");
+            }
+        }
+    }
+
     /// The words and signs of a source, without its comments and tests.
     fn tokens(source: &str) -> Vec<String> {
-        let code = source.split("\nmod tests").next().unwrap();
+        let code = without_tests(source);
         let lines = code.lines().map(|line| line.split("//").next().unwrap());
         let mut tokens: Vec<String> = Vec::new();
         let is_word = |it: char| it.is_alphanumeric() || it == '_';
