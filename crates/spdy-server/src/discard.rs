@@ -63,8 +63,12 @@ where
         let is_coming = !request.headers().contains_key(EXPECT);
         let owed = self.owed.clone();
         let is_over = request.body().is_end_stream();
-        if is_over {
-            pay(&owed);
+        if let Some(owed) = &owed {
+            // The start of this request might have arrived with the end of the one before it.
+            match is_over {
+                true => owed.paid(),
+                false => owed.came(),
+            }
         }
         let (over, end) = (!is_over && owed.is_none()).then(oneshot::channel).unzip();
         let method = request.method().clone();

@@ -18,6 +18,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::has_budget_remaining,
     time::{Instant, Sleep, sleep},
 };
 
@@ -35,7 +36,8 @@ struct Told {
 }
 
 impl Owed {
-    fn came(&self) {
+    /// Notes that bytes have arrived that do not belong to a completely read request.
+    pub(crate) fn came(&self) {
         self.0.is_owed.store(true, Ordering::Relaxed);
     }
 
@@ -109,6 +111,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Linger<IO> {
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
+                // This task has had its turn, and is polled again. It is unknown what has arrived.
+                Poll::Pending if !has_budget_remaining() => return Poll::Pending,
                 Poll::Pending if self.owed.0.is_owed.load(Ordering::Relaxed) => {
                     return closing.silence.as_mut().poll(cx);
                 }
@@ -180,7 +184,15 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use std::{
+        future::{Future, poll_fn},
+        pin::pin,
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        task::coop::consume_budget,
+    };
 
     use super::*;
 
@@ -212,6 +224,28 @@ mod tests {
         let (io, owed, _theirs) = begun().await;
         owed.paid();
         assert_eq!(seconds(io).await, 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_had_its_turn_looks_again() {
+        let (mut io, owed, mut theirs) = begun().await;
+        owed.paid();
+        theirs
+            .write_all(b"the start of another request")
+            .await
+            .unwrap();
+        let start = Instant::now();
+        let mut has_turn = true;
+        poll_fn(|cx| {
+            while has_turn && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            has_turn = false;
+            Pin::new(&mut io).poll_shutdown(cx)
+        })
+        .await
+        .unwrap();
+        assert_eq!(start.elapsed(), SILENCE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,6 +73,31 @@ async fn a_request_of_http_1_1_names_one_valid_host() {
     _ = server.end().await;
 }
 
+/// The start of the second request arrives together with the first one.
+#[tokio::test]
+async fn an_answer_reaches_a_client_that_sends_a_body_behind_another_request() {
+    let server = server().await;
+    let mut io = TcpStream::connect(server.address).await.unwrap();
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+                    POST /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\
+                    Expect: 100-continue\r\n\r\n";
+    io.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    while !String::from_utf8_lossy(&answers).contains("HTTP/1.1 413") {
+        let read = timeout(LONG, io.read_buf(&mut answers)).await;
+        assert_ne!(read.expect("there is no answer").unwrap(), 0);
+    }
+    // This is enough time for a server that does not linger to close the socket.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in 0..40 {
+        io.write_all(&[b'x'; 10_000])
+            .await
+            .expect("the body is read");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    _ = server.end().await;
+}
+
 /// A client waits some time for 100, and then sends its body although a response might have come.
 #[tokio::test]
 async fn an_answer_reaches_a_client_that_sends_the_body_it_has_announced() {
