@@ -92,6 +92,7 @@
 
 pub mod client;
 mod config;
+pub mod cri;
 mod negotiate;
 mod options;
 mod origins;
@@ -113,4 +114,5 @@ pub use self::{
     status::{BoxError, Exit, Status, StatusError},
     stdio::{Client, Io, Resize, Size, Stdin, Stdout},
     token::{MAX_WAITING, TokenError, Tokens},
+    websocket::{WebSocketCount, WebSocketCounters},
 };

@@ -2,12 +2,16 @@
 
 mod accept;
 mod command;
+mod counted;
 mod forward;
+mod heard;
+mod session;
+mod sessions;
 mod settings;
 mod spdy;
 mod websocket;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
@@ -15,18 +19,23 @@ use spdy_session::Config;
 use spdy_tower::upgrade::OnSession;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use self::command::{Kind, Run};
+pub use self::session::{Ended, Over};
 use self::{
     accept::{Accepted, accept, answer},
     forward::{Connect, Forwarder, Transport},
     settings::Settings,
+};
+pub(crate) use self::{
+    command::{Kind, Run},
+    session::{Rules, Session, shutting_down},
+    sessions::Sessions,
 };
 use crate::{
     BoxError, Exit, Io, Ports, Protocol, Status, Streams,
     config::config,
     negotiate::{PORT_FORWARD, Refusal},
     options::NoStreams,
-    websocket::{MAX_MESSAGE, Subprotocol},
+    websocket::{MAX_MESSAGE, Subprotocol, Tally, WebSocketCounters},
 };
 
 /// Answers requests for exec, attach and port-forward, as a kubelet or a container runtime does.
@@ -51,6 +60,9 @@ impl Server {
             grace: GRACE,
             ports: None,
             max_message: MAX_MESSAGE,
+            drain: None,
+            tally: Tally::default(),
+            session: Session::default(),
         })
     }
 
@@ -90,6 +102,23 @@ impl Server {
     #[must_use]
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.0.max_message = bytes;
+        self
+    }
+
+    /// Sets how long [`Io::run`] reads the outputs of a command after the end of the command, while
+    /// another process keeps them open. `None`, which is the default, means to their end, as the
+    /// container runtimes of today do. The client can leave at any time.
+    #[must_use]
+    pub const fn drain(mut self, time: Option<Duration>) -> Self {
+        self.0.drain = time;
+        self
+    }
+
+    /// Sets counters for WebSockets. Several servers can share them. `counters` of the sessions'
+    /// configuration counts what passes over SPDY.
+    #[must_use]
+    pub fn web_socket_counters(mut self, counters: Arc<WebSocketCounters>) -> Self {
+        self.0.tally = Tally::new(counters);
         self
     }
 
@@ -193,16 +222,19 @@ impl Server {
             let connecting = connect(port);
             Box::pin(async { Ok::<Box<dyn Transport>, _>(Box::new(connecting.await?)) })
         });
-        let forwarder = Forwarder::new(pod.into(), connect);
-        let settings = self.0.clone();
+        let forwarder = Forwarder::new(pod.into(), connect, self.0.session.clone());
         if websocket::is_asked(request) {
             return self.forward_over_websocket(request, forwarder);
         }
         let accepted = accept(request, &[()], |()| PORT_FORWARD);
-        answer(accepted, |upgraded, ()| async move {
-            forward::serve(upgraded.await?, &settings, forwarder).await;
-            Ok(())
-        })
+        answer(
+            accepted,
+            self.0.clone(),
+            |settings, upgraded, ()| async move {
+                forward::serve(settings.spdy(upgraded).await?, &settings, forwarder).await;
+                Ok(())
+            },
+        )
     }
 
     fn forward_over_websocket<B>(
@@ -220,8 +252,8 @@ impl Server {
             .as_ref()
             .is_ok_and(|accepted| accepted.chosen == Subprotocol::Tunnel)
         {
-            return answer(accepted, |upgraded, _| async move {
-                let transport = websocket::tunnel(upgraded, settings.max_message).await?;
+            return answer(accepted, settings, |settings, upgraded, _| async move {
+                let transport = websocket::tunnel(upgraded, &settings).await?;
                 forward::serve(transport, &settings, forwarder).await;
                 Ok(())
             });
@@ -231,9 +263,21 @@ impl Server {
             Ok(ports) => ports,
             Err(error) => return Status::bad_request(error.to_string()).into_response(),
         };
-        answer(accepted, |upgraded, subprotocol| async move {
-            websocket::serve_ports(upgraded, &settings, subprotocol, ports, forwarder).await
-        })
+        answer(
+            accepted,
+            settings,
+            |settings, upgraded, subprotocol| async move {
+                websocket::serve_ports(upgraded, &settings, subprotocol, ports, forwarder).await
+            },
+        )
+    }
+
+    /// Sets the session that the next request belongs to. It replaces the idle time of the
+    /// sessions' configuration.
+    pub(crate) fn of_session(mut self, session: Session) -> Self {
+        self.0.session = session;
+        self.0.config.timeouts.idle = None;
+        self
     }
 
     fn command<B>(
@@ -261,9 +305,9 @@ impl Server {
             return Err(Refusal::status(status));
         }
         let accepted = if websocket::is_asked(request) {
-            Over::WebSocket(websocket::accept(request, &Subprotocol::COMMAND)?)
+            OverAny::WebSocket(websocket::accept(request, &Subprotocol::COMMAND)?)
         } else {
-            Over::Spdy(accept(request, &Protocol::OVER_SPDY, Protocol::name)?)
+            OverAny::Spdy(accept(request, &Protocol::OVER_SPDY, Protocol::name)?)
         };
         Ok(Command {
             settings: self.0.clone(),
@@ -279,10 +323,10 @@ pub(crate) struct Command {
     settings: Settings,
     kind: Kind,
     streams: Streams,
-    accepted: Over,
+    accepted: OverAny,
 }
 
-enum Over {
+enum OverAny {
     Spdy(Accepted<OnSession, Protocol>),
     WebSocket(Accepted<OnUpgrade, Subprotocol>),
 }
@@ -297,13 +341,22 @@ impl Command {
             accepted,
         } = self;
         match accepted {
-            Over::Spdy(accepted) => answer(Ok(accepted), move |upgraded, protocol| async move {
-                spdy::serve(upgraded.await?, &settings, kind, protocol, streams, run).await;
-                Ok(())
-            }),
-            Over::WebSocket(accepted) => answer(Ok(accepted), move |upgraded, chosen| async move {
-                websocket::serve_command(upgraded, &settings, kind, chosen, streams, run).await
-            }),
+            OverAny::Spdy(accepted) => answer(
+                Ok(accepted),
+                settings,
+                move |settings, upgraded, protocol| async move {
+                    let transport = settings.spdy(upgraded).await?;
+                    spdy::serve(transport, &settings, kind, protocol, streams, run).await;
+                    Ok(())
+                },
+            ),
+            OverAny::WebSocket(accepted) => answer(
+                Ok(accepted),
+                settings,
+                move |settings, upgraded, chosen| async move {
+                    websocket::serve_command(upgraded, &settings, kind, chosen, streams, run).await
+                },
+            ),
         }
     }
 }
@@ -346,21 +399,26 @@ impl Forwarding {
     where
         R: Future<Output = ()> + Send + 'static,
     {
-        let Settings {
-            config,
-            max_message,
-            ..
-        } = self.settings;
+        let settings = self.settings;
         match self.over {
-            OverSpdy::Plain(accepted) => answer(Ok(accepted), move |upgraded, ()| async move {
-                serve(Box::new(upgraded.await?), config).await;
-                Ok(())
-            }),
-            OverSpdy::Tunnel(accepted) => answer(Ok(accepted), move |upgraded, _| async move {
-                let transport = websocket::tunnel(upgraded, max_message).await?;
-                serve(Box::new(transport), config).await;
-                Ok(())
-            }),
+            OverSpdy::Plain(accepted) => answer(
+                Ok(accepted),
+                settings,
+                move |settings, upgraded, ()| async move {
+                    let transport = settings.spdy(upgraded).await?;
+                    serve(Box::new(transport), settings.config).await;
+                    Ok(())
+                },
+            ),
+            OverSpdy::Tunnel(accepted) => answer(
+                Ok(accepted),
+                settings,
+                move |settings, upgraded, _| async move {
+                    let transport = websocket::tunnel(upgraded, &settings).await?;
+                    serve(Box::new(transport), settings.config).await;
+                    Ok(())
+                },
+            ),
         }
     }
 }

@@ -98,6 +98,12 @@ impl Status {
         )
     }
 
+    /// Returns the failure for a session that this server ends.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        let code = StatusCode::SERVICE_UNAVAILABLE;
+        Self::failure(code, "ServiceUnavailable", message)
+    }
+
     pub(crate) fn failure(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
         Self::Failure {
             reason: reason.to_owned(),

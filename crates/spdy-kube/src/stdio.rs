@@ -4,17 +4,20 @@ use std::{
     fmt, io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use spdy_session::{Initiator, Received, RecvStream, SendStream, StreamError};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::{mpsc, watch},
 };
 
 pub use self::resize::{Resize, Size};
+use crate::server::Session;
 
+mod copy;
 mod resize;
 
 /// The streams of a command that the client asked for, and a signal that the client is gone.
@@ -38,92 +41,8 @@ pub struct Io {
     pub tty: bool,
     /// Signals that the client is gone.
     pub client: Client,
-}
-
-impl Io {
-    /// Copies between the client and a command, until both outputs of the command have ended.
-    ///
-    /// - At the end of the client's input, or immediately without an input, `stdin` is shut down
-    ///   and dropped.
-    /// - If the command reads no more or has ended, the rest of the input is thrown away, so it
-    ///   does not stop the session.
-    /// - If the client is gone `stdin` stays open, because a command may take the end of its input
-    ///   for success. An output that the client no longer reads is dropped.
-    /// - `EIO` from an output is its end, because a terminal ends in this way.
-    ///
-    /// Takes the streams out of [`Io`]. Dropping the future ends them.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of reading an output of the command.
-    pub async fn copy<I, O, E>(
-        &mut self,
-        stdin: Option<I>,
-        stdout: Option<O>,
-        stderr: Option<E>,
-    ) -> io::Result<()>
-    where
-        I: AsyncWrite + Unpin,
-        O: AsyncRead + Unpin,
-        E: AsyncRead + Unpin,
-    {
-        let input = feed(self.stdin.take(), stdin);
-        let outputs = async {
-            let stdout = drain(stdout, self.stdout.take());
-            let stderr = drain(stderr, self.stderr.take());
-            tokio::try_join!(stdout, stderr)
-        };
-        let (mut input, mut outputs) = (std::pin::pin!(input), std::pin::pin!(outputs));
-        let mut fed = false;
-        loop {
-            tokio::select! {
-                () = &mut input, if !fed => fed = true,
-                ended = &mut outputs => return ended.map(drop),
-            }
-        }
-    }
-}
-
-/// Copies the client's input to the command.
-async fn feed(from: Option<Stdin>, to: Option<impl AsyncWrite + Unpin>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else {
-        return;
-    };
-    while let Some(piece) = from.next().await {
-        let Ok(piece) = piece else {
-            // The client is gone, which is not the end of its input.
-            return std::future::pending().await;
-        };
-        if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
-            return;
-        }
-    }
-    _ = to.shutdown().await;
-}
-
-/// Copies an output of the command to the client, or throws it away.
-async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> io::Result<()> {
-    let Some(mut from) = from else {
-        return Ok(());
-    };
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        match from.read_buf(&mut buffer).await {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(EIO) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        match &mut to {
-            Some(to) => {
-                if to.send(buffer.split().freeze()).await.is_err() {
-                    return Ok(());
-                }
-            }
-            None => buffer.clear(),
-        }
-    }
+    /// How long outputs can stay open after the command: see [`run`](Self::run).
+    pub(crate) drain: Option<Duration>,
 }
 
 /// The client's input. It ends only if the client has finished it or reset it. If the client is
@@ -132,7 +51,10 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, mut to: Option<Stdout>) -> 
 /// While it is not read, it stops everything that the client sends, including new sizes of the
 /// terminal. Dropping it throws the rest of the input away.
 #[derive(Debug)]
-pub struct Stdin(Source);
+pub struct Stdin {
+    source: Source,
+    session: Session,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -207,11 +129,24 @@ impl AsyncRead for Pieces {
 
 impl Stdin {
     pub(crate) fn spdy(stream: RecvStream) -> Self {
-        Self(Source::Spdy(stream))
+        Self::new(Source::Spdy(stream))
     }
 
-    pub(crate) const fn channel(pieces: Pieces) -> Self {
-        Self(Source::Channel(pieces))
+    pub(crate) fn channel(pieces: Pieces) -> Self {
+        Self::new(Source::Channel(pieces))
+    }
+
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            session: Session::default(),
+        }
+    }
+
+    /// Counts the bytes that are read as input of a session.
+    pub(crate) fn counted(mut self, session: &Session) -> Self {
+        self.session = session.clone();
+        self
     }
 
     /// Waits for the next piece of input, as it arrived. Returns `None` at the end. Cancel safe.
@@ -224,8 +159,18 @@ impl Stdin {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        match &mut self.0 {
-            Source::Spdy(stream) => loop {
+        let next = self.source.poll_next(cx);
+        if let Poll::Ready(Some(Ok(piece))) = &next {
+            self.session.received(piece.len());
+        }
+        next
+    }
+}
+
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        match self {
+            Self::Spdy(stream) => loop {
                 return match std::task::ready!(stream.poll_next(cx)) {
                     Some(Ok(Received::Headers(_))) => continue,
                     Some(Ok(Received::Data(piece))) => Poll::Ready(Some(Ok(piece))),
@@ -238,7 +183,7 @@ impl Stdin {
                     Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
                 };
             },
-            Source::Channel(pieces) => pieces.poll_next(cx),
+            Self::Channel(pieces) => pieces.poll_next(cx),
         }
     }
 }
@@ -249,12 +194,15 @@ impl AsyncRead for Stdin {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        let before = buffer.filled().len();
+        let read = match &mut self.source {
             Source::Spdy(stream) => {
                 end_at_reset(std::task::ready!(Pin::new(stream).poll_read(cx, buffer)))
             }
             Source::Channel(pieces) => Pin::new(pieces).poll_read(cx, buffer),
-        }
+        };
+        self.session.received(buffer.filled().len() - before);
+        read
     }
 }
 
@@ -284,7 +232,10 @@ fn is_reset_by_peer(error: &io::Error) -> bool {
 ///
 /// Dropping it or shutting it down ends it, after everything that was written.
 #[derive(Debug)]
-pub struct Stdout(Sink);
+pub struct Stdout {
+    sink: Sink,
+    session: Session,
+}
 
 enum Sink {
     Spdy(Returning),
@@ -305,14 +256,27 @@ impl Stdout {
     /// Returns an output over a stream. When the output is dropped, the stream is finished and sent
     /// to `back`.
     pub(crate) fn spdy(stream: SendStream, back: mpsc::UnboundedSender<SendStream>) -> Self {
-        Self(Sink::Spdy(Returning {
+        Self::new(Sink::Spdy(Returning {
             stream: Some(stream),
             back,
         }))
     }
 
     pub(crate) fn pipe(pipe: DuplexStream) -> Self {
-        Self(Sink::Pipe(pipe))
+        Self::new(Sink::Pipe(pipe))
+    }
+
+    fn new(sink: Sink) -> Self {
+        Self {
+            sink,
+            session: Session::default(),
+        }
+    }
+
+    /// Counts the bytes that are written as output of a session.
+    pub(crate) fn counted(mut self, session: &Session) -> Self {
+        self.session = session.clone();
+        self
     }
 
     /// Waits for room and writes a piece, if possible without copying it.
@@ -321,18 +285,21 @@ impl Stdout {
     ///
     /// Fails if the client is gone, or reads no more of this output.
     pub async fn send(&mut self, piece: Bytes) -> io::Result<()> {
-        match &mut self.0 {
+        let bytes = piece.len();
+        match &mut self.sink {
             Sink::Spdy(stream) => {
                 let stream = stream.get()?;
                 stream.ready().await?;
-                Ok(stream.send_data(piece, false)?)
+                stream.send_data(piece, false)?;
             }
-            Sink::Pipe(pipe) => pipe.write_all(&piece).await,
+            Sink::Pipe(pipe) => pipe.write_all(&piece).await?,
         }
+        self.session.sent(bytes);
+        Ok(())
     }
 
     fn sink(&mut self) -> io::Result<Pin<&mut (dyn AsyncWrite + Unpin)>> {
-        let sink: &mut (dyn AsyncWrite + Unpin) = match &mut self.0 {
+        let sink: &mut (dyn AsyncWrite + Unpin) = match &mut self.sink {
             Sink::Spdy(stream) => stream.get()?,
             Sink::Pipe(pipe) => pipe,
         };
@@ -346,7 +313,11 @@ impl AsyncWrite for Stdout {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.sink()?.poll_write(cx, bytes)
+        let written = self.sink()?.poll_write(cx, bytes);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.session.sent(*bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -409,12 +380,6 @@ impl Client {
     }
 }
 
-/// How many bytes of an output are read at once.
-const PIECE: usize = 32 * 1024;
-
-/// The error of reading a terminal whose other side is closed.
-const EIO: i32 = 5;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,7 +389,11 @@ mod tests {
         let (near, _far) = tokio::io::duplex(100);
         let mut stdout = Stdout::pipe(near);
         stdout.write_all(b"secret").await.unwrap();
-        assert_eq!(format!("{stdout:?}"), "Stdout(Pipe(..))");
+        let debug = format!("{stdout:?}");
+        assert!(
+            debug.contains("Pipe(..)") && !debug.contains("secret"),
+            "{debug}"
+        );
     }
 
     #[test]

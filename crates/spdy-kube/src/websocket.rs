@@ -1,13 +1,16 @@
 //! WebSocket as Kubernetes uses it, for both sides: the sub-protocols, how messages carry channels,
 //! and how they carry SPDY.
 
+mod counters;
 mod encoding;
 mod queue;
 mod socket;
 mod subprotocol;
 mod tunnel;
 
+pub use self::counters::{WebSocketCount, WebSocketCounters};
 pub(crate) use self::{
+    counters::Tally,
     encoding::Encoding,
     queue::{PIECE, QUEUE, Queue, queue},
     socket::socket,

@@ -3,16 +3,20 @@
 use std::io;
 
 use http::{HeaderValue, Request, Response};
+use hyper::upgrade::OnUpgrade;
 use spdy_tower::upgrade::{self, OnSession};
 
+use super::{session::Over, settings::Settings};
 use crate::negotiate::{self, Refusal, VERSION};
 
 /// Returns the response to a request, and serves the upgraded connection in a task.
 pub(super) fn answer<U, P, R>(
     accepted: Result<Accepted<U, P>, Refusal>,
-    serve: impl FnOnce(U, P) -> R,
+    settings: Settings,
+    serve: impl FnOnce(Settings, U, P) -> R,
 ) -> Response<String>
 where
+    U: Upgrading,
     R: Future<Output = io::Result<()>> + Send + 'static,
 {
     let Accepted {
@@ -23,13 +27,33 @@ where
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.into_response(),
     };
-    let serving = serve(upgraded, chosen);
-    tokio::spawn(async {
-        if let Err(error) = serving.await {
-            tracing::debug!(target: "spdy", %error, "request was not upgraded");
+    let running = match settings.session.begin(U::OVER) {
+        Ok(running) => running,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let serving = serve(settings, upgraded, chosen);
+    tokio::spawn(async move {
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::debug!(target: "spdy", %error, "request was not upgraded");
+            },
+            () = running.watch() => tracing::debug!(target: "spdy", "session is broken off"),
         }
     });
     response
+}
+
+/// A transport that is being upgraded.
+pub(super) trait Upgrading {
+    const OVER: Over;
+}
+
+impl Upgrading for OnSession {
+    const OVER: Over = Over::Spdy;
+}
+
+impl Upgrading for OnUpgrade {
+    const OVER: Over = Over::WebSocket;
 }
 
 /// A request that is upgraded.

@@ -1,9 +1,14 @@
 //! A command while it runs, over any transport.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{fmt, pin::Pin};
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 
+use super::settings::Settings;
 use crate::{BoxError, Exit, Io, Status};
 
 /// Runs a command, or attaches to one.
@@ -29,27 +34,36 @@ pub(super) enum Leave {
 }
 
 /// Runs a command until it ends, and returns its outcome. If the client leaves, the command has to
-/// end within `grace`, and the result is `None`.
+/// end within the grace, and the result is `None`. If the session has to end, the command is
+/// dropped.
 pub(super) async fn supervise(
     run: Run,
     io: Io,
     kind: Kind,
-    grace: Duration,
+    settings: &Settings,
     gone: watch::Sender<bool>,
     client: impl Future<Output = Leave>,
 ) -> Option<Status> {
-    let mut command = Guard(tokio::spawn(run(io)));
+    let session = &settings.session;
+    let mut command = Guard::spawn(run(io));
+    let outcome = |ended: Result<Status, JoinError>| {
+        session.outcome(ended.unwrap_or_else(|_| kind.failure("it panicked")))
+    };
     tokio::select! {
-        outcome = &mut command.0 => Some(match outcome {
-            Ok(status) => status,
-            Err(_) => kind.panicked(),
-        }),
+        ended = command.end() => Some(outcome(ended)),
+        why = session.over() => Some(session.outcome(why)),
         leave = client => {
             if leave == Leave::Lost {
                 _ = gone.send(true);
             }
-            if timeout(grace, &mut command.0).await.is_err() {
-                tracing::debug!(target: "spdy", ?kind, "command outlives its client, and is dropped");
+            tokio::select! {
+                ended = timeout(settings.grace, command.end()) => match ended {
+                    Ok(ended) => drop(outcome(ended)),
+                    Err(_) => {
+                        tracing::debug!(target: "spdy", ?kind, "command outlives its client, and is dropped");
+                    }
+                },
+                _ = session.over() => {}
             }
             None
         }
@@ -57,9 +71,20 @@ pub(super) async fn supervise(
 }
 
 /// A task that ends with its owner.
-struct Guard(JoinHandle<Status>);
+pub(super) struct Guard<T>(JoinHandle<T>);
 
-impl Drop for Guard {
+impl<T: Send + 'static> Guard<T> {
+    pub(super) fn spawn(task: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+
+    /// Waits for the end of the task. Cancel safe. Must not be called after that.
+    pub(super) async fn end(&mut self) -> Result<T, JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

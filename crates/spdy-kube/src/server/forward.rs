@@ -16,13 +16,32 @@ use tokio::{
 };
 
 use self::pairs::{Half, Key, Pair, Pairs};
-use super::{settings::Settings, spdy::say};
+use super::{
+    command::Guard,
+    counted::{Count, Counted},
+    session::Session,
+    settings::Settings,
+    spdy::say,
+};
 use crate::BoxError;
 
 /// A target of a forwarded connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
+
+/// A target whose bytes are counted as those of its session.
+pub(super) type Target = Counted<Box<dyn Transport>, Session>;
+
+impl Count for Session {
+    fn read(&self, bytes: usize) {
+        self.sent(bytes);
+    }
+
+    fn written(&self, bytes: usize) {
+        self.received(bytes);
+    }
+}
 
 /// Connects to a port.
 pub(super) type Connect = Box<dyn Fn(u16) -> Connecting + Send + Sync>;
@@ -37,7 +56,7 @@ where
 {
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let driver = tokio::spawn(driver);
+    let mut driver = Guard::spawn(driver);
     let mut connections = Connections::new(settings.gather, forwarder);
     loop {
         tokio::select! {
@@ -47,12 +66,18 @@ where
             },
             Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
             (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
+            why = settings.session.over() => {
+                settings.session.outcome(why);
+                // Each connection ends, and its client is told why.
+                while connections.tasks.join_next().await.is_some() {}
+                break;
+            }
         }
     }
     // The client is gone, so its connections have no purpose any more.
     connections.tasks.abort_all();
     session.shutdown(Shutdown::Now);
-    _ = driver.await;
+    _ = driver.end().await;
 }
 
 /// The connections of a session.
@@ -130,21 +155,45 @@ pub(super) struct Forwarder {
     /// The name of the pod in error messages.
     pod: String,
     connect: Connect,
+    session: Session,
 }
 
 impl Forwarder {
-    pub(super) const fn new(pod: String, connect: Connect) -> Self {
-        Self { pod, connect }
+    pub(super) const fn new(pod: String, connect: Connect, session: Session) -> Self {
+        Self {
+            pod,
+            connect,
+            session,
+        }
     }
 
     /// Connects to a port.
-    pub(super) fn connect(&self, port: u16) -> Connecting {
-        (self.connect)(port)
+    pub(super) async fn connect(&self, port: u16) -> Result<Target, BoxError> {
+        let target = (self.connect)(port).await?;
+        Ok(Target::new(target, self.session.clone()))
+    }
+
+    /// Waits for a connection, unless the session has to end. Returns the text for the client, and
+    /// whether it is that of the end.
+    pub(super) async fn text(
+        &self,
+        port: u16,
+        connection: impl Future<Output = Result<(), BoxError>>,
+    ) -> (String, bool) {
+        let (result, is_over) = tokio::select! {
+            result = connection => (result, false),
+            why = self.session.over() => {
+                let why = self.session.outcome(why);
+                (Err(why.to_string().into()), true)
+            }
+        };
+        let text = result.map_or_else(|why| self.failure(port, &why), |()| String::new());
+        (text, is_over)
     }
 
     /// Returns the error message for a port that cannot be connected to, or whose connection
     /// failed.
-    pub(super) fn failure(&self, port: u16, why: &BoxError) -> String {
+    fn failure(&self, port: u16, why: &BoxError) -> String {
         let Self { pod, .. } = self;
         tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
         format!("error forwarding port {port} to pod {pod}: {why}")
@@ -156,25 +205,29 @@ impl Forwarder {
         let Pair { port, error, data } = pair;
         let (_, mut error) = error.split();
         let (from, mut to) = data.split();
-        let target = tokio::select! {
-            target = self.connect(port) => target,
-            _ = to.closed() => {
-                _ = error.finish();
-                return;
-            }
-        };
-        let result = match target {
-            Ok(target) => copy(from, &mut to, &mut error, target).await,
-            Err(why) => Err(why),
-        };
-        let text = match result {
-            Ok(()) => String::new(),
-            Err(why) => self.failure(port, &why),
-        };
+        let passing = self.pass(port, from, &mut to, &mut error);
+        let (text, is_over) = self.text(port, passing).await;
         // The text is sent before the end of the data, because the client may look for it then.
         if say(&mut error, text).await.is_ok() {
+            if is_over {
+                self.session.told();
+            }
             to.reset(RstStatus::CANCEL);
         }
+    }
+
+    async fn pass(
+        &self,
+        port: u16,
+        from: RecvStream,
+        to: &mut SendStream,
+        error: &mut SendStream,
+    ) -> Result<(), BoxError> {
+        let target = tokio::select! {
+            target = self.connect(port) => target?,
+            _ = to.closed() => return Ok(()),
+        };
+        copy(from, to, error, target).await
     }
 }
 
@@ -191,7 +244,7 @@ async fn copy(
     from: RecvStream,
     to: &mut SendStream,
     error: &mut SendStream,
-    target: Box<dyn Transport>,
+    target: Target,
 ) -> Result<(), BoxError> {
     let (target_from, target_to) = io::split(target);
     let mut up = std::pin::pin!(upload(from, target_to));

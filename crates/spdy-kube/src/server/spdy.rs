@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use super::{
-    command::{Kind, Leave, Run, supervise},
+    command::{Guard, Kind, Leave, Run, supervise},
+    session::Session,
     settings::Settings,
 };
 use crate::{
@@ -36,32 +37,38 @@ pub(super) async fn serve<IO>(
 {
     let (session, incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
-    let driver = tokio::spawn(driver);
+    let mut driver = Guard::spawn(driver);
     let mut gathered = Gathered::new(protocol, streams);
-    match timeout(settings.gather, gathered.gather(incoming)).await {
-        Ok(true) => {
-            attend(gathered, kind, settings.grace, run).await;
+    let is_complete = tokio::select! {
+        is_complete = timeout(settings.gather, gathered.gather(incoming)) => {
+            is_complete.map_err(|_| missing())
         }
+        why = settings.session.over() => Err(why),
+    };
+    match is_complete {
+        Ok(true) => attend(gathered, kind, settings, run).await,
         Ok(false) => {}
-        Err(_) => {
-            tracing::debug!(target: "spdy", ?kind, "client does not open its streams");
-            gathered.give_up().await;
+        Err(why) => {
+            tracing::debug!(target: "spdy", ?kind, %why, "client has not opened its streams");
+            gathered
+                .give_up(settings.session.outcome(why), &settings.session)
+                .await;
         }
     }
     // GOAWAY is the last frame. It ends streams that are still open.
     session.shutdown(Shutdown::Now);
-    _ = driver.await;
+    _ = driver.end().await;
 }
 
 /// Runs the command with the streams, and reports the outcome.
-async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
+async fn attend(gathered: Gathered, kind: Kind, settings: &Settings, run: Run) {
     let protocol = gathered.protocol;
-    let (mut error, io, mut outputs, gone) = gathered.into_io();
+    let (mut error, io, mut outputs, gone) = gathered.into_io(settings);
     let lost = async {
         error.closed().await;
         Leave::Lost
     };
-    let Some(command) = supervise(run, io, kind, grace, gone, lost).await else {
+    let Some(command) = supervise(run, io, kind, settings, gone, lost).await else {
         return;
     };
     // The outcome is sent after the ends of the outputs, because a client may stop at the outcome,
@@ -76,8 +83,11 @@ async fn attend(gathered: Gathered, kind: Kind, grace: Duration, run: Run) {
         }
     }
     let outcome = command.to_stream(protocol);
-    if let Err(reason) = say(&mut error, outcome).await {
-        tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
+    match say(&mut error, outcome).await {
+        Ok(()) => settings.session.told(),
+        Err(reason) => {
+            tracing::debug!(target: "spdy", error = %reason, "outcome was not told");
+        }
     }
 }
 
@@ -153,23 +163,20 @@ impl Gathered {
         self.wanted.tty && self.protocol.has_resize()
     }
 
-    /// Reports that streams are missing, if there is an error stream.
-    async fn give_up(self) {
+    /// Reports why nothing is run, if there is an error stream.
+    async fn give_up(self, why: Status, session: &Session) {
         let Some(error) = self.error else {
             return;
         };
-        let status = Status::Failure {
-            reason: "Timeout".to_owned(),
-            message: "timed out waiting for client to create streams".to_owned(),
-            code: StatusCode::GATEWAY_TIMEOUT.as_u16(),
-        };
         let (_, mut error) = error.split();
-        let text = status.to_stream(self.protocol);
-        _ = timeout(Duration::from_secs(1), say(&mut error, text)).await;
+        let text = why.to_stream(self.protocol);
+        if let Ok(Ok(())) = timeout(Duration::from_secs(1), say(&mut error, text)).await {
+            session.told();
+        }
     }
 
     /// Returns the error stream and the rest, once all have arrived.
-    fn into_io(self) -> (SendStream, Io, Outputs, watch::Sender<bool>) {
+    fn into_io(self, settings: &Settings) -> (SendStream, Io, Outputs, watch::Sender<bool>) {
         let error = self.error.expect("streams are complete");
         // What the client sends on the streams of outputs is thrown away.
         let (_, error) = error.split();
@@ -181,7 +188,7 @@ impl Gathered {
                 _ = send.finish();
             }
             open.push(send);
-            Stdin::spdy(recv)
+            Stdin::spdy(recv).counted(&settings.session)
         });
         let resize = self.resize.map(|stream| {
             let (recv, send) = stream.split();
@@ -189,7 +196,9 @@ impl Gathered {
             Resize::new(Stdin::spdy(recv))
         });
         let (back, ended) = mpsc::unbounded_channel();
-        let output = |stream: Stream| Stdout::spdy(stream.split().1, back.clone());
+        let output = |stream: Stream| {
+            Stdout::spdy(stream.split().1, back.clone()).counted(&settings.session)
+        };
         let (gone, client) = Client::new();
         let io = Io {
             stdin,
@@ -198,9 +207,16 @@ impl Gathered {
             resize,
             tty: self.wanted.tty,
             client,
+            drain: settings.drain,
         };
         (error, io, Outputs { ended, open }, gone)
     }
+}
+
+/// Returns the failure for a client that does not open its streams in time.
+fn missing() -> Status {
+    let message = "timed out waiting for client to create streams";
+    Status::failure(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
 }
 
 /// Sends a text with FIN, and waits until it is written.

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use self::messages::{Socket, begin};
 pub(super) use self::{command::serve as serve_command, ports::serve as serve_ports};
-use super::accept::Accepted;
+use super::{accept::Accepted, settings::Settings};
 use crate::{
     Status,
     negotiate::{self, Refusal},
@@ -125,8 +125,8 @@ fn refuse_version() -> Refusal {
 }
 
 /// Returns a transport whose bytes are carried in messages.
-pub(super) async fn tunnel(upgraded: OnUpgrade, max_message: usize) -> io::Result<Tunnel<Socket>> {
-    Ok(Tunnel::new(begin(upgraded, max_message).await?))
+pub(super) async fn tunnel(upgraded: OnUpgrade, settings: &Settings) -> io::Result<Tunnel<Socket>> {
+    Ok(Tunnel::new(begin(upgraded, settings).await?))
 }
 
 /// The length of a key, in bytes.

@@ -37,12 +37,13 @@ pub(in crate::server) async fn serve(
     let (mut outputs, stdout, stderr) = Outputs::new(streams);
     let (gone, client) = Client::new();
     let io = Io {
-        stdin,
-        stdout,
-        stderr,
+        stdin: stdin.map(|stdin| stdin.counted(&settings.session)),
+        stdout: stdout.map(|stdout| stdout.counted(&settings.session)),
+        stderr: stderr.map(|stderr| stderr.counted(&settings.session)),
         resize,
         tty: streams.tty,
         client,
+        drain: settings.drain,
     };
     let (arrived, presence) = watch::channel(None);
     let (ended, lost) = (Notify::new(), Notify::new());
@@ -62,7 +63,7 @@ pub(in crate::server) async fn serve(
     };
     let serving = async {
         let client = async { left(presence.clone()).await.leave() };
-        let command = supervise(run, io, kind, settings.grace, gone, client);
+        let command = supervise(run, io, kind, settings, gone, client);
         let copying = async {
             let copied = tokio::select! {
                 copied = outputs.copy(&mut sender, ended.notified(), settings.config.timeouts.probe) => Ok(copied?),
@@ -82,7 +83,11 @@ pub(in crate::server) async fn serve(
             }
         };
         match attend(command, copying, &ended, &lost).await? {
-            Some(outcome) => conclude(&mut sender, outcome.to_stream(subprotocol.protocol())).await,
+            Some(outcome) => {
+                conclude(&mut sender, outcome.to_stream(subprotocol.protocol())).await?;
+                settings.session.told();
+                Ok(())
+            }
             None => Ok(()),
         }
     };

@@ -25,16 +25,22 @@ use tokio_tungstenite::{
 
 use crate::{
     config::after,
-    server::{command::Leave, settings::Settings},
-    websocket::{Encoding, PIECE, Subprotocol, socket},
+    server::{
+        command::Leave,
+        heard::{Client, Heard},
+        settings::Settings,
+    },
+    websocket::{Encoding, PIECE, Subprotocol, Tally, WebSocketCount, socket},
 };
 
-pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub(super) type Socket = WebSocketStream<Heard<TokioIo<Upgraded>>>;
 
-/// Waits for the transport. A message of the client can have up to `max_message` bytes.
-pub(super) async fn begin(upgraded: OnUpgrade, max_message: usize) -> io::Result<Socket> {
-    let transport = upgraded.await.map_err(io::Error::other)?;
-    Ok(socket(TokioIo::new(transport), Role::Server, max_message).await)
+/// Waits for the transport.
+pub(super) async fn begin(upgraded: OnUpgrade, settings: &Settings) -> io::Result<Socket> {
+    let transport = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
+    let client = Client::over_websocket(&settings.session, &settings.tally);
+    let transport = Heard::new(transport, client);
+    Ok(socket(transport, Role::Server, settings.max_message).await)
 }
 
 /// Waits for the transport, and returns its two directions.
@@ -43,15 +49,21 @@ pub(super) async fn split(
     settings: &Settings,
     subprotocol: Subprotocol,
 ) -> io::Result<(Sender, Receiver)> {
-    let (sink, stream) = begin(upgraded, settings.max_message).await?.split();
+    let (sink, stream) = begin(upgraded, settings).await?.split();
     let encoding = subprotocol.encoding();
     let write = settings.config.timeouts.write.unwrap_or(Duration::MAX);
     let sender = Sender {
         sink,
         encoding,
         write,
+        tally: settings.tally.clone(),
     };
-    Ok((sender, Receiver { stream, encoding }))
+    let receiver = Receiver {
+        stream,
+        encoding,
+        tally: settings.tally.clone(),
+    };
+    Ok((sender, receiver))
 }
 
 /// Sends messages. `write` limits how long the client may take for each.
@@ -60,12 +72,15 @@ pub(super) struct Sender {
     sink: SplitSink<Socket, Message>,
     encoding: Encoding,
     write: Duration,
+    tally: Tally,
 }
 
 impl Sender {
     /// Sends a message, whose first byte is its channel.
     pub(super) async fn send(&mut self, message: Bytes) -> Result<(), Error> {
-        self.put(self.encoding.encode(message)).await
+        self.put(self.encoding.encode(message)).await?;
+        self.tally.add(WebSocketCount::MessagesSent, 1);
+        Ok(())
     }
 
     /// Sends a PING. The client need not answer, but sending fails if the client is gone.
@@ -85,7 +100,10 @@ impl Sender {
     /// Sends a message. A client that does not take it in time counts as lost.
     async fn put(&mut self, message: Message) -> Result<(), Error> {
         let sent = timeout(self.write, self.sink.send(message)).await;
-        sent.unwrap_or_else(|_| Err(Error::Io(io::ErrorKind::TimedOut.into())))
+        sent.unwrap_or_else(|_| {
+            self.tally.add(WebSocketCount::TimedOut, 1);
+            Err(Error::Io(io::ErrorKind::TimedOut.into()))
+        })
     }
 }
 
@@ -94,12 +112,23 @@ impl Sender {
 pub(super) struct Receiver {
     stream: SplitStream<Socket>,
     encoding: Encoding,
+    tally: Tally,
 }
 
 impl Receiver {
     /// Waits for the next message with a channel, which is its first byte, or for the end.
     /// Meanwhile the library answers PINGs. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Bytes, End> {
+        let next = self.next_message().await;
+        match &next {
+            Ok(_) => self.tally.add(WebSocketCount::MessagesReceived, 1),
+            Err(End::Refused(_)) => self.tally.add(WebSocketCount::Refused, 1),
+            Err(End::Closed | End::Lost) => {}
+        }
+        next
+    }
+
+    async fn next_message(&mut self) -> Result<Bytes, End> {
         loop {
             // Text counts as data too, because scripts send it.
             let message = match self.stream.next().await {

@@ -68,7 +68,7 @@ pub(in crate::server) async fn serve(
             &mut sender,
             &mut messages,
             &ports,
-            settings.config.timeouts.probe,
+            settings,
             presence.clone(),
         );
         let (mut reading, mut writing) = (pin!(reading), pin!(writing));
@@ -106,13 +106,15 @@ async fn write(
     sender: &mut Sender,
     messages: &mut mpsc::Receiver<Bytes>,
     ports: &Ports,
-    probe: Option<Duration>,
+    settings: &Settings,
     presence: Presence,
 ) -> Result<(), Error> {
     let end = tokio::select! {
-        sent = send(sender, messages, ports, probe) => {
+        sent = send(sender, messages, ports, settings.config.timeouts.probe) => {
             sent?;
-            return sender.close(CloseCode::Normal).await;
+            sender.close(CloseCode::Normal).await?;
+            settings.session.told();
+            return Ok(());
         }
         end = left(presence) => end,
     };
@@ -221,8 +223,8 @@ impl Inputs {
     }
 }
 
-/// Sends the bytes of a port. Dropping it ends the port's output.
-#[derive(Debug)]
+/// Sends the bytes of a port. When all clones are dropped, the port's output has ended.
+#[derive(Clone, Debug)]
 struct Output {
     /// The channel of the bytes. The next higher one is for errors.
     channel: u8,
@@ -239,26 +241,43 @@ impl Output {
     }
 }
 
-/// Connects to a port, and copies until both directions have ended.
+/// Connects to a port, and copies until both directions have ended, or one has failed.
 async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output) {
-    let target = tokio::select! {
-        target = forwarder.connect(port) => target,
-        // The client is gone, so the connection has no purpose.
-        () = to.messages.closed() => return,
-    };
-    match target {
-        Ok(target) => {
-            let (target_from, target_to) = tokio::io::split(target);
-            let down = async move {
-                match download(target_from, &to).await {
-                    Ok(()) => drop(to),
-                    Err(why) => to.tell(&forwarder.failure(port, &why)).await,
-                }
-            };
-            tokio::join!(upload(from, target_to), down);
-        }
-        Err(why) => to.tell(&forwarder.failure(port, &why)).await,
+    let mut output = Some(to);
+    let passing = pass(forwarder, port, from, &mut output);
+    let (text, _) = forwarder.text(port, passing).await;
+    if let Some(output) = output.filter(|_| !text.is_empty()) {
+        output.tell(&text).await;
     }
+}
+
+/// Connects and copies. Drops the output when it has ended.
+async fn pass(
+    forwarder: &Forwarder,
+    port: u16,
+    from: Stdin,
+    output: &mut Option<Output>,
+) -> Result<(), BoxError> {
+    let Some(to) = output.clone() else {
+        return Ok(());
+    };
+    let target = tokio::select! {
+        target = forwarder.connect(port) => target?,
+        // The client is gone, so the connection has no purpose.
+        () = to.messages.closed() => return Ok(()),
+    };
+    let (target_from, target_to) = tokio::io::split(target);
+    let up = async {
+        upload(from, target_to).await;
+        Ok(())
+    };
+    let down = async {
+        download(target_from, &to).await?;
+        *output = None;
+        drop(to);
+        Ok(())
+    };
+    tokio::try_join!(up, down).map(drop)
 }
 
 /// Copies to the target, until the client has ended the input or is gone, or the target reads no
