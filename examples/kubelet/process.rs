@@ -6,9 +6,9 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
     termios::{Winsize, tcsetwinsize},
 };
-use spdy_kube::{BoxError, Client, Exit, Io, Resize};
+use spdy_kube::{BoxError, Exit, Io, Resize};
 use tokio::{
-    io::Empty,
+    io::{AsyncRead, AsyncWrite, Empty},
     process::{Child, Command},
     runtime::Handle,
 };
@@ -39,8 +39,7 @@ async fn run_on_pipes(program: &str, arguments: &[String], mut io: Io) -> Result
         .spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut group = Group::new(child);
-    let client = io.client.clone();
-    Ok(group.attend(client, io.copy(stdin, stdout, stderr)).await?)
+    Ok(group.attend(&mut io, stdin, stdout, stderr).await?)
 }
 
 async fn run_on_terminal(
@@ -63,11 +62,9 @@ async fn run_on_terminal(
         .env("TERM", "xterm")
         .spawn(pts)?;
     let mut group = Group::new(child);
-    let client = io.client.clone();
     let (output, input) = pty.into_split();
-    let copying = io.copy(Some(input), Some(output), None::<Empty>);
     tokio::select! {
-        exit = group.attend(client, copying) => Ok(exit?),
+        exit = group.attend(&mut io, Some(input), Some(output), None::<Empty>) => Ok(exit?),
         never = follow(resize, &terminal) => match never {},
     }
 }
@@ -114,18 +111,18 @@ impl Group {
         }
     }
 
-    /// Waits for the end of the outputs and then of the process.
+    /// Copies the streams, and waits for the end of the outputs and of the process.
     async fn attend(
         &mut self,
-        mut client: Client,
-        copying: impl Future<Output = io::Result<()>>,
+        io: &mut Io,
+        stdin: Option<impl AsyncWrite + Unpin>,
+        stdout: Option<impl AsyncRead + Unpin>,
+        stderr: Option<impl AsyncRead + Unpin>,
     ) -> io::Result<Exit> {
         let id = self.id;
+        let mut client = io.client.clone();
         let leader = self.leader.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        let end = async {
-            copying.await?;
-            leader.wait().await
-        };
+        let end = io.run(stdin, stdout, stderr, leader.wait());
         let mut end = std::pin::pin!(end);
         let status = tokio::select! {
             status = &mut end => status?,
@@ -134,7 +131,7 @@ impl Group {
                 end.await?
             }
         };
-        // Those that are left have closed the outputs: they are meant to stay.
+        // Those that are left have closed the outputs, or had their time: they are meant to stay.
         self.id = None;
         Ok(status.into())
     }
