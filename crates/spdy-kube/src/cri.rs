@@ -28,7 +28,8 @@
 //!             .stderr(Stdio::piped())
 //!             .kill_on_drop(true)
 //!             .spawn()?;
-//!         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+//!         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+//!         let stderr = child.stderr.take();
 //!         Ok(io.run(stdin, stdout, stderr, child.wait()).await?.into())
 //!     }
 //!

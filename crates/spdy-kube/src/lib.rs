@@ -59,7 +59,9 @@
 //! - [`Io`] has the streams of a command: input and outputs, which are `AsyncRead` and
 //!   `AsyncWrite`, the sizes of the terminal, and a signal that the client is gone.
 //! - [`Origins`] rejects requests that come from pages in a browser.
-//! - [`Tokens`] are the single-use URLs of a container runtime.
+//! - [`cri::Server`] is the streaming server of a container runtime. It hands out URLs for requests
+//!   over gRPC, serves them, limits idle time, and ends sessions with a reason. [`Tokens`] are the
+//!   tokens in such URLs.
 //! - [`client`] is the other side, for tools. It asks for WebSocket first, and for SPDY if the
 //!   server refuses WebSocket. A [`Relay`] stands between a client and a server, for example on a
 //!   bastion host. It translates between the protocols of both, and can record and end sessions.

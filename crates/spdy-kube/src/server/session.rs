@@ -1,5 +1,5 @@
-//! One session, as its server sees it from outside: what it has moved, what its client was told, and
-//! when it has to end.
+//! One session, as its server sees it from outside: what it has moved, what its client was told,
+//! and when it has to end.
 
 use std::{
     fmt,
@@ -35,8 +35,8 @@ pub enum Over {
 pub struct Ended {
     /// The transport.
     pub over: Over,
-    /// The outcome. `None` if there is none: the command was dropped because its client was gone or
-    /// the session was broken off, or the session forwarded ports until its client left.
+    /// The outcome. `None` if the command was dropped because its client was gone, or if the
+    /// session forwarded ports until its client left.
     pub outcome: Option<Status>,
     /// Whether the outcome was written to the transport. For forwarded ports: whether the failure
     /// that ended them was written to one connection at least.
@@ -45,7 +45,7 @@ pub struct Ended {
     /// have taken.
     pub received: u64,
     /// Bytes for the client: those that the outputs of the command or the ports have sent. Unless
-    /// the outcome was told, some of them may not have reached the client.
+    /// the outcome was told, some of them might not have reached the client.
     pub sent: u64,
     /// How long the session has lasted, from the response to the end of the transport.
     pub duration: Duration,
@@ -206,7 +206,8 @@ struct Entry {
 }
 
 impl Running {
-    /// Tells the session when it has to end. Returns when it must not wait for its client any more.
+    /// Signals the session when it has to end. Returns when it must not wait for its client any
+    /// more.
     pub(super) async fn watch(&self) {
         let Some(Entry { state, .. }) = &self.0 else {
             return pending().await;

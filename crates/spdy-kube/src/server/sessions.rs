@@ -78,7 +78,7 @@ impl Sessions {
         let left = self.count();
         self.order.send_replace(Order::BreakOff);
         let all = running.wait_for(|running| running.count == 0);
-        // Only a command whose `poll` does not return can take longer.
+        // Only a report at the end of a session that does not return can take longer.
         _ = timeout_at(after(BREAK_OFF), all).await;
         left
     }

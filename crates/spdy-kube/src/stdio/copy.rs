@@ -236,3 +236,24 @@ const EIO: i32 = 5;
 
 /// The largest pipe that a user can make on Linux, in bytes.
 const LARGEST_PIPE: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_never_pauses_is_read_for_the_time_and_one_pipe() {
+        let limit = Duration::from_secs(1);
+        let (exited, mut rest) = Rest::new(Some(limit));
+        rest.read(LARGEST_PIPE + 1);
+        exited.send_replace(Some(Instant::now()));
+        tokio::time::advance(limit).await;
+        assert!(!rest.is_enough(), "those bytes are older than the end");
+        rest.read(LARGEST_PIPE);
+        assert!(!rest.is_enough(), "the command may have left them");
+        rest.read(1);
+        assert!(rest.is_enough());
+        rest.held_up = limit;
+        assert!(!rest.is_enough(), "the client did not read for that long");
+    }
+}

@@ -1,5 +1,7 @@
 //! Sessions that the server ends: shutdown, idle time, and outputs that stay open.
 
+use std::sync::Mutex;
+
 use futures_util::StreamExt;
 use http::HeaderValue;
 use spdy_kube::{
@@ -141,6 +143,21 @@ async fn a_shutdown_breaks_off_clients_that_do_not_read() {
         assert!(ended.outcome.is_some() && !ended.is_told);
         drop(unread);
     }
+}
+
+/// It holds a thread, so the clock is that of the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_returns_though_a_report_does_not() {
+    let mut bench = bench(|server| server);
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    bench.server = bench.server.on_end(move |_, _| {
+        _ = held.lock().unwrap().recv();
+    });
+    let remote = bench.exec(Transport::Spdy, exec(&["hang"], OUT)).await;
+    let left = bench.server.shutdown("bye", SECOND / 10).await;
+    assert_eq!((left, bench.server.sessions()), (1, 1));
+    drop((let_go, remote));
 }
 
 /// Returns how long a silent command lasts, and what is reported.
