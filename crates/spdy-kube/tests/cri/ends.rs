@@ -13,7 +13,7 @@ use spdy_session::{Config, HeaderBlock, Incoming, OpenOptions, Session, Version}
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{ALL, BOTH, Bench, Duration, Fake, OUT, bench, exec, failure, outcome, ports};
@@ -179,7 +179,8 @@ async fn idle(
 /// Keeps the input open while the outputs are read.
 async fn output(mut remote: Remote) -> Status {
     let _stdin = remote.stdin.take();
-    outcome(remote).await.0
+    let outcome = timeout(20 * HOUR, outcome(remote)).await;
+    outcome.expect("it ends").0
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,6 +216,23 @@ async fn pings_keep_a_session_alive_unless_they_do_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_of_one_direction_keep_a_session_alive() {
+    for transport in BOTH {
+        let bench = bench(|server| server.pings_count(false));
+        let remote = bench.exec(transport, exec(&["tick"], ALL)).await;
+        assert_eq!(output(remote).await, Status::Success, "{transport:?}");
+        let mut remote = bench.exec(transport, exec(&["read"], ALL)).await;
+        let mut stdin = remote.stdin.take().unwrap();
+        for _ in 0..4 {
+            sleep(3 * HOUR).await;
+            stdin.write_all(b"x").await.unwrap();
+        }
+        stdin.shutdown().await.unwrap();
+        assert_eq!(output(remote).await, Status::Success, "{transport:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_of_a_port_keep_its_session_alive() {
     for transport in BOTH {
         let mut bench = bench(|server| server.pings_count(false));
@@ -226,7 +244,8 @@ async fn bytes_of_a_port_keep_its_session_alive() {
             connection.write_all(b"x").await.unwrap();
             connection.read_exact(&mut echo).await.unwrap();
         }
-        let error = connection.read_exact(&mut echo).await.unwrap_err();
+        let end = timeout(5 * HOUR, connection.read_exact(&mut echo)).await;
+        let error = end.expect("it ends").unwrap_err();
         assert!(
             error.to_string().contains("session was idle for 14400 s"),
             "{error}"
@@ -242,7 +261,7 @@ async fn an_idle_session_without_connections_is_closed() {
     for transport in BOTH {
         let mut bench = bench(|server| server);
         let forward = bench.forward(transport).await;
-        forward.closed().await;
+        timeout(5 * HOUR, forward.closed()).await.unwrap();
         let (_, ended) = bench.ended().await;
         assert!(ended.outcome.is_some() && !ended.is_told);
         assert!((4 * HOUR..4 * HOUR + 3 * SECOND).contains(&ended.duration));
@@ -257,7 +276,7 @@ async fn pings_keep_a_session_without_connections_alive() {
     config.timeouts.idle = None;
     config.timeouts.keep_alive = Some(60 * SECOND);
     let (session, _incoming) = bare(&bench, &url, "portforward.k8s.io", config).await;
-    let closed = tokio::time::timeout(10 * HOUR, session.closed()).await;
+    let closed = timeout(10 * HOUR, session.closed()).await;
     assert!(closed.is_err());
 }
 
@@ -265,16 +284,13 @@ async fn pings_keep_a_session_without_connections_alive() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_client_that_does_not_read_is_not_waited_for() {
     for transport in BOTH {
-        let mut bench = bench(|server| server);
+        let mut bench = bench(|server| server.idle(Some(HOUR)));
         let unread = bench.exec(transport, exec(&["flood"], OUT)).await;
-        sleep(4 * HOUR - SECOND).await;
+        sleep(HOUR - SECOND).await;
         assert_eq!(bench.server.sessions(), 1);
         let (_, ended) = bench.ended().await;
         let lasted = ended.duration;
-        assert!(
-            (4 * HOUR..4 * HOUR + 15 * SECOND).contains(&lasted),
-            "{lasted:?}"
-        );
+        assert!((HOUR..HOUR + 15 * SECOND).contains(&lasted), "{lasted:?}");
         assert!(ended.outcome.is_some() && !ended.is_told);
         drop(unread);
     }
@@ -323,6 +339,6 @@ async fn outputs_are_read_to_their_ends_unless_there_is_a_time() {
     let mut remote = bench.exec(Transport::Spdy, exec(&["daemon"], OUT)).await;
     let mut stdout = remote.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 100_000]).await.unwrap();
-    let more = tokio::time::timeout(3 * HOUR, stdout.read(&mut [0; 1])).await;
+    let more = timeout(3 * HOUR, stdout.read(&mut [0; 1])).await;
     assert!(more.is_err(), "{more:?}");
 }

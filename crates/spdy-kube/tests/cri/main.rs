@@ -88,6 +88,21 @@ impl Runtime for Fake {
                 io.stdout.as_mut().unwrap().write_all(&[0; 1000]).await?;
             },
             "hang" => std::future::pending().await,
+            // Writes a byte each 3 h, or reads what the client sends.
+            "tick" => {
+                for _ in 0..4 {
+                    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+                    io.stdout.as_mut().unwrap().write_all(b"x").await?;
+                }
+                Ok(Exit::SUCCESS)
+            }
+            "read" => {
+                let mut stdin = io.stdin.take().unwrap();
+                while let Some(piece) = stdin.next().await {
+                    piece?;
+                }
+                Ok(Exit::SUCCESS)
+            }
             // Lasts, and is silent.
             "sleep" => {
                 tokio::time::sleep(exec.command[1].parse().map(Duration::from_secs)?).await;
