@@ -81,7 +81,7 @@ fn bind(path: &str) -> io::Result<UnixListener> {
 
 type Url = Result<String, (StatusCode, String)>;
 
-/// What stands for the gRPC service.
+/// The requests that come over gRPC elsewhere.
 fn requests(server: Server<Processes>) -> Router {
     let (exec, attach, forward) = (server.clone(), server.clone(), server);
     let exec = move |RawQuery(query): RawQuery| async move {

@@ -168,7 +168,9 @@ impl<R: Runtime> Server<R> {
     /// Sets whether every byte of the client is a use of its session, as in the servers of
     /// Kubernetes, which is the default. kubectl sends PINGs, so its sessions are never idle then.
     ///
-    /// With `false`, only bytes of inputs, outputs and forwarded connections are.
+    /// With `false`, only bytes of inputs, outputs and forwarded connections are. With `true`, a
+    /// client that sends PINGs and reads nothing is limited by `timeouts.write` of the sessions'
+    /// configuration alone, which is 4 h.
     #[must_use]
     pub const fn pings_count(mut self, count: bool) -> Self {
         self.counts_pings = count;
@@ -294,7 +296,8 @@ impl<R> Server<R> {
     /// has ended. After `wait`, breaks off those that are left, whose clients do not read, and
     /// returns how many they were.
     ///
-    /// If the future is dropped, the clients are told nevertheless, and no session is broken off.
+    /// If the future is dropped, the clients get the failure nevertheless, and no session is broken
+    /// off.
     /// Further calls wait for the same end, and the first reason stays.
     pub async fn shutdown(&self, reason: impl Into<String>, wait: Duration) -> usize {
         self.sessions.end(Status::unavailable(reason), wait).await

@@ -68,7 +68,7 @@ where
             (error, data) = connections.pairs.expired() => drop(tokio::spawn(give_up(error, data))),
             why = settings.session.over() => {
                 settings.session.outcome(why);
-                // Each connection ends, and its client is told why.
+                // Each connection ends, and its client gets the reason.
                 while connections.tasks.join_next().await.is_some() {}
                 break;
             }

@@ -1,5 +1,5 @@
-//! One session, as its server sees it from outside: what it has moved, what its client was told,
-//! and when it has to end.
+//! One session, as its server sees it from outside: what it has moved, its outcome, and when it has
+//! to end.
 
 use std::{
     fmt,
@@ -45,7 +45,7 @@ pub struct Ended {
     /// have taken.
     pub received: u64,
     /// Bytes for the client: those that the outputs of the command or the ports have sent. Unless
-    /// the outcome was told, some of them might not have reached the client.
+    /// the outcome was written, some of them might not have reached the client.
     pub sent: u64,
     /// How long the session has lasted, from the response to the end of the transport.
     pub duration: Duration,

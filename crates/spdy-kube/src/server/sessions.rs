@@ -20,7 +20,7 @@ struct Running {
     is_closed: bool,
 }
 
-/// What the sessions are told.
+/// The order to all sessions.
 #[derive(Clone, Debug, Default)]
 enum Order {
     #[default]
