@@ -7,8 +7,6 @@
 //! ```console
 //! curl --unix-socket /tmp/runtime.sock 'http://cri/exec?command=date&stdout=1'
 //! ```
-//!
-//! `examples/cri` is the same with gRPC, for crictl and a kubelet.
 
 #[path = "kubelet/process.rs"]
 mod process;

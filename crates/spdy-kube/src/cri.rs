@@ -234,7 +234,7 @@ impl<R: Runtime> Server<R> {
     pub fn answer<B>(&self, request: &mut http::Request<B>) -> Response<String> {
         let (route, token) = match routes::find(request.method(), request.uri().path()) {
             Ok(found) => found,
-            Err(refusal) => return refusal,
+            Err(refusal) => return refusal.into_response(),
         };
         let prepared = self.tokens.take(token);
         match prepared.filter(|prepared| Route::of(&prepared.request) == route) {

@@ -1,9 +1,9 @@
 //! The routes of the server.
 
-use http::{HeaderValue, Method, Response, StatusCode, header::ALLOW};
+use http::{HeaderValue, Method, StatusCode, header::ALLOW};
 
 use super::Request;
-use crate::Status;
+use crate::{Status, negotiate::Refusal};
 
 /// A kind of URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +33,16 @@ impl Route {
 }
 
 /// Returns the route and the token of a request, or the response that refuses it.
-pub(super) fn find<'a>(
-    method: &Method,
-    path: &'a str,
-) -> Result<(Route, &'a str), Response<String>> {
-    let found = parse(path).ok_or_else(|| Status::not_found("no such path").into_response())?;
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(Route, &'a str), Refusal> {
+    let found = parse(path).ok_or_else(|| Refusal::status(Status::not_found("no such path")))?;
     if *method == Method::GET || *method == Method::POST {
         return Ok(found);
     }
     let why = "only GET and POST are allowed";
     let status = Status::failure(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", why);
-    let mut refusal = status.into_response();
+    let mut refusal = Refusal::status(status);
     let allowed = HeaderValue::from_static("GET, POST");
-    refusal.headers_mut().insert(ALLOW, allowed);
+    refusal.0.headers_mut().insert(ALLOW, allowed);
     Err(refusal)
 }
 
