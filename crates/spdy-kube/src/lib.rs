@@ -98,6 +98,7 @@ pub mod cri;
 mod negotiate;
 mod options;
 mod origins;
+mod printable;
 mod relay;
 mod server;
 mod status;

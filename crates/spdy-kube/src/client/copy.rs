@@ -7,7 +7,7 @@ use hyper::rt::{Read, Write};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Client, ClientError, Input, Output, Remote};
-use crate::{BoxError, Options, Status, Streams, websocket::PIECE};
+use crate::{BoxError, Options, Status, Streams, printable::Printable, websocket::PIECE};
 
 impl<C, F, IO, E> Client<C>
 where
@@ -189,13 +189,19 @@ impl From<ClientError> for CopyError {
     }
 }
 
+/// Control characters in the output of `tar` are escaped.
 impl fmt::Display for CopyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(error) => error.fmt(f),
             Self::Archive(_) => f.write_str("archive cannot be read or written"),
-            Self::Tar { status, said } if said.is_empty() => write!(f, "tar has failed: {status}"),
-            Self::Tar { status, said } => write!(f, "tar has failed: {status}: {said}"),
+            Self::Tar { status, said } => {
+                write!(f, "tar has failed: {}", Printable(status))?;
+                match said.trim() {
+                    "" => Ok(()),
+                    said => write!(f, ": {}", Printable(said)),
+                }
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use spdy_session::{OpenError, StreamError};
 use spdy_tower::upgrade::ConnectError;
 
-use crate::{Status, StatusError};
+use crate::{Status, StatusError, printable::Printable};
 
 /// Why there are no streams, or no outcome.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ impl From<io::Error> for ClientError {
     }
 }
 
+/// Control characters of the server's message are escaped.
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,8 +80,8 @@ impl fmt::Display for ClientError {
             Self::Connect(ConnectError::Refused(response)) => {
                 write!(f, "server does not upgrade: {}: ", response.status())?;
                 match self.refusal() {
-                    Some(status) => status.fmt(f),
-                    None => f.write_str(String::from_utf8_lossy(response.body()).trim()),
+                    Some(status) => Printable(status).fmt(f),
+                    None => Printable(String::from_utf8_lossy(response.body()).trim()).fmt(f),
                 }
             }
             Self::Connect(_) => f.write_str("connection to the server failed"),
