@@ -245,7 +245,10 @@ impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Listening<IO, H> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -278,7 +281,8 @@ mod tests {
         sleep(Duration::from_secs(1)).await;
         assert!(!cut.is_over());
         cut.cut();
-        let error = reading.await.unwrap().unwrap_err();
+        let read = timeout(Duration::from_secs(1), reading).await;
+        let error = read.expect("a read ends").unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
         let error = writes.write_all(&[0; 10]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
