@@ -143,3 +143,81 @@ impl std::error::Error for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spdy_frame::GoAwayStatus;
+    use spdy_session::Timeout;
+
+    use super::*;
+    use crate::BodyError;
+
+    fn goaway() -> SessionError {
+        SessionError::GoAway {
+            last_good: None,
+            status: GoAwayStatus::OK,
+        }
+    }
+
+    fn reset(initiator: Initiator) -> StreamError {
+        StreamError::Reset {
+            status: RstStatus::CANCEL,
+            initiator,
+        }
+    }
+
+    /// Streams that ended, and whether a timeout ran out, and whether the peer ended them.
+    fn ends() -> [(StreamError, bool, bool); 8] {
+        let timed_out = SessionError::TimedOut(Timeout::Write);
+        [
+            (StreamError::NotProcessed, false, true),
+            (StreamError::Finished, false, false),
+            (reset(Initiator::Remote), false, true),
+            (reset(Initiator::Local), false, false),
+            (StreamError::TimedOut(Timeout::Blocked), true, false),
+            (StreamError::Session(timed_out), true, false),
+            (StreamError::Session(goaway()), false, true),
+            (StreamError::Session(SessionError::Closed), false, false),
+        ]
+    }
+
+    #[test]
+    fn the_end_of_a_stream_says_whether_it_was_a_timeout_or_the_peer() {
+        for (end, is_timeout, is_remote) in ends() {
+            let body = BodyError::Stream(end.clone());
+            assert_eq!(body.is_timeout(), is_timeout, "{end:?}");
+            assert_eq!(body.is_remote(), is_remote, "{end:?}");
+            let is_unprocessed = matches!(end, StreamError::NotProcessed);
+            let error = Error::Stream(end);
+            assert_eq!(error.is_timeout(), is_timeout, "{error:?}");
+            assert_eq!(error.is_remote(), is_remote, "{error:?}");
+            assert_eq!(error.is_retry_safe(), is_unprocessed, "{error:?}");
+            assert!(!error.is_connect(), "{error:?}");
+        }
+        assert!(BodyError::TimedOut.is_timeout() && !BodyError::TimedOut.is_remote());
+        assert!(!BodyError::Trailers.is_timeout() && !BodyError::Trailers.is_remote());
+    }
+
+    #[test]
+    fn a_request_without_a_stream_is_safe_to_retry() {
+        let timed_out = SessionError::TimedOut(Timeout::Write);
+        for (error, is_timeout, is_remote) in [
+            (OpenError::TooManyStreams, false, false),
+            (OpenError::Session(SessionError::Closed), false, false),
+            (OpenError::Session(timed_out), true, false),
+            (OpenError::Session(goaway()), false, true),
+        ] {
+            let error = Error::NotSent(error);
+            assert!(error.is_retry_safe() && error.is_connect(), "{error:?}");
+            assert_eq!(error.is_timeout(), is_timeout, "{error:?}");
+            assert_eq!(error.is_remote(), is_remote, "{error:?}");
+        }
+        for error in [
+            Error::Request(InvalidRequest::HeadTooLong),
+            Error::Body("failed".into()),
+        ] {
+            assert!(!error.is_connect() && !error.is_retry_safe(), "{error:?}");
+            assert!(!error.is_timeout() && !error.is_remote(), "{error:?}");
+        }
+    }
+}
