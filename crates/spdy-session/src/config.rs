@@ -136,6 +136,15 @@ pub struct Limits {
     /// How many bytes of unsent payload one stream may queue before its writer waits. At least
     /// 1. Default 65,536.
     pub stream_send_queue: usize,
+    /// The size up to which `stream_send_queue` may grow for streams that send the pieces of a
+    /// body. It doubles when the transport has taken all of a turn in which as much was written,
+    /// and is `stream_send_queue` again as soon as the transport takes less.
+    ///
+    /// The writes of a stream that sends alone grow with it, from 65,536 bytes up to 262,144, so a
+    /// download takes fewer turns and fewer system calls. What the transport does not take of such
+    /// a write is set aside. A PING or a short response still waits behind at most 65,536 bytes and
+    /// a frame. With a value up to `stream_send_queue` neither grows. Default 262,144.
+    pub max_stream_send_queue: usize,
     /// How many bytes of unsent payload all streams together may queue. While they hold more, each
     /// stream may queue only [`min_send_queue`](Self::min_send_queue). Default 262,144.
     pub session_send_queue: usize,
@@ -212,6 +221,7 @@ impl Default for Limits {
             stream_buffer: 256 * 1024,
             session_buffer: 1024 * 1024,
             stream_send_queue: 64 * 1024,
+            max_stream_send_queue: 256 * 1024,
             session_send_queue: 256 * 1024,
             min_send_queue: 8 * 1024,
             large_send_pieces: 1280 * 1024,
@@ -279,7 +289,11 @@ impl Limits {
             self.held_headers,
             self.held_headers / 4,
             self.session_send_queue,
-            self.stream_send_queue,
+            if self.max_stream_send_queue > self.stream_send_queue {
+                self.max_stream_send_queue
+            } else {
+                self.stream_send_queue
+            },
             // A piece is kept whole until its last byte has left.
             self.min_send_queue
                 .saturating_add(16 * 1024)
@@ -288,7 +302,7 @@ impl Limits {
             // piece that exceeds it.
             self.large_send_pieces.saturating_mul(3),
             // The frames that are ready to be written.
-            self.data_frame.saturating_add(64 * 1024).saturating_mul(2),
+            self.data_frame.saturating_add(MAX_TURN).saturating_mul(2),
             self.max_queued_replies.saturating_mul(64),
             // A control frame that is not complete, whose buffer grows meanwhile, and the largest
             // inflated block.
@@ -303,6 +317,9 @@ impl Limits {
         ])
     }
 }
+
+/// Up to this many bytes are ready at once while the transport takes all of them.
+pub(crate) const MAX_TURN: usize = 256 * 1024;
 
 const fn larger(one: u32, other: u32) -> u32 {
     if one > other { one } else { other }
@@ -450,12 +467,13 @@ mod tests {
     #[test]
     fn the_most_that_a_session_holds_is_a_number_whatever_its_bounds_are() {
         let mut limits = Limits::default();
-        assert_eq!(limits.session_memory(), 22_343_680);
+        assert_eq!(limits.session_memory(), 22_933_504);
         let most = usize::MAX;
         limits.max_streams = u32::MAX;
         limits.max_session_window = u32::MAX;
         limits.session_buffer = most;
         limits.stream_send_queue = most;
+        limits.max_stream_send_queue = most;
         limits.session_send_queue = most;
         limits.min_send_queue = most;
         limits.large_send_pieces = most;

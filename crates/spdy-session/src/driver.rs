@@ -207,7 +207,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Writes the bytes that can leave now.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
         let connection = &mut self.dispatch.connection;
-        if let Poll::Ready(Err(error)) = self.transport.poll_write(cx, connection, now) {
+        let polled = self.transport.poll_write(cx, connection, now);
+        // Before the tasks are woken that wait for bytes to leave.
+        let budget = &self.dispatch.hub.budget;
+        let turn = budget.note_turn(self.transport.written, polled.is_ready());
+        connection.set_turn(turn);
+        if let Poll::Ready(Err(error)) = polled {
             connection.handle_transport_error(error.into());
         }
         self.dispatch.deliver();

@@ -22,6 +22,8 @@ pub(super) struct Transport<IO> {
     buffer_size: usize,
     /// Whether bytes were written since the last flush.
     unflushed: bool,
+    /// How many bytes the last call of `poll_write` has written.
+    pub(super) written: usize,
     shut_down: bool,
     /// How many bytes were thrown away at the end.
     drained: usize,
@@ -45,6 +47,7 @@ impl<IO> Transport<IO> {
             buffer: BytesMut::new(),
             buffer_size: 0,
             unflushed: false,
+            written: 0,
             shut_down: false,
             drained: 0,
         }
@@ -128,6 +131,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         connection: &mut Connection,
         now: Instant,
     ) -> Poll<io::Result<()>> {
+        self.written = 0;
         loop {
             let out = connection.poll_transmit(now);
             if !out.has_remaining() {
@@ -142,6 +146,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             out.advance(written);
+            self.written += written;
             self.unflushed = true;
         }
         if self.unflushed {

@@ -2,6 +2,8 @@
 //!
 //! `connection::fill` decides the order, because it has access to the streams.
 
+mod aside;
+
 use std::{collections::VecDeque, fmt, mem};
 
 use bytes::{Buf, Bytes};
@@ -11,6 +13,7 @@ use spdy_frame::{
     WindowTarget, WindowUpdate,
 };
 
+use self::aside::Aside;
 use super::{
     role::Role,
     scheduler::{Need, Scheduler},
@@ -18,7 +21,7 @@ use super::{
     transmit::{Outbound, Transmit},
 };
 use crate::{
-    config::{Config, Trailers},
+    config::{Config, MAX_TURN, Trailers},
     wire_log,
 };
 
@@ -45,6 +48,14 @@ pub(crate) struct Output {
     openings: VecDeque<StreamId>,
     scheduler: Scheduler,
     transmit: Transmit,
+    /// Frames of a stream that writes alone are added while fewer bytes than this are ready: larger
+    /// writes cost fewer system calls.
+    turn: usize,
+    /// How many such frames the last call added.
+    extended: usize,
+    /// What the transport has not taken of such frames. So nothing that comes later waits behind
+    /// more than [`TRANSMIT_TARGET`].
+    aside: Aside,
     /// How many bytes had left when `take_progress` was last called.
     written: u64,
 }
@@ -56,6 +67,8 @@ pub(crate) struct Place {
     is_scheduled: bool,
     /// Whether the window of the session cut its last frame short, so that its turn goes on.
     is_cut: bool,
+    /// Whether payload of the stream was set aside.
+    has_aside: bool,
 }
 
 impl Place {
@@ -68,6 +81,11 @@ impl Place {
     /// Returns whether the stream is in the scheduler.
     pub(crate) const fn is_scheduled(&self) -> bool {
         self.is_scheduled
+    }
+
+    /// Returns whether payload was set aside that needs no window any more.
+    pub(crate) const fn has_aside(&self) -> bool {
+        self.has_aside
     }
 }
 
@@ -97,6 +115,9 @@ impl Output {
             openings: VecDeque::new(),
             scheduler: Scheduler::default(),
             transmit: Transmit::default(),
+            turn: TRANSMIT_TARGET,
+            extended: 0,
+            aside: Aside::default(),
             written: 0,
         }
     }
@@ -148,6 +169,9 @@ impl Output {
     /// Adds a stream to the scheduler if it has something to write and waits for nothing.
     #[inline]
     pub(crate) fn schedule(&mut self, stream: &mut Stream) {
+        if stream.place.has_aside {
+            return self.schedule_aside(stream);
+        }
         let need = match stream.next() {
             // A stream that waits for its window can still send HEADERS and FIN.
             Some(Next::Data(_)) if stream.wait.is_blocked() => return,
@@ -164,6 +188,18 @@ impl Output {
         } else {
             self.scheduler.push(stream.id(), stream.priority(), need);
         }
+    }
+
+    /// Adds a stream to the scheduler whose payload was set aside, which needs no window any more.
+    #[cold]
+    pub(crate) fn schedule_aside(&mut self, stream: &mut Stream) {
+        stream.place.has_aside = true;
+        if stream.place.is_scheduled {
+            self.scheduler.remove(stream.id(), stream.priority());
+        }
+        stream.place.is_scheduled = true;
+        self.scheduler
+            .push(stream.id(), stream.priority(), Need::Nothing);
     }
 
     // --- questions -------------------------------------------------------------------------------
@@ -196,13 +232,26 @@ impl Output {
         self.scheduler.is_empty() && !self.is_full()
     }
 
+    /// Notes that a stream goes on beyond what is enough, with a frame that can be set aside.
+    pub(crate) fn extend(&mut self) {
+        self.extended += 1;
+    }
+
+    /// Returns whether a stream that has just written may go on beyond what is enough.
+    pub(crate) fn may_extend(&self) -> bool {
+        self.turn > TRANSMIT_TARGET
+            && self.transmit.held() < self.turn
+            && self.scheduler.is_empty()
+            && self.aside.is_empty()
+    }
+
     pub(crate) fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
 
     /// Returns how much memory the ready bytes take.
     pub(crate) fn held(&self) -> usize {
-        self.transmit.held()
+        self.transmit.held() + self.aside.bytes()
     }
 
     /// Returns how many bytes have left since the start.
@@ -211,6 +260,11 @@ impl Output {
     }
 
     // --- frames to bytes -------------------------------------------------------------------------
+
+    /// Begins to make bytes ready.
+    pub(crate) fn begin_turn(&mut self) {
+        self.extended = 0;
+    }
 
     pub(crate) fn write_control(&mut self) {
         let (side, version) = (self.role.side(), self.role.version());
@@ -326,6 +380,24 @@ impl Output {
         fin
     }
 
+    /// Makes a payload of a stream ready again that was set aside. Returns whether there was one.
+    pub(crate) fn write_aside(&mut self, stream: &mut Stream) -> bool {
+        if !stream.place.has_aside {
+            return false;
+        }
+        let payload = self.aside.pop();
+        stream.place.has_aside = !self.aside.is_empty();
+        let Some(payload) = payload else {
+            return false;
+        };
+        self.scheduler.served(stream.priority());
+        let (stream, fin) = (stream.id(), false);
+        Data::encode_head(stream, fin, payload.len() as u32, self.transmit.frames());
+        self.transmit.push_payload(payload);
+        self.transmit.list(Outbound::Data { stream, fin });
+        true
+    }
+
     /// Writes one HEADERS frame. Returns whether it has FIN.
     pub(crate) fn write_headers(&mut self, stream: &mut Stream) -> Result<bool, EncodeError> {
         self.scheduler.served(stream.priority());
@@ -400,7 +472,32 @@ impl Output {
     /// Takes back the DATA frames of a stream of which no byte has left. Returns how many bytes of
     /// payload they had, or `None` if there were none.
     pub(crate) fn take_back(&mut self, stream: StreamId) -> Option<usize> {
-        self.transmit.take_back(stream)
+        let ready = self.transmit.take_back(stream);
+        match self.aside.drop_of(stream) {
+            0 => ready,
+            aside => Some(aside + ready.unwrap_or_default()),
+        }
+    }
+
+    /// Sets up to how many bytes are made ready while the transport takes all.
+    pub(crate) fn set_turn(&mut self, bytes: usize) {
+        self.turn = bytes.min(MAX_TURN);
+    }
+
+    /// Sets aside what the transport has not taken, beyond what is enough. Returns the stream that
+    /// has to be scheduled for it.
+    fn set_aside(&mut self) -> Option<StreamId> {
+        // All of these frames belong to one stream. The one frame that each turn writes, however
+        // full it is, stays: otherwise its stream would be starved.
+        while self.extended > 0
+            && let Some((stream, payload)) = self
+                .transmit
+                .take_last(TRANSMIT_TARGET, self.aside.stream())
+        {
+            self.extended -= 1;
+            self.aside.push_front(stream, payload);
+        }
+        self.aside.stream()
     }
 
     /// Returns whether FIN of a stream has not left and its sender wants to know when it does.
@@ -422,7 +519,9 @@ impl Output {
 
     /// Removes a stream that is gone from all queues. So they contain only open streams, whose
     /// number is limited.
-    pub(crate) fn forget(&mut self, stream: &Stream) {
+    ///
+    /// Returns how many bytes were set aside, for the window of the session.
+    pub(crate) fn forget(&mut self, stream: &Stream) -> usize {
         let id = stream.id();
         if stream.has_opening() {
             self.openings.retain(|&other| other != id);
@@ -433,6 +532,7 @@ impl Output {
         if stream.is_credit_due() {
             self.credit_due.retain(|&other| other != id);
         }
+        self.aside.drop_of(id)
     }
 
     /// Drops everything that an ended session does not send any more.
@@ -441,6 +541,7 @@ impl Output {
         self.openings.clear();
         self.credit_due.clear();
         self.scheduler.clear();
+        self.aside = Aside::default();
     }
 
     /// Drops everything, because the transport is gone.
@@ -453,11 +554,14 @@ impl Output {
     }
 
     /// Frees memory that a session does not need while it is idle or its transport takes nothing.
-    pub(crate) fn release(&mut self) {
+    ///
+    /// Returns a stream that has to be scheduled.
+    pub(crate) fn release(&mut self) -> Option<StreamId> {
         self.transmit.release();
         if self.control.is_empty() {
             self.control = VecDeque::new();
         }
+        self.set_aside()
     }
 
     /// Returns whether frames wait that are written before those of streams.

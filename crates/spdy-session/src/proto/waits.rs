@@ -303,5 +303,6 @@ impl Waits {
 
 /// Returns whether a stream has payload and only the window of the session keeps it from writing.
 pub(crate) fn is_stalled(stream: &Stream, is_session_open: bool) -> bool {
-    !is_session_open && stream.place.is_scheduled() && stream.need() == Need::Window
+    let needs_window = stream.need() == Need::Window && !stream.place.has_aside();
+    !is_session_open && stream.place.is_scheduled() && needs_window
 }

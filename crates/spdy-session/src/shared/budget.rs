@@ -38,6 +38,9 @@ pub(crate) struct Budget {
     is_partly_read: AtomicBool,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
+    /// How many bytes of a body one stream may queue. It follows what the transport takes, between
+    /// `Limits::stream_send_queue` and `Limits::max_stream_send_queue`. Only the driver writes it.
+    ahead: AtomicUsize,
     /// The bytes in `queued` that belong to large pieces.
     of_large: AtomicUsize,
     /// Bytes of large pieces that have not left completely, and of large pieces that are being
@@ -99,6 +102,7 @@ pub(crate) enum Verdict {
 impl Budget {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
+            ahead: AtomicUsize::new(config.limits.stream_send_queue),
             config,
             consumed: AtomicUsize::new(0),
             is_partly_read: AtomicBool::new(false),
@@ -128,6 +132,15 @@ impl Budget {
     /// Returns whether a stream may have a piece whose length is known only when the piece exists.
     pub(crate) fn of_piece(&self, asking: Asking) -> Verdict {
         self.judge(asking, self.large.load(Ordering::SeqCst))
+    }
+
+    /// For tests: returns whether a stream may have another piece with a queue that has not grown.
+    /// The growth wakes no task, since one that waits for it has bytes queued.
+    pub(crate) fn of_piece_without_growth(&self, asking: Asking) -> Verdict {
+        if asking.queued >= self.config.limits.stream_send_queue {
+            return Verdict::WhenSent;
+        }
+        self.of_piece(asking)
     }
 
     /// Reserves room for a piece whose length is known only when the piece exists, and returns how
@@ -204,7 +217,7 @@ impl Budget {
         let limits = &self.config.limits;
         let reads_ahead = self.queued.load(Ordering::Relaxed) < limits.session_send_queue;
         let most_queued = if reads_ahead {
-            limits.stream_send_queue
+            self.ahead.load(Ordering::Relaxed)
         } else {
             1
         };
@@ -231,6 +244,29 @@ impl Budget {
     fn small(&self) -> usize {
         let of_large = self.of_large.load(Ordering::SeqCst);
         self.queued.load(Ordering::SeqCst).saturating_sub(of_large)
+    }
+
+    /// Notes that the transport has taken `bytes` in a turn, and whether it `takes_all`. Bodies may
+    /// queue more while it does, because larger turns are fewer, and what leaves at once delays
+    /// nothing.
+    ///
+    /// Returns how many bytes may be made ready in the next turn, or 0 for as many as usual.
+    ///
+    /// No task is woken. A task that waits for this has bytes queued, and is woken when some of
+    /// them have left.
+    pub(crate) fn note_turn(&self, bytes: usize, takes_all: bool) -> usize {
+        let limits = &self.config.limits;
+        let (least, most) = (limits.stream_send_queue, limits.max_stream_send_queue);
+        let now = self.ahead.load(Ordering::Relaxed);
+        let next = match takes_all {
+            true if bytes < now => now,
+            true => now.saturating_mul(2).min(most).max(least),
+            false => least,
+        };
+        if next != now {
+            self.ahead.store(next, Ordering::Relaxed);
+        }
+        if next > least { next } else { 0 }
     }
 
     /// Counts consumed bytes, and returns their sum since the driver last checked. It is the sum of

@@ -74,7 +74,8 @@ impl Connection {
     /// is one.
     fn settle(&mut self, Ended(stream): Ended, error: Option<StreamError>) {
         let id = stream.id();
-        self.output.forget(&stream);
+        let aside = self.output.forget(&stream);
+        self.windows.give_back(aside);
         self.waits.forget(&stream);
         let Some(error) = error else {
             return;

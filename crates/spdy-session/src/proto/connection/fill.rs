@@ -59,7 +59,10 @@ impl Connection {
     /// Frees memory. Call it when the connection is idle, and when the transport takes no more
     /// bytes for now.
     pub fn release_buffers(&mut self) {
-        self.output.release();
+        let aside = self.output.release();
+        if let Some(mut stream) = aside.and_then(|id| self.streams.get(id)) {
+            self.output.schedule_aside(&mut stream);
+        }
         self.streams.release_memory();
     }
 
@@ -82,6 +85,7 @@ impl Connection {
     }
 
     fn fill(&mut self, now: Instant) {
+        self.output.begin_turn();
         self.output.write_control();
         if self.phase == Phase::Closing {
             return;
@@ -99,6 +103,13 @@ impl Connection {
             }
         }
         self.note_stall(now);
+    }
+
+    /// Sets how many bytes may be made ready while the transport takes all: more than usual only if
+    /// the caller calls [`release_buffers`](Self::release_buffers) when it does not.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn set_turn(&mut self, bytes: usize) {
+        self.output.set_turn(bytes);
     }
 
     // --- credit ----------------------------------------------------------------------------------
@@ -167,6 +178,10 @@ impl Connection {
             return false;
         };
         stream.place.begin_turn();
+        if self.output.write_aside(&mut stream) {
+            self.output.schedule(&mut stream);
+            return false;
+        }
         let fin = match stream.next() {
             Some(Next::Data(length)) => {
                 let length = length.min(self.config.limits.data_frame);
@@ -201,8 +216,14 @@ impl Connection {
             None => return false,
         };
         if !fin {
-            let is_next = self.output.has_no_other() && self.windows.is_open();
-            if is_next && stream.next().is_some() {
+            let is_open = self.windows.is_open();
+            if is_open && self.output.has_no_other() && stream.next().is_some() {
+                return true;
+            }
+            // More is written only of what can be set aside again: frames without FIN.
+            let longest = self.config.limits.data_frame;
+            if is_open && self.output.may_extend() && stream.goes_on_after(longest) {
+                self.output.extend();
                 return true;
             }
             self.output.schedule(&mut stream);
@@ -293,52 +314,4 @@ fn report_sent(events: &mut VecDeque<Event>, id: StreamId, size: usize, left: us
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Buf;
-    use spdy_frame::{HeaderBlock, Side, Version};
-
-    use super::*;
-    use crate::{config::Config, proto::connection::OpenOptions};
-
-    /// Opens three streams with more payload than the session's window lets out.
-    fn client(now: Instant) -> (Connection, [StreamId; 3]) {
-        let config = Arc::new(Config::default());
-        let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
-        let streams = [(); 3].map(|()| {
-            let stream = client.open(now, HeaderBlock::new(), OpenOptions::default());
-            let stream = stream.expect("there is no limit yet");
-            let payload = vec![0; 60_000].into();
-            client
-                .send_data(stream, payload, false)
-                .expect("it is open");
-            stream
-        });
-        (client, streams)
-    }
-
-    fn write_all(client: &mut Connection, now: Instant) {
-        while client.poll_transmit(now).has_remaining() {
-            let out = client.poll_transmit(now);
-            out.advance(out.remaining());
-        }
-    }
-
-    #[test]
-    fn streams_that_are_gone_leave_the_queues() {
-        let now = Instant::now();
-        let (mut client, streams) = client(now);
-        client.reset(streams[1], RstStatus::CANCEL);
-
-        write_all(&mut client, now);
-        assert_eq!(client.stats().local_streams, 2);
-        let waiting = |client: &Connection| client.output.scheduler().payload().count();
-        assert_eq!(waiting(&client), 2);
-        client.reset(streams[0], RstStatus::CANCEL);
-        assert_eq!(waiting(&client), 1);
-        client.reset(streams[2], RstStatus::CANCEL);
-        assert!(client.output.scheduler().is_empty());
-        assert_eq!(client.stats().unsent, 0);
-    }
-}
+mod tests;

@@ -211,7 +211,8 @@ impl Connection {
 
     fn waits_for_window(&self, stream: &Stream) -> bool {
         let has_data = matches!(stream.next(), Some(Next::Data(_)));
-        has_data && !stream.has_opening() && self.lacks_window(stream)
+        let is_next = has_data && !stream.has_opening() && !stream.place.has_aside();
+        is_next && self.lacks_window(stream)
     }
 
     /// Returns whether a part of a frame has arrived.

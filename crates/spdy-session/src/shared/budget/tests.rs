@@ -264,3 +264,60 @@ fn a_stream_that_has_queued_something_reads_ahead_when_the_session_holds_little(
     assert_eq!(budget.of_piece(queued), Verdict::WhenSent);
     assert_eq!(budget.of_piece(NEW), Verdict::Yes(65_536));
 }
+
+/// Returns whether a stream with this number of queued bytes may have another piece of its body.
+fn may_add(budget: &Budget, queued: usize) -> bool {
+    let asking = Asking {
+        queued,
+        window: 1 << 20,
+        ..NEW
+    };
+    matches!(budget.of_piece(asking), Verdict::Yes(_))
+}
+
+/// Returns how many bytes of a body a stream may queue.
+fn ahead(budget: &Budget) -> usize {
+    let lengths = [16_384, 65_536, 131_072, 262_144, 524_288];
+    let length = lengths.into_iter().find(|&it| !may_add(budget, it));
+    let length = length.expect("there is a limit");
+    assert!(may_add(budget, length - 1));
+    length
+}
+
+#[test]
+fn a_body_may_queue_more_while_the_transport_takes_all() {
+    let budget = Budget::new(Arc::default());
+    assert_eq!(ahead(&budget), 65_536);
+    assert_eq!(budget.note_turn(65_535, true), 0);
+    assert_eq!(ahead(&budget), 65_536, "the turn had less");
+    for most in [131_072, 262_144, 262_144] {
+        assert_eq!(budget.note_turn(most, true), most);
+        assert_eq!(ahead(&budget), most);
+    }
+    assert_eq!(budget.note_turn(0, true), 262_144);
+    assert_eq!(ahead(&budget), 262_144, "nothing was left to take");
+    assert_eq!(budget.of_writer(65_536), 0, "a writer copies");
+    budget.add(Limits::default().session_send_queue);
+    assert!(!may_add(&budget, 1), "the session holds enough");
+}
+
+#[test]
+fn a_body_may_queue_no_more_as_soon_as_the_transport_takes_less() {
+    let budget = Budget::new(Arc::default());
+    budget.note_turn(100_000, true);
+    budget.note_turn(200_000, true);
+    assert_eq!(ahead(&budget), 262_144);
+    assert_eq!(budget.note_turn(1 << 20, false), 0);
+    assert_eq!(ahead(&budget), 65_536);
+}
+
+#[test]
+fn a_send_queue_without_a_larger_maximum_is_fixed() {
+    for max in [0, 65_536] {
+        let mut config = Config::default();
+        config.limits.max_stream_send_queue = max;
+        let budget = Budget::new(Arc::new(config));
+        assert_eq!(budget.note_turn(1 << 20, true), 0);
+        assert_eq!(ahead(&budget), 65_536);
+    }
+}

@@ -350,7 +350,7 @@ impl SendSide {
             window,
             ..self.asking(0, self.is_modest)
         };
-        let may_have = matches!(budget.of_piece(asking), Verdict::Yes(_));
+        let may_have = matches!(budget.of_piece_without_growth(asking), Verdict::Yes(_));
         self.awaited.piece && self.waker.is_some() && may_have
     }
 }

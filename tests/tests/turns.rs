@@ -1,0 +1,303 @@
+//! How much of a body is made ahead of the transport, and what waits in front of a PING.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::ready,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::Frame;
+use spdy_frame::{
+    DEFAULT_WINDOW, HeaderBlock, HeaderCompression, HeaderEncoder, MAX_WINDOW, Ping, Priority,
+    Setting, SettingFlags, SettingId, Settings, Side, StreamId, SynStream, WindowIncrement,
+    WindowTarget, WindowUpdate,
+};
+use spdy_tower::{Body, Builder, Version};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::yield_now,
+};
+use tower::service_fn;
+
+const VERSION: Version = Version::V3_1;
+
+/// The length of the pieces of the body.
+const PIECE: usize = 16 * 1024;
+
+/// What is ready for the transport at most: `docs/limits.md`.
+const READY: usize = 64 * 1024 + PIECE + 64;
+
+#[tokio::test(start_paused = true)]
+async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let transport = Transport::new(Arc::clone(&made));
+    let body = Arc::clone(&made);
+    let service = service_fn(move |_: Request<Body>| {
+        ready(Ok::<_, Infallible>(Response::new(Endless(Arc::clone(
+            &body,
+        )))))
+    });
+    let connection = Builder::new().serve_connection(transport.clone(), VERSION, service);
+    let mut connection = pin!(connection);
+    let mut polls = async |number| {
+        transport.with(|it| it.deepest = 0);
+        for _ in 0..number {
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(connection.as_mut().poll(cx).is_pending());
+            yield_now().await;
+        }
+        transport.with(|it| it.deepest)
+    };
+    transport.with(|it| it.input = request());
+
+    // It grows from 64 KiB to 256 KiB, and no further.
+    transport.with(|it| it.takes = usize::MAX);
+    let first = polls(1).await;
+    assert!(first <= 64 * 1024 + PIECE, "{first} bytes at first");
+    let most = polls(20).await;
+    assert!(most > 192 * 1024, "{most} bytes ahead");
+    assert!(most <= 256 * 1024 + PIECE, "{most} bytes ahead");
+    let longest = transport.with(|it| it.longest);
+    assert!(longest > 192 * 1024, "{longest} bytes in a write");
+
+    // It shrinks at once when the transport takes less than everything. What was made is kept.
+    transport.with(|it| it.takes = 100_000);
+    polls(5).await;
+    let held = transport.held();
+    assert!(held <= 256 * 1024 + PIECE + READY, "{held} bytes are held");
+    while transport.held() > 64 * 1024 + READY {
+        let held = transport.held();
+        transport.with(|it| it.takes = 1000);
+        polls(5).await;
+        assert!(transport.held() < held, "a piece is made of {held} bytes");
+    }
+    for _ in 0..50 {
+        transport.with(|it| it.takes = 10_000);
+        polls(5).await;
+        let held = transport.held();
+        assert!(held <= 64 * 1024 + PIECE + READY, "{held} bytes are held");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_waits_behind_no_more_than_before_when_a_download_is_made_far_ahead() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let transport = Transport::new(Arc::clone(&made));
+    let service = service_fn(move |_: Request<Body>| {
+        ready(Ok::<_, Infallible>(Response::new(Endless(Arc::clone(
+            &made,
+        )))))
+    });
+    let connection = Builder::new().serve_connection(transport.clone(), VERSION, service);
+    let mut connection = pin!(connection);
+    let mut polls = async |number| {
+        for _ in 0..number {
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(connection.as_mut().poll(cx).is_pending());
+            yield_now().await;
+        }
+    };
+    transport.with(|it| it.input = request());
+    transport.with(|it| it.takes = usize::MAX);
+    polls(20).await;
+    transport.with(|it| it.takes = 0);
+    polls(5).await;
+    assert!(transport.held() > 192 * 1024, "much is queued");
+
+    transport.with(|it| it.input = ping());
+    polls(5).await;
+    transport.with(|it| {
+        it.log = Some(Vec::new());
+        it.takes = usize::MAX;
+    });
+    polls(1).await;
+    let log = transport.with(|it| it.log.take().unwrap());
+    let position = log.windows(12).position(|frame| frame == &ping()[..]);
+    let position = position.expect("the PING is answered");
+    assert!(
+        position <= READY,
+        "the answer waits behind {position} bytes"
+    );
+}
+
+/// A client that sends a request, with the largest windows.
+fn request() -> Bytes {
+    let mut written = BytesMut::new();
+    let windows = Setting {
+        id: SettingId::INITIAL_WINDOW_SIZE,
+        flags: SettingFlags::default(),
+        value: MAX_WINDOW,
+    };
+    let settings = Settings {
+        clear: false,
+        entries: vec![windows],
+    };
+    settings.encode(VERSION, &mut written);
+    WindowUpdate {
+        target: WindowTarget::Session,
+        increment: WindowIncrement::new(MAX_WINDOW - DEFAULT_WINDOW).unwrap(),
+    }
+    .encode(VERSION, &mut written);
+    let block = HeaderBlock::from_pairs([
+        (":method", "GET"),
+        (":path", "/"),
+        (":version", "HTTP/1.1"),
+        (":host", "a.test"),
+        (":scheme", "http"),
+    ]);
+    let frame = SynStream {
+        stream: StreamId::first(Side::Client),
+        associated: None,
+        priority: Priority::default(),
+        fin: true,
+        unidirectional: false,
+        block: &block.unwrap(),
+    };
+    HeaderEncoder::new(VERSION, HeaderCompression::Indexed)
+        .encode_syn_stream(&frame, &mut written)
+        .unwrap();
+    written.freeze()
+}
+
+fn ping() -> Bytes {
+    let mut written = BytesMut::new();
+    Ping { id: 1_234_567 }.encode(VERSION, &mut written);
+    written.freeze()
+}
+
+/// A body without an end. It counts the bytes that it has made.
+struct Endless(Arc<AtomicUsize>);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.fetch_add(PIECE, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; PIECE])))))
+    }
+}
+
+/// A transport that takes a number of bytes, and then no more.
+#[derive(Clone)]
+struct Transport(Rc<RefCell<Inside>>);
+
+struct Inside {
+    input: Bytes,
+    takes: usize,
+    written: usize,
+    log: Option<Vec<u8>>,
+    made: Arc<AtomicUsize>,
+    /// The most bytes that were made and not written when something was written.
+    deepest: usize,
+    /// The most bytes of one write.
+    longest: usize,
+}
+
+impl Transport {
+    fn new(made: Arc<AtomicUsize>) -> Self {
+        Self(Rc::new(RefCell::new(Inside {
+            input: Bytes::new(),
+            takes: 0,
+            written: 0,
+            log: None,
+            made,
+            deepest: 0,
+            longest: 0,
+        })))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inside) -> T) -> T {
+        act(&mut self.0.borrow_mut())
+    }
+
+    /// Returns how many bytes were made and not written.
+    fn held(&self) -> usize {
+        self.with(|it| it.held())
+    }
+}
+
+impl Inside {
+    fn held(&self) -> usize {
+        // Heads of frames are written as well.
+        let made = self.made.load(Ordering::Relaxed);
+        made.saturating_sub(self.written)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.takes);
+        self.takes -= taken;
+        self.written += taken;
+        if let Some(log) = &mut self.log {
+            log.extend_from_slice(&bytes[..taken]);
+        }
+        taken
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let input = &mut self.0.borrow_mut().input;
+        if input.is_empty() {
+            return Poll::Pending;
+        }
+        let bytes = input.len().min(to.remaining());
+        to.put_slice(&input[..bytes]);
+        input.advance(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inside = self.0.borrow_mut();
+        inside.deepest = inside.deepest.max(inside.held());
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
+        inside.longest = inside.longest.max(offered);
+        match pieces.iter().map(|piece| inside.write(piece)).sum() {
+            0 => Poll::Pending,
+            taken => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
