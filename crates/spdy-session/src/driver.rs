@@ -260,9 +260,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if alarm.as_mut().poll(cx).is_pending() {
             return false;
         }
-        if self.dispatch.hub.budget.take_partly_read() {
-            self.dispatch.connection.note_partly_read();
-        }
+        self.dispatch.note_partly_read();
         self.dispatch.connection.handle_timeout(now());
         self.dispatch.forget_pings();
         self.dispatch.deliver();

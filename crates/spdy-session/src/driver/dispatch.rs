@@ -116,6 +116,14 @@ impl Dispatch {
         }
     }
 
+    /// Tells the connection which streams the application has read a part of.
+    pub(super) fn note_partly_read(&mut self) {
+        let read = self.cells.values().filter(|cell| cell.take_partly_read());
+        for cell in read {
+            self.connection.note_partly_read(cell.id);
+        }
+    }
+
     /// Updates the count of memory. `unhandled` bytes were read and not handled.
     pub(super) fn count_memory(&mut self, unhandled: usize) {
         let (connection, hub) = (&self.connection, &self.hub);

@@ -32,10 +32,6 @@ pub(crate) struct Budget {
     config: Arc<Config>,
     /// Bytes that were consumed since the driver last checked.
     consumed: AtomicUsize,
-    /// Whether a part of a piece was read since the driver last asked. Only a whole piece counts as
-    /// consumed. The driver asks when a deadline has passed, so `Timeouts::unread` may take twice
-    /// as long then.
-    is_partly_read: AtomicBool,
     /// Payload bytes of all streams that have not left for the transport.
     queued: AtomicUsize,
     /// How many bytes of a body one stream may queue. It follows what the transport takes, between
@@ -105,7 +101,6 @@ impl Budget {
             ahead: AtomicUsize::new(config.limits.stream_send_queue),
             config,
             consumed: AtomicUsize::new(0),
-            is_partly_read: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             of_large: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
@@ -278,16 +273,6 @@ impl Budget {
     /// Resets the sum of consumed bytes, because the driver checks now.
     pub(crate) fn reset_consumed(&self) {
         self.consumed.store(0, Ordering::Relaxed);
-    }
-
-    /// Notes that the application has read a part of a piece.
-    pub(crate) fn note_partly_read(&self) {
-        self.is_partly_read.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether the application has read a part of a piece since the last call.
-    pub(crate) fn take_partly_read(&self) -> bool {
-        self.is_partly_read.swap(false, Ordering::Relaxed)
     }
 
     /// Returns how many bytes of payload are held.

@@ -24,7 +24,7 @@ use self::{recv_side::RecvSide, send_side::SendSide};
 use super::{mailbox::News, wakers::wake};
 use crate::{
     StreamError,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{AtomicBool, Mutex, MutexGuard, PoisonError},
 };
 
 /// The hub of a session whose streams have cells of this kind.
@@ -35,6 +35,10 @@ pub(crate) type Hub = super::Hub<StreamCell>;
 pub(crate) struct StreamCell {
     pub(crate) id: StreamId,
     hub: Arc<Hub>,
+    /// Whether a part of a piece was read since the driver last asked. Only a whole piece counts as
+    /// consumed. The driver asks when a deadline has passed, so `Timeouts::unread` may take twice
+    /// as long then.
+    is_partly_read: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -94,6 +98,7 @@ impl StreamCell {
         Self {
             id,
             hub,
+            is_partly_read: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }

@@ -408,6 +408,35 @@ async fn a_reader_that_takes_a_byte_now_and_then_is_not_given_up() {
     }
 }
 
+/// In what is left of the session's window the peer sends a little. Reading it, or a part of it,
+/// makes no more room than there was.
+#[tokio::test(start_paused = true)]
+async fn reading_parts_of_other_streams_does_not_keep_the_one_that_holds_them_up() {
+    let (version, config, most) = narrow().remove(3);
+    for of_fullest in [false, true] {
+        let (near, mut far) = pair_with(version, config.clone(), config.clone());
+        let (mut full, from_full) = stream(&near, &mut far).await;
+        let (mut other, mut from_other) = stream(&near, &mut far).await;
+        let (_full, mut sent) = from_full.split();
+        sent.send_data(vec![0; most - 2000].into(), false).unwrap();
+        within(sent.flush()).await.unwrap();
+        from_other.write_all(&[0; 1000]).await.unwrap();
+        let start = tokio::time::Instant::now();
+        // A reader has to take a byte before the time is over.
+        while start.elapsed() < Duration::from_secs(300) {
+            let reader = if of_fullest { &mut full } else { &mut other };
+            if reader.read_exact(&mut [0]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_secs(20)).await;
+        }
+        let mut rest = Vec::new();
+        let end = timeout(Duration::from_millis(1), full.read_to_end(&mut rest)).await;
+        let is_given_up = matches!(end, Ok(Err(_)));
+        assert_eq!(is_given_up, !of_fullest, "{end:?}");
+    }
+}
+
 fn assert_cancelled(end: &StreamError) {
     let StreamError::Reset { status, initiator } = end else {
         panic!("it is reset, and not: {end:?}");

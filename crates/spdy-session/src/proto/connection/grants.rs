@@ -52,15 +52,13 @@ impl Connection {
     /// Notes that the application has read a part of a piece. It counts as consumed only when it is
     /// read completely.
     #[cfg(feature = "tokio")]
-    pub(crate) fn note_partly_read(&mut self) {
-        self.clock.note_consumed();
+    pub(crate) fn note_partly_read(&mut self, id: StreamId) {
+        self.note_read_on(id);
     }
 
     /// Returns credit for consumed bytes of a stream, which may be gone.
     pub(super) fn return_bytes(&mut self, id: StreamId, bytes: usize) {
-        if self.clock.unread_since().is_some() && self.makes_room(id) {
-            self.clock.note_consumed();
-        }
+        self.note_read_on(id);
         let Some(mut stream) = self.streams.get(id) else {
             if self.streams.consume_gone(id, bytes) {
                 self.windows.consume(bytes);
@@ -70,6 +68,14 @@ impl Connection {
         self.windows.consume(bytes);
         if stream.consume(bytes).credit_due {
             self.output.credit(id);
+        }
+    }
+
+    /// Notes that the application reads a stream, which counts if unread bytes hold up the peer.
+    #[inline]
+    fn note_read_on(&mut self, id: StreamId) {
+        if self.clock.unread_since().is_some() && self.makes_room(id) {
+            self.clock.note_consumed();
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     StreamError,
     proto::{Connection, Quiet},
     shared::wakers::wake,
+    sync::Ordering,
 };
 
 impl StreamCell {
@@ -51,6 +52,11 @@ impl StreamCell {
             connection.release(id);
         }
         is_over
+    }
+
+    /// Returns whether the application has read a part of a piece since the last call.
+    pub(crate) fn take_partly_read(&self) -> bool {
+        self.is_partly_read.swap(false, Ordering::Relaxed)
     }
 
     /// Stores the peer's SYN_REPLY. Returns whether the stream is over.

@@ -16,7 +16,7 @@ use crate::{
     StreamError,
     proto::held_size,
     shared::{mailbox::News, wakers::register},
-    sync::MutexGuard,
+    sync::{MutexGuard, Ordering},
 };
 
 impl StreamCell {
@@ -95,7 +95,7 @@ impl StreamCell {
 
     /// Notes that the application has read a part of a piece, which does not count as consumed yet.
     pub(crate) fn note_partly_read(&self) {
-        self.hub.budget.note_partly_read();
+        self.is_partly_read.store(true, Ordering::Relaxed);
     }
 
     fn note_consumed(self: &Arc<Self>, mut state: MutexGuard<'_, State>, bytes: usize) {
