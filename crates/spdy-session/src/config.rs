@@ -161,7 +161,7 @@ pub struct Limits {
     ///
     /// The length of a piece is known only when the body has returned it, so the limit can be
     /// exceeded by one piece. A body that consists of one piece does not count, since it was in
-    /// memory before. At least 8. Default 1,310,720.
+    /// memory before. At least 8. Default 1,200,000.
     pub large_send_pieces: usize,
     /// The largest payload of a DATA frame that is sent, in bytes: 1 to 16,777,215. Default 16,384.
     pub data_frame: usize,
@@ -224,7 +224,7 @@ impl Default for Limits {
             max_stream_send_queue: 256 * 1024,
             session_send_queue: 256 * 1024,
             min_send_queue: 8 * 1024,
-            large_send_pieces: 1280 * 1024,
+            large_send_pieces: 1_200_000,
             data_frame: 16 * 1024,
             min_progress: 16 * 1024,
             max_queued_replies: 256,
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn the_most_that_a_session_holds_is_a_number_whatever_its_bounds_are() {
         let mut limits = Limits::default();
-        assert_eq!(limits.session_memory(), 22_933_504);
+        assert_eq!(limits.session_memory(), 22_601_344);
         let most = usize::MAX;
         limits.max_streams = u32::MAX;
         limits.max_session_window = u32::MAX;

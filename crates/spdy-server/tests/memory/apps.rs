@@ -3,8 +3,11 @@
 use std::{
     convert::Infallible,
     fs,
+    io::{BufRead, BufReader},
+    iter,
     path::{Path, PathBuf},
     pin::Pin,
+    process::{Child, Command, Stdio},
     task::{Context, Poll},
 };
 
@@ -19,19 +22,14 @@ use bytes::Bytes;
 use http_body::Frame;
 use spdy_server::app::{self, Proxy};
 use spdy_tower::Pusher;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
 
-use super::{Running, STREAMS, Version};
+use super::STREAMS;
 
 /// An application, and the requests to it.
 pub(crate) struct Served {
     pub(crate) router: Router,
     pub(crate) paths: Vec<String>,
-    /// The connections that it uses to another application.
-    pub(crate) connections: usize,
+    _application: Option<Application>,
 }
 
 impl Served {
@@ -40,7 +38,7 @@ impl Served {
         Self {
             router,
             paths,
-            connections: 0,
+            _application: None,
         }
     }
 }
@@ -57,7 +55,7 @@ pub(crate) fn small_files() -> Served {
     Served {
         router: app::directory(&directory).unwrap(),
         paths: (0..STREAMS).map(|file| format!("/{file}")).collect(),
-        connections: 0,
+        _application: None,
     }
 }
 
@@ -66,6 +64,21 @@ pub(crate) fn large_file() -> Served {
     fs::write(directory.join("large"), vec![7; 8 << 20]).unwrap();
     Served::new(app::directory(&directory).unwrap(), "/large")
 }
+
+/// Bodies of chunks of 1 MiB, as many as a session holds at once, and then a large file on all other
+/// streams, whose pieces are made to measure.
+pub(crate) fn large_file_behind_chunks() -> Served {
+    let (chunks, file) = (chunks(1 << 20), large_file());
+    let paths = iter::repeat_n("/", CHUNKED).chain(iter::repeat_n("/large", STREAMS - CHUNKED));
+    Served {
+        router: chunks.router.merge(file.router),
+        paths: paths.map(str::to_owned).collect(),
+        _application: None,
+    }
+}
+
+/// How many chunks of 1 MiB a session holds at once.
+const CHUNKED: usize = 3;
 
 fn directory(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("memory-{name}"));
@@ -107,46 +120,53 @@ pub(crate) fn pushes() -> Served {
     Served {
         router: Router::new().route("/", get(page)),
         paths: vec!["/".to_owned()],
-        connections: 0,
+        _application: None,
     }
 }
 
-pub(crate) async fn proxy_to_http1() -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (io, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer(io));
-        }
-    });
-    let proxy = Proxy::new(format!("http://{address}").parse().unwrap());
+/// The application is another process.
+pub(crate) fn proxy_to(scheme: &str) -> Served {
+    let application = Application::start();
+    let proxy = Proxy::new(
+        format!("{scheme}://{}", application.address)
+            .parse()
+            .unwrap(),
+    );
     Served {
-        connections: STREAMS,
-        ..Served::new(app::proxy(proxy), "/")
-    }
-}
-
-/// Answers one request with more bytes than any client reads.
-async fn answer(mut io: TcpStream) -> std::io::Result<()> {
-    static BODY: [u8; 65_536] = [7; 65_536];
-    _ = io.read(&mut [0; 1024]).await?;
-    io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8388608\r\n\r\n")
-        .await?;
-    for _ in 0..128 {
-        io.write_all(&BODY).await?;
-    }
-    Ok(())
-}
-
-/// The application is another server in this process. Its bodies are static, and its streams are
-/// counted as well.
-pub(crate) async fn proxy_to_http2() -> Served {
-    let application = Running::start(app::site(), Version::V3_1).await;
-    let proxy = Proxy::new(format!("h2://{}", application.address).parse().unwrap());
-    Served {
-        connections: STREAMS,
+        _application: Some(application),
         ..Served::new(app::proxy(proxy), "/bytes/8388608")
+    }
+}
+
+/// The program with its own site. It is killed when dropped.
+struct Application {
+    child: Child,
+    address: String,
+}
+
+impl Application {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spdy-server"))
+            .args(["--plain", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = printed.map_while(Result::ok).find_map(|line| {
+            let address = line.strip_prefix("http://")?.split('/').next()?;
+            Some(address.to_owned())
+        });
+        Self {
+            child,
+            address: address.expect("it prints where it listens"),
+        }
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 

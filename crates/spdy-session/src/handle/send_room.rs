@@ -21,7 +21,7 @@ impl SendRoom {
 
     /// Reserves room for the next piece, of at most `most` bytes: as much as the window of the
     /// stream lets out and the session has room for
-    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), but at least 16 KiB or
+    /// ([`Limits::large_send_pieces`](crate::Limits::large_send_pieces)), but at least 4 KiB or
     /// `most`. Drop the result when the piece is queued.
     pub fn reserve(&self, most: usize) -> Reserved {
         let length = self.0.reserve(most);

@@ -85,7 +85,7 @@ pub(crate) struct Asking {
 /// Whether a stream may have another piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It may. The piece should not be longer than this, which is at least [`SMALL_PIECE`].
+    /// It may. The piece should not be longer than this, which is at least [`LEAST_PIECE`].
     Yes(usize),
     /// It may when some of its queued bytes have left.
     WhenSent,
@@ -163,13 +163,13 @@ impl Budget {
     }
 
     /// Reserves room for a piece of at most `most` bytes that is made to measure. Returns how long
-    /// the piece may be, which is at least the length of a small piece. The caller [gives the room
+    /// the piece may be, which is at least [`LEAST_PIECE`] or `most`. The caller [gives the room
     /// back](Self::give_back).
     pub(crate) fn reserve(&self, asking: Asking, most: usize) -> usize {
         let length = self.claim_with(|large| {
             let room = match self.judge(asking, large) {
                 Verdict::Yes(room) => room,
-                _ => SMALL_PIECE,
+                _ => self.least(large),
             };
             Ok::<_, Infallible>(room.min(most))
         });
@@ -226,12 +226,25 @@ impl Budget {
         }
         if asking.is_modest && asking.queued == 0 {
             // A modest stream adds only a small piece, which every stream may hold.
-            return Verdict::Yes(SMALL_PIECE);
+            return Verdict::Yes(self.least(large));
         }
         match (asking.queued, window) {
             (1.., _) => Verdict::WhenSent,
             (0, 0) => Verdict::WhenWindowOpens,
             (0, _) => Verdict::WhenOthersHaveSent,
+        }
+    }
+
+    /// Returns the length of a piece that every stream may have. It is short when the session holds
+    /// so much that small pieces of all streams would be too much. It is never 0, because streams
+    /// that are stuck must not hold up one whose window is open.
+    fn least(&self, large: usize) -> usize {
+        let most = self.config.limits.large_send_pieces;
+        let held = large.saturating_add(self.small());
+        if held < most.saturating_mul(5) / 2 {
+            SMALL_PIECE
+        } else {
+            LEAST_PIECE
         }
     }
 
@@ -479,6 +492,9 @@ pub(crate) struct Freed {
 /// A piece of payload that is longer than this, in bytes, is large. Every stream may have one that
 /// is not.
 pub(crate) const SMALL_PIECE: usize = 16 * 1024;
+
+/// A piece that is made to measure may have this many bytes, however much the session holds.
+const LEAST_PIECE: usize = 4 * 1024;
 
 /// A piece of unknown length is expected to be at most this long, in bytes.
 const USUAL_PIECE: usize = 1 << 20;

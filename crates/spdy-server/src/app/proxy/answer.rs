@@ -106,7 +106,7 @@ impl Body for Answer {
                     Some(Err(_)) => self.break_off(),
                     None => self.end(),
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+                Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|piece| unpinned(&piece)))))
             }
         }
     }
@@ -121,6 +121,12 @@ impl Body for Answer {
         }
         self.body.size_hint()
     }
+}
+
+/// Copies a piece, which is 16 KiB at most. It is a slice of a buffer of the connection, which may be
+/// much longer and would be kept until the client has taken the piece.
+fn unpinned(piece: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(piece)
 }
 
 impl fmt::Debug for Answer {

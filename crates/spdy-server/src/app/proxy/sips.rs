@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A transport whose reads return less than 8 KiB.
+/// A transport whose reads return at most 4 KiB.
 ///
 /// hyper reads ahead for each response that a client does not read, and its buffers grow from 8 to
 /// 400 KiB while reads fill them. No read of this transport fills a buffer. (hyper's maximum buffer
@@ -63,8 +63,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Sips<IO> {
     }
 }
 
-/// The maximum number of bytes of one read: one less than hyper's smallest buffer.
-const SIP: usize = 8 * 1024 - 1;
+/// The maximum number of bytes of one read. It is half of hyper's smallest buffer, so that a copy of
+/// what was read takes half the memory of the buffer.
+const SIP: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -223,8 +223,11 @@ fn a_stream_that_adds_small_pieces_is_held_up_by_no_other() {
         window: 0,
         ..modest
     };
+    let much = Limits::default().large_send_pieces * 5 / 2;
     for asking in [modest, shut] {
-        assert_eq!(verdict(usize::MAX, asking), Verdict::Yes(SMALL_PIECE));
+        assert_eq!(verdict(much - 1, asking), Verdict::Yes(SMALL_PIECE));
+        assert_eq!(verdict(much, asking), Verdict::Yes(LEAST_PIECE));
+        assert_eq!(verdict(usize::MAX, asking), Verdict::Yes(LEAST_PIECE));
         let queued = Asking {
             queued: 1,
             ..asking

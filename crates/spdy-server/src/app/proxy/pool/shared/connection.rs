@@ -75,7 +75,7 @@ fn builder(proxy: &Proxy) -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(ping_interval(proxy.answer_timeout))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_send_buf_size(SEND_BUFFER)
         .initial_max_send_streams(1)
         // With the default, many invalid responses would end the connection with the requests of
         // other clients.
@@ -164,9 +164,12 @@ fn notify(pool: &Weak<Shared>) {
 /// which is hyper's timeout, the requests end.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// The window, in bytes, of one response and of one request: one DATA frame. The application is
-/// near, and a client that does not read might have a hundred streams.
-const STREAM_WINDOW: u32 = 16_384;
+/// The window of one response, in bytes. The application is near, and a client that does not read
+/// might have a hundred streams, each with a piece of this length here and in the session.
+const STREAM_WINDOW: u32 = 10 * 1024;
+
+/// How many bytes of one request wait to be sent: one DATA frame.
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// As large as possible, because the window of each response limits it. With a smaller one,
 /// responses to clients that do not read would block all others.
