@@ -65,8 +65,8 @@ pub(crate) fn large_file() -> Served {
     Served::new(app::directory(&directory).unwrap(), "/large")
 }
 
-/// Bodies of chunks of 1 MiB, as many as a session holds at once, and then a large file on all other
-/// streams, whose pieces are made to measure.
+/// Bodies of chunks of 1 MiB, as many as a session holds at once, and then a large file on all
+/// other streams, whose pieces are made to measure.
 pub(crate) fn large_file_behind_chunks() -> Served {
     let (chunks, file) = (chunks(1 << 20), large_file());
     let paths = iter::repeat_n("/", CHUNKED).chain(iter::repeat_n("/large", STREAMS - CHUNKED));

@@ -116,7 +116,7 @@ impl Dispatch {
         }
     }
 
-    /// Tells the connection which streams the application has read a part of.
+    /// Notes in the connection which streams the application has read a part of.
     pub(super) fn note_partly_read(&mut self) {
         let read = self.cells.values().filter(|cell| cell.take_partly_read());
         for cell in read {

@@ -123,8 +123,8 @@ impl Body for Answer {
     }
 }
 
-/// Copies a piece, which is 16 KiB at most. It is a slice of a buffer of the connection, which may be
-/// much longer and would be kept until the client has taken the piece.
+/// Copies a piece, which is 16 KiB at most. It is a slice of a buffer of the connection, which may
+/// be much longer and would be kept until the client has taken the piece.
 fn unpinned(piece: &[u8]) -> Bytes {
     Bytes::copy_from_slice(piece)
 }

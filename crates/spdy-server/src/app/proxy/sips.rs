@@ -63,8 +63,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Sips<IO> {
     }
 }
 
-/// The maximum number of bytes of one read. It is half of hyper's smallest buffer, so that a copy of
-/// what was read takes half the memory of the buffer.
+/// The maximum number of bytes of one read. It is half of hyper's smallest buffer, so that a copy
+/// of what was read takes half the memory of the buffer.
 const SIP: usize = 4 * 1024;
 
 #[cfg(test)]
