@@ -21,7 +21,7 @@ use super::{
     transmit::{Outbound, Transmit},
 };
 use crate::{
-    config::{Config, MAX_TURN, Trailers},
+    config::{Config, Trailers},
     wire_log,
 };
 
@@ -480,8 +480,9 @@ impl Output {
     }
 
     /// Sets up to how many bytes are made ready while the transport takes all.
+    #[cfg(feature = "tokio")]
     pub(crate) fn set_turn(&mut self, bytes: usize) {
-        self.turn = bytes.min(MAX_TURN);
+        self.turn = bytes.min(crate::config::MAX_TURN);
     }
 
     /// Sets aside what the transport has not taken, beyond what is enough. Returns the stream that

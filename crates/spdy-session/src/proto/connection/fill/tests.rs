@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{Frame, HeaderBlock, Ping, Side, Version, WindowIncrement, WindowUpdate};
 
 use super::*;
@@ -179,4 +179,180 @@ fn streams_take_turns_while_payload_is_set_aside() {
     assert!(place < 64 * 1024 + 2 * 16_500, "behind {place} bytes");
     take(&mut client, now, LONG, &mut taken);
     assert_eq!(payload(&taken).0.len(), LONG + 1000);
+}
+
+/// A small generator (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+}
+
+/// A stream of the client, and what the server has received of it.
+struct Upload {
+    stream: StreamId,
+    sent: usize,
+    received: Vec<u8>,
+    is_finished: bool,
+    is_reset: bool,
+    has_ended: bool,
+}
+
+/// A client and a server. Their transport takes as many bytes of the client as the test says.
+struct Pair {
+    now: Instant,
+    client: Connection,
+    server: Connection,
+    wire: BytesMut,
+    uploads: Vec<Upload>,
+    /// How often payload was set aside.
+    aside: usize,
+}
+
+impl Pair {
+    fn new(version: Version) -> Self {
+        let now = Instant::now();
+        let config = Arc::new(Config::default());
+        let mut client = Connection::new(Side::Client, version, Arc::clone(&config), now);
+        let uploads = (0..3).map(|_| Upload {
+            stream: client
+                .open(now, HeaderBlock::new(), OpenOptions::new())
+                .expect("there is no limit yet"),
+            sent: 0,
+            received: Vec::new(),
+            is_finished: false,
+            is_reset: false,
+            has_ended: false,
+        });
+        Self {
+            now,
+            uploads: uploads.collect(),
+            client,
+            server: Connection::new(Side::Server, version, config, now),
+            wire: BytesMut::new(),
+            aside: 0,
+        }
+    }
+
+    /// Queues a piece of a stream, or resets it.
+    fn send(&mut self, random: &mut Random, fin: bool) {
+        let index = random.below(self.uploads.len());
+        let upload = &mut self.uploads[index];
+        if upload.is_finished || upload.is_reset {
+            return;
+        }
+        if random.below(40) == 0 {
+            upload.is_reset = true;
+            return self.client.reset(upload.stream, RstStatus::CANCEL);
+        }
+        let to = upload.sent + 1 + random.below(80_000);
+        let piece = bytes(upload.sent, to).into();
+        (upload.sent, upload.is_finished) = (to, fin);
+        let sent = self.client.send_data(upload.stream, piece, fin);
+        sent.expect("it is open");
+    }
+
+    /// Lets the transport take some bytes, and has them read. Returns how many it took.
+    fn write(&mut self, most: usize) -> usize {
+        let mut left = most;
+        while left > 0 {
+            let out = self.client.poll_transmit(self.now);
+            let step = out.chunk().len().min(left);
+            if step == 0 {
+                break;
+            }
+            self.wire.extend_from_slice(&out.chunk()[..step]);
+            out.advance(step);
+            left -= step;
+        }
+        if self.client.poll_transmit(self.now).has_remaining() {
+            self.client.release_buffers();
+            let held = self.client.output.held();
+            self.aside += usize::from(held > self.client.output.transmit().held());
+        }
+        while self.server.handle_input(self.now, &mut self.wire) {
+            self.read();
+        }
+        self.answer();
+        most - left
+    }
+
+    fn read(&mut self) {
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                Event::Data { id, payload, fin } => {
+                    let upload = self.uploads.iter_mut().find(|it| it.stream == id);
+                    let upload = upload.expect("the client opened it");
+                    upload.received.extend_from_slice(&payload);
+                    upload.has_ended = fin;
+                    self.server.consume(id, payload.len());
+                }
+                Event::Opened(opened) => self.server.accept(opened.id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Has the client read all that the server writes.
+    fn answer(&mut self) {
+        let out = self.server.poll_transmit(self.now);
+        let mut answer = BytesMut::from(&*out.copy_to_bytes(out.remaining()));
+        while self.client.handle_input(self.now, &mut answer) {
+            while self.client.poll_event().is_some() {}
+        }
+    }
+}
+
+/// Whatever the transport takes, each stream arrives in order and whole, and the windows are whole
+/// again.
+#[test]
+fn uploads_arrive_whatever_is_set_aside_and_when() {
+    let mut aside = 0;
+    for seed in 1..=60 {
+        let mut random = Random(seed * 0x9E37_79B9_7F4A);
+        let version = [Version::V2, Version::V3, Version::V3_1][random.below(3)];
+        let mut pair = Pair::new(version);
+        for _ in 0..60 {
+            match random.below(8) {
+                0 => pair.client.set_turn([0, 128, 256][random.below(3)] * 1024),
+                1 => _ = pair.server.ping(pair.now),
+                2..5 => {
+                    let fin = random.below(30) == 0;
+                    pair.send(&mut random, fin);
+                }
+                _ => {
+                    let most = [100, 5000, 40_000, 300_000][random.below(4)];
+                    pair.write(1 + random.below(most));
+                }
+            }
+        }
+        for upload in &mut pair.uploads {
+            if !upload.is_reset && !upload.is_finished {
+                upload.is_finished = true;
+                pair.client.finish(upload.stream).expect("it is open");
+            }
+        }
+        while pair.write(1 << 20) > 0 {}
+        for upload in &pair.uploads {
+            let received = upload.received.len();
+            assert!(upload.received == bytes(0, received), "seed {seed}");
+            assert!(upload.is_reset || received == upload.sent, "seed {seed}");
+            assert_eq!(upload.has_ended, upload.is_finished, "seed {seed}");
+        }
+        if version == Version::V3_1 {
+            let session = WindowTarget::Session;
+            let ours = pair.client.windows(session).expect("there is one");
+            let theirs = pair.server.windows(session).expect("there is one");
+            assert_eq!(ours.send, theirs.receive, "seed {seed}");
+            assert_eq!(theirs.unread, 0, "seed {seed}");
+        }
+        assert_eq!(pair.client.stats().unsent, 0, "seed {seed}");
+        aside += pair.aside;
+    }
+    assert!(aside > 60, "payload was set aside {aside} times");
 }
