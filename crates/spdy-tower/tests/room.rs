@@ -209,7 +209,8 @@ async fn short_bodies_and_pieces_to_measure_wait_for_no_stream_that_is_stuck() {
     let _stuck = client.open_stuck(90, "/9/1048576/late").await;
     let held = client.held.load(Ordering::Relaxed);
     assert!((2 * 1280 * 1024..MOST).contains(&held), "{held}");
-    for (healthy, bytes) in [("/1/9000/sized", 9000), ("/40/262144/room", 40 * 16_384)] {
+    // A piece that is made to measure is short now, because the session holds a lot.
+    for (healthy, bytes) in [("/1/9000/sized", 9000), ("/40/262144/room", 40 * 4096)] {
         let receive = client.open(healthy).await;
         let reply = timeout(Duration::from_secs(20), Reply::read(receive)).await;
         let reply = reply.unwrap_or_else(|_| panic!("{healthy} is held up"));
