@@ -80,10 +80,10 @@
 //!
 //! # Where to start
 //!
-//! [`Decoder`] documents how input is limited and when errors occur, [`FrameError`] what is
 //! [`Decoder`] documents how input is limited and when errors occur, [`FrameError`] what is sent to
 //! the peer because of them. [`CompressedBlock`] and [`HeaderBlock`] are a header block before and
 //! after the [`HeaderDecoder`]. [`parse`] is for captures and tools.
+//!
 //! # Versions and panics
 //!
 //! The section numbers in these docs are those of the [description of the protocol] in the
