@@ -13,7 +13,7 @@ use spdy_tests::{
 };
 use tokio::{
     io::{DuplexStream, duplex},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// What may be ready to be written: 64 KiB, and the frame that exceeds them.
@@ -38,7 +38,12 @@ impl Served {
 
     async fn with(version: Version, config: Config) -> Self {
         // Almost nothing is on its way: what is counted is the order that the session has chosen.
-        let (near, far) = duplex(512);
+        Self::over(version, config, 512).await
+    }
+
+    /// Up to `on_its_way` bytes are taken of the session before the peer reads them.
+    async fn over(version: Version, config: Config, on_its_way: usize) -> Self {
+        let (near, far) = duplex(on_its_way);
         let (session, incoming, driver) = spdy_session::server(far, version, config);
         tokio::spawn(driver);
         let mut served = Self {
@@ -78,11 +83,16 @@ impl Served {
 
     /// Opens a stream that is answered with payload without end.
     async fn download(&mut self, stream: u32, priority: u8) {
+        self.download_in(stream, priority, 16 * 1024).await;
+    }
+
+    /// The same as [`download`](Self::download), in pieces of this length.
+    async fn download_in(&mut self, stream: u32, priority: u8, piece: usize) {
         let pending = self.open(stream, priority).await;
         let (_, reply) = pending.split();
         let mut send = reply.send_reply(HeaderBlock::new(), false).unwrap();
         tokio::spawn(async move {
-            let piece = Bytes::from(vec![0; 16 * 1024]);
+            let piece = Bytes::from(vec![0; piece]);
             while send.ready().await.is_ok() && send.send_data(piece.clone(), false).is_ok() {}
         });
     }
@@ -284,6 +294,28 @@ async fn downloads_of_one_priority_share_alike() {
         assert_eq!(share.len(), 10, "{version}: {share:?}");
         for frames in share.values() {
             assert!((30..=70).contains(frames), "{version}: {share:?}");
+        }
+    }
+}
+
+/// What the transport does not take of a download that sends alone is set aside. From then on the
+/// transport takes a few bytes at a time, and there is another download.
+#[tokio::test(start_paused = true)]
+async fn a_download_that_began_alone_and_a_later_one_share_alike() {
+    for version in Version::ALL {
+        let mut served = Served::over(version, Config::default(), 600_000).await;
+        served.download_in(1, 3, 1 << 20).await;
+        sleep(Duration::from_secs(1)).await;
+        served.download_in(3, 3, 1 << 20).await;
+        served
+            .frames_before(|frame| matches!(frame, Received::Data { stream: 3, .. }))
+            .await;
+        let share = served.share(40).await;
+        for frames in [1, 3].map(|stream| share.get(&stream)) {
+            assert!(
+                (15..=25).contains(frames.unwrap_or(&0)),
+                "{version}: {share:?}"
+            );
         }
     }
 }

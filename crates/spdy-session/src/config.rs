@@ -380,7 +380,8 @@ pub struct Timeouts {
     /// How long a stream with payload or a header block to send may wait while the peer grants no
     /// window. Then the stream is reset with CANCEL. Every window that the peer grants, to the
     /// session or to another stream, starts this time again; [`trickle`](field@Self::trickle)
-    /// limits the wait then. Default 30 s.
+    /// limits the wait then. The time does not run while payload is set aside for the transport
+    /// ([`Limits::max_stream_send_queue`]), because the peer has not got it. Default 30 s.
     pub blocked: Option<Duration>,
     /// How long the application may consume no byte while that keeps the peer from going on with
     /// any payload. Unread bytes hold the peer up in two cases:

@@ -191,10 +191,16 @@ impl Output {
     }
 
     /// Adds a stream to the scheduler whose payload was set aside, which needs no window any more.
+    /// A stream that is in it for this payload keeps its place: otherwise a transport that takes
+    /// little at a time, or an application that queues little at a time, would move the stream
+    /// behind all others again and again.
     #[cold]
     pub(crate) fn schedule_aside(&mut self, stream: &mut Stream) {
-        stream.place.has_aside = true;
+        let had_aside = mem::replace(&mut stream.place.has_aside, true);
         if stream.place.is_scheduled {
+            if had_aside {
+                return;
+            }
             self.scheduler.remove(stream.id(), stream.priority());
         }
         stream.place.is_scheduled = true;
@@ -563,6 +569,11 @@ impl Output {
             self.control = VecDeque::new();
         }
         self.set_aside()
+    }
+
+    /// Returns whether payload is set aside.
+    pub(crate) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
     }
 
     /// Returns whether frames wait that are written before those of streams.

@@ -179,6 +179,10 @@ impl Connection {
         };
         stream.place.begin_turn();
         if self.output.write_aside(&mut stream) {
+            if !stream.place.has_aside() {
+                let moment = self.clock.at(now);
+                self.waits.restart(&mut stream, moment);
+            }
             self.output.schedule(&mut stream);
             return false;
         }
@@ -262,6 +266,12 @@ impl Connection {
         }
         if self.inbound.is_ended() {
             return self.lose_stalled();
+        }
+        if self.output.has_aside() {
+            // What is set aside has used up the window, and the peer has not got it: the streams
+            // wait for the transport.
+            self.waits.end_stall();
+            return;
         }
         let moment = self.clock.at(now);
         self.waits.note_stall(self.output.scheduler(), moment);

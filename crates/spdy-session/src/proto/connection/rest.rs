@@ -79,6 +79,9 @@ impl Connection {
         if self.output.has_replies_to_write() {
             return Err("control frames wait, and the transport has taken everything".into());
         }
+        if self.output.has_aside() {
+            return Err("payload is set aside, and the transport has taken everything".into());
+        }
         for stream in self.streams.iter() {
             if let Some(what) = self.writable(stream) {
                 let id = stream.id();

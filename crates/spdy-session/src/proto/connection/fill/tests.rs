@@ -1,6 +1,6 @@
 //! The order of what is written, and bytes that the transport does not take.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{Frame, HeaderBlock, Ping, Side, Version, WindowIncrement, WindowUpdate};
@@ -53,12 +53,19 @@ const LONG: usize = 400_000;
 /// Opens a stream with a long body in pieces of several lengths, and a window for all of it. The
 /// transport has taken all so far.
 fn long(now: Instant) -> (Connection, StreamId) {
+    long_with(now, [1 << 20; 2], true)
+}
+
+/// The same as [`long`], with these grants for the session and for the stream, and with or without
+/// FIN.
+fn long_with(now: Instant, grants: [u32; 2], fin: bool) -> (Connection, StreamId) {
     let config = Arc::new(Config::default());
     let mut client = Connection::new(Side::Client, Version::V3_1, config, now);
     let stream = client.open(now, HeaderBlock::new(), OpenOptions::default());
     let stream = stream.expect("there is no limit yet");
-    for target in [WindowTarget::Session, WindowTarget::Stream(stream)] {
-        let increment = WindowIncrement::new(1 << 20).expect("it is not zero");
+    let targets = [WindowTarget::Session, WindowTarget::Stream(stream)];
+    for (target, grant) in targets.into_iter().zip(grants) {
+        let increment = WindowIncrement::new(grant).expect("it is not zero");
         let update = WindowUpdate { target, increment };
         client.handle_frame(now, Frame::WindowUpdate(update));
     }
@@ -68,7 +75,7 @@ fn long(now: Instant) -> (Connection, StreamId) {
         let piece = body.split_to(length.min(body.len()));
         let is_last = body.is_empty();
         client
-            .send_data(stream, piece, is_last)
+            .send_data(stream, piece, is_last && fin)
             .expect("it is open");
         if is_last {
             return (client, stream);
@@ -179,6 +186,100 @@ fn streams_take_turns_while_payload_is_set_aside() {
     assert!(place < 64 * 1024 + 2 * 16_500, "behind {place} bytes");
     take(&mut client, now, LONG, &mut taken);
     assert_eq!(payload(&taken).0.len(), LONG + 1000);
+}
+
+/// Opens another stream with payload and a window for all of it.
+fn open_other(client: &mut Connection, now: Instant, payload: usize) -> StreamId {
+    let other = client.open(now, HeaderBlock::new(), OpenOptions::default());
+    let other = other.expect("there is no limit yet");
+    let target = WindowTarget::Stream(other);
+    let increment = WindowIncrement::new(1 << 20).expect("it is not zero");
+    let update = WindowUpdate { target, increment };
+    client.handle_frame(now, Frame::WindowUpdate(update));
+    let payload = vec![255; payload].into();
+    client.send_data(other, payload, false).expect("it is open");
+    other
+}
+
+/// Returns the streams of the DATA frames, in order.
+fn order(mut frames: &[u8]) -> Vec<u8> {
+    let mut order = Vec::new();
+    while let Some((head, rest)) = frames.split_first_chunk::<8>() {
+        let length = usize::from(head[5]) << 16 | usize::from(head[6]) << 8 | usize::from(head[7]);
+        if head[0] & 0x80 == 0 {
+            order.push(head[3]);
+        }
+        frames = &rest[length.min(rest.len())..];
+    }
+    order
+}
+
+/// Each time the transport takes one frame, and no more. The application may queue a byte each
+/// time.
+#[test]
+fn a_stream_whose_payload_is_set_aside_has_its_turns_beside_another() {
+    for queues in [false, true] {
+        let now = Instant::now();
+        let (mut client, first) = long_with(now, [1 << 20; 2], false);
+        let mut taken = Vec::new();
+        client.set_turn(256 * 1024);
+        take(&mut client, now, 20_000, &mut taken);
+        client.set_turn(0);
+        let other = open_other(&mut client, now, LONG);
+        let third = open_other(&mut client, now, LONG);
+        for _ in 0..40 {
+            if queues {
+                let byte = bytes(0, 1).into();
+                client.send_data(first, byte, false).expect("it is open");
+            }
+            take(&mut client, now, 16_392, &mut taken);
+        }
+        let order = order(&taken);
+        let of = |id: StreamId| {
+            order
+                .iter()
+                .filter(|&&it| u32::from(it) == id.get())
+                .count()
+        };
+        let shares = [first, other, third].map(of);
+        assert!(shares[0] > 12 && shares[0] < 25, "{shares:?}: {order:?}");
+        assert!(shares[1].abs_diff(shares[2]) < 2, "{shares:?}: {order:?}");
+    }
+}
+
+/// A window is used up by what is set aside: that of the stream, or that of the session, for which
+/// another stream waits too. While the transport takes it, little by little, the peer has nothing
+/// for which it could grant more.
+#[test]
+fn no_stream_waits_for_a_window_while_payload_is_set_aside() {
+    let start = Instant::now();
+    let second = |second| start + Duration::from_secs(second);
+    let resets = |client: &mut Connection| {
+        let events = std::iter::from_fn(|| client.poll_event());
+        let resets = events.filter(|event| matches!(event, Event::Reset { .. }));
+        resets.count()
+    };
+    for (grants, waiting) in [([1 << 20, 128 * 1024], 1), ([192 * 1024; 2], 2)] {
+        let (mut client, stream) = long_with(start, grants, true);
+        let mut taken = Vec::new();
+        client.set_turn(256 * 1024);
+        take(&mut client, start, 20_000, &mut taken);
+        assert_eq!(client.send_window(stream), 0);
+        if waiting == 2 {
+            open_other(&mut client, start, LONG);
+        }
+        for time in 1..=70 {
+            take(&mut client, second(time), 2048, &mut taken);
+            client.handle_timeout(second(time));
+            assert_eq!(resets(&mut client), 0, "after {time} s");
+        }
+        take(&mut client, second(71), LONG, &mut taken);
+        assert_eq!(payload(&taken).0.len(), 65_536 + grants[1] as usize);
+        client.handle_timeout(second(72));
+        assert_eq!(resets(&mut client), 0, "the wait began late");
+        client.handle_timeout(second(102));
+        assert_eq!(resets(&mut client), waiting);
+    }
 }
 
 /// A small generator (xorshift).
