@@ -22,6 +22,9 @@ impl AsyncRead for RecvStream {
     }
 }
 
+/// Writes payload. `flush` waits until the payload has left the send queue of the stream. Up to
+/// 256 KiB of it can still wait for the transport then. `shutdown` waits until the transport has
+/// taken everything, with FIN.
 impl AsyncWrite for SendStream {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -54,6 +57,7 @@ impl AsyncRead for Stream {
     }
 }
 
+/// Writes payload, as [`SendStream`] does.
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,

@@ -2,8 +2,8 @@
 //!
 //! A handle leaves *orders* in the cell of its stream, and adds the cell to the ready list. The
 //! driver carries the orders out, and puts the events of the stream into the cell. The lock of a
-//! cell is held for a few instructions, and never during a wake-up or an await. What is taken out
-//! of a cell under its lock, such as payload, is dropped without it.
+//! cell is held for a few instructions, and never during a wake-up or an await. What an application
+//! gave, such as payload, is taken out of a cell under its lock, and is dropped without it.
 //!
 //! `for_reader` and `for_writer` have what handles do with a cell, and `for_driver` has what the
 //! driver does. This file has what happens when a handle is dropped.

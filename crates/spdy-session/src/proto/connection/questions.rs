@@ -156,7 +156,7 @@ pub struct Stats {
     pub cancelled: usize,
     /// Received bytes that are not consumed.
     pub unread: usize,
-    /// Payload bytes that are queued and not yet handed to the transport.
+    /// Payload bytes that are queued and not ready to be written.
     pub unsent: usize,
     /// The size of the header blocks that are held for open streams: the blocks that opened them,
     /// and later blocks that the application has not taken.

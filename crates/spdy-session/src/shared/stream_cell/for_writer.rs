@@ -203,7 +203,7 @@ impl StreamCell {
 
 /// The progress of sending, and the end.
 impl StreamCell {
-    /// Waits until everything that is queued has left for the transport.
+    /// Waits until all payload has left the queues, here and in the machine.
     pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), StreamError>> {
         let mut state = self.lock();
         let is_done = state.send.queued() == 0;
