@@ -1,7 +1,13 @@
 //! Which stream is served when (docs/limits.md): every bound is in frames, and counted here on the
 //! wire.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use spdy_frame::Version;
@@ -12,7 +18,7 @@ use spdy_tests::{
     wire::{Received, Wire},
 };
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     time::{sleep, timeout},
 };
 
@@ -26,7 +32,7 @@ const AGING: usize = 16;
 /// for.
 struct Served {
     version: Version,
-    peer: Wire<DuplexStream>,
+    peer: Wire<Sips>,
     incoming: Incoming,
     _session: Session,
 }
@@ -48,7 +54,7 @@ impl Served {
         tokio::spawn(driver);
         let mut served = Self {
             version,
-            peer: Wire::new(near, version),
+            peer: Wire::new(Sips(near), version),
             incoming,
             _session: session,
         };
@@ -298,15 +304,19 @@ async fn downloads_of_one_priority_share_alike() {
     }
 }
 
+/// The length of long pieces.
+const PIECE: usize = 256 * 1024;
+
 /// What the transport does not take of a download that sends alone is set aside. From then on the
-/// transport takes a few bytes at a time, and there is another download.
+/// transport takes less than a frame at a time, and there is another download.
 #[tokio::test(start_paused = true)]
 async fn a_download_that_began_alone_and_a_later_one_share_alike() {
     for version in Version::ALL {
-        let mut served = Served::over(version, Config::default(), 600_000).await;
-        served.download_in(1, 3, 1 << 20).await;
+        // The transport takes all of two pieces, and a part of the third.
+        let mut served = Served::over(version, Config::default(), 2 * PIECE + 100_000).await;
+        served.download_in(1, 3, PIECE).await;
         sleep(Duration::from_secs(1)).await;
-        served.download_in(3, 3, 1 << 20).await;
+        served.download_in(3, 3, PIECE).await;
         served
             .frames_before(|frame| matches!(frame, Received::Data { stream: 3, .. }))
             .await;
@@ -410,4 +420,40 @@ fn random_text(length: usize, seed: u32) -> String {
             char::from(b'0' + (state >> 33) as u8 % 64)
         })
         .collect()
+}
+
+/// A transport that is read a few bytes at a time.
+struct Sips(DuplexStream);
+
+impl AsyncRead for Sips {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut few = [0; 512];
+        let most = few.len().min(to.remaining());
+        let mut read = ReadBuf::new(&mut few[..most]);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut read))?;
+        to.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sips {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
