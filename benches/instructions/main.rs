@@ -14,7 +14,6 @@ mod headers;
 mod http_request;
 mod served;
 mod service;
-mod transport;
 
 // What the bench of the session crate measures by the clock is counted here.
 #[path = "../../crates/spdy-session/benches/engine/data.rs"]

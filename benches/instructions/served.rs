@@ -3,6 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io::IoSlice,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use spdy_tests::fed::{Fed, Sink};
 use spdy_tower::{Builder, Version};
 use tokio::task::yield_now;
 
@@ -20,7 +22,6 @@ use crate::{
     data::{BODY, PIECE},
     service::{LONG, service},
     timeless,
-    transport::Transport,
 };
 
 /// A GET and its response of 100 bytes, by itself.
@@ -83,13 +84,13 @@ impl Turn {
 
 fn serve(prepared: usize, done: usize, turn: impl Fn(&mut Client) -> Turn) {
     let mut client = Client::new();
-    let transport = Transport::default();
+    let transport = Fed::new(Written::default());
     transport.feed(client.take());
     let turns: Vec<Turn> = (0..prepared).map(|_| turn(&mut client)).collect();
     timeless().block_on(answer(transport, &turns[..done]));
 }
 
-async fn answer(transport: Transport, turns: &[Turn]) {
+async fn answer(transport: Fed<Written>, turns: &[Turn]) {
     let answered = Arc::new(AtomicUsize::new(0));
     let service = service(Arc::clone(&answered));
     let connection = Builder::new().serve_connection(transport.clone(), Version::V3_1, service);
@@ -97,16 +98,30 @@ async fn answer(transport: Transport, turns: &[Turn]) {
     let mut requests = 0;
     for turn in turns {
         requests += turn.requests;
-        let written = transport.written() + turn.bytes;
+        let written = transport.sink(|written| written.0) + turn.bytes;
         for read in &turn.reads {
             transport.feed(read.clone());
             poll(connection.as_mut()).await;
         }
-        while answered.load(Ordering::Relaxed) < requests || transport.written() < written {
+        while answered.load(Ordering::Relaxed) < requests
+            || transport.sink(|written| written.0) < written
+        {
             poll(connection.as_mut()).await;
         }
     }
     poll(connection).await;
+}
+
+/// Counts the bytes that are written, and drops them.
+#[derive(Default)]
+struct Written(usize);
+
+impl Sink for Written {
+    fn take(&mut self, pieces: &[IoSlice<'_>]) -> usize {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        self.0 += bytes;
+        bytes
+    }
 }
 
 /// Polls a connection once, and lets the tasks run.

@@ -7,6 +7,7 @@
 //! | [`machine`] | the protocol machine of `spdy-session` under a clock of the test |
 //! | [`pair`] | two such machines and the bytes between them |
 //! | [`side`] | one side of a session over the driver, with such a peer |
+//! | [`fed`] | a transport whose peer is the test itself, for code that is polled by hand |
 //! | [`panics`] | panics that a test did not ask for |
 //! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
@@ -22,6 +23,7 @@ mod application;
 pub mod conformance;
 mod driven;
 pub mod effort;
+pub mod fed;
 pub mod frames;
 mod happened;
 pub mod machine;

@@ -5,25 +5,23 @@
 //! hand for them, and then each allocation costs several times as much.
 
 use std::{
-    cell::{Cell, RefCell},
     convert::Infallible,
     future::Future,
-    io::{self, IoSlice},
-    pin::{Pin, pin},
-    rc::Rc,
-    task::{Context, Poll, Waker},
+    io::IoSlice,
+    pin::pin,
+    task::{Context, Waker},
 };
 
 use allocation_counter::measure;
 use axum::{Router, routing::get};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use spdy_frame::{
     HeaderBlock, HeaderCompression, HeaderEncoder, Priority, Side, StreamId, SynStream,
 };
+use spdy_tests::fed::{Fed, Sink};
 use spdy_tower::{Body, Builder, HttpService, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::service_fn;
 
 /// The number of requests that come together.
@@ -54,16 +52,16 @@ async fn a_request_to_a_router_of_axum_costs_few_allocations() {
 
 /// Returns how many allocations a request has, after some have been answered.
 fn allocations(service: impl HttpService) -> f64 {
-    let transport = Transport::default();
+    let transport = Fed::new(Answers::default());
     let mut client = Client::new();
     let turns: Vec<Bytes> = (0..25).map(|_| client.requests(STREAMS)).collect();
     let connection = Builder::new().serve_connection(transport.clone(), Version::V3_1, service);
     let mut connection = pin!(connection);
     let mut answer = |turn: &Bytes| {
-        transport.input.replace(turn.clone());
-        let before = transport.answers.get();
+        transport.feed(turn.clone());
+        let before = transport.sink(|answers| answers.0);
         let cx = &mut Context::from_waker(Waker::noop());
-        while transport.answers.get() < before + STREAMS {
+        while transport.sink(|answers| answers.0) < before + STREAMS {
             assert!(connection.as_mut().poll(cx).is_pending());
         }
     };
@@ -122,66 +120,19 @@ const HEAD: [(&str, &str); 11] = [
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
 ];
 
-/// A transport that reads what it is fed, and counts the responses that are written.
-#[derive(Clone, Default)]
-struct Transport {
-    input: Rc<RefCell<Bytes>>,
-    answers: Rc<Cell<usize>>,
-}
+/// Counts the responses that are written.
+#[derive(Default)]
+struct Answers(usize);
 
-impl Transport {
-    fn count(&self, bytes: &[u8]) {
+impl Sink for Answers {
+    fn take(&mut self, pieces: &[IoSlice<'_>]) -> usize {
         let text = TEXT.as_bytes();
-        let found = bytes.windows(text.len()).filter(|part| *part == text);
-        self.answers.set(self.answers.get() + found.count());
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut input = self.input.borrow_mut();
-        if input.is_empty() {
-            return Poll::Pending;
+        for piece in pieces {
+            self.0 += piece
+                .windows(text.len())
+                .filter(|part| *part == text)
+                .count();
         }
-        let bytes = input.len().min(to.remaining());
-        to.put_slice(&input[..bytes]);
-        input.advance(bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.count(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        pieces.iter().for_each(|piece| self.count(piece));
-        Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        pieces.iter().map(|piece| piece.len()).sum()
     }
 }

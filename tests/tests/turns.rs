@@ -1,12 +1,10 @@
 //! How much of a body is made ahead of the transport, and what waits in front of a PING.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     future::ready,
-    io::{self, IoSlice},
+    io::IoSlice,
     pin::{Pin, pin},
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Frame;
 use spdy_frame::{
@@ -22,11 +20,9 @@ use spdy_frame::{
     Setting, SettingFlags, SettingId, Settings, Side, StreamId, SynStream, WindowIncrement,
     WindowTarget, WindowUpdate,
 };
+use spdy_tests::fed::{Fed, Sink};
 use spdy_tower::{Body, Builder, Version};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::yield_now,
-};
+use tokio::task::yield_now;
 use tower::service_fn;
 
 const VERSION: Version = Version::V3_1;
@@ -40,7 +36,7 @@ const READY: usize = 64 * 1024 + PIECE + 64;
 #[tokio::test(start_paused = true)]
 async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
     let made = Arc::new(AtomicUsize::new(0));
-    let transport = Transport::new(Arc::clone(&made));
+    let transport = counting(Arc::clone(&made));
     let body = Arc::clone(&made);
     let service = service_fn(move |_: Request<Body>| {
         ready(Ok::<_, Infallible>(Response::new(Endless(Arc::clone(
@@ -50,41 +46,44 @@ async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
     let connection = Builder::new().serve_connection(transport.clone(), VERSION, service);
     let mut connection = pin!(connection);
     let mut polls = async |number| {
-        transport.with(|it| it.deepest = 0);
+        transport.sink(|it| it.deepest = 0);
         for _ in 0..number {
             let cx = &mut Context::from_waker(Waker::noop());
             assert!(connection.as_mut().poll(cx).is_pending());
             yield_now().await;
         }
-        transport.with(|it| it.deepest)
+        transport.sink(|it| it.deepest)
     };
-    transport.with(|it| it.input = request());
+    transport.feed(request());
 
     // It grows from 64 KiB to 256 KiB, and no further.
-    transport.with(|it| it.takes = usize::MAX);
+    transport.sink(|it| it.takes = usize::MAX);
     let first = polls(1).await;
     assert!(first <= 64 * 1024 + PIECE, "{first} bytes at first");
     let most = polls(20).await;
     assert!(most > 192 * 1024, "{most} bytes ahead");
     assert!(most <= 256 * 1024 + PIECE, "{most} bytes ahead");
-    let longest = transport.with(|it| it.longest);
+    let longest = transport.sink(|it| it.longest);
     assert!(longest > 192 * 1024, "{longest} bytes in a write");
 
     // It shrinks at once when the transport takes less than everything. What was made is kept.
-    transport.with(|it| it.takes = 100_000);
+    transport.sink(|it| it.takes = 100_000);
     polls(5).await;
-    let held = transport.held();
+    let held = held_by(&transport);
     assert!(held <= 256 * 1024 + PIECE + READY, "{held} bytes are held");
-    while transport.held() > 64 * 1024 + READY {
-        let held = transport.held();
-        transport.with(|it| it.takes = 1000);
+    while held_by(&transport) > 64 * 1024 + READY {
+        let held = held_by(&transport);
+        transport.sink(|it| it.takes = 1000);
         polls(5).await;
-        assert!(transport.held() < held, "a piece is made of {held} bytes");
+        assert!(
+            held_by(&transport) < held,
+            "a piece is made of {held} bytes"
+        );
     }
     for _ in 0..50 {
-        transport.with(|it| it.takes = 10_000);
+        transport.sink(|it| it.takes = 10_000);
         polls(5).await;
-        let held = transport.held();
+        let held = held_by(&transport);
         assert!(held <= 64 * 1024 + PIECE + READY, "{held} bytes are held");
     }
 }
@@ -92,7 +91,7 @@ async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
 #[tokio::test(start_paused = true)]
 async fn a_ping_waits_behind_no_more_than_before_when_a_download_is_made_far_ahead() {
     let made = Arc::new(AtomicUsize::new(0));
-    let transport = Transport::new(Arc::clone(&made));
+    let transport = counting(Arc::clone(&made));
     let service = service_fn(move |_: Request<Body>| {
         ready(Ok::<_, Infallible>(Response::new(Endless(Arc::clone(
             &made,
@@ -107,21 +106,21 @@ async fn a_ping_waits_behind_no_more_than_before_when_a_download_is_made_far_ahe
             yield_now().await;
         }
     };
-    transport.with(|it| it.input = request());
-    transport.with(|it| it.takes = usize::MAX);
+    transport.feed(request());
+    transport.sink(|it| it.takes = usize::MAX);
     polls(20).await;
-    transport.with(|it| it.takes = 0);
+    transport.sink(|it| it.takes = 0);
     polls(5).await;
-    assert!(transport.held() > 192 * 1024, "much is queued");
+    assert!(held_by(&transport) > 192 * 1024, "much is queued");
 
-    transport.with(|it| it.input = ping());
+    transport.feed(ping());
     polls(5).await;
-    transport.with(|it| {
+    transport.sink(|it| {
         it.log = Some(Vec::new());
         it.takes = usize::MAX;
     });
     polls(1).await;
-    let log = transport.with(|it| it.log.take().unwrap());
+    let log = transport.sink(|it| it.log.take().unwrap());
     let position = log.windows(12).position(|frame| frame == &ping()[..]);
     let position = position.expect("the PING is answered");
     assert!(
@@ -191,12 +190,10 @@ impl http_body::Body for Endless {
     }
 }
 
-/// A transport that takes a number of bytes, and then no more.
-#[derive(Clone)]
-struct Transport(Rc<RefCell<Inside>>);
+type Transport = Fed<Counting>;
 
-struct Inside {
-    input: Bytes,
+/// Takes a number of bytes, and then no more.
+struct Counting {
     takes: usize,
     written: usize,
     log: Option<Vec<u8>>,
@@ -207,30 +204,23 @@ struct Inside {
     longest: usize,
 }
 
-impl Transport {
-    fn new(made: Arc<AtomicUsize>) -> Self {
-        Self(Rc::new(RefCell::new(Inside {
-            input: Bytes::new(),
-            takes: 0,
-            written: 0,
-            log: None,
-            made,
-            deepest: 0,
-            longest: 0,
-        })))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Inside) -> T) -> T {
-        act(&mut self.0.borrow_mut())
-    }
-
-    /// Returns how many bytes were made and not written.
-    fn held(&self) -> usize {
-        self.with(|it| it.held())
-    }
+fn counting(made: Arc<AtomicUsize>) -> Transport {
+    Fed::new(Counting {
+        takes: 0,
+        written: 0,
+        log: None,
+        made,
+        deepest: 0,
+        longest: 0,
+    })
 }
 
-impl Inside {
+fn held_by(transport: &Transport) -> usize {
+    transport.sink(|it| it.held())
+}
+
+impl Counting {
+    /// Returns how many bytes were made and not written.
     fn held(&self) -> usize {
         // Heads of frames are written as well.
         let made = self.made.load(Ordering::Relaxed);
@@ -248,56 +238,11 @@ impl Inside {
     }
 }
 
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        to: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let input = &mut self.0.borrow_mut().input;
-        if input.is_empty() {
-            return Poll::Pending;
-        }
-        let bytes = input.len().min(to.remaining());
-        to.put_slice(&input[..bytes]);
-        input.advance(bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let mut inside = self.0.borrow_mut();
-        inside.deepest = inside.deepest.max(inside.held());
+impl Sink for Counting {
+    fn take(&mut self, pieces: &[IoSlice<'_>]) -> usize {
+        self.deepest = self.deepest.max(self.held());
         let offered = pieces.iter().map(|piece| piece.len()).sum();
-        inside.longest = inside.longest.max(offered);
-        match pieces.iter().map(|piece| inside.write(piece)).sum() {
-            0 => Poll::Pending,
-            taken => Poll::Ready(Ok(taken)),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        self.longest = self.longest.max(offered);
+        pieces.iter().map(|piece| self.write(piece)).sum()
     }
 }

@@ -1,9 +1,10 @@
-//! A transport whose peer is this program: it reads the bytes that it is given, and drops what is
-//! written.
+//! A transport in memory whose peer is the test itself. It wakes no task, so it is for code that is
+//! polled by hand.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -13,29 +14,52 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The transport, and with a clone of it the hand that feeds it. No task is woken.
-#[derive(Clone, Default)]
-pub(crate) struct Transport(Rc<RefCell<Inside>>);
-
-#[derive(Default)]
-struct Inside {
-    input: VecDeque<Bytes>,
-    written: usize,
+/// Takes what is written to a [`Fed`] transport.
+pub trait Sink {
+    /// Returns how many bytes it takes of these pieces. 0 means that the transport is full.
+    fn take(&mut self, pieces: &[IoSlice<'_>]) -> usize;
 }
 
-impl Transport {
+/// A transport that reads the bytes that it is fed, and writes to a [`Sink`]. Clones are the same
+/// transport.
+pub struct Fed<S>(Rc<RefCell<Inside<S>>>);
+
+struct Inside<S> {
+    input: VecDeque<Bytes>,
+    sink: S,
+}
+
+impl<S> Fed<S> {
+    /// Creates a transport without input.
+    pub fn new(sink: S) -> Self {
+        let input = VecDeque::new();
+        Self(Rc::new(RefCell::new(Inside { input, sink })))
+    }
+
     /// Adds bytes that are read together.
-    pub(crate) fn feed(&self, bytes: Bytes) {
+    pub fn feed(&self, bytes: Bytes) {
         self.0.borrow_mut().input.push_back(bytes);
     }
 
-    /// How many bytes were written so far.
-    pub(crate) fn written(&self) -> usize {
-        self.0.borrow().written
+    /// Looks at the sink, or changes it.
+    pub fn sink<T>(&self, act: impl FnOnce(&mut S) -> T) -> T {
+        act(&mut self.0.borrow_mut().sink)
     }
 }
 
-impl AsyncRead for Transport {
+impl<S> Clone for Fed<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<S> fmt::Debug for Fed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fed")
+    }
+}
+
+impl<S> AsyncRead for Fed<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -55,14 +79,13 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl<S: Sink> AsyncWrite for Fed<S> {
     fn poll_write(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().written += bytes.len();
-        Poll::Ready(Ok(bytes.len()))
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -70,9 +93,10 @@ impl AsyncWrite for Transport {
         _: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes = pieces.iter().map(|piece| piece.len()).sum();
-        self.0.borrow_mut().written += bytes;
-        Poll::Ready(Ok(bytes))
+        match self.0.borrow_mut().sink.take(pieces) {
+            0 => Poll::Pending,
+            taken => Poll::Ready(Ok(taken)),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
