@@ -30,7 +30,6 @@
 //! - A [`Priority`] in the extensions of a request is the priority of its stream.
 //! - The body is sent while the caller waits for the response and reads it. The bytes wait while
 //!   the server grants no window.
-//!   grants no window.
 //!
 //! # Responses
 //!
@@ -86,7 +85,10 @@ pub use self::{
 };
 use self::{exchange::Exchange, registry::Registry};
 pub use crate::http::invalid::{InvalidRequest, InvalidResponse};
-use crate::{Body, BoxError, http::write_request};
+use crate::{
+    Body, BoxError,
+    http::{fields, write_request},
+};
 
 /// Starts a session as its client, and returns the responses that the server pushes.
 ///
@@ -166,6 +168,10 @@ impl SendRequest {
             .fin(body.is_end_stream() && head.method != Method::CONNECT);
         let (block, asked) = write_request::block(version, &head, body.size_hint().exact())
             .map_err(Error::Request)?;
+        let announced = fields::announced(&block);
+        if how.fin && announced.is_some_and(|length| length > 0) {
+            return Err(Error::Body(exchange::WRONG_LENGTH.into()));
+        }
         let (opening, asked) = match &self.registry {
             None => (self.session.open(block, how), None),
             Some(registry) => {
@@ -181,6 +187,7 @@ impl SendRequest {
             opening,
             asked,
             body,
+            announced,
         })
     }
 }

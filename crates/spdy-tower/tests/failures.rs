@@ -6,6 +6,10 @@ use std::{
     convert::Infallible,
     future::pending,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -321,6 +325,45 @@ async fn c155_a_body_that_goes_wrong_after_the_response_began_resets_the_stream(
     .await;
 }
 
+/// The body of the response reads that of the request, and ends in order when that fails.
+#[tokio::test(start_paused = true)]
+async fn c154_c155_a_body_of_the_wrong_length_is_no_success_if_the_response_hides_it() {
+    in_all_versions(async |version| {
+        let hides = async |body: Body| Body::new(Hides(body));
+        let router = Router::new().route("/", post(hides));
+        for (length, piece) in [("10", "12345"), ("5", "1234567890")] {
+            let client = Client::of(version, router.clone());
+            assert_400_or_reset(upload(&client, "/", length, &[piece]).await);
+        }
+        // The response has begun.
+        let client = Client::of(version, router);
+        let mut head = client.head("POST", "/");
+        head.append("content-length", "5").unwrap();
+        let (mut receive, mut send) = client.open(head, false).await;
+        send.send_data("123".into(), false).unwrap();
+        assert_eq!(status(&Reply::head(&mut receive).await.unwrap()), 200);
+        send.finish().unwrap();
+        assert_reset(drain(receive).await, RstStatus::PROTOCOL_ERROR);
+    })
+    .await;
+}
+
+/// A body that ends where its source fails.
+struct Hides(Body);
+
+impl http_body::Body for Hides {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        frame.map(|frame| frame.and_then(Result::ok).map(Ok))
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn malformed_trailers_are_400() {
     in_all_versions(async |version| {
@@ -554,6 +597,46 @@ async fn a_response_whose_body_has_another_length_than_announced_is_no_success()
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_body_has_another_length_than_its_size_hint_is_no_success() {
+    in_all_versions(async |version| {
+        let hinting = |length: usize| get(async move || Body::new(Hints(Pieces(40), length)));
+        let router = Router::new()
+            .route("/right", hinting(40 * PIECE))
+            .route("/short", hinting(40 * PIECE + 1))
+            .route("/long", hinting(40 * PIECE - 1))
+            .route("/longest", hinting(0));
+        let client = Client::of(version, router);
+        assert_eq!(client.ask("GET", "/right").await.body.len(), 40 * PIECE);
+        for path in ["/short", "/long"] {
+            let (receive, _send) = client.open(client.head("GET", path), true).await;
+            let reply = Reply::read(receive).await.map(|_| ());
+            assert_reset(reply, RstStatus::INTERNAL_ERROR);
+        }
+        assert_eq!(client.ask("GET", "/longest").await.status(), 500);
+    })
+    .await;
+}
+
+/// A body with this size hint.
+struct Hints(Pieces, usize);
+
+impl http_body::Body for Hints {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.1 as u64)
+    }
+}
+
 /// A body with this number of pieces.
 struct Pieces(usize);
 
@@ -576,3 +659,138 @@ impl http_body::Body for Pieces {
 }
 
 const PIECE: usize = 16 * 1024;
+
+/// A value of the application whose drop panics.
+#[derive(Clone)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        // A second panic would end the process.
+        assert!(std::thread::panicking(), "on purpose: in the drop");
+    }
+}
+
+/// A body of one byte whose drop panics.
+struct Explosive {
+    is_sent: bool,
+    _bomb: Bomb,
+}
+
+impl Explosive {
+    fn new() -> Self {
+        Self {
+            is_sent: false,
+            _bomb: Bomb,
+        }
+    }
+}
+
+impl http_body::Body for Explosive {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let is_sent = std::mem::replace(&mut self.is_sent, true);
+        let frame = http_body::Frame::data(Bytes::from_static(b"1"));
+        Poll::Ready((!is_sent).then_some(Ok(frame)))
+    }
+}
+
+/// An error that panics when it is converted.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl From<Unspeakable> for BoxError {
+    fn from(_: Unspeakable) -> Self {
+        panic!("on purpose: in the conversion")
+    }
+}
+
+/// A service that panics in one of its parts, as the path wants it.
+struct Panics(Arc<AtomicBool>);
+
+impl Clone for Panics {
+    fn clone(&self) -> Self {
+        let panics = self.0.swap(false, Ordering::Relaxed);
+        assert!(!panics, "on purpose: in the clone");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Service<Request<spdy_tower::Body>> for Panics {
+    type Response = Response<Explosive>;
+    type Error = Unspeakable;
+    type Future = std::future::Ready<Result<Self::Response, Unspeakable>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unspeakable>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<spdy_tower::Body>) -> Self::Future {
+        let mut response = Response::new(Explosive::new());
+        match request.uri().path() {
+            "/extension" => _ = response.extensions_mut().insert(Bomb),
+            "/error" => {
+                std::mem::forget(response);
+                return std::future::ready(Err(Unspeakable));
+            }
+            "/push" => {
+                let pusher = spdy_tower::Pusher::of(&request).unwrap();
+                pusher
+                    .push("/pushed", Response::new(Explosive::new()))
+                    .unwrap();
+            }
+            _ => {}
+        }
+        if let Some(tunnel) = spdy_tower::Tunnel::on(&mut request) {
+            tokio::spawn(tunnel);
+        }
+        std::future::ready(Ok(response))
+    }
+}
+
+/// What the application drops, converts or clones can panic as well. That ends one request at most.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_any_code_of_the_application_does_not_end_the_session() {
+    in_all_versions(async |version| {
+        let panics = Arc::new(AtomicBool::new(false));
+        let builder = Builder::new().on_malformed(|_| panic!("on purpose: in the hook"));
+        let client = Client::with(version, &builder, Panics(Arc::clone(&panics)));
+        // A response that is complete stays a success.
+        for (method, path, status) in [
+            ("GET", "/body", 200),
+            ("HEAD", "/body", 500),
+            ("GET", "/extension", 500),
+            ("GET", "/error", 500),
+            ("GET", "/push", 200),
+        ] {
+            let reply = client.ask(method, path).await;
+            assert_eq!(reply.status(), status, "{method} {path}");
+        }
+        let head = connect(version);
+        let (receive, _send) = client.open(head, false).await;
+        assert_eq!(Reply::read(receive).await.unwrap().status(), 500);
+        panics.store(true, Ordering::Relaxed);
+        assert_eq!(client.ask("GET", "/clone").await.status(), 500);
+        let (receive, _send) = client.open(HeaderBlock::new(), true).await;
+        assert_eq!(Reply::read(receive).await.unwrap().status(), 400);
+        // The pushes have their time.
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        assert_eq!(client.ask("GET", "/body").await.status(), 200);
+    })
+    .await;
+}
+
+/// The head of a request for a tunnel.
+fn connect(version: Version) -> HeaderBlock {
+    let names = match version {
+        Version::V2 => ["method", "url", "version", "host"],
+        _ => [":method", ":path", ":version", ":host"],
+    };
+    let values = ["CONNECT", "a.test:1", "HTTP/1.1", "a.test:1"];
+    HeaderBlock::from_pairs(names.into_iter().zip(values)).unwrap()
+}

@@ -12,12 +12,12 @@ use crate::{
 
 /// Why a request got no response.
 ///
-/// [`is_retry_safe`](Self::is_retry_safe) returns whether it can be sent again, whatever its
-/// method.
+/// [`is_retry_safe`](Self::is_retry_safe) returns whether the server has certainly not acted on it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be expressed in SPDY. Nothing was sent.
+    /// The request cannot be expressed in SPDY. Nothing was sent, except before
+    /// [`InvalidRequest::TrailerTooLong`].
     Request(InvalidRequest),
     /// No stream could be opened. Nothing was sent. Another session may work.
     NotSent(OpenError),
@@ -25,20 +25,27 @@ pub enum Error {
     /// [not processed](StreamError::NotProcessed), a reset by the server, a timeout, and the end of
     /// the session.
     Stream(StreamError),
-    /// The body of the request returned an error. The stream was reset with CANCEL.
+    /// The body of the request returned an error, or has another length than `content-length`. The
+    /// stream was reset with CANCEL, unless the body was empty: then nothing was sent.
     Body(BoxError),
     /// The head of the response is not HTTP. The stream was reset with PROTOCOL_ERROR.
     Response(InvalidResponse),
 }
 
 impl Error {
-    /// Returns whether the server has certainly not acted on the request.
+    /// Returns whether the server has certainly not acted on the request, so that it can be sent
+    /// again, whatever its method: nothing of it was sent, or the server reports that it was not
+    /// processed. `false` if that is unknown.
+    ///
+    /// This includes a request that [cannot be sent](Self::Request), which fails again unless it is
+    /// changed.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         match self {
             Self::NotSent(_) => true,
+            Self::Request(reason) => !matches!(reason, InvalidRequest::TrailerTooLong),
             Self::Stream(error) => error.is_retry_safe(),
-            _ => false,
+            Self::Body(_) | Self::Response(_) => false,
         }
     }
 
@@ -212,12 +219,20 @@ mod tests {
             assert_eq!(error.is_timeout(), is_timeout, "{error:?}");
             assert_eq!(error.is_remote(), is_remote, "{error:?}");
         }
-        for error in [
-            Error::Request(InvalidRequest::HeadTooLong),
-            Error::Body("failed".into()),
+    }
+
+    #[test]
+    fn a_request_of_which_something_was_sent_is_not_safe_to_retry() {
+        for (error, is_unsent) in [
+            (Error::Request(InvalidRequest::HostMissing), true),
+            (Error::Request(InvalidRequest::HeadTooLong), true),
+            (Error::Request(InvalidRequest::TrailerTooLong), false),
+            (Error::Body("failed".into()), false),
+            (Error::Response(InvalidResponse::Status), false),
         ] {
-            assert!(!error.is_connect() && !error.is_retry_safe(), "{error:?}");
-            assert!(!error.is_timeout() && !error.is_remote(), "{error:?}");
+            assert_eq!(error.is_retry_safe(), is_unsent, "{error:?}");
+            assert!(!error.is_connect() && !error.is_timeout(), "{error:?}");
+            assert!(!error.is_remote(), "{error:?}");
         }
     }
 }

@@ -15,8 +15,9 @@ use spdy_session::{Opening, RecvStream, SendStream, Session};
 use super::Error;
 use crate::{
     Body, BoxError, Tunnel,
+    body::FaultNotice,
     http::{InvalidRequest, Origin, framing::is_bodyless, read_response},
-    sending::{Answer, Failure, Pump},
+    sending::{Answer, Failure, Pump, Unsendable},
 };
 
 /// A request whose stream is being opened.
@@ -30,6 +31,8 @@ pub(super) struct Exchange<B> {
     pub(super) opening: Opening,
     pub(super) asked: Option<Arc<Origin>>,
     pub(super) body: B,
+    /// The length that the head announces.
+    pub(super) announced: Option<u64>,
 }
 
 impl<B> Exchange<B>
@@ -49,6 +52,7 @@ where
             opening,
             asked,
             body,
+            announced,
         } = self;
         let (mut receive, send) = match opening.await {
             Ok(stream) => stream.split(),
@@ -67,7 +71,7 @@ where
                 Err(error) => Err((reset(receive, error), None)),
             };
         }
-        let mut upload: Upload = Box::pin(upload(version, send, body));
+        let mut upload: Upload = Box::pin(upload(version, send, body, announced));
         let (block, is_sent) = match reply(&mut receive, &mut upload).await {
             Ok(replied) => replied,
             Err(error) => return Err((error, None)),
@@ -87,17 +91,26 @@ where
 /// Sends the body of a request. Dropping the future resets the stream.
 type Upload = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
-async fn upload<B>(version: Version, stream: SendStream, body: B) -> Result<(), Failure>
+async fn upload<B>(
+    version: Version,
+    stream: SendStream,
+    body: B,
+    announced: Option<u64>,
+) -> Result<(), Failure>
 where
     B: http_body::Body<Error: Into<BoxError>>,
 {
     let mut answer = Answer::Begun(stream);
-    let mut pump = pin!(Pump::new(None, body.size_hint().exact(), body));
-    poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
-        // The body belongs to the caller, and so does its panic.
-        Poll::Ready(Err(Failure::Panic(panic))) => resume_unwind(panic),
-        Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
-        sent => sent,
+    let size = body.size_hint().exact();
+    let mut pump = pin!(Pump::new(None, size, body).announcing(announced));
+    poll_fn(|cx| {
+        let fault = &mut FaultNotice::Never;
+        match pump.as_mut().poll(cx, version, &mut answer, fault) {
+            // The body belongs to the caller, and so does its panic.
+            Poll::Ready(Err(Failure::Panic(panic))) => resume_unwind(panic),
+            Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
+            sent => sent,
+        }
     })
     .await
 }
@@ -118,6 +131,9 @@ async fn reply(
                 // The receiving half reports what happened to the stream.
                 Ok(()) | Err(Failure::Gone(_)) => {}
                 Err(Failure::Application(error)) => return Poll::Ready(Err(Error::Body(error))),
+                Err(Failure::Response(Unsendable::Length)) => {
+                    return Poll::Ready(Err(Error::Body(WRONG_LENGTH.into())));
+                }
                 // The head was sent already, so only a trailer can be too long.
                 Err(Failure::Response(_)) => {
                     return Poll::Ready(Err(Error::Request(InvalidRequest::TrailerTooLong)));
@@ -169,3 +185,6 @@ fn tunnel(
     _ = send.finish();
     response(version, &Method::CONNECT, head, receive, None)
 }
+
+/// Why a body that does not have the announced length is an error.
+pub(super) const WRONG_LENGTH: &str = "request body length does not match content-length";

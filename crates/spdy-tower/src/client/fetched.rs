@@ -163,6 +163,8 @@ impl FetchError {
     /// Returns whether the server has certainly not acted on the request, so that it can be sent
     /// again, whatever its method: nothing of it was sent, or the server reports that it was not
     /// processed. `false` if that is unknown.
+    ///
+    /// This includes a request that is invalid, which fails again unless it is changed.
     #[must_use]
     pub fn is_retry_safe(&self) -> bool {
         match self {

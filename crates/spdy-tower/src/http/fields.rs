@@ -92,6 +92,12 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malform
     }
 }
 
+/// Returns the length that a block to be sent announces, if it is one number.
+pub(crate) fn announced(block: &HeaderBlock) -> Option<u64> {
+    let digits = block.get(CONTENT_LENGTH.as_str())?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
 fn add(
     map: &mut HeaderMap,
     name: HeaderName,

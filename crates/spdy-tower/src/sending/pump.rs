@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use spdy_frame::{HeaderBlock, Version};
 
 use super::{Answer, BoxError, Failure, Unsendable, guarded};
-use crate::http::write_response;
+use crate::{body::FaultNotice, http::write_response};
 
 pin_project! {
     /// Moves a body to a stream, as fast as the stream accepts it. The body is asked for a piece
@@ -65,12 +65,14 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         }
     }
 
-    /// Is ready when the session has taken the whole response.
+    /// Is ready when the session has taken the whole body. Fails if the body of the request has a
+    /// `fault`, whatever this body does with it.
     pub(crate) fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         version: Version,
         answer: &mut Answer,
+        fault: &mut FaultNotice,
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..FRAMES_PER_POLL {
             let held = self.held.as_ref().map_or(0, Bytes::len);
@@ -82,15 +84,16 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
             // The reservation is held until the piece is in the queue.
             let _room = room?;
             let body = self.as_mut().project().body;
-            let Poll::Ready(frame) = guarded(|| body.poll_frame(cx))? else {
+            let frame = guarded(|| body.poll_frame(cx).map_err(Failure::application))?;
+            // The body may just have read the body of the request.
+            if let Some(fault) = fault.come() {
+                return Poll::Ready(Err(Failure::Fault(fault)));
+            }
+            let Poll::Ready(frame) = frame else {
                 self.flush(answer)?;
                 return Poll::Pending;
             };
-            match frame
-                .transpose()
-                .map_err(Failure::application)?
-                .map(Frame::into_data)
-            {
+            match frame.transpose()?.map(Frame::into_data) {
                 None => return Poll::Ready(self.finish(answer)),
                 Some(Ok(bytes)) => {
                     self.as_mut().take(bytes, answer)?;

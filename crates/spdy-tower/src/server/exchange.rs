@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -83,10 +84,11 @@ impl<S: HttpService> Exchange<S> {
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
                 StateProjection::Waiting { service, request } => {
-                    let Poll::Ready(ready) = guarded(|| service.poll_ready(cx))? else {
+                    let ready = guarded(|| service.poll_ready(cx).map_err(Failure::application))?;
+                    let Poll::Ready(ready) = ready else {
                         return self.poll_disturbed(cx).map(Err);
                     };
-                    ready.map_err(Failure::application)?;
+                    ready?;
                     let request = request
                         .take()
                         .expect("a request waits until it is taken to be called with");
@@ -95,7 +97,8 @@ impl<S: HttpService> Exchange<S> {
                     }
                 }
                 StateProjection::Working { future } => {
-                    let Poll::Ready(response) = guarded(|| future.poll(cx))? else {
+                    let response = guarded(|| future.poll(cx).map_err(Failure::application))?;
+                    let Poll::Ready(response) = response else {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     // If the body is malformed, the client gets that failure, whatever response the
@@ -103,12 +106,12 @@ impl<S: HttpService> Exchange<S> {
                     if let Some(fault) = this.fault.come() {
                         return Poll::Ready(Err(Failure::Fault(fault)));
                     }
-                    let response = response.map_err(Failure::application)?;
+                    let response = response?;
                     let tunnel = this
                         .tunnel
                         .take()
                         .filter(|due| response.status().is_success() && due.is_wanted());
-                    let (head, body) = split(*this.form, this.method, response)?;
+                    let (head, body) = split(*this.form, this.method, response, tunnel.is_some())?;
                     match (body, tunnel) {
                         (_, Some(tunnel)) => {
                             tunnel.open(this.answer.open(head)?);
@@ -131,7 +134,8 @@ impl<S: HttpService> Exchange<S> {
                     }
                 }
                 StateProjection::Answering { pump } => {
-                    let Poll::Ready(end) = pump.poll(cx, this.form.version, this.answer) else {
+                    let end = pump.poll(cx, this.form.version, this.answer, this.fault);
+                    let Poll::Ready(end) = end else {
                         return self.poll_disturbed(cx).map(Err);
                     };
                     end?;
@@ -159,14 +163,15 @@ impl<S: HttpService> Exchange<S> {
         // An application that returns the request's body as its response fails because that body
         // fails.
         let failure = this.fault.come().map_or(failure, Failure::Fault);
-        match &failure {
-            Failure::Gone(_) | Failure::Fault(_) => debug!(%failure, "request ended early"),
-            _ => warn!(%failure, "request failed"),
-        }
         match failure.told() {
             Some((status, reset)) => this.answer.fail(*this.form, status, reset),
             None => *this.answer = Answer::Given,
         }
+        // The error of an application is shown and dropped by code of the application.
+        _ = guarded(move || match &failure {
+            Failure::Gone(_) | Failure::Fault(_) => debug!(%failure, "request ended early"),
+            _ => warn!(%failure, "request failed"),
+        });
     }
 }
 
@@ -192,16 +197,18 @@ struct Measured<B> {
     announced: Option<u64>,
 }
 
-/// The header block of a response, and its body unless it is empty.
+/// Returns the header block of a response, and its body, unless it is empty or is not sent.
 fn split<B: http_body::Body>(
     form: ResponseForm,
     method: &Method,
     response: Response<B>,
+    opens_tunnel: bool,
 ) -> Result<(HeaderBlock, Option<Measured<B>>), Failure> {
-    let (head, body) = response.into_parts();
-    let is_bodyless = framing::is_bodyless(method, head.status);
-    // A body that is not sent is dropped here.
+    let (mut head, body) = response.into_parts();
+    let is_bodyless = opens_tunnel || framing::is_bodyless(method, head.status);
+    // What is not sent is dropped here.
     let (size, body) = guarded(|| {
+        drop(mem::take(&mut head.extensions));
         let has_body = !is_bodyless && !body.is_end_stream();
         (body.size_hint().exact(), has_body.then_some(body))
     })?;
@@ -209,16 +216,12 @@ fn split<B: http_body::Body>(
         // An interim response is an error, because SPDY does not allow a second SYN_REPLY.
         return Err(Failure::Response(Unsendable::Informational));
     }
-    let announced = if is_bodyless || *method == Method::CONNECT {
-        None
-    } else {
-        fields::content_length(&head.headers).ok().flatten()
-    };
+    let block = write_response::block(form, method, head, size)
+        .ok_or(Failure::Response(Unsendable::Field))?;
+    let announced = fields::announced(&block).filter(|_| !is_bodyless);
     if body.is_none() && announced.is_some_and(|length| length > 0) {
         return Err(WRONG_LENGTH);
     }
-    let block = write_response::block(form, method, head, size)
-        .ok_or(Failure::Response(Unsendable::Field))?;
     let measured = body.map(|body| Measured {
         body,
         size,

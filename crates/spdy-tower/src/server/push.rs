@@ -22,8 +22,9 @@ use super::{
     pushes::{Pushes, Taste},
 };
 use crate::{
-    http::{Origin, write_push},
-    sending::{Answer, BoxError, Failure, Pump},
+    body::FaultNotice,
+    http::{Origin, fields, write_push},
+    sending::{Answer, BoxError, Failure, Pump, guarded},
 };
 
 /// Pushes responses that belong to one request.
@@ -96,6 +97,7 @@ impl Pusher {
         let path = path_of(path)?;
         let (head, body) = response.into_parts();
         let block = self.block(path.as_str(), head, body.size_hint().exact())?;
+        let announced = fields::announced(&block);
         // Pushes have the lowest priority, so that no requested response waits for a push. The
         // frame has no FIN, even without a body, because deployed clients do not accept it
         // (protocol.md §10.1).
@@ -107,14 +109,20 @@ impl Pusher {
         let (version, session) = (self.version, self.pushes.session().clone());
         let taste = Arc::clone(self.pushes.taste());
         self.pushes.add(Box::pin(async move {
-            if let Err(error) = send(version, opening, body, &session, &taste).await {
-                debug!(%error, "push ended early");
-                if let Unsent::Stream(Failure::Gone(StreamError::NotProcessed)) = error {
-                    taste.refuses.store(true, Ordering::Relaxed);
-                }
+            let mut body = Box::pin(body);
+            let pump = Pump::push(&mut body).announcing(announced);
+            let sent = send(version, opening, pump, &session, &taste).await;
+            if let Err(Unsent::Stream(Failure::Gone(StreamError::NotProcessed))) = &sent {
+                taste.refuses.store(true, Ordering::Relaxed);
             }
-        }));
-        Ok(())
+            // The application's body is dropped, and its error is shown, by its code.
+            _ = guarded(move || {
+                drop(body);
+                if let Err(error) = sent {
+                    debug!(%error, "push ended early");
+                }
+            });
+        }))
     }
 
     fn block(&self, path: &str, head: Parts, size: Option<u64>) -> Result<HeaderBlock, PushError> {
@@ -133,6 +141,8 @@ pub enum PushError {
     Path,
     /// SPDY/2 cannot carry a header of more than 65,535 bytes.
     Header,
+    /// The session has ended.
+    SessionEnded,
 }
 
 impl fmt::Display for PushError {
@@ -141,6 +151,7 @@ impl fmt::Display for PushError {
             Self::Refused => "client has refused an earlier push",
             Self::Path => "invalid path of a push",
             Self::Header => "header field of a push is longer than 65535 bytes",
+            Self::SessionEnded => "session has ended",
         })
     }
 }
@@ -150,7 +161,7 @@ impl Error for PushError {}
 async fn send<B>(
     version: Version,
     opening: Opening,
-    body: B,
+    pump: Pump<B>,
     session: &Session,
     taste: &Taste,
 ) -> Result<(), Unsent>
@@ -172,10 +183,13 @@ where
         timeout(TASTING, heard).await.unwrap_or(Ok(()))?;
         taste.takes.store(true, Ordering::Relaxed);
     }
-    let mut pump = pin!(Pump::push(body));
-    let sent = poll_fn(|cx| match pump.as_mut().poll(cx, version, &mut answer) {
-        Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
-        sent => sent,
+    let mut pump = pin!(pump);
+    let sent = poll_fn(|cx| {
+        let fault = &mut FaultNotice::Never;
+        match pump.as_mut().poll(cx, version, &mut answer, fault) {
+            Poll::Pending => answer.poll_closed(cx).map(Failure::Gone).map(Err),
+            sent => sent,
+        }
     });
     Ok(sent.await?)
 }

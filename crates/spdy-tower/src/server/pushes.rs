@@ -4,11 +4,13 @@ use std::{
     fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    task::{Context, Waker},
 };
 
 use spdy_session::Session;
 
-use crate::http::ResponseForm;
+use super::push::PushError;
+use crate::{http::ResponseForm, sending::guarded};
 
 /// The state that all requests of a session share for their pushes.
 #[derive(Clone)]
@@ -17,10 +19,19 @@ pub(super) struct Pushes(Arc<Shared>);
 struct Shared {
     session: Session,
     form: ResponseForm,
-    /// Pushes that the connection has not started.
-    tasks: Mutex<Vec<Task>>,
+    queue: Mutex<Queue>,
     /// It is separate, so that a task does not keep itself alive.
     taste: Arc<Taste>,
+}
+
+/// The pushes that the connection has not started.
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    /// Wakes the connection, which starts them.
+    connection: Option<Waker>,
+    /// The connection is gone.
+    is_closed: bool,
 }
 
 /// What is known about whether the client accepts pushes.
@@ -40,7 +51,7 @@ impl Pushes {
         Self(Arc::new(Shared {
             session,
             form,
-            tasks: Mutex::default(),
+            queue: Mutex::default(),
             taste: Arc::default(),
         }))
     }
@@ -57,17 +68,49 @@ impl Pushes {
         &self.0.taste
     }
 
-    pub(super) fn add(&self, task: Task) {
-        self.tasks().push(task);
+    /// Has the connection start a push. Drops the push if the connection is gone.
+    pub(super) fn add(&self, task: Task) -> Result<(), PushError> {
+        let mut queue = self.queue();
+        if queue.is_closed {
+            // The task may belong to the application, and is dropped without the lock.
+            drop(queue);
+            drop(task);
+            return Err(PushError::SessionEnded);
+        }
+        queue.tasks.push(task);
+        let connection = queue.connection.take();
+        drop(queue);
+        // The connection may have sent the head of the push already, and may rest since then.
+        connection.into_iter().for_each(Waker::wake);
+        Ok(())
     }
 
-    /// Returns the pushes that were requested since the last call.
-    pub(super) fn take(&self) -> Vec<Task> {
-        mem::take(&mut self.tasks())
+    /// Returns the pushes that were requested since the last call. The task of `cx` is woken for
+    /// the next one.
+    pub(super) fn take(&self, cx: &Context<'_>) -> Vec<Task> {
+        let is_known = |known: &Waker| known.will_wake(cx.waker());
+        if !self.queue().connection.as_ref().is_some_and(is_known) {
+            let waker = cx.waker().clone();
+            let former = self.queue().connection.replace(waker);
+            drop(former);
+        }
+        mem::take(&mut self.queue().tasks)
     }
 
-    fn tasks(&self) -> MutexGuard<'_, Vec<Task>> {
-        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Drops the pushes that were not started, and all later ones.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue();
+        queue.is_closed = true;
+        let (tasks, connection) = (mem::take(&mut queue.tasks), queue.connection.take());
+        drop(queue);
+        drop(connection);
+        for task in tasks {
+            _ = guarded(move || drop(task));
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

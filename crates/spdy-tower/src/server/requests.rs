@@ -7,11 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 use spdy_frame::RstStatus;
 use spdy_session::{Incoming, PendingStream, Session, Shutdown};
 use tokio::task::{JoinError, JoinSet};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     exchange::Exchange, info::StreamInfo, malformed::OnMalformed, pushes::Pushes,
@@ -22,7 +22,7 @@ use crate::{
     body::FaultNotice,
     http::{Head, Heads, Malformed, ResponseForm},
     patience::Patience,
-    sending::Answer,
+    sending::{Answer, guarded},
     tunnel::TunnelDue,
 };
 
@@ -77,7 +77,7 @@ impl<S: HttpService> Requests<S> {
             }
         }
         let more = self.begin_requests(incoming, cx);
-        for push in self.pushes.take() {
+        for push in self.pushes.take(cx) {
             self.tasks.spawn(push);
         }
         more
@@ -118,7 +118,7 @@ impl<S: HttpService> Requests<S> {
             return None;
         }
         match self.heads.read(stream.headers(), stream.has_body()) {
-            Ok(head) => Some(self.accept(stream, head)),
+            Ok(head) => self.accept(stream, head),
             Err(malformed) => {
                 self.refuse(stream, malformed);
                 None
@@ -126,9 +126,20 @@ impl<S: HttpService> Requests<S> {
         }
     }
 
-    fn accept(&self, stream: PendingStream, head: Head) -> Exchange<S> {
+    /// Returns `None` if the service cannot be cloned; then it was answered here.
+    fn accept(&self, stream: PendingStream, head: Head) -> Option<Exchange<S>> {
         let (id, priority, has_body) = (stream.id(), stream.priority(), stream.has_body());
         let (receive, reply) = stream.split();
+        let service = match guarded(|| self.service.clone()) {
+            Ok(service) => service,
+            Err(failure) => {
+                warn!(%failure, "request failed");
+                let (status, reset) =
+                    (StatusCode::INTERNAL_SERVER_ERROR, RstStatus::INTERNAL_ERROR);
+                Answer::Due(reply).fail(self.form, status, reset);
+                return None;
+            }
+        };
         let info = StreamInfo {
             version: self.form.version,
             id,
@@ -146,16 +157,30 @@ impl<S: HttpService> Requests<S> {
             fault = notice;
         }
         request.extensions_mut().insert(info);
-        let (service, answer) = (self.service.clone(), Answer::Due(reply));
-        Exchange::new(service, request, answer, self.form, fault, tunnel)
+        let answer = Answer::Due(reply);
+        Some(Exchange::new(
+            service, request, answer, self.form, fault, tunnel,
+        ))
     }
 
     fn refuse(&self, stream: PendingStream, malformed: Malformed) {
         debug!(id = %stream.id(), %malformed, "request is malformed");
-        self.on_malformed
-            .tell(&stream, self.form.version, malformed);
+        let told = guarded(|| {
+            self.on_malformed
+                .tell(&stream, self.form.version, malformed);
+        });
+        if let Err(failure) = told {
+            warn!(%failure, "malformed request is not reported");
+        }
         let (_receive, reply) = stream.split();
         Answer::Due(reply).fail(self.form, malformed.status(), RstStatus::PROTOCOL_ERROR);
+    }
+}
+
+impl<S> Drop for Requests<S> {
+    /// Handlers can have handles for pushes that outlive the connection.
+    fn drop(&mut self) {
+        self.pushes.close();
     }
 }
 

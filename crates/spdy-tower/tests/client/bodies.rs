@@ -115,6 +115,45 @@ async fn a_body_that_fails_resets_the_stream() {
     .await;
 }
 
+/// The server must not take a body for complete that is not.
+#[tokio::test(start_paused = true)]
+async fn a_body_of_another_length_than_announced_is_an_error_and_resets_the_stream() {
+    in_all_versions(async |version| {
+        for (announced, pieces) in [
+            ("5", &["four"][..]),
+            ("5", &["sixsix"][..]),
+            ("9", &["five5", "five5"][..]),
+        ] {
+            let (requests, mut server) = Server::new(version);
+            let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
+            for piece in pieces {
+                sender.send_data((*piece).into()).await.unwrap();
+            }
+            drop(sender);
+            let request =
+                http::Request::post("https://a.test/").header("content-length", announced);
+            let response = requests.send(request.body(body).unwrap());
+            let serve = async { reset_of(server.accept().await.split().1).await };
+            let (response, status) = tokio::join!(within(response), serve);
+            let error = response.unwrap_err();
+            assert!(matches!(error, Error::Body(_)), "{error:?}");
+            assert!(!error.is_retry_safe());
+            assert_eq!(status, RstStatus::CANCEL);
+        }
+        // Nothing is sent of a request whose body is empty instead.
+        let (requests, mut server) = Server::new(version);
+        let mut request = get("/");
+        let five = HeaderValue::from_static("5");
+        request.headers_mut().insert("content-length", five);
+        let error = within(requests.send(request)).await.unwrap_err();
+        assert!(matches!(error, Error::Body(_)), "{error:?}");
+        tokio::time::timeout(Duration::from_secs(1), server.incoming.accept())
+            .await
+            .unwrap_err();
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_dropped_resets_its_stream() {
     in_all_versions(async |version| {

@@ -2,12 +2,13 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use http_body_util::Channel;
 use spdy_frame::{Frame, HeaderBlock, Priority, RstStatus, StreamId, Version};
 use spdy_session::{Config, Incoming, OpenOptions, PendingStream, Received, RecvStream, Session};
 use spdy_tower::{BoxError, Builder, PushError, Pusher};
-use tokio::io::duplex;
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::Instant,
+};
 
 use super::{page, style};
 use crate::support::{RawClient, Reply, head, in_all_versions, within};
@@ -406,6 +410,115 @@ async fn a_push_is_whole_for_a_client_that_has_half_closed() {
         }
         ended.sort_unstable();
         assert_eq!(ended, [1, 2]);
+    })
+    .await;
+}
+
+/// Returns the pusher of a request that is never answered, and the connection that serves it.
+async fn kept_pusher(version: Version) -> (Connection, Pusher, Session, Incoming) {
+    let kept = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    let page = async move |request: Request| {
+        *keep.lock().unwrap() = Pusher::of(&request);
+        std::future::pending::<()>().await;
+    };
+    let (near, far) = duplex(16 * 1024);
+    let router = Router::new().route("/", on_get(page));
+    let mut connection = Box::pin(Builder::new().serve_connection(far, version, router));
+    let (session, incoming, driver) = spdy_session::client(near, version, taking());
+    tokio::spawn(driver);
+    let how = OpenOptions::new().fin(true);
+    let request = session.open(head(version, "GET", "/"), how);
+    tokio::spawn(async move { request.await.unwrap().response_headers().await });
+    let pusher = poll_fn(|cx| {
+        assert!(connection.as_mut().poll(cx).is_pending());
+        kept.lock()
+            .unwrap()
+            .take()
+            .map_or(Poll::Pending, Poll::Ready)
+    });
+    let pusher = within(pusher).await;
+    (connection, pusher, session, incoming)
+}
+
+type Connection = Pin<Box<spdy_tower::Connection<DuplexStream, Router>>>;
+
+/// A connection that runs at once, and on the same thread, when it is woken.
+struct Eager(Mutex<Option<Connection>>);
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        if let Ok(mut connection) = self.0.try_lock()
+            && let Some(connection) = &mut *connection
+        {
+            let waker = Waker::from(Arc::clone(&self));
+            let end = connection.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(end.is_pending(), "{end:?}");
+        }
+    }
+}
+
+/// The connection can run on another thread in the middle of a call of `push`, and rest then.
+#[tokio::test(start_paused = true)]
+async fn a_push_is_sent_at_once_whenever_the_connection_runs() {
+    in_all_versions(async |version| {
+        let (connection, pusher, _session, mut incoming) = kept_pusher(version).await;
+        let eager = Arc::new(Eager(Mutex::new(Some(connection))));
+        Arc::clone(&eager).wake();
+        let start = Instant::now();
+        pusher.push("/style.css", style()).unwrap();
+        let mut push = pushed(&mut incoming).await.into_recv().unwrap();
+        let Some(Ok(Received::Data(bytes))) = within(push.next()).await else {
+            panic!("no style")
+        };
+        assert_eq!(bytes, "p { color: navy }");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // The waker in the connection is a part of it.
+        drop(eager.0.lock().unwrap().take());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_behind_the_end_of_the_session_is_an_error_and_keeps_no_body() {
+    in_all_versions(async |version| {
+        let (connection, pusher, _session, _incoming) = kept_pusher(version).await;
+        let alive = Arc::new(AtomicUsize::new(0));
+        // The connection has not started this one.
+        pusher.push("/first", Endless::response(&alive)).unwrap();
+        assert_eq!(alive.load(Ordering::Relaxed), 1);
+        drop(connection);
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+        let late = pusher.push("/late", Endless::response(&alive));
+        assert_eq!(late, Err(PushError::SessionEnded));
+        assert_eq!(alive.load(Ordering::Relaxed), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_whose_body_has_another_length_than_announced_is_reset() {
+    in_all_versions(async |version| {
+        let page = async |request: Request| {
+            let response = Response::builder().header("content-length", "100");
+            let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+            sender.send_data("short".into()).await.unwrap();
+            drop(sender);
+            let response = response.body(body).unwrap();
+            Pusher::of(&request).unwrap().push("/", response).unwrap();
+            "page"
+        };
+        let (session, mut incoming) =
+            browser(version, taking(), Router::new().route("/", on_get(page)));
+        let _page = ask(&session).await;
+        let mut push = pushed(&mut incoming).await.into_recv().unwrap();
+        let end = loop {
+            match within(push.next()).await {
+                Some(Ok(_)) => {}
+                end => break end,
+            }
+        };
+        assert!(matches!(end, Some(Err(_))), "{end:?}");
     })
     .await;
 }
