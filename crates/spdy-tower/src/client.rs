@@ -50,6 +50,8 @@ mod fetched;
 #[cfg(feature = "client")]
 mod lent;
 #[cfg(feature = "client")]
+mod locked;
+#[cfg(feature = "client")]
 mod origin;
 #[cfg(feature = "client")]
 mod pool;

@@ -19,6 +19,7 @@ use super::{
     Error, FetchError, ResponseBody, SendRequest,
     dial::Heard,
     lent::RequestBody,
+    locked::DroppedUnlocked,
     slot::{Line, Place, Slot, Use},
 };
 use crate::Protocol;
@@ -63,6 +64,7 @@ pub(super) struct Http1 {
     line: Arc<Line>,
     pub(super) id: u64,
     is_used: bool,
+    _dropped: DroppedUnlocked,
 }
 
 impl Http1 {
@@ -77,6 +79,7 @@ impl Http1 {
             line: Arc::clone(place.line()),
             id: place.id(),
             is_used: false,
+            _dropped: DroppedUnlocked,
         }
     }
 
@@ -181,6 +184,7 @@ pub(super) struct Shared {
     is_used: AtomicBool,
     /// Requests hold clones until their responses have ended.
     pub(super) line: Arc<Line>,
+    _dropped: DroppedUnlocked,
 }
 
 #[derive(Debug)]
@@ -209,6 +213,7 @@ impl Shared {
             id: place.id(),
             is_used: AtomicBool::new(false),
             line: Arc::clone(place.line()),
+            _dropped: DroppedUnlocked,
         }
     }
 
@@ -267,7 +272,8 @@ impl Shared {
         if !failed.is_timeout() {
             doubt.dispel();
         }
-        if failed.outcome == Outcome::Unsent {
+        // Of a lost connection, hyper does not always know at once that it has ended.
+        if matches!(failed.outcome, Outcome::Unsent | Outcome::Lost) {
             slot.forget(self);
         }
         Err(failed)
@@ -407,6 +413,8 @@ impl Failed {
     fn spdy(error: Error, is_reused: bool) -> Self {
         let outcome = match &error {
             Error::NotSent(_) => Outcome::Unsent,
+            // It would fail again.
+            Error::Request(_) => Outcome::Final,
             error if error.is_retry_safe() => Outcome::Refused,
             Error::Stream(StreamError::Session(_)) if is_reused => Outcome::Lost,
             _ => Outcome::Final,

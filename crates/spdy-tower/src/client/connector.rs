@@ -161,10 +161,10 @@ impl Connector {
     }
 
     /// Sets how long an unused connection is kept open. It is closed after one to two times this
-    /// duration. Default 60 s.
+    /// duration. Default 60 s; less than 1 ms counts as 1 ms.
     #[must_use]
-    pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout.max(MIN_IDLE_TIMEOUT);
         self
     }
 
@@ -232,17 +232,17 @@ impl Connector {
     ) -> Result<Connection, ConnectorError> {
         let name = ServerName::try_from(origin.name().to_owned())
             .map_err(|_| ConnectorError::Target(InvalidTarget::ServerName))?;
-        let (transport, protocol) = self.secured(origin, name.clone()).await?;
+        let (mut transport, mut protocol) = self.secured(origin, name.clone()).await?;
+        if protocol == Protocol::Http1 && self.upgrade_over_tls {
+            if let Some(transport) = upgraded(transport, origin).await? {
+                return Ok(self.spdy(transport, Version::V3_1, place));
+            }
+            // The second connection may reach another server, which chooses another protocol.
+            (transport, protocol) = self.secured(origin, name).await?;
+        }
         match protocol {
             Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
             Protocol::Http2 => self.http2(transport, place).await,
-            Protocol::Http1 if self.upgrade_over_tls => match upgraded(transport, origin).await? {
-                Some(transport) => Ok(self.spdy(transport, Version::V3_1, place)),
-                None => {
-                    let (transport, _) = self.secured(origin, name).await?;
-                    self.http1(transport, place).await
-                }
-            },
             Protocol::Http1 => self.http1(transport, place).await,
         }
     }
@@ -441,7 +441,8 @@ impl ConnectorError {
     }
 
     /// Returns whether the server has certainly not acted on the request. This is always so,
-    /// because nothing was sent.
+    /// because nothing was sent. With an invalid [`Target`](Self::Target) the request fails again
+    /// unless it is changed.
     #[must_use]
     pub const fn is_retry_safe(&self) -> bool {
         true
@@ -509,6 +510,9 @@ const MAX_WAITING: usize = 1024;
 
 /// Servers close idle connections too, mostly after a longer time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection in use is checked this often, which must not be all the time.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Shorter than the time after which routers forget a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);

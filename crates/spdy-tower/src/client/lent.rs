@@ -1,7 +1,7 @@
 //! The body of a request that may have to be sent more than once.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -23,7 +23,7 @@ pub(super) struct Lender {
 
 struct Shared {
     body: UnsyncBoxBody<Bytes, BoxError>,
-    /// A frame, the end, or an error was taken.
+    /// A frame, the end, or an error was taken, or the body has panicked.
     is_begun: bool,
     /// The attempt that has the body.
     turn: usize,
@@ -88,8 +88,10 @@ impl Body for RequestBody {
         let Some(mut shared) = self.body() else {
             return Poll::Ready(Some(Err("request is sent on another connection".into())));
         };
+        // It stays begun if the body panics, so that it is not polled again.
+        let was_begun = mem::replace(&mut shared.is_begun, true);
         let frame = Pin::new(&mut shared.body).poll_frame(cx);
-        shared.is_begun |= frame.is_ready();
+        shared.is_begun = was_begun || frame.is_ready();
         frame
     }
 
@@ -109,7 +111,7 @@ impl Body for RequestBody {
     }
 }
 
-/// A body that panicked is not polled again. The panic went to the attempt that polled it.
+/// A body that panicked is not lent again. The panic went to the attempt that polled it.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,6 +148,29 @@ mod tests {
             panic!("the last borrower has the body")
         };
         assert_eq!(frame.into_data().unwrap(), "whole");
+        assert!(lender.lend().is_none());
+    }
+
+    /// A body that panics when it is polled.
+    struct Panics;
+
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            panic!("on purpose: the body panics");
+        }
+    }
+
+    #[test]
+    fn a_body_that_has_panicked_is_not_lent_again() {
+        let lender = Lender::new(Panics);
+        let mut first = lender.lend().unwrap();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(&mut first))).unwrap_err();
         assert!(lender.lend().is_none());
     }
 

@@ -39,6 +39,7 @@ impl Origin {
     }
 
     fn new(scheme: &Scheme, authority: &Authority) -> Result<Self, ConnectorError> {
+        without_user(authority)?;
         let usual = match scheme.as_str() {
             "http" => 80,
             "https" => 443,
@@ -47,7 +48,7 @@ impl Origin {
         Ok(Self {
             scheme: scheme.clone(),
             host: authority.host().to_ascii_lowercase(),
-            port: authority.port_u16().unwrap_or(usual),
+            port: port(authority, usual)?,
         })
     }
 
@@ -72,6 +73,26 @@ impl Origin {
     }
 }
 
+/// Rejects a user name and a password. HTTP/1.1 and HTTP/2 would send them with the host.
+pub(super) fn without_user(authority: &Authority) -> Result<(), ConnectorError> {
+    if authority.as_str().contains('@') {
+        return Err(ConnectorError::Target(InvalidTarget::UserInfo));
+    }
+    Ok(())
+}
+
+/// Returns the port of an authority without a user. The `http` crate takes a port that is not a
+/// number of 16 bits for none.
+fn port(authority: &Authority, usual: u16) -> Result<u16, ConnectorError> {
+    let behind_host = authority.as_str().strip_prefix(authority.host());
+    match behind_host.and_then(|port| port.strip_prefix(':')) {
+        None | Some("") => Ok(usual),
+        Some(_) => authority
+            .port_u16()
+            .ok_or(ConnectorError::Target(InvalidTarget::Port)),
+    }
+}
+
 /// Why a URI does not name an origin that a client can connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -80,6 +101,11 @@ pub enum InvalidTarget {
     NotAbsolute,
     /// The scheme is neither `http` nor `https`.
     Scheme,
+    /// The URI has a user name or a password. These belong in `authorization`, or for a proxy in
+    /// `proxy-authorization`.
+    UserInfo,
+    /// The port is not a number below 65,536.
+    Port,
     /// The host is neither a DNS name nor an IP address, which TLS requires.
     ServerName,
 }
@@ -89,6 +115,8 @@ impl fmt::Display for InvalidTarget {
         f.write_str(match self {
             Self::NotAbsolute => "request URI is not absolute",
             Self::Scheme => "unsupported scheme in request URI",
+            Self::UserInfo => "request URI contains user information",
+            Self::Port => "invalid port in request URI",
             Self::ServerName => "the server name is not a valid DNS name",
         })
     }

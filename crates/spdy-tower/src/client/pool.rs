@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +20,8 @@ use super::{
     Connector, ConnectorError, FetchError, ResponseBody,
     connection::Outcome,
     lent::{Lender, RequestBody},
-    origin::Origin,
+    locked::Locked,
+    origin::{Origin, without_user},
     slot::Slot,
 };
 use crate::{BoxError, Protocol};
@@ -77,7 +78,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     connector: Arc<Connector>,
-    origins: Mutex<HashMap<Origin, Arc<Slot>>>,
+    origins: Locked<HashMap<Origin, Arc<Slot>>>,
 }
 
 impl Client {
@@ -87,7 +88,7 @@ impl Client {
         Self {
             shared: Arc::new(Shared {
                 connector: Arc::new(connector),
-                origins: Mutex::default(),
+                origins: Locked::default(),
             }),
         }
     }
@@ -146,6 +147,9 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
+        if let Some(authority) = request.uri().authority() {
+            without_user(authority)?;
+        }
         self.send_to(Origin::of(proxy)?, true, request).await
     }
 
@@ -203,7 +207,8 @@ impl Connected {
     }
 
     /// The session, for PING and for separate streams. `None` unless the connection speaks SPDY.
-    /// The connection stays open while this handle or a clone of it exists.
+    /// The connection stays open while this handle or a clone of it exists, unless a request needs
+    /// its place: see [`Connector::max_connections`].
     #[must_use]
     pub const fn session(&self) -> Option<&Session> {
         self.session.as_ref()
@@ -230,15 +235,41 @@ where
 
 impl Shared {
     fn slot(&self, origin: Origin) -> Arc<Slot> {
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        if origins.len() >= MAX_ORIGINS && !origins.contains_key(&origin) {
-            // A slot that a request holds is about to be used.
-            origins.retain(|_, slot| !slot.is_idle_now() || Arc::strong_count(slot) > 1);
+        let found = self.origins.with(|origins| origins.get(&origin).cloned());
+        if let Some(slot) = found {
+            return slot;
         }
-        let slot = origins
-            .entry(origin)
-            .or_insert_with_key(|origin| Slot::new(origin.clone(), Arc::clone(&self.connector)));
-        Arc::clone(slot)
+        self.make_room();
+        self.origins.with(|origins| {
+            let slot = origins.entry(origin).or_insert_with_key(|origin| {
+                Slot::new(origin.clone(), Arc::clone(&self.connector))
+            });
+            Arc::clone(slot)
+        })
+    }
+
+    /// If there are too many origins, closes the connections that no request uses, and forgets the
+    /// origins without connections.
+    fn make_room(&self) {
+        let mut slots = self.origins.with(|origins| {
+            if origins.len() < MAX_ORIGINS {
+                return Vec::new();
+            }
+            origins.values().cloned().collect()
+        });
+        slots.retain(|slot| slot.close_unused());
+        // The slots are dropped when the lock is released, in `slots`.
+        self.origins.with(|origins| {
+            for slot in &slots {
+                let is_there = |found: &Arc<Slot>| Arc::ptr_eq(found, slot);
+                // One owner is the map, and one is `slots`. A slot that a request holds is about to
+                // be used.
+                if origins.get(slot.origin()).is_some_and(is_there) && Arc::strong_count(slot) == 2
+                {
+                    origins.remove(slot.origin());
+                }
+            }
+        });
     }
 }
 

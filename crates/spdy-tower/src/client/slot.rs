@@ -1,8 +1,10 @@
 //! The connections to one origin, and the requests that wait for one.
 //!
 //! All of it is one [`State`] behind one lock, which is held for a few instructions and never
-//! during a wait. Every change of the state ends with [`State::settle`], the only place that gives
-//! connections to requests and starts new connections.
+//! during a wait. [`Slot::change`] is the only way to the state. A change that gives requests a
+//! chance ends with [`State::settle`], the only place that gives connections to requests and starts
+//! new connections. What a change leaves to do, it puts into a [`Todo`], which is done after the
+//! lock is released: answers, attempts, and the drop of each connection that is not wanted.
 //!
 //! ```text
 //!   request ──► waiters ◄── settle ──► answer: a lease
@@ -21,7 +23,7 @@ mod state;
 mod waiting;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -39,6 +41,7 @@ use self::{
 use super::{
     Connector, ConnectorError,
     connection::{Http1, Lease, Shared},
+    locked::{DroppedUnlocked, Locked},
     origin::Origin,
 };
 
@@ -47,10 +50,11 @@ use super::{
 pub(super) struct Slot {
     origin: Origin,
     connector: Arc<Connector>,
-    state: Mutex<State>,
+    state: Locked<State>,
     /// It is dropped with the slot, which ends the tasks that work for the slot.
     gone: watch::Sender<()>,
     me: Weak<Self>,
+    _dropped: DroppedUnlocked,
 }
 
 type Answer = Result<Lease, ConnectorError>;
@@ -61,9 +65,10 @@ impl Slot {
         Arc::new_cyclic(|me| Self {
             origin,
             connector,
-            state: Mutex::new(State::new(is_shared)),
+            state: Locked::new(State::new(is_shared)),
             gone: watch::Sender::new(()),
             me: Weak::clone(me),
+            _dropped: DroppedUnlocked,
         })
     }
 
@@ -76,12 +81,10 @@ impl Slot {
         wants_fresh: bool,
         patience: Duration,
     ) -> Answer {
-        let (ticket, todo) = match self.enter(wants_fresh, patience)? {
-            Entered::Taken(lease) => return Ok(lease),
-            Entered::Waits(ticket, todo) => (ticket, todo),
-        };
-        todo.run();
-        ticket.wait().await
+        match self.enter(wants_fresh, patience)? {
+            Entered::Taken(lease) => Ok(lease),
+            Entered::Waits(ticket) => ticket.wait().await,
+        }
     }
 
     fn enter(
@@ -89,30 +92,31 @@ impl Slot {
         wants_fresh: bool,
         patience: Duration,
     ) -> Result<Entered<'_>, ConnectorError> {
-        let mut state = self.lock();
-        if let Some(connection) = state.take(wants_fresh) {
-            return Ok(Entered::Taken(Lease::new(Arc::clone(self), connection)));
-        }
-        if state.waiting.len() >= self.connector.max_waiting {
-            return Err(ConnectorError::Waiting(state.waiting.len()));
-        }
-        let (answer, answered) = oneshot::channel();
-        let (id, deadline) = (state.new_id(), after(patience));
-        state.waiting.push(Waiter {
-            id,
-            wants_fresh,
-            deadline,
-            runtime: Handle::current(),
-            answer,
-        });
-        let todo = state.settle(self);
-        let ticket = Ticket {
-            slot: self,
-            id,
-            deadline,
-            answered,
-        };
-        Ok(Entered::Waits(ticket, todo))
+        self.change(|state, todo| {
+            if let Some(connection) = state.take(wants_fresh, todo) {
+                return Ok(Entered::Taken(Lease::new(Arc::clone(self), connection)));
+            }
+            if state.waiting.len() >= self.connector.max_waiting {
+                return Err(ConnectorError::Waiting(state.waiting.len()));
+            }
+            let (answer, answered) = oneshot::channel();
+            let (id, deadline) = (state.new_id(), after(patience));
+            state.waiting.push(Waiter {
+                id,
+                wants_fresh,
+                deadline,
+                runtime: Handle::current(),
+                answer,
+                _dropped: DroppedUnlocked,
+            });
+            state.settle(self, todo);
+            Ok(Entered::Waits(Ticket {
+                slot: self,
+                id,
+                deadline,
+                answered,
+            }))
+        })
     }
 
     /// Takes a connection back, after its response was read. If `unwanted` fires before that, the
@@ -139,32 +143,36 @@ impl Slot {
     }
 
     fn rest(&self, connection: Http1) {
-        let mut state = self.lock();
-        state.resting.push(connection);
-        let todo = state.settle(self);
-        drop(state);
-        todo.run();
+        self.change(|state, todo| {
+            state.resting.push(connection);
+            state.settle(self, todo);
+        });
     }
 
     /// Stops using a connection that accepts no requests.
     pub(super) fn forget(&self, shared: &Arc<Shared>) {
-        self.lock().common.forget(shared);
+        self.change(|state, todo| state.common.forget(shared, todo));
     }
 
     /// Stops using a connection for new requests until it shows life. Called when the server has
     /// sent nothing for as long as a request has waited. The connection is cut if no request uses
     /// it and another request needs its place.
     pub(super) fn doubt(&self, shared: Arc<Shared>) {
-        if self.lock().common.forget(&shared) {
-            self.settle();
+        let was_used = self.change(|state, todo| {
+            let was_used = state.common.forget(&shared, todo);
+            if was_used {
+                state.settle(self, todo);
+            }
+            was_used
+        });
+        if was_used {
             self.ask_for_life(shared);
         }
     }
 
     /// Assigns open connections to waiting requests, and starts new ones.
     pub(super) fn settle(&self) {
-        let todo = self.lock().settle(self);
-        todo.run();
+        self.change(|state, todo| state.settle(self, todo));
     }
 
     fn ask_for_life(&self, shared: Arc<Shared>) {
@@ -187,27 +195,30 @@ impl Slot {
     }
 
     fn trust(&self, shared: Arc<Shared>) {
-        let mut state = self.lock();
-        if !state.common.trust(&shared) {
-            return;
-        }
-        state.share(shared);
-        let todo = state.settle(self);
-        drop(state);
-        todo.run();
+        self.change(|state, todo| {
+            if state.common.trust(&shared) {
+                state.share(Arc::clone(&shared), todo);
+                state.settle(self, todo);
+            }
+        });
     }
 
     /// Closes the connections that no request uses. Returns whether the slot can be forgotten.
-    pub(super) fn is_idle_now(&self) -> bool {
-        let mut state = self.lock();
-        state.resting.close_all();
-        state.common.forget_unused();
-        state.places == 0 && state.waiting.is_empty()
+    pub(super) fn close_unused(&self) -> bool {
+        self.change(|state, todo| {
+            state.resting.close_all(todo);
+            state.common.forget_unused(todo);
+            state.places == 0 && state.waiting.is_empty()
+        })
+    }
+
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Returns the error for a request whose time is over.
     fn late(&self) -> ConnectorError {
-        if self.lock().attempts == 0 {
+        if self.change(|state, _| state.attempts) == 0 {
             return ConnectorError::Connections(self.connector.max_connections);
         }
         self.connector.timed_out(&self.origin)
@@ -215,18 +226,23 @@ impl Slot {
 
     /// Closes a connection that has been unused for too long. Returns when to check again.
     fn next_check(&self, id: u64) -> Instant {
-        self.lock().next_check(id, self.connector.idle_timeout)
+        let idle = self.connector.idle_timeout;
+        self.change(|state, todo| state.next_check(id, idle, todo))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes the state, and does after that what the change leaves to do.
+    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Todo) -> T) -> T {
+        let mut todo = Todo::default();
+        let result = self.state.with(|state| change(state, &mut todo));
+        todo.run();
+        result
     }
 }
 
 /// The result for a request that wants a connection.
 enum Entered<'a> {
     Taken(Lease),
-    Waits(Ticket<'a>, Todo),
+    Waits(Ticket<'a>),
 }
 
 /// Returns the moment `timeout` from now.

@@ -1,5 +1,7 @@
 //! Which protocol is spoken.
 
+use std::sync::Arc;
+
 use axum::{Router, extract::Request, routing::get as on_get};
 use http_body_util::BodyExt;
 use hyper::{server::conn::http2, service::service_fn};
@@ -7,12 +9,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_frame::Version;
 use spdy_tower::{
     Builder, Protocol,
-    client::{Client, ConnectorError, FetchError, Plain},
+    client::{Client, Connector, ConnectorError, FetchError, Plain},
     upgrade,
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower::ServiceExt;
 
-use super::{Server, fetch, http1_on, plain, router, send, tls, tls_of};
+use super::{Server, acceptor, fetch, http1_on, plain, router, send, tls, tls_of, tls_on};
 use crate::support::{in_all_versions, within};
 
 #[tokio::test]
@@ -149,6 +152,22 @@ async fn over_tls_it_upgrades_when_it_is_told_to_and_the_server_does() {
     for _ in 0..2 {
         assert_eq!(fetch(&client, &server.uri("https", "/")).await, "HTTP/1.1");
     }
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_after_a_refused_upgrade_speaks_the_protocol_that_its_server_chooses() {
+    let (first, trust) = acceptor(&["http/1.1"]);
+    let mut config = ServerConfig::clone(first.config());
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let second = TlsAcceptor::from(Arc::new(config));
+    let server = Server::new(move |socket, number| {
+        let acceptor = if number == 0 { &first } else { &second };
+        tls_on(socket, acceptor.clone(), router())
+    });
+    let server = server.await;
+    let client = Client::new(Connector::new(trust).upgrade_over_tls(true));
+    assert_eq!(fetch(&client, &server.uri("https", "/")).await, "HTTP/2.0");
     assert_eq!(server.count(), 2);
 }
 

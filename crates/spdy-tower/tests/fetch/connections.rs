@@ -166,6 +166,10 @@ async fn an_origin_that_cannot_be_reached_is_an_error() {
         ("/no-host", InvalidTarget::NotAbsolute),
         ("ftp://localhost/", InvalidTarget::Scheme),
         ("https://host_!/", InvalidTarget::ServerName),
+        // Not another port, and no password in the name of a host.
+        ("http://localhost:65536/", InvalidTarget::Port),
+        ("http://[::1]:65536/", InvalidTarget::Port),
+        ("http://user:secret@localhost/", InvalidTarget::UserInfo),
     ] {
         let error = send(&client, uri, "").await.unwrap_err();
         assert!(

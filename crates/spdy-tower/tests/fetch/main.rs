@@ -9,6 +9,7 @@ mod retries;
 mod support;
 mod tunnels;
 mod waiting;
+mod wakers;
 
 use std::{
     net::SocketAddr,
@@ -121,31 +122,29 @@ async fn tls(alpn: &[&str]) -> (Server, Connector) {
 
 async fn tls_of(alpn: &[&str], router: Router) -> (Server, Connector) {
     let (acceptor, trust) = acceptor(alpn);
-    let server = Server::new(move |socket, _| {
-        let (acceptor, router) = (acceptor.clone(), router.clone());
-        async move {
-            // Those who find nothing that they want leave.
-            let Ok(io) = acceptor.accept(socket).await else {
-                return;
-            };
-            let chosen = io.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-            let spdy = chosen.as_deref().and_then(Version::from_alpn);
-            match (spdy, chosen.as_deref()) {
-                (Some(version), _) => {
-                    let builder = Builder::new();
-                    _ = builder.serve_connection(io, version, router).await;
-                }
-                (None, Some(b"h2")) => {
-                    let service = service_fn(move |request| router.clone().oneshot(request));
-                    let builder = http2::Builder::new(TokioExecutor::new());
-                    _ = builder.serve_connection(TokioIo::new(io), service).await;
-                }
-                _ => http1_on(io, router).await,
-            }
+    let server = Server::new(move |socket, _| tls_on(socket, acceptor.clone(), router.clone()));
+    (server.await, Connector::new(trust))
+}
+
+async fn tls_on(socket: TcpStream, acceptor: TlsAcceptor, router: Router) {
+    // Those who find nothing that they want leave.
+    let Ok(io) = acceptor.accept(socket).await else {
+        return;
+    };
+    let chosen = io.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let spdy = chosen.as_deref().and_then(Version::from_alpn);
+    match (spdy, chosen.as_deref()) {
+        (Some(version), _) => {
+            let builder = Builder::new();
+            _ = builder.serve_connection(io, version, router).await;
         }
-    })
-    .await;
-    (server, Connector::new(trust))
+        (None, Some(b"h2")) => {
+            let service = service_fn(move |request| router.clone().oneshot(request));
+            let builder = http2::Builder::new(TokioExecutor::new());
+            _ = builder.serve_connection(TokioIo::new(io), service).await;
+        }
+        _ => http1_on(io, router).await,
+    }
 }
 
 /// The server's side of TLS for `localhost` and `a.test`, which chooses from `alpn`, and a client's

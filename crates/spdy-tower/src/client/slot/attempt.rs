@@ -5,10 +5,9 @@ use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 
 use super::{
-    super::{ConnectorError, connection::Connection},
+    super::{ConnectorError, connection::Connection, locked::DroppedUnlocked},
     Slot,
     place::Place,
-    state::Todo,
 };
 
 /// A connection that is being made. If it is dropped before it is over, it has failed.
@@ -18,6 +17,7 @@ pub(super) struct Attempt {
     pub(super) place: Arc<Place>,
     pub(super) runtime: Handle,
     pub(super) is_over: bool,
+    pub(super) _dropped: DroppedUnlocked,
 }
 
 impl Attempt {
@@ -43,17 +43,19 @@ impl Attempt {
         let Some(slot) = self.slot.upgrade() else {
             return;
         };
-        let mut state = slot.lock();
-        state.attempts -= 1;
-        let mut todo = Todo::default();
+        let id = self.place.id;
         match made {
-            Ok(connection) => state.made(connection, &slot, &mut todo),
-            Err(error) => state.failed(self.place.id, &error, &mut todo),
+            Ok(connection) => slot.change(|state, todo| {
+                state.attempts -= 1;
+                state.made(connection, &slot, todo);
+                state.settle(&slot, todo);
+            }),
+            Err(error) => slot.change(|state, todo| {
+                state.attempts -= 1;
+                state.failed(id, &error, todo);
+                state.settle(&slot, todo);
+            }),
         }
-        let settled = state.settle(&slot);
-        drop(state);
-        todo.run();
-        settled.run();
     }
 }
 

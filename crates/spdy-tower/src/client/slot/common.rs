@@ -4,7 +4,11 @@ use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
-use super::{super::connection::Shared, place::Line};
+use super::{
+    super::connection::{Connection, Shared},
+    place::Line,
+    state::Todo,
+};
 
 /// The connection for all new requests, and the connections that accept none.
 #[derive(Debug, Default)]
@@ -19,8 +23,8 @@ pub(super) struct Common {
 
 impl Common {
     /// Returns the shared connection for one request, if it accepts requests.
-    pub(super) fn take(&mut self) -> Option<Arc<Shared>> {
-        self.retire_if(|shared| !shared.is_open());
+    pub(super) fn take(&mut self, todo: &mut Todo) -> Option<Arc<Shared>> {
+        self.retire_if(|shared| !shared.is_open(), todo);
         let shared = self.current.clone()?;
         self.used_at = Some(Instant::now());
         Some(shared)
@@ -31,36 +35,38 @@ impl Common {
     }
 
     /// Uses a connection for all requests. If another one is used already, the new one ends.
-    pub(super) fn share(&mut self, shared: Arc<Shared>) {
-        self.retire_if(|shared| !shared.is_open());
+    pub(super) fn share(&mut self, shared: Arc<Shared>, todo: &mut Todo) {
+        self.retire_if(|shared| !shared.is_open(), todo);
         if self.current.is_none() {
             self.current = Some(shared);
         } else {
-            self.retire(&shared);
+            self.retire(shared, todo);
         }
     }
 
     /// Stops using a connection for new requests. Returns whether it was used for them.
-    pub(super) fn forget(&mut self, shared: &Arc<Shared>) -> bool {
-        self.retire_if(|current| std::ptr::eq(current, Arc::as_ptr(shared)))
+    pub(super) fn forget(&mut self, shared: &Arc<Shared>, todo: &mut Todo) -> bool {
+        self.retire_if(|current| std::ptr::eq(current, Arc::as_ptr(shared)), todo)
     }
 
-    pub(super) fn forget_unused(&mut self) {
-        self.retire_if(|shared| !shared.line.is_in_use());
+    pub(super) fn forget_unused(&mut self, todo: &mut Todo) {
+        self.retire_if(|shared| !shared.line.is_in_use(), todo);
     }
 
-    fn retire_if(&mut self, is_over: impl FnOnce(&Shared) -> bool) -> bool {
+    fn retire_if(&mut self, is_over: impl FnOnce(&Shared) -> bool, todo: &mut Todo) -> bool {
         let over = self.current.take_if(|shared| is_over(shared));
-        if let Some(shared) = &over {
-            self.retire(shared);
+        let was_used = over.is_some();
+        if let Some(shared) = over {
+            self.retire(shared, todo);
         }
-        over.is_some()
+        was_used
     }
 
-    fn retire(&mut self, shared: &Shared) {
+    fn retire(&mut self, shared: Arc<Shared>, todo: &mut Todo) {
         shared.line.leave(true);
         self.leaving.retain(|line| line.strong_count() > 0);
         self.leaving.push(Arc::downgrade(&shared.line));
+        todo.close(Connection::Shared(shared));
     }
 
     /// Ends the doubt in a connection. Returns `false` if it was cut meanwhile.
@@ -75,12 +81,12 @@ impl Common {
     }
 
     /// Cuts one connection that accepts no new requests and that no request uses, if there is one.
-    pub(super) fn cut_unused(&mut self) {
+    pub(super) fn cut_unused(&mut self, todo: &mut Todo) {
         let is_unused = |line: &Weak<Line>| line.upgrade().is_some_and(|line| !line.is_in_use());
         if let Some(index) = self.leaving.iter().position(is_unused)
             && let Some(line) = self.leaving.swap_remove(index).upgrade()
         {
-            line.cut();
+            todo.cut(line);
         }
     }
 
@@ -94,7 +100,7 @@ impl Common {
         Some(*self.used_at.get_or_insert(now))
     }
 
-    pub(super) fn close(&mut self, id: u64) {
-        self.retire_if(|shared| shared.id == id);
+    pub(super) fn close(&mut self, id: u64, todo: &mut Todo) {
+        self.retire_if(|shared| shared.id == id, todo);
     }
 }

@@ -131,10 +131,9 @@ impl Drop for Place {
         let Some(slot) = self.slot.upgrade() else {
             return;
         };
-        let mut state = slot.lock();
-        state.places -= 1;
-        let todo = state.settle(&slot);
-        drop(state);
-        todo.run();
+        slot.change(|state, todo| {
+            state.places -= 1;
+            state.settle(&slot, todo);
+        });
     }
 }

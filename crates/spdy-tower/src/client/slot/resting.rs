@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::super::connection::Http1;
+use super::{
+    super::connection::{Connection, Http1},
+    state::Todo,
+};
 
 /// The idle connections, longest idle first.
 #[derive(Debug, Default)]
@@ -20,12 +23,16 @@ impl Resting {
         self.0.push(Rests { connection, since });
     }
 
-    /// Takes the connection that has been idle for the shortest time, and drops those that have
+    /// Takes the connection that has been idle for the shortest time, and gives up those that have
     /// ended.
-    pub(super) fn take(&mut self) -> Option<Http1> {
-        std::iter::from_fn(|| self.0.pop())
-            .map(|rests| rests.connection)
-            .find(|connection| !connection.is_closed())
+    pub(super) fn take(&mut self, todo: &mut Todo) -> Option<Http1> {
+        while let Some(Rests { connection, .. }) = self.0.pop() {
+            if !connection.is_closed() {
+                return Some(connection);
+            }
+            todo.close(Connection::Http1(connection));
+        }
+        None
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -33,26 +40,32 @@ impl Resting {
     }
 
     /// Closes the connection that has been idle longest. Returns whether there was one.
-    pub(super) fn close_oldest(&mut self) -> bool {
+    pub(super) fn close_oldest(&mut self, todo: &mut Todo) -> bool {
         let is_one = !self.is_empty();
-        if is_one {
-            self.0.remove(0);
-        }
+        self.close_first(usize::from(is_one), todo);
         is_one
     }
 
     /// Closes the connections that have been idle longest, if there are too many.
-    pub(super) fn trim(&mut self) {
-        let spare = self.0.len().saturating_sub(MAX_RESTING);
-        self.0.drain(..spare);
+    pub(super) fn trim(&mut self, todo: &mut Todo) {
+        self.close_first(self.0.len().saturating_sub(MAX_RESTING), todo);
     }
 
-    pub(super) fn close(&mut self, id: u64) {
-        self.0.retain(|rests| rests.connection.id != id);
+    pub(super) fn close_all(&mut self, todo: &mut Todo) {
+        self.close_first(self.0.len(), todo);
     }
 
-    pub(super) fn close_all(&mut self) {
-        self.0.clear();
+    fn close_first(&mut self, count: usize, todo: &mut Todo) {
+        for Rests { connection, .. } in self.0.drain(..count) {
+            todo.close(Connection::Http1(connection));
+        }
+    }
+
+    pub(super) fn close(&mut self, id: u64, todo: &mut Todo) {
+        let found = self.0.iter().position(|rests| rests.connection.id == id);
+        if let Some(index) = found {
+            todo.close(Connection::Http1(self.0.remove(index).connection));
+        }
     }
 
     pub(super) fn since(&self, id: u64) -> Option<Instant> {

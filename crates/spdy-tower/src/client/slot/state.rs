@@ -5,20 +5,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     super::{
         ConnectorError,
         connection::{Connection, Lease, Shared},
+        locked::DroppedUnlocked,
     },
     Answer, Slot,
     attempt::Attempt,
     common::Common,
     later,
-    place::Place,
+    place::{Line, Place},
     resting::Resting,
-    waiting::Waiting,
+    waiting::{Waiter, Waiting},
 };
 
 #[derive(Debug, Default)]
@@ -49,30 +50,29 @@ impl State {
     }
 
     /// Takes a connection for one request, if one is open.
-    pub(super) fn take(&mut self, wants_fresh: bool) -> Option<Connection> {
-        if let Some(shared) = self.common.take() {
+    pub(super) fn take(&mut self, wants_fresh: bool, todo: &mut Todo) -> Option<Connection> {
+        if let Some(shared) = self.common.take(todo) {
             return Some(Connection::Shared(shared));
         }
         if wants_fresh {
             return None;
         }
-        self.resting.take().map(Connection::Http1)
+        self.resting.take(todo).map(Connection::Http1)
     }
 
     /// Assigns connections to the waiting requests in their order, starts new connections if that
-    /// helps, and closes idle ones above the limit. Run the result after the lock is released.
-    pub(super) fn settle(&mut self, slot: &Slot) -> Todo {
-        let mut todo = Todo::default();
+    /// helps, and closes idle ones above the limit.
+    pub(super) fn settle(&mut self, slot: &Slot, todo: &mut Todo) {
         let Some(me) = slot.me.upgrade() else {
-            return todo;
+            return;
         };
         let mut index = 0;
         while let Some(waiter) = self.waiting.get(index) {
-            match self.take(waiter.wants_fresh) {
+            match self.take(waiter.wants_fresh, todo) {
                 Some(connection) => {
                     let waiter = self.waiting.remove(index).expect("the index is below len");
                     let lease = Lease::new(Arc::clone(&me), connection);
-                    todo.answers.push((waiter.answer, Ok(lease)));
+                    todo.answer(waiter, Ok(lease));
                 }
                 None if self.resting.is_empty() && self.common.is_none() => break,
                 None => index += 1,
@@ -82,17 +82,16 @@ impl State {
             todo.attempts.push(self.begin(slot));
         }
         if !self.waiting.is_empty() && self.attempts == 0 {
-            self.make_room();
+            self.make_room(todo);
         }
-        self.resting.trim();
-        todo
+        self.resting.trim(todo);
     }
 
     /// Closes a connection that the waiting requests cannot use, to free a place for another one.
-    fn make_room(&mut self) {
+    fn make_room(&mut self, todo: &mut Todo) {
         // The requests that still wait want a fresh connection.
-        if !self.resting.close_oldest() {
-            self.common.cut_unused();
+        if !self.resting.close_oldest(todo) {
+            self.common.cut_unused(todo);
         }
     }
 
@@ -121,25 +120,26 @@ impl State {
             }),
             runtime: newest.runtime.clone(),
             is_over: false,
+            _dropped: DroppedUnlocked,
         }
     }
 
     /// Uses a connection for all requests.
-    pub(super) fn share(&mut self, shared: Arc<Shared>) {
+    pub(super) fn share(&mut self, shared: Arc<Shared>, todo: &mut Todo) {
         self.is_shared = Some(true);
-        self.common.share(shared);
+        self.common.share(shared, todo);
     }
 
     /// Hands over a connection that was made.
     pub(super) fn made(&mut self, connection: Connection, me: &Arc<Slot>, todo: &mut Todo) {
         match connection {
-            Connection::Shared(shared) => self.share(shared),
+            Connection::Shared(shared) => self.share(shared, todo),
             Connection::Http1(connection) => {
                 self.is_shared = Some(false);
                 match self.waiting.pop() {
                     Some(waiter) => {
                         let lease = Lease::new(Arc::clone(me), Connection::Http1(connection));
-                        todo.answers.push((waiter.answer, Ok(lease)));
+                        todo.answer(waiter, Ok(lease));
                     }
                     None => self.resting.push(connection),
                 }
@@ -157,42 +157,61 @@ impl State {
         };
         let told = self.waiting.len().saturating_sub(spare).min(most);
         for waiter in (0..told).map_while(|_| self.waiting.pop_before(id)) {
-            todo.answers.push((waiter.answer, Err(error.clone())));
+            todo.answer(waiter, Err(error.clone()));
         }
     }
 
     /// Closes the connection with this id if it has been unused for too long. Returns when to check
     /// again.
-    pub(super) fn next_check(&mut self, id: u64, idle: Duration) -> Instant {
+    pub(super) fn next_check(&mut self, id: u64, idle: Duration, todo: &mut Todo) -> Instant {
         let now = Instant::now();
         let since = self.common.since(id).or_else(|| self.resting.since(id));
         let due = later(since.unwrap_or(now), idle);
         if due > now {
             return due;
         }
-        self.common.close(id);
-        self.resting.close(id);
+        self.common.close(id, todo);
+        self.resting.close(id, todo);
         later(now, idle)
     }
 }
 
-/// The work to do after the lock is released. Call [`run`](Self::run).
+/// What a change of the state leaves to do after the lock is released. [`Slot::change`] does it.
 #[derive(Debug, Default)]
-#[must_use]
 pub(super) struct Todo {
-    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    answers: Vec<(Waiter, Answer)>,
     attempts: Vec<Attempt>,
+    cut: Vec<Arc<Line>>,
+    closed: Vec<Connection>,
 }
 
 impl Todo {
+    fn answer(&mut self, waiter: Waiter, answer: Answer) {
+        self.answers.push((waiter, answer));
+    }
+
+    /// Closes a transport immediately.
+    pub(super) fn cut(&mut self, line: Arc<Line>) {
+        self.cut.push(line);
+    }
+
+    /// Drops a connection, which ends with its last response.
+    pub(super) fn close(&mut self, connection: Connection) {
+        self.closed.push(connection);
+    }
+
     pub(super) fn run(self) {
         for (waiter, answer) in self.answers {
             // If the request is gone, its lease is dropped here, and the connection goes to the
             // next request.
-            drop(waiter.send(answer));
+            drop(waiter.answer.send(answer));
         }
         for attempt in self.attempts {
             attempt.spawn();
         }
+        for line in self.cut {
+            line.cut();
+        }
+        drop(self.closed);
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Answer, Slot};
+use super::{super::locked::DroppedUnlocked, Answer, Slot};
 
 /// The requests that wait, in the order of their ids.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(super) struct Waiter {
     /// The runtime on which a connection for this request can be made.
     pub(super) runtime: Handle,
     pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) _dropped: DroppedUnlocked,
 }
 
 impl Waiting {
@@ -65,10 +66,9 @@ impl Waiting {
         self.0.iter().any(|waiter| waiter.deadline > now)
     }
 
-    fn leave(&mut self, id: u64) {
-        if let Ok(index) = self.0.binary_search_by_key(&id, |waiter| waiter.id) {
-            self.0.remove(index);
-        }
+    fn leave(&mut self, id: u64) -> Option<Waiter> {
+        let found = self.0.binary_search_by_key(&id, |waiter| waiter.id);
+        found.ok().and_then(|index| self.0.remove(index))
     }
 }
 
@@ -91,6 +91,7 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.slot.lock().waiting.leave(self.id);
+        // Dropping the waiter wakes the task that waits, so it is not dropped under the lock.
+        drop(self.slot.change(|state, _| state.waiting.leave(self.id)));
     }
 }
