@@ -56,12 +56,17 @@ impl Url {
                 "the URL must not contain a user name: use --header authorization:…".into(),
             );
         }
+        let host = authority.host();
+        let port = match authority.as_str().strip_prefix(host) {
+            None | Some("" | ":") if is_tls => 443,
+            None | Some("" | ":") => 80,
+            // The `http` crate takes any other text for no port.
+            Some(_) => authority.port_u16().ok_or("invalid port in URL")?,
+        };
         let origin = Origin {
             is_tls,
-            host: authority.host().to_ascii_lowercase(),
-            port: authority
-                .port_u16()
-                .unwrap_or(if is_tls { 443 } else { 80 }),
+            host: host.to_ascii_lowercase(),
+            port,
         };
         Ok(Self { uri, origin })
     }
@@ -92,6 +97,7 @@ mod tests {
         for (text, name, shown) in [
             ("https://A.test/x#y", "a.test", "a.test:443"),
             ("http://a.test", "a.test", "a.test:80"),
+            ("http://a.test:/", "a.test", "a.test:80"),
             ("https://[::1]:8443/", "::1", "[::1]:8443"),
         ] {
             let url = Url::parse(text).unwrap();
@@ -101,7 +107,15 @@ mod tests {
         let url = Url::parse("https://a.test/x?y").unwrap().in_plain_text();
         assert_eq!(url.to_string(), "http://a.test:443/x?y");
         assert!(!url.origin.is_tls);
-        for text in ["a.test", "/x", "ftp://a.test/", "https://u:p@a.test/", ""] {
+        for text in [
+            "a.test",
+            "/x",
+            "ftp://a.test/",
+            "https://u:p@a.test/",
+            "https://a.test:65536/",
+            "https://[::1]:x/",
+            "",
+        ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
     }

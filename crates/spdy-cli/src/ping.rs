@@ -49,7 +49,7 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     }
 
     let min = times.iter().copied().fold(f64::INFINITY, f64::min);
-    let max = times.iter().copied().fold(0.0, f64::max);
+    let max = times.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let avg = times.iter().sum::<f64>() / times.len() as f64;
     if ping.json {
         // JSON has no infinity: without a reply these numbers are null.

@@ -56,11 +56,17 @@ fn ping_needs_a_reply() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
         use std::io::Write;
-        let (mut io, _) = listener.accept().unwrap();
-        io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        for _ in 0..2 {
+            let (mut io, _) = listener.accept().unwrap();
+            io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        }
     });
     let ran = spdy(&["ping", &url]);
     assert!(ran.failure(1).starts_with("session lost: "), "{ran:?}");
+    let ran = spdy(&["ping", "--json", &url]);
+    for time in ["min_ms", "avg_ms", "max_ms"] {
+        assert!(ran.json()[0][time].is_null(), "{time}: {ran:?}");
+    }
     server.join().unwrap();
 }
 
