@@ -163,8 +163,12 @@ impl Connector {
     /// Sets how long an unused connection is kept open. It is closed after one to two times this
     /// duration. Default 60 s; less than 1 ms counts as 1 ms.
     #[must_use]
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = timeout.max(MIN_IDLE_TIMEOUT);
+    pub const fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = if timeout.as_millis() == 0 {
+            MIN_IDLE_TIMEOUT
+        } else {
+            timeout
+        };
         self
     }
 
