@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 /// A container runtime gets `Exec`, `Attach` and `PortForward` over gRPC, and answers with a URL
 /// `/exec/TOKEN`. The token allows its holder to run the command. So it consists of random numbers
 /// of the system, is compared in constant time, works once, and expires. At most [`MAX_WAITING`]
-/// requests wait.
+/// requests wait. One that has expired is dropped when the tokens are used the next time.
 pub struct Tokens<T> {
     waiting: Mutex<VecDeque<Waiting<T>>>,
     lifetime: Duration,
@@ -66,40 +66,49 @@ impl<T> Tokens<T> {
         let mut bytes = [0; LENGTH];
         getrandom::fill(&mut bytes).map_err(|_| TokenError::NoRandom)?;
         let token = bytes.map(|byte| ALPHABET[usize::from(byte) % ALPHABET.len()]);
-        let mut waiting = self.waiting(now);
-        if waiting.len() >= self.max_waiting {
-            return Err(TokenError::TooMany);
-        }
-        waiting.push_back(Waiting {
-            token,
-            until: now.checked_add(self.lifetime),
-            request,
+        let refused = self.with(now, |waiting| {
+            if waiting.len() >= self.max_waiting {
+                return Some(request);
+            }
+            waiting.push_back(Waiting {
+                token,
+                until: now.checked_add(self.lifetime),
+                request,
+            });
+            None
         });
-        Ok(token.map(char::from).iter().collect())
+        match refused {
+            Some(_) => Err(TokenError::TooMany),
+            None => Ok(token.map(char::from).iter().collect()),
+        }
     }
 
     fn take_at(&self, now: Instant, token: &str) -> Option<T> {
-        let mut waiting = self.waiting(now);
-        // The loop always compares all tokens, so its time does not depend on the place.
-        let mut found = NOWHERE;
-        for (place, waiting) in (0..NOWHERE).zip(waiting.iter()) {
-            let is_it: Choice = waiting.token[..].ct_eq(token.as_bytes());
-            found.conditional_assign(&place, is_it);
-        }
-        waiting
-            .remove(found as usize)
-            .map(|waiting| waiting.request)
+        self.with(now, |waiting| {
+            // The loop always compares all tokens, so its time does not depend on the place.
+            let mut found = NOWHERE;
+            for (place, waiting) in (0..NOWHERE).zip(waiting.iter()) {
+                let is_it: Choice = waiting.token[..].ct_eq(token.as_bytes());
+                found.conditional_assign(&place, is_it);
+            }
+            let found = waiting.remove(found as usize);
+            found.map(|waiting| waiting.request)
+        })
     }
 
-    /// Removes the expired requests, and returns the others.
-    fn waiting(&self, now: Instant) -> MutexGuard<'_, VecDeque<Waiting<T>>> {
+    /// Removes the expired requests, and calls `look` with the others.
+    ///
+    /// A request can be anything of the program, and its drop can use these tokens. So no request
+    /// is dropped while the lock is held.
+    fn with<R>(&self, now: Instant, look: impl FnOnce(&mut VecDeque<Waiting<T>>) -> R) -> R {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let expired = waiting
-            .iter()
-            .take_while(|waiting| waiting.until.is_some_and(|until| until <= now));
-        let expired = expired.count();
-        waiting.drain(..expired);
-        waiting
+        let is_expired = |waiting: &&Waiting<T>| waiting.until.is_some_and(|until| until <= now);
+        let count = waiting.iter().take_while(is_expired).count();
+        let expired: Vec<_> = waiting.drain(..count).collect();
+        let result = look(&mut waiting);
+        drop(waiting);
+        drop(expired);
+        result
     }
 }
 
@@ -112,8 +121,9 @@ impl<T> Default for Tokens<T> {
 /// Shows the number of requests, and no token.
 impl<T> fmt::Debug for Tokens<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.with(Instant::now(), |waiting| waiting.len());
         f.debug_struct("Tokens")
-            .field("waiting", &self.waiting(Instant::now()).len())
+            .field("waiting", &waiting)
             .finish_non_exhaustive()
     }
 }
@@ -155,7 +165,11 @@ const NOWHERE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{
+        collections::HashSet,
+        sync::{Arc, Weak, mpsc},
+        thread,
+    };
 
     use super::*;
 
@@ -210,5 +224,38 @@ mod tests {
             assert_eq!(tokens.take(wrong), None);
         }
         assert_eq!(tokens.take(&token), Some(()));
+    }
+
+    /// A request that uses its tokens when it is dropped.
+    struct Using(Weak<Tokens<Self>>, mpsc::Sender<()>);
+
+    impl Drop for Using {
+        fn drop(&mut self) {
+            if let Some(tokens) = self.0.upgrade() {
+                assert!(tokens.take("AAAAAAAA").is_none());
+                self.1.send(()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_may_use_its_tokens_when_it_is_dropped() {
+        let (told, dropped) = mpsc::channel();
+        let using = thread::spawn(move || {
+            let tokens = Arc::new(Tokens::with_limits(Duration::from_secs(60), 1));
+            let request = || Using(Arc::downgrade(&tokens), told.clone());
+            let now = Instant::now();
+            let token = tokens.insert_at(now, request()).unwrap();
+            let refused = tokens.insert_at(now, request());
+            assert_eq!(refused, Err(TokenError::TooMany));
+            // The first one expires.
+            let later = now + Duration::from_secs(61);
+            assert!(tokens.take_at(later, &token).is_none());
+        });
+        for _ in 0..2 {
+            let dropped = dropped.recv_timeout(Duration::from_secs(60));
+            dropped.expect("the lock is not held");
+        }
+        using.join().unwrap();
     }
 }
