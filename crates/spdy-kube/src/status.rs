@@ -206,12 +206,20 @@ impl Status {
         }
     }
 
-    /// Returns the text for the error stream in a version of the protocol.
+    /// Returns the text for the error stream in a version of the protocol. Before v4 no text means
+    /// success, so a failure always has one.
     pub(crate) fn to_stream(&self, protocol: Protocol) -> String {
         match self {
             _ if protocol.has_status() => self.to_json(),
             Self::Success => String::new(),
-            failure => failure.to_string(),
+            Self::Failure {
+                reason, message, ..
+            } => {
+                let texts = [message.as_str(), reason, "failure without a message"];
+                let first = texts.into_iter().find(|text| !text.is_empty());
+                first.unwrap_or_default().to_owned()
+            }
+            Self::Exit(_) => self.to_string(),
         }
     }
 }
@@ -306,6 +314,17 @@ mod tests {
             Status::from(Exit::code(3)).to_stream(Protocol::V2),
             "command terminated with non-zero exit code: exit status 3"
         );
+    }
+
+    /// An upstream server can send one, and `shutdown` can be given one.
+    #[test]
+    fn a_failure_without_a_message_is_no_success_before_v4() {
+        for (reason, expected) in [("Timeout", "Timeout"), ("", "failure without a message")] {
+            let failure = Status::failure(StatusCode::GATEWAY_TIMEOUT, reason, "");
+            for protocol in [Protocol::V1, Protocol::V2, Protocol::V3] {
+                assert_eq!(failure.to_stream(protocol), expected);
+            }
+        }
     }
 
     #[test]
