@@ -65,14 +65,18 @@ pub(super) fn accept<B>(
 }
 
 /// Returns the first sub-protocol of the client that is supported. A client that names none gets
-/// the first version.
+/// the first version, if that is supported.
 fn choose(headers: &HeaderMap, supported: &[Subprotocol]) -> Result<Subprotocol, Refusal> {
-    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        return Ok(Subprotocol::Unnamed);
-    }
+    let (unnamed, named): (Vec<_>, Vec<_>) = supported
+        .iter()
+        .partition(|&&protocol| protocol == Subprotocol::Unnamed);
     let offered = negotiate::names(headers, &SEC_WEBSOCKET_PROTOCOL);
-    negotiate::first_of(&offered, supported, Subprotocol::name).ok_or_else(|| {
-        let message = negotiate::no_match(&offered, supported, Subprotocol::name);
+    let chosen = match headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        true => negotiate::first_of(&offered, &named, Subprotocol::name),
+        false => unnamed.first().copied(),
+    };
+    chosen.ok_or_else(|| {
+        let message = negotiate::no_match(&offered, &named, Subprotocol::name);
         Refusal::status(Status::failure(StatusCode::FORBIDDEN, "Forbidden", message))
     })
 }

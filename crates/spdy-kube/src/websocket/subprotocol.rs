@@ -20,11 +20,23 @@ pub(crate) enum Subprotocol {
 impl Subprotocol {
     /// The sub-protocols of exec and attach. v5 has no base64 form, because its channel for ends is
     /// not a digit.
-    pub(crate) const COMMAND: [Self; 5] =
-        [Self::V5, Self::V4, Self::V4Base64, Self::V1, Self::V1Base64];
+    pub(crate) const COMMAND: [Self; 6] = [
+        Self::V5,
+        Self::V4,
+        Self::V4Base64,
+        Self::V1,
+        Self::V1Base64,
+        Self::Unnamed,
+    ];
 
     /// The sub-protocols of port-forward.
-    pub(crate) const FORWARD: [Self; 4] = [Self::Tunnel, Self::V5, Self::V4, Self::V4Base64];
+    pub(crate) const FORWARD: [Self; 5] = [
+        Self::Tunnel,
+        Self::V5,
+        Self::V4,
+        Self::V4Base64,
+        Self::Unnamed,
+    ];
 
     /// Returns the name on the wire, which is empty for `Unnamed`.
     pub(crate) const fn name(self) -> &'static str {
