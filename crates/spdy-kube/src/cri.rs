@@ -165,8 +165,9 @@ impl<R: Runtime> Server<R> {
         self
     }
 
-    /// Sets whether every byte of the client is a use of its session, as in the servers of
+    /// Sets whether everything that a client sends is a use of its session, as in the servers of
     /// Kubernetes, which is the default. kubectl sends PINGs, so its sessions are never idle then.
+    /// Over WebSocket the answers to PINGs of this server do not count.
     ///
     /// With `false`, only bytes of inputs, outputs and forwarded connections are. With `true`, a
     /// client that sends PINGs and reads nothing is limited by `timeouts.write` of the sessions'

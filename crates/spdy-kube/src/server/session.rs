@@ -56,7 +56,7 @@ pub(crate) struct Rules {
     pub(crate) sessions: Arc<Sessions>,
     /// How long nothing may move.
     pub(crate) idle: Option<Duration>,
-    /// Whether every byte of the client on its transport counts, and not only those of streams.
+    /// Whether everything counts that the client sends, and not only bytes of streams.
     pub(crate) counts_pings: bool,
     pub(crate) on_end: Box<dyn Fn(Ended) + Send + Sync>,
 }
@@ -102,7 +102,7 @@ impl Session {
         Ok(Running(Some(Entry { state, over, place })))
     }
 
-    /// Bytes of the client have arrived on the transport.
+    /// The client has sent something of its own accord.
     pub(crate) fn heard(&self) {
         if let Some(state) = self.0.as_deref().filter(|state| state.rules.counts_pings) {
             state.used();

@@ -130,7 +130,9 @@ fn refuse_version() -> Refusal {
 
 /// Returns a transport whose bytes are carried in messages.
 pub(super) async fn tunnel(upgraded: OnUpgrade, settings: &Settings) -> io::Result<Tunnel<Socket>> {
-    Ok(Tunnel::new(begin(upgraded, settings).await?))
+    Ok(Tunnel::new(
+        begin(upgraded, settings, &settings.session).await?,
+    ))
 }
 
 /// The length of a key, in bytes.

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ALL, BOTH, Bench, Duration, Fake, OUT, bench, exec, failure, outcome, ports};
+use super::{ALL, BOTH, Bench, Duration, Fake, OUT, Streams, bench, exec, failure, outcome, ports};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -212,6 +212,36 @@ async fn pings_keep_a_session_alive_unless_they_do_not_count() {
         assert!(ended.duration < 4 * HOUR + 3 * SECOND);
         let (status, _) = idle(transport, None, |server| server.idle(None)).await;
         assert_eq!(status, Status::Success, "{transport:?}");
+    }
+}
+
+/// Where there is no output, the server sends PINGs. The client answers them, which is no use.
+#[tokio::test(start_paused = true)]
+async fn answers_to_pings_of_the_server_do_not_keep_a_session_alive() {
+    let mut bench = bench(|server| server);
+    let input = Streams {
+        stdin: true,
+        ..Streams::default()
+    };
+    let ports = bench.server.prepare_port_forward(ports(&[80])).unwrap();
+    let command = bench.server.prepare_exec(exec(&["hang"], input)).unwrap();
+    for url in [ports, command] {
+        let mut socket = bench.web_socket(&url, "v4.channel.k8s.io").await;
+        let mut pings = 0;
+        let reading = async {
+            while let Some(Ok(message)) = socket.next().await {
+                pings += usize::from(message.is_ping());
+            }
+        };
+        timeout(10 * HOUR, reading).await.expect("it ends");
+        assert!(pings > 1000);
+        let (_, ended) = bench.ended().await;
+        let lasted = ended.duration;
+        assert!(
+            (4 * HOUR..4 * HOUR + 3 * SECOND).contains(&lasted),
+            "{lasted:?}"
+        );
+        assert!(ended.is_told);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     server::{
         command::Leave,
         heard::{Client, Heard},
+        session::Session,
         settings::Settings,
     },
     websocket::{Encoding, PIECE, Subprotocol, Tally, WebSocketCount, socket},
@@ -35,10 +36,14 @@ use crate::{
 
 pub(super) type Socket = WebSocketStream<Heard<TokioIo<Upgraded>>>;
 
-/// Waits for the transport.
-pub(super) async fn begin(upgraded: OnUpgrade, settings: &Settings) -> io::Result<Socket> {
+/// Waits for the transport. `session` hears every byte of the client.
+pub(super) async fn begin(
+    upgraded: OnUpgrade,
+    settings: &Settings,
+    session: &Session,
+) -> io::Result<Socket> {
     let transport = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
-    let client = Client::over_websocket(&settings.session, &settings.tally);
+    let client = Client::over_websocket(session, &settings.tally);
     let transport = Heard::new(transport, client);
     Ok(socket(transport, Role::Server, settings.max_message).await)
 }
@@ -49,7 +54,9 @@ pub(super) async fn split(
     settings: &Settings,
     subprotocol: Subprotocol,
 ) -> io::Result<(Sender, Receiver)> {
-    let (sink, stream) = begin(upgraded, settings).await?.split();
+    // The client answers the PINGs of this side, so the session hears messages and not bytes.
+    let socket = begin(upgraded, settings, &Session::default()).await?;
+    let (sink, stream) = socket.split();
     let encoding = subprotocol.encoding();
     let write = settings.config.timeouts.write.unwrap_or(Duration::MAX);
     let sender = Sender {
@@ -62,6 +69,7 @@ pub(super) async fn split(
         stream,
         encoding,
         tally: settings.tally.clone(),
+        session: settings.session.clone(),
     };
     Ok((sender, receiver))
 }
@@ -113,6 +121,7 @@ pub(super) struct Receiver {
     stream: SplitStream<Socket>,
     encoding: Encoding,
     tally: Tally,
+    session: Session,
 }
 
 impl Receiver {
@@ -130,8 +139,12 @@ impl Receiver {
 
     async fn next_message(&mut self) -> Result<Bytes, End> {
         loop {
+            let next = self.stream.next().await;
+            if !matches!(next, Some(Ok(Message::Pong(_)))) {
+                self.session.heard();
+            }
             // Text counts as data too, because scripts send it.
-            let message = match self.stream.next().await {
+            let message = match next {
                 Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) => message.into_data(),
                 Some(Ok(Message::Close(frame))) => return Err(End::of_close(frame.as_ref())),
                 Some(Ok(_)) => continue,
