@@ -124,7 +124,7 @@ impl<R: Runtime> Server<R> {
     pub fn new(runtime: R, base: &str) -> Result<Self, InvalidBase> {
         let uri: Uri = base.parse().map_err(|_| InvalidBase)?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-        if !is_http || uri.query().is_some() || base.contains('#') {
+        if !is_http || !has_host(&uri) || uri.query().is_some() || base.contains('#') {
             return Err(InvalidBase);
         }
         Ok(Self {
@@ -342,6 +342,15 @@ impl<R: Runtime, B> Service<http::Request<B>> for Server<R> {
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         ready(Ok(self.answer(&mut request)))
     }
+}
+
+/// Returns whether a URL names a host, and a port that can exist or none.
+fn has_host(uri: &Uri) -> bool {
+    let authority = uri.authority();
+    authority.is_some_and(|authority| {
+        let has_port = !authority.as_str().ends_with(authority.host());
+        !authority.host().is_empty() && (!has_port || authority.port_u16().is_some())
+    })
 }
 
 /// The error for a base URL that cannot be one.

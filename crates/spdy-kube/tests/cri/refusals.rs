@@ -70,6 +70,25 @@ async fn too_many_urls_do_not_wait() {
     assert_eq!(error.grpc_code(), 8);
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_of_many_urls_works_once() {
+    let bench = bench(|server| server.waiting(Duration::from_secs(3600), 2000));
+    let prepare = || bench.server.prepare_exec(exec(&["cat"], OUT));
+    let urls: Vec<_> = (0..2000).map(|_| prepare().unwrap()).collect();
+    assert!(prepare().is_err());
+    let status = |url: &String| {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = url.parse().unwrap();
+        bench.server.answer(&mut request).status()
+    };
+    for url in urls.iter().rev() {
+        // It does not ask for an upgrade.
+        assert_eq!(status(url), StatusCode::BAD_REQUEST);
+        assert_eq!(status(url), StatusCode::NOT_FOUND);
+    }
+    assert!(prepare().is_ok());
+}
+
 #[test]
 fn a_base_is_an_absolute_url() {
     let server = |base: &str| {
@@ -83,6 +102,12 @@ fn a_base_is_an_absolute_url() {
         "ftp://node",
         "http://node?a=b",
         "http://a/#b",
+        "http://",
+        "http:///x",
+        "http://:80",
+        "http://node:x",
+        "http://node:65536",
+        "http://no de",
     ] {
         assert_eq!(server(wrong).err(), Some(InvalidBase), "{wrong}");
     }
