@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::tap::{Outcome, Watch, tell};
+use self::tap::{Outcome, Panicked, Watch};
 pub use self::{
     any::Relay,
     command::{CommandTap, Passing},
@@ -132,7 +132,7 @@ async fn pass_streams(
     let (to_client, mut incoming, driver) = spdy_session::server(client, Version::V3_1, config);
     let driver = tokio::spawn(driver);
     let mut streams = JoinSet::new();
-    let mut failed = Vec::new();
+    let (mut failed, mut unseen) = (Vec::new(), None);
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
@@ -140,10 +140,16 @@ async fn pass_streams(
                     tracing::debug!(target: "spdy", stream = %stream.id(), "stream is of no one type");
                     stream.reset(RstStatus::PROTOCOL_ERROR);
                 }
-                Some(stream) => {
-                    let sessions = (to_client.clone(), to_server.clone());
-                    streams.spawn(begin(stream, sessions, &watch));
-                }
+                Some(stream) => match Watched::new(&stream, &watch) {
+                    Ok(watched) => {
+                        let sessions = (to_client.clone(), to_server.clone());
+                        streams.spawn(begin(stream, sessions, watched));
+                    }
+                    Err(Panicked) => {
+                        unseen = Some(stream);
+                        break;
+                    }
+                },
                 None => break,
             },
             _ = to_server.closed() => {
@@ -162,7 +168,7 @@ async fn pass_streams(
     to_client.shutdown(Shutdown::Now);
     // The end of each stream is reported before the end of the session.
     streams.shutdown().await;
-    drop(failed);
+    drop((failed, unseen));
     tokio::join!(end(driver), end(driver_to_server));
 }
 
@@ -170,9 +176,8 @@ async fn pass_streams(
 fn begin(
     stream: PendingStream,
     sessions: (Session, Session),
-    watch: &Arc<Watch>,
+    watched: Watched,
 ) -> impl Future<Output = Option<SendStream>> + Send + use<> {
-    let watched = Watched::new(&stream, Arc::clone(watch));
     let how = OpenOptions::new().priority(stream.priority());
     // This call decides the order of streams.
     let opening = sessions.1.open(stream.headers().clone(), how);
@@ -187,19 +192,19 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(stream: &PendingStream, watch: Arc<Watch>) -> Self {
-        watch.tap().opened(stream.id(), stream.headers());
-        Self {
+    fn new(stream: &PendingStream, watch: &Arc<Watch>) -> Result<Self, Panicked> {
+        watch.tell(|tap| tap.opened(stream.id(), stream.headers()))?;
+        Ok(Self {
             id: stream.id(),
             outcome: watch.collect(stream.headers()),
-            watch,
-        }
+            watch: Arc::clone(watch),
+        })
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        tell(|| self.watch.tap().closed(self.id));
+        _ = self.watch.tell(|tap| tap.closed(self.id));
     }
 }
 
@@ -229,7 +234,6 @@ async fn pass(
 ) -> Option<SendStream> {
     let outcome = watched.outcome.take();
     let (id, watch) = (watched.id, &watched.watch);
-    let tap = watch.tap();
     let (from_client, reply) = stream.split();
     let Some((server, down)) = answer(opening, reply, &to_server).await else {
         tracing::debug!(target: "spdy", stream = %id, "stream is not relayed");
@@ -237,17 +241,18 @@ async fn pass(
     };
     let (from_server, up) = server.split();
     let up = async {
-        let saw = |bytes: &[u8]| tap.passed(id, Side::Client, bytes);
+        let saw = |bytes: &[u8]| watch.tell(|tap| tap.passed(id, Side::Client, bytes));
         let copied = copy(from_client, up, saw).await;
         copied.finish(&to_server, async {}).await;
     };
     let down = async {
         let mut outcome = outcome;
         let saw = |bytes: &[u8]| {
-            tap.passed(id, Side::Server, bytes);
+            watch.tell(|tap| tap.passed(id, Side::Server, bytes))?;
             if let Some(outcome) = &mut outcome {
                 outcome.take(bytes);
             }
+            Ok(())
         };
         let copied = copy(from_server, down, saw).await;
         if let (Some(outcome), Some(is_reset)) = (outcome, copied.is_reset())
@@ -313,8 +318,8 @@ enum Copied {
     Whole(SendStream),
     /// It was reset, by its sender or because the other direction was reset.
     Reset(SendStream, RstStatus, Initiator),
-    /// It has failed: a session was lost, or the sender has broken a rule. A reset would look like
-    /// the end of an input or an output, so the sessions have to end instead.
+    /// It has failed: a session was lost, the sender has broken a rule, or the tap has panicked. A
+    /// reset would look like the end of an input or an output, so the sessions have to end instead.
     Failed(SendStream),
     /// The receiver takes no more.
     Unwanted,
@@ -370,13 +375,19 @@ impl Copied {
     }
 }
 
-/// Copies one direction to its end.
-async fn copy(mut from: RecvStream, mut to: SendStream, mut saw: impl FnMut(&[u8])) -> Copied {
+/// Copies one direction to its end. What `saw` has not seen does not pass.
+async fn copy(
+    mut from: RecvStream,
+    mut to: SendStream,
+    mut saw: impl FnMut(&[u8]) -> Result<(), Panicked>,
+) -> Copied {
     let mut room = MAX_HEADERS;
     while let Some(received) = from.next().await {
         let sent = match received {
             Ok(Received::Data(piece)) => {
-                saw(&piece);
+                if saw(&piece).is_err() {
+                    return Copied::Failed(to);
+                }
                 match to.ready().await {
                     Ok(()) => to.send_data(piece, false),
                     gone => gone,

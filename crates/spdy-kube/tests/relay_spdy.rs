@@ -316,18 +316,45 @@ async fn a_tap_that_panics_ends_its_session_and_no_other() {
         let mut chain = Chain::with("v4.channel.k8s.io", Some(at)).await;
         let opened = chain.client.open(kind("error"), OpenOptions::default());
         let mut near = opened.await.unwrap();
+        let mut answered = None;
         if at == "passed" {
             let far = chain.incoming.accept().await.unwrap();
-            let mut far = far.send_reply(HeaderBlock::new()).unwrap();
+            let far = answered.insert(far.send_reply(HeaderBlock::new()).unwrap());
             far.write_all(b"x").await.unwrap();
-            assert!(near.read(&mut [0]).await.is_err());
-            chain.client.shutdown(Shutdown::Now);
         }
-        timeout(SOON, chain.client.closed()).await.unwrap().unwrap();
-        let closed = timeout(SOON, chain.server.closed());
-        closed.await.unwrap().unwrap();
+        let read = timeout(SOON, near.read(&mut [0])).await;
+        assert!(read.expect("it ends").is_err());
+        // A stream is open, so this is no end in order.
+        for session in [&chain.client, &chain.server] {
+            let closed = timeout(SOON, session.closed()).await;
+            assert!(closed.is_ok(), "{at}: {:?} goes on", session.side());
+        }
         let told = chain.told().await;
         assert_eq!(told.last(), Some(&Told::Ended(None)), "{told:?}");
+    }
+}
+
+/// A reset would look like the end of the input or the output.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_tap_ends_no_other_stream_in_order() {
+    for from_client in [true, false] {
+        let mut chain = Chain::with("v4.channel.k8s.io", Some("passed")).await;
+        let (mut near_stdin, mut far_stdin) = chain.open(&kind("stdin")).await;
+        let (mut near_stdout, mut far_stdout) = chain.open(&kind("stdout")).await;
+        match from_client {
+            true => near_stdin.write_all(b"x").await.unwrap(),
+            false => far_stdout.write_all(b"x").await.unwrap(),
+        }
+        for stream in [&mut far_stdin, &mut near_stdout] {
+            let read = timeout(SOON, stream.read(&mut [0])).await;
+            let error = read
+                .expect("it ends")
+                .expect_err("it has not ended in order");
+            let error = error.get_ref().and_then(|error| error.downcast_ref());
+            assert!(matches!(error, Some(StreamError::Session(_))), "{error:?}");
+        }
+        drop((near_stdin, far_stdin, near_stdout, far_stdout));
+        assert_eq!(chain.told().await.last(), Some(&Told::Ended(None)));
     }
 }
 

@@ -278,7 +278,7 @@ impl<T: CommandTap> Drop for Told<T> {
             // The tap itself panicked. The client gets this failure.
             self.outcome = Some(self.kind.panicked());
         }
-        tell(|| self.tap.ended(self.outcome.as_ref()));
+        _ = tell(|| self.tap.ended(self.outcome.as_ref()));
     }
 }
 

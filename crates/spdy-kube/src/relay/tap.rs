@@ -15,6 +15,9 @@ use crate::{
 
 /// Sees what is relayed, for example to record it. The relay waits for its methods, so they should
 /// return soon.
+///
+/// If [`opened`](Self::opened) or [`passed`](Self::passed) panics, the relay breaks the session off
+/// on both sides, and what the tap has not seen does not pass.
 pub trait Tap: Send + Sync + 'static {
     /// The client opens a stream, with headers such as `streamtype`. The id is that of the client.
     fn opened(&self, stream: StreamId, headers: &HeaderBlock) {
@@ -72,8 +75,9 @@ impl Watch {
         self.conclude(status);
     }
 
-    pub(super) fn tap(&self) -> &dyn Tap {
-        &*self.tap
+    /// Calls the tap.
+    pub(super) fn tell(&self, call: impl FnOnce(&dyn Tap)) -> Result<(), Panicked> {
+        tell(|| call(&*self.tap))
     }
 
     /// Returns what collects the outcome, if this stream carries it.
@@ -100,7 +104,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let outcome = self.outcome.get_mut();
         let outcome = outcome.unwrap_or_else(PoisonError::into_inner).take();
-        tell(|| self.tap.ended(outcome.as_ref()));
+        _ = self.tell(|tap| tap.ended(outcome.as_ref()));
     }
 }
 
@@ -123,10 +127,15 @@ impl Outcome {
     }
 }
 
-/// Reports an end to a tap. If the tap has panicked and panics again here, the process would abort,
-/// with all other sessions.
-pub(super) fn tell(ended: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(ended)).is_err() {
-        tracing::warn!(target: "spdy", "tap of a relay panicked in `ended`");
-    }
+/// The error for a tap that has panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Panicked;
+
+/// Calls a tap. A panic ends here: it would drop streams, which looks like their end, or abort the
+/// process if the tap has panicked before.
+pub(super) fn tell(call: impl FnOnce()) -> Result<(), Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| {
+        tracing::warn!(target: "spdy", "tap of a relay panicked");
+        Panicked
+    })
 }
