@@ -193,16 +193,17 @@ impl Server {
     /// for each connection on the client's side. `pod` is the name of the pod in error messages,
     /// such as `demo, uid 7d0f`.
     ///
-    /// - Either side can finish first, and the other side can go on.
-    /// - If a port cannot be connected to, the client gets an error. kubectl then ends its session,
-    ///   since 1.23.
+    /// - Either side can finish first, and the other side can go on. If the target has finished and
+    ///   then takes nothing for 30 s, the connection is reset.
+    /// - If a port cannot be connected to, or the connection panics, the client gets an error.
+    ///   kubectl then ends its session, since 1.23.
     /// - A slow client or a target that does not read delays the other connections of its session.
     ///   SPDY without windows cannot avoid that.
     /// - When the client leaves, all connections are dropped.
     /// - Over WebSocket without SPDY the query names the ports ([`Ports`]), and the server connects
     ///   to each port once, at the start. The client's connection ends when the last port has
     ///   ended. If the client closes its connection, all its inputs have ended, and they are
-    ///   written to the ports within 30 s.
+    ///   written to the ports, unless these take nothing for 30 s.
     ///
     /// # Panics
     ///

@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Ready, sync::Arc, time::Duration};
 
-use spdy_kube::{Exit, Protocol, Server, Size, Status};
+use spdy_kube::{BoxError, Exit, Protocol, Server, Size, Status};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Handle,
@@ -128,13 +128,17 @@ async fn why_a_command_cannot_be_run_is_told() {
 
 #[tokio::test]
 async fn a_panic_is_no_success() {
-    let address = exec_server(Server::new(), |_| async { panic!("on purpose") }).await;
-    let client = connect(address, OUT, &V5_TO_V1).await.unwrap();
-    let mut error = client.open_type("error").await.unwrap();
-    let _stdout = client.open_type("stdout").await.unwrap();
-    let status = Status::from_json(read(&mut error).await.as_bytes());
-    let expected = "error executing command in container: it panicked";
-    assert_eq!(status, Ok(Status::internal(expected)));
+    let when_it_runs = exec_server(Server::new(), |_| async { panic!("on purpose") }).await;
+    let before = |_| -> Ready<Result<Exit, BoxError>> { panic!("on purpose") };
+    let before_it_runs = exec_server(Server::new(), before).await;
+    for address in [when_it_runs, before_it_runs] {
+        let client = connect(address, OUT, &V5_TO_V1).await.unwrap();
+        let mut error = client.open_type("error").await.unwrap();
+        let _stdout = client.open_type("stdout").await.unwrap();
+        let status = Status::from_json(read(&mut error).await.as_bytes());
+        let expected = "error executing command in container: it panicked";
+        assert_eq!(status, Ok(Status::internal(expected)));
+    }
 }
 
 #[tokio::test]

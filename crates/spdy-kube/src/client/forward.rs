@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     negotiate::{PORT_FORWARD, VERSION, names},
+    printable::Printable,
     websocket::Tunnel,
 };
 
@@ -114,7 +115,8 @@ impl Forward {
 }
 
 /// A connection to a port of a pod. Reading ends when the target has ended. If the server could not
-/// connect, reading fails with the server's message. Dropping the connection resets it.
+/// connect, reading fails with the server's message, in which control characters are escaped.
+/// Dropping the connection resets it.
 #[derive(Debug)]
 pub struct Connection {
     data: Stream,
@@ -125,25 +127,24 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Reads the error stream after the end of the data, which shows whether the connection ended
-    /// in order.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads the error stream to its end.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; 1024];
         loop {
             let mut buffer = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut self.error).poll_read(cx, &mut buffer))?;
             let room = MAX_TEXT - self.told.len();
             match buffer.filled() {
-                [] => break,
+                [] => return Poll::Ready(Ok(())),
                 text => self.told.extend_from_slice(&text[..text.len().min(room)]),
             }
         }
-        self.is_over = true;
-        if self.told.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let text = String::from_utf8_lossy(&self.told).into_owned();
-        Poll::Ready(Err(io::Error::other(text)))
+    }
+
+    /// Returns the server's message as an error, if there is one.
+    fn failure(&self) -> Option<io::Error> {
+        let text = String::from_utf8_lossy(&self.told);
+        (!text.is_empty()).then(|| io::Error::other(Printable(text).to_string()))
     }
 }
 
@@ -153,20 +154,22 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_over || buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.data).poll_read(cx, buffer));
-        match read {
-            Ok(()) if buffer.filled().len() > before => Poll::Ready(Ok(())),
-            Ok(()) => self.poll_end(cx),
-            Err(error) => {
-                // The server's message is better than the reset that comes with it.
-                ready!(self.poll_end(cx))?;
-                Poll::Ready(Err(error))
+        if !self.is_over && buffer.remaining() > 0 {
+            if let Err(error) = ready!(Pin::new(&mut self.data).poll_read(cx, buffer)) {
+                // The server's message is better than the reset that comes behind it. The error
+                // stream might not end.
+                _ = self.poll_told(cx);
+                return Poll::Ready(Err(self.failure().unwrap_or(error)));
+            }
+            if buffer.filled().len() == before {
+                // The error stream shows whether the connection has ended in order.
+                ready!(self.poll_told(cx))?;
+                self.is_over = true;
             }
         }
+        let failure = self.failure().filter(|_| self.is_over);
+        Poll::Ready(failure.map_or(Ok(()), Err))
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) async fn supervise(
     client: impl Future<Output = Leave>,
 ) -> Option<Status> {
     let session = &settings.session;
-    let mut command = Guard::spawn(run(io));
+    // A panic of `run` itself is a failure as well.
+    let mut command = Guard::spawn(async { run(io).await });
     let outcome = |ended: Result<Status, JoinError>| {
         session.outcome(ended.unwrap_or_else(|_| kind.failure("it panicked")))
     };

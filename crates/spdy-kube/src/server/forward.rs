@@ -2,9 +2,20 @@
 
 mod pairs;
 
-use std::{collections::HashMap, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use spdy_session::{
     HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Shutdown, Stream,
     StreamError, Version,
@@ -31,15 +42,47 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Transport for IO {}
 
 /// A target whose bytes are counted as those of its session.
-pub(super) type Target = Counted<Box<dyn Transport>, Session>;
+pub(super) type Target = Counted<Box<dyn Transport>, Meter>;
 
-impl Count for Session {
+/// Counts the bytes of a target.
+#[derive(Debug)]
+pub(super) struct Meter {
+    session: Session,
+    taken: Taken,
+}
+
+impl Count for Meter {
     fn read(&self, bytes: usize) {
-        self.sent(bytes);
+        self.session.sent(bytes);
     }
 
     fn written(&self, bytes: usize) {
-        self.received(bytes);
+        self.taken.0.fetch_add(bytes as u64, Relaxed);
+        self.session.received(bytes);
+    }
+}
+
+/// The number of bytes that targets have taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken(Arc<AtomicU64>);
+
+impl Taken {
+    /// Waits for the rest of connections whose one direction has ended, as long as their targets
+    /// take bytes. Returns `None` if they have taken none for [`HALF_CLOSED`], or up to twice as
+    /// long.
+    pub(super) async fn rest<T>(&self, rest: impl Future<Output = T>) -> Option<T> {
+        let mut rest = pin!(rest);
+        let mut before = self.0.load(Relaxed);
+        loop {
+            if let Ok(done) = timeout(HALF_CLOSED, &mut rest).await {
+                return Some(done);
+            }
+            let now = self.0.load(Relaxed);
+            if now == before {
+                return None;
+            }
+            before = now;
+        }
     }
 }
 
@@ -167,21 +210,27 @@ impl Forwarder {
         }
     }
 
-    /// Connects to a port.
-    pub(super) async fn connect(&self, port: u16) -> Result<Target, BoxError> {
+    /// Connects to a port. What the target takes is added to `taken`.
+    pub(super) async fn connect(&self, port: u16, taken: &Taken) -> Result<Target, BoxError> {
         let target = (self.connect)(port).await?;
-        Ok(Target::new(target, self.session.clone()))
+        let meter = Meter {
+            session: self.session.clone(),
+            taken: taken.clone(),
+        };
+        Ok(Target::new(target, meter))
     }
 
     /// Waits for a connection, unless the session has to end. Returns the text for the client, and
-    /// whether it is that of the end.
+    /// whether it is that of the end. A panic is a failure: without a text the client would take it
+    /// for the end of the target.
     pub(super) async fn text(
         &self,
         port: u16,
         connection: impl Future<Output = Result<(), BoxError>>,
     ) -> (String, bool) {
+        let connection = AssertUnwindSafe(connection).catch_unwind();
         let (result, is_over) = tokio::select! {
-            result = connection => (result, false),
+            result = connection => (result.unwrap_or_else(|_| Err("it panicked".into())), false),
             why = self.session.over() => {
                 let why = self.session.outcome(why);
                 (Err(why.to_string().into()), true)
@@ -223,11 +272,18 @@ impl Forwarder {
         to: &mut SendStream,
         error: &mut SendStream,
     ) -> Result<(), BoxError> {
+        let taken = Taken::default();
         let target = tokio::select! {
-            target = self.connect(port) => target?,
+            target = self.connect(port, &taken) => target?,
             _ = to.closed() => return Ok(()),
         };
-        copy(from, to, error, target).await
+        let mut from = Some(from);
+        let is_done = copy(&mut from, to, error, target, &taken).await?;
+        if let Some(from) = from.filter(|_| !is_done) {
+            // What the client still sends is not taken, which it has to know.
+            from.reset(RstStatus::CANCEL);
+        }
+        Ok(())
     }
 }
 
@@ -239,36 +295,34 @@ impl fmt::Debug for Forwarder {
     }
 }
 
-/// Copies in both directions. Returns only errors that the client should see.
+/// Copies in both directions. Returns only errors that the client should see, and `false` if the
+/// target has ended and then takes nothing.
 async fn copy(
-    from: RecvStream,
+    from: &mut Option<RecvStream>,
     to: &mut SendStream,
     error: &mut SendStream,
     target: Target,
-) -> Result<(), BoxError> {
+    taken: &Taken,
+) -> Result<bool, BoxError> {
     let (target_from, target_to) = io::split(target);
-    let mut up = std::pin::pin!(upload(from, target_to));
-    let mut down = std::pin::pin!(download(target_from, to));
+    let mut up = pin!(upload(from, target_to));
+    let mut down = pin!(download(target_from, to));
     let mut is_sending = true;
     loop {
         tokio::select! {
             up = &mut up, if is_sending => match up {
                 Upload::Done => is_sending = false,
-                Upload::Gone => return Ok(()),
+                Upload::Gone => return Ok(true),
             },
             down = &mut down => match down? {
                 Download::Done => break,
-                Download::Gone => return Ok(()),
+                Download::Gone => return Ok(true),
             },
         }
     }
-    // At the end of the error stream the client closes its connection, even if the target still
-    // reads.
+    // At the end of the error stream kubectl closes its connection. Others may go on.
     _ = say(error, String::new()).await;
-    if is_sending {
-        _ = timeout(HALF_CLOSED, up).await;
-    }
-    Ok(())
+    Ok(!is_sending || taken.rest(up).await.is_some())
 }
 
 /// How copying to the target has ended.
@@ -280,21 +334,24 @@ enum Upload {
     Gone,
 }
 
-async fn upload(mut from: RecvStream, mut to: impl AsyncWrite + Unpin) -> Upload {
-    loop {
-        match from.next().await {
+/// Copies to the target. Takes the stream when it is done with it, which throws away what the
+/// client still sends.
+async fn upload(from: &mut Option<RecvStream>, mut to: impl AsyncWrite + Unpin) -> Upload {
+    while let Some(stream) = from {
+        match stream.next().await {
             Some(Ok(Received::Data(piece))) => {
-                // Dropping the stream throws away what the client still sends.
                 if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
-                    return Upload::Done;
+                    *from = None;
                 }
             }
             Some(Ok(Received::Headers(_))) => {}
             Some(Err(_)) => return Upload::Gone,
-            None => break,
+            None => {
+                _ = to.shutdown().await;
+                *from = None;
+            }
         }
     }
-    _ = to.shutdown().await;
     Upload::Done
 }
 
@@ -350,6 +407,5 @@ async fn finish(stream: &mut SendStream) -> Result<(), StreamError> {
 /// How many bytes are read from a target at once.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// How long a target that has ended is still written to. The client closes its side when it sees
-/// the end, so little can arrive.
-pub(super) const HALF_CLOSED: Duration = Duration::from_secs(30);
+/// How long a target whose connection has ended in one direction may take nothing in the other.
+const HALF_CLOSED: Duration = Duration::from_secs(30);

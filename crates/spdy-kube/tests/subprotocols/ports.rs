@@ -256,6 +256,22 @@ async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
     }
 }
 
+/// Otherwise the client would take it for the end of the target.
+#[tokio::test]
+async fn a_connection_that_panics_is_told() {
+    let forward = |mut request: Request| async move {
+        let connect = |_| async { panic!("on purpose") };
+        Server::new().port_forward::<_, _, _, DuplexStream>(&mut request, "demo", connect)
+    };
+    let address = serve(Router::new().route("/forward", any(forward))).await;
+    for form in FORWARD {
+        let mut client = open(address, "/forward?ports=1", form).await;
+        client.announced(&[1]).await;
+        let text = b"error forwarding port 1 to pod demo: it panicked";
+        assert_eq!(client.next().await, Ok((1, text.to_vec())), "{form:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_vanishes_ends_its_connections() {
     let (address, mut targets) = held_target(Server::new()).await;

@@ -9,7 +9,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
 };
 use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 
@@ -17,7 +16,7 @@ use super::messages::{End, Presence, Receiver, Sender, Ticks, left, linger, spli
 use crate::{
     BoxError, Ports,
     server::{
-        forward::{Forwarder, HALF_CLOSED},
+        forward::{Forwarder, Taken},
         settings::Settings,
     },
     stdio::Stdin,
@@ -39,7 +38,7 @@ pub(in crate::server) async fn serve(
     let (outputs, mut messages) = mpsc::channel(QUEUE);
     let mut connections = JoinSet::new();
     let mut inputs = Inputs::new(subprotocol);
-    let forwarder = Arc::new(forwarder);
+    let (forwarder, taken) = (Arc::new(forwarder), Taken::default());
     for (port, channel) in ports.iter().copied().zip((0..).step_by(2)) {
         let (input, pieces) = queue();
         inputs.ports.push(input);
@@ -47,9 +46,9 @@ pub(in crate::server) async fn serve(
             channel,
             messages: outputs.clone(),
         };
-        let forwarder = Arc::clone(&forwarder);
-        let stdin = Stdin::channel(pieces);
-        connections.spawn(async move { forward(&forwarder, port, stdin, output).await });
+        let (forwarder, taken) = (Arc::clone(&forwarder), taken.clone());
+        let from = Stdin::channel(pieces);
+        connections.spawn(async move { forward(&forwarder, port, from, output, &taken).await });
     }
     drop(outputs);
     let (arrived, presence) = watch::channel(None);
@@ -70,6 +69,7 @@ pub(in crate::server) async fn serve(
             &ports,
             settings,
             presence.clone(),
+            &taken,
         );
         let (mut reading, mut writing) = (pin!(reading), pin!(writing));
         let mut is_reading = true;
@@ -90,7 +90,7 @@ pub(in crate::server) async fn serve(
             while connections.join_next().await.is_some() {}
         };
         if *presence.borrow() != Some(End::Lost) {
-            _ = timeout(HALF_CLOSED, rest).await;
+            taken.rest(rest).await;
         }
     }
     let end = *presence.borrow();
@@ -108,6 +108,7 @@ async fn write(
     ports: &Ports,
     settings: &Settings,
     presence: Presence,
+    taken: &Taken,
 ) -> Result<(), Error> {
     let end = tokio::select! {
         sent = send(sender, messages, ports, settings.config.timeouts.probe) => {
@@ -122,7 +123,7 @@ async fn write(
         // The client reads no more, but that does not break the connections off.
         End::Closed => {
             let discard = async { while messages.recv().await.is_some() {} };
-            _ = timeout(HALF_CLOSED, discard).await;
+            taken.rest(discard).await;
             Ok(())
         }
         End::Refused(code) => sender.close(code).await,
@@ -242,9 +243,9 @@ impl Output {
 }
 
 /// Connects to a port, and copies until both directions have ended, or one has failed.
-async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output) {
+async fn forward(forwarder: &Forwarder, port: u16, from: Stdin, to: Output, taken: &Taken) {
     let mut output = Some(to);
-    let passing = pass(forwarder, port, from, &mut output);
+    let passing = pass(forwarder, port, from, &mut output, taken);
     let (text, _) = forwarder.text(port, passing).await;
     if let Some(output) = output.filter(|_| !text.is_empty()) {
         output.tell(&text).await;
@@ -257,12 +258,13 @@ async fn pass(
     port: u16,
     from: Stdin,
     output: &mut Option<Output>,
+    taken: &Taken,
 ) -> Result<(), BoxError> {
     let Some(to) = output.clone() else {
         return Ok(());
     };
     let target = tokio::select! {
-        target = forwarder.connect(port) => target?,
+        target = forwarder.connect(port, taken) => target?,
         // The client is gone, so the connection has no purpose.
         () = to.messages.closed() => return Ok(()),
     };

@@ -1,0 +1,124 @@
+//! How forwarded connections end, on a virtual clock.
+
+mod support;
+
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use spdy_kube::{
+    BoxError, Server,
+    client::{self, Client, Connection, Forward, Transport},
+};
+use spdy_session::{HeaderBlock, RstStatus, Version};
+use spdy_tower::upgrade;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+use self::support::{
+    SOON,
+    wires::{Wires, in_memory},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Returns a connection whose target has ended its output, and the far end of that target.
+async fn half_closed(transport: Transport) -> (Forward, Connection, DuplexStream) {
+    let (made, mut targets) = mpsc::unbounded_channel();
+    let way = in_memory(&Wires::default(), move |mut request| {
+        let made = made.clone();
+        async move {
+            Server::new().port_forward(&mut request, "demo", move |_| {
+                let (near, far) = duplex(1024);
+                made.send(far).unwrap();
+                async { Ok::<_, BoxError>(near) }
+            })
+        }
+    });
+    let client = Client::new(way).transport(transport).ping(None);
+    let request = client::request(&"http://pod/forward".parse().unwrap());
+    let forward = client.forward(request).await.unwrap();
+    let mut connection = forward.open(80).await.unwrap();
+    let mut target = targets.recv().await.unwrap();
+    target.shutdown().await.unwrap();
+    let mut output = Vec::new();
+    connection.read_to_end(&mut output).await.unwrap();
+    assert_eq!(output, b"");
+    (forward, connection, target)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_has_ended_gets_the_input_as_long_as_it_takes_some() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let (_forward, mut connection, mut target) = half_closed(transport).await;
+        let sending = async {
+            for _ in 0..20 {
+                sleep(20 * SECOND).await;
+                connection.write_all(&[b'x'; 100]).await.unwrap();
+            }
+            connection.shutdown().await.unwrap();
+        };
+        let mut input = Vec::new();
+        let ((), read) = tokio::join!(sending, target.read_to_end(&mut input));
+        read.unwrap();
+        assert_eq!(input.len(), 2000, "{transport:?}");
+    }
+}
+
+/// Its input would be lost in silence otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_that_a_target_takes_no_more() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let (_forward, mut connection, _target) = half_closed(transport).await;
+        let begin = Instant::now();
+        let writing = async { while connection.write_all(&[b'x'; 1000]).await.is_ok() {} };
+        timeout(100 * SECOND, writing).await.expect("it fails");
+        let lasted = begin.elapsed();
+        assert!(
+            (30 * SECOND..61 * SECOND).contains(&lasted),
+            "{transport:?}: {lasted:?}"
+        );
+    }
+}
+
+/// Sends a text on the error stream of each connection, which stays open, and resets the data.
+async fn resetting(mut request: Request<Incoming>, text: &'static str) -> Response<String> {
+    let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
+    let name = HeaderValue::from_static("portforward.k8s.io");
+    let headers = response.headers_mut();
+    headers.insert("x-stream-protocol-version", name);
+    tokio::spawn(async move {
+        let transport = upgraded.await.unwrap();
+        let (session, mut incoming, driver) =
+            spdy_session::server(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(driver);
+        let error = incoming.accept().await.unwrap();
+        let mut error = error.send_reply(HeaderBlock::new()).unwrap();
+        let data = incoming.accept().await.unwrap();
+        let data = data.send_reply(HeaderBlock::new()).unwrap();
+        session.ping().await.unwrap();
+        error.write_all(text.as_bytes()).await.unwrap();
+        data.reset(RstStatus::CANCEL);
+        _ = incoming.accept().await;
+    });
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_an_error_each_time_though_the_error_stream_goes_on() {
+    for (text, shown) in [("", "reset"), ("no \u{9b}port", "no \\u{9b}port")] {
+        let way = in_memory(&Wires::default(), move |request| resetting(request, text));
+        let client = Client::new(way).transport(Transport::Spdy).ping(None);
+        let request = client::request(&"http://pod/forward".parse().unwrap());
+        let forward = client.forward(request).await.unwrap();
+        let mut connection = forward.open(80).await.unwrap();
+        for _ in 0..2 {
+            let read = timeout(SOON, connection.read(&mut [0])).await;
+            let error = read.expect("it ends").unwrap_err();
+            assert!(error.to_string().contains(shown), "{error}");
+        }
+    }
+}
