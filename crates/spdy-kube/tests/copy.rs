@@ -7,13 +7,13 @@ use std::{io, net::SocketAddr, path::Path, process::Stdio};
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
-    Options, Server, Status,
+    Exit, Options, Server, Status,
     client::{self, Client, ClientError, CopyError, Transport},
 };
 use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
 
 use self::support::{
-    SOON, serve,
+    SOON, exec_server, serve,
     wires::{Wires, v4_server},
 };
 
@@ -121,6 +121,45 @@ async fn a_tar_that_fails_is_no_success() {
     let copied = client.copy_from(ask(address), "/no/such/file", tokio::io::sink(), |_| {});
     let failed = timeout(SOON, copied).await.expect("it ends").unwrap_err();
     assert!(failed.to_string().contains("/no/such/file"), "{failed}");
+}
+
+/// Servers exist that lose the end of an output, and report what the command says.
+#[tokio::test]
+async fn an_archive_without_its_end_is_no_success() {
+    let folder = Folder::new("cut");
+    std::fs::write(folder.0.join("zeros"), vec![0; 100_000]).unwrap();
+    let mut tar = Command::new("tar");
+    tar.args(["cf", "-", "-C", folder.text(), "zeros"]);
+    let archive = bytes::Bytes::from(tar.output().await.unwrap().stdout);
+    let (way, cut) = tokio::sync::watch::channel(0);
+    let address = exec_server(Server::new(), move |mut io| {
+        let sent = archive.slice(..archive.len() - *cut.borrow());
+        async move {
+            io.stdout.as_mut().unwrap().send(sent).await?;
+            Ok(Exit::SUCCESS)
+        }
+    });
+    let address = address.await;
+    let client =
+        Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
+    for (lost, is_complete) in [
+        (0, true),
+        (51_200, false),
+        (1, true),
+        (1536, false),
+        (102_400, false),
+    ] {
+        way.send_replace(lost);
+        let copied = client.copy_from(ask(address), "zeros", tokio::io::sink(), |_| {});
+        let copied = timeout(SOON, copied).await.expect("it ends");
+        match is_complete {
+            true => copied.unwrap(),
+            false => assert!(
+                matches!(copied, Err(CopyError::Incomplete)),
+                "{lost}: {copied:?}"
+            ),
+        }
+    }
 }
 
 /// A reader that returns some bytes and then fails.

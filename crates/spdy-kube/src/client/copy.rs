@@ -1,11 +1,14 @@
 //! Copies files as `kubectl cp` does: a program `tar` in the container packs or unpacks them.
 
+mod walk;
+
 use std::{error::Error, fmt, io};
 
 use http::Request;
 use hyper::rt::{Read, Write};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use self::walk::Walk;
 use super::{Client, ClientError, Input, Output, Remote};
 use crate::{BoxError, Options, Status, Streams, printable::Printable, websocket::PIECE};
 
@@ -57,6 +60,9 @@ where
     /// number of bytes that were written. The archive is complete only if there is no error. The
     /// writer is flushed and not shut down. There is no timeout.
     ///
+    /// The container decides what is in the archive. It can contain absolute names, names with
+    /// `..`, and links that lead anywhere. So unpack it with a program that refuses these.
+    ///
     /// # Errors
     ///
     /// [`CopyError`]. A part of the archive may have been written.
@@ -77,11 +83,15 @@ where
         let download = async {
             match stdout {
                 Some(stdout) => download(stdout, &mut archive, &mut progress).await,
-                None => Ok(()),
+                None => Ok(Walk::default()),
             }
         };
-        let (_, said) = tokio::try_join!(download, listen(stderr))?;
-        conclude(remote, said).await
+        let (walk, said) = tokio::try_join!(download, listen(stderr))?;
+        conclude(remote, said).await?;
+        match walk.is_complete() {
+            true => Ok(()),
+            false => Err(CopyError::Incomplete),
+        }
     }
 
     async fn tar(
@@ -129,14 +139,16 @@ async fn download(
     mut from: Output,
     to: &mut (impl AsyncWrite + Unpin),
     progress: &mut impl FnMut(u64),
-) -> Result<(), CopyError> {
+) -> Result<Walk, CopyError> {
     let mut piece = vec![0; PIECE];
-    let mut written = 0;
+    let (mut walk, mut written) = (Walk::default(), 0);
     loop {
         let length = from.read(&mut piece).await.map_err(ClientError::Stream)?;
         if length == 0 {
-            return to.flush().await.map_err(CopyError::Archive);
+            to.flush().await.map_err(CopyError::Archive)?;
+            return Ok(walk);
         }
+        walk.pass(&piece[..length]);
         to.write_all(&piece[..length])
             .await
             .map_err(CopyError::Archive)?;
@@ -174,6 +186,8 @@ pub enum CopyError {
     Client(ClientError),
     /// The archive on this side cannot be read or written.
     Archive(io::Error),
+    /// The archive has no end, although `tar` has reported success. The server has lost a part.
+    Incomplete,
     /// `tar` failed, or the container has no `tar`.
     Tar {
         /// The outcome of `tar`.
@@ -195,6 +209,7 @@ impl fmt::Display for CopyError {
         match self {
             Self::Client(error) => error.fmt(f),
             Self::Archive(_) => f.write_str("archive cannot be read or written"),
+            Self::Incomplete => f.write_str("archive has arrived without its end"),
             Self::Tar { status, said } => {
                 write!(f, "tar has failed: {}", Printable(status))?;
                 match said.trim() {
@@ -211,7 +226,7 @@ impl Error for CopyError {
         match self {
             Self::Client(error) => error.source(),
             Self::Archive(error) => Some(error),
-            Self::Tar { .. } => None,
+            Self::Incomplete | Self::Tar { .. } => None,
         }
     }
 }
