@@ -75,8 +75,9 @@
 //!   a failure.
 //! - Every wait for a client has a limit, with two exceptions that a user may need for hours: an
 //!   output that the client does not read, and an input that the command does not read. Meanwhile
-//!   the memory of a session is limited ([`config()`]) to about 1 MiB, of which a stopped reader
-//!   can use about 100 KiB.
+//!   the memory of a session is limited. Over SPDY it is about 1 MiB ([`config()`]), of which a
+//!   stopped reader can use about 100 KiB. Over WebSocket it is three of the longest messages
+//!   ([`Server::max_message`]).
 //! - A client that disappears is noticed when its connection ends. While a command leaves its input
 //!   unread, the connection is not read either, and the end is noticed after about 10 s
 //!   ([`Server::watch`]). If the machine or the network of a client disappears, its connection does

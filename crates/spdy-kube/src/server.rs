@@ -94,8 +94,8 @@ impl Server {
     }
 
     /// Sets the largest message of a WebSocket, in bytes. A longer one ends the connection with
-    /// status 1009. The default is 32 MiB, as in the servers of Kubernetes, because some clients
-    /// send a file as one message.
+    /// status 1009; if the messages carry SPDY, without a status. The default is 32 MiB, as in the
+    /// servers of Kubernetes, because some clients send a file as one message.
     ///
     /// A client can make the server hold three such messages: one that the command reads, one that
     /// is queued, and one that has arrived.

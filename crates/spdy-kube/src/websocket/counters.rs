@@ -63,7 +63,8 @@ pub enum WebSocketCount {
     MessagesReceived,
     /// Messages with a channel that the transport has taken.
     MessagesSent,
-    /// Clients that were refused because a message was invalid or too long.
+    /// Clients that were refused because a message was invalid or too long. Not those whose
+    /// messages carry SPDY.
     Refused,
     /// Clients that did not take a message within `timeouts.write`.
     TimedOut,
