@@ -65,7 +65,8 @@
 //! - [`client`] is the other side, for tools. It asks for WebSocket first, and for SPDY if the
 //!   server refuses WebSocket. A [`Relay`] stands between a client and a server, for example on a
 //!   bastion host. It translates between the protocols of both, and can record and end sessions.
-//!   [`relay`](relay()) passes SPDY on without changes.
+//!   [`Asciicast`] records them for players of terminals. [`relay`](relay()) passes SPDY on without
+//!   changes.
 //!
 //! # What you can rely on
 //!
@@ -93,6 +94,7 @@
 // Compiles the example in the README.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
+mod asciicast;
 pub mod client;
 mod config;
 pub mod cri;
@@ -109,6 +111,7 @@ mod token;
 mod websocket;
 
 pub use self::{
+    asciicast::{Asciicast, Recording},
     config::config,
     negotiate::Protocol,
     options::{InvalidPorts, NoStreams, Options, Ports, Streams},

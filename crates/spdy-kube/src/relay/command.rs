@@ -1,6 +1,11 @@
 //! Exec and attach over any protocols: joins the streams of the client to those of the server.
 
-use std::{fmt, future::pending, io, pin::pin};
+use std::{
+    fmt,
+    future::{pending, ready},
+    io,
+    pin::pin,
+};
 
 use bytes::BytesMut;
 use http::{Response, StatusCode};
@@ -59,6 +64,18 @@ pub trait CommandTap: Send + Sync + 'static {
     fn passes(&self, what: Passing<'_>) -> Result<(), BoxError> {
         _ = what;
         Ok(())
+    }
+
+    /// Waits until what [`passes`](Self::passes) has allowed can pass, for example until it is
+    /// recorded. The relay calls this after each call of `passes`, and waits for it before it
+    /// passes the bytes on. Meanwhile the stream of these bytes stands still, and others go on. The
+    /// default does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`passes`](Self::passes).
+    fn settled(&self) -> impl Future<Output = Result<(), BoxError>> + Send {
+        ready(Ok(()))
     }
 
     /// Waits until the session has to end, for example at a time limit, and returns the message for
@@ -177,6 +194,12 @@ fn lost(why: impl fmt::Display) -> Status {
     Status::internal(format_args!("session with the server has failed: {why}"))
 }
 
+/// Asks the tap whether something may pass.
+async fn ask(tap: &impl CommandTap, what: Passing<'_>) -> Result<(), End> {
+    tap.passes(what).map_err(End::Refused)?;
+    tap.settled().await.map_err(End::Refused)
+}
+
 /// Passes the input on, and its end. If the input breaks off it has not ended, and the session ends
 /// for that reason.
 async fn feed(
@@ -191,13 +214,16 @@ async fn feed(
         let Ok(piece) = piece else {
             return pending().await;
         };
-        tap.passes(Passing::Stdin(&piece)).map_err(End::Refused)?;
-        if to.write_all(&piece).await.is_err() {
-            // The command reads no more. The rest of the input is thrown away.
-            return Ok(());
+        // A message of a WebSocket can be long, and a tap may keep what it sees.
+        for piece in piece.chunks(PIECE) {
+            ask(tap, Passing::Stdin(piece)).await?;
+            if to.write_all(piece).await.is_err() {
+                // The command reads no more. The rest of the input is thrown away.
+                return Ok(());
+            }
         }
     }
-    tap.passes(Passing::StdinEnd).map_err(End::Refused)?;
+    ask(tap, Passing::StdinEnd).await?;
     match to.shutdown().await {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(End::Endless),
         _ => Ok(()),
@@ -214,7 +240,7 @@ async fn tell_sizes(
         return Ok(());
     };
     while let Some(size) = from.next().await {
-        tap.passes(Passing::Resize(size)).map_err(End::Refused)?;
+        ask(tap, Passing::Resize(size)).await?;
         if to.resize(size).await.is_err() {
             return Ok(());
         }
@@ -241,7 +267,7 @@ async fn drain(
         }
         let piece = buffer.split().freeze();
         if let Some(output) = &mut to {
-            tap.passes(what(&piece)).map_err(End::Refused)?;
+            ask(tap, what(&piece)).await?;
             if output.send(piece).await.is_err() {
                 to = None;
             }
