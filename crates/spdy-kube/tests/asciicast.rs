@@ -24,22 +24,8 @@ use tokio::{
 };
 
 use self::support::{
-    SOON,
+    ALL, SOON, TERMINAL,
     wires::{Wires, in_memory},
-};
-
-const TERMINAL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: false,
-    tty: true,
-};
-
-const PIPES: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
 };
 
 /// A disk that takes a number of bytes and then fails.
@@ -231,7 +217,7 @@ async fn what_a_command_sends_cannot_break_the_recording() {
     bytes.extend(b"\xf0\x9f");
     let sent = bytes.clone();
     let wires = Wires::default();
-    let remote = exec(&wires, PIPES, tap, move |mut io| {
+    let remote = exec(&wires, ALL, tap, move |mut io| {
         let sent = sent.clone();
         async move {
             let mut stdout = io.stdout.take().unwrap();
@@ -269,8 +255,7 @@ async fn a_full_disk_ends_the_session_if_that_is_wanted() {
     for is_closed in [true, false] {
         let (disk, _room) = Disk::with(1000);
         let (tap, written) = Asciicast::new().fail_closed(is_closed).record(disk.clone());
-        let wires = Wires::default();
-    let remote = exec(&wires, PIPES, tap, lines).await;
+        let remote = exec(&Wires::default(), ALL, tap, lines).await;
         let (output, status) = finish(remote).await;
         let error = timeout(SOON, written).await.unwrap().unwrap().unwrap_err();
         assert_eq!(error.to_string(), "no space left");
@@ -309,7 +294,7 @@ async fn nothing_passes_before_it_is_written() {
     let (tap, _written) = Asciicast::new().input(true).record(disk.clone());
     let (told, mut input) = mpsc::unbounded_channel();
     let wires = Wires::default();
-    let remote = exec(&wires, PIPES, tap, move |mut io| {
+    let remote = exec(&wires, ALL, tap, move |mut io| {
         let told = told.clone();
         async move {
             let mut stdout = io.stdout.take().unwrap();
@@ -345,7 +330,7 @@ async fn nothing_passes_before_it_is_written() {
 async fn a_client_that_goes_is_marked_and_a_session_without_events_has_a_head() {
     let (disk, wires) = (Disk::new(), Wires::default());
     let (tap, written) = Asciicast::new().record(disk.clone());
-    let remote = exec(&wires, PIPES, tap, |mut io| async move {
+    let remote = exec(&wires, ALL, tap, |mut io| async move {
         io.client.gone().await;
         Ok(Exit::SUCCESS)
     })

@@ -24,17 +24,12 @@ use spdy_session::{
 use spdy_tower::upgrade::{self, Upgraded};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
 
-use self::support::{SOON, exec_server, forward_server, serve, shouting, told, unread};
-
-const ALL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
+use self::support::{
+    ALL, SOON, closed_port, echo_port, exec_server, forward_server, serve, shouting, told, unread,
 };
 
 async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remote, ClientError> {
@@ -46,19 +41,8 @@ async fn exec(address: SocketAddr, query: &str, streams: Streams) -> Result<Remo
 /// Exchanges data with a [`shouting`] server.
 async fn shout(address: SocketAddr) {
     let query = "command=x&stdin=true&stdout=true&stderr=true";
-    let mut remote = exec(address, query, ALL).await.unwrap();
-    assert_eq!(remote.protocol, Protocol::V4);
-    let mut stdin = remote.stdin.take().unwrap();
-    stdin.write_all(b"hello").await.unwrap();
-    stdin.shutdown().await.unwrap();
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    let mut output = remote.stdout.take().unwrap();
-    output.read_to_string(&mut stdout).await.unwrap();
-    let mut errors = remote.stderr.take().unwrap();
-    errors.read_to_string(&mut stderr).await.unwrap();
-    assert_eq!((&*stdout, &*stderr), ("HELLO", "oops"));
-    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
-    assert_eq!(outcome.unwrap(), Status::Exit(Exit::code(7)));
+    let remote = exec(address, query, ALL).await.unwrap();
+    support::shout(remote, Protocol::V4).await;
 }
 
 #[tokio::test]
@@ -152,20 +136,6 @@ async fn a_client_that_is_dropped_ends_the_command() {
     told(news).await;
 }
 
-async fn echo_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = socket.split();
-                tokio::io::copy(&mut from, &mut to).await
-            });
-        }
-    });
-    port
-}
-
 async fn forward(address: SocketAddr) -> Forward {
     let uri = format!("http://{address}/forward");
     let transport = TcpStream::connect(address).await.unwrap();
@@ -185,10 +155,7 @@ async fn connect(address: SocketAddr) {
         connection.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, text);
     }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = listener.local_addr().unwrap().port();
-    drop(listener);
-    let mut connection = forward.open(closed).await.unwrap();
+    let mut connection = forward.open(closed_port().await).await.unwrap();
     let error = timeout(SOON, connection.read(&mut [0])).await;
     let error = error.expect("it ends soon").unwrap_err().to_string();
     assert!(error.starts_with("error forwarding port"), "{error}");

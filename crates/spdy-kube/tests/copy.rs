@@ -14,7 +14,7 @@ use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
 
 use self::support::{
     SOON, exec_server, serve,
-    wires::{Wires, v4_server},
+    wires::{Wires, websocket_server},
 };
 
 /// A server that runs the requested command.
@@ -215,9 +215,11 @@ async fn a_server_that_refuses_is_told() {
 /// `tar` would wait for the end of its input, which v4 of WebSocket cannot express.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_cannot_be_told_the_end_of_an_archive_gets_none() {
-    let way = v4_server(&Wires::default(), |mut socket| async move {
-        while let Some(Ok(_)) = socket.next().await {}
-    });
+    let way = websocket_server(
+        &Wires::default(),
+        "v4.channel.k8s.io",
+        |mut socket| async move { while let Some(Ok(_)) = socket.next().await {} },
+    );
     let client = Client::new(way).transport(Transport::WebSocket);
     let ask = |options: Options| {
         let uri = format!("http://pod/exec?{}", options.to_query());

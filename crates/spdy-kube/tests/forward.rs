@@ -4,7 +4,6 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, extract::Request, routing::any};
 use spdy_kube::Server;
 use spdy_session::{Stream, StreamError};
 use tokio::{
@@ -13,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::support::{Client, GATHER, SOON, connect, forward_server, read, read_any};
+use self::support::{Client, GATHER, SOON, connect, forward_server, forward_with, read, read_any};
 
 async fn session(address: SocketAddr) -> Client {
     let client = connect(address, "/forward", &["portforward.k8s.io"]).await;
@@ -242,11 +241,8 @@ async fn a_connection_that_panicked_leaves_nothing_behind() {
 }
 
 async fn panicking_server() -> SocketAddr {
-    let forward = move |mut request: Request| async move {
-        let connect = |_| async { panic!("on purpose") };
-        Server::new().port_forward::<_, _, _, TcpStream>(&mut request, "demo", connect)
-    };
-    support::serve(Router::new().route("/forward", any(forward))).await
+    let connect = |_| async { panic!("on purpose") };
+    forward_with::<_, _, TcpStream>(Server::new(), connect).await
 }
 
 #[tokio::test]

@@ -29,22 +29,8 @@ use tokio_tungstenite::{
 };
 
 use self::support::{
-    SOON,
-    wires::{Connecting, Wires, in_memory, v4_server},
-};
-
-const ALL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
-};
-
-const TERMINAL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: false,
-    tty: true,
+    ALL, SOON, TERMINAL,
+    wires::{Connecting, Wires, in_memory, websocket_server},
 };
 
 /// The protocols of the client and the server.
@@ -541,7 +527,8 @@ async fn a_server_over_v4_cannot_be_told_the_end() {
     }
     for transport in [Transport::Spdy, Transport::WebSocket] {
         let chain = Chain::new((transport, Transport::WebSocket));
-        let server = Client::new(v4_server(&chain.server, talk)).transport(Transport::WebSocket);
+        let server = Client::new(websocket_server(&chain.server, "v4.channel.k8s.io", talk))
+            .transport(Transport::WebSocket);
         let relay = Relay::new(Server::new(), server);
         let seen = chain.seen.clone();
         let way = in_memory(&chain.client, move |mut request| {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use spdy_kube::{
-    BoxError, CommandTap, Exit, Io, Options, Passing, Relay, Server, Status, Streams, Tap,
+    BoxError, CommandTap, Exit, Io, Options, Passing, Relay, Server, Status, Tap,
     client::{self, Client, ClientError, Transport},
     relay,
 };
@@ -23,13 +23,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::support::wires::{Connecting, Wires, in_memory};
-
-const ALL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
+use self::support::{
+    ALL,
+    wires::{Connecting, Wires, in_memory},
 };
 
 /// What the client and the server speak; `None` for the relay that passes SPDY as it is.

@@ -3,7 +3,6 @@
 mod support;
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -16,7 +15,6 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
     BoxError, Exit, Options, Protocol, Server, Size, Status, Streams,
@@ -25,24 +23,17 @@ use spdy_kube::{
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Message,
-        protocol::{CloseFrame, Role, frame::coding::CloseCode},
-    },
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use self::support::{SOON, exec_server, forward_server, serve, shouting, told, unread};
-
-const ALL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-    tty: false,
+use self::support::{
+    ALL, SOON, echo_port, exec_server, forward_server, serve, shouting, told, unread,
+    wires::{Connecting, Socket, Wires, in_memory, websocket_server},
 };
 
 const OUTPUT: Streams = Streams {
@@ -117,19 +108,8 @@ impl Asked {
 
 /// Exchanges data with a [`shouting`] server.
 async fn shout(client: &Client<Connect>, address: SocketAddr, protocol: Protocol) {
-    let mut remote = client.exec(request(address, ALL), ALL).await.unwrap();
-    assert_eq!(remote.protocol, protocol);
-    let mut stdin = remote.stdin.take().unwrap();
-    stdin.write_all(b"hello").await.unwrap();
-    stdin.shutdown().await.unwrap();
-    let (mut stdout, mut stderr) = (String::new(), String::new());
-    let mut output = remote.stdout.take().unwrap();
-    output.read_to_string(&mut stdout).await.unwrap();
-    let mut errors = remote.stderr.take().unwrap();
-    errors.read_to_string(&mut stderr).await.unwrap();
-    assert_eq!((&*stdout, &*stderr), ("HELLO", "oops"));
-    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
-    assert_eq!(outcome.unwrap(), Status::Exit(Exit::code(7)));
+    let remote = client.exec(request(address, ALL), ALL).await.unwrap();
+    support::shout(remote, protocol).await;
 }
 
 #[tokio::test]
@@ -301,20 +281,6 @@ async fn a_client_that_is_dropped_ends_the_command() {
     told(news).await;
 }
 
-async fn echo_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = socket.split();
-                tokio::io::copy(&mut from, &mut to).await
-            });
-        }
-    });
-    port
-}
-
 #[tokio::test]
 async fn ports_are_forwarded_in_a_tunnel_or_without() {
     let server = forward_server(Server::new()).await;
@@ -351,69 +317,12 @@ async fn ports_are_forwarded_in_a_tunnel_or_without() {
     assert_eq!(asked.take(), [tunnel, "POST"]);
 }
 
-/// Serves HTTP on pipes in memory, and returns a function that connects.
-fn in_memory<H>(
-    handler: H,
-) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
-where
-    H: Fn(&mut http::Request<Incoming>) -> Response<String> + Clone + Send + 'static,
-{
-    move || {
-        let (near, far) = duplex(4096);
-        let handler = handler.clone();
-        let service = service_fn(move |mut request| {
-            let response = handler(&mut request);
-            async { Ok::<_, Infallible>(response) }
-        });
-        let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
-        tokio::spawn(server.with_upgrades());
-        std::future::ready(Ok(TokioIo::new(near)))
-    }
-}
-
-type Raw = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
-
-/// A server that upgrades to WebSocket v5, and runs `talk`.
-fn raw_websocket<F>(
-    talk: fn(Raw) -> F,
-) -> impl Fn() -> std::future::Ready<Result<TokioIo<DuplexStream>, Infallible>>
+/// A server that upgrades to v5 of WebSocket, and runs `talk`.
+fn v5_server<F>(talk: fn(Socket) -> F) -> impl Fn() -> Connecting
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    in_memory(move |request| {
-        use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-        let upgraded = hyper::upgrade::on(&mut *request);
-        let key = request.headers()["sec-websocket-key"].as_bytes();
-        let accept = derive_accept_key(key).parse().unwrap();
-        tokio::spawn(async move {
-            let transport = TokioIo::new(upgraded.await.unwrap());
-            talk(WebSocketStream::from_raw_socket(transport, Role::Server, None).await).await;
-        });
-        switching(
-            "websocket",
-            SEC_WEBSOCKET_PROTOCOL,
-            "v5.channel.k8s.io",
-            Some(accept),
-        )
-    })
-}
-
-fn switching(
-    protocol: &'static str,
-    name: http::HeaderName,
-    chosen: &'static str,
-    accept: Option<HeaderValue>,
-) -> Response<String> {
-    let mut response = Response::new(String::new());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert("connection", HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
-    headers.insert(name, HeaderValue::from_static(chosen));
-    if let Some(accept) = accept {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    response
+    websocket_server(&Wires::default(), "v5.channel.k8s.io", talk)
 }
 
 fn any_request(streams: Streams) -> http::Request<()> {
@@ -422,7 +331,7 @@ fn any_request(streams: Streams) -> http::Request<()> {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_sent_each_5_s_over_websocket() {
-    async fn count(mut socket: Raw) {
+    async fn count(mut socket: Socket) {
         let start = Instant::now();
         let mut pings = 0;
         while let Some(Ok(message)) = socket.next().await {
@@ -437,7 +346,7 @@ async fn a_ping_is_sent_each_5_s_over_websocket() {
         while let Some(Ok(_)) = socket.next().await {}
     }
     for (period, expected) in [(None, "12"), (Some(20), "3")] {
-        let mut client = Client::new(raw_websocket(count));
+        let mut client = Client::new(v5_server(count));
         if let Some(period) = period {
             client = client.ping(Some(Duration::from_secs(period)));
         }
@@ -451,8 +360,8 @@ async fn a_ping_is_sent_each_5_s_over_websocket() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_sent_each_5_s_of_silence_over_spdy() {
-    let connect = in_memory(|request| {
-        let (mut response, upgraded) = upgrade::accept(request).unwrap();
+    let connect = in_memory(&Wires::default(), |mut request| async move {
+        let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
         let name = HeaderValue::from_static("portforward.k8s.io");
         response
             .headers_mut()
@@ -481,7 +390,7 @@ async fn a_ping_is_sent_each_5_s_of_silence_over_spdy() {
 /// The ways in which a server can end, and the result of the client.
 #[tokio::test]
 async fn an_end_that_is_none_is_an_error() {
-    async fn close(mut socket: Raw, code: CloseCode) {
+    async fn close(mut socket: Socket, code: CloseCode) {
         socket
             .send(Message::binary(&b"\x01output"[..]))
             .await
@@ -490,24 +399,24 @@ async fn an_end_that_is_none_is_an_error() {
         _ = socket.close(Some(CloseFrame { code, reason })).await;
         while let Some(Ok(_)) = socket.next().await {}
     }
-    async fn vanish(mut socket: Raw) {
+    async fn vanish(mut socket: Socket) {
         socket
             .send(Message::binary(&b"\x01output"[..]))
             .await
             .unwrap();
         socket.send(Message::binary(&b"\x03"[..])).await.unwrap();
     }
-    async fn half(mut socket: Raw) {
+    async fn half(mut socket: Socket) {
         socket
             .send(Message::binary(&b"\x03{\"status\":"[..]))
             .await
             .unwrap();
         close(socket, CloseCode::Normal).await;
     }
-    let in_order = raw_websocket(|socket| close(socket, CloseCode::Normal));
-    let failed = raw_websocket(|socket| close(socket, CloseCode::Error));
-    let vanished = raw_websocket(vanish);
-    let halved = raw_websocket(half);
+    let in_order = v5_server(|socket| close(socket, CloseCode::Normal));
+    let failed = v5_server(|socket| close(socket, CloseCode::Error));
+    let vanished = v5_server(vanish);
+    let halved = v5_server(half);
     let cases: [(&dyn Fn() -> _, _); 4] = [
         (&in_order, true),
         (&failed, false),
@@ -535,10 +444,15 @@ async fn an_end_that_is_none_is_an_error() {
 
 #[tokio::test]
 async fn what_is_not_agreed_on_is_no_upgrade() {
-    let wrong_key = in_memory(|_| {
-        let accept = HeaderValue::from_static("AAAA");
-        let name = SEC_WEBSOCKET_PROTOCOL;
-        switching("websocket", name, "v5.channel.k8s.io", Some(accept))
+    let wrong_key = in_memory(&Wires::default(), |_| async {
+        Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_ACCEPT, "AAAA")
+            .header(SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io")
+            .body(String::new())
+            .unwrap()
     });
     let client = Client::new(wrong_key);
     let refused = client.exec(any_request(OUTPUT), OUTPUT).await;

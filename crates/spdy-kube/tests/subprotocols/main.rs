@@ -25,8 +25,7 @@ use tokio_tungstenite::{
 
 use crate::{
     commands::{ALL, five_bytes},
-    ports::echo,
-    support::{SOON, forward_server},
+    support::{SOON, echo_port, forward_server},
 };
 
 /// The parts of a conversation that depend on the sub-protocol.
@@ -197,7 +196,7 @@ async fn channels_that_nobody_has_do_no_harm() {
             "{form:?}"
         );
     }
-    let target = echo().await;
+    let target = echo_port().await;
     for form in FORWARD {
         let path = format!("/forward?ports={target}");
         let mut client = open(forward_server(Server::new()).await, &path, form).await;

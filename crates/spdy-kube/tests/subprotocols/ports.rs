@@ -1,8 +1,7 @@
 //! Port-forward.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, future::ready, net::SocketAddr, time::Duration};
 
-use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
 use futures_util::SinkExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -21,32 +20,12 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     COMMAND, Client, FORWARD, open,
-    support::{SOON, exec_server, forward_server, serve},
+    support::{SOON, closed_port, echo_port, exec_server, forward_server, forward_with},
 };
-
-/// A port that echoes what it reads, and ends when its input has ended.
-pub(crate) async fn echo() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut from, mut to) = socket.split();
-                tokio::io::copy(&mut from, &mut to).await
-            });
-        }
-    });
-    port
-}
-
-async fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 #[tokio::test]
 async fn a_port_is_forwarded_over_each_sub_protocol() {
-    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    let (address, target) = (forward_server(Server::new()).await, echo_port().await);
     for form in FORWARD {
         for path in [
             format!("/forward?ports={target}"),
@@ -95,7 +74,7 @@ async fn the_end_of_the_target_is_that_of_the_connection() {
 
 #[tokio::test]
 async fn a_port_that_is_closed_is_told_beside_one_that_is_not() {
-    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    let (address, target) = (forward_server(Server::new()).await, echo_port().await);
     let closed = closed_port().await;
     for form in FORWARD {
         let path = format!("/forward?ports={closed}");
@@ -121,7 +100,7 @@ async fn as_many_ports_as_there_may_be_are_forwarded_at_once() {
     let address = forward_server(Server::new()).await;
     let mut ports = Vec::new();
     for _ in 0..Ports::MAX {
-        ports.push(echo().await);
+        ports.push(echo_port().await);
     }
     let query = Ports::new(ports.clone()).unwrap().to_query();
     let contents: Vec<Vec<u8>> = (0..Ports::MAX)
@@ -148,7 +127,7 @@ async fn as_many_ports_as_there_may_be_are_forwarded_at_once() {
 /// In v5 the client can end one input, and the connection goes on.
 #[tokio::test]
 async fn one_input_may_end_in_v5() {
-    let (address, target) = (forward_server(Server::new()).await, echo().await);
+    let (address, target) = (forward_server(Server::new()).await, echo_port().await);
     let path = format!("/forward?ports={target}&ports={target}");
     let mut client = open(address, &path, FORWARD[3]).await;
     client.announced(&[target, target]).await;
@@ -172,19 +151,12 @@ async fn one_input_may_end_in_v5() {
 /// A target in memory, and its far end.
 async fn held_target(server: Server) -> (SocketAddr, mpsc::UnboundedReceiver<DuplexStream>) {
     let (made, targets) = mpsc::unbounded_channel();
-    let forward = move |mut request: Request| {
-        let (server, made) = (server.clone(), made.clone());
-        async move {
-            let connect = move |_| {
-                let (near, far) = duplex(1024);
-                made.send(near).unwrap();
-                async move { Ok::<_, BoxError>(far) }
-            };
-            server.port_forward(&mut request, "demo", connect)
-        }
+    let connect = move |_| {
+        let (near, far) = duplex(1024);
+        made.send(near).unwrap();
+        ready(Ok::<_, BoxError>(far))
     };
-    let address = serve(Router::new().route("/forward", any(forward))).await;
-    (address, targets)
+    (forward_with(server, connect).await, targets)
 }
 
 #[tokio::test]
@@ -259,11 +231,8 @@ async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
 /// Otherwise the client would take it for the end of the target.
 #[tokio::test]
 async fn a_connection_that_panics_is_told() {
-    let forward = |mut request: Request| async move {
-        let connect = |_| async { panic!("on purpose") };
-        Server::new().port_forward::<_, _, _, DuplexStream>(&mut request, "demo", connect)
-    };
-    let address = serve(Router::new().route("/forward", any(forward))).await;
+    let connect = |_| async { panic!("on purpose") };
+    let address = forward_with::<_, _, DuplexStream>(Server::new(), connect).await;
     for form in FORWARD {
         let mut client = open(address, "/forward?ports=1", form).await;
         client.announced(&[1]).await;
@@ -305,7 +274,7 @@ async fn a_message_to_a_port_may_be_long_and_not_too_long() {
 /// The ports that were agreed on with a token count, not those of the query.
 #[tokio::test]
 async fn ports_may_be_told_before() {
-    let target = echo().await;
+    let target = echo_port().await;
     let address = forward_server(Server::new().ports(Ports::new([target]).unwrap())).await;
     for path in ["/forward", "/forward?ports=1", "/forward?ports=x"] {
         let mut client = open(address, path, FORWARD[1]).await;

@@ -9,11 +9,11 @@ use std::{io, net::SocketAddr, time::Duration};
 use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use spdy_kube::{BoxError, Exit, Io, Options, Server};
+use spdy_kube::{BoxError, Exit, Io, Options, Protocol, Server, Status, Streams, client::Remote};
 use spdy_session::{HeaderBlock, OpenOptions, Session, Stream, StreamError};
 use spdy_tower::upgrade::{self, ConnectError};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout,
@@ -21,6 +21,21 @@ use tokio::{
 
 /// A test that takes longer than this hangs, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// All streams of a command without a terminal.
+pub(crate) const ALL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+pub(crate) const TERMINAL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: false,
+    tty: true,
+};
 
 /// How long a server waits for streams in tests in which some never arrive.
 pub(crate) const GATHER: Duration = Duration::from_secs(5);
@@ -37,7 +52,7 @@ where
             let query = request.uri().query().unwrap_or_default();
             match Options::from_query(query) {
                 Ok(options) => server.exec(&mut request, options.streams, run),
-                Err(error) => spdy_kube::Status::bad_request(error.to_string()).into_response(),
+                Err(error) => Status::bad_request(error.to_string()).into_response(),
             }
         }
     };
@@ -58,6 +73,18 @@ pub(crate) async fn shouting() -> SocketAddr {
         Ok(Exit::code(7))
     })
     .await
+}
+
+/// Exchanges data with the command of a [`shouting`] server.
+pub(crate) async fn shout(mut remote: Remote, protocol: Protocol) {
+    assert_eq!(remote.protocol, protocol);
+    let mut stdin = remote.stdin.take().unwrap();
+    stdin.write_all(b"hello").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    assert_eq!(read(&mut remote.stdout.take().unwrap()).await, "HELLO");
+    assert_eq!(read(&mut remote.stderr.take().unwrap()).await, "oops");
+    let outcome = timeout(SOON, remote.outcome()).await.expect("it ends soon");
+    assert_eq!(outcome.unwrap(), Status::Exit(Exit::code(7)));
 }
 
 /// A server whose command does not read its input, and a signal that its client is gone.
@@ -83,14 +110,43 @@ pub(crate) async fn told(mut news: UnboundedReceiver<()>) {
 
 /// A server whose `/forward` connects to the ports of this machine.
 pub(crate) async fn forward_server(server: Server) -> SocketAddr {
+    let connect = |port| async move { Ok(TcpStream::connect(("127.0.0.1", port)).await?) };
+    forward_with(server, connect).await
+}
+
+/// A server whose `/forward` makes connections with `connect`.
+pub(crate) async fn forward_with<F, R, IO>(server: Server, connect: F) -> SocketAddr
+where
+    F: Fn(u16) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<IO, BoxError>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let forward = move |mut request: Request| {
-        let server = server.clone();
-        async move {
-            let connect = |port| async move { Ok(TcpStream::connect(("127.0.0.1", port)).await?) };
-            server.port_forward(&mut request, "demo", connect)
-        }
+        let response = server.port_forward(&mut request, "demo", connect.clone());
+        std::future::ready(response)
     };
     serve(Router::new().route("/forward", any(forward))).await
+}
+
+/// A port that echoes what it reads, and ends when its input has ended.
+pub(crate) async fn echo_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = socket.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    port
+}
+
+/// A port at which nothing listens.
+pub(crate) async fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 pub(crate) async fn serve(app: Router) -> SocketAddr {
@@ -162,16 +218,14 @@ impl Client {
 }
 
 /// Returns everything that arrives on a stream, which has to end in order.
-pub(crate) async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let (bytes, result) = read_any(stream).await;
     result.expect("stream ends in order");
     bytes
 }
 
 /// Returns everything that arrives on a stream, and how it ends.
-pub(crate) async fn read_any(
-    stream: &mut (impl tokio::io::AsyncRead + Unpin),
-) -> (String, io::Result<usize>) {
+pub(crate) async fn read_any(stream: &mut (impl AsyncRead + Unpin)) -> (String, io::Result<usize>) {
     let mut bytes = Vec::new();
     let result = timeout(SOON, stream.read_to_end(&mut bytes)).await;
     let result = result.expect("stream ends soon");

@@ -66,10 +66,14 @@ where
     }
 }
 
-/// A server that upgrades to v4 of WebSocket, and runs `talk`.
-pub(crate) fn v4_server<F>(
+/// The server's end of a WebSocket.
+pub(crate) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A server that upgrades to a sub-protocol of WebSocket, and runs `talk`.
+pub(crate) fn websocket_server<F>(
     wires: &Wires,
-    talk: fn(WebSocketStream<TokioIo<Upgraded>>) -> F,
+    name: &'static str,
+    talk: fn(Socket) -> F,
 ) -> impl Fn() -> Connecting + Clone + Send + Sync + use<F>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -87,7 +91,7 @@ where
             .header("connection", "Upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-accept", accept)
-            .header(SEC_WEBSOCKET_PROTOCOL, "v4.channel.k8s.io")
+            .header(SEC_WEBSOCKET_PROTOCOL, name)
             .body(String::new())
             .unwrap()
     })
