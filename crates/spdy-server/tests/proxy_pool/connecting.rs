@@ -1,0 +1,135 @@
+//! How connections are opened, how many there are, and when they are closed.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn connect_timeouts_do_not_add_up() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dials);
+        let mut options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+            count.fetch_add(1, Relaxed);
+            pending::<io::Result<DuplexStream>>()
+        });
+        options.max_connections = 12;
+        let app = proxy(options);
+        let mut tasks = Vec::new();
+        for _ in 0..12 {
+            let app = app.clone();
+            tasks.push(tokio::spawn(async move {
+                let start = Instant::now();
+                (status(app, "/").await, start.elapsed())
+            }));
+            sleep(Duration::from_millis(100)).await;
+        }
+        for task in tasks {
+            let (status, after) = task.await.unwrap();
+            assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{upstream}");
+            assert_eq!(after.as_secs(), CONNECT.as_secs(), "{upstream}");
+        }
+        let wanted = if upstream == "http://a" { 12 } else { 2 };
+        assert_eq!(dials.load(Relaxed), wanted, "{upstream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_place_and_for_the_connection_are_one() {
+    let mut options =
+        Proxy::new("http://a".parse().unwrap()).connector(pending::<io::Result<DuplexStream>>);
+    options.max_connections = 1;
+    let app = proxy(options);
+    let first = tokio::spawn(status(app.clone(), "/"));
+    sleep(CONNECT / 2).await;
+    let start = Instant::now();
+    assert_eq!(status(app, "/").await, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(start.elapsed(), CONNECT);
+    first.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rests_is_closed_in_time() {
+    for upstream in ["http://a", "h2://a"] {
+        let (options, mut connections) = front(upstream);
+        let app = proxy(options);
+        for _ in 0..2 {
+            let request = tokio::spawn(status(app.clone(), "/"));
+            let io = connections.recv().await.unwrap();
+            let (closed, mut when) = mpsc::unbounded_channel();
+            if upstream == "http://a" {
+                tokio::spawn(async move {
+                    answer(io, |_| Some(OK)).await;
+                    _ = closed.send(Instant::now());
+                });
+            } else {
+                let app = Router::new().fallback(async || "ok");
+                let service = hyper_util::service::TowerToHyperService::new(app);
+                tokio::spawn(async move {
+                    _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(io), service)
+                        .await;
+                    _ = closed.send(Instant::now());
+                });
+            }
+            assert_eq!(request.await.unwrap(), StatusCode::OK, "{upstream}");
+            let start = Instant::now();
+            let end = timeout(Duration::from_secs(100), when.recv()).await;
+            let rest = end.expect("the connection stays open").unwrap() - start;
+            assert!(rest.as_secs().abs_diff(30) <= 1, "{upstream}: {rest:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_no_request_is_given_up() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dials);
+        let options = Proxy::new(upstream.parse().unwrap()).connector(move || {
+            count.fetch_add(1, Relaxed);
+            // The other end is gone at once.
+            async { Ok(duplex(64).0) }
+        });
+        assert_eq!(status(proxy(options), "/").await, StatusCode::BAD_GATEWAY);
+        assert!((1..=5).contains(&dials.load(Relaxed)), "{upstream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_connections_are_made_where_an_application_takes_few_requests_on_each() {
+    let (mut options, connections) = front("h2://a");
+    options.max_connections = 3;
+    let app = proxy(options);
+    let release = Arc::new(tokio::sync::Notify::new());
+    let handlers = Arc::new(AtomicUsize::new(0));
+    let (count, released) = (Arc::clone(&handlers), Arc::clone(&release));
+    let application = Router::new().fallback(async move || {
+        let _counted = Counted::new(&count);
+        released.notified().await;
+        "ok"
+    });
+    let accepted = serve_all(connections, 2, application);
+    let waiting: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(status(app.clone(), "/")))
+        .collect();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((handlers.load(Relaxed), accepted.load(Relaxed)), (6, 3));
+    // A free place is for the request that waits.
+    release.notify_one();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(handlers.load(Relaxed), 6);
+    sleep(CONNECT).await;
+    let mut outcomes = Vec::new();
+    for _ in 0..6 {
+        release.notify_one();
+        sleep(Duration::from_millis(10)).await;
+    }
+    for request in waiting {
+        outcomes.push(request.await.unwrap());
+    }
+    let busy = outcomes
+        .iter()
+        .filter(|status| **status == StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(busy.count(), 1, "{outcomes:?}");
+    let ok = outcomes.iter().filter(|status| **status == StatusCode::OK);
+    assert_eq!(ok.count(), 7, "{outcomes:?}");
+}
