@@ -88,13 +88,13 @@ impl Exclusive {
 
     /// Returns the usable connection that has been idle for the shortest time.
     fn take_resting(&self) -> Option<Connection> {
-        let mut rest = self.at_rest();
-        while let Some(Resting { connection, .. }) = rest.connections.pop() {
+        loop {
+            // Others are dropped while the lock is not held.
+            let Resting { connection, .. } = self.at_rest().connections.pop()?;
             if connection.sender.is_ready() {
                 return Some(connection);
             }
         }
-        None
     }
 
     /// Keeps a connection for the next request.
@@ -112,12 +112,15 @@ impl Exclusive {
 
     /// Closes the connections that have been idle for too long. Returns when the next one is due.
     fn close_rested(&self) -> Option<Instant> {
-        let mut rest = self.at_rest();
         let now = Instant::now();
-        rest.connections
-            .retain(|resting| now < resting.until && resting.connection.sender.is_ready());
+        let mut rest = self.at_rest();
+        let is_over = |one: &mut Resting| one.until <= now || !one.connection.sender.is_ready();
+        let over: Vec<_> = rest.connections.extract_if(.., is_over).collect();
         rest.is_watched = !rest.connections.is_empty();
-        rest.connections.first().map(|oldest| oldest.until)
+        let next = rest.connections.first().map(|oldest| oldest.until);
+        drop(rest);
+        drop(over);
+        next
     }
 
     fn at_rest(&self) -> MutexGuard<'_, Rest> {

@@ -18,7 +18,7 @@ mod state;
 mod usage;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -66,10 +66,10 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            let mut state = pool.state();
-            state.seats -= 1;
-            state.is_making_room = false;
-            drop(state);
+            pool.with(|state| {
+                state.seats -= 1;
+                state.is_making_room = false;
+            });
             pool.freed.notify_one();
         }
     }
@@ -96,7 +96,7 @@ impl Shared {
     }
 
     async fn lease_once(self: &Arc<Self>, patience: &mut Patience) -> Result<Lease, Failure> {
-        let arrived = self.state().now();
+        let arrived = self.with(|state| state.now());
         let found = patience.wait(self.place(arrived)).await;
         let connection = found.ok_or_else(|| self.late())??;
         Ok(Lease::new(connection, self))
@@ -106,8 +106,8 @@ impl Shared {
     async fn place(self: &Arc<Self>, arrived: u64) -> Result<Connection, Failure> {
         let _turn = self.queue.lock().await;
         loop {
-            let found = self.state().find(arrived, self.proxy.max_connections);
-            let attempt = match found {
+            let max_connections = self.proxy.max_connections;
+            let attempt = match self.with(|state| state.find(arrived, max_connections)) {
                 Found::Place(connection) => return Ok(connection),
                 Found::Failed(failure) => return Err(failure),
                 Found::Nothing => {
@@ -143,12 +143,12 @@ impl Shared {
     fn add(self: &Arc<Self>, connection: Connection) {
         let usage = Arc::clone(&connection.usage);
         tokio::spawn(close_in_time(Arc::downgrade(self), usage));
-        self.state().add(connection);
+        self.with(|state| state.add(connection));
     }
 
     /// Stops other requests from using a connection. Its open requests continue.
     fn retire(&self, usage: &Arc<Usage>) {
-        self.state().retire(usage);
+        self.with(|state| state.retire(usage));
         self.freed.notify_one();
     }
 
@@ -165,11 +165,18 @@ impl Shared {
     }
 
     fn late(&self) -> Failure {
-        self.state().late(self.proxy.max_connections)
+        self.with(|state| state.late(self.proxy.max_connections))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads or changes the state. Connections that it forgets are dropped while it is not locked:
+    /// hyper's part of one can own requests, whose end changes the state again.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut state);
+        let forgotten = state.forgotten();
+        drop(state);
+        drop(forgotten);
+        outcome
     }
 }
 

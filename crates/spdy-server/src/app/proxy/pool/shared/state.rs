@@ -1,6 +1,6 @@
 //! What is open to an application, and what is being opened.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -13,6 +13,9 @@ pub(super) struct State {
     open: Vec<Connection>,
     /// The connections that take no more requests, and are open still.
     retired: Vec<Arc<Usage>>,
+    /// The connections that were retired by the current change. They are dropped after it, while
+    /// the state is not locked.
+    forgotten: Vec<Connection>,
     /// The last attempt to open another connection, unless it has succeeded.
     attempt: Option<Attempt>,
     /// The number of attempts so far.
@@ -123,11 +126,16 @@ impl State {
     }
 
     fn retire_if(&mut self, is_over: impl Fn(&Connection) -> bool) {
-        let Self { open, retired, .. } = self;
-        for connection in open.extract_if(.., |one| is_over(one)) {
-            retired.retain(|usage| !usage.is_closed());
-            retired.push(connection.usage);
+        for connection in self.open.extract_if(.., |one| is_over(one)) {
+            self.retired.retain(|usage| !usage.is_closed());
+            self.retired.push(Arc::clone(&connection.usage));
+            self.forgotten.push(connection);
         }
+    }
+
+    /// Returns what the caller has to drop while the state is not locked.
+    pub(super) fn forgotten(&mut self) -> Vec<Connection> {
+        mem::take(&mut self.forgotten)
     }
 
     /// Returns the reason why a request has run out of time.
