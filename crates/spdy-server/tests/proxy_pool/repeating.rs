@@ -109,3 +109,20 @@ async fn any_request_is_sent_again_that_the_application_has_not_looked_at() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_silence_of_an_attempt_is_counted_once() {
+    let second = Duration::from_secs(1);
+    let (mut options, mut connections) = front("h2://a");
+    options.answer_timeout = second * 8;
+    let request = Request::post("/").body(Body::from("x")).unwrap();
+    let answer = tokio::spawn(proxy(options).oneshot(request));
+    // Each is silent for a second.
+    for _ in 0..3 {
+        tokio::spawn(go_away(connections.recv().await.unwrap()));
+    }
+    let slow = Router::new().fallback(move || sleep(second * 4));
+    serve(connections.recv().await.unwrap(), slow);
+    let response = answer.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}

@@ -24,9 +24,9 @@ impl Patience {
         outcome
     }
 
-    /// Restarts the time as of an earlier instant.
+    /// Restarts the time as of an earlier instant, if more of it is left then.
     pub(super) fn renew(&mut self, since: Instant) {
-        self.left = self.whole.saturating_sub(since.elapsed());
+        self.left = self.whole.saturating_sub(since.elapsed()).max(self.left);
     }
 
     /// Makes what is left the whole time.

@@ -126,6 +126,8 @@ impl Loan {
     /// `None` if a part of the body is no longer kept.
     pub(super) fn again(self: &Arc<Self>) -> Option<Upload> {
         let turn = self.source().rewind()?;
+        // What the previous attempt waited for says nothing of the next one.
+        self.moves.note_end();
         Some(Upload {
             loan: Some(Arc::clone(self)),
             turn,

@@ -189,3 +189,47 @@ impl Progress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, pin::Pin, task::Context};
+
+    use axum::body::Body;
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::BodyExt;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// The body of a client that sends nothing.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_attempt_waits_for_is_no_excuse_for_the_next() {
+        let second = Duration::from_secs(1);
+        let mut first = Upload::new(Body::new(Silent), None);
+        let progress = first.progress();
+        let waited = timeout(second, first.frame()).await;
+        assert!(waited.is_err(), "the client sends nothing");
+        assert_eq!(progress.silent_since(), Some(Instant::now()));
+        let _next = progress.again().unwrap();
+        let since = Instant::now();
+        // The connection drops the body of the first attempt at any time.
+        drop(first);
+        sleep(second).await;
+        assert_eq!(progress.silent_since(), Some(since));
+    }
+}
