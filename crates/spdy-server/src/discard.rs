@@ -223,7 +223,8 @@ async fn read<B: Body<Data = Bytes>>(body: B, owed: Option<Owed>) {
 /// requests of the connection would fail, although the client knew nothing of the reset when it
 /// sent the trailers.
 struct Failing {
-    body: AxumBody,
+    /// `None` once it has failed.
+    body: Option<AxumBody>,
     end: Receiver<Infallible>,
     /// The failure, and the time at which it waits no longer.
     failure: Option<(axum::Error, Pin<Box<Sleep>>)>,
@@ -232,7 +233,7 @@ struct Failing {
 impl Failing {
     const fn new(body: AxumBody, end: Receiver<Infallible>) -> Self {
         Self {
-            body,
+            body: Some(body),
             end,
             failure: None,
         }
@@ -248,11 +249,11 @@ impl Body for Failing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        if this.failure.is_none() {
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+        if let Some(body) = &mut this.body {
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Err(error)) => {
                     // It might own the body of the request.
-                    this.body = AxumBody::empty();
+                    this.body = None;
                     this.failure = Some((error, Box::pin(sleep(FAILURE))));
                 }
                 frame => return Poll::Ready(frame),
@@ -267,11 +268,12 @@ impl Body for Failing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failure.is_none() && self.body.is_end_stream()
+        self.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let body = self.body.as_ref();
+        body.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

@@ -268,6 +268,7 @@ impl Exchange {
             Body::new(Sent {
                 body,
                 length,
+                has_failed: false,
                 exchange: self,
             })
         })
@@ -419,6 +420,7 @@ struct Sent {
     body: Body,
     /// The length of the body, if it is known in advance.
     length: Option<u64>,
+    has_failed: bool,
     exchange: Exchange,
 }
 
@@ -432,8 +434,11 @@ impl http_body::Body for Sent {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.exchange.sent += bytes(&frame);
-        if frame.is_none() && self.length.is_none() {
-            self.exchange.is_cut = false;
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.has_failed = true,
+            None if self.length.is_none() => self.exchange.is_cut = false,
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -454,7 +459,7 @@ impl Drop for Sent {
             Some(length) => self.exchange.sent >= length,
             None => self.body.is_end_stream(),
         };
-        if is_whole {
+        if is_whole && !self.has_failed {
             self.exchange.is_cut = false;
         }
     }

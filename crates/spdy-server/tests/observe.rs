@@ -18,6 +18,9 @@ use axum::{
     routing::{get, post},
 };
 use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::{Request, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::{AccessLog, Config, PlainVersion, Server, Timeouts, Version};
 use spdy_tower::session::{self, HeaderBlock, OpenOptions, RstStatus, Session};
 use tokio::{
@@ -56,7 +59,7 @@ impl Observed {
         let app = Router::new()
             .route("/", get(async || "x"))
             .route("/body", post(async |body: Bytes| body))
-            .route("/cut", get(cut))
+            .route("/cut", get(cut).post(cut))
             .route("/never", get(std::future::pending::<()>));
         let server = Server::bind(config).await.unwrap();
         let address = server.endpoints()[0].address.tcp().unwrap();
@@ -348,15 +351,26 @@ async fn answers_that_break_off_are_told_from_whole_ones() {
         let mut body = Vec::new();
         _ = timeout(LONG, stream.read_to_end(&mut body)).await.unwrap();
     }
+    let io = TokioIo::new(server.connect().await);
+    let (mut requests, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for (method, path) in [("GET", "/"), ("GET", "/cut"), ("POST", "/cut")] {
+        let request = Request::builder().method(method);
+        let request = request.uri(format!("http://a{path}")).body(Body::from("x"));
+        let response = requests.send_request(request.unwrap()).await.unwrap();
+        _ = timeout(LONG, response.into_body().collect()).await.unwrap();
+    }
     let by = [
         ("responses_cut_total{protocol=\"http/1.1\"}", 1),
+        ("responses_cut_total{protocol=\"h2\"}", 2),
         ("responses_cut_total{protocol=\"spdy/3.1\"}", 1),
         ("requests_total{protocol=\"http/1.1\",status=\"2xx\"}", 3),
+        ("requests_total{protocol=\"h2\",status=\"2xx\"}", 3),
         ("requests_total{protocol=\"spdy/3.1\",status=\"2xx\"}", 2),
     ];
     server.grows(&before, &by).await;
-    for line in server.log(5).await {
-        let is_cut = line.contains("\"GET /cut HTTP/1.1\" 200 5 ");
+    for line in server.log(8).await {
+        let is_cut = line.contains(" /cut HTTP/1.1\" 200 5 ");
         assert_eq!(line.ends_with(" cut"), is_cut, "{line}");
         assert_eq!(line.ends_with(" -"), !is_cut, "{line}");
     }
