@@ -55,7 +55,15 @@ impl Server {
     /// # Errors
     /// The same as for [`bind`](Self::bind).
     pub async fn bind_with(config: Config, inherited: Inherited) -> Result<Self, StartError> {
-        if config.metrics.is_some() && !cfg!(feature = "metrics") {
+        Self::bind_in(Build::THIS, config, inherited).await
+    }
+
+    async fn bind_in(
+        build: Build,
+        config: Config,
+        inherited: Inherited,
+    ) -> Result<Self, StartError> {
+        if config.metrics.is_some() && !build.has_metrics {
             return Err(StartError::Feature("metrics"));
         }
         let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
@@ -83,6 +91,9 @@ impl Server {
         let needs_tls = endpoints
             .iter()
             .any(|endpoint| endpoint.transport == Transport::Tls);
+        if needs_tls && !build.has_tls {
+            return Err(StartError::Feature("tls"));
+        }
         // The watch starts before the files are read, so that it notices a change in between.
         let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
         let tls = needs_tls.then(|| load(&config.certificate)).transpose()?;
@@ -232,6 +243,20 @@ impl Server {
     }
 }
 
+/// The features of a build that a configuration can need.
+#[derive(Clone, Copy, Debug)]
+struct Build {
+    has_tls: bool,
+    has_metrics: bool,
+}
+
+impl Build {
+    const THIS: Self = Self {
+        has_tls: cfg!(feature = "tls"),
+        has_metrics: cfg!(feature = "metrics"),
+    };
+}
+
 /// A handle that asks a running server to reload its certificate and to reopen its access log.
 #[derive(Clone, Debug, Default)]
 pub struct Reload(Arc<Notify>);
@@ -304,7 +329,7 @@ fn load(certificate: &Certificate) -> Result<Arc<Tls>, StartError> {
 
 #[cfg(not(feature = "tls"))]
 fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
-    Err(StartError::Feature("tls"))
+    unreachable!("a server with a TLS listener does not start in this build")
 }
 
 async fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
@@ -406,3 +431,38 @@ const SHORTEST_CHECK: Duration = Duration::from_millis(10);
 
 /// Collectors of metrics need few connections. The limit of the configuration is for other clients.
 const MAX_METRICS_CONNECTIONS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_build_without_a_feature_that_is_needed_says_which() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let with = |bind| Config {
+            binds: vec![bind],
+            ..Config::default()
+        };
+        let plain = with(Bind::plain(loopback));
+        let measured = Config {
+            metrics: Some(loopback.into()),
+            ..plain.clone()
+        };
+        let tls = with(Bind::tls(loopback));
+        let few = Build {
+            has_tls: false,
+            has_metrics: false,
+        };
+        for (config, feature) in [(measured, "metrics"), (tls, "tls")] {
+            let error = Server::bind_in(few, config, Inherited::default()).await;
+            let error = error.unwrap_err();
+            assert!(matches!(error, StartError::Feature(name) if name == feature));
+            let text = format!("this build does not have the feature `{feature}`");
+            assert_eq!(error.to_string(), text);
+        }
+        let server = Server::bind_in(few, plain, Inherited::default()).await;
+        assert_eq!(server.unwrap().endpoints().len(), 1);
+    }
+}
