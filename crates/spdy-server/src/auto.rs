@@ -16,7 +16,7 @@ use std::{
     any::Any,
     fmt,
     future::Future,
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,13 +26,14 @@ use axum::{BoxError, Router};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest},
     net::TcpStream,
 };
 
 use crate::{
     config::Config,
     observe::Observers,
+    pass::pass,
     service::Service,
     shutdown::Lifecycle,
     socket::{Fails, is_ended},
@@ -125,43 +126,11 @@ impl<IO: 'static> Fails for Foreign<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Foreign<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
+    pass!(poll_read => 0);
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Foreign<IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+    pass!(poll_write, poll_write_vectored, is_write_vectored, poll_flush, poll_shutdown => 0);
 }
 
 impl fmt::Debug for Connection {

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{config::after, socket::Fails};
+use crate::{config::after, pass::pass, socket::Fails};
 
 /// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
 /// or once it has taken no byte of a write for the time `write`.
@@ -181,9 +181,7 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
         self.watch_bytes(cx, outcome)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+    pass!(is_write_vectored => io);
 
     // A completed flush or shutdown moves no byte: hyper also calls them on idle connections. hyper
     // flushes even while it does not read because the application does not take the body. So the
@@ -318,23 +316,11 @@ mod tests {
     }
 
     impl AsyncRead for Failing {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_read(cx, buf)
-        }
+        pass!(poll_read => io);
     }
 
     impl AsyncWrite for Failing {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.io).poll_write(cx, buf)
-        }
+        pass!(poll_write => io);
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Pending

@@ -110,6 +110,7 @@ mod listener;
 mod metrics;
 mod negotiate;
 mod observe;
+mod pass;
 mod proxy_protocol;
 mod rest;
 mod rewind;

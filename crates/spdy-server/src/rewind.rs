@@ -1,15 +1,14 @@
 //! A transport whose first bytes were already read and are read once more.
 
 use std::{
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::socket::Fails;
+use crate::{pass::pass, socket::Fails};
 
 /// A transport that yields some bytes again before it continues to read.
 ///
@@ -75,37 +74,13 @@ impl<IO: AsyncRead + Unpin, O: AsRef<[u8]> + Default + Unpin> AsyncRead for Rewi
 }
 
 impl<IO: AsyncWrite + Unpin, O: Unpin> AsyncWrite for Rewind<IO, O> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    pass!(poll_write, poll_write_vectored, is_write_vectored, poll_flush, poll_shutdown => io);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;

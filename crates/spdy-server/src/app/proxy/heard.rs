@@ -18,6 +18,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::pass::pass;
+
 /// What an application has sent on a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Heard(Arc<Words>);
@@ -228,9 +230,7 @@ impl<IO: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Listening<IO, H> {
         self.watch(cx, outcome)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+    pass!(is_write_vectored => io);
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_flush(cx);

@@ -8,6 +8,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::pass::pass;
+
 /// A transport whose reads return at most 4 KiB.
 ///
 /// hyper reads ahead for each response that a client does not read, and its buffers grow from 8 to
@@ -34,33 +36,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Sips<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Sips<IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+    pass!(poll_write, poll_write_vectored, is_write_vectored, poll_flush, poll_shutdown => 0);
 }
 
 /// The maximum number of bytes of one read. It is half of hyper's smallest buffer, so that a copy
