@@ -48,6 +48,10 @@ impl Owed {
         self.0.is_owed.store(false, Ordering::Relaxed);
     }
 
+    fn is_owed(&self) -> bool {
+        self.0.is_owed.load(Ordering::Relaxed)
+    }
+
     /// Notes that the connection has switched to another protocol, whose handler reads to the end.
     pub(crate) fn upgraded(&self) {
         self.0.is_upgraded.store(true, Ordering::Relaxed);
@@ -113,12 +117,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Linger<IO> {
                     }
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                // This task has had its turn, and is polled again. It is unknown what has arrived.
-                Poll::Pending if !has_budget_remaining() => return Poll::Pending,
-                Poll::Pending if self.owed.0.is_owed.load(Ordering::Relaxed) => {
-                    return closing.silence.as_mut().poll(cx);
+                Poll::Pending => {
+                    // A task that has had its turn does not know what has arrived. The alarm has
+                    // it polled again.
+                    let may_owe = !has_budget_remaining() || self.owed.is_owed();
+                    return match may_owe {
+                        true => closing.silence.as_mut().poll(cx),
+                        false => Poll::Ready(()),
+                    };
                 }
-                Poll::Pending => return Poll::Ready(()),
             }
         }
     }
@@ -171,7 +178,8 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        task::coop::consume_budget,
+        task::{coop::consume_budget, unconstrained},
+        time::timeout,
     };
 
     use super::*;
@@ -226,6 +234,47 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(start.elapsed(), SILENCE);
+    }
+
+    /// A transport that is not one of tokio, and knows nothing of turns.
+    struct Plain(DuplexStream);
+
+    impl AsyncRead for Plain {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            pin!(unconstrained(poll_fn(|cx| {
+                Pin::new(&mut self.0).poll_read(cx, buf)
+            })))
+            .poll(cx)
+        }
+    }
+
+    impl AsyncWrite for Plain {
+        pass!(poll_write, poll_flush => 0);
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_had_its_turn_looks_again_at_any_transport() {
+        let (ours, _theirs) = duplex(64);
+        let mut io = Linger::new(Plain(ours), Owed::default());
+        let start = Instant::now();
+        let mut has_turn = true;
+        let closing = poll_fn(|cx| {
+            while has_turn && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            has_turn = false;
+            Pin::new(&mut io).poll_shutdown(cx)
+        });
+        timeout(LONGEST, closing).await.unwrap().unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
