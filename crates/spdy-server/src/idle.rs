@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::{config::after, pass::pass, socket::Fails};
+use crate::{config::after, data_count::DataCount, pass::pass, socket::Fails};
 
 /// A transport whose reads and writes fail with `TimedOut` once it was idle for one or two periods,
 /// or once it has taken no byte of a write for the time `write`.
@@ -38,7 +38,8 @@ pub(crate) struct Idle<IO> {
     /// Rings when the transport has taken no byte for too long. `None` while the transport takes
     /// bytes.
     stalled: Option<Pin<Box<Sleep>>>,
-    written: Option<Arc<AtomicU64>>,
+    /// Where the payload of HTTP/2 responses that the transport has taken is counted.
+    sent: Option<(DataCount, Arc<AtomicU64>)>,
     /// Whether a read has waited for bytes since the last flush. Then the read reports a failure.
     reading: bool,
     /// Rings when the transport has to be checked for a failure, because no read waits.
@@ -56,26 +57,32 @@ impl<IO> Idle<IO> {
             moved: false,
             write,
             stalled: None,
-            written: None,
+            sent: None,
             reading: false,
             asking: None,
             ended: None,
         }
     }
 
-    /// Adds the bytes that the transport takes to `written`.
-    pub(crate) fn counted(mut self, written: Arc<AtomicU64>) -> Self {
-        self.written = Some(written);
+    /// Adds the payload of the HTTP/2 responses that the transport takes to `sent`.
+    pub(crate) fn counted(mut self, sent: Arc<AtomicU64>) -> Self {
+        self.sent = Some((DataCount::default(), sent));
         self
     }
 
-    fn watch_bytes(
+    fn watch_bytes<'a>(
         &mut self,
         cx: &mut Context<'_>,
+        bytes: impl IntoIterator<Item = &'a [u8]>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let (Some(written), Poll::Ready(Ok(length))) = (&self.written, &outcome) {
-            written.fetch_add(*length as u64, Ordering::Relaxed);
+        if let (Some((count, sent)), Poll::Ready(Ok(length))) = (&mut self.sent, &outcome) {
+            let mut left = *length;
+            for bytes in bytes {
+                let taken = bytes.len().min(left);
+                left -= taken;
+                sent.fetch_add(count.pass(&bytes[..taken]), Ordering::Relaxed);
+            }
         }
         let outcome = self.watch_write(cx, outcome);
         self.watch(cx, outcome)
@@ -169,7 +176,7 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watch_bytes(cx, outcome)
+        self.watch_bytes(cx, [buf], outcome)
     }
 
     fn poll_write_vectored(
@@ -178,7 +185,7 @@ impl<IO: AsyncWrite + Fails + Unpin> AsyncWrite for Idle<IO> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.watch_bytes(cx, outcome)
+        self.watch_bytes(cx, bufs.iter().map(|buf| &**buf), outcome)
     }
 
     pass!(is_write_vectored => io);

@@ -100,6 +100,7 @@ pub mod auto;
 mod body_timeout;
 mod config;
 mod connection;
+mod data_count;
 mod discard;
 mod host;
 mod idle;

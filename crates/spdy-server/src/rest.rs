@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     config::{after, countable},
-    stall::{LEAST, MAX_PERIODS},
+    stall::MAX_PERIODS,
 };
 
 /// The requests of one connection.
@@ -68,9 +68,9 @@ pub(crate) enum Over {
 #[derive(Debug)]
 pub(crate) struct Rest {
     requests: Arc<Requests>,
-    /// The bytes that the transport has taken.
-    written: Arc<AtomicU64>,
-    /// How long a client can read next to nothing once the connection was asked to finish.
+    /// The bytes of responses that the transport has taken.
+    sent: Arc<AtomicU64>,
+    /// How long a client can read nothing once the connection was asked to finish.
     write: Duration,
     period: Duration,
     alarm: Pin<Box<Sleep>>,
@@ -84,19 +84,19 @@ pub(crate) struct Rest {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     changes: u64,
-    written: u64,
+    sent: u64,
 }
 
 impl Rest {
     pub(crate) fn new(
         requests: Arc<Requests>,
-        written: Arc<AtomicU64>,
+        sent: Arc<AtomicU64>,
         period: Duration,
         write: Duration,
     ) -> Self {
         Self {
             requests,
-            written,
+            sent,
             write,
             period,
             alarm: Box::pin(sleep(countable(period))),
@@ -106,7 +106,7 @@ impl Rest {
     }
 
     /// Completes once when there were no requests for long enough, and again when the connection
-    /// does not finish and its client reads next to nothing.
+    /// does not finish and its client reads nothing, or too little for too long.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));
@@ -121,7 +121,7 @@ impl Rest {
     fn look(&mut self) -> Option<Over> {
         let now = Seen {
             changes: self.requests.changes.load(Ordering::Relaxed),
-            written: self.written.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
         };
         let before = mem::replace(&mut self.before, now);
         let is_open = self.requests.open.load(Ordering::Relaxed) > 0;
@@ -134,8 +134,7 @@ impl Rest {
             }
             Some(rung) if is_unused => {
                 *rung += 1;
-                // If the client reads nothing, the transport only takes the replies to PINGs.
-                let is_quiet = now.written - before.written < LEAST;
+                let is_quiet = now.sent == before.sent;
                 (is_quiet || *rung >= MAX_PERIODS).then_some(Over::Stuck)
             }
             None => None,
@@ -198,12 +197,12 @@ mod tests {
     /// Returns how long a connection that was asked to finish lasts while this number of bytes
     /// leaves in each second.
     async fn finishing(bytes: u64, requests: &Arc<Requests>) -> Duration {
-        let written = Arc::<AtomicU64>::default();
-        let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&written), PERIOD, WRITE);
+        let sent = Arc::<AtomicU64>::default();
+        let mut rest = Rest::new(Arc::clone(requests), Arc::clone(&sent), PERIOD, WRITE);
         let leaving = tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                written.fetch_add(bytes, Ordering::Relaxed);
+                sent.fetch_add(bytes, Ordering::Relaxed);
             }
         });
         assert_eq!(poll_fn(|cx| rest.poll_over(cx)).await, Over::Rest);
@@ -216,9 +215,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_the_rest_slowly_is_waited_for_ten_times_as_long() {
         let requests = Arc::default();
-        assert_eq!(finishing(17, &requests).await.as_secs(), WRITE.as_secs());
+        assert_eq!(finishing(0, &requests).await.as_secs(), WRITE.as_secs());
         let most = WRITE * MAX_PERIODS;
-        assert_eq!(finishing(LEAST, &requests).await.as_secs(), most.as_secs());
+        assert_eq!(finishing(1, &requests).await.as_secs(), most.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

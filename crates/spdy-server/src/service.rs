@@ -317,10 +317,10 @@ impl Service {
             }
             Protocol::Http2 => {
                 let answers = Answers::new(self.timeouts.write);
-                let io = self.idle(io).counted(answers.written());
+                let io = self.idle(io).counted(answers.sent());
                 let builder = http2_builder(answers.clone(), self.timeouts);
                 let (idle, write) = (self.timeouts.idle, self.timeouts.write);
-                let rest = Rest::new(answers.requests(), answers.written(), idle, write);
+                let rest = Rest::new(answers.requests(), answers.sent(), idle, write);
                 let app = App {
                     answers: Some(answers),
                     ..app

@@ -41,8 +41,8 @@ struct Shared {
     /// The bytes of all responses that hyper has taken. It takes them when the client allows it to
     /// send.
     taken: AtomicU64,
-    /// The bytes that the transport has taken.
-    written: Arc<AtomicU64>,
+    /// The bytes of all responses that the transport has taken.
+    sent: Arc<AtomicU64>,
     /// The number of responses that wait for the client.
     held: AtomicUsize,
 }
@@ -61,9 +61,9 @@ impl Answers {
         Arc::clone(&self.requests)
     }
 
-    /// Returns the counter of the bytes that the transport of the connection takes.
-    pub(crate) fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.shared.written)
+    /// Returns the counter of the bytes of responses that the transport of the connection takes.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.sent)
     }
 
     /// Wraps the body of a response, so that its progress is visible.
@@ -205,13 +205,13 @@ impl Held {
     /// A client that reads other responses might only be slow, because responses take turns. If all
     /// others had several turns meanwhile, the client is not slow but does not read this response.
     fn is_stalled(&mut self) -> bool {
-        let (taken, written) = self.shared.moved();
+        let now = self.shared.moved();
         let held = self.shared.held.load(Ordering::Relaxed) as u64;
-        let before = mem::replace(&mut self.before, (taken, written));
+        // hyper takes the next piece only when the client has read most of the last one.
+        let moves = mem::replace(&mut self.before, now) != now;
         self.looks += 1;
-        // Without progress of a response, the transport only takes the replies to PINGs.
-        let moves = taken > before.0 || written - before.1 >= LEAST;
         self.quiet = if moves { 0 } else { self.quiet + 1 };
+        let (taken, _) = now;
         let has_missed_turns = taken - self.since >= TURNS * held;
         self.quiet >= LOOKS
             || self.looks >= LOOKS && has_missed_turns
@@ -222,7 +222,7 @@ impl Held {
 impl Shared {
     fn moved(&self) -> (u64, u64) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.taken), load(&self.written))
+        (load(&self.taken), load(&self.sent))
     }
 }
 
@@ -304,11 +304,7 @@ const TURNS: u64 = 2 * (SEND_BUFFER + PIECE) as u64;
 /// buffer still move.)
 const LOOKS: u32 = 4;
 
-/// The minimum number of bytes that the transport of a slow client takes between two checks.
-/// Replies to its PINGs are fewer.
-pub(crate) const LEAST: u64 = 4 * 1024;
-
-/// The number of periods after which a response is reset, even if others progress slowly.
+/// The number of periods after which a response is reset, even if it or others progress slowly.
 pub(crate) const MAX_PERIODS: u32 = 10;
 
 #[cfg(test)]
@@ -414,15 +410,26 @@ mod tests {
     /// Connects to a server over this transport. Also returns a channel of the times at which its
     /// responses are dropped.
     async fn connect(
+        transport: (DuplexStream, DuplexStream),
+        ping: Duration,
+    ) -> (
+        client::SendRequest<Empty<Bytes>>,
+        mpsc::UnboundedReceiver<Duration>,
+    ) {
+        connect_with(transport, ping, 65_535).await
+    }
+
+    async fn connect_with(
         (near, far): (DuplexStream, DuplexStream),
         ping: Duration,
+        window: u32,
     ) -> (
         client::SendRequest<Empty<Bytes>>,
         mpsc::UnboundedReceiver<Duration>,
     ) {
         let answers = Answers::new(PERIOD);
         let (sender, dropped) = mpsc::unbounded_channel();
-        let (watched, written) = (answers.clone(), answers.written());
+        let (watched, sent) = (answers.clone(), answers.sent());
         let serve = service::service_fn(move |_: Request<Incoming>| {
             let body = Body::new(Megabyte(16, sender.clone(), Instant::now()));
             let response = Response::new(watched.watch(body));
@@ -432,13 +439,13 @@ mod tests {
         builder
             .timer(TokioTimer::new())
             .max_send_buf_size(SEND_BUFFER);
-        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).counted(written);
+        let far = Idle::new(Foreign(far), PERIOD * 100, PERIOD).counted(sent);
         tokio::spawn(builder.serve_connection(TokioIo::new(far), serve));
         let (sender, connection) = client::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(ping)
             .initial_connection_window_size(1 << 20)
-            .initial_stream_window_size(65_535)
+            .initial_stream_window_size(window)
             .handshake(TokioIo::new(near))
             .await
             .unwrap();
@@ -457,6 +464,34 @@ mod tests {
         let _unread = ask(sender).await;
         let after = timeout(PERIOD * 2, dropped.recv()).await.unwrap().unwrap();
         assert!(PERIOD <= after && after < PERIOD * 4 / 3, "{after:?}");
+    }
+
+    /// Reads 128 bytes of an answer in each such time, and returns how long it lasted.
+    async fn lasts(pause: Duration) -> Duration {
+        let (sender, mut dropped) =
+            connect_with(duplex(65536), Duration::from_millis(500), 128).await;
+        let mut slow = ask(sender).await;
+        let reading = async {
+            loop {
+                sleep(pause).await;
+                slow.frame().await.unwrap().unwrap();
+            }
+        };
+        tokio::select! {
+            after = dropped.recv() => after.unwrap(),
+            () = reading => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_slowly_has_time_for_each_piece() {
+        // A piece takes 128 s and 1,280 s.
+        let (slow, slower) = (Duration::from_secs(1), Duration::from_secs(10));
+        let whole = timeout(PERIOD * 20, lasts(slow)).await;
+        assert!(whole.is_err(), "{whole:?}");
+        let most = PERIOD * MAX_PERIODS;
+        let after = lasts(slower).await;
+        assert!(most <= after && after < most + PERIOD, "{after:?}");
     }
 
     #[tokio::test(start_paused = true)]

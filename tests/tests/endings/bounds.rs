@@ -108,7 +108,9 @@ const fn http2(state: State, way: Way) -> Bound {
         (S::BodyComing, W::BodyNeverComes) => Within(60, 60 + 2 * 180 + 1),
         (S::BodyComing, _) => Within(60, 60 + 20 + 1),
         // `write`, once or twice.
-        (S::WaitingForWindow, W::WindowShut | W::Dribble) => Within(60, 60 + 2 * 180 + 1),
+        (S::WaitingForWindow, W::WindowShut) => Within(60, 60 + 2 * 180 + 1),
+        // Ten times `write` for a piece, which may start again once; and `idle`, once or twice.
+        (S::WaitingForWindow, W::Dribble) => Within(2 * 300, 2 * 300 + 2 * 180 + 1),
         (S::WaitingForWindow, _) => Within(60, 60 + 20 + 1),
         (S::ResponseGoing, W::ReadsNothing) => Within(32, 32),
         (S::Idle, W::BodyNeverComes) => Within(0, 2 * 180 + 1),
