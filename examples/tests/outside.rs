@@ -84,7 +84,8 @@ impl Drop for Program {
 }
 
 /// Builds an example in the profile of the running test: cargo does not when this test alone is
-/// asked for.
+/// asked for. With `--workspace` the dependencies have the features that they have in
+/// `cargo test --workspace`, which has built everything.
 fn build(name: &str) -> PathBuf {
     // Tests are in TARGET/PROFILE/deps.
     let test = env::current_exe().unwrap();
@@ -98,7 +99,8 @@ fn build(name: &str) -> PathBuf {
         name => name,
     };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--profile", profile, "--example", name])
+        .args(["build", "--quiet", "--workspace"])
+        .args(["--profile", profile, "--example", name])
         .arg("--target-dir")
         .arg(directory.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

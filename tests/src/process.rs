@@ -271,7 +271,9 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Builds the program once for each test process and says where it is.
+/// Builds the program once for each test process and says where it is. With `--workspace` the
+/// dependencies have the features that they have in `cargo test --workspace`, which has built
+/// everything.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -284,16 +286,8 @@ fn program() -> &'static Path {
             None => panic!("{} is no directory of a profile", directory.display()),
         };
         let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "spdy-server",
-                "--bin",
-                "spdy-server",
-                "--profile",
-                profile,
-            ])
+            .args(["build", "--quiet", "--workspace"])
+            .args(["--profile", profile, "--bin", "spdy-server"])
             .arg("--target-dir")
             .arg(
                 directory
