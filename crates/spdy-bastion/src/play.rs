@@ -1,0 +1,120 @@
+//! Plays a recording in the terminal.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read, Write},
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{Failure, flags::Play};
+
+/// Plays a file on standard output.
+pub(crate) fn run(play: &Play) -> Result<(), Failure> {
+    let name = play.file.display();
+    let file = File::open(&play.file).map_err(|error| format!("cannot open {name}: {error}"))?;
+    let pause = |seconds: f64| {
+        let seconds = seconds.min(play.idle) / play.speed;
+        if let Ok(time) = Duration::try_from_secs_f64(seconds) {
+            sleep(time);
+        }
+    };
+    let played = run_file(BufReader::new(file), io::stdout().lock(), pause);
+    played.map_err(|error| format!("{name}: {error}").into())
+}
+
+/// Plays the outputs of a recording. `pause` waits for a number of seconds.
+fn run_file(
+    mut from: impl BufRead,
+    mut to: impl Write,
+    pause: impl Fn(f64),
+) -> Result<(), Failure> {
+    let head = line(&mut from)?.ok_or("file is empty")?;
+    let head: Value = serde_json::from_str(&head).map_err(|_| "this is no asciicast")?;
+    if head["version"] != 2 {
+        return Err("this is no asciicast of version 2".into());
+    }
+    let (mut time, mut number) = (0.0, 1);
+    while let Some(text) = line(&mut from)? {
+        number += 1;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let (at, kind, data) = event(&text).ok_or_else(|| format!("line {number} is no event"))?;
+        if kind != "o" {
+            continue;
+        }
+        if at > time {
+            pause(at - time);
+            time = at;
+        }
+        to.write_all(data.as_bytes())?;
+        to.flush()?;
+    }
+    Ok(())
+}
+
+/// Reads the next line. A longer line than any recording has is an error.
+fn line(from: &mut impl BufRead) -> Result<Option<String>, Failure> {
+    let mut text = String::new();
+    from.take(LONGEST).read_line(&mut text)?;
+    match text.len() as u64 {
+        0 => Ok(None),
+        LONGEST => Err("line is too long".into()),
+        _ => Ok(Some(text)),
+    }
+}
+
+/// Returns the time, the kind and the data of an event.
+fn event(text: &str) -> Option<(f64, String, String)> {
+    let event: Value = serde_json::from_str(text).ok()?;
+    let text = |index: usize| event[index].as_str().map(str::to_owned);
+    Some((event[0].as_f64()?, text(1)?, text(2)?))
+}
+
+/// The longest line, in bytes.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn play(text: &str) -> (String, Vec<f64>, Option<String>) {
+        let (mut to, pauses) = (Vec::new(), RefCell::default());
+        let played = run_file(text.as_bytes(), &mut to, |seconds| {
+            RefCell::<Vec<f64>>::borrow_mut(&pauses).push(seconds);
+        });
+        let error = played.err().map(|error| error.to_string());
+        (String::from_utf8(to).unwrap(), pauses.into_inner(), error)
+    }
+
+    #[test]
+    fn outputs_are_played_with_their_pauses() {
+        let text = "{\"version\":2,\"width\":80,\"height\":24}\n[0.5,\"o\",\"a\\u001b[1m\"]\n\
+                    [1.0,\"i\",\"secret\"]\n[1.0,\"r\",\"90x30\"]\n\n[2.5,\"o\",\"b\\n\"]\n\
+                    [2.0,\"o\",\"c\"]\n[3.0,\"m\",\"success\"]\n";
+        assert_eq!(
+            play(text),
+            ("a\u{1b}[1mb\nc".to_owned(), vec![0.5, 2.0], None)
+        );
+    }
+
+    #[test]
+    fn what_is_no_recording_is_an_error() {
+        for (text, expected) in [
+            ("", "file is empty"),
+            ("x\n", "this is no asciicast"),
+            ("{\"version\":1}\n", "this is no asciicast of version 2"),
+            ("{\"version\":2}\n[1]\n", "line 2 is no event"),
+            ("{\"version\":2}\n[1,\"o\"", "line 2 is no event"),
+        ] {
+            assert_eq!(play(text).2.as_deref(), Some(expected), "{text}");
+        }
+        let long = format!("{{\"version\":2}}\n{}", " ".repeat(LONGEST as usize + 1));
+        assert_eq!(play(&long).2.as_deref(), Some("line is too long"));
+    }
+}

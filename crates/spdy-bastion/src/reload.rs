@@ -1,0 +1,197 @@
+//! Loads files again when they have changed: certificates, authorities, tokens, rules, and the
+//! kubeconfig.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    Config, Error, Security,
+    gateway::Gateway,
+    rules::Rules,
+    tls::{self, SelfSigned},
+    upstream::Upstream,
+    users::Authenticator,
+};
+
+/// What was made at start, and does not change.
+pub(crate) struct Made {
+    pub(crate) certificate: Option<SelfSigned>,
+    /// The token of the owner.
+    pub(crate) token: Option<String>,
+}
+
+impl Made {
+    /// Makes what the configuration asks for.
+    pub(crate) fn new(config: &Config, address: std::net::SocketAddr) -> Result<Self, Error> {
+        let certificate = match config.security {
+            Security::SelfSigned => Some(SelfSigned::new(address, &config.names)?),
+            _ => None,
+        };
+        let is_owned = config.users.is_empty() && config.security != Security::Plain;
+        let token = is_owned.then(|| {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).expect("the system has random numbers");
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Ok(Self { certificate, token })
+    }
+
+    pub(crate) fn users(&self, config: &Config) -> Result<Authenticator, Error> {
+        let is_open = config.users.is_empty() && config.security == Security::Plain;
+        Authenticator::load(&config.users, self.token.as_deref(), is_open)
+    }
+
+    pub(crate) fn rules(config: &Config) -> Result<Rules, Error> {
+        config
+            .rules
+            .as_deref()
+            .map_or_else(|| Ok(Rules::default()), Rules::load)
+    }
+}
+
+/// Files, with their state when they were loaded.
+struct Watched {
+    what: &'static str,
+    files: Vec<PathBuf>,
+    loaded: Vec<State>,
+    /// The state at the last look. Files that belong together are not replaced at one instant, so
+    /// they are loaded when they are the same in two looks.
+    seen: Vec<State>,
+}
+
+/// The time and the length of a file. `None` if it cannot be read.
+type State = Option<(SystemTime, u64)>;
+
+impl Watched {
+    fn new(what: &'static str, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let files: Vec<_> = files.into_iter().collect();
+        let now = look(&files);
+        Self {
+            what,
+            files,
+            loaded: now.clone(),
+            seen: now,
+        }
+    }
+
+    /// Returns whether the files have changed, once for each change.
+    fn has_changed(&mut self) -> bool {
+        let now = look(&self.files);
+        let is_at_rest = now == self.seen;
+        self.seen.clone_from(&now);
+        if !is_at_rest || now == self.loaded {
+            return false;
+        }
+        self.loaded = now;
+        true
+    }
+}
+
+fn look(files: &[PathBuf]) -> Vec<State> {
+    let state = |path: &PathBuf| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    };
+    files.iter().map(state).collect()
+}
+
+/// Looks at the files again and again, and loads those that have changed. A file that is not valid
+/// changes nothing.
+pub(crate) async fn run(mut config: Config, made: Made, gateway: Arc<Gateway>) {
+    let Config {
+        users, security, ..
+    } = &config;
+    let certificates = match security {
+        Security::Files { chain, key } => vec![chain.clone(), key.clone()],
+        _ => Vec::new(),
+    };
+    let authorities = users.authorities.clone();
+    let mut tls = Watched::new("certificate", certificates.into_iter().chain(authorities));
+    let mut tokens = Watched::new("tokens", users.tokens.clone());
+    let mut rules = Watched::new("rules", config.rules.clone());
+    let mut upstream = Watched::new("kubeconfig", config.upstream.files.clone());
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        gateway.reload(&mut tls, || {
+            let loaded = tls::load(&config, made.certificate.as_ref())?;
+            Ok(move |gateway: &Gateway| gateway.set_tls(loaded))
+        });
+        gateway.reload(&mut tokens, || {
+            let loaded = made.users(&config)?;
+            Ok(move |gateway: &Gateway| gateway.users.set(loaded))
+        });
+        gateway.reload(&mut rules, || {
+            let loaded = Made::rules(&config)?;
+            Ok(move |gateway: &Gateway| gateway.rules.set(loaded))
+        });
+        let mut kubeconfig = None;
+        gateway.reload(&mut upstream, || {
+            let loaded = config.upstream.reload()?;
+            let upstream = Upstream::new(&loaded, config.limits.connect)?;
+            kubeconfig = Some(loaded);
+            Ok(move |gateway: &Gateway| gateway.upstream.set(upstream))
+        });
+        if let Some(kubeconfig) = kubeconfig {
+            upstream.files.clone_from(&kubeconfig.files);
+            upstream.loaded = look(&upstream.files);
+            upstream.seen.clone_from(&upstream.loaded);
+            config.upstream = kubeconfig;
+        }
+    }
+}
+
+impl Gateway {
+    fn reload<S: FnOnce(&Self)>(
+        &self,
+        watched: &mut Watched,
+        load: impl FnOnce() -> Result<S, Error>,
+    ) {
+        if !watched.has_changed() {
+            return;
+        }
+        let what = watched.what;
+        match load() {
+            Ok(set) => {
+                set(self);
+                tracing::info!(what, "file is loaded again");
+            }
+            Err(error) => {
+                self.metrics.reload_failed();
+                let why = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(what, %error, why, "file is not valid, the old one is used");
+            }
+        }
+    }
+}
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_noticed_once_when_it_is_over() {
+        let path = std::env::temp_dir().join(format!("spdy-bastion-watch-{}", std::process::id()));
+        fs::write(&path, "1").unwrap();
+        let mut watched = Watched::new("file", [path.clone()]);
+        assert!(!watched.has_changed());
+        fs::write(&path, "22").unwrap();
+        assert!(!watched.has_changed());
+        assert!(watched.has_changed());
+        assert!(!watched.has_changed());
+        fs::remove_file(&path).unwrap();
+        assert!(!watched.has_changed());
+        assert!(watched.has_changed());
+        assert!(!Watched::new("nothing", []).has_changed());
+    }
+}

@@ -1,0 +1,321 @@
+//! One session with streams: exec, attach or port-forward.
+
+mod ending;
+mod tap;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Request, Response, StatusCode, Uri, header::USER_AGENT};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use spdy_kube::{Asciicast, Options, Relay, Server, Status, client};
+
+use self::{
+    ending::{Ending, Kept},
+    tap::{CommandSession, ForwardSession},
+};
+use crate::{
+    audit::shortened,
+    gateway::{Caller, Gateway},
+    live::{Live, NoPlace},
+    metrics::Reason,
+    recording::RecordingFile,
+    refusal::refusal,
+    rules::{Asked, Decision, Record},
+    severed::Severed,
+    target::{LABEL, Pod, Verb, is_name},
+    upstream::{Place, Protocols, Upstream},
+};
+
+/// A request for streams, as the bastion has read it. The request to the API server is made of this
+/// alone, so both read the same.
+struct Wanted {
+    caller: Caller,
+    verb: Verb,
+    pod: Pod,
+    options: Options,
+}
+
+/// What a rule allows.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    record: Record,
+    time_limit: Option<Duration>,
+}
+
+impl Gateway {
+    /// Answers a request for streams.
+    pub(crate) async fn stream(
+        &self,
+        caller: Caller,
+        verb: Verb,
+        pod: Pod,
+        mut request: Request<Incoming>,
+    ) -> Response<String> {
+        let options = match read_options(verb, request.uri()) {
+            Ok(options) => options,
+            Err(Unread::Invalid(status)) => return status.into_response(),
+            Err(Unread::Unknown(why)) => {
+                let denied = self.deny(&caller, &request, Reason::Unknown, why.to_owned());
+                return denied.await.into_response();
+            }
+        };
+        let wanted = Wanted {
+            caller,
+            verb,
+            pod,
+            options,
+        };
+        let terms = match self.rules.get().decide(wanted.asked()) {
+            Decision::Allowed { record, time_limit } => Terms { record, time_limit },
+            Decision::Denied(why) => {
+                let denied = self.deny(&wanted.caller, &request, Reason::Rule, why);
+                return denied.await.into_response();
+            }
+        };
+        match self.begin(&wanted, terms).await {
+            Ok(ending) => self.relay(wanted, terms, ending, &mut request).await,
+            Err((reason, refusal)) => {
+                self.metrics.denied(reason);
+                refusal.into_response()
+            }
+        }
+    }
+
+    /// Begins a session: finds a place, creates the recording, and writes the audit line.
+    async fn begin(
+        &self,
+        wanted: &Wanted,
+        terms: Terms,
+    ) -> Result<(Ending, Option<RecordingFile>), (Reason, Status)> {
+        let place = self
+            .sessions
+            .begin(wanted.fields(terms))
+            .map_err(no_place)?;
+        let mut ending = Ending::new(self, place, wanted.verb);
+        let file = match wanted.verb {
+            Verb::Exec | Verb::Attach if terms.record != Record::Nothing => {
+                let name = format!("{}-{}.cast", crate::clock::for_names(), ending.live().id);
+                let created = RecordingFile::create(&self.recordings.join(&name)).await;
+                let (file, written) = created.map_err(|error| {
+                    tracing::error!(%error, name, "recording cannot be created");
+                    self.metrics.recording_failed();
+                    (
+                        Reason::Recording,
+                        unrecorded(format!("session cannot be recorded: {error}")),
+                    )
+                })?;
+                ending.keep(Kept::new(name, written));
+                Some(file)
+            }
+            _ => None,
+        };
+        if let Err(error) = ending.start().await {
+            tracing::error!(%error, "audit line cannot be written");
+            return Err((
+                Reason::Recording,
+                unrecorded("session cannot be audited".to_owned()),
+            ));
+        }
+        Ok((ending, file))
+    }
+
+    /// Passes the streams.
+    async fn relay(
+        &self,
+        wanted: Wanted,
+        terms: Terms,
+        (mut ending, file): (Ending, Option<RecordingFile>),
+        request: &mut Request<Incoming>,
+    ) -> Response<String> {
+        let upstream = self.upstream.get();
+        let onward = match wanted.onward(&upstream, request) {
+            Ok(onward) => onward,
+            Err(error) => {
+                let status = Status::internal(error);
+                ending.outcome(Some(&status));
+                return status.into_response();
+            }
+        };
+        let streams = wanted.options.streams;
+        if wanted.verb == Verb::PortForward {
+            let live = ending.live();
+            let tap = ForwardSession::new(ending);
+            let relay = Relay::new(
+                Server::new(),
+                severed(upstream.place(), live, terms.time_limit),
+            );
+            return relay.port_forward(request, onward, tap).await;
+        }
+        let recording = file.map(|file| {
+            let cast = Asciicast::new().fail_closed(true).title(wanted.title());
+            let (recording, written) = cast.input(terms.record == Record::Input).record(file);
+            ending.written(written);
+            recording
+        });
+        let tap = CommandSession::new(recording, terms.time_limit, ending);
+        let place = upstream.place();
+        let client = client::Client::new(move || {
+            let place = Arc::clone(&place);
+            async move { place.connect(Protocols::Http1).await }
+        });
+        let relay = Relay::new(Server::new(), client);
+        match wanted.verb {
+            Verb::Attach => relay.attach(request, onward, streams, tap).await,
+            _ => relay.exec(request, onward, streams, tap).await,
+        }
+    }
+}
+
+/// Returns a client whose connections are cut when the session has to end: a port-forward has no
+/// stream for a message.
+fn severed(
+    place: Arc<Place>,
+    live: Arc<Live>,
+    limit: Option<Duration>,
+) -> client::Client<impl Fn() -> Connecting> {
+    client::Client::new(move || -> Connecting {
+        let (place, live) = (Arc::clone(&place), Arc::clone(&live));
+        Box::pin(async move {
+            let transport = place.connect(Protocols::Http1).await?.into_inner();
+            let over = async move { live.over(limit).await };
+            Ok(TokioIo::new(Severed::new(transport, over)))
+        })
+    })
+}
+
+type Connecting = std::pin::Pin<
+    Box<dyn Future<Output = std::io::Result<TokioIo<Severed<crate::upstream::Transport>>>> + Send>,
+>;
+
+impl Wanted {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            user: &self.caller.user,
+            verb: self.verb,
+            pod: &self.pod,
+            container: self.options.container.as_deref(),
+        }
+    }
+
+    /// Returns the fields of audit lines.
+    fn fields(&self, terms: Terms) -> crate::audit::Line {
+        let mut line = self.caller.fields();
+        line.insert("verb".into(), self.verb.name().into());
+        line.insert("namespace".into(), self.pod.namespace.as_str().into());
+        line.insert("pod".into(), self.pod.name.as_str().into());
+        if self.verb != Verb::PortForward {
+            let streams = self.options.streams;
+            line.insert("container".into(), self.options.container.clone().into());
+            line.insert("tty".into(), streams.tty.into());
+            line.insert("stdin".into(), streams.stdin.into());
+        }
+        if self.verb == Verb::Exec {
+            line.insert("command".into(), shortened(&self.command()).into());
+        }
+        if let Some(limit) = terms.time_limit {
+            line.insert("time_limit".into(), limit.as_secs().into());
+        }
+        line
+    }
+
+    /// Returns the command as one text, with quotes where an argument needs them.
+    fn command(&self) -> String {
+        let is_plain = |argument: &&String| {
+            let is_safe = |char: char| char.is_ascii_alphanumeric() || "-_./=:,@%+".contains(char);
+            !argument.is_empty() && argument.chars().all(is_safe)
+        };
+        let quoted =
+            self.options
+                .command
+                .iter()
+                .map(|argument| match Some(argument).filter(is_plain) {
+                    Some(argument) => argument.clone(),
+                    None => format!("'{}'", argument.replace('\'', "'\\''")),
+                });
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Returns the title of the recording.
+    fn title(&self) -> String {
+        let Self {
+            caller,
+            verb,
+            pod,
+            options,
+        } = self;
+        let container = options.container.as_deref().unwrap_or("-");
+        let Pod { namespace, name } = pod;
+        let user = &caller.user.name;
+        let title = format!(
+            "{user}: {} {namespace}/{name}/{container} {}",
+            verb.name(),
+            self.command()
+        );
+        shortened(title.trim_end())
+    }
+
+    /// Returns the request to the API server.
+    fn onward<B>(
+        &self,
+        upstream: &Upstream,
+        request: &Request<B>,
+    ) -> Result<Request<()>, http::Error> {
+        let mut target = self.pod.path(self.verb);
+        if self.verb != Verb::PortForward {
+            target = format!("{target}?{}", self.options.to_query());
+        }
+        let mut onward = client::request(&upstream.url(&target)?);
+        let headers = onward.headers_mut();
+        if let Some(agent) = request.headers().get(USER_AGENT) {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        upstream.authorize(headers);
+        self.caller.user.impersonate(headers)?;
+        Ok(onward)
+    }
+}
+
+/// Why the query of a request is not read.
+enum Unread {
+    /// Kubernetes refuses it as well.
+    Invalid(Status),
+    /// It could be read in another way.
+    Unknown(&'static str),
+}
+
+/// Reads the query of a request.
+fn read_options(verb: Verb, uri: &Uri) -> Result<Options, Unread> {
+    if verb == Verb::PortForward {
+        return Ok(Options::default());
+    }
+    let options = Options::from_query(uri.query().unwrap_or_default())
+        .map_err(|error| Unread::Invalid(Status::bad_request(error.to_string())))?;
+    let container = options.container.as_deref();
+    if container.is_some_and(|name| !is_name(name, LABEL)) {
+        return Err(Unread::Unknown("name of the container is not valid"));
+    }
+    if options
+        .command
+        .iter()
+        .any(|argument| argument.contains('\0'))
+    {
+        return Err(Unread::Unknown("command contains a NUL"));
+    }
+    Ok(options)
+}
+
+fn no_place(why: NoPlace) -> (Reason, Status) {
+    let status = match why {
+        NoPlace::Full(limit) => {
+            let message = format!("there are {limit} sessions, which is the limit of the bastion");
+            refusal(StatusCode::TOO_MANY_REQUESTS, message)
+        }
+        NoPlace::Closed(why) => refusal(StatusCode::SERVICE_UNAVAILABLE, why),
+    };
+    (Reason::Limit, status)
+}
+
+fn unrecorded(why: String) -> Status {
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, why)
+}
