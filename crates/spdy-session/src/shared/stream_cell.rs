@@ -11,6 +11,7 @@
 mod for_driver;
 mod for_reader;
 mod for_writer;
+mod joined;
 mod pieces;
 mod recv_side;
 mod send_side;

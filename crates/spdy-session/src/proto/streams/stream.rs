@@ -512,5 +512,6 @@ impl fmt::Debug for Outgoing {
 /// this, in bytes.
 const LONG_PIECE: usize = 64 * 1024;
 
-/// Adjacent pieces of queued payload have more than this together, in bytes.
+/// Adjacent pieces of queued payload have more than this together, in bytes. This concerns pieces
+/// that are queued in different turns: those of one turn are joined by the handles.
 const JOINED_LENGTH: usize = 2 * 1024;

@@ -99,10 +99,6 @@ impl Pieces {
     }
 }
 
-/// Small pieces are joined into pieces of about this length, in bytes: pieces to be sent, and
-/// pieces that arrived and wait to be taken.
-pub(super) const JOINED_LENGTH: usize = 16 * 1024;
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -2,18 +2,18 @@
 
 use std::{collections::VecDeque, fmt, mem, task::Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use spdy_frame::HeaderBlock;
 
-use super::pieces::JOINED_LENGTH;
+use super::joined::Joined;
 use crate::{config::MAX_PINNED, proto::held_size};
 
 /// What has arrived on a stream and was not taken.
 pub(super) struct RecvSide {
     reply: Reply,
     pieces: VecDeque<Received>,
-    /// Small pieces are joined here. They come after all others.
-    joined: BytesMut,
+    /// Short pieces, which come after all others.
+    joined: Joined,
     pub(super) fin: bool,
     /// Whether the handle is dropped, so that nothing more is wanted.
     pub(super) dropped: bool,
@@ -66,7 +66,7 @@ impl RecvSide {
         Self {
             reply: if is_due { Reply::Due } else { Reply::None },
             pieces: VecDeque::new(),
-            joined: BytesMut::new(),
+            joined: Joined::default(),
             fin: is_finished,
             // Nothing will arrive, so nothing can be dropped.
             dropped: is_finished,
@@ -106,16 +106,14 @@ impl RecvSide {
             self.pieces.push_back(Received::Data(payload));
             return 0;
         }
-        self.joined.extend_from_slice(&payload);
-        if self.joined.len() >= JOINED_LENGTH {
-            self.flush_joined();
-        }
+        let pieces = &mut self.pieces;
+        let full = |joined| pieces.push_back(Received::Data(joined));
+        self.joined.add(&payload, full);
         0
     }
 
     fn flush_joined(&mut self) {
-        if !self.joined.is_empty() {
-            let joined = mem::take(&mut self.joined).freeze();
+        if let Some(joined) = self.joined.take() {
             self.pieces.push_back(Received::Data(joined));
         }
     }
@@ -131,8 +129,7 @@ impl RecvSide {
     /// Takes the first piece or header block.
     pub(super) fn take(&mut self) -> Option<Received> {
         match self.pieces.pop_front() {
-            None if self.joined.is_empty() => None,
-            None => Some(Received::Data(mem::take(&mut self.joined).freeze())),
+            None => self.joined.take().map(Received::Data),
             received => received,
         }
     }

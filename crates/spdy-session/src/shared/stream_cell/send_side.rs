@@ -2,10 +2,10 @@
 
 use std::{fmt, mem, task::Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use spdy_frame::{HeaderBlock, StreamId};
 
-use super::pieces::{JOINED_LENGTH, Pieces};
+use super::{joined::Joined, pieces::Pieces};
 use crate::{
     proto::{Connection, Outgoing},
     queue::Queue,
@@ -16,8 +16,8 @@ use crate::{
 pub(super) struct SendSide {
     reply: Option<HeaderBlock>,
     items: Queue<Outgoing>,
-    /// Small writes are joined here. They come after all items.
-    joined: BytesMut,
+    /// Short pieces and writes, which come after all items.
+    joined: Joined,
     fin: Fin,
     /// Whether this side cannot send on the stream.
     pub(super) is_mute: bool,
@@ -101,7 +101,7 @@ impl SendSide {
         Self {
             reply: None,
             items: Queue::new(),
-            joined: BytesMut::new(),
+            joined: Joined::default(),
             fin,
             is_mute: false,
             pieces: Pieces::default(),
@@ -171,20 +171,15 @@ impl SendSide {
         self.fin = Fin::Ordered;
     }
 
-    /// Copies bytes behind what is queued, in pieces that are short enough that the rest of one
-    /// does not keep much memory.
+    /// Copies bytes behind what is queued.
     fn join(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(JOINED_LENGTH) {
-            if self.joined.len() + piece.len() > JOINED_LENGTH {
-                self.flush_joined();
-            }
-            self.joined.extend_from_slice(piece);
-        }
+        let items = &mut self.items;
+        let full = |joined| items.push_back(Outgoing::Data(joined));
+        self.joined.add(bytes, full);
     }
 
     fn flush_joined(&mut self) {
-        if !self.joined.is_empty() {
-            let joined = mem::take(&mut self.joined).freeze();
+        if let Some(joined) = self.joined.take() {
             self.items.push_back(Outgoing::Data(joined));
         }
     }
