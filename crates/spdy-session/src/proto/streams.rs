@@ -5,6 +5,8 @@
 //! counts when it changes the stream.
 
 mod abandoned;
+mod check;
+mod ending;
 mod halves;
 mod held_headers;
 mod ids;
@@ -21,13 +23,14 @@ pub use self::held_headers::held_size;
 pub(crate) use self::ids::IdHasher;
 use self::{abandoned::Abandoned, held_headers::HeldHeaders, ids::ById, untaken::Untaken};
 pub(crate) use self::{
+    ending::{Ended, Ending},
     halves::RecvInput,
     ids::StreamIds,
     stream::{Birth, Next, Outgoing, Stream, Taken},
     stream_ref::StreamRef,
 };
 use super::{clock::Moment, error::Violation, role::Role};
-use crate::{OpenError, Rule, StreamError, config::Limits, error::Initiator};
+use crate::{OpenError, Rule, config::Limits};
 
 /// All streams of a connection.
 #[derive(Debug)]
@@ -74,21 +77,6 @@ struct Books {
     headers: HeldHeaders,
     abandoned: Abandoned,
 }
-
-/// How a stream ends.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    /// The status for RST_STREAM, which is sent unless the peer does not know the stream. `None`
-    /// sends nothing.
-    pub(crate) peer: Option<RstStatus>,
-    /// The error for the application. `None` reports nothing, because both halves are finished.
-    pub(crate) app: Option<StreamError>,
-}
-
-/// A stream that has ended. It can still be in queues, and its last frames might not have left.
-#[derive(Debug)]
-#[must_use = "a stream that has ended leaves the queues"]
-pub(crate) struct Ended(pub(crate) Box<Stream>);
 
 impl Streams {
     pub(crate) fn new(role: Role, limits: &Limits, most_local: usize) -> Self {
@@ -215,73 +203,6 @@ impl Streams {
         StreamRef { stream, books }
     }
 
-    /// Removes a stream from the map and from all counts.
-    pub(crate) fn end(&mut self, id: StreamId, ending: &Ending) -> Option<Ended> {
-        let stream = self.open.remove(&id)?;
-        self.count_out(&stream);
-        self.keep_headers(&stream);
-        if self.keeps_place(&stream, ending) {
-            self.cancelled.insert(id);
-        }
-        Some(self.books.close(stream))
-    }
-
-    /// Removes all streams and all that is held of them, because the session is over.
-    pub(crate) fn end_all(&mut self) -> Vec<Ended> {
-        let streams = self.open.drain().map(|(_, stream)| stream);
-        let streams: Vec<Box<Stream>> = streams.collect();
-        for stream in &streams {
-            self.count_out(stream);
-        }
-        self.books.abandoned.clear();
-        let ended = streams.into_iter();
-        ended.map(|stream| self.books.close(stream)).collect()
-    }
-
-    fn count_out(&mut self, stream: &Stream) {
-        if self.role.is_local(stream.id()) {
-            self.local -= 1;
-        } else {
-            self.remote -= 1;
-            self.books.backlog -= usize::from(!stream.is_accepted());
-        }
-        let held = stream.opening_headers() + stream.unread_headers();
-        self.books.headers.let_go(held);
-        self.untaken.add(stream.id(), stream.recv_window().held());
-    }
-
-    /// Keeps header blocks of an ended stream until the application drops its handles. Otherwise
-    /// one stream after the other could leave blocks behind. The block that opened a stream of the
-    /// peer stays too, because the application might not have read it yet. The first block of
-    /// a stream of this side does not: the application decides how many streams it opens.
-    fn keep_headers(&mut self, stream: &Stream) {
-        if stream.is_released() {
-            return;
-        }
-        let opening = match self.role.is_local(stream.id()) {
-            true => 0,
-            false => stream.opening_headers(),
-        };
-        let unread = stream.unread_headers();
-        self.books.headers.keep(stream.id(), opening + unread);
-    }
-
-    /// Returns whether an ended stream of the peer keeps its place until its handles are dropped.
-    ///
-    /// The application goes on working for the stream until it has noticed the end. Without this
-    /// rule a peer that makes streams fail would get more than its share of the application's work,
-    /// and `max_backlog` would not limit streams that close before they are accepted.
-    fn keeps_place(&self, stream: &Stream, ending: &Ending) -> bool {
-        let is_unnoticed = match &ending.app {
-            Some(error) => is_of_peer(error),
-            None => !stream.is_accepted(),
-        };
-        is_unnoticed
-            && !self.role.is_local(stream.id())
-            && !stream.is_released()
-            && self.cancelled.len() < self.most_remote
-    }
-
     /// Notes that the application has dropped its last handle of a stream.
     pub(crate) fn release(&mut self, id: StreamId) {
         if !self.cancelled.is_empty() {
@@ -303,60 +224,6 @@ impl Streams {
             }
             None => self.books.headers.take(id, size),
         }
-    }
-
-    // --- payload that is not taken ---------------------------------------------------------------
-
-    /// Notes that the application has consumed payload of a stream that is gone. Returns whether
-    /// the payload still counted.
-    pub(crate) fn consume_gone(&mut self, id: StreamId, bytes: usize) -> bool {
-        self.untaken.take(id, bytes)
-    }
-
-    /// Returns whether a stream is gone but has payload that is not consumed.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
-        self.untaken.has(id)
-    }
-
-    /// Returns whether the payload of a stream that is gone was given up. Consuming it has no
-    /// effect then.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn is_given_up(&self, id: StreamId) -> bool {
-        self.untaken.is_given_up(id)
-    }
-
-    /// Returns the stream whose unread payload most keeps the peer from sending. If single streams
-    /// are full, only open streams count.
-    pub(crate) fn fullest(&self) -> Option<StreamId> {
-        let all = self.in_the_way().filter(|&(_, held)| held > 0);
-        all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
-    }
-
-    /// Returns whether no stream has more unread payload in the way than this one.
-    pub(crate) fn is_fullest(&self, id: StreamId) -> bool {
-        let own = self.in_the_way().find(|&(other, _)| other == id);
-        own.is_some_and(|(_, own)| self.in_the_way().all(|(_, held)| held <= own))
-    }
-
-    fn in_the_way(&self) -> impl Iterator<Item = (StreamId, usize)> {
-        let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
-        let gone = self.untaken.counted().filter(|_| !self.is_overfull());
-        live.chain(gone)
-    }
-
-    /// Stops counting the payload of a stream that is gone. Returns how many bytes that was.
-    #[must_use = "it is consumed now"]
-    pub(crate) fn give_up(&mut self, id: StreamId) -> usize {
-        self.untaken.give_up(id)
-    }
-
-    /// Returns how many bytes of all streams are unread, including streams that are gone.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn unread(&self) -> usize {
-        let live = self.iter().map(|it| it.recv_window().held());
-        let gone = self.untaken.counted().map(|(_, bytes)| bytes);
-        live.chain(gone).sum()
     }
 
     /// Frees memory that is not needed.
@@ -459,16 +326,6 @@ impl Streams {
         self.books.headers.sum()
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            local: self.local,
-            remote: self.remote,
-            backlog: self.books.backlog,
-            unsent: self.books.unsent,
-            held_headers: self.books.headers.open(),
-        }
-    }
-
     /// Starts the time of the streams that were abandoned since the last call.
     #[inline]
     pub(crate) fn date_abandoned(&mut self, moment: Moment) {
@@ -484,103 +341,11 @@ impl Streams {
     pub(crate) fn pop_abandoned(&mut self, moment: Moment, limit: Duration) -> Option<StreamId> {
         self.books.abandoned.pop_expired(moment, limit)
     }
-
-    /// Panics in debug builds if a count differs from the records.
-    pub(crate) fn debug_check(&self) {
-        if cfg!(debug_assertions) && self.open.len() <= CHECKED {
-            assert_eq!(self.check(), Ok(()));
-        }
-    }
-
-    /// Returns an error if a count differs from the records.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let sum = |of: fn(&Stream) -> usize| self.iter().map(of).sum::<usize>();
-        let is_full = |stream: &Stream| stream.recv_window().held() >= self.books.stream_buffer;
-        let local = self.iter().filter(|it| self.role.is_local(it.id())).count();
-        let found = Counts {
-            local,
-            remote: self.open.len() - local,
-            backlog: self.iter().filter(|it| !it.is_accepted()).count(),
-            unsent: sum(Stream::queued_bytes),
-            held_headers: sum(|it| it.opening_headers() + it.unread_headers()),
-        };
-        let overfull = self.iter().filter(|it| is_full(it)).count();
-        if self.counts() != found || self.books.overfull != overfull {
-            let (counted, full) = (self.counts(), self.books.overfull);
-            return Err(format!(
-                "counted are {counted:?} with {full} full, and there are {found:?} with {overfull}"
-            ));
-        }
-        self.books.headers.check(found.held_headers)
-    }
-}
-
-/// Counts of the streams that are not closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) local: usize,
-    pub(crate) remote: usize,
-    pub(crate) backlog: usize,
-    pub(crate) unsent: usize,
-    pub(crate) held_headers: usize,
-}
-
-impl Ending {
-    /// Returns the ending of a stream whose halves are both finished.
-    pub(crate) const fn closed() -> Self {
-        Self {
-            peer: None,
-            app: None,
-        }
-    }
-
-    /// Returns the ending of a stream whose end the peer already knows.
-    pub(crate) const fn failed(error: StreamError) -> Self {
-        Self {
-            peer: None,
-            app: Some(error),
-        }
-    }
-
-    /// Returns the ending of a stream that is reported to both sides.
-    pub(crate) const fn reset(status: RstStatus, error: StreamError) -> Self {
-        Self {
-            peer: Some(status),
-            app: Some(error),
-        }
-    }
-}
-
-impl Books {
-    /// Removes an open stream from these counts.
-    fn close(&mut self, stream: Box<Stream>) -> Ended {
-        self.unsent -= stream.queued_bytes();
-        let is_full = stream.recv_window().held() >= self.stream_buffer;
-        self.overfull -= usize::from(is_full);
-        if stream.is_discarded() {
-            self.abandoned.forget(stream.id());
-        }
-        Ended(stream)
-    }
-}
-
-/// Returns whether the peer ended the stream, by RST_STREAM or by a fault. An application that has
-/// reset a stream itself knows that it is gone.
-fn is_of_peer(error: &StreamError) -> bool {
-    match error {
-        StreamError::NotProcessed | StreamError::TimedOut(_) => true,
-        StreamError::Reset { initiator, .. } => *initiator != Initiator::Local,
-        _ => false,
-    }
 }
 
 /// The largest number of consumed bytes after which a stream gets credit. Qt stops after 64 KiB,
 /// whatever window was announced (clients in the field, protocol.md §19).
 const MAX_CREDIT_STEP: u32 = 32 * 1024;
-
-/// The counts are not checked with more streams than this, because tests that open thousands would
-/// take too long.
-const CHECKED: usize = 64;
 
 /// How many streams that this side reset are remembered.
 const RESET_LATELY: usize = 128;

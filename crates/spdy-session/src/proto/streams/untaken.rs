@@ -6,7 +6,7 @@
 
 use spdy_frame::StreamId;
 
-use super::ids::ById;
+use super::{Streams, ids::ById};
 
 /// The streams that are gone and have unconsumed payload. The map is limited: entries that count
 /// have unread bytes, and entries that were given up have handles.
@@ -85,5 +85,59 @@ impl Untaken {
         if self.0.is_empty() {
             self.0 = ById::default();
         }
+    }
+}
+
+impl Streams {
+    /// Notes that the application has consumed payload of a stream that is gone. Returns whether
+    /// the payload still counted.
+    pub(crate) fn consume_gone(&mut self, id: StreamId, bytes: usize) -> bool {
+        self.untaken.take(id, bytes)
+    }
+
+    /// Returns whether a stream is gone but has payload that is not consumed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_untaken(&self, id: StreamId) -> bool {
+        self.untaken.has(id)
+    }
+
+    /// Returns whether the payload of a stream that is gone was given up. Consuming it has no
+    /// effect then.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_given_up(&self, id: StreamId) -> bool {
+        self.untaken.is_given_up(id)
+    }
+
+    /// Returns the stream whose unread payload most keeps the peer from sending. If single streams
+    /// are full, only open streams count.
+    pub(crate) fn fullest(&self) -> Option<StreamId> {
+        let all = self.in_the_way().filter(|&(_, held)| held > 0);
+        all.max_by_key(|&(id, held)| (held, id)).map(|(id, _)| id)
+    }
+
+    /// Returns whether no stream has more unread payload in the way than this one.
+    pub(crate) fn is_fullest(&self, id: StreamId) -> bool {
+        let own = self.in_the_way().find(|&(other, _)| other == id);
+        own.is_some_and(|(_, own)| self.in_the_way().all(|(_, held)| held <= own))
+    }
+
+    fn in_the_way(&self) -> impl Iterator<Item = (StreamId, usize)> {
+        let live = self.iter().map(|it| (it.id(), it.recv_window().held()));
+        let gone = self.untaken.counted().filter(|_| !self.is_overfull());
+        live.chain(gone)
+    }
+
+    /// Stops counting the payload of a stream that is gone. Returns how many bytes that was.
+    #[must_use = "it is consumed now"]
+    pub(crate) fn give_up(&mut self, id: StreamId) -> usize {
+        self.untaken.give_up(id)
+    }
+
+    /// Returns how many bytes of all streams are unread, including streams that are gone.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread(&self) -> usize {
+        let live = self.iter().map(|it| it.recv_window().held());
+        let gone = self.untaken.counted().map(|(_, bytes)| bytes);
+        live.chain(gone).sum()
     }
 }
