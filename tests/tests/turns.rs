@@ -20,6 +20,7 @@ use spdy_frame::{
     Setting, SettingFlags, SettingId, Settings, Side, StreamId, SynStream, WindowIncrement,
     WindowTarget, WindowUpdate,
 };
+use spdy_session::Config;
 use spdy_tests::fed::{Fed, Sink};
 use spdy_tower::{Body, Builder, Version};
 use tokio::task::yield_now;
@@ -43,7 +44,11 @@ async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
             &body,
         )))))
     });
-    let connection = Builder::new().serve_connection(transport.clone(), VERSION, service);
+    let mut config = Config::default();
+    // Otherwise the limit of the session would be the one that is seen.
+    config.limits.session_send_queue = 1 << 20;
+    let builder = Builder::new().config(config);
+    let connection = builder.serve_connection(transport.clone(), VERSION, service);
     let mut connection = pin!(connection);
     let mut polls = async |number| {
         transport.sink(|it| it.deepest = 0);
