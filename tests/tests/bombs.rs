@@ -55,7 +55,7 @@ fn deflate(plain: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn c144_a_million_bytes_in_a_thousand_cost_the_stream() {
+fn c144_a_thousand_bytes_that_inflate_to_a_million_reset_the_stream() {
     for version in Version::ALL {
         let block = deflated(version, 1_000_000);
         assert!(block.len() < 2500, "{}", block.len());
@@ -74,7 +74,7 @@ fn c144_a_million_bytes_in_a_thousand_cost_the_stream() {
 
 /// `c144_c145_memory_is_bounded_by_the_soft_limit_while_a_block_inflates` measures the memory.
 #[test]
-fn c145_a_gibibyte_ends_the_session_at_once() {
+fn c145_a_block_that_inflates_to_a_gibibyte_ends_the_session_immediately() {
     for version in Version::ALL {
         let (less, more) = (deflated(version, 64 << 20), deflated(version, 1 << 30));
         let mut roomy = Config::default();

@@ -185,7 +185,7 @@ fn server(version: Version, change: impl FnOnce(&mut Config)) -> (Machine, Arc<C
 }
 
 #[test]
-fn each_limit_that_costs_a_stream_names_itself() {
+fn each_limit_that_ends_a_stream_is_counted_by_its_name() {
     let version = Version::V3_1;
     let change = |config: &mut Config| config.limits.max_streams = 1;
     let (mut machine, counters) = server(version, change);
@@ -249,7 +249,7 @@ fn each_limit_that_costs_a_stream_names_itself() {
 }
 
 #[test]
-fn each_limit_that_costs_the_session_names_itself() {
+fn each_limit_that_ends_the_session_is_counted_by_its_name() {
     let version = Version::V3_1;
     let rate = |rate: &mut spdy_session::Rate| (rate.burst, rate.per_second) = (0, 0);
 
@@ -304,7 +304,7 @@ fn each_limit_that_costs_the_session_names_itself() {
 }
 
 #[test]
-fn each_timeout_that_costs_the_session_names_itself() {
+fn each_timeout_that_ends_the_session_is_counted_by_its_name() {
     let version = Version::V3;
     let after = |seconds: u64, prepare: &dyn Fn(&mut Machine)| {
         let (mut machine, counters) = server(version, |config| {

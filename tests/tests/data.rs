@@ -44,7 +44,7 @@ fn c112_empty_data_is_accepted() {
 }
 
 #[test]
-fn c108_c113_c114_data_and_headers_after_fin_cost_the_stream() {
+fn c108_c113_c114_data_and_headers_after_fin_reset_the_stream() {
     for version in Version::ALL {
         let status = match version {
             Version::V2 => RstStatus::INVALID_STREAM,
@@ -114,7 +114,7 @@ fn c118_data_on_stream_0_ends_the_session() {
 }
 
 #[test]
-fn c119_compressed_data_costs_the_stream() {
+fn c119_compressed_data_resets_the_stream() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);

@@ -246,7 +246,7 @@ async fn a_session_that_this_side_ends_says_which_rule_was_broken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_speaks_something_else_is_said_to() {
+async fn a_peer_of_another_protocol_is_named_in_the_error() {
     let answers: [(&[u8], _); 3] = [
         (
             b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",

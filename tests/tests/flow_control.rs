@@ -165,7 +165,7 @@ fn c184_c185_a_change_opens_each_window_that_it_makes_positive() {
 /// Ten thousand waiting streams are not visited by changes that let none of them go on, nor by
 /// changes that affect one of them.
 #[test]
-fn s08_a_change_costs_the_same_for_any_number_of_streams() {
+fn s08_a_change_of_the_initial_window_takes_the_same_work_for_any_number_of_streams() {
     for version in SINCE_V3 {
         let (few, many) = (changes(version, 200), changes(version, 10_000));
         // If each stream were visited, fifty times as many streams would cost fifty times as much.
@@ -221,7 +221,7 @@ fn c186_settings_do_not_open_the_session_window() {
 }
 
 #[test]
-fn c187_c189_a_stream_window_beyond_the_largest_costs_the_stream() {
+fn c187_c189_a_stream_window_above_the_maximum_resets_the_stream() {
     for version in SINCE_V3 {
         for by_settings in [false, true] {
             let mut server = Machine::server(version);
@@ -277,7 +277,7 @@ fn c189_a_grant_that_was_used_leaves_room_for_the_largest_window() {
 }
 
 #[test]
-fn c188_a_session_window_beyond_the_largest_ends_the_session() {
+fn c188_a_session_window_above_the_maximum_ends_the_session() {
     let mut server = Machine::server(Version::V3_1);
     server.feed(frames::window_update(Version::V3_1, 0, MAX - 65_536));
     server.assert_usable();
@@ -286,7 +286,7 @@ fn c188_a_session_window_beyond_the_largest_ends_the_session() {
 }
 
 #[test]
-fn c190_c191_a_grant_of_nothing_costs_what_it_is_for() {
+fn c190_c191_an_increment_of_0_ends_the_stream_or_the_session_that_it_is_for() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version);
         server.upload(1);
@@ -557,7 +557,7 @@ fn a_window_that_is_granted_byte_by_byte_holds_a_stream_for_five_minutes() {
 }
 
 #[test]
-fn a_stream_that_gets_a_little_window_now_and_then_lives() {
+fn a_stream_that_is_granted_a_little_window_now_and_then_is_not_reset() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version);
         if version == Version::V3_1 {

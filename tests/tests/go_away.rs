@@ -187,7 +187,7 @@ fn c101_after_the_peers_go_away_nothing_is_opened() {
 }
 
 #[test]
-fn c102_an_error_of_the_session_is_told_before_the_close() {
+fn c102_goaway_with_the_error_is_sent_before_the_close() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.request(1);
@@ -246,7 +246,7 @@ fn a_session_with_a_stream_is_not_idle_and_a_long_response_is_no_idle_time() {
 }
 
 #[test]
-fn a_client_that_says_nothing_at_all_is_sent_away() {
+fn a_client_that_sends_no_frame_is_sent_goaway() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.advance(Duration::from_secs(9));

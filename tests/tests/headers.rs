@@ -92,7 +92,7 @@ fn c109_headers_without_a_block_are_no_pairs() {
 }
 
 #[test]
-fn c110_trailers_are_the_last_frame_of_a_stream_if_the_peer_is_known_to_read_them_so() {
+fn c110_trailers_have_fin_if_configured() {
     for version in Version::ALL {
         for how in [Trailers::EmptyData, Trailers::FinOnHeaders] {
             let mut config = Config::default();
@@ -138,7 +138,7 @@ type Spoil = Box<dyn Fn(RawFrame) -> RawFrame>;
 
 /// What costs only the stream: rows 133 to 141, for SYN_STREAM, SYN_REPLY and HEADERS.
 #[test]
-fn c133_to_c141_c146_a_broken_block_costs_its_stream_alone() {
+fn c133_to_c141_c146_a_malformed_block_resets_only_its_stream() {
     for version in Version::ALL {
         let longest = if version == Version::V2 {
             0xffff
@@ -272,7 +272,7 @@ fn roomy() -> Config {
 }
 
 #[test]
-fn c144_fields_above_the_soft_limit_cost_the_stream_or_come_cut_short() {
+fn c144_fields_above_the_soft_limit_reset_the_stream_or_are_truncated() {
     for version in Version::ALL {
         let mut server = Machine::server(version).with(roomy());
         server.feed(oversized(version).fin());

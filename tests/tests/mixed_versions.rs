@@ -84,7 +84,7 @@ const PIECE: usize = 10_000;
 const SIZE: usize = 500_000;
 
 #[tokio::test(start_paused = true)]
-async fn a_server_of_spdy_3_1_says_that_its_client_speaks_spdy_3() {
+async fn a_spdy_3_1_server_warns_of_a_client_that_seems_to_speak_spdy_3() {
     let (received, warned) = download(Version::V3).await;
     assert_eq!(received, 65_536, "the window that is never granted again");
     assert!(
@@ -95,7 +95,7 @@ async fn a_server_of_spdy_3_1_says_that_its_client_speaks_spdy_3() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_of_the_same_version_is_warned_of_nothing() {
+async fn no_warning_about_a_client_of_the_same_version() {
     let (received, warned) = download(Version::V3_1).await;
     assert_eq!((received, &warned[..]), (SIZE, &[][..]));
 }

@@ -335,7 +335,7 @@ fn pings(frames: &[Received]) -> usize {
 }
 
 #[test]
-fn a_peer_that_is_not_read_is_not_asked() {
+fn no_keep_alive_ping_is_sent_while_reading_pauses() {
     let mut server = asking(Version::V2, |config| {
         config.timeouts.probe = None;
         config.timeouts.unread = None;
@@ -369,7 +369,7 @@ fn an_answer_is_due_once_the_ping_has_left() {
 }
 
 #[test]
-fn a_peer_that_goes_on_sending_is_there_whatever_it_answers() {
+fn any_frame_counts_as_the_answer_to_a_keep_alive_ping() {
     for version in Version::ALL {
         let mut server = asking(version, |_| {});
         for _ in 0..100 {
@@ -385,7 +385,7 @@ fn a_peer_that_goes_on_sending_is_there_whatever_it_answers() {
 
 /// What is in front of the PING may be read slowly, and nothing tells so.
 #[test]
-fn what_was_sent_before_gives_the_answer_more_time() {
+fn bytes_sent_before_a_keep_alive_ping_extend_its_time() {
     for (bytes, least) in [(0, 20), (4096, 21), (40_960, 30), (10_000_000, 140)] {
         let mut server = asking(Version::V2, |_| {});
         server.reply(1, false);

@@ -31,7 +31,7 @@ fn updates(frames: &[Received]) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn c195_one_byte_beyond_the_stream_window_costs_the_stream() {
+fn c195_one_byte_beyond_the_stream_window_resets_the_stream() {
     for version in SINCE_V3 {
         let mut server = Machine::server(version).with(config(100_000, 1 << 20));
         server.upload(1);
@@ -165,7 +165,7 @@ fn c198_c199_credit_comes_when_the_application_has_read() {
 }
 
 #[test]
-fn c201_no_grant_lifts_the_peer_above_the_largest_window() {
+fn c201_no_increment_exceeds_the_largest_window() {
     const MAX: i64 = 0x7fff_ffff;
     for version in SINCE_V3 {
         for window in [65_536, 1 << 20, MAX as u32, u32::MAX] {
@@ -414,7 +414,7 @@ fn finish(machine: &mut Machine, side: Side, stream: u32) {
 /// No reader of one stream keeps the window of the session from the others for ever, whether its
 /// stream has ended or not, and whether the window is full or a few bytes of it are free.
 #[test]
-fn what_leaves_no_room_in_the_sessions_window_and_is_not_read_is_given_up() {
+fn unread_payload_that_leaves_no_room_in_the_session_window_is_given_up() {
     for side in [Side::Server, Side::Client] {
         let mut config = config(100_000, 150_000);
         // They do not grow.

@@ -9,7 +9,7 @@ use spdy_tests::{
 };
 
 #[test]
-fn c048_a_syn_reply_of_the_peer_to_its_own_stream_costs_the_stream() {
+fn c048_a_syn_reply_of_the_peer_to_its_own_stream_resets_the_stream() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
@@ -25,7 +25,7 @@ fn c048_a_syn_reply_of_the_peer_to_its_own_stream_costs_the_stream() {
 }
 
 #[test]
-fn c049_c050_a_second_syn_reply_costs_the_stream() {
+fn c049_c050_a_second_syn_reply_resets_the_stream() {
     for (version, status) in [
         (Version::V2, RstStatus::PROTOCOL_ERROR),
         (Version::V3, RstStatus::STREAM_IN_USE),
@@ -42,7 +42,7 @@ fn c049_c050_a_second_syn_reply_costs_the_stream() {
 }
 
 #[test]
-fn c051_a_syn_reply_after_fin_costs_the_stream() {
+fn c051_a_syn_reply_after_fin_resets_the_stream() {
     for (version, open, closed) in [
         (
             Version::V2,
@@ -73,7 +73,7 @@ fn c051_a_syn_reply_after_fin_costs_the_stream() {
 }
 
 #[test]
-fn c052_c053_data_before_syn_reply_costs_the_stream_or_in_spdy_2_the_session() {
+fn c052_c053_data_before_syn_reply_resets_the_stream_or_ends_a_session_of_spdy_2() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         let stream = client.open(OpenOptions::default());
@@ -89,7 +89,7 @@ fn c052_c053_data_before_syn_reply_costs_the_stream_or_in_spdy_2_the_session() {
 }
 
 #[test]
-fn headers_before_syn_reply_cost_the_stream() {
+fn headers_before_syn_reply_reset_the_stream() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         let stream = client.open(OpenOptions::default());
@@ -120,7 +120,7 @@ fn c054_a_body_without_headers_gets_a_syn_reply_in_front() {
 }
 
 #[test]
-fn a_header_block_that_the_version_cannot_write_costs_only_its_stream() {
+fn a_header_block_that_the_version_cannot_write_ends_only_its_stream() {
     let long = "x".repeat(70_000);
     let block = || block(&[("x-long", &long)]);
     let mut client = Machine::client(Version::V2);

@@ -8,7 +8,7 @@ use spdy_tests::{
 };
 
 #[test]
-fn c061_a_stream_that_the_peer_resets_says_nothing_more() {
+fn c061_nothing_is_sent_on_a_stream_after_the_peer_resets_it() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.request(1);
@@ -33,7 +33,7 @@ fn c061_a_stream_that_the_peer_resets_says_nothing_more() {
 }
 
 #[test]
-fn c061_nothing_is_told_of_a_stream_after_its_reset() {
+fn c061_no_event_follows_the_reset_of_a_stream() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
@@ -111,7 +111,7 @@ fn c064_data_behind_a_full_window_is_dropped_with_its_stream() {
 }
 
 #[test]
-fn c064_in_spdy_2_data_that_is_not_prepared_is_dropped_with_its_stream() {
+fn c064_in_spdy_2_queued_data_is_dropped_with_its_stream() {
     let version = Version::V2;
     let mut server = Machine::server(version);
     server.request(1);
@@ -235,7 +235,7 @@ fn c068_only_statuses_that_the_version_has_are_sent() {
 }
 
 #[test]
-fn c069_what_is_under_way_when_we_reset_is_answered_with_little() {
+fn c069_frames_that_cross_our_reset_are_not_answered() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
@@ -301,7 +301,7 @@ fn a_stream_that_was_never_sent_is_not_reset_on_the_wire() {
 }
 
 #[test]
-fn header_blocks_for_streams_that_are_gone_move_the_context_on() {
+fn header_blocks_of_closed_streams_advance_the_compression_context() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         let [first, second] = packed_requests(version);

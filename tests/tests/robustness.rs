@@ -349,7 +349,7 @@ fn the_fullest_stream_is_reset_when_it_holds_up_all_others_for_long() {
 }
 
 #[test]
-fn a_pause_of_ours_is_not_taken_for_a_slow_peer() {
+fn a_pause_of_reading_does_not_count_against_the_frame_timeout() {
     let version = Version::V2;
     let mut server = Machine::server(version).alone("the driver reads on as soon as it may");
     server.upload(1);
@@ -373,7 +373,7 @@ fn a_pause_of_ours_is_not_taken_for_a_slow_peer() {
 }
 
 #[test]
-fn what_is_queued_for_a_stream_does_not_outlive_it() {
+fn payload_queued_on_a_stream_is_freed_when_the_stream_is_reset() {
     for version in Version::ALL {
         let mut client = Machine::client(version);
         for _ in 0..3 {

@@ -32,7 +32,7 @@ use tokio::{
 /// smallest pieces and header blocks between them, answers that must not be sent yet, replies that
 /// are not read, and half a frame.
 #[test]
-fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
+fn all_limits_reached_at_once_stay_within_session_memory() {
     for version in Version::ALL {
         let bound = Limits::default().session_memory();
         let info = attack(version, Handler::Writes, worst);
@@ -47,7 +47,7 @@ fn the_worst_of_every_row_at_once_stays_within_the_sum_of_the_bounds() {
 
 /// The same after windows have grown to their maximum.
 #[test]
-fn the_worst_with_windows_that_have_grown_stays_within_the_sum_of_the_bounds() {
+fn all_limits_reached_with_grown_windows_stay_within_session_memory() {
     for version in [Version::V3, Version::V3_1] {
         let bound = Limits::default().session_memory();
         let info = attack(version, Handler::Writes, move |mut peer: Peer| async move {
@@ -82,7 +82,7 @@ fn the_bound_of_the_default_is_below_22_mebibytes_and_13_with_fixed_windows() {
 
 /// Rows 9 and 10: the bookkeeping of many small pieces is no larger than what they count for.
 #[test]
-fn s09_single_bytes_that_nobody_reads_cost_what_the_window_says() {
+fn s09_unread_single_bytes_take_no_more_memory_than_the_window() {
     for version in Version::ALL {
         let info = attack(version, Handler::Idles, move |mut peer: Peer| async move {
             peer.send(frames::syn_stream(version, 1).post("/")).await;
@@ -98,7 +98,7 @@ fn s09_single_bytes_that_nobody_reads_cost_what_the_window_says() {
 
 /// Rows 9 and 10: as much for what is echoed to a peer that does not read.
 #[test]
-fn s09_single_bytes_that_are_echoed_and_not_read_cost_what_the_queue_says() {
+fn s09_echoed_single_bytes_take_no_more_memory_than_the_send_queue() {
     for version in Version::ALL {
         let info = attack(version, Handler::Echoes, move |mut peer: Peer| async move {
             if version != Version::V2 {

@@ -182,7 +182,7 @@ fn c079_c080_a_count_that_does_not_fit_the_length_ends_the_session() {
 }
 
 #[test]
-fn c081_no_entries_are_fine() {
+fn c081_settings_without_entries_are_accepted() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.feed(frames::settings(version, &[]));

@@ -88,7 +88,7 @@ fn c034_a_lower_id_than_before_ends_the_session() {
 }
 
 #[test]
-fn c035_in_spdy_2_it_costs_the_stream() {
+fn c035_in_spdy_2_a_lower_id_than_before_resets_only_its_stream() {
     let mut server = Machine::server(Version::V2);
     server.request(5);
     server.feed(frames::syn_stream(Version::V2, 3).get("/"));
@@ -98,7 +98,7 @@ fn c035_in_spdy_2_it_costs_the_stream() {
 }
 
 #[test]
-fn c036_an_id_that_is_in_use_costs_the_stream() {
+fn c036_an_id_that_is_in_use_resets_the_stream() {
     for version in Version::ALL {
         for higher in [false, true] {
             let mut server = Machine::server(version);
@@ -116,7 +116,7 @@ fn c036_an_id_that_is_in_use_costs_the_stream() {
 }
 
 #[test]
-fn the_last_id_again_when_its_stream_is_closed_costs_only_that_frame() {
+fn the_last_id_again_after_its_stream_closed_is_answered_with_a_reset() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.request(1);
@@ -141,7 +141,7 @@ fn c037_an_id_of_the_servers_parity_ends_the_session() {
 }
 
 #[test]
-fn c038_in_spdy_2_it_costs_the_stream() {
+fn c038_in_spdy_2_an_id_of_the_servers_parity_resets_only_its_stream() {
     let mut server = Machine::server(Version::V2);
     server.feed(frames::syn_stream(Version::V2, 2).get("/"));
     assert_eq!(server.sent(), [reset(2, RstStatus::PROTOCOL_ERROR)]);
@@ -160,7 +160,7 @@ fn c039_c176_id_0_ends_the_session() {
 }
 
 #[test]
-fn c040_c041_the_last_id_there_is_is_served_and_the_session_drains() {
+fn c040_c041_a_stream_with_the_last_id_is_served_and_the_session_drains() {
     for version in Version::ALL {
         let mut server = Machine::server(version);
         server.upload(1);
@@ -328,7 +328,7 @@ fn c056_a_stream_over_the_limit_is_refused_and_the_others_live() {
 }
 
 #[test]
-fn c057_the_header_block_of_a_refused_stream_moves_the_context_on() {
+fn c057_the_header_block_of_a_refused_stream_advances_the_compression_context() {
     for version in Version::ALL {
         let mut config = Config::default();
         config.limits.max_streams = 0;

@@ -35,7 +35,7 @@ const PIECE: usize = 16 * 1024;
 const READY: usize = 64 * 1024 + PIECE + 64;
 
 #[tokio::test(start_paused = true)]
-async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
+async fn a_body_is_read_further_ahead_while_the_transport_takes_everything() {
     let made = Arc::new(AtomicUsize::new(0));
     let transport = counting(Arc::clone(&made));
     let body = Arc::clone(&made);
@@ -94,7 +94,7 @@ async fn a_download_is_made_further_ahead_while_the_transport_takes_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_waits_behind_no_more_than_before_when_a_download_is_made_far_ahead() {
+async fn a_ping_waits_behind_64_kib_and_a_frame_of_a_long_write_at_most() {
     let made = Arc::new(AtomicUsize::new(0));
     let transport = counting(Arc::clone(&made));
     let service = service_fn(move |_: Request<Body>| {

@@ -23,7 +23,7 @@ const SCHEDULES: u64 = 600;
 const SILENCE: u64 = 62;
 
 #[test]
-fn nothing_that_a_peer_does_with_windows_holds_what_is_queued() {
+fn no_use_of_windows_by_a_peer_holds_queued_payload_for_ever() {
     let number = |name| std::env::var(name).ok()?.parse().ok();
     let seeds = match number("WINDOWS_SEED") {
         Some(seed) => seed..seed + 1,

@@ -403,7 +403,7 @@ mod tests {
 
     /// Comparing the names one by one would take minutes for 200,000 of them.
     #[test]
-    fn names_are_found_among_very_many() {
+    fn names_are_found_in_very_large_blocks() {
         let mut block = HeaderBlock::new();
         let name = |index: usize| format!("x-name-{index}");
         for index in 0..200_000 {
@@ -429,7 +429,7 @@ mod tests {
 
     /// The same field is found for every number of names, however the block was made.
     #[test]
-    fn names_are_found_alike_among_few_and_many() {
+    fn names_are_found_in_small_and_large_blocks() {
         for count in [0, 1, 30, 62, 63, 64, 65, 66, 200] {
             let mut block = HeaderBlock::new();
             for index in 0..count {
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_was_asked_for_is_enough() {
+    fn a_block_does_not_grow_within_its_capacity() {
         let mut block = HeaderBlock::with_capacity(2, 10);
         block.append("abc", "de").unwrap();
         block.append("fgh", "ij").unwrap();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn c143_what_no_block_may_contain_is_refused_and_nothing_is_added() {
+    fn c143_invalid_fields_are_rejected_and_nothing_is_added() {
         let mut block = block(&[("a", "1")]);
         for (name, value, error) in [
             ("", "x", HeaderError::EmptyName),
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_known_by_their_names_or_by_how_they_were_added() {
+    fn fields_are_sensitive_by_name_or_by_how_they_were_added() {
         let mut block = block(&[("cookie", "x"), ("x-key", "1"), ("etag", "2")]);
         block.append_sensitive("X-Key", "3").unwrap();
         let sensitive: Vec<bool> = block.fields().map(|field| field.is_sensitive()).collect();

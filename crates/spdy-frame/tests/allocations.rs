@@ -138,7 +138,7 @@ fn a_block_is_built_with_two_allocations() {
 }
 
 #[test]
-fn the_states_of_a_session_are_small_and_come_late() {
+fn compression_contexts_are_small_and_allocated_on_first_use() {
     let new = measure(|| {
         let encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
         let decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
@@ -312,7 +312,7 @@ fn decode(bytes: &[u8]) -> (Result<HeaderBlock, HeaderError>, AllocationInfo) {
 }
 
 #[test]
-fn c141_nothing_is_allocated_from_a_number_of_the_peer() {
+fn c141_announced_counts_and_lengths_allocate_nothing() {
     for bytes in [
         &b"\xff\xff\xff\xff"[..],
         b"\xff\xff\xff\xff\xff\xff\xff\xff",

@@ -403,7 +403,7 @@ async fn c015_http_1_responses_advertise_spdy_and_no_others_do() {
 
 /// A time that a clock cannot count means no limit.
 #[tokio::test]
-async fn all_timeouts_may_be_as_long_as_can_be() {
+async fn the_longest_possible_timeouts_do_not_overflow() {
     let patient = Timeouts {
         handshake: Duration::MAX,
         idle: Duration::MAX,

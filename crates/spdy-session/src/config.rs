@@ -466,7 +466,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_that_a_session_holds_is_a_number_whatever_its_bounds_are() {
+    fn session_memory_saturates_with_the_largest_limits() {
         let mut limits = Limits::default();
         assert_eq!(limits.session_memory(), 22_601_344);
         let most = usize::MAX;

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_is_that_of_the_sessions_that_are_there() {
+    fn the_sum_has_the_parts_of_all_live_sessions() {
         let sum = Arc::<MemoryUse>::default();
         let share = || Share::new(Some(Arc::clone(&sum)));
         let (mut one, mut other) = (share(), share());

@@ -11,12 +11,12 @@ mod targets;
 const CHANGES: usize = 1000;
 
 #[test]
-fn a_session_bears_whatever_its_peer_says() {
+fn a_session_handles_any_input_of_its_peer_without_a_panic() {
     run("peer", targets::peer);
 }
 
 #[test]
-fn two_sessions_understand_each_other_whatever_their_applications_do() {
+fn two_sessions_agree_after_any_calls_of_their_applications() {
     run("pair", targets::pair);
 }
 

@@ -204,32 +204,32 @@ fn matrix(protocol: Protocol) {
 }
 
 #[test]
-fn what_a_peer_of_spdy_2_holds_comes_back_however_it_goes() {
+fn resources_of_a_spdy_2_peer_are_freed_after_every_ending() {
     matrix(Protocol::Spdy(Version::V2));
 }
 
 #[test]
-fn what_a_peer_of_spdy_3_holds_comes_back_however_it_goes() {
+fn resources_of_a_spdy_3_peer_are_freed_after_every_ending() {
     matrix(Protocol::Spdy(Version::V3));
 }
 
 #[test]
-fn what_a_peer_of_spdy_3_1_holds_comes_back_however_it_goes() {
+fn resources_of_a_spdy_3_1_peer_are_freed_after_every_ending() {
     matrix(Protocol::Spdy(Version::V3_1));
 }
 
 #[test]
-fn what_a_peer_of_http_2_holds_comes_back_however_it_goes() {
+fn resources_of_an_http_2_peer_are_freed_after_every_ending() {
     matrix(Protocol::Http2);
 }
 
 #[test]
-fn what_a_peer_of_http_1_holds_comes_back_however_it_goes() {
+fn resources_of_an_http_1_peer_are_freed_after_every_ending() {
     matrix(Protocol::Http1);
 }
 
 #[test]
-fn what_a_client_of_spdy_holds_comes_back_however_its_server_goes() {
+fn resources_of_a_spdy_client_are_freed_after_every_ending_of_its_server() {
     let wrong: Vec<_> = Version::ALL.into_iter().flat_map(client::matrix).collect();
     assert!(
         wrong.is_empty(),

@@ -186,7 +186,7 @@ async fn s12_lengths_that_do_not_fit_the_type_end_the_session() {
 
 /// Row 20.
 #[tokio::test(start_paused = true)]
-async fn s20_what_a_server_wants_persisted_is_never_said_again() {
+async fn s20_settings_that_a_server_wants_persisted_are_never_echoed() {
     for version in Version::ALL {
         let (near, far) = duplex(64 * 1024);
         let (session, _pushes, driver) = spdy_session::client(far, version, Config::default());

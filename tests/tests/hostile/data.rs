@@ -70,7 +70,7 @@ async fn s09_headers_without_fields_end_the_session() {
 
 /// Real traffic has small frames: they are no offence.
 #[tokio::test(start_paused = true)]
-async fn s09_single_bytes_are_taken() {
+async fn s09_data_frames_of_single_bytes_are_accepted() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Reads);
         served.send(frames::syn_stream(version, 1).post("/")).await;
@@ -235,7 +235,7 @@ async fn s23_the_stream_that_holds_up_all_others_is_reset_where_there_are_no_win
 }
 
 #[tokio::test(start_paused = true)]
-async fn s23_what_nobody_wants_is_thrown_away_up_to_a_limit() {
+async fn s23_unwanted_bytes_are_discarded_up_to_a_limit() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Discards);
         served.send(frames::syn_stream(version, 1).post("/")).await;
@@ -257,7 +257,7 @@ async fn s23_what_nobody_wants_is_thrown_away_up_to_a_limit() {
 
 /// Row 13.
 #[tokio::test(start_paused = true)]
-async fn s13_windows_that_overflow_cost_the_stream_or_the_session() {
+async fn s13_windows_that_overflow_end_the_stream_or_the_session() {
     for version in [Version::V3, Version::V3_1] {
         let mut served = Served::new(version, Handler::Waits);
         served.send(frames::syn_stream(version, 1).post("/")).await;

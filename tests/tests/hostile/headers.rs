@@ -76,7 +76,7 @@ async fn cost(version: Version, bomb: &[u8]) -> Duration {
 /// The same again for 1 GiB in frames of 512 KiB inflated each, which are not above the hard limit:
 /// every one costs a RST_STREAM.
 #[tokio::test(start_paused = true)]
-async fn s01_a_gibibyte_costs_what_the_limits_say() {
+async fn s01_a_block_that_inflates_to_a_gibibyte_takes_no_more_than_the_limits() {
     let longest = Bomb::new().block(240 << 20);
     assert!(longest.len() < 256 * 1024, "{}", longest.len());
     // Zeros that follow zeros are compressed to the same bytes every time.
@@ -146,7 +146,7 @@ async fn s01_header_blocks_of_all_streams_together_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s02_counts_and_lengths_in_header_blocks_are_not_believed() {
+async fn s02_impossible_counts_and_lengths_in_header_blocks_reset_the_stream() {
     for version in Version::ALL {
         let number = |number: u32| match version {
             Version::V2 => (number as u16).to_be_bytes().to_vec(),
@@ -198,7 +198,7 @@ async fn s03_fields_are_counted_after_values_are_split() {
 
 /// Row 11. That the compression context is kept shows in the next block.
 #[tokio::test(start_paused = true)]
-async fn s11_bad_names_cost_the_stream_and_keep_the_context() {
+async fn s11_bad_names_reset_the_stream_and_keep_the_compression_context() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Answers);
         let bad = [

@@ -13,7 +13,7 @@ use tokio::{io::duplex, time::sleep};
 use super::{Handler, Served, is_goaway};
 
 #[tokio::test(start_paused = true)]
-async fn s15_a_peer_that_says_nothing_is_gone_after_ten_seconds() {
+async fn s15_a_session_without_a_first_frame_ends_after_ten_seconds() {
     for version in Version::ALL {
         let mut served = Served::new(version, Handler::Waits);
         let start = tokio::time::Instant::now();

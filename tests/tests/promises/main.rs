@@ -93,7 +93,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ),
     (
         "l07_2",
-        &["c040_c041_the_last_id_there_is_is_served_and_the_session_drains"],
+        &["c040_c041_a_stream_with_the_last_id_is_served_and_the_session_drains"],
     ),
     (
         "l08_4",
@@ -135,7 +135,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ),
     (
         "x07",
-        &["c108_c113_c114_data_and_headers_after_fin_cost_the_stream"],
+        &["c108_c113_c114_data_and_headers_after_fin_reset_the_stream"],
     ),
     (
         "x09",
@@ -147,7 +147,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     (
         "x10",
         &[
-            "c133_to_c141_c146_a_broken_block_costs_its_stream_alone",
+            "c133_to_c141_c146_a_malformed_block_resets_only_its_stream",
             "c130_c131_c132_a_context_that_is_lost_ends_the_session",
         ],
     ),

@@ -238,7 +238,7 @@ async fn l11_5_a_cancelled_send_stops_and_its_caller_is_told() {
 /// A stream is reset, and then the session is ended: RST_STREAM goes first, because the peer might
 /// not read it after GOAWAY.
 #[tokio::test(start_paused = true)]
-async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
+async fn a_reset_before_shutdown_now_is_sent_before_goaway() {
     let graceful = Shutdown::Graceful { deadline: None };
     for version in Version::ALL {
         for how in [Shutdown::Now, graceful] {
@@ -265,7 +265,7 @@ async fn a_reset_in_front_of_the_end_of_the_session_goes_out_first() {
 
 /// After the end was ordered, nothing more is sent but the end of the session.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_reset_behind_the_end_of_the_session_is_not_reset() {
+async fn after_shutdown_now_no_reset_is_sent() {
     for version in Version::ALL {
         let mut side = serve(version, Config::default());
         let (_recv, send) = side.upload(1).await.split();

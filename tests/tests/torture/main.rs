@@ -39,7 +39,7 @@ struct Outcome {
 }
 
 #[test]
-fn a_transport_that_stutters_at_any_call_does_no_harm() {
+fn every_exchange_completes_over_a_transport_that_is_pending_at_any_call() {
     for version in Version::ALL {
         for fault in [Fault::Pending, Fault::Drip] {
             each_call(version, fault, |plan, outcome| {

@@ -103,7 +103,7 @@ fn a_window_that_is_used_up_in_each_round_trip_is_doubled_up_to_its_maximum() {
 }
 
 #[test]
-fn one_byte_beyond_a_window_that_has_grown_costs_the_stream() {
+fn one_byte_beyond_a_window_that_has_grown_resets_the_stream() {
     for version in SINCE_V3 {
         let mut server = server(version, growing());
         server.upload(1);
@@ -251,7 +251,7 @@ fn a_peer_that_does_not_answer_is_asked_once() {
 }
 
 #[test]
-fn the_answer_is_told_to_nobody_and_counts_once() {
+fn the_answer_to_a_measurement_is_no_event_and_counts_once() {
     for version in SINCE_V3 {
         let mut server = server(version, growing());
         server.upload(1);
@@ -272,7 +272,7 @@ fn the_answer_is_told_to_nobody_and_counts_once() {
 }
 
 #[test]
-fn the_answer_keeps_no_idle_session_alive() {
+fn the_answer_to_a_measurement_does_not_delay_the_idle_timeout() {
     for version in SINCE_V3 {
         let mut server = server(version, growing());
         server.upload(1);
@@ -292,7 +292,7 @@ fn the_answer_keeps_no_idle_session_alive() {
 }
 
 #[test]
-fn the_answer_is_none_to_a_keep_alive() {
+fn the_answer_to_a_measurement_does_not_answer_a_keep_alive() {
     for version in SINCE_V3 {
         let mut config = growing();
         config.timeouts.keep_alive = Some(Duration::from_secs(10));

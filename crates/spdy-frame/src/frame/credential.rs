@@ -114,7 +114,7 @@ mod tests {
     const PAYLOAD: &[u8] = b"\x00\x03\x00\x00\x00\x02ok\x00\x00\x00\x03der\x00\x00\x00\x00";
 
     #[test]
-    fn proof_and_certificates_tile_the_frame() {
+    fn proof_and_certificates_fill_the_rest_of_the_frame() {
         let frame = Credential::parse(PAYLOAD).unwrap();
         assert_eq!((frame.slot, frame.payload), (3, &PAYLOAD[2..]));
         assert!(Credential::parse(&[0, 1, 0, 0, 0, 0][..]).is_ok());

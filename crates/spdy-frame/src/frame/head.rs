@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_written_when_the_payload_is_there() {
+    fn the_length_of_a_frame_is_written_after_its_payload() {
         let mut dst = BytesMut::from(&b"before"[..]);
         let start = begin_control(Version::V3_1, HEADERS, FLAG_FIN, &mut dst);
         dst.put_bytes(7, 300);

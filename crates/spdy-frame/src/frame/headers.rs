@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn c109_four_bytes_are_a_frame_without_pairs() {
+    fn c109_headers_of_four_bytes_have_no_fields() {
         for version in [Version::V3, Version::V3_1] {
             let frame = Headers::parse(version, FLAG_FIN, &[0, 0, 0, 5][..]).unwrap();
             assert_eq!(frame.stream.get(), 5);

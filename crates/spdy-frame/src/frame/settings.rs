@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn c081_no_entries_are_legal() {
+    fn c081_a_frame_without_entries_is_accepted() {
         let frame = Settings::parse(Version::V2, FLAG_CLEAR_SETTINGS, &[0; 4]).unwrap();
         assert_eq!(
             frame,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_never_longer_than_its_entries_are_looked_at() {
+    fn entries_beyond_the_maximum_are_not_written() {
         let entries = (0..1000)
             .map(|id| Setting::new(SettingId(id), id))
             .collect();

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn all_literals_at_all_borders_are_read_again() {
+    fn literals_can_be_inflated_at_every_bit_position() {
         let all: Vec<u8> = (0..=255).collect();
         for shift in 0..16 {
             let bytes = [&vec![200; shift], &all[..], b"text as usual", &all[shift..]].concat();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn all_lengths_and_distances_are_read_again() {
+    fn copies_of_all_lengths_and_distances_can_be_inflated() {
         let history: Vec<u8> = (0..WINDOW as u32 + 500)
             .map(|index| (index.wrapping_mul(index) >> 7) as u8)
             .collect();

@@ -121,7 +121,7 @@ mod tests {
 
     /// The memory of a block is proportional to the bytes that were added.
     #[test]
-    fn values_that_come_by_turns_take_room_in_proportion() {
+    fn the_memory_of_a_block_is_proportional_to_its_values() {
         let mut block = HeaderBlock::new();
         for round in 0..100_000 {
             block

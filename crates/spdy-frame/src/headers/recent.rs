@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_secret_only_the_name_is_known() {
+    fn only_the_name_of_a_secret_is_remembered() {
         let mut recent = Recent::new();
         recent.insert(b"cookie", None, 10);
         assert_eq!(touch(&mut recent, b"cookie", b"", 50), None);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_keeps_what_was_used_and_is_near() {
+    fn a_sweep_keeps_used_fields_within_the_window() {
         let mut recent = Recent::new();
         recent.insert(b"far", Some(b"away"), 0);
         recent.insert(b"near", Some(b"by"), 10);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_does_not_come_in() {
+    fn fields_that_are_too_long_are_not_remembered() {
         let mut recent = Recent::new();
         let long = vec![b'x'; LONGEST + 1];
         recent.insert(&long, Some(b""), 10);

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_judged_alike_in_words_and_one_by_one() {
+    fn checking_words_gives_the_same_result_as_checking_bytes() {
         for length in 1..20 {
             for place in 0..length {
                 for byte in 0..=u8::MAX {

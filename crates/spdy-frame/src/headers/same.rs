@@ -74,7 +74,7 @@ mod tests {
 
     /// Compares the results with those of a comparison field by field.
     #[test]
-    fn fields_are_the_same_however_they_lie() {
+    fn fields_compare_equal_in_any_memory_layout() {
         let made = [
             block(&[("a", "1"), ("bc", "23"), ("d", "")]),
             block(&[("a", "1"), ("bc", "24"), ("d", "")]),

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_the_bytes() {
+    fn the_buffer_grows_in_proportion_to_its_bytes() {
         let mut window = Window::new(1 << 15, b"");
         assert_eq!(window.bytes.capacity(), 0);
         for round in 1..=1000 {

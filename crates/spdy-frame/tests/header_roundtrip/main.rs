@@ -125,7 +125,7 @@ fn c128_a_thousand_requests_and_replies_are_short_and_read_again() {
 }
 
 #[test]
-fn a_block_that_is_repeated_is_one_match() {
+fn a_repeated_block_is_written_as_one_match() {
     let response = block(&[
         (":status", "200 OK"),
         (":version", "HTTP/1.1"),
@@ -156,7 +156,7 @@ fn a_block_that_is_repeated_is_one_match() {
 }
 
 #[test]
-fn a_changed_value_costs_itself_and_a_match_for_the_name() {
+fn a_changed_value_is_written_behind_a_match_for_its_name() {
     for version in Version::ALL {
         let mut encoder = HeaderEncoder::new(version, Indexed);
         let date =

@@ -32,7 +32,7 @@ fn refused(version: Version, mode: HeaderCompression, bad: &HeaderBlock) -> Enco
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_anything_moves() {
+fn a_block_that_does_not_fit_is_rejected_and_changes_nothing() {
     for mode in [Indexed, Stored] {
         for (name, value) in [(1, 65_536), (65_536, 1)] {
             let long = block(&[("a", "b"), (&"n".repeat(name), &"v".repeat(value))]);
@@ -56,7 +56,7 @@ fn what_does_not_fit_is_refused_before_anything_moves() {
 }
 
 #[test]
-fn more_fields_than_v2_can_count_are_refused_there() {
+fn v2_rejects_more_fields_than_it_can_count() {
     let fields = (0..65_536).map(|index| (format!("{index}"), ""));
     let block = HeaderBlock::from_pairs(fields).unwrap();
     let error = refused(Version::V2, Indexed, &block);

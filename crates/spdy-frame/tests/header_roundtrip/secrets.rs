@@ -29,7 +29,7 @@ fn secrets(version: Version, block: &HeaderBlock, mut at: isize) -> Vec<Range<is
 }
 
 #[test]
-fn no_match_touches_a_secret() {
+fn compressed_blocks_never_refer_to_a_secret() {
     for version in Version::ALL {
         let mut encoder = HeaderEncoder::new(version, Indexed);
         let mut inflater = Inflater::new(version);

@@ -140,7 +140,7 @@ fn a_block_without_a_sync_marker_is_judged_by_what_is_there() {
 
 /// Fields are reused for the next block only if it has the same bytes.
 #[test]
-fn a_block_that_comes_again_is_judged_alike() {
+fn a_repeated_block_gives_the_same_result() {
     let mut limits = HeaderLimits::default();
     limits.max_fields = 3;
     for version in Version::ALL {

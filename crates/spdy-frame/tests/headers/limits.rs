@@ -99,7 +99,7 @@ fn c145_above_the_hard_limit_the_context_is_lost() {
 /// The third block inflates to the bytes of the first two, the first of which was rejected. What
 /// the limit leaves of it is as long as the second block, but equal to the first.
 #[test]
-fn a_block_that_is_cut_is_never_taken_for_the_one_before() {
+fn a_truncated_block_is_not_confused_with_the_block_before() {
     for version in Version::ALL {
         let mut limits = HeaderLimits::default();
         limits.max_size = 1000;
@@ -126,7 +126,7 @@ fn a_block_that_is_cut_is_never_taken_for_the_one_before() {
 /// Valid and invalid blocks, made of each other, so that the fields of one might seem to fit the
 /// next.
 #[test]
-fn blocks_are_judged_alike_whatever_came_before_at_all_limits() {
+fn earlier_blocks_do_not_change_the_result_at_any_limit() {
     let mut random = Random::new(40);
     let (mut whole, mut cut, mut refused) = (0, 0, 0);
     for _ in 0..400 {

@@ -71,7 +71,7 @@ fn c136_a_misplaced_nul_in_a_value_is_refused() {
 }
 
 #[test]
-fn separators_of_lines_never_get_through() {
+fn cr_and_lf_in_names_and_values_are_rejected() {
     for version in Version::ALL {
         for bad in ["\r", "\n", "a\rb", "long enough to be checked in one go\n"] {
             let error = soft_error_of_pairs(version, &[("x", bad)]);

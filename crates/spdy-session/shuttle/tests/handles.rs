@@ -99,7 +99,7 @@ fn handles_that_are_dropped_meanwhile_keep_no_task_waiting() {
 
 /// A session ends while streams are opened, answered and awaited.
 #[test]
-fn a_session_that_ends_meanwhile_is_told_to_all() {
+fn all_tasks_learn_of_the_end_of_their_session() {
     shuttle::check_random(
         || {
             let (client, server) = pair();
@@ -142,7 +142,7 @@ fn a_session_that_ends_meanwhile_is_told_to_all() {
 
 /// A reset by one side meets writes of the other.
 #[test]
-fn a_reset_meets_a_writer() {
+fn a_reset_wakes_a_waiting_writer() {
     shuttle::check_random(
         || {
             let (client, server) = pair();

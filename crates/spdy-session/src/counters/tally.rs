@@ -81,7 +81,7 @@ mod tests {
     use crate::Limit;
 
     #[test]
-    fn what_is_counted_shows_when_it_is_flushed_and_in_the_end() {
+    fn counts_are_visible_after_a_flush_and_after_the_end() {
         let counters = Arc::new(Counters::default());
         let mut tally = Tally::new(Some(&counters));
         tally.add(Count::BytesSent, 5);

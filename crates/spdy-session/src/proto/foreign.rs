@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_known_by_its_first_bytes() {
+    fn foreign_protocols_are_recognized_by_their_first_bytes() {
         let (client, server) = (Side::Client, Side::Server);
         for (peer, bytes, expected) in [
             (

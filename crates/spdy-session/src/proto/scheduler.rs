@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_taken_out_does_not_come_up() {
+    fn a_removed_stream_is_not_scheduled() {
         let mut scheduler = Scheduler::default();
         for (raw, need) in [(1, Need::Window), (3, Need::Window), (5, Need::Nothing)] {
             scheduler.push(id(raw), priority(3), need);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_window_goes_on_while_it_is_shut_and_all_else_keeps_its_place() {
+    fn without_a_window_only_streams_without_payload_are_served_and_others_keep_their_places() {
         let mut scheduler = Scheduler::default();
         for raw in [1, 3, 5, 7] {
             let need = [Need::Window, Need::Nothing][raw as usize / 2 % 2];

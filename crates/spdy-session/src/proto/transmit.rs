@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_told_when_its_last_byte_has_left() {
+    fn a_frame_is_reported_when_its_last_byte_has_left() {
         let mut transmit = Transmit::default();
         push_data(&mut transmit, 1, 10, false);
         push_data(&mut transmit, 1, 600, true);

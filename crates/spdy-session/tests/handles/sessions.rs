@@ -344,7 +344,7 @@ fn deadlines_may_be_watched_by_another_runtime() {
 
 /// A duration that a clock cannot express means no limit.
 #[tokio::test(start_paused = true)]
-async fn all_timeouts_may_be_as_long_as_can_be() {
+async fn the_longest_possible_timeouts_do_not_overflow() {
     in_all_versions(async |version| {
         let mut patient = Config::default();
         let (longest, timeouts) = (Some(Duration::MAX), &mut patient.timeouts);
@@ -375,7 +375,7 @@ async fn all_timeouts_may_be_as_long_as_can_be() {
 
 /// The peer would take a reset for the end of the stream.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_dropped_or_reset_behind_the_end_of_its_session_is_not_reset() {
+async fn after_shutdown_now_a_dropped_or_reset_stream_sends_no_reset() {
     in_all_versions(async |version| {
         for is_dropped in [true, false] {
             let (near, mut far) = pair(version);

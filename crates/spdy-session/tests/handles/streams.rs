@@ -48,7 +48,7 @@ async fn headers_and_payload_go_both_ways_and_end_with_fin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_byte_arrives_through_a_transport_that_drips() {
+async fn every_byte_arrives_over_a_transport_of_single_bytes() {
     in_all_versions(async |version| {
         let (a, b) = duplex(64);
         let config = Config::default;

@@ -242,7 +242,7 @@ async fn pings(io: &mut DuplexStream, count: usize) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_a_keep_alive_gives_no_ping_of_a_handle_up() {
+async fn a_keep_alive_answer_does_not_give_up_pings_of_handles() {
     let (near_io, mut far_io) = duplex(1 << 16);
     let mut config = Config::default();
     config.timeouts.keep_alive = Some(Duration::from_secs(5));
@@ -256,7 +256,7 @@ async fn the_answer_to_a_keep_alive_gives_no_ping_of_a_handle_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_that_is_given_up_is_told_at_once() {
+async fn a_ping_that_is_given_up_fails_immediately() {
     // The transport holds everything that the far side does not read.
     let (near_io, _far_io) = duplex(1 << 20);
     let (session, _incoming, driver) = client(near_io, Version::V3_1, Config::default());
@@ -486,7 +486,7 @@ async fn streams_that_are_given_up_before_they_are_opened_are_forgotten() {
 /// A grant of the window is behind unread bytes. The wait ends when the stream is given up, see
 /// docs/limits.md.
 #[tokio::test(start_paused = true)]
-async fn a_side_that_reads_when_it_has_sent_waits_as_long_as_it_may_leave_unread() {
+async fn sides_that_read_only_after_sending_wait_until_the_unread_timeout() {
     let mut config = Config::default();
     config.limits.stream_window = 65_536;
     config.limits.max_stream_window = 0;

@@ -38,7 +38,7 @@ use std::{
 const SCHEDULES: u64 = 1000;
 
 #[test]
-fn nothing_possible_is_left_undone() {
+fn a_driver_at_rest_has_left_no_work_undone() {
     let number = |name| std::env::var(name).ok()?.parse().ok();
     if let Some(seed) = number("LIVENESS_SEED") {
         return schedule::run(seed);

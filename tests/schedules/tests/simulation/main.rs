@@ -28,12 +28,12 @@ const SCHEDULES: u64 = 6000;
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 #[test]
-fn random_conversations_keep_the_books_straight() {
+fn counts_match_the_records_after_every_step_of_random_conversations() {
     run(Plan::Orderly, 0);
 }
 
 #[test]
-fn random_conversations_that_break_off_leave_nobody_waiting_and_see_every_fault() {
+fn random_conversations_that_break_off_wake_every_task_and_report_every_fault() {
     if let Some((schedules, faults)) = run(Plan::BreaksOff, 1 << 32) {
         faults.assert_all_seen(schedules / 200);
     }

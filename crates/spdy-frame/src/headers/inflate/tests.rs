@@ -89,7 +89,7 @@ impl Peer {
 }
 
 #[test]
-fn all_that_zlib_writes_is_read_again() {
+fn everything_that_zlib_writes_can_be_inflated() {
     for seed in 1..=40 {
         let mut peer = Peer::new(seed);
         (0..120).for_each(|_| peer.send());
@@ -227,7 +227,7 @@ fn a_block_that_ends_anywhere_leaves_less_than_a_kibibyte() {
 }
 
 #[test]
-fn what_is_past_a_bound_is_dropped_and_still_known() {
+fn bytes_past_the_limit_are_dropped_and_later_blocks_can_copy_them() {
     let bytes: Vec<u8> = (0..90_000_u32)
         .map(|n| (n.wrapping_mul(n) >> 9) as u8)
         .collect();
@@ -261,7 +261,7 @@ fn what_is_past_a_bound_is_dropped_and_still_known() {
 
 /// Codes without a byte of output take time, and no bound on the output would count them.
 #[test]
-fn codes_are_bounded_though_their_blocks_are_empty() {
+fn huffman_codes_of_empty_blocks_are_limited() {
     for (limit, most) in [(0, 64), (256, 65), (10_000, 103), (1 << 20, 4160)] {
         let inflate = |count| {
             let bounds = Bounds {
@@ -279,7 +279,7 @@ fn codes_are_bounded_though_their_blocks_are_empty() {
 
 /// No block of zlib has as many codes, whatever memory it is given and however often it flushes.
 #[test]
-fn what_zlib_writes_has_fewer_codes() {
+fn zlib_writes_fewer_huffman_codes_than_the_limit() {
     let mut random = Random::new(3);
     let bytes: Vec<u8> = (0..131_072)
         .map(|_| b"etaoin shrdlu"[random.below(13)])
@@ -305,7 +305,7 @@ fn what_zlib_writes_has_fewer_codes() {
 
 /// A later part of a block refers to dropped bytes: the output is the same for all limits.
 #[test]
-fn copies_reach_over_what_was_dropped() {
+fn later_copies_can_begin_in_dropped_bytes() {
     for seed in 1..60 {
         let mut random = Random::new(seed);
         let mut bytes = random.bytes(b"");
@@ -328,7 +328,7 @@ fn copies_reach_over_what_was_dropped() {
 }
 
 #[test]
-fn what_is_past_the_announced_window_is_gone() {
+fn a_copy_from_before_the_announced_window_is_an_error() {
     let block = |write: &dyn Fn(&mut BlockWriter<'_>)| {
         let mut bytes = vec![0; 100_000];
         let mut writer = BlockWriter::begin(&mut bytes);

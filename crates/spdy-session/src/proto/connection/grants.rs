@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_granted_is_told_once() {
+    fn an_awaited_window_is_reported_once() {
         let now = Instant::now();
         let (mut client, id) = waiting(now);
         let grant = WindowUpdate {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_all_streams_get_is_told() {
+    fn a_larger_initial_window_is_reported_to_waiting_streams() {
         let now = Instant::now();
         let (mut client, _) = waiting(now);
         initial_window(&mut client, now, 7);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_waits_for_other_things_is_told_of_a_grant_once() {
+    fn a_changed_window_is_reported_once_to_a_stream_that_awaits_a_grant() {
         let now = Instant::now();
         let (mut client, id) = waiting(now);
         initial_window(&mut client, now, 7);

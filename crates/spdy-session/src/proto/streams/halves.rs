@@ -188,7 +188,7 @@ mod tests {
     const INPUTS: [RecvInput; 3] = [RecvInput::Reply, RecvInput::Headers, RecvInput::Data];
 
     #[test]
-    fn fin_finishes_wherever_the_frame_is_welcome_and_nowhere_else() {
+    fn fin_finishes_the_receiving_half_in_every_state_that_allows_the_frame() {
         for version in Version::ALL {
             for state in STATES {
                 for input in INPUTS {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sending_half_takes_each_input_in_the_states_that_are_drawn_and_in_no_other() {
+    fn the_sending_half_allows_each_input_only_in_the_states_of_the_diagram() {
         use SendHalf::{Finished, Finishing, Open, Unreplied};
         use SendInput::{FinWritten, Queue, Reply};
         let inputs = [
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_begins_where_its_side_of_the_syn_stream_says() {
+    fn halves_begin_in_the_state_that_syn_stream_gives_them() {
         assert_eq!(SendHalf::of_initiator(false), SendHalf::Open);
         assert_eq!(SendHalf::of_initiator(true), SendHalf::Finishing);
         assert_eq!(SendHalf::of_acceptor(false), SendHalf::Unreplied);

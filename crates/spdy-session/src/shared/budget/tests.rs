@@ -17,7 +17,7 @@ fn verdict(large: usize, asking: Asking) -> Verdict {
 }
 
 #[test]
-fn a_piece_should_be_as_long_as_window_and_session_let_it() {
+fn the_recommended_length_follows_the_window_and_the_session() {
     let most = Limits::default().large_send_pieces;
     assert_eq!(verdict(0, NEW), Verdict::Yes(65_536));
     assert_eq!(verdict(most - 20_000, NEW), Verdict::Yes(20_000));
@@ -27,7 +27,7 @@ fn a_piece_should_be_as_long_as_window_and_session_let_it() {
 }
 
 #[test]
-fn of_a_session_that_holds_much_streams_wait_that_may_get_stuck() {
+fn only_streams_that_might_get_stuck_wait_in_a_session_that_holds_much() {
     let most = Limits::default().large_send_pieces;
     let others = Verdict::WhenOthersHaveSent;
     assert_eq!(verdict(most, NEW), others);
@@ -52,7 +52,7 @@ fn of_a_session_that_holds_much_streams_wait_that_may_get_stuck() {
 }
 
 #[test]
-fn streams_that_are_asked_at_the_same_moment_have_no_more_than_one_after_the_other() {
+fn simultaneous_claims_get_no_more_than_claims_in_sequence() {
     let budget = Budget::new(Arc::default());
     let wide = Asking {
         window: usize::MAX,
@@ -198,7 +198,7 @@ fn a_stream_that_leaves_passes_its_turn_on() {
 
 /// The stream waits for its window, with the timeout of that, once nothing is being made.
 #[test]
-fn a_stream_without_a_window_is_told_when_others_have_made_their_pieces() {
+fn a_stream_without_a_window_is_woken_when_claims_of_others_end() {
     let budget = Budget::new(Arc::default());
     let claimed = budget.claim(NEW).unwrap();
     let shut = Asking { window: 0, ..NEW };

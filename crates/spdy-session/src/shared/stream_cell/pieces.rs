@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_is_all_there_is_takes_the_room_of_no_other() {
+    fn a_piece_that_is_the_whole_payload_counts_nothing() {
         let (budget, mut pieces) = (Budget::new(Arc::default()), Pieces::default());
         pieces.pushed(1 << 20, true, &budget);
         let freed = pieces.clear();

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_whose_end_comes_with_more_than_is_dropped_is_closed_and_forgotten() {
+    fn a_fin_beyond_the_discard_limit_closes_the_stream_without_a_reset() {
         let now = Instant::now();
         let mut config = Config::default();
         config.limits.discard = 10;
