@@ -10,8 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::{Request, Response};
 use http_body_util::Full;
+use rustls::ClientConfig;
 use spdy_tower::{
     Protocol,
     client::{self, Client, ConnectorError, FetchError, Plain, ResponseBody},
@@ -23,6 +25,7 @@ use crate::{
     counted::{Tcp, Wire},
     failure::{Exit, Failure, sentence},
     flags::Reach,
+    http2,
     offer::Offer,
     origin::Origin,
     tls, wire,
@@ -33,6 +36,8 @@ pub(crate) struct Connector {
     offer: Offer,
     connector: client::Connector,
     config: Config,
+    tls: Arc<ClientConfig>,
+    timeout: Duration,
     verbose: bool,
 }
 
@@ -58,7 +63,7 @@ impl Connector {
             Protocol::Http1 if offer.upgrade => Plain::Upgrade,
             Protocol::Http1 => Plain::Http1,
         };
-        let connector = client::Connector::new(tls)
+        let connector = client::Connector::new(tls.clone())
             .offer(&offer.alpn)
             .plain(plain)
             .upgrade_over_tls(offer.upgrade)
@@ -67,6 +72,8 @@ impl Connector {
             offer,
             connector,
             config,
+            tls: Arc::new(tls),
+            timeout: reach.connect_timeout(),
             verbose: reach.verbose,
         })
     }
@@ -107,6 +114,37 @@ impl Connector {
         Ok(Connection {
             requests: Requests { client, protocol },
             session: connected.session().cloned(),
+            http2: None,
+            protocol,
+            wire,
+            took: start.elapsed(),
+            closed,
+        })
+    }
+
+    /// Opens a new connection whose requests need not go through [`Requests`]. If HTTP/2 is offered
+    /// it is the only protocol.
+    pub(crate) async fn connect_directly(&self, origin: &Origin) -> Result<Connection, Failure> {
+        // With `verbose`, `Requests` shows the heads.
+        if self.offer.plain != Protocol::Http2 || self.verbose {
+            return self.connect(origin).await;
+        }
+        let start = Instant::now();
+        let wire = Arc::new(Wire::default());
+        let (open, closed) = mpsc::channel(1);
+        let tcp = Tcp {
+            wire: Arc::clone(&wire),
+            open,
+            verbose: false,
+        };
+        let opened = http2::open(&tcp, &self.tls, origin, self.timeout).await;
+        let requests = opened.map_err(|error| self.failure(origin, &error))?;
+        let protocol = Protocol::Http2;
+        let client = Client::new(self.connector.clone().dial(tcp));
+        Ok(Connection {
+            requests: Requests { client, protocol },
+            session: None,
+            http2: Some(requests),
             protocol,
             wire,
             took: start.elapsed(),
@@ -133,6 +171,9 @@ pub(crate) struct Connection {
     pub(crate) requests: Requests,
     /// The session, if the protocol is SPDY.
     pub(crate) session: Option<Session>,
+    /// The connection itself, if [`Connector::connect_directly`] has opened it and the protocol is
+    /// HTTP/2.
+    pub(crate) http2: Option<SendRequest<Bytes>>,
     pub(crate) protocol: Protocol,
     pub(crate) wire: Arc<Wire>,
     /// The time that it took to connect.
@@ -144,7 +185,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Closes the connection, and waits a short time for the server to close its side.
     pub(crate) async fn end(mut self) {
-        drop((self.requests, self.session));
+        drop((self.requests, self.session, self.http2));
         _ = timeout(2 * LINGER, self.closed.recv()).await;
     }
 }

@@ -1,5 +1,8 @@
 //! `spdy load`: sends many requests and measures the responses.
 
+mod http2;
+mod lane;
+mod spdy;
 mod tally;
 
 use std::{
@@ -12,12 +15,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header::USER_AGENT};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use tokio::task::JoinSet;
 
-use self::tally::{Report, Tally};
+use self::{
+    lane::Lane,
+    tally::{Report, Tally},
+};
 use crate::{
-    connect::{Connection, Connector, Payload, Requests, reason},
+    connect::{Connection, Connector, Payload},
     failure::{Exit, Failure, print, print_json},
     flags::Load,
     origin::Url,
@@ -27,20 +33,28 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
     let url = load.reach.reached(&load.url);
     let origin = &url.origin;
     let connector = Connector::new(load.offer()?, &load.reach, origin.is_tls)?;
+    let (request, body) = request(&load, &url);
+    let is_plain = lane::is_plain(request.headers());
     let mut connections = Vec::new();
     for _ in 0..load.sessions.get() {
-        match connector.connect(origin).await {
+        let connected = if is_plain {
+            connector.connect_directly(origin).await
+        } else {
+            connector.connect(origin).await
+        };
+        match connected {
             Ok(connection) => connections.push(connection),
             Err(failure) => return failure.told(load.json, ("url", &load.url)),
         }
     }
-    let request = request(&load, &url);
+    let lane = |connection| Arc::new(Lane::new(connection, &request, body.clone()));
+    let lanes: Vec<_> = connections.iter().map(lane).collect();
     if load.warm_up > 0 {
-        phase(&load, &connections, &request, load.warm_up).await;
+        phase(&load, &lanes, load.warm_up).await;
     }
     let [received, sent] = bytes(&connections);
     let start = Instant::now();
-    let tally = phase(&load, &connections, &request, load.requests.get()).await;
+    let tally = phase(&load, &lanes, load.requests.get()).await;
     let took = start.elapsed();
     let wire = bytes(&connections);
     let report = Report {
@@ -59,16 +73,19 @@ pub(crate) async fn run(load: Load) -> Result<Exit, Failure> {
     } else {
         print(report.to_string().as_bytes())?;
     }
+    // A connection ends when nothing uses it.
+    drop(lanes);
     let mut ending: JoinSet<()> = connections.into_iter().map(Connection::end).collect();
     while ending.join_next().await.is_some() {}
     Ok(report.exit())
 }
 
-fn request(load: &Load, url: &Url) -> Request<Payload> {
-    let bytes = load
+/// Returns the request, and its body again.
+fn request(load: &Load, url: &Url) -> (Request<Payload>, Option<Bytes>) {
+    let body = load
         .body
         .map(|bytes| Bytes::from(vec![b'x'; bytes as usize]));
-    let method = match bytes {
+    let method = match body {
         Some(_) => Method::POST,
         None => Method::GET,
     };
@@ -77,26 +94,20 @@ fn request(load: &Load, url: &Url) -> Request<Payload> {
         headers.append(name, value.clone());
     }
     headers.entry(USER_AGENT).or_insert(AGENT);
-    let mut request = Request::new(Full::new(bytes.unwrap_or_default()));
+    let mut request = Request::new(Full::new(body.clone().unwrap_or_default()));
     *request.method_mut() = method;
     *request.uri_mut() = url.uri.clone();
     *request.headers_mut() = headers;
-    request
+    (request, body)
 }
 
 /// Sends `count` requests over all sessions at once.
-async fn phase(
-    load: &Load,
-    connections: &[Connection],
-    request: &Request<Payload>,
-    count: u32,
-) -> Tally {
+async fn phase(load: &Load, lanes: &[Arc<Lane>], count: u32) -> Tally {
     let left = Arc::new(AtomicU32::new(count));
     let mut workers = JoinSet::new();
-    for connection in connections {
+    for lane in lanes {
         for _ in 0..load.streams.get() {
-            let requests = connection.requests.clone();
-            workers.spawn(work(requests, request.clone(), Arc::clone(&left)));
+            workers.spawn(work(Arc::clone(lane), Arc::clone(&left)));
         }
     }
     let mut whole = Tally::default();
@@ -111,11 +122,11 @@ async fn phase(
 }
 
 /// Sends one request after the other, until none is left or the connection is lost.
-async fn work(requests: Requests, request: Request<Payload>, left: Arc<AtomicU32>) -> Tally {
+async fn work(lane: Arc<Lane>, left: Arc<AtomicU32>) -> Tally {
     let mut tally = Tally::default();
     while take_one(&left) {
         let start = Instant::now();
-        match exchange(&requests, request.clone()).await {
+        match lane.exchange().await {
             Ok((status, bytes)) => tally.done(status, bytes, start.elapsed()),
             Err(failure) => {
                 tally.failed(failure.to_string(), 1);
@@ -133,17 +144,6 @@ fn take_one(left: &AtomicU32) -> bool {
     let one_less = |left: u32| left.checked_sub(1);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
         .is_ok()
-}
-
-/// Sends a request, and returns the status of the response and the length of its body.
-async fn exchange(requests: &Requests, request: Request<Payload>) -> Result<(u16, u64), Failure> {
-    let (head, mut body) = requests.send(request).await?.into_parts();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::new(Exit::Exchange, reason(&error)))?;
-        bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-    }
-    Ok((head.status.as_u16(), bytes))
 }
 
 /// Returns the bytes received and sent by all connections.

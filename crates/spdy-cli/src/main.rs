@@ -8,6 +8,7 @@ mod counted;
 mod failure;
 mod flags;
 mod get;
+mod http2;
 mod inspect;
 mod load;
 mod manual;

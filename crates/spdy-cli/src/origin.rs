@@ -9,13 +9,12 @@ use http::Uri;
 pub(crate) struct Origin {
     pub(crate) is_tls: bool,
     host: String,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Origin {
     /// Returns the host without the brackets of an IPv6 address.
-    #[cfg(test)]
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 

@@ -5,8 +5,11 @@ mod common;
 
 use std::{
     io,
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,7 +18,10 @@ use axum::{Router, body::Body, extract::Request, response::Response, routing::an
 use bytes::Bytes;
 use http_body::Frame;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
 use rustls::{ServerConfig, crypto::ring};
 use spdy_frame::Version;
 use spdy_tower::{
@@ -24,7 +30,8 @@ use spdy_tower::{
     upgrade,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    sync::Notify,
     task::{JoinHandle, spawn_blocking},
     time::{Sleep, sleep},
 };
@@ -216,6 +223,73 @@ impl http_body::Body for Broken {
         };
         ready!(end.as_mut().poll(cx));
         Poll::Ready(Some(Err(io::Error::other("broken"))))
+    }
+}
+
+/// A server that ends each connection in order after some requests gets the others over new ones.
+/// Every request is answered, whether it was sent by the handles of a session or by the client.
+#[tokio::test]
+async fn load_goes_on_over_new_connections() {
+    for flags in [&["--version", "3.1"][..], &["--version", "2"], &["--h2"]] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let version = match flags {
+            [_, "2"] => Some(Version::V2),
+            [_, _] => Some(Version::V3_1),
+            _ => None,
+        };
+        let server = tokio::spawn(async move {
+            loop {
+                let (io, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(ten_requests(io, version));
+            }
+        });
+        for more in [&[][..], &["-H", "cookie: a=b"]] {
+            let before = connections.load(Ordering::Relaxed);
+            let usual = ["load", "-m", "4", "-n", "100", "--json", &url];
+            let ran = run(&[&usual[..], flags, more].concat()).await;
+            let told = &ran.json()[0];
+            assert_eq!(told["statuses"]["2xx"], 100, "{told}");
+            assert_eq!((ran.code, &*ran.stderr), (0, ""));
+            // A connection may serve a few more than ten, which were sent before it said that it
+            // ends.
+            let connections = connections.load(Ordering::Relaxed) - before;
+            assert!((5..=12).contains(&connections), "{connections}: {flags:?}");
+        }
+        server.abort();
+    }
+}
+
+/// Serves a connection of SPDY, or of HTTP/2 without a version, and ends it after ten requests.
+async fn ten_requests(io: TcpStream, version: Option<Version>) {
+    let (served, end) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+    let (served, tenth) = (Arc::new(served), Arc::clone(&end));
+    let app = Router::new().fallback(any(async move || {
+        if served.fetch_add(1, Ordering::Relaxed) == 9 {
+            tenth.notify_one();
+        }
+    }));
+    if let Some(version) = version {
+        let mut connection = pin!(Builder::new().serve_connection(io, version, app));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = end.notified() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        _ = connection.await;
+    } else {
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let app = TowerToHyperService::new(app);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), app));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = end.notified() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        _ = connection.await;
     }
 }
 
