@@ -10,15 +10,17 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 CPUS = sorted(os.sched_getaffinity(0))
+# As many as the largest number of sessions needs, if the user may.
+DESCRIPTORS = 60_000
 
 
 class Program:
     """A child process on one CPU, which answers on its standard output."""
 
-    def __init__(self, cpu, *command):
+    def __init__(self, cpu, *command, env=None):
         pin = lambda: os.sched_setaffinity(0, {cpu})
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, preexec_fn=pin)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, preexec_fn=pin, env=env)
 
     def __enter__(self):
         return self
@@ -62,18 +64,12 @@ class Server(Measured):
         super().__init__(TARGET / "spdy-server", listen, "127.0.0.1:0", "--threads", str(threads))
 
 
-class BareH2(Measured):
-    """An axum router served over HTTP/2 by hyper."""
-
-    def __init__(self):
-        super().__init__(TARGET / "bare-h2")
-
-
 class Sessions(Program):
-    """A SPDY/3.1 client on the last CPU, which holds its sessions open."""
+    """A client on the last CPU, which holds its sessions open."""
 
-    def __init__(self, server, sessions=1, streams=1):
-        super().__init__(CPUS[-1], TARGET / "curves-client", server.address, str(sessions), str(streams))
+    def __init__(self, server, sessions=1, streams=1, protocol="spdy", env=None):
+        words = ["steps", protocol, server.address, str(sessions), str(streams)]
+        super().__init__(CPUS[-1], TARGET / "bench-client", *words, env=env)
         self.until("^open")
 
     def do(self, path, requests, method="GET", body=0, fields=0):
@@ -82,9 +78,12 @@ class Sessions(Program):
 
 
 def prepare():
-    """Builds what is measured, and allows as many file descriptors as may be."""
+    """Builds what is measured, and allows enough file descriptors."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for package in ["spdy-server", "spdy-cli", "spdy-benches"]:
         build = ["cargo", "build", "--locked", "--quiet", "--release", "-p", package, "--bins"]
         subprocess.run(build, cwd=ROOT, check=True)
