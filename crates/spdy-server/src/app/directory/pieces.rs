@@ -244,6 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_has_become_shorter_yields_no_more_than_it_has() {
+        let (path, entry, bytes) = file("shorter");
+        let spares: Arc<Spares> = Arc::default();
+        // What is left in a buffer must not be taken for a part of the file.
+        let mut used = spares.take(PIECE);
+        used.buffer.fill(255);
+        drop(used);
+        let start = 2 * PIECE + 5000;
+        let wanted = wanted(&entry, start, PIECE);
+        if let Some(piece) = wanted.read_at_once(&spares) {
+            assert_eq!(piece.unwrap(), bytes[start..]);
+        }
+        assert!(wanted.read().is_err());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn few_buffers_are_kept_and_used_again() {
         let spares: Arc<Spares> = Arc::default();
         drop(spares.take(100));
