@@ -1,7 +1,7 @@
 //! Examples as programs, used by clients that are none of theirs.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, Lines},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use spdy_session::{Config, HeaderBlock, OpenOptions, PendingStream, Session, Version};
+use spdy_tests::built::build;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, duplex},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -36,7 +37,7 @@ struct Program {
 
 impl Program {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(build(name))
+        let mut child = Command::new(example(name))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -83,31 +84,8 @@ impl Drop for Program {
     }
 }
 
-/// Builds an example in the profile of the running test: cargo does not when this test alone is
-/// asked for. With `--workspace` the dependencies have the features that they have in
-/// `cargo test --workspace`, which has built everything.
-fn build(name: &str) -> PathBuf {
-    // Tests are in TARGET/PROFILE/deps.
-    let test = env::current_exe().unwrap();
-    let directory = test.ancestors().nth(2).unwrap();
-    let profile = match directory
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap()
-    {
-        "debug" => "dev",
-        name => name,
-    };
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace"])
-        .args(["--profile", profile, "--example", name])
-        .arg("--target-dir")
-        .arg(directory.parent().unwrap())
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .unwrap();
-    assert!(status.success(), "example {name} cannot be built");
-    directory.join("examples").join(name)
+fn example(name: &str) -> PathBuf {
+    build(["--example", name]).join("examples").join(name)
 }
 
 // --- clients ---
@@ -180,7 +158,7 @@ async fn the_shortest_server_answers() {
 fn a_recording_is_shown_frame_by_frame() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let recording = fixtures.join("v31-node-node-tour.c2s.bin");
-    let output = Command::new(build("decode_capture"))
+    let output = Command::new(example("decode_capture"))
         .args(["spdy/3.1".as_ref(), recording.as_os_str()])
         .output()
         .unwrap();
@@ -361,7 +339,7 @@ async fn the_loop_without_io_is_a_client() {
             tokio::spawn(echo(stream));
         }
     });
-    let run = || Command::new(build("sans_io_loop")).arg(address).output();
+    let run = || Command::new(example("sans_io_loop")).arg(address).output();
     let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();

@@ -11,6 +11,7 @@
 //! | [`panics`] | panics that a test did not ask for |
 //! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
+//! | [`built`] | programs of other packages, built for a test |
 //! | [`process`] | the program `spdy-server` while it runs, and connections to it |
 //!
 //! A test of the session layer that used the session layer as its peer could not send what that
@@ -20,6 +21,7 @@
 //! compares its decoder with recordings of other implementations.
 
 mod application;
+pub mod built;
 pub mod conformance;
 mod driven;
 pub mod effort;

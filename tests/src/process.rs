@@ -1,12 +1,10 @@
 //! The program `spdy-server` while it runs, for tests that need all of it: its sockets, its
 //! signals, its memory.
 //!
-//! Cargo passes the path of the program only to the tests of `spdy-server` itself. So it is built
-//! here, into the target directory and in the profile of the running test, which takes a moment if
-//! nothing has changed. Works only on Linux and other systems with `/proc` and `kill`.
+//! Works only on Linux and other systems with `/proc` and `kill`.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -28,6 +26,8 @@ use tokio_rustls::{
         pki_types::{CertificateDer, ServerName, UnixTime},
     },
 };
+
+use crate::built::build;
 
 /// A running server. It is killed when dropped.
 #[derive(Debug)]
@@ -271,33 +271,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Builds the program once for each test process and says where it is. With `--workspace` the
-/// dependencies have the features that they have in `cargo test --workspace`, which has built
-/// everything.
+/// Builds the program once for each test process and says where it is.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // Tests are in TARGET/PROFILE/deps.
-        let test = env::current_exe().expect("the test has a path");
-        let directory = test.ancestors().nth(2).expect("cargo has built the test");
-        let profile = match directory.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => panic!("{} is no directory of a profile", directory.display()),
-        };
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace"])
-            .args(["--profile", profile, "--bin", "spdy-server"])
-            .arg("--target-dir")
-            .arg(
-                directory
-                    .parent()
-                    .expect("a profile is below the target directory"),
-            )
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo can be run");
-        assert!(status.success(), "the program spdy-server cannot be built");
-        directory.join("spdy-server")
-    })
+    PROGRAM.get_or_init(|| build(["--bin", "spdy-server"]).join("spdy-server"))
 }
