@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_the_same() {
+    fn a_machine_and_a_driver_that_do_the_same_agree() {
         followed_with(100);
     }
 

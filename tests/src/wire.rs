@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     #[should_panic = "there should be silence"]
-    async fn silence_is_not_a_frame() {
+    async fn a_wire_without_bytes_has_no_frame() {
         let (near, far) = duplex(64);
         let mut near = Wire::new(near, Version::V3);
         near.send(frames::ping(Version::V3, 1)).await;

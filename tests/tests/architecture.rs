@@ -161,7 +161,7 @@ mod edges {
     }
 
     #[test]
-    fn code_behind_the_tests_of_a_file_is_read() {
+    fn code_after_the_test_module_of_a_file_is_checked() {
         for tests in ["mod tests;\n", "mod tests {\n    use super::*;\n}\n"] {
             let source = format!("use crate::a;\n\n#[cfg(test)]\n{tests}\nuse crate::b;\n");
             let tokens = tokens(&source);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_follows_from_the_flags() {
+    fn each_combination_of_flags_offers_its_protocols() {
         use Protocol::{Http1, Http2, Spdy};
         use Version::{V2, V3, V3_1};
         for (flags, alpn, plain) in [

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_leads_to_an_origin() {
+    fn a_url_has_an_origin_or_is_refused() {
         for (text, name, shown) in [
             ("https://A.test/x#y", "a.test", "a.test:443"),
             ("http://a.test", "a.test", "a.test:80"),

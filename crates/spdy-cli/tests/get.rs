@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use self::common::{SPDY, Site, directory, spdy, spdy_reading};
 
 #[test]
-fn it_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
+fn get_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
     let site = Site::start("alpn");
     let page = spdy(&["get", "--cacert", &site.cacert, &site.https("/hello")]).success();
     assert!(page.contains("one hundred") && page.len() == 100, "{page}");
@@ -28,7 +28,7 @@ fn it_uses_the_best_protocol_of_alpn_and_trusts_the_certificate_file() {
 }
 
 #[test]
-fn a_dash_is_standard_output() {
+fn output_with_a_dash_is_standard_output() {
     let site = Site::start("dash");
     let directory = directory("dash-out");
     let output = Command::new(SPDY)
@@ -46,7 +46,7 @@ fn a_dash_is_standard_output() {
 }
 
 #[test]
-fn it_requires_the_version_of_the_flag() {
+fn get_uses_the_version_of_the_flag_or_fails() {
     let site = Site::start("versions");
     for version in ["2", "3", "3.1"] {
         let title = format!("SPDY/{version} 200 OK\r\n");
@@ -64,7 +64,7 @@ fn it_requires_the_version_of_the_flag() {
 }
 
 #[test]
-fn plain_text_is_used_where_the_flag_asks_for_it() {
+fn plain_uses_plain_text_for_https_urls() {
     let site = Site::start("plain");
     let https_at_plain_port = site.http("/hello").replace("http:", "https:");
     for (flags, title) in [
@@ -83,7 +83,7 @@ fn plain_text_is_used_where_the_flag_asks_for_it() {
 }
 
 #[test]
-fn it_sends_fields_methods_and_bodies() {
+fn get_sends_the_fields_the_method_and_the_body_of_its_flags() {
     let site = Site::start("requests");
     let headers = site.http("/headers");
     let ran = spdy(&[
@@ -132,7 +132,7 @@ fn it_sends_fields_methods_and_bodies() {
 }
 
 #[test]
-fn several_urls_share_a_session_are_requested_at_once_and_are_written_in_order() {
+fn several_urls_share_a_session_and_are_written_in_order() {
     let site = Site::start("several");
     let paths = ["/slow/400", "/bytes/3000000", "/slow/400", "/hello"];
     let urls = paths.map(|path| site.http(path));
@@ -162,7 +162,7 @@ fn several_urls_share_a_session_are_requested_at_once_and_are_written_in_order()
 }
 
 #[test]
-fn frames_are_shown_as_they_pass_with_their_times() {
+fn verbose_shows_each_frame_with_its_time() {
     let site = Site::start("frames");
     let ran = spdy(&["get", "-v", "-k", &site.https("/slow/200")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -182,7 +182,7 @@ fn frames_are_shown_as_they_pass_with_their_times() {
 }
 
 #[test]
-fn files_receive_whole_bodies_and_json_describes_them() {
+fn output_files_have_the_bodies_and_json_describes_them() {
     let site = Site::start("files");
     let directory = directory("files-out");
     let files = ["a", "b"].map(|name| format!("{directory}/{name}"));
@@ -304,7 +304,7 @@ fn failures_have_their_exit_status() {
 }
 
 #[test]
-fn a_closed_pipe_ends_the_program() {
+fn a_closed_standard_output_ends_the_program() {
     let site = Site::start("pipe");
     let command = format!("{SPDY} get {} | head -c 3", site.http("/bytes/50000000"));
     let output = Command::new("sh").args(["-c", &command]).output().unwrap();

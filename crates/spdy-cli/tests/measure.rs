@@ -48,7 +48,7 @@ fn ping_measures_round_trips_in_every_version() {
 }
 
 #[test]
-fn ping_needs_a_reply() {
+fn ping_fails_without_a_connection_or_a_reply() {
     let ran = spdy(&["ping", "http://127.0.0.1:1/"]);
     assert!(ran.failure(3).starts_with("cannot connect to "), "{ran:?}");
     // A server that only supports HTTP/1.1 refuses a frame as a bad request.

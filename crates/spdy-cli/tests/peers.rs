@@ -88,7 +88,7 @@ async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
 }
 
 #[tokio::test]
-async fn it_falls_back_to_http_unless_a_version_is_required() {
+async fn get_falls_back_to_http_unless_a_version_is_required() {
     for (alpn, title) in [
         (&["h2", "http/1.1"][..], "HTTP/2 200 OK"),
         (&["http/1.1"], "HTTP/1.1 200 OK"),
@@ -134,7 +134,7 @@ async fn it_falls_back_to_http_unless_a_version_is_required() {
 }
 
 #[tokio::test]
-async fn it_upgrades_from_http1() {
+async fn upgrade_speaks_spdy_after_http1() {
     let app = Router::new().fallback(any(async |mut request: Request| {
         let (response, upgraded) = match upgrade::accept(&mut request) {
             Ok(accepted) => accepted,
@@ -169,7 +169,7 @@ async fn it_upgrades_from_http1() {
 
 /// The built-in site does not upgrade to SPDY/3.1.
 #[test]
-fn without_an_upgrade_it_falls_back_unless_the_version_is_required() {
+fn a_refused_upgrade_falls_back_unless_a_version_is_required() {
     let site = Site::start("upgrade");
     for url in [site.http("/hello"), site.https("/hello")] {
         let text = spdy(&["get", "-ki", "--upgrade", &url]).success();
@@ -186,7 +186,7 @@ fn without_an_upgrade_it_falls_back_unless_the_version_is_required() {
 /// GOAWAY announces that a server stops. The client sends a request again if the server has
 /// certainly not processed it.
 #[tokio::test]
-async fn what_was_certainly_not_processed_is_sent_again() {
+async fn a_request_that_was_certainly_not_processed_is_sent_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hello", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {

@@ -93,7 +93,7 @@ async fn a_body_that_comes_slowly_is_read_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_does_not_wait_for_the_body_has_its_time() {
+async fn body_timeout_does_not_end_a_handler_that_does_not_read() {
     let handler = async |_request: Request| sleep(600 * SECOND).await;
     let client = Client::of(Version::V3_1, Router::new().route("/", post(handler)));
     let (mut receive, _send) = client.open(client.head("POST", "/"), false).await;
@@ -101,7 +101,7 @@ async fn a_handler_that_does_not_wait_for_the_body_has_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_is_set() {
+async fn body_timeout_sets_the_limit_and_none_removes_it() {
     for limit in [Some(5 * SECOND), None] {
         let builder = Builder::new().body_timeout(limit);
         let client = Client::with(Version::V3_1, &builder, echo());
@@ -116,7 +116,7 @@ async fn the_time_is_set() {
 /// A handler that does not read uses up what all streams together may send: the window of the
 /// session, or the buffers of a session that has no windows.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_held_up_by_this_side_is_not_silent() {
+async fn body_timeout_stands_still_while_other_handlers_stop_the_peer() {
     in_all_versions(async |version| {
         let go_on = Arc::new(Notify::new());
         let gate = Arc::clone(&go_on);
@@ -152,7 +152,7 @@ async fn a_peer_that_is_held_up_by_this_side_is_not_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_may_be_silent_for_as_long_as_it_likes() {
+async fn body_timeout_does_not_end_a_silent_tunnel() {
     let (told, ended) = oneshot::channel();
     let told = Arc::new(std::sync::Mutex::new(Some(told)));
     let connect = async move |mut request: Request| {
@@ -175,7 +175,7 @@ async fn a_tunnel_may_be_silent_for_as_long_as_it_likes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_body_has_no_such_limit() {
+async fn body_timeout_does_not_end_a_request_without_a_body() {
     let handler = async |body: Bytes| {
         sleep(600 * SECOND).await;
         body

@@ -103,7 +103,7 @@ impl Service<Request<spdy_tower::Body>> for NeverReady {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_fails_at_once_is_500_and_later_a_reset() {
+async fn a_body_that_fails_before_the_head_is_sent_is_500_and_a_reset_after_it() {
     in_all_versions(async |version| {
         let router = Router::new()
             .route("/first", get(async || Body::new(Breaks::after(&[]))))
@@ -173,7 +173,7 @@ impl http_body::Body for Breaks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_1xx_status_is_no_response() {
+async fn a_handler_that_returns_1xx_is_500() {
     in_all_versions(async |version| {
         let client = Client::of(
             version,

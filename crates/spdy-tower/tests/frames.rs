@@ -54,7 +54,7 @@ async fn c159_a_response_without_a_body_is_one_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c047_what_cannot_be_answered_is_no_request() {
+async fn c047_a_unidirectional_stream_of_a_client_is_reset() {
     in_all_versions(async |version| {
         let head = head(version, "GET", "/");
         let unidirectional = SynStream { fin: false, unidirectional: true, ..request(&head) };

@@ -24,7 +24,7 @@ use spdy_tower::{BoxError, StreamInfo};
 use self::support::{Client, Reply, in_all_versions, status, within};
 
 #[tokio::test(start_paused = true)]
-async fn a_page_is_served() {
+async fn a_handler_is_answered_with_its_status_fields_and_body() {
     in_all_versions(async |version| {
         let client = Client::of(version, Router::new().route("/", get(|| async { "hello" })));
         let reply = client.ask("GET", "/").await;
@@ -41,7 +41,7 @@ async fn a_page_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_body_comes_back_whole() {
+async fn a_large_body_is_echoed_unchanged() {
     in_all_versions(async |version| {
         let client = Client::of(
             version,
@@ -96,7 +96,7 @@ async fn both_bodies_stream_at_the_same_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_streams_as_it_is_made() {
+async fn pieces_of_a_response_arrive_before_the_next_one_is_made() {
     in_all_versions(async |version| {
         let (router, tap) = tapped();
         let client = Client::of(version, router);
@@ -221,7 +221,7 @@ async fn c160_no_content_and_not_modified_have_no_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_cookies_are_two_values_of_one_field() {
+async fn two_set_cookie_fields_are_two_values_of_one_field() {
     in_all_versions(async |version| {
         let handler = async || AppendHeaders([(SET_COOKIE, "a=1"), (SET_COOKIE, "b=2")]);
         let client = Client::of(version, Router::new().route("/", get(handler)));
@@ -234,7 +234,7 @@ async fn two_cookies_are_two_values_of_one_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_of_a_session_keep_what_is_their_own() {
+async fn fields_of_one_request_do_not_appear_in_another() {
     in_all_versions(async |version| {
         let shown = async |request: Request| {
             let mut shown = format!("{} {}", request.method(), request.uri());
@@ -285,7 +285,7 @@ async fn requests_of_a_session_keep_what_is_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_knows_its_stream() {
+async fn stream_info_has_version_id_and_priority() {
     in_all_versions(async |version| {
         let handler = async |Extension(info): Extension<StreamInfo>| {
             format!("{} {} {}", info.version, info.id, info.priority.get())

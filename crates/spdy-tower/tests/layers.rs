@@ -40,7 +40,7 @@ use self::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn compression() {
+async fn a_compressed_stream_arrives_piece_by_piece() {
     in_all_versions(async |version| {
         let text = "over and over and ".repeat(1000);
         let sent = text.clone();
@@ -103,7 +103,7 @@ fn pack(piece: &[u8]) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout() {
+async fn a_timeout_of_tower_http_answers_with_its_status() {
     in_all_versions(async |version| {
         let slow = async || tokio::time::sleep(Duration::from_secs(60)).await;
         let limit =
@@ -123,7 +123,7 @@ async fn a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_bodies() {
+async fn a_body_above_the_limit_of_tower_http_is_413() {
     in_all_versions(async |version| {
         let router = Router::new().route("/", on_post(async |body: Bytes| body));
         let requests = client_of(version, router.layer(RequestBodyLimitLayer::new(100)));
@@ -147,7 +147,7 @@ async fn a_limit_on_bodies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_on_requests_at_once() {
+async fn a_concurrency_limit_of_tower_delays_requests() {
     in_all_versions(async |version| {
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (count, maximum) = (Arc::clone(&now), Arc::clone(&most));
@@ -173,7 +173,7 @@ async fn a_limit_on_requests_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tracing_of_requests_and_bodies() {
+async fn the_trace_layer_sees_requests_and_ends_of_bodies() {
     in_all_versions(async |version| {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {
@@ -201,7 +201,7 @@ async fn tracing_of_requests_and_bodies() {
 /// A bidirectional stream in the manner of gRPC: messages with a length before each, a status in
 /// the trailers.
 #[tokio::test(start_paused = true)]
-async fn streams_of_messages_in_both_directions() {
+async fn messages_with_lengths_and_trailers_stream_in_both_directions() {
     in_all_versions(async |version| {
         let requests = client_of(version, Router::new().route("/sum", on_post(sums)));
         let (mut sender, mut received) = call(&requests).await;

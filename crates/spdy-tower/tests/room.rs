@@ -166,7 +166,7 @@ impl Drop for Chunk {
 const MOST: usize = 4 << 20;
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_are_stuck_hold_little_together() {
+async fn streams_without_a_window_hold_less_than_their_bound_together() {
     for path in ["/9/1048576", "/9/262144/room", "/99/65536", "/999/16384"] {
         let client = Narrow::start();
         let _stuck = client.open_stuck(99, path).await;

@@ -56,7 +56,7 @@ async fn a_slow_handler_does_not_hold_up_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_ready_at_once_needs_no_task() {
+async fn a_handler_that_is_ready_on_its_first_poll_gets_no_task() {
     in_all_versions(async |version| {
         let slow = async || {
             tokio::task::yield_now().await;
@@ -76,7 +76,7 @@ async fn a_handler_that_is_ready_at_once_needs_no_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_may_take_its_time_to_be_ready() {
+async fn a_request_waits_for_its_service_to_be_ready() {
     in_all_versions(async |version| {
         let router = Router::new().route("/", get(tokio::task::yield_now));
         let client = Client::of(version, ConcurrencyLimit::new(router, 1));
@@ -110,7 +110,7 @@ async fn a_body_that_is_always_ready_does_not_hold_up_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_is_not_read_is_not_made() {
+async fn a_body_is_not_polled_while_its_client_does_not_read() {
     in_all_versions(async |version| {
         let given = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&given);
@@ -234,7 +234,7 @@ async fn three_hundred_requests_at_once_are_answered() {
 const REQUESTS: usize = 300;
 
 #[tokio::test(start_paused = true)]
-async fn graceful_shutdown_answers_what_is_under_way() {
+async fn graceful_shutdown_answers_the_requests_under_way() {
     in_all_versions(async |version| {
         let gate = Arc::new(Semaphore::new(0));
         let began = Arc::new(Semaphore::new(0));

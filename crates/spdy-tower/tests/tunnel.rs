@@ -87,7 +87,7 @@ async fn c162_a_tunnel_carries_bytes_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_that_is_refused_is_a_response_like_others() {
+async fn a_refused_connect_is_a_response_with_a_body() {
     in_all_versions(async |version| {
         let requests = client_of(version, echo().0);
         let mut response = connect(&requests, "b.test:443").await.unwrap();
@@ -124,7 +124,7 @@ async fn a_tunnel_that_is_dropped_is_reset() {
 /// An application that knows nothing of tunnels. Axum leaves out the body of such an answer, as
 /// HTTP has it.
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_that_nobody_takes_is_an_empty_answer() {
+async fn a_tunnel_that_the_handler_does_not_take_is_an_empty_response() {
     in_all_versions(async |version| {
         let requests = client_of(version, Router::new().fallback(async || "hello"));
         let mut response = connect(&requests, "a.test:443").await.unwrap();
@@ -137,7 +137,7 @@ async fn a_tunnel_that_nobody_takes_is_an_empty_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_methods_have_no_tunnel() {
+async fn tunnel_on_is_none_for_other_methods() {
     let requests = client_of(Version::V3_1, echo().0);
     let response = within(requests.send(support::client::get("/")))
         .await

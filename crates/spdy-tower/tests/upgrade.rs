@@ -124,7 +124,7 @@ async fn c010_a_handler_of_axum_upgrades() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c010_case_and_company_do_not_matter() {
+async fn c010_tokens_are_compared_without_case_and_beside_other_tokens() {
     for (connection, upgrade) in [
         ("Upgrade", "SPDY/3.1"),
         ("keep-alive, UPGRADE", "websocket, spdy/3.1"),
@@ -278,7 +278,7 @@ async fn c012_a_request_with_a_body_is_400() {
 
 /// Neither side announces windows, and 300,000 bytes pass each way.
 #[tokio::test(start_paused = true)]
-async fn c013_c014_there_are_no_windows() {
+async fn c013_c014_an_upgraded_session_has_no_windows() {
     let (_, transport) = within(upgrade::connect(echoing(), ask())).await.unwrap();
     let session = begin(transport);
     let sent: Vec<u8> = (0..300_000_u32).map(|place| (place % 251) as u8).collect();
@@ -380,7 +380,7 @@ fn answering(answer: &'static str) -> DuplexStream {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_cut_or_garbled_is_an_error() {
+async fn a_response_to_an_upgrade_that_is_cut_or_garbled_is_an_error() {
     for answer in ["", "HTTP/1.1 101 Sw", "SPDY\r\n\r\n"] {
         let result = within(upgrade::connect(answering(answer), ask())).await;
         let error = result.unwrap_err();
@@ -392,7 +392,7 @@ async fn an_answer_that_is_cut_or_garbled_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_change_to_something_else_is_refused() {
+async fn a_101_without_the_fields_of_spdy_is_refused() {
     for (answer, other) in [
         (
             "HTTP/1.1 101 A\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nxx",
@@ -415,7 +415,7 @@ async fn an_answer_to_change_to_something_else_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_refusal_is_cut() {
+async fn the_body_of_a_refusal_is_cut_at_the_limit() {
     let forbidden = async || (StatusCode::FORBIDDEN, "x".repeat(upgrade::MAX_REFUSAL + 1));
     let io = serve(Router::new().route("/", any(forbidden)));
     let error = within(upgrade::connect(io, ask())).await.unwrap_err();

@@ -54,12 +54,12 @@ struct Round<A> {
 }
 
 #[test]
-fn requests_of_a_client_get_what_the_origin_allows_them() {
+fn each_request_of_the_client_ends_within_its_bounds_at_a_faulty_origin() {
     run(by_client::round);
 }
 
 #[test]
-fn requests_of_a_proxy_get_what_the_application_allows_them() {
+fn each_request_of_the_proxy_ends_within_its_bounds_at_a_faulty_application() {
     run(by_proxy::round);
 }
 

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn tallies_add_up() {
+    fn two_tallies_are_added() {
         let mut sum = Tally::default();
         for _ in 0..2 {
             let mut tally = Tally::default();

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_empty_is_lent_for_ever() {
+    fn an_empty_body_is_lent_any_number_of_times() {
         let lender = Lender::new(Empty::<Bytes>::new());
         for _ in 0..3 {
             let mut body = lender.lend().unwrap();

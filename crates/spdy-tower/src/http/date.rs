@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_made_anew_when_the_second_is_another() {
+    fn the_date_is_rendered_again_in_each_second() {
         let mut latest = Rendered::new(0);
         for (second, text) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_stand_on_several_lines_between_commas() {
+    fn the_tokens_of_all_lines_of_a_field_are_found() {
         let mut headers = HeaderMap::new();
         for line in [&b"Close , x-a"[..], b"", b",, x-b\t,\xff"] {
             headers.append(CONNECTION, HeaderValue::from_bytes(line).unwrap());

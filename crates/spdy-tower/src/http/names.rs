@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_stands_for_one_meta_header() {
+    fn each_version_has_one_name_for_each_meta_header() {
         for version in Version::ALL {
             for (place, meta) in Meta::REQUEST.into_iter().enumerate() {
                 assert_eq!(meta as usize, place);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_cannot_write_a_meta_header_of_version_2() {
+    fn names_of_meta_headers_are_reserved_in_version_2_only() {
         for (message, metas) in [
             (Message::Request, &Meta::REQUEST[..]),
             (Message::Response, &Meta::RESPONSE),

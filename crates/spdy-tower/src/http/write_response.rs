@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn c152_fields_of_one_connection_stay_behind() {
+    fn c152_fields_of_one_connection_are_not_sent() {
         for version in Version::ALL {
             let fields = [
                 ("connection", "close, X-Hop"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn content_length_is_only_where_it_is_true() {
+    fn content_length_is_left_out_where_it_would_be_wrong() {
         let length = |method, status, own: &'static str| {
             let mut head = ok(map(&[("content-length", own)]));
             if own.is_empty() {

@@ -30,7 +30,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_large_body_goes_there_and_back() {
+async fn a_large_body_is_sent_and_received_unchanged() {
     in_all_versions(async |version| {
         let requests = client_of(
             version,
@@ -237,7 +237,7 @@ async fn a_server_that_does_not_read_stops_the_upload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_goes_on_behind_an_early_answer() {
+async fn an_upload_continues_after_a_complete_response() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);

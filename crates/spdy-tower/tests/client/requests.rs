@@ -55,7 +55,7 @@ async fn c149_c150_a_request_has_its_meta_headers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_target_has_the_form_that_the_request_asks_for() {
+async fn the_target_is_a_path_an_asterisk_or_an_authority() {
     in_all_versions(async |version| {
         let field = |head: &HeaderBlock, name| {
             let name = match (version, name) {
@@ -93,7 +93,7 @@ async fn the_target_has_the_form_that_the_request_asks_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c152_fields_of_one_connection_stay_behind() {
+async fn c152_fields_of_one_connection_are_not_sent() {
     in_all_versions(async |version| {
         let mut request = get("/");
         for (name, value) in [
@@ -120,7 +120,7 @@ async fn c152_fields_of_one_connection_stay_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c163_cookies_are_one_line() {
+async fn c163_several_cookie_fields_are_sent_as_one() {
     in_all_versions(async |version| {
         let mut request = get("/");
         for cookie in ["a=1", "b=2"] {
@@ -153,7 +153,7 @@ async fn content_length_is_added_where_it_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_priority_is_that_of_the_request() {
+async fn a_priority_in_the_extensions_is_sent() {
     in_all_versions(async |version| {
         let priority = async |info: axum::Extension<StreamInfo>| info.priority.get().to_string();
         let requests = client_of(version, Router::new().route("/", on_get(priority)));
@@ -166,7 +166,7 @@ async fn the_priority_is_that_of_the_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_sent_is_an_error_of_the_request() {
+async fn a_request_that_spdy_cannot_express_is_an_error_of_the_request() {
     in_all_versions(async |version| {
         let (requests, _server) = Server::new(version);
         for (method, uri, reason) in [
@@ -201,7 +201,7 @@ async fn what_cannot_be_sent_is_an_error_of_the_request() {
 
 /// The field that the session's own check would take for a meta header.
 #[tokio::test(start_paused = true)]
-async fn meta_headers_of_version_2_cannot_be_disturbed() {
+async fn fields_named_like_meta_headers_of_version_2_are_not_sent() {
     let mut request = get("/");
     for name in ["method", "url", "version", "scheme"] {
         request

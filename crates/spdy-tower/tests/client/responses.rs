@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_page_is_fetched() {
+async fn a_response_has_its_status_fields_and_body() {
     in_all_versions(async |version| {
         let page = async |request: Request| {
             let uri = request.uri().to_string();
@@ -85,7 +85,7 @@ async fn c157_a_wrong_content_length_is_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_size_hint_of_a_response_is_what_content_length_says() {
+async fn the_size_hint_of_a_response_is_its_content_length() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
         for (method, status, length, hints) in [
@@ -171,7 +171,7 @@ async fn c158_a_head_without_status_or_version_is_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c159_c160_there_is_no_body_where_there_can_be_none() {
+async fn c159_c160_responses_to_head_and_with_204_and_304_have_no_body() {
     in_all_versions(async |version| {
         for (method, status) in [
             (Method::HEAD, "200"),
@@ -187,7 +187,7 @@ async fn c159_c160_there_is_no_body_where_there_can_be_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c165_a_reason_phrase_is_passed_over() {
+async fn c165_a_reason_phrase_is_ignored() {
     in_all_versions(async |version| {
         for status in ["404", "404 Not Found", "404 "] {
             let head = block(version, &[(":status", status), (":version", "HTTP/1.1")]);
@@ -199,7 +199,7 @@ async fn c165_a_reason_phrase_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_of_one_field_are_told_apart_and_unknown_meta_headers_dropped() {
+async fn joined_values_are_split_and_unknown_meta_headers_dropped() {
     in_all_versions(async |version| {
         let mut head = ok(
             version,

@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn errors_say_whether_to_try_again() {
+async fn each_way_to_fail_has_its_error_and_says_if_a_retry_is_safe() {
     in_all_versions(async |version| {
         let (requests, mut server) = Server::new(version);
         let refused = requests.send(post("/", "body"));
@@ -92,7 +92,7 @@ async fn after_goaway_a_request_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_times_out_says_so() {
+async fn a_request_of_a_session_that_times_out_fails_with_a_timeout() {
     let (requests, mut server) = {
         let (near, far) = duplex(1024);
         let mut config = Config::default();
@@ -185,7 +185,7 @@ async fn many_requests_share_a_session() {
 /// The limits of a server arrive after the first requests of a client that has
 /// many.
 #[tokio::test(start_paused = true)]
-async fn a_burst_before_the_server_has_spoken_is_not_refused() {
+async fn a_burst_before_the_first_frame_of_the_server_is_not_refused() {
     in_all_versions(async |version| {
         let counters = Arc::new(Counters::default());
         let mut config = Config::default();

@@ -19,7 +19,7 @@ use super::{Server, acceptor, fetch, http1_on, plain, router, send, tls, tls_of,
 use crate::support::{in_all_versions, within};
 
 #[tokio::test]
-async fn tls_takes_what_the_server_chooses() {
+async fn over_tls_the_protocol_that_the_server_chooses_is_spoken() {
     for (alpn, expected) in [
         (&["http/1.1", "spdy/3.1"][..], "HTTP/1.1"),
         (
@@ -80,7 +80,7 @@ async fn what_is_offered_can_be_narrowed_and_responses_name_the_protocol() {
 }
 
 #[tokio::test]
-async fn without_tls_it_does_as_it_is_told() {
+async fn without_tls_the_configured_protocol_is_spoken() {
     let server = Server::new(|socket, _| http1_on(socket, router())).await;
     assert_eq!(
         fetch(&plain(Plain::Http1), &server.uri("http", "/")).await,
@@ -120,7 +120,7 @@ async fn without_tls_it_does_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn without_tls_it_upgrades_where_the_server_does() {
+async fn without_tls_a_refused_upgrade_falls_back_to_http_1() {
     let upgrading = upgrading();
     let server = Server::new(move |socket, _| http1_on(socket, upgrading.clone())).await;
     let client = plain(Plain::Upgrade);
@@ -138,7 +138,7 @@ async fn without_tls_it_upgrades_where_the_server_does() {
 }
 
 #[tokio::test]
-async fn over_tls_it_upgrades_when_it_is_told_to_and_the_server_does() {
+async fn over_tls_an_upgrade_is_asked_for_if_configured() {
     let (server, connector) = tls_of(&["http/1.1"], upgrading()).await;
     let client = Client::new(connector.upgrade_over_tls(true));
     for _ in 0..2 {
@@ -172,7 +172,7 @@ async fn a_connection_after_a_refused_upgrade_speaks_the_protocol_that_its_serve
 }
 
 #[tokio::test]
-async fn a_connection_that_is_opened_ahead_says_what_it_speaks_and_is_the_one_that_is_used() {
+async fn connect_reports_the_protocol_and_later_requests_use_its_connection() {
     for alpn in ["spdy/3.1", "spdy/2", "h2", "http/1.1"] {
         let (server, connector) = tls(&[alpn]).await;
         let client = Client::new(connector);

@@ -66,7 +66,7 @@ fn answer(stream: spdy_session::PendingStream) {
 }
 
 #[tokio::test]
-async fn a_new_session_is_opened_when_the_old_one_goes_away() {
+async fn a_request_after_goaway_opens_a_new_session() {
     // Each session answers one request and wants no more.
     let server = by_hand(|_, stream, session| {
         answer(stream);
@@ -84,7 +84,7 @@ async fn a_new_session_is_opened_when_the_old_one_goes_away() {
 }
 
 #[tokio::test]
-async fn what_was_not_processed_is_sent_again() {
+async fn a_request_that_was_not_processed_is_sent_again() {
     // The first connection takes nothing: GOAWAY that names no stream.
     let server = Server::new(|mut socket, number| async move {
         if number == 0 {
@@ -120,7 +120,7 @@ async fn what_was_not_processed_is_sent_again() {
 }
 
 #[tokio::test]
-async fn it_is_sent_three_times_at_most_and_never_if_it_may_have_been_processed() {
+async fn a_refused_request_is_sent_three_times_and_a_reset_one_once() {
     static REFUSED: AtomicUsize = AtomicUsize::new(0);
     let server = by_hand(|_, stream, _| {
         REFUSED.fetch_add(1, Ordering::Relaxed);

@@ -45,7 +45,7 @@ async fn one_answer(io: DuplexStream, version: Version, is_gone_then: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_dead_gets_no_new_requests() {
+async fn new_requests_avoid_a_session_that_does_not_answer() {
     in_all_versions(|version| async move {
         let network = Network::new(Duration::ZERO, move |io, number| {
             one_answer(io, version, number == 0)
@@ -68,7 +68,7 @@ async fn a_session_that_is_dead_gets_no_new_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_dead_gives_its_place_to_requests_that_wait() {
+async fn a_session_that_does_not_answer_is_cut_when_its_place_is_needed() {
     in_all_versions(|version| async move {
         let network = Network::new(Duration::ZERO, move |io, number| {
             one_answer(io, version, number == 0)
@@ -96,7 +96,7 @@ async fn a_session_that_is_dead_gives_its_place_to_requests_that_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_of_http2_that_is_dead_gives_its_place_to_requests_that_wait() {
+async fn an_http2_connection_that_does_not_answer_is_cut_when_its_place_is_needed() {
     let (network, connector) = http2_network();
     let client = Client::new(connector.max_connections(1));
     assert_eq!(get_by_tls(&client).await.unwrap(), "ok");
@@ -223,7 +223,7 @@ fn http2_network() -> (Network, Connector) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_of_http2_that_is_dead_gets_no_new_requests() {
+async fn new_requests_avoid_an_http2_connection_that_does_not_answer() {
     let (network, connector) = http2_network();
     let client = Client::new(connector);
     assert_eq!(get_by_tls(&client).await.unwrap(), "ok");

@@ -96,7 +96,7 @@ async fn what_a_server_of_http1_may_have_processed_reaches_it_twice_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_finds_a_connection_where_all_that_rest_are_closed() {
+async fn a_request_succeeds_when_all_idle_connections_have_been_closed() {
     for method in ["GET", "POST"] {
         let (client, _, network) = used(Poison::Close, 8).await;
         // The server restarts; the client learns of it as it writes.

@@ -58,7 +58,7 @@ fn connect(uri: &str) -> http::Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn c162_a_client_gets_tunnels_by_every_protocol() {
+async fn c162_connect_opens_a_tunnel_over_every_protocol() {
     for protocol in Protocol::ALL {
         let (server, connector) = tls_of(&[protocol.token()], echo()).await;
         let client = Client::new(connector);
@@ -107,7 +107,7 @@ async fn c162_connect_without_a_scheme_goes_to_the_host_itself() {
 
 /// A proxy gets the whole URI. Requests for all origins use one session.
 #[tokio::test]
-async fn a_proxy_is_sent_what_is_for_other_origins() {
+async fn requests_to_other_origins_are_sent_through_the_proxy() {
     let seen = async |request: Request| {
         let host = request.headers()["host"].to_str().unwrap();
         format!("{} {host}", request.uri())

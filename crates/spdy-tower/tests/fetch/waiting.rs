@@ -74,7 +74,7 @@ async fn the_connect_timeout_holds_for_each_of_many_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_is_given_while_another_request_connects() {
+async fn a_request_uses_a_connection_that_becomes_free_while_its_own_connects() {
     // Connection 0: the upgrade is refused. 1: answers after 300 ms. 2 says nothing.
     let network = Network::new(Duration::ZERO, |io, number| async move {
         match number {
@@ -114,7 +114,7 @@ async fn at_once(client: &Client, count: usize) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_of_http1_are_made_side_by_side() {
+async fn connections_of_http1_are_opened_at_the_same_time() {
     let network = Network::new(ms(100), |io, _| http1(io, ms(1000)));
     let client = network.client(Plain::Http1);
     assert_eq!(at_once(&client, 20).await, ms(1100));
@@ -129,7 +129,7 @@ async fn connections_of_http1_are_made_side_by_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_share_one_connection_where_they_can() {
+async fn many_requests_at_once_open_one_session() {
     in_all_versions(|version| async move {
         let network = Network::new(ms(100), move |io, _| async move {
             let router = axum::Router::new().fallback(async || "ok");
@@ -204,7 +204,7 @@ async fn a_request_that_waits_for_a_stream_of_a_session_that_ends_finds_another(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_fails_is_told_to_those_it_was_for() {
+async fn a_failed_attempt_fails_only_the_requests_that_came_before_it() {
     // The first connection is closed at once, the second speaks SPDY.
     let network = Network::new(ms(100), |io, number| async move {
         if number > 0 {
@@ -231,7 +231,7 @@ async fn an_attempt_that_fails_is_told_to_those_it_was_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_outlasts_the_request_that_began_it() {
+async fn a_connection_attempt_continues_when_its_request_is_given_up() {
     let network = Network::new(ms(5000), |io, _| http1(io, Duration::ZERO));
     for plain in [Plain::Http1, Plain::Upgrade] {
         let client = network.client(plain);
@@ -258,7 +258,7 @@ async fn no_more_connections_than_allowed_are_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_finds_no_place_in_time_is_told_so() {
+async fn a_request_without_a_place_fails_at_the_timeout_and_one_too_many_at_once() {
     let network = Network::new(Duration::ZERO, silent);
     let connector = network.connector(Plain::Http1).timeout(ms(500));
     let client = Client::new(connector.max_connections(2).max_waiting(1));
@@ -369,7 +369,7 @@ async fn a_server_that_reads_nothing_does_not_keep_a_connection_that_was_given_u
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_answered_whatever_became_of_others() {
+async fn a_request_is_answered_whenever_another_one_is_given_up() {
     let network = Network::new(ms(3), |io, _| http1(io, ms(3)));
     for plain in [Plain::Http1, Plain::Upgrade] {
         // One place: what is not given back is missed by the next request.

@@ -118,7 +118,7 @@ async fn the_head_of_a_push_may_come_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c174_c175_a_push_that_says_not_what_it_answers_is_reset() {
+async fn c174_c175_a_push_without_the_request_that_it_answers_is_reset() {
     in_all_versions(async |version| {
         let identity = identity(version);
         for missing in 0..identity.len() {

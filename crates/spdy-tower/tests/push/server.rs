@@ -60,7 +60,7 @@ async fn none(incoming: &mut Incoming) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c167_c168_a_push_says_what_it_is() {
+async fn c167_c168_a_push_has_the_fields_of_its_request_and_response() {
     in_all_versions(async |version| {
         let (session, mut incoming) = browser(version, taking(), page());
         let (id, receive) = ask(&session).await;
@@ -103,7 +103,7 @@ async fn c167_c168_a_push_says_what_it_is() {
 
 /// The application has given its response, and pushes then.
 #[tokio::test(start_paused = true)]
-async fn c169_a_push_behind_the_end_of_the_response_is_not_made() {
+async fn c169_a_push_after_the_end_of_the_response_is_not_sent() {
     in_all_versions(async |version| {
         let kept = Arc::new(Mutex::new(None));
         let keep = Arc::clone(&kept);
@@ -250,7 +250,7 @@ async fn c070_a_request_that_is_cancelled_takes_its_pushes_along() {
 
 /// HEADERS on a push: the application's trailers would come behind the payload, so there are none.
 #[tokio::test(start_paused = true)]
-async fn c172_a_push_has_no_late_headers() {
+async fn c172_trailers_of_a_push_are_not_sent() {
     in_all_versions(async |version| {
         let page = async |request: Request| {
             let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
@@ -280,7 +280,7 @@ async fn c172_a_push_has_no_late_headers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c082_a_client_that_takes_none_gets_none() {
+async fn c082_a_client_with_a_limit_of_0_gets_no_pushes() {
     in_all_versions(async |version| {
         let (router, alive) = endless(1);
         // It says so by MAX_CONCURRENT_STREAMS of 0.
@@ -396,7 +396,7 @@ async fn only_paths_of_the_same_origin_are_pushed() {
 /// A client that has closed its writing side can answer no PING, and gets what was promised all the
 /// same.
 #[tokio::test(start_paused = true)]
-async fn a_push_is_whole_for_a_client_that_has_half_closed() {
+async fn a_push_is_sent_completely_to_a_client_that_has_half_closed() {
     in_all_versions(async |version| {
         let mut client = RawClient::of(version, page());
         client.ask(1, "/").await;

@@ -7,7 +7,7 @@ use super::{
 
 /// A session in which all requests but the last are alike, so that the last may go the short way.
 #[test]
-fn a_request_like_those_before_it_is_read_as_if_it_were_the_first() {
+fn a_similar_request_has_the_same_result_as_in_a_new_session() {
     let mut random = Random(0x1f83_d9ab);
     let mut accepted = 0;
     for round in 0..ROUNDS {
@@ -26,7 +26,7 @@ fn a_request_like_those_before_it_is_read_as_if_it_were_the_first() {
 }
 
 #[test]
-fn what_requests_have_in_common_is_parsed_for_two_of_them() {
+fn fields_are_copied_from_the_third_similar_request_on() {
     for version in Version::ALL {
         let mut heads = Heads::new(version, ConnectionFields::Drop);
         let mut agent_of = |path: &'static str, more: [(&'static str, &'static str); 2]| {
@@ -58,7 +58,7 @@ fn what_requests_have_in_common_is_parsed_for_two_of_them() {
 }
 
 #[test]
-fn fields_with_a_meaning_may_change_from_request_to_request() {
+fn a_changed_field_of_a_similar_request_is_checked() {
     let usual = [
         ("te", "trailers"),
         ("connection", "close"),
@@ -102,7 +102,7 @@ fn fields_with_a_meaning_may_change_from_request_to_request() {
 }
 
 #[test]
-fn requests_that_are_alike_differ_in_their_bodies() {
+fn a_similar_request_without_its_announced_body_is_malformed() {
     let mut fields = fields(Version::V3_1);
     fields.push(("content-length", "5"));
     let block = block(&fields);

@@ -32,7 +32,7 @@ fn c153_fields_of_one_connection_are_dropped_or_refused() {
 }
 
 #[test]
-fn te_says_nothing_but_trailers() {
+fn te_keeps_only_the_value_trailers() {
     assert_eq!(
         read_changed(Version::V3_1, &[("te", "trailers")])
             .unwrap()
@@ -100,7 +100,7 @@ fn values_share_the_memory_of_the_block() {
 }
 
 #[test]
-fn values_that_http_1_would_read_otherwise_are_refused() {
+fn values_that_http_1_cannot_carry_unchanged_are_malformed() {
     for version in Version::ALL {
         for bad in [
             " a", "a ", "\ta", "a\t", " ", "a\x01b", "a\x7f", "\x1b", "a\0 b",
@@ -132,7 +132,7 @@ fn names_are_tokens() {
 }
 
 #[test]
-fn content_length_is_one_number() {
+fn content_length_that_is_not_one_number_is_malformed() {
     for version in Version::ALL {
         for bad in [
             "",
@@ -158,7 +158,7 @@ fn content_length_is_one_number() {
 }
 
 #[test]
-fn c156_a_body_that_is_announced_has_to_come() {
+fn c156_content_length_without_a_body_is_malformed() {
     for version in Version::ALL {
         let mut fields = fields(version);
         fields.push(("content-length", "10"));
@@ -171,7 +171,7 @@ fn c156_a_body_that_is_announced_has_to_come() {
 }
 
 #[test]
-fn names_are_told_apart_by_all_their_bytes() {
+fn names_that_begin_like_a_special_field_are_ordinary_fields() {
     for version in Version::ALL {
         for name in [
             "connectio",

@@ -7,7 +7,7 @@ use super::{
 
 /// Security: no request that we accept turns into another one when it is written as HTTP/1.1.
 #[test]
-fn what_is_accepted_survives_http_1() {
+fn each_accepted_request_means_the_same_when_written_as_http_1() {
     let mut random = Random(0x5bd1_e995);
     let mut accepted = 0;
     for round in 0..ROUNDS {

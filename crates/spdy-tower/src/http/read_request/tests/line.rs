@@ -14,7 +14,7 @@ fn read_with_meta(version: Version, slot: usize, value: &'static str) -> Result<
 }
 
 #[test]
-fn a_request_of_each_version_reads_alike() {
+fn a_request_has_the_same_uri_and_fields_in_each_version() {
     for version in Version::ALL {
         let Head {
             request,
@@ -59,7 +59,7 @@ fn c150_version_2_requires_method_url_and_version() {
 }
 
 #[test]
-fn version_2_goes_without_host_or_scheme() {
+fn version_2_accepts_requests_without_host_or_scheme() {
     let request = read_without(Version::V2, "scheme").unwrap().request;
     assert_eq!(
         (request.uri().to_string(), &request.headers()[HOST]),
@@ -73,7 +73,7 @@ fn version_2_goes_without_host_or_scheme() {
 }
 
 #[test]
-fn meta_headers_have_one_value() {
+fn a_meta_header_with_two_values_is_malformed() {
     for version in Version::ALL {
         for name in meta_names(version) {
             let mut fields = fields(version);
@@ -118,7 +118,7 @@ fn unknown_names_with_a_colon_are_refused() {
 }
 
 #[test]
-fn methods_are_tokens() {
+fn a_method_that_is_no_token_is_malformed() {
     for version in Version::ALL {
         for method in ["", "G ET", "GET\t", "G\u{e9}T", "GET/", "(GET)"] {
             assert_eq!(
@@ -138,7 +138,7 @@ fn methods_are_tokens() {
 }
 
 #[test]
-fn http_version_is_1_0_or_1_1() {
+fn an_http_version_other_than_1_0_and_1_1_is_malformed() {
     for version in Version::ALL {
         for bad in [
             "",
@@ -211,7 +211,7 @@ fn a_target_that_is_too_long_is_414() {
 }
 
 #[test]
-fn hosts_are_a_name_and_a_port() {
+fn a_host_that_is_not_a_name_with_an_optional_port_is_malformed() {
     for version in Version::ALL {
         for bad in [
             "",
@@ -247,7 +247,7 @@ fn hosts_are_a_name_and_a_port() {
 }
 
 #[test]
-fn schemes_are_letters_digits_and_a_few_signs() {
+fn a_scheme_that_is_no_uri_scheme_is_malformed() {
     for version in Version::ALL {
         for bad in ["", "1http", "ht tp", "http:", "https://", "h~"] {
             assert_eq!(
@@ -347,7 +347,7 @@ fn c162_connect_names_a_host_and_a_port_alone() {
 }
 
 #[test]
-fn options_may_ask_about_the_whole_server() {
+fn options_accepts_an_asterisk_as_target() {
     for version in Version::ALL {
         let [method, target, ..] = meta_names(version);
         let request = read_changed(version, &[(method, "OPTIONS"), (target, "*")])
