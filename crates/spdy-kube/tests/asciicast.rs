@@ -169,13 +169,16 @@ async fn a_terminal_is_recorded_with_its_outcome() {
         let mut stdout = remote.stdout.take().unwrap();
         let mut resizer = remote.resize.take().unwrap();
         let mut echo = [0; 3];
-        for (width, line) in [(100, b"ab\n"), (900, b"cd\n")] {
-            resizer.resize(Size { width, height: 30 }).await.unwrap();
-            stdout.read_exact(&mut echo).await.unwrap();
-            sleep(Duration::from_secs(2)).await;
-            stdin.write_all(line).await.unwrap();
-            stdout.read_exact(&mut echo).await.unwrap();
-        }
+        let talking = async {
+            for (width, line) in [(100, b"ab\n"), (900, b"cd\n")] {
+                resizer.resize(Size { width, height: 30 }).await.unwrap();
+                stdout.read_exact(&mut echo).await.unwrap();
+                sleep(Duration::from_secs(2)).await;
+                stdin.write_all(line).await.unwrap();
+                stdout.read_exact(&mut echo).await.unwrap();
+            }
+        };
+        timeout(SOON, talking).await.expect("the command answers");
         assert_eq!(remote.outcome().await.unwrap(), Exit::code(7).into());
         timeout(SOON, written).await.unwrap().unwrap().unwrap();
         let (head, recorded) = disk.events();
@@ -280,10 +283,12 @@ async fn a_failure_ends_a_session_in_which_nothing_passes() {
     let (disk, _room) = Disk::with(0);
     let (tap, _written) = Asciicast::new().fail_closed(true).record(disk);
     // The failure is that of another event.
-    let (ended, _rest) = tokio::join!(tap.over(), async {
+    let passing = async {
         tap.passes(Passing::Stdout(b"x")).unwrap();
         sleep(SOON).await;
-    });
+    };
+    let ended = timeout(2 * SOON, async { tokio::join!(tap.over(), passing).0 }).await;
+    let ended = ended.expect("the session ends");
     assert!(ended.to_string().contains("no space left"), "{ended}");
 }
 
