@@ -26,7 +26,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Error, live::Sessions};
+use crate::{
+    Error,
+    live::{Sessions, random_id},
+};
 
 /// A request on the socket.
 #[derive(Debug, Deserialize, Serialize)]
@@ -103,7 +106,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         .filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent
         .unwrap_or_else(|| Path::new("."))
-        .join(format!(".{}", std::process::id()));
+        .join(format!(".spdy-bastion-{}", random_id()));
     fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let inner = folder.join("s");
     let bound = UnixListener::bind(&inner).and_then(|listener| {

@@ -215,7 +215,7 @@ impl Drop for Place {
 }
 
 /// Returns an id that is short enough to be typed.
-fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     format!("{:08x}", u32::from_be_bytes(bytes))
