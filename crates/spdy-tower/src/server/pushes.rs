@@ -88,13 +88,20 @@ impl Pushes {
     /// Returns the pushes that were requested since the last call. The task of `cx` is woken for
     /// the next one.
     pub(super) fn take(&self, cx: &Context<'_>) -> Vec<Task> {
-        let is_known = |known: &Waker| known.will_wake(cx.waker());
-        if !self.queue().connection.as_ref().is_some_and(is_known) {
-            let waker = cx.waker().clone();
-            let former = self.queue().connection.replace(waker);
-            drop(former);
+        let mut queue = self.queue();
+        let known = queue.connection.as_ref();
+        if known.is_some_and(|known| known.will_wake(cx.waker())) {
+            return mem::take(&mut queue.tasks);
         }
-        mem::take(&mut self.queue().tasks)
+        drop(queue);
+        // Code of the runtime clones and drops wakers, and does so without the lock.
+        let waker = cx.waker().clone();
+        let mut queue = self.queue();
+        let former = queue.connection.replace(waker);
+        let tasks = mem::take(&mut queue.tasks);
+        drop(queue);
+        drop(former);
+        tasks
     }
 
     /// Drops the pushes that were not started, and all later ones.

@@ -183,8 +183,8 @@ impl StreamCell {
         left.wake();
     }
 
-    /// Reserves room for a piece that is being made, of at most `most` bytes: as much as there is,
-    /// but at least the length of a small piece. The caller [gives it back](Self::give_back).
+    /// Reserves room for a piece that is being made, of at most `most` bytes: see
+    /// `Budget::reserve`. The caller [gives it back](Self::give_back).
     pub(crate) fn reserve(&self, most: usize) -> usize {
         let asking = self.lock().send.asking(0, true);
         self.hub.budget.reserve(asking, most)
