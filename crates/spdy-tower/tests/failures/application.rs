@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use spdy_frame::RstStatus;
 use spdy_tower::BoxError;
 use tower::{Service, service_fn};
