@@ -8,6 +8,7 @@
 //! | [`pair`] | two such machines and the bytes between them |
 //! | [`side`] | one side of a session over the driver, with such a peer |
 //! | [`fed`] | a transport whose peer is the test itself, for code that is polled by hand |
+//! | [`vectored`] | a transport in memory that takes several pieces with one write |
 //! | [`panics`] | panics that a test did not ask for |
 //! | [`effort`] | what work costs a thread, whatever else the machine does |
 //! | [`conformance`] | the page that says which test proves which row of the checklist |
@@ -34,4 +35,5 @@ pub mod panics;
 pub mod process;
 mod received;
 pub mod side;
+pub mod vectored;
 pub mod wire;

@@ -18,6 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
+use spdy_tower::Http1Io;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -133,7 +134,8 @@ impl Listener {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new());
         builder.header_read_timeout(self.gateway.limits.head);
-        let connection = builder.serve_connection(TokioIo::new(io), self.service(peer));
+        let connection =
+            builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());
         tokio::select! {
             served = &mut connection => return Ok(served?),

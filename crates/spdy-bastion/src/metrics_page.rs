@@ -5,6 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use http::{Method, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use spdy_tower::Http1Io;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::metrics::{Metrics, OPENMETRICS};
@@ -23,7 +24,7 @@ pub(crate) async fn run(socket: TcpListener, metrics: Metrics) {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let serving = builder.serve_connection(TokioIo::new(connection), service);
+        let serving = builder.serve_connection(TokioIo::new(Http1Io::new(connection)), service);
         tokio::spawn(timeout(LIMIT, serving));
     }
 }

@@ -17,6 +17,7 @@ use hyper_util::{
 };
 use rustls::pki_types::ServerName;
 use spdy_kube::BoxError;
+use spdy_tower::Http1Io;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
@@ -143,14 +144,14 @@ impl Place {
         socket.set_nodelay(true)?;
         crate::listener::keep_alive(&socket);
         let Some(tls) = &self.tls else {
-            return Ok(Transport::Plain(socket));
+            return Ok(Transport::Plain(Http1Io::new(socket)));
         };
         let connector = match protocols {
             Protocols::Any => &tls.any,
             Protocols::Http1 => &tls.http1,
         };
         let secured = connector.connect(tls.name.clone(), socket).await?;
-        Ok(Transport::Tls(Box::new(secured)))
+        Ok(Transport::Tls(Box::new(Http1Io::new(secured))))
     }
 }
 

@@ -20,6 +20,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use spdy_tower::Http1Io;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
@@ -331,12 +332,12 @@ impl Service {
             }
             Protocol::Http1 => {
                 let owed = Owed::default();
-                let io = TokioIo::new(Linger::new(self.idle(io), owed.clone()));
+                let io = Http1Io::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
                 // Once the server drains, the first response announces that the connection closes.
                 builder.keep_alive(!lifeline.is_draining());
-                let connection =
-                    builder.serve_connection(io, self.timed(app, watch.clone(), Some(owed)));
+                let connection = builder
+                    .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), Some(owed)));
                 Box::pin(Http1 {
                     connection: connection.with_upgrades(),
                     watch,

@@ -19,8 +19,9 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::{Config, ConnectionInfo, Drained, Protocol, Timeouts, Version, auto};
+use spdy_tests::vectored::Vectored;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
     time::{sleep, timeout},
@@ -334,6 +335,30 @@ async fn an_answer_is_whole_though_the_body_of_its_request_is_not_read() {
         .expect("the second answer did not come")
         .unwrap();
     assert!(answer.ends_with(b"\r\n\r\nHTTP/1.1"));
+}
+
+/// The second request is read while the first response waits to be written. The server has to look
+/// for its response once that is done.
+#[tokio::test(start_paused = true)]
+async fn pipelined_requests_are_answered_though_the_client_reads_slowly() {
+    let (near, mut io) = duplex(1000);
+    let app = Router::new()
+        .route("/unread", post(async || vec![7; 100_000]))
+        .route("/next", get(async || "next"));
+    let builder = auto::Builder::new(&Config::default(), app);
+    tokio::spawn(builder.serve_connection(Vectored(near)));
+    let head = "POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+    io.write_all(head.as_bytes()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let rest = "helloGET /next HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    io.write_all(rest.as_bytes()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let mut answers = vec![];
+    timeout(Duration::from_secs(1), io.read_to_end(&mut answers))
+        .await
+        .expect("the second answer did not come")
+        .unwrap();
+    assert!(answers.ends_with(b"\r\n\r\nnext"));
 }
 
 /// The bytes that were sent before the reset are still unread.

@@ -71,6 +71,7 @@
 mod body;
 pub mod client;
 mod http;
+mod http1;
 mod patience;
 mod protocol;
 mod sending;
@@ -88,6 +89,8 @@ pub use self::http::{
     list::{is_hop_by_hop, tokens},
     read_request::is_authority,
 };
+#[doc(hidden)]
+pub use self::http1::Http1Io;
 pub use self::{
     body::{Body, BodyError},
     protocol::Protocol,

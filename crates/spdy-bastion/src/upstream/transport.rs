@@ -12,6 +12,7 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
+use spdy_tower::Http1Io;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,10 +22,10 @@ use tower_service::Service;
 
 use super::{Place, Protocols};
 
-/// A connection with or without TLS.
+/// A connection with or without TLS, for HTTP/1.1 or HTTP/2.
 pub(crate) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Http1Io<TcpStream>),
+    Tls(Box<Http1Io<TlsStream<TcpStream>>>),
 }
 
 /// Calls a method of the stream that a transport has.
@@ -90,7 +91,9 @@ impl Connection for Transport {
     fn connected(&self) -> Connected {
         let connected = Connected::new();
         match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(crate::tls::H2) => {
+            Self::Tls(stream)
+                if stream.get_ref().get_ref().1.alpn_protocol() == Some(crate::tls::H2) =>
+            {
                 connected.negotiated_h2()
             }
             _ => connected,

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_server::app::{Proxy, proxy};
+use spdy_tests::vectored::Vectored;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     sync::mpsc,
@@ -45,7 +46,7 @@ fn front(upstream: &str) -> (Proxy, mpsc::UnboundedReceiver<DuplexStream>) {
         let accepted = sender.send(far);
         async move {
             accepted.map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            Ok(near)
+            Ok(Vectored(near))
         }
     });
     (options, connections)

@@ -34,6 +34,30 @@ async fn an_early_answer_keeps_its_place_only_while_the_request_moves() {
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
+/// The proxy has to look for the next request once the end of the first one is written.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_again_after_an_early_answer() {
+    const BODY: &[u8] = &[b'a'; 200_000];
+    let (mut options, mut connections) = front("http://a");
+    options.max_connections = 1;
+    let app = proxy(options);
+    let request = Request::post("/").body(Body::from(BODY)).unwrap();
+    let early = tokio::spawn(app.clone().oneshot(request));
+    let mut io = connections.recv().await.unwrap();
+    _ = io.read_u8().await.unwrap();
+    io.write_all(OK.as_bytes()).await.unwrap();
+    let response = early.await.unwrap().unwrap();
+    response.into_body().collect().await.unwrap();
+    let mut rest = vec![];
+    while !rest.ends_with(BODY) {
+        assert_ne!(io.read_buf(&mut rest).await.unwrap(), 0);
+    }
+    let start = Instant::now();
+    tokio::spawn(answer(io, |_| Some(OK)));
+    assert_eq!(status(app, "/").await, StatusCode::OK);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
 /// A body that fails after its first piece.
 struct Broken(bool);
 

@@ -25,7 +25,7 @@ use super::{
     slot::{Line, Place},
 };
 use crate::{
-    Protocol,
+    Http1Io, Protocol,
     upgrade::{self, ConnectError, Upgraded},
 };
 
@@ -346,7 +346,7 @@ impl Connector {
     {
         let transport = Watched::new(transport, place, self.session.timeouts.write);
         let heard = transport.heard();
-        let (requests, driver) = http1::handshake(TokioIo::new(transport)).await?;
+        let (requests, driver) = http1::handshake(TokioIo::new(Http1Io::new(transport))).await?;
         // After CONNECT the connection no longer carries HTTP.
         tokio::spawn(place.outlast(driver.with_upgrades()));
         Ok(Connection::Http1(Http1::new(requests, heard, place)))

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
+use spdy_tests::vectored::Vectored;
 use spdy_tower::client::{
     Client, Connector, Dial, Dialing, FetchError, Plain, ResponseBody, Transport,
 };
@@ -101,7 +102,7 @@ impl Dial for Network {
             let number = network.made.fetch_add(1, Ordering::Relaxed);
             let server = tokio::spawn((network.serve)(far, number));
             network.servers.lock().unwrap().push(server.abort_handle());
-            Ok(Box::new(Near(near, counted)) as Box<dyn Transport>)
+            Ok(Box::new(Near(Vectored(near), counted)) as Box<dyn Transport>)
         })
     }
 }
@@ -131,7 +132,7 @@ impl Drop for Counted {
 
 /// The client's end.
 struct Near(
-    DuplexStream,
+    Vectored<DuplexStream>,
     #[expect(dead_code, reason = "counts")] Counted,
 );
 
@@ -152,6 +153,18 @@ impl AsyncWrite for Near {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -415,3 +415,29 @@ async fn an_error_names_the_origin_and_the_time() {
         "no connection to a.test port 80 within 300ms"
     );
 }
+
+/// The end of the request waits in the buffer of hyper when the response has come. The client has
+/// to look for the next request once the buffer is written.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_again_after_a_response_that_came_early() {
+    let body: &'static str = "a".repeat(200_000).leak();
+    let network = Network::new(Duration::ZERO, move |mut io, _| async move {
+        let head = io.read(&mut [0; 1]).await;
+        assert_eq!(head.unwrap(), 1);
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        io.write_all(answer).await.unwrap();
+        sleep(ms(1000)).await;
+        let mut rest = vec![];
+        while !rest.ends_with(body.as_bytes()) {
+            assert_ne!(io.read_buf(&mut rest).await.unwrap(), 0);
+        }
+        http1(io, ms(1)).await;
+    });
+    let client = Client::new(network.connector(Plain::Http1).max_connections(1));
+    let early = ask(&client, "POST", "/", body).await.unwrap();
+    assert_eq!(early.into_body().collect().await.unwrap().to_bytes(), "ok");
+    sleep(ms(2000)).await;
+    let next = timeout(ms(1000), get(&client)).await;
+    assert_eq!(next.expect("the connection is stuck").unwrap(), "ok");
+    assert_eq!(network.made(), 1);
+}

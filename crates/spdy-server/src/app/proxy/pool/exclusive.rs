@@ -12,6 +12,7 @@ use std::{
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use spdy_tower::Http1Io;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep_until},
@@ -168,7 +169,7 @@ impl Drop for Watch {
 impl Connection {
     async fn new(proxy: &Proxy) -> Result<Self, Failure> {
         let (io, heard, _) = super::connect(proxy, ()).await?;
-        let handshake = http1::handshake(TokioIo::new(Sips(io))).await;
+        let handshake = http1::handshake(TokioIo::new(Http1Io::new(Sips(io)))).await;
         let (sender, connection) = handshake.map_err(|error| Failure::of(&error))?;
         let (close, closed) = oneshot::channel();
         // The future is boxed, because the task would otherwise reserve its room twice.
