@@ -17,6 +17,13 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use spdy_server::{
+    Bind, Server,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        pki_types::{CertificateDer, ServerName},
+    },
+};
 use spdy_session::{Config, HeaderBlock, OpenOptions, PendingStream, Session, Version};
 use spdy_tests::built::build;
 use tokio::{
@@ -24,10 +31,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
-};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// An example that runs. It is killed when dropped.
 struct Program {
@@ -132,6 +136,50 @@ async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+/// Connects with this protocol to a server with this certificate.
+async fn over_tls(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+    protocol: &[u8],
+) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = ServerName::try_from("localhost").unwrap();
+    let io = TlsConnector::from(Arc::new(config))
+        .connect(name, connect(address).await)
+        .await
+        .unwrap();
+    assert_eq!(io.get_ref().1.alpn_protocol(), Some(protocol));
+    io
+}
+
+/// Fetches the page over every protocol.
+async fn fetch_all(address: SocketAddr, certificate: &CertificateDer<'static>) -> Vec<String> {
+    let over_tls = async |protocol: &[u8]| over_tls(address, certificate, protocol).await;
+    let mut pages = vec![
+        soon(fetch_http1(over_tls(b"http/1.1").await)).await,
+        soon(fetch_http2(over_tls(b"h2").await)).await,
+    ];
+    for version in [Version::V2, Version::V3, Version::V3_1] {
+        let io = over_tls(version.alpn()).await;
+        pages.push(soon(fetch_spdy(io, version)).await);
+    }
+    pages
+}
+
+/// The lines of an example, without comments, imports and blank lines.
+fn lines(text: &str) -> usize {
+    let is_code = |line: &&str| {
+        let line = line.trim();
+        !(line.is_empty() || line.starts_with("//") || line.starts_with("use "))
+    };
+    text.lines().filter(is_code).count()
+}
+
 fn session(io: impl Transport) -> Session {
     let (session, _pushes, driver) = spdy_session::client(io, Version::V3_1, Config::default());
     tokio::spawn(driver);
@@ -150,6 +198,54 @@ async fn the_shortest_server_answers() {
     let io = connect(program.address()).await;
     let page = soon(fetch_spdy(io, Version::V3_1)).await;
     assert_eq!(page, "Hello over SPDY\n");
+}
+
+// --- axum_tls ---
+
+// Its `main` is not called.
+#[allow(dead_code)]
+#[path = "../axum_tls.rs"]
+mod axum_tls;
+
+#[tokio::test]
+async fn an_axum_application_answers_over_every_protocol_with_tls() {
+    assert!(lines(include_str!("../axum_tls.rs")) <= 14);
+    let config = spdy_server::Config {
+        binds: vec![Bind::tls(SocketAddr::from(([127, 0, 0, 1], 0)))],
+        ..spdy_server::Config::default()
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let certificate = server.certificates().remove(0);
+    tokio::spawn(async { _ = axum_tls::serve(server).await });
+    let pages = fetch_all(address, &certificate).await;
+    assert_eq!(pages, ["Hello over everything\n"; 5]);
+}
+
+// --- accept_loop ---
+
+// Its `main` is not called.
+#[allow(dead_code)]
+#[path = "../accept_loop.rs"]
+mod accept_loop;
+
+#[tokio::test]
+async fn a_loop_of_ones_own_answers_over_every_protocol_with_tls() {
+    let (_, serve) = include_str!("../accept_loop.rs")
+        .split_once("pub(crate) async fn serve")
+        .unwrap();
+    assert!(lines(serve) <= 20);
+    let made = generate_simple_self_signed(["localhost".into()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], made.signing_key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { _ = accept_loop::serve(listener, config).await });
+    let pages = fetch_all(address, &certificate).await;
+    assert_eq!(pages, ["Hello from a loop\n"; 5]);
 }
 
 // --- decode_capture ---
@@ -203,21 +299,7 @@ async fn one_application_answers_over_every_protocol() {
     }
 
     // Over TLS, ALPN does.
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let over_tls = async |protocol: &[u8]| {
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = vec![protocol.to_vec()];
-        let name = ServerName::try_from("localhost").unwrap();
-        let io = TlsConnector::from(Arc::new(config))
-            .connect(name, connect(tls).await)
-            .await
-            .unwrap();
-        assert_eq!(io.get_ref().1.alpn_protocol(), Some(protocol));
-        io
-    };
+    let over_tls = async |protocol: &[u8]| over_tls(tls, cert.der(), protocol).await;
     let io = over_tls(b"http/1.1").await;
     assert_eq!(soon(fetch_http1(io)).await, "Hello over HTTP/1.1\n");
     let io = over_tls(b"h2").await;

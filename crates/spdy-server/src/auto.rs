@@ -1,14 +1,41 @@
-//! Serves a transport that is not a socket of a [`Server`](crate::Server): a pipe in memory, a
-//! stream of another protocol, a socket that was accepted elsewhere, or a decrypted TLS connection.
+//! Serves transports that are not sockets of a [`Server`](crate::Server): in an accept loop of your
+//! own, on a pipe in memory, or on a stream of another protocol.
+//!
+//! [`Builder`] has the shape of hyper-util's `server::conn::auto::Builder`, and adds SPDY.
 //!
 //! ```
 //! use axum::{Router, routing::get};
-//! use spdy_server::{Config, auto};
+//! use spdy_server::auto;
 //! # type Error = Box<dyn std::error::Error + Send + Sync>;
 //! # async fn main_(io: tokio::io::DuplexStream) -> Result<(), Error> {
 //! let app = Router::new().route("/", get(|| async { "hello" }));
-//! let builder = auto::Builder::new(&Config::default(), app);
-//! builder.serve_connection(io).await
+//! auto::Builder::new().serve_connection(io, app).await
+//! # }
+//! ```
+//!
+//! An accept loop with TLS:
+//!
+//! ```no_run
+//! # #[cfg(feature = "tls")] mod tls {
+//! use std::{io, sync::Arc};
+//!
+//! use axum::Router;
+//! use spdy_server::{Protocol, auto, rustls::ServerConfig, tokio_rustls::TlsAcceptor};
+//! use tokio::net::TcpListener;
+//!
+//! async fn serve(listener: TcpListener, mut tls: ServerConfig, app: Router) -> io::Result<()> {
+//!     tls.alpn_protocols = Protocol::ALL.map(|it| it.alpn().to_vec()).into();
+//!     let tls = TlsAcceptor::from(Arc::new(tls));
+//!     let builder = auto::Builder::new();
+//!     loop {
+//!         let (socket, _) = listener.accept().await?;
+//!         let (tls, builder, app) = (tls.clone(), builder.clone(), app.clone());
+//!         tokio::spawn(async move {
+//!             let io = tls.accept(socket).await?;
+//!             builder.serve_tls_connection(io, app).await
+//!         });
+//!     }
+//! }
 //! # }
 //! ```
 
@@ -17,6 +44,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -29,44 +57,147 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest},
     net::TcpStream,
 };
+#[cfg(feature = "tls")]
+use tokio_rustls::server::TlsStream;
 
 use crate::{
+    application::{Application, Applications},
     config::Config,
+    info::ConnectionInfo,
     observe::Observers,
     pass::pass,
     service::Service,
-    shutdown::Lifecycle,
+    shutdown::{Lifecycle, Lifeline},
     socket::{Fails, is_ended},
 };
 
-/// Serves transports in the same way as a plaintext listener of a [`Server`](crate::Server): the
-/// first bytes of the client show whether it uses SPDY, HTTP/2 or HTTP/1.1.
+/// Serves connections of any protocol, each with a service of its own.
 ///
-/// It uses [`Config::timeouts`], [`Config::plain_version`] and [`Config::proxy_protocol`] of the
-/// configuration. Sockets, certificates, logs and metrics are only for a server. Cloning it is
-/// cheap.
+/// Cloning a builder is cheap. Every connection can be upgraded: CONNECT, WebSocket and other
+/// Upgrades of HTTP/1.1 need no second method.
+///
+/// A handler finds [`ConnectionInfo`] in the extensions of each request. axum's
+/// `ConnectInfo<SocketAddr>` is there if the transport is a [`TcpStream`], or TLS over one, or if
+/// the address was passed to [`serve_known_connection`](Self::serve_known_connection).
 #[derive(Clone, Debug)]
 pub struct Builder(Arc<Service>);
 
 impl Builder {
-    /// Creates a builder for connections to this application.
+    /// Creates a builder with the default configuration.
     #[must_use]
-    pub fn new(config: &Config, app: Router) -> Self {
-        let service = Service::new(app, None, config, Observers::default());
+    pub fn new() -> Self {
+        Self::with_config(&Config::default())
+    }
+
+    /// Creates a builder with a configuration. It uses [`Config::timeouts`] (`drain` is up to the
+    /// caller), [`Config::spdy`], [`Config::http2`], [`Config::http1`], [`Config::plain_version`]
+    /// and [`Config::proxy_protocol`]. Sockets, certificates, logs, metrics and limits on all
+    /// connections are only for a server.
+    #[must_use]
+    pub fn with_config(config: &Config) -> Self {
+        let nothing = Applications::One(Router::new());
+        let service = Service::new(nothing, None, config, Observers::default());
         Self(Arc::new(service))
     }
 
-    /// Serves a connection. The returned future does nothing until it is polled, within a tokio
-    /// runtime.
-    pub fn serve_connection<IO>(&self, io: IO) -> Connection
+    /// Serves a transport in plain text: the first bytes of the client show whether it uses SPDY,
+    /// HTTP/2 or HTTP/1.1.
+    ///
+    /// The returned future does nothing until it is polled, within a tokio runtime. It fails with
+    /// an [`io::Error`] of kind `TimedOut` if the client does not show its protocol within
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake), with `InvalidData` if its first bytes
+    /// belong to none, with `UnexpectedEof` if it leaves before, and otherwise with the error of
+    /// the protocol.
+    pub fn serve_connection<IO, A>(&self, io: IO, service: A) -> Connection
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Application,
+    {
+        let peer = Known::of(&io).and_then(|io| io.peer());
+        self.connection(service, move |service, lifeline| async move {
+            let io = Foreign(io);
+            service.plain_connection(io, peer, lifeline).await
+        })
+    }
+
+    /// Serves a TLS connection whose handshake is complete. ALPN has selected the protocol; without
+    /// ALPN it is HTTP/1.1.
+    ///
+    /// Put `Protocol::ALL` into `alpn_protocols` of the `ServerConfig`, as the [example](self)
+    /// does: without it, every client uses HTTP/1.1. Set a time limit on the handshake yourself.
+    /// Client certificates are in the extensions of requests, as
+    /// [`PeerCertificates`](crate::PeerCertificates).
+    ///
+    /// The returned future does nothing until it is polled, within a tokio runtime. It fails with
+    /// the error of the protocol.
+    #[cfg(feature = "tls")]
+    pub fn serve_tls_connection<IO, A>(&self, mut io: TlsStream<IO>, service: A) -> Connection
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Application,
+    {
+        let (socket, state) = io.get_mut();
+        crate::tls::prepare(state);
+        let peer = Known::of(socket).and_then(|io| io.peer());
+        let client = crate::info::Client::of_tls(state, peer);
+        self.connection(service, move |service, lifeline| async move {
+            let io = Foreign(io);
+            service.known_connection(io, client, lifeline).await
+        })
+    }
+
+    /// Serves a transport whose protocol, client and encryption the caller knows, such as a TLS
+    /// connection of another library.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use spdy_server::{ConnectionInfo, Protocol, Version, auto};
+    ///
+    /// # fn main_(io: tokio::io::DuplexStream, app: Router) -> auto::Connection {
+    /// let info = ConnectionInfo {
+    ///     protocol: Protocol::Spdy(Version::V3_1),
+    ///     peer: Some(([192, 0, 2, 1], 4711).into()),
+    ///     tls: None,
+    /// };
+    /// auto::Builder::new().serve_known_connection(io, info, app)
+    /// # }
+    /// ```
+    ///
+    /// The returned future does nothing until it is polled, within a tokio runtime. It fails with
+    /// the error of the protocol.
+    pub fn serve_known_connection<IO, A>(
+        &self,
+        io: IO,
+        info: ConnectionInfo,
+        service: A,
+    ) -> Connection
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Application,
+    {
+        self.connection(service, move |service, lifeline| async move {
+            let (io, client) = (Foreign(io), info.into());
+            service.known_connection(io, client, lifeline).await
+        })
+    }
+
+    fn connection<A, F>(&self, app: A, serve: impl FnOnce(Service, Lifeline) -> F) -> Connection
+    where
+        A: Application,
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         let lifecycle = Lifecycle::new();
-        let (service, lifeline) = (Arc::clone(&self.0), lifecycle.lifeline());
-        let running =
-            Box::pin(async move { service.plain_connection(Foreign(io), lifeline).await });
-        Connection { running, lifecycle }
+        let service = self.0.with(Applications::one(app));
+        Connection {
+            running: Box::pin(serve(service, lifecycle.lifeline())),
+            lifecycle,
+        }
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -81,6 +212,9 @@ pub struct Connection {
 impl Connection {
     /// Accepts no new requests, and ends the connection when the open ones are answered. Keep
     /// polling the future. The caller decides how long to wait. Calling it again has no effect.
+    ///
+    /// A client that has not shown its protocol yet has one second from the first poll to do so.
+    /// If it does not, the future returns `Ok`.
     pub fn graceful_shutdown(self: Pin<&mut Self>) {
         self.lifecycle.begin_to_drain();
     }
@@ -101,28 +235,65 @@ pub(crate) struct Foreign<IO>(pub(crate) IO);
 /// Only known types of sockets can report a failure or an end without a read.
 impl<IO: 'static> Fails for Foreign<IO> {
     fn failure(&self) -> Option<io::Error> {
-        let io: &dyn Any = &self.0;
-        if let Some(io) = io.downcast_ref::<TcpStream>() {
-            return io.take_error().unwrap_or_else(Some);
-        }
-        #[cfg(unix)]
-        if let Some(io) = io.downcast_ref::<UnixStream>() {
-            return io.take_error().unwrap_or_else(Some);
-        }
-        None
+        Known::of(&self.0)?.failure()
     }
 
     fn has_ended(&self) -> bool {
-        let io: &dyn Any = &self.0;
-        if let Some(io) = io.downcast_ref::<TcpStream>() {
-            return is_ended(io.ready(Interest::READABLE));
-        }
-        #[cfg(unix)]
-        if let Some(io) = io.downcast_ref::<UnixStream>() {
-            return is_ended(io.ready(Interest::READABLE));
-        }
-        false
+        Known::of(&self.0).is_some_and(|io| io.has_ended())
     }
+}
+
+/// A socket of tokio, in plain text or below TLS.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    Tcp(&'a TcpStream),
+    #[cfg(unix)]
+    Unix(&'a UnixStream),
+}
+
+impl<'a> Known<'a> {
+    fn of<IO: 'static>(io: &'a IO) -> Option<Self> {
+        let io: &dyn Any = io;
+        let known = io.downcast_ref::<TcpStream>().map(Self::Tcp);
+        #[cfg(feature = "tls")]
+        let known = known.or_else(|| below_tls(io).map(Self::Tcp));
+        #[cfg(unix)]
+        let known = known.or_else(|| io.downcast_ref::<UnixStream>().map(Self::Unix));
+        #[cfg(all(unix, feature = "tls"))]
+        let known = known.or_else(|| below_tls(io).map(Self::Unix));
+        known
+    }
+
+    fn peer(self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(io) => io.peer_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn failure(self) -> Option<io::Error> {
+        let failure = match self {
+            Self::Tcp(io) => io.take_error(),
+            #[cfg(unix)]
+            Self::Unix(io) => io.take_error(),
+        };
+        failure.unwrap_or_else(Some)
+    }
+
+    fn has_ended(self) -> bool {
+        match self {
+            Self::Tcp(io) => is_ended(io.ready(Interest::READABLE)),
+            #[cfg(unix)]
+            Self::Unix(io) => is_ended(io.ready(Interest::READABLE)),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn below_tls<IO: 'static>(io: &dyn Any) -> Option<&IO> {
+    let tls = io.downcast_ref::<TlsStream<IO>>()?;
+    Some(tls.get_ref().0)
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Foreign<IO> {

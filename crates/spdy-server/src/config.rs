@@ -1,12 +1,18 @@
 //! The configuration of a server.
 
 mod bind;
+mod certificate;
+mod protocols;
 
 use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::bind::{Address, AddressError, Bind, Endpoint, Transport};
+pub use self::{
+    bind::{Address, AddressError, Bind, Endpoint, Transport},
+    certificate::Certificate,
+    protocols::{Http1, Http2, Spdy},
+};
 use crate::negotiate::PlainVersion;
 
 /// The configuration of a [`Server`](crate::Server).
@@ -47,8 +53,14 @@ pub struct Config {
     /// or more, the server closes new connections at once. Open connections continue, each within
     /// its own bound.
     pub max_session_memory: usize,
-    /// The time limits of clients.
+    /// The time limits of clients, in all protocols.
     pub timeouts: Timeouts,
+    /// The settings of SPDY.
+    pub spdy: Spdy,
+    /// The settings of HTTP/2.
+    pub http2: Http2,
+    /// The settings of HTTP/1.1.
+    pub http1: Http1,
 }
 
 impl Default for Config {
@@ -66,6 +78,9 @@ impl Default for Config {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_session_memory: DEFAULT_MAX_SESSION_MEMORY,
             timeouts: Timeouts::default(),
+            spdy: Spdy::default(),
+            http2: Http2::default(),
+            http1: Http1::default(),
         }
     }
 }
@@ -78,22 +93,6 @@ impl Config {
             ..self.clone()
         }
     }
-}
-
-/// The source of a certificate and its key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Certificate {
-    /// A certificate that the server creates at start for `localhost`, `127.0.0.1` and `::1`, and
-    /// does not store. Needs the feature `self-signed`.
-    #[default]
-    SelfSigned,
-    /// PEM files, which the server reads at start and again when they change.
-    Files {
-        /// The certificate, followed by its intermediates if any.
-        chain: PathBuf,
-        /// The private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
-        key: PathBuf,
-    },
 }
 
 /// The destination of the access log, which has a line for each request.

@@ -28,7 +28,7 @@ use crate::{
     body_timeout::BodyTimeout,
     discard::Discard,
     host,
-    info::ConnectionInfo,
+    info::Client,
     observe::{Observed, Watch},
     rest::{Over, Rest},
     shutdown::Lifeline,
@@ -160,12 +160,12 @@ fn refusal(error: &hyper::Error) -> Option<StatusCode> {
 pub(crate) type HyperApp = TowerToHyperService<Observed<Discard<BodyTimeout<App>>>>;
 
 /// The application as a connection of any protocol calls it. Every request carries the
-/// [`ConnectionInfo`] of the connection and has an unambiguous host. No response has a false
+/// `ConnectionInfo` of the connection and has an unambiguous host. No response has a false
 /// length.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) router: Router,
-    pub(crate) info: ConnectionInfo,
+    pub(crate) client: Client,
     /// What the responses of an HTTP/2 connection share.
     pub(crate) answers: Option<Answers>,
 }
@@ -188,9 +188,13 @@ where
             Some(reason) => Err(reason),
             None => {
                 let extensions = request.extensions_mut();
-                extensions.insert(self.info);
-                if let Some(peer) = self.info.peer {
+                extensions.insert(self.client.info);
+                if let Some(peer) = self.client.info.peer {
                     extensions.insert(ConnectInfo(peer));
+                }
+                #[cfg(feature = "tls")]
+                if let Some(certificates) = &self.client.certificates {
+                    extensions.insert(certificates.clone());
                 }
                 Ok(self.router.call(request))
             }

@@ -2,6 +2,7 @@
 
 mod file;
 mod manual;
+mod settings;
 
 use std::{
     error::Error,
@@ -26,6 +27,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, ParseError},
 };
 
+use self::settings::Setting;
 use crate::runtimes::Layout;
 
 /// Serves an application, a directory or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2,
@@ -167,6 +169,29 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     keep_alive: u32,
 
+    /// Seconds for the TLS handshake, or for the first bytes in plain text
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    handshake_timeout: NonZeroU32,
+
+    /// Seconds without a byte after which an HTTP/1 or HTTP/2 connection is closed
+    ///
+    /// The server closes it after one to two times this. With --proxy it is at least
+    /// --proxy-timeout. SPDY has a timeout of its own: --spdy timeouts.idle=SECONDS.
+    #[arg(long, value_name = "SECONDS", default_value = "180")]
+    idle_timeout: NonZeroU32,
+
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Setting::spdy, help_heading = PROTOCOLS,
+        help = "A setting of SPDY; can be repeated", long_help = settings::spdy_help())]
+    spdy: Vec<Setting>,
+
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Setting::http2, help_heading = PROTOCOLS,
+        help = "A setting of HTTP/2; can be repeated", long_help = settings::http2_help())]
+    http2: Vec<Setting>,
+
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Setting::http1, help_heading = PROTOCOLS,
+        help = "A setting of HTTP/1.1; can be repeated", long_help = settings::http1_help())]
+    http1: Vec<Setting>,
+
     /// Maximum number of open connections; further ones wait
     #[arg(long, value_name = "NUMBER", default_value = "16384")]
     max_connections: NonZeroU32,
@@ -227,6 +252,7 @@ pub(crate) struct Flags {
 const PROXY: &str = "Proxy";
 const SOCKETS: &str = "Sockets";
 const TLS: &str = "TLS";
+const PROTOCOLS: &str = "Protocols";
 const LOGS: &str = "Logs and metrics";
 
 impl Flags {
@@ -290,13 +316,12 @@ impl Flags {
             Some(_) => Duration::from_secs(self.proxy_timeout.get().into()),
             None => Duration::ZERO,
         };
-        let timeouts = Timeouts::default();
         let mut binds: Vec<_> = self.listen.into_iter().map(Bind::tls).collect();
         binds.extend(self.plain.into_iter().map(Bind::plain));
         if binds.is_empty() && !self.systemd {
             binds = Bind::localhost();
         }
-        Config {
+        let mut config = Config {
             binds,
             reuse_port: self.reuse_port,
             proxy_protocol: self.proxy_protocol,
@@ -312,14 +337,18 @@ impl Flags {
             max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
             timeouts: Timeouts {
                 drain: Duration::from_secs(self.drain_timeout.into()),
-                idle: timeouts.idle.max(idle),
+                handshake: Duration::from_secs(self.handshake_timeout.get().into()),
+                idle: Duration::from_secs(self.idle_timeout.get().into()).max(idle),
                 write: Duration::from_secs(self.write_timeout.get().into()),
                 body: seconds(self.body_timeout),
                 keep_alive: seconds(self.keep_alive),
-                ..timeouts
             },
             ..Config::default()
+        };
+        for setting in [self.spdy, self.http2, self.http1].concat() {
+            setting.apply(&mut config);
         }
+        config
     }
 }
 
@@ -439,7 +468,9 @@ mod tests {
         let all = config(
             "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
              --session-memory 3 --write-timeout 8 \
-             --body-timeout 5 --keep-alive 0 \
+             --body-timeout 5 --keep-alive 0 --handshake-timeout 4 --idle-timeout 6 \
+             --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
+             --http2 max-frame=20000 --http1 keep-alive=false \
              --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
         );
         assert_eq!(
@@ -454,6 +485,13 @@ mod tests {
         assert_eq!(all.timeouts.write, Duration::from_secs(8));
         assert_eq!(all.timeouts.body, Some(Duration::from_secs(5)));
         assert_eq!(all.timeouts.keep_alive, None);
+        assert_eq!(all.timeouts.handshake, Duration::from_secs(4));
+        assert_eq!(all.timeouts.idle, Duration::from_secs(6));
+        assert_eq!(all.spdy.limits.max_streams, 8);
+        let idle = all.spdy.timeouts.idle;
+        assert_eq!(idle, Some(Duration::from_millis(500)));
+        assert_eq!(all.http2.max_frame, 20_000);
+        assert!(!all.http1.keep_alive);
         assert_eq!(all.max_connections, 9);
         assert_eq!(all.max_session_memory, 3 << 20);
         assert_eq!(all.advertise, NonZeroU16::new(443));
@@ -524,6 +562,10 @@ mod tests {
             "spdy-server --file-cache -1 d",
             "spdy-server --runtime single",
             "spdy-server --advertise 0",
+            "spdy-server --spdy max-streams",
+            "spdy-server --http2 nonsense=1",
+            "spdy-server --http1 keep-alive=1",
+            "spdy-server --idle-timeout 0",
             "spdy-server --man b",
             "spdy-server --completions tcl",
             "spdy-server a b",

@@ -4,7 +4,8 @@
 //! *In scope:* sockets, TLS, the choice of protocol by ALPN, NPN or the first bytes, limits and
 //! timeouts of connections, a graceful shutdown that loses no request, logs and metrics, and the
 //! program `spdy-server` with its applications: a reverse proxy, a directory and a built-in site.
-//! *Out of scope:* HTTP over SPDY, which is spdy-tower's part, and applications, which use axum.
+//! *Out of scope:* HTTP over SPDY, which is spdy-tower's part, and applications, which are services
+//! of tower, such as an axum router.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -26,7 +27,10 @@
 //! which protocol carried its request. axum's extractor `ConnectInfo<SocketAddr>` works in all
 //! protocols. A client of a Unix socket has no such address, so the extractor rejects its requests.
 //! [`app`] contains the applications of the program. [`auto`] serves transports that are not
-//! sockets of a server.
+//! sockets of a server, in an accept loop of your own.
+//!
+//! The public dependencies are `axum`, `http`, `tokio`, `tower-service`, `spdy-tower` (with
+//! `spdy-session` and `spdy-frame`), and with the feature `tls` `rustls` and `tokio-rustls`.
 //!
 //! # How a connection is served
 //!
@@ -47,6 +51,9 @@
 //! - *Sockets.* TCP and Unix sockets, sockets of systemd ([`Inherited`]), ports that two processes
 //!   share during a restart ([`Config::reuse_port`]), and the PROXY protocol
 //!   ([`Config::proxy_protocol`]).
+//! - *Protocols.* [`Config::spdy`], [`Config::http2`] and [`Config::http1`] have the settings of each
+//!   protocol, and [`Timeouts`] those of all. As flags they are `--spdy NAME=VALUE` and so on, and in
+//!   the file they are tables.
 //! - *Certificates* are reloaded when their files change, or when [`Reload`] asks for it. Open
 //!   connections are kept. If the new certificate is invalid, the server keeps the old one.
 //! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format,
@@ -96,6 +103,7 @@ mod access_log;
 mod advertise;
 #[cfg(any(feature = "directory", feature = "proxy", feature = "site"))]
 pub mod app;
+mod application;
 pub mod auto;
 mod body_timeout;
 mod config;
@@ -127,11 +135,21 @@ mod tls;
 
 pub use spdy_frame::Version;
 
+/// The TLS library, whose types are those of `Certificate::Rustls`, `Certificate::Resolver`,
+/// [`Server::certificates`] and [`PeerCertificates`].
 #[cfg(feature = "tls")]
-pub use self::tls::CertificateError;
+pub use rustls;
+/// rustls on tokio, whose `TlsStream` [`auto::Builder::serve_tls_connection`] takes.
+#[cfg(feature = "tls")]
+pub use tokio_rustls;
+
+#[cfg(feature = "tls")]
+pub use self::tls::{CertificateError, PeerCertificates};
 pub use self::{
+    application::{Application, MakeApplication},
     config::{
-        AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Timeouts, Transport,
+        AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Http1, Http2, Spdy,
+        Timeouts, Transport,
     },
     info::ConnectionInfo,
     listener::Inherited,

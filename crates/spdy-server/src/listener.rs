@@ -37,7 +37,7 @@ impl Listener {
         Ok(Self { socket, endpoint })
     }
 
-    /// Takes over sockets that another process has opened.
+    /// Takes over sockets that are bound already.
     pub(crate) fn inherited(inherited: Inherited) -> io::Result<Vec<Self>> {
         let listener = |(socket, transport): (Accepting, _)| {
             let address = socket.address()?;
@@ -234,7 +234,7 @@ mod tests {
 
     fn service() -> Service {
         Service::new(
-            axum::Router::new(),
+            crate::application::Applications::One(axum::Router::new()),
             None,
             &Config::default(),
             Observers::default(),

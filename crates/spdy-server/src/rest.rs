@@ -172,7 +172,7 @@ mod tests {
         let app = Router::new().route("/", get(async || vec![0; 16 * 1024]));
         let (near, far) = duplex(65_536);
         let start = Instant::now();
-        let served = tokio::spawn(auto::Builder::new(&config, app).serve_connection(far));
+        let served = tokio::spawn(auto::Builder::new().serve_connection(far, app));
         let (mut sender, connection) = client::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(1)
             .handshake(TokioIo::new(near))

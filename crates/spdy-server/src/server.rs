@@ -2,7 +2,8 @@
 
 use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
+#[cfg(feature = "tls")]
+use rustls::pki_types::CertificateDer;
 use tokio::{runtime::Handle, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
@@ -11,6 +12,7 @@ use crate::tls::CertificateError;
 use crate::{
     access_log::Log,
     advertise,
+    application::{Application, Applications, MakeApplication},
     config::{AccessLog, Address, Bind, Certificate, Config, Endpoint, Transport},
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
@@ -50,7 +52,7 @@ impl Server {
         Self::bind_with(config, Inherited::default()).await
     }
 
-    /// Binds all sockets, and also serves sockets that another process has opened.
+    /// Binds all sockets, and also serves sockets that are bound already.
     ///
     /// # Errors
     /// The same as for [`bind`](Self::bind).
@@ -136,10 +138,40 @@ impl Server {
         self.metrics.as_ref().map(Listener::endpoint)
     }
 
-    /// Returns the SHA-256 of the certificate, or `None` without a TLS listener.
+    /// Returns the SHA-256 of the certificate, or `None` without a TLS listener, and for
+    /// certificates that only rustls knows (`Certificate::Resolver` and `Certificate::Rustls`).
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        self.tls.as_ref().map(|tls| tls.fingerprint())
+        self.tls.as_ref()?.fingerprint()
+    }
+
+    /// Returns the certificate, followed by its intermediates. It is empty where
+    /// [`fingerprint`](Self::fingerprint) is `None`.
+    ///
+    /// A client in the same process can trust a self-signed certificate this way:
+    ///
+    /// ```
+    /// # #[cfg(feature = "self-signed")] {
+    /// use std::net::SocketAddr;
+    ///
+    /// use spdy_server::{Bind, Config, Server, rustls::RootCertStore};
+    ///
+    /// # async fn main_() -> Result<RootCertStore, Box<dyn std::error::Error>> {
+    /// let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    /// let config = Config { binds: vec![Bind::tls(loopback)], ..Config::default() };
+    /// let server = Server::bind(config).await?;
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add_parsable_certificates(server.certificates());
+    /// # Ok(roots)
+    /// # }
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.tls
+            .as_ref()
+            .map_or_else(Vec::new, |tls| tls.certificates())
     }
 
     /// Returns a handle that asks the running server to reload its files.
@@ -174,7 +206,54 @@ impl Server {
     /// [`Timeouts::drain`](crate::Timeouts::drain).
     ///
     /// Dropping this future closes all connections at once.
-    pub async fn run(self, app: Router, shutdown: impl Future<Output = ()>) -> Drained {
+    pub async fn run(self, app: impl Application, shutdown: impl Future<Output = ()>) -> Drained {
+        let apps = match Applications::one(app) {
+            Applications::One(app) => {
+                Applications::One(advertise::advertise(app, self.config.advertise))
+            }
+            each @ Applications::Each(_) => each,
+        };
+        self.serve(apps, shutdown).await
+    }
+
+    /// Serves each connection with an application of its own, which `make` returns for its
+    /// [`ConnectionInfo`](crate::ConnectionInfo). In everything else this is [`run`](Self::run).
+    ///
+    /// A connection for which `make` returns an error is closed without an answer, and so is one
+    /// for which it takes longer than what is left of
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake); its future is dropped then. Both count
+    /// as failed handshakes in the metrics.
+    ///
+    /// axum's `into_make_service` can be passed. For `ConnectInfo` no make-service is needed: it is
+    /// in the extensions of every request whose client has an address.
+    ///
+    /// ```no_run
+    /// use std::convert::Infallible;
+    ///
+    /// use axum::{Router, routing::get};
+    /// use spdy_server::{Config, ConnectionInfo, Server};
+    ///
+    /// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
+    /// let make = tower::service_fn(|connection: ConnectionInfo| async move {
+    ///     let text = format!("hello over {}", connection.protocol);
+    ///     Ok::<_, Infallible>(Router::new().route("/", get(text)))
+    /// });
+    /// let server = Server::bind(Config::default()).await?;
+    /// let _drained = server.run_make_service(make, std::future::pending()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_make_service(
+        self,
+        make: impl MakeApplication,
+        shutdown: impl Future<Output = ()>,
+    ) -> Drained {
+        let port = self.config.advertise;
+        let apps = Applications::each(make, move |app| advertise::advertise(app, port));
+        self.serve(apps, shutdown).await
+    }
+
+    async fn serve(self, apps: Applications, shutdown: impl Future<Output = ()>) -> Drained {
         let Self {
             config,
             listeners,
@@ -194,21 +273,20 @@ impl Server {
             metrics: metrics.clone(),
             memory,
         };
-        let app = advertise::advertise(app, config.advertise);
         // Health checks need a response until the last connection has ended, so this listener ends
         // after the others.
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
-            let app = metrics::pages(Arc::clone(metrics));
+            let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
             let nobody = Observers::default();
-            let service = Service::new(app, None, &config.without_proxy(), nobody);
+            let service = Service::new(apps, None, &config.without_proxy(), nobody);
             let room = Arc::new(Room::new(MAX_METRICS_CONNECTIONS, Vec::new()));
             tokio::spawn(listener.run(Arc::new(service), room, pages.lifeline()));
         }
 
         let lifecycle = Lifecycle::new();
         let room = Arc::new(Room::new(config.max_connections, runtimes));
-        let mut service = Service::new(app, tls.clone(), &config, observers);
+        let mut service = Service::new(apps, tls.clone(), &config, observers);
         if let Some(timers) = timers {
             service = service.timers(timers);
         }
@@ -312,7 +390,11 @@ impl Files {
         let outcome = tls.reload();
         self.overdue = outcome.is_err();
         match outcome {
-            Ok(()) => info!(fingerprint = %tls.fingerprint(), "certificate reloaded"),
+            Ok(true) => {
+                let fingerprint = tls.fingerprint().map(|it| it.to_string());
+                info!(fingerprint, "certificate reloaded")
+            }
+            Ok(false) => {}
             Err(error) if tell => warn!(
                 reason = error.source().map(ToString::to_string),
                 "{error}; keeping the old certificate and trying again"
@@ -366,7 +448,7 @@ pub enum StartError {
         /// The error of the system.
         source: io::Error,
     },
-    /// A socket that was passed to the process cannot be used.
+    /// A socket of [`Inherited`] cannot be used.
     Inherited(io::Error),
     /// No certificate is available for TLS.
     #[cfg(feature = "tls")]

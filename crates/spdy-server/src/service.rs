@@ -29,12 +29,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    application::Applications,
     body_timeout::BodyTimeout,
-    config::{Config, Timeouts, Transport, after, countable},
-    connection::{App, Connection, Http1, Http2, HyperApp, run},
+    config::{Config, Http1, Http2, Timeouts, Transport, after, countable},
+    connection::{self, App, Connection, HyperApp, run},
     discard::Discard,
     idle::Idle,
-    info::ConnectionInfo,
+    info::{Client, ConnectionInfo},
     linger::{Linger, Owed},
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_bytes},
@@ -47,10 +48,10 @@ use crate::{
     tls::{Secured, Tls},
 };
 
-/// What all connections share: the application, the settings of the protocols, the certificate.
+/// What all connections share: the applications, the settings of the protocols, the certificate.
 #[derive(Clone)]
 pub(crate) struct Service {
-    app: Router,
+    apps: Applications,
     tls: Option<Arc<Tls>>,
     plain_version: PlainVersion,
     proxy_protocol: bool,
@@ -60,19 +61,21 @@ pub(crate) struct Service {
     is_full: Arc<AtomicBool>,
     observers: Observers,
     spdy: spdy_tower::Builder,
+    http2: Http2,
     http1: http1::Builder,
+    keeps_http1: bool,
 }
 
 impl Service {
     pub(crate) fn new(
-        app: Router,
+        apps: Applications,
         tls: Option<Arc<Tls>>,
         config: &Config,
         observers: Observers,
     ) -> Self {
         Self {
-            spdy: spdy_builder(&observers, config.timeouts),
-            app,
+            spdy: spdy_builder(&observers, config),
+            apps,
             tls,
             plain_version: config.plain_version,
             proxy_protocol: config.proxy_protocol,
@@ -80,7 +83,9 @@ impl Service {
             max_session_memory: config.max_session_memory,
             is_full: Arc::default(),
             observers,
-            http1: http1_builder(),
+            http2: config.http2.in_range(),
+            http1: http1_builder(config.http1.in_range()),
+            keeps_http1: config.http1.keep_alive,
         }
     }
 
@@ -99,7 +104,7 @@ impl Service {
             )
         };
         Self {
-            app: Router::new().fallback(busy),
+            apps: Applications::One(Router::new().fallback(busy)),
             ..self.clone()
         }
     }
@@ -153,16 +158,44 @@ impl Service {
         self.go_on(begun, transport, lifeline).await
     }
 
+    /// Returns the same service for other applications.
+    pub(crate) fn with(&self, apps: Applications) -> Self {
+        Self {
+            apps,
+            ..self.clone()
+        }
+    }
+
+    /// Serves a transport whose protocol is known.
+    pub(crate) async fn known_connection<IO>(
+        &self,
+        io: IO,
+        client: Client,
+        lifeline: Lifeline,
+    ) -> Result<(), BoxError>
+    where
+        IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
+    {
+        let transport = match client.info.tls {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
+        let deadline = after(self.timeouts.handshake);
+        let begun = Box::pin(self.establish(io, client, deadline, &lifeline)).await;
+        self.go_on(begun.map(Some), transport, lifeline).await
+    }
+
     /// Serves a plaintext transport that is not a socket.
     pub(crate) async fn plain_connection<IO>(
         &self,
         io: IO,
+        peer: Option<SocketAddr>,
         mut lifeline: Lifeline,
     ) -> Result<(), BoxError>
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
-        let begun = Box::pin(self.begin_plain(io, None, &mut lifeline)).await;
+        let begun = Box::pin(self.begin_plain(io, peer, &mut lifeline)).await;
         self.go_on(begun, Transport::Plain, lifeline).await
     }
 
@@ -202,8 +235,13 @@ impl Service {
         let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
             return Ok(None);
         };
-        let secured = within(deadline, handshake(tls, io, lifeline)).await?;
-        Ok(secured.map(|secured| self.establish_secured(secured, peer, lifeline)))
+        match within(deadline, handshake(tls, io, lifeline)).await? {
+            Some(secured) => self
+                .establish_secured(secured, peer, deadline, lifeline)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn begin_plain<IO>(
@@ -228,7 +266,9 @@ impl Service {
             peer,
             tls: None,
         };
-        Ok(Some(self.establish(io, info, lifeline)))
+        self.establish(io, info.into(), deadline, lifeline)
+            .await
+            .map(Some)
     }
 
     /// Returns the address of the client, which the PROXY protocol can provide. Returns `None` as
@@ -249,38 +289,38 @@ impl Service {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn establish_secured(
+    async fn establish_secured(
         &self,
         secured: Secured<Socket>,
         _: Option<SocketAddr>,
+        _: Instant,
         _: &Lifeline,
-    ) -> Established {
+    ) -> io::Result<Established> {
         match secured.0 {}
     }
 
     #[cfg(feature = "tls")]
-    fn establish_secured(
+    async fn establish_secured(
         &self,
         secured: Secured<Socket>,
         peer: Option<SocketAddr>,
+        deadline: Instant,
         lifeline: &Lifeline,
-    ) -> Established {
-        let info = |protocol, tls| ConnectionInfo {
-            protocol,
-            peer,
-            tls: Some(tls),
-        };
+    ) -> io::Result<Established> {
         match secured {
             Secured::Rustls(io) => {
-                let state = io.get_ref().1;
-                let info = info(
-                    crate::tls::selected(state),
-                    crate::secured::TlsInfo::new(state),
-                );
-                self.establish(io, info, lifeline)
+                let client = Client::of_tls(io.get_ref().1, peer);
+                self.establish(io, client, deadline, lifeline).await
             }
             #[cfg(feature = "npn")]
-            Secured::Npn(io, protocol, tls) => self.establish(io, info(protocol, tls), lifeline),
+            Secured::Npn(io, protocol, tls) => {
+                let info = ConnectionInfo {
+                    protocol,
+                    peer,
+                    tls: Some(tls),
+                };
+                self.establish(io, info.into(), deadline, lifeline).await
+            }
         }
     }
 
@@ -299,14 +339,24 @@ impl Service {
     ///
     /// The box has the size of one protocol's connection. In an `async fn`, each connection would
     /// take the room of the largest one several times.
-    fn establish<IO>(&self, io: IO, info: ConnectionInfo, lifeline: &Lifeline) -> Established
+    ///
+    /// An application that is made for the connection has to be there before the deadline.
+    async fn establish<IO>(
+        &self,
+        io: IO,
+        client: Client,
+        deadline: Instant,
+        lifeline: &Lifeline,
+    ) -> io::Result<Established>
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
+        let info = client.info;
+        let router = within(deadline, self.apps.of(info)).await?;
         debug!(protocol = %info.protocol, tls = info.tls.map(|tls| tls.version), "connection established");
         let app = App {
-            router: self.app.clone(),
-            info,
+            router,
+            client,
             answers: None,
         };
         let open = self.metrics().map(|metrics| metrics.session(info.protocol));
@@ -319,7 +369,7 @@ impl Service {
             Protocol::Http2 => {
                 let answers = Answers::new(self.timeouts.write);
                 let io = self.idle(io).counted(answers.sent());
-                let builder = http2_builder(answers.clone(), self.timeouts);
+                let builder = http2_builder(answers.clone(), self.http2, self.timeouts);
                 let (idle, write) = (self.timeouts.idle, self.timeouts.write);
                 let rest = Rest::new(answers.requests(), answers.sent(), idle, write);
                 let app = App {
@@ -328,23 +378,23 @@ impl Service {
                 };
                 let connection =
                     builder.serve_connection(TokioIo::new(io), self.timed(app, watch, None));
-                Box::pin(Http2 { connection, rest })
+                Box::pin(connection::Http2 { connection, rest })
             }
             Protocol::Http1 => {
                 let owed = Owed::default();
                 let io = Http1Io::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
                 // Once the server drains, the first response announces that the connection closes.
-                builder.keep_alive(!lifeline.is_draining());
+                builder.keep_alive(self.keeps_http1 && !lifeline.is_draining());
                 let connection = builder
                     .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), Some(owed)));
-                Box::pin(Http1 {
+                Box::pin(connection::Http1 {
                     connection: connection.with_upgrades(),
                     watch,
                 })
             }
         };
-        (connection, open)
+        Ok((connection, open))
     }
 
     fn idle<IO>(&self, io: IO) -> Idle<IO> {
@@ -412,49 +462,49 @@ async fn within<T>(
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn spdy_builder(observers: &Observers, timeouts: Timeouts) -> spdy_tower::Builder {
-    let mut config = spdy_tower::session::Config::default();
-    config.timeouts.write = Some(timeouts.write);
-    config.timeouts.blocked = Some(timeouts.write);
-    config.timeouts.keep_alive = timeouts.keep_alive;
-    config.memory = Some(Arc::clone(&observers.memory));
-    config.counters = observers
+fn spdy_builder(observers: &Observers, config: &Config) -> spdy_tower::Builder {
+    let mut session = config.spdy.session(config.timeouts);
+    session.memory = Some(Arc::clone(&observers.memory));
+    session.counters = observers
         .metrics
         .as_ref()
         .map(|metrics| Arc::clone(metrics.frames()));
     spdy_tower::Builder::new()
-        .config(config)
-        .body_timeout(timeouts.body)
+        .config(session)
+        .body_timeout(config.timeouts.body)
 }
 
-fn http2_builder(answers: Answers, timeouts: Timeouts) -> http2::Builder<Answers> {
+fn http2_builder(answers: Answers, http2: Http2, timeouts: Timeouts) -> http2::Builder<Answers> {
     let mut builder = http2::Builder::new(answers);
     builder
         .timer(TokioTimer::new())
         // While requests are open, PING distinguishes a waiting peer from a vanished one, and its
         // replies keep `Idle` from ending the connection.
         .keep_alive_interval(timeouts.keep_alive.map(countable))
+        .keep_alive_timeout(http2.keep_alive_reply)
         .max_send_buf_size(stall::SEND_BUFFER)
-        .max_header_list_size(MAX_HEADERS as u32);
+        .max_concurrent_streams(http2.max_streams)
+        .initial_stream_window_size(http2.stream_window)
+        .initial_connection_window_size(http2.connection_window)
+        .max_frame_size(http2.max_frame)
+        .max_pending_accept_reset_streams(http2.max_pending_resets)
+        .max_local_error_reset_streams(http2.max_error_resets)
+        .max_header_list_size(http2.max_headers);
     builder
 }
 
-fn http1_builder() -> http1::Builder {
+fn http1_builder(http1: Http1) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEADERS);
+        .header_read_timeout(http1.header_timeout)
+        .max_buf_size(http1.max_headers);
+    if http1.max_fields != Http1::FIELDS_OF_HYPER {
+        builder.max_headers(http1.max_fields);
+    }
     builder
 }
 
 /// How long after its arrival a client can be silent and is still served, although the server
 /// drains.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-
-/// How long an HTTP/1 client can take to send the head of a request. Also how long it can rest
-/// between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The maximum size in bytes of the header fields of a request, as for SPDY.
-const MAX_HEADERS: usize = 128 * 1024;

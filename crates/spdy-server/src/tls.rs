@@ -21,9 +21,12 @@ use std::{
 use rustls::{
     ServerConfig,
     crypto::ring,
-    server::{Acceptor, ServerConnection},
+    pki_types::CertificateDer,
+    server::{Acceptor, ResolvesServerCert, ServerConnection},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
 
@@ -52,10 +55,11 @@ struct Current {
     choosing: Arc<ServerConfig>,
     /// For all other clients: no protocol is selected, and HTTP/1.1 is used.
     silent: Arc<ServerConfig>,
-    /// For clients that offer NPN but not ALPN.
+    /// For clients that offer NPN but not ALPN. `None` if only rustls knows the certificate.
     #[cfg(feature = "npn")]
-    npn: npn::Npn,
-    fingerprint: Fingerprint,
+    npn: Option<npn::Npn>,
+    /// The certificate and its intermediates; empty if only rustls knows them.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 /// The transport below TLS. With NPN, the first message of the client is inspected, and then read
@@ -84,7 +88,7 @@ pub(crate) enum Secured<IO> {
 
 impl Tls {
     pub(crate) fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
-        let current = Current::new(&Identity::load(certificate)?)?;
+        let current = Current::load(certificate)?;
         Ok(Self {
             certificate: certificate.clone(),
             current: RwLock::new(Arc::new(current)),
@@ -93,14 +97,15 @@ impl Tls {
 
     /// Reloads the files of the certificate. On an error the old certificate is kept.
     ///
-    /// A certificate that was created at start is kept, because clients might already trust it.
-    pub(crate) fn reload(&self) -> Result<(), CertificateError> {
-        if self.certificate == Certificate::SelfSigned {
-            return Ok(());
+    /// Returns whether there are files to reload. A certificate that was created at start is kept,
+    /// because clients might already trust it.
+    pub(crate) fn reload(&self) -> Result<bool, CertificateError> {
+        if !matches!(self.certificate, Certificate::Files { .. }) {
+            return Ok(false);
         }
-        let new = Current::new(&Identity::load(&self.certificate)?)?;
+        let new = Current::load(&self.certificate)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads the first message of the client. The caller has to set a time limit.
@@ -113,9 +118,7 @@ impl Tls {
             (io, true) => return Ok(Hello::Npn(io)),
             (io, false) => io,
         };
-        LazyConfigAcceptor::new(Acceptor::default(), io)
-            .await
-            .map(Hello::Rustls)
+        by_rustls(io).await.map(Hello::Rustls)
     }
 
     /// Completes the handshake that `hello` began. The caller has to set a time limit.
@@ -127,15 +130,25 @@ impl Tls {
         match hello {
             Hello::Rustls(hello) => current.accept(hello).await.map(Secured::Rustls),
             #[cfg(feature = "npn")]
-            Hello::Npn(io) => {
-                let (io, protocol, info) = current.npn.accept(io).await?;
-                Ok(Secured::Npn(io, protocol, info))
-            }
+            Hello::Npn(io) => match &current.npn {
+                Some(npn) => {
+                    let (io, protocol, info) = npn.accept(io).await?;
+                    Ok(Secured::Npn(io, protocol, info))
+                }
+                None => {
+                    let hello = by_rustls(io).await?;
+                    current.accept(hello).await.map(Secured::Rustls)
+                }
+            },
         }
     }
 
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
-        self.current().fingerprint
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        Some(Fingerprint::of(self.current().chain.first()?))
+    }
+
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.current().chain.clone()
     }
 
     fn current(&self) -> Arc<Current> {
@@ -153,20 +166,50 @@ impl<IO: Fails> Fails for TlsStream<IO> {
     }
 }
 
+async fn by_rustls<IO>(io: IO) -> io::Result<StartHandshake<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    LazyConfigAcceptor::new(Acceptor::default(), io).await
+}
+
 impl Current {
-    fn new(identity: &Identity) -> Result<Self, CertificateError> {
-        let mut choosing = server_config(identity).map_err(CertificateError::Refused)?;
-        let silent = choosing.clone();
-        choosing.alpn_protocols = Protocol::ALL
-            .map(|protocol| protocol.alpn().to_vec())
-            .into();
+    fn load(certificate: &Certificate) -> Result<Self, CertificateError> {
+        match certificate {
+            Certificate::Rustls(config) => Ok(Self::of_config(ServerConfig::clone(config))),
+            Certificate::Resolver(resolver) => {
+                let config = server_config(Arc::clone(resolver));
+                Ok(Self::of_config(config.map_err(CertificateError::Refused)?))
+            }
+            _ => Self::of_identity(Identity::load(certificate)?),
+        }
+    }
+
+    fn of_identity(identity: Identity) -> Result<Self, CertificateError> {
+        let config = single(&identity).and_then(server_config);
         Ok(Self {
+            #[cfg(feature = "npn")]
+            npn: Some(npn::Npn::new(&identity).map_err(CertificateError::RefusedForNpn)?),
+            chain: identity.chain,
+            ..Self::of_config(config.map_err(CertificateError::Refused)?)
+        })
+    }
+
+    fn of_config(mut choosing: ServerConfig) -> Self {
+        if choosing.alpn_protocols.is_empty() {
+            choosing.alpn_protocols = Protocol::ALL
+                .map(|protocol| protocol.alpn().to_vec())
+                .into();
+        }
+        let mut silent = choosing.clone();
+        silent.alpn_protocols.clear();
+        Self {
             choosing: Arc::new(choosing),
             silent: Arc::new(silent),
             #[cfg(feature = "npn")]
-            npn: npn::Npn::new(identity).map_err(CertificateError::RefusedForNpn)?,
-            fingerprint: identity.fingerprint(),
-        })
+            npn: None,
+            chain: Vec::new(),
+        }
     }
 
     async fn accept<IO>(&self, hello: StartHandshake<IO>) -> io::Result<TlsStream<IO>>
@@ -178,23 +221,38 @@ impl Current {
         let in_common = hello
             .client_hello()
             .alpn()
-            .is_some_and(|mut ids| ids.any(|id| Protocol::from_alpn(id).is_some()));
+            .is_some_and(|mut ids| ids.any(|id| self.offers(id)));
         let config = if in_common {
             &self.choosing
         } else {
             &self.silent
         };
         let mut io = hello.into_stream(Arc::clone(config)).await?;
-        io.get_mut().1.set_buffer_limit(Some(BUFFER_LIMIT));
+        prepare(io.get_mut().1);
         Ok(io)
+    }
+
+    fn offers(&self, id: &[u8]) -> bool {
+        self.choosing.alpn_protocols.iter().any(|ours| ours == id)
     }
 }
 
-fn server_config(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
+/// Sets what a connection of this server needs, once its handshake is complete.
+pub(crate) fn prepare(connection: &mut ServerConnection) {
+    connection.set_buffer_limit(Some(BUFFER_LIMIT));
+}
+
+fn single(identity: &Identity) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
+    let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+    Ok(Arc::new(SingleCertAndKey::from(key)))
+}
+
+fn server_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+        .with_cert_resolver(resolver);
     // Clients store their sessions themselves, so resumption costs the server no memory.
     config.ticketer = ring::Ticketer::new()?;
     Ok(config)
@@ -206,6 +264,56 @@ pub(crate) fn selected(connection: &ServerConnection) -> Protocol {
         .alpn_protocol()
         .and_then(Protocol::from_alpn)
         .unwrap_or(Protocol::Http1)
+}
+
+/// The certificate that a client has presented, and its intermediates, in the extensions of every
+/// request of its connection.
+///
+/// It is there only if the configuration asks clients for certificates, so only with
+/// [`Certificate::Rustls`] or in an accept loop of your own. The verifier of that configuration has
+/// accepted it. A session that is resumed has the certificate of its first handshake. Cloning is
+/// cheap.
+///
+/// ```
+/// use axum::Extension;
+/// use spdy_server::PeerCertificates;
+///
+/// async fn length(Extension(certificates): Extension<PeerCertificates>) -> String {
+///     format!("your certificate has {} bytes\n", certificates.first().len())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificates(Arc<[CertificateDer<'static>]>);
+
+impl PeerCertificates {
+    pub(crate) fn new(connection: &ServerConnection) -> Option<Self> {
+        let chain = connection.peer_certificates()?;
+        (!chain.is_empty()).then(|| Self(chain.into()))
+    }
+
+    /// Returns the certificate of the client itself.
+    #[must_use]
+    pub fn first(&self) -> &CertificateDer<'static> {
+        self.0.first().expect("a chain is never empty")
+    }
+
+    /// Returns the certificate of the client, followed by the intermediates that it has sent.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0
+    }
+
+    /// Returns the SHA-256 of the certificate of the client.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.first())
+    }
+}
+
+impl Fingerprint {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
 }
 
 impl TlsInfo {
@@ -255,7 +363,7 @@ mod tests {
 
         let tls = Tls {
             certificate: Certificate::SelfSigned,
-            current: RwLock::new(Arc::new(Current::new(&identity).unwrap())),
+            current: RwLock::new(Arc::new(Current::of_identity(identity).unwrap())),
         };
 
         let (ours, theirs) = duplex(16 * 1024);
@@ -265,7 +373,7 @@ mod tests {
             tls.handshake(Tls::hello(ours).await.unwrap()).await
         });
         let client = client.unwrap();
-        let server = by_rustls(server.unwrap());
+        let server = secured_by_rustls(server.unwrap());
         let client: &ClientConnection = client.get_ref().1;
         let at_client = client
             .alpn_protocol()
@@ -273,7 +381,7 @@ mod tests {
         (selected(server.get_ref().1), at_client)
     }
 
-    fn by_rustls<IO>(secured: Secured<IO>) -> TlsStream<Wire<IO>> {
+    fn secured_by_rustls<IO>(secured: Secured<IO>) -> TlsStream<Wire<IO>> {
         match secured {
             Secured::Rustls(io) => io,
             #[cfg(feature = "npn")]

@@ -15,7 +15,7 @@ pub(crate) enum Hello {}
 pub(crate) type Secured<IO> = (Infallible, PhantomData<IO>);
 
 impl Tls {
-    pub(crate) fn reload(&self) -> Result<(), Infallible> {
+    pub(crate) fn reload(&self) -> Result<bool, Infallible> {
         match *self {}
     }
 
@@ -27,7 +27,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         match *self {}
     }
 }

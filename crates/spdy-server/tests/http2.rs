@@ -48,8 +48,7 @@ fn network() -> (DuplexStream, DuplexStream) {
 /// Returns a client of a server with this application.
 async fn connect(app: Router) -> SendRequest<Upload> {
     let (client, server) = network();
-    let builder = auto::Builder::new(&Config::default(), app);
-    tokio::spawn(builder.serve_connection(server));
+    tokio::spawn(auto::Builder::new().serve_connection(server, app));
     let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(client))
         .await
         .unwrap();

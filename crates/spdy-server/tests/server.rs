@@ -380,9 +380,8 @@ async fn a_client_of_http_1_that_resets_its_connection_is_noticed_though_it_is_n
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let elsewhere = listener.local_addr().unwrap();
     let connection = tokio::spawn(async move {
-        let builder = auto::Builder::new(&Config::default(), app);
         let (io, _) = listener.accept().await.unwrap();
-        builder.serve_connection(io).await
+        auto::Builder::new().serve_connection(io, app).await
     });
 
     let head = "POST /leave HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";

@@ -135,12 +135,12 @@ fn proxy(upstream: &str, held: &Held) -> Router {
     // application.
     let mut config = Config::default();
     config.timeouts.idle = FOR_EVER;
-    let application = auto::Builder::new(&config, site);
+    let application = auto::Builder::with_config(&config);
     let mut options = Proxy::new(upstream.parse().unwrap());
     options.answer_timeout = FOR_EVER;
     app::proxy(options.connector(move || {
         let (near, far) = duplex(64 << 10);
-        tokio::spawn(application.serve_connection(far));
+        tokio::spawn(application.serve_connection(far, site.clone()));
         std::future::ready(Ok(near))
     }))
 }

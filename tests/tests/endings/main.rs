@@ -63,8 +63,9 @@ impl Cell {
             },
             ..Config::default()
         };
-        let builder = auto::Builder::new(&config, application(self.role, &held));
-        let connection = tokio::spawn(builder.serve_connection(near));
+        let builder = auto::Builder::with_config(&config);
+        let connection =
+            tokio::spawn(builder.serve_connection(near, application(self.role, &held)));
         let mut peer = Peer::new(self.protocol, far.clone());
         peer.reach(self.state).await;
         self.check_state(&held, connection.is_finished());

@@ -56,7 +56,9 @@ impl Arguments {
             let flag = flag(&command, key).ok_or_else(|| format!("unknown key `{key}`"))?;
             let values = values(flag, key, value)?;
             let id = flag.get_id().as_str();
-            if matches.value_source(id) == Some(ValueSource::CommandLine) {
+            // A setting of the command line replaces only the setting of the same name.
+            let is_replaced = matches.value_source(id) == Some(ValueSource::CommandLine);
+            if is_replaced && !SETTINGS.contains(&id) {
                 continue;
             }
             match flag.get_long() {
@@ -132,6 +134,7 @@ fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
 /// for a flag without a value.
 fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
     match (flag.get_action(), value) {
+        _ if SETTINGS.contains(&key) => settings(key, value),
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![None]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err(format!("`{key}` must be true or false")),
@@ -146,6 +149,31 @@ fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, S
     }
 }
 
+/// Returns the settings of a table, whose inner tables are parts of their names.
+fn settings(key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
+    let Value::Table(table) = value else {
+        return Err(format!("`{key}` must be a table of settings"));
+    };
+    let mut all = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(_) => {
+                let inner = settings(&format!("{key}.{name}"), value)?;
+                all.extend(inner.into_iter().flatten().map(|it| format!("{name}.{it}")));
+            }
+            Value::Boolean(value) => all.push(format!("{name}={value}")),
+            Value::Float(value) => all.push(format!("{name}={value}")),
+            value => {
+                let text = scalar(value).ok_or_else(|| {
+                    format!("`{key}.{name}` must be a number, a string or true or false")
+                })?;
+                all.push(format!("{name}={text}"));
+            }
+        }
+    }
+    Ok(all.into_iter().map(Some).collect())
+}
+
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -156,6 +184,9 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// The argument that ends the flags of a command line.
 const ONLY_OPERANDS_FOLLOW: &str = "--";
+
+/// Flags whose keys are tables: the settings of each protocol.
+const SETTINGS: [&str; 3] = ["spdy", "http2", "http1"];
 
 /// Flags that are only valid on the command line.
 const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "version"];
@@ -229,6 +260,10 @@ mod tests {
                 ": `proxy`: the argument",
             ),
             ("cert = \"a\"", ": the following required arguments"),
+            (
+                "[spdy]\nmax-stream = 7",
+                ": `spdy`: invalid value 'max-stream=7'",
+            ),
         ] {
             fs::write(&path, text).unwrap();
             let matches = Flags::command()
@@ -243,7 +278,7 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 26] = [
+    const ALL: [(&str, &str, &str); 31] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -267,6 +302,19 @@ mod tests {
         ("write-timeout", "--write-timeout 12", "12"),
         ("body-timeout", "--body-timeout 10", "10"),
         ("keep-alive", "--keep-alive 11", "11"),
+        ("handshake-timeout", "--handshake-timeout 13", "13"),
+        ("idle-timeout", "--idle-timeout 14", "14"),
+        (
+            "spdy",
+            "--spdy pings=5/6 --spdy timeouts.idle=1.5",
+            "{ pings = \"5/6\", timeouts.idle = 1.5 }",
+        ),
+        ("http2", "--http2 max-frame=20000", "{ max-frame = 20000 }"),
+        (
+            "http1",
+            "--http1 keep-alive=false",
+            "{ keep-alive = false }",
+        ),
         ("max-connections", "--max-connections 8", "8"),
         ("session-memory", "--session-memory 8", "8"),
         ("threads", "--threads 9", "9"),
@@ -315,6 +363,10 @@ mod tests {
             read(text, "spdy-server --threads 3 --plain 127.0.0.1:9").unwrap(),
             ["--log=info"]
         );
+        let text = "[http2]\nmax-frame = 20000\nmax-streams = 1\n";
+        let line = "spdy-server --http2 max-streams=2";
+        let more = read(text, line).unwrap();
+        assert_eq!(more, ["--http2=max-frame=20000", "--http2=max-streams=1"]);
     }
 
     #[test]
@@ -330,6 +382,11 @@ mod tests {
             ),
             ("threads = [1]", "`threads` must be a string or a number"),
             ("reuse-port = 1", "`reuse-port` must be true or false"),
+            ("spdy = 1", "`spdy` must be a table of settings"),
+            (
+                "[spdy.timeouts]\nidle = [1]",
+                "`spdy.timeouts.idle` must be a number, a string or true or false",
+            ),
         ] {
             assert_eq!(read(text, "spdy-server").unwrap_err(), reason, "{text}");
         }

@@ -51,6 +51,9 @@ A configuration file:
   proxy = \"http://127.0.0.1:3000\"
   access-log = \"/var/log/spdy-server.log\"
   metrics = \"127.0.0.1:9443\"
+  [spdy]
+  max-streams = 200
+  timeouts.idle = 60
 
 At start the URLs and the certificate's SHA-256 are printed to standard output, each URL at the beginning of a line.
 

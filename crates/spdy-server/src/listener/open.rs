@@ -1,4 +1,4 @@
-//! Opens sockets by address, and takes over the sockets of systemd.
+//! Opens sockets by address, and takes over sockets that are bound already.
 
 #[cfg(unix)]
 use std::env;
@@ -99,21 +99,72 @@ fn open_shared(_: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(unix)]
 const BACKLOG: u32 = 1024;
 
-/// Listening sockets that the parent process has opened, and that a server takes over.
+/// Listening sockets that are open already, and that a server takes over: sockets that the caller
+/// has bound, or those of the parent process.
 ///
-/// They stay open while one server stops and the next one starts: clients wait meanwhile, and none
-/// is refused.
+/// Sockets of systemd stay open while one server stops and the next one starts: clients wait
+/// meanwhile, and none is refused. Dropping this closes its sockets.
+///
+/// ```
+/// use spdy_server::{Config, Inherited, Server, Transport};
+///
+/// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let sockets = Inherited::default().tcp(listener.into_std()?, Transport::Plain);
+/// let config = Config { binds: Vec::new(), ..Config::default() };
+/// let server = Server::bind_with(config, sockets).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Inherited {
-    #[cfg(unix)]
     sockets: Vec<(Opened, Transport)>,
 }
 
-#[cfg(unix)]
 #[derive(Debug)]
 enum Opened {
     Tcp(std::net::TcpListener),
+    #[cfg(unix)]
     Unix(std::os::unix::net::UnixListener),
+}
+
+impl Inherited {
+    /// Adds a bound TCP socket. It becomes non-blocking when the server starts.
+    #[must_use]
+    pub fn tcp(mut self, socket: std::net::TcpListener, transport: Transport) -> Self {
+        self.sockets.push((Opened::Tcp(socket), transport));
+        self
+    }
+
+    /// Adds a bound Unix socket. It becomes non-blocking when the server starts. The server does
+    /// not remove its file.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix(mut self, socket: std::os::unix::net::UnixListener, transport: Transport) -> Self {
+        self.sockets.push((Opened::Unix(socket), transport));
+        self
+    }
+
+    /// Returns the number of sockets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(super) fn into_sockets(self) -> io::Result<Vec<(Accepting, Transport)>> {
+        let accepting = |socket| match socket {
+            Opened::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket).map(Accepting::Tcp)
+            }
+            #[cfg(unix)]
+            Opened::Unix(socket) => UnixListener::inherited(socket).map(Accepting::Unix),
+        };
+        self.sockets
+            .into_iter()
+            .map(|(socket, transport)| Ok((accepting(socket)?, transport)))
+            .collect()
+    }
 }
 
 #[cfg(unix)]
@@ -143,26 +194,6 @@ impl Inherited {
         }
         Ok(Self { sockets })
     }
-
-    /// Returns the number of sockets.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
-    pub(super) fn into_sockets(self) -> io::Result<Vec<(Accepting, Transport)>> {
-        let accepting = |socket| match socket {
-            Opened::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                TcpListener::from_std(socket).map(Accepting::Tcp)
-            }
-            Opened::Unix(socket) => UnixListener::inherited(socket).map(Accepting::Unix),
-        };
-        self.sockets
-            .into_iter()
-            .map(|(socket, transport)| Ok((accepting(socket)?, transport)))
-            .collect()
-    }
 }
 
 #[cfg(not(unix))]
@@ -173,16 +204,6 @@ impl Inherited {
     /// None on this platform.
     pub fn from_systemd() -> io::Result<Self> {
         Ok(Self::default())
-    }
-
-    /// Returns the number of sockets, which is 0 on this platform.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        0
-    }
-
-    pub(super) fn into_sockets(self) -> io::Result<Vec<(Accepting, Transport)>> {
-        Ok(Vec::new())
     }
 }
 

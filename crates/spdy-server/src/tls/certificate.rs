@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 use std::{
     error::Error,
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -12,9 +12,8 @@ use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
-use sha2::{Digest, Sha256};
 
-use crate::{config::Certificate, secured::Fingerprint};
+use crate::config::Certificate;
 
 /// A certificate with its intermediates, and its key. Whether they match is not checked yet.
 #[derive(Debug)]
@@ -33,19 +32,25 @@ impl Identity {
             #[cfg(not(feature = "self-signed"))]
             Certificate::SelfSigned => Err(CertificateError::SelfSigned),
             Certificate::Files { chain, key } => Ok(Self {
-                chain: read_chain(chain)?,
-                key: read_key(key)?,
+                chain: parse_chain(&read(chain)?, chain)?,
+                key: parse_key(&read(key)?, key)?,
             }),
+            Certificate::Pem { chain, key } => Ok(Self {
+                chain: parse_chain(chain, Path::new(IN_MEMORY))?,
+                key: parse_key(key, Path::new(IN_MEMORY))?,
+            }),
+            Certificate::Resolver(_) | Certificate::Rustls(_) => {
+                unreachable!("rustls has these certificates")
+            }
         }
-    }
-
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        let first = self.chain.first().expect("a chain is never empty");
-        Fingerprint(Sha256::digest(first).into())
     }
 }
 
-/// The reason why no certificate is available.
+/// Stands for the name of a file in errors about [`Certificate::Pem`].
+const IN_MEMORY: &str = "the PEM text in memory";
+
+/// The reason why no certificate is available. The path is `the PEM text in memory` for
+/// [`Certificate::Pem`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateError {
@@ -155,26 +160,30 @@ const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Some clients reject certificates that are valid for more than 398 days.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 
-fn read_chain(path: &Path) -> Result<Chain, CertificateError> {
-    let unreadable = |source| CertificateError::Read {
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    fs::read(path).map_err(|error| unreadable(path, pem::Error::Io(error)))
+}
+
+fn unreadable(path: &Path, source: pem::Error) -> CertificateError {
+    CertificateError::Read {
         path: path.to_owned(),
         source,
-    };
-    let chain: Chain = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
+    }
+}
+
+fn parse_chain(pem: &[u8], path: &Path) -> Result<Chain, CertificateError> {
+    let chain: Chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(path, error))?;
     if chain.is_empty() {
         return Err(CertificateError::NoCertificate(path.to_owned()));
     }
     Ok(chain)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+fn parse_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         pem::Error::NoItemsFound => CertificateError::NoKey(path.to_owned()),
-        source => CertificateError::Read {
-            path: path.to_owned(),
-            source,
-        },
+        source => unreadable(path, source),
     })
 }

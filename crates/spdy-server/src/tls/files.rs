@@ -22,8 +22,8 @@ impl Watch {
     /// Records the current state. Returns `None` if the certificate has no files.
     pub(crate) fn new(certificate: &Certificate) -> Option<Self> {
         let files = match certificate {
-            Certificate::SelfSigned => return None,
             Certificate::Files { chain, key } => [chain.clone(), key.clone()],
+            _ => return None,
         };
         let now = look(&files);
         Some(Self {
