@@ -51,9 +51,9 @@
 //! - *Sockets.* TCP and Unix sockets, sockets of systemd ([`Inherited`]), ports that two processes
 //!   share during a restart ([`Config::reuse_port`]), and the PROXY protocol
 //!   ([`Config::proxy_protocol`]).
-//! - *Protocols.* [`Config::spdy`], [`Config::http2`] and [`Config::http1`] have the settings of each
-//!   protocol, and [`Timeouts`] those of all. As flags they are `--spdy NAME=VALUE` and so on, and in
-//!   the file they are tables.
+//! - *Protocols.* [`Config::spdy`], [`Config::http2`] and [`Config::http1`] have the settings of
+//!   each protocol, and [`Timeouts`] those of all. As flags they are `--spdy NAME=VALUE` and so on,
+//!   and in the file they are tables.
 //! - *Certificates* are reloaded when their files change, or when [`Reload`] asks for it. Open
 //!   connections are kept. If the new certificate is invalid, the server keeps the old one.
 //! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format,
