@@ -345,8 +345,7 @@ async fn pipelined_requests_are_answered_though_the_client_reads_slowly() {
     let app = Router::new()
         .route("/unread", post(async || vec![7; 100_000]))
         .route("/next", get(async || "next"));
-    let builder = auto::Builder::new(&Config::default(), app);
-    tokio::spawn(builder.serve_connection(Vectored(near)));
+    tokio::spawn(auto::Builder::new().serve_connection(Vectored(near), app));
     let head = "POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
     io.write_all(head.as_bytes()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
