@@ -14,7 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_server::{Config, auto};
+use spdy_server::auto;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split},
     time::{Instant, Sleep, sleep, timeout},
