@@ -140,16 +140,23 @@ impl Bastion {
         };
         if timeout(self.drain, ended).await.is_err() {
             tracing::warn!("connections are cut, because they have not ended in time");
+            self.sessions.cut();
+            // Their audit lines are written.
+            _ = timeout(CUT, self.sessions.all_ended()).await;
         }
     }
 }
 
 impl Drop for Bastion {
     fn drop(&mut self) {
+        self.sessions.cut();
         self.serving.abort();
         self.beside.abort_all();
     }
 }
+
+/// How long sessions whose connections are cut may take to end.
+const CUT: Duration = Duration::from_secs(5);
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let bound = async {

@@ -123,10 +123,15 @@ pub struct Limits {
     /// How long a TLS handshake may take. The default is 10 s.
     pub handshake: Duration,
     /// How long the head of a request may take over HTTP/1.1. The default is 30 s. A connection
-    /// without a request is closed after the same time.
+    /// without a request is closed after the same time, over HTTP/2 too.
     pub head: Duration,
     /// How long a connection to the API server may take. The default is 10 s.
     pub connect: Duration,
+    /// How long the API server may take to answer a request for streams, with the time for the
+    /// connection. Then the client gets 504. The default is 60 s. Other requests have no limit: a
+    /// program behind the API server can take any time, and a client that goes takes its request
+    /// along.
+    pub answer: Duration,
     /// How long clients may take to end at a shutdown, after their sessions were ended with a
     /// message. The default is 10 s.
     pub drain: Duration,
@@ -140,6 +145,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }

@@ -219,7 +219,7 @@ mod tests {
         let all = Sessions::new(2);
         let mut about = Line::new();
         about.insert("user".into(), "alice".into());
-        let place = all.begin(about).unwrap();
+        let place = all.begin(about, crate::cut::Cut::new()).unwrap();
         let path = path("control");
         let control = Control::bind(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();

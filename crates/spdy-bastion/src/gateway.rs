@@ -24,6 +24,7 @@ use spdy_kube::{Origins, Status};
 use crate::{
     Limits,
     audit::{Audit, Line, shortened},
+    cut::Cut,
     headers::{asks_to_impersonate, asks_to_upgrade},
     live::Sessions,
     metrics::{Metrics, Reason},
@@ -58,6 +59,18 @@ pub(crate) struct Gateway {
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) credentials: Credentials,
+    /// Cuts the connection. Over HTTP/2 it does nothing: there are no sessions.
+    pub(crate) cut: Cut,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, credentials: Credentials) -> Self {
+        Self {
+            address,
+            credentials,
+            cut: Cut::new(),
+        }
+    }
 }
 
 /// A user on a connection.
@@ -65,6 +78,7 @@ pub(crate) struct Peer {
 pub(crate) struct Caller {
     pub(crate) user: Identity,
     pub(crate) address: SocketAddr,
+    pub(crate) cut: Cut,
 }
 
 impl Caller {
@@ -129,6 +143,7 @@ impl Gateway {
         let caller = Caller {
             user,
             address: peer.address,
+            cut: peer.cut.clone(),
         };
         match read(request) {
             Ok(target) => Ok((caller, target)),

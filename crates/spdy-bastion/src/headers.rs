@@ -8,7 +8,7 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
@@ -28,8 +28,12 @@ pub(crate) fn asks_to_upgrade(headers: &HeaderMap) -> bool {
 /// Removes the fields of a single connection, from a request or from a response.
 pub(crate) fn remove_hops(headers: &mut HeaderMap) {
     let named = tokens(headers, &CONNECTION);
+    // Then the other length is not that of the body.
+    let is_coded = headers.contains_key(TRANSFER_ENCODING);
     remove(headers, |name| {
-        HOPS.contains(name) || named.iter().any(|token| name == token.as_str())
+        HOPS.contains(name)
+            || is_coded && *name == CONTENT_LENGTH
+            || named.iter().any(|token| name == token.as_str())
     });
 }
 
@@ -174,6 +178,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
             ("accept", "3"),
         ];
         assert_eq!(left(&fields), ["accept"]);

@@ -6,18 +6,21 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
-    service::service_fn,
+    service::Service,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
+use spdy_kube::BoxError;
 use spdy_tower::Http1Io;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -89,14 +92,7 @@ impl Listener {
                     is_plain: true,
                     certificate: None,
                 };
-                self.http1(
-                    socket,
-                    Peer {
-                        address,
-                        credentials,
-                    },
-                )
-                .await
+                self.http1(socket, Peer::new(address, credentials)).await
             }
         };
         if let Err(error) = served {
@@ -109,31 +105,31 @@ impl Listener {
         socket: TcpStream,
         address: SocketAddr,
         tls: Arc<ServerConfig>,
-    ) -> Result<(), spdy_kube::BoxError> {
+    ) -> Result<(), BoxError> {
         let limit = self.gateway.limits.handshake;
         let io = timeout(limit, TlsAcceptor::from(tls).accept(socket)).await??;
         let connection = io.get_ref().1;
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        let peer = Peer {
-            address,
-            credentials: Credentials {
-                is_plain: false,
-                certificate: certificate.map(|certificate| certificate.to_vec()),
-            },
+        let credentials = Credentials {
+            is_plain: false,
+            certificate: certificate.map(|certificate| certificate.to_vec()),
         };
+        let peer = Peer::new(address, credentials);
         match connection.alpn_protocol() == Some(H2) {
             true => self.http2(io, peer).await,
             false => self.http1(io, peer).await,
         }
     }
 
-    async fn http1<IO>(&self, io: IO, peer: Peer) -> Result<(), spdy_kube::BoxError>
+    async fn http1<IO>(&self, io: IO, peer: Peer) -> Result<(), BoxError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new());
         builder.header_read_timeout(self.gateway.limits.head);
+        builder.max_buf_size(HEAD);
+        let io = peer.cut.connection(io);
         let connection =
             builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());
@@ -144,39 +140,119 @@ impl Listener {
         Ok(connection.await?)
     }
 
-    async fn http2<IO>(&self, io: IO, peer: Peer) -> Result<(), spdy_kube::BoxError>
+    async fn http2<IO>(&self, io: IO, peer: Peer) -> Result<(), BoxError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new());
         builder.keep_alive_interval(HTTP2_PING);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), self.service(peer)));
+        builder.max_concurrent_streams(HTTP2_REQUESTS);
+        builder.max_send_buf_size(HTTP2_QUEUE);
+        let service = self.service(peer);
+        let busy = service.busy.subscribe();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let limit = self.gateway.limits.head;
         tokio::select! {
             served = &mut connection => return Ok(served?),
-            () = until(self.stop.clone()) => connection.as_mut().graceful_shutdown(),
+            () = until(self.stop.clone()) => {
+                connection.as_mut().graceful_shutdown();
+                return Ok(connection.await?);
+            }
+            () = idle(busy.clone(), limit) => connection.as_mut().graceful_shutdown(),
         }
-        Ok(connection.await?)
+        // A request can arrive while the client is told. One that has not begun to speak HTTP/2 is
+        // not told.
+        tokio::select! {
+            served = &mut connection => Ok(served?),
+            () = idle(busy, limit) => Ok(()),
+        }
     }
 
-    fn service(
-        &self,
-        peer: Peer,
-    ) -> impl hyper::service::Service<
-        Request<Incoming>,
-        Response = Response<Body>,
-        Error = Infallible,
-        Future = Answer,
-    > + use<> {
-        let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
-        service_fn(move |request| -> Answer {
-            let answer = Arc::clone(&gateway).answer(Arc::clone(&peer), request);
-            Box::pin(async move { Ok(answer.await) })
-        })
+    fn service(&self, peer: Peer) -> Requests {
+        Requests {
+            gateway: Arc::clone(&self.gateway),
+            peer: Arc::new(peer),
+            busy: watch::Sender::new(0),
+        }
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// Answers the requests of a connection.
+struct Requests {
+    gateway: Arc<Gateway>,
+    peer: Arc<Peer>,
+    /// How many requests have no complete response.
+    busy: watch::Sender<usize>,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Counted>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let busy = Busy::new(&self.busy);
+        let answer = Arc::clone(&self.gateway).answer(Arc::clone(&self.peer), request);
+        Box::pin(async move { Ok(answer.await.map(|body| Counted { body, _busy: busy })) })
+    }
+}
+
+/// Counts a request until this is dropped.
+struct Busy(watch::Sender<usize>);
+
+impl Busy {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// The body of a response. The request counts until this is dropped.
+struct Counted {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Waits until there was no request for so long.
+async fn idle(mut busy: watch::Receiver<usize>, limit: Duration) {
+    loop {
+        let is_idle = *busy.borrow_and_update() == 0;
+        tokio::select! {
+            changed = busy.changed() => if changed.is_err() {
+                // The connection is gone.
+                return;
+            },
+            () = sleep(limit), if is_idle => return,
+        }
+    }
+}
 
 /// Waits until a value is true, or can never become true.
 pub(crate) async fn until(mut stop: watch::Receiver<bool>) {
@@ -202,6 +278,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// How long the system waits for the answer to a probe before it sends the next one.
 const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(15);
+
+/// The most bytes of a head over HTTP/1.1, and of a body that is under way: a target of 64 KiB, and
+/// as much for the fields.
+const HEAD: usize = 128 * 1024;
+
+/// How many requests a connection over HTTP/2 has at once.
+const HTTP2_REQUESTS: u32 = 100;
+
+/// How many bytes of a response wait for a client over HTTP/2 that does not read.
+const HTTP2_QUEUE: usize = 64 * 1024;
 
 /// How often a client over HTTP/2 is sent a PING. It has 20 s to answer, which is hyper's default.
 const HTTP2_PING: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{audit::Line, clock::rfc3339};
+use crate::{audit::Line, clock::rfc3339, cut::Cut};
 
 /// All live sessions.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct Live {
     sent: AtomicU64,
     /// Why the session has to end.
     over: watch::Sender<Option<String>>,
+    /// Cuts the connection of the client.
+    cut: Cut,
 }
 
 /// Why a session does not begin.
@@ -73,7 +75,7 @@ impl Sessions {
     }
 
     /// Begins a session.
-    pub(crate) fn begin(self: &Arc<Self>, about: Line) -> Result<Place, NoPlace> {
+    pub(crate) fn begin(self: &Arc<Self>, about: Line, cut: Cut) -> Result<Place, NoPlace> {
         let mut state = self.state();
         if let Some(why) = &state.closed {
             return Err(NoPlace::Closed(why.clone()));
@@ -93,6 +95,7 @@ impl Sessions {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             over: watch::Sender::default(),
+            cut,
         });
         state.live.insert(id, Arc::clone(&live));
         self.count.send_replace(state.live.len());
@@ -115,6 +118,13 @@ impl Sessions {
         state.closed = Some(message.to_owned());
         for live in state.live.values() {
             live.end(message);
+        }
+    }
+
+    /// Cuts the connections of all sessions.
+    pub(crate) fn cut(&self) {
+        for live in self.state().live.values() {
+            live.cut();
         }
     }
 
@@ -165,6 +175,11 @@ impl Live {
             over.get_or_insert_with(|| message.to_owned());
             is_first
         });
+    }
+
+    /// Cuts the connection of the client, which ends the session without a message.
+    pub(crate) fn cut(&self) {
+        self.cut.cut();
     }
 
     /// Returns why the session had to end, if it had to.
@@ -228,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_is_ended_once_with_the_first_message() {
         let sessions = Sessions::new(2);
-        let place = sessions.begin(Line::new()).unwrap();
+        let place = sessions.begin(Line::new(), Cut::new()).unwrap();
         assert!(!sessions.end("x", "a"));
         assert!(sessions.end(&place.live.id, "first"));
         assert!(sessions.end(&place.live.id, "second"));
@@ -241,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_time_limit_ends_a_session() {
-        let place = Sessions::new(1).begin(Line::new()).unwrap();
+        let place = Sessions::new(1).begin(Line::new(), Cut::new()).unwrap();
         let begin = Instant::now();
         let message = place.live.over(Some(Duration::from_secs(60))).await;
         assert_eq!(message, "time limit of 60 s is over");
@@ -252,17 +267,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_are_no_more_sessions_than_the_limit_and_none_after_the_end() {
         let sessions = Sessions::new(2);
-        let first = sessions.begin(Line::new()).unwrap();
-        let second = sessions.begin(Line::new()).unwrap();
-        assert_eq!(sessions.begin(Line::new()).unwrap_err(), NoPlace::Full(2));
+        let first = sessions.begin(Line::new(), Cut::new()).unwrap();
+        let second = sessions.begin(Line::new(), Cut::new()).unwrap();
+        assert_eq!(
+            sessions.begin(Line::new(), Cut::new()).unwrap_err(),
+            NoPlace::Full(2)
+        );
         assert_eq!(sessions.list().len(), 2);
         drop(first);
-        let third = sessions.begin(Line::new()).unwrap();
+        let third = sessions.begin(Line::new(), Cut::new()).unwrap();
         sessions.close("bye");
         assert_eq!(third.live.ended_with().as_deref(), Some("bye"));
         drop((second, third));
         sessions.all_ended().await;
         let closed = NoPlace::Closed("bye".to_owned());
-        assert_eq!(sessions.begin(Line::new()).unwrap_err(), closed);
+        assert_eq!(sessions.begin(Line::new(), Cut::new()).unwrap_err(), closed);
     }
 }

@@ -3,12 +3,13 @@
 mod ending;
 mod tap;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode, Uri, header::USER_AGENT};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use spdy_kube::{Asciicast, Options, Relay, Server, Status, client};
+use spdy_kube::{Options, Relay, Server, Status, client};
+use tokio::{sync::oneshot, time::sleep};
 
 use self::{
     ending::{Ending, Kept},
@@ -20,11 +21,10 @@ use crate::{
     live::{Live, NoPlace},
     metrics::Reason,
     recording::RecordingFile,
-    refusal::refusal,
+    refusal::{forbidden, refusal},
     rules::{Asked, Decision, Record},
-    severed::Severed,
     target::{LABEL, Pod, Verb, is_name},
-    upstream::{Place, Protocols, Upstream},
+    upstream::{Place, Protocols, Transport, Upstream},
 };
 
 /// A request for streams, as the bastion has read it. The request to the API server is made of this
@@ -90,7 +90,7 @@ impl Gateway {
     ) -> Result<(Ending, Option<RecordingFile>), (Reason, Status)> {
         let place = self
             .sessions
-            .begin(wanted.fields(terms))
+            .begin(wanted.fields(terms), wanted.caller.cut.clone())
             .map_err(no_place)?;
         let mut ending = Ending::new(self, place, wanted.verb);
         let file = match wanted.verb {
@@ -120,73 +120,81 @@ impl Gateway {
         Ok((ending, file))
     }
 
-    /// Passes the streams.
+    /// Passes the streams, if the API server answers in time.
     async fn relay(
         &self,
         wanted: Wanted,
         terms: Terms,
-        (mut ending, file): (Ending, Option<RecordingFile>),
+        (ending, file): (Ending, Option<RecordingFile>),
         request: &mut Request<Incoming>,
     ) -> Response<String> {
+        let (live, outcome) = (ending.live(), ending.outcome());
         let upstream = self.upstream.get();
         let onward = match wanted.onward(&upstream, request) {
             Ok(onward) => onward,
             Err(error) => {
                 let status = Status::internal(error);
-                ending.outcome(Some(&status));
+                outcome.note(Some(&status));
                 return status.into_response();
             }
         };
-        let streams = wanted.options.streams;
-        if wanted.verb == Verb::PortForward {
-            let live = ending.live();
-            let tap = ForwardSession::new(ending);
-            let relay = Relay::new(
-                Server::new(),
-                severed(upstream.place(), live, terms.time_limit),
-            );
-            return relay.port_forward(request, onward, tap).await;
+        let relay = Relay::new(Server::new(), client(upstream.place()));
+        let relayed = async {
+            match wanted.verb {
+                Verb::PortForward => {
+                    let (answer, answered) = oneshot::channel();
+                    let tap = ForwardSession::new(terms.time_limit, ending, answered);
+                    let response = relay.port_forward(request, onward, tap).await;
+                    // Whoever waits for it is gone if the request was refused.
+                    _ = answer.send(());
+                    response
+                }
+                Verb::Attach => {
+                    let tap = CommandSession::new(&wanted.title(), file, terms, ending);
+                    let streams = wanted.options.streams;
+                    relay.attach(request, onward, streams, tap).await
+                }
+                Verb::Exec => {
+                    let tap = CommandSession::new(&wanted.title(), file, terms, ending);
+                    let streams = wanted.options.streams;
+                    relay.exec(request, onward, streams, tap).await
+                }
+            }
+        };
+        let refused = async {
+            let status = self.unanswered(&live, terms).await;
+            // The session ends without an outcome when `relayed` is dropped.
+            outcome.note(Some(&status));
+            status
+        };
+        tokio::select! {
+            biased;
+            response = relayed => response,
+            status = refused => status.into_response(),
         }
-        let recording = file.map(|file| {
-            let cast = Asciicast::new().fail_closed(true).title(wanted.title());
-            let (recording, written) = cast.input(terms.record == Record::Input).record(file);
-            ending.written(written);
-            recording
-        });
-        let tap = CommandSession::new(recording, terms.time_limit, ending);
-        let place = upstream.place();
-        let client = client::Client::new(move || {
-            let place = Arc::clone(&place);
-            async move { place.connect(Protocols::Http1).await }
-        });
-        let relay = Relay::new(Server::new(), client);
-        match wanted.verb {
-            Verb::Attach => relay.attach(request, onward, streams, tap).await,
-            _ => relay.exec(request, onward, streams, tap).await,
+    }
+
+    /// Waits until a session has to end to which the API server has not answered yet. Returns why.
+    async fn unanswered(&self, live: &Live, terms: Terms) -> Status {
+        let limit = self.limits.answer;
+        tokio::select! {
+            why = live.over(terms.time_limit) => forbidden(why),
+            () = sleep(limit) => {
+                let message = format!("API server has not answered within {} s", limit.as_secs());
+                refusal(StatusCode::GATEWAY_TIMEOUT, message)
+            }
         }
     }
 }
 
-/// Returns a client whose connections are cut when the session has to end: a port-forward has no
-/// stream for a message.
-fn severed(
-    place: Arc<Place>,
-    live: Arc<Live>,
-    limit: Option<Duration>,
-) -> client::Client<impl Fn() -> Connecting> {
+fn client(place: Arc<Place>) -> client::Client<impl Fn() -> Connecting> {
     client::Client::new(move || -> Connecting {
-        let (place, live) = (Arc::clone(&place), Arc::clone(&live));
-        Box::pin(async move {
-            let transport = place.connect(Protocols::Http1).await?.into_inner();
-            let over = async move { live.over(limit).await };
-            Ok(TokioIo::new(Severed::new(transport, over)))
-        })
+        let place = Arc::clone(&place);
+        Box::pin(async move { place.connect(Protocols::Http1).await })
     })
 }
 
-type Connecting = std::pin::Pin<
-    Box<dyn Future<Output = std::io::Result<TokioIo<Severed<crate::upstream::Transport>>>> + Send>,
->;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<Transport>>> + Send>>;
 
 impl Wanted {
     fn asked(&self) -> Asked<'_> {

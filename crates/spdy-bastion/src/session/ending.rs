@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use spdy_kube::Status;
@@ -31,7 +31,7 @@ struct State {
     kept: Option<Kept>,
     /// Whether the audit line of the start was written.
     has_started: bool,
-    outcome: Mutex<Option<Status>>,
+    outcome: Outcome,
     ports: Mutex<BTreeSet<u16>>,
     runtime: Handle,
 }
@@ -77,7 +77,7 @@ impl Ending {
             open: gateway.metrics.session(verb),
             kept: None,
             has_started: false,
-            outcome: Mutex::default(),
+            outcome: Outcome::default(),
             ports: Mutex::default(),
             runtime: Handle::current(),
         }))
@@ -113,14 +113,9 @@ impl Ending {
         Ok(())
     }
 
-    /// Notes the outcome that the client gets.
-    pub(super) fn outcome(&self, outcome: Option<&Status>) {
-        let mut noted = self
-            .state()
-            .outcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *noted = outcome.cloned();
+    /// Returns where the outcome is noted that the client gets.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.state().outcome.clone()
     }
 
     /// Notes a port to which a connection was forwarded.
@@ -143,6 +138,27 @@ impl Ending {
         self.0
             .as_mut()
             .expect("the state is taken when this is dropped")
+    }
+}
+
+/// The outcome that the client gets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome(Arc<Mutex<Option<Status>>>);
+
+impl Outcome {
+    /// Notes an outcome. Whoever has none changes nothing.
+    pub(super) fn note(&self, outcome: Option<&Status>) {
+        if let Some(outcome) = outcome {
+            *self.lock() = Some(outcome.clone());
+        }
+    }
+
+    fn take(&self) -> Option<Status> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Status>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,12 +203,7 @@ impl State {
         line.insert("seconds".into(), live.elapsed().as_secs_f64().into());
         line.insert("bytes_in".into(), live.bytes_received().into());
         line.insert("bytes_out".into(), live.bytes_sent().into());
-        let outcome = self
-            .outcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match &outcome {
+        match &self.outcome.take() {
             Some(Status::Success) => _ = line.insert("outcome".into(), "success".into()),
             Some(Status::Exit(exit)) => {
                 line.insert("outcome".into(), "exit".into());

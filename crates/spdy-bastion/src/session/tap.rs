@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spdy_kube::{BoxError, CommandTap, Passing, Recording, Status, Tap};
+use spdy_kube::{Asciicast, BoxError, CommandTap, Passing, Recording, Status, Tap};
 use spdy_session::{HeaderBlock, Side, StreamId};
+use tokio::{sync::oneshot, task::JoinSet};
 
-use super::ending::Ending;
-use crate::live::Live;
+use super::{Terms, ending::Ending};
+use crate::{live::Live, recording::RecordingFile, rules::Record};
 
 /// An exec or an attach.
 pub(super) struct CommandSession {
@@ -18,15 +19,23 @@ pub(super) struct CommandSession {
 }
 
 impl CommandSession {
+    /// Begins to record into the file, if there is one.
     pub(super) fn new(
-        recording: Option<Recording>,
-        time_limit: Option<Duration>,
-        ending: Ending,
+        title: &str,
+        file: Option<RecordingFile>,
+        terms: Terms,
+        mut ending: Ending,
     ) -> Self {
+        let recording = file.map(|file| {
+            let cast = Asciicast::new().fail_closed(true).title(title);
+            let (recording, written) = cast.input(terms.record == Record::Input).record(file);
+            ending.written(written);
+            recording
+        });
         Self {
             recording,
             live: ending.live(),
-            time_limit,
+            time_limit: terms.time_limit,
             ending,
         }
     }
@@ -67,7 +76,7 @@ impl CommandTap for CommandSession {
         if let Some(recording) = &self.recording {
             recording.ended(outcome);
         }
-        self.ending.outcome(outcome);
+        self.ending.outcome().note(outcome);
     }
 }
 
@@ -75,13 +84,34 @@ impl CommandTap for CommandSession {
 pub(super) struct ForwardSession {
     live: Arc<Live>,
     ending: Ending,
+    /// Waits until the session has to end. Dropping it ends the task.
+    _over: JoinSet<()>,
 }
 
 impl ForwardSession {
-    pub(super) fn new(ending: Ending) -> Self {
+    /// The connection of the client is cut when the session has to end: its protocol has no place
+    /// for a message, and a client that does not read would delay an orderly end for ever. A client
+    /// that has no answer gets a refusal instead, so this begins when it is `answered`.
+    pub(super) fn new(
+        time_limit: Option<Duration>,
+        ending: Ending,
+        answered: oneshot::Receiver<()>,
+    ) -> Self {
+        let live = ending.live();
+        let mut over = JoinSet::new();
+        over.spawn({
+            let live = Arc::clone(&live);
+            async move {
+                if answered.await.is_ok() {
+                    live.over(time_limit).await;
+                    live.cut();
+                }
+            }
+        });
         Self {
-            live: ending.live(),
+            live,
             ending,
+            _over: over,
         }
     }
 }
@@ -106,6 +136,6 @@ impl Tap for ForwardSession {
     }
 
     fn ended(&self, outcome: Option<&Status>) {
-        self.ending.outcome(outcome);
+        self.ending.outcome().note(outcome);
     }
 }

@@ -136,6 +136,14 @@ impl Test {
         connect(self.address, self.client.clone())
     }
 
+    /// Makes a connection to the bastion that offers these protocols.
+    pub(crate) async fn connect_with(&self, protocols: &[&[u8]]) -> Box<dyn Io> {
+        let mut client = ClientConfig::clone(self.client.as_ref().unwrap());
+        client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let io = connect(self.address, Some(Arc::new(client))).await;
+        io.unwrap().into_inner()
+    }
+
     /// Sets the certificates that clients trust, and the certificate of clients.
     pub(crate) fn trust(&mut self, client: Arc<ClientConfig>) {
         self.client = Some(client);
@@ -229,7 +237,7 @@ impl Test {
         request
     }
 
-    pub(crate) fn kube(&self, transport: Transport) -> Client<impl Fn() -> Connecting> {
+    pub(crate) fn kube(&self, transport: Transport) -> Client<impl Fn() -> Connecting + use<>> {
         let (address, client) = (self.address, self.client.clone());
         let connect = move || -> Connecting { Box::pin(connect(address, client.clone())) };
         Client::new(connect).transport(transport)

@@ -1,0 +1,163 @@
+//! The connection of a client, which is cut when its session has to end and has no other way to.
+
+use std::{
+    future::pending,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
+
+/// Cuts a connection. Clones cut the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut(watch::Sender<bool>);
+
+impl Cut {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Cuts the connection now.
+    pub(crate) fn cut(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Returns the connection that this cuts.
+    pub(crate) fn connection<IO>(&self, io: IO) -> Connection<IO> {
+        let mut cut = self.0.subscribe();
+        let over = async move {
+            if cut.wait_for(|is_cut| *is_cut).await.is_err() {
+                // Nobody is left who could cut it.
+                pending::<()>().await;
+            }
+        };
+        Connection {
+            io,
+            over: Some(Box::pin(over)),
+        }
+    }
+}
+
+/// A connection that fails as soon as it is cut.
+///
+/// It notices that when it is read or written, and wakes the task that has done so last. One task
+/// owns a connection.
+pub(crate) struct Connection<IO> {
+    io: IO,
+    /// Ready when the connection is cut, and then `None`.
+    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<IO> Connection<IO> {
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(over) = &mut self.over {
+            if over.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            self.over = None;
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "session was ended",
+        ))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        task::yield_now,
+    };
+
+    use super::*;
+
+    const ABORTED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_waits_is_woken() {
+        let (ours, mut theirs) = duplex(64);
+        let cut = Cut::new();
+        let mut connection = cut.connection(ours);
+        theirs.write_all(b"a").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'a');
+        let reading = tokio::spawn(async move {
+            let first = connection.read_u8().await.unwrap_err();
+            (first.kind(), connection.read_u8().await.unwrap_err().kind())
+        });
+        yield_now().await;
+        cut.clone().cut();
+        assert_eq!(reading.await.unwrap(), (ABORTED, ABORTED));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_waits_is_woken() {
+        let (ours, _theirs) = duplex(1);
+        let cut = Cut::new();
+        let mut connection = cut.connection(ours);
+        let writing = tokio::spawn(async move {
+            let written = connection.write_all(b"ab").await.unwrap_err();
+            (written.kind(), connection.flush().await.unwrap_err().kind())
+        });
+        yield_now().await;
+        cut.cut();
+        assert_eq!(writing.await.unwrap(), (ABORTED, ABORTED));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_can_cut_goes_on() {
+        let (ours, mut theirs) = duplex(64);
+        let mut connection = Cut::new().connection(ours);
+        theirs.write_all(b"a").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'a');
+    }
+}

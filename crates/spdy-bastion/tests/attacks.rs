@@ -1,0 +1,384 @@
+//! Clients and API servers that hold a session up, and clients that hold a connection.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::{body::Frame, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use spdy_bastion::{Config, Security, control};
+use spdy_kube::client::Transport;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use self::support::{Folder, OUTPUT, SOON, Test, api::Api, raw};
+
+const ALL: [Transport; 2] = [Transport::WebSocket, Transport::Spdy];
+
+const SILENT: &str = "/api/v1/namespaces/default/pods/silent";
+
+fn with_socket(config: &mut Config, folder: &Folder) {
+    config.socket = Some(folder.0.join("socket"));
+}
+
+/// Waits until there is one session, and ends it by order.
+async fn kill(test: &Test, message: &str) {
+    let socket = test.folder.0.join("socket");
+    let live = async {
+        loop {
+            if let [session] = &control::sessions(&socket).await.unwrap()[..] {
+                return session["session"].as_str().unwrap().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let id = timeout(SOON, live).await.expect("session is live soon");
+    control::kill(&socket, &id, message).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_the_api_server_does_not_answer_can_be_killed() {
+    for transport in ALL {
+        let test = Test::start(with_socket).await;
+        for (number, target) in ["exec?command=id&stdout=1", "portforward"]
+            .into_iter()
+            .enumerate()
+        {
+            let onward = test.onward(&format!("{SILENT}/{target}"));
+            let client = test.kube(transport);
+            let asking = async {
+                match target {
+                    "portforward" => client.forward(onward).await.err().unwrap(),
+                    _ => client.exec(onward, OUTPUT).await.err().unwrap(),
+                }
+            };
+            let (refused, ()) = tokio::join!(timeout(SOON, asking), kill(&test, "too slow"));
+            let refused = refused.expect("client is refused soon");
+            assert_eq!(refused.refusal().unwrap().to_string(), "too slow");
+            let end = &test.audit(2 * number + 2).await[2 * number + 1];
+            assert_eq!(end["ended_by_bastion"], "too slow");
+            assert_eq!(end["message"], "too slow");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_a_request_for_streams_is_a_504() {
+    let test = Test::start(|config, _| config.limits.answer = Duration::from_millis(200)).await;
+    for target in ["exec?command=id&stdout=1", "attach?stdout=1"] {
+        let onward = test.onward(&format!("{SILENT}/{target}"));
+        let client = test.kube(Transport::Spdy);
+        let asking = timeout(SOON, client.exec(onward, OUTPUT));
+        let refused = asking.await.expect("client is refused soon").err().unwrap();
+        assert_eq!(refused.http_status().unwrap(), 504);
+    }
+    let audit = test.audit(4).await;
+    assert_eq!(audit[3]["outcome"], "failure");
+}
+
+/// The client of the port-forward answers PINGs, and does not read what is forwarded.
+#[tokio::test]
+async fn a_port_forward_that_is_not_read_can_be_killed() {
+    for transport in ALL {
+        let test = Test::start(with_socket).await;
+        let request = test.onward("/api/v1/namespaces/default/pods/demo/portforward");
+        let client = test.kube(transport);
+        let forward = timeout(SOON, client.forward(request))
+            .await
+            .unwrap()
+            .unwrap();
+        let mut connection = forward.open(80).await.unwrap();
+        // More than all windows have place for: the echo is held up.
+        let piece = vec![b'x'; 64 * 1024];
+        let writing = async { while connection.write_all(&piece).await.is_ok() {} };
+        // The pause lets the echo run into the windows.
+        _ = timeout(Duration::from_millis(500), writing).await;
+        kill(&test, "enough").await;
+        assert_eq!(test.audit(2).await[1]["ended_by_bastion"], "enough");
+        timeout(SOON, forward.closed())
+            .await
+            .expect("connection is lost soon");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_read_can_be_killed() {
+    for transport in ALL {
+        let test = Test::start(with_socket).await;
+        let _remote = test.exec_over(transport, &["flood"], OUTPUT).await.unwrap();
+        kill(&test, "enough").await;
+        let end = &test.audit(2).await[1];
+        assert_eq!(end["ended_by_bastion"], "enough");
+        assert_eq!(end["message"], "enough");
+    }
+}
+
+/// A session that is cut at a shutdown has its audit line too.
+#[tokio::test]
+async fn after_a_shutdown_nothing_of_a_session_is_left() {
+    for transport in ALL {
+        let mut test =
+            Test::start(|config, _| config.limits.drain = Duration::from_millis(200)).await;
+        let request = test.onward("/api/v1/namespaces/default/pods/demo/portforward");
+        let client = test.kube(transport);
+        let forward = timeout(SOON, client.forward(request))
+            .await
+            .unwrap()
+            .unwrap();
+        let bastion = test.bastion.take().unwrap();
+        timeout(SOON, bastion.shutdown("bye"))
+            .await
+            .expect("shutdown ends soon");
+        let audit = test.audit(0).await;
+        assert_eq!(audit.last().unwrap()["ended_by_bastion"], "bye");
+        timeout(SOON, forward.closed())
+            .await
+            .expect("connection is lost soon");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_bastion_ends_sessions_at_once() {
+    for transport in ALL {
+        let mut test = Test::start(|_, _| {}).await;
+        let mut remote = test.exec_over(transport, &["wait"], OUTPUT).await.unwrap();
+        let mut stdout = remote.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 8]).await.unwrap();
+        drop(test.bastion.take());
+        let mut rest = Vec::new();
+        _ = timeout(SOON, stdout.read_to_end(&mut rest))
+            .await
+            .expect("session ends soon");
+        assert_eq!(test.audit(2).await[1]["event"], "end");
+    }
+}
+
+/// Makes a connection over HTTP/2.
+async fn http2<B>(test: &Test) -> http2::SendRequest<B>
+where
+    B: hyper::body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<spdy_kube::BoxError>,
+{
+    let io = test.connect_with(&[b"h2"]).await;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn an_idle_connection_over_http_2_is_closed() {
+    let test = Test::start(|config, _| config.limits.head = Duration::from_millis(200)).await;
+    // One that has never sent its preface, and one that had a request.
+    let mut silent = test.connect_with(&[b"h2"]).await;
+    let mut sender = http2::<Empty<Bytes>>(&test).await;
+    let mut request = Request::get(format!("https://{}/watch", test.address))
+        .body(Empty::new())
+        .unwrap();
+    test.authorize(&mut request);
+    let response = timeout(SOON, sender.send_request(request))
+        .await
+        .unwrap()
+        .unwrap();
+    timeout(SOON, silent.read_to_end(&mut Vec::new()))
+        .await
+        .expect("silent connection ends soon")
+        .ok();
+    // A response that has not ended keeps its connection.
+    assert!(!sender.is_closed());
+    test.api.tell("a");
+    test.api.end_watches();
+    let body = timeout(SOON, response.into_body().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(body.to_bytes(), "a");
+    let closed = async {
+        while sender.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, closed)
+        .await
+        .expect("idle connection ends soon");
+}
+
+#[tokio::test]
+async fn requests_over_http_2_are_limited() {
+    let test = Test::start(|_, _| {}).await;
+    let sender = http2::<Empty<Bytes>>(&test).await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..=100 {
+        let mut request = Request::get(format!("https://{}/watch", test.address))
+            .body(Empty::new())
+            .unwrap();
+        test.authorize(&mut request);
+        let mut sender = sender.clone();
+        asking.spawn(async move { sender.send_request(request).await.unwrap() });
+    }
+    let mut answered = Vec::new();
+    for _ in 0..100 {
+        let response = timeout(SOON, asking.join_next()).await.unwrap();
+        answered.push(response.unwrap().unwrap());
+    }
+    // The pause shows that nothing happens.
+    let last = timeout(Duration::from_millis(200), asking.join_next()).await;
+    assert!(last.is_err() && test.api.seen().len() == 100);
+    drop(answered.pop());
+    let last = timeout(SOON, asking.join_next()).await;
+    last.expect("request is sent soon");
+}
+
+/// A server behind the bastion might take a trailer for a field.
+#[tokio::test]
+async fn trailers_of_a_request_do_not_pass() {
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = authority.signing_key.serialize_der().try_into().unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(
+        rustls::crypto::ring::default_provider().into(),
+    )
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![authority.cert.der().clone()], key)
+    .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut api = Api::start_secured(config).await;
+    let data = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, authority.cert.pem());
+    api.cluster = format!(", tls-server-name: localhost, certificate-authority-data: {data}");
+    let test = Test::in_front_of(api, |_, _| {}).await;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("impersonate-user", HeaderValue::from_static("root"));
+    let frames = [
+        Frame::data(Bytes::from_static(b"a")),
+        Frame::trailers(trailers),
+    ];
+    let frames = frames.map(Ok::<_, std::io::Error>);
+    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let mut request = Request::post(format!("https://{}/echo", test.address))
+        .body(body)
+        .unwrap();
+    test.authorize(&mut request);
+    let mut sender = http2(&test).await;
+    let response = timeout(SOON, sender.send_request(request))
+        .await
+        .unwrap()
+        .unwrap();
+    // The API server echoes trailers too.
+    let body = timeout(SOON, response.into_body().collect())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(body.trailers(), None);
+    assert_eq!(body.to_bytes(), "a");
+}
+
+async fn plain() -> Test {
+    Test::start(|config, _| config.security = Security::Plain).await
+}
+
+/// Nothing in a body becomes a request, and both sides read the same body.
+#[tokio::test]
+async fn a_request_of_two_lengths_has_one_body_or_none() {
+    let test = plain().await;
+    let body = "5\r\nabcde\r\n0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (fields, is_refused) in [
+        // The transfer coding counts.
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", false),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", false),
+        ("Content-Length: 3\r\nContent-Length: 5\r\n", true),
+        ("Content-Length: 3\r\nTransfer-Encoding: identity\r\n", true),
+        ("Content-Length: +3\r\n", true),
+        ("Content-Length: 3, 3\r\n", true),
+        ("Transfer-Encoding: chunked, identity\r\n", true),
+        ("Transfer-Encoding : chunked\r\n", true),
+    ] {
+        let head =
+            format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
+        let answer = raw(test.address, &(head + body)).await;
+        let status = if is_refused {
+            "HTTP/1.1 4"
+        } else {
+            "HTTP/1.1 202 "
+        };
+        assert!(answer.starts_with(status), "{fields:?}: {answer}");
+        assert_eq!(
+            answer.contains("abcde"),
+            !is_refused,
+            "{fields:?}: {answer}"
+        );
+    }
+    for seen in test.api.seen() {
+        assert_eq!(
+            (seen.target.as_str(), seen.all("content-length")),
+            ("/echo", vec![])
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_a_request_that_is_refused_is_not_waited_for() {
+    let test = Test::start(|config, folder| {
+        config.security = Security::Plain;
+        config.users.tokens = Some(folder.write("tokens", "a,b\n"));
+    })
+    .await;
+    for length in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+        let head = format!("POST /api HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n");
+        // The body never comes, and the client does not close.
+        let answer = raw(test.address, &head).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_refused_at_a_limit() {
+    let test = plain().await;
+    let mut socket = TcpStream::connect(test.address).await.unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        .await
+        .unwrap();
+    let mut sent = 0;
+    let field = format!("x: {}\r\n", "a".repeat(8000));
+    let sending = async {
+        while socket.write_all(field.as_bytes()).await.is_ok() {
+            sent += field.len();
+            let mut answer = [0; 12];
+            if let Ok(Ok(length)) =
+                timeout(Duration::from_millis(20), socket.read(&mut answer)).await
+            {
+                assert!(length == 0 || answer.starts_with(b"HTTP/1.1 431"));
+                break;
+            }
+        }
+    };
+    timeout(SOON, sending).await.expect("bastion refuses soon");
+    assert!(sent <= 256 * 1024, "{sent}");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_takes_its_request_along() {
+    let test = plain().await;
+    let mut socket = TcpStream::connect(test.address).await.unwrap();
+    socket
+        .write_all(b"GET /watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    socket.read_exact(&mut [0; 12]).await.unwrap();
+    drop(socket);
+    let gone = async {
+        while test.api.has_watches() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, gone).await.expect("API server notices soon");
+}
