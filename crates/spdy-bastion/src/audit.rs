@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::{File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -20,7 +20,27 @@ use crate::{Error, clock::rfc3339};
 
 /// Where audit lines go. Clones write to the same file.
 #[derive(Clone)]
-pub(crate) struct Audit(Arc<Mutex<Box<dyn Write + Send>>>);
+pub(crate) struct Audit(Arc<Mutex<File>>);
+
+struct File {
+    to: Box<dyn Write + Send>,
+    /// Whether the last line was not written to its end, because the disk was full.
+    is_torn: bool,
+}
+
+impl File {
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        if self.is_torn {
+            // The next line is a line of its own.
+            self.to.write_all(b"\n")?;
+        }
+        self.is_torn = true;
+        self.to.write_all(line.as_bytes())?;
+        self.to.flush()?;
+        self.is_torn = false;
+        Ok(())
+    }
+}
 
 /// The fields of a line.
 pub(crate) type Line = Map<String, Value>;
@@ -34,17 +54,18 @@ impl Audit {
             })?),
             None => Box::new(io::stdout()),
         };
-        Ok(Self(Arc::new(Mutex::new(to))))
+        let is_torn = false;
+        Ok(Self(Arc::new(Mutex::new(File { to, is_torn }))))
     }
 
-    /// Writes a line. Returns when the system has it.
+    /// Writes a line. Returns when the system has it. There is no limit for that: a session waits
+    /// for its line, and a disk or a pipe that stands still holds up all new sessions.
     pub(crate) async fn write(&self, event: &str, fields: Line) -> io::Result<()> {
         let text = line(SystemTime::now(), event, fields);
         let to = Arc::clone(&self.0);
         let written = spawn_blocking(move || {
             let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
-            to.write_all(text.as_bytes())?;
-            to.flush()
+            to.write(&text)
         });
         written
             .await
@@ -60,7 +81,7 @@ impl Audit {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
+fn append(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).open(path)
 }
@@ -77,7 +98,7 @@ fn line(time: SystemTime, event: &str, fields: Line) -> String {
 }
 
 /// Escapes everything in JSON that is not printable ASCII. Outside of strings everything is.
-fn printable(json: &str) -> String {
+pub(crate) fn printable(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
         if matches!(char, ' '..='~') {
@@ -131,6 +152,41 @@ mod tests {
             (&read["event"], &read["time"]),
             (&"start".into(), &"1970-01-01T00:00:00.000Z".into())
         );
+    }
+
+    /// A disk with place for a number of bytes.
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap();
+            let length = bytes.len().min(disk.1 - disk.0.len());
+            disk.0.extend_from_slice(&bytes[..length]);
+            match length {
+                0 => Err(io::ErrorKind::StorageFull.into()),
+                length => Ok(length),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_does_not_spoil_the_next_one() {
+        let disk = Arc::new(Mutex::new((Vec::new(), 12)));
+        let to = Box::new(Disk(Arc::clone(&disk)));
+        let mut file = File { to, is_torn: false };
+        file.write("{\"a\":1}\n").unwrap();
+        for _ in 0..2 {
+            assert!(file.write("{\"b\":2}\n").is_err());
+        }
+        disk.lock().unwrap().1 = 1000;
+        file.write("{\"c\":3}\n").unwrap();
+        file.write("{\"d\":4}\n").unwrap();
+        let text = String::from_utf8(disk.lock().unwrap().0.clone()).unwrap();
+        assert_eq!(text, "{\"a\":1}\n{\"b\"\n{\"c\":3}\n{\"d\":4}\n");
     }
 
     #[test]

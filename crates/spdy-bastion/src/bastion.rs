@@ -27,7 +27,7 @@ use crate::{
     live::Sessions,
     metrics::Metrics,
     metrics_page,
-    reload::{self, Made},
+    reload::{self, Made, Watches},
     swap::Swap,
     tls,
     upstream::Upstream,
@@ -70,6 +70,7 @@ impl Bastion {
         }
         let (socket, address) = bind(config.listen).await?;
         let made = Made::new(&config, address)?;
+        let watches = Watches::new(&config);
         let kubeconfig = kubeconfig(&config, &made, address);
         create_folder(&config.recordings)?;
         let gateway = Arc::new(gateway(&config, &made)?);
@@ -94,7 +95,7 @@ impl Bastion {
         };
         let serving = tokio::spawn(listener.run(socket));
         let drain = config.limits.drain;
-        beside.spawn(reload::run(config, made, gateway));
+        beside.spawn(reload::run(config, made, watches, gateway));
         Ok(Self {
             address,
             metrics,

@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     Error,
+    audit::printable,
     live::{Sessions, random_id},
 };
 
@@ -134,7 +135,7 @@ async fn serve(socket: UnixStream, sessions: &Sessions) -> io::Result<()> {
             json!({"ok": true})
         }
         Ok(Request::Kill { id, message }) => {
-            tracing::info!(id, message, "session is ended by order");
+            tracing::info!(id, why = message, "session is ended by order");
             match sessions.end(&id, &message) {
                 true => json!({"ok": true}),
                 false => json!({"ok": false, "error": "there is no such session"}),
@@ -159,8 +160,13 @@ async fn ask(path: &Path, request: &Request) -> Result<Vec<Value>, Error> {
         let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
         lines.map_err(io::Error::from)
     };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "bastion does not answer in time");
     let failed = |error| Error::because(format!("cannot ask {}", path.display()), error);
-    let mut lines = asked.await.map_err(failed)?;
+    let answers = timeout(ANSWER, asked).await;
+    let mut lines = answers
+        .map_err(late)
+        .and_then(|answers| answers)
+        .map_err(failed)?;
     match lines.pop() {
         Some(last) if last["ok"] == true => Ok(lines),
         Some(last) => Err(Error::new(
@@ -193,6 +199,15 @@ pub async fn kill(socket: &Path, id: &str, message: &str) -> Result<(), Error> {
     };
     ask(socket, &request).await.map(drop)
 }
+
+/// Returns an object in a line of JSON that cannot control a terminal: it has only ASCII.
+#[must_use]
+pub fn line(object: &Value) -> String {
+    printable(&object.to_string())
+}
+
+/// How long a bastion may take to answer. It serves silent connections first, for [`LIMIT`] each.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// How many connections the socket serves at once.
 const CONNECTIONS: usize = 16;
@@ -279,6 +294,18 @@ mod tests {
         socket.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("EOF while parsing"), "{answer}");
         running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bastion_that_does_not_answer_is_not_waited_for() {
+        let path = path("silent");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let asked = timeout(2 * ANSWER, sessions(&path)).await;
+        let error = asked.expect("error comes in time").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "bastion does not answer in time");
+        drop(listener);
+        fs::remove_file(&path).unwrap();
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ impl Cut {
         let mut cut = self.0.subscribe();
         let over = async move {
             if cut.wait_for(|is_cut| *is_cut).await.is_err() {
-                // Nobody is left who could cut it.
+                // Every `Cut` is gone.
                 pending::<()>().await;
             }
         };
@@ -117,9 +117,12 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
         task::yield_now,
+        time::timeout,
     };
 
     use super::*;
+
+    const SOON: std::time::Duration = std::time::Duration::from_secs(60);
 
     const ABORTED: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
@@ -136,7 +139,10 @@ mod tests {
         });
         yield_now().await;
         cut.clone().cut();
-        assert_eq!(reading.await.unwrap(), (ABORTED, ABORTED));
+        assert_eq!(
+            timeout(SOON, reading).await.unwrap().unwrap(),
+            (ABORTED, ABORTED)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,7 +156,10 @@ mod tests {
         });
         yield_now().await;
         cut.cut();
-        assert_eq!(writing.await.unwrap(), (ABORTED, ABORTED));
+        assert_eq!(
+            timeout(SOON, writing).await.unwrap().unwrap(),
+            (ABORTED, ABORTED)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,10 +2,7 @@
 
 mod fields;
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::Uri;
@@ -17,7 +14,10 @@ use serde_json::json;
 use yaml_rust2::YamlLoader;
 
 use self::fields::Fields;
-use crate::Error;
+use crate::{
+    Error,
+    reload::{Loaded, state},
+};
 
 /// The API server behind a bastion, and the credentials for it.
 ///
@@ -28,7 +28,7 @@ pub struct Kubeconfig {
     pub(crate) tls: Option<Tls>,
     pub(crate) token: Option<String>,
     /// The file, and those that it names.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) files: Vec<Loaded>,
     options: KubeconfigOptions,
 }
 
@@ -60,22 +60,23 @@ impl Kubeconfig {
     /// The file or one that it names cannot be read, or the context needs something that the
     /// bastion does not support. Then the text names the field.
     pub fn load(path: &Path, options: KubeconfigOptions) -> Result<Self, Error> {
+        let loaded = (path.to_owned(), state(path));
         let text = fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
-        Self::parse(path, &text, options).map_err(|error| error.of(path))
+        Self::parse(loaded, &text, options).map_err(|error| error.of(path))
     }
 
     /// Loads the same context again.
     pub(crate) fn reload(&self) -> Result<Self, Error> {
-        Self::load(&self.files[0], self.options.clone())
+        Self::load(&self.files[0].0, self.options.clone())
     }
 
-    fn parse(path: &Path, text: &str, options: KubeconfigOptions) -> Result<Self, Error> {
+    fn parse(file: Loaded, text: &str, options: KubeconfigOptions) -> Result<Self, Error> {
         let documents = YamlLoader::load_from_str(text)
             .map_err(|error| Error::because("kubeconfig is not YAML", error))?;
         let [document] = &documents[..] else {
             return Err(Error::new("kubeconfig is not one document of YAML"));
         };
-        let root = Fields::new(document, path);
+        let root = Fields::new(document, &file.0);
         let current = root.text("current-context")?;
         let Some(context) = options.context.clone().or(current) else {
             return Err(Error::new("kubeconfig has no current context: name one"));
@@ -92,14 +93,16 @@ impl Kubeconfig {
             server,
             tls,
             token: None,
-            files: vec![path.to_owned()],
+            files: Vec::new(),
             options,
         };
+        let mut files = cluster.files();
         if let Some(user) = &user {
             config.read_user(user)?;
-            config.files.extend(user.files());
+            files.extend(user.files());
         }
-        config.files.extend(cluster.files());
+        config.files.push(file);
+        config.files.extend(files);
         Ok(config)
     }
 
@@ -232,7 +235,7 @@ mod tests {
     use super::*;
 
     fn load(text: &str, options: KubeconfigOptions) -> Result<Kubeconfig, String> {
-        let parsed = Kubeconfig::parse(Path::new("/k/config"), text, options);
+        let parsed = Kubeconfig::parse(("/k/config".into(), None), text, options);
         parsed.map_err(|error| error.to_string())
     }
 

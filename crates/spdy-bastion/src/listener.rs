@@ -161,8 +161,8 @@ impl Listener {
             }
             () = idle(busy.clone(), limit) => connection.as_mut().graceful_shutdown(),
         }
-        // A request can arrive while the client is told. One that has not begun to speak HTTP/2 is
-        // not told.
+        // A request can arrive meanwhile. A client that has not begun to speak HTTP/2 gets nothing,
+        // and its connection would stay.
         tokio::select! {
             served = &mut connection => Ok(served?),
             () = idle(busy, limit) => Ok(()),

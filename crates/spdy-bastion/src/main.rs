@@ -109,7 +109,7 @@ fn list(sessions: &[Value], json: bool) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if json {
         for session in sessions {
-            writeln!(out, "{session}")?;
+            writeln!(out, "{}", control::line(session))?;
         }
         return Ok(());
     }
@@ -128,11 +128,15 @@ fn list(sessions: &[Value], json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Replaces what could control a terminal.
+/// Replaces what could control a terminal, or change the order of what it shows.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|char| if char.is_control() { '?' } else { char })
-        .collect()
+    let shown = |char: char| match char {
+        '"' | '\'' | '\\' => char,
+        // Others are escaped because they are not printable.
+        char if char.escape_debug().len() > 1 => '?',
+        char => char,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Returns an error with its causes.
@@ -144,4 +148,13 @@ fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_in_the_table_controls_a_terminal() {
+        let evil = "a\u{1b}[2J\u{9b}1m\n\u{202e}b\u{2066}\u{200b}'\"\\ü";
+        assert_eq!(super::printable(evil), "a?[2J?1m??b??'\"\\ü");
+    }
 }

@@ -1,18 +1,20 @@
 //! The page with metrics, over HTTP/1.1.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use spdy_tower::Http1Io;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
 use crate::metrics::{Metrics, OPENMETRICS};
 
 /// Serves the page. Never returns.
 pub(crate) async fn run(socket: TcpListener, metrics: Metrics) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await;
         let Ok((connection, _)) = socket.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -25,7 +27,10 @@ pub(crate) async fn run(socket: TcpListener, metrics: Metrics) {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
         let serving = builder.serve_connection(TokioIo::new(Http1Io::new(connection)), service);
-        tokio::spawn(timeout(LIMIT, serving));
+        tokio::spawn(async move {
+            _ = timeout(LIMIT, serving).await;
+            drop(place);
+        });
     }
 }
 
@@ -41,6 +46,9 @@ fn page(metrics: &Metrics, request: &Request<Incoming>) -> Response<String> {
     response
 }
 
+/// How many connections are open at once. Others wait.
+const CONNECTIONS: usize = 64;
+
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(10);
 
@@ -48,3 +56,39 @@ const HEAD: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(600);
 
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_above_the_limit_wait() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let running = tokio::spawn(run(socket, Metrics::new()));
+        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(request).await.unwrap();
+            connection.read_exact(&mut [0; 12]).await.unwrap();
+            open.push(connection);
+        }
+        let mut next = TcpStream::connect(address).await.unwrap();
+        next.write_all(request).await.unwrap();
+        let mut start = [0; 12];
+        // The pause shows that nothing happens.
+        let answer = timeout(Duration::from_millis(200), next.read_exact(&mut start));
+        assert!(answer.await.is_err());
+        open.pop();
+        let answer = timeout(Duration::from_secs(60), next.read_exact(&mut start));
+        answer.await.expect("place is free soon").unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        running.abort();
+    }
+}

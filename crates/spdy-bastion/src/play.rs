@@ -1,14 +1,17 @@
 //! Plays a recording in the terminal.
 
+mod screen;
+
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     thread::sleep,
     time::Duration,
 };
 
 use serde_json::Value;
 
+use self::screen::{RESET, Screen};
 use super::{Failure, flags::Play};
 
 /// Plays a file on standard output.
@@ -21,7 +24,12 @@ pub(crate) fn run(play: &Play) -> Result<(), Failure> {
             sleep(time);
         }
     };
-    let played = run_file(BufReader::new(file), io::stdout().lock(), pause);
+    let mut stdout = io::stdout().lock();
+    let played = run_file(BufReader::new(file), &mut stdout, pause);
+    if stdout.is_terminal() {
+        // A recording that is cut, or whose command was killed, leaves modes set.
+        stdout.write_all(RESET.as_bytes())?;
+    }
     played.map_err(|error| format!("{name}: {error}").into())
 }
 
@@ -37,6 +45,7 @@ fn run_file(
         return Err("this is no asciicast of version 2".into());
     }
     let (mut time, mut number) = (0.0, 1);
+    let mut screen = Screen::default();
     while let Some(text) = line(&mut from)? {
         number += 1;
         if text.trim().is_empty() {
@@ -50,7 +59,7 @@ fn run_file(
             pause(at - time);
             time = at;
         }
-        to.write_all(data.as_bytes())?;
+        to.write_all(screen.show(&data).as_bytes())?;
         to.flush()?;
     }
     Ok(())

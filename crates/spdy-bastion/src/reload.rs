@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -66,17 +66,29 @@ struct Watched {
 }
 
 /// The time and the length of a file. `None` if it cannot be read.
-type State = Option<(SystemTime, u64)>;
+pub(crate) type State = Option<(SystemTime, u64)>;
+
+/// A file, with its state just before it was loaded.
+pub(crate) type Loaded = (PathBuf, State);
 
 impl Watched {
+    /// Watches files that will be loaded now.
     fn new(what: &'static str, files: impl IntoIterator<Item = PathBuf>) -> Self {
-        let files: Vec<_> = files.into_iter().collect();
-        let now = look(&files);
+        let loaded = files.into_iter().map(|path| {
+            let state = state(&path);
+            (path, state)
+        });
+        Self::loaded(what, loaded)
+    }
+
+    /// Watches files that were loaded.
+    fn loaded(what: &'static str, files: impl IntoIterator<Item = Loaded>) -> Self {
+        let (files, states): (_, Vec<_>) = files.into_iter().unzip();
         Self {
             what,
             files,
-            loaded: now.clone(),
-            seen: now,
+            loaded: states.clone(),
+            seen: states,
         }
     }
 
@@ -94,55 +106,76 @@ impl Watched {
 }
 
 fn look(files: &[PathBuf]) -> Vec<State> {
-    let state = |path: &PathBuf| {
-        let file = fs::metadata(path).ok()?;
-        Some((file.modified().ok()?, file.len()))
-    };
-    files.iter().map(state).collect()
+    files.iter().map(|path| state(path)).collect()
+}
+
+/// Returns the state of a file. Ask for it before the file is loaded, so that no change is missed.
+pub(crate) fn state(path: &Path) -> State {
+    let file = fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
+/// Everything that is loaded again.
+pub(crate) struct Watches {
+    tls: Watched,
+    tokens: Watched,
+    rules: Watched,
+    upstream: Watched,
+}
+
+impl Watches {
+    /// Watches the files of a configuration, which will be loaded now. The kubeconfig was loaded.
+    pub(crate) fn new(config: &Config) -> Self {
+        let Config {
+            users, security, ..
+        } = &config;
+        let certificates = match security {
+            Security::Files { chain, key } => vec![chain.clone(), key.clone()],
+            _ => Vec::new(),
+        };
+        let authorities = users.authorities.clone();
+        Self {
+            tls: Watched::new("certificate", certificates.into_iter().chain(authorities)),
+            tokens: Watched::new("tokens", users.tokens.clone()),
+            rules: Watched::new("rules", config.rules.clone()),
+            upstream: Watched::loaded("kubeconfig", config.upstream.files.clone()),
+        }
+    }
 }
 
 /// Looks at the files again and again, and loads those that have changed. A file that is not valid
 /// changes nothing.
-pub(crate) async fn run(mut config: Config, made: Made, gateway: Arc<Gateway>) {
-    let Config {
-        users, security, ..
-    } = &config;
-    let certificates = match security {
-        Security::Files { chain, key } => vec![chain.clone(), key.clone()],
-        _ => Vec::new(),
-    };
-    let authorities = users.authorities.clone();
-    let mut tls = Watched::new("certificate", certificates.into_iter().chain(authorities));
-    let mut tokens = Watched::new("tokens", users.tokens.clone());
-    let mut rules = Watched::new("rules", config.rules.clone());
-    let mut upstream = Watched::new("kubeconfig", config.upstream.files.clone());
+pub(crate) async fn run(
+    mut config: Config,
+    made: Made,
+    mut watches: Watches,
+    gateway: Arc<Gateway>,
+) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        gateway.reload(&mut tls, || {
+        gateway.reload(&mut watches.tls, || {
             let loaded = tls::load(&config, made.certificate.as_ref())?;
             Ok(move |gateway: &Gateway| gateway.set_tls(loaded))
         });
-        gateway.reload(&mut tokens, || {
+        gateway.reload(&mut watches.tokens, || {
             let loaded = made.users(&config)?;
             Ok(move |gateway: &Gateway| gateway.users.set(loaded))
         });
-        gateway.reload(&mut rules, || {
+        gateway.reload(&mut watches.rules, || {
             let loaded = Made::rules(&config)?;
             Ok(move |gateway: &Gateway| gateway.rules.set(loaded))
         });
         let mut kubeconfig = None;
-        gateway.reload(&mut upstream, || {
+        gateway.reload(&mut watches.upstream, || {
             let loaded = config.upstream.reload()?;
             let upstream = Upstream::new(&loaded, config.limits.connect)?;
             kubeconfig = Some(loaded);
             Ok(move |gateway: &Gateway| gateway.upstream.set(upstream))
         });
         if let Some(kubeconfig) = kubeconfig {
-            upstream.files.clone_from(&kubeconfig.files);
-            upstream.loaded = look(&upstream.files);
-            upstream.seen.clone_from(&upstream.loaded);
+            watches.upstream = Watched::loaded("kubeconfig", kubeconfig.files.clone());
             config.upstream = kubeconfig;
         }
     }

@@ -99,6 +99,12 @@ impl Rules {
     fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |error: toml::de::Error| Error::new(error.to_string().trim().to_owned());
         let file: File = toml::from_str(text).map_err(invalid)?;
+        if file.rule.is_empty() {
+            // A file that an editor has emptied, on a full disk, must not allow everything.
+            return Err(Error::new(
+                "there is no rule: leave the option out to have none",
+            ));
+        }
         let checked = file.rule.into_iter().map(|rule| {
             let line = text[..rule.span().start].matches('\n').count() + 1;
             let wrong = |why| Error::new(format!("rule at line {line}: {why}"));
@@ -331,7 +337,11 @@ mod tests {
         ] {
             assert_eq!(decide(rules, asked), expected, "{asked}");
         }
-        assert_eq!(decide("", "a b exec c d e"), allowed(Record::Output, None));
+        let other = "[[rule]]\nuser = \"b\"\ndeny = true";
+        assert_eq!(
+            decide(other, "a b exec c d e"),
+            allowed(Record::Output, None)
+        );
     }
 
     #[test]
@@ -396,6 +406,8 @@ mod tests {
             ),
             ("[[rule]]\ndeny = true\ndeny = false", "line 3", "duplicate"),
             ("[[rule]", "line 1", ""),
+            ("", "", "there is no rule"),
+            ("# all\nrule = []\n", "", "there is no rule"),
         ] {
             let message = Rules::parse(text).unwrap_err().to_string();
             assert!(message.contains(line), "{line} in {message}");

@@ -145,7 +145,7 @@ impl Gateway {
                     let (answer, answered) = oneshot::channel();
                     let tap = ForwardSession::new(terms.time_limit, ending, answered);
                     let response = relay.port_forward(request, onward, tap).await;
-                    // Whoever waits for it is gone if the request was refused.
+                    // If the request was refused, the tap is gone.
                     _ = answer.send(());
                     response
                 }

@@ -364,3 +364,22 @@ async fn certificates_and_tokens_are_loaded_again() {
     test.token = Some("one".to_owned());
     assert_eq!(test.get("/version").await.status(), 401);
 }
+
+/// What changes between the load of a file and the first look at it is not missed.
+#[tokio::test]
+async fn a_kubeconfig_that_changed_before_the_start_is_loaded_again() {
+    let (first, second) = (Api::start().await, Api::start().await);
+    let test = Test::in_front_of(first, |_, folder| {
+        folder.write("upstream", &format!("{} ", second.kubeconfig()));
+    })
+    .await;
+    let loaded = async {
+        while second.seen().is_empty() {
+            assert_eq!(test.get("/version").await.status(), 202);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(support::SOON, loaded)
+        .await
+        .expect("kubeconfig is loaded again soon");
+}

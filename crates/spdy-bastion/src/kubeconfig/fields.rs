@@ -1,22 +1,21 @@
 //! The fields of a mapping in a kubeconfig.
 
-use std::{
-    cell::RefCell,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use yaml_rust2::Yaml;
 
-use crate::Error;
+use crate::{
+    Error,
+    reload::{Loaded, state},
+};
 
 /// A mapping. It notes the files that its fields name.
 pub(super) struct Fields<'a> {
     yaml: &'a Yaml,
     /// The kubeconfig. Other files are relative to its folder.
     path: &'a Path,
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<Vec<Loaded>>,
 }
 
 impl<'a> Fields<'a> {
@@ -78,8 +77,9 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let path = self.path.with_file_name("").join(name);
+        let state = state(&path);
         let text = fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
-        self.files.borrow_mut().push(path);
+        self.files.borrow_mut().push((path, state));
         Ok(Some(text))
     }
 
@@ -95,7 +95,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the files that were read.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
+    pub(super) fn files(&self) -> Vec<Loaded> {
         self.files.borrow().clone()
     }
 }

@@ -146,7 +146,7 @@ impl Ending {
 pub(super) struct Outcome(Arc<Mutex<Option<Status>>>);
 
 impl Outcome {
-    /// Notes an outcome. Whoever has none changes nothing.
+    /// Notes an outcome. `None` changes nothing.
     pub(super) fn note(&self, outcome: Option<&Status>) {
         if let Some(outcome) = outcome {
             *self.lock() = Some(outcome.clone());
