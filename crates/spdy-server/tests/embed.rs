@@ -31,6 +31,7 @@ use spdy_server::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
@@ -413,6 +414,63 @@ async fn a_make_service_makes_an_application_for_each_connection() {
     );
     fetch(connect().await, "/").await.unwrap_err();
     assert!(fetch(connect().await, "/").await.unwrap().ends_with('4'));
+}
+
+#[tokio::test]
+async fn an_application_that_is_not_made_in_time_is_given_up() {
+    let mut config = Config {
+        binds: vec![Bind::plain(loopback())],
+        ..Config::default()
+    };
+    config.timeouts.handshake = Duration::from_millis(100);
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let given_up = Arc::new(Notify::new());
+    let make = {
+        let given_up = Arc::clone(&given_up);
+        service_fn(move |_: ConnectionInfo| {
+            let dropped = Dropped(Arc::clone(&given_up));
+            async move {
+                let _dropped = dropped;
+                std::future::pending::<Result<Router, BoxError>>().await
+            }
+        })
+    };
+    tokio::spawn(server.run_make_service(make, std::future::pending()));
+    let answer = fetch(TcpStream::connect(address).await, "/");
+    let answer = timeout(LONG, answer).await.expect("it is still made");
+    answer.unwrap_err();
+    timeout(LONG, given_up.notified()).await.unwrap();
+}
+
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_that_is_bound_already_is_served() {
+    let path = format!("{}/embed.sock", env!("CARGO_TARGET_TMPDIR"));
+    _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let sockets = Inherited::default().unix(listener, Transport::Plain);
+    let config = Config {
+        binds: Vec::new(),
+        ..Config::default()
+    };
+    let server = Server::bind_with(config, sockets).await.unwrap();
+    assert_eq!(server.endpoints()[0].to_string(), format!("unix:{path}"));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(app(), async { _ = stopped.await }));
+    let io = tokio::net::UnixStream::connect(&path).await;
+    assert_eq!(fetch(io, "/").await.unwrap(), "HTTP/1.1");
+    drop(stop);
+    _ = running.await.unwrap();
+    assert!(std::fs::exists(&path).unwrap(), "the file is the caller's");
 }
 
 #[tokio::test]
