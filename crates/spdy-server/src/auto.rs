@@ -16,7 +16,7 @@
 //! An accept loop with TLS:
 //!
 //! ```no_run
-//! # #[cfg(feature = "tls")] mod tls {
+//! # #[cfg(feature = "rustls")] mod tls {
 //! use std::{io, sync::Arc};
 //!
 //! use axum::Router;
@@ -57,7 +57,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest},
     net::TcpStream,
 };
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use tokio_rustls::server::TlsStream;
 
 use crate::{
@@ -130,7 +130,7 @@ impl Builder {
     ///
     /// The returned future does nothing until it is polled, within a tokio runtime. It fails with
     /// the error of the protocol.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     pub fn serve_tls_connection<IO, A>(&self, mut io: TlsStream<IO>, service: A) -> Connection
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -255,11 +255,11 @@ impl<'a> Known<'a> {
     fn of<IO: 'static>(io: &'a IO) -> Option<Self> {
         let io: &dyn Any = io;
         let known = io.downcast_ref::<TcpStream>().map(Self::Tcp);
-        #[cfg(feature = "tls")]
+        #[cfg(feature = "rustls")]
         let known = known.or_else(|| below_tls(io).map(Self::Tcp));
         #[cfg(unix)]
         let known = known.or_else(|| io.downcast_ref::<UnixStream>().map(Self::Unix));
-        #[cfg(all(unix, feature = "tls"))]
+        #[cfg(all(unix, feature = "rustls"))]
         let known = known.or_else(|| below_tls(io).map(Self::Unix));
         known
     }
@@ -290,7 +290,7 @@ impl<'a> Known<'a> {
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 fn below_tls<IO: 'static>(io: &dyn Any) -> Option<&IO> {
     let tls = io.downcast_ref::<TlsStream<IO>>()?;
     Some(tls.get_ref().0)

@@ -192,7 +192,7 @@ where
                 if let Some(peer) = self.client.info.peer {
                     extensions.insert(ConnectInfo(peer));
                 }
-                #[cfg(feature = "tls")]
+                #[cfg(feature = "rustls")]
                 if let Some(certificates) = &self.client.certificates {
                     extensions.insert(certificates.clone());
                 }

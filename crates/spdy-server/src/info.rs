@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 #[cfg(doc)]
 use axum::extract::ConnectInfo;
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use crate::tls::PeerCertificates;
 use crate::{negotiate::Protocol, secured::TlsInfo};
 
@@ -28,7 +28,7 @@ pub struct ConnectionInfo {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) info: ConnectionInfo,
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     pub(crate) certificates: Option<PeerCertificates>,
 }
 
@@ -36,13 +36,13 @@ impl From<ConnectionInfo> for Client {
     fn from(info: ConnectionInfo) -> Self {
         Self {
             info,
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             certificates: None,
         }
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 impl Client {
     /// Returns what a completed handshake says of the client.
     pub(crate) fn of_tls(

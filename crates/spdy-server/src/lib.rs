@@ -30,7 +30,7 @@
 //! sockets of a server, in an accept loop of your own.
 //!
 //! The public dependencies are `axum`, `http`, `tokio`, `tower-service`, `spdy-tower` (with
-//! `spdy-session` and `spdy-frame`), and with the feature `tls` `rustls` and `tokio-rustls`.
+//! `spdy-session` and `spdy-frame`), and with TLS `rustls` and `tokio-rustls`.
 //!
 //! # How a connection is served
 //!
@@ -79,9 +79,14 @@
 //! The default features are those of the program. A library needs none of them. With
 //! `default-features = false` the server supports only plain text; add the features that you need:
 //!
-//! - `tls`: TLS listeners, by rustls with ring. Without it a server with a TLS listener does not
-//!   start.
-//! - `self-signed`: [`Certificate::SelfSigned`], created at start by rcgen. Needs `tls`.
+//! - `tls`: TLS listeners, by rustls with ring. Without it or one of the next two, a server with a
+//!   TLS listener does not start.
+//! - `aws-lc-rs`: the same with aws-lc-rs, whose C code takes longer to compile.
+//! - `rustls`: the same with the provider that the application has installed by
+//!   `rustls::crypto::CryptoProvider::install_default`. An installed provider also takes precedence
+//!   over ring and aws-lc-rs, and of these two ring does.
+//! - `self-signed`: [`Certificate::SelfSigned`], created at start by rcgen, with ring. Includes
+//!   `tls`.
 //! - `metrics`: [`Config::metrics`].
 //! - `site`, `directory`, `proxy`: the applications of the module `app`.
 //! - `cli` (default): all of these, and the dependencies of the program.
@@ -130,20 +135,20 @@ mod service;
 mod shutdown;
 mod socket;
 mod stall;
-#[cfg_attr(not(feature = "tls"), path = "tls_off.rs")]
+#[cfg_attr(not(feature = "rustls"), path = "tls_off.rs")]
 mod tls;
 
 pub use spdy_frame::Version;
 
 /// The TLS library, whose types are those of `Certificate::Rustls`, `Certificate::Resolver`,
 /// [`Server::certificates`] and [`PeerCertificates`].
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 pub use rustls;
 /// rustls on tokio, whose `TlsStream` [`auto::Builder::serve_tls_connection`] takes.
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 pub use tokio_rustls;
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 pub use self::tls::{CertificateError, PeerCertificates};
 pub use self::{
     application::{Application, MakeApplication},

@@ -2,12 +2,12 @@
 
 use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use rustls::pki_types::CertificateDer;
 use tokio::{runtime::Handle, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use crate::tls::CertificateError;
 use crate::{
     access_log::Log,
@@ -166,7 +166,7 @@ impl Server {
     /// # }
     /// # }
     /// ```
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     #[must_use]
     pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
         self.tls
@@ -330,7 +330,7 @@ struct Build {
 
 impl Build {
     const THIS: Self = Self {
-        has_tls: cfg!(feature = "tls"),
+        has_tls: cfg!(feature = "rustls"),
         has_metrics: cfg!(feature = "metrics"),
     };
 }
@@ -404,12 +404,12 @@ impl Files {
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 fn load(certificate: &Certificate) -> Result<Arc<Tls>, StartError> {
     Ok(Arc::new(Tls::new(certificate)?))
 }
 
-#[cfg(not(feature = "tls"))]
+#[cfg(not(feature = "rustls"))]
 fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
     unreachable!("a server with a TLS listener does not start in this build")
 }
@@ -451,7 +451,7 @@ pub enum StartError {
     /// A socket of [`Inherited`] cannot be used.
     Inherited(io::Error),
     /// No certificate is available for TLS.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     Certificate(CertificateError),
     /// The access log cannot be opened.
     AccessLog {
@@ -471,7 +471,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
             Self::Inherited(_) => f.write_str("cannot listen on a socket passed to the process"),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             Self::Certificate(error) => error.fmt(f),
             Self::Feature(name) => write!(f, "this build does not have the feature `{name}`"),
             Self::AccessLog { path, .. } => {
@@ -487,14 +487,14 @@ impl Error for StartError {
         match self {
             Self::Listen { source, .. } | Self::AccessLog { source, .. } => Some(source),
             Self::Inherited(source) => Some(source),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             Self::Certificate(error) => error.source(),
             Self::NoListener | Self::Feature(_) => None,
         }
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 impl From<CertificateError> for StartError {
     fn from(error: CertificateError) -> Self {
         Self::Certificate(error)

@@ -288,7 +288,7 @@ impl Service {
         Ok(said.map(|said| said.or(peer)))
     }
 
-    #[cfg(not(feature = "tls"))]
+    #[cfg(not(feature = "rustls"))]
     async fn establish_secured(
         &self,
         secured: Secured<Socket>,
@@ -299,7 +299,7 @@ impl Service {
         match secured.0 {}
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     async fn establish_secured(
         &self,
         secured: Secured<Socket>,

@@ -20,7 +20,7 @@ use std::{
 
 use rustls::{
     ServerConfig,
-    crypto::ring,
+    crypto::CryptoProvider,
     pki_types::CertificateDer,
     server::{Acceptor, ResolvesServerCert, ServerConnection},
     sign::{CertifiedKey, SingleCertAndKey},
@@ -178,7 +178,7 @@ impl Current {
         match certificate {
             Certificate::Rustls(config) => Ok(Self::of_config(ServerConfig::clone(config))),
             Certificate::Resolver(resolver) => {
-                let config = server_config(Arc::clone(resolver));
+                let config = server_config(Arc::clone(resolver), provider()?);
                 Ok(Self::of_config(config.map_err(CertificateError::Refused)?))
             }
             _ => Self::of_identity(Identity::load(certificate)?),
@@ -186,7 +186,8 @@ impl Current {
     }
 
     fn of_identity(identity: Identity) -> Result<Self, CertificateError> {
-        let config = single(&identity).and_then(server_config);
+        let provider = provider()?;
+        let config = single(&identity, &provider).and_then(|it| server_config(it, provider));
         Ok(Self {
             #[cfg(feature = "npn")]
             npn: Some(npn::Npn::new(&identity).map_err(CertificateError::RefusedForNpn)?),
@@ -242,19 +243,47 @@ pub(crate) fn prepare(connection: &mut ServerConnection) {
     connection.set_buffer_limit(Some(BUFFER_LIMIT));
 }
 
-fn single(identity: &Identity) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
+fn single(
+    identity: &Identity,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
     let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+    let key = CertifiedKey::from_der(chain, key, provider)?;
     Ok(Arc::new(SingleCertAndKey::from(key)))
 }
 
-fn server_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// Returns the provider of cryptography that the process has installed, or else that of this build.
+fn provider() -> Result<Arc<CryptoProvider>, CertificateError> {
+    if let Some(installed) = CryptoProvider::get_default() {
+        return Ok(Arc::clone(installed));
+    }
+    #[cfg(feature = "tls")]
+    return Ok(Arc::new(rustls::crypto::ring::default_provider()));
+    #[cfg(all(feature = "aws-lc-rs", not(feature = "tls")))]
+    return Ok(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    #[cfg(not(any(feature = "tls", feature = "aws-lc-rs")))]
+    Err(CertificateError::NoProvider)
+}
+
+fn server_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, rustls::Error> {
+    // Without a ticketer it is not changed.
+    #[allow(unused_mut)]
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     // Clients store their sessions themselves, so resumption costs the server no memory.
-    config.ticketer = ring::Ticketer::new()?;
+    #[cfg(feature = "tls")]
+    {
+        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    }
+    #[cfg(all(feature = "aws-lc-rs", not(feature = "tls")))]
+    {
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    }
     Ok(config)
 }
 
@@ -339,7 +368,9 @@ const BUFFER_LIMIT: usize = 80 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, crypto::ring, pki_types::ServerName,
+    };
     use spdy_frame::Version;
     use tokio::io::duplex;
     use tokio_rustls::TlsConnector;

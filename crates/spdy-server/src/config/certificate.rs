@@ -1,16 +1,16 @@
 //! The source of a certificate.
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use std::sync::Arc;
 use std::{fmt, path::PathBuf};
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "rustls")]
 use rustls::{ServerConfig, server::ResolvesServerCert};
 
 /// The source of a certificate and its key.
 ///
 /// ```
-/// # #[cfg(feature = "tls")] {
+/// # #[cfg(feature = "rustls")] {
 /// use spdy_server::{Bind, Certificate, Config, Server};
 ///
 /// # async fn main_(chain: Vec<u8>, key: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
@@ -52,7 +52,7 @@ pub enum Certificate {
     ///
     /// It is asked in the middle of a handshake and must not block. Clients that support NPN but
     /// not ALPN use HTTP/1.1.
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     Resolver(Arc<dyn ResolvesServerCert>),
     /// A configuration of rustls, for everything else, such as client certificates (mTLS).
     ///
@@ -89,7 +89,7 @@ pub enum Certificate {
     ///     Ok(Certificate::Rustls(Arc::new(config)))
     /// }
     /// ```
-    #[cfg(feature = "tls")]
+    #[cfg(feature = "rustls")]
     Rustls(Arc<ServerConfig>),
 }
 
@@ -112,9 +112,9 @@ impl PartialEq for Certificate {
                     key: key2,
                 },
             ) => (chain, key) == (chain2, key2),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             (Self::Resolver(one), Self::Resolver(two)) => Arc::ptr_eq(one, two),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             (Self::Rustls(one), Self::Rustls(two)) => Arc::ptr_eq(one, two),
             _ => false,
         }
@@ -132,9 +132,9 @@ impl fmt::Debug for Certificate {
                 shown.field("chain", chain).field("key", key).finish()
             }
             Self::Pem { .. } => f.debug_struct("Pem").finish_non_exhaustive(),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             Self::Resolver(_) => f.debug_tuple("Resolver").finish_non_exhaustive(),
-            #[cfg(feature = "tls")]
+            #[cfg(feature = "rustls")]
             Self::Rustls(_) => f.debug_tuple("Rustls").finish_non_exhaustive(),
         }
     }

@@ -70,6 +70,9 @@ pub enum CertificateError {
     /// The same, reported by OpenSSL, which serves clients without ALPN.
     #[cfg(feature = "npn")]
     RefusedForNpn(openssl::error::ErrorStack),
+    /// This build has no library of cryptography, and the process has installed none with
+    /// `CryptoProvider::install_default`.
+    NoProvider,
     /// The self-signed certificate could not be created.
     #[cfg(feature = "self-signed")]
     Generate(rcgen::Error),
@@ -94,6 +97,9 @@ impl fmt::Display for CertificateError {
                 )
             }
             Self::Refused(_) => f.write_str("the certificate and the key cannot be used together"),
+            Self::NoProvider => f.write_str(
+                "TLS needs the feature `tls` or `aws-lc-rs`, or an installed CryptoProvider",
+            ),
             #[cfg(feature = "npn")]
             Self::RefusedForNpn(_) => f.write_str("OpenSSL cannot use the certificate"),
             #[cfg(feature = "self-signed")]
@@ -122,7 +128,7 @@ impl Error for CertificateError {
             Self::Generate(error) => Some(error),
             #[cfg(not(feature = "self-signed"))]
             Self::SelfSigned => None,
-            Self::NoCertificate(_) | Self::NoKey(_) => None,
+            Self::NoCertificate(_) | Self::NoKey(_) | Self::NoProvider => None,
         }
     }
 }
