@@ -4,11 +4,12 @@
 mod common;
 mod slow;
 
-use std::{net::SocketAddr, pin::Pin, process::Stdio, time::Duration};
+use std::{net::SocketAddr, pin::Pin, process::Stdio, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslMode, SslVerifyMode, SslVersion};
-use spdy_server::{ConnectionInfo, Version};
+use rustls::ServerConfig;
+use spdy_server::{Bind, Certificate, Config, ConnectionInfo, Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -20,13 +21,16 @@ use tokio_openssl::SslStream;
 use self::common::server::{LONG, Running, http1, spdy, tls};
 
 async fn start(test: &str) -> Running {
-    let app = Router::new().route(
+    Running::start(tls(test).0, app()).await
+}
+
+fn app() -> Router {
+    Router::new().route(
         "/",
         get(async |Extension(info): Extension<ConnectionInfo>| {
             format!("{} {:?}", info.protocol, info.tls)
         }),
-    );
-    Running::start(tls(test).0, app).await
+    )
 }
 
 /// What a client offers.
@@ -124,6 +128,28 @@ async fn c004_the_protocol_that_a_client_selects_by_npn_is_spoken() {
     }
     let offer = Offer {
         npn: Some("http/1.1"),
+        ..Offer::default()
+    };
+    let io = connect(server.address, offer).await.unwrap();
+    assert!(http1(io, "/").await.contains("HTTP/1.1 Some"));
+}
+
+/// OpenSSL does not have the certificate then.
+#[tokio::test]
+async fn a_client_with_npn_alone_gets_http_1_where_only_rustls_has_the_certificate() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.into()], made.signing_key.into())
+        .unwrap();
+    let config = Config {
+        binds: vec![Bind::tls(common::server::loopback())],
+        certificate: Certificate::Rustls(Arc::new(tls)),
+        ..Config::default()
+    };
+    let server = Running::start(config, app()).await;
+    let offer = Offer {
+        npn: Some("spdy/3.1"),
         ..Offer::default()
     };
     let io = connect(server.address, offer).await.unwrap();
