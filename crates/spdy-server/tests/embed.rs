@@ -17,6 +17,7 @@ use axum::{
     http::{Request, Response, StatusCode},
     routing::get,
 };
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -346,6 +347,30 @@ async fn a_pipe_that_shows_no_protocol_is_an_error_that_says_so() {
     strange.write_all(b"\x16\x03\x01").await.unwrap();
     let error = builder.serve_connection(far, app()).await.unwrap_err();
     assert_eq!(kind(error), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_connection_can_be_upgraded_and_needs_no_other_method_for_it() {
+    let service = service_fn(async |mut request: Request<Body>| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut io = TokioIo::new(upgrade.await.unwrap());
+            io.write_all(b"upgraded").await.unwrap();
+        });
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        let response = response
+            .header("connection", "upgrade")
+            .header("upgrade", "x");
+        response.body(Body::empty())
+    });
+    let (mut near, far) = duplex(65_536);
+    tokio::spawn(auto::Builder::new().serve_connection(far, service));
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    near.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    near.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nupgraded"), "{answer}");
 }
 
 // --- services ---
