@@ -20,6 +20,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use spdy_kube::{Origins, Status};
+use tokio::sync::watch;
 
 use crate::{
     Limits,
@@ -61,6 +62,9 @@ pub(crate) struct Peer {
     pub(crate) credentials: Credentials,
     /// Cuts the connection. Over HTTP/2 it does nothing: there are no sessions.
     pub(crate) cut: Cut,
+    /// True when credentials were refused. Then the connection ends after the response: otherwise a
+    /// client without credentials could hold all connections, with a request now and then.
+    pub(crate) refused: watch::Sender<bool>,
 }
 
 impl Peer {
@@ -69,6 +73,7 @@ impl Peer {
             address,
             credentials,
             cut: Cut::new(),
+            refused: watch::Sender::new(false),
         }
     }
 }
@@ -137,6 +142,7 @@ impl Gateway {
         let user = self.users.get().user(&peer.credentials, request.headers());
         let user = user.map_err(|why| {
             tracing::debug!(from = %peer.address, %why, "request has no user");
+            peer.refused.send_replace(true);
             let code = StatusCode::UNAUTHORIZED;
             self.refuse(Reason::Credentials, refusal(code, why.to_string()))
         })?;

@@ -129,14 +129,16 @@ impl Listener {
         builder.timer(TokioTimer::new());
         builder.header_read_timeout(self.gateway.limits.head);
         builder.max_buf_size(HEAD);
-        let io = peer.cut.connection(io);
+        let (io, refused) = (peer.cut.connection(io), peer.refused.subscribe());
         let connection =
             builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());
         tokio::select! {
             served = &mut connection => return Ok(served?),
-            () = until(self.stop.clone()) => connection.as_mut().graceful_shutdown(),
+            () = until(self.stop.clone()) => {}
+            () = until(refused) => {}
         }
+        connection.as_mut().graceful_shutdown();
         Ok(connection.await?)
     }
 
@@ -149,6 +151,7 @@ impl Listener {
         builder.keep_alive_interval(HTTP2_PING);
         builder.max_concurrent_streams(HTTP2_REQUESTS);
         builder.max_send_buf_size(HTTP2_QUEUE);
+        let refused = peer.refused.subscribe();
         let service = self.service(peer);
         let busy = service.busy.subscribe();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
@@ -159,8 +162,10 @@ impl Listener {
                 connection.as_mut().graceful_shutdown();
                 return Ok(connection.await?);
             }
-            () = idle(busy.clone(), limit) => connection.as_mut().graceful_shutdown(),
+            () = until(refused) => {}
+            () = idle(busy.clone(), limit) => {}
         }
+        connection.as_mut().graceful_shutdown();
         // A request can arrive meanwhile. A client that has not begun to speak HTTP/2 gets nothing,
         // and its connection would stay.
         tokio::select! {

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_bastion::{Config, Security, control};
 use spdy_kube::client::Transport;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::timeout,
 };
@@ -381,4 +381,156 @@ async fn a_client_that_vanishes_takes_its_request_along() {
         }
     };
     timeout(SOON, gone).await.expect("API server notices soon");
+}
+
+/// Otherwise a client without credentials could hold all connections, with a request now and then.
+#[tokio::test]
+async fn a_connection_ends_when_credentials_are_refused() {
+    let mut test = Test::start(|config, _| config.limits.head = 10 * SOON).await;
+    test.token = Some("wrong".to_owned());
+    let mut socket = test.connect_with(&[b"http/1.1"]).await;
+    let head = format!("GET /version HTTP/1.1\r\nHost: {}\r\n\r\n", test.address);
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = timeout(SOON, socket.read_to_end(&mut answer));
+    _ = read.await.expect("connection ends soon");
+    assert!(answer.starts_with(b"HTTP/1.1 401 "));
+
+    let mut sender = http2::<Empty<Bytes>>(&test).await;
+    let mut request = Request::get(format!("https://{}/version", test.address))
+        .body(Empty::new())
+        .unwrap();
+    test.authorize(&mut request);
+    let response = timeout(SOON, sender.send_request(request)).await.unwrap();
+    assert_eq!(response.unwrap().status(), 401);
+    let closed = async {
+        while sender.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, closed).await.expect("connection ends soon");
+}
+
+/// Starts an API server that answers each connection with some bytes, again and again if they do
+/// not end.
+async fn raw_api(bytes: &'static str, is_endless: bool) -> Api {
+    let mut api = Api::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    api.address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                _ = socket.read(&mut [0; 4096]).await;
+                _ = socket.write_all(bytes.as_bytes()).await;
+                let rest = "x: a\r\n".repeat(1000);
+                while is_endless && socket.write_all(rest.as_bytes()).await.is_ok() {}
+                _ = socket.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    api
+}
+
+#[tokio::test]
+async fn an_api_server_that_breaks_the_rules_is_a_502() {
+    for (bytes, is_endless) in [
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            false,
+        ),
+        ("SSH-2.0-OpenSSH\r\n", false),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            false,
+        ),
+        ("HTTP/1.1 200 OK\r\n", true),
+    ] {
+        let test = Test::in_front_of(raw_api(bytes, is_endless).await, |_, _| {}).await;
+        let response = test.get("/version").await;
+        assert_eq!(response.status(), 502, "{bytes:?}");
+        for transport in ALL {
+            let exec = test.exec_over(transport, &["id"], OUTPUT).await;
+            let refused = exec.err().unwrap();
+            assert_eq!(refused.http_status().unwrap(), 502, "{bytes:?}");
+        }
+        let audit = test.audit(4).await;
+        assert!(
+            audit
+                .iter()
+                .all(|line| line["event"] == "start" || line["outcome"] == "failure")
+        );
+    }
+}
+
+/// Two lengths of a response are one for the client.
+#[tokio::test]
+async fn a_response_of_two_lengths_has_one() {
+    let bytes = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 5\r\nabcde\r\n0\r\n\r\n";
+    let test = Test::in_front_of(raw_api(bytes, false).await, |_, _| {}).await;
+    let response = test.get("/version").await;
+    assert_eq!(response.headers().get("content-length"), None);
+    assert_eq!(response.body(), "abcde");
+}
+
+/// The most memory of the program for a session that is held up: its client reads nothing, and the
+/// command writes without an end.
+#[tokio::test]
+async fn a_session_that_is_not_read_costs_little() {
+    const SESSIONS: usize = 20;
+    const MOST: u64 = 1536 * 1024;
+    let api = Api::start().await;
+    let folder = Folder::new();
+    folder.write("upstream", &api.kubeconfig());
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_spdy-bastion"))
+        .args([
+            "--kubeconfig",
+            "upstream",
+            "--listen",
+            "127.0.0.1:0",
+            "--plain",
+            "--audit",
+            "audit",
+        ])
+        .current_dir(&folder.0)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = async {
+        loop {
+            let line = printed.next_line().await.unwrap().unwrap();
+            if let Some(address) = line.strip_prefix("# spdy-bastion listens on ") {
+                return address.parse().unwrap();
+            }
+        }
+    };
+    let address = timeout(SOON, address).await.unwrap();
+    let test = Test::of_program(api, address);
+    let memory = || {
+        let path = format!("/proc/{}/status", child.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kibibytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        kibibytes * 1024
+    };
+    // What is allocated once is not counted.
+    let mut held = Vec::new();
+    for transport in ALL {
+        held.push(test.exec_over(transport, &["flood"], OUTPUT).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = memory();
+    for transport in ALL.into_iter().cycle().take(SESSIONS) {
+        held.push(test.exec_over(transport, &["flood"], OUTPUT).await.unwrap());
+    }
+    // The pause lets the output run into the windows.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let each = memory().saturating_sub(before) / SESSIONS as u64;
+    println!("{} KiB for a session", each / 1024);
+    assert!(each <= MOST, "{each} bytes for a session");
 }
