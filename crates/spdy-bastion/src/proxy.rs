@@ -1,31 +1,21 @@
 //! Passes plain requests to the API server as they are, and responses as they arrive.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use spdy_kube::BoxError;
 
 use crate::{
     gateway::{Caller, Gateway, whole},
     headers::{remove_claims, remove_hops},
     refusal::refusal,
-    upstream::{self, Upstream},
+    upstream::{Body, Upstream},
 };
 
 impl Gateway {
     /// Passes a request to the API server, and returns its response. Nothing is buffered: bodies
     /// pass in both directions as they arrive.
-    pub(crate) async fn pass(
-        &self,
-        caller: &Caller,
-        request: Request<Incoming>,
-    ) -> Response<upstream::Body> {
+    pub(crate) async fn pass(&self, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
         let upstream = self.upstream.get();
         let response = match self.onward(&upstream, caller, request) {
             Ok(onward) => upstream.send(onward).await.map_err(BoxError::from),
@@ -42,14 +32,15 @@ impl Gateway {
         upstream: &Upstream,
         caller: &Caller,
         request: Request<Incoming>,
-    ) -> Result<Request<upstream::Body>, http::Error> {
+    ) -> Result<Request<Body>, http::Error> {
         let (head, body) = request.into_parts();
         let target = head
             .uri
             .path_and_query()
             .map_or("/", |target| target.as_str());
-        let body = Untrailed(body).map_err(BoxError::from);
-        let mut onward = Request::new(body.boxed_unsync());
+        // Without the field `Trailer`, hyper sends no trailers: a server behind the bastion might
+        // take them for fields.
+        let mut onward = Request::new(body.map_err(BoxError::from).boxed_unsync());
         *onward.method_mut() = head.method;
         *onward.uri_mut() = upstream.url(target)?;
         *onward.headers_mut() = head.headers;
@@ -62,7 +53,7 @@ impl Gateway {
 }
 
 /// Returns a response of the API server for the client.
-fn returned(response: Response<Incoming>) -> Response<upstream::Body> {
+fn returned(response: Response<Incoming>) -> Response<Body> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return whole(unreachable(
             &"it switches to a protocol that was not asked for".into(),
@@ -74,32 +65,6 @@ fn returned(response: Response<Incoming>) -> Response<upstream::Body> {
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     response
-}
-
-/// The body of a request without its trailers: a server behind the bastion might take them for
-/// fields, and add a user.
-struct Untrailed(Incoming);
-
-impl Body for Untrailed {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Trailers end a body.
-        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
-        Poll::Ready(frame.filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
 }
 
 fn unreachable(error: &BoxError) -> Response<String> {

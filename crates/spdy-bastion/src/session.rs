@@ -24,7 +24,7 @@ use crate::{
     refusal::{forbidden, refusal},
     rules::{Asked, Decision, Record},
     target::{LABEL, Pod, Verb, is_name},
-    upstream::{Place, Protocols, Transport, Upstream},
+    upstream::{Place, Transport, Upstream},
 };
 
 /// A request for streams, as the bastion has read it. The request to the API server is made of this
@@ -190,7 +190,7 @@ impl Gateway {
 fn client(place: Arc<Place>) -> client::Client<impl Fn() -> Connecting> {
     client::Client::new(move || -> Connecting {
         let place = Arc::clone(&place);
-        Box::pin(async move { place.connect(Protocols::Http1).await })
+        Box::pin(async move { place.connect().await })
     })
 }
 

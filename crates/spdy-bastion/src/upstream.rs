@@ -1,4 +1,7 @@
 //! The API server: connections to it, and the credentials for it.
+//!
+//! They use HTTP/1.1, so that each request has its own. An API server limits the requests on a
+//! connection over HTTP/2, and a few watches of one user would hold up the requests of all others.
 
 mod transport;
 mod trust;
@@ -47,18 +50,8 @@ pub(crate) struct Place {
 }
 
 struct Secured {
-    /// Offers HTTP/2 and HTTP/1.1.
-    any: TlsConnector,
-    /// Offers HTTP/1.1 alone, which can be upgraded.
-    http1: TlsConnector,
+    connector: TlsConnector,
     name: ServerName<'static>,
-}
-
-/// The protocols that a connection can use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocols {
-    Any,
-    Http1,
 }
 
 impl Upstream {
@@ -128,8 +121,8 @@ impl Upstream {
 
 impl Place {
     /// Makes a connection, within the limit.
-    pub(crate) async fn connect(&self, protocols: Protocols) -> io::Result<TokioIo<Transport>> {
-        let connected = timeout(self.limit, self.connect_now(protocols)).await;
+    pub(crate) async fn connect(&self) -> io::Result<TokioIo<Transport>> {
+        let connected = timeout(self.limit, self.connect_now()).await;
         let late = || {
             io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -139,18 +132,14 @@ impl Place {
         connected.unwrap_or_else(|_| Err(late())).map(TokioIo::new)
     }
 
-    async fn connect_now(&self, protocols: Protocols) -> io::Result<Transport> {
+    async fn connect_now(&self) -> io::Result<Transport> {
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
         socket.set_nodelay(true)?;
         crate::listener::keep_alive(&socket);
         let Some(tls) = &self.tls else {
             return Ok(Transport::Plain(Http1Io::new(socket)));
         };
-        let connector = match protocols {
-            Protocols::Any => &tls.any,
-            Protocols::Http1 => &tls.http1,
-        };
-        let secured = connector.connect(tls.name.clone(), socket).await?;
+        let secured = tls.connector.connect(tls.name.clone(), socket).await?;
         Ok(Transport::Tls(Box::new(Http1Io::new(secured))))
     }
 }
@@ -160,15 +149,10 @@ impl Secured {
         let name = tls.name.as_deref().unwrap_or(host);
         let invalid = |error| Error::because("name of the API server is not valid", error);
         let name = ServerName::try_from(name.to_owned()).map_err(invalid)?;
-        let config = trust::client_config(tls)?;
-        let with = |protocols: &[&[u8]]| {
-            let mut config = config.clone();
-            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            TlsConnector::from(Arc::new(config))
-        };
+        let mut config = trust::client_config(tls)?;
+        config.alpn_protocols = vec![crate::tls::HTTP1.to_vec()];
         Ok(Self {
-            any: with(&[crate::tls::H2, crate::tls::HTTP1]),
-            http1: with(&[crate::tls::HTTP1]),
+            connector: TlsConnector::from(Arc::new(config)),
             name,
         })
     }

@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request};
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::{body::Frame, client::conn::http2};
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_bastion::{Config, Security, control};
 use spdy_kube::client::Transport;
@@ -237,48 +237,53 @@ async fn requests_over_http_2_are_limited() {
     last.expect("request is sent soon");
 }
 
-/// A server behind the bastion might take a trailer for a field.
-#[tokio::test]
-async fn trailers_of_a_request_do_not_pass() {
+/// An API server with TLS, which prefers HTTP/2 and allows a few requests on a connection.
+async fn http2_api() -> Api {
     let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = authority.signing_key.serialize_der().try_into().unwrap();
-    let mut config = rustls::ServerConfig::builder_with_provider(
-        rustls::crypto::ring::default_provider().into(),
-    )
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_no_client_auth()
-    .with_single_cert(vec![authority.cert.der().clone()], key)
-    .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let provider = rustls::crypto::ring::default_provider();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![authority.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut api = Api::start_secured(config).await;
     let data = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, authority.cert.pem());
     api.cluster = format!(", tls-server-name: localhost, certificate-authority-data: {data}");
-    let test = Test::in_front_of(api, |_, _| {}).await;
-    let mut trailers = HeaderMap::new();
-    trailers.insert("impersonate-user", HeaderValue::from_static("root"));
-    let frames = [
-        Frame::data(Bytes::from_static(b"a")),
-        Frame::trailers(trailers),
-    ];
-    let frames = frames.map(Ok::<_, std::io::Error>);
-    let body = StreamBody::new(futures_util::stream::iter(frames));
-    let mut request = Request::post(format!("https://{}/echo", test.address))
-        .body(body)
-        .unwrap();
-    test.authorize(&mut request);
-    let mut sender = http2(&test).await;
-    let response = timeout(SOON, sender.send_request(request))
-        .await
-        .unwrap()
-        .unwrap();
-    // The API server echoes trailers too.
-    let body = timeout(SOON, response.into_body().collect())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(body.trailers(), None);
-    assert_eq!(body.to_bytes(), "a");
+    api
+}
+
+/// An API server limits the requests on a connection over HTTP/2. If users shared one, some watches
+/// would hold up all others.
+#[tokio::test]
+async fn watches_of_one_user_do_not_hold_up_others() {
+    let test = Test::in_front_of(http2_api().await, |_, _| {}).await;
+    let sender = http2::<Empty<Bytes>>(&test).await;
+    let mut watches = Vec::new();
+    for _ in 0..20 {
+        let mut request = Request::get(format!("https://{}/watch", test.address))
+            .body(Empty::new())
+            .unwrap();
+        test.authorize(&mut request);
+        let response = timeout(SOON, sender.clone().send_request(request)).await;
+        watches.push(response.expect("watch begins soon").unwrap());
+    }
+    assert_eq!(test.get("/version").await.status(), 202);
+}
+
+/// A server behind the bastion might take a trailer for a field.
+#[tokio::test]
+async fn trailers_of_a_request_do_not_pass() {
+    let test = plain().await;
+    for field in ["Trailer: Impersonate-User\r\n", ""] {
+        let head = "POST /trailers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                    TE: trailers\r\nTransfer-Encoding: chunked\r\n";
+        let body = "1\r\na\r\n0\r\nImpersonate-User: root\r\n\r\n";
+        let answer = raw(test.address, &format!("{head}{field}\r\n{body}")).await;
+        assert!(answer.ends_with("\r\n\r\nNone"), "{answer}");
+    }
 }
 
 async fn plain() -> Test {

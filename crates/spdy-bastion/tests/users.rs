@@ -282,7 +282,7 @@ async fn pages_in_a_browser_cannot_use_a_bastion_without_credentials() {
 }
 
 #[tokio::test]
-async fn the_bastion_proves_itself_to_the_api_server_over_http_2() {
+async fn the_bastion_proves_itself_to_the_api_server() {
     let authority = Authority::new();
     let bastion = authority.issue(&[], "bastion", None);
     let mut roots = RootCertStore::empty();
@@ -318,8 +318,7 @@ async fn the_bastion_proves_itself_to_the_api_server_over_http_2() {
     assert_eq!(read(&mut remote.stdout).await, "a");
     assert_eq!(outcome(remote).await, Status::Success);
     let seen = test.api.seen();
-    assert_eq!(seen[0].version, http::Version::HTTP_2);
-    assert_eq!(seen[1].version, http::Version::HTTP_11);
+    assert_eq!(seen.len(), 2);
     for seen in seen {
         assert_eq!(seen.all("authorization"), ["Bearer t0ken"]);
         assert!(seen.all("impersonate-user").is_empty());

@@ -20,9 +20,9 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::{Place, Protocols};
+use super::Place;
 
-/// A connection with or without TLS, for HTTP/1.1 or HTTP/2.
+/// A connection with or without TLS.
 pub(crate) enum Transport {
     Plain(Http1Io<TcpStream>),
     Tls(Box<Http1Io<TlsStream<TcpStream>>>),
@@ -89,15 +89,7 @@ impl AsyncWrite for Transport {
 
 impl Connection for Transport {
     fn connected(&self) -> Connected {
-        let connected = Connected::new();
-        match self {
-            Self::Tls(stream)
-                if stream.get_ref().get_ref().1.alpn_protocol() == Some(crate::tls::H2) =>
-            {
-                connected.negotiated_h2()
-            }
-            _ => connected,
-        }
+        Connected::new()
     }
 }
 
@@ -117,6 +109,6 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let place = Arc::clone(&self.0);
-        Box::pin(async move { place.connect(Protocols::Any).await })
+        Box::pin(async move { place.connect().await })
     }
 }

@@ -16,6 +16,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use spdy_kube::{BoxError, Exit, Io, Options, Server, Status};
@@ -87,7 +88,9 @@ impl Api {
                     );
                     let io = TokioIo::new(io);
                     if is_http2 {
-                        let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        let mut http2 =
+                            hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        http2.max_concurrent_streams(8);
                         _ = http2.serve_connection(io, service).await;
                     } else {
                         let http1 = hyper::server::conn::http1::Builder::new();
@@ -118,6 +121,7 @@ impl Api {
             .route(&format!("{pod}/attach"), any(exec))
             .route(&format!("{pod}/portforward"), any(forward))
             .route("/watch", any(watch))
+            .route("/trailers", any(trailers))
             .fallback(other)
             .with_state(self.shared.clone())
     }
@@ -265,6 +269,12 @@ async fn watch(State(shared): State<Shared>, request: Request) -> Response {
         Some((Ok::<_, BoxError>(Bytes::from(piece)), receiver))
     });
     Body::from_stream(pieces).into_response()
+}
+
+/// Returns the trailers of a request as text.
+async fn trailers(request: Request) -> String {
+    let body = request.into_body().collect().await.unwrap();
+    format!("{:?}", body.trailers())
 }
 
 /// Echoes the body.
