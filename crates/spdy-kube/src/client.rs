@@ -25,6 +25,8 @@
 //! # }
 //! ```
 //!
+//! [`Remote::copy`] passes the streams of a program on.
+//!
 //! A [`Client`] makes its own connections. It asks for WebSocket first, and for SPDY if the server
 //! refuses that, as kubectl does. The functions [`exec()`], [`attach()`] and [`Forward::connect`]
 //! use SPDY on one transport.

@@ -22,6 +22,14 @@ pub struct Streams {
 }
 
 impl Streams {
+    /// An input and both outputs, without a terminal.
+    pub const PIPES: Self = Self {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        tty: false,
+    };
+
     /// Returns whether there is no stream at all.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -224,53 +224,10 @@ impl Server {
             Box::pin(async { Ok::<Box<dyn Transport>, _>(Box::new(connecting.await?)) })
         });
         let forwarder = Forwarder::new(pod.into(), connect, self.0.session.clone());
-        if websocket::is_asked(request) {
-            return self.forward_over_websocket(request, forwarder);
+        match self.accept_forward(request) {
+            Ok(accepted) => accepted.serve(forwarder),
+            Err(refusal) => refusal.into_response(),
         }
-        let accepted = accept(request, &[()], |()| PORT_FORWARD);
-        answer(
-            accepted,
-            self.0.clone(),
-            |settings, upgraded, ()| async move {
-                forward::serve(settings.spdy(upgraded).await?, &settings, forwarder).await;
-                Ok(())
-            },
-        )
-    }
-
-    fn forward_over_websocket<B>(
-        &self,
-        request: &mut Request<B>,
-        forwarder: Forwarder,
-    ) -> Response<String> {
-        let settings = self.0.clone();
-        let ports = match &settings.ports {
-            Some(ports) => Ok(ports.clone()),
-            None => Ports::from_query(request.uri().query().unwrap_or_default()),
-        };
-        let accepted = websocket::accept(request, &Subprotocol::FORWARD);
-        if accepted
-            .as_ref()
-            .is_ok_and(|accepted| accepted.chosen == Subprotocol::Tunnel)
-        {
-            return answer(accepted, settings, |settings, upgraded, _| async move {
-                let transport = websocket::tunnel(upgraded, &settings).await?;
-                forward::serve(transport, &settings, forwarder).await;
-                Ok(())
-            });
-        }
-        // Only the tunnel can name the ports later.
-        let ports = match ports {
-            Ok(ports) => ports,
-            Err(error) => return Status::bad_request(error.to_string()).into_response(),
-        };
-        answer(
-            accepted,
-            settings,
-            |settings, upgraded, subprotocol| async move {
-                websocket::serve_ports(upgraded, &settings, subprotocol, ports, forwarder).await
-            },
-        )
     }
 
     /// Sets the session that the next request belongs to. It replaces the idle time of the
@@ -363,27 +320,53 @@ impl Command {
 }
 
 impl Server {
-    /// Accepts a request for port-forward over SPDY. Nothing is served before [`Forwarding::run`].
+    /// Accepts a request for port-forward. Nothing is served before a method of [`Forwarding`] is
+    /// called.
     pub(crate) fn accept_forward<B>(
         &self,
         request: &mut Request<B>,
     ) -> Result<Forwarding, Refusal> {
-        let over = if websocket::is_asked(request) {
-            OverSpdy::Tunnel(websocket::accept(request, &[Subprotocol::Tunnel])?)
-        } else {
-            OverSpdy::Plain(accept(request, &[()], |()| PORT_FORWARD)?)
+        let over = match websocket::is_asked(request) {
+            true => self.accept_forward_over_websocket(request)?,
+            false => {
+                let accepted = accept(request, &[()], |()| PORT_FORWARD)?;
+                ForwardOver::Spdy(OverSpdy::Plain(accepted))
+            }
         };
         Ok(Forwarding {
             settings: self.0.clone(),
             over,
         })
     }
+
+    fn accept_forward_over_websocket<B>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<ForwardOver, Refusal> {
+        let accepted = websocket::accept(request, &Subprotocol::FORWARD)?;
+        if accepted.chosen == Subprotocol::Tunnel {
+            return Ok(ForwardOver::Spdy(OverSpdy::Tunnel(accepted)));
+        }
+        // Only SPDY can name the ports later.
+        let ports = match &self.0.ports {
+            Some(ports) => ports.clone(),
+            None => Ports::from_query(request.uri().query().unwrap_or_default())
+                .map_err(|error| Refusal::status(Status::bad_request(error.to_string())))?,
+        };
+        Ok(ForwardOver::Ports(accepted, ports))
+    }
 }
 
 /// An accepted request for port-forward. If it is dropped, the connection is not upgraded.
 pub(crate) struct Forwarding {
     settings: Settings,
-    over: OverSpdy,
+    over: ForwardOver,
+}
+
+enum ForwardOver {
+    Spdy(OverSpdy),
+    /// Without SPDY.
+    Ports(Accepted<OnUpgrade, Subprotocol>, Ports),
 }
 
 enum OverSpdy {
@@ -392,7 +375,24 @@ enum OverSpdy {
 }
 
 impl Forwarding {
-    /// Returns the response, and serves the transport in a task.
+    /// Returns the response, and connects to the ports in a task.
+    fn serve(self, forwarder: Forwarder) -> Response<String> {
+        match self.over {
+            ForwardOver::Spdy(over) => over.run(self.settings, |client, settings| async move {
+                forward::serve(client, &settings, forwarder).await;
+            }),
+            ForwardOver::Ports(accepted, ports) => answer(
+                Ok(accepted),
+                self.settings,
+                |settings, upgraded, chosen| async move {
+                    websocket::serve_ports(upgraded, &settings, chosen, ports, forwarder).await
+                },
+            ),
+        }
+    }
+
+    /// Returns the response, and serves a transport of SPDY in a task. A client without SPDY is
+    /// translated: each of its ports is a connection over SPDY.
     pub(crate) fn run<R>(
         self,
         serve: impl FnOnce(Box<dyn Transport>, Config) -> R + Send + 'static,
@@ -400,26 +400,53 @@ impl Forwarding {
     where
         R: Future<Output = ()> + Send + 'static,
     {
-        let settings = self.settings;
         match self.over {
-            OverSpdy::Plain(accepted) => answer(
+            ForwardOver::Spdy(over) => over.run(self.settings, |client, settings| {
+                serve(client, settings.config)
+            }),
+            ForwardOver::Ports(accepted, ports) => answer(
+                Ok(accepted),
+                self.settings,
+                |settings, upgraded, chosen| async move {
+                    let (near, far) = tokio::io::duplex(TRANSLATED);
+                    let serving = serve(Box::new(far), settings.config.clone());
+                    let translating = async {
+                        let forwarder = Forwarder::over_spdy(near, settings.session.clone());
+                        websocket::serve_ports(upgraded, &settings, chosen, ports, forwarder).await
+                    };
+                    tokio::join!(translating, serving).0
+                },
+            ),
+        }
+    }
+}
+
+impl OverSpdy {
+    fn run<R>(
+        self,
+        settings: Settings,
+        serve: impl FnOnce(Box<dyn Transport>, Settings) -> R + Send + 'static,
+    ) -> Response<String>
+    where
+        R: Future<Output = ()> + Send + 'static,
+    {
+        match self {
+            Self::Plain(accepted) => answer(
                 Ok(accepted),
                 settings,
-                move |settings, upgraded, ()| async move {
+                |settings, upgraded, ()| async move {
                     let transport = settings.spdy(upgraded).await?;
-                    serve(Box::new(transport), settings.config).await;
+                    serve(Box::new(transport), settings).await;
                     Ok(())
                 },
             ),
-            OverSpdy::Tunnel(accepted) => answer(
-                Ok(accepted),
-                settings,
-                move |settings, upgraded, _| async move {
+            Self::Tunnel(accepted) => {
+                answer(Ok(accepted), settings, |settings, upgraded, _| async move {
                     let transport = websocket::tunnel(upgraded, &settings).await?;
-                    serve(Box::new(transport), settings.config).await;
+                    serve(Box::new(transport), settings).await;
                     Ok(())
-                },
-            ),
+                })
+            }
         }
     }
 }
@@ -429,6 +456,9 @@ impl Default for Server {
         Self::new()
     }
 }
+
+/// How many bytes are on the way between a client without SPDY and a relay, in each direction.
+const TRANSLATED: usize = 64 * 1024;
 
 /// The same time as in the servers of Kubernetes.
 const GATHER: Duration = Duration::from_secs(30);

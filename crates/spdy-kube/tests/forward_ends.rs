@@ -88,8 +88,13 @@ async fn a_client_is_told_that_a_target_takes_no_more() {
     }
 }
 
-/// Sends a text on the error stream of each connection, which stays open, and resets the data.
-async fn resetting(mut request: Request<Incoming>, text: &'static str) -> Response<String> {
+/// Sends a text on the error stream of each connection, which stays open, and resets the data. With
+/// `is_late` the reset comes first.
+async fn resetting(
+    mut request: Request<Incoming>,
+    text: &'static str,
+    is_late: bool,
+) -> Response<String> {
     let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
     let name = HeaderValue::from_static("portforward.k8s.io");
     let headers = response.headers_mut();
@@ -104,8 +109,15 @@ async fn resetting(mut request: Request<Incoming>, text: &'static str) -> Respon
         let data = incoming.accept().await.unwrap();
         let data = data.send_reply(HeaderBlock::new()).unwrap();
         session.ping().await.unwrap();
-        error.write_all(text.as_bytes()).await.unwrap();
-        data.reset(RstStatus::CANCEL);
+        if is_late {
+            data.reset(RstStatus::CANCEL);
+            sleep(Duration::from_millis(500)).await;
+            error.write_all(text.as_bytes()).await.unwrap();
+            error.shutdown().await.unwrap();
+        } else {
+            error.write_all(text.as_bytes()).await.unwrap();
+            data.reset(RstStatus::CANCEL);
+        }
         _ = incoming.accept().await;
     });
     response
@@ -114,7 +126,9 @@ async fn resetting(mut request: Request<Incoming>, text: &'static str) -> Respon
 #[tokio::test(start_paused = true)]
 async fn a_reset_is_an_error_each_time_though_the_error_stream_goes_on() {
     for (text, shown) in [("", "reset"), ("no \u{9b}port", "no \\u{9b}port")] {
-        let way = in_memory(&Wires::default(), move |request| resetting(request, text));
+        let way = in_memory(&Wires::default(), move |request| {
+            resetting(request, text, false)
+        });
         let client = Client::new(way).transport(Transport::Spdy).ping(None);
         let request = client::request(&"http://pod/forward".parse().unwrap());
         let forward = client.forward(request).await.unwrap();
@@ -124,5 +138,22 @@ async fn a_reset_is_an_error_each_time_though_the_error_stream_goes_on() {
             let error = read.expect("it ends").unwrap_err();
             assert!(error.to_string().contains(shown), "{error}");
         }
+    }
+}
+
+/// The streams of a relay are copied one by one, so that the reset can overtake the message.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_after_the_reset_is_the_error() {
+    let way = in_memory(&Wires::default(), |request| {
+        resetting(request, "no port", true)
+    });
+    let client = Client::new(way).transport(Transport::Spdy).ping(None);
+    let request = client::request(&"http://pod/forward".parse().unwrap());
+    let forward = client.forward(request).await.unwrap();
+    let mut connection = forward.open(80).await.unwrap();
+    for _ in 0..2 {
+        let read = timeout(SOON, connection.read(&mut [0])).await;
+        let error = read.expect("it ends").unwrap_err();
+        assert_eq!(error.to_string(), "no port");
     }
 }

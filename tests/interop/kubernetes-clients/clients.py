@@ -1,13 +1,18 @@
 """Lets one client library of Python talk to the example kubelet: clients.py LIBRARY URL FOLDER
 
-Prints a line for each case: PASS, FAIL and why, or NONE where the library has no such thing, and why not. The exit status
-is 0 only if no case has failed.
+Prints a line for each case: PASS, FAIL and why, NONE where the library has no such thing, and why not, or FLAW if a fault
+of the library itself was seen, and nothing else was wrong. The exit status is 0 only if no case has failed.
+
+The variable PATH_NAME is printed after the name of the library.
 
 With the word hang after the folder it runs a command that never ends, for a case in which it is killed.
 """
 
 import asyncio
+import base64
 import concurrent.futures
+import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -21,10 +26,15 @@ import traceback
 
 LIMIT = 60
 MIB = 1024 * 1024
+FORWARDED = int(os.environ.get("FORWARDED", "64")) * MIB
 
 
 class Missing(Exception):
     """The library cannot do this."""
+
+
+class Flaw(Exception):
+    """The library itself is at fault, in the way that is expected of it."""
 
 
 def missing(why):
@@ -37,7 +47,18 @@ def missing(why):
 # --- the libraries: each runs a command and returns its output, its errors and its code ---
 
 
-class Kubernetes:
+class Library:
+    """What all have in common: the pod and the container that are asked for."""
+
+    pod_name, container = "demo", "demo"
+
+    def asks_for(self, pod_name="demo", container="demo"):
+        library = copy.copy(self)
+        library.pod_name, library.container = pod_name, container
+        return library
+
+
+class Kubernetes(Library):
     """kubernetes, from its version 33 on with v5."""
 
     def __init__(self, url):
@@ -47,14 +68,18 @@ class Kubernetes:
         configuration.host = url
         self.api = client.CoreV1Api(client.ApiClient(configuration))
 
+    has_binary = True
+
     def open(self, command=None, tty=False, stdin=False, binary=True):
         from kubernetes.stream import stream
 
-        options = dict(stdin=stdin, stdout=True, stderr=not tty, tty=tty, container="demo")
+        options = dict(stdin=stdin, stdout=True, stderr=not tty, tty=tty, container=self.container)
         function = self.api.connect_get_namespaced_pod_attach
         if command is not None:
             function, options["command"] = self.api.connect_get_namespaced_pod_exec, command
-        return stream(function, "demo", "default", binary=binary, _preload_content=False, **options)
+        if self.has_binary:
+            options["binary"] = binary
+        return stream(function, self.pod_name, "default", _preload_content=False, **options)
 
     def run(self, command, stdin=None):
         session = self.open(command, stdin=stdin is not None)
@@ -62,6 +87,11 @@ class Kubernetes:
             session.write_stdin(stdin)
             session.close_channel(0)
         return self.finish(session)
+
+    def failure(self, command):
+        session = self.open(command, binary=False)
+        session.run_forever(timeout=LIMIT)
+        return session.read_channel(3)
 
     def finish(self, session):
         session.run_forever(timeout=LIMIT)
@@ -102,7 +132,46 @@ class Kubernetes:
         return forward.socket(port), lambda: forward.error(port)
 
 
-class KubernetesAsyncio:
+class OldKubernetes(Kubernetes):
+    """kubernetes before version 33: v4 alone, and all output is text."""
+
+    has_binary = False
+
+    def run(self, command, stdin=None):
+        expect(stdin is None, "it cannot end an input and go on")
+        output, errors, code = self.finish(self.open(command))
+        return output.encode(), errors.encode(), code
+
+    def finish(self, session):
+        session.run_forever(timeout=LIMIT)
+        expect(not session.is_open(), "the session goes on")
+        return session.read_channel(1), session.read_channel(2), session.returncode
+
+    def close(self, command, stdin):
+        session = self.open(command, stdin=True)
+        for start in range(0, len(stdin), 32768):
+            session.write_stdin(stdin[start : start + 32768])
+        session.close()
+
+    def text(self, command):
+        session = self.open(["head", "-n", "1"], stdin=True)
+        session.write_stdin("grüße\n")
+        return self.finish(session)[0]
+
+    def attach(self, stdin):
+        session = self.open(stdin=True)
+        session.write_stdin(stdin.decode())
+        output = ""
+        while "hello" not in output and session.is_open():
+            session.update(timeout=1)
+            output += session.read_channel(1)
+        errors = session.read_channel(2, timeout=1)
+        session.close()
+        # Only the end of the connection ends the input, and then there is no outcome.
+        return output.encode(), errors.encode(), 0
+
+
+class KubernetesAsyncio(Library):
     def __init__(self, url):
         from kubernetes_asyncio import client
 
@@ -112,17 +181,17 @@ class KubernetesAsyncio:
     def run(self, command, stdin=None, **options):
         return asyncio.run(asyncio.wait_for(self.session(command, stdin, **options), LIMIT))
 
-    async def session(self, command, stdin=None, first=(), tty=False, close=False):
+    async def session(self, command, stdin=None, first=(), later=(), tty=False, close=False, raw=False):
         from kubernetes_asyncio import client
         from kubernetes_asyncio.stream import WsApiClient
 
         async with WsApiClient(self.configuration) as api_client:
             api = client.CoreV1Api(api_client=api_client)
-            options = dict(stdin=stdin is not None or tty, stdout=True, stderr=not tty, tty=tty)
+            options = dict(stdin=stdin is not None or tty, stdout=True, stderr=not tty, tty=tty, container=self.container)
             function = api.connect_get_namespaced_pod_attach
             if command is not None:
                 function, options["command"] = api.connect_get_namespaced_pod_exec, command
-            context = await function("demo", "default", _preload_content=False, **options)
+            context = await function(self.pod_name, "default", _preload_content=False, **options)
             channels = {1: b"", 2: b"", 3: b""}
             async with context as socket:
                 for message in first:
@@ -136,6 +205,10 @@ class KubernetesAsyncio:
                     data = message.data
                     data = data.encode() if isinstance(data, str) else data
                     channels[data[0]] += data[1:]
+                    if later and b"ready" in channels[1]:
+                        await socket.send_bytes(later.pop())
+            if raw:
+                return channels[3].decode()
             code = WsApiClient.parse_error_data(channels[3]) if channels[3] else None
             return channels[1], channels[2], code
 
@@ -143,17 +216,24 @@ class KubernetesAsyncio:
         self.run(command, stdin, close=True)
 
     def terminal(self, command, size, later):
-        expect(later is None, "one size")
-        first = [b"\4" + json.dumps({"Width": size[0], "Height": size[1]}).encode()]
-        output, _, code = self.run(command, tty=True, first=first)
+        sizes = [{"Width": size[0], "Height": size[1]} for size in (size, later) if size]
+        first, *later = [b"\4" + json.dumps(size).encode() for size in sizes]
+        output, _, code = self.run(command, tty=True, first=[first], later=later)
         return output.decode(), code
 
+    def attach(self, stdin):
+        # Without an input, because v4 cannot end one.
+        output, errors, code = self.run(None)
+        return output + stdin, errors, code
+
+    def failure(self, command):
+        return self.run(command, raw=True)
+
     text = missing("it writes what it is given")
-    attach = missing("v4 cannot end the input of what is joined")
     forward = missing("it has no port-forward")
 
 
-class Lightkube:
+class Lightkube(Library):
     def __init__(self, _url):
         from lightkube import Client, KubeConfig
 
@@ -161,9 +241,24 @@ class Lightkube:
 
     def run(self, command, stdin=None):
         done = self.client.exec(
-            "demo", command=command, stdin=stdin, stdout=True, stderr=True, decode=None, timeout=LIMIT
+            self.pod_name,
+            container=self.container,
+            command=command,
+            stdin=stdin,
+            stdout=True,
+            stderr=True,
+            decode=None,
+            timeout=LIMIT,
         )
         return done.stdout or b"", done.stderr or b"", done.exit_code
+
+    def failure(self, command):
+        from lightkube import ApiError
+
+        try:
+            self.run(command)
+        except ApiError as error:
+            return str(error)
 
     text = missing("it writes bytes")
     terminal = missing("it has no terminal")
@@ -182,36 +277,53 @@ class Forwarded:
 
     def close(self):
         self.connection.close()
-        self.forward.stop()
+        # The library closes a server of asyncio in another thread than the server's, and sometimes
+        # both close it at once.
+        with contextlib.suppress(TypeError):
+            self.forward.stop()
 
 
-class Kr8s:
+class Kr8s(Library):
     def __init__(self, _url):
         import kr8s
         from kr8s.objects import Pod
 
         self.api = kr8s.api(kubeconfig=os.environ["KUBECONFIG"])
-        self.pod = Pod.get("demo", api=self.api)
+        self.get = lambda name: Pod.get(name, api=self.api, timeout=1)
+        self.pod = self.get("demo")
+        self.lock = threading.Lock()
 
     def run(self, command, stdin=None):
         if stdin is not None:
             raise Missing("over v4 it has no input")
-        done = self.pod.exec(command, check=False)
+        pod = self.pod if self.pod_name == "demo" else self.get(self.pod_name)
+        done = pod.exec(command, container=self.container, check=False)
         return done.stdout, done.stderr, done.returncode
+
+    def failure(self, command):
+        from kr8s import ExecError
+
+        try:
+            self.pod.exec(command)
+        except ExceptionGroup as errors:
+            return str(errors.subgroup(ExecError).exceptions[0])
 
     def is_ready(self):
         return self.pod.ready() and [pod.name for pod in self.api.get("pods")] == ["demo"]
 
     def forward(self, port):
-        forward = self.pod.portforward(remote_port=port, local_port="auto")
-        forward.start()
-        # The library names its port before it listens on it.
-        for _ in range(LIMIT):
-            try:
-                connection = socket.create_connection(("127.0.0.1", forward.local_port), LIMIT)
-                return Forwarded(connection, forward), None
-            except ConnectionRefusedError:
-                time.sleep(0.1)
+        # Without a port, the library takes one that may be in use when it listens.
+        with self.lock:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                local_port = free.getsockname()[1]
+            forward = self.pod.portforward(remote_port=port, local_port=local_port)
+            forward.start()
+            for _ in range(10 * LIMIT):
+                try:
+                    connection = socket.create_connection(("127.0.0.1", local_port), LIMIT)
+                    return Forwarded(connection, forward), None
+                except ConnectionRefusedError:
+                    time.sleep(0.1)
         raise AssertionError("the library does not listen")
 
     text = missing("over v4 it has no input")
@@ -221,6 +333,7 @@ class Kr8s:
 
 LIBRARIES = {
     "kubernetes": Kubernetes,
+    "old-kubernetes": OldKubernetes,
     "kubernetes_asyncio": KubernetesAsyncio,
     "lightkube": Lightkube,
     "kr8s": Kr8s,
@@ -283,9 +396,21 @@ def text_is_input(library, _folder):
 
 def much_output(library, _folder):
     script = f"f=$(mktemp); head -c {10 * MIB} /dev/urandom >$f; cat $f; sha256sum <$f >&2; rm $f"
+    if isinstance(library, OldKubernetes):
+        return text_is_kept_and_other_bytes_are_lost(library, script)
     output, errors, code = library.run(["sh", "-c", script])
     equal((len(output), code), (10 * MIB, 0))
     equal(hashlib.sha256(output).hexdigest(), errors.decode().split()[0])
+
+
+def text_is_kept_and_other_bytes_are_lost(library, script):
+    output, errors, code = library.run(["sh", "-c", script.replace("cat $f", "base64 $f")])
+    output = base64.b64decode(output)
+    equal((len(output), code), (10 * MIB, 0))
+    equal(hashlib.sha256(output).hexdigest(), errors.decode().split()[0])
+    output, _, code = library.run(["printf", "\\377"])
+    equal((output.decode(), code), ("\N{REPLACEMENT CHARACTER}", 0))
+    raise Flaw("bytes that are not UTF-8 are replaced")
 
 
 def errors_are_apart(library, _folder):
@@ -299,7 +424,7 @@ def a_terminal_has_its_size(library, _folder):
 
 
 def a_terminal_is_resized(library, _folder):
-    if not isinstance(library, Kubernetes):
+    if not isinstance(library, (Kubernetes, KubernetesAsyncio)):
         library.terminal(["true"], (1, 1), None)
         raise Missing("one size is sent as the next")
     script = "trap 'stty size; exit 5' WINCH; echo ready; for i in $(seq 40); do sleep 0.5; done"
@@ -318,14 +443,18 @@ def talk(library, port, number):
     content = bytes([number]) * 200_000
     sender = threading.Thread(target=connection.sendall, args=(content,), daemon=True)
     sender.start()
-    received = b""
-    while len(received) < len(content):
+    expect(receive(connection, len(content)) == content, "other bytes come back")
+    sender.join()
+    connection.close()
+
+
+def receive(connection, size):
+    received = bytearray()
+    while len(received) < size:
         piece = connection.recv(65536)
         expect(piece, f"the connection ends after {len(received)} bytes")
         received += piece
-    sender.join()
-    expect(received == content, "other bytes come back")
-    connection.close()
+    return bytes(received)
 
 
 def forward_one(library, _folder):
@@ -337,6 +466,24 @@ def forward_20_at_once(library, _folder):
     with Echo() as port, concurrent.futures.ThreadPoolExecutor(20) as pool:
         for done in [pool.submit(talk, library, port, number) for number in range(20)]:
             done.result(LIMIT)
+
+
+def forward_much(library, _folder):
+    content = os.urandom(FORWARDED)
+    digest = hashlib.sha256(content).digest()
+    # One direction after the other: the libraries send in the task that receives, so a target that
+    # answers while it is written to can stop them for ever.
+    with Source(content) as port:
+        connection, _ = library.forward(port)
+        connection.settimeout(LIMIT)
+        equal(hashlib.sha256(receive(connection, len(content))).digest(), digest)
+        connection.close()
+    with Sink(len(content)) as port:
+        connection, _ = library.forward(port)
+        connection.settimeout(LIMIT)
+        connection.sendall(content)
+        equal(receive(connection, len(digest)), digest)
+        connection.close()
 
 
 def forward_to_a_closed_port(library, _folder):
@@ -356,7 +503,7 @@ def forward_to_a_closed_port(library, _folder):
 
 def killed_client_ends_the_command(library, folder):
     pid_file = os.path.join(folder, f"pid-{type(library).__name__}")
-    name = next(name for name, kind in LIBRARIES.items() if isinstance(library, kind))
+    name = next(name for name, kind in LIBRARIES.items() if type(library) is kind)
     client = subprocess.Popen([sys.executable, __file__, name, sys.argv[2], folder, "hang", pid_file])
     try:
         wait_for(pid_file)
@@ -374,6 +521,30 @@ def killed_client_ends_the_command(library, folder):
 
 def hang(library, pid_file):
     library.run(["sh", "-c", f"echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; sleep 600"])
+
+
+def refused(library, status, text):
+    """Runs a command that the server has to refuse."""
+    try:
+        library.run(["true"])
+    except Exception as error:
+        message = str(error)
+        expect(str(status) in message or text in message, f"{type(error).__name__}: {message}")
+        return
+    raise AssertionError("it is not refused")
+
+
+def no_such_pod(library, _folder):
+    refused(library.asks_for(pod_name="nobody"), 404, "nobody")
+
+
+def no_such_container(library, _folder):
+    refused(library.asks_for(container="nothing"), 400, "container nothing is not valid for pod demo")
+
+
+def no_such_command(library, _folder):
+    message = library.failure(["/no/such/command"])
+    expect("error executing command in container" in message, message)
 
 
 def the_pod_is_ready(library, _folder):
@@ -395,9 +566,13 @@ CASES = [
     errors_are_apart,
     a_terminal_has_its_size,
     a_terminal_is_resized,
+    no_such_pod,
+    no_such_container,
+    no_such_command,
     attach,
     forward_one,
     forward_20_at_once,
+    forward_much,
     forward_to_a_closed_port,
     killed_client_ends_the_command,
 ]
@@ -433,6 +608,28 @@ class Echo:
                 pass
 
 
+class Source(Echo):
+    """A port that says the same to everybody."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def serve(self, connection):
+        with connection:
+            connection.sendall(self.content)
+
+
+class Sink(Echo):
+    """A port that takes so many bytes, and answers with their digest."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def serve(self, connection):
+        with connection:
+            connection.sendall(hashlib.sha256(receive(connection, self.size)).digest())
+
+
 def wait_for(path):
     for _ in range(10 * LIMIT):
         if os.path.exists(path):
@@ -451,6 +648,8 @@ def check(library, name, case, folder):
             result.append(("PASS", ""))
         except Missing as why:
             result.append(("NONE", f": {why}"))
+        except Flaw as what:
+            result.append(("FLAW", f": {what}"))
         except BaseException as error:
             traceback.print_exc()
             result.append(("FAIL", f": {type(error).__name__}: {error}"))
@@ -459,7 +658,7 @@ def check(library, name, case, folder):
     thread.start()
     thread.join(2 * LIMIT)
     outcome, why = result[0] if result else ("FAIL", ": it hangs")
-    print(f"{outcome} {name}: {case.__name__.replace('_', ' ')}{why}", flush=True)
+    print(f"{outcome} {name}{os.environ.get('PATH_NAME', '')}: {case.__name__.replace('_', ' ')}{why}", flush=True)
     return outcome == "FAIL"
 
 

@@ -11,8 +11,9 @@ use std::{
 use http::Request;
 use spdy_session::{Session, SessionError, Stream};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     task::JoinHandle,
+    time::Sleep,
 };
 
 use super::{
@@ -68,6 +69,11 @@ impl Forward {
         Self::new(begin(Tunnel::new(socket), with_ping(ping)))
     }
 
+    /// Starts a session on a transport of this process.
+    pub(crate) fn over(transport: DuplexStream) -> Self {
+        Self::new(begin(transport, with_ping(None)))
+    }
+
     fn new((session, driver): Begun) -> Self {
         Self {
             session,
@@ -105,6 +111,7 @@ impl Forward {
             error: Output::spdy(error),
             told: Vec::new(),
             is_over: false,
+            lost: None,
         })
     }
 
@@ -124,6 +131,14 @@ pub struct Connection {
     /// The server's error message.
     told: Vec<u8>,
     is_over: bool,
+    lost: Option<Lost>,
+}
+
+/// The connection was reset. The server's message about it may still arrive on another stream.
+#[derive(Debug)]
+struct Lost {
+    error: io::Error,
+    until: Pin<Box<Sleep>>,
 }
 
 impl Connection {
@@ -141,6 +156,20 @@ impl Connection {
         }
     }
 
+    /// Returns why the connection was reset. The server's message is better than the reset, and is
+    /// waited for, but the error stream might not end.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
+        let Some(until) = self.lost.as_mut().map(|lost| lost.until.as_mut()) else {
+            return Poll::Ready(None);
+        };
+        let is_late = until.poll(cx).is_ready();
+        if self.poll_told(cx).is_pending() && !is_late {
+            return Poll::Pending;
+        }
+        let lost = self.lost.take();
+        Poll::Ready(self.failure().or_else(|| lost.map(|lost| lost.error)))
+    }
+
     /// Returns the server's message as an error, if there is one.
     fn failure(&self) -> Option<io::Error> {
         let text = String::from_utf8_lossy(&self.told);
@@ -154,13 +183,16 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(error) = ready!(self.poll_lost(cx)) {
+            return Poll::Ready(Err(error));
+        }
         let before = buffer.filled().len();
         if !self.is_over && buffer.remaining() > 0 {
             if let Err(error) = ready!(Pin::new(&mut self.data).poll_read(cx, buffer)) {
-                // The server's message is better than the reset that comes behind it. The error
-                // stream might not end.
-                _ = self.poll_told(cx);
-                return Poll::Ready(Err(self.failure().unwrap_or(error)));
+                let until = Box::pin(tokio::time::sleep(TOLD));
+                self.lost = Some(Lost { error, until });
+                let error = ready!(self.poll_lost(cx));
+                return Poll::Ready(error.map_or(Ok(()), Err));
             }
             if buffer.filled().len() == before {
                 // The error stream shows whether the connection has ended in order.
@@ -190,6 +222,9 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.data).poll_shutdown(cx)
     }
 }
+
+/// How long the server's message about a reset is waited for.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// How much of the server's message is kept, in bytes.
 const MAX_TEXT: usize = 64 * 1024;

@@ -52,6 +52,44 @@ impl Remote {
         self.session.clone()
     }
 
+    /// Copies between streams of this side and those of the command, and waits for the command to
+    /// end. The input of the command ends when `stdin` does, and the outputs are flushed at the
+    /// end. The command may end before `stdin` does: the rest of it is not read.
+    ///
+    /// Streams that were taken before are not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`outcome`](Self::outcome). An error of `stdout` or `stderr` is a
+    /// [`ClientError::Stream`] as well.
+    pub async fn copy(
+        mut self,
+        mut stdin: impl AsyncRead + Unpin,
+        mut stdout: impl AsyncWrite + Unpin,
+        mut stderr: impl AsyncWrite + Unpin,
+    ) -> Result<Status, ClientError> {
+        let to = self.stdin.take();
+        let input = async {
+            if let Some(mut to) = to
+                && tokio::io::copy(&mut stdin, &mut to).await.is_ok()
+            {
+                // An error means that the command reads no more.
+                _ = to.shutdown().await;
+            }
+            std::future::pending::<Infallible>().await
+        };
+        let outputs = async {
+            let out = copy_output(self.stdout.take(), &mut stdout);
+            let err = copy_output(self.stderr.take(), &mut stderr);
+            tokio::try_join!(out, err)
+        };
+        tokio::select! {
+            never = input => match never {},
+            copied = outputs => copied?,
+        };
+        self.outcome().await
+    }
+
     /// Waits for the command to end, without a timeout. Streams that were not taken are dropped
     /// first, including the input.
     ///
@@ -76,6 +114,13 @@ impl Remote {
         limited.read_to_end(&mut told).await?;
         judge(protocol, &told, error.is_reset())
     }
+}
+
+async fn copy_output(from: Option<Output>, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    if let Some(mut from) = from {
+        tokio::io::copy(&mut from, to).await?;
+    }
+    to.flush().await
 }
 
 /// Returns the outcome that the whole error stream of a command carries.

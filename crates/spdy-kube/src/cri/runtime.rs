@@ -21,12 +21,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// Return an error if the command cannot be run. The client gets its text.
     fn exec(&self, exec: Exec, io: Io) -> impl Future<Output = Result<Exit, BoxError>> + Send;
 
-    /// Joins the streams of a container's process, until its outputs have ended.
+    /// Joins the streams of a container's process, until its outputs have ended. By default it is
+    /// not possible.
     ///
     /// # Errors
     ///
     /// Return an error if that is not possible. The client gets its text.
-    fn attach(&self, attach: Attach, io: Io) -> impl Future<Output = Result<(), BoxError>> + Send;
+    fn attach(&self, attach: Attach, io: Io) -> impl Future<Output = Result<(), BoxError>> + Send {
+        drop(io);
+        let container = attach.container;
+        async move { Err(format!("attaching to container {container} is not supported").into()) }
+    }
 
     /// Connects to a port of a sandbox.
     ///

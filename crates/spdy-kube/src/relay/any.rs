@@ -23,6 +23,28 @@ use crate::{
 ///
 /// It is a [`Server`] to the client and a [`Client`] to the server, each with its own settings.
 ///
+/// This handler of an axum server records each command in a file, and a command that cannot be
+/// recorded ends:
+///
+/// ```
+/// use axum::extract::Request;
+/// use http::Response;
+/// use hyper_util::rt::TokioIo;
+/// use spdy_kube::{Asciicast, BoxError, Options, Relay, Server, client};
+/// use tokio::{fs::File, net::TcpStream};
+///
+/// async fn exec(mut request: Request, server: &str) -> Result<Response<String>, BoxError> {
+///     let onward = client::request(&format!("http://{server}{}", request.uri()).parse()?);
+///     let connect = || async { TcpStream::connect(server).await.map(TokioIo::new) };
+///     let relay = Relay::new(Server::new(), client::Client::new(connect));
+///     let query = request.uri().query().unwrap_or_default();
+///     let streams = Options::from_query(query)?.streams;
+///     let file = File::create_new("session.cast").await?;
+///     let (tap, _written) = Asciicast::new().fail_closed(true).record(file);
+///     Ok(relay.exec(&mut request, onward, streams, tap).await)
+/// }
+/// ```
+///
 /// - It translates between the two. A server over v5 of WebSocket or over SPDY gets the end of the
 ///   input, in whichever way the client expressed it. The client gets the outcome in its own
 ///   version.
@@ -120,8 +142,9 @@ where
     }
 
     /// Answers a request for port-forward with the response of the server to `onward`, and then
-    /// passes the streams, as [`relay`](crate::relay()) does. Each side uses SPDY, directly or in a
-    /// WebSocket. A client that asks for WebSocket without SPDY is refused with 403.
+    /// passes the streams, as [`relay`](crate::relay()) does. The server is asked for SPDY,
+    /// directly or in a WebSocket. A client over WebSocket without SPDY is translated: each port of
+    /// its query is a connection, whose streams the tap sees.
     ///
     /// # Panics
     ///

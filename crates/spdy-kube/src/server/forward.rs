@@ -21,7 +21,7 @@ use spdy_session::{
     StreamError, Version,
 };
 use tokio::{
-    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     task::{self, JoinError, JoinSet},
     time::timeout,
 };
@@ -34,7 +34,7 @@ use super::{
     settings::Settings,
     spdy::say,
 };
-use crate::BoxError;
+use crate::{BoxError, client::Forward};
 
 /// A target of a forwarded connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -195,8 +195,8 @@ async fn give_up(error: Option<Stream>, data: Option<Stream>) {
 
 /// Connects to the ports of a pod.
 pub(super) struct Forwarder {
-    /// The name of the pod in error messages.
-    pod: String,
+    /// The name of the pod in error messages. `None` means that the errors are the messages.
+    pod: Option<String>,
     connect: Connect,
     session: Session,
 }
@@ -204,7 +204,24 @@ pub(super) struct Forwarder {
 impl Forwarder {
     pub(super) const fn new(pod: String, connect: Connect, session: Session) -> Self {
         Self {
-            pod,
+            pod: Some(pod),
+            connect,
+            session,
+        }
+    }
+
+    /// Connects over SPDY, to a server that sends the error messages.
+    pub(super) fn over_spdy(transport: DuplexStream, session: Session) -> Self {
+        let forward = Arc::new(Forward::over(transport));
+        let connect: Connect = Box::new(move |port| {
+            let forward = Arc::clone(&forward);
+            Box::pin(async move {
+                let connection = forward.open(port).await?;
+                Ok::<Box<dyn Transport>, _>(Box::new(connection))
+            })
+        });
+        Self {
+            pod: None,
             connect,
             session,
         }
@@ -243,7 +260,9 @@ impl Forwarder {
     /// Returns the error message for a port that cannot be connected to, or whose connection
     /// failed.
     fn failure(&self, port: u16, why: &BoxError) -> String {
-        let Self { pod, .. } = self;
+        let Some(pod) = &self.pod else {
+            return why.to_string();
+        };
         tracing::debug!(target: "spdy", %pod, port, error = %why, "forwarding fails");
         format!("error forwarding port {port} to pod {pod}: {why}")
     }

@@ -1,19 +1,21 @@
 //! Exec and attach.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::Request, routing::any};
 use futures_util::SinkExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use spdy_kube::{Exit, Options, Server, Status};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use crate::{
-    COMMAND, open,
+    COMMAND, Client, open,
     support::{SOON, exec_server, serve},
 };
 
@@ -164,4 +166,26 @@ async fn what_breaks_the_rules_of_websocket_ends_the_connection() {
         client.socket.get_mut().write_all(frame).await.unwrap();
         assert_eq!(client.next().await, Err(CloseCode::from(expected)));
     }
+}
+
+/// Over TCP a message to a connection that is gone would reset it, and what the client has not read
+/// would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_can_send_until_it_has_the_outcome() {
+    let (near, far) = duplex(4096);
+    let service = service_fn(|mut request: http::Request<Incoming>| async move {
+        let query = request.uri().query().unwrap_or_default();
+        let streams = Options::from_query(query).unwrap().streams;
+        let run = |_| async { Ok(Exit::SUCCESS) };
+        Ok::<_, Infallible>(Server::new().exec(&mut request, streams, run))
+    });
+    let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server.with_upgrades());
+    let mut client = Client::open(near, ALL, COMMAND[5]).await;
+    for _ in 0..4 {
+        sleep(Duration::from_secs(5)).await;
+        let ping = Message::Ping(Vec::new().into());
+        client.socket.send(ping).await.unwrap();
+    }
+    assert_eq!(client.read().await.1, CloseCode::Normal);
 }

@@ -2,25 +2,30 @@
 
 use std::{convert::Infallible, future::ready, net::SocketAddr, time::Duration};
 
+use axum::{Router, extract::Request, routing::any};
 use bytes::Bytes;
 use futures_util::SinkExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use spdy_kube::{BoxError, Exit, Ports, Server};
+use spdy_kube::{
+    BoxError, Exit, Ports, Relay, Server,
+    client::{self, Transport},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
+use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{
-    Message,
+    Error, Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
 use crate::{
     COMMAND, Client, FORWARD, open,
-    support::{SOON, closed_port, echo_port, exec_server, forward_server, forward_with},
+    support::{SOON, closed_port, echo_port, exec_server, forward_server, forward_with, serve},
 };
 
 #[tokio::test]
@@ -93,6 +98,75 @@ async fn a_port_that_is_closed_is_told_beside_one_that_is_not() {
         client.send(2, b"still here").await;
         assert_eq!(client.next().await, Ok((2, b"still here".to_vec())));
     }
+}
+
+/// A relay between clients of this test and a server, which it asks for one transport.
+async fn relay_to(server: SocketAddr, transport: Transport) -> SocketAddr {
+    let connect = move || async move {
+        Ok::<_, std::io::Error>(TokioIo::new(TcpStream::connect(server).await?))
+    };
+    let relay = Relay::new(
+        Server::new(),
+        client::Client::new(connect).transport(transport),
+    );
+    let answer = move |mut request: Request| {
+        let relay = relay.clone();
+        async move {
+            let onward = client::request(&"http://pod/forward".parse().unwrap());
+            relay.port_forward(&mut request, onward, ()).await
+        }
+    };
+    serve(Router::new().fallback(any(answer))).await
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_through_a_relay_to_spdy() {
+    let (server, target) = (forward_server(Server::new()).await, echo_port().await);
+    let closed = closed_port().await;
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let relay = relay_to(server, transport).await;
+        for form in FORWARD {
+            let path = format!("/forward?ports={closed},{target}");
+            let mut client = open(relay, &path, form).await;
+            client.announced(&[closed, target]).await;
+            let (channel, text) = client.next().await.unwrap();
+            let text = String::from_utf8(text).unwrap();
+            // The text of the server, once.
+            let expected = format!("error forwarding port {closed} to pod demo: ");
+            assert!(text.starts_with(&expected), "{text}");
+            assert_eq!((channel, text.matches("error forwarding").count()), (1, 1));
+            let much: Vec<u8> = (0..300_000).map(|at| (at / 7) as u8).collect();
+            client.send(2, &much).await;
+            let mut received = Vec::new();
+            while received.len() < much.len() {
+                let (channel, payload) = client.next().await.unwrap();
+                assert_eq!(channel, 2);
+                received.extend(payload);
+            }
+            assert!(received == much, "{form:?}");
+            if form.name == Some("v5.channel.k8s.io") {
+                client.send(255, &[2]).await;
+                let (channels, end) = client.read().await;
+                assert_eq!((&*channels[2], end), (&b""[..], CloseCode::Normal));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_refuses_a_request_without_ports() {
+    let server = forward_server(Server::new()).await;
+    let relay = relay_to(server, Transport::Spdy).await;
+    let transport = TcpStream::connect(relay).await.unwrap();
+    let Err(Error::Http(refusal)) = client_async("ws://a/forward", transport).await else {
+        panic!("it is not refused");
+    };
+    let body = String::from_utf8_lossy(refusal.body().as_deref().unwrap()).into_owned();
+    assert_eq!(refusal.status(), 400, "{body}");
+    assert!(
+        body.contains(r#"query parameter \"ports\" is required"#),
+        "{body}"
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 
-use super::messages::{End, LINGER, Receiver, Sender, Ticks, left, linger, split};
+use super::messages::{End, READ, Receiver, Sender, Ticks, left, linger, split};
 use crate::{
     Io, Status, Streams,
     server::{
@@ -140,8 +140,9 @@ async fn read_and_serve(
     if let Err(error) = told {
         tracing::debug!(target: "spdy", %error, "outcome was not told");
     } else if is_reading {
-        // With unread bytes the system would reset the connection, and the outcome could be lost.
-        _ = timeout(LINGER, reading).await;
+        // If bytes arrived later the system would reset the connection, and what the client has not
+        // read yet could be lost. A client that has read everything answers or is gone.
+        _ = timeout(READ, reading).await;
     }
 }
 

@@ -259,4 +259,7 @@ impl Ticks {
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// How long the client is read after the end.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a client may take to read the outcome of a command, with everything before it.
+pub(super) const READ: Duration = Duration::from_secs(30);
