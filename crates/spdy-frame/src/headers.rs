@@ -8,6 +8,7 @@ mod field;
 mod indexed;
 mod inflate;
 mod join;
+mod made;
 mod names;
 mod numbers;
 mod recent;
@@ -16,15 +17,16 @@ mod same;
 mod stored;
 mod window;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::HeaderError;
 
 use self::{
-    field::{Buffer, Entry},
+    field::{Content, Entry},
     join::join,
+    made::Made,
     names::Names,
     rules::{NameError, check_name, count_values},
     same::{Stretch, count_same},
@@ -66,8 +68,7 @@ pub use self::{
 /// [protocol.md §7.2]: https://github.com/spdy-rs/spdy/blob/main/docs/protocol.md#72-rules-and-what-a-violation-means
 #[derive(Clone, Default)]
 pub struct HeaderBlock {
-    bytes: Buffer,
-    entries: Vec<Entry>,
+    content: Content,
     names: Names,
     truncated: bool,
     /// Whether a value has moved away from its name.
@@ -85,8 +86,7 @@ impl HeaderBlock {
     #[must_use]
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         Self {
-            bytes: Buffer::Own(Vec::with_capacity(bytes)),
-            entries: Vec::with_capacity(fields),
+            content: Content::Own(Made::with_room(fields, bytes)),
             names: Names::default(),
             truncated: false,
             is_scattered: false,
@@ -109,10 +109,9 @@ impl HeaderBlock {
     }
 
     /// Returns a decoded block. The entries are in order and inside `bytes`.
-    fn decoded(bytes: Bytes, entries: Vec<Entry>, truncated: bool) -> Self {
+    fn decoded(bytes: Bytes, entries: Arc<[Entry]>, truncated: bool) -> Self {
         Self {
-            bytes: Buffer::Shared(bytes),
-            entries,
+            content: Content::Shared { bytes, entries },
             names: Names::unknown(),
             truncated,
             is_scattered: false,
@@ -166,51 +165,24 @@ impl HeaderBlock {
             Err(NameError::Invalid) => return Err(HeaderError::InvalidName),
         };
         let joined = count_values(value)? > 1;
-        if self.bytes.len() + name.len() + value.len() >= LONGEST {
+        let made = self.content.own();
+        if made.bytes.len() + name.len() + value.len() >= LONGEST {
             return Err(HeaderError::InvalidValue);
         }
 
-        let known = self.names.find(name, self.bytes.as_slice(), &self.entries);
-        let entry = match known {
-            Some(place) => self.join(place, value),
-            None => self.push(name, value, is_lower_case),
+        let entry = match self.names.find(name, &made.bytes, &made.entries) {
+            Some(place) => {
+                if !value.is_empty() {
+                    let (bytes, entries) = (&mut made.bytes, &mut made.entries);
+                    join(bytes, entries, place, value, &mut self.is_scattered);
+                }
+                &mut made.entries[place]
+            }
+            None => made.push(name, value, is_lower_case),
         };
         entry.sensitive |= sensitive;
         entry.joined |= joined;
         Ok(())
-    }
-
-    /// Adds a field with a new name.
-    fn push(&mut self, name: &[u8], value: &[u8], is_lower_case: bool) -> &mut Entry {
-        let bytes = self.bytes.own();
-        // Most blocks are no larger, and growing in small steps takes longer than everything else
-        // here.
-        if self.entries.capacity() == 0 {
-            self.entries.reserve(USUAL_FIELDS);
-        }
-        if bytes.capacity() == 0 {
-            bytes.reserve(USUAL_BYTES);
-        }
-        let name_start = bytes.len();
-        bytes.extend_from_slice(name);
-        if !is_lower_case {
-            bytes[name_start..].make_ascii_lowercase();
-        }
-        let value_start = bytes.len();
-        bytes.extend_from_slice(value);
-        let entry = Entry::new(name_start..value_start, value_start..bytes.len());
-        self.entries.push(entry);
-        self.entries.last_mut().expect("the entry was just pushed")
-    }
-
-    /// Adds a value to an existing field.
-    fn join(&mut self, place: usize, value: &[u8]) -> &mut Entry {
-        if !value.is_empty() {
-            let bytes = self.bytes.own();
-            let is_scattered = &mut self.is_scattered;
-            join(bytes, &mut self.entries, place, value, is_scattered);
-        }
-        &mut self.entries[place]
     }
 
     /// Returns the whole value of a field, including NULs. `name` must be in lower case.
@@ -224,20 +196,20 @@ impl HeaderBlock {
     /// Returns the number of fields.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.content.entries().len()
     }
 
     /// Returns whether the block has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.content.entries().is_empty()
     }
 
     /// Returns the size that the block counts against memory limits: the bytes of names and values,
     /// and 32 for each field.
     #[must_use]
     pub fn size(&self) -> usize {
-        let sizes = self.entries.iter().map(|entry| {
+        let sizes = self.content.entries().iter().map(|entry| {
             let name = entry.name().len();
             name + entry.value().len() + 32
         });
@@ -255,7 +227,7 @@ impl HeaderBlock {
     #[must_use]
     #[inline]
     pub fn fields(&self) -> Fields<'_> {
-        Fields::new(&self.bytes, &self.entries)
+        Fields::new(&self.content, self.content.entries())
     }
 
     /// Returns the number of fields, counted from the field at index `start`, that are equal in
@@ -278,15 +250,15 @@ impl HeaderBlock {
     /// ```
     #[must_use]
     pub fn matching_fields(&self, other: &Self, start: usize) -> usize {
-        let own = self.entries.get(start..).unwrap_or_default();
-        let others = other.entries.get(start..).unwrap_or_default();
+        let own = self.content.entries().get(start..).unwrap_or_default();
+        let others = other.content.entries().get(start..).unwrap_or_default();
         let same = count_same(
-            Stretch::new(&self.bytes, own),
-            Stretch::new(&other.bytes, others),
+            Stretch::new(self.content.bytes(), own),
+            Stretch::new(other.content.bytes(), others),
         );
         // Fields at different distances, or with other bytes between them, can still be equal.
-        let own = Fields::new(&self.bytes, &own[same..]);
-        let others = Fields::new(&other.bytes, &others[same..]);
+        let own = Fields::new(&self.content, &own[same..]);
+        let others = Fields::new(&other.content, &others[same..]);
         same + own
             .zip(others)
             .take_while(|(own, other)| own == other)
@@ -333,12 +305,6 @@ impl<'a> IntoIterator for &'a HeaderBlock {
 /// The length limit of a block in bytes. A value that moves takes up to twice its length, and
 /// positions have 32 bits.
 const LONGEST: usize = 1 << 30;
-
-/// The number of fields for which a new block reserves room.
-const USUAL_FIELDS: usize = 12;
-
-/// The number of bytes of names and values for which a new block reserves room.
-const USUAL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -437,8 +403,8 @@ mod tests {
                     .append(format!("X-{index}"), format!("{index}"))
                     .unwrap();
             }
-            let bytes = Bytes::copy_from_slice(block.bytes.as_slice());
-            let mut decoded = HeaderBlock::decoded(bytes, block.entries.clone(), false);
+            let bytes = Bytes::copy_from_slice(block.content.bytes());
+            let mut decoded = HeaderBlock::decoded(bytes, block.content.entries().into(), false);
             for block in [&mut block, &mut decoded] {
                 for index in (0..count + 3).rev() {
                     block.append(format!("x-{index}"), "again").unwrap();
@@ -461,8 +427,9 @@ mod tests {
         let mut block = HeaderBlock::with_capacity(2, 10);
         block.append("abc", "de").unwrap();
         block.append("fgh", "ij").unwrap();
-        assert_eq!(block.entries.capacity(), 2);
-        assert_eq!(block.bytes.own().capacity(), 10);
+        let made = block.content.own();
+        assert_eq!(made.entries.capacity(), 2);
+        assert_eq!(made.bytes.capacity(), 10);
     }
 
     #[test]
@@ -506,7 +473,7 @@ mod tests {
         let one = block(&[("a", "1"), ("b", "2")]);
         let bytes = Bytes::from_static(b"--a-1b2");
         let entries = vec![Entry::new(2..3, 4..5), Entry::new(5..6, 6..7)];
-        let mut other = HeaderBlock::decoded(bytes, entries, true);
+        let mut other = HeaderBlock::decoded(bytes, entries.into(), true);
         assert_eq!(one, other);
         assert_ne!(one, block(&[("b", "2"), ("a", "1")]));
         assert_ne!(one, block(&[("a", "1")]));

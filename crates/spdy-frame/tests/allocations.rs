@@ -95,7 +95,7 @@ fn written(blocks: impl IntoIterator<Item = HeaderBlock>) -> Vec<BytesMut> {
 }
 
 #[test]
-fn a_block_is_decoded_with_three_allocations() {
+fn a_block_is_decoded_with_three_allocations_and_its_repetition_with_two() {
     let same = vec![response(); 300];
     let others = (0..300).map(|index| {
         let mut block = HeaderBlock::new();
@@ -105,7 +105,7 @@ fn a_block_is_decoded_with_three_allocations() {
         }
         block
     });
-    for written in [written(same), written(others)] {
+    for (written, allocations) in [(written(same), 2), (written(others), 3)] {
         let mut decoder = HeaderDecoder::new(Version::V3_1, HeaderLimits::default());
         // The window grows until it has its full size.
         let (before, rest) = written.split_at(250);
@@ -118,23 +118,25 @@ fn a_block_is_decoded_with_three_allocations() {
                 let field = block.fields().last().unwrap();
                 assert_eq!(field.value_bytes(), "session=0123456789");
             });
-            // The bytes, the positions of the fields, and the reference count of the bytes.
-            assert_eq!(info.count_total, 3);
+            // The bytes and their reference count, and the positions of the fields if they are new.
+            assert_eq!(info.count_total, allocations);
         }
     }
 }
 
 #[test]
-fn a_block_is_built_with_two_allocations() {
+fn a_block_is_built_with_two_allocations_and_the_next_one_with_none() {
     let pairs = response();
-    let info = measure(|| {
+    let build = || {
         let mut block = HeaderBlock::with_capacity(5, 200);
         for field in &pairs {
             block.append(field.name(), field.value()).unwrap();
         }
         drop(block);
-    });
-    assert_eq!(info.count_total, 2);
+    };
+    // Another one is for the list of the memory that is used again.
+    assert_eq!(measure(build).count_total, 2 + 1);
+    assert_eq!(measure(build).count_total, 0);
 }
 
 #[test]
@@ -175,6 +177,8 @@ fn warm_up() {
 #[test]
 fn a_session_at_rest_holds_little_more_than_its_last_bytes() {
     let mut dst = BytesMut::with_capacity(1 << 20);
+    // The memory of this block is that of the following ones.
+    drop(response());
     let used = measure(|| {
         let mut encoder = HeaderEncoder::new(Version::V3_1, HeaderCompression::Indexed);
         for _ in 0..10 {

@@ -1,13 +1,13 @@
 //! Decodes header blocks: inflates them within limits, and checks the fields.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     HeaderBlock,
     dictionary::Dictionary,
-    field::Entry,
+    field::{Content, Entry},
     inflate::{Bounds, Inflated, Inflater},
     names::Marks,
     numbers::Numbers,
@@ -107,30 +107,9 @@ pub struct HeaderDecoder {
     version: Version,
     limits: HeaderLimits,
     stream: Stream,
-    last: Judged,
-}
-
-/// The positions of the fields of the last block. They are reused if a block inflates to the same
-/// bytes, because many clients repeat blocks.
-///
-/// They are empty unless the block was complete and valid and has few fields.
-#[derive(Debug)]
-struct Judged(Vec<Entry>);
-
-impl Judged {
-    /// Returns the fields for a block that inflates to the same bytes as the whole last one.
-    fn entries(&self) -> Option<&[Entry]> {
-        (!self.0.is_empty()).then_some(&self.0)
-    }
-
-    /// Stores the fields of the last block. Rejected and truncated blocks are not stored.
-    fn set(&mut self, block: Option<&HeaderBlock>) {
-        self.0.clear();
-        if let Some(block) = block.filter(|block| !block.truncated && block.len() <= FEW) {
-            self.0.reserve_exact(block.len());
-            self.0.extend_from_slice(&block.entries);
-        }
-    }
+    /// The positions of the fields of the last block, if that was complete and valid and has few. A
+    /// block that inflates to the same bytes shares them, because many clients repeat blocks.
+    last: Option<Arc<[Entry]>>,
 }
 
 impl HeaderDecoder {
@@ -145,7 +124,7 @@ impl HeaderDecoder {
             version,
             limits,
             stream: Stream::Header(ZlibHeader::new()),
-            last: Judged(Vec::new()),
+            last: None,
         }
     }
 
@@ -157,7 +136,11 @@ impl HeaderDecoder {
             Stream::Deflate(inflater) => inflater.memory(),
             Stream::Header(_) | Stream::Lost(_) => 0,
         };
-        stream + self.last.0.capacity() * size_of::<Entry>()
+        stream
+            + self
+                .last
+                .as_ref()
+                .map_or(0, |entries| size_of_val(&**entries))
     }
 
     /// Inflates and parses a block. A block of no bytes has no fields and does not change the
@@ -180,8 +163,8 @@ impl HeaderDecoder {
         }
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let result = self.decode_with(&mut scratch, block.as_bytes());
-        if scratch.capacity() <= KEPT {
-            // If the thread is ending, the buffer is dropped.
+        if scratch.is_small() {
+            // If the thread is ending, the buffers are dropped.
             _ = SCRATCH.try_with(|place| place.set(scratch));
         }
         result
@@ -189,20 +172,26 @@ impl HeaderDecoder {
 
     fn decode_with(
         &mut self,
-        bytes: &mut Vec<u8>,
+        scratch: &mut Scratch,
         block: &[u8],
     ) -> Result<HeaderBlock, HeaderError> {
+        let Scratch { bytes, entries } = scratch;
         let inflated = self.inflate(block, bytes).inspect_err(|error| {
             self.stream = Stream::Lost(error.clone());
         })?;
         if inflated == Inflated::Again
-            && let Some(entries) = self.last.entries()
+            && let Some(entries) = &self.last
         {
             let bytes = Bytes::copy_from_slice(bytes);
-            return Ok(HeaderBlock::decoded(bytes, entries.to_vec(), false));
+            return Ok(HeaderBlock::decoded(bytes, Arc::clone(entries), false));
         }
-        let result = self.parse(bytes, inflated == Inflated::Cut);
-        self.last.set(result.as_ref().ok());
+        let result = self.parse(bytes, entries, inflated == Inflated::Cut);
+        self.last = result.as_ref().ok().and_then(|block| match &block.content {
+            Content::Shared { entries, .. } if !block.truncated && block.len() <= FEW => {
+                Some(Arc::clone(entries))
+            }
+            _ => None,
+        });
         result
     }
 
@@ -222,7 +211,12 @@ impl HeaderDecoder {
     }
 
     /// Parses the inflated bytes and checks them (protocol.md §7.2).
-    fn parse(&self, bytes: &[u8], dropped: bool) -> Result<HeaderBlock, HeaderError> {
+    fn parse(
+        &self,
+        bytes: &[u8],
+        entries: &mut Vec<Entry>,
+        dropped: bool,
+    ) -> Result<HeaderBlock, HeaderError> {
         let mut pairs = Pairs::new(bytes, Numbers::of(self.version));
         // A block that ends early is valid only if bytes were dropped.
         let ends_early = || {
@@ -235,7 +229,7 @@ impl HeaderDecoder {
 
         let Some(count) = pairs.number() else {
             ends_early()?;
-            return Ok(HeaderBlock::decoded(Bytes::new(), Vec::new(), true));
+            return Ok(HeaderBlock::decoded(Bytes::new(), Arc::default(), true));
         };
         // Each pair has at least its length fields, so the number of bytes limits the count.
         let most = pairs.rest.len() / pairs.smallest();
@@ -243,7 +237,8 @@ impl HeaderDecoder {
             ends_early()?;
         }
         let mut truncated = dropped;
-        let mut entries = Vec::with_capacity(count.min(most).min(self.limits.max_fields));
+        entries.clear();
+        entries.reserve(count.min(most).min(self.limits.max_fields));
         let mut names = Names::new(count);
         let mut values = 0;
         let refuses_empty = self.limits.strict && self.version == Version::V2;
@@ -261,7 +256,7 @@ impl HeaderDecoder {
                 truncated = true;
                 break;
             }
-            if names.may_have(pair.name) && has_name(bytes, &entries, pair.name) {
+            if names.may_have(pair.name) && has_name(bytes, entries, pair.name) {
                 return Err(HeaderError::DuplicateName);
             }
             entries.push(entry);
@@ -269,12 +264,12 @@ impl HeaderDecoder {
         if !truncated && !pairs.rest.is_empty() {
             return Err(HeaderError::TrailingBytes);
         }
-        if names.are_many() && has_duplicates(bytes, &entries) {
+        if names.are_many() && has_duplicates(bytes, entries) {
             return Err(HeaderError::DuplicateName);
         }
         let end = entries.last().map_or(0, |entry| entry.value().end);
         let bytes = Bytes::copy_from_slice(&bytes[..end]);
-        Ok(HeaderBlock::decoded(bytes, entries, truncated))
+        Ok(HeaderBlock::decoded(bytes, entries[..].into(), truncated))
     }
 }
 
@@ -501,13 +496,30 @@ fn has_duplicates(bytes: &[u8], entries: &[Entry]) -> bool {
     names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-thread_local! {
-    /// The buffer that blocks are inflated into, before their length is known. All sessions of a
-    /// thread share it.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// The buffers for a block whose length and number of fields are not known yet.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
 }
 
-/// The largest capacity of the shared buffer. A larger one is dropped.
+impl Scratch {
+    fn is_small(&self) -> bool {
+        self.bytes.capacity() <= KEPT && self.entries.capacity() * size_of::<Entry>() <= KEPT
+    }
+}
+
+thread_local! {
+    /// All sessions of a thread share it.
+    static SCRATCH: Cell<Scratch> = const {
+        Cell::new(Scratch {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+        })
+    };
+}
+
+/// The largest capacity of a shared buffer, in bytes. Larger ones are dropped.
 const KEPT: usize = 4096;
 
 /// The largest number of names that are looked up one by one for duplicates. More are sorted.

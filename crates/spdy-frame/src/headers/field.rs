@@ -1,23 +1,25 @@
 //! The fields of a header block, and their representation.
 
-use std::{fmt, iter::FusedIterator, ops::Range, slice};
+use std::{fmt, iter::FusedIterator, ops::Range, slice, sync::Arc};
 
 use bytes::Bytes;
+
+use super::made::Made;
 
 /// An iterator over the fields of a block, in order.
 #[derive(Clone)]
 pub struct Fields<'a> {
-    buffer: &'a Buffer,
+    content: &'a Content,
     bytes: &'a [u8],
     entries: slice::Iter<'a, Entry>,
 }
 
 impl<'a> Fields<'a> {
     #[inline]
-    pub(super) fn new(buffer: &'a Buffer, entries: &'a [Entry]) -> Self {
+    pub(super) fn new(content: &'a Content, entries: &'a [Entry]) -> Self {
         Self {
-            buffer,
-            bytes: buffer.as_slice(),
+            content,
+            bytes: content.bytes(),
             entries: entries.iter(),
         }
     }
@@ -25,7 +27,7 @@ impl<'a> Fields<'a> {
     #[inline]
     const fn field(&self, entry: &'a Entry) -> Field<'a> {
         Field {
-            buffer: self.buffer,
+            content: self.content,
             bytes: self.bytes,
             entry,
         }
@@ -73,8 +75,8 @@ impl FusedIterator for Fields<'_> {}
 /// One field of a block.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
-    buffer: &'a Buffer,
-    /// The bytes of `buffer`.
+    content: &'a Content,
+    /// The bytes of `content`.
     bytes: &'a [u8],
     entry: &'a Entry,
 }
@@ -111,9 +113,9 @@ impl<'a> Field<'a> {
     /// copy.
     #[must_use]
     pub fn value_bytes(&self) -> Bytes {
-        match self.buffer {
-            Buffer::Shared(bytes) => bytes.slice(self.entry.value()),
-            Buffer::Own(bytes) => Bytes::copy_from_slice(&bytes[self.entry.value()]),
+        match self.content {
+            Content::Shared { bytes, .. } => bytes.slice(self.entry.value()),
+            Content::Own(_) => Bytes::copy_from_slice(self.value()),
         }
     }
 
@@ -176,43 +178,49 @@ impl fmt::Debug for Field<'_> {
     }
 }
 
-/// The buffer of a block.
+/// The names and values of a block, and their positions.
 #[derive(Clone)]
-pub(super) enum Buffer {
-    /// The buffer of a decoded block. Values that were taken out might share it.
-    Shared(Bytes),
-    /// The buffer of a block that was made or changed.
-    Own(Vec<u8>),
+pub(super) enum Content {
+    /// Those of a decoded block. Its clones share them, and values that were taken out share the
+    /// bytes.
+    Shared { bytes: Bytes, entries: Arc<[Entry]> },
+    /// Those of a block that was made or changed.
+    Own(Made),
 }
 
-impl Buffer {
+impl Content {
     #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Shared(bytes) => bytes,
-            Self::Own(bytes) => bytes,
+            Self::Shared { bytes, .. } => bytes,
+            Self::Own(made) => &made.bytes,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.as_slice().len()
+    #[inline]
+    pub(super) fn entries(&self) -> &[Entry] {
+        match self {
+            Self::Shared { entries, .. } => entries,
+            Self::Own(made) => &made.entries,
+        }
     }
 
-    /// Returns the bytes for writing. Shared bytes are copied first.
-    pub(super) fn own(&mut self) -> &mut Vec<u8> {
-        if let Self::Shared(bytes) = self {
-            *self = Self::Own(bytes.to_vec());
+    /// Returns the content for writing. What is shared is copied first.
+    #[inline]
+    pub(super) fn own(&mut self) -> &mut Made {
+        if let Self::Shared { bytes, entries } = self {
+            *self = Self::Own(Made::copy(bytes, entries));
         }
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(_) => unreachable!("shared bytes were copied"),
+            Self::Own(made) => made,
+            Self::Shared { .. } => unreachable!("what was shared is copied"),
         }
     }
 }
 
-impl Default for Buffer {
+impl Default for Content {
     fn default() -> Self {
-        Self::Own(Vec::new())
+        Self::Own(Made::default())
     }
 }
 

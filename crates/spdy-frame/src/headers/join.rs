@@ -133,9 +133,9 @@ mod tests {
         }
         let used = block.size() - 32 * block.len();
         assert!(
-            block.bytes.len() < 4 * used,
+            block.content.bytes().len() < 4 * used,
             "{} for {used}",
-            block.bytes.len()
+            block.content.bytes().len()
         );
     }
 }
