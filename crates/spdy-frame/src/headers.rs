@@ -157,6 +157,40 @@ impl HeaderBlock {
         self.add(name.as_ref(), value.as_ref(), true)
     }
 
+    /// Adds all fields of another block, as [`append`](Self::append) does one by one. This is
+    /// faster, because they were checked when that block was made.
+    ///
+    /// ```
+    /// use spdy_frame::HeaderBlock;
+    ///
+    /// let common = HeaderBlock::from_pairs([("server", "s"), ("vary", "accept")])?;
+    /// let mut block = HeaderBlock::from_pairs([("etag", "1")])?;
+    /// block.append_block(&common)?;
+    /// assert_eq!(block.len(), 3);
+    /// # Ok::<(), spdy_frame::HeaderError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidValue`](HeaderError::InvalidValue) if the block would become longer than
+    /// 1 GiB. Some of the fields are added then.
+    pub fn append_block(&mut self, other: &Self) -> Result<(), HeaderError> {
+        let made = self.content.own();
+        let (bytes, entries) = (other.content.bytes(), other.content.entries());
+        let fields = made.entries.len() + entries.len();
+        if made.bytes.len() + bytes.len() < LONGEST
+            && !other.is_scattered
+            && self.names.insert_all(&other.names, fields)
+        {
+            made.extend(bytes, entries);
+            return Ok(());
+        }
+        other.fields().try_for_each(|field| {
+            let is_secret = field.was_added_sensitive();
+            self.add(field.name(), field.value(), is_secret)
+        })
+    }
+
     fn add(&mut self, name: &[u8], value: &[u8], sensitive: bool) -> Result<(), HeaderError> {
         let is_lower_case = match check_name(name) {
             Ok(()) => true,

@@ -31,6 +31,17 @@ impl Made {
         made
     }
 
+    /// Adds the fields of another content, whose names are new.
+    pub(super) fn extend(&mut self, bytes: &[u8], entries: &[Entry]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        self.entries.extend(entries.iter().map(|entry| {
+            let mut entry = *entry;
+            entry.shift(start);
+            entry
+        }));
+    }
+
     /// Adds a field with a new name.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8], is_lower_case: bool) -> &mut Entry {
         if self.bytes.capacity() == 0 {

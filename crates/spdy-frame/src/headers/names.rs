@@ -42,6 +42,17 @@ impl Names {
             .rposition(|entry| bytes[entry.name()].eq_ignore_ascii_case(name))
     }
 
+    /// Adds the names of another block. Returns whether all of them are certainly new in a block
+    /// that has `count` names then, which are few. Otherwise nothing is added.
+    #[inline]
+    pub(super) fn insert_all(&mut self, other: &Self, count: usize) -> bool {
+        let are_new = count <= MANY && self.marks.0 & other.marks.0 == 0;
+        if are_new {
+            self.marks.0 |= other.marks.0;
+        }
+        are_new
+    }
+
     #[cold]
     fn look_up(&mut self, name: &[u8], bytes: &[u8], entries: &[Entry]) -> Option<usize> {
         let Places(places) = &mut **self.places.get_or_insert_with(|| {

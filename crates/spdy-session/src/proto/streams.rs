@@ -165,16 +165,19 @@ impl Streams {
             return Err(broken(Rule::WrongParity));
         }
         match self.highest_remote {
-            Some(highest) if id == highest || self.contains(id) => {
+            // A stream above all others is in no map.
+            Some(highest) if id <= highest => {
+                if id < highest && !self.contains(id) {
+                    return Err(broken(Rule::IdBelowEarlier));
+                }
                 let (status, rule) = (RstStatus::PROTOCOL_ERROR, Rule::IdInUse);
-                return Err(Violation::stream(id, status, rule));
+                Err(Violation::stream(id, status, rule))
             }
-            Some(highest) if id < highest => {
-                return Err(broken(Rule::IdBelowEarlier));
+            _ => {
+                self.highest_remote = Some(id);
+                Ok(())
             }
-            _ => self.highest_remote = Some(id),
         }
-        Ok(())
     }
 
     /// Returns an error if there is no room for another stream of the peer, whose header block has

@@ -159,6 +159,12 @@ pub(super) fn put(block: &mut HeaderBlock, name: &str, value: &str) {
     debug_assert!(added.is_ok(), "{name} cannot be sent: {added:?}");
 }
 
+/// Adds fields that this crate has put into another block.
+pub(super) fn put_block(block: &mut HeaderBlock, other: &HeaderBlock) {
+    let added = block.append_block(other);
+    debug_assert!(added.is_ok(), "{other:?} cannot be sent: {added:?}");
+}
+
 /// Adds a field with a number, without an allocation for its digits.
 pub(super) fn put_number(block: &mut HeaderBlock, name: &str, mut number: u64) {
     let mut digits = [b'0'; MAX_DIGITS];

@@ -1,5 +1,7 @@
 //! Writes the head of an HTTP response to the header block of a SYN_REPLY (protocol.md §9.3, §9.4).
 
+use std::sync::LazyLock;
+
 use http::{
     HeaderMap, Method, StatusCode,
     header::{CONTENT_LENGTH, DATE},
@@ -9,7 +11,7 @@ use spdy_frame::{HeaderBlock, Version};
 
 use super::{
     date::with_date,
-    fields::{self, put, put_number},
+    fields::{self, put, put_block, put_number},
     framing,
     names::{Message, Meta},
 };
@@ -22,22 +24,31 @@ pub(crate) struct ResponseForm {
     pub(crate) adds_date: bool,
 }
 
+/// The head of a response to be sent.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) block: HeaderBlock,
+    /// The length that `content-length` announces, if it is one number.
+    pub(crate) announced: Option<u64>,
+}
+
 /// Returns the head of a response: its status and its fields.
 ///
 /// `size` is the size hint of the body, for `content-length` if the application has not set it.
 /// Returns `None` if SPDY/2 cannot carry a value, because its lengths have 16 bits.
-pub(crate) fn block(
+pub(crate) fn head(
     form: ResponseForm,
     method: &Method,
     head: Parts,
     size: Option<u64>,
-) -> Option<HeaderBlock> {
+) -> Option<Written> {
     let version = form.version;
     let mut block = fields::block_for(head.headers.len() + 4);
-    put_head(&mut block, form, method, head, size, Message::Response);
-    fields::fits(version, &block).then_some(block)
+    let announced = put_head(&mut block, form, method, head, size, Message::Response);
+    fields::fits(version, &block).then_some(Written { block, announced })
 }
 
+/// Adds the head of a response. Returns the length that it announces, if that is one number.
 pub(super) fn put_head(
     block: &mut HeaderBlock,
     form: ResponseForm,
@@ -45,19 +56,25 @@ pub(super) fn put_head(
     head: Parts,
     size: Option<u64>,
     message: Message,
-) {
+) -> Option<u64> {
     let (status, mut headers) = (head.status, head.headers);
     framing::remove_false_length(method, status, &mut headers);
     put_status(block, form.version, status);
     fields::send(block, &headers, message.reserved(form.version));
-    let announced = size.filter(|&bytes| framing::is_length(method, status, bytes));
-    if let Some(bytes) = announced.filter(|_| !fields::has(&headers, &CONTENT_LENGTH)) {
-        put_number(block, CONTENT_LENGTH.as_str(), bytes);
-    }
+    let announced = if fields::has(&headers, &CONTENT_LENGTH) {
+        fields::content_length(&headers).ok().flatten()
+    } else {
+        let known = size.filter(|&bytes| framing::is_length(method, status, bytes));
+        if let Some(bytes) = known {
+            put_number(block, CONTENT_LENGTH.as_str(), bytes);
+        }
+        known
+    };
     // `date` is last, because it changes. The fields in front of it compress as one piece.
     if form.adds_date && !fields::has(&headers, &DATE) {
         put_date(block);
     }
+    announced
 }
 
 /// Returns a complete response of this crate: a status without a body.
@@ -73,12 +90,28 @@ pub(crate) fn bare(form: ResponseForm, status: StatusCode) -> HeaderBlock {
 
 /// The status has no reason phrase, because no client needs one.
 fn put_status(block: &mut HeaderBlock, version: Version, status: StatusCode) {
+    if status == StatusCode::OK {
+        return put_block(block, &OK[usize::from(version == Version::V2)]);
+    }
+    put_any_status(block, version, status);
+}
+
+fn put_any_status(block: &mut HeaderBlock, version: Version, status: StatusCode) {
     put(block, Meta::Status.name(version), status.as_str());
     put(block, Meta::HttpVersion.name(version), "HTTP/1.1");
 }
 
+/// The status of most responses, in SPDY/3 and in SPDY/2.
+static OK: LazyLock<[HeaderBlock; 2]> = LazyLock::new(|| {
+    [Version::V3, Version::V2].map(|version| {
+        let mut block = HeaderBlock::new();
+        put_any_status(&mut block, version, StatusCode::OK);
+        block
+    })
+});
+
 fn put_date(block: &mut HeaderBlock) {
-    with_date(|date| put(block, DATE.as_str(), date));
+    with_date(|date| put_block(block, date));
 }
 
 /// Returns the block of a HEADERS frame after the body.
@@ -123,7 +156,8 @@ mod tests {
 
     /// Returns the block of a response to GET with status 200.
     fn block(version: Version, headers: HeaderMap, size: Option<u64>) -> Option<HeaderBlock> {
-        super::block(undated(version), &Method::GET, ok(headers), size)
+        let head = head(undated(version), &Method::GET, ok(headers), size)?;
+        Some(head.block)
     }
 
     fn listed(block: &HeaderBlock) -> Vec<(String, String)> {
@@ -155,7 +189,9 @@ mod tests {
             };
             let mut head = ok(map(&[("x-a", "b")]));
             head.status = StatusCode::NOT_FOUND;
-            let block = super::block(undated(version), &Method::GET, head, None).unwrap();
+            let block = super::head(undated(version), &Method::GET, head, None)
+                .unwrap()
+                .block;
             assert_eq!(listed(&block), pairs(&expected));
             assert_eq!(
                 listed(&bare(undated(version), StatusCode::NOT_FOUND))[..2],
@@ -258,7 +294,8 @@ mod tests {
                 head.headers.clear();
             }
             head.status = status;
-            let block = super::block(undated(Version::V3), &method, head, Some(5)).unwrap();
+            let head = super::head(undated(Version::V3), &method, head, Some(5)).unwrap();
+            let block = head.block;
             block
                 .get("content-length")
                 .map(|value| String::from_utf8(value.to_vec()).unwrap())
@@ -292,8 +329,8 @@ mod tests {
                 adds_date: true,
             };
             let dated = |headers| {
-                let block = super::block(form, &Method::GET, ok(headers), Some(5)).unwrap();
-                listed(&block).split_off(2)
+                let head = head(form, &Method::GET, ok(headers), Some(5)).unwrap();
+                listed(&head.block).split_off(2)
             };
             let own = pairs(&[("date", "yesterday"), ("content-length", "5")]);
             assert_eq!(dated(map(&[("date", "yesterday")])), own);

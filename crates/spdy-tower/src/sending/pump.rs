@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -84,27 +84,28 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
             // The reservation is held until the piece is in the queue.
             let _room = room?;
             let body = self.as_mut().project().body;
-            let frame = guarded(|| body.poll_frame(cx).map_err(Failure::application))?;
+            let step = guarded(|| Step::poll(body, cx))?;
             // The body may just have read the body of the request.
             if let Some(fault) = fault.come() {
                 return Poll::Ready(Err(Failure::Fault(fault)));
             }
-            let Poll::Ready(frame) = frame else {
+            let Poll::Ready(step) = step else {
                 self.flush(answer)?;
                 return Poll::Pending;
             };
-            match frame.transpose()?.map(Frame::into_data) {
-                None => return Poll::Ready(self.finish(answer)),
-                Some(Ok(bytes)) => {
+            match step? {
+                Step::End => return Poll::Ready(self.finish(answer)),
+                Step::Data { bytes, is_last } => {
                     self.as_mut().take(bytes, answer)?;
-                    if guarded(|| self.body.is_end_stream())? {
+                    if is_last {
                         return Poll::Ready(self.finish(answer));
                     }
                     self.as_mut().flush_long(answer)?;
                 }
-                Some(Err(_)) if !self.has_trailers => return Poll::Ready(self.finish(answer)),
-                Some(Err(frame)) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
+                Step::Trailers(_) if !self.has_trailers => {
+                    return Poll::Ready(self.finish(answer));
+                }
+                Step::Trailers(trailers) => {
                     return Poll::Ready(self.finish_with(&trailers, version, answer));
                 }
             }
@@ -116,13 +117,7 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
     }
 
     /// Sends what was held, and holds the next piece.
-    fn take(
-        mut self: Pin<&mut Self>,
-        mut bytes: B::Data,
-        answer: &mut Answer,
-    ) -> Result<(), Failure> {
-        // `Bytes` are moved here. Other buffers are copied once.
-        let bytes = guarded(move || bytes.copy_to_bytes(bytes.remaining()))?;
+    fn take(mut self: Pin<&mut Self>, bytes: Bytes, answer: &mut Answer) -> Result<(), Failure> {
         if let Some(left) = self.as_mut().project().announced {
             let rest = left.checked_sub(bytes.len() as u64);
             *left = rest.ok_or(WRONG_LENGTH)?;
@@ -192,6 +187,33 @@ impl<B: Body<Error: Into<BoxError>>> Pump<B> {
         self.as_mut().flush(answer)?;
         answer.trailers(block)?;
         Ok(())
+    }
+}
+
+/// What a body returns next.
+enum Step {
+    Data { bytes: Bytes, is_last: bool },
+    Trailers(HeaderMap),
+    End,
+}
+
+impl Step {
+    /// Calls the body. All of this is code of the application.
+    fn poll<B: Body<Error: Into<BoxError>>>(
+        mut body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self, Failure>> {
+        let frame = ready!(body.as_mut().poll_frame(cx));
+        let frame = frame.transpose().map_err(Failure::application)?;
+        Poll::Ready(Ok(match frame.map(Frame::into_data) {
+            None => Self::End,
+            Some(Ok(mut bytes)) => Self::Data {
+                // `Bytes` are moved here. Other buffers are copied once.
+                bytes: bytes.copy_to_bytes(bytes.remaining()),
+                is_last: body.is_end_stream(),
+            },
+            Some(Err(frame)) => Self::Trailers(frame.into_trailers().unwrap_or_default()),
+        }))
     }
 }
 

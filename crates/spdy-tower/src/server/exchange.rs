@@ -22,7 +22,10 @@ use super::service::HttpService;
 use crate::{
     Body,
     body::FaultNotice,
-    http::{ResponseForm, fields, framing, write_response},
+    http::{
+        ResponseForm, framing,
+        write_response::{self, Written},
+    },
     sending::{Answer, Failure, Pump, Unsendable, WRONG_LENGTH, guarded},
     tunnel::TunnelDue,
 };
@@ -84,16 +87,16 @@ impl<S: HttpService> Exchange<S> {
             let mut this = self.as_mut().project();
             let next = match this.state.as_mut().project() {
                 StateProjection::Waiting { service, request } => {
-                    let ready = guarded(|| service.poll_ready(cx).map_err(Failure::application))?;
-                    let Poll::Ready(ready) = ready else {
+                    let called = guarded(|| {
+                        let ready = ready!(service.poll_ready(cx));
+                        let call = |()| request.take().map(|request| service.call(request));
+                        Poll::Ready(ready.map(call).map_err(Failure::application))
+                    })?;
+                    let Poll::Ready(future) = called else {
                         return self.poll_disturbed(cx).map(Err);
                     };
-                    ready?;
-                    let request = request
-                        .take()
-                        .expect("a request waits until it is taken to be called with");
                     State::Working {
-                        future: guarded(|| service.call(request))?,
+                        future: future?.expect("a request waits until it is called with"),
                     }
                 }
                 StateProjection::Working { future } => {
@@ -216,9 +219,9 @@ fn split<B: http_body::Body>(
         // An interim response is an error, because SPDY does not allow a second SYN_REPLY.
         return Err(Failure::Response(Unsendable::Informational));
     }
-    let block = write_response::block(form, method, head, size)
+    let Written { block, announced } = write_response::head(form, method, head, size)
         .ok_or(Failure::Response(Unsendable::Field))?;
-    let announced = fields::announced(&block).filter(|_| !is_bodyless);
+    let announced = announced.filter(|_| !is_bodyless);
     if body.is_none() && announced.is_some_and(|length| length > 0) {
         return Err(WRONG_LENGTH);
     }

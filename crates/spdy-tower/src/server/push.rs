@@ -12,7 +12,7 @@ use std::{
 
 use http::{Request, Response, Uri, response::Parts, uri::PathAndQuery};
 use http_body::Body;
-use spdy_frame::{HeaderBlock, Priority, StreamId, Version};
+use spdy_frame::{Priority, StreamId, Version};
 use spdy_session::{OpenError, OpenOptions, Opening, Session, StreamError};
 use tokio::time::timeout;
 use tracing::debug;
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     body::FaultNotice,
-    http::{Origin, fields, write_push},
+    http::{Origin, write_push, write_response::Written},
     sending::{Answer, BoxError, Failure, Pump, guarded},
 };
 
@@ -96,8 +96,8 @@ impl Pusher {
         }
         let path = path_of(path)?;
         let (head, body) = response.into_parts();
-        let block = self.block(path.as_str(), head, body.size_hint().exact())?;
-        let announced = fields::announced(&block);
+        let head = self.head(path.as_str(), head, body.size_hint().exact())?;
+        let Written { block, announced } = head;
         // Pushes have the lowest priority, so that no requested response waits for a push. The
         // frame has no FIN, even without a body, because deployed clients do not accept it
         // (protocol.md §10.1).
@@ -125,8 +125,8 @@ impl Pusher {
         }))
     }
 
-    fn block(&self, path: &str, head: Parts, size: Option<u64>) -> Result<HeaderBlock, PushError> {
-        write_push::block(self.pushes.form(), &self.origin, path, head, size)
+    fn head(&self, path: &str, head: Parts, size: Option<u64>) -> Result<Written, PushError> {
+        write_push::head(self.pushes.form(), &self.origin, path, head, size)
             .ok_or(PushError::Header)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use spdy_frame::{CompressedBlock, HeaderBlock, RstStatus, Side, StreamId, SynStream};
+use spdy_frame::{CompressedBlock, RstStatus, Side, StreamId, SynStream};
 
 use super::{Connection, Handled};
 use crate::{
@@ -46,15 +46,17 @@ impl Connection {
             let (status, rule) = (RstStatus::REFUSED_STREAM, Rule::NoNewStreams);
             return Err(Violation::stream(id, status, rule));
         }
-        self.streams.check_room(id, headers.size())?;
-        self.admit(SynStream {
-            stream: id,
-            associated: frame.associated,
-            priority: frame.priority,
+        let size = headers.size();
+        self.streams.check_room(id, size)?;
+        let opened = Opened {
+            id,
+            headers,
             fin: frame.fin,
+            priority: frame.priority,
+            associated: frame.associated,
             unidirectional: frame.unidirectional,
-            block: headers,
-        });
+        };
+        self.admit(opened, size);
         if self.role.side() == Side::Server && id.next().is_none() {
             // The client has used all its ids (protocol.md §11.1). A server without ids only stops
             // pushing.
@@ -93,33 +95,20 @@ impl Connection {
         Ok(())
     }
 
-    fn admit(&mut self, frame: SynStream<HeaderBlock>) {
-        let SynStream {
-            stream: id,
-            associated,
-            priority,
-            fin,
-            unidirectional,
-            block: headers,
-        } = frame;
+    /// Adds a stream whose header block has this size.
+    fn admit(&mut self, opened: Opened, size: usize) {
+        let id = opened.id;
         self.go_away.admitted(id);
         let birth = Birth {
-            priority,
-            associated,
-            unidirectional,
-            fin,
+            priority: opened.priority,
+            associated: opened.associated,
+            unidirectional: opened.unidirectional,
+            fin: opened.fin,
             window: self.new_window(),
         };
-        let is_closed = self.streams.admit(id, birth, headers.size()).is_closed();
+        let is_closed = self.streams.admit(id, birth, size).is_closed();
         self.tally.one(Count::StreamsReceived);
-        self.events.push_back(Event::Opened(Opened {
-            id,
-            headers,
-            fin,
-            priority,
-            associated,
-            unidirectional,
-        }));
+        self.events.push_back(Event::Opened(opened));
         if is_closed {
             self.end_stream(id, Ending::closed());
         }
