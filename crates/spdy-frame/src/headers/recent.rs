@@ -44,8 +44,8 @@ impl Recent {
         Self {
             fields: Vec::new(),
             contents: Vec::new(),
-            by_field: Index::new(),
-            by_name: Index::new(),
+            by_field: Index::new(0),
+            by_name: Index::new(0),
             guess: 0,
             first: None,
         }
@@ -140,7 +140,13 @@ impl Recent {
             used: false,
         };
         reserve(&mut self.contents, length, FIRST_CONTENTS, CONTENTS);
+        let capacity = self.fields.capacity();
         reserve(&mut self.fields, 1, FIRST_FIELDS, FIELDS);
+        if self.fields.capacity() > capacity {
+            self.by_field = Index::new(self.fields.capacity());
+            self.by_name = Index::new(self.fields.capacity());
+            self.index();
+        }
         self.contents.extend_from_slice(name);
         self.contents.extend_from_slice(value.unwrap_or_default());
         self.fields.push(sent);
@@ -178,8 +184,13 @@ impl Recent {
             }
         });
         self.contents.truncate(end);
-        self.by_field = Index::new();
-        self.by_name = Index::new();
+        self.index();
+    }
+
+    /// Makes the contents of both indexes again.
+    fn index(&mut self) {
+        self.by_field.clear();
+        self.by_name.clear();
         (0..self.fields.len()).for_each(|place| self.enter(place));
     }
 
@@ -253,28 +264,42 @@ impl Sent {
     }
 }
 
-/// A hash table of indexes, with twice as many slots as indexes. Entries are never removed.
-struct Index([u8; 2 * FIELDS]);
+/// A hash table of indexes, with twice as many slots as indexes, a power of two. Entries are never
+/// removed.
+struct Index(Box<[u8]>);
 
 impl Index {
     const FREE: u8 = u8::MAX;
 
-    const fn new() -> Self {
-        Self([Self::FREE; 2 * FIELDS])
+    /// Returns an index with room for a number of fields.
+    fn new(fields: usize) -> Self {
+        let slots = match fields {
+            0 => 0,
+            fields => 2 * fields.next_power_of_two(),
+        };
+        Self(vec![Self::FREE; slots].into())
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(Self::FREE);
     }
 
     /// Returns the slot with the index that `is` accepts, or else a free slot.
     #[inline]
     fn slot(&self, hash: u32, mut is: impl FnMut(usize) -> bool) -> usize {
-        let mut slot = hash as usize % self.0.len();
+        let last = self.0.len() - 1;
+        let mut slot = hash as usize & last;
         while self.0[slot] != Self::FREE && !is(usize::from(self.0[slot])) {
-            slot = (slot + 1) % self.0.len();
+            slot = (slot + 1) & last;
         }
         slot
     }
 
     #[inline]
     fn find(&self, hash: u32, is: impl FnMut(usize) -> bool) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
         let place = self.0[self.slot(hash, is)];
         (place != Self::FREE).then_some(usize::from(place))
     }

@@ -101,6 +101,13 @@ pub enum Phase {
 /// be sent again.
 const ASSUMED_STREAMS: usize = 100;
 
+/// The number of events for which a new connection has room. With one request at a time there are
+/// no more at once.
+const FEW_EVENTS: usize = 2;
+
+/// The number of events above which a connection at rest keeps no room for them.
+const KEPT_EVENTS: usize = 16;
+
 /// Decoding pauses while this number of events waits, so that the work of one turn is bounded.
 const MAX_EVENTS: usize = 128;
 
@@ -130,7 +137,7 @@ impl Connection {
             windows: SessionWindows::new(role, limits),
             waits: Waits::new(&config.timeouts, limits, clock.at(now)),
             output: Output::new(role, &config),
-            events: VecDeque::new(),
+            events: VecDeque::with_capacity(FEW_EVENTS),
             pings: Pings::new(side, clock.at(now)),
             guard: Guard::new(limits, now),
             clock,

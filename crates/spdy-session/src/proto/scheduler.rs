@@ -19,7 +19,8 @@ pub(crate) const AGING: u32 = 16;
 /// stream that turns out to be unable to write, does not change the order.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    levels: [Level; Priority::COUNT],
+    /// Each is made for its first stream. Most sessions use one or two of them.
+    levels: [Option<Box<Level>>; Priority::COUNT],
     /// The levels with streams that have payload to write.
     payload: Levels,
     /// The levels with streams that have something else to write.
@@ -58,9 +59,7 @@ impl Scheduler {
         self.places += 1;
         let number = self.places;
         let level = usize::from(priority.get());
-        self.levels[level]
-            .ring(need)
-            .push_back(Place { number, id });
+        self.level(level).ring(need).push_back(Place { number, id });
         self.busy(need).insert(level);
     }
 
@@ -68,7 +67,7 @@ impl Scheduler {
     /// over.
     pub(crate) fn push_front(&mut self, id: StreamId, priority: Priority) {
         let level = usize::from(priority.get());
-        self.levels[level]
+        self.level(level)
             .payload
             .push_front(Place { number: 0, id });
         self.payload.insert(level);
@@ -78,8 +77,9 @@ impl Scheduler {
     /// streams without payload count.
     pub(crate) fn pop(&mut self, is_open: bool) -> Option<StreamId> {
         let level = self.choose(is_open)?;
-        let need = self.levels[level].next(is_open);
-        let ring = self.levels[level].ring(need);
+        let chosen = self.levels[level].as_mut()?;
+        let need = chosen.next(is_open);
+        let ring = chosen.ring(need);
         let place = ring.pop_front();
         if ring.is_empty() {
             self.busy(need).remove(level);
@@ -90,9 +90,11 @@ impl Scheduler {
     /// Notes that a stream of this priority has written a frame.
     pub(crate) fn served(&mut self, priority: Priority) {
         let served = usize::from(priority.get());
-        self.levels[served].passed_over = 0;
+        if let Some(level) = &mut self.levels[served] {
+            level.passed_over = 0;
+        }
         for level in self.payload.and(self.free).below(served).iter() {
-            self.levels[level].passed_over += 1;
+            self.level(level).passed_over += 1;
         }
     }
 
@@ -100,7 +102,10 @@ impl Scheduler {
     pub(crate) fn remove(&mut self, id: StreamId, priority: Priority) {
         let level = usize::from(priority.get());
         for need in [Need::Window, Need::Nothing] {
-            let ring = self.levels[level].ring(need);
+            let Some(streams) = &mut self.levels[level] else {
+                return;
+            };
+            let ring = streams.ring(need);
             ring.retain(|place| place.id != id);
             if ring.is_empty() {
                 self.busy(need).remove(level);
@@ -125,7 +130,7 @@ impl Scheduler {
 
     /// Returns the streams with payload.
     pub(crate) fn payload(&self) -> impl Iterator<Item = StreamId> {
-        let levels = self.levels.iter();
+        let levels = self.levels.iter().flatten();
         levels.flat_map(|level| level.payload.iter().map(|place| place.id))
     }
 
@@ -133,13 +138,17 @@ impl Scheduler {
     /// `places` ones.
     pub(crate) fn payload_after(&self, places: u64) -> impl Iterator<Item = StreamId> {
         let new = move |place: &&Place| place.number > places;
-        let levels = self.levels.iter();
+        let levels = self.levels.iter().flatten();
         levels.flat_map(move |level| level.payload.iter().rev().take_while(new).map(|it| it.id))
     }
 
     /// Removes all streams.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    fn level(&mut self, level: usize) -> &mut Level {
+        self.levels[level].get_or_insert_default()
     }
 
     fn busy(&mut self, need: Need) -> &mut Levels {
@@ -155,7 +164,10 @@ impl Scheduler {
         } else {
             self.free
         };
-        let passed_over = |level: &usize| self.levels[*level].passed_over;
+        let passed_over = |level: &usize| {
+            let level = &self.levels[*level];
+            level.as_ref().map_or(0, |level| level.passed_over)
+        };
         let mut busy = may_write.iter();
         let highest = busy.next()?;
         let oldest = busy.filter(|level| passed_over(level) >= AGING);

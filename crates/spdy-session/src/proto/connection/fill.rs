@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use spdy_frame::{EncodeError, RstStatus, StreamId, WindowTarget};
 
-use super::{Connection, Phase};
+use super::{Connection, FEW_EVENTS, KEPT_EVENTS, Phase};
 use crate::{
     Count, StreamError,
     proto::{
@@ -64,6 +64,9 @@ impl Connection {
             self.output.schedule_aside(&mut stream);
         }
         self.streams.release_memory();
+        if self.events.is_empty() && self.events.capacity() > KEPT_EVENTS {
+            self.events = VecDeque::with_capacity(FEW_EVENTS);
+        }
     }
 
     /// Notes what the transport has taken since the last call.

@@ -25,7 +25,8 @@ struct Latest {
     /// The places of the method and the target in the block.
     method: usize,
     target: usize,
-    common: Option<Common>,
+    /// It is boxed, because most sessions that rest have had few requests and do not have it.
+    common: Option<Box<Common>>,
 }
 
 /// The result for the request that is kept.
@@ -136,7 +137,7 @@ impl Recent {
     pub(super) fn remember(&mut self, block: &HeaderBlock, is_alike: bool, head: &Head) {
         self.latest = Latest::of(self.version, block);
         if let Some(latest) = self.latest.as_mut().filter(|_| is_alike) {
-            latest.common = Some(Common::of(block, head));
+            latest.common = Some(Box::new(Common::of(block, head)));
         }
     }
 }
