@@ -32,7 +32,7 @@ use self::{driver::Driven, machine::Machines};
 /// What is counted: the name, how often it is done, and the function that prepares it and does it.
 type Operation = (&'static str, usize, fn(usize, usize));
 
-const OPERATIONS: [Operation; 18] = [
+const OPERATIONS: [Operation; 19] = [
     ("frame-decode-data", 4000, frames::decode_data),
     ("frame-decode-control", 4000, frames::decode_control),
     ("frame-encode", 4000, frames::encode),
@@ -56,6 +56,7 @@ const OPERATIONS: [Operation; 18] = [
     }),
     ("tower-request", 2000, served::request),
     ("tower-request-10", 200, served::ten_requests),
+    ("tower-request-100", 40, served::hundred_requests),
     ("tower-download-mib", 20, served::download),
     ("tower-upload-mib", 20, served::upload),
     ("http-request", 1000, http_request::requests),

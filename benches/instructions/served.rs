@@ -34,6 +34,11 @@ pub(crate) fn ten_requests(prepared: usize, done: usize) {
     serve(prepared, done, |client| Turn::gets(client, 10, "/"));
 }
 
+/// The same, when a hundred of them come together.
+pub(crate) fn hundred_requests(prepared: usize, done: usize) {
+    serve(prepared, done, |client| Turn::gets(client, 100, "/"));
+}
+
 /// A GET and its response of a MiB.
 pub(crate) fn download(prepared: usize, done: usize) {
     serve(prepared, done, |client| Turn::gets(client, 1, LONG));

@@ -457,6 +457,53 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_is_added_gives_what_its_fields_give() {
+        let many: Vec<(String, &str)> = (0..60).map(|n| (format!("n{n}"), "v")).collect();
+        let mut large = HeaderBlock::from_pairs(many).unwrap();
+        large.append("n0", "w".repeat(9000)).unwrap();
+        let mut secret = block(&[("x-key", "1")]);
+        secret.append_sensitive("x-key", "2").unwrap();
+        let made = block(&[("a", "1"), ("bc", "2"), ("a", "3")]);
+        let decoded = HeaderBlock::decoded(
+            Bytes::copy_from_slice(made.content.bytes()),
+            made.content.entries().into(),
+            false,
+        );
+        let blocks = [
+            block(&[]),
+            block(&[("etag", "4")]),
+            made,
+            decoded,
+            secret,
+            large,
+        ];
+        for (one, other) in blocks
+            .iter()
+            .flat_map(|one| blocks.iter().map(move |other| (one, other)))
+        {
+            let (mut at_once, mut singly) = (one.clone(), one.clone());
+            at_once.append_block(other).unwrap();
+            for field in other {
+                let (name, value) = (field.name(), field.value());
+                singly
+                    .add(name, value, field.was_added_sensitive())
+                    .unwrap();
+            }
+            for block in [&mut at_once, &mut singly] {
+                block.append("etag", "5").unwrap();
+                block.append("new", "6").unwrap();
+            }
+            assert_eq!(at_once, singly, "{one:?} {other:?}");
+            let flags = |block: &HeaderBlock| {
+                let fields = block.fields();
+                let flags = fields.map(|field| (field.is_joined(), field.is_sensitive()));
+                flags.collect::<Vec<_>>()
+            };
+            assert_eq!(flags(&at_once), flags(&singly), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
     fn a_block_does_not_grow_within_its_capacity() {
         let mut block = HeaderBlock::with_capacity(2, 10);
         block.append("abc", "de").unwrap();

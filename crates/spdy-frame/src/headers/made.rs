@@ -8,7 +8,7 @@ use super::field::Entry;
 ///
 /// Its memory is used again by a later block of the same thread, because each response needs some,
 /// and it is mostly free again before the next one is made.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Made {
     pub(super) bytes: Vec<u8>,
     pub(super) entries: Vec<Entry>,
@@ -61,6 +61,15 @@ impl Made {
         let entry = Entry::new(name_start..value_start, value_start..bytes.len());
         self.entries.push(entry);
         self.entries.last_mut().expect("the entry was just pushed")
+    }
+}
+
+impl Clone for Made {
+    fn clone(&self) -> Self {
+        if self.bytes.is_empty() {
+            return Self::default();
+        }
+        Self::copy(&self.bytes, &self.entries)
     }
 }
 
@@ -120,10 +129,15 @@ mod tests {
         let place = made.bytes.as_ptr();
         drop(made);
         assert_eq!(spare(), 1);
-        let made = Made::with_room(2, 50);
+        let mut made = Made::with_room(2, 50);
         assert_eq!(made.bytes.as_ptr(), place);
         assert!(made.bytes.is_empty() && made.entries.is_empty());
         assert_eq!(spare(), 0);
+        made.push(b"name", b"value", true);
+        drop(made.clone());
+        assert_eq!(spare(), 1);
+        assert_eq!(made.clone().bytes, b"namevalue");
+        assert_eq!(spare(), 1);
     }
 
     #[test]

@@ -106,7 +106,7 @@ const ASSUMED_STREAMS: usize = 100;
 const FEW_EVENTS: usize = 2;
 
 /// The number of events above which a connection at rest keeps no room for them.
-const KEPT_EVENTS: usize = 16;
+const KEPT_EVENTS: usize = 32;
 
 /// Decoding pauses while this number of events waits, so that the work of one turn is bounded.
 const MAX_EVENTS: usize = 128;
