@@ -33,6 +33,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     gateway::{Gateway, Peer},
+    long_head::Explained,
     tls::H2,
     upstream::Body,
     users::Credentials,
@@ -129,7 +130,10 @@ impl Listener {
         builder.timer(TokioTimer::new());
         builder.header_read_timeout(self.gateway.limits.head);
         builder.max_buf_size(HEAD);
-        let (io, refused) = (peer.cut.connection(io), peer.refused.subscribe());
+        let (io, refused) = (
+            peer.cut.connection(Explained::new(io)),
+            peer.refused.subscribe(),
+        );
         let connection =
             builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());

@@ -539,3 +539,16 @@ async fn a_session_that_is_not_read_costs_little() {
     println!("{} KiB for a session", each / 1024);
     assert!(each <= MOST, "{each} bytes for a session");
 }
+
+/// hyper refuses such a request before any service sees it, with an empty response.
+#[tokio::test]
+async fn a_command_line_that_is_too_long_is_refused_with_a_status() {
+    let test = plain().await;
+    let command = "a".repeat(66_000);
+    let target = format!("/api/v1/namespaces/default/pods/demo/exec?command={command}&stdout=1");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = raw(test.address, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer}");
+    assert!(answer.contains("\"kind\":\"Status\""), "{answer}");
+    assert!(answer.contains("65534 bytes"), "{answer}");
+}
