@@ -29,6 +29,8 @@ use crate::info::ConnectionInfo;
 /// * Each request gets a clone of the service, and waits only for this clone to be ready.
 /// * An error of the service, also of its readiness, is answered with 500. Its text is logged at
 ///   level `debug`, and the client does not see it.
+/// * A panic of the service, or of a handler of a `Router`, is answered with 500 as well. A panic
+///   of the body of a response ends the response, and over HTTP/1.1 its connection.
 /// * A service that is not a `Router` costs two more allocations for each request.
 ///
 /// ```
@@ -165,14 +167,17 @@ impl<A: Application> Service<Request<Body>> for Answering<A> {
             };
             Ok(match outcome {
                 Ok(response) => response.into_response(),
-                Err(error) => failed(&error),
+                Err(error) => {
+                    debug!(%error, "the application has failed");
+                    failure()
+                }
             })
         })
     }
 }
 
-fn failed(error: &BoxError) -> Response {
-    debug!(%error, "the application has failed");
+/// Returns the response for an application that has failed or panicked.
+pub(crate) fn failure() -> Response {
     let text = "the application has failed\n";
     (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
 }

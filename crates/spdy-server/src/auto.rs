@@ -90,8 +90,9 @@ impl Builder {
     }
 
     /// Creates a builder with a configuration. It uses [`Config::timeouts`] (`drain` is up to the
-    /// caller), [`Config::spdy`], [`Config::http2`], [`Config::http1`], [`Config::plain_version`]
-    /// and [`Config::proxy_protocol`]. Sockets, certificates, logs, metrics and limits on all
+    /// caller), [`Config::spdy`], [`Config::http2`] and [`Config::http1`], and for
+    /// [`serve_connection`](Self::serve_connection) also [`Config::plain_version`] and
+    /// [`Config::proxy_protocol`]. Sockets, certificates, logs, metrics and limits on all
     /// connections are only for a server.
     #[must_use]
     pub fn with_config(config: &Config) -> Self {
@@ -125,6 +126,8 @@ impl Builder {
     ///
     /// Put `Protocol::ALL` into `alpn_protocols` of the `ServerConfig`, as the [example](self)
     /// does: without it, every client uses HTTP/1.1. Set a time limit on the handshake yourself.
+    /// Leave `max_early_data_size` at 0: tokio-rustls does not read early data (0-RTT), so requests
+    /// in it would be lost.
     /// Client certificates are in the extensions of requests, as
     /// [`PeerCertificates`](crate::PeerCertificates).
     ///

@@ -135,10 +135,11 @@ pub struct Timeouts {
     /// such limit. `None` means no limit. (60 s by default.)
     pub body: Option<Duration>,
     /// How long a SPDY client, or an HTTP/2 client with open requests, can be silent before the
-    /// server sends it a PING. If the client does not reply within 20 s, the server ends the
-    /// connection and its requests. With `None` the server sends no PING, and the requests of a
-    /// client that has vanished last as long as their handlers wait. HTTP/1.1 has no PING; `idle`
-    /// ends those connections. (60 s by default.)
+    /// server sends it a PING. If the client does not reply within `keep_alive_reply` of the
+    /// settings of its protocol, 20 s by default, the server ends the connection and its requests.
+    /// With `None` the server sends no PING, and the requests of a client that has vanished last as
+    /// long as their handlers wait. HTTP/1.1 has no PING; `idle` ends those connections. (60 s by
+    /// default.)
     pub keep_alive: Option<Duration>,
     /// How long the shutdown waits for open connections before it closes them.
     pub drain: Duration,

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use crate::{
+    application,
     body_timeout::BodyTimeout,
     discard::Discard,
     host,
@@ -185,7 +187,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Answering {
         let method = request.method().clone();
         let called = match host::ambiguity(&request) {
-            Some(reason) => Err(reason),
+            Some(reason) => Err(Unanswered::Ambiguous(reason)),
             None => {
                 let extensions = request.extensions_mut();
                 extensions.insert(self.client.info);
@@ -196,7 +198,7 @@ where
                 if let Some(certificates) = &self.client.certificates {
                     extensions.insert(certificates.clone());
                 }
-                Ok(self.router.call(request))
+                guarded(|| self.router.call(request))
             }
         };
         let answers = self.answers.clone();
@@ -211,9 +213,34 @@ where
 /// The future of the response of the application, if the request has reached it.
 pub(crate) struct Answering {
     method: Method,
-    /// The running call, or the reason why the request was rejected.
-    called: Result<RouteFuture<Infallible>, &'static str>,
+    called: Result<RouteFuture<Infallible>, Unanswered>,
     answers: Option<Answers>,
+}
+
+/// The reason why the application does not answer a request.
+#[derive(Clone, Copy)]
+enum Unanswered {
+    /// The request was rejected.
+    Ambiguous(&'static str),
+    Panic,
+}
+
+impl IntoResponse for Unanswered {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Ambiguous(reason) => {
+                (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response()
+            }
+            Self::Panic => application::failure(),
+        }
+    }
+}
+
+/// Calls the application. After a panic its part is not called again, so no code sees the state
+/// that the panic has left. hyper would end all requests of an HTTP/1.1 connection, and the
+/// exchange would be recorded as one whose client has left.
+fn guarded<T>(application: impl FnOnce() -> T) -> Result<T, Unanswered> {
+    catch_unwind(AssertUnwindSafe(application)).map_err(|_| Unanswered::Panic)
 }
 
 impl Future for Answering {
@@ -221,8 +248,11 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = match &mut self.called {
-            Ok(called) => ready!(Pin::new(called).poll(cx))?,
-            Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+            Ok(called) => match guarded(|| Pin::new(called).poll(cx)) {
+                Ok(polled) => ready!(polled)?,
+                Err(panic) => panic.into_response(),
+            },
+            Err(reason) => reason.into_response(),
         };
         let status = response.status();
         spdy_tower::remove_false_length(&self.method, status, response.headers_mut());

@@ -171,7 +171,7 @@ impl Service {
         &self,
         io: IO,
         client: Client,
-        lifeline: Lifeline,
+        mut lifeline: Lifeline,
     ) -> Result<(), BoxError>
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
@@ -181,8 +181,8 @@ impl Service {
             None => Transport::Plain,
         };
         let deadline = after(self.timeouts.handshake);
-        let begun = Box::pin(self.establish(io, client, deadline, &lifeline)).await;
-        self.go_on(begun.map(Some), transport, lifeline).await
+        let begun = Box::pin(self.establish(io, client, deadline, &mut lifeline)).await;
+        self.go_on(begun, transport, lifeline).await
     }
 
     /// Serves a plaintext transport that is not a socket.
@@ -216,7 +216,7 @@ impl Service {
     }
 
     /// Determines the protocol. Returns `None` if the server drains before the client has sent
-    /// anything.
+    /// anything, or ends at once.
     async fn begin(
         &self,
         mut io: Socket,
@@ -236,10 +236,10 @@ impl Service {
             return Ok(None);
         };
         match within(deadline, handshake(tls, io, lifeline)).await? {
-            Some(secured) => self
-                .establish_secured(secured, peer, deadline, lifeline)
-                .await
-                .map(Some),
+            Some(secured) => {
+                self.establish_secured(secured, peer, deadline, lifeline)
+                    .await
+            }
             None => Ok(None),
         }
     }
@@ -266,9 +266,7 @@ impl Service {
             peer,
             tls: None,
         };
-        self.establish(io, info.into(), deadline, lifeline)
-            .await
-            .map(Some)
+        self.establish(io, info.into(), deadline, lifeline).await
     }
 
     /// Returns the address of the client, which the PROXY protocol can provide. Returns `None` as
@@ -294,8 +292,8 @@ impl Service {
         secured: Secured<Socket>,
         _: Option<SocketAddr>,
         _: Instant,
-        _: &Lifeline,
-    ) -> io::Result<Established> {
+        _: &mut Lifeline,
+    ) -> io::Result<Option<Established>> {
         match secured.0 {}
     }
 
@@ -305,8 +303,8 @@ impl Service {
         secured: Secured<Socket>,
         peer: Option<SocketAddr>,
         deadline: Instant,
-        lifeline: &Lifeline,
-    ) -> io::Result<Established> {
+        lifeline: &mut Lifeline,
+    ) -> io::Result<Option<Established>> {
         match secured {
             Secured::Rustls(io) => {
                 let client = Client::of_tls(io.get_ref().1, peer);
@@ -346,13 +344,16 @@ impl Service {
         io: IO,
         client: Client,
         deadline: Instant,
-        lifeline: &Lifeline,
-    ) -> io::Result<Established>
+        lifeline: &mut Lifeline,
+    ) -> io::Result<Option<Established>>
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
         let info = client.info;
-        let router = within(deadline, self.apps.of(info)).await?;
+        let made = until_cut(lifeline, self.apps.of(info));
+        let Some(router) = within(deadline, made).await? else {
+            return Ok(None);
+        };
         debug!(protocol = %info.protocol, tls = info.tls.map(|tls| tls.version), "connection established");
         let app = App {
             router,
@@ -394,7 +395,7 @@ impl Service {
                 })
             }
         };
-        Ok((connection, open))
+        Ok(Some((connection, open)))
     }
 
     fn idle<IO>(&self, io: IO) -> Idle<IO> {
@@ -420,14 +421,15 @@ impl fmt::Debug for Service {
 /// A connection that is ready to run, and its count in the metrics.
 type Established = (Pin<Box<dyn Connection>>, Option<Open>);
 
-/// Performs the handshake. Returns `None` if the server drains before the client has sent anything.
+/// Performs the handshake. Returns `None` if the server drains before the client has sent anything,
+/// or ends at once.
 async fn handshake(
     tls: &Tls,
     io: Socket,
     lifeline: &mut Lifeline,
 ) -> io::Result<Option<Secured<Socket>>> {
     match until_draining(lifeline, Tls::hello(io)).await? {
-        Some(hello) => tls.handshake(hello).await.map(Some),
+        Some(hello) => until_cut(lifeline, tls.handshake(hello)).await,
         None => Ok(None),
     }
 }
@@ -447,9 +449,20 @@ async fn until_draining<T>(
         begun = &mut beginning => return begun.map(Some),
         () = lifeline.draining() => {}
     }
-    match timeout_at(arrived + FIRST_WORD, beginning).await {
-        Ok(begun) => begun.map(Some),
-        Err(_) => Ok(None),
+    timeout_at(arrived + FIRST_WORD, until_cut(lifeline, beginning))
+        .await
+        .unwrap_or(Ok(None))
+}
+
+/// Waits for a part of the beginning of a connection. Returns `None` if everything must end first.
+async fn until_cut<T>(
+    lifeline: &mut Lifeline,
+    beginning: impl Future<Output = io::Result<T>>,
+) -> io::Result<Option<T>> {
+    tokio::select! {
+        biased;
+        begun = beginning => begun.map(Some),
+        () = lifeline.cut() => Ok(None),
     }
 }
 

@@ -202,6 +202,8 @@ impl Current {
                 .map(|protocol| protocol.alpn().to_vec())
                 .into();
         }
+        // Nothing here reads early data, and what rustls had accepted of it would be lost.
+        choosing.max_early_data_size = 0;
         let mut silent = choosing.clone();
         silent.alpn_protocols.clear();
         Self {

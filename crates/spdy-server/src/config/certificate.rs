@@ -60,6 +60,9 @@ pub enum Certificate {
     /// this order. A client that offers none of them uses HTTP/1.1, without ALPN. Clients that
     /// support NPN but not ALPN use HTTP/1.1.
     ///
+    /// Early data (0-RTT) is not accepted, because it can be replayed: the server ignores
+    /// `max_early_data_size`.
+    ///
     /// rustls does not check whether the certificate has expired; clients do.
     ///
     /// ```

@@ -141,7 +141,7 @@ impl Http2 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http1 {
     /// How long a client can take to send the head of a request. Also how long it can rest between
-    /// two requests. (30 s by default.)
+    /// two requests. With zero no request is served. (30 s by default.)
     pub header_timeout: Duration,
     /// The maximum size of the head of a request, in bytes: at least 8,192. Longer heads are
     /// answered with 414 or 431. (128 KiB by default.)

@@ -67,7 +67,8 @@ impl fmt::Debug for Setting {
 pub(super) fn spdy_help() -> String {
     let help = help("SPDY", SPDY);
     format!(
-        "{help}\n\nA time of 0 means no limit. For timeouts.write and timeouts.blocked \
+        "{help}\n\nA time of 0 means no limit, but for timeouts.linger and \
+         timeouts.keep-alive-reply it means at once. For timeouts.write and timeouts.blocked \
          --write-timeout is an upper limit, and for timeouts.keep-alive --keep-alive is. A rate, \
          such as pings, is what is allowed at once and in each second."
     )
@@ -78,7 +79,8 @@ pub(super) fn http2_help() -> String {
 }
 
 pub(super) fn http1_help() -> String {
-    help("HTTP/1.1", HTTP1)
+    let help = help("HTTP/1.1", HTTP1);
+    format!("{help}\n\nWith a header-timeout of 0 no request is served.")
 }
 
 fn help(protocol: &str, all: Table) -> String {
@@ -294,6 +296,15 @@ const HTTP1: Table = &[
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, routing::post};
+    use http::Request;
+    use http_body_util::BodyExt;
+    use hyper::client::conn::http2;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use spdy_server::{ConnectionInfo, Protocol, Version, auto};
+    use spdy_tower::session::{self, HeaderBlock, OpenOptions};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
     use super::*;
 
     /// Returns the names in the first column of the table below a heading of docs/limits.md.
@@ -351,6 +362,141 @@ mod tests {
                 assert_eq!(format!("{config:?}"), seen[0], "{name}");
             }
         }
+    }
+
+    /// Serves a request with a body, and returns whether it is answered. Without an answer the
+    /// request has to end in a day.
+    async fn is_answered(config: &Config, protocol: Protocol) -> bool {
+        let (near, far) = tokio::io::duplex(65_536);
+        let info = ConnectionInfo {
+            protocol,
+            peer: None,
+            tls: None,
+        };
+        let app = Router::new().route("/", post(|body: String| async { body }));
+        let builder = auto::Builder::with_config(config);
+        let connection = builder.serve_known_connection(far, info, app);
+        let exchange = async {
+            match protocol {
+                Protocol::Spdy(version) => spdy(near, version).await,
+                Protocol::Http2 => http2(near).await,
+                Protocol::Http1 => http1(near).await,
+            }
+        };
+        let day = Duration::from_secs(24 * 60 * 60);
+        let both = async { tokio::join!(connection, exchange).1 };
+        let answer = tokio::time::timeout(day, both).await;
+        answer.expect("the connection does not end") == Some(LENGTH)
+    }
+
+    const LENGTH: usize = 10_000;
+
+    async fn spdy(io: DuplexStream, version: Version) -> Option<usize> {
+        let (session, _pushes, driver) = session::client(io, version, session::Config::default());
+        let exchange = async {
+            let names = match version {
+                Version::V2 => ["method", "url", "version", "host", "scheme"],
+                _ => [":method", ":path", ":version", ":host", ":scheme"],
+            };
+            let mut head = HeaderBlock::new();
+            for (name, value) in names
+                .into_iter()
+                .zip(["POST", "/", "HTTP/1.1", "a", "http"])
+            {
+                head.append(name, value).unwrap();
+            }
+            let mut stream = session.open(head, OpenOptions::default()).await.ok()?;
+            stream.write_all(&[b'a'; LENGTH]).await.ok()?;
+            stream.shutdown().await.ok()?;
+            stream.response_headers().await.ok()?;
+            let mut body = Vec::new();
+            stream.read_to_end(&mut body).await.ok()
+        };
+        tokio::select! {
+            length = exchange => length,
+            _ = driver => None,
+        }
+    }
+
+    async fn http2(io: DuplexStream) -> Option<usize> {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
+            .await
+            .ok()?;
+        let exchange = async {
+            let request = Request::post("http://a/").body("a".repeat(LENGTH)).unwrap();
+            let body = sender.send_request(request).await.ok()?.into_body();
+            Some(body.collect().await.ok()?.to_bytes().len())
+        };
+        tokio::select! {
+            length = exchange => length,
+            _ = connection => None,
+        }
+    }
+
+    async fn http1(mut io: DuplexStream) -> Option<usize> {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
+        io.write_all(head.as_bytes()).await.ok()?;
+        io.write_all(&[b'a'; LENGTH]).await.ok()?;
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.ok()?;
+        let ended = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+        Some(answer.len() - ended - 4)
+    }
+
+    /// What is counted in requests, fields or frames cannot be 0, or hardly anything, in a
+    /// connection that serves a request.
+    #[tokio::test(start_paused = true)]
+    async fn an_extreme_value_serves_requests_or_refuses_them_in_order() {
+        const SPDY_NEEDS: [&str; 7] = [
+            "max-streams",
+            "max-backlog",
+            "headers.max-size",
+            "headers.max-inflated",
+            "headers.max-fields",
+            "held-headers",
+            "settings",
+        ];
+        let values = [
+            "0",
+            "true",
+            "false",
+            "0/0",
+            "0/4294967295",
+            "4294967295/4294967295",
+            "4294967295",
+            "18446744073709551615",
+            "1e19",
+        ];
+        let spdy = [Version::V2, Version::V3, Version::V3_1].map(Protocol::Spdy);
+        let mut odd = Vec::new();
+        for (parse, all, protocols) in [
+            (Setting::spdy as fn(&str) -> _, SPDY, &spdy[..]),
+            (Setting::http2, HTTP2, &[Protocol::Http2]),
+            (Setting::http1, HTTP1, &[Protocol::Http1]),
+        ] {
+            for (name, _) in all {
+                for value in values {
+                    let setting = format!("{name}={value}");
+                    let Ok(parsed) = parse(&setting) else {
+                        continue;
+                    };
+                    let mut config = Config::default();
+                    parsed.apply(&mut config);
+                    for &protocol in protocols {
+                        let is_too_little = match protocol {
+                            Protocol::Spdy(_) => SPDY_NEEDS.contains(name),
+                            Protocol::Http2 => ["max-streams", "max-headers"].contains(name),
+                            Protocol::Http1 => ["header-timeout", "max-fields"].contains(name),
+                        };
+                        let expected = !(is_too_little && value.starts_with('0'));
+                        if is_answered(&config, protocol).await != expected {
+                            odd.push(format!("{protocol} {setting}"));
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(odd, [""; 0]);
     }
 
     #[test]
