@@ -23,12 +23,11 @@ async fn main() -> Result<(), BoxError> {
     if !options.command.is_empty() {
         url = format!("{url}?{}", options.to_query());
     }
-    let request = client::request(&url.parse()?);
-    let server = request.uri().authority().ok_or("the URL names no host")?;
-    let server = server.to_string();
-    let connect = || async { TcpStream::connect(&server).await.map(TokioIo::new) };
+    let url: http::Uri = url.parse()?;
+    let server = url.authority().ok_or("the URL names no host")?.as_str();
+    let connect = || async { TcpStream::connect(server).await.map(TokioIo::new) };
     let client = client::Client::new(connect);
-    let remote = client.exec(request, options.streams).await?;
+    let remote = client.exec(client::request(&url), options.streams).await?;
     let outcome = remote.copy(io::stdin(), io::stdout(), io::stderr()).await?;
     eprintln!("{outcome}");
     // The thread that reads the input would delay a return.
