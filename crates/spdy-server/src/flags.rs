@@ -82,9 +82,10 @@ pub(crate) struct Flags {
     /// Listen for TLS connections on this address; can be repeated
     ///
     /// IP:PORT or unix:/PATH. Without --listen, --plain and --systemd the server listens on
-    /// 127.0.0.1:8443 and, if the machine has that address, on [::1]:8443. With port 0 the system
-    /// chooses a free port, which the server prints. Clients that support NPN but not ALPN use
-    /// HTTP/1.1, unless the program was built with the feature npn.
+    /// 127.0.0.1:8443 and, if the machine has that address, on [::1]:8443. An IPv6 address is for
+    /// IPv6 alone: for both, listen on 0.0.0.0 and on [::]. With port 0 the system chooses a free
+    /// port, which the server prints. Clients that support NPN but not ALPN use HTTP/1.1, unless
+    /// the program was built with the feature npn.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
     listen: Vec<Address>,
 

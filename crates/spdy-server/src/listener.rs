@@ -28,8 +28,8 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Opens a socket. With `shared`, other processes can open the same address at the same time.
-    pub(crate) async fn bind(bind: &Bind, shared: bool) -> io::Result<Self> {
-        let socket = Accepting::open(&bind.address, shared).await?;
+    pub(crate) fn bind(bind: &Bind, shared: bool) -> io::Result<Self> {
+        let socket = Accepting::open(&bind.address, shared)?;
         let endpoint = Endpoint {
             address: socket.address()?,
             transport: bind.transport,
@@ -227,7 +227,7 @@ mod tests {
 
     async fn listener() -> (Listener, SocketAddr) {
         let bind = Bind::plain("127.0.0.1:0".parse::<SocketAddr>().unwrap());
-        let listener = Listener::bind(&bind, false).await.unwrap();
+        let listener = Listener::bind(&bind, false).unwrap();
         let address = listener.endpoint().address.tcp().unwrap();
         (listener, address)
     }

@@ -71,7 +71,7 @@ impl Server {
         let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
         let mut left_out = Vec::new();
         for bind in &config.binds {
-            match Listener::bind(bind, config.reuse_port).await {
+            match Listener::bind(bind, config.reuse_port) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if !bind.required && is_absent(&error) => {
                     left_out.push(bind.address.clone());
@@ -83,7 +83,7 @@ impl Server {
             return Err(StartError::NoListener);
         }
         let metrics = match &config.metrics {
-            Some(address) => Some(listen_for_metrics(address, config.reuse_port).await?),
+            Some(address) => Some(listen_for_metrics(address, config.reuse_port)?),
             None => None,
         };
         let endpoints: Vec<_> = listeners
@@ -414,9 +414,8 @@ fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
     unreachable!("a server with a TLS listener does not start in this build")
 }
 
-async fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
+fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
     Listener::bind(&Bind::plain(address.clone()), shared)
-        .await
         .map_err(|source| cannot_listen(address, source))
 }
 

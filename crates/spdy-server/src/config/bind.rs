@@ -12,7 +12,8 @@ use std::{
 /// `127.0.0.1:8443`, `[::1]:8443` or `unix:/run/spdy.sock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a TCP port.
+    /// An IP address and a TCP port. An IPv6 address is for IPv6 alone: for both, listen on
+    /// `0.0.0.0` and on `[::]`.
     Tcp(SocketAddr),
     /// The path of a Unix socket. Only available on systems that have Unix sockets.
     Unix(PathBuf),

@@ -4,9 +4,8 @@
 use std::env;
 use std::{fmt, io, iter, net::SocketAddr};
 
-#[cfg(unix)]
-use tokio::net::TcpSocket;
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 #[cfg(unix)]
 use super::unix::UnixListener;
@@ -25,10 +24,9 @@ pub(super) enum Accepting {
 
 impl Accepting {
     /// Opens a socket. With `shared`, other processes can open the same address at the same time.
-    pub(super) async fn open(address: &Address, shared: bool) -> io::Result<Self> {
+    pub(super) fn open(address: &Address, shared: bool) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) if shared => open_shared(*address).map(Self::Tcp),
-            Address::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Address::Tcp(address) => open_tcp(*address, shared).map(Self::Tcp),
             #[cfg(unix)]
             Address::Unix(path) => UnixListener::bind(path, shared).map(Self::Unix),
             #[cfg(not(unix))]
@@ -77,26 +75,39 @@ impl Accepting {
     }
 }
 
-#[cfg(unix)]
-fn open_shared(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+/// Opens a TCP socket.
+fn open_tcp(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = unbound(address, shared)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-#[cfg(not(unix))]
-fn open_shared(_: SocketAddr) -> io::Result<TcpListener> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Creates a socket for an address. One for an IPv6 address is for IPv6 alone, so that a server can
+/// listen on `0.0.0.0` and on `[::]` with the same port.
+fn unbound(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            SockRef::from(&socket).set_only_v6(true)?;
+            socket
+        }
+    };
+    #[cfg(unix)]
+    {
+        // Connections that the last process has closed do not keep the address.
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(shared)?;
+    }
+    #[cfg(not(unix))]
+    if shared {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(socket)
 }
 
 /// The maximum number of connections that wait to be accepted, as in `TcpListener::bind`. The
 /// system can have a lower limit.
-#[cfg(unix)]
 const BACKLOG: u32 = 1024;
 
 /// Listening sockets that are open already, and that a server takes over: sockets that the caller
@@ -220,5 +231,19 @@ impl fmt::Debug for Inherited {
         f.debug_struct("Inherited")
             .field("len", &self.len())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_of_ipv6_is_for_ipv6_alone() {
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 443));
+        for shared in [false, cfg!(unix)] {
+            let socket = unbound(any, shared).unwrap();
+            assert!(SockRef::from(&socket).only_v6().unwrap(), "{shared}");
+        }
     }
 }
