@@ -1,17 +1,17 @@
-//! What `HeaderBlock` masks is shown by no debug output, no message and no line of the log: every
-//! public type that can hold a cookie, in the states in which it does, and the bytes of the cookie
-//! in all forms in which bytes are written.
+//! What `HeaderBlock` masks is shown by no debug output and no message: every public type that can
+//! hold a cookie, in the states in which it does, and the bytes of the cookie in all forms in which
+//! bytes are written.
+
+mod requests;
+mod search;
 
 use std::{
-    convert::Infallible,
     fmt::{Debug, Display, Write as _},
-    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::HeaderMap;
 use spdy_frame::{
     CompressedBlock, Data, DecodeLimits, Decoder, Frame, HeaderBlock, HeaderCompression,
     HeaderDecoder, HeaderEncoder, HeaderLimits, Headers, Priority, Side, StreamId, SynReply,
@@ -21,55 +21,18 @@ use spdy_session::{
     Config, RecvStream, SendStream,
     proto::{Connection, Event, OpenOptions},
 };
-use spdy_tower::{Body, client::SendRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::service_fn;
 
-const SECRET: &str = "Qz7~kx9/Wv3!Tp5@Jb8#";
+use self::{
+    requests::{ask, respond},
+    search::{SECRET, hidden, search},
+};
 
 /// The sensitive names, in requests and responses, and one that the application marks as such.
 const NAMES: [&str; 4] = ["cookie", "authorization", "set-cookie", "x-marked"];
 
 // --- the search ----------------------------------------------------------------------------------
-
-/// Fails if a text has a part of the secret in any form.
-fn search(what: &str, text: &str) {
-    // `{:#?}` writes each byte of a list on a line of its own.
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    // Any half of the secret has one of these whole.
-    for part in SECRET.as_bytes().chunks(5) {
-        for form in forms(part) {
-            assert!(!text.contains(&form), "{what} shows {form}: {text}");
-        }
-    }
-}
-
-/// The forms in which formatters write bytes, without white space.
-fn forms(part: &[u8]) -> Vec<String> {
-    let join = |separator: &str, form: &dyn Fn(&u8) -> String| {
-        part.iter().map(form).collect::<Vec<_>>().join(separator)
-    };
-    vec![
-        String::from_utf8(part.to_vec()).unwrap(),
-        join("", &|byte| format!("{byte:02x}")),
-        join("", &|byte| format!("{byte:02X}")),
-        join("", &|byte| format!("\\x{byte:02x}")),
-        join("", &|byte| format!("\\x{byte:02X}")),
-        join("", &|byte| format!("\\u{{{byte:x}}}")),
-        join(",", &|byte| format!("{byte}")),
-        join(",", &|byte| format!("{byte:02x}")),
-        join(",", &|byte| format!("{byte:02X}")),
-        join(",", &|byte| format!("0x{byte:02x}")),
-        join(",", &|byte| format!("0x{byte:x}")),
-    ]
-}
-
-fn hidden(what: &str, value: &dyn Debug) {
-    search(what, &format!("{value:?}"));
-    search(what, &format!("{value:#?}"));
-    search(what, &format!("{value:02x?}"));
-    search(what, &format!("{value:02X?}"));
-}
 
 fn hidden_message<T: Debug + Display>(what: &str, value: &T) {
     hidden(what, value);
@@ -378,39 +341,6 @@ async fn handles_show_no_secret() {
 
 // --- requests ------------------------------------------------------------------------------------
 
-/// Answers with the secret, and looks at all that it is given.
-async fn respond(request: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
-    hidden("Request", &request);
-    let (head, body) = request.into_parts();
-    assert_eq!(head.headers["cookie"], SECRET);
-    hidden("the extensions", &head.extensions);
-    let collected = body.collect().await.unwrap();
-    hidden("the trailers", &collected.trailers());
-    let response = Response::builder()
-        .header("set-cookie", SECRET)
-        .header("set-cookie", format!("b={SECRET}"))
-        .header("x-length", collected.to_bytes().len());
-    Ok(response.body(Full::from(SECRET)).unwrap())
-}
-
-async fn ask(client: &SendRequest) {
-    let request = Request::get("https://a.test/")
-        .header("cookie", SECRET)
-        .header("authorization", format!("Bearer {SECRET}"))
-        .body(Full::<Bytes>::from(SECRET))
-        .unwrap();
-    let response = client.send(request);
-    hidden("ResponseFuture", &response);
-    let mut response = response.await.unwrap();
-    hidden("Response", &response);
-    assert_eq!(response.headers()["set-cookie"], SECRET);
-    while let Some(frame) = response.body_mut().frame().await {
-        assert_eq!(frame.unwrap().into_data().unwrap(), SECRET);
-        hidden("Body", response.body());
-    }
-    hidden("SendRequest", client);
-}
-
 #[tokio::test(start_paused = true)]
 async fn requests_and_responses_show_no_secret() {
     for version in Version::ALL {
@@ -465,64 +395,6 @@ async fn refusals_and_tokens_show_no_secret() {
     let token = tokens.insert(SECRET.to_owned()).unwrap();
     hidden("Tokens", &tokens);
     assert!(!format!("{tokens:?}").contains(&token));
-}
-
-// --- the log -------------------------------------------------------------------------------------
-
-/// Keeps all that is logged, at every level and for every target.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl tracing::field::Visit for Log {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
-        writeln!(self.0.lock().unwrap(), "{field}={value:?}").unwrap();
-    }
-}
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        span.record(&mut self.clone());
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        values.record(&mut self.clone());
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_log_has_no_secret() {
-    let log = Log::default();
-    let guard = tracing::subscriber::set_default(log.clone());
-    for version in Version::ALL {
-        let (ours, theirs) = tokio::io::duplex(1000);
-        let builder = spdy_tower::Builder::new();
-        tokio::spawn(builder.serve_connection(theirs, version, service_fn(respond)));
-        let (client, _, driver) = spdy_tower::client::handshake(ours, version, Config::default());
-        tokio::spawn(driver);
-        for _ in 0..3 {
-            ask(&client).await;
-        }
-    }
-    drop(guard);
-    let text = log.0.lock().unwrap();
-    assert!(
-        text.contains("SYN_STREAM") && text.contains("DATA"),
-        "{text}"
-    );
-    search("the log", &text);
 }
 
 /// Maps of fields show what is marked in them, and nothing else is: so all that is received has to
