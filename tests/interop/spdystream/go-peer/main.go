@@ -146,8 +146,13 @@ var notes = make(chan string, 100)
 
 // hang fills all buffers between the two sides.
 func hang(s *session) {
-	for i := 0; i < 10; i++ {
-		stream := must(s.CreateStream(http.Header{"do": {"echo"}}, nil, false))
+	// A stream that is created later might wait behind what the others send, until the server gives
+	// up.
+	var streams [10]io.Writer
+	for i := range streams {
+		streams[i] = must(s.CreateStream(http.Header{"do": {"echo"}}, nil, false))
+	}
+	for _, stream := range streams {
 		go io.Copy(stream, pattern(1<<40))
 	}
 	time.Sleep(time.Second)
