@@ -278,8 +278,8 @@ impl Server {
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
             let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
-            let nobody = Observers::default();
-            let service = Service::new(apps, None, &config.without_proxy(), nobody);
+            let config = config.without_proxy();
+            let service = Service::new(apps, None, &config, Observers::default());
             let room = Arc::new(Room::new(MAX_METRICS_CONNECTIONS, Vec::new()));
             tokio::spawn(listener.run(Arc::new(service), room, pages.lifeline()));
         }
