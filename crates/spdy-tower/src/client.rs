@@ -42,6 +42,8 @@ mod connection;
 #[cfg(feature = "client")]
 mod connector;
 #[cfg(feature = "client")]
+mod danger;
+#[cfg(feature = "client")]
 mod dial;
 mod error;
 mod exchange;
@@ -59,6 +61,8 @@ mod push;
 mod registry;
 #[cfg(feature = "client")]
 mod slot;
+#[cfg(feature = "client")]
+mod tcp;
 
 use std::{
     fmt,
@@ -76,10 +80,11 @@ pub(crate) use self::error::{is_remote, is_timeout};
 #[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
-    dial::{Dial, Dialing, Transport},
+    dial::{Dial, Dialed, Dialing, Transport},
     fetched::{FetchError, ResponseBody},
     origin::InvalidTarget,
     pool::{Client, Connected},
+    tcp::connect_any,
 };
 pub use self::{
     error::Error,
@@ -91,6 +96,9 @@ use crate::{
     Body, BoxError,
     http::{fields, write_request},
 };
+/// TLS, with the version that [`Connector::new`] takes.
+#[cfg(feature = "client")]
+pub use tokio_rustls::rustls;
 
 /// Starts a session as its client, and returns the responses that the server pushes.
 ///

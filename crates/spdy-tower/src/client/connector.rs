@@ -1,7 +1,8 @@
 //! Makes a connection to an origin: TCP, TLS, and the choice of a protocol.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::Uri;
 use hyper::{
     client::conn::{http1, http2},
     rt::Executor,
@@ -9,23 +10,24 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use spdy_frame::Version;
 use spdy_session::Config;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
-    client::TlsStream,
     rustls::{self, AlertDescription, ClientConfig, pki_types::ServerName},
 };
+use tower_service::Service;
 use tracing::debug;
 
 use super::{
     connection::{Connection, Http1, Shared},
-    dial::{Dial, Dialing, Tcp, Transport, Watched},
+    danger,
+    dial::{ByDial, ByService, Dial, Dialed, Reach, Transport, Watched},
     handshake,
     origin::{InvalidTarget, Origin},
     slot::{Line, Place},
+    tcp::Tcp,
 };
 use crate::{
-    Http1Io, Protocol,
+    BoxError, Http1Io, Protocol,
     upgrade::{self, ConnectError, Upgraded},
 };
 
@@ -41,7 +43,7 @@ pub struct Connector {
     plain: Plain,
     upgrade_over_tls: bool,
     session: Config,
-    dial: Arc<dyn Dial>,
+    reach: Arc<dyn Reach>,
     pub(super) timeout: Duration,
     pub(super) max_connections: usize,
     pub(super) max_waiting: usize,
@@ -64,8 +66,20 @@ pub enum Plain {
     Spdy(Version),
 }
 
+impl Plain {
+    /// Returns what a new connection speaks.
+    const fn protocol(self) -> Protocol {
+        match self {
+            Self::Http1 | Self::Upgrade => Protocol::Http1,
+            Self::Http2 => Protocol::Http2,
+            Self::Spdy(version) => Protocol::Spdy(version),
+        }
+    }
+}
+
 impl Connector {
-    /// Creates a connector with this TLS configuration. Its ALPN protocols are replaced.
+    /// Creates a connector with this TLS configuration, which also has the certificate of the
+    /// client, if there is one. Its ALPN protocols are replaced.
     #[must_use]
     pub fn new(tls: ClientConfig) -> Self {
         let connector = Self {
@@ -74,7 +88,7 @@ impl Connector {
             plain: Plain::default(),
             upgrade_over_tls: false,
             session: Config::default(),
-            dial: Arc::new(Tcp),
+            reach: Arc::new(ByDial(Tcp::default())),
             timeout: CONNECT_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
             max_waiting: MAX_WAITING,
@@ -172,11 +186,71 @@ impl Connector {
         self
     }
 
-    /// Sets how transports are opened. The default is TCP, to the addresses that the system's
-    /// resolver returns.
+    /// Sets how a host is found: a function from a host and a port to addresses, the best first.
+    /// They are tried as [`connect_any`](super::connect_any) describes, within
+    /// [`timeout`](Self::timeout). Replaces [`dial`](Self::dial) and [`service`](Self::service).
+    /// The default is the system's resolver.
+    ///
+    /// ```
+    /// # use spdy_tower::client::Connector;
+    /// # fn of(connector: Connector) -> Connector {
+    /// connector.resolver(async |_host, port| Ok(vec![([127, 0, 0, 1], port).into()]))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn resolver<F, R>(self, resolve: F) -> Self
+    where
+        F: Fn(String, u16) -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        self.dial(Tcp::new(resolve))
+    }
+
+    /// Sets how transports are opened, by host and port. Replaces [`resolver`](Self::resolver) and
+    /// [`service`](Self::service). The default is TCP, to the first address of the host that
+    /// answers.
     #[must_use]
     pub fn dial(mut self, dial: impl Dial) -> Self {
-        self.dial = Arc::new(dial);
+        self.reach = Arc::new(ByDial(dial));
+        self
+    }
+
+    /// Sets how transports are opened, by a service that gets a URI with the scheme, the host, the
+    /// port and the path `/`. Replaces [`resolver`](Self::resolver) and [`dial`](Self::dial).
+    ///
+    /// The service returns a transport, or a [`Dialed`], with which it can do TLS itself. Its
+    /// future is dropped when [`timeout`](Self::timeout) runs out. Its error becomes
+    /// [`ConnectorError::Transport`].
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use spdy_tower::client::Connector;
+    /// use tokio::net::UnixStream;
+    /// use tower::service_fn;
+    ///
+    /// # fn of(connector: Connector) -> Connector {
+    /// connector.service(service_fn(async |_: Uri| UnixStream::connect("/run/app.sock").await))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Uri, Response: Into<Dialed>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.reach = Arc::new(ByService(service));
+        self
+    }
+
+    /// Accepts every certificate of a server: of any issuer, for any name, and expired. Then
+    /// anyone on the way can read and change what is sent, so this is for tests alone. To trust a
+    /// certificate of your own, add it to the roots of the [`ClientConfig`] instead.
+    #[must_use]
+    pub fn danger_accept_invalid_certs(mut self) -> Self {
+        danger::accept_invalid_certs(Arc::make_mut(&mut self.tls));
         self
     }
 
@@ -190,6 +264,7 @@ impl Connector {
     /// connection.
     pub(super) fn is_shared(&self, origin: &Origin) -> Option<bool> {
         match self.plain {
+            _ if self.reach.negotiates() => None,
             _ if origin.is_tls() => match self.offer[..] {
                 [Protocol::Http1] if !self.upgrade_over_tls => Some(false),
                 _ => None,
@@ -207,10 +282,18 @@ impl Connector {
         place: &Arc<Place>,
     ) -> Result<Connection, ConnectorError> {
         let connecting = async {
-            if origin.is_tls() {
-                self.connect_tls(origin, place).await
-            } else {
-                self.connect_plain(origin, place).await
+            let (mut io, mut protocol) = self.open(origin).await?;
+            if protocol == Protocol::Http1 && self.asks_to_upgrade(origin) {
+                if let Some(io) = upgraded(io, origin).await? {
+                    return Ok(self.spdy(io, Version::V3_1, place));
+                }
+                // The second connection may reach another server, which chooses another protocol.
+                (io, protocol) = self.open(origin).await?;
+            }
+            match protocol {
+                Protocol::Spdy(version) => Ok(self.spdy(io, version, place)),
+                Protocol::Http2 => self.http2(io, place).await,
+                Protocol::Http1 => self.http1(io, place).await,
             }
         };
         match tokio::time::timeout(self.timeout, connecting).await {
@@ -225,51 +308,43 @@ impl Connector {
         io::Error::new(io::ErrorKind::TimedOut, reason).into()
     }
 
-    fn transport(&self, origin: &Origin) -> Dialing {
-        self.dial.dial(origin.name(), origin.port)
-    }
-
-    async fn connect_tls(
-        &self,
-        origin: &Origin,
-        place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError> {
-        let name = ServerName::try_from(origin.name().to_owned())
-            .map_err(|_| ConnectorError::Target(InvalidTarget::ServerName))?;
-        let (mut transport, mut protocol) = self.secured(origin, name.clone()).await?;
-        if protocol == Protocol::Http1 && self.upgrade_over_tls {
-            if let Some(transport) = upgraded(transport, origin).await? {
-                return Ok(self.spdy(transport, Version::V3_1, place));
-            }
-            // The second connection may reach another server, which chooses another protocol.
-            (transport, protocol) = self.secured(origin, name).await?;
-        }
-        match protocol {
-            Protocol::Spdy(version) => Ok(self.spdy(transport, version, place)),
-            Protocol::Http2 => self.http2(transport, place).await,
-            Protocol::Http1 => self.http1(transport, place).await,
+    fn asks_to_upgrade(&self, origin: &Origin) -> bool {
+        if origin.is_tls() {
+            self.upgrade_over_tls
+        } else {
+            self.plain == Plain::Upgrade
         }
     }
 
-    /// Starts the protocol that the server has chosen, on a transport with TLS.
+    /// Opens a transport, with TLS for an `https` origin. Returns what the server speaks on it.
+    async fn open(&self, origin: &Origin) -> Result<Opened, ConnectorError> {
+        let name = origin.is_tls().then(|| server_name(origin)).transpose()?;
+        let Dialed { io, protocol } = self.reach.reach(origin).await?;
+        match (protocol, name) {
+            (Some(protocol), _) => Ok((io, protocol)),
+            (None, Some(name)) => self.secured(io, name).await,
+            (None, None) => Ok((io, self.plain.protocol())),
+        }
+    }
+
+    /// Makes the TLS handshake. Returns the protocol that the server has chosen.
     async fn secured(
         &self,
-        origin: &Origin,
+        io: Box<dyn Transport>,
         name: ServerName<'static>,
-    ) -> Result<(TlsStream<Box<dyn Transport>>, Protocol), ConnectorError> {
-        let transport = self.transport(origin).await?;
-        let transport = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, transport)
+    ) -> Result<Opened, ConnectorError> {
+        let io = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, io)
             .await
             .map_err(refused)?;
-        let tls = transport.get_ref().1;
+        let tls = io.get_ref().1;
         let protocol = self.chosen(tls.alpn_protocol())?;
         debug!(
             protocol = protocol.token(),
             tls = tls.protocol_version().and_then(|version| version.as_str()),
             "server has chosen"
         );
-        Ok((transport, protocol))
+        Ok((Box::new(io), protocol))
     }
 
     fn chosen(&self, token: Option<&[u8]>) -> Result<Protocol, ConnectorError> {
@@ -279,27 +354,12 @@ impl Connector {
         chosen.copied().ok_or(ConnectorError::Protocol)
     }
 
-    async fn connect_plain(
+    fn spdy<IO: Transport>(
         &self,
-        origin: &Origin,
+        transport: IO,
+        version: Version,
         place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError> {
-        let transport = self.transport(origin).await?;
-        match self.plain {
-            Plain::Http1 => self.http1(transport, place).await,
-            Plain::Http2 => self.http2(transport, place).await,
-            Plain::Spdy(version) => Ok(self.spdy(transport, version, place)),
-            Plain::Upgrade => match upgraded(transport, origin).await? {
-                Some(transport) => Ok(self.spdy(transport, Version::V3_1, place)),
-                None => self.http1(self.transport(origin).await?, place).await,
-            },
-        }
-    }
-
-    fn spdy<IO>(&self, transport: IO, version: Version, place: &Arc<Place>) -> Connection
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Connection {
         // A SPDY session has its own write timeout.
         let transport = Watched::new(transport, place, None);
         let heard = transport.heard();
@@ -312,14 +372,11 @@ impl Connector {
         Connection::Shared(Arc::new(Shared::spdy(requests, heard, place)))
     }
 
-    async fn http2<IO>(
+    async fn http2(
         &self,
-        transport: IO,
+        transport: Box<dyn Transport>,
         place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<Connection, ConnectorError> {
         let timeouts = &self.session.timeouts;
         let transport = Watched::new(transport, place, timeouts.write);
         let heard = transport.heard();
@@ -336,14 +393,11 @@ impl Connector {
         ))))
     }
 
-    async fn http1<IO>(
+    async fn http1(
         &self,
-        transport: IO,
+        transport: Box<dyn Transport>,
         place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<Connection, ConnectorError> {
         let transport = Watched::new(transport, place, self.session.timeouts.write);
         let heard = transport.heard();
         let (requests, driver) = http1::handshake(TokioIo::new(Http1Io::new(transport))).await?;
@@ -351,6 +405,14 @@ impl Connector {
         tokio::spawn(place.outlast(driver.with_upgrades()));
         Ok(Connection::Http1(Http1::new(requests, heard, place)))
     }
+}
+
+/// A transport, and what is spoken on it.
+type Opened = (Box<dyn Transport>, Protocol);
+
+fn server_name(origin: &Origin) -> Result<ServerName<'static>, ConnectorError> {
+    ServerName::try_from(origin.name().to_owned())
+        .map_err(|_| ConnectorError::Target(InvalidTarget::ServerName))
 }
 
 /// Runs the futures that hyper uses for a connection of HTTP/2, including the one with the
@@ -376,10 +438,7 @@ where
 
 /// Asks to upgrade to SPDY/3.1. Returns `None` if the server does not upgrade, and closes the
 /// transport.
-async fn upgraded<IO>(transport: IO, origin: &Origin) -> io::Result<Option<Upgraded>>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn upgraded(transport: Box<dyn Transport>, origin: &Origin) -> io::Result<Option<Upgraded>> {
     match upgrade::connect(transport, upgrade::request(&origin.uri())).await {
         Ok((_, transport)) => {
             debug!(protocol = Protocol::Spdy(Version::V3_1).token(), "upgraded");

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -12,14 +13,16 @@ use std::{
     time::Duration,
 };
 
+use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::Notify,
     time::{Sleep, sleep},
 };
+use tower_service::Service;
 
-use super::slot::Place;
+use super::{origin::Origin, slot::Place};
+use crate::{BoxError, Protocol};
 
 /// Opens transports to a host and a port: see [`Connector::dial`](super::Connector::dial).
 ///
@@ -56,18 +59,121 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for IO {}
 
-/// TCP, with the system's resolver.
-#[derive(Debug)]
-pub(super) struct Tcp;
+/// A transport, and the protocol that was negotiated on it: what the service of
+/// [`Connector::service`](super::Connector::service) returns. Each transport can be converted into
+/// one.
+pub struct Dialed {
+    pub(super) io: Box<dyn Transport>,
+    /// `None` if nothing was negotiated.
+    pub(super) protocol: Option<Protocol>,
+}
 
-impl Dial for Tcp {
-    fn dial(&self, host: &str, port: u16) -> Dialing {
-        let host = host.to_owned();
-        Box::pin(async move {
-            let transport = TcpStream::connect((host, port)).await?;
-            transport.set_nodelay(true)?;
-            Ok(Box::new(transport) as Box<dyn Transport>)
+impl Dialed {
+    /// A transport on which nothing was negotiated. For an `https` origin, the TLS handshake runs
+    /// over it.
+    pub fn new(io: impl Transport) -> Self {
+        Self {
+            io: Box::new(io),
+            protocol: None,
+        }
+    }
+
+    /// Sets what the transport speaks. Then the connector makes no TLS handshake, and does not
+    /// check whether the protocol was [offered](super::Connector::offer).
+    ///
+    /// Over TLS this is what ALPN has chosen: see [`Protocol::from_alpn`]. If it has chosen
+    /// nothing, the server speaks HTTP/1.1.
+    #[must_use]
+    pub fn negotiated(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+}
+
+impl<IO: Transport> From<IO> for Dialed {
+    fn from(io: IO) -> Self {
+        Self::new(io)
+    }
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialed")
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a connector gets its transports.
+pub(super) trait Reach: fmt::Debug + Send + Sync {
+    fn reach(&self, origin: &Origin) -> Reaching;
+
+    /// Returns whether the transport decides what is spoken.
+    fn negotiates(&self) -> bool;
+}
+
+/// The future of a transport.
+pub(super) type Reaching = Pin<Box<dyn Future<Output = io::Result<Dialed>> + Send>>;
+
+/// Transports by host and port.
+#[derive(Debug)]
+pub(super) struct ByDial<D>(pub(super) D);
+
+impl<D: Dial> Reach for ByDial<D> {
+    fn reach(&self, origin: &Origin) -> Reaching {
+        let dialing = self.0.dial(origin.name(), origin.port);
+        Box::pin(async {
+            let (io, protocol) = (dialing.await?, None);
+            Ok(Dialed { io, protocol })
         })
+    }
+
+    fn negotiates(&self) -> bool {
+        false
+    }
+}
+
+/// Transports by URI.
+pub(super) struct ByService<S>(pub(super) S);
+
+impl<S> Reach for ByService<S>
+where
+    S: Service<Uri, Response: Into<Dialed>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    fn reach(&self, origin: &Origin) -> Reaching {
+        let (mut service, uri) = (self.0.clone(), origin.uri());
+        Box::pin(async move {
+            let dialed = async {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                service.call(uri).await
+            };
+            match dialed.await {
+                Ok(dialed) => Ok(dialed.into()),
+                Err(error) => Err(into_io(error.into())),
+            }
+        })
+    }
+
+    fn negotiates(&self) -> bool {
+        true
+    }
+}
+
+impl<S> fmt::Debug for ByService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByService")
+    }
+}
+
+/// Keeps the kind of an error, which tells whether it was a timeout.
+fn into_io(error: BoxError) -> io::Error {
+    match error.downcast::<io::Error>() {
+        Ok(error) => *error,
+        Err(error) => io::Error::other(error),
     }
 }
 
