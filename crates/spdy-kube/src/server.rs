@@ -195,8 +195,10 @@ impl Server {
     ///
     /// - Either side can finish first, and the other side can go on. If the target has finished and
     ///   then takes nothing for 30 s, the connection is reset.
-    /// - If a port cannot be connected to, or the connection panics, the client gets an error.
-    ///   kubectl then ends its session, since 1.23.
+    /// - If a port cannot be connected to, or the connection panics, the client gets an error of at
+    ///   most 64 KiB. kubectl then ends its session, since 1.23.
+    /// - If the target resets its connection, the client's connection is reset. Over WebSocket
+    ///   without SPDY, which has no resets, the client gets an error.
     /// - A slow client or a target that does not read delays the other connections of its session.
     ///   SPDY without windows cannot avoid that.
     /// - When the client leaves, all connections are dropped.

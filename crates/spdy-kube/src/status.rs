@@ -206,10 +206,22 @@ impl Status {
         }
     }
 
+    /// Returns the status with at most [`MAX_TEXT`] bytes of its message.
+    fn shortened(&self) -> Self {
+        let mut status = self.clone();
+        if let Self::Failure { message, .. } = &mut status {
+            shorten(message);
+        }
+        status
+    }
+
     /// Returns the text for the error stream in a version of the protocol. Before v4 no text means
     /// success, so a failure always has one.
     pub(crate) fn to_stream(&self, protocol: Protocol) -> String {
         match self {
+            Self::Failure { message, .. } if message.len() > MAX_TEXT => {
+                self.shortened().to_stream(protocol)
+            }
             _ if protocol.has_status() => self.to_json(),
             Self::Success => String::new(),
             Self::Failure {
@@ -248,6 +260,18 @@ impl fmt::Display for Status {
         }
     }
 }
+
+/// Cuts a text for a client after [`MAX_TEXT`] bytes. A longer one could exceed what the client
+/// reads, or what one message of a WebSocket can carry.
+pub(crate) fn shorten(text: &mut String) {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
+    }
+}
+
+/// The longest message of a failure for a client, in bytes.
+pub(crate) const MAX_TEXT: usize = 64 * 1024;
 
 /// Finds the exit code among the causes of a failed command.
 fn exit_code(status: &Value) -> Result<u8, StatusError> {
@@ -325,6 +349,31 @@ mod tests {
                 assert_eq!(failure.to_stream(protocol), expected);
             }
         }
+    }
+
+    /// The client reads 1 MiB of it, and a message of a WebSocket can carry as much.
+    #[test]
+    fn a_long_message_of_a_failure_is_cut() {
+        let message = format!(
+            "{}\u{e9}{}",
+            "\u{1}".repeat(MAX_TEXT - 1),
+            "x".repeat(3 << 20)
+        );
+        let failure = Status::internal(message);
+        for protocol in [Protocol::V1, Protocol::V5] {
+            let text = failure.to_stream(protocol);
+            assert!(text.len() < 512 * 1024, "{}", text.len());
+        }
+        let read = Status::from_json(failure.to_stream(Protocol::V4).as_bytes());
+        let message = read.unwrap().to_string();
+        assert!(message.len() <= MAX_TEXT && failure.to_string().starts_with(&message));
+        let mut short = "\u{e9}".repeat(MAX_TEXT / 2);
+        let before = short.clone();
+        shorten(&mut short);
+        assert_eq!(short, before);
+        short.insert(0, 'x');
+        shorten(&mut short);
+        assert_eq!(short.len(), MAX_TEXT - 1);
     }
 
     #[test]

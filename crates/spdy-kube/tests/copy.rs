@@ -5,16 +5,24 @@ mod support;
 use std::{io, net::SocketAddr, path::Path, process::Stdio};
 
 use futures_util::StreamExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
-    Exit, Options, Server, Status,
+    Exit, Options, Server, Status, Streams,
     client::{self, Client, ClientError, CopyError, Transport},
 };
-use tokio::{io::ReadBuf, net::TcpStream, process::Command, time::timeout};
+use spdy_session::{HeaderBlock, Version};
+use spdy_tower::upgrade;
+use tokio::{
+    io::{AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    process::Command,
+    time::timeout,
+};
 
 use self::support::{
     SOON, exec_server, serve,
-    wires::{Wires, websocket_server},
+    wires::{Wires, in_memory, websocket_server},
 };
 
 /// A server that runs the requested command.
@@ -231,4 +239,61 @@ async fn a_server_that_cannot_be_told_the_end_of_an_archive_gets_none() {
         matches!(refused, CopyError::Client(ClientError::Protocol)),
         "{refused:?}"
     );
+}
+
+/// Serves a command whose long outcome comes before its outputs.
+async fn hasty(mut request: http::Request<Incoming>) -> http::Response<String> {
+    let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
+    let name = http::HeaderValue::from_static("v4.channel.k8s.io");
+    let headers = response.headers_mut();
+    headers.insert("x-stream-protocol-version", name);
+    tokio::spawn(async move {
+        let transport = upgraded.await.unwrap();
+        let (_session, mut incoming, driver) =
+            spdy_session::server(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(driver);
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            let stream = incoming.accept().await.unwrap();
+            streams.push(stream.send_reply(HeaderBlock::new()).unwrap());
+        }
+        // The error stream is the first one.
+        let outcome = Status::bad_request("x".repeat(900_000)).to_json();
+        for (stream, bytes) in streams.iter_mut().zip([outcome.as_bytes(), &[7; 500_000]]) {
+            stream.write_all(bytes).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+        streams[2].shutdown().await.unwrap();
+        _ = incoming.accept().await;
+    });
+    response
+}
+
+/// An outcome that is not read would stop the session.
+#[tokio::test(start_paused = true)]
+async fn a_long_outcome_that_comes_first_does_not_stop_the_outputs() {
+    let client = Client::new(in_memory(&Wires::default(), hasty)).transport(Transport::Spdy);
+    let streams = Streams {
+        stdout: true,
+        stderr: true,
+        ..Streams::default()
+    };
+    let request = client::request(&"http://pod/exec".parse().unwrap());
+    let remote = client.exec(request, streams).await.unwrap();
+    let mut stdout = Vec::new();
+    let copied = remote.copy(tokio::io::empty(), &mut stdout, tokio::io::sink());
+    let outcome = timeout(SOON, copied).await.expect("it ends").unwrap();
+    let is_whole = |outcome: Status| outcome.to_string().len() == 900_000;
+    assert!(is_whole(outcome));
+    assert_eq!(stdout.len(), 500_000);
+
+    let ask = |_| client::request(&"http://pod/exec".parse().unwrap());
+    let mut archive = Vec::new();
+    let copied = client.copy_from(ask, "x", &mut archive, |_| {});
+    let failed = timeout(SOON, copied).await.expect("it ends").unwrap_err();
+    let CopyError::Tar { status, .. } = failed else {
+        panic!("{failed:?}");
+    };
+    assert!(is_whole(status));
+    assert_eq!(archive.len(), 500_000);
 }

@@ -157,3 +157,65 @@ async fn a_message_that_comes_after_the_reset_is_the_error() {
         assert_eq!(error.to_string(), "no port");
     }
 }
+
+/// Serves one connection, whose text on the error stream comes before the bytes. The error stream
+/// stays open.
+async fn telling(mut request: Request<Incoming>, text: usize) -> Response<String> {
+    let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
+    let name = HeaderValue::from_static("portforward.k8s.io");
+    let headers = response.headers_mut();
+    headers.insert("x-stream-protocol-version", name);
+    tokio::spawn(async move {
+        let transport = upgraded.await.unwrap();
+        let (_session, mut incoming, driver) =
+            spdy_session::server(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(driver);
+        let error = incoming.accept().await.unwrap();
+        let mut error = error.send_reply(HeaderBlock::new()).unwrap();
+        let data = incoming.accept().await.unwrap();
+        let mut data = data.send_reply(HeaderBlock::new()).unwrap();
+        error.write_all(&vec![b'x'; text]).await.unwrap();
+        error.flush().await.unwrap();
+        data.write_all(&[7; 100_000]).await.unwrap();
+        data.shutdown().await.unwrap();
+        _ = incoming.accept().await;
+    });
+    response
+}
+
+/// Returns what is read of a connection to such a server, the error at its end, and how long it
+/// took.
+async fn told(text: usize) -> (usize, std::io::Error, Duration) {
+    let way = in_memory(&Wires::default(), move |request| telling(request, text));
+    let client = Client::new(way).transport(Transport::Spdy).ping(None);
+    let request = client::request(&"http://pod/forward".parse().unwrap());
+    let forward = client.forward(request).await.unwrap();
+    let mut connection = forward.open(80).await.unwrap();
+    let (begin, mut bytes) = (Instant::now(), Vec::new());
+    let read = timeout(100 * SECOND, connection.read_to_end(&mut bytes)).await;
+    let error = read.expect("it ends").unwrap_err();
+    (bytes.len(), error, begin.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_tell_how_a_connection_has_ended_is_not_waited_for() {
+    let (bytes, error, lasted) = told(0).await;
+    assert_eq!(
+        (bytes, error.kind()),
+        (100_000, std::io::ErrorKind::TimedOut)
+    );
+    assert_eq!(lasted.as_secs(), 30);
+}
+
+/// It is longer than what a session holds of streams that are not read.
+#[tokio::test(start_paused = true)]
+async fn a_long_message_does_not_stop_the_bytes() {
+    let (bytes, error, _) = told(1_000_000).await;
+    assert_eq!(bytes, 100_000);
+    let text = error.to_string();
+    assert!(
+        text.len() == 65_536 && text.starts_with("xxx"),
+        "{}",
+        text.len()
+    );
+}

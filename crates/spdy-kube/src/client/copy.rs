@@ -49,8 +49,9 @@ where
                 None => Ok(()),
             }
         };
-        let (_, said) = tokio::try_join!(upload, listen(stderr))?;
-        conclude(remote, said).await
+        let copying = async { tokio::try_join!(upload, listen(stderr)) };
+        let ((_, said), status) = remote.outcome_with(copying).await?;
+        conclude(status, said)
     }
 
     /// Packs a file or folder of a container, and writes the tar archive. The container needs a
@@ -86,8 +87,9 @@ where
                 None => Ok(Walk::default()),
             }
         };
-        let (walk, said) = tokio::try_join!(download, listen(stderr))?;
-        conclude(remote, said).await?;
+        let copying = async { tokio::try_join!(download, listen(stderr)) };
+        let ((walk, said), status) = remote.outcome_with(copying).await?;
+        conclude(status, said)?;
         match walk.is_complete() {
             true => Ok(()),
             false => Err(CopyError::Incomplete),
@@ -171,8 +173,8 @@ async fn listen(stderr: Option<Output>) -> Result<String, CopyError> {
     Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
-async fn conclude(remote: Remote, said: String) -> Result<(), CopyError> {
-    match remote.outcome().await? {
+fn conclude(status: Status, said: String) -> Result<(), CopyError> {
+    match status {
         Status::Success => Ok(()),
         status => Err(CopyError::Tar { status, said }),
     }

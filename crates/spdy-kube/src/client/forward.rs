@@ -24,6 +24,7 @@ use super::{
 use crate::{
     negotiate::{PORT_FORWARD, VERSION, names},
     printable::Printable,
+    status::MAX_TEXT,
     websocket::Tunnel,
 };
 
@@ -111,7 +112,7 @@ impl Forward {
             error: Output::spdy(error),
             told: Vec::new(),
             is_over: false,
-            lost: None,
+            ending: None,
         })
     }
 
@@ -122,8 +123,9 @@ impl Forward {
 }
 
 /// A connection to a port of a pod. Reading ends when the target has ended. If the server could not
-/// connect, reading fails with the server's message, in which control characters are escaped.
-/// Dropping the connection resets it.
+/// connect, reading fails with the server's message, in which control characters are escaped. If
+/// the server does not tell within 30 s whether the target has ended in order, reading fails with
+/// [`TimedOut`](io::ErrorKind::TimedOut) after all bytes. Dropping the connection resets it.
 #[derive(Debug)]
 pub struct Connection {
     data: Stream,
@@ -131,13 +133,14 @@ pub struct Connection {
     /// The server's error message.
     told: Vec<u8>,
     is_over: bool,
-    lost: Option<Lost>,
+    ending: Option<Ending>,
 }
 
-/// The connection was reset. The server's message about it may still arrive on another stream.
+/// The bytes have ended. The server's message about it may still arrive on another stream.
 #[derive(Debug)]
-struct Lost {
-    error: io::Error,
+struct Ending {
+    /// The error if the connection was reset.
+    reset: Option<io::Error>,
     until: Pin<Box<Sleep>>,
 }
 
@@ -156,18 +159,27 @@ impl Connection {
         }
     }
 
-    /// Returns why the connection was reset. The server's message is better than the reset, and is
-    /// waited for, but the error stream might not end.
-    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
-        let Some(until) = self.lost.as_mut().map(|lost| lost.until.as_mut()) else {
-            return Poll::Ready(None);
+    /// Begins to wait for the server's message.
+    fn end(&mut self, reset: Option<io::Error>) {
+        let time = if reset.is_some() { TOLD } else { ENDED };
+        let until = Box::pin(tokio::time::sleep(time));
+        self.ending = Some(Ending { reset, until });
+    }
+
+    /// Returns how the connection has ended. The error stream shows whether it was in order. The
+    /// server's message is better than a reset, but the error stream might not end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let until = self.ending.as_mut().map(|ending| ending.until.as_mut());
+        let is_late = until.is_none_or(|until| until.poll(cx).is_ready());
+        let told = match self.poll_told(cx) {
+            Poll::Ready(told) => told,
+            Poll::Pending if is_late => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => return Poll::Pending,
         };
-        let is_late = until.poll(cx).is_ready();
-        if self.poll_told(cx).is_pending() && !is_late {
-            return Poll::Pending;
-        }
-        let lost = self.lost.take();
-        Poll::Ready(self.failure().or_else(|| lost.map(|lost| lost.error)))
+        let reset = self.ending.take().and_then(|ending| ending.reset);
+        self.is_over = reset.is_none() && told.is_ok();
+        let failure = self.failure().or(reset);
+        Poll::Ready(failure.map_or(told, Err))
     }
 
     /// Returns the server's message as an error, if there is one.
@@ -183,22 +195,22 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(error) = ready!(self.poll_lost(cx)) {
-            return Poll::Ready(Err(error));
+        if self.ending.is_none() && !self.is_over && buffer.remaining() > 0 {
+            let before = buffer.filled().len();
+            match Pin::new(&mut self.data).poll_read(cx, buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(read) => self.end(read.err()),
+                Poll::Pending => {
+                    // A long message that is not read would stop the session with all connections.
+                    _ = self.poll_told(cx);
+                    return Poll::Pending;
+                }
+            }
         }
-        let before = buffer.filled().len();
-        if !self.is_over && buffer.remaining() > 0 {
-            if let Err(error) = ready!(Pin::new(&mut self.data).poll_read(cx, buffer)) {
-                let until = Box::pin(tokio::time::sleep(TOLD));
-                self.lost = Some(Lost { error, until });
-                let error = ready!(self.poll_lost(cx));
-                return Poll::Ready(error.map_or(Ok(()), Err));
-            }
-            if buffer.filled().len() == before {
-                // The error stream shows whether the connection has ended in order.
-                ready!(self.poll_told(cx))?;
-                self.is_over = true;
-            }
+        if self.ending.is_some() {
+            return self.poll_end(cx);
         }
         let failure = self.failure().filter(|_| self.is_over);
         Poll::Ready(failure.map_or(Ok(()), Err))
@@ -226,5 +238,5 @@ impl AsyncWrite for Connection {
 /// How long the server's message about a reset is waited for.
 const TOLD: Duration = Duration::from_secs(1);
 
-/// How much of the server's message is kept, in bytes.
-const MAX_TEXT: usize = 64 * 1024;
+/// How long the server may take to tell whether a connection has ended in order.
+const ENDED: Duration = Duration::from_secs(30);

@@ -27,7 +27,8 @@ use crate::{
 /// A command that runs on a server. Dropping it with all its streams ends the session, and the
 /// server ends the command.
 ///
-/// Read all outputs, or drop them, because an output that is not read delays the others.
+/// Read all outputs, or drop them, because an output that is not read delays the others. The same
+/// is true of an outcome, which is mostly short: [`copy`](Self::copy) reads it meanwhile.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Remote {
@@ -69,6 +70,7 @@ impl Remote {
         mut stderr: impl AsyncWrite + Unpin,
     ) -> Result<Status, ClientError> {
         let to = self.stdin.take();
+        let (from_stdout, from_stderr) = (self.stdout.take(), self.stderr.take());
         let input = async {
             if let Some(mut to) = to
                 && tokio::io::copy(&mut stdin, &mut to).await.is_ok()
@@ -79,15 +81,30 @@ impl Remote {
             std::future::pending::<Infallible>().await
         };
         let outputs = async {
-            let out = copy_output(self.stdout.take(), &mut stdout);
-            let err = copy_output(self.stderr.take(), &mut stderr);
-            tokio::try_join!(out, err)
+            let out = copy_output(from_stdout, &mut stdout);
+            let err = copy_output(from_stderr, &mut stderr);
+            tokio::try_join!(out, err).map_err(ClientError::from)
         };
         tokio::select! {
             never = input => match never {},
-            copied = outputs => copied?,
-        };
-        self.outcome().await
+            copied = self.outcome_with(outputs) => copied.map(|(_, outcome)| outcome),
+        }
+    }
+
+    /// Waits for the outcome and for the copying of streams that were taken. The outcome is read
+    /// meanwhile, because an unread one could stop the other streams.
+    pub(super) async fn outcome_with<T, E>(
+        mut self,
+        copying: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, Status), E>
+    where
+        ClientError: Into<E>,
+    {
+        // Without them the session or the terminal would end before the copying.
+        let _held = (self.session.clone(), self.resize.take());
+        let outcome = async { Ok(self.outcome().await) };
+        let (copied, outcome) = tokio::try_join!(copying, outcome)?;
+        Ok((copied, outcome.map_err(Into::into)?))
     }
 
     /// Waits for the command to end, without a timeout. Streams that were not taken are dropped

@@ -34,7 +34,7 @@ use super::{
     settings::Settings,
     spdy::say,
 };
-use crate::{BoxError, client::Forward};
+use crate::{BoxError, client::Forward, status::shorten};
 
 /// A target of a forwarded connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -253,7 +253,8 @@ impl Forwarder {
                 (Err(why.to_string().into()), true)
             }
         };
-        let text = result.map_or_else(|why| self.failure(port, &why), |()| String::new());
+        let mut text = result.map_or_else(|why| self.failure(port, &why), |()| String::new());
+        shorten(&mut text);
         (text, is_over)
     }
 

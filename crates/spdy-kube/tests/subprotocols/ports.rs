@@ -302,6 +302,112 @@ async fn a_client_that_closes_for_a_failure_has_not_ended_its_input() {
     }
 }
 
+/// Otherwise the client would take the bytes for complete.
+#[tokio::test]
+async fn a_target_that_resets_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = forward_server(Server::new()).await;
+    let (spdy, websocket) = (
+        relay_to(server, Transport::Spdy).await,
+        relay_to(server, Transport::WebSocket).await,
+    );
+    for (address, form) in [server, spdy, websocket]
+        .into_iter()
+        .flat_map(|address| FORWARD.map(|form| (address, form)))
+    {
+        let mut client = open(address, &format!("/forward?ports={port}"), form).await;
+        let (mut target, _) = listener.accept().await.unwrap();
+        client.announced(&[port]).await;
+        target.write_all(b"some").await.unwrap();
+        assert_eq!(client.next().await, Ok((0, b"some".to_vec())));
+        target.set_zero_linger().unwrap();
+        drop(target);
+        let (channels, end) = client.read().await;
+        let text = String::from_utf8_lossy(&channels[1]).into_owned();
+        assert!(text.contains("reset"), "{form:?}: {text}");
+        assert_eq!(end, CloseCode::Normal);
+    }
+}
+
+/// A client that is refused has not ended its inputs, and its targets do not wait for it.
+#[tokio::test(start_paused = true)]
+async fn the_targets_of_a_refused_client_break_off() {
+    for reads in [true, false] {
+        let (mut client, mut targets) = held_client().await;
+        let (from, mut to) = tokio::io::split(targets.recv().await.unwrap());
+        // More than is under way to the client.
+        let flooding = tokio::spawn(async move { while to.write_all(&[7; 1000]).await.is_ok() {} });
+        sleep(Duration::from_secs(1)).await;
+        client
+            .socket
+            .send(Message::text("0no base64"))
+            .await
+            .unwrap();
+        let begin = Instant::now();
+        if reads {
+            let (_, end) = client.read().await;
+            assert_eq!(end, CloseCode::Invalid);
+        }
+        let mut from = from;
+        timeout(SOON, from.read_to_end(&mut Vec::new()))
+            .await
+            .expect("it ends")
+            .ok();
+        flooding.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{reads}");
+        // A client that does not read the reason is not waited for.
+        let pongs = async {
+            let pong = || Message::Pong(Bytes::new());
+            while client.socket.send(pong()).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        timeout(SOON, pongs).await.expect("the connection ends");
+    }
+}
+
+/// A client in memory, which expects base64, and its target.
+async fn held_client() -> (Client<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (made, targets) = mpsc::unbounded_channel();
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let made = made.clone();
+        let connect = move |_| {
+            let (near, far) = duplex(1024);
+            made.send(near).unwrap();
+            ready(Ok::<_, BoxError>(far))
+        };
+        let response = Server::new().port_forward(&mut request, "demo", connect);
+        ready(Ok::<_, Infallible>(response))
+    });
+    let (near, far) = duplex(1024);
+    let server = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+    tokio::spawn(server.with_upgrades());
+    let client = Client::open(near, "/forward?ports=1", FORWARD[2]).await;
+    (client, targets)
+}
+
+/// A message of any length would exceed what a WebSocket writes at once.
+#[tokio::test]
+async fn a_long_error_is_cut_and_other_ports_go_on() {
+    let target = echo_port().await;
+    let connect = move |port| async move {
+        match port {
+            1 => Err(BoxError::from("x".repeat(3 << 20))),
+            _ => Ok(TcpStream::connect(("127.0.0.1", port)).await?),
+        }
+    };
+    let address = forward_with(Server::new(), connect).await;
+    for form in FORWARD {
+        let mut client = open(address, &format!("/forward?ports=1,{target}"), form).await;
+        client.announced(&[1, target]).await;
+        let (channel, text) = client.next().await.unwrap();
+        assert_eq!((channel, text.len()), (1, 65_536), "{form:?}");
+        client.send(2, b"still here").await;
+        assert_eq!(client.next().await, Ok((2, b"still here".to_vec())));
+    }
+}
+
 /// Otherwise the client would take it for the end of the target.
 #[tokio::test]
 async fn a_connection_that_panics_is_told() {

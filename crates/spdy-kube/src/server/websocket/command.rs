@@ -71,7 +71,7 @@ pub(in crate::server) async fn serve(
             };
             match copied {
                 Ok(()) | Err(End::Lost) => Ok(()),
-                Err(End::Refused(code)) => sender.close(code).await,
+                Err(End::Refused(code)) => sender.refuse(code).await,
                 // The client reads no more, but that does not stop the command.
                 Err(End::Closed) => {
                     tokio::select! {

@@ -105,6 +105,12 @@ impl Sender {
         self.put(Message::Close(Some(close))).await
     }
 
+    /// Sends a Close frame that says why the client is refused. It may have much to read before.
+    pub(super) async fn refuse(&mut self, code: CloseCode) -> Result<(), Error> {
+        self.write = self.write.min(READ);
+        self.close(code).await
+    }
+
     /// Sends a message. A client that does not take it in time counts as lost.
     async fn put(&mut self, message: Message) -> Result<(), Error> {
         let sent = timeout(self.write, self.sink.send(message)).await;
@@ -261,5 +267,5 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// How long the client is read after the end.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a client may take to read the outcome of a command, with everything before it.
+/// How long a client may take to read the last message, with everything before it.
 pub(super) const READ: Duration = Duration::from_secs(30);

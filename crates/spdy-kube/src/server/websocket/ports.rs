@@ -89,13 +89,17 @@ pub(in crate::server) async fn serve(
             }
             while connections.join_next().await.is_some() {}
         };
-        if *presence.borrow() != Some(End::Lost) {
+        if matches!(*presence.borrow(), None | Some(End::Closed)) {
             taken.rest(rest).await;
         }
     }
     let end = *presence.borrow();
-    if let Some(End::Refused(_)) = end {
-        linger(sender, receiver).await;
+    if let Some(End::Refused(code)) = end {
+        // The connections break off, however long the client takes to read the reason.
+        drop(connections);
+        if sender.refuse(code).await.is_ok() {
+            linger(sender, receiver).await;
+        }
     }
     Ok(())
 }
@@ -126,8 +130,7 @@ async fn write(
             taken.rest(discard).await;
             Ok(())
         }
-        End::Refused(code) => sender.close(code).await,
-        End::Lost => Ok(()),
+        End::Refused(_) | End::Lost => Ok(()),
     }
 }
 
@@ -296,17 +299,14 @@ async fn upload(mut from: Stdin, mut to: impl AsyncWrite + Unpin) {
     _ = to.shutdown().await;
 }
 
-/// Copies from the target until it has ended. A reset is not an error, because a target that closes
-/// with unread input ends in this way.
+/// Copies from the target until it has ended. A reset is an error, because only the error channel
+/// can tell the client of it: the bytes might not be complete.
 async fn download(mut from: impl AsyncRead + Unpin, to: &Output) -> Result<(), BoxError> {
     loop {
         let mut message = BytesMut::with_capacity(1 + PIECE);
         message.put_u8(to.channel);
-        match from.read_buf(&mut message).await {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
-            Err(error) => return Err(error.into()),
+        if from.read_buf(&mut message).await? == 0 {
+            return Ok(());
         }
         if to.messages.send(message.freeze()).await.is_err() {
             return Ok(());
