@@ -5,6 +5,7 @@
 
 use std::{
     error::Error,
+    io, iter,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,12 +13,13 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Response};
+use http_body::Body;
 use http_body_util::Full;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use spdy_tower::{
-    Protocol,
+    BoxError, Protocol,
     client::{self, Client, ConnectorError, FetchError, Plain, ResponseBody},
-    session::{Config, Session},
+    session::{Config, ForeignProtocol, Session, SessionError},
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -28,6 +30,7 @@ use crate::{
     http2,
     offer::Offer,
     origin::Origin,
+    route::Route,
     tls, wire,
 };
 
@@ -38,6 +41,7 @@ pub(crate) struct Connector {
     config: Config,
     tls: Arc<ClientConfig>,
     timeout: Duration,
+    routes: Arc<[Route]>,
     verbose: bool,
 }
 
@@ -50,7 +54,7 @@ impl Connector {
         config.timeouts.keep_alive = Some(Duration::from_secs(10));
         config.timeouts.linger = LINGER;
         let tls = if has_tls {
-            tls::config(reach.insecure, reach.cacert.as_deref())?
+            tls::config(reach)?
         } else {
             tls::without_roots()
         };
@@ -67,13 +71,14 @@ impl Connector {
             .offer(&offer.alpn)
             .plain(plain)
             .upgrade_over_tls(offer.upgrade)
-            .timeout(reach.connect_timeout());
+            .timeout(reach.connect_timeout);
         Ok(Self {
             offer,
             connector,
             config,
             tls: Arc::new(tls),
-            timeout: reach.connect_timeout(),
+            timeout: reach.connect_timeout,
+            routes: reach.routes(),
             verbose: reach.verbose,
         })
     }
@@ -94,25 +99,19 @@ impl Connector {
         let client = Client::new(connector.dial(Tcp {
             wire: Arc::clone(&wire),
             open,
+            routes: Arc::clone(&self.routes),
             verbose: self.verbose,
         }));
         let connected = client.connect(&origin.uri()).await;
         let connected = connected.map_err(|error| self.failure(origin, &error))?;
         let protocol = connected.protocol();
-        if !matches!(protocol, Protocol::Spdy(_)) {
-            if self.offer.upgrade && !self.offer.falls_back {
-                let message = format!("{origin} does not upgrade to SPDY/3.1");
-                return Err(Failure::new(Exit::Connect, message));
-            }
-            if self.verbose {
-                wire::note(format_args!(
-                    "the protocol is {}, not SPDY: showing heads instead of frames",
-                    protocol.token()
-                ));
-            }
+        let is_spdy = matches!(protocol, Protocol::Spdy(_));
+        if self.offer.upgrade && !self.offer.falls_back && !is_spdy {
+            let message = format!("{origin} does not upgrade to SPDY/3.1");
+            return Err(Failure::new(Exit::Connect, message));
         }
         Ok(Connection {
-            requests: Requests { client, protocol },
+            requests: self.requests(client),
             session: connected.session().cloned(),
             http2: None,
             protocol,
@@ -135,6 +134,7 @@ impl Connector {
         let tcp = Tcp {
             wire: Arc::clone(&wire),
             open,
+            routes: Arc::clone(&self.routes),
             verbose: false,
         };
         let opened = http2::open(&tcp, &self.tls, origin, self.timeout).await;
@@ -142,7 +142,7 @@ impl Connector {
         let protocol = Protocol::Http2;
         let client = Client::new(self.connector.clone().dial(tcp));
         Ok(Connection {
-            requests: Requests { client, protocol },
+            requests: self.requests(client),
             session: None,
             http2: Some(requests),
             protocol,
@@ -152,19 +152,29 @@ impl Connector {
         })
     }
 
+    const fn requests(&self, client: Client) -> Requests {
+        let verbose = self.verbose;
+        Requests { client, verbose }
+    }
+
     fn failure(&self, origin: &Origin, error: &ConnectorError) -> Failure {
-        let cause: &dyn Error = match error {
+        let cause: &(dyn Error + 'static) = match error {
             ConnectorError::Protocol => {
                 let offered: Vec<_> = self.offer.alpn.iter().map(|it| it.token()).collect();
-                let message = format!("{origin} does not support {}", offered.join(", "));
+                let offered = offered.join(", ");
+                let message = format!("{origin} does not support {offered}: {OTHERS}");
                 return Failure::new(Exit::Connect, message);
             }
             ConnectorError::Transport(error) => &**error,
             error => error,
         };
-        Failure::connect(format_args!("cannot connect to {origin}"), cause)
+        let message = format!("cannot connect to {origin}: {}", cured(cause));
+        Failure::new(Exit::Connect, message)
     }
 }
+
+/// What to try if a server refuses the offered protocols.
+const OTHERS: &str = "try --http2 or --http1, or leave out --version";
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -190,12 +200,12 @@ impl Connection {
     }
 }
 
-/// Sends requests over a connection. When that connection has ended, the client opens another one
-/// to the same origin.
+/// Sends requests over a connection. When that connection has ended, or a request is for another
+/// origin, the client opens another one.
 #[derive(Clone)]
 pub(crate) struct Requests {
     client: Client,
-    protocol: Protocol,
+    verbose: bool,
 }
 
 /// The body of a request.
@@ -203,33 +213,91 @@ pub(crate) type Payload = Full<Bytes>;
 
 impl Requests {
     /// Sends a request, and returns the response when its head has arrived.
-    pub(crate) async fn send(
+    pub(crate) async fn send<B>(
         &self,
-        request: Request<Payload>,
-    ) -> Result<Response<ResponseBody>, Failure> {
-        let is_spdy = matches!(self.protocol, Protocol::Spdy(_));
-        if !is_spdy {
-            wire::sent(self.protocol, &request);
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, Failure>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        if self.verbose {
+            let connected = self.client.connect(request.uri()).await;
+            let connected = connected.map_err(|error| refused(&error.into()))?;
+            wire::sent(connected.protocol(), &request);
         }
-        let response = self.client.send(request).await.map_err(|error| {
-            let exit = match error {
-                FetchError::Connect(_) => Exit::Connect,
-                _ => Exit::Exchange,
-            };
-            Failure::new(exit, reason(&error))
-        })?;
-        if !is_spdy {
-            wire::received(self.protocol, &response);
+        let response = self.client.send(request).await;
+        let response = response.map_err(|error| refused(&error))?;
+        if self.verbose {
+            wire::received(protocol(&response), &response);
         }
         Ok(response)
     }
+}
+
+/// Returns the protocol over which a response has come.
+pub(crate) fn protocol<B>(response: &Response<B>) -> Protocol {
+    let protocol = response.extensions().get();
+    *protocol.expect("the client records the protocol of each response")
+}
+
+fn refused(error: &FetchError) -> Failure {
+    let exit = match error {
+        FetchError::Connect(_) => Exit::Connect,
+        _ => Exit::Exchange,
+    };
+    Failure::new(exit, reason(error))
 }
 
 /// Returns the reason why a request or the body of its response failed.
 ///
 /// The text leaves out the outermost message, which only says that the request failed.
 pub(crate) fn reason(error: &FetchError) -> String {
-    sentence(error.source().unwrap_or(error))
+    match error.source() {
+        Some(cause) => cured(cause),
+        None => sentence(error),
+    }
+}
+
+/// Returns an error as a sentence, with what to do about it if that is known.
+fn cured(error: &(dyn Error + 'static)) -> String {
+    let mut causes = iter::successors(Some(error), |&error| error.source());
+    let text = sentence(error);
+    match causes.find_map(cure) {
+        Some(cure) => format!("{text}: {cure}"),
+        None => text,
+    }
+}
+
+/// Returns what to do about an error.
+fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(SessionError::Foreign(protocol)) = error.downcast_ref() {
+        return Some(match protocol {
+            ForeignProtocol::Http1 => "try --http1",
+            ForeignProtocol::Http2 => "try --http2",
+            ForeignProtocol::Tls => "try https://",
+            _ => return None,
+        });
+    }
+    let error = match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref()?.downcast_ref()?,
+        None => error.downcast_ref()?,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(reason) => Some(match reason {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "trust it by --cacert FILE, or accept any certificate by --insecure"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "use a name of the certificate in the URL, and --connect-to for the address"
+            }
+            _ => "accept any certificate by --insecure",
+        }),
+        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS there: try http://"),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            Some("give a certificate by --cert")
+        }
+        _ => None,
+    }
 }
 
 /// How long the session reads the transport after it has closed its own side.

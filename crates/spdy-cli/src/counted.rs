@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::wire;
+use crate::{route::Route, wire};
 
 /// The number of bytes on the wire, including TLS and framing.
 #[derive(Debug, Default)]
@@ -39,11 +39,15 @@ pub(crate) struct Tcp {
     pub(crate) wire: Arc<Wire>,
     /// Each connection holds a clone until it is closed.
     pub(crate) open: mpsc::Sender<()>,
+    /// The first route for an origin is used.
+    pub(crate) routes: Arc<[Route]>,
     pub(crate) verbose: bool,
 }
 
 impl Dial for Tcp {
     fn dial(&self, host: &str, port: u16) -> Dialing {
+        let route = self.routes.iter().find_map(|route| route.of(host, port));
+        let (host, port) = route.unwrap_or((host, port));
         let (host, verbose) = (host.to_owned(), self.verbose);
         let (wire, open) = (Arc::clone(&self.wire), self.open.clone());
         Box::pin(async move {

@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Local = 4,
     /// A response has status 400 or above, and the command treats that as a failure.
     Status = 5,
+    /// Ctrl-C. Shells use this status too.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -31,7 +33,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     message: String,
@@ -40,10 +42,6 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn exchange(what: impl fmt::Display, cause: &dyn Error) -> Self {
         Self::caused(Exit::Exchange, what, cause)
-    }
-
-    pub(crate) fn connect(what: impl fmt::Display, cause: &dyn Error) -> Self {
-        Self::caused(Exit::Connect, what, cause)
     }
 
     pub(crate) fn local(what: impl fmt::Display, cause: &dyn Error) -> Self {
@@ -59,8 +57,7 @@ impl Failure {
 
     /// Writes the message to standard error and returns the exit status.
     pub(crate) fn report(&self) -> Exit {
-        // If standard error is closed, the exit status still reports the failure.
-        _ = writeln!(io::stderr(), "spdy: {self}");
+        note(&self.message);
         self.exit
     }
 
@@ -101,6 +98,11 @@ pub(crate) fn sentence(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Writes a message to standard error. If that is closed, the exit status still reports a failure.
+pub(crate) fn note(message: &str) {
+    _ = writeln!(io::stderr(), "spdy: {message}");
 }
 
 /// Writes all of `bytes` to standard output and flushes it.

@@ -1,17 +1,25 @@
 //! The command line.
 
+mod values;
+
 use std::{
     num::{NonZeroU8, NonZeroU16, NonZeroU32},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
 
-use super::{manual, origin::Url};
+use super::{
+    get::{Format, Start},
+    manual,
+    origin::Url,
+    route::Route,
+};
 
 /// A command-line client for SPDY/2, SPDY/3 and SPDY/3.1.
 #[derive(Debug, Parser)]
@@ -65,7 +73,7 @@ pub(crate) enum Command {
 ///
 /// Several URLs of one origin are requested at once, over one session. The bodies are written in
 /// the order of the URLs: a body that arrives before its turn is kept in memory, up to 64 MiB for
-/// all of them. Redirects are not followed.
+/// all of them. Ctrl-C keeps what has arrived, and says how much that is.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Get {
@@ -73,21 +81,121 @@ pub(crate) struct Get {
     #[arg(value_name = "URL", required = true, value_parser = Url::parse)]
     pub(crate) urls: Vec<Url>,
 
+    /// Follow redirects, up to 50
+    ///
+    /// A redirect to another origin does not receive the credentials. With status 301 or 302 a POST
+    /// becomes a GET, and with 303 every method does.
+    #[arg(short = 'L', long)]
+    pub(crate) location: bool,
+
+    /// Maximum time for all requests, for example 10, 1.5s or 2m
+    #[arg(short, long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) max_time: Option<Duration>,
+
+    /// Send a request again up to this many times if the failure may pass
+    ///
+    /// These failures may pass: no connection, a connection that is lost before the response, and
+    /// the status 408, 429, 500, 502, 503 or 504.
+    #[arg(long, value_name = "NUMBER", default_value = "0", hide_default_value = true,
+          value_parser = values::whole::<u32>)]
+    pub(crate) retry: u32,
+
+    /// Time before a request is sent again
+    ///
+    /// By default it is 1 s, then twice as long each time, up to 10 minutes; or what the server
+    /// asks for with retry-after.
+    #[arg(long, value_name = "TIME", value_parser = values::time, requires = "retry")]
+    pub(crate) retry_delay: Option<Duration>,
+
+    /// Use HTTP/2
+    #[arg(long, visible_alias = "h2", conflicts_with_all = ["version", "upgrade", "http1"])]
+    pub(crate) http2: bool,
+
+    /// Use HTTP/1.1
+    #[arg(long, visible_alias = "http1.1", conflicts_with = "version")]
+    pub(crate) http1: bool,
+
+    #[command(flatten)]
+    pub(crate) sent: Sent,
+
+    #[command(flatten)]
+    pub(crate) received: Received,
+
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What the requests of `get` contain.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Request")]
+pub(crate) struct Sent {
     /// Add a header field, for example "accept: text/html"; can be repeated
-    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 
-    /// Send this text, or the contents of FILE (@- is standard input), as the body of a POST
-    #[arg(short, long, value_name = "DATA|@FILE")]
-    pub(crate) data: Option<String>,
-
     /// Use this request method
-    #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method)]
+    #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = values::method,
+          conflicts_with = "head")]
     pub(crate) method: Option<Method>,
 
+    /// Send HEAD, and write the heads of the responses
+    #[arg(short = 'I', long, conflicts_with_all = ["data", "data_binary", "form", "upload_file"])]
+    pub(crate) head: bool,
+
+    /// Send this text, or FILE without its line breaks (@- is standard input), as the body of a
+    /// POST; several are joined with "&"
+    #[arg(short, long, value_name = "DATA|@FILE")]
+    pub(crate) data: Vec<String>,
+
+    /// The same as --data, but a file is sent as it is
+    #[arg(long, value_name = "DATA|@FILE")]
+    pub(crate) data_binary: Vec<String>,
+
+    /// Send a field of a form: NAME=TEXT, NAME=@FILE for a file, or NAME=<FILE for its contents;
+    /// can be repeated
+    ///
+    /// The body is multipart/form-data. The parameters ";type=" and ";filename=" can follow a file,
+    /// and ";type=" a text.
+    #[arg(short = 'F', long, value_name = "NAME=VALUE",
+          conflicts_with_all = ["data", "data_binary", "upload_file"])]
+    pub(crate) form: Vec<String>,
+
+    /// Send FILE (- is standard input) as the body of a PUT, while it is read
+    ///
+    /// If the path of the URL ends with "/", the name of the file is added to it.
+    #[arg(short = 'T', long, value_name = "FILE", conflicts_with_all = ["data", "data_binary"])]
+    pub(crate) upload_file: Option<PathBuf>,
+
+    /// Send this user and password by basic authentication
+    #[arg(short, long, value_name = "USER:PASSWORD", value_parser = values::user)]
+    pub(crate) user: Option<HeaderValue>,
+
+    /// Use this text for the field user-agent
+    #[arg(short = 'A', long, value_name = "TEXT", value_parser = values::field)]
+    pub(crate) user_agent: Option<HeaderValue>,
+
+    /// Ask for a body that is compressed with gzip, and write it decompressed
+    #[arg(long, conflicts_with = "continue_at")]
+    pub(crate) compressed: bool,
+}
+
+/// What `get` does with the responses.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Response")]
+pub(crate) struct Received {
     /// Write the body to this file (- is standard output); give one for each URL, in order
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "remote_name")]
     pub(crate) output: Vec<PathBuf>,
+
+    /// Write each body to a file with the last part of the path of its URL as its name
+    #[arg(short = 'O', long, action = ArgAction::Count)]
+    pub(crate) remote_name: u8,
+
+    /// Request the body from this byte on, and append it to the file; - continues each file at its
+    /// end
+    #[arg(short = 'C', long, value_name = "BYTE", value_parser = values::start,
+          conflicts_with_all = ["head", "data", "data_binary", "form", "upload_file"])]
+    pub(crate) continue_at: Option<Start>,
 
     /// Write the response head before the body, and the trailers after it
     #[arg(short, long)]
@@ -97,16 +205,26 @@ pub(crate) struct Get {
     #[arg(short, long)]
     pub(crate) fail: bool,
 
-    /// Write one line of JSON for each response; bodies are written only to --output
+    /// Show no progress, and no messages about URLs
+    #[arg(short, long)]
+    pub(crate) silent: bool,
+
+    /// Show messages although --silent is set
+    #[arg(short = 'S', long)]
+    pub(crate) show_error: bool,
+
+    /// Write this text after each response, with %{NAME} replaced
+    ///
+    /// The names are content_type, errormsg, exitcode, http_code, method, num_redirects, protocol,
+    /// size_download, size_upload, time_starttransfer, time_total, url, and url_effective. Times
+    /// are in seconds. \n is a line break, \t a tab, and %% a percent sign.
+    #[arg(short, long, value_name = "FORMAT", value_parser = Format::parse,
+          conflicts_with = "json")]
+    pub(crate) write_out: Option<Format>,
+
+    /// Write one line of JSON for each response; bodies are written only to files
     #[arg(long)]
     pub(crate) json: bool,
-
-    /// Use HTTP/1.1
-    #[arg(long, conflicts_with = "version")]
-    pub(crate) http1: bool,
-
-    #[command(flatten)]
-    pub(crate) reach: Reach,
 }
 
 /// Measures round-trip times with PING frames
@@ -118,11 +236,12 @@ pub(crate) struct Ping {
     pub(crate) url: Url,
 
     /// Number of round trips
-    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "5")]
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "5",
+          value_parser = values::positive::<NonZeroU32>)]
     pub(crate) count: NonZeroU32,
 
     /// Time between a reply and the next PING, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "200")]
+    #[arg(long, value_name = "MS", default_value = "200", value_parser = values::whole::<u64>)]
     pub(crate) interval: u64,
 
     /// Write the result as JSON
@@ -166,7 +285,7 @@ pub(crate) struct Load {
     pub(crate) body: Option<u32>,
 
     /// Add a header field; can be repeated
-    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 
     /// Number of threads of this program
@@ -190,7 +309,7 @@ pub(crate) struct Load {
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Inspect {
     /// The version of the session: 2, 3 or 3.1
-    #[arg(value_parser = version)]
+    #[arg(value_parser = values::version)]
     pub(crate) version: Version,
 
     /// File with the bytes of one direction of a session, from its start (- is standard input)
@@ -209,7 +328,7 @@ pub(crate) struct Reach {
     ///
     /// By default, https:// URLs use the newest version that ALPN negotiates, and plain text uses
     /// SPDY/3.1.
-    #[arg(long, value_name = "VERSION", value_parser = version, aliases = ["spdy", "plain-version"])]
+    #[arg(long, value_name = "VERSION", value_parser = values::version, aliases = ["spdy", "plain-version"])]
     pub(crate) version: Option<Version>,
 
     /// Use plain text, without TLS, also for https:// URLs
@@ -231,13 +350,33 @@ pub(crate) struct Reach {
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     pub(crate) cacert: Option<PathBuf>,
 
-    /// Timeout for opening a connection, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    connect_timeout: NonZeroU32,
+    /// Certificate of the client: a PEM file with its chain, and the key unless --key names it
+    #[arg(short = 'E', long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
 
-    /// Show each frame, with the seconds since the start, on standard error
+    /// Private key of the client: a PEM file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Timeout for opening a connection, for example 10, 1.5s or 2m
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = values::time)]
+    pub(crate) connect_timeout: Duration,
+
+    /// Reach this host and port at this address, HOST:PORT:ADDRESS; can be repeated
     ///
-    /// For HTTP/2 and HTTP/1.1 it shows the heads of requests and responses.
+    /// The name in the URL is still the one in the request and in TLS. * is any host.
+    #[arg(long, value_name = "HOST:PORT:ADDRESS", value_parser = Route::resolve)]
+    pub(crate) resolve: Vec<Route>,
+
+    /// Connect to another host and port, HOST:PORT:HOST:PORT; can be repeated
+    ///
+    /// The name in the URL is still the one in the request and in TLS. If one of the first two is
+    /// empty it means any, and if one of the last two is, it does not change.
+    #[arg(long, value_name = "HOST:PORT:HOST:PORT", value_parser = Route::connect_to)]
+    pub(crate) connect_to: Vec<Route>,
+
+    /// Show the header fields of requests and responses, and each frame of SPDY, with the seconds
+    /// since the start, on standard error
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
@@ -252,31 +391,10 @@ impl Reach {
         }
     }
 
-    pub(crate) fn connect_timeout(&self) -> Duration {
-        Duration::from_secs(self.connect_timeout.get().into())
-    }
-}
-
-fn version(text: &str) -> Result<Version, &'static str> {
-    let number = text.strip_prefix("spdy/").unwrap_or(text);
-    let id = format!("spdy/{number}");
-    Version::from_alpn(id.as_bytes()).ok_or("the version must be 2, 3 or 3.1")
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text
-        .split_once(':')
-        .ok_or("a header field must have the form NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|error| format!("{error}"))?;
-    let value = HeaderValue::from_str(value.trim()).map_err(|error| format!("{error}"))?;
-    Ok((name, value))
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    match text.parse() {
-        Ok(Method::CONNECT) => Err("the method CONNECT is not supported".into()),
-        Ok(method) => Ok(method),
-        Err(error) => Err(format!("{error}")),
+    /// Returns the routes of `--resolve` and `--connect-to`.
+    pub(crate) fn routes(&self) -> Arc<[Route]> {
+        let routes = self.resolve.iter().chain(&self.connect_to);
+        routes.cloned().collect()
     }
 }
 
@@ -284,11 +402,15 @@ const AFTER_HELP: &str = "\
 Examples:
   spdy get --insecure https://localhost:8443/hello
   spdy get -v --version 3 http://127.0.0.1:8080/ http://127.0.0.1:8080/style.css
-  spdy get -o big.bin https://localhost:8443/bytes/100000000
+  spdy get -L -O https://localhost:8443/logo.svg
+  spdy get -T big.bin https://localhost:8443/files/
   spdy ping -n 10 https://localhost:8443/
   spdy load -c 10 -m 10 -n 100000 http://127.0.0.1:8080/hello
   spdy load -c 10 -m 10 -n 100000 --h2 http://127.0.0.1:8080/hello
   spdy inspect 3.1 client-to-server.bin
+
+Environment:
+  SSLKEYLOGFILE  a file to which the secrets of TLS are appended, for programs like Wireshark
 
 Exit status:
   0  every request received a complete response, of any status
@@ -297,6 +419,7 @@ Exit status:
   3  no connection: name lookup, TCP or TLS failed, or the server does not support the protocol
   4  a file or standard output could not be read or written
   5  a response has status 400 or above (get --fail, and load)
+  130  Ctrl-C; get has kept what had arrived, load has reported on what was complete
   If several URLs fail, the status is that of the first one.
 
 JSON output is one object per line. If a command or a URL fails, the object has the member \"error\"

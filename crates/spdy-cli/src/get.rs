@@ -1,51 +1,88 @@
 //! `spdy get`: sends requests. Those to the same origin share one session.
 
+mod facts;
+mod form;
 mod output;
 mod progress;
+mod redirects;
+mod retries;
+mod upload;
 
-use std::{fs, io::Read, path::Path, sync::Arc, time::Instant};
-
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
-use http_body_util::{BodyExt, Full};
-use serde_json::{Value, json};
-use spdy_tower::{Protocol, client::ResponseBody};
-use tokio::task::JoinSet;
 
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
+    },
+};
+use http_body_util::BodyExt;
+use indicatif::ProgressBar;
+use serde_json::json;
+use spdy_tower::{Protocol, client::ResponseBody};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tower::{ServiceExt, service_fn};
+use tower_http::follow_redirect::{
+    FollowRedirect, RequestUri,
+    policy::{FilterCredentials, PolicyExt},
+};
+
+pub(crate) use self::facts::Format;
 use self::{
+    facts::{Facts, Head, length},
     output::{Output, Turns},
     progress::Progress,
+    redirects::Redirects,
+    retries::{Retries, passing},
+    upload::{Payload, Upload},
 };
 use crate::{
-    connect::{Connector, Payload, Requests, reason},
-    failure::{Exit, Failure, print_json},
+    connect::{Connection, Connector, Requests, protocol, reason},
+    failure::{Exit, Failure, note, print, print_json},
     flags::Get,
+    interrupt::Interrupt,
     origin::{Origin, Url},
 };
 
+/// The byte at which a download begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    Byte(u64),
+    /// The end of the file that is there.
+    End,
+}
+
 pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
-    if !get.output.is_empty() && get.output.len() != get.urls.len() {
-        let message = "--output must be given once for each URL, or not at all";
+    let interrupt = Interrupt::listen();
+    let urls = urls(&get)?;
+    let files = files(&get)?;
+    let upload = Upload::new(&get.sent)?.map(Arc::new);
+    if upload.as_ref().is_some_and(|it| !it.is_repeatable()) && urls.len() > 1 {
+        let message = "standard input can be sent to one URL only";
         return Err(Failure::new(Exit::Usage, message));
     }
-    if get.json && get.output.iter().any(|path| is_stdout(path)) {
-        let message = "--output cannot be standard output, because --json writes there";
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let urls: Vec<_> = get.urls.iter().map(|url| get.reach.reached(url)).collect();
-    let has_tls = urls.iter().any(|url| url.origin.is_tls);
+    // A redirect can lead to https.
+    let has_tls = get.location || urls.iter().any(|url| url.origin.is_tls);
     let connector =
         Connector::new(get.offer()?, &get.reach, has_tls)?.windows(STREAM_WINDOW, SESSION_WINDOW);
+    let has_files = files.iter().any(Option::is_some) || get.sent.upload_file.is_some();
     let work = Arc::new(Work {
-        body: get.data.as_deref().map(read).transpose()?,
-        progress: Progress::new(
-            get.output.iter().any(|path| !is_stdout(path)) && !get.reach.verbose,
-        ),
+        progress: Progress::new(has_files && !get.reach.verbose && !get.received.silent),
+        deadline: get.max_time.map(|time| Instant::now() + time),
         turns: Turns::default(),
+        interrupt,
         connector,
+        upload,
+        files,
         urls,
         get,
     });
@@ -54,7 +91,7 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     for group in by_origin(&work.urls) {
         groups.spawn(Arc::clone(&work).fetch_all(group));
     }
-    let mut exits = vec![Exit::Success; work.get.urls.len()];
+    let mut exits = vec![Exit::Success; work.urls.len()];
     for (place, exit) in groups.join_all().await.into_iter().flatten() {
         exits[place] = exit;
     }
@@ -62,8 +99,59 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     Ok(first.unwrap_or(Exit::Success))
 }
 
-/// Returns whether a path is `-`, which stands for standard output as in curl.
-fn is_stdout(path: &Path) -> bool {
+/// Returns the URLs to connect to. An uploaded file gives its name to a directory.
+fn urls(get: &Get) -> Result<Vec<Url>, Failure> {
+    let name = get.sent.upload_file.as_deref();
+    let name = name.filter(|path| !is_dash(path)).and_then(Path::file_name);
+    let url = |url: &Url| {
+        let url = get.reach.reached(url);
+        match name {
+            Some(name) if url.uri.path().ends_with('/') => {
+                url.join(&name.to_string_lossy()).ok_or_else(|| {
+                    let message =
+                        "the name of the file cannot be part of a URL: write the whole URL";
+                    Failure::new(Exit::Usage, message)
+                })
+            }
+            _ => Ok(url),
+        }
+    };
+    get.urls.iter().map(url).collect()
+}
+
+/// Returns the file for each URL, or `None` if its body is not written to one.
+fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
+    let received = &get.received;
+    let output = &received.output;
+    if !output.is_empty() && output.len() != get.urls.len() {
+        return usage("--output must be given once for each URL, or not at all");
+    }
+    if received.json && output.iter().any(|path| is_dash(path)) {
+        return usage("--output cannot be standard output, because --json writes there");
+    }
+    let mut files = Vec::new();
+    for (place, url) in get.urls.iter().enumerate() {
+        let file = if received.remote_name > 0 {
+            let name = url.uri.path().rsplit('/').next().unwrap_or_default();
+            if matches!(name, "" | "." | "..") {
+                let message = format!("{url} has no file name: use --output");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            Some(name.into())
+        } else {
+            output.get(place).filter(|path| !is_dash(path)).cloned()
+        };
+        if file.is_none() && matches!(received.continue_at, Some(Start::End)) {
+            return usage("--continue-at - needs a file: use --output or --remote-name");
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// Returns whether a path is `-`, which stands for standard input or output as in curl.
+fn is_dash(path: &Path) -> bool {
     path == Path::new("-")
 }
 
@@ -79,38 +167,27 @@ fn by_origin(urls: &[Url]) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
-/// Returns the body that `--data` describes: a text, or `@` and the name of a file.
-fn read(data: &str) -> Result<Bytes, Failure> {
-    let Some(name) = data.strip_prefix('@') else {
-        return Ok(Bytes::copy_from_slice(data.as_bytes()));
-    };
-    let bytes = if name == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(name)
-    };
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| Failure::local(format_args!("cannot read {name}"), &error))
-}
-
 /// What all requests share.
 struct Work {
     get: Get,
     /// The URLs to connect to, in the order of the command line.
     urls: Vec<Url>,
-    body: Option<Bytes>,
+    /// The file for the body of each URL.
+    files: Vec<Option<PathBuf>>,
+    upload: Option<Arc<Upload>>,
     connector: Connector,
     turns: Turns,
     progress: Progress,
+    interrupt: Interrupt,
+    deadline: Option<Instant>,
 }
 
 impl Work {
     /// Sends the requests to one origin: all at once, or one after the other over HTTP/1.1.
     async fn fetch_all(self: Arc<Self>, places: Vec<usize>) -> Vec<(usize, Exit)> {
         let origin = &self.urls[places[0]].origin;
-        let connection = match self.connector.connect(origin).await {
+        let connecting = self.limited(self.connect(origin)).await;
+        let connection = match connecting.unwrap_or_else(Err) {
             Ok(connection) => connection,
             Err(failure) => {
                 return self.give_up(&places, &failure).await;
@@ -121,8 +198,13 @@ impl Work {
         for place in places {
             let (work, requests) = (Arc::clone(&self), connection.requests.clone());
             let fetch = async move {
-                let outcome = work.fetch(place, &requests).await;
-                work.finish(place, outcome).await
+                let mut facts = work.facts(place);
+                let outcome = work.fetch(place, &requests, &mut facts);
+                let outcome = match work.limited(outcome).await {
+                    Ok(outcome) => outcome,
+                    Err(early) => Err(facts.explain(&early)),
+                };
+                work.finish(place, facts, outcome).await
             };
             if connection.protocol == Protocol::Http1 {
                 exits.push(fetch.await);
@@ -135,135 +217,336 @@ impl Work {
         exits
     }
 
+    async fn connect(&self, origin: &Origin) -> Result<Connection, Failure> {
+        let mut retries = Retries::new(&self.get);
+        loop {
+            match self.connector.connect(origin).await {
+                Err(failure) if self.again(&mut retries, &failure.to_string(), None).await => {}
+                connected => return connected,
+            }
+        }
+    }
+
+    /// Waits for the next attempt. Returns whether there is one.
+    async fn again(&self, retries: &mut Retries, why: &str, asked: Option<Duration>) -> bool {
+        let Some(delay) = retries.take(asked) else {
+            return false;
+        };
+        if self.is_loud() {
+            let left = retries.left;
+            let text = format!("{why}: trying again after {delay:?}, {left} attempts left");
+            self.progress.suspend(|| note(&text));
+        }
+        sleep(delay).await;
+        true
+    }
+
+    /// Ends some work early if the time of the user is up, or at Ctrl-C.
+    async fn limited<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let late = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            outcome = work => Ok(outcome),
+            () = late => Err(Failure::new(Exit::Exchange, "timed out by --max-time")),
+            () = self.interrupt.heard() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+        }
+    }
+
     /// Reports the failure of a connection for each request that was to use it.
     async fn give_up(&self, places: &[usize], failure: &Failure) -> Vec<(usize, Exit)> {
         let mut exits = Vec::new();
         for &place in places {
-            let failure = Failure::new(failure.exit, failure.to_string());
-            exits.push(self.finish(place, Err(failure)).await);
+            let outcome = Err(failure.clone());
+            exits.push(self.finish(place, self.facts(place), outcome).await);
         }
         exits
     }
 
-    /// Reports a failed request, and passes standard output on to the next URL.
-    async fn finish(&self, place: usize, outcome: Result<Exit, Failure>) -> (usize, Exit) {
-        let exit = match outcome {
-            Ok(exit) => exit,
-            Err(failure) => {
-                self.turns.wait(place).await;
-                let url = &self.get.urls[place];
-                let about_url = Failure::new(failure.exit, format!("{url}: {failure}"));
-                self.progress.suspend(|| _ = about_url.report());
-                failure
-                    .told(self.get.json, ("url", url))
-                    .unwrap_or_else(|told: Failure| told.exit)
+    /// Reports on a request, and passes standard output on to the next URL.
+    async fn finish(
+        &self,
+        place: usize,
+        mut facts: Facts,
+        outcome: Result<(), Failure>,
+    ) -> (usize, Exit) {
+        self.turns.wait(place).await;
+        facts.took = facts.start.elapsed();
+        facts.exit = match &outcome {
+            Err(failure) => failure.exit,
+            Ok(()) if self.get.received.fail && facts.is_error() => Exit::Status,
+            Ok(()) => Exit::Success,
+        };
+        if let Err(failure) = &outcome {
+            facts.error = failure.to_string();
+            if self.is_loud() {
+                let about_url = format!("{}: {failure}", facts.url);
+                self.progress.suspend(|| note(&about_url));
             }
+        }
+        let exit = match self.tell(&facts) {
+            Err(failure) if facts.exit == Exit::Success => failure.report(),
+            _ => facts.exit,
         };
         self.turns.pass(place).await;
         (place, exit)
     }
 
-    async fn fetch(&self, place: usize, requests: &Requests) -> Result<Exit, Failure> {
-        let start = Instant::now();
-        let response = requests.send(self.request(place)).await?;
-        self.receive(place, response, start).await
+    /// Writes the facts in the form that the user wants.
+    fn tell(&self, facts: &Facts) -> Result<(), Failure> {
+        if let Some(format) = &self.get.received.write_out {
+            return print(format.of(facts).as_bytes());
+        }
+        match self.get.received.json {
+            true if facts.error.is_empty() => print_json(&facts.json()),
+            true => print_json(&json!({"url": facts.url, "error": facts.error})),
+            false => Ok(()),
+        }
     }
 
-    fn request(&self, place: usize) -> Request<Payload> {
-        let body = self.body.clone();
-        let default = match body {
-            Some(_) => Method::POST,
-            None => Method::GET,
+    const fn is_loud(&self) -> bool {
+        !self.get.received.silent || self.get.received.show_error
+    }
+
+    fn facts(&self, place: usize) -> Facts {
+        let sent = &self.get.sent;
+        let method = match (&sent.method, &self.upload) {
+            (Some(method), _) => method.clone(),
+            (None, Some(upload)) => upload.method.clone(),
+            (None, None) if sent.head => Method::HEAD,
+            (None, None) => Method::GET,
         };
+        let url = self.get.urls[place].to_string();
+        Facts::new(url, method, self.files[place].clone())
+    }
+
+    /// Sends a request until there is a response that is no passing failure, and writes it.
+    async fn fetch(
+        &self,
+        place: usize,
+        requests: &Requests,
+        facts: &mut Facts,
+    ) -> Result<(), Failure> {
+        let start = self.start(place)?;
+        let mut retries = Retries::new(&self.get);
+        let is_repeatable = self.upload.as_ref().is_none_or(|it| it.is_repeatable());
+        let response = loop {
+            let sent = self.send(place, requests, start, facts).await;
+            match passing(&sent) {
+                Some((why, asked)) if is_repeatable => {
+                    let why = format!("{}: {why}", facts.url);
+                    if self.again(&mut retries, &why, asked).await {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            break sent?;
+        };
+        self.receive(place, response, start, facts).await
+    }
+
+    /// Returns the byte at which the download of a URL begins.
+    fn start(&self, place: usize) -> Result<u64, Failure> {
+        match (self.get.received.continue_at, &self.files[place]) {
+            (Some(Start::Byte(start)), _) => Ok(start),
+            (Some(Start::End), Some(path)) => match fs::metadata(path) {
+                Ok(about) => Ok(about.len()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+                Err(error) => {
+                    let what = format_args!("cannot read {}", path.display());
+                    Err(Failure::local(what, &error))
+                }
+            },
+            _ => Ok(0),
+        }
+    }
+
+    /// Sends a request, and follows redirects if the user wants that.
+    async fn send(
+        &self,
+        place: usize,
+        requests: &Requests,
+        start: u64,
+        facts: &mut Facts,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let request = self.request(place, start, facts)?;
+        let response = if self.get.location {
+            let policy = Redirects {
+                upload: self.upload.clone(),
+                sent: Arc::clone(&facts.sent),
+                count: Arc::clone(&facts.redirects),
+            };
+            policy.count.store(0, Ordering::Relaxed);
+            let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
+            let requests = requests.clone();
+            let once = service_fn(move |request| {
+                let requests = requests.clone();
+                async move { requests.send(request).await }
+            });
+            let following = FollowRedirect::with_policy(once, policy);
+            let response = following.oneshot(request).await?;
+            let effective = response.extensions().get::<RequestUri>();
+            facts.effective = effective.map(|uri| uri.0.clone());
+            self.check_followed(&response)?;
+            response
+        } else {
+            requests.send(request).await?
+        };
+        facts.head = Some(Head {
+            protocol: protocol(&response),
+            status: response.status(),
+            headers: response.headers().clone(),
+            after: facts.start.elapsed(),
+        });
+        Ok(response)
+    }
+
+    /// A redirect is left if it asks for a body that is gone.
+    fn check_followed<B>(&self, response: &Response<B>) -> Result<(), Failure> {
+        let asks = matches!(response.status().as_u16(), 307 | 308);
+        match response.headers().get(LOCATION) {
+            Some(location) if asks && self.upload.is_some() => {
+                let location = String::from_utf8_lossy(location.as_bytes());
+                let message = format!("redirect to {location}: the body cannot be sent again");
+                Err(Failure::new(Exit::Local, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn request(
+        &self,
+        place: usize,
+        start: u64,
+        facts: &Facts,
+    ) -> Result<Request<Payload>, Failure> {
+        let sent = &self.get.sent;
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.get.headers {
+        for (name, value) in &sent.headers {
             headers.append(name, value.clone());
         }
+        let own = [
+            (AUTHORIZATION, sent.user.clone()),
+            (USER_AGENT, sent.user_agent.clone()),
+            (ACCEPT_ENCODING, sent.compressed.then_some(GZIP)),
+            (RANGE, (start > 0).then(|| range(start))),
+        ];
+        headers.extend(
+            own.into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         headers.entry(ACCEPT).or_insert(ANY_TYPE);
         headers.entry(USER_AGENT).or_insert(AGENT);
-        if body.is_some() {
-            headers.entry(CONTENT_TYPE).or_insert(FORM);
+        let mut request = Request::new(Payload::default());
+        if let Some(upload) = &self.upload {
+            let bar = self.upload_bar(place);
+            let (body, length) = upload.open(&bar, &facts.sent)?;
+            if let Some(length) = length {
+                bar.set_length(length);
+                headers.entry(CONTENT_LENGTH).or_insert(length.into());
+            }
+            if let Some(content_type) = &upload.content_type {
+                headers.entry(CONTENT_TYPE).or_insert(content_type.clone());
+            }
+            *request.body_mut() = body;
         }
-        let mut request = Request::new(Full::new(body.unwrap_or_default()));
-        *request.method_mut() = self.get.method.clone().unwrap_or(default);
+        *request.method_mut() = facts.method.clone();
         *request.uri_mut() = self.urls[place].uri.clone();
         *request.headers_mut() = headers;
-        request
+        Ok(request)
     }
 
-    /// Writes a response to its output, and returns the exit status of the request.
+    fn upload_bar(&self, place: usize) -> ProgressBar {
+        let Some(path) = &self.get.sent.upload_file else {
+            return ProgressBar::hidden();
+        };
+        let length = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+        let length = length.map(|about| about.len());
+        self.progress.bar(&self.urls[place].to_string(), length)
+    }
+
+    /// Writes a response to its output.
     async fn receive(
         &self,
         place: usize,
         response: Response<ResponseBody>,
-        start: Instant,
-    ) -> Result<Exit, Failure> {
-        let to_head = start.elapsed();
+        start: u64,
+        facts: &mut Facts,
+    ) -> Result<(), Failure> {
         let (head, mut body) = response.into_parts();
-        let protocol = head.extensions.get::<Protocol>();
-        let protocol = *protocol.expect("the client records the protocol of each response");
-        let url = self.get.urls[place].to_string();
-        let bar = self.progress.bar(&url, length(&head.headers));
-        let mut output = match self.get.output.get(place) {
-            Some(path) if !is_stdout(path) => Output::file(path)?,
-            None if self.get.json => Output::nowhere(),
-            _ => Output::stdout(&self.turns, place),
+        if start > 0 && !continues(start, head.status, &head.headers)? {
+            return Ok(());
+        }
+        let bar = self.progress.bar(&facts.url, length(&head.headers));
+        let mut output = match &self.files[place] {
+            Some(path) => Output::file(path, start)?,
+            None if self.get.received.json => Output::nowhere(),
+            None => Output::stdout(&self.turns, place),
         };
-        if self.get.include {
+        let shows_head = self.get.received.include || self.get.sent.head;
+        if shows_head {
+            let protocol = facts.head.as_ref().expect("it has arrived").protocol;
             let mut text = format!("{protocol} {}\r\n", head.status).into_bytes();
             write_fields(&mut text, &head.headers);
             output.write(text.into())?;
         }
-        let mut bytes = 0;
-        let mut trailers = HeaderMap::new();
+        let is_gzip = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"gzip");
+        let is_gzip = head.headers.get(CONTENT_ENCODING).is_some_and(is_gzip);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
-                let reason = reason(&error);
-                let message = format!("incomplete response after {bytes} bytes: {reason}");
+                let progress = facts.progress();
+                let message = format!("incomplete response{progress}: {}", reason(&error));
                 Failure::new(Exit::Exchange, message)
             })?;
             match frame.into_data() {
                 Ok(piece) => {
-                    bytes += piece.len() as u64;
+                    if facts.received == 0 && is_gzip && self.get.sent.compressed {
+                        output.inflate();
+                    }
+                    facts.received += piece.len() as u64;
                     bar.inc(piece.len() as u64);
                     output.write(piece)?;
                 }
-                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    facts.trailers.extend(trailers);
+                }
             }
         }
-        if self.get.include && !trailers.is_empty() {
+        output.finish().await?;
+        if shows_head && !facts.trailers.is_empty() {
             let mut text = Vec::new();
-            write_fields(&mut text, &trailers);
+            write_fields(&mut text, &facts.trailers);
             output.write(text.into())?;
         }
-        output.finish().await?;
         bar.finish();
-        if self.get.json {
-            self.turns.wait(place).await;
-            print_json(&json!({
-                "url": url,
-                "protocol": protocol.token(),
-                "status": head.status.as_u16(),
-                "headers": json_fields(&head.headers),
-                "trailers": json_fields(&trailers),
-                "bytes": bytes,
-                "file": self.get.output.get(place).map(|path| path.display().to_string()),
-                "seconds_to_head": to_head.as_secs_f64(),
-                "seconds": start.elapsed().as_secs_f64(),
-            }))?;
-        }
-        let is_error = head.status.is_client_error() || head.status.is_server_error();
-        Ok(if self.get.fail && is_error {
-            Exit::Status
-        } else {
-            Exit::Success
-        })
+        Ok(())
     }
 }
 
-/// Returns the length of the body, if the head declares it.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Returns whether a response continues a download at byte `start`. It does not if the download is
+/// complete.
+fn continues(start: u64, status: StatusCode, headers: &HeaderMap) -> Result<bool, Failure> {
+    let range = headers.get(CONTENT_RANGE);
+    let range = range.and_then(|range| range.to_str().ok()?.strip_prefix("bytes "));
+    let range = range.unwrap_or_default();
+    match status {
+        StatusCode::PARTIAL_CONTENT if range.starts_with(&format!("{start}-")) => Ok(true),
+        StatusCode::RANGE_NOT_SATISFIABLE if range == format!("*/{start}") => Ok(false),
+        _ => {
+            let message = format!("cannot continue at byte {start}: the server answers {status}");
+            Err(Failure::new(Exit::Exchange, message))
+        }
+    }
+}
+
+fn range(start: u64) -> HeaderValue {
+    let range = format!("bytes={start}-");
+    HeaderValue::from_str(&range).expect("it is ASCII")
 }
 
 fn write_fields(text: &mut Vec<u8>, fields: &HeaderMap) {
@@ -276,19 +559,9 @@ fn write_fields(text: &mut Vec<u8>, fields: &HeaderMap) {
     text.extend_from_slice(b"\r\n");
 }
 
-fn json_fields(fields: &HeaderMap) -> Value {
-    let pair = |(name, value): (_, &HeaderValue)| {
-        json!([format!("{name}"), String::from_utf8_lossy(value.as_bytes())])
-    };
-    fields
-        .iter()
-        .map(|(name, value)| pair((name.as_str(), value)))
-        .collect()
-}
-
 const ANY_TYPE: HeaderValue = HeaderValue::from_static("*/*");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("spdy/", env!("CARGO_PKG_VERSION")));
-const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// In bytes: enough for 40 MB/s over a path with a round-trip time of 200 ms.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;

@@ -10,11 +10,13 @@ mod flags;
 mod get;
 mod http2;
 mod inspect;
+mod interrupt;
 mod load;
 mod manual;
 mod offer;
 mod origin;
 mod ping;
+mod route;
 mod tls;
 mod wire;
 

@@ -78,6 +78,9 @@ impl Get {
                 ..Offer::only(Protocol::Http1)
             });
         }
+        if self.http2 {
+            return Ok(Offer::only(Protocol::Http2));
+        }
         let mut offer = self.reach.spdy()?;
         if self.reach.version.is_none() {
             offer.falls_back = true;
@@ -131,6 +134,7 @@ mod tests {
             ("--version spdy/2 --plain ", vec![Spdy(V2)], Spdy(V2)),
             ("--spdy 3.1 ", vec![Spdy(V3_1)], Spdy(V3_1)),
             ("--http1 ", vec![Http1], Http1),
+            ("--http2 ", vec![Http2], Http2),
             ("--upgrade ", vec![Http1], Http1),
         ] {
             let offer = offer(flags).unwrap();

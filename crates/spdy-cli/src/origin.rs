@@ -43,17 +43,18 @@ impl Url {
     /// Parses a URL of the command line. The fragment is left out: clients do not send it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.split('#').next().unwrap_or_default();
-        let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+        if !text.contains("://") {
+            return Err(format!("{SCHEME}: try https://{text} or http://{text}"));
+        }
+        let uri: Uri = text.parse().map_err(|_| INVALID)?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err("the URL must begin with http:// or https://".into()),
+            _ => return Err(SCHEME.into()),
         };
         let authority = uri.authority().ok_or("missing host in URL")?;
         if authority.as_str().contains('@') {
-            return Err(
-                "the URL must not contain a user name: use --header authorization:…".into(),
-            );
+            return Err("the URL must not contain a user name: use --user".into());
         }
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host) {
@@ -70,6 +71,16 @@ impl Url {
         Ok(Self { uri, origin })
     }
 
+    /// Returns the URL of a file in this directory.
+    pub(crate) fn join(&self, name: &str) -> Option<Self> {
+        let mut parts = self.uri.clone().into_parts();
+        let path = format!("{}{name}", self.uri.path());
+        parts.path_and_query = Some(path.parse().ok().filter(|_| !name.contains(['?', '#']))?);
+        let uri = Uri::from_parts(parts).ok()?;
+        let origin = self.origin.clone();
+        Some(Self { uri, origin })
+    }
+
     /// Returns the URL of the same resource, host and port without TLS.
     pub(crate) fn in_plain_text(&self) -> Self {
         let mut origin = self.origin.clone();
@@ -80,6 +91,9 @@ impl Url {
         Self { uri, origin }
     }
 }
+
+const SCHEME: &str = "the URL must begin with http:// or https://";
+const INVALID: &str = "the URL must have a host, and its path must have no spaces: write %20";
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -320,14 +320,33 @@ fn a_closed_standard_output_ends_the_program() {
 #[cfg(unix)]
 #[test]
 fn a_terminal_shows_a_progress_bar() {
-    use std::io::Read;
-
     let site = Site::start("bar");
     let file = format!("{}/out", directory("bar-out"));
+    let seen = on_a_terminal(&["-o", &file, &site.http("/bytes/40000000")]);
+    assert!(seen.contains("/bytes/40000000 ["), "{seen}");
+    assert!(seen.contains("MiB/38.15 MiB"), "{seen}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), 40_000_000);
+    // The bar of an upload is at its end when all has been sent.
+    for flags in [&["--version", "3.1"][..], &["--http2"], &["--http1"]] {
+        let words = ["-T", &file, "-X", "POST", &site.http("/sink")];
+        let seen = on_a_terminal(&[flags, &words].concat());
+        assert!(seen.contains("/sink ["), "{seen}");
+        assert!(seen.contains("MiB/38.15 MiB"), "{seen}");
+        let seen = on_a_terminal(&[flags, &["-s"], &words].concat());
+        assert_eq!(seen.trim_end(), "40000000", "silent");
+    }
+}
+
+/// Runs `spdy get` on a terminal of its own. Returns what it shows.
+#[cfg(unix)]
+fn on_a_terminal(arguments: &[&str]) -> String {
+    use std::io::Read;
+
     let (mut pty, pts) = pty_process::blocking::open().unwrap();
     pty.resize(pty_process::Size::new(24, 200)).unwrap();
     let mut child = pty_process::blocking::Command::new(SPDY)
-        .args(["get", "-o", &file, &site.http("/bytes/40000000")])
+        .arg("get")
+        .args(arguments)
         .spawn(pts)
         .unwrap();
     let mut seen = Vec::new();
@@ -337,10 +356,7 @@ fn a_terminal_shows_a_progress_bar() {
         seen.extend_from_slice(&piece[..bytes]);
     }
     assert!(child.wait().unwrap().success());
-    let seen = String::from_utf8_lossy(&seen);
-    assert!(seen.contains("/bytes/40000000 ["), "{seen}");
-    assert!(seen.contains("MiB/38.15 MiB"), "{seen}");
-    assert_eq!(fs::metadata(&file).unwrap().len(), 40_000_000);
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 #[test]

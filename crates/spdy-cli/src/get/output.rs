@@ -1,13 +1,15 @@
 //! Destinations of bodies: files, or standard output, which the URLs use one after the other.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Write},
+    mem,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
 use tokio::sync::watch;
 
 use crate::failure::{Exit, Failure, print};
@@ -42,7 +44,10 @@ impl Turns {
 }
 
 /// The destination of one body.
-pub(super) struct Output<'a>(Target<'a>);
+pub(super) struct Output<'a> {
+    target: Target<'a>,
+    inflater: Option<MultiGzDecoder<Vec<u8>>>,
+}
 
 enum Target<'a> {
     Nowhere,
@@ -56,22 +61,40 @@ enum Target<'a> {
 
 impl<'a> Output<'a> {
     pub(super) const fn nowhere() -> Self {
-        Self(Target::Nowhere)
+        Self::new(Target::Nowhere)
     }
 
-    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
-        match File::create(path) {
-            Ok(file) => Ok(Self(Target::File(file, path.to_owned()))),
+    /// Writes to a file from byte `start` on, which is its end.
+    pub(super) fn file(path: &Path, start: u64) -> Result<Self, Failure> {
+        let opened = if start == 0 {
+            File::create(path)
+        } else {
+            OpenOptions::new().append(true).open(path)
+        };
+        match opened {
+            Ok(file) => Ok(Self::new(Target::File(file, path.to_owned()))),
             Err(error) => Err(cannot_write(path, &error)),
         }
     }
 
     pub(super) const fn stdout(turns: &'a Turns, place: usize) -> Self {
-        Self(Target::Stdout {
+        Self::new(Target::Stdout {
             turns,
             place,
             held: Vec::new(),
         })
+    }
+
+    const fn new(target: Target<'a>) -> Self {
+        Self {
+            target,
+            inflater: None,
+        }
+    }
+
+    /// Decompresses from now on what is written, which is gzip.
+    pub(super) fn inflate(&mut self) {
+        self.inflater = Some(MultiGzDecoder::new(Vec::new()));
     }
 
     /// Writes a piece, or keeps it in memory until the turn of its URL.
@@ -83,12 +106,42 @@ impl<'a> Output<'a> {
     ///
     /// Fails if the piece cannot be written, or if more than [`MAX_HELD`] bytes wait.
     pub(super) fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
-        match &mut self.0 {
-            Target::Nowhere => Ok(()),
-            Target::File(file, path) => file
+        let Some(inflater) = &mut self.inflater else {
+            return self.target.write(piece);
+        };
+        // One byte can become a thousand.
+        for compressed in piece.chunks(COMPRESSED_PIECE) {
+            inflater.write_all(compressed).map_err(|e| not_gzip(&e))?;
+            let inflated = mem::take(inflater.get_mut());
+            self.target.write(inflated.into())?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the turn of this body, and writes the pieces that are left.
+    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
+        if let Some(mut inflater) = self.inflater.take() {
+            inflater.try_finish().map_err(|error| not_gzip(&error))?;
+            self.target.write(mem::take(inflater.get_mut()).into())?;
+        }
+        match &mut self.target {
+            Target::Nowhere | Target::File(..) => Ok(()),
+            Target::Stdout { turns, place, held } => {
+                turns.wait(*place).await;
+                release(turns, held)
+            }
+        }
+    }
+}
+
+impl Target<'_> {
+    fn write(&mut self, piece: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::File(file, path) => file
                 .write_all(&piece)
                 .map_err(|error| cannot_write(path, &error)),
-            Target::Stdout { turns, place, held } => {
+            Self::Stdout { turns, place, held } => {
                 if turns.has(*place) {
                     release(turns, held)?;
                     return print(&piece);
@@ -103,22 +156,11 @@ impl<'a> Output<'a> {
             }
         }
     }
-
-    /// Waits for the turn of this body, and writes the pieces that are left.
-    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
-        match &mut self.0 {
-            Target::Nowhere | Target::File(..) => Ok(()),
-            Target::Stdout { turns, place, held } => {
-                turns.wait(*place).await;
-                release(turns, held)
-            }
-        }
-    }
 }
 
 impl Drop for Output<'_> {
     fn drop(&mut self) {
-        if let Target::Stdout { turns, held, .. } = &self.0 {
+        if let Target::Stdout { turns, held, .. } = &self.target {
             let bytes: usize = held.iter().map(Bytes::len).sum();
             turns.held.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -137,6 +179,13 @@ fn release(turns: &Turns, held: &mut Vec<Bytes>) -> Result<(), Failure> {
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::local(format_args!("cannot write to {}", path.display()), error)
 }
+
+fn not_gzip(error: &io::Error) -> Failure {
+    Failure::exchange("the compressed body is not complete gzip", error)
+}
+
+/// The compressed bytes that are decompressed at once.
+const COMPRESSED_PIECE: usize = 4096;
 
 /// The maximum number of bytes that wait for their turn on standard output.
 const MAX_HELD: usize = 64 * 1024 * 1024;

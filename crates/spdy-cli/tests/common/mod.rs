@@ -9,14 +9,21 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use axum::Router;
+use rustls::ServerConfig;
 use spdy_server::{Bind, Certificate, Config, Drained, Server, app};
 use spdy_tests::panics::{self, Watch};
-use tokio::{runtime, sync::oneshot, task, time::timeout};
+use tokio::{
+    runtime,
+    sync::oneshot,
+    task::{self, spawn_blocking},
+    time::timeout,
+};
 
 /// The result of a run of `spdy`.
 #[derive(Debug)]
@@ -84,6 +91,13 @@ pub(crate) fn spdy_reading(arguments: &[&str], stdin: &'static [u8]) -> Ran {
     output.into()
 }
 
+/// Runs the tool while the runtime of this thread serves it.
+pub(crate) async fn run(arguments: &[&str]) -> Ran {
+    let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+    let tool = move || spdy(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    spawn_blocking(tool).await.unwrap()
+}
+
 /// A server in this process that runs until [`end`](Self::end). A panic in it fails the test.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -95,8 +109,19 @@ pub(crate) struct Running {
 impl Running {
     /// Serves an application in plain text.
     pub(crate) async fn start(app: Router) -> Self {
+        Self::with(app, Bind::plain(loopback()), Certificate::default()).await
+    }
+
+    /// Serves an application over TLS.
+    pub(crate) async fn tls(app: Router, config: ServerConfig) -> Self {
+        let certificate = Certificate::Rustls(Arc::new(config));
+        Self::with(app, Bind::tls(loopback()), certificate).await
+    }
+
+    async fn with(app: Router, bind: Bind, certificate: Certificate) -> Self {
         let config = Config {
-            binds: vec![Bind::plain(loopback())],
+            binds: vec![bind],
+            certificate,
             ..Config::default()
         };
         let server = Server::bind(config).await.unwrap();

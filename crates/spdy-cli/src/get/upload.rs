@@ -1,0 +1,174 @@
+//! The bodies of requests: texts, files and standard input.
+
+use std::{
+    fs,
+    io::{self, Cursor, Read},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use http::{HeaderValue, Method};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use indicatif::ProgressBar;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::io::ReaderStream;
+
+use super::form;
+use crate::{
+    failure::{Exit, Failure},
+    flags::Sent,
+};
+
+/// The body of a request that is sent.
+pub(super) type Payload = UnsyncBoxBody<Bytes, io::Error>;
+
+/// What is sent as the body of each request.
+pub(super) struct Upload {
+    /// The method, unless the user wants another one.
+    pub(super) method: Method,
+    pub(super) content_type: Option<HeaderValue>,
+    parts: Vec<Part>,
+}
+
+/// A part of a body.
+pub(super) enum Part {
+    Bytes(Bytes),
+    File(PathBuf),
+    Stdin,
+}
+
+impl Upload {
+    /// Returns the body that the flags describe, or `None` without such a flag.
+    pub(super) fn new(sent: &Sent) -> Result<Option<Self>, Failure> {
+        if let Some(path) = &sent.upload_file {
+            return Ok(Some(Self {
+                method: Method::PUT,
+                content_type: None,
+                parts: vec![Part::at(path.clone())],
+            }));
+        }
+        if !sent.form.is_empty() {
+            let (content_type, parts) = form::encode(&sent.form)?;
+            return Ok(Some(Self {
+                method: Method::POST,
+                content_type: Some(content_type),
+                parts,
+            }));
+        }
+        let texts = sent.data.iter().map(|data| read(data, true));
+        let binary = sent.data_binary.iter().map(|data| read(data, false));
+        let pieces: Vec<_> = texts.chain(binary).collect::<Result<_, _>>()?;
+        Ok((!pieces.is_empty()).then(|| Self {
+            method: Method::POST,
+            content_type: Some(FORM),
+            parts: vec![Part::Bytes(pieces.join(&b'&').into())],
+        }))
+    }
+
+    /// Returns whether the body can be sent again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        !self.parts.iter().any(|part| matches!(part, Part::Stdin))
+    }
+
+    /// Opens the files. Returns the body and its length, if that is known.
+    ///
+    /// `bar` and `sent` advance by what has been taken from the body.
+    pub(super) fn open(
+        &self,
+        bar: &ProgressBar,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<(Payload, Option<u64>), Failure> {
+        sent.store(0, Ordering::Relaxed);
+        if let [Part::Bytes(bytes)] = &self.parts[..] {
+            let length = bytes.len() as u64;
+            sent.store(length, Ordering::Relaxed);
+            let body = Full::new(bytes.clone()).map_err(|never| match never {});
+            return Ok((body.boxed_unsync(), Some(length)));
+        }
+        let mut whole: Box<dyn AsyncRead + Send + Unpin> = Box::new(tokio::io::empty());
+        let mut length = Some(0);
+        for part in &self.parts {
+            let (reader, bytes) = part.open()?;
+            whole = Box::new(whole.chain(reader));
+            length = length.zip(bytes).map(|(sum, more)| sum + more);
+        }
+        bar.set_position(0);
+        let (bar, sent) = (bar.clone(), Arc::clone(sent));
+        let pieces = ReaderStream::with_capacity(whole, PIECE).inspect_ok(move |piece| {
+            bar.inc(piece.len() as u64);
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        });
+        let body = StreamBody::new(pieces.map_ok(Frame::data));
+        Ok((body.boxed_unsync(), length))
+    }
+}
+
+impl Part {
+    /// Returns the part for the name of a file, in which `-` is standard input.
+    pub(super) fn at(path: PathBuf) -> Self {
+        if super::is_dash(&path) {
+            Self::Stdin
+        } else {
+            Self::File(path)
+        }
+    }
+
+    fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, Option<u64>), Failure> {
+        match self {
+            Self::Bytes(bytes) => {
+                let reader = Cursor::new(bytes.clone());
+                Ok((Box::new(reader), Some(bytes.len() as u64)))
+            }
+            Self::Stdin => Ok((Box::new(tokio::io::stdin()), None)),
+            Self::File(path) => {
+                let unreadable =
+                    |error| Failure::local(format_args!("cannot read {}", path.display()), &error);
+                let file = fs::File::open(path).map_err(unreadable)?;
+                let about = file.metadata().map_err(unreadable)?;
+                if about.is_dir() {
+                    let message = format!("cannot read {}: it is a directory", path.display());
+                    return Err(Failure::new(Exit::Local, message));
+                }
+                // A pipe has no length. Another process may make a file longer.
+                let length = about.is_file().then_some(about.len());
+                let reader = tokio::fs::File::from_std(file).take(length.unwrap_or(u64::MAX));
+                Ok((Box::new(reader), length))
+            }
+        }
+    }
+}
+
+/// Returns the bytes that `--data` describes: a text, or `@` and the name of a file. As in curl, a
+/// file that is text loses its line breaks and zeros.
+fn read(data: &str, is_text: bool) -> Result<Vec<u8>, Failure> {
+    let Some(name) = data.strip_prefix('@') else {
+        return Ok(data.into());
+    };
+    let mut bytes = contents(name)?;
+    if is_text {
+        bytes.retain(|byte| !matches!(byte, b'\r' | b'\n' | 0));
+    }
+    Ok(bytes)
+}
+
+/// Returns the contents of a file, or of standard input if its name is `-`.
+pub(super) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
+    let read = if name == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(name)
+    };
+    read.map_err(|error| Failure::local(format_args!("cannot read {name}"), &error))
+}
+
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+
+/// The bytes that are read from a file at once.
+const PIECE: usize = 128 * 1024;
