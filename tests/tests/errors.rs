@@ -256,7 +256,7 @@ async fn a_peer_of_another_protocol_is_named_in_the_error() {
             b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64",
             ForeignProtocol::Http2,
         ),
-        (b"\x15\x03\x01\0\x02\x02\x46\0", ForeignProtocol::Tls),
+        (b"\x15\x03\x01\0\x02\x02\x46", ForeignProtocol::Tls),
     ];
     for version in Version::ALL {
         for (answer, protocol) in answers {

@@ -19,18 +19,18 @@ pub enum ForeignProtocol {
     Tls,
 }
 
-/// The number of bytes that are needed to recognize a protocol.
-pub(super) const TELLING: usize = 8;
-
 /// Returns the protocol that begins with these bytes, unless it can be SPDY. As SPDY all of them
 /// would be a DATA frame of a stream that cannot be open.
-pub(super) fn recognize(peer: Side, first: &[u8; TELLING]) -> Option<ForeignProtocol> {
+///
+/// Eight bytes are enough for every protocol. A server of TLS sends an alert of seven bytes, and
+/// nothing else.
+pub(super) fn recognize(peer: Side, first: &[u8]) -> Option<ForeignProtocol> {
     let is_one_of = |beginnings: &[&[u8]]| beginnings.iter().any(|it| first.starts_with(it));
     let (http1, http2) = match peer {
         Side::Server => (is_one_of(&[b"HTTP/1."]), is_settings(first)),
         Side::Client => (is_one_of(METHODS), is_one_of(&[b"PRI * HT"])),
     };
-    let tls = matches!(first, [0x14..=0x17, 3, 0..=4, ..]);
+    let tls = matches!(first, [0x14..=0x17, 3, 0..=4, _, _, _, _, ..]);
     [
         (http1, ForeignProtocol::Http1),
         (http2, ForeignProtocol::Http2),
@@ -42,8 +42,8 @@ pub(super) fn recognize(peer: Side, first: &[u8; TELLING]) -> Option<ForeignProt
 
 /// Returns whether the bytes are the head of SETTINGS, with which an HTTP/2 server begins: a
 /// length, type 4, no flags, stream 0.
-fn is_settings(first: &[u8; TELLING]) -> bool {
-    matches!(first, [0, _, _, 4, 0, 0, 0, 0])
+fn is_settings(first: &[u8]) -> bool {
+    matches!(first, [0, _, _, 4, 0, 0, 0, 0, ..])
 }
 
 const METHODS: &[&[u8]] = &[
@@ -71,10 +71,6 @@ impl fmt::Display for ForeignProtocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn of(peer: Side, bytes: &[u8]) -> Option<ForeignProtocol> {
-        recognize(peer, bytes[..TELLING].try_into().unwrap())
-    }
 
     #[test]
     fn foreign_protocols_are_recognized_by_their_first_bytes() {
@@ -105,15 +101,17 @@ mod tests {
             ),
             (
                 server,
-                b"\x15\x03\x03\0\x02\x02\x46\0",
+                b"\x15\x03\x03\0\x02\x02\x46",
                 Some(ForeignProtocol::Tls),
             ),
             (server, b"\x80\x03\0\x04\0\0\0\x0c", None),
             (client, b"\x80\x02\0\x01\x01\0\0\x20", None),
             (client, b"\0\0\0\x01\0\0\0\x05", None),
             (client, b"HTTP/1.1", None),
+            (server, b"\x15\x03\x03\0\x02\x02", None),
+            (server, b"\0\0\x12\x04\0\0\0", None),
         ] {
-            assert_eq!(of(peer, bytes), expected, "{peer:?} {bytes:x?}");
+            assert_eq!(recognize(peer, bytes), expected, "{peer:?} {bytes:x?}");
         }
     }
 }

@@ -56,7 +56,7 @@ impl Inbound {
         if self.is_heard || self.is_mid_frame() {
             return None;
         }
-        foreign::recognize(self.role.side().peer(), src.first_chunk()?)
+        foreign::recognize(self.role.side().peer(), src)
     }
 
     /// Notes that a frame came. Returns whether it is the first.
