@@ -148,6 +148,48 @@ async fn a_new_connection_that_says_nothing_holds_up_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_a_place_have_it_when_the_application_allows_more() {
+    for (apart, places) in [(false, 3), (true, 3), (true, 100)] {
+        let (mut options, mut connections) = front();
+        options.max_connections = 1;
+        let app = proxy(options);
+        let begun = Instant::now();
+        let requests = [(); 3].map(|()| ask(&app, "/"));
+        let mut io = connections.next().await;
+        io.write_all(&settings(1)).await.unwrap();
+        sleep(SECOND).await;
+        if apart {
+            // The bytes that raise the limit come one by one, behind those of another frame.
+            io.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong").await.unwrap();
+            for byte in settings(places) {
+                io.write_all(&[byte]).await.unwrap();
+                sleep(Duration::from_millis(1)).await;
+            }
+        } else {
+            io.write_all(&settings(places)).await.unwrap();
+        }
+        sleep(SECOND).await;
+        // The application answers all at once: `:status: 200` and no body.
+        for stream in [1, 3, 5] {
+            let answer = [0, 0, 1, 1, 5, 0, 0, 0, stream, 0x88];
+            io.write_all(&answer).await.unwrap();
+        }
+        for request in requests {
+            assert_eq!(request.await.unwrap(), StatusCode::OK);
+        }
+        assert!(begun.elapsed() < 3 * SECOND);
+        assert_eq!(connections.made(), 1);
+    }
+}
+
+/// Returns SETTINGS with a number of places.
+fn settings(places: u8) -> [u8; 15] {
+    let mut frame = *b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0";
+    frame[14] = places;
+    frame
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_learns_nothing_of_an_attempt_that_has_ended_before_it_came() {
     let dials = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dials);

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,7 +31,7 @@ struct Words {
     since: Instant,
     /// The milliseconds from `since` to the last byte.
     last: AtomicU64,
-    begun: Notify,
+    settings: Notify,
 }
 
 impl Heard {
@@ -39,7 +40,7 @@ impl Heard {
             bytes: AtomicU64::new(0),
             since: Instant::now(),
             last: AtomicU64::new(0),
-            begun: Notify::new(),
+            settings: Notify::new(),
         }))
     }
 
@@ -60,37 +61,72 @@ impl Heard {
         self.0.since.elapsed().saturating_sub(last)
     }
 
-    /// Waits until the reader of an HTTP/2 connection has handled the first frame, which has the
-    /// settings. Completes once.
-    pub(super) async fn begun(&self) {
-        self.0.begun.notified().await;
+    /// Waits until the reader of an HTTP/2 connection has handled SETTINGS that no earlier call has
+    /// reported. The first frame has some.
+    pub(super) async fn settings(&self) {
+        self.0.settings.notified().await;
     }
 }
 
-/// How much has been read of the first frame of HTTP/2. In HTTP/1.1 it means nothing.
-#[derive(Debug, Default)]
-struct FirstFrame {
-    read: usize,
-    /// The length of the payload, as far as it is known.
-    payload: usize,
+/// Finds the SETTINGS in what is read of HTTP/2.
+#[derive(Debug)]
+struct Frames {
+    /// The head of the present frame, as far as it was read.
+    head: u128,
+    is_in_head: bool,
+    /// How many bytes the head, or else the payload, still has.
+    left: usize,
+    /// Whether SETTINGS were read that the reader might not have handled.
+    have_settings: bool,
 }
 
-impl FirstFrame {
-    fn read(&mut self, bytes: &[u8]) {
-        for byte in bytes.iter().take(LENGTH.saturating_sub(self.read)) {
-            self.payload = self.payload << 8 | usize::from(*byte);
+impl Default for Frames {
+    fn default() -> Self {
+        Self {
+            head: 0,
+            is_in_head: true,
+            left: HEAD,
+            have_settings: false,
         }
-        self.read = self.read.saturating_add(bytes.len());
-    }
-
-    const fn is_whole(&self) -> bool {
-        self.read >= HEAD + self.payload
     }
 }
 
-/// The length of the head of a frame, and of the field in it that has the length of the payload.
+impl Frames {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(self.left));
+            if self.is_in_head {
+                let add = |head, byte: &u8| head << 8 | u128::from(*byte);
+                self.head = part.iter().fold(self.head, add);
+            }
+            self.left -= part.len();
+            if self.left == 0 {
+                self.end_part();
+            }
+            bytes = rest;
+        }
+    }
+
+    fn end_part(&mut self) {
+        if self.is_in_head {
+            self.is_in_head = false;
+            self.left = (self.head >> PAYLOAD) as usize;
+        }
+        if self.left == 0 {
+            *self = Self {
+                have_settings: self.have_settings || (self.head >> TYPE) as u8 == SETTINGS,
+                ..Self::default()
+            };
+        }
+    }
+}
+
+/// The length of the head of a frame. It begins with the length of the payload, of 24 bits, and the
+/// type, of 8 bits.
 const HEAD: usize = 9;
-const LENGTH: usize = 3;
+const PAYLOAD: usize = 48;
+const TYPE: usize = 40;
+const SETTINGS: u8 = 4;
 
 /// Closes a transport at once, with whatever is still to be written. If it is dropped, the
 /// transport stays open.
@@ -126,9 +162,8 @@ pub(super) struct Listening<IO, H = ()> {
     /// What is held as long as the transport is open, and can be cut.
     _held: H,
     heard: Heard,
-    first: FirstFrame,
-    /// Whether the reader has handled the first frame, which its next read shows.
-    has_begun: bool,
+    /// `None` if the connection does not speak HTTP/2.
+    frames: Option<Frames>,
     patience: Duration,
     /// Rings when a write has waited for too long. `None` while the transport takes bytes.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -142,14 +177,29 @@ impl<IO, H> Listening<IO, H> {
             io,
             _held: held,
             heard: heard.clone(),
-            first: FirstFrame::default(),
-            has_begun: false,
+            frames: None,
             patience,
             stalled: None,
             told: Some(told),
             is_cut: false,
         };
         (listening, heard, Cut(Mutex::new(Some(cut))))
+    }
+
+    /// Looks for SETTINGS, which [`Heard::settings`] waits for.
+    pub(super) fn of_http2(self) -> Self {
+        Self {
+            frames: Some(Frames::default()),
+            ..self
+        }
+    }
+
+    /// Notes that the reader has handled what it has read, because it reads on.
+    fn note_settings(&mut self) {
+        let frames = self.frames.as_mut();
+        if frames.is_some_and(|frames| mem::take(&mut frames.have_settings)) {
+            self.heard.0.settings.notify_one();
+        }
     }
 
     /// Replaces the outcome if the transport is cut.
@@ -196,15 +246,14 @@ impl<IO: AsyncRead + Unpin, H: Unpin> AsyncRead for Listening<IO, H> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.note_settings();
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.first.is_whole() && !self.has_begun {
-            self.has_begun = true;
-            self.heard.0.begun.notify_one();
-        }
         let bytes = &buf.filled()[before..];
         if !bytes.is_empty() {
-            self.first.read(bytes);
+            if let Some(frames) = &mut self.frames {
+                frames.read(bytes);
+            }
             self.heard.note(bytes.len() as u64);
         }
         self.unless_cut(cx, outcome)
@@ -270,6 +319,32 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), 3 * patience / 2 + patience);
         drop(taking.await);
+    }
+
+    #[test]
+    fn settings_are_found_wherever_the_bytes_are_cut() {
+        // DATA that looks like the head of SETTINGS, SETTINGS, an answer to SETTINGS, PING.
+        let data = b"\0\0\x0a\0\0\0\0\0\x01x\0\0\0\x04\0\0\0\0\0";
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+        let answer = b"\0\0\0\x04\x01\0\0\0\0";
+        let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+        let bytes = [&data[..], settings, answer, ping].concat();
+        let expected = [data.len() + settings.len(), data.len() + settings.len() + answer.len()];
+        for step in 1..=bytes.len() {
+            let mut frames = Frames::default();
+            let (mut read, mut found) = (0, Vec::new());
+            for part in bytes.chunks(step) {
+                frames.read(part);
+                read += part.len();
+                if mem::take(&mut frames.have_settings) {
+                    found.push(read);
+                }
+            }
+            let seen_at = |end: usize| end.div_ceil(step).saturating_mul(step).min(bytes.len());
+            let mut seen: Vec<_> = expected.map(seen_at).into();
+            seen.dedup();
+            assert_eq!(found, seen, "{step}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,6 +33,7 @@ impl Connection {
     pub(super) async fn new(proxy: &Proxy, seat: Seat) -> Result<Self, Failure> {
         let pool = seat.pool();
         let (io, heard, cut) = super::super::connect(proxy, seat).await?;
+        let io = io.of_http2();
         let usage = Arc::new(Usage::new(cut));
         let unmade = CutOnDrop(Some(&usage));
         let (sender, connection) = builder(proxy)
@@ -122,21 +123,21 @@ async fn run(
     pool: Weak<Shared>,
 ) {
     let mut connection = pin!(connection);
-    let mut settings = pin!(heard.begun());
+    let mut settings = pin!(heard.settings());
     let mut begin = Some(begin);
     let outcome = poll_fn(|cx| {
         let outcome = connection.as_mut().poll(cx);
         if outcome.is_ready() {
             return outcome;
         }
-        if begin.is_some() && settings.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let has_grown = usage.set_places(connection.current_max_send_streams());
-        if let Some(begin) = begin.take() {
-            _ = begin.send(Ok(()));
-        } else if has_grown {
-            notify(&pool);
+        while settings.as_mut().poll(cx).is_ready() {
+            settings.set(heard.settings());
+            let has_grown = usage.set_places(connection.current_max_send_streams());
+            if let Some(begin) = begin.take() {
+                _ = begin.send(Ok(()));
+            } else if has_grown {
+                notify(&pool);
+            }
         }
         Poll::Pending
     })
