@@ -160,7 +160,9 @@ async fn requests_that_wait_for_a_place_have_it_when_the_application_allows_more
         sleep(SECOND).await;
         if apart {
             // The bytes that raise the limit come one by one, behind those of another frame.
-            io.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong").await.unwrap();
+            io.write_all(b"\0\0\x08\x06\0\0\0\0\0pingpong")
+                .await
+                .unwrap();
             for byte in settings(places) {
                 io.write_all(&[byte]).await.unwrap();
                 sleep(Duration::from_millis(1)).await;

@@ -6,6 +6,7 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, channel::Channel};
 use spdy_frame::Version;
+use spdy_tests::frames;
 use spdy_tower::client::{Client, Connector, ConnectorError, FetchError, Plain};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -175,6 +176,60 @@ async fn a_request_that_waits_for_a_stream_is_sent_when_an_upload_ends() {
         assert_eq!(second.unwrap().unwrap().unwrap(), "ok");
     })
     .await;
+}
+
+/// What a server sends: SETTINGS for one stream, SETTINGS for three, and the answers on them.
+type Script = [Vec<u8>; 3];
+
+fn spdy_script(version: Version) -> Script {
+    let mut blocks = frames::StoredBlocks::new(version);
+    let places = |places| frames::settings(version, &[(4, places)]);
+    let answer = |stream| frames::syn_reply(version, stream).status("200 OK").fin();
+    let mut bytes = |frame: frames::RawFrame| frame.bytes(&mut blocks);
+    let (one, three) = (bytes(places(1)), bytes(places(3)));
+    [
+        one,
+        three,
+        [1, 3, 5].map(|stream| bytes(answer(stream))).concat(),
+    ]
+}
+
+fn http2_script() -> Script {
+    let places = |places| vec![0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, places];
+    // HEADERS with `:status: 200` that end the stream.
+    let answer = |stream| [0, 0, 1, 1, 5, 0, 0, 0, stream, 0x88];
+    [places(1), places(3), [1, 3, 5].map(answer).concat()]
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_a_stream_are_sent_when_the_server_allows_more() {
+    let _panics = spdy_tests::panics::watch();
+    let spdy = Version::ALL.map(|version| (Plain::Spdy(version), spdy_script(version)));
+    for (plain, script) in spdy.into_iter().chain([(Plain::Http2, http2_script())]) {
+        let network = Network::new(Duration::ZERO, move |mut io, _| {
+            let script = script.clone();
+            async move {
+                for bytes in script {
+                    io.write_all(&bytes).await.unwrap();
+                    sleep(ms(1000)).await;
+                }
+                silent(io, 0).await;
+            }
+        });
+        let client = network.client(plain);
+        client
+            .connect(&"http://a.test".parse().unwrap())
+            .await
+            .unwrap();
+        sleep(ms(500)).await;
+        let request = || ask(&client, "GET", "/", "");
+        let answers = async { tokio::join!(request(), request(), request()).into() };
+        let answers: [_; 3] = timeout(ms(2000), answers).await.expect("all are sent");
+        for answer in answers {
+            assert_eq!(answer.unwrap().status(), 200, "{plain:?}");
+        }
+        assert_eq!(network.made(), 1, "{plain:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

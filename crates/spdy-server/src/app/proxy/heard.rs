@@ -329,7 +329,10 @@ mod tests {
         let answer = b"\0\0\0\x04\x01\0\0\0\0";
         let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong";
         let bytes = [&data[..], settings, answer, ping].concat();
-        let expected = [data.len() + settings.len(), data.len() + settings.len() + answer.len()];
+        let expected = [
+            data.len() + settings.len(),
+            data.len() + settings.len() + answer.len(),
+        ];
         for step in 1..=bytes.len() {
             let mut frames = Frames::default();
             let (mut read, mut found) = (0, Vec::new());
