@@ -350,8 +350,9 @@ struct Reception {
     /// The status that a SPDY client receives instead of the response of the application, if that
     /// response has not begun.
     ///
-    /// It is locked while the body is polled. A body that fails ends its exchange, perhaps on
-    /// another thread, before the reader of the body has the error.
+    /// It is locked while the body is polled, which is one of ours and runs no code of the
+    /// application. A body that fails ends its exchange, perhaps on another thread, before the
+    /// reader of the body has the error.
     refusal: Mutex<Option<StatusCode>>,
 }
 

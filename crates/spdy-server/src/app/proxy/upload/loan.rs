@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 use super::{super::fields, Upload, progress::Moves};
 
 /// A body and its progress. The pool owns it, and lends it to one attempt after the other.
+///
+/// The body is not ours: its code can do anything, such as drop the request. So it is polled and
+/// dropped while the source is not locked.
 #[derive(Debug)]
 pub(super) struct Loan {
     pub(super) moves: Moves,
@@ -50,6 +53,8 @@ struct Source {
 #[derive(Debug)]
 enum Rest {
     Body(Body),
+    /// An attempt polls the body, and brings it back.
+    Polled,
     /// The body has ended.
     Ended,
     /// The body has failed, or is not wanted any more.
@@ -70,13 +75,19 @@ pub(super) enum Stage {
 /// What was taken of a body.
 type Taken = Option<Result<Frame<Bytes>, axum::Error>>;
 
-/// What is of no use any more. It is dropped while the source is not locked, because it is not
-/// ours: its end can do anything.
+/// What an attempt can do when it wants a frame.
+enum Step {
+    Done(Poll<Taken>),
+    Ask(Body),
+}
+
+/// What is of no use any more. It is dropped while the source is not locked.
 #[derive(Debug, Default)]
 struct Spent {
     _rest: Option<Rest>,
     _error: Option<axum::Error>,
     _sender: Option<Waker>,
+    _sent: VecDeque<Frame<Bytes>>,
 }
 
 impl Loan {
@@ -90,7 +101,7 @@ impl Loan {
                     None => http_body::Body::size_hint(&body),
                 },
                 is_begun: false,
-                rest: Rest::Body(body),
+                rest: Rest::of(body),
                 ahead: first.into_iter().collect(),
                 sent: Sent::default(),
                 turn: 0,
@@ -105,17 +116,52 @@ impl Loan {
 
     /// Returns the next frame for an attempt, if it still has the body.
     pub(super) fn poll_frame(&self, turn: usize, cx: &mut Context<'_>) -> Poll<Taken> {
+        let mut spent = Spent::default();
         let mut source = self.source();
         if source.turn != turn {
             return Poll::Ready(Some(Err(taken_back())));
         }
-        // A repeated frame is no progress: all attempts share the time of one.
-        let is_new = source.ahead.is_empty() && matches!(source.rest, Rest::Body(_));
-        let (frame, spent) = source.take_frame(cx);
-        self.moves.note(&frame, is_new);
+        let step = source.step(cx, &mut spent);
+        if let Step::Done(frame) = &step {
+            // A repeated frame is no progress: all attempts share the time of one.
+            self.moves.note(frame, false);
+        }
+        drop(source);
+        drop(spent);
+        match step {
+            Step::Done(frame) => frame,
+            Step::Ask(body) => self.ask(body, turn, cx),
+        }
+    }
+
+    /// Polls the body for an attempt, and brings it back.
+    fn ask(&self, body: Body, turn: usize, cx: &mut Context<'_>) -> Poll<Taken> {
+        let mut asked = Asked {
+            loan: self,
+            body: Some(body),
+        };
+        let taken = asked.poll(cx);
+        let rest = asked.rest(&taken);
+        let failure = reason(&taken);
+        let mut spent = Spent::default();
+        let mut source = self.source();
+        spent._rest = source.bring_back(rest);
+        let mut waits = None;
+        let frame = if source.turn == turn {
+            let frame = source.note(taken, failure, cx, &mut spent);
+            self.moves.note(&frame, true);
+            frame
+        } else {
+            source.keep_for_next(taken, failure, &mut spent);
+            waits = source.sender.take();
+            Poll::Ready(Some(Err(taken_back())))
+        };
         let has_failed = source.failure.is_some();
         drop(source);
         drop(spent);
+        if let Some(next) = waits {
+            next.wake();
+        }
         if has_failed {
             self.failed.notify_one();
         }
@@ -138,16 +184,17 @@ impl Loan {
     /// Changes to another stage, and drops what that stage does not need.
     pub(super) fn change(&self, stage: Stage) {
         let mut source = self.source();
-        source.sent.forget();
+        let sent = source.sent.forget();
+        let (mut rest, mut sender) = (None, None);
         if stage == Stage::Answered && source.failure.is_none() {
             source.stage = stage;
-            return;
+        } else {
+            source.stage = Stage::Over;
+            rest = Some(source.let_go());
+            sender = source.sender.take();
         }
-        source.stage = Stage::Over;
-        let rest = source.let_go();
-        let sender = source.sender.take();
         drop(source);
-        drop(rest);
+        drop((sent, rest));
         if let Some(sender) = sender {
             sender.wake();
         }
@@ -161,7 +208,8 @@ impl Loan {
 
     /// Makes the body one that is not sent again.
     pub(super) fn send_once(&self) {
-        self.source().sent.forget();
+        let sent = self.source().sent.forget();
+        drop(sent);
     }
 
     /// Notes that an attempt has dropped the body.
@@ -210,70 +258,155 @@ impl Loan {
         source.length
     }
 
-    /// A body that panicked is not polled again, because the panic ends the connection that polled
-    /// it.
     fn source(&self) -> MutexGuard<'_, Source> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Source {
-    /// Takes the next frame, and notes it.
-    fn take_frame(&mut self, cx: &mut Context<'_>) -> (Poll<Taken>, Spent) {
-        let mut spent = Spent::default();
-        let mut frame = self.poll_frame(cx);
-        if let Poll::Ready(taken) = frame {
-            self.is_begun = true;
-            frame = self.note(taken, &mut spent);
+/// A body that is polled. If it panics, it has failed.
+struct Asked<'a> {
+    loan: &'a Loan,
+    body: Option<Body>,
+}
+
+impl Asked<'_> {
+    /// Returns the next frame that is not empty. Applications count empty DATA frames, and close a
+    /// connection that has a hundred.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+        let body = self.body.as_mut().expect("the body was not brought back");
+        let mut body = Pin::new(body);
+        loop {
+            let mut frame = ready!(http_body::Body::poll_frame(body.as_mut(), cx));
+            if frame.as_ref().is_some_and(is_empty) {
+                continue;
+            }
+            if let Some(Ok(frame)) = &mut frame
+                && let Some(trailers) = frame.trailers_mut()
+            {
+                fields::clean_trailers(trailers);
+            }
+            return Poll::Ready(frame);
         }
-        let sender = frame.is_pending().then(|| cx.waker().clone());
-        spent._sender = mem::replace(&mut self.sender, sender);
-        (frame, spent)
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+    /// Returns the rest of the body after what was taken.
+    fn rest(&mut self, frame: &Poll<Taken>) -> Rest {
+        let body = self.body.as_ref().expect("the body was not brought back");
+        let is_over = match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.is_trailers() || http_body::Body::is_end_stream(body)
+            }
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        let body = self.body.take();
+        match body {
+            Some(body) if !is_over => Rest::Body(body),
+            over => {
+                drop(over);
+                Rest::Ended
+            }
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            let mut source = self.loan.source();
+            source.rest = Rest::Gone;
+            source.failure = Some("reading the body panicked".into());
+            drop(source);
+            self.loan.failed.notify_one();
+        }
+    }
+}
+
+impl Rest {
+    /// Returns the rest of a body of which something was taken, or nothing.
+    fn of(body: Body) -> Self {
+        if http_body::Body::is_end_stream(&body) {
+            Self::Ended
+        } else {
+            Self::Body(body)
+        }
+    }
+}
+
+impl Source {
+    /// Takes a frame that is there, or the body, which then has to be asked for one.
+    fn step(&mut self, cx: &Context<'_>, spent: &mut Spent) -> Step {
         if self.stage == Stage::Over {
-            return Poll::Ready(Some(Err(taken_back())));
+            return Step::Done(Poll::Ready(Some(Err(taken_back()))));
         }
         if let Some(frame) = self.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
+            return Step::Done(self.note(Poll::Ready(Some(Ok(frame))), None, cx, spent));
         }
-        match &mut self.rest {
-            // Applications count empty DATA frames, and close a connection that has a hundred.
-            Rest::Body(body) => loop {
-                let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut *body), cx));
-                if !frame.as_ref().is_some_and(is_empty) {
-                    break Poll::Ready(frame);
-                }
-            },
-            Rest::Ended => Poll::Ready(None),
-            Rest::Gone => Poll::Pending,
+        match mem::replace(&mut self.rest, Rest::Polled) {
+            Rest::Body(body) => Step::Ask(body),
+            rest => {
+                let frame = match rest {
+                    Rest::Ended => Poll::Ready(None),
+                    _ => Poll::Pending,
+                };
+                self.rest = rest;
+                Step::Done(self.note(frame, None, cx, spent))
+            }
         }
+    }
+
+    /// Takes the rest of the body back. Returns it if it is not wanted any more.
+    fn bring_back(&mut self, rest: Rest) -> Option<Rest> {
+        if matches!(self.rest, Rest::Polled) {
+            self.rest = rest;
+            return None;
+        }
+        Some(rest)
     }
 
     /// Notes what was taken, and returns what the application receives of it.
-    fn note(&mut self, frame: Taken, spent: &mut Spent) -> Poll<Taken> {
+    fn note(
+        &mut self,
+        mut frame: Poll<Taken>,
+        failure: Option<String>,
+        cx: &Context<'_>,
+        spent: &mut Spent,
+    ) -> Poll<Taken> {
         match frame {
-            Some(Ok(mut frame)) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    fields::clean_trailers(trailers);
-                    spent._rest = Some(mem::replace(&mut self.rest, Rest::Ended));
+            Poll::Ready(Some(Err(error))) if self.stage == Stage::Asked => {
+                self.fail(failure, error, spent);
+                frame = Poll::Pending;
+            }
+            Poll::Ready(taken) => {
+                self.is_begun = true;
+                if let Some(Ok(frame)) = &taken {
+                    spent._sent = self.sent.keep(frame);
                 }
-                self.sent.keep(&frame);
-                Poll::Ready(Some(Ok(frame)))
+                spent._sender = self.sender.take();
+                return Poll::Ready(taken);
             }
-            Some(Err(error)) if self.stage == Stage::Asked => {
-                self.failure = Some(error.to_string());
-                spent._rest = Some(mem::replace(&mut self.rest, Rest::Gone));
-                spent._error = Some(error);
-                Poll::Pending
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => {
-                spent._rest = Some(mem::replace(&mut self.rest, Rest::Ended));
-                Poll::Ready(None)
-            }
+            Poll::Pending => {}
         }
+        if self.stage == Stage::Over {
+            return Poll::Ready(Some(Err(taken_back())));
+        }
+        spent._sender = self.sender.replace(cx.waker().clone());
+        frame
+    }
+
+    /// Notes what an attempt has taken that no longer has the body.
+    fn keep_for_next(&mut self, frame: Poll<Taken>, failure: Option<String>, spent: &mut Spent) {
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => self.ahead.push_back(frame),
+            Poll::Ready(Some(Err(error))) => self.fail(failure, error, spent),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+    }
+
+    fn fail(&mut self, failure: Option<String>, error: axum::Error, spent: &mut Spent) {
+        self.failure = failure;
+        spent._rest = Some(mem::replace(&mut self.rest, Rest::Gone));
+        spent._error = Some(error);
     }
 
     /// Makes the whole body the rest, and returns the turn of the next attempt. Returns `None` if a
@@ -295,17 +428,12 @@ impl Source {
     fn let_go(&mut self) -> Rest {
         match self.rest {
             Rest::Ended => Rest::Ended,
-            Rest::Body(_) | Rest::Gone => mem::replace(&mut self.rest, Rest::Gone),
+            Rest::Body(_) | Rest::Polled | Rest::Gone => mem::replace(&mut self.rest, Rest::Gone),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.ahead.is_empty()
-            && match &self.rest {
-                Rest::Body(body) => http_body::Body::is_end_stream(body),
-                Rest::Ended => true,
-                Rest::Gone => false,
-            }
+        self.ahead.is_empty() && matches!(self.rest, Rest::Ended)
     }
 }
 
@@ -319,10 +447,12 @@ struct Sent {
 }
 
 impl Sent {
-    /// Keeps a copy of a frame, because a piece might be a slice of a much larger buffer.
-    fn keep(&mut self, frame: &Frame<Bytes>) {
+    /// Keeps a copy of a frame, because a piece might be a slice of a much larger buffer. Returns
+    /// what is kept no longer.
+    #[must_use]
+    fn keep(&mut self, frame: &Frame<Bytes>) -> VecDeque<Frame<Bytes>> {
         if self.is_incomplete {
-            return;
+            return VecDeque::new();
         }
         self.bytes += frame.data_ref().map_or(0, Bytes::len);
         if self.bytes > REPEATED {
@@ -331,11 +461,14 @@ impl Sent {
         let data = frame.data_ref().map(|data| Bytes::copy_from_slice(data));
         let trailers = || frame.trailers_ref().cloned().map(Frame::trailers);
         self.frames.extend(data.map(Frame::data).or_else(trailers));
+        VecDeque::new()
     }
 
-    fn forget(&mut self) {
-        self.frames = VecDeque::new();
+    /// Keeps nothing from now on. Returns what was kept.
+    #[must_use]
+    fn forget(&mut self) -> VecDeque<Frame<Bytes>> {
         self.is_incomplete = true;
+        mem::take(&mut self.frames)
     }
 }
 
@@ -345,6 +478,14 @@ fn taken_back() -> axum::Error {
     axum::Error::new(h2::Error::from(h2::Reason::CANCEL))
 }
 
+/// Returns why a body has failed.
+fn reason(taken: &Poll<Taken>) -> Option<String> {
+    match taken {
+        Poll::Ready(Some(Err(error))) => Some(error.to_string()),
+        Poll::Ready(_) | Poll::Pending => None,
+    }
+}
+
 pub(super) fn is_empty(frame: &Result<Frame<Bytes>, axum::Error>) -> bool {
     let data = frame.as_ref().ok().and_then(Frame::data_ref);
     data.is_some_and(Bytes::is_empty)
@@ -352,3 +493,111 @@ pub(super) fn is_empty(frame: &Result<Frame<Bytes>, axum::Error>) -> bool {
 
 /// The maximum number of bytes of a sent body that are kept until the response begins.
 const REPEATED: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            OnceLock,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+    };
+
+    use super::{super::Progress, *};
+
+    /// A body of two pieces that does something when it is polled, and when it is dropped.
+    struct Acts<F: FnMut(usize) + Send>(usize, F);
+
+    impl<F: FnMut(usize) + Send + Unpin> http_body::Body for Acts<F> {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 += 1;
+            let polls = self.0;
+            self.1(polls);
+            Poll::Ready((polls < 3).then(|| Ok(Frame::data(Bytes::from(vec![polls as u8])))))
+        }
+    }
+
+    impl<F: FnMut(usize) + Send> Drop for Acts<F> {
+        fn drop(&mut self) {
+            self.1(0);
+        }
+    }
+
+    /// Returns an upload whose body does this with its own progress, when it is polled for each
+    /// piece, and when it is dropped.
+    fn acting(act: impl Fn(&Progress, usize) + Send + Sync + Unpin + 'static) -> Upload {
+        let own = Arc::new(OnceLock::<Progress>::new());
+        let known = Arc::clone(&own);
+        let body = Acts(0, move |polls| {
+            if let Some(progress) = known.get() {
+                act(progress, polls);
+            }
+        });
+        let upload = Upload::new(Body::new(body), None);
+        own.set(upload.progress()).unwrap();
+        upload
+    }
+
+    fn next(upload: &mut Upload) -> Poll<Option<Result<u8, String>>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let frame = http_body::Body::poll_frame(Pin::new(upload), &mut cx);
+        frame.map(|frame| {
+            let piece = |frame: Frame<super::super::Piece>| frame.into_data().unwrap().data[0];
+            Some(frame?.map(piece).map_err(|error| error.to_string()))
+        })
+    }
+
+    #[test]
+    fn a_body_may_use_its_own_request_when_it_is_polled_or_dropped() {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&dropped);
+        let mut upload = acting(move |progress, polls| {
+            progress.silent_since();
+            match polls {
+                0 => _ = count.fetch_add(1, Relaxed),
+                2 => progress.take_back(),
+                _ => {}
+            }
+        });
+        assert_eq!(next(&mut upload), Poll::Ready(Some(Ok(1))));
+        assert_eq!(next(&mut upload), Poll::Ready(Some(Ok(2))));
+        assert_eq!(dropped.load(Relaxed), 1);
+        assert!(matches!(next(&mut upload), Poll::Ready(Some(Err(_)))));
+    }
+
+    #[test]
+    fn what_an_attempt_takes_that_has_lost_the_body_goes_to_the_next() {
+        let second = Arc::new(Mutex::new(None));
+        let begun = Arc::clone(&second);
+        let mut first = acting(move |progress, polls| {
+            if polls == 2 {
+                let mut next_attempt = progress.again().unwrap();
+                assert_eq!(next(&mut next_attempt), Poll::Ready(Some(Ok(1))));
+                assert_eq!(next(&mut next_attempt), Poll::Pending);
+                *begun.lock().unwrap() = Some(next_attempt);
+            }
+        });
+        assert_eq!(next(&mut first), Poll::Ready(Some(Ok(1))));
+        assert!(matches!(next(&mut first), Poll::Ready(Some(Err(_)))));
+        let mut second = second.lock().unwrap().take().unwrap();
+        assert_eq!(next(&mut second), Poll::Ready(Some(Ok(2))));
+        assert_eq!(next(&mut second), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_body_that_panics_has_failed() {
+        let mut upload = acting(|_, polls| assert_eq!(polls, 0, "on purpose: the body panics"));
+        let progress = upload.progress();
+        let polled = std::panic::AssertUnwindSafe(|| next(&mut upload));
+        std::panic::catch_unwind(polled).unwrap_err();
+        assert_eq!(next(&mut upload), Poll::Pending);
+        assert!(progress.again().is_none());
+    }
+}
