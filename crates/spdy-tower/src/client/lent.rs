@@ -133,7 +133,7 @@ impl Body for RequestBody {
         if self.0.is_none() {
             return SizeHint::with_exact(0);
         }
-        let length = self.body().map(|shared| shared.length.clone());
+        let length = self.body().map(|shared| shared.length);
         length.unwrap_or_default()
     }
 }
