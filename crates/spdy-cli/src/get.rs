@@ -36,7 +36,7 @@ use tower_http::follow_redirect::{
     policy::{FilterCredentials, PolicyExt},
 };
 
-pub(crate) use self::facts::Format;
+pub(crate) use self::{facts::Format, upload::contents};
 use self::{
     facts::{Facts, Head, length},
     output::{Output, Turns},

@@ -93,10 +93,12 @@ impl Get {
 }
 
 impl Load {
-    /// Offers HTTP/2 if the flags ask for it, and SPDY otherwise.
+    /// Offers HTTP/2 or HTTP/1.1 if the flags ask for it, and SPDY otherwise.
     pub(crate) fn offer(&self) -> Result<Offer, Failure> {
         if self.h2 {
             Ok(Offer::only(Protocol::Http2))
+        } else if self.http1 {
+            Ok(Offer::only(Protocol::Http1))
         } else {
             self.reach.spdy()
         }

@@ -134,7 +134,17 @@ fn load_counts_failures() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
-    let ran = spdy(&["load", "-n", "10", "-m", "2", "--json", &url]);
+    let ran = spdy(&[
+        "load",
+        "-n",
+        "10",
+        "-m",
+        "2",
+        "--connect-timeout",
+        "500ms",
+        "--json",
+        &url,
+    ]);
     server.join().unwrap();
     assert_eq!(ran.code, 1);
     let told = &ran.json()[0];

@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, Method};
 use spdy_frame::Version;
 
+use super::WarmUp;
 use crate::get::Start;
 
 /// Parses a whole number, which can be zero.
@@ -106,6 +107,19 @@ pub(super) fn start(text: &str) -> Result<Start, &'static str> {
     }
 }
 
+/// Parses a number of requests, or a time with a unit.
+pub(super) fn warm_up(text: &str) -> Result<WarmUp, &'static str> {
+    if let Ok(requests) = text.parse() {
+        return Ok(WarmUp::Requests(requests));
+    }
+    match time(text) {
+        Ok(time) if text.ends_with(|last: char| last.is_ascii_alphabetic()) => {
+            Ok(WarmUp::Time(time))
+        }
+        _ => Err("must be a number of requests, or a time with a unit, such as 2s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +139,15 @@ mod tests {
             "", "s", "0", "-1", "1d", "NaN", "inf", "1e300", "1 s", "0.0ms",
         ] {
             assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_warming_up_has_a_unit() {
+        assert_eq!(warm_up("0"), Ok(WarmUp::Requests(0)));
+        assert_eq!(warm_up("2s"), Ok(WarmUp::Time(Duration::from_secs(2))));
+        for text in ["", "1.5", "-1", "0s", "x"] {
+            assert!(warm_up(text).is_err(), "{text}");
         }
     }
 

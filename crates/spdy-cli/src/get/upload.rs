@@ -158,7 +158,7 @@ fn read(data: &str, is_text: bool) -> Result<Vec<u8>, Failure> {
 }
 
 /// Returns the contents of a file, or of standard input if its name is `-`.
-pub(super) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn contents(name: &str) -> Result<Vec<u8>, Failure> {
     let read = if name == "-" {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).map(|_| bytes)

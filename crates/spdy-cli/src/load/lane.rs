@@ -6,12 +6,15 @@
 //! field that the client treats in a way of its own. Everything else is done by the client: it
 //! connects again, and sends again what was certainly not processed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, Request,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep};
 
 use super::{http2, spdy};
 use crate::{
@@ -30,11 +33,12 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// A connection and its request.
+/// A connection and its requests.
 pub(super) struct Lane {
-    direct: Option<Direct>,
+    routes: Vec<(Option<Direct>, Request<Payload>)>,
     requests: Requests,
-    request: Request<Payload>,
+    /// How long a server that refuses connections is asked again.
+    patience: Duration,
 }
 
 /// The handles of a session, with the request in their form.
@@ -44,22 +48,29 @@ enum Direct {
 }
 
 impl Lane {
-    /// Creates a lane. `body` is the body of `request`.
+    /// Creates a lane. `body` is the body of each of the requests.
     pub(super) fn new(
         connection: &Connection,
-        request: &Request<Payload>,
-        body: Option<Bytes>,
+        requests: &[Request<Payload>],
+        body: Option<&Bytes>,
+        patience: Duration,
     ) -> Self {
+        let route = |request: &Request<Payload>| {
+            let direct = Direct::new(connection, request, body.cloned());
+            (direct, request.clone())
+        };
         Self {
-            direct: Direct::new(connection, request, body),
+            routes: requests.iter().map(route).collect(),
             requests: connection.requests.clone(),
-            request: request.clone(),
+            patience,
         }
     }
 
-    /// Sends the request and reads its response.
-    pub(super) async fn exchange(&self) -> Result<Answer, Failure> {
-        let outcome = match &self.direct {
+    /// Sends one of the requests, which take turns, and reads its response.
+    pub(super) async fn exchange(&self, turn: u64) -> Result<Answer, Failure> {
+        let place = (turn % self.routes.len() as u64) as usize;
+        let (direct, request) = &self.routes[place];
+        let outcome = match direct {
             Some(Direct::Spdy(exchanges)) => exchanges.one().await,
             Some(Direct::Http2(exchanges)) => exchanges.one().await,
             None => Outcome::Unsent,
@@ -67,12 +78,25 @@ impl Lane {
         match outcome {
             Outcome::Answered(answer) => Ok(answer),
             Outcome::Failed(reason) => Err(Failure::new(Exit::Exchange, reason)),
-            Outcome::Unsent => self.by_client().await,
+            Outcome::Unsent => self.by_client(request).await,
         }
     }
 
-    async fn by_client(&self) -> Result<Answer, Failure> {
-        let response = self.requests.send(self.request.clone()).await?;
+    /// A server that restarts refuses connections for a while. Nothing was sent to it then.
+    async fn by_client(&self, request: &Request<Payload>) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.once(request).await {
+                Err(failure) if failure.exit == Exit::Connect && Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn once(&self, request: &Request<Payload>) -> Result<Answer, Failure> {
+        let response = self.requests.send(request.clone()).await?;
         let (head, mut body) = response.into_parts();
         let mut bytes = 0;
         while let Some(frame) = body.frame().await {
@@ -82,6 +106,9 @@ impl Lane {
         Ok((head.status.as_u16(), bytes))
     }
 }
+
+/// The time between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Direct {
     fn new(
