@@ -63,7 +63,7 @@ impl Flags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Get(Get),
+    Get(Box<Get>),
     Ping(Ping),
     Load(Load),
     Inspect(Inspect),
@@ -228,6 +228,8 @@ pub(crate) struct Received {
 }
 
 /// Measures round-trip times with PING frames
+///
+/// Ctrl-C ends it with a report.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct Ping {
@@ -461,7 +463,7 @@ Exit status:
   3  no connection: name lookup, TCP or TLS failed, or the server does not support the protocol
   4  a file or standard output could not be read or written
   5  a response has status 400 or above (get --fail, and load)
-  130  Ctrl-C; get has kept what had arrived, load has reported on what was complete
+  130  Ctrl-C; get has kept what had arrived, ping and load have reported on what was complete
   If several URLs fail, the status is that of the first one.
 
 JSON output is one object per line. If a command or a URL fails, the object has the member \"error\"

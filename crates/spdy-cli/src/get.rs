@@ -38,7 +38,7 @@ use tower_http::follow_redirect::{
 
 pub(crate) use self::{facts::Format, upload::contents};
 use self::{
-    facts::{Facts, Head, length},
+    facts::{Facts, Head, length_of},
     output::{Output, Turns},
     progress::Progress,
     redirects::Redirects,
@@ -481,7 +481,7 @@ impl Work {
         if start > 0 && !continues(start, head.status, &head.headers)? {
             return Ok(());
         }
-        let bar = self.progress.bar(&facts.url, length(&head.headers));
+        let bar = self.progress.bar(&facts.url, length_of(&head.headers));
         let mut output = match &self.files[place] {
             Some(path) => Output::file(path, start)?,
             None if self.get.received.json => Output::nowhere(),
@@ -522,6 +522,12 @@ impl Work {
             let mut text = Vec::new();
             write_fields(&mut text, &facts.trailers);
             output.write(text.into())?;
+        }
+        // In SPDY the length is only advice. A download that was cut must not look complete.
+        if facts.is_cut() {
+            let progress = facts.progress();
+            let message = format!("incomplete response{progress}: the server ended it early");
+            return Err(Failure::new(Exit::Exchange, message));
         }
         bar.finish();
         Ok(())

@@ -9,13 +9,19 @@ use crate::{
     connect::Connector,
     failure::{Exit, Failure, print, print_json},
     flags::Ping,
+    interrupt::Interrupt,
 };
 
 pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::listen();
     let url = ping.reach.reached(&ping.url);
     let origin = &url.origin;
     let connector = Connector::new(ping.reach.spdy()?, &ping.reach, origin.is_tls)?;
-    let connection = match connector.connect(origin).await {
+    let connected = tokio::select! {
+        connected = connector.connect(origin) => connected,
+        () = interrupt.heard() => Err(interrupted()),
+    };
+    let connection = match connected {
         Ok(connection) => connection,
         Err(failure) => return failure.told(ping.json, ("url", &ping.url)),
     };
@@ -25,10 +31,20 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
     let mut times = Vec::new();
     let mut lost = None;
     for number in 1..=ping.count.get() {
-        if number > 1 {
-            sleep(Duration::from_millis(ping.interval)).await;
-        }
-        match timeout(REPLY_TIMEOUT, session.ping()).await {
+        let reply = async {
+            if number > 1 {
+                sleep(Duration::from_millis(ping.interval)).await;
+            }
+            timeout(REPLY_TIMEOUT, session.ping()).await
+        };
+        let reply = tokio::select! {
+            reply = reply => reply,
+            () = interrupt.heard() => {
+                lost = Some(interrupted());
+                break;
+            }
+        };
+        match reply {
             Ok(Ok(time)) => {
                 times.push(milliseconds(time));
                 if !ping.json {
@@ -77,6 +93,10 @@ pub(crate) async fn run(ping: Ping) -> Result<Exit, Failure> {
         Some(failure) => Err(failure),
         None => Ok(Exit::Success),
     }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted")
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -2,9 +2,13 @@
 
 mod common;
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
 
-use self::common::{Site, directory, spdy};
+use self::common::{SPDY, Site, directory, spdy};
 
 #[test]
 fn ping_measures_round_trips_in_every_version() {
@@ -45,6 +49,37 @@ fn ping_measures_round_trips_in_every_version() {
         0.0 < min && min <= avg && avg <= max && max < 1000.0,
         "{told}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_pings_with_a_report() {
+    let site = Site::start("ping-interrupt");
+    let mut child = Command::new(SPDY)
+        .args(["ping", "-n", "1000000", &site.http("/")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    for _ in 0..2 {
+        lines.read_line(&mut text).unwrap();
+    }
+    let interrupt = ["-INT".to_owned(), child.id().to_string()];
+    assert!(
+        Command::new("kill")
+            .args(interrupt)
+            .status()
+            .unwrap()
+            .success()
+    );
+    lines.read_to_string(&mut text).unwrap();
+    let report = text.lines().last().unwrap();
+    assert!(report.contains(" round trips: min "), "{text}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.stderr, b"spdy: interrupted\n");
 }
 
 #[test]

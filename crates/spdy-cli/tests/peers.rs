@@ -23,13 +23,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::{ServerConfig, crypto::ring};
-use spdy_frame::Version;
+use spdy_frame::{HeaderBlock, Version};
 use spdy_tower::{
     Builder,
     session::{self, Shutdown},
     upgrade,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinHandle,
@@ -39,8 +40,8 @@ use tokio_rustls::TlsAcceptor;
 
 use self::common::{Running, Site, run, spdy};
 
-/// Starts a TLS server without SPDY that supports these ALPN protocols. Returns its URL and task.
-async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
+/// Accepts TLS with these ALPN protocols.
+fn acceptor(alpn: &[&str]) -> TlsAcceptor {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = made.signing_key.serialize_der().try_into().unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -50,7 +51,12 @@ async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Starts a TLS server without SPDY that supports these ALPN protocols. Returns its URL and task.
+async fn without_spdy(alpn: &'static [&str]) -> (String, JoinHandle<()>) {
+    let acceptor = acceptor(alpn);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
@@ -292,7 +298,12 @@ async fn an_incomplete_response_is_a_failure() {
     let app = Router::new().fallback(any(async || Response::new(Body::new(Broken::default()))));
     let server = Running::start(app).await;
     let url = format!("http://{}/", server.address);
-    for flags in [&["--version", "2"][..], &["--version", "3.1"], &["--http1"]] {
+    for flags in [
+        &["--version", "2"][..],
+        &["--version", "3.1"],
+        &["--http1"],
+        &["--http2"],
+    ] {
         let ran = run(&[&["get"], flags, &[&url]].concat()).await;
         assert!(
             ran.failure(1)
@@ -302,4 +313,70 @@ async fn an_incomplete_response_is_a_failure() {
         assert_eq!(ran.stdout, b"beginning");
     }
     assert_eq!(server.end().await.cut, 0);
+}
+
+/// A response that ends before the length in its head is not complete, although the stream or the
+/// connection ends in order; nor is one whose TLS connection is cut.
+#[tokio::test]
+async fn a_response_that_is_too_short_is_a_failure() {
+    for version in [Version::V2, Version::V3, Version::V3_1] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (io, _) = listener.accept().await.unwrap();
+            let (_session, mut incoming, driver) =
+                session::server(io, version, session::Config::default());
+            tokio::spawn(driver);
+            let stream = incoming.accept().await.unwrap();
+            let names = match version {
+                Version::V2 => ["status", "version"],
+                _ => [":status", ":version"],
+            };
+            let head = names.into_iter().zip(["200 OK", "HTTP/1.1"]);
+            let head = head.chain([("content-length", "20")]);
+            let (_receive, reply) = stream.split();
+            let head = HeaderBlock::from_pairs(head).unwrap();
+            let mut send = reply.send_reply(head, false).unwrap();
+            send.send_data(Bytes::from_static(b"beginning"), true)
+                .unwrap();
+            std::future::pending::<()>().await;
+        });
+        let ran = run(&[
+            "get",
+            "--version",
+            &version.to_string().replace("SPDY/", ""),
+            &url,
+        ])
+        .await;
+        let said = ran.failure(1);
+        assert!(
+            said.contains("incomplete response after 9 of 20 bytes: "),
+            "{said}"
+        );
+        server.abort();
+    }
+    for head in ["content-length: 20\r\n", "connection: close\r\n"] {
+        let (url, server) = raw_tls(format!("HTTP/1.1 200 OK\r\n{head}\r\nbeginning")).await;
+        let ran = run(&["get", "-k", "--http1", &url]).await;
+        let said = ran.failure(1);
+        assert!(said.contains("incomplete response after 9 "), "{said}");
+        server.abort();
+    }
+}
+
+/// Starts a TLS server that answers each connection with these bytes, and cuts it.
+async fn raw_tls(answer: String) -> (String, JoinHandle<()>) {
+    let acceptor = acceptor(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let mut io = acceptor.accept(io).await.unwrap();
+            _ = io.read(&mut [0; 4096]).await;
+            io.write_all(answer.as_bytes()).await.unwrap();
+            io.flush().await.unwrap();
+        }
+    });
+    (url, task)
 }

@@ -73,6 +73,17 @@ impl Facts {
         status.is_some_and(|status| status.is_client_error() || status.is_server_error())
     }
 
+    /// Returns whether a body that has ended is shorter than its head declares.
+    pub(super) fn is_cut(&self) -> bool {
+        let has_body = |head: &&Head| {
+            let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+            self.method != Method::HEAD && !without.contains(&head.status)
+        };
+        let length = self.head.as_ref().filter(has_body);
+        let length = length.and_then(|head| length_of(&head.headers));
+        length.is_some_and(|length| self.received < length)
+    }
+
     /// Adds to a failure what has arrived before it, and how to get the rest.
     pub(super) fn explain(&self, failure: &Failure) -> Failure {
         let mut message = format!("{failure}{}", self.progress());
@@ -88,7 +99,7 @@ impl Facts {
         let Some(head) = &self.head else {
             return " before the response".into();
         };
-        match length(&head.headers) {
+        match length_of(&head.headers) {
             Some(length) => format!(" after {} of {length} bytes", self.received),
             None => format!(" after {} bytes", self.received),
         }
@@ -115,7 +126,7 @@ impl Facts {
 }
 
 /// Returns the length of the body, if the head declares it.
-pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn length_of(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
