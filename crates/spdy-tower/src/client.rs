@@ -57,6 +57,8 @@ mod locked;
 mod origin;
 #[cfg(feature = "client")]
 mod pool;
+#[cfg(feature = "client")]
+mod proxy;
 mod push;
 mod registry;
 #[cfg(feature = "client")]
@@ -84,6 +86,7 @@ pub use self::{
     fetched::{FetchError, ResponseBody},
     origin::InvalidTarget,
     pool::{Client, Connected},
+    proxy::Proxy,
     tcp::connect_any,
 };
 pub use self::{

@@ -53,6 +53,8 @@ use hyper_util::rt::TokioIo;
 use spdy_session::{Config, FlowControl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "client")]
+pub(crate) use self::client::switch;
 pub use self::{
     client::{ConnectError, MAX_REFUSAL, connect, connect_to, request},
     server::{OnSession, UpgradeError, accept},

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Uri;
+use http::{Method, StatusCode, Uri};
 use hyper::{
     client::conn::{http1, http2},
     rt::Executor,
@@ -23,6 +23,7 @@ use super::{
     dial::{ByDial, ByService, Dial, Dialed, Reach, Transport, Watched},
     handshake,
     origin::{InvalidTarget, Origin},
+    proxy::{Proxies, Proxy, Route},
     slot::{Line, Place},
     tcp::Tcp,
 };
@@ -44,6 +45,7 @@ pub struct Connector {
     upgrade_over_tls: bool,
     session: Config,
     reach: Arc<dyn Reach>,
+    proxies: Option<Proxies>,
     pub(super) timeout: Duration,
     pub(super) max_connections: usize,
     pub(super) max_waiting: usize,
@@ -89,6 +91,7 @@ impl Connector {
             upgrade_over_tls: false,
             session: Config::default(),
             reach: Arc::new(ByDial(Tcp::default())),
+            proxies: None,
             timeout: CONNECT_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
             max_waiting: MAX_WAITING,
@@ -223,7 +226,7 @@ impl Connector {
     /// [`ConnectorError::Transport`].
     ///
     /// ```
-    /// use http::Uri;
+    /// use http::{Method, StatusCode, Uri};
     /// use spdy_tower::client::Connector;
     /// use tokio::net::UnixStream;
     /// use tower::service_fn;
@@ -245,6 +248,53 @@ impl Connector {
         self
     }
 
+    /// Sets which requests go through a proxy: a function from a URI with the scheme, the host and
+    /// the port of a request. `None` is no proxy, and so is the default. The environment is not
+    /// read: see `proxies_from_env`, with the feature `proxy`.
+    ///
+    /// A request for an `https` URI goes through a tunnel, for which CONNECT asks over HTTP/1.1. So
+    /// the proxy learns the host, and nothing else. A request for an `http` URI is sent to the
+    /// proxy itself, unless it is CONNECT or [`plain`](Self::plain) is not HTTP/1.1: then it goes
+    /// through a tunnel too. The pool keeps connections through different proxies apart, and the
+    /// tunnel counts towards [`timeout`](Self::timeout).
+    ///
+    /// [`Client::send_through`](super::Client::send_through) ignores this function.
+    ///
+    /// ```
+    /// use spdy_tower::client::{Connector, ConnectorError, Proxy};
+    ///
+    /// # fn of(connector: Connector) -> Result<Connector, ConnectorError> {
+    /// let proxy = Proxy::new(&http::Uri::from_static("http://proxy.test:3128"))?;
+    /// let connector = connector.proxies(move |uri| {
+    ///     let is_inside = uri.host().is_some_and(|host| host.ends_with(".inside.test"));
+    ///     Ok((!is_inside).then(|| proxy.clone()))
+    /// });
+    /// # Ok(connector)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn proxies<F>(mut self, choose: F) -> Self
+    where
+        F: Fn(&Uri) -> Result<Option<Proxy>, ConnectorError> + Send + Sync + 'static,
+    {
+        self.proxies = Some(Proxies(Arc::new(choose)));
+        self
+    }
+
+    /// Takes the proxies of the environment, as curl does: `HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY` and `NO_PROXY`, or the same names in lower case. See
+    /// [`proxies`](Self::proxies). The variables are read now, and not again.
+    ///
+    /// A user name and a password in the URI of a proxy are sent to it. A variable that is no URI
+    /// is ignored, and all are in a CGI program, whose client could set one. With a SOCKS proxy
+    /// requests fail with [`InvalidTarget::Proxy`].
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn proxies_from_env(mut self) -> Self {
+        self.proxies = Some(Proxies::from_env());
+        self
+    }
+
     /// Accepts every certificate of a server: of any issuer, for any name, and expired. Then
     /// anyone on the way can read and change what is sent, so this is for tests alone. To trust a
     /// certificate of your own, add it to the roots of the [`ClientConfig`] instead.
@@ -258,6 +308,26 @@ impl Connector {
     /// requests.
     pub(super) const fn patience(&self) -> Duration {
         self.session.timeouts.keep_alive_reply
+    }
+
+    /// Returns where a request for an origin goes.
+    pub(super) fn route(
+        &self,
+        method: &Method,
+        mut origin: Origin,
+    ) -> Result<Route, ConnectorError> {
+        let Some(Proxies(choose)) = &self.proxies else {
+            return Ok(Route::Direct(origin));
+        };
+        let proxy = choose(&origin.uri())?.map(Arc::new);
+        let is_simple = !origin.is_tls() && method != Method::CONNECT && self.plain == Plain::Http1;
+        match proxy {
+            Some(proxy) if is_simple => Ok(Route::Forwarded(proxy)),
+            proxy => {
+                origin.proxy = proxy;
+                Ok(Route::Direct(origin))
+            }
+        }
     }
 
     /// Returns whether requests to an origin share connections, if that is known before there is a
@@ -304,7 +374,11 @@ impl Connector {
 
     pub(super) fn timed_out(&self, origin: &Origin) -> ConnectorError {
         let (name, port, timeout) = (origin.name(), origin.port, self.timeout);
-        let reason = format!("no connection to {name} port {port} within {timeout:?}");
+        let through = origin.proxy.as_ref().map_or_else(String::new, |proxy| {
+            let (name, port) = (proxy.origin.name(), proxy.origin.port);
+            format!(" through the proxy {name} port {port}")
+        });
+        let reason = format!("no connection to {name} port {port}{through} within {timeout:?}");
         io::Error::new(io::ErrorKind::TimedOut, reason).into()
     }
 
@@ -319,12 +393,33 @@ impl Connector {
     /// Opens a transport, with TLS for an `https` origin. Returns what the server speaks on it.
     async fn open(&self, origin: &Origin) -> Result<Opened, ConnectorError> {
         let name = origin.is_tls().then(|| server_name(origin)).transpose()?;
-        let Dialed { io, protocol } = self.reach.reach(origin).await?;
+        let Dialed { io, protocol } = match &origin.proxy {
+            Some(proxy) => self.through(proxy, origin).await?,
+            None => self.reach.reach(origin).await?,
+        };
         match (protocol, name) {
             (Some(protocol), _) => Ok((io, protocol)),
             (None, Some(name)) => self.secured(io, name).await,
             (None, None) => Ok((io, self.plain.protocol())),
         }
+    }
+
+    /// Opens a tunnel through a proxy.
+    async fn through(&self, proxy: &Proxy, origin: &Origin) -> Result<Dialed, ConnectorError> {
+        let Dialed { mut io, protocol } = self.reach.reach(&proxy.origin).await?;
+        match protocol {
+            Some(Protocol::Http1) => {}
+            Some(_) => return Err(ConnectorError::Protocol),
+            None if proxy.origin.is_tls() => {
+                let mut tls = (*self.tls).clone();
+                tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
+                let name = server_name(&proxy.origin)?;
+                let secured = TlsConnector::from(Arc::new(tls)).connect(name, io).await;
+                io = Box::new(secured.map_err(refused)?);
+            }
+            None => {}
+        }
+        proxy.tunnel(io, origin).await
     }
 
     /// Makes the TLS handshake. Returns the protocol that the server has chosen.
@@ -476,6 +571,9 @@ pub enum ConnectorError {
     Protocol,
     /// The connection does not speak HTTP.
     Http(Arc<hyper::Error>),
+    /// The [proxy](Connector::proxies) opened no tunnel. Contains the status of its response, which
+    /// is 407 if it wants [authorization](Proxy::authorization).
+    Proxy(StatusCode),
     /// All connections that the origin may have were in use for as long as [`Connector::timeout`].
     /// Contains their number.
     Connections(usize),
@@ -499,7 +597,7 @@ impl ConnectorError {
             Self::Transport(error) => error.kind() == io::ErrorKind::TimedOut,
             Self::Http(error) => error.is_timeout(),
             Self::Connections(_) => true,
-            Self::Target(_) | Self::Protocol | Self::Waiting(_) => false,
+            Self::Target(_) | Self::Protocol | Self::Proxy(_) | Self::Waiting(_) => false,
         }
     }
 
@@ -511,10 +609,11 @@ impl ConnectorError {
         true
     }
 
-    /// Returns whether the server refused, because it supports none of the offered protocols.
+    /// Returns whether the server refused, because it supports none of the offered protocols, or
+    /// the proxy.
     #[must_use]
     pub const fn is_remote(&self) -> bool {
-        matches!(self, Self::Protocol)
+        matches!(self, Self::Protocol | Self::Proxy(_))
     }
 }
 
@@ -537,6 +636,7 @@ impl fmt::Display for ConnectorError {
             Self::Transport(_) => f.write_str("connection to the origin failed"),
             Self::Protocol => f.write_str("no protocol in common with the origin"),
             Self::Http(_) => f.write_str("HTTP handshake with the origin failed"),
+            Self::Proxy(status) => write!(f, "proxy refused the tunnel: {status}"),
             Self::Connections(count) => {
                 write!(f, "all {count} connections to the origin are in use")
             }
@@ -555,7 +655,11 @@ impl StdError for ConnectorError {
         match self {
             Self::Transport(error) => Some(&**error),
             Self::Http(error) => Some(&**error),
-            Self::Target(_) | Self::Protocol | Self::Connections(_) | Self::Waiting(_) => None,
+            Self::Target(_)
+            | Self::Protocol
+            | Self::Proxy(_)
+            | Self::Connections(_)
+            | Self::Waiting(_) => None,
         }
     }
 }

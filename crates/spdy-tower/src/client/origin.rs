@@ -1,13 +1,13 @@
 //! The target of a request: scheme, host and port.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{
     Method, Uri,
     uri::{Authority, Scheme},
 };
 
-use super::ConnectorError;
+use super::{ConnectorError, Proxy};
 
 /// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub(super) struct Origin {
     scheme: Scheme,
     host: String,
     pub(super) port: u16,
+    /// The proxy with the tunnel to it.
+    pub(super) proxy: Option<Arc<Proxy>>,
 }
 
 impl Origin {
@@ -49,6 +51,7 @@ impl Origin {
             scheme: scheme.clone(),
             host: authority.host().to_ascii_lowercase(),
             port: port(authority, usual)?,
+            proxy: None,
         })
     }
 
@@ -61,12 +64,16 @@ impl Origin {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    pub(super) fn uri(&self) -> Uri {
+    /// Returns the host and the port, also if it is the usual one.
+    pub(super) fn authority(&self) -> Authority {
         let authority = Authority::try_from(format!("{}:{}", self.host, self.port));
-        let authority = authority.expect("host and port are taken from an authority");
+        authority.expect("host and port are taken from an authority")
+    }
+
+    pub(super) fn uri(&self) -> Uri {
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
-            .authority(authority);
+            .authority(self.authority());
         uri.path_and_query("/")
             .build()
             .expect("all parts are there")
@@ -108,6 +115,8 @@ pub enum InvalidTarget {
     Port,
     /// The host is neither a DNS name nor an IP address, which TLS requires.
     ServerName,
+    /// The environment names a proxy that does not speak HTTP, such as SOCKS.
+    Proxy,
 }
 
 impl fmt::Display for InvalidTarget {
@@ -118,6 +127,7 @@ impl fmt::Display for InvalidTarget {
             Self::UserInfo => "request URI contains user information",
             Self::Port => "invalid port in request URI",
             Self::ServerName => "the server name is not a valid DNS name",
+            Self::Proxy => "unsupported scheme of the proxy",
         })
     }
 }

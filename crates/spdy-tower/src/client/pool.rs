@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, Uri, header::HOST, request::Parts, uri::PathAndQuery,
+    HeaderValue, Method, Request, Response, Uri,
+    header::{HOST, PROXY_AUTHORIZATION},
+    request::Parts,
+    uri::PathAndQuery,
 };
 use spdy_session::Session;
 use tokio::time::Instant;
@@ -22,6 +25,7 @@ use super::{
     lent::{Lender, RequestBody},
     locked::Locked,
     origin::{Origin, without_user},
+    proxy::Route,
     slot::Slot,
 };
 use crate::{BoxError, Protocol};
@@ -109,11 +113,21 @@ impl Client {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let origin = Origin::asked(request.method(), request.uri())?;
-        self.send_to(origin, false, request).await
+        match self.shared.connector.route(request.method(), origin)? {
+            Route::Direct(origin) => self.send_to(origin, false, request).await,
+            Route::Forwarded(proxy) => {
+                let (mut request, proxy) = (request, Arc::unwrap_or_clone(proxy));
+                if let Some(value) = proxy.authorization {
+                    request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+                }
+                self.send_to(proxy.origin, true, request).await
+            }
+        }
     }
 
-    /// Opens a connection to the origin of a URI before its first request, unless a connection
-    /// accepts requests. Returns what it speaks. Later requests use this connection while it lasts.
+    /// Opens a connection to the origin of a URI before its first request, or to the
+    /// [proxy](Connector::proxies) that sends its requests on, unless a connection accepts
+    /// requests. Returns what it speaks. Later requests use this connection while it lasts.
     ///
     /// Cancel safe: a connection that is being made goes to the next request.
     ///
@@ -121,7 +135,11 @@ impl Client {
     ///
     /// [`ConnectorError`], within [`Connector::timeout`].
     pub async fn connect(&self, uri: &Uri) -> Result<Connected, ConnectorError> {
-        let slot = self.shared.slot(Origin::of(uri)?);
+        let origin = Origin::of(uri)?;
+        let slot = match self.shared.connector.route(&Method::GET, origin)? {
+            Route::Direct(origin) => self.shared.slot(origin),
+            Route::Forwarded(proxy) => self.shared.slot(proxy.origin.clone()),
+        };
         let lease = slot
             .connection(false, self.shared.connector.timeout)
             .await?;

@@ -88,11 +88,27 @@ pub async fn connect_to<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    switch(transport, request, |response| {
+        response.status() == StatusCode::SWITCHING_PROTOCOLS && is_agreed(response.headers())
+    })
+    .await
+}
+
+/// Sends a request after which the transport carries another protocol, if `accepts` returns `true`
+/// for the response.
+pub(crate) async fn switch<IO>(
+    transport: IO,
+    request: Request<()>,
+    accepts: impl FnOnce(&Response<Incoming>) -> bool,
+) -> Result<(Response<()>, Upgraded), ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(transport)).await?;
     let exchange = async {
         let request = request.map(|()| Empty::<Bytes>::new());
         let mut response = sender.send_request(request).await?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS || !is_agreed(response.headers()) {
+        if !accepts(&response) {
             return Err(refused(response).await);
         }
         let transport = hyper::upgrade::on(&mut response).await?;

@@ -4,6 +4,7 @@ mod choice;
 mod connections;
 mod dead;
 mod network;
+mod proxies;
 mod reach;
 mod retries;
 #[path = "../support/mod.rs"]
