@@ -60,6 +60,8 @@ mod pool;
 #[cfg(feature = "client")]
 mod proxy;
 mod push;
+#[cfg(feature = "client")]
+mod read;
 mod registry;
 #[cfg(feature = "client")]
 mod slot;
@@ -85,8 +87,9 @@ pub use self::{
     dial::{Dial, Dialed, Dialing, Transport},
     fetched::{FetchError, ResponseBody},
     origin::InvalidTarget,
-    pool::{Client, Connected},
+    pool::{Client, Connected, RequestTimeout},
     proxy::Proxy,
+    read::{ReadBody, ReadError},
     tcp::connect_any,
 };
 pub use self::{

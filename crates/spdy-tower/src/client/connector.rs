@@ -47,6 +47,7 @@ pub struct Connector {
     reach: Arc<dyn Reach>,
     proxies: Option<Proxies>,
     pub(super) timeout: Duration,
+    pub(super) request_timeout: Option<Duration>,
     pub(super) max_connections: usize,
     pub(super) max_waiting: usize,
     pub(super) idle_timeout: Duration,
@@ -93,6 +94,7 @@ impl Connector {
             reach: Arc::new(ByDial(Tcp::default())),
             proxies: None,
             timeout: CONNECT_TIMEOUT,
+            request_timeout: None,
             max_connections: MAX_CONNECTIONS,
             max_waiting: MAX_WAITING,
             idle_timeout: IDLE_TIMEOUT,
@@ -158,6 +160,17 @@ impl Connector {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long a request may take, from [`send`](super::Client::send) to the end of the body
+    /// of its response. Then it is given up with [`FetchError::TimedOut`](super::FetchError). The
+    /// time before the body is read counts too; a tunnel has no such limit. Default `None`, so
+    /// that long polls work. A [`RequestTimeout`](super::RequestTimeout) in the extensions of a
+    /// request replaces it.
+    #[must_use]
+    pub const fn request_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.request_timeout = timeout;
         self
     }
 

@@ -4,11 +4,13 @@ use std::{
     error::Error as StdError,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::{
     ConnectorError, Error,
@@ -25,6 +27,36 @@ pub struct ResponseBody {
     source: Source,
     /// `None` at the end.
     unread: Option<Unread>,
+    /// How long the whole request may take.
+    patience: Option<Patience>,
+}
+
+/// A time limit of a request.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    over: Pin<Box<Sleep>>,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        let over = Box::pin(sleep(limit));
+        Self { limit, over }
+    }
+
+    /// Waits for a future, until the time is over.
+    pub(super) async fn wait<F: Future>(&mut self, future: F) -> Result<F::Output, FetchError> {
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = &mut self.over => Err(FetchError::TimedOut(self.limit)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<FetchError> {
+        ready!(self.over.as_mut().poll(cx));
+        Poll::Ready(FetchError::TimedOut(self.limit))
+    }
 }
 
 /// What happens to the connection if the rest of a body is not read.
@@ -65,9 +97,19 @@ impl ResponseBody {
 
     fn new(source: Source, unread: Unread) -> Self {
         let unread = Some(unread);
-        let mut body = Self { source, unread };
+        let mut body = Self {
+            source,
+            unread,
+            patience: None,
+        };
         body.note();
         body
+    }
+
+    /// Limits the time until the end of the body.
+    pub(super) fn within(mut self, patience: Patience) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Notes that the server has sent something. After the end there is nothing left to doubt.
@@ -102,7 +144,11 @@ impl http_body::Body for ResponseBody {
             Poll::Ready(Some(Ok(_))) => self.note(),
             // The body has ended, or returned an error.
             Poll::Ready(_) => self.end(),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(patience) = &mut self.patience {
+                    return patience.poll(cx).map(|error| Some(Err(error)));
+                }
+            }
         }
         frame
     }
@@ -134,6 +180,9 @@ pub enum FetchError {
     Body(BodyError),
     /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
     Http(hyper::Error),
+    /// The request took longer than its time, which is contained: see
+    /// [`Connector::request_timeout`](super::Connector::request_timeout).
+    TimedOut(Duration),
 }
 
 impl FetchError {
@@ -144,12 +193,13 @@ impl FetchError {
         match self {
             Self::Connect(error) => error.is_connect(),
             Self::Spdy(error) => error.is_connect(),
-            Self::Body(_) => false,
+            Self::Body(_) | Self::TimedOut(_) => false,
             Self::Http(error) => is_unsent(error),
         }
     }
 
-    /// Returns whether a time limit ran out: that of connecting, or a timeout of the connection.
+    /// Returns whether a time limit ran out: that of connecting, of the request, or a timeout of
+    /// the connection.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
@@ -157,6 +207,7 @@ impl FetchError {
             Self::Spdy(error) => error.is_timeout(),
             Self::Body(error) => error.is_timeout(),
             Self::Http(error) => error.is_timeout(),
+            Self::TimedOut(_) => true,
         }
     }
 
@@ -170,8 +221,8 @@ impl FetchError {
         match self {
             Self::Connect(error) => error.is_retry_safe(),
             Self::Spdy(error) => error.is_retry_safe(),
-            // The server has started to send its response.
-            Self::Body(_) => false,
+            // The server may have the request, or has started to send its response.
+            Self::TimedOut(_) | Self::Body(_) => false,
             Self::Http(error) => is_unprocessed(error),
         }
     }
@@ -185,6 +236,7 @@ impl FetchError {
             Self::Spdy(error) => error.is_remote(),
             Self::Body(error) => error.is_remote(),
             Self::Http(error) => source::<h2::Error>(error).is_some_and(h2::Error::is_remote),
+            Self::TimedOut(_) => false,
         }
     }
 }
@@ -203,11 +255,12 @@ impl From<Error> for FetchError {
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect(_) => "request was not sent",
-            Self::Body(_) => "response ended early",
-            Self::Spdy(_) | Self::Http(_) => "request failed",
-        })
+        match self {
+            Self::Connect(_) => f.write_str("request was not sent"),
+            Self::Body(_) => f.write_str("response ended early"),
+            Self::Spdy(_) | Self::Http(_) => f.write_str("request failed"),
+            Self::TimedOut(limit) => write!(f, "request took longer than {limit:?}"),
+        }
     }
 }
 
@@ -218,6 +271,7 @@ impl StdError for FetchError {
             Self::Spdy(error) => error,
             Self::Body(error) => error,
             Self::Http(error) => error,
+            Self::TimedOut(_) => return None,
         })
     }
 }

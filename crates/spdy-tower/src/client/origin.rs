@@ -104,6 +104,8 @@ fn port(authority: &Authority, usual: u16) -> Result<u16, ConnectorError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidTarget {
+    /// The text is not a URI.
+    Uri,
     /// The URI has no scheme or no host.
     NotAbsolute,
     /// The scheme is neither `http` nor `https`.
@@ -122,6 +124,7 @@ pub enum InvalidTarget {
 impl fmt::Display for InvalidTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Uri => "invalid request URI",
             Self::NotAbsolute => "request URI is not absolute",
             Self::Scheme => "unsupported scheme in request URI",
             Self::UserInfo => "request URI contains user information",

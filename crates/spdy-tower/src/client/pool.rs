@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,14 +15,16 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
+use http_body_util::Empty;
 use spdy_session::Session;
 use tokio::time::Instant;
 use tower_service::Service;
 use tracing::debug;
 
 use super::{
-    Connector, ConnectorError, FetchError, ResponseBody,
+    Connector, ConnectorError, FetchError, InvalidTarget, ResponseBody,
     connection::Outcome,
+    fetched::Patience,
     lent::{Lender, RequestBody},
     locked::Locked,
     origin::{Origin, without_user},
@@ -49,8 +52,9 @@ use crate::{BoxError, Protocol};
 /// other. While requests are under way, [`Connector::keep_alive`] makes a server send something if
 /// it lives, and ends the connection otherwise.
 ///
-/// The time of a response is not limited, so that long polls work. To limit it, drop the future,
-/// which gives the request up immediately.
+/// The time of a response is not limited, so that long polls work, unless
+/// [`Connector::request_timeout`] or a [`RequestTimeout`] does it. Dropping the future gives the
+/// request up immediately.
 ///
 /// The extensions of a response contain the [`Protocol`] over which it arrived. The response to
 /// CONNECT has a [`Tunnel`](crate::Tunnel) if it arrived over SPDY; otherwise
@@ -95,6 +99,24 @@ impl Client {
                 origins: Locked::default(),
             }),
         }
+    }
+
+    /// Sends a GET without fields, as [`send`](Self::send) does. [`ReadBody`](super::ReadBody)
+    /// reads the body of the response.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`]. A text that is no URI is [`InvalidTarget::Uri`].
+    pub async fn get<U>(&self, uri: U) -> Result<Response<ResponseBody>, FetchError>
+    where
+        U: TryInto<Uri>,
+    {
+        let Ok(uri) = uri.try_into() else {
+            return Err(ConnectorError::Target(InvalidTarget::Uri).into());
+        };
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri;
+        self.send(request).await
     }
 
     /// Sends a request with an absolute URI, and waits for the head of the response.
@@ -180,6 +202,24 @@ impl Client {
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
+        let own = request.extensions().get().map(|RequestTimeout(own)| *own);
+        let Some(limit) = own.or(self.shared.connector.request_timeout) else {
+            return self.attempt(origin, is_proxy, request).await;
+        };
+        let mut patience = Patience::new(limit);
+        let response = patience.wait(self.attempt(origin, is_proxy, request));
+        Ok(response.await??.map(|body| body.within(patience)))
+    }
+
+    async fn attempt<B>(
+        &self,
+        origin: Origin,
+        is_proxy: bool,
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, FetchError>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
             keep_authority(&mut head);
@@ -209,6 +249,10 @@ impl Client {
         }
     }
 }
+
+/// How long a request may take, in its extensions: see [`Connector::request_timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTimeout(pub Duration);
 
 /// What the connection to an origin speaks: see [`Client::connect`].
 #[derive(Clone, Debug)]

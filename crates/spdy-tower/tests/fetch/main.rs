@@ -3,6 +3,7 @@
 mod choice;
 mod connections;
 mod dead;
+mod helpers;
 mod network;
 mod proxies;
 mod reach;
