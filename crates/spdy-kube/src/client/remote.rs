@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fmt, io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +22,7 @@ use super::ClientError;
 use crate::{
     Protocol, Size, Status,
     stdio::{Pieces, end_at_reset},
+    websocket::PIECE,
 };
 
 /// A command that runs on a server. Dropping it with all its streams ends the session, and the
@@ -57,38 +58,38 @@ impl Remote {
     /// end. The input of the command ends when `stdin` does, and the outputs are flushed at the
     /// end. The command may end before `stdin` does: the rest of it is not read.
     ///
-    /// Streams that were taken before are not copied.
+    /// Streams that were taken before are not copied. If the future is dropped, the session is
+    /// broken off, and the command does not see the end of its input.
     ///
     /// # Errors
     ///
-    /// As [`outcome`](Self::outcome). An error of `stdout` or `stderr` is a
-    /// [`ClientError::Stream`] as well.
+    /// As [`outcome`](Self::outcome). An error of `stdin`, `stdout` or `stderr` is a
+    /// [`ClientError::Stream`] as well, and breaks the session off.
     pub async fn copy(
         mut self,
         mut stdin: impl AsyncRead + Unpin,
         mut stdout: impl AsyncWrite + Unpin,
         mut stderr: impl AsyncWrite + Unpin,
     ) -> Result<Status, ClientError> {
-        let to = self.stdin.take();
+        let session = self.held();
+        let mut to = self.stdin.take();
         let (from_stdout, from_stderr) = (self.stdout.take(), self.stderr.take());
-        let input = async {
-            if let Some(mut to) = to
-                && tokio::io::copy(&mut stdin, &mut to).await.is_ok()
-            {
-                // An error means that the command reads no more.
-                _ = to.shutdown().await;
-            }
-            std::future::pending::<Infallible>().await
-        };
+        let input = pin!(copy_input(&mut stdin, &mut to));
         let outputs = async {
             let out = copy_output(from_stdout, &mut stdout);
             let err = copy_output(from_stderr, &mut stderr);
             tokio::try_join!(out, err).map_err(ClientError::from)
         };
-        tokio::select! {
-            never = input => match never {},
-            copied = self.outcome_with(outputs) => copied.map(|(_, outcome)| outcome),
-        }
+        // The command may close its outputs and go on reading.
+        let end = pin!(self.outcome_with(outputs));
+        // It is dropped before the input, which does not look complete then.
+        let breaking = Breaking::new(session);
+        let (_, outcome) = tokio::select! {
+            error = input => return Err(error.into()),
+            ended = end => ended?,
+        };
+        breaking.release();
+        Ok(outcome)
     }
 
     /// Waits for the outcome and for the copying of streams that were taken. The outcome is read
@@ -131,6 +132,23 @@ impl Remote {
         limited.read_to_end(&mut told).await?;
         judge(protocol, &told, error.is_reset())
     }
+}
+
+/// Copies an input until the command reads no more. Returns only if it cannot be read.
+async fn copy_input(from: &mut (impl AsyncRead + Unpin), to: &mut Option<Input>) -> io::Error {
+    let mut piece = vec![0; PIECE];
+    while let Some(open) = to {
+        match from.read(&mut piece).await {
+            Ok(0) => {
+                _ = open.shutdown().await;
+                *to = None;
+            }
+            Ok(length) if open.write_all(&piece[..length]).await.is_ok() => {}
+            Ok(_) => *to = None,
+            Err(error) => return error,
+        }
+    }
+    std::future::pending().await
 }
 
 async fn copy_output(from: Option<Output>, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
