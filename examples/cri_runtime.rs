@@ -18,7 +18,10 @@ use spdy_kube::{
     BoxError, Exit, Io, Options,
     cri::{Attach, Exec, PortForward, PrepareError, Runtime, Server},
 };
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    time::sleep,
+};
 
 /// Runs commands on this machine, whatever the container.
 struct Processes;
@@ -48,9 +51,21 @@ async fn streams() -> Result<Server<Processes>, BoxError> {
     let server = Server::new(Processes, &base)?
         .streams(drain)
         .on_end(|request, ended| eprintln!("{request:?}: {ended:?}"));
-    let app = Router::new().fallback_service(server.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(accept(listener, server.clone()));
     Ok(server)
+}
+
+async fn accept(listener: TcpListener, server: Server<Processes>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let server = server.clone();
+                tokio::spawn(async move { server.serve_connection(socket).await });
+            }
+            // If no more files can be opened, the next attempt fails at once.
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 #[tokio::main]

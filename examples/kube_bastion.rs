@@ -6,6 +6,9 @@
 //! `1780000000000000000.cast`, which asciinema plays, and `spdy-bastion play`. A command that
 //! cannot be recorded ends.
 
+#[path = "kubelet/listener.rs"]
+mod listener;
+
 use axum::{Router, body::Body, extract::Request};
 use axum::{http, response::IntoResponse, response::Response};
 use hyper_util::rt::TokioIo;
@@ -57,5 +60,10 @@ async fn main() -> Result<(), BoxError> {
     let listen = std::env::args().nth(1).ok_or(usage)?;
     let server = std::env::args().nth(2).ok_or(usage)?;
     let app = Router::new().fallback(move |request: Request| answer(request, server.clone()));
-    Ok(axum::serve(TcpListener::bind(listen).await?, app).await?)
+    let listener = TcpListener::bind(listen).await?;
+    println!(
+        "kubectl --server http://{} exec demo -- id",
+        listener.local_addr()?
+    );
+    Ok(axum::serve(listener::Listener(listener), app).await?)
 }

@@ -7,7 +7,6 @@
 
 use std::process::Stdio;
 
-use axum::Router;
 use spdy_kube::cri::{Exec, Runtime, Server};
 use spdy_kube::{BoxError, Exit, Io, Streams};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,5 +41,8 @@ async fn main() -> Result<(), BoxError> {
         streams: Streams::PIPES,
     })?;
     println!("{url}");
-    Ok(axum::serve(listener, Router::new().fallback_service(server)).await?)
+    loop {
+        let (socket, server) = (listener.accept().await?.0, server.clone());
+        tokio::spawn(async move { server.serve_connection(socket).await });
+    }
 }

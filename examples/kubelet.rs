@@ -7,6 +7,8 @@
 //!
 //! It runs the commands of every client that reaches its port. It is for demonstration and tests.
 
+#[path = "kubelet/listener.rs"]
+mod listener;
 #[path = "kubelet/process.rs"]
 mod process;
 
@@ -19,7 +21,6 @@ use axum::{
     middleware::{self, Next},
     response::{self, IntoResponse},
     routing::{any, get},
-    serve::ListenerExt,
 };
 use serde_json::{Value, json};
 use spdy_kube::{Options, Origins, Server, Status, Tokens};
@@ -27,6 +28,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
 };
+
+use self::listener::Listener;
 
 type Answer = Response<String>;
 
@@ -44,8 +47,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listen = arguments()?;
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    // Bytes that are typed do not wait for others.
-    let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
     eprintln!("Every client that can reach {address} runs commands as you on this machine.");
     println!("kubectl --server http://{address} exec -it demo -- sh");
     // Children have the default for every signal that is caught here, and inherit those that are
@@ -55,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut quit = signal(SignalKind::quit())?;
     let _hang_ups = signal(SignalKind::hangup())?;
     tokio::select! {
-        served = axum::serve(listener, app()) => Ok(served?),
+        served = axum::serve(Listener(listener), app()) => Ok(served?),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
         _ = quit.recv() => Ok(()),

@@ -15,6 +15,9 @@
 //!
 //! The place to decide who may do what is `pass_streams`, before anything is passed on.
 
+#[path = "kubelet/listener.rs"]
+mod listener;
+
 use std::{
     collections::HashMap,
     env,
@@ -39,7 +42,6 @@ use axum::{
         header::{AUTHORIZATION, UPGRADE, USER_AGENT},
     },
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -49,6 +51,8 @@ use spdy_kube::{
 };
 use spdy_session::{HeaderBlock, Side, StreamId};
 use tokio::net::{TcpListener, TcpStream};
+
+use self::listener::Listener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -72,9 +76,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "kubectl --server http://{} exec demo -- id",
         listener.local_addr()?
     );
-    let listener = listener.tap_io(|socket| _ = socket.set_nodelay(true));
     let app = Router::new().fallback(answer).with_state(relay);
-    Ok(axum::serve(listener, app).await?)
+    Ok(axum::serve(Listener(listener), app).await?)
 }
 
 struct Relay {

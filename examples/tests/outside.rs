@@ -1,14 +1,8 @@
 //! Examples as programs, used by clients that are none of theirs.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Lines},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+mod program;
+
+use std::{fs, net::SocketAddr, path::Path, process::Command, sync::Arc};
 
 use axum::{Router, body::Body, response::Response, routing::post};
 use bytes::Bytes;
@@ -25,72 +19,13 @@ use spdy_server::{
     },
 };
 use spdy_session::{Config, HeaderBlock, OpenOptions, PendingStream, Session, Version};
-use spdy_tests::built::build;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, duplex},
     net::{TcpListener, TcpSocket, TcpStream},
-    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// An example that runs. It is killed when dropped.
-struct Program {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Program {
-    fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(example(name))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        Self {
-            child,
-            lines: BufReader::new(stdout).lines(),
-        }
-    }
-
-    /// The address in the next line that the program prints.
-    fn address(&mut self) -> SocketAddr {
-        let line = self.lines.next().expect("a line is printed").unwrap();
-        let words = line.split(['/', ' ']);
-        let address = words.filter_map(|word| word.parse().ok()).next();
-        address.unwrap_or_else(|| panic!("no address in {line:?}"))
-    }
-
-    /// Asks the program to end and waits for its end. Returns the lines that it prints meanwhile.
-    async fn end(mut self) -> String {
-        let id = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(kill.success());
-        let ended = async {
-            loop {
-                if let Some(status) = self.child.try_wait().unwrap() {
-                    break status;
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        assert!(timeout(LONG, ended).await.expect("it ends").success());
-        self.lines.by_ref().map(Result::unwrap).collect()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended.
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-fn example(name: &str) -> PathBuf {
-    build(["--example", name]).join("examples").join(name)
-}
+use self::program::{Program, example, soon};
 
 // --- clients ---
 
@@ -184,10 +119,6 @@ fn session(io: impl Transport) -> Session {
     let (session, _pushes, driver) = spdy_session::client(io, Version::V3_1, Config::default());
     tokio::spawn(driver);
     session
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(LONG, what).await.expect("it does not take so long")
 }
 
 // --- hello_axum ---
@@ -433,5 +364,3 @@ async fn echo(stream: PendingStream) -> std::io::Result<()> {
     tokio::io::copy(&mut receive, &mut send).await?;
     send.shutdown().await
 }
-
-const LONG: Duration = Duration::from_secs(60);

@@ -58,7 +58,6 @@ mod headers;
 mod kubeconfig;
 mod listener;
 mod live;
-mod long_head;
 mod metrics;
 mod metrics_page;
 mod proxy;

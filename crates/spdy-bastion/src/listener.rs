@@ -20,7 +20,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
-use spdy_kube::BoxError;
+use spdy_kube::{BoxError, Explained};
 use spdy_tower::Http1Io;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,7 +33,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     gateway::{Gateway, Peer},
-    long_head::Explained,
     tls::H2,
     upstream::Body,
     users::Credentials,
@@ -130,10 +129,8 @@ impl Listener {
         builder.timer(TokioTimer::new());
         builder.header_read_timeout(self.gateway.limits.head);
         builder.max_buf_size(HEAD);
-        let (io, refused) = (
-            peer.cut.connection(Explained::new(io)),
-            peer.refused.subscribe(),
-        );
+        let io = Explained::new(io).max_head(HEAD);
+        let (io, refused) = (peer.cut.connection(io), peer.refused.subscribe());
         let connection =
             builder.serve_connection(TokioIo::new(Http1Io::new(io)), self.service(peer));
         let mut connection = pin!(connection.with_upgrades());

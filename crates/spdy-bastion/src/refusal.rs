@@ -10,7 +10,6 @@ pub(crate) fn refusal(code: StatusCode, message: impl Into<String>) -> Status {
         StatusCode::FORBIDDEN => "Forbidden",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => "ServiceUnavailable",
-        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "BadRequest",
         StatusCode::GATEWAY_TIMEOUT => "Timeout",
         _ => "InternalError",
     };

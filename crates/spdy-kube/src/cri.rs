@@ -81,6 +81,10 @@ use std::{
 };
 
 use http::{Response, Uri};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use spdy_tower::Http1Io;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use self::{request::Prepared, routes::Route};
@@ -90,7 +94,7 @@ pub use self::{
 };
 pub use crate::server::{Ended, Over};
 use crate::{
-    Status, Tokens,
+    Explained, Status, Tokens,
     server::{Rules, Session, Sessions, shutting_down},
 };
 
@@ -245,6 +249,34 @@ impl<R: Runtime> Server<R> {
         }
     }
 
+    /// Serves a connection over HTTP/1.1 until it ends. A session goes on in tasks of its own.
+    ///
+    /// A listener can call it for each connection, instead of an HTTP server around this service. A
+    /// head that is too long is answered as [`Explained`] describes. The head of a request, and a
+    /// connection without a request, have 30 s. If the future is dropped, the connection ends,
+    /// unless a session has begun on it.
+    ///
+    /// # Errors
+    ///
+    /// The connection was broken, or the client did not send HTTP/1.1 in time.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime with a timer.
+    pub async fn serve_connection<IO>(&self, io: IO) -> hyper::Result<()>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let answer = |mut request| ready(Ok::<_, Infallible>(self.answer(&mut request)));
+        let io = TokioIo::new(Http1Io::new(Explained::new(io)));
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(io, service_fn(answer))
+            .with_upgrades()
+            .await
+    }
+
     fn serve<B>(&self, request: &mut http::Request<B>, prepared: Prepared) -> Response<String> {
         let session = self.session(prepared.request.clone());
         let streams = self.streams.clone().of_session(session);
@@ -367,3 +399,6 @@ impl std::error::Error for InvalidBase {}
 
 /// As in the servers of Kubernetes.
 const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// How long a head may take, and a connection without a request.
+const HEAD: Duration = Duration::from_secs(30);

@@ -62,6 +62,8 @@
 //! - [`cri::Server`] is the streaming server of a container runtime. It hands out URLs for requests
 //!   over gRPC, serves them, limits idle time, and ends sessions with a reason. [`Tokens`] are the
 //!   tokens in such URLs.
+//! - [`Explained`] is a transport for hyper, below which a command line that is too long gets a
+//!   message.
 //! - [`client`] is the other side, for tools. It asks for WebSocket first, and for SPDY if the
 //!   server refuses WebSocket. A [`Relay`] stands between a client and a server, for example on a
 //!   bastion host. It translates between the protocols of both, and can record and end sessions.
@@ -98,6 +100,7 @@ mod asciicast;
 pub mod client;
 mod config;
 pub mod cri;
+mod long_head;
 mod negotiate;
 mod options;
 mod origins;
@@ -113,6 +116,7 @@ mod websocket;
 pub use self::{
     asciicast::{Asciicast, Recording},
     config::config,
+    long_head::Explained,
     negotiate::Protocol,
     options::{InvalidPorts, NoStreams, Options, Ports, Streams},
     origins::Origins,

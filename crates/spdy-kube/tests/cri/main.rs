@@ -6,8 +6,7 @@ mod sessions;
 
 use std::{convert::Infallible, future::ready, time::Duration};
 
-use http::{HeaderValue, Response, header::SEC_WEBSOCKET_PROTOCOL};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 use hyper_util::rt::TokioIo;
 use spdy_kube::{
     BoxError, Exit, Io, Status, Streams,
@@ -177,12 +176,7 @@ impl Bench {
     fn connect(&self) -> DuplexStream {
         let (near, far) = duplex(4096);
         let server = self.server.clone();
-        let service = service_fn(move |mut request: http::Request<Incoming>| {
-            let response: Response<String> = server.answer(&mut request);
-            async { Ok::<_, Infallible>(response) }
-        });
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(far), service);
-        tokio::spawn(connection.with_upgrades());
+        tokio::spawn(async move { server.serve_connection(far).await });
         near
     }
 

@@ -2,14 +2,18 @@
 
 use http::{Method, StatusCode};
 use spdy_kube::{
-    InvalidPorts, TokenError,
+    InvalidPorts, Status, TokenError,
     client::{ClientError, Transport},
     cri::{Attach, Exec, InvalidBase, PrepareError, Server},
 };
 use spdy_tower::upgrade::ConnectError;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
-use super::{ALL, Bench, Duration, Fake, OUT, Streams, bench, exec, ports};
+use super::{ALL, Bench, Duration, Fake, OUT, SOON, Streams, bench, exec, ports};
 
 #[tokio::test(start_paused = true)]
 async fn what_cri_forbids_gets_no_url() {
@@ -190,4 +194,34 @@ async fn a_request_without_an_upgrade_is_no_session() {
     let response = bench.server.answer(&mut request);
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     bench.is_silent().await;
+}
+
+/// What hyper refuses before this server sees it has a Status too, and the client gets it although
+/// it has sent more than is read.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_too_long_is_refused_with_a_status() {
+    let bench = bench(|server| server);
+    for (length, code) in [(66_000, "414 "), (600_000, "431 ")] {
+        let mut client = bench.connect();
+        let target = "a".repeat(length);
+        let request = format!("GET /exec/{target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, client.read_to_string(&mut answer))
+            .await
+            .expect("the server closes")
+            .unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let status = Status::from_json(body.as_bytes()).unwrap();
+        assert!(status.to_string().contains("65534 bytes"), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_is_closed() {
+    let mut client = bench(|server| server).connect();
+    let start = Instant::now();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(start.elapsed().as_secs(), 30);
 }
