@@ -225,6 +225,12 @@ async fn run(command: Vec<String>, mut io: Io) -> Result<Exit, BoxError> {
             tokio::io::copy(&mut stdin, &mut stdout.ok_or("no output")?).await?;
             Ok(Exit::SUCCESS)
         }
+        // Echoes its input, and ends with a code.
+        ["line", code] => {
+            let mut stdin = io.stdin.take().ok_or("no input")?;
+            tokio::io::copy(&mut stdin, &mut stdout.ok_or("no output")?).await?;
+            Ok(Exit::code(code.parse()?))
+        }
         ["exit", code] => Ok(Exit::code(code.parse()?)),
         ["wait"] => {
             if let Some(stdout) = &mut stdout {
