@@ -302,3 +302,17 @@ fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
 
 /// How long the session reads the transport after it has closed its own side.
 const LINGER: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cure_is_found_below_other_errors() {
+        let missing = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let error = ConnectorError::from(io::Error::other(missing));
+        assert!(cured(&error).ends_with(": give a certificate by --cert"));
+        let error = ConnectorError::from(io::Error::other("no cure"));
+        assert!(cured(&error).ends_with("failed: no cure"));
+    }
+}

@@ -10,10 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use spdy_tower::client::{Dial, Dialing, Transport};
+use spdy_tower::client::{Dial, Dialing, Transport, connect_any};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     sync::mpsc,
 };
 
@@ -51,7 +51,8 @@ impl Dial for Tcp {
         let (host, verbose) = (host.to_owned(), self.verbose);
         let (wire, open) = (Arc::clone(&self.wire), self.open.clone());
         Box::pin(async move {
-            let io = TcpStream::connect((host, port)).await?;
+            let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+            let io = connect_any(addresses).await?;
             io.set_nodelay(true)?;
             if verbose {
                 wire::note(format_args!("connected to {}", io.peer_addr()?));

@@ -1,7 +1,8 @@
 //! Ctrl-C: the command ends in order, with what it has.
 
-use std::{process, thread, time::Duration};
+use std::{pin::pin, process, sync::mpsc, thread, time::Duration};
 
+use futures_util::future::poll_immediate;
 use tokio::{runtime::Builder, signal::ctrl_c, sync::watch, time::timeout};
 
 use crate::failure::Exit;
@@ -18,12 +19,22 @@ impl Interrupt {
     /// the process.
     pub(crate) fn listen() -> Self {
         let (told, heard) = watch::channel(false);
+        let (ready, listening) = mpsc::channel();
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build();
             // Without a runtime or a signal handler, Ctrl-C ends the process as usual.
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
-                if ctrl_c().await.is_err() {
+                let mut first = pin!(ctrl_c());
+                // The first poll sets the handler of the signal.
+                let outcome = match poll_immediate(first.as_mut()).await {
+                    Some(outcome) => outcome,
+                    None => {
+                        _ = ready.send(());
+                        first.await
+                    }
+                };
+                if outcome.is_err() {
                     return;
                 }
                 told.send_replace(true);
@@ -31,6 +42,8 @@ impl Interrupt {
                 process::exit(Exit::Interrupted as i32);
             });
         });
+        // An error means that there is no handler.
+        _ = listening.recv();
         Self(heard)
     }
 
