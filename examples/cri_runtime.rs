@@ -7,6 +7,8 @@
 //! ```console
 //! curl --unix-socket /tmp/runtime.sock 'http://cri/exec?command=date&stdout=1'
 //! ```
+//!
+//! The program in `examples/cri` has gRPC, and more of what a runtime does.
 
 #[path = "kubelet/process.rs"]
 mod process;
