@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use self::support::{
-    SOON, exec_server, serve,
+    SOON, cut_after, exec_server, serve,
     wires::{Wires, in_memory, websocket_server},
 };
 
@@ -203,6 +203,62 @@ async fn an_archive_that_fails_is_told() {
     let copied = client.copy_from(ask(address), "/proc/self/status", &mut writer, |_| {});
     let failed = timeout(SOON, copied).await.expect("it ends");
     assert!(matches!(failed, Err(CopyError::Archive(_))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_container_without_tar_is_told() {
+    let missing = || async { Err("exec: \"tar\": executable file not found in $PATH".into()) };
+    let address = exec_server(Server::new(), move |_| missing()).await;
+    let client =
+        Client::new(|| async { io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?)) });
+    // More bytes than fit into buffers on the way.
+    let archive = vec![0; 8 << 20];
+    let there = client.copy_to(ask(address), "/tmp", &archive[..], |_| {});
+    let there = timeout(SOON, there).await.expect("it ends").unwrap_err();
+    let back = client.copy_from(ask(address), "/tmp", tokio::io::sink(), |_| {});
+    let back = timeout(SOON, back).await.expect("it ends").unwrap_err();
+    for failed in [there, back] {
+        assert!(matches!(failed, CopyError::Tar { .. }), "{failed:?}");
+        assert!(
+            failed.to_string().contains("not found in $PATH"),
+            "{failed}"
+        );
+    }
+}
+
+/// The network ends in the middle of an archive, in either direction.
+#[tokio::test]
+async fn a_copy_that_is_cut_is_no_success() {
+    let server = server().await;
+    let folder = Folder::new("cut-network");
+    let (file, target) = (folder.0.join("file"), folder.0.join("target"));
+    std::fs::write(&file, vec![b'x'; 4 << 20]).unwrap();
+    std::fs::create_dir(&target).unwrap();
+    let tar = Command::new("tar")
+        .args(["cf", "-", file.to_str().unwrap()])
+        .output();
+    let archive = tar.await.unwrap().stdout;
+    for transport in [Transport::WebSocket, Transport::Spdy] {
+        let address = cut_after(server, 1 << 20, 1 << 20).await;
+        let client = Client::new(|| async {
+            io::Result::Ok(TokioIo::new(TcpStream::connect(address).await?))
+        })
+        .transport(transport);
+        let there = target.to_str().unwrap();
+        let there = client.copy_to(ask(address), there, &archive[..], |_| {});
+        let there = timeout(SOON, there).await.expect("it ends");
+        let back = client.copy_from(
+            ask(address),
+            file.to_str().unwrap(),
+            tokio::io::sink(),
+            |_| {},
+        );
+        let back = timeout(SOON, back).await.expect("it ends");
+        for copied in [there, back] {
+            let lost = matches!(&copied, Err(CopyError::Client(ClientError::Stream(_))));
+            assert!(lost, "{transport:?}: {copied:?}");
+        }
+    }
 }
 
 #[tokio::test]

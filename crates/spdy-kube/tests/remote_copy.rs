@@ -17,12 +17,12 @@ use spdy_kube::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex, empty, sink},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     time::timeout,
 };
 
-use self::support::{ALL, SOON, exec_server};
+use self::support::{ALL, SOON, cut_after, exec_server};
 
 const BOTH: [Transport; 2] = [Transport::Spdy, Transport::WebSocket];
 
@@ -113,7 +113,7 @@ async fn a_session_that_is_cut_is_no_success() {
             stdout.write_all(&[b'x'; 10_000]).await?;
             std::future::pending().await
         });
-        let through = cut_after(server.await, 5000).await;
+        let through = cut_after(server.await, u64::MAX, 5000).await;
         let remote = exec(through, transport).await;
         let copied = soon(remote.copy(empty(), sink(), sink())).await;
         assert!(copied.is_err(), "{transport:?}: {copied:?}");
@@ -156,30 +156,6 @@ async fn everything_is_copied_both_ways() {
         assert!(*out.0.lock().unwrap() == input, "{transport:?}");
         assert_eq!(*err.0.lock().unwrap(), b"that was all");
     }
-}
-
-/// A port that passes connections on, until `most` bytes have come back.
-async fn cut_after(server: SocketAddr, most: u64) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(server).await.unwrap();
-            tokio::spawn(async move {
-                let (mut from_client, mut to_client) = client.split();
-                let (from_server, mut to_server) = server.split();
-                let mut limited = from_server.take(most);
-                tokio::select! {
-                    _ = tokio::io::copy(&mut limited, &mut to_client) => {}
-                    () = async {
-                        _ = tokio::io::copy(&mut from_client, &mut to_server).await;
-                        std::future::pending().await
-                    } => {}
-                }
-            });
-        }
-    });
-    address
 }
 
 /// A file on a disk that is broken.

@@ -149,6 +149,35 @@ pub(crate) async fn closed_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// A port that passes connections on to a server, and cuts each when this many bytes have gone to
+/// the server, or have come back.
+pub(crate) async fn cut_after(server: SocketAddr, sent: u64, received: u64) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(server).await.unwrap();
+            tokio::spawn(async move {
+                let (from_client, to_client) = client.split();
+                let (from_server, to_server) = server.split();
+                tokio::select! {
+                    () = pass(from_client.take(sent), to_server) => {}
+                    () = pass(from_server.take(received), to_client) => {}
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Copies until the limit is reached.
+async fn pass(mut from: tokio::io::Take<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Unpin) {
+    _ = tokio::io::copy(&mut from, &mut to).await;
+    if from.limit() > 0 {
+        std::future::pending().await
+    }
+}
+
 pub(crate) async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
