@@ -75,7 +75,7 @@ pub(crate) enum Command {
 /// the order of the URLs: a body that arrives before its turn is kept in memory, up to 64 MiB for
 /// all of them. Ctrl-C keeps what has arrived, and says how much that is.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub(crate) struct Get {
     /// URLs to request
     #[arg(value_name = "URL", required = true, value_parser = Url::parse)]
@@ -231,7 +231,7 @@ pub(crate) struct Received {
 ///
 /// Ctrl-C ends it with a report.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub(crate) struct Ping {
     /// URL of the server
     #[arg(value_name = "URL", value_parser = Url::parse)]
@@ -262,7 +262,7 @@ pub(crate) struct Ping {
 /// opened again: for up to --connect-timeout, if the server refuses. Ctrl-C ends the requests, and
 /// the report is about those that are complete.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub(crate) struct Load {
     /// URLs to request, one after the other, all of one origin
     #[arg(value_name = "URL", required = true, value_parser = Url::parse)]
@@ -350,7 +350,7 @@ pub(crate) enum WarmUp {
 
 /// Shows the frames of a recording with their header fields
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub(crate) struct Inspect {
     /// The version of the session: 2, 3 or 3.1
     #[arg(value_parser = values::version)]

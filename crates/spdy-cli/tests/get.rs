@@ -369,6 +369,8 @@ fn help_names_the_exit_status() {
         "  load     Sends many requests and reports the rate and the latency of the responses\n",
         "  inspect  Shows the frames of a recording with their header fields\n",
         "Exit status:\n  0  every request received a complete response, of any status\n",
+        "  130  Ctrl-C; ",
+        "  SSLKEYLOGFILE  ",
     ] {
         assert!(help.contains(word), "{help}");
     }
@@ -412,6 +414,7 @@ fn completions_and_the_manual_pages_are_printed() {
         (&["--completions", "fish"], "complete -c spdy"),
         (&["--man"], ".TH spdy 1"),
         (&["--man", "get"], ".TH spdy-get 1"),
+        (&["--man", "get"], "write\\-out"),
         (&["--man", "load"], "warm\\-up"),
     ] {
         let text = spdy(arguments).success();

@@ -351,6 +351,7 @@ fn values_of_options_are_explained() {
             ["--warm-up", "1.5"],
             "must be a number of requests, or a time with a unit, such as 2s",
         ),
+        (["-n", "-1"], "must be a whole number from 1 to 4294967295"),
         (["--body", "1e3"], "must be a whole number of up to 32 bits"),
         (["--durration", "5"], "--duration"),
     ] {
