@@ -219,3 +219,50 @@ async fn a_long_message_does_not_stop_the_bytes() {
         text.len()
     );
 }
+
+/// Serves connections of two ports. The second one sends bytes without an end before the first one
+/// has told how it has ended.
+async fn flooding(mut request: Request<Incoming>) -> Response<String> {
+    let (mut response, upgraded) = upgrade::accept(&mut request).unwrap();
+    let name = HeaderValue::from_static("portforward.k8s.io");
+    let headers = response.headers_mut();
+    headers.insert("x-stream-protocol-version", name);
+    tokio::spawn(async move {
+        let transport = upgraded.await.unwrap();
+        let (_session, mut incoming, driver) =
+            spdy_session::server(transport, Version::V3_1, spdy_kube::config());
+        tokio::spawn(driver);
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            let stream = incoming.accept().await.unwrap();
+            streams.push(stream.send_reply(HeaderBlock::new()).unwrap());
+        }
+        streams[1].shutdown().await.unwrap();
+        for _ in 0..10 {
+            streams[3].write_all(&[7; 100_000]).await.unwrap();
+        }
+        streams[0].shutdown().await.unwrap();
+        streams[3].shutdown().await.unwrap();
+        streams[2].shutdown().await.unwrap();
+        _ = incoming.accept().await;
+    });
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_tell_how_a_connection_has_ended_is_waited_for() {
+    let way = in_memory(&Wires::default(), flooding);
+    let client = Client::new(way).transport(Transport::Spdy).ping(None);
+    let request = client::request(&"http://pod/forward".parse().unwrap());
+    let forward = client.forward(request).await.unwrap();
+    let mut first = forward.open(1).await.unwrap();
+    let mut second = forward.open(2).await.unwrap();
+    let reading = async {
+        sleep(100 * SECOND).await;
+        let mut bytes = Vec::new();
+        second.read_to_end(&mut bytes).await.map(|_| bytes.len())
+    };
+    let mut nothing = [0];
+    let (ended, read) = tokio::join!(first.read(&mut nothing), reading);
+    assert_eq!((ended.unwrap(), read.unwrap()), (0, 1_000_000));
+}

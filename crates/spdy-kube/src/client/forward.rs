@@ -13,7 +13,7 @@ use spdy_session::{Session, SessionError, Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     task::JoinHandle,
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 use super::{
@@ -169,17 +169,35 @@ impl Connection {
     /// Returns how the connection has ended. The error stream shows whether it was in order. The
     /// server's message is better than a reset, but the error stream might not end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = self.ending.as_mut().map(|ending| ending.until.as_mut());
-        let is_late = until.is_none_or(|until| until.poll(cx).is_ready());
         let told = match self.poll_told(cx) {
             Poll::Ready(told) => told,
-            Poll::Pending if is_late => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                ready!(self.poll_late(cx));
+                Err(io::ErrorKind::TimedOut.into())
+            }
         };
         let reset = self.ending.take().and_then(|ending| ending.reset);
         self.is_over = reset.is_none() && told.is_ok();
         let failure = self.failure().or(reset);
         Poll::Ready(failure.map_or(told, Err))
+    }
+
+    /// Is ready when the server's message is waited for no longer.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(ending) = &mut self.ending else {
+            return Poll::Ready(());
+        };
+        loop {
+            ready!(ending.until.as_mut().poll(cx));
+            // While other connections are not read, the server cannot tell anything. A reset is an
+            // error without its message as well.
+            let now = Instant::now().into_std();
+            let held_up = self.error.held_up_until(now).map(|end| end + ENDED);
+            match held_up.filter(|end| *end > now && ending.reset.is_none()) {
+                Some(end) => ending.until.as_mut().reset(end.into()),
+                None => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Returns the server's message as an error, if there is one.

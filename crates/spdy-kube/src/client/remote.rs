@@ -353,6 +353,15 @@ impl Output {
         matches!(self.0, From::Spdy { is_reset: true, .. })
     }
 
+    /// Returns the last moment at which the server could not send on any stream, because this side
+    /// has not read another one.
+    pub(super) fn held_up_until(&self, now: std::time::Instant) -> Option<std::time::Instant> {
+        match &self.0 {
+            From::Spdy { from, .. } => from.held_up_until(now),
+            From::Channel { .. } => None,
+        }
+    }
+
     pub(super) const fn channel(from: Pieces, alive: Alive) -> Self {
         Self(From::Channel {
             from,
