@@ -241,7 +241,10 @@ async fn pass(
     };
     let (from_server, up) = server.split();
     let up = async {
-        let saw = |bytes: &[u8]| watch.tell(|tap| tap.passed(id, Side::Client, bytes));
+        let saw = |bytes: &[u8]| {
+            watch.taken(bytes.len());
+            watch.tell(|tap| tap.passed(id, Side::Client, bytes))
+        };
         let copied = copy(from_client, up, saw).await;
         copied.finish(&to_server, async {}).await;
     };

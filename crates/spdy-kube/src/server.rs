@@ -11,13 +11,17 @@ mod settings;
 mod spdy;
 mod websocket;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 use spdy_session::Config;
 use spdy_tower::upgrade::OnSession;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::AbortHandle,
+    time::timeout,
+};
 
 pub use self::session::{Ended, Over};
 use self::{
@@ -27,11 +31,13 @@ use self::{
 };
 pub(crate) use self::{
     command::{Kind, Run},
+    forward::Taken,
     session::{Rules, Session, shutting_down},
     sessions::Sessions,
 };
 use crate::{
     BoxError, Exit, Io, Ports, Protocol, Status, Streams,
+    client::Forward,
     config::config,
     negotiate::{PORT_FORWARD, Refusal},
     options::NoStreams,
@@ -387,40 +393,65 @@ impl Forwarding {
                 Ok(accepted),
                 self.settings,
                 |settings, upgraded, chosen| async move {
-                    websocket::serve_ports(upgraded, &settings, chosen, ports, forwarder).await
+                    let taken = Taken::default();
+                    websocket::serve_ports(upgraded, &settings, chosen, ports, forwarder, taken)
+                        .await
                 },
             ),
         }
     }
 
     /// Returns the response, and serves a transport of SPDY in a task. A client without SPDY is
-    /// translated: each of its ports is a connection over SPDY.
+    /// translated: each of its ports is a connection over SPDY. `serve` counts the bytes that the
+    /// ports take.
     pub(crate) fn run<R>(
         self,
-        serve: impl FnOnce(Box<dyn Transport>, Config) -> R + Send + 'static,
+        serve: impl FnOnce(Box<dyn Transport>, Config, Taken) -> R + Send + 'static,
     ) -> Response<String>
     where
         R: Future<Output = ()> + Send + 'static,
     {
         match self.over {
             ForwardOver::Spdy(over) => over.run(self.settings, |client, settings| {
-                serve(client, settings.config)
+                serve(client, settings.config, Taken::default())
             }),
             ForwardOver::Ports(accepted, ports) => answer(
                 Ok(accepted),
                 self.settings,
                 |settings, upgraded, chosen| async move {
                     let (near, far) = tokio::io::duplex(TRANSLATED);
-                    let serving = serve(Box::new(far), settings.config.clone());
-                    let translating = async {
-                        let forwarder = Forwarder::over_spdy(near, settings.session.clone());
-                        websocket::serve_ports(upgraded, &settings, chosen, ports, forwarder).await
-                    };
-                    tokio::join!(translating, serving).0
+                    let taken = Taken::default();
+                    let serving = serve(Box::new(far), settings.config.clone(), taken.clone());
+                    let forward = Forward::over(near);
+                    let driver = forward.driver();
+                    let forwarder = Forwarder::over_spdy(forward, settings.session.clone());
+                    let translating = websocket::serve_ports(
+                        upgraded, &settings, chosen, ports, forwarder, taken,
+                    );
+                    translate(translating, serving, &driver).await
                 },
             ),
         }
     }
+}
+
+/// Waits for both sides of a translation. `driver` drives the session between them.
+async fn translate<T>(
+    translating: impl Future<Output = T>,
+    serving: impl Future<Output = ()>,
+    driver: &AbortHandle,
+) -> T {
+    let (mut translating, mut serving) = (pin!(translating), pin!(serving));
+    let translated = tokio::select! {
+        translated = &mut translating => translated,
+        () = &mut serving => return translating.await,
+    };
+    if timeout(ENDED, &mut serving).await.is_err() {
+        // A side that is held up does not read, and so would not see the end of the session.
+        driver.abort();
+        serving.await;
+    }
+    translated
 }
 
 impl OverSpdy {
@@ -464,5 +495,8 @@ const TRANSLATED: usize = 64 * 1024;
 
 /// The same time as in the servers of Kubernetes.
 const GATHER: Duration = Duration::from_secs(30);
+
+/// How long the session of a translation may take to end after its client.
+const ENDED: Duration = Duration::from_secs(5);
 
 const GRACE: Duration = Duration::from_secs(10);

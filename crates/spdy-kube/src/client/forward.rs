@@ -12,7 +12,7 @@ use http::Request;
 use spdy_session::{Session, SessionError, Stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{Instant, Sleep},
 };
 
@@ -81,6 +81,11 @@ impl Forward {
             driver,
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// Returns what can end the session at once, whatever is under way.
+    pub(crate) fn driver(&self) -> AbortHandle {
+        self.driver.abort_handle()
     }
 
     /// Returns the session, for streams that others have opened.

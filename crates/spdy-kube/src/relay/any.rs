@@ -163,7 +163,9 @@ where
         match self.client.forward(onward).await {
             Ok(forward) => {
                 let server = forward.into_session();
-                accepted.run(|client, config| pass_streams(client, config, server, watch))
+                accepted.run(|client, config, taken| {
+                    pass_streams(client, config, server, watch.counting(taken))
+                })
             }
             Err(error) => refuse(watch, answer(error)),
         }

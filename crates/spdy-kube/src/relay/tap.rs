@@ -10,6 +10,7 @@ use spdy_session::{HeaderBlock, Side, StreamId};
 use crate::{
     Protocol, Status,
     client::{MAX_STATUS, judge},
+    server::Taken,
     stream_type::StreamType,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Watch {
     /// The version of the protocol of the outcome. `None` means that there is no outcome.
     protocol: Option<Protocol>,
     outcome: Mutex<Option<Status>>,
+    /// The bytes of the client that have passed.
+    taken: Taken,
 }
 
 impl Watch {
@@ -62,7 +65,19 @@ impl Watch {
             tap: Box::new(tap),
             protocol: None,
             outcome: Mutex::default(),
+            taken: Taken::default(),
         }
+    }
+
+    /// Adds the bytes of the client that pass to `taken`.
+    pub(super) fn counting(mut self, taken: Taken) -> Self {
+        self.taken = taken;
+        self
+    }
+
+    /// Bytes of the client pass.
+    pub(super) fn taken(&self, bytes: usize) {
+        self.taken.add(bytes);
     }
 
     /// Sets the version of the protocol of the outcome.

@@ -21,7 +21,7 @@ use spdy_session::{
     StreamError, Version,
 };
 use tokio::{
-    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
+    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     task::{self, JoinError, JoinSet},
     time::timeout,
 };
@@ -57,16 +57,21 @@ impl Count for Meter {
     }
 
     fn written(&self, bytes: usize) {
-        self.taken.0.fetch_add(bytes as u64, Relaxed);
+        self.taken.add(bytes);
         self.session.received(bytes);
     }
 }
 
 /// The number of bytes that targets have taken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Taken(Arc<AtomicU64>);
+pub(crate) struct Taken(Arc<AtomicU64>);
 
 impl Taken {
+    /// Counts bytes.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Relaxed);
+    }
+
     /// Waits for the rest of connections whose one direction has ended, as long as their targets
     /// take bytes. Returns `None` if they have taken none for [`HALF_CLOSED`], or up to twice as
     /// long.
@@ -211,8 +216,8 @@ impl Forwarder {
     }
 
     /// Connects over SPDY, to a server that sends the error messages.
-    pub(super) fn over_spdy(transport: DuplexStream, session: Session) -> Self {
-        let forward = Arc::new(Forward::over(transport));
+    pub(super) fn over_spdy(forward: Forward, session: Session) -> Self {
+        let forward = Arc::new(forward);
         let connect: Connect = Box::new(move |port| {
             let forward = Arc::clone(&forward);
             Box::pin(async move {

@@ -25,7 +25,10 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     COMMAND, Client, FORWARD, open,
-    support::{SOON, closed_port, echo_port, exec_server, forward_server, forward_with, serve},
+    support::{
+        SOON, closed_port, echo_port, exec_server, forward_server, forward_with, serve,
+        wires::{Wires, in_memory},
+    },
 };
 
 #[tokio::test]
@@ -365,6 +368,78 @@ async fn the_targets_of_a_refused_client_break_off() {
         };
         timeout(SOON, pongs).await.expect("the connection ends");
     }
+}
+
+/// A client of a relay to a server, all of them in memory, and its target.
+async fn relayed_client(
+    server: Server,
+) -> (Client<DuplexStream>, mpsc::UnboundedReceiver<DuplexStream>) {
+    let (made, targets) = mpsc::unbounded_channel();
+    let way = in_memory(&Wires::default(), move |mut request| {
+        let made = made.clone();
+        let connect = move |_| {
+            let (near, far) = duplex(1024);
+            made.send(near).unwrap();
+            ready(Ok::<_, BoxError>(far))
+        };
+        ready(server.port_forward(&mut request, "demo", connect))
+    });
+    let client = client::Client::new(way).transport(Transport::Spdy);
+    let relay = Relay::new(Server::new(), client);
+    let way = in_memory(&Wires::default(), move |mut request| {
+        let relay = relay.clone();
+        async move {
+            let onward = client::request(&"http://pod/forward".parse().unwrap());
+            relay.port_forward(&mut request, onward, ()).await
+        }
+    });
+    let transport = way().await.unwrap().into_inner();
+    let client = Client::open(transport, "/forward?ports=1", FORWARD[1]).await;
+    (client, targets)
+}
+
+/// Between the client and the port are several buffers, and the input is not lost in them.
+#[tokio::test(start_paused = true)]
+async fn a_relay_passes_the_input_of_a_client_that_closes_to_a_slow_port() {
+    let (mut client, mut targets) = relayed_client(Server::new()).await;
+    let mut target = targets.recv().await.unwrap();
+    let sending = async {
+        for _ in 0..20 {
+            client.send(0, &[7; 50_000]).await;
+        }
+        client.socket.close(None).await.unwrap();
+    };
+    let reading = async {
+        let (mut piece, mut read) = (vec![0; 50_000], 0);
+        while target.read_exact(&mut piece).await.is_ok() {
+            read += piece.len();
+            sleep(Duration::from_secs(8)).await;
+        }
+        read
+    };
+    let ((), read) = tokio::join!(sending, reading);
+    assert_eq!(read, 1_000_000);
+}
+
+/// A session that is not read does not see the end of the other side.
+#[tokio::test(start_paused = true)]
+async fn a_relay_ends_though_the_input_of_the_client_that_vanishes_is_held_up() {
+    let (mut client, mut targets) = relayed_client(Server::new()).await;
+    let mut target = targets.recv().await.unwrap();
+    let filling = async {
+        loop {
+            client.send(0, &[7; 50_000]).await;
+        }
+    };
+    let filled = timeout(Duration::from_secs(1), filling).await;
+    filled.expect_err("the port takes nothing");
+    drop(client);
+    sleep(Duration::from_secs(60)).await;
+    // The input breaks off after what is in the pipe.
+    let mut input = Vec::new();
+    let read = timeout(Duration::from_secs(1), target.read_to_end(&mut input)).await;
+    read.expect("the target is let go").unwrap();
+    assert!(input.len() <= 1024, "{}", input.len());
 }
 
 /// A client in memory, which expects base64, and its target.

@@ -23,7 +23,7 @@ use crate::{
     websocket::{CLOSE, PIECE, QUEUE, Queue, Subprotocol, queue},
 };
 
-/// Serves one session, until it ends.
+/// Serves one session, until it ends. What the ports take is added to `taken`.
 ///
 /// The inputs, the outputs and the connections end independently. The WebSocket is closed when the
 /// last output has ended. After that the connections still get the rest of their inputs.
@@ -33,12 +33,13 @@ pub(in crate::server) async fn serve(
     subprotocol: Subprotocol,
     ports: Ports,
     forwarder: Forwarder,
+    taken: Taken,
 ) -> io::Result<()> {
     let (mut sender, mut receiver) = split(upgraded, settings, subprotocol).await?;
     let (outputs, mut messages) = mpsc::channel(QUEUE);
     let mut connections = JoinSet::new();
     let mut inputs = Inputs::new(subprotocol);
-    let (forwarder, taken) = (Arc::new(forwarder), Taken::default());
+    let forwarder = Arc::new(forwarder);
     for (port, channel) in ports.iter().copied().zip((0..).step_by(2)) {
         let (input, pieces) = queue();
         inputs.ports.push(input);
