@@ -2,7 +2,7 @@
 //! kubeconfig.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -90,6 +90,17 @@ impl Watched {
             loaded: states.clone(),
             seen: states,
         }
+    }
+
+    /// Checks that no file is a pipe, because reading that again would wait forever.
+    fn are_files(&self) -> Result<(), Error> {
+        for path in &self.files {
+            if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+                let reason = io::Error::other("it is not a file, so it is read only once");
+                return Err(Error::read(path, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the files have changed, once for each change.
@@ -191,7 +202,7 @@ impl Gateway {
             return;
         }
         let what = watched.what;
-        match load() {
+        match watched.are_files().and_then(|()| load()) {
             Ok(set) => {
                 set(self);
                 tracing::info!(what, "file is loaded again");
@@ -226,5 +237,19 @@ mod tests {
         assert!(!watched.has_changed());
         assert!(watched.has_changed());
         assert!(!Watched::new("nothing", []).has_changed());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_read_again() {
+        let path = std::env::temp_dir().join(format!("spdy-bastion-pipe-{}", std::process::id()));
+        fs::write(&path, "1").unwrap();
+        let watched = Watched::new("file", [path.clone()]);
+        assert!(watched.are_files().is_ok());
+        fs::remove_file(&path).unwrap();
+        assert!(watched.are_files().is_ok(), "reading it says what is wrong");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(watched.are_files().is_err());
+        fs::remove_file(&path).unwrap();
     }
 }

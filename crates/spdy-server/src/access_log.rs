@@ -14,6 +14,7 @@
 //! field is `-`.
 
 use std::{
+    convert::Infallible,
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
@@ -23,10 +24,10 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
-    time::SystemTime,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use httpdate::HttpDate;
@@ -38,7 +39,8 @@ use crate::{config::AccessLog, negotiate::Protocol, observe::Measured};
 #[derive(Debug)]
 pub(crate) struct Log {
     orders: SyncSender<Order>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Its other end is dropped by the thread. `None` once the log is finished.
+    running: Mutex<Option<Receiver<Infallible>>>,
     shared: Arc<Shared>,
     lost: AtomicU64,
 }
@@ -51,6 +53,8 @@ struct Shared {
     /// Whether the thread has to reopen the file. This is not an order in the queue: an order would
     /// be lost if the queue was full, or if the first attempt to open the file failed.
     reopen: AtomicBool,
+    /// Whether the thread has to end when no line waits.
+    finish: AtomicBool,
 }
 
 /// The fields of a line.
@@ -71,7 +75,6 @@ enum Order {
     Write(String),
     /// There is work other than a line.
     Wake,
-    End,
 }
 
 impl Log {
@@ -82,12 +85,16 @@ impl Log {
         let target = target.clone();
         let shared = Arc::<Shared>::default();
         let of_thread = Arc::clone(&shared);
-        let writer = thread::Builder::new()
+        let (ends, running) = sync_channel(0);
+        thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(output, &target, &orders, &of_thread))?;
+            .spawn(move || {
+                write(output, &target, &orders, &of_thread);
+                drop(ends);
+            })?;
         Ok(Self {
             orders: sender,
-            writer: Mutex::new(Some(writer)),
+            running: Mutex::new(Some(running)),
             shared,
             lost: AtomicU64::new(0),
         })
@@ -119,12 +126,19 @@ impl Log {
         let _ = self.orders.try_send(Order::Wake);
     }
 
-    /// Waits until all lines are written or have failed. Later lines are dropped.
+    /// Waits until all lines are written or have failed, at most for [`FINISH`]. Later lines are
+    /// dropped.
     pub(crate) fn finish(&self) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = writer.take() {
-            let _ = self.orders.send(Order::End);
-            let _ = writer.join();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running.take() else {
+            return;
+        };
+        self.shared.finish.store(true, Ordering::Release);
+        // If the queue is full, the thread is running, and checks the flag when the queue is empty.
+        let _ = self.orders.try_send(Order::Wake);
+        // The thread never sends, and drops its end.
+        if running.recv_timeout(FINISH) == Err(RecvTimeoutError::Timeout) {
+            warn!("the access log takes no more lines; the last ones were dropped");
         }
     }
 }
@@ -211,24 +225,42 @@ impl Output {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // Opening a pipe only for writing would wait for a reader.
+    options.read(is_pipe(path)).open(path)
 }
 
-/// Writes lines until it receives the order to end, or until the log is dropped. A failure is
-/// logged once, until writing succeeds again.
+fn is_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        path.metadata().is_ok_and(|it| it.file_type().is_fifo())
+    }
+    #[cfg(not(unix))]
+    {
+        _ = path;
+        false
+    }
+}
+
+/// Writes lines until the log is finished, or is dropped. A failure is logged once, until writing
+/// succeeds again.
 fn write(mut output: Output, target: &AccessLog, orders: &Receiver<Order>, shared: &Shared) {
-    let mut ended = false;
     let mut opening = Failing::at("cannot reopen the access log; lines go to the old file");
     let mut writing = Failing::at("cannot write the access log; lines are dropped");
-    while !ended && let Ok(first) = orders.recv() {
+    while let Some(first) = next(orders, shared) {
         opening.tell(reopen_if_asked(&mut output, target, shared));
-        writing.tell(write_all_there_is(
-            &mut output,
-            orders,
-            first,
-            shared,
-            &mut ended,
-        ));
+        writing.tell(write_all_there_is(&mut output, orders, first, shared));
+    }
+}
+
+/// Waits for an order. Returns `None` once the log is finished and no line waits.
+fn next(orders: &Receiver<Order>, shared: &Shared) -> Option<Order> {
+    if shared.finish.load(Ordering::Acquire) {
+        orders.try_recv().ok()
+    } else {
+        orders.recv().ok()
     }
 }
 
@@ -275,14 +307,12 @@ fn reopen_if_asked(output: &mut Output, target: &AccessLog, shared: &Shared) -> 
     }
 }
 
-/// Writes lines until the queue is empty, the order to end arrives, or the file may have to be
-/// reopened.
+/// Writes lines until the queue is empty, or the file may have to be reopened.
 fn write_all_there_is(
     output: &mut Output,
     orders: &Receiver<Order>,
     first: Order,
     shared: &Shared,
-    ended: &mut bool,
 ) -> io::Result<()> {
     let orders = iter::once(first).chain(orders.try_iter()).take(BATCH);
     for order in orders {
@@ -292,10 +322,6 @@ fn write_all_there_is(
                 output.as_write().write_all(line.as_bytes())?;
             }
             Order::Wake => {}
-            Order::End => {
-                *ended = true;
-                break;
-            }
         }
     }
     output.as_write().flush()
@@ -309,12 +335,15 @@ const MAX_WAITING: usize = 8 * 1024 * 1024;
 /// The maximum number of lines between two checks whether the file has to be reopened.
 const BATCH: usize = 1024;
 
+/// How long the last lines can take when the server ends.
+const FINISH: Duration = Duration::from_secs(5);
+
 /// The status that other servers also log for a client that has left.
 const LEFT: u16 = 499;
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::PathBuf, process, sync::mpsc::sync_channel, time::Duration};
+    use std::{env, fs, path::PathBuf, process, sync::mpsc::sync_channel};
 
     use axum::http::StatusCode;
     use spdy_frame::Version;
@@ -381,7 +410,7 @@ mod tests {
         let (orders, waiting) = sync_channel(QUEUE);
         let log = Log {
             orders,
-            writer: Mutex::new(None),
+            running: Mutex::new(None),
             shared: Arc::default(),
             lost: AtomicU64::new(0),
         };
@@ -405,7 +434,7 @@ mod tests {
         let (orders, queue) = sync_channel(QUEUE);
         let log = Log {
             orders,
-            writer: Mutex::new(None),
+            running: Mutex::new(None),
             shared: Arc::default(),
             lost: AtomicU64::new(0),
         };
@@ -451,5 +480,28 @@ mod tests {
         assert_eq!((lines(&gone.join("log")), lines(&path)), (1, 1));
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         fs::remove_dir_all(gone).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_without_a_reader_holds_up_neither_the_start_nor_the_end() {
+        let (_, _, path) = paused("pipe");
+        let made = process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let (tell, told) = sync_channel(1);
+        let opened = path.clone();
+        thread::spawn(move || {
+            let log = Log::open(&AccessLog::File(opened)).unwrap();
+            // More than the system keeps.
+            let target = vec![b'x'; 1024 * 1024];
+            log.write(&Entry {
+                target: &target,
+                ..line()
+            });
+            log.finish();
+            tell.send(())
+        });
+        told.recv_timeout(Duration::from_secs(60)).expect("it ends");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }

@@ -100,9 +100,11 @@ impl Tls {
     /// Returns whether there are files to reload. A certificate that was created at start is kept,
     /// because clients might already trust it.
     pub(crate) fn reload(&self) -> Result<bool, CertificateError> {
-        if !matches!(self.certificate, Certificate::Files { .. }) {
+        let Certificate::Files { chain, key } = &self.certificate else {
             return Ok(false);
-        }
+        };
+        certificate::can_be_read_again(chain)?;
+        certificate::can_be_read_again(key)?;
         let new = Current::load(&self.certificate)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(true)

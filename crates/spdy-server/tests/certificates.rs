@@ -176,6 +176,34 @@ async fn a_handle_has_the_files_read_at_once() {
     become_trusted(address, &second).await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_key_is_not_waited_for() {
+    let files = Files::new("pipe");
+    let first = files.renew();
+    let config = Config {
+        binds: vec![Bind::tls(loopback())],
+        certificate: files.certificate(),
+        certificate_check: LONG * 10,
+        ..Config::default()
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let reload = server.reload();
+    tokio::spawn(server.run(Router::new(), std::future::pending()));
+    fs::remove_file(&files.key).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&files.key)
+        .status();
+    assert!(made.unwrap().success());
+    reload.now();
+    assert!(is_trusted(address, &first).await);
+    fs::remove_file(&files.key).unwrap();
+    let second = files.renew();
+    reload.now();
+    become_trusted(address, &second).await;
+}
+
 #[cfg(all(unix, feature = "cli"))]
 #[tokio::test]
 async fn sighup_reads_the_certificate_again_and_a_bad_one_is_one_warning() {

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 use std::{
     error::Error,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -165,6 +165,18 @@ const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(feature = "self-signed")]
 /// Some clients reject certificates that are valid for more than 398 days.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
+
+/// Checks that a file can be read again. A pipe, such as that of a shell's `<(...)`, has its text
+/// once, and reading it again would wait forever.
+pub(super) fn can_be_read_again(path: &Path) -> Result<(), CertificateError> {
+    let found = fs::metadata(path).and_then(|found| match found.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "it is not a file, so it is read only once",
+        )),
+    });
+    found.map_err(|error| unreadable(path, pem::Error::Io(error)))
+}
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     fs::read(path).map_err(|error| unreadable(path, pem::Error::Io(error)))

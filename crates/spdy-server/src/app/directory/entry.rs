@@ -53,8 +53,12 @@ impl Entry {
     }
 
     fn open(path: &Path, now: SystemTime, max_small: usize) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = open(path)?;
         let before = file.metadata()?;
+        // Something else can have taken the place of the file since it was looked at.
+        if !before.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         if before.len() > max_small as u64 {
             return Ok(Self::new(&before, Kind::Large(file), now));
         }
@@ -93,6 +97,18 @@ impl Entry {
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.kind, Kind::Large(_))
     }
+}
+
+/// Opens a path without waiting for the writer of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.read(true).open(path)
 }
 
 /// Converts the error for a name that no file can have to the error for a missing file.
@@ -184,3 +200,25 @@ impl Identity {
 /// Two changes within this time can have the same time of change, on the file systems with the
 /// coarsest clocks.
 const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{env, fs, process, sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_takes_the_place_of_a_file_is_not_waited_for() {
+        let path = env::temp_dir().join(format!("spdy-entry-pipe-{}", process::id()));
+        let made = process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let (tell, told) = mpsc::channel();
+        let swapped = path.clone();
+        // It was a file when it was looked at.
+        thread::spawn(move || tell.send(Entry::open(&swapped, SystemTime::now(), 1000)));
+        let opened = told.recv_timeout(Duration::from_secs(60));
+        fs::remove_file(path).unwrap();
+        let error = opened.expect("opening does not wait").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
