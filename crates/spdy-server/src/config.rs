@@ -103,7 +103,8 @@ impl Config {
 pub enum AccessLog {
     /// Standard output.
     Stdout,
-    /// The end of a file, which is created if it does not exist.
+    /// The end of a file, which is created if it does not exist. A named pipe is opened without
+    /// waiting for its reader, and lines are dropped while it is full.
     File(PathBuf),
 }
 

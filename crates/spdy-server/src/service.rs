@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -154,7 +155,8 @@ impl Service {
         let _open = self.metrics().map(|metrics| metrics.connection());
         // The future is boxed, so that the memory of a handshake is freed when the handshake is
         // over.
-        let begun = Box::pin(self.begin(io, peer, transport, &mut lifeline)).await;
+        let begun = Box::pin(self.begin(io, peer, transport, &mut lifeline));
+        let begun = self.count_panic(transport, begun).await;
         self.go_on(begun, transport, lifeline).await
     }
 
@@ -181,7 +183,8 @@ impl Service {
             None => Transport::Plain,
         };
         let deadline = after(self.timeouts.handshake);
-        let begun = Box::pin(self.establish(io, client, deadline, &mut lifeline)).await;
+        let begun = Box::pin(self.establish(io, client, deadline, &mut lifeline));
+        let begun = self.count_panic(transport, begun).await;
         self.go_on(begun, transport, lifeline).await
     }
 
@@ -195,8 +198,16 @@ impl Service {
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
-        let begun = Box::pin(self.begin_plain(io, peer, &mut lifeline)).await;
+        let begun = Box::pin(self.begin_plain(io, peer, &mut lifeline));
+        let begun = self.count_panic(Transport::Plain, begun).await;
         self.go_on(begun, Transport::Plain, lifeline).await
+    }
+
+    /// Counts a panic of a certificate resolver or of a make-service as a failed handshake. The
+    /// panic goes on, and ends the task of the connection.
+    async fn count_panic<T>(&self, transport: Transport, begun: impl Future<Output = T>) -> T {
+        let _counted = CountedPanic(self, transport);
+        begun.await
     }
 
     async fn go_on(
@@ -231,11 +242,12 @@ impl Service {
                 unreachable!("a server with a TLS listener has a certificate")
             }
         };
-        let deadline = after(self.timeouts.handshake);
-        let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
+        let (deadline, first_word) = (after(self.timeouts.handshake), after(FIRST_WORD));
+        let header = self.client(&mut io, peer, first_word, lifeline);
+        let Some(peer) = within(deadline, header).await? else {
             return Ok(None);
         };
-        match within(deadline, handshake(tls, io, lifeline)).await? {
+        match within(deadline, handshake(tls, io, first_word, lifeline)).await? {
             Some(secured) => {
                 self.establish_secured(secured, peer, deadline, lifeline)
                     .await
@@ -253,11 +265,13 @@ impl Service {
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
-        let deadline = after(self.timeouts.handshake);
-        let Some(peer) = self.client(&mut io, peer, deadline, lifeline).await? else {
+        let (deadline, first_word) = (after(self.timeouts.handshake), after(FIRST_WORD));
+        let header = self.client(&mut io, peer, first_word, lifeline);
+        let Some(peer) = within(deadline, header).await? else {
             return Ok(None);
         };
-        let detection = until_draining(lifeline, first_bytes(io, self.plain_version));
+        let first = first_bytes(io, self.plain_version);
+        let detection = until_draining(lifeline, first_word, first);
         let Some((protocol, io)) = within(deadline, detection).await? else {
             return Ok(None);
         };
@@ -275,14 +289,13 @@ impl Service {
         &self,
         io: &mut IO,
         peer: Option<SocketAddr>,
-        deadline: Instant,
+        first_word: Instant,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Option<SocketAddr>>> {
         if !self.proxy_protocol {
             return Ok(Some(peer));
         }
-        let header = until_draining(lifeline, proxy_protocol::read(io));
-        let said = within(deadline, header).await?;
+        let said = until_draining(lifeline, first_word, proxy_protocol::read(io)).await?;
         Ok(said.map(|said| said.or(peer)))
     }
 
@@ -410,6 +423,18 @@ impl Service {
     }
 }
 
+struct CountedPanic<'a>(&'a Service, Transport);
+
+impl Drop for CountedPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Some(metrics) = self.0.metrics()
+        {
+            metrics.handshake_failed(self.1);
+        }
+    }
+}
+
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
@@ -426,9 +451,10 @@ type Established = (Pin<Box<dyn Connection>>, Option<Open>);
 async fn handshake(
     tls: &Tls,
     io: Socket,
+    first_word: Instant,
     lifeline: &mut Lifeline,
 ) -> io::Result<Option<Secured<Socket>>> {
-    match until_draining(lifeline, Tls::hello(io)).await? {
+    match until_draining(lifeline, first_word, Tls::hello(io)).await? {
         Some(hello) => until_cut(lifeline, tls.handshake(hello)).await,
         None => Ok(None),
     }
@@ -437,19 +463,20 @@ async fn handshake(
 /// Waits for the first bytes of the peer. Returns `None` if the server drains first; no request of
 /// the peer is lost then.
 ///
-/// A client that has just connected is about to send something, and has [`FIRST_WORD`] to do so.
+/// A client that has just connected is about to send something, and has until `first_word` to do
+/// so: [`FIRST_WORD`] in all, with the header of the PROXY protocol.
 async fn until_draining<T>(
     lifeline: &mut Lifeline,
+    first_word: Instant,
     beginning: impl Future<Output = io::Result<T>>,
 ) -> io::Result<Option<T>> {
-    let arrived = Instant::now();
     let mut beginning = pin!(beginning);
     tokio::select! {
         biased;
         begun = &mut beginning => return begun.map(Some),
         () = lifeline.draining() => {}
     }
-    timeout_at(arrived + FIRST_WORD, until_cut(lifeline, beginning))
+    timeout_at(first_word, until_cut(lifeline, beginning))
         .await
         .unwrap_or(Ok(None))
 }
@@ -521,3 +548,39 @@ fn http1_builder(http1: Http1) -> http1::Builder {
 /// How long after its arrival a client can be silent and is still served, although the server
 /// drains.
 const FIRST_WORD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+    use crate::shutdown::Lifecycle;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_proxy_header_and_the_first_bytes_have_one_second_in_all_when_the_server_drains() {
+        let config = Config {
+            proxy_protocol: true,
+            ..Config::default()
+        };
+        let apps = Applications::One(Router::new());
+        let service = Service::new(apps, None, &config, Observers::default());
+        let server = Lifecycle::new();
+        let (io, mut client) = duplex(1024);
+        let begun = Instant::now();
+        let speaking = tokio::spawn(async move {
+            sleep(FIRST_WORD * 8 / 10).await;
+            client.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
+            client
+        });
+        server.begin_to_drain();
+        let mut lifeline = server.lifeline();
+        let io = crate::auto::Foreign(io);
+        let begun_at_all = service.begin_plain(io, None, &mut lifeline).await;
+        assert!(begun_at_all.unwrap().is_none());
+        assert_eq!(begun.elapsed(), FIRST_WORD);
+        drop(speaking.await);
+    }
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    convert::Infallible,
     fs,
     io::{BufReader, Read, Write},
     net::TcpStream,
@@ -14,7 +15,9 @@ use std::{
 
 use axum::{Router, routing::get};
 use rustls::RootCertStore;
-use spdy_server::{AccessLog, Config, PlainVersion, Server, Timeouts, Version};
+use spdy_server::{
+    AccessLog, Bind, Config, ConnectionInfo, PlainVersion, Server, Timeouts, Version,
+};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -359,6 +362,30 @@ async fn failed_handshakes_and_durations_are_measured() {
         assert!(start.elapsed() < LONG, "{missing:?} in {text}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn a_make_service_that_panics_is_a_failed_handshake() {
+    let config = Config {
+        binds: vec![Bind::plain(loopback())],
+        metrics: Some(loopback().into()),
+        ..Config::default()
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let metrics = server.metrics().unwrap().address.tcp().unwrap();
+    let make = tower::service_fn(async |_: ConnectionInfo| -> Result<Router, Infallible> {
+        panic!("on purpose: the make-service panics")
+    });
+    tokio::spawn(server.run_make_service(make, std::future::pending()));
+    let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    // Unread bytes might be answered with a reset.
+    _ = io.read_to_end(&mut Vec::new()).await;
+    let line = "spdy_server_handshake_failures_total{transport=\"plain\"} ";
+    let io = tokio::net::TcpStream::connect(metrics).await.unwrap();
+    let text = http1(io, "/metrics").await;
+    assert!(text.contains(&format!("{line}1\n")), "{text}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! The file is converted to arguments. So it can contain exactly what the command line can, under
 //! the same rules.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{collections::HashMap, ffi::OsString, fs, path::Path};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMatches,
@@ -134,7 +134,11 @@ fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
 /// for a flag without a value.
 fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
     match (flag.get_action(), value) {
-        _ if SETTINGS.contains(&key) => settings(key, value),
+        _ if SETTINGS.contains(&key) => {
+            let all = settings(key, value)?;
+            one_spelling(key, &all)?;
+            Ok(all.into_iter().map(Some).collect())
+        }
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![None]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err(format!("`{key}` must be true or false")),
@@ -150,7 +154,7 @@ fn values(flag: &Arg, key: &str, value: &Value) -> Result<Vec<Option<String>>, S
 }
 
 /// Returns the settings of a table, whose inner tables are parts of their names.
-fn settings(key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
+fn settings(key: &str, value: &Value) -> Result<Vec<String>, String> {
     let Value::Table(table) = value else {
         return Err(format!("`{key}` must be a table of settings"));
     };
@@ -159,7 +163,7 @@ fn settings(key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
         match value {
             Value::Table(_) => {
                 let inner = settings(&format!("{key}.{name}"), value)?;
-                all.extend(inner.into_iter().flatten().map(|it| format!("{name}.{it}")));
+                all.extend(inner.into_iter().map(|it| format!("{name}.{it}")));
             }
             Value::Boolean(value) => all.push(format!("{name}={value}")),
             Value::Float(value) => all.push(format!("{name}={value}")),
@@ -171,7 +175,22 @@ fn settings(key: &str, value: &Value) -> Result<Vec<Option<String>>, String> {
             }
         }
     }
-    Ok(all.into_iter().map(Some).collect())
+    Ok(all)
+}
+
+/// Checks that no setting of a table is there in two spellings, such as `max-frame` and
+/// `max_frame`.
+fn one_spelling(key: &str, settings: &[String]) -> Result<(), String> {
+    let mut names = HashMap::new();
+    for setting in settings {
+        let name = setting.split('=').next().unwrap_or_default();
+        if let Some(other) = names.insert(name.replace('_', "-"), name) {
+            return Err(format!(
+                "`{key}.{other}` and `{key}.{name}` are two spellings of one key"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -383,6 +402,14 @@ mod tests {
             ("threads = [1]", "`threads` must be a string or a number"),
             ("reuse-port = 1", "`reuse-port` must be true or false"),
             ("spdy = 1", "`spdy` must be a table of settings"),
+            (
+                "[http2]\nmax-frame = 20000\nmax_frame = 30000",
+                "`http2.max-frame` and `http2.max_frame` are two spellings of one key",
+            ),
+            (
+                "[spdy]\n\"timeouts.keep-alive\" = 1\ntimeouts.keep_alive = 2",
+                "`spdy.timeouts.keep_alive` and `spdy.timeouts.keep-alive` are two spellings of one key",
+            ),
             (
                 "[spdy.timeouts]\nidle = [1]",
                 "`spdy.timeouts.idle` must be a number, a string or true or false",
