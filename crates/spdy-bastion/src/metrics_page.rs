@@ -6,7 +6,12 @@ use http::{Method, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use spdy_tower::Http1Io;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+    time::timeout,
+};
 
 use crate::metrics::{Metrics, OPENMETRICS};
 
@@ -19,19 +24,27 @@ pub(crate) async fn run(socket: TcpListener, metrics: Metrics) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let metrics = metrics.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let response = page(&metrics, &request);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let serving = builder.serve_connection(TokioIo::new(Http1Io::new(connection)), service);
+        let serving = serve(connection, metrics.clone());
         tokio::spawn(async move {
-            _ = timeout(LIMIT, serving).await;
+            serving.await;
             drop(place);
         });
     }
+}
+
+/// Serves one connection.
+async fn serve<IO>(connection: IO, metrics: Metrics)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = page(&metrics, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let serving = builder.serve_connection(TokioIo::new(Http1Io::new(connection)), service);
+    _ = timeout(LIMIT, serving).await;
 }
 
 fn page(metrics: &Metrics, request: &Request<Incoming>) -> Response<String> {
@@ -60,8 +73,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         net::TcpStream,
+        time::{Instant, sleep},
     };
 
     use super::*;
@@ -90,5 +104,38 @@ mod tests {
         answer.await.expect("place is free soon").unwrap();
         assert_eq!(&start, b"HTTP/1.1 200");
         running.abort();
+    }
+
+    /// Returns the client's end of a connection.
+    fn connect() -> DuplexStream {
+        let (near, far) = duplex(64 * 1024);
+        tokio::spawn(serve(far, Metrics::new()));
+        near
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_ends_the_connection() {
+        for start in ["", "GET /metrics HTTP/1.1\r\n"] {
+            let (mut connection, begun) = (connect(), Instant::now());
+            connection.write_all(start.as_bytes()).await.unwrap();
+            connection.read_to_end(&mut Vec::new()).await.unwrap();
+            let late = begun.elapsed() - HEAD;
+            assert!(late < Duration::from_millis(10), "{late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_though_its_client_asks_all_the_time() {
+        let (mut connection, begun) = (connect(), Instant::now());
+        loop {
+            let request = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
+            let sent = connection.write_all(request).await;
+            if sent.is_err() || connection.read(&mut [0; 4096]).await.unwrap() == 0 {
+                break;
+            }
+            sleep(HEAD / 2).await;
+        }
+        let late = begun.elapsed() - LIMIT;
+        assert!(late <= HEAD / 2, "{late:?}");
     }
 }

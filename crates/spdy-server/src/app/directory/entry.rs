@@ -215,7 +215,8 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let swapped = path.clone();
         // It was a file when it was looked at.
-        thread::spawn(move || tell.send(Entry::open(&swapped, SystemTime::now(), 1000)));
+        let open = move || Entry::open(&swapped, SystemTime::now(), 1000).map(drop);
+        thread::spawn(move || tell.send(open()));
         let opened = told.recv_timeout(Duration::from_secs(60));
         fs::remove_file(path).unwrap();
         let error = opened.expect("opening does not wait").unwrap_err();
