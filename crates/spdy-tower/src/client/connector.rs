@@ -50,6 +50,7 @@ pub struct Connector {
     pub(super) request_timeout: Option<Duration>,
     pub(super) max_connections: usize,
     pub(super) max_waiting: usize,
+    pub(super) max_idle: usize,
     pub(super) idle_timeout: Duration,
 }
 
@@ -97,6 +98,7 @@ impl Connector {
             request_timeout: None,
             max_connections: MAX_CONNECTIONS,
             max_waiting: MAX_WAITING,
+            max_idle: MAX_IDLE,
             idle_timeout: IDLE_TIMEOUT,
         }
         .keep_alive(Some(KEEP_ALIVE));
@@ -187,6 +189,15 @@ impl Connector {
     #[must_use]
     pub const fn max_waiting(mut self, count: usize) -> Self {
         self.max_waiting = count;
+        self
+    }
+
+    /// Sets how many unused connections of HTTP/1.1 are kept open to one origin. Those that have
+    /// been unused longest are closed first. Default 8; more are worth their memory, and that of
+    /// the server, if bursts of requests follow each other.
+    #[must_use]
+    pub const fn max_idle(mut self, count: usize) -> Self {
+        self.max_idle = count;
         self
     }
 
@@ -687,6 +698,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// A burst can have more requests than there are connections, but not many more than they can serve
 /// in time.
 const MAX_WAITING: usize = 1024;
+
+/// As many as a browser keeps for one server, and a few more.
+const MAX_IDLE: usize = 8;
 
 /// Servers close idle connections too, mostly after a longer time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -395,6 +395,18 @@ async fn few_connections_rest_for_one_origin_and_none_for_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_many_connections_rest_as_the_connector_allows() {
+    for (max_idle, expected) in [(0, 0), (1, 1), (15, 15), (500, 20)] {
+        let network = Network::new(ms(10), |io, _| http1(io, ms(10)));
+        let connector = network.connector(Plain::Http1).max_idle(max_idle);
+        let client = Client::new(connector);
+        at_once(&client, 20).await;
+        sleep(ms(1)).await;
+        assert_eq!((network.most(), network.open()), (20, expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn few_connections_rest_that_were_made_for_requests_that_were_given_up() {
     let network = Network::new(ms(10), |io, _| http1(io, Duration::ZERO));
     let client = network.client(Plain::Http1);

@@ -46,9 +46,9 @@ impl Resting {
         is_one
     }
 
-    /// Closes the connections that have been idle longest, if there are too many.
-    pub(super) fn trim(&mut self, todo: &mut Todo) {
-        self.close_first(self.0.len().saturating_sub(MAX_RESTING), todo);
+    /// Closes the connections that have been idle longest, until no more than `most` are left.
+    pub(super) fn trim(&mut self, most: usize, todo: &mut Todo) {
+        self.close_first(self.0.len().saturating_sub(most), todo);
     }
 
     pub(super) fn close_all(&mut self, todo: &mut Todo) {
@@ -73,6 +73,3 @@ impl Resting {
         Some(rests.since)
     }
 }
-
-/// How many idle connections of HTTP/1.1 are kept for one origin.
-const MAX_RESTING: usize = 8;

@@ -84,7 +84,7 @@ impl State {
         if !self.waiting.is_empty() && self.attempts == 0 {
             self.make_room(todo);
         }
-        self.resting.trim(todo);
+        self.resting.trim(slot.connector.max_idle, todo);
     }
 
     /// Closes a connection that the waiting requests cannot use, to free a place for another one.
