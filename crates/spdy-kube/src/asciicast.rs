@@ -231,7 +231,7 @@ async fn write(
         shared.news.notified().await;
         let (text, events, is_over) = shared.cast().take();
         let writing = async {
-            to.write_all(text.as_bytes()).await?;
+            to.write_all(&text).await?;
             to.flush().await?;
             if is_over {
                 to.shutdown().await?;

@@ -1,11 +1,12 @@
 //! The text of a recording.
 
 use std::{
-    fmt::{self, Write},
+    fmt,
+    io::Write,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::Asciicast;
@@ -19,7 +20,7 @@ pub(super) struct Cast {
     has_begun: bool,
     /// Whether nothing more is recorded.
     is_over: bool,
-    text: String,
+    text: Vec<u8>,
     events: u64,
     stdout: Decoder,
     stderr: Decoder,
@@ -43,7 +44,7 @@ impl Cast {
             begin: Instant::now(),
             has_begun: false,
             is_over: false,
-            text: String::new(),
+            text: Vec::new(),
             events: 0,
             stdout: Decoder::default(),
             stderr: Decoder::default(),
@@ -58,14 +59,14 @@ impl Cast {
 
     /// Takes the text that is not written: the text, the number of events up to its end, and
     /// whether nothing follows.
-    pub(super) fn take(&mut self) -> (String, u64, bool) {
+    pub(super) fn take(&mut self) -> (Vec<u8>, u64, bool) {
         (std::mem::take(&mut self.text), self.events, self.is_over)
     }
 
     /// Records nothing more, because it cannot be written.
     pub(super) fn stop(&mut self) {
         self.is_over = true;
-        self.text = String::new();
+        self.text = Vec::new();
     }
 
     /// Records what passes.
@@ -108,10 +109,11 @@ impl Cast {
         }
         self.begin(self.how.size);
         let seconds = self.begin.elapsed().as_secs_f64();
-        self.line(format_args!(
-            "[{seconds:.6},\"{code}\",{}]",
-            Value::from(data)
-        ));
+        // Writing to memory cannot fail.
+        _ = write!(self.text, "[{seconds:.6},\"{code}\",");
+        _ = serde_json::to_writer(&mut self.text, data);
+        self.text.extend_from_slice(b"]\n");
+        self.events += 1;
     }
 
     /// Adds the first line, unless it is there.
@@ -128,12 +130,8 @@ impl Cast {
         if let Some(title) = &self.how.title {
             head["title"] = title.as_str().into();
         }
-        self.line(format_args!("{head}"));
-    }
-
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        _ = writeln!(self.text, "{line}");
+        // Writing to memory cannot fail.
+        _ = writeln!(self.text, "{head}");
         self.events += 1;
     }
 }
@@ -151,26 +149,26 @@ struct Decoder {
 
 impl Decoder {
     fn decode(&mut self, bytes: &[u8]) -> String {
-        let mut all = std::mem::take(&mut self.begun);
-        all.extend_from_slice(bytes);
-        let (mut rest, mut text) = (&all[..], String::with_capacity(all.len()));
-        loop {
-            let error = match str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    return text;
-                }
-                Err(error) => error,
-            };
-            let (valid, after) = rest.split_at(error.valid_up_to());
-            text.push_str(&String::from_utf8_lossy(valid));
-            let Some(length) = error.error_len() else {
-                self.begun = after.to_vec();
-                return text;
-            };
-            text.push(char::REPLACEMENT_CHARACTER);
-            rest = &after[length..];
+        let mut joined = std::mem::take(&mut self.begun);
+        let bytes = match joined.is_empty() {
+            true => bytes,
+            false => {
+                joined.extend_from_slice(bytes);
+                &joined
+            }
+        };
+        let mut text = String::with_capacity(bytes.len());
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            let is_last = chunks.peek().is_none();
+            match chunk.invalid() {
+                [] => {}
+                begun if is_last && is_begun(begun) => self.begun = begun.to_vec(),
+                _ => text.push(char::REPLACEMENT_CHARACTER),
+            }
         }
+        text
     }
 
     /// Returns the text for a character that nothing completes.
@@ -180,6 +178,11 @@ impl Decoder {
             _ => "\u{fffd}",
         }
     }
+}
+
+/// Returns whether bytes are the beginning of a character.
+fn is_begun(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 #[cfg(test)]
