@@ -63,6 +63,7 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     application::{Application, Applications},
     config::Config,
+    connection::Beginning,
     info::ConnectionInfo,
     observe::Observers,
     pass::pass,
@@ -115,9 +116,9 @@ impl Builder {
         A: Application,
     {
         let peer = Known::of(&io).and_then(|io| io.peer());
-        self.connection(service, move |service, lifeline| async move {
+        self.connection(service, move |service, lifeline| {
             let io = Foreign(io);
-            service.plain_connection(io, peer, lifeline).await
+            service.plain_connection(io, peer, lifeline)
         })
     }
 
@@ -143,9 +144,9 @@ impl Builder {
         crate::tls::prepare(state);
         let peer = Known::of(socket).and_then(|io| io.peer());
         let client = crate::info::Client::of_tls(state, peer);
-        self.connection(service, move |service, lifeline| async move {
+        self.connection(service, move |service, lifeline| {
             let io = Foreign(io);
-            service.known_connection(io, client, lifeline).await
+            service.known_connection(io, client, lifeline)
         })
     }
 
@@ -178,21 +179,21 @@ impl Builder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Application,
     {
-        self.connection(service, move |service, lifeline| async move {
+        self.connection(service, move |service, lifeline| {
             let (io, client) = (Foreign(io), info.into());
-            service.known_connection(io, client, lifeline).await
+            service.known_connection(io, client, lifeline)
         })
     }
 
-    fn connection<A, F>(&self, app: A, serve: impl FnOnce(Service, Lifeline) -> F) -> Connection
-    where
-        A: Application,
-        F: Future<Output = Result<(), BoxError>> + Send + 'static,
-    {
+    fn connection<A: Application>(
+        &self,
+        app: A,
+        begin: impl FnOnce(Arc<Service>, Lifeline) -> Beginning,
+    ) -> Connection {
         let lifecycle = Lifecycle::new();
-        let service = self.0.with(Applications::one(app));
+        let service = Arc::new(self.0.with(Applications::one(app)));
         Connection {
-            running: Box::pin(serve(service, lifecycle.lifeline())),
+            running: Box::pin(begin(service, lifecycle.lifeline()).serve()),
             lifecycle,
         }
     }

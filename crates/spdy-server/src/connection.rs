@@ -31,28 +31,54 @@ use crate::{
     discard::Discard,
     host,
     info::Client,
+    metrics::Open,
     observe::{Observed, Watch},
     rest::{Over, Rest},
     shutdown::Lifeline,
     stall::Answers,
 };
 
-/// Runs a connection to its end. Asks it to finish when the server drains, and drops it when the
-/// server ends at once.
-pub(crate) async fn run(
-    mut connection: Pin<Box<dyn Connection>>,
-    mut lifeline: Lifeline,
-) -> Result<(), BoxError> {
-    tokio::select! {
-        biased;
-        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
-        () = lifeline.draining() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        biased;
-        ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
-        () = lifeline.cut() => Ok(()),
+/// A connection whose protocol is not known yet, or whose handshake is not over.
+///
+/// It is a box of its own, so that a connection which rests has no room for what is long over. An
+/// `async fn` would keep its arguments to its end, and so would each one that calls it.
+pub(crate) struct Beginning(pub(crate) Pin<Box<Begin>>);
+
+/// Returns `None` if the server drains before the client has sent anything, or ends at once.
+type Begin = dyn Future<Output = io::Result<Option<Running>>> + Send;
+
+/// A connection of a known protocol.
+pub(crate) struct Running {
+    pub(crate) connection: Pin<Box<dyn Connection>>,
+    pub(crate) lifeline: Lifeline,
+    /// Its counts in the metrics.
+    pub(crate) counted: [Option<Open>; 2],
+}
+
+impl Beginning {
+    /// Serves the connection to its end. Asks it to finish when the server drains, and drops it
+    /// when the server ends at once.
+    pub(crate) async fn serve(self) -> Result<(), BoxError> {
+        // Only what is bound here stays until the end.
+        let Some(Running {
+            mut connection,
+            mut lifeline,
+            counted: _counted,
+        }) = self.0.await?
+        else {
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
+            () = lifeline.draining() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
+            () = lifeline.cut() => Ok(()),
+        }
     }
 }
 

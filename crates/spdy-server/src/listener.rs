@@ -172,34 +172,32 @@ fn spawn(accepted: Accepted, endpoint: &Endpoint, service: &Arc<Service>, lifeli
     let Accepted { arrival, seat } = accepted;
     let (io, peer) = arrival;
     let (service, lifeline, endpoint) = (Arc::clone(service), lifeline.clone(), endpoint.clone());
-    seat.serve(io, async move |io| {
-        connection((io, peer), &endpoint, service, lifeline).await;
+    seat.serve(io, move |io| {
+        connection((io, peer), &endpoint, service, lifeline)
     });
 }
 
 /// Serves a connection to its end.
-async fn connection(
+fn connection(
     (io, peer): Arrival,
     endpoint: &Endpoint,
     service: Arc<Service>,
     lifeline: Lifeline,
-) {
+) -> impl Future<Output = ()> + Send + use<> {
     let span = match peer {
         Some(peer) => debug_span!("connection", %peer),
         None => debug_span!("connection", listener = %endpoint),
     };
-    let connection = async {
-        match service
-            .connection(io, peer, endpoint.transport, lifeline)
-            .await
-        {
+    let beginning = service.connection(io, peer, endpoint.transport, lifeline);
+    let served = async move {
+        match beginning.serve().await {
             Ok(()) => debug!("connection ended"),
             // Clients end connections in many ways. None of them needs the attention of an
             // operator.
             Err(error) => debug!(error, "connection failed"),
         }
     };
-    connection.instrument(span).await;
+    served.instrument(span)
 }
 
 /// Returns whether an error of `accept` only concerns one client, so the next call might succeed.

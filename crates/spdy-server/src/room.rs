@@ -1,14 +1,20 @@
 //! Places for connections: their maximum number, and the runtimes that serve them.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tracing::debug;
 
-use crate::socket::Socket;
+use crate::socket::{Detached, Socket};
 
 /// The places of all listeners of a server.
 #[derive(Debug)]
@@ -45,7 +51,7 @@ impl Room {
     fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
         let place = self.places.iter().min_by_key(|place| place.connections());
         Seat {
-            _permit: permit,
+            permit,
             place: place.cloned(),
         }
     }
@@ -74,34 +80,54 @@ impl Place {
 /// The right of a connection to be open. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     place: Option<Place>,
 }
 
 impl Seat {
     /// Serves a connection on its own task, on the runtime of the seat. The connection stays on
     /// that runtime.
-    pub(crate) fn serve<F>(self, io: Socket, connection: impl FnOnce(Socket) -> F + Send + 'static)
+    pub(crate) fn serve<F>(self, io: Socket, connection: impl FnOnce(Socket) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Some(place) = self.place.clone() else {
-            tokio::spawn(async move {
-                connection(io).await;
-                drop(self);
-            });
-            return;
-        };
-        // A socket receives events from the runtime that accepted it, so it has to be moved to the
+        let Self { permit, place } = self;
+        let (runtime, clones) = place.map(|it| (it.runtime, it.clones)).unzip();
+        // A socket receives events from the runtime that accepted it, so it has to be moved to a
         // new one.
-        let io = io.detach();
-        place.runtime.spawn(async move {
-            match io.and_then(|io| io.attach()) {
-                Ok(io) => connection(io).await,
-                Err(error) => debug!(%error, "cannot move a connection to its runtime"),
+        let _context = runtime.as_ref().map(Handle::enter);
+        let io = match runtime {
+            Some(_) => io.detach().and_then(Detached::attach),
+            None => Ok(io),
+        };
+        match io {
+            Ok(io) => {
+                tokio::spawn(Seated {
+                    connection: connection(io),
+                    _permit: permit,
+                    _clones: clones,
+                });
             }
-            drop(self);
-        });
+            Err(error) => debug!(%error, "cannot move a connection to its runtime"),
+        }
+    }
+}
+
+pin_project! {
+    /// A connection that keeps its seat. An `async` block would take its room twice.
+    struct Seated<F> {
+        #[pin]
+        connection: F,
+        _permit: OwnedSemaphorePermit,
+        _clones: Option<Arc<()>>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Seated<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().connection.poll(cx)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{BoxError, Router};
+use axum::Router;
 use http::StatusCode;
 use hyper::server::conn::{http1, http2};
 use hyper_util::{
@@ -33,7 +33,7 @@ use crate::{
     application::Applications,
     body_timeout::BodyTimeout,
     config::{Config, Http1, Http2, Timeouts, Transport, after, countable},
-    connection::{self, App, Connection, HyperApp, run},
+    connection::{self, App, Beginning, Connection, HyperApp, Running},
     discard::Discard,
     idle::Idle,
     info::{Client, ConnectionInfo},
@@ -144,20 +144,20 @@ impl Service {
         is_full
     }
 
-    /// Serves an accepted connection until the connection or the server ends.
-    pub(crate) async fn connection(
-        &self,
+    /// Begins an accepted connection.
+    pub(crate) fn connection(
+        self: Arc<Self>,
         io: Socket,
         peer: Option<SocketAddr>,
         transport: Transport,
         mut lifeline: Lifeline,
-    ) -> Result<(), BoxError> {
-        let _open = self.metrics().map(|metrics| metrics.connection());
-        // The future is boxed, so that the memory of a handshake is freed when the handshake is
-        // over.
-        let begun = Box::pin(self.begin(io, peer, transport, &mut lifeline));
-        let begun = self.count_panic(transport, begun).await;
-        self.go_on(begun, transport, lifeline).await
+    ) -> Beginning {
+        let counted = self.metrics().map(|metrics| metrics.connection());
+        Beginning(Box::pin(async move {
+            let _counted = CountedPanic(&self, transport);
+            let begun = self.begin(io, peer, transport, &mut lifeline).await;
+            self.running(begun, transport, lifeline, counted)
+        }))
     }
 
     /// Returns the same service for other applications.
@@ -168,62 +168,43 @@ impl Service {
         }
     }
 
-    /// Serves a transport whose protocol is known.
-    pub(crate) async fn known_connection<IO>(
-        &self,
+    /// Begins the connection of a transport whose protocol is known.
+    pub(crate) fn known_connection<IO>(
+        self: Arc<Self>,
         io: IO,
         client: Client,
         mut lifeline: Lifeline,
-    ) -> Result<(), BoxError>
+    ) -> Beginning
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
-        let transport = match client.info.tls {
-            Some(_) => Transport::Tls,
-            None => Transport::Plain,
-        };
-        let deadline = after(self.timeouts.handshake);
-        let begun = Box::pin(self.establish(io, client, deadline, &mut lifeline));
-        let begun = self.count_panic(transport, begun).await;
-        self.go_on(begun, transport, lifeline).await
+        Beginning(Box::pin(async move {
+            let transport = match client.info.tls {
+                Some(_) => Transport::Tls,
+                None => Transport::Plain,
+            };
+            let _counted = CountedPanic(&self, transport);
+            let deadline = after(self.timeouts.handshake);
+            let begun = self.establish(io, client, deadline, &mut lifeline).await;
+            self.running(begun, transport, lifeline, None)
+        }))
     }
 
-    /// Serves a plaintext transport that is not a socket.
-    pub(crate) async fn plain_connection<IO>(
-        &self,
+    /// Begins the connection of a plaintext transport that is not a socket.
+    pub(crate) fn plain_connection<IO>(
+        self: Arc<Self>,
         io: IO,
         peer: Option<SocketAddr>,
         mut lifeline: Lifeline,
-    ) -> Result<(), BoxError>
+    ) -> Beginning
     where
         IO: AsyncRead + AsyncWrite + Fails + Unpin + Send + 'static,
     {
-        let begun = Box::pin(self.begin_plain(io, peer, &mut lifeline));
-        let begun = self.count_panic(Transport::Plain, begun).await;
-        self.go_on(begun, Transport::Plain, lifeline).await
-    }
-
-    /// Counts a panic of a certificate resolver or of a make-service as a failed handshake. The
-    /// panic goes on, and ends the task of the connection.
-    async fn count_panic<T>(&self, transport: Transport, begun: impl Future<Output = T>) -> T {
-        let _counted = CountedPanic(self, transport);
-        begun.await
-    }
-
-    async fn go_on(
-        &self,
-        begun: io::Result<Option<Established>>,
-        transport: Transport,
-        lifeline: Lifeline,
-    ) -> Result<(), BoxError> {
-        match begun {
-            Ok(Some((connection, _open))) => run(connection, lifeline).await,
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.handshake_failed(transport, &error);
-                Err(error.into())
-            }
-        }
+        Beginning(Box::pin(async move {
+            let _counted = CountedPanic(&self, Transport::Plain);
+            let begun = self.begin_plain(io, peer, &mut lifeline).await;
+            self.running(begun, Transport::Plain, lifeline, None)
+        }))
     }
 
     /// Determines the protocol. Returns `None` if the server drains before the client has sent
@@ -335,6 +316,22 @@ impl Service {
         }
     }
 
+    /// Returns what runs from now on.
+    fn running(
+        &self,
+        begun: io::Result<Option<Established>>,
+        transport: Transport,
+        lifeline: Lifeline,
+        counted: Option<Open>,
+    ) -> io::Result<Option<Running>> {
+        let established = begun.inspect_err(|error| self.handshake_failed(transport, error))?;
+        Ok(established.map(|(connection, session)| Running {
+            connection,
+            lifeline,
+            counted: [counted, session],
+        }))
+    }
+
     fn handshake_failed(&self, transport: Transport, error: &io::Error) {
         // A client that connects and leaves without sending anything, such as a health check, is
         // not counted as a failure.
@@ -348,8 +345,7 @@ impl Service {
     /// Creates the connection of the protocol on the transport. It reads and writes nothing before
     /// it is polled.
     ///
-    /// The box has the size of one protocol's connection. In an `async fn`, each connection would
-    /// take the room of the largest one several times.
+    /// The box has the size of one protocol's connection, and not that of the largest.
     ///
     /// An application that is made for the connection has to be there before the deadline.
     async fn establish<IO>(

@@ -33,11 +33,11 @@ use crate::rest::{Open, Requests};
 pub(crate) struct Answers {
     shared: Arc<Shared>,
     requests: Arc<Requests>,
-    period: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    period: Duration,
     /// The bytes of all responses that hyper has taken. It takes them when the client allows it to
     /// send.
     taken: AtomicU64,
@@ -50,9 +50,11 @@ struct Shared {
 impl Answers {
     pub(crate) fn new(period: Duration) -> Self {
         Self {
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                period,
+                ..Shared::default()
+            }),
             requests: Arc::default(),
-            period,
         }
     }
 
@@ -175,7 +177,7 @@ impl Watch {
                     debug!("the client does not read a response; resetting it");
                     return Poll::Ready(());
                 }
-                held.due += self.answers.period / LOOKS;
+                held.due += self.answers.shared.period / LOOKS;
             }
             alarm.as_mut().reset(held.due);
         }
@@ -185,7 +187,7 @@ impl Watch {
 impl Held {
     /// Returns `None` if the period is too long for a clock.
     fn new(answers: &Answers) -> Option<Self> {
-        let due = Instant::now().checked_add(answers.period / LOOKS)?;
+        let due = Instant::now().checked_add(answers.shared.period / LOOKS)?;
         let shared = Arc::clone(&answers.shared);
         shared.held.fetch_add(1, Ordering::Relaxed);
         let before = shared.moved();
