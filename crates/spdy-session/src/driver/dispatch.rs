@@ -37,15 +37,31 @@ pub(super) struct Dispatch {
     accepted: Vec<StreamId>,
     /// The size of the buffer of which payload is a slice.
     pub(super) read_buffer: usize,
-    /// Streams that wait for a free place.
-    pub(super) opens: VecDeque<OpenOrder>,
-    pub(super) pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
-    /// At this number of waiting streams, the driver searches for those that were given up.
-    most_opens: usize,
+    /// Made for the first of them. Most servers never open a stream or send a PING.
+    pub(super) awaited: Option<Box<Awaited>>,
     /// The last value of [`Connection::holds_up_peer`] that the hub got.
     holds_up_peer: bool,
     /// The last value of [`Connection::can_open`] that the hub got.
     can_open: bool,
+}
+
+/// What the handles of the session wait for.
+pub(super) struct Awaited {
+    /// Streams that wait for a free place.
+    pub(super) opens: VecDeque<OpenOrder>,
+    /// At this number of waiting streams, the driver searches for those that were given up.
+    most_opens: usize,
+    pub(super) pings: VecDeque<(PingId, oneshot::Sender<Duration>)>,
+}
+
+impl Default for Awaited {
+    fn default() -> Self {
+        Self {
+            opens: VecDeque::new(),
+            most_opens: FEW_OPENS,
+            pings: VecDeque::new(),
+        }
+    }
 }
 
 /// A stream that waits to be opened.
@@ -64,9 +80,7 @@ impl Dispatch {
             ready: Vec::new(),
             accepted: Vec::new(),
             read_buffer: 0,
-            opens: VecDeque::new(),
-            pings: VecDeque::new(),
-            most_opens: FEW_OPENS,
+            awaited: None,
             holds_up_peer: false,
             can_open: true,
         }
@@ -148,21 +162,23 @@ impl Dispatch {
                 self.open_streams(now);
                 self.open_stream(now, order);
             } else {
-                self.opens.push_back(order);
+                self.awaited.get_or_insert_default().opens.push_back(order);
             }
         }
-        if self.opens.len() > self.most_opens {
+        if let Some(awaited) = &mut self.awaited
+            && awaited.opens.len() > awaited.most_opens
+        {
             // Some may have been given up behind one that waits. The search costs no more than the
             // orders since the last one.
-            self.opens.retain(|order| !order.answer.is_closed());
-            self.most_opens = (2 * self.opens.len()).max(FEW_OPENS);
+            awaited.opens.retain(|order| !order.answer.is_closed());
+            awaited.most_opens = (2 * awaited.opens.len()).max(FEW_OPENS);
         }
     }
 
     /// Opens waiting streams, as many as the peer accepts.
     fn open_streams(&mut self, now: Instant) {
         while self.can_open_next()
-            && let Some(order) = self.opens.pop_front()
+            && let Some(order) = self.awaited.as_mut().and_then(|it| it.opens.pop_front())
         {
             self.open_stream(now, order);
         }
@@ -171,7 +187,8 @@ impl Dispatch {
     /// Returns whether the next stream to be opened has nothing to wait for: a place is free, no
     /// place will ever be free, or the application has given it up.
     pub(super) fn can_open_next(&self) -> bool {
-        self.opens.front().is_some_and(|order| {
+        let next = self.awaited.as_ref().and_then(|it| it.opens.front());
+        next.is_some_and(|order| {
             self.connection.can_open_now()
                 || !self.connection.can_open()
                 || order.answer.is_closed()
@@ -307,24 +324,32 @@ impl Dispatch {
 
     fn ping(&mut self, now: Instant, answer: oneshot::Sender<Duration>) {
         let id = self.connection.ping(now);
-        self.pings.push_back((id, answer));
+        let awaited = self.awaited.get_or_insert_default();
+        awaited.pings.push_back((id, answer));
         self.forget_pings();
     }
 
     /// Drops the PINGs that the connection has given up, which informs the tasks that wait. These
     /// are the oldest.
     pub(super) fn forget_pings(&mut self) {
-        while let Some((oldest, _)) = self.pings.front()
+        let Some(awaited) = &mut self.awaited else {
+            return;
+        };
+        while let Some((oldest, _)) = awaited.pings.front()
             && self.connection.has_given_up(*oldest)
         {
-            self.pings.pop_front();
+            awaited.pings.pop_front();
         }
     }
 
     /// Handles the answer to a PING of a handle. The connection's own PINGs have no handle.
     fn on_pong(&mut self, id: PingId, rtt: Duration) {
-        let position = self.pings.iter().position(|(waiting, _)| *waiting == id);
-        if let Some((_, answer)) = position.and_then(|position| self.pings.remove(position)) {
+        let Some(awaited) = &mut self.awaited else {
+            return;
+        };
+        let pings = &mut awaited.pings;
+        let position = pings.iter().position(|(waiting, _)| *waiting == id);
+        if let Some((_, answer)) = position.and_then(|position| pings.remove(position)) {
             _ = answer.send(rtt);
         }
     }
@@ -335,11 +360,12 @@ impl Dispatch {
         for (_, cell) in self.cells.drain() {
             cell.fail(StreamError::Session(error.clone()));
         }
-        for order in self.opens.drain(..) {
+        let awaited = self.awaited.take().unwrap_or_default();
+        for order in awaited.opens {
             _ = order.answer.send(Err(OpenError::Session(error.clone())));
         }
         self.hub.end(outcome);
-        self.pings.clear();
+        drop(awaited.pings);
     }
 }
 

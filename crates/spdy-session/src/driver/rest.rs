@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, Stage, now};
+use super::{Driver, Stage, dispatch::Awaited, now};
 use crate::proto::{Connection, Phase, Quiet};
 
 /// Access for tests that decide which task runs next. It is in this module because it uses private
@@ -46,10 +46,11 @@ impl<IO> Driver<IO> {
     /// Returns a sentence that describes what is kept.
     pub fn check_empty(&self) -> Result<(), String> {
         let dispatch = &self.dispatch;
+        let awaited = dispatch.awaited.as_ref();
         let (cells, opens, pings) = (
             dispatch.cells.len(),
-            dispatch.opens.len(),
-            dispatch.pings.len(),
+            awaited.map_or(0, |awaited| awaited.opens.len()),
+            awaited.map_or(0, |awaited| awaited.pings.len()),
         );
         if cells + opens + pings == 0 {
             return Ok(());
@@ -61,11 +62,14 @@ impl<IO> Driver<IO> {
 
     fn check_opens(&self) -> Result<(), String> {
         let dispatch = &self.dispatch;
-        let wants = dispatch.opens.iter().any(|order| !order.answer.is_closed());
+        let Some(Awaited { opens, .. }) = dispatch.awaited.as_deref() else {
+            return Ok(());
+        };
+        let wants = opens.iter().any(|order| !order.answer.is_closed());
         if wants && dispatch.connection.opens_or_fails() {
             return Err("a stream waits to be opened, and there is a place".into());
         }
-        if dispatch.opens.iter().any(|it| it.how.associated.is_some()) {
+        if opens.iter().any(|it| it.how.associated.is_some()) {
             return Err("a push waits for a place".into());
         }
         Ok(())

@@ -135,7 +135,7 @@ impl Connection {
             streams: Streams::new(role, limits, most_streams),
             go_away: GoAways::default(),
             windows: SessionWindows::new(role, limits),
-            waits: Waits::new(&config.timeouts, limits, clock.at(now)),
+            waits: Waits::new(Arc::clone(&config), clock.at(now)),
             output: Output::new(role, &config),
             events: VecDeque::with_capacity(FEW_EVENTS),
             pings: Pings::new(side, clock.at(now)),

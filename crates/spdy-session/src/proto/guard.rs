@@ -2,19 +2,15 @@
 
 use std::time::Instant;
 
-use super::{bucket::Bucket, error::Violation};
-use crate::{Rule, config::Limits};
+use super::{bucket::Buckets, error::Violation};
+use crate::{
+    Rule,
+    config::{Limits, Rate},
+};
 
-/// A token bucket for each thing that a peer must not do too often.
+/// A token bucket for each [`Charge`].
 #[derive(Debug)]
-pub(crate) struct Guard {
-    peer_resets: Bucket,
-    local_resets: Bucket,
-    settings: Bucket,
-    empty_frames: Bucket,
-    idle_frames: Bucket,
-    pings: Bucket,
-}
+pub(crate) struct Guard(Buckets<CHARGES>);
 
 /// What a peer is charged for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,31 +33,41 @@ pub(crate) enum Charge {
 
 impl Guard {
     pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
-        let bucket = |rate| Bucket::new(rate, now);
-        Self {
-            peer_resets: bucket(limits.peer_resets),
-            local_resets: bucket(limits.local_resets),
-            settings: bucket(limits.settings),
-            empty_frames: bucket(limits.empty_frames),
-            idle_frames: bucket(limits.idle_frames),
-            pings: bucket(limits.pings),
-        }
+        Self(Buckets::new(rates(limits), now))
     }
 
     /// Charges the peer. Returns an error, which ends the session, if its bucket is empty.
-    pub(crate) fn charge(&mut self, charge: Charge, now: Instant) -> Result<(), Violation> {
-        let (bucket, rule) = match charge {
-            Charge::PeerReset => (&mut self.peer_resets, Rule::PeerResets),
-            Charge::LocalReset => (&mut self.local_resets, Rule::LocalResets),
-            Charge::Settings => (&mut self.settings, Rule::Settings),
-            Charge::EmptyFrame => (&mut self.empty_frames, Rule::EmptyFrames),
-            Charge::IdleFrame => (&mut self.idle_frames, Rule::IdleFrames),
-            Charge::Ping => (&mut self.pings, Rule::Pings),
-        };
-        if bucket.take(now) {
-            Ok(())
-        } else {
-            Err(Violation::session(rule))
+    pub(crate) fn charge(
+        &mut self,
+        charge: Charge,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        if self.0.take(charge as usize, rates(limits), now) {
+            return Ok(());
         }
+        Err(Violation::session(match charge {
+            Charge::PeerReset => Rule::PeerResets,
+            Charge::LocalReset => Rule::LocalResets,
+            Charge::Settings => Rule::Settings,
+            Charge::EmptyFrame => Rule::EmptyFrames,
+            Charge::IdleFrame => Rule::IdleFrames,
+            Charge::Ping => Rule::Pings,
+        }))
     }
 }
+
+/// Returns the rates of all charges, in the order of [`Charge`].
+const fn rates(limits: &Limits) -> [Rate; CHARGES] {
+    [
+        limits.peer_resets,
+        limits.local_resets,
+        limits.settings,
+        limits.empty_frames,
+        limits.idle_frames,
+        limits.pings,
+    ]
+}
+
+/// The number of things that a peer is charged for.
+const CHARGES: usize = Charge::Ping as usize + 1;

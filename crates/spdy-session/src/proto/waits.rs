@@ -6,7 +6,7 @@
 
 mod wait;
 
-use std::{collections::BTreeSet, mem};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use spdy_frame::StreamId;
 
@@ -16,7 +16,7 @@ use super::{
     scheduler::{Need, Scheduler},
     streams::{Stream, StreamIds},
 };
-use crate::config::{Limits, Timeouts};
+use crate::config::Config;
 
 /// All waits for windows.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub(crate) struct Waits {
     stall: Option<Stall>,
     /// Streams whose applications wait for a larger window although they have nothing to send.
     grants: StreamIds,
-    /// How long streams may wait, and when the peer last enlarged a window.
-    patience: Patience,
+    /// How long streams may wait, and how many sent bytes end a wait.
+    config: Arc<Config>,
+    /// When the peer last enlarged a window.
+    granted: Moment,
     /// When to check for streams that have waited too long.
     check: Option<Moment>,
-    /// This number of sent bytes ends a wait.
-    least: usize,
 }
 
 /// The waits of one stream.
@@ -59,25 +59,21 @@ impl StreamWait {
 }
 
 impl Waits {
-    pub(crate) fn new(timeouts: &Timeouts, limits: &Limits, moment: Moment) -> Self {
+    pub(crate) fn new(config: Arc<Config>, moment: Moment) -> Self {
         Self {
             blocked: BTreeSet::new(),
             stall: None,
             grants: StreamIds::default(),
-            patience: Patience {
-                granted: moment,
-                blocked: timeouts.blocked,
-                trickle: timeouts.trickle(timeouts.blocked),
-            },
+            config,
+            granted: moment,
             check: None,
-            least: limits.min_progress,
         }
     }
 
     /// Notes that the peer enlarged a window. If the transport is full, streams wait for the
     /// transport and not for the session's window.
     pub(crate) fn granted(&mut self, moment: Moment, is_transport_full: bool) {
-        self.patience.granted = moment;
+        self.granted = moment;
         if is_transport_full {
             self.stall = None;
         }
@@ -106,7 +102,7 @@ impl Waits {
         stream.wait.blocked.begin(moment);
         let shortfall = stream.send_window().shortfall();
         self.blocked.insert((shortfall, stream.id()));
-        self.watch(stream.wait.blocked.deadline(self.patience));
+        self.watch(stream.wait.blocked.deadline(self.patience()));
     }
 
     /// Notes that the application waits for the window before it sends more.
@@ -127,7 +123,7 @@ impl Waits {
     pub(crate) fn restart(&mut self, stream: &mut Stream, moment: Moment) {
         if stream.wait.is_blocked() {
             stream.wait.blocked.restart(moment);
-            self.watch(stream.wait.blocked.deadline(self.patience));
+            self.watch(stream.wait.blocked.deadline(self.patience()));
         }
     }
 
@@ -193,12 +189,13 @@ impl Waits {
     /// Notes that payload of a stream was sent. `is_all` says whether nothing is left.
     #[inline]
     pub(crate) fn sent(&mut self, stream: &mut Stream, bytes: usize, is_all: bool) {
-        stream.wait.blocked.sent(bytes, is_all, self.least);
+        let least = self.config.limits.min_progress;
+        stream.wait.blocked.sent(bytes, is_all, least);
         if let Some(stall) = &mut self.stall {
             // If payload is left, the wait of the stream goes on.
             let since = stall.joined(stream.wait.stalled_since);
             stream.wait.stalled_since = (!is_all).then_some(since);
-            if stall.is_ended_by(bytes, self.least) {
+            if stall.is_ended_by(bytes, least) {
                 self.stall = None;
             }
         }
@@ -222,7 +219,7 @@ impl Waits {
         if self.stall.is_none() {
             let stall = Stall::new(moment, scheduler.places());
             self.stall = Some(stall);
-            self.watch(stall.deadline(None, self.patience));
+            self.watch(stall.deadline(None, self.patience()));
         }
     }
 
@@ -271,15 +268,24 @@ impl Waits {
         expired
     }
 
+    fn patience(&self) -> Patience {
+        let timeouts = &self.config.timeouts;
+        Patience {
+            granted: self.granted,
+            blocked: timeouts.blocked,
+            trickle: timeouts.trickle(timeouts.blocked),
+        }
+    }
+
     fn deadline(&self, stream: &Stream, is_session_open: bool) -> Option<Moment> {
         if stream.place.has_aside() {
             return None; // It waits for the transport: see `restart`.
         }
         match self.stall {
             Some(stall) if is_stalled(stream, is_session_open) => {
-                stall.deadline(stream.wait.stalled_since, self.patience)
+                stall.deadline(stream.wait.stalled_since, self.patience())
             }
-            _ => stream.wait.blocked.deadline(self.patience),
+            _ => stream.wait.blocked.deadline(self.patience()),
         }
     }
 

@@ -47,7 +47,10 @@ impl Connection {
         if self.phase == Phase::Closing {
             return;
         }
-        if let Err(violation) = self.guard.charge(Charge::LocalReset, now) {
+        if let Err(violation) = self
+            .guard
+            .charge(Charge::LocalReset, &self.config.limits, now)
+        {
             self.on_violation(now, violation);
         }
     }

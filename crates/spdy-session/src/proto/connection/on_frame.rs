@@ -46,7 +46,8 @@ impl Connection {
             Frame::WindowUpdate(frame) => self.on_window_update(now, frame),
             // Frames of unknown types are skipped (protocol.md §5.11).
             Frame::Noop | Frame::Credential(_) | Frame::Unknown(_) => {
-                self.guard.charge(Charge::IdleFrame, now)
+                self.guard
+                    .charge(Charge::IdleFrame, &self.config.limits, now)
             }
         }
     }

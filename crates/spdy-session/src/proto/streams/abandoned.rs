@@ -2,15 +2,20 @@
 //! not read. What the peer still sends is thrown away (protocol.md §9.6), up to a number of bytes,
 //! which the stream counts, and for a limited time, which is measured here.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use spdy_frame::StreamId;
 
 use crate::proto::clock::Moment;
 
 /// The abandoned streams. Each is open, so there are no more than open streams.
+///
+/// They are boxed, because most sessions never have any.
 #[derive(Debug, Default)]
-pub(super) struct Abandoned {
+pub(super) struct Abandoned(Option<Box<Lists>>);
+
+#[derive(Debug, Default)]
+struct Lists {
     /// Streams that were abandoned since `date` was last called.
     undated: Vec<StreamId>,
     /// The other streams with the moment at which they were abandoned, oldest first. Their time
@@ -21,21 +26,20 @@ pub(super) struct Abandoned {
 impl Abandoned {
     /// Adds a stream that was abandoned just now.
     pub(super) fn note(&mut self, id: StreamId) {
-        self.undated.push(id);
+        self.0.get_or_insert_default().undated.push(id);
     }
 
     /// Starts the time of the streams that were added.
     pub(super) fn date(&mut self, moment: Moment) {
-        if !self.undated.is_empty() {
-            let undated = mem::take(&mut self.undated);
-            self.dated
-                .extend(undated.into_iter().map(|id| (moment, id)));
+        if let Some(lists) = &mut self.0 {
+            let undated = lists.undated.drain(..).map(|id| (moment, id));
+            lists.dated.extend(undated);
         }
     }
 
     /// Returns when the oldest stream was abandoned.
     pub(super) fn since(&self) -> Option<Moment> {
-        self.dated.front().map(|&(since, _)| since)
+        self.0.as_ref()?.dated.front().map(|&(since, _)| since)
     }
 
     /// Removes the oldest stream if it was abandoned at least `limit` ago.
@@ -43,13 +47,15 @@ impl Abandoned {
         if moment.since(self.since()?) < limit {
             return None;
         }
-        self.dated.pop_front().map(|(_, id)| id)
+        self.0.as_mut()?.dated.pop_front().map(|(_, id)| id)
     }
 
     /// Removes a stream that is closed.
     pub(super) fn forget(&mut self, id: StreamId) {
-        self.undated.retain(|&other| other != id);
-        self.dated.retain(|&(_, other)| other != id);
+        if let Some(lists) = &mut self.0 {
+            lists.undated.retain(|&other| other != id);
+            lists.dated.retain(|&(_, other)| other != id);
+        }
     }
 
     pub(super) fn clear(&mut self) {

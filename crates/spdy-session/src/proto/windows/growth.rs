@@ -37,7 +37,8 @@ pub(super) struct Growth {
     stream_window: u32,
     most_stream_window: u32,
     most_session_window: u32,
-    measurement: Option<Measurement>,
+    /// It is boxed, because most sessions never measure.
+    measurement: Option<Box<Measurement>>,
     /// No measurement begins before this moment.
     rests_until: Option<Instant>,
     /// The length of the next pause.
@@ -158,12 +159,12 @@ impl SessionWindows {
         if !window.is_read() || 2 * window.received() < u64::from(window.size()) {
             return false;
         }
-        self.growth.measurement = Some(Measurement {
+        self.growth.measurement = Some(Box::new(Measurement {
             began: now,
             round_trip: None,
             session: self.recv.received(),
             stream: (stream.id(), stream.recv_window().received()),
-        });
+        }));
         true
     }
 

@@ -43,7 +43,9 @@ impl Connection {
             }
         }
         if is_empty {
-            return self.guard.charge(Charge::EmptyFrame, now);
+            return self
+                .guard
+                .charge(Charge::EmptyFrame, &self.config.limits, now);
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ impl Connection {
     /// GOAWAY looks at all streams.
     pub(super) fn on_go_away(&mut self, now: Instant, frame: GoAway) -> Handled {
         if !self.go_away.receive() {
-            self.guard.charge(Charge::IdleFrame, now)?;
+            self.guard
+                .charge(Charge::IdleFrame, &self.config.limits, now)?;
         }
         self.note_go_away(&frame);
         Ok(())

@@ -23,7 +23,9 @@ impl Connection {
         };
         let headers = stream.receive_headers(self.role, RecvInput::Headers, fin, headers)?;
         if headers.is_empty() && !fin {
-            return self.guard.charge(Charge::EmptyFrame, now);
+            return self
+                .guard
+                .charge(Charge::EmptyFrame, &self.config.limits, now);
         }
         let size = stream.check_held(self.role, &headers)?;
         if stream.is_discarded() && !fin {

@@ -9,7 +9,7 @@ use crate::proto::{event::Event, guard::Charge, pings::Purpose};
 
 impl Connection {
     pub(super) fn on_ping(&mut self, now: Instant, frame: Ping) -> Handled {
-        self.guard.charge(Charge::Ping, now)?;
+        self.guard.charge(Charge::Ping, &self.config.limits, now)?;
         if self.role.side().peer().owns(frame.id) {
             self.output.pong(frame.id);
         } else {

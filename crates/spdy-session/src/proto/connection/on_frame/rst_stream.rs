@@ -23,13 +23,16 @@ impl Connection {
         } else if !self.drop_ready(id, error) {
             // RST_STREAM for an unknown or closed stream has no effect and no answer (protocol.md
             // §5.3).
-            return self.guard.charge(Charge::IdleFrame, now);
+            return self
+                .guard
+                .charge(Charge::IdleFrame, &self.config.limits, now);
         }
         self.cancel_pushes_of(id);
         if self.role.is_local(id) {
             return Ok(());
         }
-        self.guard.charge(Charge::PeerReset, now)
+        self.guard
+            .charge(Charge::PeerReset, &self.config.limits, now)
     }
 
     /// Ends the pushes of a request that was reset (protocol.md §10.1).

@@ -12,7 +12,8 @@ use crate::{
 
 impl Connection {
     pub(super) fn on_settings(&mut self, now: Instant, frame: Settings) -> Handled {
-        self.guard.charge(Charge::Settings, now)?;
+        self.guard
+            .charge(Charge::Settings, &self.config.limits, now)?;
         if self.role.enforces_windows() {
             self.apply_settings(now, &frame)?;
         }
