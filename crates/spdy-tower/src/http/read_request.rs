@@ -58,7 +58,7 @@ impl Heads {
             Some(head) => head,
             None => {
                 let head = self.read_in_full(block)?;
-                self.recent.remember(block, own.is_some(), &head);
+                self.recent.remember(block, &head);
                 head
             }
         };

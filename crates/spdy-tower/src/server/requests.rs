@@ -26,7 +26,7 @@ use crate::{
     tunnel::TunnelDue,
 };
 
-/// The state that all requests of a session share, and the tasks of slow requests.
+/// The state that all requests of a session share.
 pub(super) struct Requests<S> {
     session: Session,
     form: ResponseForm,
@@ -35,7 +35,9 @@ pub(super) struct Requests<S> {
     heads: Heads,
     on_malformed: OnMalformed,
     patience: Patience,
-    tasks: JoinSet<()>,
+    /// The tasks of slow requests and of pushes. Made for the first, because many sessions have
+    /// none.
+    tasks: Option<JoinSet<()>>,
 }
 
 impl<S> Requests<S> {
@@ -55,7 +57,7 @@ impl<S> Requests<S> {
             heads,
             on_malformed,
             patience,
-            tasks: JoinSet::new(),
+            tasks: None,
         }
     }
 
@@ -69,16 +71,12 @@ impl<S: HttpService> Requests<S> {
     /// Starts the requests that have arrived, and the pushes that handlers have requested. Starts
     /// at most [`REQUESTS_PER_TURN`], and returns whether there may be more.
     pub(super) fn begin(&mut self, incoming: &mut Incoming, cx: &mut Context<'_>) -> bool {
-        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
-            // Panics of the application are caught where it is called. This is a panic of this
-            // crate, which is reported as it would be without a task.
-            if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
-                resume_unwind(panic);
-            }
+        if let Some(tasks) = &mut self.tasks {
+            join_ended(tasks, cx);
         }
         let more = self.begin_requests(incoming, cx);
         for push in self.pushes.take(cx) {
-            self.tasks.spawn(push);
+            self.spawn(push);
         }
         more
     }
@@ -103,11 +101,15 @@ impl<S: HttpService> Requests<S> {
             match exchange.as_mut().poll(cx) {
                 Poll::Ready(()) => place = Some(exchange),
                 Poll::Pending => {
-                    self.tasks.spawn(exchange);
+                    self.spawn(exchange);
                 }
             }
         }
         true
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.get_or_insert_default().spawn(task);
     }
 
     /// Turns a stream into a request. Returns `None` if it is malformed; then it was answered here.
@@ -187,8 +189,18 @@ impl<S> Drop for Requests<S> {
 impl<S> fmt::Debug for Requests<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Requests")
-            .field("tasks", &self.tasks.len())
+            .field("tasks", &self.tasks.as_ref().map_or(0, JoinSet::len))
             .finish_non_exhaustive()
+    }
+}
+
+fn join_ended(tasks: &mut JoinSet<()>, cx: &mut Context<'_>) {
+    while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
+        // Panics of the application are caught where it is called. This is a panic of this crate,
+        // which is reported as it would be without a task.
+        if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Copies what a request has in common with an earlier one of its session.
 
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    mem,
+};
+
 use http::{HeaderMap, Method, Request, Uri};
 use spdy_frame::{Field, HeaderBlock, Version};
 
@@ -10,29 +15,26 @@ use crate::http::{fields, list::is_hop_by_hop};
 /// fields repeatedly, with another path and a few other values. Then the result for the earlier
 /// request is valid for all other fields, and is copied.
 ///
-/// A request that differs from all earlier ones costs almost nothing here. Its result is kept only
-/// when the next request is similar. It stays until a request that is not similar replaces it,
-/// within [`MAX_FIELDS`] and [`MAX_SIZE`].
+/// A request is kept only if it has the same names as the one before; of others only a hash of the
+/// names is kept. So a request that differs from all earlier ones costs almost nothing here, and a
+/// session with a single request holds nothing of it. A kept request stays until one that is not
+/// similar comes, within [`MAX_FIELDS`] and [`MAX_SIZE`].
 #[derive(Debug)]
 pub(super) struct Recent {
     version: Version,
-    latest: Option<Latest>,
+    /// The hash of the names of the last request that was read in full.
+    names: Option<u64>,
+    kept: Option<Box<Kept>>,
 }
 
+/// A request and its result.
 #[derive(Debug)]
-struct Latest {
+struct Kept {
     block: HeaderBlock,
     /// The places of the method and the target in the block.
     method: usize,
     target: usize,
-    /// It is boxed, because most sessions that rest have had few requests and do not have it.
-    common: Option<Box<Common>>,
-}
-
-/// The result for the request that is kept.
-#[derive(Debug)]
-struct Common {
-    method: Method,
+    http_method: Method,
     uri: Uri,
     version: http::Version,
     headers: HeaderMap,
@@ -54,32 +56,33 @@ impl Recent {
     pub(super) const fn new(version: Version) -> Self {
         Self {
             version,
-            latest: None,
+            names: None,
+            kept: None,
         }
     }
 
     /// Returns where a block differs, if it is similar: it has the same fields, and nearly all
     /// values are the same.
     pub(super) fn compare<'a>(&self, block: &'a HeaderBlock) -> Option<Own<'a>> {
-        let latest = self.latest.as_ref()?;
-        if block.len() != latest.block.len() {
+        let kept = self.kept.as_ref()?;
+        if block.len() != kept.block.len() {
             return None;
         }
         let mut own = Own::default();
         let mut room = own.changes.iter_mut();
         let mut place = 0;
         loop {
-            place += block.matching_fields(&latest.block, place);
+            place += block.matching_fields(&kept.block, place);
             let Some(field) = block.fields().nth(place) else {
                 break;
             };
-            let known = latest.block.fields().nth(place)?;
+            let known = kept.block.fields().nth(place)?;
             if field.name() != known.name() {
                 return None;
             }
-            if place == latest.target {
+            if place == kept.target {
                 own.target = Some(field);
-            } else if place == latest.method {
+            } else if place == kept.method {
                 own.method = Some(field);
             } else if field.is_joined() || !self.may_change(field.name()) {
                 return None;
@@ -97,33 +100,32 @@ impl Recent {
         matches!(Kind::of(self.version, name), Kind::Field) && !is_hop_by_hop(name) && name != b"te"
     }
 
-    /// Returns the head of a similar request. Returns `None` if no result is kept yet, or if one of
-    /// its own values is malformed.
+    /// Returns the head of a similar request. Returns `None` if one of its own values is malformed.
     pub(super) fn head(&self, own: Own<'_>) -> Option<Head> {
-        let common = self.latest.as_ref()?.common.as_ref()?;
+        let kept = self.kept.as_ref()?;
         let mut request = Request::new(());
         *request.method_mut() = match own.method {
-            None => common.method.clone(),
+            None => kept.http_method.clone(),
             Some(field) => method(field).ok()?,
         };
         *request.uri_mut() = match own.target {
-            None => common.uri.clone(),
+            None => kept.uri.clone(),
             Some(field) => {
-                let (scheme, authority) = (common.uri.scheme(), common.uri.authority());
+                let (scheme, authority) = (kept.uri.scheme(), kept.uri.authority());
                 origin_form(field, scheme.cloned(), authority.cloned()).ok()?
             }
         };
-        *request.version_mut() = common.version;
+        *request.version_mut() = kept.version;
         let headers = request.headers_mut();
-        *headers = common.headers.clone();
+        *headers = kept.headers.clone();
         for (place, field) in own.changes.into_iter().map_while(|change| change) {
-            let place = usize::from(common.places[place]?);
+            let place = usize::from(kept.places[place]?);
             let (_, value) = headers.iter_mut().nth(place)?;
             *value = fields::value(field.value_bytes()).ok()?;
             value.set_sensitive(field.is_sensitive());
         }
         let content_length = match own.changes[0] {
-            None => common.content_length,
+            None => kept.content_length,
             Some(_) => fields::content_length(headers).ok()?,
         };
         Some(Head {
@@ -132,22 +134,21 @@ impl Recent {
         })
     }
 
-    /// Keeps a request that was read completely. `is_alike` says whether it is similar to the one
-    /// before.
-    pub(super) fn remember(&mut self, block: &HeaderBlock, is_alike: bool, head: &Head) {
-        self.latest = Latest::of(self.version, block);
-        if let Some(latest) = self.latest.as_mut().filter(|_| is_alike) {
-            latest.common = Some(Box::new(Common::of(block, head)));
+    /// Remembers a request that was read in full, because it is not similar to the kept one.
+    pub(super) fn remember(&mut self, block: &HeaderBlock, head: &Head) {
+        // A request whose names are those of the kept one differs in too much else. If many such
+        // requests come, each second one is kept for nothing.
+        let had_kept = self.kept.take().is_some();
+        let before = mem::replace(&mut self.names, hash_of_names(block));
+        if !had_kept && self.names.is_some() && self.names == before {
+            self.kept = Kept::of(self.version, block, head).map(Box::new);
         }
     }
 }
 
-impl Latest {
-    /// Returns `None` if the request is too large, or has no path.
-    fn of(version: Version, block: &HeaderBlock) -> Option<Self> {
-        if block.len() > MAX_FIELDS || block.size() > MAX_SIZE {
-            return None;
-        }
+impl Kept {
+    /// Returns `None` if the request has no path.
+    fn of(version: Version, block: &HeaderBlock, head: &Head) -> Option<Self> {
         let (mut method, mut target) = (None, None);
         for (place, field) in block.fields().enumerate() {
             match Kind::of(version, field.name()) {
@@ -157,31 +158,39 @@ impl Latest {
             }
         }
         let ((method, takes_target), (target, path)) = (method?, target?);
-        (is_path(path) && takes_path(takes_target)).then(|| Self {
-            block: block.clone(),
-            method,
-            target,
-            common: None,
-        })
-    }
-}
-
-impl Common {
-    fn of(block: &HeaderBlock, head: &Head) -> Self {
+        if !is_path(path) || !takes_path(takes_target) {
+            return None;
+        }
         let request = &head.request;
         let mut places = [None; MAX_FIELDS];
         for (place, field) in places.iter_mut().zip(block.fields()) {
             *place = place_of(request.headers(), field.name());
         }
-        Self {
-            method: request.method().clone(),
+        Some(Self {
+            block: block.clone(),
+            method,
+            target,
+            http_method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
             headers: request.headers().clone(),
             content_length: head.content_length,
             places,
-        }
+        })
     }
+}
+
+/// Returns a hash of the names of a block in their order, or `None` if the block is too large to be
+/// kept. It only says which requests are worth comparing, so a collision does no harm.
+fn hash_of_names(block: &HeaderBlock) -> Option<u64> {
+    if block.len() > MAX_FIELDS || block.size() > MAX_SIZE {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    block
+        .fields()
+        .for_each(|field| field.name().hash(&mut hasher));
+    Some(hasher.finish())
 }
 
 /// Returns the place of a field's value in the map, if it has exactly one.
