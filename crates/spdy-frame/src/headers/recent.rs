@@ -33,11 +33,15 @@ struct Sent {
     /// The position of its name in `contents`. The value follows.
     at: u16,
     name_length: u16,
-    /// `None` if the value is a secret or too long. Then it is not in `contents`.
-    value_length: Option<u16>,
+    /// 0 if the value is not in `contents`.
+    value_length: u16,
+    /// Whether the value is in `contents`: it is no secret, and not too long.
+    has_value: bool,
     /// Whether it was written again since the last sweep.
     used: bool,
 }
+
+const _: () = assert!(size_of::<Sent>() <= 24, "every session has several");
 
 impl Recent {
     pub(super) fn new() -> Self {
@@ -105,7 +109,8 @@ impl Recent {
         let field = &self.fields[place];
         let distance = position - field.position;
         // The field itself is not an earlier one.
-        (distance > 0).then_some((distance, field.value_length.map(usize::from)))
+        let value = usize::from(field.value_length);
+        (distance > 0).then_some((distance, field.has_value.then_some(value)))
     }
 
     /// Adds a field that was not found. For a value that must not be matched, `value` is `None`.
@@ -117,7 +122,7 @@ impl Recent {
         let name_hash = hash(0, name);
         if value.is_none() {
             let known = self.by_name.find(name_hash, |place| {
-                self.is_name(place, name_hash, name) && self.fields[place].value_length.is_none()
+                self.is_name(place, name_hash, name) && !self.fields[place].has_value
             });
             if let Some(place) = known {
                 self.fields[place].position = position;
@@ -136,7 +141,8 @@ impl Recent {
             field_hash: value.map_or(0, |value| hash(name_hash, value)),
             at: self.contents.len() as u16,
             name_length: name.len() as u16,
-            value_length: value.map(|value| value.len() as u16),
+            value_length: value.map_or(0, |value| value.len() as u16),
+            has_value: value.is_some(),
             used: false,
         };
         reserve(&mut self.contents, length, FIRST_CONTENTS, CONTENTS);
@@ -199,7 +205,7 @@ impl Recent {
         let Sent {
             name_hash,
             field_hash,
-            value_length,
+            has_value,
             ..
         } = self.fields[place];
         let name = self.fields[place].name();
@@ -209,7 +215,7 @@ impl Recent {
                 && self.contents[other.name()] == self.contents[name.clone()]
         });
         self.by_name.0[slot] = place as u8;
-        if value_length.is_some() {
+        if has_value {
             let slot = self.by_field.slot(field_hash, |_| false);
             self.by_field.0[slot] = place as u8;
         }
@@ -227,7 +233,8 @@ impl Recent {
         };
         // Lengths differ for most fields, so they are compared first.
         if usize::from(sent.name_length) != field.name_length()
-            || sent.value_length.map(usize::from) != Some(field.value_length())
+            || usize::from(sent.value_length) != field.value_length()
+            || !sent.has_value
         {
             return false;
         }
@@ -260,7 +267,7 @@ impl Sent {
     }
 
     fn length(&self) -> usize {
-        usize::from(self.name_length) + usize::from(self.value_length.unwrap_or(0))
+        usize::from(self.name_length) + usize::from(self.value_length)
     }
 }
 
