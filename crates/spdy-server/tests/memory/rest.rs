@@ -46,6 +46,11 @@ impl Head {
         1 << self.bits
     }
 
+    /// Whether the head is small, and ends as it should, so that no state of the inflater is kept.
+    pub(crate) const fn is_small(self) -> bool {
+        self.more == 0 && self.is_flushed
+    }
+
     fn bytes(self) -> Vec<u8> {
         let names = match self.version {
             Version::V2 => ["method", "url", "version", "host", "scheme"],
