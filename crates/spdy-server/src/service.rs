@@ -419,6 +419,8 @@ impl Service {
     }
 }
 
+/// Counts a panic of a certificate resolver or of a make-service as a failed handshake. The panic
+/// goes on, and ends the task of the connection.
 struct CountedPanic<'a>(&'a Service, Transport);
 
 impl Drop for CountedPanic<'_> {
