@@ -175,6 +175,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         Poll::Pending
     }
 
+    /// Returns whether the session is over: every stream has ended, and the last frames are written
+    /// and the transport is closed. `Timeouts::write` and `Timeouts::linger` limit how long that
+    /// takes. To wait for less, drop the driver.
+    pub fn is_closing(&self) -> bool {
+        self.dispatch.connection.phase() == Phase::Closing
+    }
+
     /// Reads and handles what the transport has. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let dispatch = &mut self.dispatch;

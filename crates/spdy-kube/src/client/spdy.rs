@@ -1,14 +1,20 @@
 //! Exec and attach over SPDY, and what port-forward has in common with them.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response};
-use spdy_session::{Config, HeaderBlock, OpenOptions, Session, SessionError, Stream, Version};
+use spdy_session::{
+    Config, Driver, HeaderBlock, OpenOptions, Session, SessionError, Stream, Timeout, Version,
+};
 use spdy_tower::upgrade;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -122,7 +128,26 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (session, _, driver) = spdy_session::client(transport, Version::V3_1, config);
-    (session, tokio::spawn(driver))
+    (session, tokio::spawn(drive(driver)))
+}
+
+/// Drives a session to its end. A server may hold it up for hours, but not when it is over: then
+/// nothing waits for what is left to write.
+async fn drive<IO>(mut driver: Driver<IO>) -> Result<(), SessionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut late = None;
+    poll_fn(|cx| {
+        let ended = driver.poll_around(cx, |_| false);
+        if ended.is_ready() || !driver.is_closing() {
+            return ended;
+        }
+        let late = late.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Err(SessionError::TimedOut(Timeout::Write)))
+    })
+    .await
 }
 
 /// Returns the configuration of a session that sends PINGs.
@@ -184,3 +209,6 @@ pub(super) const PROTOCOLS: [Protocol; 5] = [
 
 /// The shortest period of PINGs.
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
+
+/// How long the last frames of a session that is over may take to leave.
+const LEAVE: Duration = Duration::from_secs(10);
