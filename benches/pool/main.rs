@@ -118,7 +118,7 @@ async fn by_ours(plain: Plain, uri: &Uri, requests: usize) -> Outcome<[Duration;
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     let client = Client::new(Connector::new(tls).plain(plain).max_idle(requests));
-    let one = async || {
+    let one = || {
         let (client, uri) = (client.clone(), uri.clone());
         async move {
             let response = client.get(uri).await?;
@@ -135,7 +135,7 @@ async fn by_theirs(plain: Plain, uri: &Uri, requests: usize) -> Outcome<[Duratio
     let client: legacy::Client<_, Empty<Bytes>> = legacy::Client::builder(TokioExecutor::new())
         .http2_only(plain == Plain::Http2)
         .build(connector);
-    let one = async || {
+    let one = || {
         let (client, uri) = (client.clone(), uri.clone());
         async move {
             let response = client.get(uri).await?;
@@ -147,14 +147,14 @@ async fn by_theirs(plain: Plain, uri: &Uri, requests: usize) -> Outcome<[Duratio
 }
 
 /// Returns how long it takes to do something many times at once.
-async fn burst<F>(requests: usize, one: &impl AsyncFn() -> F) -> Outcome<Duration>
+async fn burst<F>(requests: usize, one: &impl Fn() -> F) -> Outcome<Duration>
 where
     F: Future<Output = Outcome<usize>> + Send + 'static,
 {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..requests {
-        tasks.spawn(one().await);
+        tasks.spawn(one());
     }
     while let Some(read) = tasks.join_next().await {
         assert_eq!(read??, PAGE.len());

@@ -160,7 +160,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             self.dispatch.tell_hub(now);
             if !more && self.dispatch.park(cx) {
                 self.transport.rest();
-                self.dispatch.connection.release_buffers();
+                self.dispatch.release_memory();
                 self.dispatch.count_memory(self.transport.held());
                 return Poll::Pending;
             }

@@ -78,6 +78,7 @@ mod error;
 pub mod proto;
 mod queue;
 mod rule;
+mod spare;
 mod timeout;
 mod wire_log;
 

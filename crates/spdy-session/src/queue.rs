@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, mem};
 
+use crate::spare::Spare;
+
 /// A queue that stores its front item in place, so a single item needs no allocation.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
@@ -53,6 +55,12 @@ impl<T> Queue<T> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.front.iter().chain(&self.rest)
+    }
+}
+
+impl<T> Spare for Queue<T> {
+    fn free_spare(&mut self) -> bool {
+        self.rest.free_spare()
     }
 }
 

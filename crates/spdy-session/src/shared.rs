@@ -268,6 +268,11 @@ impl<C> Hub<C> {
             .park(cx, heeds, |state| !state.session.has_orders())
     }
 
+    /// Frees memory that is not needed after many streams.
+    pub(crate) fn free_spare(&self) {
+        self.mailbox.free_spare(|state| state.backlog.free_spare());
+    }
+
     pub(crate) fn note_settings(&self, frame: &Settings) {
         self.mailbox.lock().state.session.note_settings(frame);
     }

@@ -1,4 +1,4 @@
-//! Idle sessions: each has its own connection and has made one request.
+//! Idle sessions: each has its own connection and has made one request, or many at once.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use spdy_server::Version;
 use spdy_tests::frames::{self, StoredBlocks};
 
-/// The one request of a client.
+/// The requests of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) version: Version,
@@ -20,6 +20,8 @@ pub(crate) struct Head {
     pub(crate) is_flushed: bool,
     /// The number of bytes of additional fields.
     pub(crate) more: usize,
+    /// How many requests come at once.
+    pub(crate) requests: u32,
 }
 
 impl Head {
@@ -31,13 +33,21 @@ impl Head {
             (Version::V3, true),
             (Version::V2, true),
         ];
-        let sizes = [(11, 0), (15, 0), (11, 40_000), (15, 40_000)];
+        let sizes = [
+            (11, 0, 1),
+            (15, 0, 1),
+            (11, 40_000, 1),
+            (15, 40_000, 1),
+            (11, 0, 16),
+            (11, 0, 100),
+        ];
         kinds.into_iter().flat_map(move |(version, is_flushed)| {
-            sizes.map(|(bits, more)| Self {
+            sizes.map(|(bits, more, requests)| Self {
                 version,
                 bits,
                 is_flushed,
                 more,
+                requests,
             })
         })
     }
@@ -46,9 +56,10 @@ impl Head {
         1 << self.bits
     }
 
-    /// Whether the head is small, and ends as it should, so that no state of the inflater is kept.
+    /// Whether there is one head, it is small, and it ends as it should, so that no state of the
+    /// inflater is kept.
     pub(crate) const fn is_small(self) -> bool {
-        self.more == 0 && self.is_flushed
+        self.more == 0 && self.is_flushed && self.requests == 1
     }
 
     fn bytes(self) -> Vec<u8> {
@@ -67,40 +78,47 @@ impl Head {
             pairs.push((format!("x-{field}").into(), value.collect()));
         }
         let plain = frames::plain_block(self.version, &pairs);
-        let mut block = Vec::with_capacity(2 * plain.len() + 1000);
         let flush = if self.is_flushed {
             FlushCompress::Sync
         } else {
             FlushCompress::Partial
         };
-        Compress::new_with_window_bits(Compression::best(), true, self.bits)
-            .compress_vec(&plain, &mut block, flush)
-            .unwrap();
-        frames::syn_stream(self.version, 1)
-            .fin()
-            .compressed_block(block)
-            .bytes(&mut StoredBlocks::new(self.version))
+        let mut deflate = Compress::new_with_window_bits(Compression::best(), true, self.bits);
+        let request = |number| {
+            let mut block = Vec::with_capacity(2 * plain.len() + 1000);
+            deflate.compress_vec(&plain, &mut block, flush).unwrap();
+            frames::syn_stream(self.version, 2 * number + 1)
+                .fin()
+                .compressed_block(block)
+                .bytes(&mut StoredBlocks::new(self.version))
+        };
+        (0..self.requests).flat_map(request).collect()
     }
 }
 
-/// Opens this number of sessions, and waits for the response of each.
+/// Opens this number of sessions, and waits for the responses of each.
 pub(crate) fn sessions(address: SocketAddr, head: Head, number: usize) -> Vec<TcpStream> {
     let request = head.bytes();
     let session = |_| {
         let mut io = TcpStream::connect(address).expect("`ulimit -n` allows two for each session");
         io.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         io.write_all(&request).unwrap();
-        let mut answer = [0; 4096];
-        let mut read = 0;
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
         // SETTINGS and PING come first, then SYN_REPLY or RST_STREAM, whose first bytes are known.
         let replies = [
             [0x80, wire(head.version), 0, 2],
             [0x80, wire(head.version), 0, 3],
         ];
-        while !replies.iter().any(|reply| find(&answer[..read], reply)) {
-            let more = io.read(&mut answer[read..]).unwrap();
+        while replies
+            .iter()
+            .map(|reply| count(&answer, reply))
+            .sum::<usize>()
+            < head.requests as usize
+        {
+            let more = io.read(&mut piece).unwrap();
             assert!(more > 0, "the session goes on");
-            read += more;
+            answer.extend_from_slice(&piece[..more]);
         }
         io
     };
@@ -123,6 +141,7 @@ const fn wire(version: Version) -> u8 {
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
+fn count(bytes: &[u8], wanted: &[u8]) -> usize {
+    let windows = bytes.windows(wanted.len());
+    windows.filter(|window| *window == wanted).count()
 }

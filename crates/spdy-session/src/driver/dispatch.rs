@@ -22,6 +22,7 @@ use crate::{
         session::{self, Orders},
         stream_cell::{Birth, Hub, StreamCell},
     },
+    spare::Spare,
 };
 
 /// The protocol machine, with the cells and tasks that wait for something from it.
@@ -193,6 +194,16 @@ impl Dispatch {
                 || !self.connection.can_open()
                 || order.answer.is_closed()
         })
+    }
+
+    /// Frees memory that a session at rest does not need.
+    pub(super) fn release_memory(&mut self) {
+        self.connection.release_buffers();
+        if self.cells.free_spare() {
+            self.ready.free_spare();
+            self.accepted.free_spare();
+            self.hub.free_spare();
+        }
     }
 
     /// Registers the task to be woken, with the changes that the connection waits for. Returns

@@ -105,9 +105,6 @@ const ASSUMED_STREAMS: usize = 100;
 /// no more at once.
 const FEW_EVENTS: usize = 2;
 
-/// The number of events above which a connection at rest keeps no room for them.
-const KEPT_EVENTS: usize = 32;
-
 /// Decoding pauses while this number of events waits, so that the work of one turn is bounded.
 const MAX_EVENTS: usize = 128;
 

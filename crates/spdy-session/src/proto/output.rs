@@ -19,7 +19,10 @@ use super::{
     streams::{Next, Stream},
     transmit::{Outbound, Transmit},
 };
-use crate::config::{Config, Trailers};
+use crate::{
+    config::{Config, Trailers},
+    spare::Spare,
+};
 
 /// DATA is added while fewer bytes than this are ready. So an answer to PING or a small response
 /// waits behind at most this many bytes, which is five frames of the default size.
@@ -281,6 +284,13 @@ impl Output {
         self.transmit.clear();
     }
 
+    /// Frees memory that is not needed after many streams.
+    pub(crate) fn free_spare(&mut self) {
+        self.credit_due.free_spare();
+        self.openings.free_spare();
+        self.scheduler.free_spare();
+    }
+
     /// Frees memory that a session does not need while it is idle or its transport takes nothing.
     ///
     /// Returns a stream that has to be scheduled.
@@ -289,6 +299,7 @@ impl Output {
         if self.control.is_empty() {
             self.control = VecDeque::new();
         }
+        self.pongs.free_spare();
         self.set_aside()
     }
 }

@@ -24,7 +24,10 @@ use std::{
 use spdy_frame::Side;
 
 use super::{clock::Moment, event::PingId};
-use crate::config::{Timeouts, range::MIN_PROBE};
+use crate::{
+    config::{Timeouts, range::MIN_PROBE},
+    spare::Spare,
+};
 
 /// All PINGs of this side.
 #[derive(Debug)]
@@ -85,6 +88,11 @@ impl Pings {
             probed: None,
             wait: Duration::MAX,
         }
+    }
+
+    /// Frees memory that is not needed.
+    pub(crate) fn free_spare(&mut self) {
+        self.user.free_spare();
     }
 
     // --- what is sent, and what for --------------------------------------------------------------

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use spdy_frame::{Priority, StreamId};
 
+use crate::spare::Spare;
+
 /// A level that has been passed over this many times in a row is served next, whatever its
 /// priority.
 ///
@@ -140,6 +142,14 @@ impl Scheduler {
         let new = move |place: &&Place| place.number > places;
         let levels = self.levels.iter().flatten();
         levels.flat_map(move |level| level.payload.iter().rev().take_while(new).map(|it| it.id))
+    }
+
+    /// Frees memory that is not needed.
+    pub(crate) fn free_spare(&mut self) {
+        for level in self.levels.iter_mut().flatten() {
+            level.payload.free_spare();
+            level.free.free_spare();
+        }
     }
 
     /// Removes all streams.

@@ -30,7 +30,7 @@ pub(crate) use self::{
     stream_ref::StreamRef,
 };
 use super::{clock::Moment, error::Violation, role::Role};
-use crate::{OpenError, Rule, config::Limits};
+use crate::{OpenError, Rule, config::Limits, spare::Spare};
 
 /// All streams of a connection.
 #[derive(Debug)]
@@ -229,9 +229,12 @@ impl Streams {
         }
     }
 
-    /// Frees memory that is not needed.
-    pub(crate) fn release_memory(&mut self) {
-        self.untaken.release();
+    /// Frees memory that is not needed. Returns whether there were many streams.
+    pub(crate) fn free_spare(&mut self) -> bool {
+        self.cancelled.free_spare();
+        self.books.headers.free_spare();
+        self.untaken.free_spare();
+        self.open.free_spare()
     }
 
     // --- ids -------------------------------------------------------------------------------------

@@ -8,15 +8,14 @@ use std::{collections::VecDeque, fmt, io::IoSlice, mem};
 use bytes::{Buf, Bytes, BytesMut};
 use spdy_frame::{FrameKind, GoAwayStatus, RstStatus, StreamId};
 
+use crate::spare::Spare;
+
 /// Payloads up to this length, in bytes, are copied behind their heads: writing one slice less
 /// saves more than the copy costs.
 const COPY_LIMIT: usize = 512;
 
 /// The first allocation for heads, in bytes: enough for several responses with short bodies.
 const FIRST_HEADS: usize = 1000;
-
-/// The capacity of the list of frames that an idle session keeps.
-const KEPT_FRAMES: usize = 4;
 
 /// The length of the head of a DATA frame, in bytes.
 const DATA_HEAD: u32 = 8;
@@ -308,9 +307,7 @@ impl Transmit {
         if !self.has_remaining() && self.frames.is_empty() {
             self.heads = BytesMut::new();
             self.pieces = VecDeque::new();
-            if self.frames.capacity() > KEPT_FRAMES {
-                self.frames = VecDeque::new();
-            }
+            self.frames.free_spare();
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use spdy_frame::StreamId;
 
 use super::wakers::register;
-use crate::{proto::Opened, queue::Queue};
+use crate::{proto::Opened, queue::Queue, spare::Spare};
 
 /// The streams that wait to be accepted, each with its cell.
 #[derive(Debug)]
@@ -87,6 +87,12 @@ impl<C> Backlog<C> {
     pub(crate) const fn end(&mut self) -> (Queue<Waiting<C>>, Option<Waker>) {
         let queue = mem::replace(&mut self.queue, Queue::new());
         (queue, self.waker.take())
+    }
+
+    /// Frees memory that a session at rest does not need.
+    pub(crate) fn free_spare(&mut self) {
+        self.queue.free_spare();
+        self.accepted.free_spare();
     }
 
     /// For tests: returns whether a task waits although a stream is there.

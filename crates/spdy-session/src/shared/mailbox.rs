@@ -16,6 +16,7 @@ use std::{
 use super::wakers::wake;
 use crate::{
     proto::Heeds,
+    spare::Spare,
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
@@ -181,6 +182,13 @@ impl<T: Clone, S> Mailbox<T, S> {
         drop(contents);
         drop(replaced);
         true
+    }
+
+    /// Frees memory of the list that is not needed, and calls `free` under the same lock.
+    pub(crate) fn free_spare(&self, free: impl FnOnce(&mut S)) {
+        let mut contents = self.lock();
+        contents.ready.free_spare();
+        free(&mut contents.state);
     }
 
     /// Accepts nothing more from now on. `close` changes the state under the same lock. Returns the

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use spdy_frame::{EncodeError, RstStatus, StreamId, WindowTarget};
 
-use super::{Connection, FEW_EVENTS, KEPT_EVENTS, Phase};
+use super::{Connection, Phase};
 use crate::{
     Count, StreamError,
     proto::{
@@ -14,6 +14,7 @@ use crate::{
         transmit::Transmit,
         waits::Waits,
     },
+    spare::Spare,
 };
 
 impl Connection {
@@ -63,10 +64,11 @@ impl Connection {
         if let Some(mut stream) = aside.and_then(|id| self.streams.get(id)) {
             self.output.schedule_aside(&mut stream);
         }
-        self.streams.release_memory();
-        if self.events.is_empty() && self.events.capacity() > KEPT_EVENTS {
-            self.events = VecDeque::with_capacity(FEW_EVENTS);
+        if self.streams.free_spare() {
+            self.output.free_spare();
         }
+        self.events.free_spare();
+        self.pings.free_spare();
     }
 
     /// Notes what the transport has taken since the last call.

@@ -3,6 +3,7 @@
 use spdy_frame::{HeaderBlock, StreamId};
 
 use super::ids::ById;
+use crate::spare::Spare;
 
 /// The size of the held header blocks, which [`Limits::held_headers`](crate::Limits::held_headers)
 /// limits.
@@ -78,6 +79,11 @@ impl HeldHeaders {
         if !self.gone.is_empty() {
             self.gone_sum -= self.gone.remove(&id).unwrap_or(0);
         }
+    }
+
+    /// Frees memory that is not needed.
+    pub(super) fn free_spare(&mut self) {
+        self.gone.free_spare();
     }
 
     /// Returns an error if the sums differ from the blocks that are held.

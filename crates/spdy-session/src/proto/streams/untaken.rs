@@ -7,6 +7,7 @@
 use spdy_frame::StreamId;
 
 use super::{Streams, ids::ById};
+use crate::spare::Spare;
 
 /// The streams that are gone and have unconsumed payload. The map is limited: entries that count
 /// have unread bytes, and entries that were given up have handles.
@@ -81,10 +82,8 @@ impl Untaken {
     }
 
     /// Frees memory that is not needed.
-    pub(super) fn release(&mut self) {
-        if self.0.is_empty() {
-            self.0 = ById::default();
-        }
+    pub(super) fn free_spare(&mut self) {
+        self.0.free_spare();
     }
 }
 
