@@ -209,6 +209,9 @@ impl Service {
 
     /// Determines the protocol. Returns `None` if the server drains before the client has sent
     /// anything, or ends at once.
+    ///
+    /// Parts that most connections do not have, or that are soon over, are boxes. A connection that
+    /// waits for its first bytes would have room for all of them otherwise, several times.
     async fn begin(
         &self,
         mut io: Socket,
@@ -228,13 +231,11 @@ impl Service {
         let Some(peer) = within(deadline, header).await? else {
             return Ok(None);
         };
-        match within(deadline, handshake(tls, io, first_word, lifeline)).await? {
-            Some(secured) => {
-                self.establish_secured(secured, peer, deadline, lifeline)
-                    .await
-            }
-            None => Ok(None),
-        }
+        let handshake = Box::pin(handshake(tls, io, first_word, lifeline));
+        let Some(secured) = within(deadline, handshake).await? else {
+            return Ok(None);
+        };
+        Box::pin(self.establish_secured(secured, peer, deadline, lifeline)).await
     }
 
     async fn begin_plain<IO>(
@@ -276,7 +277,8 @@ impl Service {
         if !self.proxy_protocol {
             return Ok(Some(peer));
         }
-        let said = until_draining(lifeline, first_word, proxy_protocol::read(io)).await?;
+        let header = Box::pin(proxy_protocol::read(io));
+        let said = until_draining(lifeline, first_word, header).await?;
         Ok(said.map(|said| said.or(peer)))
     }
 
@@ -452,8 +454,9 @@ async fn handshake(
     first_word: Instant,
     lifeline: &mut Lifeline,
 ) -> io::Result<Option<Secured<Socket>>> {
-    match until_draining(lifeline, first_word, Tls::hello(io)).await? {
-        Some(hello) => until_cut(lifeline, tls.handshake(hello)).await,
+    let hello = Box::pin(Tls::hello(io));
+    match until_draining(lifeline, first_word, hello).await? {
+        Some(hello) => until_cut(lifeline, Box::pin(tls.handshake(hello))).await,
         None => Ok(None),
     }
 }

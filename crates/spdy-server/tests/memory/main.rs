@@ -46,6 +46,9 @@ const SHARED: usize = 64 << 10;
 /// What an idle session holds besides the compression window of its peer: docs/limits.md.
 const AT_REST: usize = 8 << 10;
 
+/// What a connection holds before it has a protocol: docs/limits.md.
+const SILENT: usize = 4 << 10;
+
 /// What an idle session holds in all, if its one request was small: docs/limits.md.
 const SMALL_AT_REST: usize = 5_700;
 
@@ -128,6 +131,27 @@ async fn a_session_at_rest_holds_the_window_that_its_peer_announced_and_8_kib() 
         freed("rest", before).await;
         server.task.abort();
     }
+}
+
+/// They wait for the first bytes of their clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_sent_nothing_holds_4_kib() {
+    let _turn = TURN.lock().await;
+    let number = 200;
+    let head = Head::all().next().unwrap();
+    let server = Running::start(app::site(), head.version).await;
+    drop(server.rest(head, 20).await);
+    let before = settled().await;
+    let connect = |_| TcpStream::connect(server.address).unwrap();
+    let silent: Vec<TcpStream> = (0..number).map(connect).collect();
+    // Connections are accepted in their order, so a response shows that all of them are.
+    let last = server.rest(head, 1).await;
+    let held = settled().await.saturating_sub(before + SHARED) / number;
+    println!("{held} bytes a connection that has sent nothing");
+    assert!(held <= SILENT, "{held} bytes");
+    drop((silent, last));
+    freed("silent", before).await;
+    server.task.abort();
 }
 
 /// Idle sessions count what they hold, until they have ended.
