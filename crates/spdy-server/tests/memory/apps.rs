@@ -7,7 +7,8 @@ use std::{
     iter,
     path::{Path, PathBuf},
     pin::Pin,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -50,7 +51,7 @@ pub(crate) fn site() -> Served {
 pub(crate) fn small_files() -> Served {
     let directory = directory("small");
     for file in 0..STREAMS {
-        fs::write(directory.join(file.to_string()), vec![7; 60_000]).unwrap();
+        put(&directory, &file.to_string(), 60_000);
     }
     Served {
         router: app::directory(&directory).unwrap(),
@@ -61,7 +62,7 @@ pub(crate) fn small_files() -> Served {
 
 pub(crate) fn large_file() -> Served {
     let directory = directory("large");
-    fs::write(directory.join("large"), vec![7; 8 << 20]).unwrap();
+    put(&directory, "large", 8 << 20);
     Served::new(app::directory(&directory).unwrap(), "/large")
 }
 
@@ -84,6 +85,20 @@ fn directory(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("memory-{name}"));
     fs::create_dir_all(&directory).unwrap();
     directory
+}
+
+/// Makes a file of this length, unless it is there. It appears whole, since other tests, in this
+/// process and in others, may be serving it.
+fn put(directory: &Path, name: &str, length: usize) {
+    let file = directory.join(name);
+    if fs::metadata(&file).is_ok_and(|file| file.len() == length as u64) {
+        return;
+    }
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (process::id(), WRITTEN.fetch_add(1, Relaxed));
+    let new = directory.join(format!("{name}.{process}.{number}"));
+    fs::write(&new, vec![7; length]).unwrap();
+    fs::rename(new, file).unwrap();
 }
 
 /// Endless bodies of chunks of this length.

@@ -99,6 +99,7 @@ impl Peer {
             while let Some(frame) = self.reader.next_frame().unwrap() {
                 match frame {
                     Received::SynReply { .. } => seen += 1,
+                    Received::RstStream(reset) => panic!("a response is cut short: {reset:?}"),
                     Received::Ping(ping) => self.send(frames::ping(self.version, ping.id)).await,
                     _ => {}
                 }
