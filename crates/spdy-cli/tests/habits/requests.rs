@@ -1,0 +1,149 @@
+//! What is sent, and how often: heads, redirects, other attempts, the time of the user.
+
+use std::fs;
+
+use super::{
+    PROTOCOLS,
+    common::{directory, run},
+    get_by, start,
+};
+
+#[tokio::test]
+async fn the_head_the_user_and_the_agent_are_those_of_the_flags() {
+    let (server, url) = start().await;
+    for protocol in PROTOCOLS {
+        let words = ["-u", "me:secret", "-A", "me/1", &url("/mirror")];
+        let text = get_by(protocol, &words).await.success();
+        assert!(
+            text.contains("authorization: Basic bWU6c2VjcmV0\n"),
+            "{text}"
+        );
+        assert!(text.contains("user-agent: me/1\n"), "{text}");
+        let text = get_by(protocol, &["-I", &url("/digits")]).await.success();
+        assert!(text.contains(" 200 OK\r\n"), "{text}");
+        assert!(text.contains("content-length: 10\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n"), "{text}");
+        // The fields are shown with every protocol.
+        let ran = get_by(protocol, &["-v", "-H", "x-a: b", &url("/digits")]).await;
+        assert!(ran.stderr.contains(" x-a: b\n"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(" content-length: 10\n"),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_leave_credentials_behind() {
+    let (server, url) = start().await;
+    let (other, other_url) = start().await;
+    for protocol in PROTOCOLS {
+        let format = "\n%{num_redirects} %{url_effective} %{http_code}";
+        let words = ["-L", "-w", format, "-u", "a:b", &url("/hop/3")];
+        let text = get_by(protocol, &words).await.success();
+        assert!(text.starts_with("GET /mirror\n"), "{text}");
+        assert!(text.contains("authorization: "), "{text}");
+        let end = format!("\n4 {} 200", url("/mirror"));
+        assert!(text.ends_with(&end), "{text}");
+
+        // A POST becomes a GET, unless the status asks for the same again.
+        let text = get_by(protocol, &["-L", "-d", "a", &url("/hop/0")]).await;
+        let text = text.success();
+        assert!(text.starts_with("GET ") && text.ends_with("\n\n"), "{text}");
+        let file = format!("{}/a", directory("habits-again"));
+        fs::write(&file, "again").unwrap();
+        let text = get_by(protocol, &["-L", "-T", &file, &url("/same")]).await;
+        let text = text.success();
+        assert!(
+            text.starts_with("PUT ") && text.ends_with("\n\nagain"),
+            "{text}"
+        );
+        let ran = get_by(protocol, &["-L", "-T", "-", &url("/same")]).await;
+        assert_eq!(
+            ran.failure(4),
+            format!(
+                "{}: redirect to /mirror: the body cannot be sent again",
+                url("/same")
+            )
+        );
+
+        let away = url(&format!("/away/{}", other.address.port()));
+        let text = get_by(protocol, &["-L", "-u", "a:b", &away])
+            .await
+            .success();
+        assert!(text.starts_with("GET /mirror\n"), "{text}");
+        assert!(
+            text.contains(&format!("host: {}\n", other.address)),
+            "{text}"
+        );
+        assert!(!text.contains("authorization: "), "{text}");
+
+        let ran = get_by(protocol, &["-L", &url("/loop")]).await;
+        assert!(ran.failure(1).contains("more than 50 redirects"), "{ran:?}");
+        let ran = get_by(protocol, &["-L", &url("/ftp")]).await;
+        assert!(ran.failure(1).contains("neither http nor https"), "{ran:?}");
+        // Without the flag a redirect is a response like others.
+        let text = get_by(protocol, &["-I", &url("/loop")]).await.success();
+        assert!(text.contains(" 302 Found\r\n"), "{text}");
+    }
+    drop(other_url);
+    assert_eq!(server.end().await.cut, 0);
+    assert_eq!(other.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn passing_failures_are_tried_again() {
+    let (server, url) = start().await;
+    for protocol in PROTOCOLS {
+        let flags = ["--retry", "2", "--retry-delay", "1ms", "-w", "%{http_code}"];
+        let ran = get_by(protocol, &[&flags[..], &[&url("/flaky")]].concat()).await;
+        assert_eq!((ran.code, &*ran.stdout), (0, &b"200"[..]), "{ran:?}");
+        let again = "status 503 Service Unavailable: trying again after 1ms, ";
+        assert_eq!(ran.stderr.matches(again).count(), 2, "{ran:?}");
+        // Fewer attempts than there are failures.
+        let flags = [
+            "--retry",
+            "1",
+            "--retry-delay",
+            "1ms",
+            "-s",
+            "-w",
+            "%{http_code}",
+        ];
+        let text = get_by(protocol, &[&flags[..], &[&url("/flaky")]].concat()).await;
+        assert_eq!(text.success(), "503");
+        get_by(protocol, &["-s", &url("/flaky")]).await.success();
+    }
+    let ran = run(&[
+        "get",
+        "--retry",
+        "3",
+        "--retry-delay",
+        "1ms",
+        "http://127.0.0.1:1/",
+    ])
+    .await;
+    assert_eq!(ran.code, 3);
+    assert_eq!(ran.stderr.matches("trying again").count(), 3, "{ran:?}");
+    assert_eq!(server.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn the_time_of_the_user_ends_a_request() {
+    let (server, url) = start().await;
+    for protocol in PROTOCOLS {
+        let ran = get_by(protocol, &["-m", "300ms", &url("/silent")]).await;
+        let message = "timed out by --max-time before the response";
+        assert!(ran.failure(1).ends_with(message), "{ran:?}");
+    }
+    let file = format!("{}/a", directory("habits-time"));
+    let ran = run(&["get", "-m", "1s", "-o", &file, &url("/endless")]).await;
+    let message = format!(
+        "timed out by --max-time after 1000 of 2000 bytes, which are in {file}: \
+         --continue-at - gets the rest"
+    );
+    assert!(ran.failure(1).ends_with(&message), "{ran:?}");
+    assert_eq!(server.end().await.cut, 0);
+}
