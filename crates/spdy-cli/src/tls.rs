@@ -3,14 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, KeyLogFile, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig, ConfigBuilder, KeyLogFile, RootCertStore, WantsVerifier,
+    crypto::ring,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
 };
+use spdy_tower::client::danger_accept_invalid_certs;
 
 use crate::{
     failure::{Exit, Failure},
@@ -23,21 +23,12 @@ use crate::{
 /// With `--insecure` it accepts any certificate. It has the certificate of `--cert`. The secrets of
 /// its connections are appended to the file that the environment variable SSLKEYLOGFILE names.
 pub(crate) fn config(reach: &Reach) -> Result<ClientConfig, Failure> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring supports TLS 1.2 and 1.3");
-    let builder = if reach.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
-    } else {
-        let roots = match &reach.cacert {
-            Some(path) => roots_of(path)?,
-            None => roots_of_the_system()?,
-        };
-        builder.with_root_certificates(roots)
+    let roots = match &reach.cacert {
+        _ if reach.insecure => RootCertStore::empty(),
+        Some(path) => roots_of(path)?,
+        None => roots_of_the_system()?,
     };
+    let builder = builder().with_root_certificates(roots);
     let mut config = match &reach.cert {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -48,17 +39,24 @@ pub(crate) fn config(reach: &Reach) -> Result<ClientConfig, Failure> {
                 .map_err(unfit)?
         }
     };
+    if reach.insecure {
+        danger_accept_invalid_certs(&mut config);
+    }
     config.key_log = Arc::new(KeyLogFile::new());
     Ok(config)
 }
 
 /// Returns a configuration that trusts no certificate, for connections without TLS.
 pub(crate) fn without_roots() -> ClientConfig {
+    builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring supports TLS 1.2 and 1.3")
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth()
 }
 
 fn roots_of(path: &Path) -> Result<RootCertStore, Failure> {
@@ -114,45 +112,4 @@ fn roots_of_the_system() -> Result<RootCertStore, Failure> {
         ));
     }
     Ok(roots)
-}
-
-/// Accepts every certificate. The signatures of the handshake must still be valid.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -84,6 +84,7 @@ pub(crate) use self::error::{is_remote, is_timeout};
 #[cfg(feature = "client")]
 pub use self::{
     connector::{Connector, ConnectorError, Plain},
+    danger::danger_accept_invalid_certs,
     dial::{Dial, Dialed, Dialing, Transport},
     fetched::{FetchError, ResponseBody},
     origin::InvalidTarget,

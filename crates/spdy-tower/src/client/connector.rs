@@ -1,36 +1,25 @@
-//! Makes a connection to an origin: TCP, TLS, and the choice of a protocol.
+//! How connections to origins are made: what can be set, and the way of each request.
 
-use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+mod connecting;
+mod error;
 
-use http::{Method, StatusCode, Uri};
-use hyper::{
-    client::conn::{http1, http2},
-    rt::Executor,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Method, Uri};
 use spdy_frame::Version;
 use spdy_session::Config;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{self, AlertDescription, ClientConfig, pki_types::ServerName},
-};
+use tokio_rustls::rustls::ClientConfig;
 use tower_service::Service;
-use tracing::debug;
 
+pub use self::error::ConnectorError;
 use super::{
-    connection::{Connection, Http1, Shared},
-    danger,
-    dial::{ByDial, ByService, Dial, Dialed, Reach, Transport, Watched},
-    handshake,
-    origin::{InvalidTarget, Origin},
+    danger::danger_accept_invalid_certs,
+    dial::{ByDial, ByService, Dial, Dialed, Reach},
+    origin::Origin,
     proxy::{Proxies, Proxy, Route},
-    slot::{Line, Place},
     tcp::Tcp,
 };
-use crate::{
-    BoxError, Http1Io, Protocol,
-    upgrade::{self, ConnectError, Upgraded},
-};
+use crate::{BoxError, Protocol};
 
 /// How a [`Client`](super::Client) reaches origins.
 ///
@@ -311,7 +300,7 @@ impl Connector {
     ///
     /// A user name and a password in the URI of a proxy are sent to it. A variable that is no URI
     /// is ignored, and all are in a CGI program, whose client could set one. With a SOCKS proxy
-    /// requests fail with [`InvalidTarget::Proxy`].
+    /// requests fail with [`InvalidTarget::Proxy`](super::InvalidTarget::Proxy).
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn proxies_from_env(mut self) -> Self {
@@ -324,7 +313,7 @@ impl Connector {
     /// certificate of your own, add it to the roots of the [`ClientConfig`] instead.
     #[must_use]
     pub fn danger_accept_invalid_certs(mut self) -> Self {
-        danger::accept_invalid_certs(Arc::make_mut(&mut self.tls));
+        danger_accept_invalid_certs(Arc::make_mut(&mut self.tls));
         self
     }
 
@@ -368,324 +357,6 @@ impl Connector {
             Plain::Upgrade => None,
         }
     }
-
-    /// Connects to an origin. The connection keeps its place until its transport is closed.
-    pub(super) async fn connect(
-        &self,
-        origin: &Origin,
-        place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError> {
-        let connecting = async {
-            let (mut io, mut protocol) = self.open(origin).await?;
-            if protocol == Protocol::Http1 && self.asks_to_upgrade(origin) {
-                if let Some(io) = upgraded(io, origin).await? {
-                    return Ok(self.spdy(io, Version::V3_1, place));
-                }
-                // The second connection may reach another server, which chooses another protocol.
-                (io, protocol) = self.open(origin).await?;
-            }
-            match protocol {
-                Protocol::Spdy(version) => Ok(self.spdy(io, version, place)),
-                Protocol::Http2 => self.http2(io, place).await,
-                Protocol::Http1 => self.http1(io, place).await,
-            }
-        };
-        match tokio::time::timeout(self.timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(self.timed_out(origin)),
-        }
-    }
-
-    pub(super) fn timed_out(&self, origin: &Origin) -> ConnectorError {
-        let (name, port, timeout) = (origin.name(), origin.port, self.timeout);
-        let through = origin.proxy.as_ref().map_or_else(String::new, |proxy| {
-            let (name, port) = (proxy.origin.name(), proxy.origin.port);
-            format!(" through the proxy {name} port {port}")
-        });
-        let reason = format!("no connection to {name} port {port}{through} within {timeout:?}");
-        io::Error::new(io::ErrorKind::TimedOut, reason).into()
-    }
-
-    fn asks_to_upgrade(&self, origin: &Origin) -> bool {
-        if origin.is_tls() {
-            self.upgrade_over_tls
-        } else {
-            self.plain == Plain::Upgrade
-        }
-    }
-
-    /// Opens a transport, with TLS for an `https` origin. Returns what the server speaks on it.
-    async fn open(&self, origin: &Origin) -> Result<Opened, ConnectorError> {
-        let name = origin.is_tls().then(|| server_name(origin)).transpose()?;
-        let Dialed { io, protocol } = match &origin.proxy {
-            Some(proxy) => self.through(proxy, origin).await?,
-            None => self.reach.reach(origin).await?,
-        };
-        match (protocol, name) {
-            (Some(protocol), _) => Ok((io, protocol)),
-            (None, Some(name)) => self.secured(io, name).await,
-            (None, None) => Ok((io, self.plain.protocol())),
-        }
-    }
-
-    /// Opens a tunnel through a proxy.
-    async fn through(&self, proxy: &Proxy, origin: &Origin) -> Result<Dialed, ConnectorError> {
-        let Dialed { mut io, protocol } = self.reach.reach(&proxy.origin).await?;
-        match protocol {
-            Some(Protocol::Http1) => {}
-            Some(_) => return Err(ConnectorError::Protocol),
-            None if proxy.origin.is_tls() => {
-                let mut tls = (*self.tls).clone();
-                tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
-                let name = server_name(&proxy.origin)?;
-                let secured = TlsConnector::from(Arc::new(tls)).connect(name, io).await;
-                io = Box::new(secured.map_err(refused)?);
-            }
-            None => {}
-        }
-        proxy.tunnel(io, origin).await
-    }
-
-    /// Makes the TLS handshake. Returns the protocol that the server has chosen.
-    async fn secured(
-        &self,
-        io: Box<dyn Transport>,
-        name: ServerName<'static>,
-    ) -> Result<Opened, ConnectorError> {
-        let io = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, io)
-            .await
-            .map_err(refused)?;
-        let tls = io.get_ref().1;
-        let protocol = self.chosen(tls.alpn_protocol())?;
-        debug!(
-            protocol = protocol.token(),
-            tls = tls.protocol_version().and_then(|version| version.as_str()),
-            "server has chosen"
-        );
-        Ok((Box::new(io), protocol))
-    }
-
-    fn chosen(&self, token: Option<&[u8]>) -> Result<Protocol, ConnectorError> {
-        let token = token.unwrap_or(Protocol::Http1.token().as_bytes());
-        let is_chosen = |offered: &&Protocol| offered.token().as_bytes() == token;
-        let chosen = self.offer.iter().find(is_chosen);
-        chosen.copied().ok_or(ConnectorError::Protocol)
-    }
-
-    fn spdy<IO: Transport>(
-        &self,
-        transport: IO,
-        version: Version,
-        place: &Arc<Place>,
-    ) -> Connection {
-        // A SPDY session has its own write timeout.
-        let transport = Watched::new(transport, place, None);
-        let heard = transport.heard();
-        let (requests, _, driver) = handshake(transport, version, self.session.clone());
-        tokio::spawn(place.outlast(async move {
-            if let Err(error) = driver.await {
-                debug!(%error, "session ended early");
-            }
-        }));
-        Connection::Shared(Arc::new(Shared::spdy(requests, heard, place)))
-    }
-
-    async fn http2(
-        &self,
-        transport: Box<dyn Transport>,
-        place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError> {
-        let timeouts = &self.session.timeouts;
-        let transport = Watched::new(transport, place, timeouts.write);
-        let heard = transport.heard();
-        let tasks = Tasks(Arc::clone(place.line()));
-        let (requests, driver) = http2::Builder::new(tasks)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(timeouts.keep_alive.map(countable))
-            .keep_alive_timeout(countable(timeouts.keep_alive_reply))
-            .handshake(TokioIo::new(transport))
-            .await?;
-        tokio::spawn(place.outlast(driver));
-        Ok(Connection::Shared(Arc::new(Shared::http2(
-            requests, heard, place,
-        ))))
-    }
-
-    async fn http1(
-        &self,
-        transport: Box<dyn Transport>,
-        place: &Arc<Place>,
-    ) -> Result<Connection, ConnectorError> {
-        let transport = Watched::new(transport, place, self.session.timeouts.write);
-        let heard = transport.heard();
-        let (requests, driver) = http1::handshake(TokioIo::new(Http1Io::new(transport))).await?;
-        // After CONNECT the connection no longer carries HTTP.
-        tokio::spawn(place.outlast(driver.with_upgrades()));
-        Ok(Connection::Http1(Http1::new(requests, heard, place)))
-    }
-}
-
-/// A transport, and what is spoken on it.
-type Opened = (Box<dyn Transport>, Protocol);
-
-fn server_name(origin: &Origin) -> Result<ServerName<'static>, ConnectorError> {
-    ServerName::try_from(origin.name().to_owned())
-        .map_err(|_| ConnectorError::Target(InvalidTarget::ServerName))
-}
-
-/// Runs the futures that hyper uses for a connection of HTTP/2, including the one with the
-/// transport, until the connection is cut.
-#[derive(Clone, Debug)]
-struct Tasks(Arc<Line>);
-
-impl<F> Executor<F> for Tasks
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        let line = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                _ = task => {}
-                () = line.until_cut() => {}
-            }
-        });
-    }
-}
-
-/// Asks to upgrade to SPDY/3.1. Returns `None` if the server does not upgrade, and closes the
-/// transport.
-async fn upgraded(transport: Box<dyn Transport>, origin: &Origin) -> io::Result<Option<Upgraded>> {
-    match upgrade::connect(transport, upgrade::request(&origin.uri())).await {
-        Ok((_, transport)) => {
-            debug!(protocol = Protocol::Spdy(Version::V3_1).token(), "upgraded");
-            Ok(Some(transport))
-        }
-        Err(ConnectError::Refused(answer)) => {
-            debug!(status = answer.status().as_u16(), "server does not upgrade");
-            Ok(None)
-        }
-        Err(ConnectError::Transport(error)) => Err(io::Error::other(error)),
-    }
-}
-
-/// Distinguishes a server that supports no offered protocol from a server that cannot be reached.
-fn refused(error: io::Error) -> ConnectorError {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    match cause {
-        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            ConnectorError::Protocol
-        }
-        _ => error.into(),
-    }
-}
-
-/// Why there is no connection to an origin. Nothing of the request was sent.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ConnectorError {
-    /// The URI of the request does not name an origin.
-    Target(InvalidTarget),
-    /// The host cannot be found or does not answer, TLS or the upgrade failed, or connecting took
-    /// longer than [`Connector::timeout`].
-    Transport(Arc<io::Error>),
-    /// The server supports no protocol that was [offered](Connector::offer).
-    Protocol,
-    /// The connection does not speak HTTP.
-    Http(Arc<hyper::Error>),
-    /// The [proxy](Connector::proxies) opened no tunnel. Contains the status of its response, which
-    /// is 407 if it wants [authorization](Proxy::authorization).
-    Proxy(StatusCode),
-    /// All connections that the origin may have were in use for as long as [`Connector::timeout`].
-    /// Contains their number.
-    Connections(usize),
-    /// Too many requests already wait for a connection to the origin: see
-    /// [`Connector::max_waiting`]. Contains their number.
-    Waiting(usize),
-}
-
-impl ConnectorError {
-    /// Returns whether the request failed while connecting, which is the case for all errors but
-    /// [`Target`](Self::Target).
-    #[must_use]
-    pub const fn is_connect(&self) -> bool {
-        !matches!(self, Self::Target(_))
-    }
-
-    /// Returns whether [`Connector::timeout`] or a timeout of the transport ran out.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            Self::Transport(error) => error.kind() == io::ErrorKind::TimedOut,
-            Self::Http(error) => error.is_timeout(),
-            Self::Connections(_) => true,
-            Self::Target(_) | Self::Protocol | Self::Proxy(_) | Self::Waiting(_) => false,
-        }
-    }
-
-    /// Returns whether the server has certainly not acted on the request. This is always so,
-    /// because nothing was sent. With an invalid [`Target`](Self::Target) the request fails again
-    /// unless it is changed.
-    #[must_use]
-    pub const fn is_retry_safe(&self) -> bool {
-        true
-    }
-
-    /// Returns whether the server refused, because it supports none of the offered protocols, or
-    /// the proxy.
-    #[must_use]
-    pub const fn is_remote(&self) -> bool {
-        matches!(self, Self::Protocol | Self::Proxy(_))
-    }
-}
-
-impl From<io::Error> for ConnectorError {
-    fn from(error: io::Error) -> Self {
-        Self::Transport(Arc::new(error))
-    }
-}
-
-impl From<hyper::Error> for ConnectorError {
-    fn from(error: hyper::Error) -> Self {
-        Self::Http(Arc::new(error))
-    }
-}
-
-impl fmt::Display for ConnectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Target(reason) => reason.fmt(f),
-            Self::Transport(_) => f.write_str("connection to the origin failed"),
-            Self::Protocol => f.write_str("no protocol in common with the origin"),
-            Self::Http(_) => f.write_str("HTTP handshake with the origin failed"),
-            Self::Proxy(status) => write!(f, "proxy refused the tunnel: {status}"),
-            Self::Connections(count) => {
-                write!(f, "all {count} connections to the origin are in use")
-            }
-            Self::Waiting(count) => {
-                write!(
-                    f,
-                    "{count} requests wait for a connection to the origin already"
-                )
-            }
-        }
-    }
-}
-
-impl StdError for ConnectorError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Transport(error) => Some(&**error),
-            Self::Http(error) => Some(&**error),
-            Self::Target(_)
-            | Self::Protocol
-            | Self::Proxy(_)
-            | Self::Connections(_)
-            | Self::Waiting(_) => None,
-        }
-    }
 }
 
 /// Longer than it takes to resend one or two lost SYNs.
@@ -710,11 +381,3 @@ const MIN_IDLE_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Shorter than the time after which routers forget a connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
-/// A duration that hyper can add to the present time. It does not check for overflow.
-fn countable(time: Duration) -> Duration {
-    time.min(FAR_OFF)
-}
-
-/// Ten years.
-const FAR_OFF: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

@@ -9,10 +9,15 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Makes a configuration accept every certificate.
-pub(super) fn accept_invalid_certs(tls: &mut ClientConfig) {
-    let provider = Arc::clone(tls.crypto_provider());
-    tls.dangerous()
+/// Makes a configuration accept every certificate of a server, as
+/// [`Connector::danger_accept_invalid_certs`](super::Connector::danger_accept_invalid_certs) does,
+/// with the same danger.
+///
+/// The certificate of the client, the ALPN protocols and everything else stay as they are.
+pub fn danger_accept_invalid_certs(config: &mut ClientConfig) {
+    let provider = Arc::clone(config.crypto_provider());
+    config
+        .dangerous()
         .set_certificate_verifier(Arc::new(AcceptAny(provider)));
 }
 
