@@ -20,6 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     serve(TcpListener::bind("127.0.0.1:8443").await?, config).await
 }
 
+// ANCHOR: serve
 pub(crate) async fn serve(
     listener: TcpListener,
     mut config: rustls::ServerConfig,
@@ -37,3 +38,4 @@ pub(crate) async fn serve(
         });
     }
 }
+// ANCHOR_END: serve

@@ -5,6 +5,7 @@
 //! `curl --insecure https://localhost:8443/` or
 //! `cargo run --release -p spdy-cli -- get --insecure https://localhost:8443/`.
 
+// ANCHOR: program
 use axum::{Router, routing::get};
 use spdy_server::{Config, Server, Signals};
 
@@ -20,3 +21,4 @@ pub(crate) async fn serve(server: Server) -> Result<(), Box<dyn std::error::Erro
     let _drained = server.run(app, Signals::new()?.next()).await;
     Ok(())
 }
+// ANCHOR_END: program

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("unknown version: use spdy/2, spdy/3 or spdy/3.1")?;
     let mut bytes = BytesMut::from(&fs::read(file)?[..]);
 
+    // ANCHOR: decode
     let mut decoder = Decoder::new(version, DecodeLimits::default());
     let mut headers = HeaderDecoder::new(version, HeaderLimits::default());
     while let Some(frame) = decoder.decode(&mut bytes)? {
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => {}
         }
     }
+    // ANCHOR_END: decode
     if decoder.is_mid_frame() {
         println!("the recording ends inside a frame");
     }

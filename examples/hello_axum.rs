@@ -4,6 +4,7 @@
 //! `cargo run --release -p spdy-cli -- get --version 3.1 http://127.0.0.1:8080/`. Another address
 //! may be given as an argument.
 
+// ANCHOR: program
 use axum::{Router, routing::get};
 use spdy_tower::{Builder, Version};
 use tokio::net::TcpListener;
@@ -25,3 +26,4 @@ async fn main() -> std::io::Result<()> {
         });
     }
 }
+// ANCHOR_END: program

@@ -5,6 +5,7 @@
 //! the example `kube_client`. The example `cri_runtime` has more: attach, a drain, and requests for
 //! URLs over a socket.
 
+// ANCHOR: program
 use std::process::Stdio;
 
 use spdy_kube::cri::{Exec, Runtime, Server};
@@ -46,3 +47,4 @@ async fn main() -> Result<(), BoxError> {
         tokio::spawn(async move { server.serve_connection(socket).await });
     }
 }
+// ANCHOR_END: program

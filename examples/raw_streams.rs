@@ -62,6 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+// ANCHOR: echo
 async fn echo(socket: TcpStream) {
     let (_session, mut incoming, driver) =
         spdy_session::server(socket, Version::V3_1, Config::default());
@@ -74,6 +75,7 @@ async fn echo(socket: TcpStream) {
         });
     }
 }
+// ANCHOR_END: echo
 
 const STREAMS: usize = 50;
 const BYTES: usize = 1_000_000;

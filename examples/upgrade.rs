@@ -50,6 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+// ANCHOR: accept
 /// Upgrades, and answers every stream with what it brings.
 async fn streams(mut request: Request) -> Response<String> {
     let (response, upgraded) = match upgrade::accept(&mut request) {
@@ -74,3 +75,4 @@ async fn echo(stream: PendingStream) -> io::Result<()> {
     stream.write_all(&bytes).await?;
     stream.shutdown().await
 }
+// ANCHOR_END: accept

@@ -100,18 +100,29 @@ fn row(line: &str) -> Option<Row> {
 /// If a file cannot be read.
 pub fn tests() -> io::Result<BTreeMap<u32, BTreeSet<Test>>> {
     let mut tests = BTreeMap::<u32, BTreeSet<Test>>::new();
+    for test in tests_in(&["crates", "tests"])? {
+        for row in rows_in(&test.name) {
+            tests.entry(row).or_default().insert(test.clone());
+        }
+    }
+    Ok(tests)
+}
+
+/// Finds all tests in the sources of some folders of the workspace.
+///
+/// # Errors
+///
+/// If a file cannot be read.
+pub fn tests_in(folders: &[&str]) -> io::Result<BTreeSet<Test>> {
+    let mut tests = BTreeSet::new();
     let root = root();
-    for folder in ["crates", "tests"] {
+    for folder in folders {
         visit(&root.join(folder), &mut |path, text| {
             let file = path.strip_prefix(&root).expect("it was found there");
-            for name in test_names(text) {
-                for row in rows_in(name) {
-                    tests.entry(row).or_default().insert(Test {
-                        file: file.display().to_string(),
-                        name: name.into(),
-                    });
-                }
-            }
+            tests.extend(test_names(text).map(|name| Test {
+                file: file.display().to_string(),
+                name: name.into(),
+            }));
         })?;
     }
     Ok(tests)

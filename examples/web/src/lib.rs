@@ -22,6 +22,7 @@ use tower_http::compression::CompressionLayer;
 /// What listeners of `/events` get.
 pub type News = Sender<String>;
 
+// ANCHOR: app
 /// Returns the application. `health` is the service `grpc.health.v1.Health`.
 pub fn app(news: News, health: HealthServer<impl Health>) -> Router {
     let documents = Router::new()
@@ -35,11 +36,13 @@ pub fn app(news: News, health: HealthServer<impl Health>) -> Router {
         .merge(documents)
         .merge(Routes::new(health).into_axum_router())
 }
+// ANCHOR_END: app
 
 async fn numbers() -> Json<Value> {
     Json(json!({ "numbers": (0..10_000).collect::<Vec<_>>() }))
 }
 
+// ANCHOR: events
 /// Server-sent events: one for each piece of news.
 async fn events(
     State(news): State<News>,
@@ -50,7 +53,9 @@ async fn events(
     });
     Sse::new(events).keep_alive(KeepAlive::default())
 }
+// ANCHOR_END: events
 
+// ANCHOR: echo
 /// A WebSocket that sends every message back. It needs HTTP/1.1, which the same port speaks.
 async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(async |mut socket| {
@@ -61,3 +66,4 @@ async fn echo(upgrade: WebSocketUpgrade) -> Response {
         }
     })
 }
+// ANCHOR_END: echo

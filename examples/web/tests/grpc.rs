@@ -21,12 +21,14 @@ async fn calls_and_streams_of_grpc_work_over_spdy() {
     let mut running = Running::new().await;
     for protocol in [SPDY[0], SPDY[1], Protocol::Http2] {
         running.health.set_service_status("web", Serving).await;
+        // ANCHOR: client
         let origin = running.uri.parse().unwrap();
         let mut client = HealthClient::with_origin(running.client(protocol), origin);
 
         let response = client.check(about("web")).await.unwrap();
         assert_eq!(response.extensions().get(), Some(&protocol));
         assert_eq!(response.into_inner().status, Serving as i32);
+        // ANCHOR_END: client
 
         // A stream that lasts: each message comes when the status changes.
         let mut statuses = client.watch(about("web")).await.unwrap().into_inner();

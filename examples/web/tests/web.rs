@@ -62,6 +62,7 @@ async fn each_event_arrives_when_it_happens() {
     let running = Running::new().await;
     for protocol in [SPDY[0], SPDY[1], Protocol::Http2, Protocol::Http1] {
         let client = running.client(protocol);
+        // ANCHOR: events
         let response = client.get(format!("{}/events", running.uri)).await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut events = response.into_body();
@@ -75,6 +76,7 @@ async fn each_event_arrives_when_it_happens() {
             let expected = format!("data: {piece}\n\n");
             assert_eq!(String::from_utf8(event).unwrap(), expected, "{protocol}");
         }
+        // ANCHOR_END: events
     }
 }
 
@@ -82,6 +84,7 @@ async fn each_event_arrives_when_it_happens() {
 async fn a_websocket_uses_the_port_of_spdy() {
     let running = Running::new().await;
     let uri: Uri = running.uri.parse().unwrap();
+    // ANCHOR: websocket
     let mut tls = running.tls();
     tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
     let socket = TcpStream::connect(("127.0.0.1", uri.port_u16().unwrap()));
@@ -101,4 +104,5 @@ async fn a_websocket_uses_the_port_of_spdy() {
             .unwrap();
         assert_eq!(page.extensions().get(), Some(&SPDY[1]));
     }
+    // ANCHOR_END: websocket
 }

@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let tls = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // ANCHOR: client
     let connector = Connector::new(tls).request_timeout(Some(Duration::from_secs(30)));
     let client = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
@@ -32,6 +33,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let response = client.oneshot(request).await?;
     let protocol = response.extensions().get::<Protocol>().copied();
     println!("{} over {protocol:?}", response.status());
+    // ANCHOR_END: client
     let mut total = 0;
     let body = response.into_body().map_frame(move |frame| {
         total += frame.data_ref().map_or(0, Bytes::len);
