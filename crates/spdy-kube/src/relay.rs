@@ -31,6 +31,7 @@ use crate::{
     client::{self, Begun},
     config::config,
     negotiate::VERSION,
+    server::{self, Taken},
     stream_type::is_clear,
 };
 
@@ -150,7 +151,10 @@ async fn pass_streams(
                         break;
                     }
                 },
-                None => break,
+                None => {
+                settle(&to_server, watch.taken()).await;
+                break;
+            }
             },
             _ = to_server.closed() => {
                 // The client has to get the bytes that came before the end. If it is gone, the
@@ -172,6 +176,15 @@ async fn pass_streams(
     tokio::join!(end(driver), end(driver_to_server));
 }
 
+/// Waits until the server has read everything of a client that has left, if all its streams have
+/// ended: a transport that is closed before that can lose what it holds. A server that is slow has
+/// the same time as one whose ports are slow.
+async fn settle(to_server: &Session, taken: &Taken) {
+    if taken.is_idle() {
+        _ = taken.rest(to_server.ping()).await;
+    }
+}
+
 /// Opens a stream at the server as the client has opened it. Returns the future that relays it.
 fn begin(
     stream: PendingStream,
@@ -189,6 +202,7 @@ struct Watched {
     id: StreamId,
     watch: Arc<Watch>,
     outcome: Option<Outcome>,
+    _passing: server::Passing,
 }
 
 impl Watched {
@@ -197,6 +211,7 @@ impl Watched {
         Ok(Self {
             id: stream.id(),
             outcome: watch.collect(stream.headers()),
+            _passing: watch.taken().passing(),
             watch: Arc::clone(watch),
         })
     }
@@ -242,7 +257,7 @@ async fn pass(
     let (from_server, up) = server.split();
     let up = async {
         let saw = |bytes: &[u8]| {
-            watch.taken(bytes.len());
+            watch.taken().pass(bytes.len());
             watch.tell(|tap| tap.passed(id, Side::Client, bytes))
         };
         let copied = copy(from_client, up, saw).await;

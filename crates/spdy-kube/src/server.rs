@@ -9,6 +9,7 @@ mod session;
 mod sessions;
 mod settings;
 mod spdy;
+mod taken;
 mod websocket;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -31,9 +32,9 @@ use self::{
 };
 pub(crate) use self::{
     command::{Kind, Run},
-    forward::Taken,
     session::{Rules, Session, shutting_down},
     sessions::Sessions,
+    taken::{Passing, Taken},
 };
 use crate::{
     BoxError, Exit, Io, Ports, Protocol, Status, Streams,
@@ -207,7 +208,8 @@ impl Server {
     ///   without SPDY, which has no resets, the client gets an error.
     /// - A slow client or a target that does not read delays the other connections of its session.
     ///   SPDY without windows cannot avoid that.
-    /// - When the client leaves, all connections are dropped.
+    /// - When the client leaves, its connections are dropped. A target still gets the input that
+    ///   the client has finished, unless it takes nothing for 30 s.
     /// - Over WebSocket without SPDY the query names the ports ([`Ports`]), and the server connects
     ///   to each port once, at the start. The client's connection ends when the last port has
     ///   ended. If the client closes its connection, all its inputs have ended, and they are

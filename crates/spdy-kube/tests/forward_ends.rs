@@ -88,6 +88,38 @@ async fn a_client_is_told_that_a_target_takes_no_more() {
     }
 }
 
+/// Returns what a target gets that takes 1,000 bytes in 20 s. The client leaves as soon as it has
+/// written everything.
+async fn taken_after_the_client(transport: Transport, is_finished: bool) -> usize {
+    let (forward, mut connection, mut target) = half_closed(transport).await;
+    connection.write_all(&[b'x'; 10_000]).await.unwrap();
+    connection.flush().await.unwrap();
+    if is_finished {
+        connection.shutdown().await.unwrap();
+    }
+    drop((connection, forward));
+    let (mut taken, mut piece) = (0, [0; 1000]);
+    loop {
+        match timeout(100 * SECOND, target.read(&mut piece)).await {
+            Ok(Ok(0)) => return taken,
+            Ok(Ok(read)) => taken += read,
+            other => panic!("{other:?}"),
+        }
+        sleep(20 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_target_gets_an_input_whose_client_has_finished_it_and_left() {
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let taken = taken_after_the_client(transport, true).await;
+        assert_eq!(taken, 10_000, "{transport:?}");
+        // What is in the pipe is still taken.
+        let taken = taken_after_the_client(transport, false).await;
+        assert!(taken <= 2024, "{transport:?}: {taken}");
+    }
+}
+
 /// Sends a text on the error stream of each connection, which stays open, and resets the data. With
 /// `is_late` the reset comes first.
 async fn resetting(

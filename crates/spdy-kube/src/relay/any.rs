@@ -146,6 +146,11 @@ where
     /// directly or in a WebSocket. A client over WebSocket without SPDY is translated: each port of
     /// its query is a connection, whose streams the tap sees.
     ///
+    /// If such a client closes its connection, the server still gets the rest of all inputs. The
+    /// relay does not see what ports take of the bytes that the server holds. So it waits 30 s from
+    /// the last bytes that it could pass on, and a second more for each 1,000 bytes, at most
+    /// 1,000 s: a port that takes 1,000 bytes a second gets everything.
+    ///
     /// # Panics
     ///
     /// Panics outside a tokio runtime.

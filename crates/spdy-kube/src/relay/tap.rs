@@ -75,9 +75,9 @@ impl Watch {
         self
     }
 
-    /// Bytes of the client pass.
-    pub(super) fn taken(&self, bytes: usize) {
-        self.taken.add(bytes);
+    /// Returns what counts the bytes of the client that pass.
+    pub(super) const fn taken(&self) -> &Taken {
+        &self.taken
     }
 
     /// Sets the version of the protocol of the outcome.

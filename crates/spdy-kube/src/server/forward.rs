@@ -5,20 +5,18 @@ mod pairs;
 use std::{
     collections::HashMap,
     fmt,
+    future::pending,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use spdy_session::{
-    HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Shutdown, Stream,
-    StreamError, Version,
+    HeaderBlock, PendingStream, Received, RecvStream, RstStatus, SendStream, Session as Spdy,
+    Shutdown, Stream, StreamError, Version,
 };
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -33,6 +31,7 @@ use super::{
     session::Session,
     settings::Settings,
     spdy::say,
+    taken::Taken,
 };
 use crate::{BoxError, client::Forward, status::shorten};
 
@@ -57,37 +56,8 @@ impl Count for Meter {
     }
 
     fn written(&self, bytes: usize) {
-        self.taken.add(bytes);
+        self.taken.add();
         self.session.received(bytes);
-    }
-}
-
-/// The number of bytes that targets have taken.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Taken(Arc<AtomicU64>);
-
-impl Taken {
-    /// Counts bytes.
-    pub(crate) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Waits for the rest of connections whose one direction has ended, as long as their targets
-    /// take bytes. Returns `None` if they have taken none for [`HALF_CLOSED`], or up to twice as
-    /// long.
-    pub(super) async fn rest<T>(&self, rest: impl Future<Output = T>) -> Option<T> {
-        let mut rest = pin!(rest);
-        let mut before = self.0.load(Relaxed);
-        loop {
-            if let Ok(done) = timeout(HALF_CLOSED, &mut rest).await {
-                return Some(done);
-            }
-            let now = self.0.load(Relaxed);
-            if now == before {
-                return None;
-            }
-            before = now;
-        }
     }
 }
 
@@ -105,7 +75,7 @@ where
     let (session, mut incoming, driver) =
         spdy_session::server(transport, Version::V3_1, settings.config.clone());
     let mut driver = Guard::spawn(driver);
-    let mut connections = Connections::new(settings.gather, forwarder);
+    let mut connections = Connections::new(settings.gather, forwarder, session.clone());
     loop {
         tokio::select! {
             stream = incoming.accept() => match stream {
@@ -122,14 +92,15 @@ where
             }
         }
     }
-    // The client is gone, so its connections have no purpose any more.
-    connections.tasks.abort_all();
     session.shutdown(Shutdown::Now);
     _ = driver.end().await;
+    // Without its client a connection ends, unless the client has finished its input.
+    while connections.tasks.join_next().await.is_some() {}
 }
 
 /// The connections of a session.
 struct Connections {
+    session: Spdy,
     forwarder: Arc<Forwarder>,
     /// The streams of connections that are not complete.
     pairs: Pairs,
@@ -139,8 +110,9 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(gather: Duration, forwarder: Forwarder) -> Self {
+    fn new(gather: Duration, forwarder: Forwarder, session: Spdy) -> Self {
         Self {
+            session,
             forwarder: Arc::new(forwarder),
             pairs: Pairs::new(gather),
             tasks: JoinSet::new(),
@@ -154,9 +126,10 @@ impl Connections {
             return;
         };
         let forwarder = Arc::clone(&self.forwarder);
+        let session = self.session.clone();
         let task = self
             .tasks
-            .spawn(async move { forwarder.forward(pair).await });
+            .spawn(async move { forwarder.forward(pair, &session).await });
         self.running.insert(task.id(), key);
     }
 
@@ -275,11 +248,11 @@ impl Forwarder {
 
     /// Connects, and copies until both sides have ended. The error stream is finished in every
     /// case, because the client keeps its connection open until then.
-    async fn forward(&self, pair: Pair) {
+    async fn forward(&self, pair: Pair, session: &Spdy) {
         let Pair { port, error, data } = pair;
         let (_, mut error) = error.split();
         let (from, mut to) = data.split();
-        let passing = self.pass(port, from, &mut to, &mut error);
+        let passing = self.pass(port, from, &mut to, &mut error, session);
         let (text, is_over) = self.text(port, passing).await;
         // The text is sent before the end of the data, because the client may look for it then.
         if say(&mut error, text).await.is_ok() {
@@ -296,6 +269,7 @@ impl Forwarder {
         from: RecvStream,
         to: &mut SendStream,
         error: &mut SendStream,
+        session: &Spdy,
     ) -> Result<(), BoxError> {
         let taken = Taken::default();
         let target = tokio::select! {
@@ -303,7 +277,7 @@ impl Forwarder {
             _ = to.closed() => return Ok(()),
         };
         let mut from = Some(from);
-        let is_done = copy(&mut from, to, error, target, &taken).await?;
+        let is_done = copy(&mut from, to, error, target, &taken, session).await?;
         if let Some(from) = from.filter(|_| !is_done) {
             // What the client still sends is not taken, which it has to know.
             from.reset(RstStatus::CANCEL);
@@ -328,26 +302,48 @@ async fn copy(
     error: &mut SendStream,
     target: Target,
     taken: &Taken,
+    session: &Spdy,
 ) -> Result<bool, BoxError> {
-    let (target_from, target_to) = io::split(target);
-    let mut up = pin!(upload(from, target_to));
-    let mut down = pin!(download(target_from, to));
+    let (mut target_from, target_to) = io::split(target);
+    let mut up = pin!(upload(from, target_to, session));
     let mut is_sending = true;
-    loop {
-        tokio::select! {
-            up = &mut up, if is_sending => match up {
-                Upload::Done => is_sending = false,
-                Upload::Gone => return Ok(true),
-            },
-            down = &mut down => match down? {
-                Download::Done => break,
-                Download::Gone => return Ok(true),
-            },
+    let ended = {
+        let mut down = pin!(download(&mut target_from, to));
+        loop {
+            tokio::select! {
+                up = &mut up, if is_sending => match up {
+                    Upload::Done => is_sending = false,
+                    Upload::Gone => return Ok(true),
+                },
+                down = &mut down => break down?,
+            }
         }
+    };
+    match ended {
+        // At the end of the error stream kubectl closes its connection. Others may go on.
+        Download::Done => _ = say(error, String::new()).await,
+        Download::Left => {
+            if is_sending {
+                taken.rest(unheard(up, target_from)).await;
+            }
+            return Ok(true);
+        }
+        Download::Gone => return Ok(true),
     }
-    // At the end of the error stream kubectl closes its connection. Others may go on.
-    _ = say(error, String::new()).await;
     Ok(!is_sending || taken.rest(up).await.is_some())
+}
+
+/// Waits for the rest of an input whose client has left. The output is thrown away meanwhile: a
+/// target may take no more before it is rid of it.
+async fn unheard(up: impl Future<Output = Upload>, mut target: impl AsyncRead + Unpin) {
+    let discard = async {
+        _ = io::copy(&mut target, &mut io::sink()).await;
+        pending::<()>().await;
+    };
+    tokio::select! {
+        _ = up => {}
+        () = discard => {}
+    }
 }
 
 /// How copying to the target has ended.
@@ -361,12 +357,18 @@ enum Upload {
 
 /// Copies to the target. Takes the stream when it is done with it, which throws away what the
 /// client still sends.
-async fn upload(from: &mut Option<RecvStream>, mut to: impl AsyncWrite + Unpin) -> Upload {
+async fn upload(
+    from: &mut Option<RecvStream>,
+    mut to: impl AsyncWrite + Unpin,
+    session: &Spdy,
+) -> Upload {
     while let Some(stream) = from {
         match stream.next().await {
             Some(Ok(Received::Data(piece))) => {
-                if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
-                    *from = None;
+                match pass_on(piece, stream, &mut to, session).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => *from = None,
+                    None => return Upload::Gone,
                 }
             }
             Some(Ok(Received::Headers(_))) => {}
@@ -380,13 +382,69 @@ async fn upload(from: &mut Option<RecvStream>, mut to: impl AsyncWrite + Unpin) 
     Upload::Done
 }
 
+/// Writes a piece to a target. If the session ends meanwhile, writes everything that has arrived,
+/// or returns `None` at once if the client has not finished its input.
+async fn pass_on(
+    piece: Bytes,
+    from: &mut RecvStream,
+    to: &mut (impl AsyncWrite + Unpin),
+    session: &Spdy,
+) -> Option<io::Result<()>> {
+    let rest = {
+        let mut taken = pin!(put(to, vec![piece]));
+        tokio::select! {
+            taken = &mut taken => return Some(taken),
+            rest = rest(from, session) => {
+                let rest = rest?;
+                if let Err(error) = taken.await {
+                    return Some(Err(error));
+                }
+                rest
+            }
+        }
+    };
+    Some(put(to, rest).await)
+}
+
+/// Writes pieces to a target.
+async fn put(to: &mut (impl AsyncWrite + Unpin), pieces: Vec<Bytes>) -> io::Result<()> {
+    for piece in pieces {
+        to.write_all(&piece).await?;
+    }
+    to.flush().await
+}
+
+/// Waits for the end of the session. Returns what has arrived of an input by then, or `None` if its
+/// client has not finished it.
+async fn rest(from: &mut RecvStream, session: &Spdy) -> Option<Vec<Bytes>> {
+    _ = session.closed().await;
+    let mut pieces = Vec::new();
+    while let Some(received) = from.next().await {
+        if let Received::Data(piece) = received.ok()? {
+            pieces.push(piece);
+        }
+    }
+    Some(pieces)
+}
+
 /// How copying from the target has ended.
 #[derive(Debug)]
 enum Download {
     /// The target has finished. It may still read.
     Done,
-    /// The target has reset the connection, or the client has reset it or is gone.
+    /// The target or the client has reset the connection.
     Gone,
+    /// The session has ended. What the client has sent and finished before has arrived.
+    Left,
+}
+
+impl Download {
+    const fn failed(why: &StreamError) -> Self {
+        match why {
+            StreamError::Session(_) => Self::Left,
+            _ => Self::Gone,
+        }
+    }
 }
 
 async fn download(
@@ -398,7 +456,7 @@ async fn download(
         buffer.reserve(PIECE);
         let read = tokio::select! {
             read = from.read_buf(&mut buffer) => read,
-            _ = to.closed() => return Ok(Download::Gone),
+            why = to.closed() => return Ok(Download::failed(&why)),
         };
         match read {
             Ok(0) => break,
@@ -414,13 +472,13 @@ async fn download(
             Ok(()) => to.send_data(buffer.split().freeze(), false),
             gone => gone,
         };
-        if sent.is_err() {
-            return Ok(Download::Gone);
+        if let Err(why) = sent {
+            return Ok(Download::failed(&why));
         }
     }
     Ok(match finish(to).await {
         Ok(()) => Download::Done,
-        Err(_) => Download::Gone,
+        Err(why) => Download::failed(&why),
     })
 }
 
@@ -431,6 +489,3 @@ async fn finish(stream: &mut SendStream) -> Result<(), StreamError> {
 
 /// How many bytes are read from a target at once.
 pub(super) const PIECE: usize = 32 * 1024;
-
-/// How long a target whose connection has ended in one direction may take nothing in the other.
-const HALF_CLOSED: Duration = Duration::from_secs(30);

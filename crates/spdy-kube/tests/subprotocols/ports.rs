@@ -398,11 +398,14 @@ async fn relayed_client(
     (client, targets)
 }
 
-/// Between the client and the port are several buffers, and the input is not lost in them.
-#[tokio::test(start_paused = true)]
-async fn a_relay_passes_the_input_of_a_client_that_closes_to_a_slow_port() {
+/// Sends much to a port behind a relay and closes. Returns what the port gets, which takes 50,000
+/// bytes each time that `pause` has passed.
+async fn taken_slowly(pause: Duration, ends_first: bool) -> usize {
     let (mut client, mut targets) = relayed_client(Server::new()).await;
     let mut target = targets.recv().await.unwrap();
+    if ends_first {
+        target.shutdown().await.unwrap();
+    }
     let sending = async {
         for _ in 0..20 {
             client.send(0, &[7; 50_000]).await;
@@ -413,12 +416,69 @@ async fn a_relay_passes_the_input_of_a_client_that_closes_to_a_slow_port() {
         let (mut piece, mut read) = (vec![0; 50_000], 0);
         while target.read_exact(&mut piece).await.is_ok() {
             read += piece.len();
-            sleep(Duration::from_secs(8)).await;
+            sleep(pause).await;
         }
         read
     };
     let ((), read) = tokio::join!(sending, reading);
-    assert_eq!(read, 1_000_000);
+    read
+}
+
+/// Between the client and the port are several buffers, and the input is not lost in them. What the
+/// server behind the relay holds is not seen.
+#[tokio::test(start_paused = true)]
+async fn a_relay_passes_the_input_of_a_client_that_closes_to_a_slow_port() {
+    for seconds in [1, 8, 12, 20, 45] {
+        let read = taken_slowly(Duration::from_secs(seconds), false).await;
+        assert_eq!(read, 1_000_000, "{seconds} s");
+    }
+}
+
+/// Its output keeps no session open then.
+#[tokio::test(start_paused = true)]
+async fn a_relay_passes_the_input_to_a_slow_port_that_has_ended_its_output() {
+    for seconds in [1, 8, 20] {
+        let read = taken_slowly(Duration::from_secs(seconds), true).await;
+        assert_eq!(read, 1_000_000, "{seconds} s");
+    }
+}
+
+/// A server that is held up probes its client. If the relay has closed its connection by then, the
+/// system resets it, and the server loses what it has not read.
+#[tokio::test]
+async fn a_relay_closes_when_a_slow_server_has_read_everything() {
+    const MUCH: usize = 1_500_000;
+    for transport in [Transport::Spdy, Transport::WebSocket] {
+        let (made, mut targets) = mpsc::unbounded_channel();
+        let connect = move |_| {
+            let (near, far) = duplex(1024);
+            made.send(near).unwrap();
+            ready(Ok::<_, BoxError>(far))
+        };
+        let server = Server::new().watch(Duration::from_millis(100));
+        let relay = relay_to(forward_with(server, connect).await, transport).await;
+        let mut client = open(relay, "/forward?ports=1", FORWARD[1]).await;
+        let mut target = timeout(SOON, targets.recv()).await.unwrap().unwrap();
+        target.shutdown().await.unwrap();
+        let sending = async {
+            for _ in 0..MUCH / 50_000 {
+                client.send(0, &[7; 50_000]).await;
+            }
+            client.socket.close(None).await.unwrap();
+        };
+        let reading = async {
+            let (mut piece, mut read) = (vec![0; 50_000], 0);
+            while target.read_exact(&mut piece).await.is_ok() {
+                read += piece.len();
+                sleep(Duration::from_millis(200)).await;
+            }
+            read
+        };
+        let ((), read) = timeout(SOON, async { tokio::join!(sending, reading) })
+            .await
+            .expect("it ends");
+        assert_eq!(read, MUCH, "{transport:?}");
+    }
 }
 
 /// A session that is not read does not see the end of the other side.

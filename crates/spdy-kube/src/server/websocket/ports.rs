@@ -15,10 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, protocol::frame::coding::CloseCode};
 use super::messages::{End, Presence, Receiver, Sender, Ticks, left, linger, split};
 use crate::{
     BoxError, Ports,
-    server::{
-        forward::{Forwarder, Taken},
-        settings::Settings,
-    },
+    server::{forward::Forwarder, settings::Settings, taken::Taken},
     stdio::Stdin,
     websocket::{CLOSE, PIECE, QUEUE, Queue, Subprotocol, queue},
 };
@@ -89,6 +86,7 @@ pub(in crate::server) async fn serve(
                 reading.await;
             }
             while connections.join_next().await.is_some() {}
+            taken.idle().await;
         };
         if matches!(*presence.borrow(), None | Some(End::Closed)) {
             taken.rest(rest).await;

@@ -1,0 +1,143 @@
+//! How long the rest of forwarded connections is waited for.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+/// What targets have taken. Clones are of the same connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taken(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The moment by which the targets have taken everything, as far as is known.
+    due: Mutex<Option<Instant>>,
+    /// How many connections a relay passes.
+    passing: watch::Sender<usize>,
+}
+
+impl Taken {
+    /// A target has taken bytes.
+    pub(crate) fn add(&self) {
+        let now = Instant::now();
+        let mut due = self.due();
+        *due = Some(due.map_or(now, |due| due.max(now)));
+    }
+
+    /// Bytes were passed on to another server. What it holds of them is not seen, so it is given
+    /// the time of a slow target for them.
+    pub(crate) fn pass(&self, bytes: usize) {
+        let now = Instant::now();
+        let time = Duration::from_millis(bytes as u64).min(HIDDEN);
+        let mut due = self.due();
+        let begin = due.map_or(now, |due| due.max(now));
+        *due = Some((begin + time).min(now + HIDDEN));
+    }
+
+    /// A relay passes one more connection, until the result is dropped.
+    pub(crate) fn passing(&self) -> Passing {
+        self.0.passing.send_modify(|count| *count += 1);
+        Passing(self.clone())
+    }
+
+    /// Returns whether a relay passes no connection.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.0.passing.borrow() == 0
+    }
+
+    /// Waits until a relay passes no connection.
+    pub(super) async fn idle(&self) {
+        let mut passing = self.0.passing.subscribe();
+        // An error is impossible: the sender lives as long as this.
+        _ = passing.wait_for(|count| *count == 0).await;
+    }
+
+    /// Waits for the rest of connections whose one direction has ended, as long as their targets
+    /// take bytes. Returns `None` if they have taken none for [`HALF_CLOSED`].
+    pub(crate) async fn rest<T>(&self, rest: impl Future<Output = T>) -> Option<T> {
+        let mut rest = pin!(rest);
+        self.add();
+        loop {
+            let due = *self.due();
+            let until = due.unwrap_or_else(Instant::now) + HALF_CLOSED;
+            match timeout_at(until, &mut rest).await {
+                Ok(done) => return Some(done),
+                Err(_) if *self.due() == due => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that a relay passes.
+#[derive(Debug)]
+pub(crate) struct Passing(Taken);
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.0.0.passing.send_modify(|count| *count -= 1);
+    }
+}
+
+/// How long a target whose connection has ended in one direction may take nothing in the other.
+const HALF_CLOSED: Duration = Duration::from_secs(30);
+
+/// How long another server is given at most for bytes that it holds: 1 MB at 1 kB a second.
+const HIDDEN: Duration = Duration::from_secs(1000);
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Returns how long the rest is waited for.
+    async fn lasts(taken: &Taken) -> Duration {
+        let begin = Instant::now();
+        assert_eq!(taken.rest(pending::<()>()).await, None);
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_has_30_s_from_each_byte_that_it_takes() {
+        let taken = Taken::default();
+        taken.add();
+        sleep(100 * SECOND).await;
+        assert_eq!(lasts(&taken).await.as_secs(), 30);
+        let taking = async {
+            for _ in 0..10 {
+                sleep(29 * SECOND).await;
+                taken.add();
+            }
+        };
+        let (lasted, ()) = tokio::join!(lasts(&taken), taking);
+        assert_eq!(lasted.as_secs(), 320);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_has_a_second_more_for_each_kilobyte_and_no_more_than_1000() {
+        let taken = Taken::default();
+        taken.pass(50_000);
+        sleep(20 * SECOND).await;
+        assert_eq!(lasts(&taken).await.as_secs(), 60);
+        for _ in 0..10 {
+            taken.pass(usize::MAX);
+        }
+        assert_eq!(lasts(&taken).await.as_secs(), 1030);
+    }
+}
