@@ -43,8 +43,13 @@ pub struct Config {
     pub advertise: Option<NonZeroU16>,
     /// The access log, which has a line for each request.
     pub access_log: Option<AccessLog>,
-    /// The address at which the server returns `/metrics`, in the text format of Prometheus, and
-    /// `/healthz`, in plain text. Needs the feature `metrics`.
+    /// The address at which the server returns `/metrics`, in the text format of Prometheus, and the
+    /// health checks in plain text. Needs the feature `metrics`.
+    ///
+    /// `/livez` always returns 200. `/readyz` returns 503 as soon as the server is asked to stop, and
+    /// `/healthz` is another name for it. The server answers until the last connection has ended;
+    /// with [`reuse_port`](Self::reuse_port) it closes this socket as soon as it is asked to stop, so
+    /// that from then on only the new process answers.
     pub metrics: Option<Address>,
     /// The maximum number of open connections over all listeners. Further connections wait in the
     /// queue of the system.
@@ -86,10 +91,16 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the same configuration for listeners that clients reach without the proxy.
-    pub(crate) fn without_proxy(&self) -> Self {
+    /// Returns the same configuration for the pages of an operator: collectors and checks reach them
+    /// without the proxy, and repeat what was lost.
+    pub(crate) fn for_pages(&self) -> Self {
+        let timeouts = Timeouts {
+            idle_close: Duration::ZERO,
+            ..self.timeouts
+        };
         Self {
             proxy_protocol: false,
+            timeouts,
             ..self.clone()
         }
     }
@@ -142,8 +153,18 @@ pub struct Timeouts {
     /// long as their handlers wait. HTTP/1.1 has no PING; `idle` ends those connections. (60 s by
     /// default.)
     pub keep_alive: Option<Duration>,
-    /// How long the shutdown waits for open connections before it closes them.
+    /// How long the server goes on as before after it was asked to stop, while `/readyz` and
+    /// `/healthz` already return 503. Set it to the time that a load balancer or Kubernetes takes to
+    /// notice. (Zero by default.)
+    pub drain_delay: Duration,
+    /// How long the shutdown waits for open connections before it closes them. It begins after
+    /// `drain_delay`.
     pub drain: Duration,
+    /// How long an HTTP/1.1 connection can be idle while the server drains, but no longer than half
+    /// of `drain`. If it is used within this time, the response announces its end, and the client
+    /// knows that the next request needs another connection. A request that a client sends in the
+    /// instant in which its idle connection is closed would be lost. (5 s by default.)
+    pub idle_close: Duration,
 }
 
 impl Default for Timeouts {
@@ -154,7 +175,9 @@ impl Default for Timeouts {
             write: Duration::from_secs(30),
             body: Some(Duration::from_secs(60)),
             keep_alive: Some(Duration::from_secs(60)),
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),
+            idle_close: Duration::from_secs(5),
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     discard::Discard,
     host,
     info::Client,
+    keep::{Ending, Kept},
     metrics::Open,
     observe::{Observed, Watch},
     rest::{Over, Rest},
@@ -76,6 +77,12 @@ impl Beginning {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             biased;
+            ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => return ended,
+            () = lifeline.last_call() => {}
+        }
+        connection.as_mut().last_call();
+        tokio::select! {
+            biased;
             ended = poll_fn(|cx| connection.as_mut().poll_end(cx)) => ended,
             () = lifeline.cut() => Ok(()),
         }
@@ -89,6 +96,9 @@ pub(crate) trait Connection: Send {
 
     /// Accepts no new requests, and ends the connection when the open ones are answered.
     fn graceful_shutdown(self: Pin<&mut Self>);
+
+    /// Ends the connection if it is only kept in case that its client sends another request.
+    fn last_call(self: Pin<&mut Self>) {}
 }
 
 impl<IO> Connection for spdy_tower::Connection<IO, Observed<App>>
@@ -147,6 +157,7 @@ pin_project! {
         #[pin]
         pub(crate) connection: http1::UpgradeableConnection<TokioIo<IO>, HyperApp>,
         pub(crate) watch: Option<Arc<Watch>>,
+        pub(crate) ending: Ending,
     }
 }
 
@@ -155,8 +166,14 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let this = self.project();
-        let end = ready!(this.connection.poll(cx));
+        let mut this = self.project();
+        let end = loop {
+            if let Poll::Ready(end) = this.connection.as_mut().poll(cx) {
+                break end;
+            }
+            ready!(this.ending.poll_over(cx));
+            this.connection.as_mut().graceful_shutdown();
+        };
         if let (Err(error), Some(watch)) = (&end, this.watch)
             && let Some(status) = refusal(error)
         {
@@ -166,6 +183,10 @@ where
     }
 
     fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.project().ending.drain();
+    }
+
+    fn last_call(self: Pin<&mut Self>) {
         self.project().connection.graceful_shutdown();
     }
 }
@@ -185,7 +206,7 @@ fn refusal(error: &hyper::Error) -> Option<StatusCode> {
 }
 
 /// The application as hyper calls it.
-pub(crate) type HyperApp = TowerToHyperService<Observed<Discard<BodyTimeout<App>>>>;
+pub(crate) type HyperApp = TowerToHyperService<Kept<Observed<Discard<BodyTimeout<App>>>>>;
 
 /// The application as a connection of any protocol calls it. Every request carries the
 /// `ConnectionInfo` of the connection and has an unambiguous host. No response has a false

@@ -143,10 +143,25 @@ pub(crate) struct Flags {
     /// Seconds to wait for open requests after SIGINT or SIGTERM
     ///
     /// The first signal closes the listeners and asks every client to finish: over SPDY and HTTP/2
-    /// by GOAWAY, over HTTP/1.1 by closing the connection after the response. After this time the
+    /// by GOAWAY, over HTTP/1.1 by closing the connection after its next response. After this time the
     /// remaining connections are closed. A second signal closes them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u32,
+
+    /// Seconds to go on as before after SIGINT or SIGTERM, while /readyz returns 503
+    ///
+    /// Then the listeners are closed and --drain-timeout begins. Set it to the time that a load
+    /// balancer or Kubernetes takes to notice that the server is not ready.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain_delay: u32,
+
+    /// Seconds that an idle HTTP/1.1 connection is kept after SIGINT or SIGTERM
+    ///
+    /// The response to a request within this time announces the end of the connection. Without it,
+    /// the request of a client that uses its idle connection in that instant would be lost. It is at
+    /// most half of --drain-timeout. 0 closes idle connections at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    idle_close: u32,
 
     /// Seconds that a client can take without reading any byte of a response
     ///
@@ -230,7 +245,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", value_parser = access_log, help_heading = LOGS)]
     access_log: Option<AccessLog>,
 
-    /// Serve /metrics (for Prometheus) and /healthz on this address, in plain text
+    /// Serve /metrics (for Prometheus), /livez and /readyz on this address, in plain text
+    ///
+    /// /livez returns 200 as long as the process lives. /readyz returns 503 as soon as it is asked
+    /// to stop; /healthz is another name for it. With --reuse-port the server closes this address as
+    /// soon as it is asked to stop, and from then on only the new process answers.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
     metrics: Option<Address>,
 
@@ -337,7 +356,9 @@ impl Flags {
             max_connections: self.max_connections.get() as usize,
             max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
             timeouts: Timeouts {
+                drain_delay: Duration::from_secs(self.drain_delay.into()),
                 drain: Duration::from_secs(self.drain_timeout.into()),
+                idle_close: Duration::from_secs(self.idle_close.into()),
                 handshake: Duration::from_secs(self.handshake_timeout.get().into()),
                 idle: Duration::from_secs(self.idle_timeout.get().into()).max(idle),
                 write: Duration::from_secs(self.write_timeout.get().into()),
@@ -467,7 +488,7 @@ mod tests {
     #[test]
     fn values_find_their_place() {
         let all = config(
-            "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --max-connections 9 \
+            "spdy-server --cert a --key b --plain-version spdy/3 --drain-timeout 7 --drain-delay 3 --idle-close 2 --max-connections 9 \
              --session-memory 3 --write-timeout 8 \
              --body-timeout 5 --keep-alive 0 --handshake-timeout 4 --idle-timeout 6 \
              --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
@@ -483,6 +504,8 @@ mod tests {
         );
         assert_eq!(all.plain_version, PlainVersion::V3);
         assert_eq!(all.timeouts.drain, Duration::from_secs(7));
+        assert_eq!(all.timeouts.drain_delay, Duration::from_secs(3));
+        assert_eq!(all.timeouts.idle_close, Duration::from_secs(2));
         assert_eq!(all.timeouts.write, Duration::from_secs(8));
         assert_eq!(all.timeouts.body, Some(Duration::from_secs(5)));
         assert_eq!(all.timeouts.keep_alive, None);

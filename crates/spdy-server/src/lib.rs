@@ -118,6 +118,7 @@ mod discard;
 mod host;
 mod idle;
 mod info;
+mod keep;
 mod linger;
 mod listener;
 #[cfg_attr(not(feature = "metrics"), path = "metrics_off.rs")]

@@ -48,7 +48,7 @@ impl Owed {
         self.0.is_owed.store(false, Ordering::Relaxed);
     }
 
-    fn is_owed(&self) -> bool {
+    pub(crate) fn is_owed(&self) -> bool {
         self.0.is_owed.load(Ordering::Relaxed)
     }
 

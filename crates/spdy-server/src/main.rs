@@ -82,7 +82,7 @@ async fn serve(
     what: &str,
 ) -> Result<(), Box<dyn Error>> {
     let plain_version = config.plain_version.into();
-    let drain = config.timeouts.drain;
+    let drain = config.timeouts.drain_delay + config.timeouts.drain;
     // The handlers are installed before the first client can connect, so a signal always leads to a
     // graceful shutdown.
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
@@ -138,8 +138,11 @@ fn report(server: &Server, what: &str, plain_version: Version) -> io::Result<()>
     }
     if let Some(endpoint) = server.metrics() {
         match endpoint.address {
-            Address::Tcp(_) => writeln!(out, "{endpoint}metrics and {endpoint}healthz")?,
-            Address::Unix(_) => writeln!(out, "{endpoint} /metrics and /healthz")?,
+            Address::Tcp(_) => writeln!(
+                out,
+                "{endpoint}metrics, {endpoint}livez and {endpoint}readyz"
+            )?,
+            Address::Unix(_) => writeln!(out, "{endpoint} /metrics, /livez and /readyz")?,
         }
     }
     for address in server.left_out() {

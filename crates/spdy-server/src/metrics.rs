@@ -214,7 +214,7 @@ impl Metrics {
         counters.duration.observe(measured.duration.as_secs_f64());
     }
 
-    /// Makes `/healthz` report that the server accepts no new work.
+    /// Makes `/readyz` report that the server accepts no new work.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -269,11 +269,13 @@ impl Names<'_> {
     }
 }
 
-/// Returns the pages `/metrics` and `/healthz`.
+/// Returns the page of the metrics and those of the health checks.
 pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/metrics", get(page))
-        .route("/healthz", get(health))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readiness))
+        .route("/healthz", get(readiness))
         .with_state(metrics)
 }
 
@@ -283,7 +285,7 @@ async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
     ([(CONTENT_TYPE, OPENMETRICS)], text).into_response()
 }
 
-async fn health(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn readiness(State(metrics): State<Arc<Metrics>>) -> Response {
     if metrics.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }

@@ -1,6 +1,8 @@
 //! The server: its sockets, the files that it reloads, and its shutdown.
 
-use std::{error::Error, fmt, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error, fmt, future::Future, io, path::PathBuf, pin::pin, sync::Arc, time::Duration,
+};
 
 #[cfg(feature = "rustls")]
 use rustls::pki_types::CertificateDer;
@@ -13,7 +15,7 @@ use crate::{
     access_log::Log,
     advertise,
     application::{Application, Applications, MakeApplication},
-    config::{AccessLog, Address, Bind, Certificate, Config, Endpoint, Transport},
+    config::{AccessLog, Address, Bind, Certificate, Config, Endpoint, Transport, countable},
     listener::{Inherited, Listener},
     metrics::{self, Metrics},
     observe::Observers,
@@ -201,9 +203,10 @@ impl Server {
         self
     }
 
-    /// Serves `app` until `shutdown` completes, then drains: the server closes its sockets, waits
-    /// for open requests, and closes the connections that have not finished within
-    /// [`Timeouts::drain`](crate::Timeouts::drain).
+    /// Serves `app` until `shutdown` completes and
+    /// [`Timeouts::drain_delay`](crate::Timeouts::drain_delay) has passed, then drains: the server
+    /// closes its sockets, waits for open requests, and closes the connections that have not
+    /// finished within [`Timeouts::drain`](crate::Timeouts::drain).
     ///
     /// Dropping this future closes all connections at once.
     pub async fn run(self, app: impl Application, shutdown: impl Future<Output = ()>) -> Drained {
@@ -274,11 +277,11 @@ impl Server {
             memory,
         };
         // Health checks need a response until the last connection has ended, so this listener ends
-        // after the others.
+        // after the others, unless another process listens on its address.
         let pages = Lifecycle::new();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
             let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
-            let config = config.without_proxy();
+            let config = config.for_pages();
             let service = Service::new(apps, None, &config, Observers::default());
             let room = Arc::new(Room::new(MAX_METRICS_CONNECTIONS, Vec::new()));
             tokio::spawn(listener.run(Arc::new(service), room, pages.lifeline()));
@@ -306,12 +309,20 @@ impl Server {
             period: config.certificate_check.max(SHORTEST_CHECK),
             overdue: false,
         };
+        let mut files = pin!(files.keep_up(&reload));
         tokio::select! {
             () = shutdown => {}
-            () = files.keep_up(&reload) => {}
+            () = &mut files => {}
         }
         if let Some(metrics) = metrics {
             metrics.drain();
+        }
+        if config.reuse_port {
+            pages.begin_to_drain();
+        }
+        tokio::select! {
+            () = sleep(countable(config.timeouts.drain_delay)) => {}
+            () = &mut files => {}
         }
         let drained = lifecycle.drain(config.timeouts.drain).await;
         if let Some(log) = log {

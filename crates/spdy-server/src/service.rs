@@ -37,6 +37,7 @@ use crate::{
     discard::Discard,
     idle::Idle,
     info::{Client, ConnectionInfo},
+    keep::{Ending, Keeping, Kept},
     linger::{Linger, Owed},
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_bytes},
@@ -394,15 +395,18 @@ impl Service {
             }
             Protocol::Http1 => {
                 let owed = Owed::default();
+                let keeping = Keeping::new(owed.clone());
                 let io = Http1Io::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
                 // Once the server drains, the first response announces that the connection closes.
                 builder.keep_alive(self.keeps_http1 && !lifeline.is_draining());
+                let kept = Some((owed, keeping.clone()));
                 let connection = builder
-                    .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), Some(owed)));
+                    .serve_connection(TokioIo::new(io), self.timed(app, watch.clone(), kept));
                 Box::pin(connection::Http1 {
                     connection: connection.with_upgrades(),
                     watch,
+                    ending: Ending::new(keeping, self.timeouts.idle_close),
                 })
             }
         };
@@ -414,10 +418,18 @@ impl Service {
     }
 
     /// Returns the application for hyper, with what hyper lacks: a limit on the time of a request
-    /// body, and the reading of the part of it that the application has left unread.
-    fn timed(&self, app: App, watch: Option<Arc<Watch>>, owed: Option<Owed>) -> HyperApp {
+    /// body, and the reading of the part of it that the application has left unread. For HTTP/1.1
+    /// it gets what a connection shares with its requests.
+    fn timed(
+        &self,
+        app: App,
+        watch: Option<Arc<Watch>>,
+        kept: Option<(Owed, Keeping)>,
+    ) -> HyperApp {
+        let (owed, keeping) = kept.unzip();
         let timed = BodyTimeout::new(app, self.timeouts.body);
-        TowerToHyperService::new(Observed::new(Discard::new(timed, owed), watch))
+        let observed = Observed::new(Discard::new(timed, owed), watch);
+        TowerToHyperService::new(Kept::new(observed, keeping))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A server that drains while connections wait for a place: each of them receives a response.
+//! A server that drains: connections that wait for a place and connections that are idle receive
+//! their responses, and whoever asks learns of it first.
 
 mod common;
 
@@ -9,20 +10,25 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use spdy_server::{AccessLog, Config, Drained, Timeouts, Version};
+use spdy_server::{
+    AccessLog, Config, ConnectionInfo, Drained, Protocol, Server, Timeouts, Version, auto,
+};
 use spdy_tower::session::{self, HeaderBlock, OpenOptions};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    sync::Notify,
-    time::timeout,
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
 };
 
-use self::common::server::{LONG, Running, plain, until_it_drains};
+use self::common::server::{LONG, Running, http1, loopback, plain, until_it_drains};
 
 /// Starts a server with one place, which a request holds until it is released.
 struct Full {
@@ -169,4 +175,158 @@ async fn connections_that_get_no_place_are_turned_away_in_their_own_protocol() {
         .lines()
         .filter(|line| line.contains("\"GET / HTTP/1.1\" 503 "));
     assert_eq!(turned_away.count(), 4, "{log}");
+}
+
+/// Sends a request on a connection that is kept, and reads the head of its response and a body of
+/// two bytes.
+async fn post_on(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<String> {
+    let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
+    io.write_all(request).await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        answer.push(io.read_u8().await?);
+    }
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+fn ok() -> Router {
+    Router::new().route("/", post(async || "ok").get(async || "ok"))
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_of_the_end_by_its_next_answer() {
+    let timeouts = Timeouts {
+        drain: 4 * LONG,
+        idle_close: LONG,
+        ..Timeouts::default()
+    };
+    let server = Running::start(plain(timeouts), ok()).await;
+    let mut io = tcp(&server).await;
+    let first = timeout(LONG, post_on(&mut io)).await.unwrap().unwrap();
+    assert!(!first.contains("connection: close"), "{first}");
+    server.shutdown.send(()).unwrap();
+    until_it_drains(server.address).await;
+    let last = timeout(LONG, post_on(&mut io)).await.unwrap().unwrap();
+    assert!(last.contains("connection: close\r\n"), "{last}");
+    assert_eq!(answer(io).await, "");
+    let drained = timeout(LONG / 2, server.task).await.unwrap().unwrap();
+    assert_eq!(drained, Drained { cut: 0 });
+}
+
+/// Eight clients that send requests one after another on kept connections, while their server is
+/// replaced.
+#[tokio::test]
+async fn a_restart_loses_no_request_of_kept_connections() {
+    let old = Running::start(plain(Timeouts::default()), ok()).await;
+    let new = Running::start(plain(Timeouts::default()), ok()).await;
+    let (replace, replaced) = watch::channel(old.address);
+    let (ends, end) = watch::channel(());
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (replaced, end) = (replaced.clone(), end.clone());
+            tokio::spawn(async move {
+                let (mut sent, mut kept) = (0, None);
+                while !end.has_changed().unwrap() {
+                    let address = *replaced.borrow();
+                    let mut io = match kept.take() {
+                        Some(io) => io,
+                        None => TcpStream::connect(address).await.unwrap(),
+                    };
+                    let answer = timeout(LONG, post_on(&mut io)).await.unwrap();
+                    let answer = answer.expect("a request is lost");
+                    kept = (!answer.contains("connection: close")).then_some(io);
+                    sent += 1;
+                    sleep(Duration::from_millis(2)).await;
+                }
+                sent
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(100)).await;
+    replace.send(new.address).unwrap();
+    assert_eq!(old.end().await, Drained { cut: 0 });
+    ends.send(()).unwrap();
+    for client in clients {
+        assert!(timeout(LONG, client).await.unwrap().unwrap() > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_idle_is_closed_after_idle_close() {
+    let (near, mut io) = tokio::io::duplex(4096);
+    let info = ConnectionInfo {
+        protocol: Protocol::Http1,
+        peer: None,
+        tls: None,
+    };
+    let mut connection = Box::pin(auto::Builder::new().serve_known_connection(near, info, ok()));
+    tokio::select! {
+        answer = post_on(&mut io) => assert!(answer.unwrap().starts_with("HTTP/1.1 200")),
+        _ = &mut connection => panic!("the connection has ended"),
+    }
+    connection.as_mut().graceful_shutdown();
+    let start = Instant::now();
+    connection.await.unwrap();
+    assert_eq!(start.elapsed(), Timeouts::default().idle_close);
+}
+
+/// An idle connection must not count as one that did not finish.
+#[tokio::test]
+async fn idle_connections_are_closed_before_the_drain_is_over() {
+    let timeouts = Timeouts {
+        drain: Duration::from_secs(1),
+        idle_close: 2 * LONG,
+        ..Timeouts::default()
+    };
+    let server = Running::start(plain(timeouts), ok()).await;
+    let mut io = tcp(&server).await;
+    timeout(LONG, post_on(&mut io)).await.unwrap().unwrap();
+    assert_eq!(server.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn readiness_turns_before_the_listeners_close() {
+    let timeouts = Timeouts {
+        drain_delay: 2 * LONG,
+        ..Timeouts::default()
+    };
+    let config = Config {
+        metrics: Some(loopback().into()),
+        ..plain(timeouts)
+    };
+    let server = Server::bind(config).await.unwrap();
+    let address = server.endpoints()[0].address.tcp().unwrap();
+    let pages = server.metrics().unwrap().address.tcp().unwrap();
+    let (shutdown, asked) = tokio::sync::oneshot::channel();
+    let running = tokio::spawn(server.run(ok(), async {
+        _ = asked.await;
+    }));
+    let page = async |path| http1(TcpStream::connect(pages).await.unwrap(), path).await;
+    assert!(page("/readyz").await.starts_with("HTTP/1.1 200"));
+    shutdown.send(()).unwrap();
+    let turned = async { while page("/readyz").await.starts_with("HTTP/1.1 200") {} };
+    timeout(LONG, turned).await.unwrap();
+    assert!(page("/healthz").await.starts_with("HTTP/1.1 503"));
+    assert!(page("/livez").await.starts_with("HTTP/1.1 200"));
+    for _ in 0..3 {
+        let answer = http1(TcpStream::connect(address).await.unwrap(), "/").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_listeners_close_after_the_delay() {
+    let timeouts = Timeouts {
+        drain_delay: Duration::from_millis(300),
+        ..Timeouts::default()
+    };
+    let server = Running::start(plain(timeouts), ok()).await;
+    let start = Instant::now();
+    assert_eq!(server.end().await, Drained { cut: 0 });
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_millis(300) && took < LONG / 2,
+        "{took:?}"
+    );
 }

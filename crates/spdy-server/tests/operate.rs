@@ -289,7 +289,9 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
-    assert!(get_page(&metrics, "/healthz").ends_with("\r\n\r\nok\n"));
+    for check in ["/healthz", "/readyz", "/livez"] {
+        assert!(get_page(&metrics, check).ends_with("\r\n\r\nok\n"));
+    }
 
     let mut slow = program.connect();
     ask(&mut slow, "/slow/1500");
@@ -303,11 +305,39 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
             .starts_with("HTTP/1.1 503 ")
             .then_some(())
     });
+    assert!(get_page(&metrics, "/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(get_page(&metrics, "/livez").ends_with("\r\n\r\nok\n"));
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("waited 1500 ms\n"), "{answer}");
     drop(holder);
     assert!(program.wait().0.success());
+}
+
+/// Two processes that share the address of the metrics: once the first one drains, only the second
+/// one answers there.
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_replaced_gives_the_address_of_its_metrics_up() {
+    let start = |plain: &str, metrics: &str| {
+        let flags = ["--plain", plain, "--metrics", metrics, "--reuse-port"];
+        Program::start(&flags, 3)
+    };
+    let old = start("127.0.0.1:0", "127.0.0.1:0");
+    let metrics = old.address(2).to_owned();
+    let mut holder = old.connect();
+    ask(&mut holder, "/slow/60000");
+    until_a_request_is_open(&metrics);
+    let _new = start(old.address(1), &metrics);
+    old.signal("TERM");
+    wait_for("hundred healthy answers in a row", || {
+        (0..100)
+            .all(|_| get_page(&metrics, "/healthz").starts_with("HTTP/1.1 200 "))
+            .then_some(())
+    });
+    assert!(get_page(&metrics, "/metrics").contains("requests_open{protocol=\"http/1.1\"} 0\n"));
+    drop(holder);
+    assert!(old.wait().0.success());
 }
 
 /// Failed handshakes by transport, and the durations of requests.
@@ -437,7 +467,9 @@ async fn the_longest_possible_timeouts_do_not_overflow() {
         write: Duration::MAX,
         body: Some(Duration::MAX),
         keep_alive: Some(Duration::MAX),
+        drain_delay: Duration::ZERO,
         drain: Duration::MAX,
+        idle_close: Duration::MAX,
     };
     let app = Router::new().route("/", get(async || "served"));
     let server = Running::start(plain(patient), app).await;

@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 31] = [
+    const ALL: [(&str, &str, &str); 33] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -318,6 +318,8 @@ mod tests {
         ("cert", "--cert c", "\"c\""),
         ("key", "--key k", "\"k\""),
         ("drain-timeout", "--drain-timeout 7", "7"),
+        ("drain-delay", "--drain-delay 8", "8"),
+        ("idle-close", "--idle-close 9", "9"),
         ("write-timeout", "--write-timeout 12", "12"),
         ("body-timeout", "--body-timeout 10", "10"),
         ("keep-alive", "--keep-alive 11", "11"),
