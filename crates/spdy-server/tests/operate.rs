@@ -321,7 +321,7 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
 fn a_process_that_is_replaced_gives_the_address_of_its_metrics_up() {
     let start = |plain: &str, metrics: &str| {
         let flags = ["--plain", plain, "--metrics", metrics, "--reuse-port"];
-        Program::start(&flags, 3)
+        Program::start(&[&flags[..], &["--drain-timeout", "600"]].concat(), 3)
     };
     let old = start("127.0.0.1:0", "127.0.0.1:0");
     let metrics = old.address(2).to_owned();

@@ -62,6 +62,7 @@ Signals:
   SIGHUP            read the certificate again and open the access log again
 
 Restart without losing a request: start the new process, both with --reuse-port, then send SIGTERM to the old one. \
+From then on only the new one answers at the address of --metrics. Behind a load balancer set --drain-delay. \
 (Linux resets connections that arrive in the instant in which the old one closes its socket. --systemd has no such \
 instant.)
 
