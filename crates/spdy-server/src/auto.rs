@@ -216,8 +216,9 @@ pub struct Connection {
 impl Connection {
     /// Accepts no new requests, and ends the connection when the open ones are answered. An idle
     /// connection of HTTP/1.1 is closed after
-    /// [`Timeouts::idle_close`](crate::Timeouts::idle_close), and answers a request until then. Keep
-    /// polling the future. The caller decides how long to wait. Calling it again has no effect.
+    /// [`Timeouts::idle_close`](crate::Timeouts::idle_close), and answers a request until then.
+    /// Keep polling the future. The caller decides how long to wait. Calling it again has no
+    /// effect.
     ///
     /// A client that has not shown its protocol yet has one second from the first poll to do so.
     /// If it does not, the future returns `Ok`.

@@ -43,13 +43,13 @@ pub struct Config {
     pub advertise: Option<NonZeroU16>,
     /// The access log, which has a line for each request.
     pub access_log: Option<AccessLog>,
-    /// The address at which the server returns `/metrics`, in the text format of Prometheus, and the
-    /// health checks in plain text. Needs the feature `metrics`.
+    /// The address at which the server returns `/metrics`, in the text format of Prometheus, and
+    /// the health checks in plain text. Needs the feature `metrics`.
     ///
-    /// `/livez` always returns 200. `/readyz` returns 503 as soon as the server is asked to stop, and
-    /// `/healthz` is another name for it. The server answers until the last connection has ended;
-    /// with [`reuse_port`](Self::reuse_port) it closes this socket as soon as it is asked to stop, so
-    /// that from then on only the new process answers.
+    /// `/livez` always returns 200. `/readyz` returns 503 as soon as the server is asked to stop,
+    /// and `/healthz` is another name for it. The server answers until the last connection has
+    /// ended; with [`reuse_port`](Self::reuse_port) it closes this socket as soon as it is asked to
+    /// stop, so that from then on only the new process answers.
     pub metrics: Option<Address>,
     /// The maximum number of open connections over all listeners. Further connections wait in the
     /// queue of the system.
@@ -91,8 +91,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the same configuration for the pages of an operator: collectors and checks reach them
-    /// without the proxy, and repeat what was lost.
+    /// Returns the same configuration for the pages of an operator: collectors and checks reach
+    /// them without the proxy, and repeat what was lost.
     pub(crate) fn for_pages(&self) -> Self {
         let timeouts = Timeouts {
             idle_close: Duration::ZERO,
@@ -154,8 +154,8 @@ pub struct Timeouts {
     /// default.)
     pub keep_alive: Option<Duration>,
     /// How long the server goes on as before after it was asked to stop, while `/readyz` and
-    /// `/healthz` already return 503. Set it to the time that a load balancer or Kubernetes takes to
-    /// notice. (Zero by default.)
+    /// `/healthz` already return 503. Set it to the time that a load balancer or Kubernetes takes
+    /// to notice. (Zero by default.)
     pub drain_delay: Duration,
     /// How long the shutdown waits for open connections before it closes them. It begins after
     /// `drain_delay`.

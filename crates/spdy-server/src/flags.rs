@@ -143,8 +143,8 @@ pub(crate) struct Flags {
     /// Seconds to wait for open requests after SIGINT or SIGTERM
     ///
     /// The first signal closes the listeners and asks every client to finish: over SPDY and HTTP/2
-    /// by GOAWAY, over HTTP/1.1 by closing the connection after its next response. After this time the
-    /// remaining connections are closed. A second signal closes them at once.
+    /// by GOAWAY, over HTTP/1.1 by closing the connection after its next response. After this time
+    /// the remaining connections are closed. A second signal closes them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain_timeout: u32,
 
@@ -158,8 +158,8 @@ pub(crate) struct Flags {
     /// Seconds that an idle HTTP/1.1 connection is kept after SIGINT or SIGTERM
     ///
     /// The response to a request within this time announces the end of the connection. Without it,
-    /// the request of a client that uses its idle connection in that instant would be lost. It is at
-    /// most half of --drain-timeout. 0 closes idle connections at once.
+    /// the request of a client that uses its idle connection in that instant would be lost. It is
+    /// at most half of --drain-timeout. 0 closes idle connections at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     idle_close: u32,
 
@@ -248,8 +248,8 @@ pub(crate) struct Flags {
     /// Serve /metrics (for Prometheus), /livez and /readyz on this address, in plain text
     ///
     /// /livez returns 200 as long as the process lives. /readyz returns 503 as soon as it is asked
-    /// to stop; /healthz is another name for it. With --reuse-port the server closes this address as
-    /// soon as it is asked to stop, and from then on only the new process answers.
+    /// to stop; /healthz is another name for it. With --reuse-port the server closes this address
+    /// as soon as it is asked to stop, and from then on only the new process answers.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
     metrics: Option<Address>,
 

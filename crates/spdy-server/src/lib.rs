@@ -59,13 +59,13 @@
 //! - *The access log* ([`Config::access_log`]) has a line for each request: the combined format,
 //!   then the protocol, the stream, the duration in seconds, the bytes of the request body, and
 //!   `cut` if the response was incomplete. Writing it never delays a request.
-//! - *Health.* At the address of the metrics, `/livez` returns 200 as long as the process lives, and
-//!   `/readyz` returns 503 as soon as the server is asked to stop. `/healthz` is another name for
-//!   `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed.
-//! - *Metrics* ([`Config::metrics`]) for Prometheus. There are connections, sessions, requests by protocol and class of status,
-//!   bytes of bodies, failed handshakes, and a histogram of durations. SPDY has in addition frames
-//!   by type, bytes, resets and GOAWAYs by status (each by direction), limits and timeouts by name,
-//!   and malformed requests.
+//! - *Health.* At the address of the metrics, `/livez` returns 200 as long as the process lives,
+//!   and `/readyz` returns 503 as soon as the server is asked to stop. `/healthz` is another name
+//!   for `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed.
+//! - *Metrics* ([`Config::metrics`]) for Prometheus. There are connections, sessions, requests by
+//!   protocol and class of status, bytes of bodies, failed handshakes, and a histogram of
+//!   durations. SPDY has in addition frames by type, bytes, resets and GOAWAYs by status (each by
+//!   direction), limits and timeouts by name, and malformed requests.
 //! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and
 //!   counted. Over HTTP/1.1 the line has only the status, because the request could not be parsed.
 //!   Over HTTP/2 they are neither logged nor counted, because h2 answers them without notice.

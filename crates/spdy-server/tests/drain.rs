@@ -1,5 +1,5 @@
 //! A server that drains: connections that wait for a place and connections that are idle receive
-//! their responses, and whoever asks learns of it first.
+//! their responses, and the health checks turn first.
 
 mod common;
 
