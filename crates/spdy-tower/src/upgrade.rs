@@ -54,7 +54,7 @@ use spdy_session::{Config, FlowControl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[cfg(feature = "client")]
-pub(crate) use self::client::switch;
+pub(crate) use self::client::{connect_at_once, switch};
 pub use self::{
     client::{ConnectError, MAX_REFUSAL, connect, connect_to, request},
     server::{OnSession, UpgradeError, accept},

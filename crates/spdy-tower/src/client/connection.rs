@@ -10,7 +10,8 @@ use std::{
 };
 
 use h2::Reason;
-use http::{Request, Response};
+use http::{Method, Request, Response};
+use http_body::Body;
 use hyper::client::conn::{TrySendError, http1, http2};
 use spdy_session::{Session, StreamError};
 use tokio::{sync::oneshot, time::timeout};
@@ -18,6 +19,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{
     Error, FetchError, ResponseBody, SendRequest,
     dial::Heard,
+    fetched::Ends,
     lent::RequestBody,
     locked::DroppedUnlocked,
     slot::{Line, Place, Slot, Use},
@@ -254,6 +256,11 @@ impl Shared {
     ) -> Result<Response<ResponseBody>, Failed> {
         let is_reused = self.is_used.swap(true, Ordering::Relaxed);
         let doubt = Doubt::new(slot, self);
+        let ends = match request.method() {
+            &Method::CONNECT => Ends::Early,
+            _ if request.body().is_end_stream() => Ends::InOrder,
+            _ => Ends::Early,
+        };
         let failed = match &self.requests {
             Requests::Spdy(requests) => match requests.send(request).await {
                 Ok(response) => return Ok(response.map(|body| ResponseBody::spdy(body, doubt))),
@@ -263,7 +270,7 @@ impl Shared {
                 let mut requests = requests.clone();
                 match requests.try_send_request(request).await {
                     Ok(response) => {
-                        return Ok(response.map(|body| ResponseBody::http2(body, doubt)));
+                        return Ok(response.map(|body| ResponseBody::http2(body, ends, doubt)));
                     }
                     Err(error) => Failed::http2(error, is_reused),
                 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use super::{
@@ -79,7 +80,26 @@ impl Unread {
 #[derive(Debug)]
 enum Source {
     Spdy(Body),
-    Http(hyper::body::Incoming),
+    Http1(Incoming),
+    Http2(Incoming, Ends),
+}
+
+/// How a response over HTTP/2 can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// Only with END_STREAM, because the request was complete before.
+    InOrder,
+    /// Also with a reset and NO_ERROR after it, which stops the rest of the request (RFC 9113
+    /// section 8.1).
+    Early,
+}
+
+impl Ends {
+    /// Returns whether a body that hyper takes for complete was cut short. hyper says the same of
+    /// every body that is reset with NO_ERROR, wherever that happens.
+    fn is_cut(self, body: &Incoming) -> bool {
+        !body.is_end_stream() && (self == Self::InOrder || body.size_hint().lower() > 0)
+    }
 }
 
 impl ResponseBody {
@@ -87,12 +107,12 @@ impl ResponseBody {
         Self::new(Source::Spdy(body), Unread::Shared(doubt))
     }
 
-    pub(super) fn http2(body: hyper::body::Incoming, doubt: Doubt) -> Self {
-        Self::new(Source::Http(body), Unread::Shared(doubt))
+    pub(super) fn http2(body: Incoming, ends: Ends, doubt: Doubt) -> Self {
+        Self::new(Source::Http2(body, ends), Unread::Shared(doubt))
     }
 
-    pub(super) fn http1(body: hyper::body::Incoming, unwanted: Unwanted) -> Self {
-        Self::new(Source::Http(body), Unread::Alone(unwanted))
+    pub(super) fn http1(body: Incoming, unwanted: Unwanted) -> Self {
+        Self::new(Source::Http1(body), Unread::Alone(unwanted))
     }
 
     fn new(source: Source, unread: Unread) -> Self {
@@ -112,9 +132,17 @@ impl ResponseBody {
         self
     }
 
+    /// Returns the error of a body whose time is over, although it may have more.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<FetchError> {
+        match &mut self.patience {
+            Some(patience) if self.unread.is_some() => patience.poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+
     /// Notes that the server has sent something. After the end there is nothing left to doubt.
     fn note(&mut self) {
-        if http_body::Body::is_end_stream(self) {
+        if self.is_end_stream() {
             self.end();
         } else if let Some(Unread::Shared(doubt)) = &mut self.unread {
             doubt.note();
@@ -136,34 +164,42 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        let frame = match &mut self.source {
-            Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
-            Source::Http(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Http),
-        };
-        match &frame {
-            Poll::Ready(Some(Ok(_))) => self.note(),
-            // The body has ended, or returned an error.
-            Poll::Ready(_) => self.end(),
-            Poll::Pending => {
-                if let Some(patience) = &mut self.patience {
-                    return patience.poll(cx).map(|error| Some(Err(error)));
-                }
-            }
+        // This is first, because a server can always have more.
+        if let Poll::Ready(error) = self.poll_patience(cx) {
+            return Poll::Ready(Some(Err(error)));
         }
-        frame
+        let is_unread = self.unread.is_some();
+        let frame = ready!(match &mut self.source {
+            Source::Spdy(body) => Pin::new(body).poll_frame(cx).map_err(FetchError::Body),
+            Source::Http1(body) | Source::Http2(body, _) => {
+                Pin::new(body).poll_frame(cx).map_err(FetchError::Http)
+            }
+        });
+        match (&frame, &self.source) {
+            (Some(Ok(_)), _) => self.note(),
+            (None, Source::Http2(body, ends)) if is_unread && ends.is_cut(body) => {
+                self.end();
+                return Poll::Ready(Some(Err(FetchError::CutShort)));
+            }
+            // The body has ended, or returned an error.
+            _ => self.end(),
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Spdy(body) => body.is_end_stream(),
-            Source::Http(body) => body.is_end_stream(),
+            Source::Http1(body) | Source::Http2(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            // hyper returns the length that a response to HEAD announces.
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
             Source::Spdy(body) => body.size_hint(),
-            Source::Http(body) => body.size_hint(),
+            Source::Http1(body) | Source::Http2(body, _) => body.size_hint(),
         }
     }
 }
@@ -180,6 +216,9 @@ pub enum FetchError {
     Body(BodyError),
     /// The request or the body of its response failed over HTTP/2 or HTTP/1.1.
     Http(hyper::Error),
+    /// The server broke the body of the response off over HTTP/2, with a reset that pretends that
+    /// it is complete.
+    CutShort,
     /// The request took longer than its time, which is contained: see
     /// [`Connector::request_timeout`](super::Connector::request_timeout).
     TimedOut(Duration),
@@ -193,7 +232,7 @@ impl FetchError {
         match self {
             Self::Connect(error) => error.is_connect(),
             Self::Spdy(error) => error.is_connect(),
-            Self::Body(_) | Self::TimedOut(_) => false,
+            Self::Body(_) | Self::CutShort | Self::TimedOut(_) => false,
             Self::Http(error) => is_unsent(error),
         }
     }
@@ -207,6 +246,7 @@ impl FetchError {
             Self::Spdy(error) => error.is_timeout(),
             Self::Body(error) => error.is_timeout(),
             Self::Http(error) => error.is_timeout(),
+            Self::CutShort => false,
             Self::TimedOut(_) => true,
         }
     }
@@ -222,7 +262,7 @@ impl FetchError {
             Self::Connect(error) => error.is_retry_safe(),
             Self::Spdy(error) => error.is_retry_safe(),
             // The server may have the request, or has started to send its response.
-            Self::TimedOut(_) | Self::Body(_) => false,
+            Self::TimedOut(_) | Self::Body(_) | Self::CutShort => false,
             Self::Http(error) => is_unprocessed(error),
         }
     }
@@ -236,6 +276,7 @@ impl FetchError {
             Self::Spdy(error) => error.is_remote(),
             Self::Body(error) => error.is_remote(),
             Self::Http(error) => source::<h2::Error>(error).is_some_and(h2::Error::is_remote),
+            Self::CutShort => true,
             Self::TimedOut(_) => false,
         }
     }
@@ -257,7 +298,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(_) => f.write_str("request was not sent"),
-            Self::Body(_) => f.write_str("response ended early"),
+            Self::Body(_) | Self::CutShort => f.write_str("response ended early"),
             Self::Spdy(_) | Self::Http(_) => f.write_str("request failed"),
             Self::TimedOut(limit) => write!(f, "request took longer than {limit:?}"),
         }
@@ -271,7 +312,7 @@ impl StdError for FetchError {
             Self::Spdy(error) => error,
             Self::Body(error) => error,
             Self::Http(error) => error,
-            Self::TimedOut(_) => return None,
+            Self::CutShort | Self::TimedOut(_) => return None,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use http::{
-    HeaderValue, Method, Request, Uri,
+    HeaderValue, Method, Request, Response, Uri,
     header::{HOST, PROXY_AUTHORIZATION},
 };
 
@@ -47,7 +47,8 @@ impl Proxy {
         origin: &Origin,
     ) -> Result<Dialed, ConnectorError> {
         let connect = self.connect(origin);
-        match switch(io, connect, |response| response.status().is_success()).await {
+        let accepts = |response: &Response<_>| response.status().is_success();
+        match switch(io, connect, accepts, 0).await {
             Ok((_, tunnel)) => Ok(Dialed::new(tunnel)),
             Err(ConnectError::Refused(answer)) => Err(ConnectorError::Proxy(answer.status())),
             Err(ConnectError::Transport(error)) => Err(io::Error::other(error).into()),

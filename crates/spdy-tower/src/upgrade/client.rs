@@ -88,18 +88,34 @@ pub async fn connect_to<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    switch(transport, request, |response| {
-        response.status() == StatusCode::SWITCHING_PROTOCOLS && is_agreed(response.headers())
-    })
-    .await
+    let accepts = |response: &Response<_>| is_upgraded(response, is_agreed);
+    switch(transport, request, accepts, MAX_REFUSAL).await
+}
+
+/// Does the same as [`connect`], but returns the head of a refusal without waiting for its body.
+#[cfg(feature = "client")]
+pub(crate) async fn connect_at_once<IO>(
+    transport: IO,
+    request: Request<()>,
+) -> Result<(Response<()>, Upgraded), ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let accepts = |response: &Response<_>| is_upgraded(response, is_agreed);
+    switch(transport, request, accepts, 0).await
+}
+
+fn is_upgraded<B>(response: &Response<B>, is_agreed: impl FnOnce(&HeaderMap) -> bool) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS && is_agreed(response.headers())
 }
 
 /// Sends a request after which the transport carries another protocol, if `accepts` returns `true`
-/// for the response.
+/// for the response. Of the body of another response, at most `kept` bytes are waited for.
 pub(crate) async fn switch<IO>(
     transport: IO,
     request: Request<()>,
     accepts: impl FnOnce(&Response<Incoming>) -> bool,
+    kept: usize,
 ) -> Result<(Response<()>, Upgraded), ConnectError>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -109,7 +125,7 @@ where
         let request = request.map(|()| Empty::<Bytes>::new());
         let mut response = sender.send_request(request).await?;
         if !accepts(&response) {
-            return Err(refused(response).await);
+            return Err(refused(response, kept).await);
         }
         let transport = hyper::upgrade::on(&mut response).await?;
         Ok((response.map(drop), Upgraded::new(transport)))
@@ -125,18 +141,18 @@ where
     .await
 }
 
-/// Reads the body of a response that does not upgrade, up to the limit.
-async fn refused(response: Response<Incoming>) -> ConnectError {
+/// Reads the body of a response that does not upgrade, up to a limit.
+async fn refused(response: Response<Incoming>, limit: usize) -> ConnectError {
     let (head, mut body) = response.into_parts();
     let mut kept = BytesMut::new();
     // The bytes after a 101 belong to another protocol.
     while head.status != StatusCode::SWITCHING_PROTOCOLS
-        && kept.len() < MAX_REFUSAL
+        && kept.len() < limit
         && let Some(Ok(frame)) = body.frame().await
     {
         kept.extend_from_slice(frame.data_ref().map_or(&[][..], |bytes| bytes));
     }
-    kept.truncate(MAX_REFUSAL);
+    kept.truncate(limit);
     ConnectError::Refused(Box::new(Response::from_parts(head, kept.freeze())))
 }
 

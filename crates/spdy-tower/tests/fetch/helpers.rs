@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, body::Body, routing::get};
+use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body::{Frame, SizeHint};
@@ -29,7 +29,6 @@ use super::{http1_on, network::Network};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn pages() -> Router {
-    let numbers = async || Json([1, 2, 3]);
     let slow = async || {
         sleep(MINUTE).await;
         "at last"
@@ -41,7 +40,7 @@ fn pages() -> Router {
     Router::new()
         .route("/text", get("h\u{e9}llo"))
         .route("/bytes", get(async || Bytes::from_static(b"h\xe9llo")))
-        .route("/json", get(numbers))
+        .route("/json", get("[1,2,3]"))
         .route("/slow", get(slow))
         .route("/slowly", get(slowly))
 }

@@ -4,6 +4,7 @@ mod choice;
 mod connections;
 mod dead;
 mod helpers;
+mod hostile;
 mod network;
 mod proxies;
 mod reach;

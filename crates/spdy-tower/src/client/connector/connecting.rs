@@ -220,7 +220,7 @@ where
 /// Asks to upgrade to SPDY/3.1. Returns `None` if the server does not upgrade, and closes the
 /// transport.
 async fn upgraded(transport: Box<dyn Transport>, origin: &Origin) -> io::Result<Option<Upgraded>> {
-    match upgrade::connect(transport, upgrade::request(&origin.uri())).await {
+    match upgrade::connect_at_once(transport, upgrade::request(&origin.uri())).await {
         Ok((_, transport)) => {
             debug!(protocol = Protocol::Spdy(Version::V3_1).token(), "upgraded");
             Ok(Some(transport))
