@@ -1,10 +1,12 @@
-//! Servers and proxies that break off, never end, or answer what nobody asked for.
+//! Servers and proxies that break off, never end, or send what was not asked for.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,14 +14,16 @@ use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use spdy_frame::Version;
 use spdy_tower::client::{
     Client, Connector, ConnectorError, FetchError, Plain, Proxy, ReadBody, ReadError,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
+use tower::ServiceExt;
 
 use super::network::{Network, ask, get};
 
@@ -397,7 +401,7 @@ async fn a_request_with_an_interim_response_is_not_repeated() {
 
 /// A second response to one request must not become the response to the next.
 #[tokio::test(start_paused = true)]
-async fn a_response_that_nobody_asked_for_answers_nothing() {
+async fn a_response_without_a_request_answers_nothing() {
     let network = Network::new(Duration::ZERO, |mut io, _| async move {
         while let Some(head) = head(&mut io).await {
             let answer: &[u8] = match head.contains("/twice") {
@@ -416,6 +420,80 @@ async fn a_response_that_nobody_asked_for_answers_nothing() {
         assert_eq!(response.into_body().bytes(9).await.unwrap(), "twice");
         if let Ok(body) = get(&client).await {
             assert_eq!(body, "ok");
+        }
+    }
+}
+
+/// Serves this protocol in plain text. `/slow` is answered after a second.
+async fn serve(io: DuplexStream, plain: Plain) {
+    let slow = async || {
+        sleep(SECOND).await;
+        "ok"
+    };
+    let router = axum::Router::new()
+        .route("/slow", axum::routing::get(slow))
+        .fallback(async || "ok");
+    match plain {
+        Plain::Http2 => {
+            let service =
+                hyper::service::service_fn(move |request| router.clone().oneshot(request));
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            _ = builder.serve_connection(TokioIo::new(io), service).await;
+        }
+        Plain::Spdy(version) => {
+            let builder = spdy_tower::Builder::new();
+            _ = builder.serve_connection(io, version, router).await;
+        }
+        _ => super::http1_on(io, router).await,
+    }
+}
+
+/// A body that panics when it is polled or dropped.
+struct Panics {
+    polled: bool,
+}
+
+impl http_body::Body for Panics {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        assert!(!self.polled, "on purpose: the body panics");
+        Poll::Pending
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        if !self.polled && !std::thread::panicking() {
+            panic!("on purpose: the drop of the body panics");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_ends_no_other_request() {
+    for plain in [Plain::Http1, Plain::Http2, Plain::Spdy(Version::V3_1)] {
+        for polled in [true, false] {
+            let network = Network::new(Duration::ZERO, move |io, _| serve(io, plain));
+            let client = network.client(plain);
+            assert_eq!(get(&client).await.unwrap(), "ok");
+            let (slow, poison) = (client.clone(), client.clone());
+            let slow = tokio::spawn(async move {
+                let response = ask(&slow, "GET", "/slow", "").await?;
+                Ok::<_, FetchError>(response.into_body().bytes(9).await.unwrap())
+            });
+            sleep(SECOND / 4).await;
+            let poisoned = tokio::spawn(async move {
+                let request = Request::post("http://a.test/slow").body(Panics { polled });
+                _ = timeout(SECOND / 4, poison.send(request.unwrap())).await;
+            });
+            _ = poisoned.await;
+            assert_eq!(slow.await.unwrap().unwrap(), "ok", "{plain:?} {polled}");
+            assert_eq!(get(&client).await.unwrap(), "ok", "{plain:?} {polled}");
         }
     }
 }
