@@ -1,5 +1,5 @@
 //! The pages of the project hold together: links lead somewhere, the guide shows code of examples
-//! that exist, all its other code is compiled, and the tests that docs/compare.md names exist.
+//! that exist, all its other code is compiled, and tests that pages name exist.
 
 use std::{
     fs,
@@ -95,6 +95,29 @@ fn every_test_that_the_comparison_names_exists() {
         checked += 1;
     }
     assert!(checked > 30, "the page has other rows now");
+}
+
+#[test]
+fn every_test_that_the_page_of_limits_names_exists() {
+    let page = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let tests = tests_in(&["crates", "tests"]).unwrap();
+    let mut checked = 0;
+    for code in page.split('`').skip(1).step_by(2) {
+        let is_name =
+            |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || "_:".contains(it);
+        let Some((place, name)) = code.rsplit_once("::").filter(|_| code.chars().all(is_name))
+        else {
+            continue;
+        };
+        // Other names are those of a module, or an example of a name.
+        if name.contains('_') {
+            let place = place.trim_end_matches("::tests");
+            let exists = |it: &_| is_named(it, place, name);
+            assert!(tests.iter().any(exists), "there is no test {code}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "the page has other names now");
 }
 
 /// Whether a test has this name, in a file or a folder of this place, such as `push::client`.
