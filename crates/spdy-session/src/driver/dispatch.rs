@@ -199,6 +199,10 @@ impl Dispatch {
     /// Frees memory that a session at rest does not need.
     pub(super) fn release_memory(&mut self) {
         self.connection.release_buffers();
+        if let Some(awaited) = &mut self.awaited {
+            awaited.opens.free_spare();
+            awaited.pings.free_spare();
+        }
         if self.cells.free_spare() {
             self.ready.free_spare();
             self.accepted.free_spare();
@@ -390,3 +394,37 @@ fn forget(cells: &mut Cells, connection: &Connection, id: StreamId) {
 
 /// The smallest number of waiting streams at which the driver searches for given-up ones.
 const FEW_OPENS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::Pin, task::Waker};
+
+    use spdy_frame::Version;
+
+    use crate::{Config, Driver, OpenOptions, client};
+
+    use super::*;
+
+    /// Returns how many streams that wait there is room for, after a poll.
+    fn room<IO>(driver: &mut Driver<IO>) -> usize
+    where
+        Driver<IO>: Future + Unpin,
+    {
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut *driver).poll(cx).is_pending());
+        let awaited = driver.dispatch.awaited.as_ref();
+        awaited.map_or(0, |awaited| awaited.opens.capacity())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_at_rest_has_no_room_for_the_streams_that_have_waited() {
+        let (near, _far) = tokio::io::duplex(64 * 1024);
+        let (session, _, mut driver) = client(near, Version::V3_1, Config::default());
+        let open = |_| session.open(HeaderBlock::new(), OpenOptions::new());
+        let waiting: Vec<_> = (0..1000).map(open).collect();
+        // A server that has sent nothing gets 100 streams.
+        assert!(room(&mut driver) >= 900);
+        drop(waiting);
+        assert!(room(&mut driver) <= 16);
+    }
+}

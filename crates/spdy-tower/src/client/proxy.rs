@@ -19,7 +19,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy at the scheme, the host and the port of a URI. With `https`, there is TLS to the
-    /// proxy too.
+    /// proxy too, with the configuration of the connector: a proxy that asks for the certificate of
+    /// the client gets it.
     ///
     /// # Errors
     ///
