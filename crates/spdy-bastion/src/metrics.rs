@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    encoding::prometheus_text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Metric, Registry},
 };
 
@@ -66,6 +66,8 @@ impl Reason {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("spdy_bastion");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of spdy-bastion", version);
         let mut names = Names(&mut registry);
         let mut metrics = Self {
             connections_open: names.add("connections_open", "Open connections of clients"),
@@ -94,7 +96,7 @@ impl Metrics {
         metrics
     }
 
-    /// Returns all metrics in the format of OpenMetrics.
+    /// Returns all metrics in Prometheus' text format, which every scraper reads.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes any text");
@@ -174,4 +176,4 @@ impl Names<'_> {
 type Label = (&'static str, &'static str);
 
 /// The type of the text.
-pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT: &str = "text/plain; version=0.0.4; charset=utf-8";

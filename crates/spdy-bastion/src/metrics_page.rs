@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::metrics::{Metrics, OPENMETRICS};
+use crate::metrics::{CONTENT, Metrics};
 
 /// Serves the page. Never returns.
 pub(crate) async fn run(socket: TcpListener, metrics: Metrics) {
@@ -54,8 +54,8 @@ fn page(metrics: &Metrics, request: &Request<Incoming>) -> Response<String> {
         return response;
     }
     let mut response = Response::new(metrics.text());
-    let openmetrics = http::HeaderValue::from_static(OPENMETRICS);
-    response.headers_mut().insert(CONTENT_TYPE, openmetrics);
+    let content = http::HeaderValue::from_static(CONTENT);
+    response.headers_mut().insert(CONTENT_TYPE, content);
     response
 }
 

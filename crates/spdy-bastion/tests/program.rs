@@ -142,6 +142,9 @@ async fn sessions_are_listed_and_killed_with_a_message_and_played() {
     let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let page = support::raw(address, request).await;
     for line in [
+        "content-type: text/plain; version=0.0.4; charset=utf-8\r\n",
+        "# HELP spdy_bastion_sessions_total Sessions with streams that have begun, by verb",
+        "spdy_bastion_build_info{version=",
         "spdy_bastion_sessions_total{verb=\"exec\"} 1",
         "spdy_bastion_sessions_open 0",
         "spdy_bastion_stream_bytes_total{direction=\"out\"} 8",

@@ -1,9 +1,14 @@
 //! The metrics for Prometheus, and the pages that serve them.
 //!
-//! All labels are created in advance, so counting is only an addition.
+//! All labels are created in advance, so counting is only an addition. Only those of the durations
+//! are created when they occur, because most of them never do.
 
+mod duration;
+mod format;
 mod frames;
 mod memory;
+#[cfg(target_os = "linux")]
+mod process;
 
 use std::{
     array, fmt,
@@ -16,20 +21,23 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, Method, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, VARY},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 use spdy_tower::session;
 
-use self::{frames::Frames, memory::Memory};
+use self::{duration::Durations, format::Format, frames::Frames, memory::Memory};
 use crate::{
     config::{Config, Transport},
+    info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
 };
@@ -46,6 +54,7 @@ pub(crate) struct Metrics {
     handshake_failures: [Counter; 2],
     frames: Arc<session::Counters>,
     protocols: [Counters; PROTOCOLS],
+    durations: Durations,
 }
 
 /// The metrics of one protocol.
@@ -59,7 +68,6 @@ struct Counters {
     malformed: [Counter; REFUSALS.len()],
     received: Counter,
     sent: Counter,
-    duration: Histogram,
 }
 
 impl Metrics {
@@ -73,8 +81,14 @@ impl Metrics {
     }
 
     fn named(config: &Config, memory: Arc<session::MemoryUse>) -> Self {
-        let mut registry = Registry::with_prefix("spdy_server");
-        let mut names = Names(&mut registry);
+        let mut registry = Registry::default();
+        let durations = Durations::new(&mut registry);
+        #[cfg(target_os = "linux")]
+        registry.register_collector(Box::new(process::Process));
+        let ours = registry.sub_registry_with_prefix("spdy_server");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        ours.register("build", "The version of spdy-server", version);
+        let mut names = Names(ours);
         let connections = names.one("connections", "Connections accepted");
         let connections_open = names.one("connections_open", "Open connections");
         let limit: Gauge = names.one("connections_limit", "Maximum number of open connections");
@@ -111,17 +125,10 @@ impl Metrics {
         let requests_open = names.family("requests_open", "Open requests");
         let received = names.family("request_body_bytes", "Bytes of request bodies received");
         let sent = names.family("response_body_bytes", "Bytes of response bodies sent");
-        let duration: Family<[Label; 1], Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(BUCKETS));
-        names.0.register(
-            "request_duration_seconds",
-            "Seconds from the head of the request to the last byte of the response",
-            duration.clone(),
-        );
 
         let frames = Arc::<session::Counters>::default();
-        registry.register_collector(Box::new(Frames(Arc::clone(&frames))));
-        registry.register_collector(Box::new(Memory(memory)));
+        ours.register_collector(Box::new(Frames(Arc::clone(&frames))));
+        ours.register_collector(Box::new(Memory(memory)));
 
         let counters = |protocol: Protocol| {
             let label = ("protocol", protocol.token());
@@ -141,7 +148,6 @@ impl Metrics {
                 }),
                 received: received.get_or_create_owned(&[label]),
                 sent: sent.get_or_create_owned(&[label]),
-                duration: duration.get_or_create_owned(&[label]),
             }
         };
         Self {
@@ -149,6 +155,7 @@ impl Metrics {
             handshake_failures: ["tls", "plain"]
                 .map(|transport| failures.get_or_create_owned(&[("transport", transport)])),
             registry,
+            durations,
             frames,
             draining: AtomicBool::new(false),
             connections,
@@ -205,13 +212,21 @@ impl Metrics {
     }
 
     /// Counts a request that is over.
-    pub(crate) fn measured(&self, protocol: Protocol, measured: Measured) {
-        let counters = self.of(protocol);
+    pub(crate) fn measured(
+        &self,
+        connection: &ConnectionInfo,
+        method: &Method,
+        measured: Measured,
+    ) {
+        let counters = self.of(connection.protocol);
         counters.requests[measured.status.map_or(0, class)].inc();
         counters.cut.inc_by(u64::from(measured.is_cut));
         counters.received.inc_by(measured.received);
         counters.sent.inc_by(measured.sent);
-        counters.duration.observe(measured.duration.as_secs_f64());
+        let Measured {
+            status, duration, ..
+        } = measured;
+        self.durations.observe(connection, method, status, duration);
     }
 
     /// Makes `/readyz` report that the server accepts no new work.
@@ -279,10 +294,13 @@ pub(crate) fn pages(metrics: Arc<Metrics>) -> Router {
         .with_state(metrics)
 }
 
-async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
-    let mut text = String::new();
-    encode(&mut text, &metrics.registry).expect("a String takes any text");
-    ([(CONTENT_TYPE, OPENMETRICS)], text).into_response()
+async fn page(State(metrics): State<Arc<Metrics>>, fields: HeaderMap) -> Response {
+    let format = Format::wanted(&fields);
+    let head = [
+        (CONTENT_TYPE, format.content_type()),
+        (VARY, ACCEPT.as_str()),
+    ];
+    (head, format.text(&metrics.registry)).into_response()
 }
 
 async fn readiness(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -299,11 +317,6 @@ const PROTOCOLS: usize = Protocol::ALL.len();
 /// The classes of status: the class of 200 is at index 2. A response never has status 1xx.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// In seconds: from the time of a handler in memory to the time after which clients give up.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
-
 /// Returns the place of a status in [`CLASSES`].
 fn class(status: StatusCode) -> usize {
     let class = usize::from(status.as_u16() / 100);
@@ -312,5 +325,3 @@ fn class(status: StatusCode) -> usize {
 
 /// The status codes with which spdy-tower and hyper answer malformed requests.
 const REFUSALS: [&str; 3] = ["400", "414", "431"];
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::StatusCode};
+use axum::{
+    Router,
+    http::{Method, StatusCode},
+};
 use spdy_tower::session::{Counters, MemoryUse};
 
 use crate::{
     config::{Config, Transport},
+    info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
 };
@@ -54,7 +58,7 @@ impl Metrics {
         match *self {}
     }
 
-    pub(crate) fn measured(&self, _: Protocol, _: Measured) {
+    pub(crate) fn measured(&self, _: &ConnectionInfo, _: &Method, _: Measured) {
         match *self {}
     }
 

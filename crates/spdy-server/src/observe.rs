@@ -298,7 +298,7 @@ impl Drop for Exchange {
             connection,
         } = &*self.watch;
         if let Some(metrics) = &observers.metrics {
-            metrics.measured(connection.protocol, measured);
+            metrics.measured(connection, &self.method, measured);
         }
         if let (Some(log), Some(asked)) = (&observers.log, &self.asked) {
             log.write(&Entry {

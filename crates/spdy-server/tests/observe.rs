@@ -83,7 +83,7 @@ impl Observed {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let numbers = lines.filter_map(|line| {
             let (name, number) = line.rsplit_once(' ').unwrap();
-            let name = name.strip_prefix("spdy_server_").unwrap();
+            let name = name.strip_prefix("spdy_server_")?;
             Some((name.to_owned(), number.parse().ok()?))
         });
         numbers.collect()
@@ -199,7 +199,7 @@ async fn frames_bytes_and_resets_are_counted_by_direction() {
         .await;
     let after = server.scrape().await;
     // Both sides have sent a SETTINGS frame at least.
-    for name in ["bytes_received_total", "bytes_sent_total"] {
+    for name in ["received_bytes_total", "sent_bytes_total"] {
         assert!(
             (100..10_000).contains(&after[name]),
             "{name}: {}",

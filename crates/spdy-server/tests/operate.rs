@@ -275,7 +275,8 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
         })
     });
     for line in [
-        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n",
+        "content-type: text/plain; version=0.0.4; charset=utf-8\r\n",
+        "# HELP spdy_server_connections_total Connections accepted.\n",
         "spdy_server_connections_total 3\n",
         "spdy_server_connections_limit 77\n",
         "spdy_server_connections_limit_reached_total 0\n",
@@ -284,8 +285,14 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
         "spdy_server_requests_total{protocol=\"http/1.1\",status=\"4xx\"} 1\n",
         "spdy_server_requests_total{protocol=\"spdy/3.1\",status=\"2xx\"} 0\n",
         "spdy_server_requests_open{protocol=\"http/1.1\"} 0\n",
-        "spdy_server_request_duration_seconds_count{protocol=\"http/1.1\"} 2\n",
-        "# EOF\n",
+        "http_server_request_duration_seconds_count{http_request_method=\"GET\",\
+         network_protocol_name=\"http\",network_protocol_version=\"1.1\",url_scheme=\"http\",\
+         http_response_status_code=\"404\"} 1\n",
+        concat!(
+            "spdy_server_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1\n"
+        ),
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
@@ -365,14 +372,16 @@ async fn failed_handshakes_and_durations_are_measured() {
         let io = connect(address, roots.clone(), &["spdy/3.1"]).await;
         spdy(io, Version::V3_1, path).await;
     }
-    let duration = "spdy_server_request_duration_seconds";
-    let of = "protocol=\"spdy/3.1\"";
+    let duration = "http_server_request_duration_seconds";
+    let of = "http_request_method=\"GET\",network_protocol_name=\"spdy\",\
+              network_protocol_version=\"3.1\",url_scheme=\"https\",\
+              http_response_status_code=\"200\"";
     let expected = [
         "spdy_server_handshake_failures_total{transport=\"tls\"} 2\n".to_owned(),
         "spdy_server_handshake_failures_total{transport=\"plain\"} 0\n".to_owned(),
         format!("{duration}_count{{{of}}} 2\n"),
-        format!("{duration}_bucket{{le=\"60.0\",{of}}} 2\n"),
-        format!("{duration}_bucket{{le=\"+Inf\",{of}}} 2\n"),
+        format!("{duration}_bucket{{{of},le=\"60\"}} 2\n"),
+        format!("{duration}_bucket{{{of},le=\"+Inf\"}} 2\n"),
     ];
     let start = Instant::now();
     loop {
@@ -384,7 +393,7 @@ async fn failed_handshakes_and_durations_are_measured() {
             .collect();
         if missing.is_empty() {
             // The slow request has taken longer than that, and the other one might have.
-            let short = format!("{duration}_bucket{{le=\"0.05\",{of}}} ");
+            let short = format!("{duration}_bucket{{{of},le=\"0.05\"}} ");
             let (_, count) = text.split_once(&short).unwrap();
             assert!(!count.starts_with('2'), "{text}");
             break;

@@ -158,8 +158,8 @@ impl Count {
         match self {
             Self::FramesReceived(_) => "frames_received",
             Self::FramesSent(_) => "frames_sent",
-            Self::BytesReceived => "bytes_received",
-            Self::BytesSent => "bytes_sent",
+            Self::BytesReceived => "received_bytes",
+            Self::BytesSent => "sent_bytes",
             Self::StreamsReceived => "streams_received",
             Self::StreamsOpened => "streams_opened",
             Self::ResetsReceived(_) => "resets_received",
@@ -314,7 +314,7 @@ mod tests {
         assert!(names.contains("frames_sent{type=\"DATA\"}"));
         assert!(names.contains("resets_received{status=\"other\"}"));
         assert!(names.contains("limits_reached{limit=\"headers.max_inflated\"}"));
-        assert!(names.contains("bytes_sent"));
+        assert!(names.contains("sent_bytes"));
     }
 
     #[test]
