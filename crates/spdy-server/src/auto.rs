@@ -93,7 +93,7 @@ impl Builder {
     /// Creates a builder with a configuration. It uses [`Config::timeouts`] (`drain` is up to the
     /// caller), [`Config::spdy`], [`Config::http2`] and [`Config::http1`], and for
     /// [`serve_connection`](Self::serve_connection) also [`Config::plain_version`] and
-    /// [`Config::proxy_protocol`]. Sockets, certificates, logs, metrics and limits on all
+    /// [`Config::proxy_protocol`] with [`Config::proxy_protocol_from`]. Sockets, certificates, logs, metrics and limits on all
     /// connections are only for a server.
     #[must_use]
     pub fn with_config(config: &Config) -> Self {
@@ -162,6 +162,7 @@ impl Builder {
     ///     protocol: Protocol::Spdy(Version::V3_1),
     ///     peer: Some(([192, 0, 2, 1], 4711).into()),
     ///     tls: None,
+    ///     is_tls_of_proxy: false,
     /// };
     /// auto::Builder::new().serve_known_connection(io, info, app)
     /// # }

@@ -2,6 +2,7 @@
 
 mod bind;
 mod certificate;
+mod network;
 mod protocols;
 
 use std::{num::NonZeroU16, path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 pub use self::{
     bind::{Address, AddressError, Bind, Endpoint, Transport},
     certificate::Certificate,
+    network::{Network, NetworkError},
     protocols::{Http1, Http2, Spdy},
 };
 use crate::negotiate::PlainVersion;
@@ -30,7 +32,16 @@ pub struct Config {
     /// Whether every connection begins with a PROXY protocol header, version 1 or 2, which contains
     /// the address of the client. Turn it on only behind a proxy that sends the header: otherwise
     /// clients can claim any address. (Off by default.)
+    ///
+    /// A header of version 2 can also say what a proxy that ends TLS knows of the client:
+    /// [`ProxyInfo`](crate::ProxyInfo). On plaintext listeners its ALPN tells SPDY/3 from SPDY/3.1,
+    /// and takes precedence over [`plain_version`](Self::plain_version). A header that is
+    /// malformed, or longer than 4 KiB, ends the connection.
     pub proxy_protocol: bool,
+    /// The addresses of the proxies that send the header. If this is not empty, a connection from
+    /// any other TCP address must not begin with the header: it is a client itself. Connections at
+    /// Unix sockets must begin with the header. (Empty by default: every connection must.)
+    pub proxy_protocol_from: Vec<Network>,
     /// The certificate of the TLS listeners. Without such a listener it is not read.
     pub certificate: Certificate,
     /// How often the server checks the files of the certificate for changes. New connections use
@@ -74,6 +85,7 @@ impl Default for Config {
             binds: Bind::localhost(),
             reuse_port: false,
             proxy_protocol: false,
+            proxy_protocol_from: Vec::new(),
             certificate: Certificate::SelfSigned,
             certificate_check: Duration::from_secs(5),
             plain_version: PlainVersion::default(),

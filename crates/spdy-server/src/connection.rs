@@ -245,6 +245,9 @@ where
                 if let Some(certificates) = &self.client.certificates {
                     extensions.insert(certificates.clone());
                 }
+                if let Some(proxy) = &self.client.proxy {
+                    extensions.insert(Arc::clone(proxy));
+                }
                 guarded(|| self.router.call(request))
             }
         };

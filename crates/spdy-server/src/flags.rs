@@ -19,7 +19,7 @@ use clap::{
 };
 use clap_complete::Shell;
 use spdy_server::{
-    AccessLog, Address, Bind, Certificate, Config, PlainVersion, Timeouts,
+    AccessLog, Address, Bind, Certificate, Config, Network, PlainVersion, Timeouts,
     app::{Directory, Proxy, Upstream},
 };
 use tracing_subscriber::{
@@ -112,8 +112,18 @@ pub(crate) struct Flags {
     /// Read the address of each client from a PROXY protocol header, version 1 or 2
     ///
     /// Every connection must begin with the header. Use this only behind a proxy that sends it.
+    /// From version 2 the server also takes ALPN, and whether the proxy has ended TLS
+    /// (send-proxy-v2-ssl and proxy-v2-options of HAProxy). On plaintext listeners that ALPN takes
+    /// precedence over --plain-version.
     #[arg(long, help_heading = SOCKETS)]
     proxy_protocol: bool,
+
+    /// Expect the PROXY protocol header only from this address or network; can be repeated
+    ///
+    /// IP or IP/BITS. Connections from other addresses are clients themselves, and must not begin
+    /// with the header. Connections at Unix sockets must begin with it.
+    #[arg(long, value_name = "NETWORK", requires = "proxy_protocol", help_heading = SOCKETS)]
+    proxy_protocol_from: Vec<Network>,
 
     /// The SPDY version that version field 3 means on plaintext listeners
     ///
@@ -345,6 +355,7 @@ impl Flags {
             binds,
             reuse_port: self.reuse_port,
             proxy_protocol: self.proxy_protocol,
+            proxy_protocol_from: self.proxy_protocol_from,
             certificate: match (self.cert, self.key) {
                 (Some(chain), Some(key)) => Certificate::Files { chain, key },
                 _ => Certificate::SelfSigned,
@@ -493,7 +504,8 @@ mod tests {
              --body-timeout 5 --keep-alive 0 --handshake-timeout 4 --idle-timeout 6 \
              --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
              --http2 max-frame=20000 --http1 keep-alive=false \
-             --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol d",
+             --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol \
+             --proxy-protocol-from 10.0.0.0/8 --proxy-protocol-from ::1 d",
         );
         assert_eq!(
             all.certificate,
@@ -522,6 +534,12 @@ mod tests {
         assert_eq!(all.access_log, Some(AccessLog::Stdout));
         assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
         assert!(all.reuse_port && all.proxy_protocol);
+        let proxies: Vec<_> = all
+            .proxy_protocol_from
+            .iter()
+            .map(Network::to_string)
+            .collect();
+        assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
 
         let directory = flags("spdy-server --file-cache 3 d").directory().unwrap();
         assert_eq!(directory.path, Path::new("d"));
@@ -573,6 +591,8 @@ mod tests {
             "spdy-server --plain-version spdy/2",
             "spdy-server --listen nowhere",
             "spdy-server --listen unix:",
+            "spdy-server --proxy-protocol-from 10.0.0.0/8",
+            "spdy-server --proxy-protocol --proxy-protocol-from 10.0.0.0/33",
             "spdy-server --max-connections 0",
             "spdy-server --log spdy_server=loudly",
             "spdy-server --log inof",

@@ -159,12 +159,13 @@ pub use self::tls::{CertificateError, PeerCertificates};
 pub use self::{
     application::{Application, MakeApplication},
     config::{
-        AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Http1, Http2, Spdy,
-        Timeouts, Transport,
+        AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Http1, Http2,
+        Network, NetworkError, Spdy, Timeouts, Transport,
     },
     info::ConnectionInfo,
     listener::Inherited,
     negotiate::{PlainVersion, Protocol, UnknownPlainVersion},
+    proxy_protocol::{ProxyCertificate, ProxyInfo, ProxyTls},
     secured::{Fingerprint, TlsInfo},
     server::{Reload, Server, StartError},
     shutdown::{Drained, Signals},

@@ -517,6 +517,7 @@ mod tests {
             protocol: Protocol::Spdy(Version::V3_1),
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         let exchange = Exchange::begin(
             observers.watch(connection).unwrap(),

@@ -4,47 +4,96 @@
 //! header of version 2 contains its length. The line of version 1 is read in steps of at most the
 //! bytes that must still follow.
 
-use std::{error::Error, fmt, io, net::SocketAddr};
+mod facts;
+
+use std::{error::Error, fmt, io, net::SocketAddr, sync::Arc};
 
 use ppp::{v1, v2};
+use spdy_frame::Version;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Reads the header. Returns `None` if the proxy connects for itself, or does not announce the
-/// address.
+pub use self::facts::{ProxyCertificate, ProxyInfo, ProxyTls};
+use crate::negotiate::{PlainVersion, Protocol};
+
+/// What is known of the client of a connection before its first byte.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The address of the client. `None` if the proxy connects for itself, or does not announce the
+    /// address.
+    pub(crate) peer: Option<SocketAddr>,
+    /// What else the header says; `None` if that is nothing.
+    pub(crate) info: Option<Arc<ProxyInfo>>,
+}
+
+impl Said {
+    /// Returns what is known of a connection without a header.
+    pub(crate) fn by_itself(peer: Option<SocketAddr>) -> Self {
+        Self { peer, info: None }
+    }
+
+    /// Returns the same with this address if there is no other.
+    pub(crate) fn or(self, peer: Option<SocketAddr>) -> Self {
+        Self {
+            peer: self.peer.or(peer),
+            ..self
+        }
+    }
+
+    /// Returns whether the client uses TLS up to the proxy.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.tls.is_some())
+    }
+
+    /// Returns the version that version field 3 means, if ALPN has selected it at the proxy.
+    pub(crate) fn plain_version(&self) -> Option<PlainVersion> {
+        let alpn = self.info.as_ref()?.alpn.as_deref()?;
+        match Protocol::from_alpn(alpn)? {
+            Protocol::Spdy(Version::V3) => Some(PlainVersion::V3),
+            Protocol::Spdy(Version::V3_1) => Some(PlainVersion::V3_1),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the header.
 ///
 /// The caller has to set a time limit. The error is `InvalidData` if the header is not valid.
-pub(crate) async fn read<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read<IO: AsyncRead + Unpin>(io: &mut IO) -> io::Result<Said> {
     let mut start = [0; SHORTEST];
     io.read_exact(&mut start).await?;
     if start.starts_with(SIGNATURE) {
         read_v2(io, start).await
     } else if start.starts_with(b"PROXY ") {
-        read_v1(io, start).await
+        read_v1(io, start).await.map(Said::by_itself)
     } else {
-        Err(NoHeader.into())
+        Err(Invalid::Header.into())
     }
 }
 
-async fn read_v2<IO: AsyncRead + Unpin>(
-    io: &mut IO,
-    start: [u8; SHORTEST],
-) -> io::Result<Option<SocketAddr>> {
-    let mut header = [0; V2_HEAD + MAX_V2];
-    header[..SHORTEST].copy_from_slice(&start);
-    io.read_exact(&mut header[SHORTEST..V2_HEAD]).await?;
-    let rest = usize::from(u16::from_be_bytes([header[14], header[15]]));
+async fn read_v2<IO: AsyncRead + Unpin>(io: &mut IO, start: [u8; SHORTEST]) -> io::Result<Said> {
+    let mut head = [0; V2_HEAD];
+    head[..SHORTEST].copy_from_slice(&start);
+    io.read_exact(&mut head[SHORTEST..]).await?;
+    let rest = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if rest > MAX_V2 {
-        return Err(NoHeader.into());
+        return Err(Invalid::Length(rest).into());
     }
-    io.read_exact(&mut header[V2_HEAD..V2_HEAD + rest]).await?;
-    let header = v2::Header::try_from(&header[..V2_HEAD + rest]).map_err(|_| NoHeader)?;
-    Ok(match (header.command, header.addresses) {
+    let mut header = head.to_vec();
+    header.resize(V2_HEAD + rest, 0);
+    io.read_exact(&mut header[V2_HEAD..]).await?;
+    let header = v2::Header::try_from(&*header).map_err(|_| Invalid::Header)?;
+    if header.command == v2::Command::Local {
         // A health check of the proxy.
-        (v2::Command::Local, _) => None,
-        (_, v2::Addresses::IPv4(v4)) => Some((v4.source_address, v4.source_port).into()),
-        (_, v2::Addresses::IPv6(v6)) => Some((v6.source_address, v6.source_port).into()),
-        (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
-    })
+        return Ok(Said::default());
+    }
+    let peer = match header.addresses {
+        v2::Addresses::IPv4(v4) => Some((v4.source_address, v4.source_port).into()),
+        v2::Addresses::IPv6(v6) => Some((v6.source_address, v6.source_port).into()),
+        v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+    };
+    let info = ProxyInfo::read(header.tlvs())?;
+    let info = (info != ProxyInfo::default()).then(|| Arc::new(info));
+    Ok(Said { peer, info })
 }
 
 async fn read_v1<IO: AsyncRead + Unpin>(
@@ -58,12 +107,12 @@ async fn read_v1<IO: AsyncRead + Unpin>(
         // Without a CR at the end, at least two bytes follow: CR and LF.
         let missing = if line[filled - 1] == b'\r' { 1 } else { 2 };
         if filled + missing > MAX_V1 {
-            return Err(NoHeader.into());
+            return Err(Invalid::Header.into());
         }
         io.read_exact(&mut line[filled..filled + missing]).await?;
         filled += missing;
     }
-    let header = v1::Header::try_from(&line[..filled]).map_err(|_| NoHeader)?;
+    let header = v1::Header::try_from(&line[..filled]).map_err(|_| Invalid::Header)?;
     Ok(match header.addresses {
         v1::Addresses::Tcp4(v4) => Some((v4.source_address, v4.source_port).into()),
         v1::Addresses::Tcp6(v6) => Some((v6.source_address, v6.source_port).into()),
@@ -71,21 +120,53 @@ async fn read_v1<IO: AsyncRead + Unpin>(
     })
 }
 
-/// The error for a connection that does not begin with a valid PROXY protocol header, or whose
-/// header is too long.
-#[derive(Debug)]
-struct NoHeader;
+/// The reason why the beginning of a connection is not a valid PROXY protocol header.
+#[derive(Debug, PartialEq, Eq)]
+enum Invalid {
+    /// There is no header, or its addresses are not valid.
+    Header,
+    /// The header has this many bytes after its length.
+    Length(usize),
+    /// A field has more bytes than what contains it.
+    Field { kind: u8, length: u16 },
+    /// The header, or a field with fields, ends with fewer bytes than the head of a field.
+    Rest,
+    /// A field is there twice.
+    Twice(u8),
+    /// The value of a field is malformed.
+    Value(u8),
+}
 
-impl fmt::Display for NoHeader {
+impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("missing or invalid PROXY protocol header")
+        match self {
+            Self::Header => f.write_str("missing or invalid PROXY protocol header"),
+            Self::Length(length) => write!(
+                f,
+                "the PROXY protocol header exceeds the limit of {MAX_V2} bytes: it has {length}"
+            ),
+            Self::Field { kind, length } => write!(
+                f,
+                "field {kind:#04x} of the PROXY protocol header has {length} bytes, which are more than follow"
+            ),
+            Self::Rest => {
+                f.write_str("the PROXY protocol header ends with bytes that are no field")
+            }
+            Self::Twice(kind) => write!(f, "the PROXY protocol header has field {kind:#04x} twice"),
+            Self::Value(kind) => {
+                write!(
+                    f,
+                    "field {kind:#04x} of the PROXY protocol header is not valid"
+                )
+            }
+        }
     }
 }
 
-impl Error for NoHeader {}
+impl Error for Invalid {}
 
-impl From<NoHeader> for io::Error {
-    fn from(error: NoHeader) -> Self {
+impl From<Invalid> for io::Error {
+    fn from(error: Invalid) -> Self {
         Self::new(io::ErrorKind::InvalidData, error)
     }
 }
@@ -100,8 +181,8 @@ const SHORTEST: usize = 12;
 const V2_HEAD: usize = 16;
 
 /// Room for the longest addresses, which are those of Unix sockets, and for the details about TLS
-/// that proxies add.
-const MAX_V2: usize = 1024;
+/// that proxies add, with the certificate of the client.
+const MAX_V2: usize = 4096;
 
 /// The longest line of version 1 in its specification.
 const MAX_V1: usize = 107;
@@ -114,9 +195,9 @@ mod tests {
     async fn read_of(header: &[u8]) -> io::Result<Option<String>> {
         let bytes = [header, b"rest"].concat();
         let mut io = &bytes[..];
-        let peer = read(&mut io).await?;
+        let said = read(&mut io).await?;
         assert_eq!(io, b"rest");
-        Ok(peer.map(|peer| peer.to_string()))
+        Ok(said.peer.map(|peer| peer.to_string()))
     }
 
     fn v2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {

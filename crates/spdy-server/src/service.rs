@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use crate::{
     application::Applications,
     body_timeout::BodyTimeout,
-    config::{Config, Http1, Http2, Timeouts, Transport, after, countable},
+    config::{Config, Http1, Http2, Network, Timeouts, Transport, after, countable},
     connection::{self, App, Beginning, Connection, HyperApp, Running},
     discard::Discard,
     idle::Idle,
@@ -42,7 +42,7 @@ use crate::{
     metrics::{Metrics, Open},
     negotiate::{PlainVersion, Protocol, first_bytes},
     observe::{Observed, Observers, Watch},
-    proxy_protocol,
+    proxy_protocol::{self, Said},
     rest::Rest,
     shutdown::Lifeline,
     socket::{Fails, Socket},
@@ -57,6 +57,8 @@ pub(crate) struct Service {
     tls: Option<Arc<Tls>>,
     plain_version: PlainVersion,
     proxy_protocol: bool,
+    /// The proxies that send the header; all, if this is empty.
+    proxies: Arc<[Network]>,
     timeouts: Timeouts,
     max_session_memory: usize,
     /// Whether new connections are refused.
@@ -81,6 +83,7 @@ impl Service {
             tls,
             plain_version: config.plain_version,
             proxy_protocol: config.proxy_protocol,
+            proxies: config.proxy_protocol_from.as_slice().into(),
             timeouts: config.timeouts,
             max_session_memory: config.max_session_memory,
             is_full: Arc::default(),
@@ -229,14 +232,14 @@ impl Service {
         };
         let (deadline, first_word) = (after(self.timeouts.handshake), after(FIRST_WORD));
         let header = self.client(&mut io, peer, first_word, lifeline);
-        let Some(peer) = within(deadline, header).await? else {
+        let Some(said) = within(deadline, header).await? else {
             return Ok(None);
         };
         let handshake = Box::pin(handshake(tls, io, first_word, lifeline));
         let Some(secured) = within(deadline, handshake).await? else {
             return Ok(None);
         };
-        Box::pin(self.establish_secured(secured, peer, deadline, lifeline)).await
+        Box::pin(self.establish_secured(secured, said, deadline, lifeline)).await
     }
 
     async fn begin_plain<IO>(
@@ -250,44 +253,53 @@ impl Service {
     {
         let (deadline, first_word) = (after(self.timeouts.handshake), after(FIRST_WORD));
         let header = self.client(&mut io, peer, first_word, lifeline);
-        let Some(peer) = within(deadline, header).await? else {
+        let Some(said) = within(deadline, header).await? else {
             return Ok(None);
         };
-        let first = first_bytes(io, self.plain_version);
+        let plain_version = said.plain_version().unwrap_or(self.plain_version);
+        let first = first_bytes(io, plain_version);
         let detection = until_draining(lifeline, first_word, first);
         let Some((protocol, io)) = within(deadline, detection).await? else {
             return Ok(None);
         };
-        let info = ConnectionInfo {
+        let client = Client::from(ConnectionInfo {
             protocol,
             peer,
             tls: None,
-        };
-        self.establish(io, info.into(), deadline, lifeline).await
+            is_tls_of_proxy: false,
+        });
+        self.establish(io, client.said(said), deadline, lifeline)
+            .await
     }
 
-    /// Returns the address of the client, which the PROXY protocol can provide. Returns `None` as
-    /// [`begin`](Self::begin) does.
+    /// Returns what is known of the client: its address, which the PROXY protocol can provide, with
+    /// more. Returns `None` as [`begin`](Self::begin) does.
     async fn client<IO: AsyncRead + Unpin>(
         &self,
         io: &mut IO,
         peer: Option<SocketAddr>,
         first_word: Instant,
         lifeline: &mut Lifeline,
-    ) -> io::Result<Option<Option<SocketAddr>>> {
-        if !self.proxy_protocol {
-            return Ok(Some(peer));
+    ) -> io::Result<Option<Said>> {
+        if !self.is_behind_proxy(peer) {
+            return Ok(Some(Said::by_itself(peer)));
         }
         let header = Box::pin(proxy_protocol::read(io));
         let said = until_draining(lifeline, first_word, header).await?;
         Ok(said.map(|said| said.or(peer)))
     }
 
+    /// Returns whether a connection from this address begins with the header of a proxy.
+    fn is_behind_proxy(&self, peer: Option<SocketAddr>) -> bool {
+        let is_proxy = |peer: SocketAddr| self.proxies.iter().any(|it| it.contains(peer.ip()));
+        self.proxy_protocol && (self.proxies.is_empty() || peer.is_none_or(is_proxy))
+    }
+
     #[cfg(not(feature = "rustls"))]
     async fn establish_secured(
         &self,
         secured: Secured<Socket>,
-        _: Option<SocketAddr>,
+        _: Said,
         _: Instant,
         _: &mut Lifeline,
     ) -> io::Result<Option<Established>> {
@@ -298,23 +310,25 @@ impl Service {
     async fn establish_secured(
         &self,
         secured: Secured<Socket>,
-        peer: Option<SocketAddr>,
+        said: Said,
         deadline: Instant,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Established>> {
         match secured {
             Secured::Rustls(io) => {
-                let client = Client::of_tls(io.get_ref().1, peer);
+                let client = Client::of_tls(io.get_ref().1, said.peer).said(said);
                 self.establish(io, client, deadline, lifeline).await
             }
             #[cfg(feature = "npn")]
             Secured::Npn(io, protocol, tls) => {
-                let info = ConnectionInfo {
+                let client = Client::from(ConnectionInfo {
                     protocol,
-                    peer,
+                    peer: said.peer,
                     tls: Some(tls),
-                };
-                self.establish(io, info.into(), deadline, lifeline).await
+                    is_tls_of_proxy: false,
+                });
+                self.establish(io, client.said(said), deadline, lifeline)
+                    .await
             }
         }
     }

@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -23,9 +24,14 @@ use std::{
 use axum::{Extension, Router, http::Request, routing::get};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use spdy_server::{Bind, Certificate, Config, ConnectionInfo, Drained, Server, Timeouts, Version};
+use spdy_server::{
+    Bind, Certificate, Config, ConnectionInfo, Drained, ProxyInfo, Server, Timeouts, Version,
+};
 use spdy_tower::{client, session};
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use self::common::{
     program::{LONG, Program, command},
@@ -347,12 +353,22 @@ async fn who_has_only_just_connected_is_served_though_the_server_drains() {
 /// Starts a server with this time limit for the PROXY protocol header. Its response is the address
 /// of the client.
 async fn behind_a_proxy(handshake: Duration) -> SocketAddr {
-    let app = Router::new().route(
-        "/",
-        get(async |Extension(info): Extension<ConnectionInfo>| format!("{:?}", info.peer)),
-    );
+    behind(&[], handshake).await
+}
+
+/// The same with these proxies. At `/facts` it shows what the header says, and at `/large` it has
+/// more bytes than a window of SPDY/3.
+async fn behind(proxies: &[&str], handshake: Duration) -> SocketAddr {
+    let app = Router::new()
+        .route(
+            "/",
+            get(async |Extension(info): Extension<ConnectionInfo>| format!("{:?}", info.peer)),
+        )
+        .route("/facts", get(facts))
+        .route("/large", get(async || vec![b'x'; 200_000]));
     let config = Config {
         proxy_protocol: true,
+        proxy_protocol_from: proxies.iter().map(|it| it.parse().unwrap()).collect(),
         binds: vec![Bind::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
         timeouts: Timeouts {
             handshake,
@@ -393,6 +409,94 @@ async fn the_clients_address_is_the_one_that_the_proxy_names() {
     let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
     io.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
     assert!(http1(io, "/").await.contains("Some(127.0.0.1:"));
+}
+
+async fn facts(
+    Extension(connection): Extension<ConnectionInfo>,
+    proxy: Option<Extension<Arc<ProxyInfo>>>,
+) -> String {
+    let is_secure = connection.is_secure();
+    let Some(Extension(proxy)) = proxy else {
+        return format!("{is_secure}");
+    };
+    let tls = proxy.tls.as_ref().unwrap();
+    let certificate = tls.certificate.as_ref().unwrap();
+    format!(
+        "{is_secure} {} {} {} {} {}",
+        str::from_utf8(proxy.alpn.as_ref().unwrap()).unwrap(),
+        proxy.authority.as_ref().unwrap(),
+        tls.version.as_ref().unwrap(),
+        certificate.is_verified,
+        certificate.common_name.as_ref().unwrap(),
+    )
+}
+
+/// Returns a header of version 2 with these fields after the address.
+fn v2_with(fields: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(12 + fields.len()).unwrap().to_be_bytes();
+    let address = [192, 0, 2, 2, 127, 0, 0, 1, 0x13, 0x88, 1, 0xbb];
+    [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..],
+        &length,
+        &address,
+        fields,
+    ]
+    .concat()
+}
+
+/// What HAProxy sends with `send-proxy-v2-ssl-cn proxy-v2-options authority`.
+const FIELDS_OF_HAPROXY: &[u8] =
+    b"\x01\0\x06spdy/3\x02\0\x06a.test\x20\0\x19\x07\0\0\0\0\x21\0\x07TLSv1.2\x22\0\x07kim doe";
+
+#[tokio::test]
+async fn a_proxy_that_ends_tls_says_what_the_client_speaks_and_who_it_is() {
+    let address = behind_a_proxy(LONG).await;
+    let header = v2_with(FIELDS_OF_HAPROXY);
+    let connect = async || {
+        let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+        io.write_all(&header).await.unwrap();
+        io
+    };
+    let answer = http1(connect().await, "/facts").await;
+    let expected = "true spdy/3 a.test TLSv1.2 true kim doe";
+    assert!(answer.ends_with(expected), "{answer}");
+    // Without ALPN field 3 means SPDY/3.1. There the server would wait for the client to open the
+    // window of the session, which SPDY/3 does not have.
+    let large = spdy(connect().await, Version::V3, "/large");
+    let (_, body) = timeout(LONG, large).await.expect("the response is whole");
+    assert_eq!(body.len(), 200_000);
+
+    let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+    io.write_all(&v2_with(b"")).await.unwrap();
+    let answer = http1(io, "/facts").await;
+    assert!(answer.ends_with("false"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_header_is_expected_from_the_proxy_alone() {
+    let header = v2_with(FIELDS_OF_HAPROXY);
+    for (proxies, with, without) in [
+        (&["127.0.0.0/8", "::1"][..], "true spdy/3", ""),
+        (&["192.0.2.0/24"], "", "HTTP/1.1 200 OK"),
+    ] {
+        let address = behind(proxies, Duration::from_millis(500)).await;
+        for (header, expected) in [(&header[..], with), (b"", without)] {
+            let mut io = tokio::net::TcpStream::connect(address).await.unwrap();
+            io.write_all(header).await.unwrap();
+            let request = b"GET /facts HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            io.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            // Unread bytes turn the close into a reset.
+            _ = timeout(LONG, io.read_to_end(&mut answer)).await.unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(
+                answer.is_empty(),
+                expected.is_empty(),
+                "{proxies:?} {answer}"
+            );
+            assert!(answer.contains(expected), "{proxies:?} {answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,7 @@ async fn page(connection: Option<Extension<ConnectionInfo>>) -> Html<String> {
 fn tls_facts(info: &ConnectionInfo) -> String {
     match info.tls {
         Some(tls) => format!("{}, {}", tls.version, tls.cipher_suite),
+        None if info.is_tls_of_proxy => "TLS up to a proxy".into(),
         None => "plain text".into(),
     }
 }

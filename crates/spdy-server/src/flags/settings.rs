@@ -372,6 +372,7 @@ mod tests {
             protocol,
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         let app = Router::new().route("/", post(|body: String| async { body }));
         let builder = auto::Builder::with_config(config);

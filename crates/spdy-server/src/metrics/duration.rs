@@ -36,7 +36,7 @@ impl Durations {
     ) {
         let labels = Labels {
             protocol: connection.protocol,
-            is_secure: connection.tls.is_some(),
+            is_secure: connection.is_secure(),
             method: known(method),
             status: status.map(Status::new),
         };
@@ -131,6 +131,7 @@ mod tests {
             protocol: Protocol::Spdy(Version::V3),
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         for number in 0..1000 {
             let method = Method::from_bytes(format!("M{number}").as_bytes()).unwrap();

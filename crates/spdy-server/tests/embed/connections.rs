@@ -67,6 +67,7 @@ async fn what_the_caller_knows_of_a_connection_is_what_handlers_see() {
         protocol: Protocol::Spdy(Version::V3),
         peer: Some(([192, 0, 2, 1], 4711).into()),
         tls: None,
+        is_tls_of_proxy: false,
     };
     let builder = auto::Builder::new();
     tokio::spawn(builder.serve_known_connection(far, info, app()));

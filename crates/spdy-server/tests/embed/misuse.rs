@@ -104,6 +104,7 @@ async fn a_connection_that_is_dropped_takes_its_requests_along() {
             protocol,
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         let (near, far) = duplex(65_536);
         let mut connection = auto::Builder::new().serve_known_connection(far, info, service);
@@ -145,6 +146,7 @@ async fn a_service_that_fails_to_be_ready_is_a_500_and_one_that_never_is_can_be_
             protocol,
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         let builder = auto::Builder::new();
         let (near, far) = duplex(65_536);
@@ -193,6 +195,7 @@ async fn a_connection_can_be_asked_to_finish_at_any_time_and_twice() {
             protocol,
             peer: None,
             tls: None,
+            is_tls_of_proxy: false,
         };
         let (_near, far) = duplex(65_536);
         let builder = auto::Builder::new();

@@ -97,9 +97,9 @@ impl Forwarding {
         let peer = info
             .and_then(|info| info.peer)
             .map(|peer| peer.ip().to_canonical());
-        let proto = match info.and_then(|info| info.tls) {
-            Some(_) => "https",
-            None => "http",
+        let proto = match info.is_some_and(|info| info.is_secure()) {
+            true => "https",
+            false => "http",
         };
         if let Some(peer) = peer {
             append(fields, FORWARDED_FOR, &peer.to_string());
@@ -221,6 +221,7 @@ mod tests {
             protocol: Protocol::Http2,
             peer: Some(peer.parse().unwrap()),
             tls: None,
+            is_tls_of_proxy: false,
         }
     }
 
@@ -284,6 +285,22 @@ mod tests {
         assert_eq!(
             head.headers["forwarded"],
             "for=192.0.2.1, for=\"[2001:db8::1]\";host=\"example.com\";proto=http"
+        );
+    }
+
+    #[test]
+    fn a_client_whose_tls_a_proxy_has_ended_uses_https() {
+        let forwarding = Forwarding::new(&"http://127.0.0.1:1".parse().unwrap(), false);
+        let (mut head, ()) = Request::get("/").body(()).unwrap().into_parts();
+        let info = ConnectionInfo {
+            is_tls_of_proxy: true,
+            ..info("192.0.2.1:7")
+        };
+        forwarding.request(&mut head, Some(info));
+        assert_eq!(head.headers["x-forwarded-proto"], "https");
+        assert_eq!(
+            head.headers["forwarded"],
+            "for=192.0.2.1;host=\"127.0.0.1:1\";proto=https"
         );
     }
 
