@@ -118,7 +118,7 @@ impl Kubeconfig {
             (Some(chain), Some(key)) => Some((
                 certificates(&chain, "client certificate")?,
                 PrivateKeyDer::from_pem_slice(&key)
-                    .map_err(|error| Error::because("client key is not valid PEM", error))?,
+                    .map_err(|error| invalid_pem("client key", error))?,
             )),
             (None, None) => None,
             _ => {
@@ -190,7 +190,21 @@ pub(crate) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(Error::new(format!("{what} contains no certificate in PEM"))),
-        Err(error) => Err(Error::because(format!("{what} is not valid PEM"), error)),
+        Err(error) => Err(invalid_pem(what, error)),
+    }
+}
+
+/// Returns the error for a text that is not valid PEM.
+pub(crate) fn invalid_pem(what: &str, error: pem::Error) -> Error {
+    match error {
+        // These errors print the line as a list of numbers.
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => {
+            Error::new(format!(
+                "{what} is not complete: a line `-----BEGIN …-----` or `-----END …-----` is cut \
+                 off; copy the whole file again"
+            ))
+        }
+        error => Error::because(format!("{what} is not valid PEM"), error),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -63,10 +64,25 @@ struct Watched {
     /// The state at the last look. Files that belong together are not replaced at one instant, so
     /// they are loaded when they are the same in two looks.
     seen: Vec<State>,
+    /// Whether the last load failed. Then each look tries again, because the reason might have been
+    /// temporary and the files might not change again.
+    is_overdue: bool,
 }
 
-/// The time and the length of a file. `None` if it cannot be read.
-pub(crate) type State = Option<(SystemTime, u64)>;
+/// The version of a file. `None` if the file cannot be found.
+pub(crate) type State = Option<Version>;
+
+/// What distinguishes the versions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    modified: SystemTime,
+    length: u64,
+    /// The device and the number of the file. Another file has others, also one that was renamed to
+    /// this path with an old time, or to which a link of Kubernetes (`..data`) now leads.
+    file: [u64; 2],
+    /// When the file, or the right to read it, was last changed. No program can set this back.
+    changed: [i64; 2],
+}
 
 /// A file, with its state just before it was loaded.
 pub(crate) type Loaded = (PathBuf, State);
@@ -89,6 +105,7 @@ impl Watched {
             files,
             loaded: states.clone(),
             seen: states,
+            is_overdue: false,
         }
     }
 
@@ -123,7 +140,12 @@ fn look(files: &[PathBuf]) -> Vec<State> {
 /// Returns the state of a file. Ask for it before the file is loaded, so that no change is missed.
 pub(crate) fn state(path: &Path) -> State {
     let file = fs::metadata(path).ok()?;
-    Some((file.modified().ok()?, file.len()))
+    Some(Version {
+        modified: file.modified().ok()?,
+        length: file.len(),
+        file: [file.dev(), file.ino()],
+        changed: [file.ctime(), file.ctime_nsec()],
+    })
 }
 
 /// Everything that is loaded again.
@@ -198,17 +220,23 @@ impl Gateway {
         watched: &mut Watched,
         load: impl FnOnce() -> Result<S, Error>,
     ) {
-        if !watched.has_changed() {
+        let has_changed = watched.has_changed();
+        if !has_changed && !watched.is_overdue {
             return;
         }
         let what = watched.what;
-        match watched.are_files().and_then(|()| load()) {
+        let outcome = watched.are_files().and_then(|()| load());
+        watched.is_overdue = outcome.is_err();
+        match outcome {
             Ok(set) => {
                 set(self);
                 tracing::info!(what, "file is loaded again");
             }
             Err(error) => {
                 self.metrics.reload_failed();
+                if !has_changed {
+                    return;
+                }
                 let why = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(what, %error, why, "file is not valid, the old one is used");
             }
@@ -237,6 +265,26 @@ mod tests {
         assert!(!watched.has_changed());
         assert!(watched.has_changed());
         assert!(!Watched::new("nothing", []).has_changed());
+    }
+
+    #[test]
+    fn another_file_of_the_same_length_and_time_is_noticed() {
+        let path = std::env::temp_dir().join(format!("spdy-bastion-alike-{}", std::process::id()));
+        let next = path.with_extension("next");
+        let time = SystemTime::now() - Duration::from_secs(60);
+        let write = |path: &Path, text: &str| {
+            fs::write(path, text).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        write(&path, "1");
+        let mut watched = Watched::new("file", [path.clone()]);
+        assert!(!watched.has_changed());
+        write(&next, "2");
+        fs::rename(&next, &path).unwrap();
+        assert!(!watched.has_changed());
+        assert!(watched.has_changed());
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -11,11 +11,17 @@ use std::{
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+        pem::{self, PemObject},
+    },
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use crate::{Config, Error, Security, kubeconfig::certificates};
+use crate::{
+    Config, Error, Security,
+    kubeconfig::{certificates, invalid_pem},
+};
 
 /// A certificate and its key.
 pub(crate) struct Identity {
@@ -98,7 +104,10 @@ pub(crate) fn load(
 
 fn read(chain: &Path, key: &Path) -> Result<Identity, Error> {
     let pem = fs::read(chain).map_err(|error| Error::read(chain, error))?;
-    let invalid = |error| Error::because("no key in PEM without a passphrase", error).of(key);
+    let invalid = |error| match error {
+        pem::Error::NoItemsFound => Error::new("no key in PEM without a passphrase").of(key),
+        error => invalid_pem("key", error).of(key),
+    };
     Ok(Identity {
         chain: certificates(&pem, "certificate").map_err(|error| error.of(chain))?,
         key: PrivateKeyDer::from_pem_file(key).map_err(invalid)?,

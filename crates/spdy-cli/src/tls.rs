@@ -73,7 +73,7 @@ fn roots_of(path: &Path) -> Result<RootCertStore, Failure> {
 fn certificates_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| Failure::local(cannot_use(path), &error))?;
+        .map_err(|error| invalid(cannot_use(path), &error))?;
     if certificates.is_empty() {
         let message = format!("no certificate found in {}", path.display());
         return Err(Failure::new(Exit::Local, message));
@@ -87,11 +87,20 @@ fn key_of(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
             let message = format!("no private key found in {}: use --key", path.display());
             Failure::new(Exit::Local, message)
         }
-        error => Failure::local(
-            format_args!("cannot use the key in {}", path.display()),
-            &error,
-        ),
+        error => invalid(format!("cannot use the key in {}", path.display()), &error),
     })
+}
+
+/// Returns the failure for a file that is not valid PEM.
+fn invalid(what: String, error: &pem::Error) -> Failure {
+    match error {
+        // These errors print the line as a list of numbers.
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => {
+            let reason = "the file is not complete; copy the whole file again";
+            Failure::new(Exit::Local, format!("{what}: {reason}"))
+        }
+        error => Failure::local(what, error),
+    }
 }
 
 fn cannot_use(path: &Path) -> String {

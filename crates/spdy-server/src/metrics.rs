@@ -3,6 +3,7 @@
 //! All labels are created in advance, so counting is only an addition. Only those of the durations
 //! are created when they occur, because most of them never do.
 
+mod certificate;
 mod duration;
 mod format;
 mod frames;
@@ -34,12 +35,15 @@ use prometheus_client::{
 };
 use spdy_tower::session;
 
-use self::{duration::Durations, format::Format, frames::Frames, memory::Memory};
+use self::{
+    certificate::Expiry, duration::Durations, format::Format, frames::Frames, memory::Memory,
+};
 use crate::{
     config::{Config, Transport},
     info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
+    tls::Tls,
 };
 
 /// All metrics of a server.
@@ -51,6 +55,7 @@ pub(crate) struct Metrics {
     connections_open: Gauge,
     limit_reached: Counter,
     refused: Counter,
+    reloads_failed: Counter,
     handshake_failures: [Counter; 2],
     frames: Arc<session::Counters>,
     protocols: [Counters; PROTOCOLS],
@@ -72,15 +77,19 @@ struct Counters {
 
 impl Metrics {
     /// Creates the metrics, or returns `None` if they are not configured. `memory` is the counter
-    /// of what SPDY sessions hold.
-    pub(crate) fn new(config: &Config, memory: Arc<session::MemoryUse>) -> Option<Self> {
+    /// of what SPDY sessions hold, and `tls` has the certificate.
+    pub(crate) fn new(
+        config: &Config,
+        memory: Arc<session::MemoryUse>,
+        tls: Option<&Arc<Tls>>,
+    ) -> Option<Self> {
         config
             .metrics
             .is_some()
-            .then(|| Self::named(config, memory))
+            .then(|| Self::named(config, memory, tls))
     }
 
-    fn named(config: &Config, memory: Arc<session::MemoryUse>) -> Self {
+    fn named(config: &Config, memory: Arc<session::MemoryUse>, tls: Option<&Arc<Tls>>) -> Self {
         let mut registry = Registry::default();
         let durations = Durations::new(&mut registry);
         #[cfg(target_os = "linux")]
@@ -100,6 +109,10 @@ impl Metrics {
         let refused = names.one(
             "connections_refused",
             "Connections refused because SPDY sessions held too much memory",
+        );
+        let reloads_failed = names.one(
+            "certificate_reload_failures",
+            "How often the files of the certificate were read again and are of no use",
         );
         let memory_limit: Gauge = names.one(
             "session_memory_limit_bytes",
@@ -129,6 +142,9 @@ impl Metrics {
         let frames = Arc::<session::Counters>::default();
         ours.register_collector(Box::new(Frames(Arc::clone(&frames))));
         ours.register_collector(Box::new(Memory(memory)));
+        if let Some(tls) = tls {
+            ours.register_collector(Box::new(Expiry(Arc::clone(tls))));
+        }
 
         let counters = |protocol: Protocol| {
             let label = ("protocol", protocol.token());
@@ -162,6 +178,7 @@ impl Metrics {
             connections_open,
             limit_reached,
             refused,
+            reloads_failed,
         }
     }
 
@@ -173,6 +190,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    pub(crate) fn reload_failed(&self) {
+        self.reloads_failed.inc();
     }
 
     pub(crate) fn limit_reached(&self) {

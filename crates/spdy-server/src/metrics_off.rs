@@ -13,6 +13,7 @@ use crate::{
     info::ConnectionInfo,
     negotiate::Protocol,
     observe::Measured,
+    tls::Tls,
 };
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) enum Metrics {}
 pub(crate) enum Open {}
 
 impl Metrics {
-    pub(crate) fn new(_: &Config, _: Arc<MemoryUse>) -> Option<Self> {
+    pub(crate) fn new(_: &Config, _: Arc<MemoryUse>, _: Option<&Arc<Tls>>) -> Option<Self> {
         None
     }
 
@@ -31,6 +32,10 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self) {
+        match *self {}
+    }
+
+    pub(crate) fn reload_failed(&self) {
         match *self {}
     }
 

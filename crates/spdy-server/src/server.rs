@@ -270,7 +270,7 @@ impl Server {
             ..
         } = self;
         let memory = Arc::default();
-        let metrics = Metrics::new(&config, Arc::clone(&memory)).map(Arc::new);
+        let metrics = Metrics::new(&config, Arc::clone(&memory), tls.as_ref()).map(Arc::new);
         let observers = Observers {
             log: log.clone(),
             metrics: metrics.clone(),
@@ -305,6 +305,7 @@ impl Server {
         let files = Files {
             tls,
             log: log.clone(),
+            metrics: metrics.clone(),
             watch,
             period: config.certificate_check.max(SHORTEST_CHECK),
             overdue: false,
@@ -362,6 +363,7 @@ impl Reload {
 struct Files {
     tls: Option<Arc<Tls>>,
     log: Option<Arc<Log>>,
+    metrics: Option<Arc<Metrics>>,
     watch: Option<Watch>,
     period: Duration,
     /// Whether the certificate could not be read. Then each check tries again, because the reason
@@ -400,6 +402,11 @@ impl Files {
         let Some(tls) = &self.tls else { return };
         let outcome = tls.reload();
         self.overdue = outcome.is_err();
+        if self.overdue
+            && let Some(metrics) = &self.metrics
+        {
+            metrics.reload_failed();
+        }
         match outcome {
             Ok(true) => {
                 let fingerprint = tls.fingerprint().map(|it| it.to_string());

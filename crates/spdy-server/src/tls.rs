@@ -12,10 +12,13 @@ mod files;
 mod hello;
 #[cfg(feature = "npn")]
 mod npn;
+mod validity;
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -29,10 +32,11 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
+use tracing::warn;
 
 pub use self::certificate::CertificateError;
-use self::certificate::Identity;
 pub(crate) use self::files::Watch;
+use self::{certificate::Identity, validity::Invalid};
 use crate::{
     config::Certificate,
     negotiate::Protocol,
@@ -89,13 +93,19 @@ pub(crate) enum Secured<IO> {
 impl Tls {
     pub(crate) fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
         let current = Current::load(certificate)?;
+        if let Certificate::Files { chain, .. } = certificate
+            && let Err(error) = current.check(chain)
+        {
+            warn!("{error}; clients refuse it");
+        }
         Ok(Self {
             certificate: certificate.clone(),
             current: RwLock::new(Arc::new(current)),
         })
     }
 
-    /// Reloads the files of the certificate. On an error the old certificate is kept.
+    /// Reloads the files of the certificate. On an error the old certificate is kept. It is an error
+    /// if the old certificate is valid now, and the new one is not.
     ///
     /// Returns whether there are files to reload. A certificate that was created at start is kept,
     /// because clients might already trust it.
@@ -106,6 +116,9 @@ impl Tls {
         certificate::can_be_read_again(chain)?;
         certificate::can_be_read_again(key)?;
         let new = Current::load(&self.certificate)?;
+        if self.current().check(chain).is_ok() {
+            new.check(chain)?;
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(true)
     }
@@ -151,6 +164,17 @@ impl Tls {
 
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         self.current().chain.clone()
+    }
+
+    /// Returns the first name of the certificate, and the last moment in which it is valid. `None`
+    /// if only rustls knows the certificate.
+    pub(crate) fn expiry(&self) -> Option<(Option<String>, SystemTime)> {
+        let current = self.current();
+        let certificate = current.chain.first()?;
+        Some((
+            validity::name(certificate),
+            validity::not_after(certificate)?,
+        ))
     }
 
     fn current(&self) -> Arc<Current> {
@@ -235,6 +259,22 @@ impl Current {
         let mut io = hello.into_stream(Arc::clone(config)).await?;
         prepare(io.get_mut().1);
         Ok(io)
+    }
+
+    /// Checks that the certificate, which is in this file, is valid now.
+    fn check(&self, path: &Path) -> Result<(), CertificateError> {
+        let checked = self.chain.first().map_or(Ok(()), validity::check);
+        let path = || path.to_owned();
+        checked.map_err(|invalid| match invalid {
+            Invalid::Since(not_after) => CertificateError::Expired {
+                path: path(),
+                not_after,
+            },
+            Invalid::Until(not_before) => CertificateError::NotYetValid {
+                path: path(),
+                not_before,
+            },
+        })
     }
 
     fn offers(&self, id: &[u8]) -> bool {

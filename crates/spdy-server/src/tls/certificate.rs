@@ -1,11 +1,12 @@
 //! Certificates from files or created at start, and their errors.
 
 #[cfg(feature = "self-signed")]
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use std::{
     error::Error,
     fmt, fs, io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustls::pki_types::{
@@ -61,6 +62,24 @@ pub enum CertificateError {
         /// The error.
         source: pem::Error,
     },
+    /// A PEM file ends before its end, or the head of a section in it is damaged: it was not copied
+    /// whole.
+    Incomplete(PathBuf),
+    /// The new certificate is not valid now, and the one in use is. (At the start of a server such a
+    /// certificate is only warned of.)
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// The last moment in which the certificate was valid.
+        not_after: SystemTime,
+    },
+    /// The new certificate is not valid yet, and the one in use is valid.
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// The first moment in which the certificate will be valid.
+        not_before: SystemTime,
+    },
     /// A PEM file contains no certificate.
     NoCertificate(PathBuf),
     /// A PEM file contains no private key, or only one with a passphrase.
@@ -86,6 +105,23 @@ impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
+            Self::Incomplete(path) => write!(
+                f,
+                "{} is not complete: a line `-----BEGIN …-----` or `-----END …-----` is cut off; copy the whole file again",
+                path.display()
+            ),
+            Self::Expired { path, not_after } => write!(
+                f,
+                "the certificate in {} has expired on {}; renew it",
+                path.display(),
+                httpdate::fmt_http_date(*not_after)
+            ),
+            Self::NotYetValid { path, not_before } => write!(
+                f,
+                "the certificate in {} is not valid before {}",
+                path.display(),
+                httpdate::fmt_http_date(*not_before)
+            ),
             Self::NoCertificate(path) => {
                 write!(f, "no certificate in PEM form found in {}", path.display())
             }
@@ -128,7 +164,12 @@ impl Error for CertificateError {
             Self::Generate(error) => Some(error),
             #[cfg(not(feature = "self-signed"))]
             Self::SelfSigned => None,
-            Self::NoCertificate(_) | Self::NoKey(_) | Self::NoProvider => None,
+            Self::Incomplete(_)
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::NoCertificate(_)
+            | Self::NoKey(_)
+            | Self::NoProvider => None,
         }
     }
 }
@@ -183,9 +224,13 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 fn unreadable(path: &Path, source: pem::Error) -> CertificateError {
-    CertificateError::Read {
-        path: path.to_owned(),
-        source,
+    let path = path.to_owned();
+    match source {
+        // These errors print the line as a list of numbers.
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => {
+            CertificateError::Incomplete(path)
+        }
+        source => CertificateError::Read { path, source },
     }
 }
 

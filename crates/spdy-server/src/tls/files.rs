@@ -1,5 +1,7 @@
 //! Detects changes of the files of a certificate.
 
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::{fs, path::PathBuf, time::SystemTime};
 
 use crate::config::Certificate;
@@ -14,9 +16,22 @@ pub(crate) struct Watch {
     seen: State,
 }
 
-/// The time and the length of each file, which distinguish its versions. `None` if the file cannot
-/// be read.
-type State = [Option<(SystemTime, u64)>; 2];
+/// The versions of the files. `None` if a file cannot be found.
+type State = [Option<Version>; 2];
+
+/// What distinguishes the versions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    modified: SystemTime,
+    length: u64,
+    /// The device and the number of the file. Another file has others, also one that was renamed to
+    /// this path with an old time, or to which a link of Kubernetes (`..data`) now leads.
+    #[cfg(unix)]
+    file: [u64; 2],
+    /// When the file, or the right to read it, was last changed. No program can set this back.
+    #[cfg(unix)]
+    changed: [i64; 2],
+}
 
 impl Watch {
     /// Records the current state. Returns `None` if the certificate has no files.
@@ -57,7 +72,14 @@ impl Watch {
 fn look(files: &[PathBuf; 2]) -> State {
     files.each_ref().map(|path| {
         let file = fs::metadata(path).ok()?;
-        Some((file.modified().ok()?, file.len()))
+        Some(Version {
+            modified: file.modified().ok()?,
+            length: file.len(),
+            #[cfg(unix)]
+            file: [file.dev(), file.ino()],
+            #[cfg(unix)]
+            changed: [file.ctime(), file.ctime_nsec()],
+        })
     })
 }
 
