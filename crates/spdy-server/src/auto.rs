@@ -93,8 +93,8 @@ impl Builder {
     /// Creates a builder with a configuration. It uses [`Config::timeouts`] (`drain` is up to the
     /// caller), [`Config::spdy`], [`Config::http2`] and [`Config::http1`], and for
     /// [`serve_connection`](Self::serve_connection) also [`Config::plain_version`] and
-    /// [`Config::proxy_protocol`] with [`Config::proxy_protocol_from`]. Sockets, certificates, logs,
-    /// metrics and limits on all connections are only for a server.
+    /// [`Config::proxy_protocol`] with [`Config::proxy_protocol_from`]. Sockets, certificates,
+    /// logs, metrics and limits on all connections are only for a server.
     #[must_use]
     pub fn with_config(config: &Config) -> Self {
         let nothing = Applications::One(Router::new());

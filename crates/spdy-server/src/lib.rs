@@ -63,12 +63,12 @@
 //!   and `/readyz` returns 503 as soon as the server is asked to stop. `/healthz` is another name
 //!   for `/readyz`. After [`Timeouts::drain_delay`] the listeners are closed.
 //! - *Metrics* ([`Config::metrics`]) for Prometheus. There are connections, sessions, requests by
-//!   protocol and class of status, bytes of bodies, failed handshakes, `spdy_server_build_info`, and
-//!   the histogram of durations of OpenTelemetry, `http_server_request_duration_seconds`. SPDY has
-//!   in addition frames by type, bytes, resets and GOAWAYs by status (each by direction), limits and
-//!   timeouts by name, and malformed requests. On Linux there are the `process_*` metrics of
-//!   Prometheus' own clients. The format is Prometheus' text, or OpenMetrics for a client that
-//!   prefers it.
+//!   protocol and class of status, bytes of bodies, failed handshakes, `spdy_server_build_info`,
+//!   and the histogram of durations of OpenTelemetry, `http_server_request_duration_seconds`. SPDY
+//!   has in addition frames by type, bytes, resets and GOAWAYs by status (each by direction),
+//!   limits and timeouts by name, and malformed requests. On Linux there are the `process_*`
+//!   metrics of Prometheus' own clients. The format is Prometheus' text, or OpenMetrics for a
+//!   client that prefers it.
 //! - *Malformed requests* never reach the application. Over SPDY and HTTP/1.1 they are logged and
 //!   counted. Over HTTP/1.1 the line has only the status, because the request could not be parsed.
 //!   Over HTTP/2 they are neither logged nor counted, because h2 answers them without notice.

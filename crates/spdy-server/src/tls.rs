@@ -104,8 +104,8 @@ impl Tls {
         })
     }
 
-    /// Reloads the files of the certificate. On an error the old certificate is kept. It is an error
-    /// if the old certificate is valid now, and the new one is not.
+    /// Reloads the files of the certificate. On an error the old certificate is kept. It is an
+    /// error if the old certificate is valid now, and the new one is not.
     ///
     /// Returns whether there are files to reload. A certificate that was created at start is kept,
     /// because clients might already trust it.

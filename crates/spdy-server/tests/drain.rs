@@ -256,6 +256,7 @@ async fn a_connection_that_stays_idle_is_closed_after_idle_close() {
         protocol: Protocol::Http1,
         peer: None,
         tls: None,
+        is_tls_of_proxy: false,
     };
     let mut connection = Box::pin(auto::Builder::new().serve_known_connection(near, info, ok()));
     tokio::select! {

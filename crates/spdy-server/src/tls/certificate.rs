@@ -65,8 +65,8 @@ pub enum CertificateError {
     /// A PEM file ends before its end, or the head of a section in it is damaged: it was not copied
     /// whole.
     Incomplete(PathBuf),
-    /// The new certificate is not valid now, and the one in use is. (At the start of a server such a
-    /// certificate is only warned of.)
+    /// The new certificate is not valid now, and the one in use is. (At the start of a server such
+    /// a certificate is only warned of.)
     Expired {
         /// The file.
         path: PathBuf,
