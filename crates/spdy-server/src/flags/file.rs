@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 33] = [
+    const ALL: [(&str, &str, &str); 34] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
@@ -313,6 +313,11 @@ mod tests {
         ("systemd", "--systemd", "true"),
         ("reuse-port", "--reuse-port", "true"),
         ("proxy-protocol", "--proxy-protocol", "true"),
+        (
+            "proxy-protocol-from",
+            "--proxy-protocol-from 10.0.0.0/8",
+            "[\"10.0.0.0/8\"]",
+        ),
         ("plain-version", "--plain-version spdy/3", "\"spdy/3\""),
         ("advertise", "--advertise 443", "443"),
         ("cert", "--cert c", "\"c\""),
