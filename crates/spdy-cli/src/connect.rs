@@ -25,7 +25,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     counted::{Tcp, Wire},
-    failure::{Exit, Failure, sentence},
+    failure::{Again, Exit, Failure, sentence},
     flags::Reach,
     http2,
     offer::Offer,
@@ -169,7 +169,7 @@ impl Connector {
             error => error,
         };
         let message = format!("cannot connect to {origin}: {}", cured(cause));
-        Failure::new(Exit::Connect, message)
+        Failure::new(Exit::Connect, message).again(again(error))
     }
 }
 
@@ -241,11 +241,25 @@ pub(crate) fn protocol<B>(response: &Response<B>) -> Protocol {
 }
 
 fn refused(error: &FetchError) -> Failure {
-    let exit = match error {
-        FetchError::Connect(_) => Exit::Connect,
-        _ => Exit::Exchange,
+    let (exit, again) = match error {
+        FetchError::Connect(error) => (Exit::Connect, again(error)),
+        error if error.is_retry_safe() => (Exit::Exchange, Again::Safely),
+        _ => (Exit::Exchange, Again::Perhaps),
     };
-    Failure::new(exit, reason(error))
+    Failure::new(exit, reason(error)).again(again)
+}
+
+/// Returns whether a connection may be possible later. A certificate stays as it is.
+fn again(error: &ConnectorError) -> Again {
+    let mut causes = iter::successors(Some(error as &(dyn Error + 'static)), |&it| it.source());
+    match error {
+        ConnectorError::Transport(_) if causes.all(|cause| !is_certificate(cause)) => Again::Safely,
+        _ => Again::Never,
+    }
+}
+
+fn is_certificate(error: &(dyn Error + 'static)) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Returns the reason why a request or the body of its response failed.
@@ -278,11 +292,7 @@ fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
             _ => return None,
         });
     }
-    let error = match error.downcast_ref::<io::Error>() {
-        Some(error) => error.get_ref()?.downcast_ref()?,
-        None => error.downcast_ref()?,
-    };
-    match error {
+    match tls_error(error)? {
         rustls::Error::InvalidCertificate(reason) => Some(match reason {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "trust it by --cacert FILE, or accept any certificate by --insecure"
@@ -297,6 +307,14 @@ fn cure(error: &(dyn Error + 'static)) -> Option<&'static str> {
             Some("give a certificate by --cert")
         }
         _ => None,
+    }
+}
+
+/// Returns the error of TLS that this error is or contains.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref()?.downcast_ref(),
+        None => error.downcast_ref(),
     }
 }
 

@@ -36,7 +36,19 @@ impl From<Exit> for ExitCode {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
+    pub(crate) again: Again,
     message: String,
+}
+
+/// Whether a request that has failed may succeed if it is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The failure does not pass.
+    Never,
+    /// It may pass, and the server may have processed the request.
+    Perhaps,
+    /// It may pass, and the server has not processed the request.
+    Safely,
 }
 
 impl Failure {
@@ -51,8 +63,20 @@ impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
+            again: Again::Never,
             message: message.into(),
         }
+    }
+
+    pub(crate) const fn again(mut self, again: Again) -> Self {
+        self.again = again;
+        self
+    }
+
+    /// Puts what was before the failure in front of the message.
+    pub(crate) fn after(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
     }
 
     /// Writes the message to standard error and returns the exit status.
@@ -102,7 +126,20 @@ pub(crate) fn sentence(error: &dyn Error) -> String {
 
 /// Writes a message to standard error. If that is closed, the exit status still reports a failure.
 pub(crate) fn note(message: &str) {
-    _ = writeln!(io::stderr(), "spdy: {message}");
+    _ = writeln!(io::stderr(), "spdy: {}", shown(message));
+}
+
+/// Escapes what could control a terminal. Line breaks and tabs stay.
+pub(crate) fn shown(text: &str) -> String {
+    let is_control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            letter if is_control(letter) => shown.extend(letter.escape_default()),
+            letter => shown.push(letter),
+        }
+    }
+    shown
 }
 
 /// Writes all of `bytes` to standard output and flushes it.

@@ -95,7 +95,9 @@ pub(crate) struct Get {
     /// Send a request again up to this many times if the failure may pass
     ///
     /// These failures may pass: no connection, a connection that is lost before the response, and
-    /// the status 408, 429, 500, 502, 503 or 504.
+    /// the status 408, 429, 500, 502, 503 or 504. A request that must not be processed twice, like
+    /// a POST, is sent again only if the server has not processed it: after no connection, or the
+    /// status 408, 429 or 503.
     #[arg(long, value_name = "NUMBER", default_value = "0", hide_default_value = true,
           value_parser = values::whole::<u32>)]
     pub(crate) retry: u32,
@@ -130,8 +132,11 @@ pub(crate) struct Get {
 #[command(next_help_heading = "Request")]
 pub(crate) struct Sent {
     /// Add a header field, for example "accept: text/html"; can be repeated
+    ///
+    /// It replaces the field of the same name that other options make, or that is usual. NAME:
+    /// takes that field away, and NAME; is a field without a value.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
 
     /// Use this request method
     #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = values::method,
@@ -139,7 +144,7 @@ pub(crate) struct Sent {
     pub(crate) method: Option<Method>,
 
     /// Send HEAD, and write the heads of the responses
-    #[arg(short = 'I', long, conflicts_with_all = ["data", "data_binary", "form", "upload_file"])]
+    #[arg(short = 'I', long, conflicts_with_all = ["data", "data_binary", "data_urlencode", "form", "upload_file"])]
     pub(crate) head: bool,
 
     /// Send this text, or FILE without its line breaks (@- is standard input), as the body of a
@@ -151,19 +156,29 @@ pub(crate) struct Sent {
     #[arg(long, value_name = "DATA|@FILE")]
     pub(crate) data_binary: Vec<String>,
 
+    /// The same as --data, but the text is encoded: TEXT, NAME=TEXT, @FILE or NAME@FILE, of which
+    /// the name is sent as it is; they follow the other data
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data_urlencode: Vec<String>,
+
+    /// Send the data in the query of the URL, with GET
+    #[arg(short = 'G', long, conflicts_with_all = ["form", "upload_file"])]
+    pub(crate) get: bool,
+
     /// Send a field of a form: NAME=TEXT, NAME=@FILE for a file, or NAME=<FILE for its contents;
     /// can be repeated
     ///
     /// The body is multipart/form-data. The parameters ";type=" and ";filename=" can follow a file,
     /// and ";type=" a text.
     #[arg(short = 'F', long, value_name = "NAME=VALUE",
-          conflicts_with_all = ["data", "data_binary", "upload_file"])]
+          conflicts_with_all = ["data", "data_binary", "data_urlencode", "upload_file"])]
     pub(crate) form: Vec<String>,
 
     /// Send FILE (- is standard input) as the body of a PUT, while it is read
     ///
     /// If the path of the URL ends with "/", the name of the file is added to it.
-    #[arg(short = 'T', long, value_name = "FILE", conflicts_with_all = ["data", "data_binary"])]
+    #[arg(short = 'T', long, value_name = "FILE",
+          conflicts_with_all = ["data", "data_binary", "data_urlencode"])]
     pub(crate) upload_file: Option<PathBuf>,
 
     /// Send this user and password by basic authentication
@@ -194,16 +209,20 @@ pub(crate) struct Received {
     /// Request the body from this byte on, and append it to the file; - continues each file at its
     /// end
     #[arg(short = 'C', long, value_name = "BYTE", value_parser = values::start,
-          conflicts_with_all = ["head", "data", "data_binary", "form", "upload_file"])]
+          conflicts_with_all = ["head", "data", "data_binary", "data_urlencode", "form", "upload_file"])]
     pub(crate) continue_at: Option<Start>,
 
     /// Write the response head before the body, and the trailers after it
     #[arg(short, long)]
     pub(crate) include: bool,
 
-    /// Exit with status 5 if a response has status 400 or above
+    /// Exit with status 5 if a response has status 400 or above, and do not write its body
     #[arg(short, long)]
     pub(crate) fail: bool,
+
+    /// The same as --fail, but the body is written
+    #[arg(long, conflicts_with = "fail")]
+    pub(crate) fail_with_body: bool,
 
     /// Show no progress, and no messages about URLs
     #[arg(short, long)]
@@ -293,6 +312,10 @@ pub(crate) struct Load {
           conflicts_with = "requests")]
     pub(crate) duration: Option<Duration>,
 
+    /// Time for each request, for example 10, 1.5s or 2m; one that takes longer is a failure
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::time)]
+    pub(crate) timeout: Duration,
+
     /// Number of requests that are sent per second, over all sessions
     ///
     /// By default each request follows the response before it.
@@ -316,9 +339,11 @@ pub(crate) struct Load {
     #[arg(short, long, value_name = "DATA|@FILE", conflicts_with = "body")]
     pub(crate) data: Option<String>,
 
-    /// Add a header field; can be repeated
+    /// Add a header field, for example "accept: text/html"; can be repeated
+    ///
+    /// NAME: takes away a field that is usual, and NAME; is a field without a value.
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = values::header)]
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
 
     /// Number of threads of this program
     #[arg(long, value_name = "NUMBER", default_value = "1",
@@ -462,7 +487,7 @@ Exit status:
   2  the arguments are invalid
   3  no connection: name lookup, TCP or TLS failed, or the server does not support the protocol
   4  a file or standard output could not be read or written
-  5  a response has status 400 or above (get --fail, and load)
+  5  a response has status 400 or above (get --fail and --fail-with-body, and load)
   130  Ctrl-C; get has kept what had arrived, ping and load have reported on what was complete
   If several URLs fail, the status is that of the first one.
 

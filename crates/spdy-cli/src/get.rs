@@ -3,6 +3,7 @@
 mod facts;
 mod form;
 mod output;
+mod places;
 mod progress;
 mod redirects;
 mod retries;
@@ -10,13 +11,13 @@ mod upload;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
         CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
@@ -24,7 +25,6 @@ use http::{
 };
 use http_body_util::BodyExt;
 use indicatif::ProgressBar;
-use serde_json::json;
 use spdy_tower::{Protocol, client::ResponseBody};
 use tokio::{
     task::JoinSet,
@@ -40,6 +40,7 @@ pub(crate) use self::{facts::Format, upload::contents};
 use self::{
     facts::{Facts, Head, length_of},
     output::{Output, Turns},
+    places::{by_origin, files, urls},
     progress::Progress,
     redirects::Redirects,
     retries::{Retries, passing},
@@ -47,7 +48,7 @@ use self::{
 };
 use crate::{
     connect::{Connection, Connector, Requests, protocol, reason},
-    failure::{Exit, Failure, note, print, print_json},
+    failure::{Again, Exit, Failure, note, print, print_json},
     flags::Get,
     interrupt::Interrupt,
     origin::{Origin, Url},
@@ -97,74 +98,6 @@ pub(crate) async fn run(get: Get) -> Result<Exit, Failure> {
     }
     let first = exits.into_iter().find(|&exit| exit != Exit::Success);
     Ok(first.unwrap_or(Exit::Success))
-}
-
-/// Returns the URLs to connect to. An uploaded file gives its name to a directory.
-fn urls(get: &Get) -> Result<Vec<Url>, Failure> {
-    let name = get.sent.upload_file.as_deref();
-    let name = name.filter(|path| !is_dash(path)).and_then(Path::file_name);
-    let url = |url: &Url| {
-        let url = get.reach.reached(url);
-        match name {
-            Some(name) if url.uri.path().ends_with('/') => {
-                url.join(&name.to_string_lossy()).ok_or_else(|| {
-                    let message =
-                        "the name of the file cannot be part of a URL: write the whole URL";
-                    Failure::new(Exit::Usage, message)
-                })
-            }
-            _ => Ok(url),
-        }
-    };
-    get.urls.iter().map(url).collect()
-}
-
-/// Returns the file for each URL, or `None` if its body is not written to one.
-fn files(get: &Get) -> Result<Vec<Option<PathBuf>>, Failure> {
-    let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
-    let received = &get.received;
-    let output = &received.output;
-    if !output.is_empty() && output.len() != get.urls.len() {
-        return usage("--output must be given once for each URL, or not at all");
-    }
-    if received.json && output.iter().any(|path| is_dash(path)) {
-        return usage("--output cannot be standard output, because --json writes there");
-    }
-    let mut files = Vec::new();
-    for (place, url) in get.urls.iter().enumerate() {
-        let file = if received.remote_name > 0 {
-            let name = url.uri.path().rsplit('/').next().unwrap_or_default();
-            if matches!(name, "" | "." | "..") {
-                let message = format!("{url} has no file name: use --output");
-                return Err(Failure::new(Exit::Usage, message));
-            }
-            Some(name.into())
-        } else {
-            output.get(place).filter(|path| !is_dash(path)).cloned()
-        };
-        if file.is_none() && matches!(received.continue_at, Some(Start::End)) {
-            return usage("--continue-at - needs a file: use --output or --remote-name");
-        }
-        files.push(file);
-    }
-    Ok(files)
-}
-
-/// Returns whether a path is `-`, which stands for standard input or output as in curl.
-fn is_dash(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-/// Groups URLs by origin. Each group holds the places of its URLs.
-fn by_origin(urls: &[Url]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<(&Origin, Vec<usize>)> = Vec::new();
-    for (place, url) in urls.iter().enumerate() {
-        match groups.iter_mut().find(|(origin, _)| **origin == url.origin) {
-            Some((_, places)) => places.push(place),
-            None => groups.push((&url.origin, vec![place])),
-        }
-    }
-    groups.into_iter().map(|(_, places)| places).collect()
 }
 
 /// What all requests share.
@@ -221,7 +154,9 @@ impl Work {
         let mut retries = Retries::new(&self.get);
         loop {
             match self.connector.connect(origin).await {
-                Err(failure) if self.again(&mut retries, &failure.to_string(), None).await => {}
+                Err(failure)
+                    if failure.again == Again::Safely
+                        && self.again(&mut retries, &failure.to_string(), None).await => {}
                 connected => return connected,
             }
         }
@@ -234,7 +169,7 @@ impl Work {
         };
         if self.is_loud() {
             let left = retries.left;
-            let text = format!("{why}: trying again after {delay:?}, {left} attempts left");
+            let text = format!("{why}: trying again after {delay:?}, attempts left: {left}");
             self.progress.suspend(|| note(&text));
         }
         sleep(delay).await;
@@ -277,7 +212,6 @@ impl Work {
         facts.took = facts.start.elapsed();
         facts.exit = match &outcome {
             Err(failure) => failure.exit,
-            Ok(()) if self.get.received.fail && facts.is_error() => Exit::Status,
             Ok(()) => Exit::Success,
         };
         if let Err(failure) = &outcome {
@@ -300,11 +234,10 @@ impl Work {
         if let Some(format) = &self.get.received.write_out {
             return print(format.of(facts).as_bytes());
         }
-        match self.get.received.json {
-            true if facts.error.is_empty() => print_json(&facts.json()),
-            true => print_json(&json!({"url": facts.url, "error": facts.error})),
-            false => Ok(()),
+        if self.get.received.json {
+            return print_json(&facts.json());
         }
+        Ok(())
     }
 
     const fn is_loud(&self) -> bool {
@@ -335,7 +268,7 @@ impl Work {
         let is_repeatable = self.upload.as_ref().is_none_or(|it| it.is_repeatable());
         let response = loop {
             let sent = self.send(place, requests, start, facts).await;
-            match passing(&sent) {
+            match passing(&sent, facts.method.is_idempotent()) {
                 Some((why, asked)) if is_repeatable => {
                     let why = format!("{}: {why}", facts.url);
                     if self.again(&mut retries, &why, asked).await {
@@ -379,13 +312,22 @@ impl Work {
                 upload: self.upload.clone(),
                 sent: Arc::clone(&facts.sent),
                 count: Arc::clone(&facts.redirects),
+                is_away: false,
             };
             policy.count.store(0, Ordering::Relaxed);
             let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
             let requests = requests.clone();
-            let once = service_fn(move |request| {
+            let first = request.uri().clone();
+            let once = service_fn(move |request: Request<Payload>| {
                 let requests = requests.clone();
-                async move { requests.send(request).await }
+                let next = Some(request.uri().clone()).filter(|uri| *uri != first);
+                async move {
+                    let sent = requests.send(request).await;
+                    sent.map_err(|failure| match next {
+                        Some(next) => failure.after(format_args!("redirected to {next}")),
+                        None => failure,
+                    })
+                }
             });
             let following = FollowRedirect::with_policy(once, policy);
             let response = following.oneshot(request).await?;
@@ -405,17 +347,20 @@ impl Work {
         Ok(response)
     }
 
-    /// A redirect is left if it asks for a body that is gone.
+    /// A redirect is left if it asks for a body that is gone, or leads to no URL.
     fn check_followed<B>(&self, response: &Response<B>) -> Result<(), Failure> {
-        let asks = matches!(response.status().as_u16(), 307 | 308);
-        match response.headers().get(LOCATION) {
-            Some(location) if asks && self.upload.is_some() => {
-                let location = String::from_utf8_lossy(location.as_bytes());
-                let message = format!("redirect to {location}: the body cannot be sent again");
-                Err(Failure::new(Exit::Local, message))
+        let asks = matches!(response.status().as_u16(), 301..=303 | 307 | 308);
+        let Some(location) = response.headers().get(LOCATION).filter(|_| asks) else {
+            return Ok(());
+        };
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let (exit, why) = match &self.upload {
+            Some(upload) if !upload.is_repeatable() => {
+                (Exit::Local, "the body cannot be sent again")
             }
-            _ => Ok(()),
-        }
+            _ => (Exit::Exchange, "that is no valid URL"),
+        };
+        Err(Failure::new(exit, format!("redirect to {location}: {why}")))
     }
 
     fn request(
@@ -426,12 +371,10 @@ impl Work {
     ) -> Result<Request<Payload>, Failure> {
         let sent = &self.get.sent;
         let mut headers = HeaderMap::new();
-        for (name, value) in &sent.headers {
-            headers.append(name, value.clone());
-        }
         let own = [
+            (ACCEPT, Some(ANY_TYPE)),
             (AUTHORIZATION, sent.user.clone()),
-            (USER_AGENT, sent.user_agent.clone()),
+            (USER_AGENT, Some(sent.user_agent.clone().unwrap_or(AGENT))),
             (ACCEPT_ENCODING, sent.compressed.then_some(GZIP)),
             (RANGE, (start > 0).then(|| range(start))),
         ];
@@ -439,21 +382,20 @@ impl Work {
             own.into_iter()
                 .filter_map(|(name, value)| Some((name, value?))),
         );
-        headers.entry(ACCEPT).or_insert(ANY_TYPE);
-        headers.entry(USER_AGENT).or_insert(AGENT);
         let mut request = Request::new(Payload::default());
         if let Some(upload) = &self.upload {
             let bar = self.upload_bar(place);
             let (body, length) = upload.open(&bar, &facts.sent)?;
             if let Some(length) = length {
                 bar.set_length(length);
-                headers.entry(CONTENT_LENGTH).or_insert(length.into());
+                headers.insert(CONTENT_LENGTH, length.into());
             }
             if let Some(content_type) = &upload.content_type {
-                headers.entry(CONTENT_TYPE).or_insert(content_type.clone());
+                headers.insert(CONTENT_TYPE, content_type.clone());
             }
             *request.body_mut() = body;
         }
+        put_fields(&mut headers, &sent.headers);
         *request.method_mut() = facts.method.clone();
         *request.uri_mut() = self.urls[place].uri.clone();
         *request.headers_mut() = headers;
@@ -478,6 +420,9 @@ impl Work {
         facts: &mut Facts,
     ) -> Result<(), Failure> {
         let (head, mut body) = response.into_parts();
+        if self.get.received.fail {
+            facts.check_status()?;
+        }
         if start > 0 && !continues(start, head.status, &head.headers)? {
             return Ok(());
         }
@@ -492,7 +437,7 @@ impl Work {
             let protocol = facts.head.as_ref().expect("it has arrived").protocol;
             let mut text = format!("{protocol} {}\r\n", head.status).into_bytes();
             write_fields(&mut text, &head.headers);
-            output.write(text.into())?;
+            output.write_head(text)?;
         }
         let is_gzip = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"gzip");
         let is_gzip = head.headers.get(CONTENT_ENCODING).is_some_and(is_gzip);
@@ -521,7 +466,7 @@ impl Work {
         if shows_head && !facts.trailers.is_empty() {
             let mut text = Vec::new();
             write_fields(&mut text, &facts.trailers);
-            output.write(text.into())?;
+            output.write_head(text)?;
         }
         // In SPDY the length is only advice. A download that was cut must not look complete.
         if facts.is_cut() {
@@ -530,6 +475,9 @@ impl Work {
             return Err(Failure::new(Exit::Exchange, message));
         }
         bar.finish();
+        if self.get.received.fail_with_body {
+            facts.check_status()?;
+        }
         Ok(())
     }
 }
@@ -546,6 +494,18 @@ fn continues(start: u64, status: StatusCode, headers: &HeaderMap) -> Result<bool
         _ => {
             let message = format!("cannot continue at byte {start}: the server answers {status}");
             Err(Failure::new(Exit::Exchange, message))
+        }
+    }
+}
+
+/// Puts the fields of the user in place of those of the same names.
+pub(crate) fn put_fields(headers: &mut HeaderMap, fields: &[(HeaderName, Option<HeaderValue>)]) {
+    for (name, _) in fields {
+        headers.remove(name);
+    }
+    for (name, value) in fields {
+        if let Some(value) = value {
+            headers.append(name, value.clone());
         }
     }
 }

@@ -19,14 +19,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header::USER_AGENT};
 use http_body_util::Full;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use self::{lane::Lane, plan::Plan, tally::Report};
 use crate::{
     connect::{Connection, Connector, Payload},
     failure::{Exit, Failure, print, print_json},
     flags::{Load, WarmUp},
-    get::contents,
+    get::{contents, put_fields},
     interrupt::Interrupt,
     origin::Url,
 };
@@ -136,10 +139,8 @@ fn request(load: &Load, url: &Url, body: Option<&Bytes>) -> Request<Payload> {
         None => Method::GET,
     };
     let mut headers = HeaderMap::new();
-    for (name, value) in &load.headers {
-        headers.append(name, value.clone());
-    }
-    headers.entry(USER_AGENT).or_insert(AGENT);
+    headers.insert(USER_AGENT, AGENT);
+    put_fields(&mut headers, &load.headers);
     let mut request = Request::new(Full::new(body.cloned().unwrap_or_default()));
     *request.method_mut() = load.method.clone().unwrap_or(default);
     *request.uri_mut() = url.uri.clone();
@@ -160,7 +161,7 @@ async fn phase(
     let mut workers = JoinSet::new();
     for lane in lanes {
         for _ in 0..load.streams.get() {
-            workers.spawn(work(Arc::clone(lane), Arc::clone(&plan)));
+            workers.spawn(work(Arc::clone(lane), Arc::clone(&plan), load.timeout));
         }
     }
     let over = async {
@@ -200,9 +201,13 @@ async fn show(plan: &Plan) {
 }
 
 /// Sends one request after the other, until none is left or the server cannot be reached.
-async fn work(lane: Arc<Lane>, plan: Arc<Plan>) {
+async fn work(lane: Arc<Lane>, plan: Arc<Plan>, limit: Duration) {
     while let Some((number, start)) = plan.next().await {
-        let outcome = lane.exchange(number).await;
+        let outcome = timeout(limit, lane.exchange(number)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let message = format!("no complete response within {limit:?}");
+            Err(Failure::new(Exit::Exchange, message))
+        });
         let took = start.elapsed();
         match outcome {
             Ok((status, bytes)) => plan.tally().done(status, bytes, took),

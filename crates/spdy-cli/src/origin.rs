@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::Uri;
+use http::{Uri, uri::PathAndQuery};
 
 /// Scheme, host and port of a server. Requests to the same origin share a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Url {
         if !text.contains("://") {
             return Err(format!("{SCHEME}: try https://{text} or http://{text}"));
         }
-        let uri: Uri = text.parse().map_err(|_| INVALID)?;
+        let uri: Uri = text.parse().map_err(|_| invalid(text))?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
@@ -57,6 +57,9 @@ impl Url {
             return Err("the URL must not contain a user name: use --user".into());
         }
         let host = authority.host();
+        if matches!(host, "" | "[]") {
+            return Err(INVALID.into());
+        }
         let port = match authority.as_str().strip_prefix(host) {
             None | Some("" | ":") if is_tls => 443,
             None | Some("" | ":") => 80,
@@ -68,15 +71,39 @@ impl Url {
             host: host.to_ascii_lowercase(),
             port,
         };
-        Ok(Self { uri, origin })
+        let url = Self { uri, origin };
+        // A query without a path is not part of any request.
+        match url.uri.path_and_query().map(PathAndQuery::as_str) {
+            Some(target) if target.starts_with('?') => url
+                .with_target(&format!("/{target}"))
+                .ok_or_else(|| INVALID.into()),
+            _ => Ok(url),
+        }
     }
 
-    /// Returns the URL of a file in this directory.
-    pub(crate) fn join(&self, name: &str) -> Option<Self> {
+    /// Returns the URL of a file in this directory. The query stays.
+    pub(crate) fn join(&self, name: &str) -> Self {
+        let path = format!("{}{}", self.uri.path(), percent_encoded(name.as_bytes()));
+        let query = self.uri.query().map(|query| format!("?{query}"));
+        let joined = self.with_target(&(path + &query.unwrap_or_default()));
+        joined.expect("the name is encoded")
+    }
+
+    /// Returns the URL with more of a query, or `None` if that cannot be part of one.
+    pub(crate) fn and_query(&self, more: &str) -> Option<Self> {
+        let path = self.uri.path();
+        match self.uri.query() {
+            _ if more.contains('#') => None,
+            None | Some("") => self.with_target(&format!("{path}?{more}")),
+            Some(query) => self.with_target(&format!("{path}?{query}&{more}")),
+        }
+    }
+
+    /// Returns the URL with another path and query, or `None` if they are not encoded.
+    fn with_target(&self, target: &str) -> Option<Self> {
         let mut parts = self.uri.clone().into_parts();
-        let path = format!("{}{name}", self.uri.path());
-        parts.path_and_query = Some(path.parse().ok().filter(|_| !name.contains(['?', '#']))?);
-        let uri = Uri::from_parts(parts).ok()?;
+        parts.path_and_query = Some(target.parse().ok()?);
+        let uri = Uri::from_parts(parts).expect("the other parts come from a valid URL");
         let origin = self.origin.clone();
         Some(Self { uri, origin })
     }
@@ -94,6 +121,29 @@ impl Url {
 
 const SCHEME: &str = "the URL must begin with http:// or https://";
 const INVALID: &str = "the URL must have a host, and its path must have no spaces: write %20";
+
+/// Returns what is wrong with a text that is no URI.
+fn invalid(text: &str) -> &'static str {
+    let host = text.split_once("://").map_or("", |(_, rest)| rest);
+    let host = host.split(['/', '?']).next().unwrap_or_default();
+    if host.is_ascii() {
+        return INVALID;
+    }
+    "the host must be ASCII: write an international name in its form that begins with xn--"
+}
+
+/// Encodes everything but letters, digits and the four signs that are never encoded.
+pub(crate) fn percent_encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => text.push(byte.into()),
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,6 +167,8 @@ mod tests {
             assert_eq!(url.origin.name(), name);
             assert_eq!(url.origin.to_string(), shown);
         }
+        let url = Url::parse("http://a.test?x").unwrap();
+        assert_eq!(url.uri.path_and_query().unwrap().as_str(), "/?x");
         let url = Url::parse("https://a.test/x?y").unwrap().in_plain_text();
         assert_eq!(url.to_string(), "http://a.test:443/x?y");
         assert!(!url.origin.is_tls);
@@ -127,9 +179,22 @@ mod tests {
             "https://u:p@a.test/",
             "https://a.test:65536/",
             "https://[::1]:x/",
+            "http://:80/",
+            "http://[]/",
+            "http://b\u{fc}cher.test/",
             "",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
+        let refused = Url::parse("http://b\u{fc}cher.test/").unwrap_err();
+        assert!(refused.contains("xn--"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_in_a_directory_has_its_name_encoded() {
+        let url = Url::parse("http://a.test/up/?q")
+            .unwrap()
+            .join("a b?\u{fc}.c");
+        assert_eq!(url.to_string(), "http://a.test/up/a%20b%3F%C3%BC.c?q");
     }
 }

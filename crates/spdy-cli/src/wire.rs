@@ -18,6 +18,8 @@ use tracing_subscriber::{
     Layer, filter::Targets, layer::Context, layer::SubscriberExt, registry::Registry,
 };
 
+use crate::failure::shown;
+
 /// Shows every frame from now on, with the seconds since this call. `>` marks sent frames, and `<`
 /// received ones.
 pub(crate) fn show() {
@@ -34,7 +36,7 @@ pub(crate) fn show() {
 
 /// Writes a note about a connection between the frames.
 pub(crate) fn note(text: fmt::Arguments<'_>) {
-    _ = writeln!(io::stderr(), "         * {text}");
+    _ = writeln!(io::stderr(), "         * {}", shown(&text.to_string()));
 }
 
 /// Shows the head of a request that uses another protocol than SPDY. The URI contains the host.
@@ -87,7 +89,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             return note(format_args!("{message}{fields}"));
         }
         let frame = message.strip_prefix("client ").unwrap_or(&message);
-        _ = writeln!(io::stderr(), "{seconds:>8.4} {frame}");
+        _ = writeln!(io::stderr(), "{seconds:>8.4} {}", shown(frame));
     }
 }
 

@@ -337,6 +337,26 @@ fn a_terminal_shows_a_progress_bar() {
     }
 }
 
+/// Header fields cannot control the terminal. A file or a pipe has them as they are.
+#[cfg(unix)]
+#[test]
+fn fields_on_a_terminal_are_escaped() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut io in listener.incoming().flatten() {
+            // CSI as one character.
+            _ = io.read(&mut [0; 1000]);
+            _ = io.write_all(b"HTTP/1.1 200 OK\r\nx-a: \xc2\x9b31m\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let words = ["--http1", "-i", &*url];
+    let seen = on_a_terminal(&words);
+    assert!(seen.contains("x-a: \\u{9b}31m"), "{seen:?}");
+    let ran = spdy(&[&["get"], &words[..]].concat());
+    assert!(ran.success().contains("x-a: \u{9b}31m\r\n"));
+}
+
 /// Runs `spdy get` on a terminal of its own. Returns what it shows.
 #[cfg(unix)]
 fn on_a_terminal(arguments: &[&str]) -> String {

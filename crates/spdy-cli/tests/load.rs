@@ -130,6 +130,43 @@ async fn requests_are_sent_when_they_are_due_and_wait_since_then() {
     }
 }
 
+/// A request that was not due when the time was over was not sent, and is not counted.
+#[tokio::test]
+async fn requests_that_were_not_due_are_not_counted() {
+    let it = Counted::start().await;
+    for protocol in PROTOCOLS {
+        let words = ["--rate", "1", "-m", "50", "-D", "300ms", &it.url("/")];
+        let told = load(protocol, &words).await;
+        assert_eq!(
+            (&told["requests"], &told["unfinished"]),
+            (&1.into(), &0.into())
+        );
+        assert_eq!(it.counted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_a_failure() {
+    let it = Counted::start().await;
+    for protocol in PROTOCOLS {
+        let words = [
+            "-n",
+            "4",
+            "-m",
+            "2",
+            "--timeout",
+            "200ms",
+            &it.url("/never"),
+        ];
+        let ran = run(&[&["load", "--json"], protocol, &words[..]].concat()).await;
+        let told = ran.json().remove(0);
+        assert_eq!(ran.code, 1, "{told}");
+        let reasons = &told["errors_by_reason"];
+        assert_eq!(reasons["no complete response within 200ms"], 4, "{told}");
+        assert_eq!((&told["requests"], &told["errors"]), (&4.into(), &4.into()));
+    }
+}
+
 #[tokio::test]
 async fn the_report_has_percentiles_and_a_histogram() {
     let it = Counted::start().await;

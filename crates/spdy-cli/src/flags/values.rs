@@ -61,15 +61,21 @@ pub(super) fn version(text: &str) -> Result<Version, &'static str> {
     Version::from_alpn(id.as_bytes()).ok_or("the version must be 2, 3 or 3.1")
 }
 
-pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let (name, value) = text
-        .split_once(':')
-        .ok_or("a header field must have the form NAME: VALUE")?;
+/// Parses a header field. As in curl, `NAME:` takes a field away, and `NAME;` is an empty one.
+pub(super) fn header(text: &str) -> Result<(HeaderName, Option<HeaderValue>), &'static str> {
+    let (name, value) = match text.split_once(':') {
+        Some((name, value)) => (name, Some(value.trim()).filter(|value| !value.is_empty())),
+        None => {
+            let name = text.strip_suffix(';');
+            let name = name.ok_or("a header field must have the form NAME: VALUE")?;
+            (name, Some(""))
+        }
+    };
     let name = name
         .trim()
         .parse()
         .map_err(|_| "the name of a header field must have letters, digits and \"-\" alone")?;
-    Ok((name, field(value.trim())?))
+    Ok((name, value.map(field).transpose()?))
 }
 
 /// Parses the value of a header field.

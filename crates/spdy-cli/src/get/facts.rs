@@ -16,7 +16,7 @@ use http::{
 use serde_json::{Value, json};
 use spdy_tower::Protocol;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, shown};
 
 /// What is known about a request and its response.
 pub(super) struct Facts {
@@ -67,10 +67,16 @@ impl Facts {
         }
     }
 
-    /// Returns whether the status is 400 or above.
-    pub(super) fn is_error(&self) -> bool {
+    /// Fails if the status is 400 or above.
+    pub(super) fn check_status(&self) -> Result<(), Failure> {
         let status = self.head.as_ref().map(|head| head.status);
-        status.is_some_and(|status| status.is_client_error() || status.is_server_error())
+        match status.filter(|status| status.as_u16() >= 400) {
+            Some(status) => Err(Failure::new(
+                Exit::Status,
+                format!("the server answers {status}"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Returns whether a body that has ended is shorter than its head declares.
@@ -105,8 +111,20 @@ impl Facts {
         }
     }
 
-    /// Describes a complete response.
+    /// Describes a response, or the failure to get one.
     pub(super) fn json(&self) -> Value {
+        match self.exit {
+            Exit::Success => self.described(),
+            Exit::Status => {
+                let mut facts = self.described();
+                facts["error"] = self.error.clone().into();
+                facts
+            }
+            _ => json!({"url": self.url, "error": self.error}),
+        }
+    }
+
+    fn described(&self) -> Value {
         let head = self.head.as_ref();
         json!({
             "url": self.url,
@@ -181,7 +199,7 @@ impl Format {
     pub(super) fn of(&self, facts: &Facts) -> String {
         let pieces = self.0.iter().map(|piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Fact(fact) => fact(facts),
+            Piece::Fact(fact) => shown(&fact(facts)),
         });
         pieces.collect()
     }

@@ -31,17 +31,20 @@ fn part(field: &str) -> Result<(String, Part), Failure> {
         let message = format!("--form {field} must have the form NAME=VALUE");
         Failure::new(Exit::Usage, message)
     })?;
-    let (value, kind) = parameter(value, ";type=");
-    let (value, filename) = parameter(value, ";filename=");
+    let (value, [kind, filename]) = parameters(value);
     let (content, filename, kind) = if let Some(path) = value.strip_prefix('@') {
         let own = Path::new(path).file_name().unwrap_or_default();
         let filename = filename.map_or_else(|| own.to_string_lossy().into_owned(), str::to_owned);
         let kind = kind.unwrap_or("application/octet-stream");
         (Part::at(path.into()), Some(filename), Some(kind))
     } else if let Some(path) = value.strip_prefix('<') {
-        (Part::Bytes(contents(path)?.into()), None, kind)
+        (
+            Part::Bytes(contents(path)?.into()),
+            filename.map(str::to_owned),
+            kind,
+        )
     } else {
-        (text(value.to_owned()), None, kind)
+        (text(value.to_owned()), filename.map(str::to_owned), kind)
     };
     let mut head = format!("content-disposition: form-data; name=\"{}\"", escaped(name));
     if let Some(filename) = filename {
@@ -57,14 +60,28 @@ fn part(field: &str) -> Result<(String, Part), Failure> {
     Ok((head, content))
 }
 
-/// Splits a parameter from the end of a value. Its name is there once.
-fn parameter<'a>(value: &'a str, name: &str) -> (&'a str, Option<&'a str>) {
-    match value.split_once(name) {
-        // Another parameter may follow. Then it belongs to the value that is left.
-        Some((before, after)) if !after.contains(';') => (before, Some(after)),
-        _ => (value, None),
+/// Splits the parameters from the end of a value, in any order. Returns those of [`PARAMETERS`].
+fn parameters(mut value: &str) -> (&str, [Option<&str>; 2]) {
+    let mut found = [None; 2];
+    // A parameter has what is behind it until the next one, which is split first.
+    while let Some((start, place)) = last_parameter(value) {
+        let after = &value[start + PARAMETERS[place].len()..];
+        found[place] = Some(after);
+        value = &value[..start];
     }
+    (value, found)
 }
+
+/// Returns where the last parameter begins, and which one it is.
+fn last_parameter(value: &str) -> Option<(usize, usize)> {
+    let starts = PARAMETERS.map(|name| value.rfind(name));
+    let found = starts.into_iter().enumerate();
+    found
+        .filter_map(|(place, start)| Some((start?, place)))
+        .max()
+}
+
+const PARAMETERS: [&str; 2] = [";type=", ";filename="];
 
 /// Escapes a name as browsers do.
 fn escaped(name: &str) -> String {

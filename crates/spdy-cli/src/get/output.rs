@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     mem,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use tokio::sync::watch;
 
-use crate::failure::{Exit, Failure, print};
+use crate::failure::{Exit, Failure, print, shown};
 
 /// The order in which the URLs write to standard output.
 #[derive(Debug, Default)]
@@ -116,6 +116,16 @@ impl<'a> Output<'a> {
             self.target.write(inflated.into())?;
         }
         Ok(())
+    }
+
+    /// Writes header fields, in which nothing controls a terminal.
+    pub(super) fn write_head(&mut self, text: Vec<u8>) -> Result<(), Failure> {
+        let is_shown = matches!(self.target, Target::Stdout { .. }) && io::stdout().is_terminal();
+        if !is_shown {
+            return self.target.write(text.into());
+        }
+        let text = String::from_utf8_lossy(&text).replace("\r\n", "\n");
+        self.target.write(shown(&text).into())
     }
 
     /// Waits for the turn of this body, and writes the pieces that are left.

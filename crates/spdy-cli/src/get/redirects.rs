@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use http::{Request, Uri, header::HOST};
 use indicatif::ProgressBar;
 use tower_http::follow_redirect::policy::{Action, Attempt, Policy};
 
@@ -18,6 +19,8 @@ pub(super) struct Redirects {
     pub(super) sent: Arc<AtomicU64>,
     /// The number of redirects that were followed.
     pub(super) count: Arc<AtomicU32>,
+    /// Whether a redirect has led to another origin.
+    pub(super) is_away: bool,
 }
 
 impl Policy<Payload, Failure> for Redirects {
@@ -32,7 +35,15 @@ impl Policy<Payload, Failure> for Redirects {
                 format!("more than {MAX_REDIRECTS} redirects, the last one to {location}");
             return Err(Failure::new(Exit::Exchange, message));
         }
+        self.is_away |= !is_same_origin(location, attempt.previous());
         Ok(Action::Follow)
+    }
+
+    /// The host that the user has written in a field is that of the first URL.
+    fn on_request(&mut self, request: &mut Request<Payload>) {
+        if self.is_away {
+            request.headers_mut().remove(HOST);
+        }
     }
 
     /// Opens the files of the body again.
@@ -44,6 +55,10 @@ impl Policy<Payload, Failure> for Redirects {
         let opened = upload.open(&ProgressBar::hidden(), &self.sent);
         opened.ok().map(|(body, _)| body)
     }
+}
+
+fn is_same_origin(one: &Uri, other: &Uri) -> bool {
+    one.scheme() == other.scheme() && one.authority() == other.authority()
 }
 
 /// As many as curl follows.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{Response, StatusCode, header::RETRY_AFTER};
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Again, Failure},
     flags::Get,
 };
 
@@ -35,33 +35,42 @@ impl Retries {
     }
 }
 
-/// Returns why another attempt may succeed, and the time that the server asks for.
+/// Returns why another attempt may succeed, and the time that the server asks for. Unless the
+/// method `is_idempotent`, the server has certainly not processed the request.
 pub(super) fn passing<B>(
     outcome: &Result<Response<B>, Failure>,
+    is_idempotent: bool,
 ) -> Option<(String, Option<Duration>)> {
     match outcome {
-        Err(failure) if matches!(failure.exit, Exit::Connect | Exit::Exchange) => {
-            Some((failure.to_string(), None))
-        }
-        Err(_) => None,
+        Err(failure) => match failure.again {
+            Again::Never => None,
+            Again::Perhaps if !is_idempotent => None,
+            Again::Perhaps | Again::Safely => Some((failure.to_string(), None)),
+        },
         Ok(response) => {
             let status = response.status();
             let seconds = response.headers().get(RETRY_AFTER);
             let seconds = seconds.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
             let asked = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST));
-            PASSING
+            let passing = if is_idempotent {
+                &PASSING
+            } else {
+                &PASSING[..3]
+            };
+            passing
                 .contains(&status)
                 .then(|| (format!("status {status}"), asked))
         }
     }
 }
 
+/// With the first three the server has not processed the request.
 const PASSING: [StatusCode; 6] = [
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::BAD_GATEWAY,
-    StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::GATEWAY_TIMEOUT,
 ];
 

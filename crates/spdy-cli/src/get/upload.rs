@@ -19,10 +19,11 @@ use indicatif::ProgressBar;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::ReaderStream;
 
-use super::form;
+use super::{form, places::is_dash};
 use crate::{
     failure::{Exit, Failure},
     flags::Sent,
+    origin::percent_encoded,
 };
 
 /// The body of a request that is sent.
@@ -61,13 +62,11 @@ impl Upload {
                 parts,
             }));
         }
-        let texts = sent.data.iter().map(|data| read(data, true));
-        let binary = sent.data_binary.iter().map(|data| read(data, false));
-        let pieces: Vec<_> = texts.chain(binary).collect::<Result<_, _>>()?;
-        Ok((!pieces.is_empty()).then(|| Self {
+        let data = if sent.get { None } else { data(sent)? };
+        Ok(data.map(|data| Self {
             method: Method::POST,
             content_type: Some(FORM),
-            parts: vec![Part::Bytes(pieces.join(&b'&').into())],
+            parts: vec![Part::Bytes(data.into())],
         }))
     }
 
@@ -112,7 +111,7 @@ impl Upload {
 impl Part {
     /// Returns the part for the name of a file, in which `-` is standard input.
     pub(super) fn at(path: PathBuf) -> Self {
-        if super::is_dash(&path) {
+        if is_dash(&path) {
             Self::Stdin
         } else {
             Self::File(path)
@@ -142,6 +141,41 @@ impl Part {
             }
         }
     }
+}
+
+/// Returns what all the options for data describe, or `None` without such an option.
+fn data(sent: &Sent) -> Result<Option<Vec<u8>>, Failure> {
+    let texts = sent.data.iter().map(|data| read(data, true));
+    let binary = sent.data_binary.iter().map(|data| read(data, false));
+    let encoded = sent.data_urlencode.iter().map(|data| encode(data));
+    let pieces: Vec<_> = texts
+        .chain(binary)
+        .chain(encoded)
+        .collect::<Result<_, _>>()?;
+    Ok((!pieces.is_empty()).then(|| pieces.join(&b'&')))
+}
+
+/// Returns the data for the query of a URL, if `--get` wants them there.
+pub(super) fn query(sent: &Sent) -> Result<Option<String>, Failure> {
+    let data = if sent.get { data(sent)? } else { None };
+    let text = data.map(String::from_utf8).transpose();
+    text.map_err(|error| Failure::local("the data for the URL is no text", &error))
+}
+
+/// Returns the bytes that `--data-urlencode` describes: a text or the contents of a file, which are
+/// encoded, and a name before them.
+fn encode(data: &str) -> Result<Vec<u8>, Failure> {
+    let split = data
+        .split_once('=')
+        .map(|(name, text)| (name, Ok(text.into())));
+    let split = split.or_else(|| {
+        let (name, file) = data.split_once('@')?;
+        Some((name, contents(file)))
+    });
+    let (name, content) = split.unwrap_or_else(|| ("", Ok(data.into())));
+    let text = percent_encoded(&content?).replace("%20", "+");
+    let equals = if name.is_empty() { "" } else { "=" };
+    Ok([name, equals, &text].concat().into())
 }
 
 /// Returns the bytes that `--data` describes: a text, or `@` and the name of a file. As in curl, a

@@ -21,6 +21,8 @@ pub(super) struct Plan {
     rate: Option<f64>,
     /// The number of requests that a worker has taken.
     taken: AtomicU64,
+    /// The number of requests that were due.
+    begun: AtomicU64,
     tally: Mutex<Tally>,
 }
 
@@ -32,6 +34,7 @@ impl Plan {
             count,
             rate: rate.map(f64::from),
             taken: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             tally: Mutex::default(),
         }
     }
@@ -43,12 +46,13 @@ impl Plan {
         let more = |taken: u64| (taken < count).then_some(taken + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let number = self.taken.fetch_update(set, read, more).ok()?;
-        let Some(rate) = self.rate else {
-            return Some((number, Instant::now()));
-        };
-        let due = self.start + Duration::from_secs_f64(number as f64 / rate);
-        sleep_until(due).await;
-        // A request that is sent late has waited since it was due.
+        let mut due = Instant::now();
+        if let Some(rate) = self.rate {
+            // A request that is sent late has waited since it was due.
+            due = self.start + Duration::from_secs_f64(number as f64 / rate);
+            sleep_until(due).await;
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Some((number, due))
     }
 
@@ -58,10 +62,10 @@ impl Plan {
 
     /// Returns the number of requests that were begun.
     pub(super) fn begun(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+        self.begun.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of requests that no worker has taken.
+    /// Returns the number of requests that were not begun.
     pub(super) fn left(&self) -> u64 {
         self.count.map_or(0, |count| count - self.begun())
     }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use spdy_tower::Protocol;
 
-use crate::failure::Exit;
+use crate::failure::{Exit, shown};
 
 /// The results of a number of requests.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ impl Tally {
 
     /// Records requests that failed for the same reason.
     pub(super) fn failed(&mut self, reason: String, requests: u64) {
+        let is_new = !self.errors.contains_key(&reason);
+        let reason = match self.errors.len() {
+            // The server may have a part in the text.
+            MAX_REASONS.. if is_new => OTHERS.into(),
+            _ => reason,
+        };
         *self.errors.entry(reason).or_default() += requests;
     }
 
@@ -91,6 +97,10 @@ impl Tally {
             .collect()
     }
 }
+
+/// The maximum number of different reasons, apart from [`OTHERS`].
+const MAX_REASONS: usize = 100;
+const OTHERS: &str = "other reasons";
 
 /// In nanoseconds: the lowest step of the histogram.
 const FINEST: u64 = 1000;
@@ -232,7 +242,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "errors    {}", tally.errors())?;
         for (reason, count) in &tally.errors {
-            writeln!(f, "          {count}: {reason}")?;
+            writeln!(f, "          {count}: {}", shown(reason))?;
         }
         Ok(())
     }
@@ -258,6 +268,16 @@ mod tests {
         }
         assert!((tally.mean() / 1000.5 - 1.0).abs() < 0.001);
         assert_eq!(Tally::default().percentile(50.0), 0.0);
+    }
+
+    #[test]
+    fn there_is_room_for_a_hundred_reasons_and_a_count_of_the_others() {
+        let mut tally = Tally::default();
+        for number in 0..1000 {
+            tally.failed(format!("reason {}", number % 500), 1);
+        }
+        assert_eq!(tally.errors.len(), MAX_REASONS + 1);
+        assert_eq!((tally.errors(), tally.errors[OTHERS]), (1000, 800));
     }
 
     #[test]

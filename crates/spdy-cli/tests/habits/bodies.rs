@@ -44,6 +44,11 @@ async fn bodies_come_from_texts_files_and_standard_input() {
         assert!(text.ends_with("\n\none\r\ntwo\n\0"), "{text}");
         let text = get_by(protocol, &["-T", &file, &url("/up/")]).await;
         assert!(text.success().starts_with("PUT /up/lines\n"));
+        // The name of a file is encoded, and the query stays.
+        let odd = format!("{directory}/a b?");
+        fs::write(&odd, "odd").unwrap();
+        let text = get_by(protocol, &["-T", &odd, &url("/up/?q")]).await;
+        assert!(text.success().starts_with("PUT /up/a%20b%3F?q\n"));
     }
     for protocol in PROTOCOLS {
         let mut child = Command::new(SPDY)
@@ -121,6 +126,8 @@ async fn a_form_has_fields_and_files() {
             "-F",
             &format!("up=@{file};filename=a\"b;type=text/html"),
             "-F",
+            &format!("set=@{file};type=text/x; charset=utf-8;filename=b"),
+            "-F",
             &format!("own=@{file}"),
             "-F",
             &format!("read=<{file}"),
@@ -135,6 +142,8 @@ async fn a_form_has_fields_and_files() {
             "content-disposition: form-data; name=\"typed\"\r\ncontent-type: text/x\r\n\r\n1",
             "content-disposition: form-data; name=\"up\"; filename=\"a%22b\"\r\n\
              content-type: text/html\r\n\r\ncontents",
+            "content-disposition: form-data; name=\"set\"; filename=\"b\"\r\n\
+             content-type: text/x; charset=utf-8\r\n\r\ncontents",
             "content-disposition: form-data; name=\"own\"; filename=\"page\"\r\n\
              content-type: application/octet-stream\r\n\r\ncontents",
             "content-disposition: form-data; name=\"read\"\r\n\r\ncontents",
@@ -148,5 +157,43 @@ async fn a_form_has_fields_and_files() {
         ran.failure(2),
         "--form nothing must have the form NAME=VALUE"
     );
+    assert_eq!(server.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn data_are_encoded_and_can_be_in_the_url() {
+    let (server, url) = start().await;
+    let file = format!("{}/text", directory("habits-encoded"));
+    fs::write(&file, "x y\n&").unwrap();
+    let from_file = format!("n@{file}");
+    for protocol in PROTOCOLS {
+        for (data, encoded) in [
+            ("a b&c", "a+b%26c"),
+            ("=a@b", "a%40b"),
+            ("n=\u{e4}-1", "n=%C3%A4-1"),
+            (&from_file, "n=x+y%0A%26"),
+            (&from_file[1..], "x+y%0A%26"),
+        ] {
+            let words = ["-d", "first=1", "--data-urlencode", data];
+            let text = get_by(protocol, &[&words[..], &[&url("/mirror")]].concat()).await;
+            let text = text.success();
+            assert!(text.starts_with("POST /mirror\n"), "{text}");
+            assert!(text.ends_with(&format!("\n\nfirst=1&{encoded}")), "{text}");
+            for (path, seen) in [
+                ("/mirror", "/mirror?"),
+                ("/mirror?a", "/mirror?a&"),
+                ("?a", "/?a&"),
+            ] {
+                let text = get_by(protocol, &[&["-G"], &words[..], &[&url(path)]].concat()).await;
+                let expected = format!("GET {seen}first=1&{encoded}\n");
+                assert!(text.success().starts_with(&expected), "{expected}");
+            }
+        }
+    }
+    for data in ["a b", "a#b"] {
+        let ran = run(&["get", "-G", "-d", data, &url("/mirror")]).await;
+        let message = "the data cannot be part of a URL: use --data-urlencode";
+        assert_eq!(ran.failure(2), message);
+    }
     assert_eq!(server.end().await.cut, 0);
 }

@@ -45,7 +45,8 @@ async fn get_by(protocol: &[&str], words: &[&str]) -> Ran {
 /// Describes a request in its response.
 async fn mirror(request: Request) -> String {
     let (head, body) = request.into_parts();
-    let mut text = format!("{} {}\n", head.method, head.uri.path());
+    let target = head.uri.path_and_query().unwrap();
+    let mut text = format!("{} {target}\n", head.method);
     if let Some(authority) = head.uri.authority() {
         text += &format!("host: {authority}\n");
     }
@@ -76,6 +77,13 @@ fn app() -> Router {
         )
         .route("/loop", any(async || redirect(302, "/loop")))
         .route("/ftp", any(async || redirect(302, "ftp://a.test/")))
+        .route("/nowhere", any(async || redirect(302, "http://[::1/")))
+        .route(
+            "/status/{status}",
+            any(async |Path(status): Path<u16>| {
+                (StatusCode::from_u16(status).unwrap(), "not what you want")
+            }),
+        )
         .route("/same", any(async || redirect(307, "/mirror")))
         .route(
             "/away/{port}",

@@ -179,7 +179,7 @@ async fn files_have_the_names_in_the_urls() {
         let mut child = child.unwrap();
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap());
         assert!(status.await.unwrap().success());
-        for (name, beginning) in [("digits", "0123456789"), ("b", "GET /a/b\n")] {
+        for (name, beginning) in [("digits", "0123456789"), ("b", "GET /a/b?c\n")] {
             let path = format!("{directory}/{name}");
             assert!(fs::read_to_string(&path).unwrap().starts_with(beginning));
             fs::remove_file(&path).unwrap();
@@ -190,5 +190,56 @@ async fn files_have_the_names_in_the_urls() {
         ran.failure(2).ends_with(" has no file name: use --output"),
         "{ran:?}"
     );
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The file that is there is not replaced by the page of an error.
+#[tokio::test]
+async fn the_body_of_an_error_is_not_written_if_the_user_wants_that() {
+    let (server, url) = start().await;
+    let file = format!("{}/a", directory("habits-fail"));
+    let missing = url("/status/404");
+    for protocol in PROTOCOLS {
+        fs::write(&file, "good").unwrap();
+        let ran = get_by(protocol, &["-f", "-o", &file, &missing]).await;
+        let message = format!("{missing}: the server answers 404 Not Found");
+        assert_eq!(ran.failure(5), message);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "good");
+        let ran = get_by(protocol, &["-f", "-C", "-", "-o", &file, &missing]).await;
+        assert_eq!(ran.failure(5), message);
+        let ran = get_by(protocol, &["--fail-with-body", &missing]).await;
+        assert_eq!(ran.failure(5), message);
+        assert_eq!(ran.stdout, b"not what you want");
+        let ran = get_by(protocol, &["-f", "--json", &missing]).await;
+        let told = ran.json().remove(0);
+        assert_eq!(told["status"], 404);
+        assert_eq!(told["error"], "the server answers 404 Not Found");
+        get_by(protocol, &["-f", &url("/status/302")])
+            .await
+            .success();
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn two_bodies_do_not_share_a_file() {
+    let (server, url) = start().await;
+    let file = format!("{}/digits", directory("habits-shared"));
+    let digits = url("/digits");
+    let ran = run(&["get", "-o", &file, "-o", &file, &digits, &digits]).await;
+    let message = format!("{file} would have two bodies: use --output with other names");
+    assert_eq!(ran.failure(2), message);
+    let ran = run(&["get", "-O", &digits, &url("/other/digits")]).await;
+    assert!(ran.failure(2).starts_with("digits would have two bodies"));
+    let words = [
+        "get",
+        "-o",
+        "/dev/null",
+        "-o",
+        "/dev/null",
+        &digits,
+        &digits,
+    ];
+    run(&words).await.success();
     assert_eq!(server.end().await.cut, 0);
 }

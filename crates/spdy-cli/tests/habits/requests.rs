@@ -1,6 +1,6 @@
 //! What is sent, and how often: heads, redirects, other attempts, the time of the user.
 
-use std::fs;
+use std::{fs, io::Read, net::TcpListener, thread};
 
 use super::{
     PROTOCOLS,
@@ -80,6 +80,22 @@ async fn redirects_are_followed_and_leave_credentials_behind() {
         );
         assert!(!text.contains("authorization: "), "{text}");
 
+        // The host of a field is meant for the first origin alone.
+        let host = "host: elsewhere.test\n";
+        let words = ["-L", "-H", "host: elsewhere.test"];
+        let text = get_by(protocol, &[&words[..], &[&away]].concat())
+            .await
+            .success();
+        assert!(!text.contains(host), "{text}");
+        let here = url("/hop/0");
+        let text = get_by(protocol, &[&words[..], &[&here]].concat())
+            .await
+            .success();
+        assert!(text.contains(host), "{text}");
+
+        let ran = get_by(protocol, &["-L", &url("/nowhere")]).await;
+        let message = "redirect to http://[::1/: that is no valid URL";
+        assert!(ran.failure(1).ends_with(message), "{ran:?}");
         let ran = get_by(protocol, &["-L", &url("/loop")]).await;
         assert!(ran.failure(1).contains("more than 50 redirects"), "{ran:?}");
         let ran = get_by(protocol, &["-L", &url("/ftp")]).await;
@@ -145,5 +161,81 @@ async fn the_time_of_the_user_ends_a_request() {
          --continue-at - gets the rest"
     );
     assert!(ran.failure(1).ends_with(&message), "{ran:?}");
+    assert_eq!(server.end().await.cut, 0);
+}
+
+#[tokio::test]
+async fn fields_of_the_user_take_the_place_of_others() {
+    let (server, url) = start().await;
+    let mirror = url("/mirror");
+    for protocol in PROTOCOLS {
+        let words = [
+            "-A",
+            "other/1",
+            "-H",
+            "user-agent: mine",
+            "-u",
+            "a:b",
+            "-H",
+            "authorization: own",
+            "-H",
+            "accept:",
+            "-H",
+            "x-none:",
+            "-H",
+            "x-empty;",
+            "-H",
+            "x-two: 1",
+            "-H",
+            "x-two: 2",
+            &mirror,
+        ];
+        let text = get_by(protocol, &words).await.success();
+        let count = |name: &str| text.matches(&format!("\n{name}: ")).count();
+        let counts = [
+            "user-agent",
+            "authorization",
+            "accept",
+            "x-none",
+            "x-empty",
+            "x-two",
+        ];
+        assert_eq!(counts.map(count), [1, 1, 0, 0, 1, 2], "{text}");
+        assert!(text.contains("\nuser-agent: mine\n"), "{text}");
+        assert!(text.contains("\nauthorization: own\n"), "{text}");
+        let words = ["-H", "content-type: text/x", "-d", "a", &mirror];
+        let text = get_by(protocol, &words).await.success();
+        assert_eq!(text.matches("\ncontent-type: ").count(), 1, "{text}");
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// A POST that may have been processed is not sent again, and neither is what cannot succeed.
+#[tokio::test]
+async fn only_what_may_be_sent_again_is_tried_again() {
+    let (server, url) = start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let lost = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut io in listener.incoming().flatten() {
+            _ = io.read(&mut [0; 1000]);
+        }
+    });
+    let [unavailable, failed, endless] = ["/status/503", "/status/500", "/loop"].map(url);
+    for protocol in PROTOCOLS {
+        for (words, attempts) in [
+            (&["-d", "a", &*unavailable][..], 2),
+            (&["-d", "a", &failed], 0),
+            (&["-X", "PUT", "-d", "a", &failed], 2),
+            (&["-d", "a", &lost], 0),
+            (&["-X", "PUT", "-d", "a", &lost], 2),
+            (&["-L", &endless], 0),
+        ] {
+            let flags = ["--retry", "2", "--retry-delay", "1ms"];
+            let ran = get_by(protocol, &[&flags[..], words].concat()).await;
+            let tried = ran.stderr.matches("trying again").count();
+            assert_eq!(tried, attempts, "{protocol:?} {words:?}: {ran:?}");
+        }
+    }
     assert_eq!(server.end().await.cut, 0);
 }

@@ -13,7 +13,7 @@ use http::{
     HeaderValue, Method, Request, Response, Uri,
     header::{HOST, PROXY_AUTHORIZATION},
     request::Parts,
-    uri::PathAndQuery,
+    uri::{Authority, PathAndQuery},
 };
 use http_body_util::Empty;
 use spdy_session::Session;
@@ -125,6 +125,9 @@ impl Client {
     /// with TLS if the port is 443. To send it to another host, use
     /// [`send_through`](Self::send_through).
     ///
+    /// A `host` field replaces the host of the URI in what is sent, in every protocol. It does not
+    /// change where the request goes.
+    ///
     /// Dropping the future gives the request up.
     ///
     /// # Errors
@@ -224,6 +227,7 @@ impl Client {
         if head.method == Method::CONNECT {
             keep_authority(&mut head);
         }
+        give_path(&mut head.uri);
         let slot = self.shared.slot(origin);
         let mut attempts = Attempts::new(&head.method, body);
         let mut patience = self.shared.connector.timeout;
@@ -233,8 +237,9 @@ impl Client {
             patience = patience.saturating_sub(asked.elapsed());
             let protocol = lease.protocol();
             let mut request = Request::from_parts(head.clone(), attempts.body());
-            if protocol == Protocol::Http1 {
-                for_http1(&mut request, is_proxy);
+            match protocol {
+                Protocol::Http1 => for_http1(&mut request, is_proxy),
+                Protocol::Http2 | Protocol::Spdy(_) => take_host(&mut request),
             }
             match lease.send(request).await {
                 Ok(mut response) => {
@@ -394,12 +399,25 @@ impl Attempts {
 fn for_http1(request: &mut Request<RequestBody>, is_proxy: bool) {
     put_host(request);
     if request.method() != Method::CONNECT && !is_proxy {
-        let target = request.uri().path_and_query().map(PathAndQuery::as_str);
-        *request.uri_mut() = target
-            .and_then(|target| Uri::try_from(target).ok())
-            .unwrap_or_default();
+        let target = request.uri().path_and_query().cloned();
+        *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
     }
     *request.version_mut() = http::Version::HTTP_11;
+}
+
+/// The host of a field replaces that of the URI, as it does in HTTP/1.1.
+fn take_host(request: &mut Request<RequestBody>) {
+    let host = request.headers().get(HOST);
+    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let Some(host) = host.filter(|host| without_user(host).is_ok()) else {
+        return;
+    };
+    if request.method() != Method::CONNECT && request.uri().scheme().is_some() {
+        request.headers_mut().remove(HOST);
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(host);
+        *request.uri_mut() = Uri::from_parts(parts).expect("only the authority is another one");
+    }
 }
 
 /// The target of CONNECT is only host and port.
@@ -407,6 +425,17 @@ fn keep_authority(head: &mut Parts) {
     let mut parts = http::uri::Parts::default();
     parts.authority = head.uri.authority().cloned();
     head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// `http://host?query` has a query without a path, which no protocol can express.
+fn give_path(uri: &mut Uri) {
+    let target = uri.path_and_query().map(PathAndQuery::as_str);
+    if let Some(query) = target.filter(|target| target.starts_with('?')) {
+        let target = format!("/{query}").parse();
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(target.expect("a query may follow a path"));
+        *uri = Uri::from_parts(parts).expect("there was a target before");
+    }
 }
 
 fn put_host(request: &mut Request<RequestBody>) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Request, routing::get as on_get};
+use axum::{Router, body::Body, extract::Request, routing::get as on_get};
 use http_body_util::BodyExt;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -208,4 +208,35 @@ fn upgrading() -> Router {
         Err(error) => error.into_response(),
     };
     Router::new().route("/", on_get(upgrading))
+}
+
+/// No protocol can express a query without a path.
+#[tokio::test]
+async fn a_query_without_a_path_follows_a_slash() {
+    for alpn in ["spdy/3.1", "spdy/3", "spdy/2", "h2", "http/1.1"] {
+        let target = async |request: Request| request.uri().path_and_query().unwrap().to_string();
+        let (server, connector) = tls_of(&[alpn], Router::new().fallback(target)).await;
+        let client = Client::new(connector);
+        let seen = fetch(&client, &server.uri("https", "?a=b")).await;
+        assert_eq!(seen, "/?a=b", "{alpn}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_is_told_the_host_of_a_field() {
+    for alpn in ["spdy/3.1", "spdy/3", "spdy/2", "h2", "http/1.1"] {
+        let told = async |request: Request| {
+            let field = request.headers().get("host");
+            let field = field.map(|host| host.to_str().unwrap().to_owned());
+            format!("{:?} {field:?}", request.uri().authority())
+        };
+        let (server, connector) = tls_of(&[alpn], Router::new().fallback(told)).await;
+        let client = Client::new(connector);
+        let request = Request::get(server.uri("https", "/")).header("host", "other.test:1");
+        let response = client.send(request.body(Body::empty()).unwrap()).await;
+        let body = response.unwrap().into_body().collect().await.unwrap();
+        let told = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        assert!(told.contains("other.test:1"), "{alpn}: {told}");
+        assert!(!told.contains("localhost"), "{alpn}: {told}");
+    }
 }
