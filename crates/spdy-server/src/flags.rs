@@ -28,7 +28,10 @@ use tracing_subscriber::{
 };
 
 use self::settings::Setting;
-use crate::runtimes::Layout;
+use crate::{
+    descriptors::{Each, Needs},
+    runtimes::Layout,
+};
 
 /// Serves an application, a directory or a small built-in site over SPDY/3.1, SPDY/3, SPDY/2,
 /// HTTP/2 and HTTP/1.1.
@@ -219,8 +222,12 @@ pub(crate) struct Flags {
     http1: Vec<Setting>,
 
     /// Maximum number of open connections; further ones wait
-    #[arg(long, value_name = "NUMBER", default_value = "16384")]
-    max_connections: NonZeroU32,
+    ///
+    /// By default 16384, or fewer if the limit of file descriptors is not enough for them. The
+    /// server raises its soft limit (ulimit -n) to the hard one at start. A new connection takes
+    /// the place of an HTTP/1.1 connection that was idle for a second.
+    #[arg(long, value_name = "NUMBER")]
+    max_connections: Option<NonZeroU32>,
 
     /// MiB that all SPDY sessions can hold together; above it, new connections are refused
     #[arg(long, value_name = "MIB", default_value = "1024")]
@@ -241,9 +248,10 @@ pub(crate) struct Flags {
 
     /// What to log to standard error
     ///
-    /// error, warn, info, debug or trace, or a list with a level for each module, such as
-    /// warn,spdy_server=debug.
-    #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = log_filter, help_heading = LOGS)]
+    /// off, error, warn, info, debug or trace, or a list with a level for each module, such as
+    /// warn,spdy_server=debug. By default all warnings, and of the server itself also what it does:
+    /// its limits at start, a new certificate, the shutdown.
+    #[arg(long, value_name = "FILTER", default_value = "spdy_server=info", value_parser = log_filter, help_heading = LOGS)]
     log: String,
 
     /// Write a line for each request to this file (- is standard output)
@@ -330,6 +338,29 @@ impl Flags {
         EnvFilter::new(format!("warn,{}", self.log))
     }
 
+    /// Returns the maximum number of connections, if it is given.
+    pub(crate) fn max_connections(&self) -> Option<usize> {
+        self.max_connections.map(|number| number.get() as usize)
+    }
+
+    /// Returns what needs descriptors, with this number of inherited sockets.
+    pub(crate) fn needs(&self, inherited: usize) -> Needs {
+        let given = self.listen.len() + self.plain.len();
+        Needs {
+            // Without a flag there are two, and one more is for the metrics.
+            listeners: inherited + given.max(2) + 1,
+            threads: match self.runtime {
+                Layout::Shared => 1,
+                Layout::PerCore => self.threads() + 1,
+            },
+            each: match (&self.proxy, &self.directory) {
+                (Some(_), _) => Each::Upstream(self.proxy_connections),
+                (None, Some(_)) => Each::File,
+                (None, None) => Each::Nothing,
+            },
+        }
+    }
+
     pub(crate) fn threads(&self) -> usize {
         let cpus = || thread::available_parallelism().map_or(1, usize::from);
         self.threads
@@ -341,6 +372,8 @@ impl Flags {
     }
 
     pub(crate) fn config(self) -> Config {
+        let default = Config::default();
+        let max_connections = self.max_connections();
         let idle = match &self.proxy {
             // A client that waits for a slow application is not idle.
             Some(_) => Duration::from_secs(self.proxy_timeout.get().into()),
@@ -364,7 +397,7 @@ impl Flags {
             advertise: self.advertise,
             access_log: self.access_log,
             metrics: self.metrics,
-            max_connections: self.max_connections.get() as usize,
+            max_connections: max_connections.unwrap_or(default.max_connections),
             max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
             timeouts: Timeouts {
                 drain_delay: Duration::from_secs(self.drain_delay.into()),
@@ -376,7 +409,7 @@ impl Flags {
                 body: seconds(self.body_timeout),
                 keep_alive: seconds(self.keep_alive),
             },
-            ..Config::default()
+            ..default
         };
         for setting in [self.spdy, self.http2, self.http1].concat() {
             setting.apply(&mut config);
@@ -567,7 +600,8 @@ mod tests {
     #[test]
     fn warnings_are_logged_unless_the_filter_says_otherwise() {
         for (words, filter) in [
-            ("spdy-server", "warn"),
+            ("spdy-server", "spdy_server=info,warn"),
+            ("spdy-server --log warn", "warn"),
             ("spdy-server --log info", "info"),
             ("spdy-server --log off", "off"),
             (

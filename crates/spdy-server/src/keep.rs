@@ -22,7 +22,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::{config::countable, linger::Owed};
+use crate::{
+    config::countable,
+    crowd::{Crowd, Member},
+    linger::Owed,
+};
 
 /// The state that an HTTP/1.1 connection shares with its requests.
 #[derive(Clone, Debug)]
@@ -31,6 +35,7 @@ pub(crate) struct Keeping(Arc<State>);
 #[derive(Debug)]
 struct State {
     owed: Owed,
+    crowd: Arc<Crowd>,
     /// Whether a request has been answered.
     has_answered: AtomicBool,
     /// Whether a request is under way.
@@ -40,9 +45,10 @@ struct State {
 }
 
 impl Keeping {
-    pub(crate) fn new(owed: Owed) -> Self {
+    pub(crate) fn new(owed: Owed, crowd: Arc<Crowd>) -> Self {
         Self(Arc::new(State {
             owed,
+            crowd,
             has_answered: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
@@ -62,7 +68,7 @@ impl Keeping {
     }
 
     fn announces_end(&self) -> bool {
-        self.0.is_ending.load(Ordering::Relaxed)
+        self.0.is_ending.load(Ordering::Relaxed) || self.0.crowd.claims_one()
     }
 }
 
@@ -82,41 +88,64 @@ impl Drop for Answering {
 #[derive(Debug)]
 pub(crate) struct Ending {
     keeping: Keeping,
+    member: Member,
     /// How long the connection can be idle once the server drains.
     grace: Duration,
     is_draining: bool,
+    /// Whether the connection was told to close.
+    is_over: bool,
     /// Rings when the connection was idle for that long. `None` while it is not idle.
     rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Ending {
-    pub(crate) const fn new(keeping: Keeping, grace: Duration) -> Self {
+    pub(crate) fn new(keeping: Keeping, grace: Duration) -> Self {
         Self {
+            member: keeping.0.crowd.join(),
             keeping,
             grace,
             is_draining: false,
+            is_over: false,
             rest: None,
         }
     }
 
     /// Announces the end with the next response.
     pub(crate) fn drain(&mut self) {
-        self.keeping.0.is_ending.store(true, Ordering::Relaxed);
+        self.announce();
         self.is_draining = true;
+    }
+
+    fn announce(&self) {
+        self.keeping.0.is_ending.store(true, Ordering::Relaxed);
     }
 
     /// Completes when the connection has to be closed although it could not announce its end. Call
     /// it whenever the connection was polled.
     pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_draining || !self.keeping.is_idle() {
+        let is_idle = self.keeping.is_idle();
+        let must_leave = self.member.poll_leave(is_idle, cx).is_ready();
+        if must_leave {
+            self.announce();
+        }
+        if !is_idle || self.is_over {
             self.rest = None;
+            return Poll::Pending;
+        }
+        if !must_leave {
+            ready!(self.poll_rest(cx));
+        }
+        self.is_over = true;
+        Poll::Ready(())
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_draining {
             return Poll::Pending;
         }
         let grace = countable(self.grace);
         let rest = self.rest.get_or_insert_with(|| Box::pin(sleep(grace)));
-        ready!(rest.as_mut().poll(cx));
-        self.is_draining = false;
-        Poll::Ready(())
+        rest.as_mut().poll(cx)
     }
 }
 

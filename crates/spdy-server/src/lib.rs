@@ -118,6 +118,7 @@ pub mod auto;
 mod body_timeout;
 mod config;
 mod connection;
+mod crowd;
 mod data_count;
 mod discard;
 mod host;
@@ -143,6 +144,7 @@ mod socket;
 mod stall;
 #[cfg_attr(not(feature = "rustls"), path = "tls_off.rs")]
 mod tls;
+mod trouble;
 
 pub use spdy_frame::Version;
 

@@ -94,13 +94,17 @@ impl Listener {
         service: &Service,
     ) -> Accepted {
         if waiting.is_none() {
-            *waiting = Some(self.arrival().await);
+            *waiting = Some(self.arrival(service).await);
         }
         let seat = match room.try_enter() {
             Some(seat) => seat,
             None => {
-                warn!(listener = %self.endpoint, "the limit of open connections is reached; new ones wait");
-                service.limit_reached();
+                if service.limit_reached() {
+                    warn!(
+                        limit = room.limit(),
+                        "the limit of open connections is reached; new ones wait"
+                    );
+                }
                 room.enter().await
             }
         };
@@ -108,7 +112,7 @@ impl Listener {
         Accepted { arrival, seat }
     }
 
-    async fn arrival(&self) -> Arrival {
+    async fn arrival(&self, service: &Service) -> Arrival {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.socket.accept().await {
@@ -117,7 +121,9 @@ impl Listener {
                     debug!(%error, "a connection was lost before it was accepted")
                 }
                 Err(error) => {
-                    warn!(%error, listener = %self.endpoint, ?pause, "cannot accept connections");
+                    if service.accept_failed() {
+                        warn!(%error, listener = %self.endpoint, "cannot accept connections; trying again");
+                    }
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

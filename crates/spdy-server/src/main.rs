@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod descriptors;
 mod flags;
 mod runtimes;
 
@@ -16,9 +17,10 @@ use axum::Router;
 use spdy_server::{
     Address, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport, Version, app,
 };
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use self::{flags::Flags, runtimes::Runtimes};
+use self::{descriptors::Descriptors, flags::Flags, runtimes::Runtimes};
 
 fn main() -> ExitCode {
     let flags = Flags::from_command_line();
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     log_to_stderr(flags.log());
+    let descriptors = Descriptors::raise();
     // This call changes the environment, so it comes before the process has threads.
     let inherited = if flags.systemd() {
         sockets_of_systemd()?
@@ -46,7 +49,55 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
         Some(timers) => server.spread(workers).timers(timers),
         None => server.spread(workers),
     };
-    runtimes.block_on(serve(flags.config(), inherited, place, app, &what))
+    let capacity = Capacity::new(&flags, descriptors, inherited.len());
+    runtimes.block_on(serve(
+        flags.config(),
+        capacity,
+        inherited,
+        place,
+        app,
+        &what,
+    ))
+}
+
+/// How many connections there can be, and why.
+struct Capacity {
+    descriptors: Option<Descriptors>,
+    given: Option<usize>,
+    most: usize,
+}
+
+impl Capacity {
+    fn new(flags: &Flags, descriptors: Option<Descriptors>, inherited: usize) -> Self {
+        let needs = flags.needs(inherited);
+        Self {
+            descriptors,
+            given: flags.max_connections(),
+            most: descriptors.map_or(usize::MAX, |it| needs.connections(it.now)),
+        }
+    }
+
+    /// Returns the number that is given, or the default if there are descriptors for it.
+    fn connections(&self, default: usize) -> usize {
+        self.given.unwrap_or(default.min(self.most))
+    }
+
+    fn tell(&self, max_connections: usize) {
+        let Some(Descriptors { before, now }) = self.descriptors else {
+            return;
+        };
+        if max_connections > self.most {
+            let most = self.most;
+            warn!(
+                "--max-connections {max_connections} is more than the limit of {now} file \
+                 descriptors (ulimit -n) is enough for: {most} connections"
+            );
+        }
+        info!(
+            descriptors = now,
+            before, max_connections, "the limit of file descriptors"
+        );
+    }
 }
 
 fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
@@ -75,12 +126,15 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
 
 /// Serves until the first signal, then drains. A second signal ends the server at once.
 async fn serve(
-    config: Config,
+    mut config: Config,
+    capacity: Capacity,
     inherited: Inherited,
     place: impl FnOnce(Server) -> Server,
     app: Router,
     what: &str,
 ) -> Result<(), Box<dyn Error>> {
+    config.max_connections = capacity.connections(config.max_connections);
+    let max_connections = config.max_connections;
     let plain_version = config.plain_version.into();
     let drain = config.timeouts.drain_delay + config.timeouts.drain;
     // The handlers are installed before the first client can connect, so a signal always leads to a
@@ -91,11 +145,12 @@ async fn serve(
     tokio::spawn(hangups.follow(server.reload()));
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
+    capacity.tell(max_connections);
 
     let shutdown = async {
         first.next().await;
-        eprintln!(
-            "spdy-server: shutting down within {} s; send a second signal to stop at once",
+        info!(
+            "shutting down within {} s; send a second signal to stop at once",
             drain.as_secs()
         );
     };
@@ -106,10 +161,10 @@ async fn serve(
     tokio::select! {
         Drained { cut } = server.run(app, shutdown) => {
             if cut > 0 {
-                eprintln!("spdy-server: {cut} connections did not finish in time and were closed");
+                warn!("{cut} connections did not finish in time and were closed");
             }
         }
-        () = again => eprintln!("spdy-server: stopped at once"),
+        () = again => warn!("stopped at once"),
     }
     Ok(())
 }

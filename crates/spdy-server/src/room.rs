@@ -2,24 +2,31 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
 };
 use tracing::debug;
 
-use crate::socket::{Detached, Socket};
+use crate::{
+    crowd::Crowd,
+    socket::{Detached, Socket},
+};
 
 /// The places of all listeners of a server.
 #[derive(Debug)]
 pub(crate) struct Room {
     permits: Arc<Semaphore>,
+    limit: usize,
+    crowd: Arc<Crowd>,
     /// The runtimes. Without any, a connection runs on the runtime of its listener.
     places: Vec<Place>,
 }
@@ -30,6 +37,8 @@ impl Room {
         let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
         Self {
             permits: Arc::new(Semaphore::new(max_connections)),
+            limit: max_connections,
+            crowd: Crowd::new(),
             places: runtimes.into_iter().map(Place::new).collect(),
         }
     }
@@ -40,10 +49,29 @@ impl Room {
         Some(self.seat(permit))
     }
 
-    /// Waits for a seat. Cancel safe.
+    /// Waits for a seat, and asks idle connections to leave meanwhile. Cancel safe.
     pub(crate) async fn enter(&self) -> Seat {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
+        let permit = loop {
+            self.crowd.make_way();
+            tokio::select! {
+                biased;
+                permit = &mut permit => break permit,
+                () = sleep(AGAIN) => {}
+            }
+        };
+        self.crowd.is_seated();
         self.seat(permit.expect("the semaphore is never closed"))
+    }
+
+    /// Returns the number of seats.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Returns the connections that can leave.
+    pub(crate) const fn crowd(&self) -> &Arc<Crowd> {
+        &self.crowd
     }
 
     /// Returns a seat on the runtime with the fewest connections. Their number is used and not
@@ -130,6 +158,9 @@ impl<F: Future<Output = ()>> Future for Seated<F> {
         self.project().connection.poll(cx)
     }
 }
+
+/// How often others are asked to leave while a connection waits for its seat.
+const AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

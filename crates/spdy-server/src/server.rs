@@ -289,7 +289,9 @@ impl Server {
 
         let lifecycle = Lifecycle::new();
         let room = Arc::new(Room::new(config.max_connections, runtimes));
-        let mut service = Service::new(apps, tls.clone(), &config, observers);
+        let mut service =
+            Service::new(apps, tls.clone(), &config, observers).crowd(Arc::clone(room.crowd()));
+        let troubles = Arc::clone(service.troubles());
         if let Some(timers) = timers {
             service = service.timers(timers);
         }
@@ -310,10 +312,12 @@ impl Server {
             period: config.certificate_check.max(SHORTEST_CHECK),
             overdue: false,
         };
-        let mut files = pin!(files.keep_up(&reload));
+        let mut upkeep = pin!(async {
+            tokio::join!(files.keep_up(&reload), troubles.tell_ends());
+        });
         tokio::select! {
             () = shutdown => {}
-            () = &mut files => {}
+            () = &mut upkeep => {}
         }
         if let Some(metrics) = metrics {
             metrics.drain();
@@ -323,9 +327,10 @@ impl Server {
         }
         tokio::select! {
             () = sleep(countable(config.timeouts.drain_delay)) => {}
-            () = &mut files => {}
+            () = &mut upkeep => {}
         }
         let drained = lifecycle.drain(config.timeouts.drain).await;
+        troubles.tell_rest();
         if let Some(log) = log {
             let _ = spawn_blocking(move || log.finish()).await;
         }

@@ -6,10 +6,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -27,13 +24,14 @@ use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     application::Applications,
     body_timeout::BodyTimeout,
     config::{Config, Http1, Http2, Network, Timeouts, Transport, after, countable},
     connection::{self, App, Beginning, Connection, HyperApp, Running},
+    crowd::Crowd,
     discard::Discard,
     idle::Idle,
     info::{Client, ConnectionInfo},
@@ -48,6 +46,7 @@ use crate::{
     socket::{Fails, Socket},
     stall::{self, Answers},
     tls::{Secured, Tls},
+    trouble::Troubles,
 };
 
 /// What all connections share: the applications, the settings of the protocols, the certificate.
@@ -61,8 +60,8 @@ pub(crate) struct Service {
     proxies: Arc<[Network]>,
     timeouts: Timeouts,
     max_session_memory: usize,
-    /// Whether new connections are refused.
-    is_full: Arc<AtomicBool>,
+    troubles: Arc<Troubles>,
+    crowd: Arc<Crowd>,
     observers: Observers,
     spdy: spdy_tower::Builder,
     http2: Http2,
@@ -86,7 +85,8 @@ impl Service {
             proxies: config.proxy_protocol_from.as_slice().into(),
             timeouts: config.timeouts,
             max_session_memory: config.max_session_memory,
-            is_full: Arc::default(),
+            troubles: Arc::default(),
+            crowd: Crowd::new(),
             observers,
             http2: config.http2.in_range(),
             http1: http1_builder(config.http1.in_range()),
@@ -98,6 +98,16 @@ impl Service {
     pub(crate) fn timers(mut self, runtime: Handle) -> Self {
         self.spdy = self.spdy.timers(runtime);
         self
+    }
+
+    /// Sets the connections that leave when the server is full.
+    pub(crate) fn crowd(mut self, crowd: Arc<Crowd>) -> Self {
+        self.crowd = crowd;
+        self
+    }
+
+    pub(crate) const fn troubles(&self) -> &Arc<Troubles> {
+        &self.troubles
     }
 
     /// Returns the service for clients without a place: it answers each request with 503.
@@ -118,34 +128,36 @@ impl Service {
         self.observers.metrics.as_ref()
     }
 
-    /// Counts a connection that has to wait for others to end.
-    pub(crate) fn limit_reached(&self) {
+    /// Counts a connection that has to wait for others to end. Returns whether to log it.
+    pub(crate) fn limit_reached(&self) -> bool {
         if let Some(metrics) = self.metrics() {
             metrics.limit_reached();
         }
+        self.troubles.full.begins()
+    }
+
+    /// Counts an error of the system. Returns whether to log it.
+    pub(crate) fn accept_failed(&self) -> bool {
+        self.troubles.accept.begins()
     }
 
     /// Returns whether SPDY sessions hold their maximum of memory, so that new connections are
-    /// refused. The log has a line when this begins, and one when it ends because sessions have
-    /// ended or their data has been read or sent.
+    /// refused.
     pub(crate) fn refuses(&self) -> bool {
         let (held, most) = (self.observers.memory.bytes(), self.max_session_memory);
-        let is_full = held >= most;
-        match (self.is_full.swap(is_full, Ordering::Relaxed), is_full) {
-            (false, true) => warn!(
-                held,
-                most, "SPDY sessions hold too much memory; refusing new connections"
-            ),
-            (true, false) => info!(
-                held,
-                most, "SPDY sessions hold less memory; accepting new connections again"
-            ),
-            _ => {}
+        if held < most {
+            return false;
         }
-        if is_full && let Some(metrics) = self.metrics() {
+        if let Some(metrics) = self.metrics() {
             metrics.refused();
         }
-        is_full
+        if self.troubles.memory.begins() {
+            warn!(
+                held,
+                most, "SPDY sessions hold too much memory; refusing new connections"
+            );
+        }
+        true
     }
 
     /// Begins an accepted connection.
@@ -409,7 +421,7 @@ impl Service {
             }
             Protocol::Http1 => {
                 let owed = Owed::default();
-                let keeping = Keeping::new(owed.clone());
+                let keeping = Keeping::new(owed.clone(), Arc::clone(&self.crowd));
                 let io = Http1Io::new(Linger::new(self.idle(io), owed.clone()));
                 let mut builder = self.http1.clone();
                 // Once the server drains, the first response announces that the connection closes.
