@@ -278,6 +278,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Check the flags, the configuration file and the certificate, and exit
+    ///
+    /// Prints that the configuration is valid, or the first mistake. Nothing is bound and no file
+    /// is written, so it can run beside the server.
+    #[arg(long)]
+    check_config: bool,
+
     /// Print the completions for this shell and exit
     #[arg(long, value_name = "SHELL", exclusive = true, hide_short_help = true)]
     completions: Option<Shell>,
@@ -326,6 +333,10 @@ impl Flags {
         proxy.answer_timeout = Duration::from_secs(self.proxy_timeout.get().into());
         proxy.max_connections = self.proxy_connections.get() as usize;
         Some(proxy)
+    }
+
+    pub(crate) const fn check_config(&self) -> bool {
+        self.check_config
     }
 
     pub(crate) const fn systemd(&self) -> bool {

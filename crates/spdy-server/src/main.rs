@@ -34,6 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
+    if flags.check_config() {
+        return check(flags);
+    }
     log_to_stderr(flags.log());
     let descriptors = Descriptors::raise();
     // This call changes the environment, so it comes before the process has threads.
@@ -58,6 +61,14 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
         app,
         &what,
     ))
+}
+
+/// Prints that the configuration is valid if the server would start with it.
+fn check(flags: Flags) -> Result<(), Box<dyn Error>> {
+    drop(application(&flags)?);
+    Server::check(&flags.config())?;
+    println!("the configuration is valid");
+    Ok(())
 }
 
 /// How many connections there can be, and why.

@@ -62,14 +62,27 @@ impl Server {
         Self::bind_in(Build::THIS, config, inherited).await
     }
 
+    /// Checks a configuration without binding anything: the features that it needs, and the
+    /// certificate if a listener carries TLS. A server that binds the same addresses starts with it
+    /// if they are free.
+    ///
+    /// # Errors
+    /// The same as for [`bind`](Self::bind), except for those of sockets and of the access log.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        let is_tls = |bind: &Bind| bind.transport == Transport::Tls;
+        Build::THIS.check(config, config.binds.iter().any(is_tls))?;
+        if config.binds.iter().any(is_tls) {
+            load(&config.certificate)?;
+        }
+        Ok(())
+    }
+
     async fn bind_in(
         build: Build,
         config: Config,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
-        if config.metrics.is_some() && !build.has_metrics {
-            return Err(StartError::Feature("metrics"));
-        }
+        build.check(&config, false)?;
         let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
         let mut left_out = Vec::new();
         for bind in &config.binds {
@@ -95,9 +108,7 @@ impl Server {
         let needs_tls = endpoints
             .iter()
             .any(|endpoint| endpoint.transport == Transport::Tls);
-        if needs_tls && !build.has_tls {
-            return Err(StartError::Feature("tls"));
-        }
+        build.check(&config, needs_tls)?;
         // The watch starts before the files are read, so that it notices a change in between.
         let watch = needs_tls.then(|| Watch::new(&config.certificate)).flatten();
         let tls = needs_tls.then(|| load(&config.certificate)).transpose()?;
@@ -350,6 +361,16 @@ impl Build {
         has_tls: cfg!(feature = "rustls"),
         has_metrics: cfg!(feature = "metrics"),
     };
+
+    fn check(self, config: &Config, needs_tls: bool) -> Result<(), StartError> {
+        if config.metrics.is_some() && !self.has_metrics {
+            return Err(StartError::Feature("metrics"));
+        }
+        if needs_tls && !self.has_tls {
+            return Err(StartError::Feature("tls"));
+        }
+        Ok(())
+    }
 }
 
 /// A handle that asks a running server to reload its certificate and to reopen its access log.

@@ -88,12 +88,12 @@ fn a_configuration_file_says_what_flags_say() {
     assert!(answer.ends_with("from the disk"), "{answer}");
 
     for (text, expected) in [
-        ("plian = 1\n", "unknown key `plian`"),
+        ("# a\nplian = 1\n", "spdy.toml:2: unknown key `plian`"),
         (
             "listen = \"nowhere\"\n",
             "invalid value 'nowhere' for '--listen <ADDR>'",
         ),
-        ("threads = \n", "TOML parse error at line 1"),
+        ("plain = []\nthreads = \n", "spdy.toml: line 2: "),
     ] {
         fs::write(file, text).unwrap();
         let output = command(&["--config", file]).output().unwrap();
@@ -107,6 +107,49 @@ fn a_configuration_file_says_what_flags_say() {
         stderr.contains("cannot read the configuration file /no/such.toml: "),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_start() {
+    let directory = directory("check");
+    let (file, cert) = (directory.join("a.toml"), directory.join("cert.pem"));
+    fs::write(&cert, "no certificate").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let (cert, name) = (cert.to_str().unwrap(), file.to_str().unwrap());
+    let of_cert = format!("listen = {taken:?}\ncert = {cert:?}\nkey = {cert:?}\n");
+    for (text, status, expected) in [
+        (
+            format!("listen = {taken:?}\n"),
+            0,
+            "the configuration is valid\n".to_owned(),
+        ),
+        ("directory = \"/no/such\"\n".into(), 1, "/no/such".into()),
+        (of_cert, 1, cert.into()),
+        (
+            "threads = 1\nthreads = 2\n".into(),
+            2,
+            format!("{name}: line 2: "),
+        ),
+        (
+            "threads = 1\nmetrics = \"x\"\n".into(),
+            2,
+            format!("{name}:2: `metrics`: invalid value 'x'"),
+        ),
+        (
+            "check-config = true\n".into(),
+            2,
+            format!("{name}:1: unknown key `check-config`"),
+        ),
+    ] {
+        fs::write(&file, &text).unwrap();
+        let output = command(&["--config", name, "--check-config"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{text}: {said}");
+        assert!(said.contains(&expected), "{text}: {said}");
+    }
 }
 
 #[test]

@@ -28,14 +28,15 @@ pub(super) fn merge(
         Error::raw(ErrorKind::Io, message)
     })?;
     let more = Arguments::read(&text, matches).map_err(|reason| {
-        let message = format!("{}: {reason}\n", path.display());
+        let key = reason.split('`').nth(1);
+        let message = format!("{}: {reason}\n", place(path, &text, key));
         Error::raw(ErrorKind::InvalidValue, message)
     })?;
     let line = more.join(line.collect());
     Flags::command()
         .try_get_matches_from(line)
         .and_then(|matches| Flags::from_arg_matches(&matches))
-        .map_err(|error| more.located(path, &error))
+        .map_err(|error| more.located(path, &text, &error))
 }
 
 /// The arguments for the keys of a file, without those that are on the command line.
@@ -49,7 +50,7 @@ struct Arguments {
 
 impl Arguments {
     fn read(text: &str, matches: &ArgMatches) -> Result<Self, String> {
-        let table: Table = text.parse().map_err(|error| format!("{error}"))?;
+        let table: Table = text.parse().map_err(|error| mistake(text, &error))?;
         let command = Flags::command();
         let mut arguments = Self::default();
         for (key, value) in &table {
@@ -86,10 +87,11 @@ impl Arguments {
         line
     }
 
-    /// Adds the name of the file and the keys to an error.
-    fn located(&self, path: &Path, error: &Error) -> Error {
-        let mut place = path.display().to_string();
-        for key in self.concerned(error) {
+    /// Adds the name of the file, the line and the keys to an error.
+    fn located(&self, path: &Path, text: &str, error: &Error) -> Error {
+        let keys = self.concerned(error);
+        let mut place = place(path, text, keys.first().copied());
+        for key in keys {
             place = format!("{place}: `{key}`");
         }
         let text = error.to_string();
@@ -122,11 +124,39 @@ impl Arguments {
     }
 }
 
+/// Returns a mistake in the syntax as one sentence.
+fn mistake(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message().replace('\n', ", ");
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+/// Returns the name of the file, and the number of the line on which a key is first.
+fn place(path: &Path, text: &str, key: Option<&str>) -> String {
+    let name = key.map(|key| key.split('.').next_back().unwrap_or(key));
+    let begins = |line: &str| {
+        let rest = name.and_then(|name| {
+            line.trim_start_matches([' ', '\t', '[', '"'])
+                .strip_prefix(name)
+        });
+        rest.is_some_and(|rest| {
+            !rest.starts_with(|next: char| next.is_alphanumeric() || "-_".contains(next))
+        })
+    };
+    match text.lines().position(begins) {
+        Some(line) => format!("{}:{}", path.display(), line + 1),
+        None => path.display().to_string(),
+    }
+}
+
 /// Returns the flag that a key names.
 fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     command
         .get_arguments()
-        .filter(|flag| !ONLY_ON_THE_LINE.contains(&flag.get_id().as_str()))
+        .filter(|_| !ONLY_ON_THE_LINE.contains(&key))
         .find(|flag| flag.get_long().unwrap_or_else(|| flag.get_id().as_str()) == key)
 }
 
@@ -208,7 +238,14 @@ const ONLY_OPERANDS_FOLLOW: &str = "--";
 const SETTINGS: [&str; 3] = ["spdy", "http2", "http1"];
 
 /// Flags that are only valid on the command line.
-const ONLY_ON_THE_LINE: [&str; 5] = ["config", "completions", "man", "help", "version"];
+const ONLY_ON_THE_LINE: [&str; 6] = [
+    "config",
+    "check-config",
+    "completions",
+    "man",
+    "help",
+    "version",
+];
 
 #[cfg(test)]
 mod tests {
@@ -268,7 +305,10 @@ mod tests {
     fn a_value_that_is_refused_is_named_with_its_file_and_key() {
         let path = std::env::temp_dir().join(format!("spdy-server-keys-{}", std::process::id()));
         for (text, place) in [
-            ("threads = \"many\"", ": `threads`: invalid value 'many'"),
+            (
+                "keep-alive = 1\n# more\nthreads = \"many\"",
+                ": `threads`: invalid value 'many'",
+            ),
             (
                 "listen = [\"127.0.0.1:1\", \"nowhere\"]",
                 ": `listen`: invalid value 'nowhere'",
@@ -280,7 +320,7 @@ mod tests {
             ),
             ("cert = \"a\"", ": the following required arguments"),
             (
-                "[spdy]\nmax-stream = 7",
+                "spdy.max-stream = 7",
                 ": `spdy`: invalid value 'max-stream=7'",
             ),
         ] {
@@ -290,7 +330,12 @@ mod tests {
                 .unwrap();
             let line = ["spdy-server"].map(OsString::from).into_iter();
             let message = merge(&path, &matches, line).unwrap_err().to_string();
-            let expected = format!("{}{place}", path.display());
+            let line = match place.starts_with(": `") {
+                true => text.lines().count().to_string(),
+                false => String::new(),
+            };
+            let colon = if line.is_empty() { "" } else { ":" };
+            let expected = format!("{}{colon}{line}{place}", path.display());
             assert!(message.contains(&expected), "{expected} in {message}");
         }
         fs::remove_file(&path).unwrap();

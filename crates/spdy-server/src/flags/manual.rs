@@ -67,7 +67,7 @@ From then on only the new one answers at the address of --metrics. Behind a load
 instant.)
 
 Exit status:
-  0  ended by a signal
+  0  ended by a signal, or --check-config has found no mistake
   1  not started: a port in use, an unreadable certificate, a missing directory
   2  a mistake in the arguments or in the configuration file";
 
