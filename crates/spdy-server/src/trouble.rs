@@ -40,9 +40,9 @@ impl Troubles {
 
     /// Logs the trouble that is not over when the server ends.
     pub(crate) fn tell_rest(&self) {
-        self.full.end().map(tell_full);
-        self.memory.end().map(tell_memory);
-        self.accept.end().map(tell_accept);
+        self.full.end().into_iter().for_each(tell_full);
+        self.memory.end().into_iter().for_each(tell_memory);
+        self.accept.end().into_iter().for_each(tell_accept);
     }
 }
 
