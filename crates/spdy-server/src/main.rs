@@ -90,7 +90,7 @@ impl Capacity {
 
     /// Returns the number that is given, or the default if there are descriptors for it.
     fn connections(&self, default: usize) -> usize {
-        self.given.unwrap_or(default.min(self.most))
+        self.given.unwrap_or_else(|| default.min(self.most))
     }
 
     fn tell(&self, max_connections: usize) {
