@@ -113,12 +113,17 @@ pub(crate) fn printable(json: &str) -> String {
     text
 }
 
-/// Cuts a text that a client has chosen, and says so.
+/// Cuts a text that a user has chosen, and says so.
 pub(crate) fn shortened(text: &str) -> String {
-    if text.len() <= LONGEST {
+    cut(text, LONGEST)
+}
+
+/// Cuts a text behind so many bytes, and says so.
+pub(crate) fn cut(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
         return text.to_owned();
     }
-    let mut end = LONGEST;
+    let mut end = longest;
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -27,6 +27,7 @@ use crate::{
     live::Sessions,
     metrics::Metrics,
     metrics_page,
+    refused::Refused,
     reload::{self, Made, Watches},
     swap::Swap,
     tls,
@@ -42,6 +43,7 @@ pub struct Bastion {
     metrics: Option<SocketAddr>,
     kubeconfig: String,
     sessions: Arc<Sessions>,
+    refused: Refused,
     stop: watch::Sender<bool>,
     drain: Duration,
     serving: JoinHandle<JoinSet<()>>,
@@ -75,6 +77,7 @@ impl Bastion {
         create_folder(&config.recordings)?;
         let gateway = Arc::new(gateway(&config, &made)?);
         let sessions = Arc::clone(&gateway.sessions);
+        let refused = gateway.refused.clone();
 
         let mut beside = JoinSet::new();
         if let Some(path) = &config.socket {
@@ -101,6 +104,7 @@ impl Bastion {
             metrics,
             kubeconfig,
             sessions,
+            refused,
             stop,
             drain,
             serving,
@@ -145,6 +149,7 @@ impl Bastion {
             // Their audit lines are written.
             _ = timeout(CUT, self.sessions.all_ended()).await;
         }
+        _ = timeout(CUT, self.refused.finish()).await;
     }
 }
 
@@ -176,13 +181,15 @@ fn gateway(config: &Config, made: &Made) -> Result<Gateway, Error> {
         .names
         .iter()
         .fold(Origins::same_host(), |origins, name| origins.host(name));
+    let audit = Audit::open(config.audit.as_deref())?;
     Ok(Gateway {
         upstream: Swap::new(Upstream::new(&config.upstream, config.limits.connect)?),
         tls: tls::load(config, made.certificate.as_ref())?.map(Swap::from),
         users: Swap::new(made.users(config)?),
         rules: Swap::new(Made::rules(config)?),
         sessions: Sessions::new(config.limits.sessions),
-        audit: Audit::open(config.audit.as_deref())?,
+        refused: Refused::new(audit.clone()),
+        audit,
         metrics: Metrics::new(),
         recordings: config.recordings.clone(),
         origins,

@@ -24,12 +24,13 @@ use tokio::sync::watch;
 
 use crate::{
     Limits,
-    audit::{Audit, Line, shortened},
+    audit::{Audit, Line, cut, shortened},
     cut::Cut,
     headers::{asks_to_impersonate, asks_to_upgrade},
     live::Sessions,
     metrics::{Metrics, Reason},
     refusal::{forbidden, refusal},
+    refused::Refused,
     rules::Rules,
     swap::Swap,
     target::Target,
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) rules: Swap<Rules>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) audit: Audit,
+    pub(crate) refused: Refused,
     pub(crate) metrics: Metrics,
     pub(crate) recordings: PathBuf,
     pub(crate) origins: Origins,
@@ -132,20 +134,12 @@ impl Gateway {
         peer: &Peer,
         request: &Request<Incoming>,
     ) -> Result<(Caller, Target), Status> {
-        if let Err(refusal) = self.origins.check(request) {
-            return Err(self.refuse(Reason::Origin, refusal));
-        }
-        if !self.is_own_host(request.headers()) {
-            let message = "`Host` is not a name of this bastion";
-            return Err(self.refuse(Reason::Origin, forbidden(message)));
-        }
-        let user = self.users.get().user(&peer.credentials, request.headers());
-        let user = user.map_err(|why| {
-            tracing::debug!(from = %peer.address, %why, "request has no user");
-            peer.refused.send_replace(true);
-            let code = StatusCode::UNAUTHORIZED;
-            self.refuse(Reason::Credentials, refusal(code, why.to_string()))
-        })?;
+        let user = match self.identify(peer, request) {
+            Ok(user) => user,
+            Err((reason, refusal)) => {
+                return Err(self.turn_away(peer, request, reason, refusal).await);
+            }
+        };
         let caller = Caller {
             user,
             address: peer.address,
@@ -155,6 +149,50 @@ impl Gateway {
             Ok(target) => Ok((caller, target)),
             Err(why) => Err(self.deny(&caller, request, Reason::Unknown, why).await),
         }
+    }
+
+    /// Returns who sends a request, or why it has no user.
+    fn identify(
+        &self,
+        peer: &Peer,
+        request: &Request<Incoming>,
+    ) -> Result<Identity, (Reason, Status)> {
+        let origin = |refusal| (Reason::Origin, refusal);
+        self.origins.check(request).map_err(origin)?;
+        if !self.is_own_host(request.headers()) {
+            let message = "`Host` is not a name of this bastion";
+            return Err(origin(forbidden(message)));
+        }
+        let user = self.users.get().user(&peer.credentials, request.headers());
+        user.map_err(|why| {
+            peer.refused.send_replace(true);
+            let refusal = refusal(StatusCode::UNAUTHORIZED, why.to_string());
+            (Reason::Credentials, refusal)
+        })
+    }
+
+    /// Refuses a request that has no user, with an audit line unless there are too many.
+    async fn turn_away<B>(
+        &self,
+        peer: &Peer,
+        request: &Request<B>,
+        reason: Reason,
+        refusal: Status,
+    ) -> Status {
+        let why = refusal.to_string();
+        tracing::debug!(from = %peer.address, %why, "request has no user");
+        let mut line = Line::new();
+        line.insert("from".into(), peer.address.to_string().into());
+        line.insert(
+            "method".into(),
+            cut(request.method().as_str(), SHORT).into(),
+        );
+        let target = cut(&request.uri().to_string(), SHORT);
+        line.insert("target".into(), target.into());
+        line.insert("kind".into(), reason.name().into());
+        line.insert("reason".into(), why.into());
+        self.refused.note(line).await;
+        self.refuse(reason, refusal)
     }
 
     /// Returns whether the host of a request is one of the bastion. A page whose name resolves to
@@ -202,6 +240,9 @@ impl Gateway {
         self.refuse(reason, forbidden(why))
     }
 }
+
+/// The longest text of a client that has no user in an audit line, in bytes.
+const SHORT: usize = 256;
 
 /// Returns what a request asks for, or why it is denied.
 fn read<B>(request: &Request<B>) -> Result<Target, String> {

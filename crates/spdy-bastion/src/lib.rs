@@ -63,6 +63,7 @@ mod metrics_page;
 mod proxy;
 mod recording;
 mod refusal;
+mod refused;
 mod reload;
 mod rules;
 mod session;

@@ -147,15 +147,10 @@ impl Listener {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
-        builder.keep_alive_interval(HTTP2_PING);
-        builder.max_concurrent_streams(HTTP2_REQUESTS);
-        builder.max_send_buf_size(HTTP2_QUEUE);
         let refused = peer.refused.subscribe();
         let service = self.service(peer);
         let busy = service.busy.subscribe();
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(http2_settings().serve_connection(TokioIo::new(io), service));
         let limit = self.gateway.limits.head;
         tokio::select! {
             served = &mut connection => return Ok(served?),
@@ -182,6 +177,15 @@ impl Listener {
             busy: watch::Sender::new(0),
         }
     }
+}
+
+fn http2_settings() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new());
+    builder.keep_alive_interval(HTTP2_PING);
+    builder.max_concurrent_streams(HTTP2_REQUESTS);
+    builder.max_send_buf_size(HTTP2_QUEUE);
+    builder
 }
 
 /// Answers the requests of a connection.
@@ -297,3 +301,64 @@ const HTTP2_QUEUE: usize = 64 * 1024;
 
 /// How often a client over HTTP/2 is sent a PING. It has 20 s to answer, which is hyper's default.
 const HTTP2_PING: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::Empty;
+    use hyper::{client, service::service_fn};
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// A body without an end, whose bytes are counted.
+    struct Endless(Arc<AtomicUsize>);
+
+    impl hyper::body::Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.fetch_add(PIECE, Ordering::Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; PIECE])))))
+        }
+    }
+
+    const PIECE: usize = 8 * 1024;
+
+    /// Far more than the limit, which is not about windows.
+    const WINDOW: u32 = 10_000_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn little_of_a_response_waits_for_a_client_over_http_2_that_does_not_read() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&taken);
+        let service = service_fn(move |_| {
+            let body = Endless(Arc::clone(&count));
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let (near, far) = duplex(1024);
+        tokio::spawn(http2_settings().serve_connection(TokioIo::new(far), service));
+        let (mut sender, connection) = client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(TokioIo::new(near))
+            .await
+            .unwrap();
+        let mut connection = pin!(connection);
+        let request = Request::new(Empty::<Bytes>::new());
+        tokio::select! {
+            _ = sender.send_request(request) => {}
+            _ = &mut connection => panic!("connection ends"),
+        }
+        // From now on the transport is not read. Everything is at rest when the time passes.
+        sleep(Duration::from_secs(1)).await;
+        let taken = taken.load(Ordering::Relaxed);
+        // Some more is in the frame under way, and was read before. Without the limit it is 450 kB.
+        assert!((HTTP2_QUEUE..=2 * HTTP2_QUEUE).contains(&taken), "{taken}");
+    }
+}

@@ -15,6 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     server::WebPkiClientVerifier,
 };
+use serde_json::{Value, json};
 use spdy_bastion::{Security, UserHeader};
 use spdy_kube::{Status, client::Transport};
 
@@ -102,9 +103,10 @@ async fn a_token_is_impersonated_for_requests_and_for_streams() {
         assert_eq!(seen.all("impersonate-group"), ["dev", "ops"]);
         assert!(seen.all("authorization").is_empty());
     }
-    let audit = test.audit(2).await;
+    // The first two are of the requests that were refused.
+    let audit = test.audit(4).await;
     assert_eq!(
-        (&audit[0]["user"], &audit[0]["by"]),
+        (&audit[2]["user"], &audit[2]["by"]),
         (&"alice".into(), &"token".into())
     );
 }
@@ -279,6 +281,64 @@ async fn pages_in_a_browser_cannot_use_a_bastion_without_credentials() {
         let response = test.send(Request::get("/api/v1/secrets"), fields).await;
         assert_eq!(response.status(), status, "{fields:?}");
     }
+}
+
+/// Everyone who can connect can cause these lines, so that there is a limit to them.
+#[tokio::test]
+async fn requests_without_a_user_have_audit_lines_up_to_a_rate() {
+    let mut test = Test::start(|config, folder| {
+        config.security = Security::Plain;
+        config.users.tokens = Some(folder.write("tokens", "s3cret,alice\n"));
+    })
+    .await;
+    let long = format!("/api/{}", "a".repeat(1000));
+    for (target, token) in [("/version", None), (&*long, Some("wr0ng"))] {
+        test.token = token.map(str::to_owned);
+        assert_eq!(test.get(target).await.status(), 401);
+    }
+    let lines = test.audit(2).await;
+    let fields = ["event", "method", "target", "kind", "reason", "left_out"];
+    let of = |line: &Value| fields.map(|field| line[field].clone());
+    let expected = [
+        json!([
+            "refused",
+            "GET",
+            "/version",
+            "credentials",
+            "credentials are missing",
+            0
+        ]),
+        json!([
+            "refused",
+            "GET",
+            format!("{}[1005 bytes]", &long[..256]),
+            "credentials",
+            "bearer token is not valid",
+            0
+        ]),
+    ];
+    assert_eq!(
+        lines.iter().map(|line| json!(of(line))).collect::<Vec<_>>(),
+        expected
+    );
+    assert!(lines[0]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
+    let elsewhere = [("origin", "https://elsewhere.example")];
+    let page = test.send(Request::get("/version"), &elsewhere).await;
+    assert_eq!(page.status(), 403);
+    assert_eq!(test.audit(3).await[2]["kind"], "origin");
+
+    for _ in 0..300 {
+        assert_eq!(test.get("/version").await.status(), 401);
+    }
+    test.bastion.take().unwrap().shutdown("over").await;
+    let lines = test.audit(0).await;
+    let has_request = |line: &&Value| line.get("from").is_some();
+    let written = lines.iter().filter(has_request).count() as u64;
+    let left_out = lines.iter().filter_map(|line| line["left_out"].as_u64());
+    assert!((100..303).contains(&written), "{written}");
+    assert_eq!(written + left_out.sum::<u64>(), 303);
+    let secret = serde_json::to_string(&lines).unwrap();
+    assert!(!secret.contains("wr0ng"), "{secret}");
 }
 
 #[tokio::test]
