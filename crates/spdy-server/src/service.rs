@@ -2,6 +2,9 @@
 //!
 //! spdy-tower serves SPDY, and hyper serves HTTP/2 and HTTP/1, all with the same application.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -587,39 +590,3 @@ fn http1_builder(http1: Http1) -> http1::Builder {
 /// How long after its arrival a client can be silent and is still served, although the server
 /// drains.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncWriteExt, duplex},
-        time::sleep,
-    };
-
-    use super::*;
-    use crate::shutdown::Lifecycle;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_proxy_header_and_the_first_bytes_have_one_second_in_all_when_the_server_drains() {
-        let config = Config {
-            proxy_protocol: true,
-            ..Config::default()
-        };
-        let apps = Applications::One(Router::new());
-        let service = Service::new(apps, None, &config, Observers::default());
-        let server = Lifecycle::new();
-        let (io, mut client) = duplex(1024);
-        let begun = Instant::now();
-        let speaking = tokio::spawn(async move {
-            sleep(FIRST_WORD * 8 / 10).await;
-            client.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
-            client
-        });
-        server.begin_to_drain();
-        let mut lifeline = server.lifeline();
-        let io = crate::auto::Foreign(io);
-        let begun_at_all = service.begin_plain(io, None, &mut lifeline).await;
-        assert!(begun_at_all.unwrap().is_none());
-        assert_eq!(begun.elapsed(), FIRST_WORD);
-        drop(speaking.await);
-    }
-}
