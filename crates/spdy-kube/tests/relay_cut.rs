@@ -12,12 +12,12 @@ use std::{
 
 use spdy_kube::{
     BoxError, CommandTap, Exit, Io, Options, Passing, Relay, Server, Status, Tap,
-    client::{self, Client, ClientError, Transport},
+    client::{self, Client, ClientError, Remote, Transport},
     relay,
 };
 use spdy_session::{HeaderBlock, Side, StreamId};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, sink},
     runtime::{Builder, Handle},
     task::yield_now,
     time::{sleep, timeout},
@@ -44,6 +44,8 @@ const CODE: Status = Status::Exit(Exit::code(7));
 enum Cut {
     Client,
     Server,
+    /// No connection is cut, but what uses the client is dropped.
+    Dropped,
 }
 
 /// What a tap and a command have seen.
@@ -145,17 +147,32 @@ fn chain(
     (to_client, to_server, way)
 }
 
-/// Runs the command. Returns its output, and the outcome.
-async fn session(
-    client: Client<impl Fn() -> Connecting>,
-) -> (Vec<u8>, Result<Status, ClientError>) {
+/// Asks for the command.
+async fn ask(client: Client<impl Fn() -> Connecting>) -> Result<Remote, ClientError> {
     let mut options = Options::default();
     options.command = vec!["x".to_owned()];
     options.streams = ALL;
     let uri = format!("http://pod/exec?{}", options.to_query());
-    let asked = client.exec(client::request(&uri.parse().unwrap()), ALL);
+    let request = client::request(&uri.parse().unwrap());
+    client.exec(request, ALL).await
+}
+
+/// Runs the command as [`session`] does. If it is dropped, the input does not look complete.
+async fn copied(client: Client<impl Fn() -> Connecting>) -> (Vec<u8>, Result<Status, ClientError>) {
     let mut output = Vec::new();
-    let mut remote = match asked.await {
+    let outcome = match ask(client).await {
+        Ok(remote) => remote.copy(INPUT, &mut output, sink()).await,
+        Err(error) => Err(error),
+    };
+    (output, outcome)
+}
+
+/// Runs the command. Returns its output, and the outcome.
+async fn session(
+    client: Client<impl Fn() -> Connecting>,
+) -> (Vec<u8>, Result<Status, ClientError>) {
+    let mut output = Vec::new();
+    let mut remote = match ask(client).await {
         Ok(remote) => remote,
         Err(error) => return (output, Err(error)),
     };
@@ -184,7 +201,7 @@ fn a_cut_at_any_moment_is_no_success_and_leaves_nothing() {
         .unwrap();
     runtime.block_on(async {
         for pair in PAIRS {
-            for cut in [Cut::Client, Cut::Server] {
+            for cut in [Cut::Client, Cut::Server, Cut::Dropped] {
                 let mut moment = 0;
                 while !run(pair, cut, moment, &format!("{pair:?}, {cut:?} at {moment}")).await {
                     moment += 1 + moment / 50;
@@ -202,7 +219,10 @@ async fn run(pair: Option<(Transport, Transport)>, cut: Cut, moment: usize, case
     let (to_client, to_server, way) = chain(pair, &seen);
     let transport = pair.map_or(Transport::Spdy, |pair| pair.0);
     let client = Client::new(way).transport(transport);
-    let session = tokio::spawn(session(client));
+    let session = match cut {
+        Cut::Dropped => tokio::spawn(copied(client)),
+        _ => tokio::spawn(session(client)),
+    };
     for _ in 0..moment {
         yield_now().await;
     }
@@ -210,9 +230,14 @@ async fn run(pair: Option<(Transport, Transport)>, cut: Cut, moment: usize, case
     match cut {
         Cut::Client => to_client.cut(),
         Cut::Server => to_server.cut(),
+        Cut::Dropped => session.abort(),
     }
     let ended = timeout(Duration::from_secs(100), session).await;
-    let (output, outcome) = ended.unwrap_or_else(|_| panic!("{case}: hangs")).unwrap();
+    let ended = ended.unwrap_or_else(|_| panic!("{case}: hangs"));
+    let (output, outcome) = ended.unwrap_or_else(|error| {
+        assert!(error.is_cancelled(), "{case}: {error}");
+        (Vec::new(), Err(ClientError::NoAnswer))
+    });
     // All deadlines have passed.
     sleep(Duration::from_secs(200)).await;
     let alive = Handle::current().metrics().num_alive_tasks();
