@@ -19,11 +19,16 @@ use spdy_session::{Side, StreamId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
+    runtime::{Builder, Handle},
     sync::mpsc,
+    task::yield_now,
     time::{sleep, timeout},
 };
 
-use self::support::{SOON, serve};
+use self::support::{
+    SOON, serve,
+    wires::{Connecting, Wires, in_memory},
+};
 
 const PAIRS: [(Transport, Transport); 4] = [
     (Transport::Spdy, Transport::Spdy),
@@ -154,4 +159,77 @@ async fn a_server_that_cannot_be_reached_is_502() {
         let refused = client.forward(request()).await.unwrap_err();
         assert_eq!(refused.http_status(), Some(StatusCode::BAD_GATEWAY));
     }
+}
+
+/// A way to a relay before a server, in memory. The targets echo.
+fn way_to_relay(transport: Transport) -> impl Fn() -> Connecting + Clone + Send + Sync + use<> {
+    let server = in_memory(&Wires::default(), |mut request| async move {
+        Server::new().port_forward(&mut request, "demo", |_| {
+            let (near, far) = duplex(1024);
+            tokio::spawn(async move {
+                let (mut from, mut to) = tokio::io::split(far);
+                _ = tokio::io::copy(&mut from, &mut to).await;
+                _ = to.shutdown().await;
+            });
+            async { Ok::<_, BoxError>(near) }
+        })
+    });
+    in_memory(&Wires::default(), move |mut request| {
+        let relay = Relay::new(
+            Server::new(),
+            Client::new(server.clone()).transport(transport),
+        );
+        async move {
+            let onward = client::request(request.uri());
+            relay.port_forward(&mut request, onward, ()).await
+        }
+    })
+}
+
+#[test]
+fn a_client_that_is_dropped_at_any_moment_leaves_nothing() {
+    // One task at a time, so that there are many moments.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .event_interval(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for pair in PAIRS {
+            let mut moment = 0;
+            loop {
+                let before = Handle::current().metrics().num_alive_tasks();
+                let client = Client::new(way_to_relay(pair.1)).transport(pair.0);
+                let session = tokio::spawn(async move {
+                    let forward = client.forward(request()).await.unwrap();
+                    let mut connection = forward.open(80).await.unwrap();
+                    let (mut from, mut to) = tokio::io::split(&mut connection);
+                    let writing = async {
+                        to.write_all(&[7; 20_000]).await.unwrap();
+                        to.shutdown().await.unwrap();
+                    };
+                    let mut echo = Vec::new();
+                    let ((), read) = tokio::join!(writing, from.read_to_end(&mut echo));
+                    read.unwrap();
+                    assert_eq!(echo.len(), 20_000);
+                });
+                for _ in 0..moment {
+                    yield_now().await;
+                }
+                let was_over = session.is_finished();
+                session.abort();
+                let ended = session.await;
+                assert!(ended.is_ok() || ended.unwrap_err().is_cancelled());
+                sleep(Duration::from_secs(200)).await;
+                let alive = Handle::current().metrics().num_alive_tasks();
+                assert_eq!(alive, before, "{pair:?} at {moment}: tasks are left");
+                if was_over {
+                    break;
+                }
+                moment += 1 + moment / 50;
+            }
+            assert!(moment > 50, "there are few moments");
+        }
+    });
 }
