@@ -118,7 +118,7 @@ pub(crate) fn shortened(text: &str) -> String {
     cut(text, LONGEST)
 }
 
-/// Cuts a text behind so many bytes, and says so.
+/// Cuts a text behind `longest` bytes, and says so.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     if text.len() <= longest {
         return text.to_owned();
