@@ -2,6 +2,7 @@
 //! clock.
 
 mod connecting;
+mod cut;
 mod leaving;
 mod repeating;
 mod seats;

@@ -25,6 +25,8 @@ pub(super) struct Answer {
     body: Incoming,
     /// Whether the response never has a body, so that an empty one does not determine the length.
     bodiless: bool,
+    /// Whether the response may come before the end of its request.
+    may_be_early: bool,
     silence: Silence,
     lease: Option<Lease>,
 }
@@ -44,6 +46,7 @@ impl Answer {
         response.map(|body| {
             let mut answer = Self {
                 bodiless,
+                may_be_early: true,
                 silence,
                 lease: Some(lease),
                 body,
@@ -51,6 +54,21 @@ impl Answer {
             answer.end_if_whole();
             answer
         })
+    }
+
+    /// Sets whether the request had a body.
+    pub(super) const fn answering(mut self, has_body: bool) -> Self {
+        self.may_be_early = has_body;
+        self
+    }
+
+    /// Returns whether the body was cut short although hyper takes it for complete: over HTTP/2 it
+    /// does so with every body that the application resets with NO_ERROR. In order, that comes only
+    /// after the end, and only to stop the rest of a request.
+    fn is_cut(&self) -> bool {
+        matches!(self.lease, Some(Lease::Http2(_)))
+            && !self.body.is_end_stream()
+            && (!self.may_be_early || self.body.size_hint().lower() > 0)
     }
 
     /// Returns the connection to the pool as soon as the response is complete: the client might
@@ -102,6 +120,11 @@ impl Body for Answer {
             Poll::Ready(frame) => {
                 self.silence.broken();
                 match &frame {
+                    None if self.is_cut() => {
+                        debug!("the application cut a response short");
+                        self.break_off();
+                        return Poll::Ready(Some(Err(cut_short().into())));
+                    }
                     Some(Ok(_)) => self.end_if_whole(),
                     Some(Err(_)) => self.break_off(),
                     None => self.end(),
@@ -121,6 +144,13 @@ impl Body for Answer {
         }
         self.body.size_hint()
     }
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the application cut the response short",
+    )
 }
 
 /// Copies a piece, which is 16 KiB at most. It is a slice of a buffer of the connection, which may

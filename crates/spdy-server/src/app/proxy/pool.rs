@@ -55,6 +55,7 @@ impl Pool {
         mut request: Request<Upload>,
     ) -> Result<Response<Answer>, Failure> {
         let method = request.method().clone();
+        let has_body = !http_body::Body::is_end_stream(request.body());
         let progress = request.body().progress();
         let head = self.copy_of_head(&request);
         if head.is_none() {
@@ -81,7 +82,8 @@ impl Pool {
                 Ok(response) => {
                     progress.answered();
                     let silence = Silence::new(self.proxy.answer_timeout, progress);
-                    return Ok(Answer::new(response, &method, silence, lease));
+                    let answer = Answer::new(response, &method, silence, lease);
+                    return Ok(answer.map(|answer| answer.answering(has_body)));
                 }
                 Err(error) => error,
             };
