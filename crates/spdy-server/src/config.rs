@@ -10,7 +10,7 @@ use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 use tokio::time::Instant;
 
 pub use self::{
-    bind::{Address, AddressError, Bind, Endpoint, Transport},
+    bind::{Address, AddressError, Bind, Endpoint, SocketFiles, Transport},
     certificate::Certificate,
     network::{Network, NetworkError},
     protocols::{Http1, Http2, Spdy},
@@ -29,6 +29,8 @@ pub struct Config {
     /// distributes the connections among them. Use it for restarts: the new process starts before
     /// the old one stops. (Off by default.)
     pub reuse_port: bool,
+    /// The owner and the mode of the files of Unix sockets, also of that of the metrics.
+    pub socket_files: SocketFiles,
     /// Whether every connection begins with a PROXY protocol header, version 1 or 2, which contains
     /// the address of the client. Turn it on only behind a proxy that sends the header: otherwise
     /// clients can claim any address. (Off by default.)
@@ -84,6 +86,7 @@ impl Default for Config {
         Self {
             binds: Bind::localhost(),
             reuse_port: false,
+            socket_files: SocketFiles::default(),
             proxy_protocol: false,
             proxy_protocol_from: Vec::new(),
             certificate: Certificate::SelfSigned,

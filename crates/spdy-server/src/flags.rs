@@ -1,7 +1,9 @@
 //! The command line and the configuration that follows from it.
 
 mod file;
+mod listen;
 mod manual;
+mod owner;
 mod settings;
 
 use std::{
@@ -19,7 +21,7 @@ use clap::{
 };
 use clap_complete::Shell;
 use spdy_server::{
-    AccessLog, Address, Bind, Certificate, Config, Network, PlainVersion, Timeouts,
+    AccessLog, Bind, Certificate, Config, Network, PlainVersion, SocketFiles, Timeouts, Transport,
     app::{Directory, Proxy, Upstream},
 };
 use tracing_subscriber::{
@@ -27,7 +29,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, ParseError},
 };
 
-use self::settings::Setting;
+use self::{listen::Listen, owner::Owner, settings::Setting};
 use crate::{
     descriptors::{Each, Needs},
     runtimes::Layout,
@@ -63,7 +65,8 @@ pub(crate) struct Flags {
     ///
     /// Use http://HOST:PORT or unix:/PATH for HTTP/1.1, and h2://HOST:PORT for HTTP/2 without TLS.
     /// The fields x-forwarded-for, x-forwarded-proto, x-forwarded-host and forwarded describe the
-    /// client; host stays as the client sent it. WebSocket, other upgrades and CONNECT are not
+    /// client; host stays as the client sent it. If a host has several addresses, the first that
+    /// answers is used. WebSocket, other upgrades and CONNECT are not
     /// supported. If the application does not respond, the client receives 502 or 504.
     #[arg(long, value_name = "URL", conflicts_with = "directory", help_heading = PROXY)]
     proxy: Option<Upstream>,
@@ -76,6 +79,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NUMBER", default_value = "512", requires = "proxy", help_heading = PROXY)]
     proxy_connections: NonZeroU32,
 
+    /// Seconds that an application which refuses connections is asked again; 0 asks once
+    ///
+    /// An application that starts again refuses connections for a while. A request waits for it,
+    /// and fails with 502 after this time, or after 5 seconds if that is less.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
+    proxy_retry: u32,
+
     /// Keep the x-forwarded-* and forwarded fields of clients, and add to them
     ///
     /// Use this only behind another proxy: otherwise clients can claim any address.
@@ -84,26 +94,40 @@ pub(crate) struct Flags {
 
     /// Listen for TLS connections on this address; can be repeated
     ///
-    /// IP:PORT or unix:/PATH. Without --listen, --plain and --systemd the server listens on
+    /// IP:PORT, HOST:PORT, :PORT for all addresses, or unix:/PATH. A host is looked up once, at
+    /// start. Without --listen, --plain and --systemd the server listens on
     /// 127.0.0.1:8443 and, if the machine has that address, on [::1]:8443. An IPv6 address is for
     /// IPv6 alone: for both, listen on 0.0.0.0 and on [::]. With port 0 the system chooses a free
     /// port, which the server prints. Clients that support NPN but not ALPN use HTTP/1.1, unless
     /// the program was built with the feature npn.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
-    listen: Vec<Address>,
+    listen: Vec<Listen>,
 
     /// Listen for plaintext connections on this address; can be repeated
     ///
-    /// IP:PORT or unix:/PATH. With --plain and without --listen, the server has no TLS listener and
-    /// no certificate.
+    /// Addresses are those of --listen. With --plain and without --listen, the server has no TLS
+    /// listener and no certificate.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
-    plain: Vec<Address>,
+    plain: Vec<Listen>,
 
     /// Serve the sockets that systemd passes to the process
     ///
-    /// Sockets with FileDescriptorName=plain use plain text. All others use TLS.
+    /// The name of a socket (FileDescriptorName= in its unit) tells its use: tls, plain, or metrics
+    /// for what --metrics serves. A socket without a name of its own uses TLS.
     #[arg(long, help_heading = SOCKETS)]
     systemd: bool,
+
+    /// Mode of the files of Unix sockets, in octal such as 660; by default, what the umask leaves
+    ///
+    /// Users who may write to the file may connect.
+    #[arg(long, value_name = "MODE", value_parser = owner::mode, help_heading = SOCKETS)]
+    socket_mode: Option<u32>,
+
+    /// Owner of the files of Unix sockets: USER, USER:GROUP or :GROUP, by name or number
+    ///
+    /// Names are those of /etc/passwd and /etc/group.
+    #[arg(long, value_name = "OWNER", help_heading = SOCKETS)]
+    socket_owner: Option<Owner>,
 
     /// Let a new process listen on the same addresses while this one stops
     ///
@@ -269,7 +293,7 @@ pub(crate) struct Flags {
     /// to stop; /healthz is another name for it. With --reuse-port the server closes this address
     /// as soon as it is asked to stop, and from then on only the new process answers.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
-    metrics: Option<Address>,
+    metrics: Option<Listen>,
 
     /// Read flags from this TOML file
     ///
@@ -332,6 +356,7 @@ impl Flags {
         proxy.trust_forwarded = self.trust_forwarded;
         proxy.answer_timeout = Duration::from_secs(self.proxy_timeout.get().into());
         proxy.max_connections = self.proxy_connections.get() as usize;
+        proxy.retry_refused = Duration::from_secs(self.proxy_retry.into());
         Some(proxy)
     }
 
@@ -390,14 +415,22 @@ impl Flags {
             Some(_) => Duration::from_secs(self.proxy_timeout.get().into()),
             None => Duration::ZERO,
         };
-        let mut binds: Vec<_> = self.listen.into_iter().map(Bind::tls).collect();
-        binds.extend(self.plain.into_iter().map(Bind::plain));
+        let tls = self.listen.into_iter();
+        let tls = tls.flat_map(|it| it.binds(Transport::Tls));
+        let plain = self.plain.into_iter();
+        let plain = plain.flat_map(|it| it.binds(Transport::Plain));
+        let mut binds: Vec<_> = tls.chain(plain).collect();
         if binds.is_empty() && !self.systemd {
             binds = Bind::localhost();
         }
         let mut config = Config {
             binds,
             reuse_port: self.reuse_port,
+            socket_files: SocketFiles {
+                mode: self.socket_mode,
+                user: self.socket_owner.and_then(|owner| owner.user),
+                group: self.socket_owner.and_then(|owner| owner.group),
+            },
             proxy_protocol: self.proxy_protocol,
             proxy_protocol_from: self.proxy_protocol_from,
             certificate: match (self.cert, self.key) {
@@ -407,7 +440,7 @@ impl Flags {
             plain_version: self.plain_version,
             advertise: self.advertise,
             access_log: self.access_log,
-            metrics: self.metrics,
+            metrics: self.metrics.map(Listen::first),
             max_connections: max_connections.unwrap_or(default.max_connections),
             max_session_memory: (self.session_memory.get() as usize).saturating_mul(1 << 20),
             timeouts: Timeouts {
@@ -549,6 +582,7 @@ mod tests {
              --spdy max-streams=7 --spdy timeouts.idle=0.5 --spdy max-streams=8 \
              --http2 max-frame=20000 --http1 keep-alive=false \
              --advertise 443 --access-log - --metrics 127.0.0.1:1 --reuse-port --proxy-protocol \
+             --socket-mode 660 --socket-owner 7:8 \
              --proxy-protocol-from 10.0.0.0/8 --proxy-protocol-from ::1 d",
         );
         assert_eq!(
@@ -578,6 +612,12 @@ mod tests {
         assert_eq!(all.access_log, Some(AccessLog::Stdout));
         assert_eq!(all.metrics, Some("127.0.0.1:1".parse().unwrap()));
         assert!(all.reuse_port && all.proxy_protocol);
+        let files = SocketFiles {
+            mode: Some(0o660),
+            user: Some(7),
+            group: Some(8),
+        };
+        assert_eq!(all.socket_files, files);
         let proxies: Vec<_> = all
             .proxy_protocol_from
             .iter()
@@ -597,12 +637,13 @@ mod tests {
             Layout::PerCore
         );
 
-        let proxy = flags("spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4")
+        let proxy = flags("spdy-server --proxy http://a:1 --proxy-timeout 3 --proxy-connections 4 --proxy-retry 0")
             .proxy()
             .unwrap();
         assert_eq!(proxy.upstream.to_string(), "http://a:1");
         assert_eq!(proxy.answer_timeout, Duration::from_secs(3));
         assert_eq!(proxy.max_connections, 4);
+        assert_eq!(proxy.retry_refused, Duration::ZERO);
         assert!(!proxy.trust_forwarded);
         let patient = config("spdy-server --proxy http://a:1 --proxy-timeout 900");
         assert_eq!(patient.timeouts.idle, Duration::from_secs(900));
@@ -636,6 +677,8 @@ mod tests {
             "spdy-server --plain-version spdy/2",
             "spdy-server --listen nowhere",
             "spdy-server --listen unix:",
+            "spdy-server --socket-mode 888",
+            "spdy-server --socket-owner :",
             "spdy-server --proxy-protocol-from 10.0.0.0/8",
             "spdy-server --proxy-protocol --proxy-protocol-from 10.0.0.0/33",
             "spdy-server --max-connections 0",
@@ -646,6 +689,7 @@ mod tests {
             "spdy-server --proxy https://a",
             "spdy-server --proxy http://a b",
             "spdy-server --proxy-timeout 1",
+            "spdy-server --proxy-retry 1",
             "spdy-server --trust-forwarded",
             "spdy-server --file-cache 1",
             "spdy-server --file-cache -1 d",

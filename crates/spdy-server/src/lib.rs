@@ -162,7 +162,7 @@ pub use self::{
     application::{Application, MakeApplication},
     config::{
         AccessLog, Address, AddressError, Bind, Certificate, Config, Endpoint, Http1, Http2,
-        Network, NetworkError, Spdy, Timeouts, Transport,
+        Network, NetworkError, SocketFiles, Spdy, Timeouts, Transport,
     },
     info::ConnectionInfo,
     listener::Inherited,

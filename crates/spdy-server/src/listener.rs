@@ -12,7 +12,7 @@ use tracing::{Instrument, debug, debug_span, warn};
 use self::open::Accepting;
 pub use self::open::Inherited;
 use crate::{
-    config::{Bind, Endpoint},
+    config::{Bind, Endpoint, SocketFiles, Transport},
     room::{Room, Seat},
     service::Service,
     shutdown::Lifeline,
@@ -28,8 +28,8 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Opens a socket. With `shared`, other processes can open the same address at the same time.
-    pub(crate) fn bind(bind: &Bind, shared: bool) -> io::Result<Self> {
-        let socket = Accepting::open(&bind.address, shared)?;
+    pub(crate) fn bind(bind: &Bind, shared: bool, files: SocketFiles) -> io::Result<Self> {
+        let socket = Accepting::open(&bind.address, shared, files)?;
         let endpoint = Endpoint {
             address: socket.address()?,
             transport: bind.transport,
@@ -37,18 +37,17 @@ impl Listener {
         Ok(Self { socket, endpoint })
     }
 
-    /// Takes over sockets that are bound already.
-    pub(crate) fn inherited(inherited: Inherited) -> io::Result<Vec<Self>> {
+    /// Takes over sockets that are bound already: those for clients, and the one for metrics.
+    pub(crate) fn inherited(inherited: Inherited) -> io::Result<(Vec<Self>, Option<Self>)> {
         let listener = |(socket, transport): (Accepting, _)| {
             let address = socket.address()?;
             let endpoint = Endpoint { address, transport };
             Ok(Self { socket, endpoint })
         };
-        inherited
-            .into_sockets()?
-            .into_iter()
-            .map(listener)
-            .collect()
+        let (clients, metrics) = inherited.into_sockets()?;
+        let clients: io::Result<_> = clients.into_iter().map(listener).collect();
+        let metrics = metrics.map(|socket| listener((socket, Transport::Plain)));
+        Ok((clients?, metrics.transpose()?))
     }
 
     pub(crate) const fn endpoint(&self) -> &Endpoint {
@@ -231,7 +230,7 @@ mod tests {
 
     async fn listener() -> (Listener, SocketAddr) {
         let bind = Bind::plain("127.0.0.1:0".parse::<SocketAddr>().unwrap());
-        let listener = Listener::bind(&bind, false).unwrap();
+        let listener = Listener::bind(&bind, false, SocketFiles::default()).unwrap();
         let address = listener.endpoint().address.tcp().unwrap();
         (listener, address)
     }

@@ -8,9 +8,10 @@ mod flags;
 mod runtimes;
 
 use std::{
+    env,
     error::Error,
     io::{self, IsTerminal, Write},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use axum::Router;
@@ -43,6 +44,7 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
     let inherited = if flags.systemd() {
         sockets_of_systemd()?
     } else {
+        warn_of_sockets_of_systemd();
         Inherited::default()
     };
     let runtimes = Runtimes::new(flags.runtime(), flags.threads())?;
@@ -118,6 +120,21 @@ fn sockets_of_systemd() -> Result<Inherited, Box<dyn Error>> {
         return Err("systemd passed no sockets to the process".into());
     }
     Ok(inherited)
+}
+
+/// Warns of sockets that systemd has passed although this command line does not take them. Their
+/// clients would connect, and wait for ever.
+fn warn_of_sockets_of_systemd() {
+    let variable = |name| env::var(name).unwrap_or_default();
+    let is_for_us = variable("LISTEN_PID") == process::id().to_string();
+    let sockets = variable("LISTEN_FDS");
+    if is_for_us && !matches!(&*sockets, "" | "0") {
+        warn!(
+            sockets,
+            names = variable("LISTEN_FDNAMES"),
+            "systemd has passed sockets that are not served: add --systemd"
+        );
+    }
 }
 
 /// Returns the application to serve, and its description.

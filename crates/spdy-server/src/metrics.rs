@@ -76,17 +76,15 @@ struct Counters {
 }
 
 impl Metrics {
-    /// Creates the metrics, or returns `None` if they are not configured. `memory` is the counter
-    /// of what SPDY sessions hold, and `tls` has the certificate.
+    /// Creates the metrics. Returns `None` in a build without them. `memory` is the counter of what
+    /// SPDY sessions hold, and `tls` has the certificate.
+    #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn new(
         config: &Config,
         memory: Arc<session::MemoryUse>,
         tls: Option<&Arc<Tls>>,
     ) -> Option<Self> {
-        config
-            .metrics
-            .is_some()
-            .then(|| Self::named(config, memory, tls))
+        Some(Self::named(config, memory, tls))
     }
 
     fn named(config: &Config, memory: Arc<session::MemoryUse>, tls: Option<&Arc<Tls>>) -> Self {

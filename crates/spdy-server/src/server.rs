@@ -83,10 +83,14 @@ impl Server {
         inherited: Inherited,
     ) -> Result<Self, StartError> {
         build.check(&config, false)?;
-        let mut listeners = Listener::inherited(inherited).map_err(StartError::Inherited)?;
+        let (mut listeners, activated) =
+            Listener::inherited(inherited).map_err(StartError::Inherited)?;
+        if activated.is_some() && !build.has_metrics {
+            return Err(StartError::Feature("metrics"));
+        }
         let mut left_out = Vec::new();
         for bind in &config.binds {
-            match Listener::bind(bind, config.reuse_port) {
+            match Listener::bind(bind, config.reuse_port, config.socket_files) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if !bind.required && is_absent(&error) => {
                     left_out.push(bind.address.clone());
@@ -97,9 +101,10 @@ impl Server {
         if listeners.is_empty() {
             return Err(StartError::NoListener);
         }
-        let metrics = match &config.metrics {
-            Some(address) => Some(listen_for_metrics(address, config.reuse_port)?),
-            None => None,
+        let metrics = match (activated, &config.metrics) {
+            (Some(_), Some(_)) => return Err(StartError::Inherited(two_for_metrics())),
+            (None, Some(address)) => Some(listen_for_metrics(address, &config)?),
+            (activated, None) => activated,
         };
         let endpoints: Vec<_> = listeners
             .iter()
@@ -281,7 +286,10 @@ impl Server {
             ..
         } = self;
         let memory = Arc::default();
-        let metrics = Metrics::new(&config, Arc::clone(&memory), tls.as_ref()).map(Arc::new);
+        let metrics = metrics_listener
+            .as_ref()
+            .and_then(|_| Metrics::new(&config, Arc::clone(&memory), tls.as_ref()))
+            .map(Arc::new);
         let observers = Observers {
             log: log.clone(),
             metrics: metrics.clone(),
@@ -458,8 +466,13 @@ fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
     unreachable!("a server with a TLS listener does not start in this build")
 }
 
-fn listen_for_metrics(address: &Address, shared: bool) -> Result<Listener, StartError> {
-    Listener::bind(&Bind::plain(address.clone()), shared)
+fn two_for_metrics() -> io::Error {
+    io::Error::other("it is for metrics, which have an address in the configuration, too")
+}
+
+fn listen_for_metrics(address: &Address, config: &Config) -> Result<Listener, StartError> {
+    let bind = Bind::plain(address.clone());
+    Listener::bind(&bind, config.reuse_port, config.socket_files)
         .map_err(|source| cannot_listen(address, source))
 }
 

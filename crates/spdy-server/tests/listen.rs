@@ -7,7 +7,7 @@ mod common;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
@@ -131,6 +131,141 @@ fn sockets_of_systemd_are_served() {
         program.lines
     );
     let answer = get_hello(TcpStream::connect(address).unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+/// Starts the program with these sockets as descriptors 3 and so on, as systemd would, and with
+/// these names.
+fn activated(sockets: Vec<TcpListener>, names: &str, arguments: &[&str]) -> Command {
+    let mut sockets = sockets.into_iter().map(OwnedFd::from);
+    // The shell has them as its standard input and its standard error.
+    let passed = ["3<&0 </dev/null", "3<&0 4<&2 </dev/null 2>/dev/null"][sockets.len() - 1];
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={names} exec \"$0\" \"$@\" {passed}",
+        sockets.len()
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_spdy-server")])
+        .args(arguments)
+        .stdin(Stdio::from(sockets.next().unwrap()))
+        .stdout(Stdio::piped());
+    match sockets.next() {
+        Some(second) => command.stderr(Stdio::from(second)),
+        None => command.stderr(Stdio::piped()),
+    };
+    command
+}
+
+fn bound() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+#[test]
+fn a_socket_of_systemd_whose_name_tells_no_use_is_named_with_the_cure() {
+    for name in ["Plain", "http", "plain.", "plain2"] {
+        let output = activated(vec![bound()], name, &["--systemd"]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            format!(
+                "spdy-server: cannot listen on a socket passed by systemd: the socket has the \
+                 unknown name `{name}`; set FileDescriptorName=tls, plain or metrics in its unit\n"
+            )
+        );
+    }
+    for name in ["spdy.socket", "unknown", ""] {
+        let program = Program::spawn(activated(vec![bound()], name, &["--systemd"]), 2);
+        program.until_it_says("so it uses TLS; set FileDescriptorName=tls, plain or metrics");
+        assert!(
+            program.lines[1].starts_with("https://"),
+            "{:?}",
+            program.lines
+        );
+    }
+}
+
+#[test]
+fn sockets_of_systemd_that_are_not_served_are_warned_of() {
+    let command = activated(vec![bound()], "plain", &["--plain", "127.0.0.1:0"]);
+    let program = Program::spawn(command, 2);
+    program.until_it_says("systemd has passed sockets that are not served: add --systemd");
+}
+
+#[test]
+fn a_socket_of_systemd_can_be_for_metrics() {
+    let (clients, metrics) = (bound(), bound());
+    let address = metrics.local_addr().unwrap();
+    let mut child = activated(vec![clients, metrics], "plain:metrics", &["--systemd"])
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let lines: Vec<_> = stdout.lines().take(3).map_while(Result::ok).collect();
+    let pages = ["/healthz", "/metrics"].map(|path| page(address, path));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        lines[2].starts_with(&format!("http://{address}/metrics")),
+        "{lines:?}"
+    );
+    let [health, metrics] = pages.map(Result::unwrap);
+    assert!(health.ends_with("\r\n\r\nok\n"), "{health}");
+    assert!(
+        metrics.contains("\nspdy_server_connections_total "),
+        "{metrics}"
+    );
+}
+
+fn page(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut io = TcpStream::connect(address)?;
+    io.set_read_timeout(Some(LONG))?;
+    let end = "host: a\r\nconnection: close\r\n\r\n";
+    write!(io, "GET {path} HTTP/1.1\r\n{end}")?;
+    let mut answer = String::new();
+    io.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn the_file_of_a_socket_has_its_mode_and_its_owner() {
+    use std::os::unix::fs::MetadataExt;
+
+    let path = socket("owned.sock");
+    let address = format!("unix:{}", path.display());
+    let owner = fs::metadata(path.parent().unwrap()).unwrap();
+    let owner = format!("{}:{}", owner.uid(), owner.gid());
+    for (mode, expected) in [("600", 0o600), ("666", 0o666)] {
+        let arguments = [
+            "--plain",
+            &address,
+            "--socket-mode",
+            mode,
+            "--socket-owner",
+            &owner,
+        ];
+        let program = Program::start(&arguments, 2);
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!(file.mode() & 0o777, expected);
+        assert_eq!(format!("{}:{}", file.uid(), file.gid()), owner);
+        let answer = get_hello(UnixStream::connect(&path).unwrap()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        drop(program);
+    }
+}
+
+#[test]
+fn a_port_alone_is_served_at_all_addresses() {
+    let program = Program::start(&["--plain", ":0"], 3);
+    let answer = get_hello(TcpStream::connect(program.address(1)).unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        program.lines[1].starts_with("http://0.0.0.0:"),
+        "{:?}",
+        program.lines
+    );
+    let named = Program::start(&["--plain", "localhost:0"], 2);
+    let answer = get_hello(TcpStream::connect(named.address(1)).unwrap()).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 

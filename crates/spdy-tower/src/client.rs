@@ -91,7 +91,6 @@ pub use self::{
     pool::{Client, Connected, RequestTimeout},
     proxy::Proxy,
     read::{ReadBody, ReadError},
-    tcp::connect_any,
 };
 pub use self::{
     error::Error,
@@ -99,6 +98,8 @@ pub use self::{
 };
 use self::{exchange::Exchange, registry::Registry};
 pub use crate::http::invalid::{InvalidRequest, InvalidResponse};
+#[cfg(feature = "connect")]
+pub use crate::race::connect_any;
 use crate::{
     Body, BoxError,
     http::{fields, write_request},

@@ -74,6 +74,8 @@ mod http;
 mod http1;
 mod patience;
 mod protocol;
+#[cfg(feature = "connect")]
+mod race;
 mod sending;
 mod server;
 mod tunnel;

@@ -46,7 +46,10 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep},
+};
 use tracing::{debug, info, warn};
 
 pub use self::upstream::{Upstream, UpstreamError};
@@ -58,7 +61,7 @@ use self::{
     pool::Pool,
     upload::Upload,
 };
-use crate::info::ConnectionInfo;
+use crate::{config::after, info::ConnectionInfo};
 
 /// The configuration of a reverse proxy.
 #[derive(Clone, Debug)]
@@ -73,6 +76,13 @@ pub struct Proxy {
     /// for opening the connection together. An HTTP/2 connection is open when the application has
     /// sent its settings.
     pub connect_timeout: Duration,
+    /// How long an application that refuses connections is asked again: it might be starting. It is
+    /// a part of [`connect_timeout`](Self::connect_timeout), and at most that. The client gets 502
+    /// after it. Zero asks once. (3 s by default.)
+    ///
+    /// A request whose connection was refused has not been sent, so requests of all methods wait. A
+    /// Unix socket whose file is missing counts as one that refuses.
+    pub retry_refused: Duration,
     /// How long the application can be silent before and during a response, while no part of the
     /// request body moves either. It does not count the time in which the client has to read more
     /// of the response or send more of the request: [`Timeouts::body`](crate::Timeouts::body)
@@ -98,6 +108,7 @@ impl Proxy {
             upstream,
             trust_forwarded: false,
             connect_timeout: Duration::from_secs(5),
+            retry_refused: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(60),
             max_connections: 512,
             dial: None,
@@ -121,13 +132,35 @@ impl Proxy {
         self
     }
 
+    /// Opens a connection. An application that refuses it is asked again.
     async fn connect(&self) -> io::Result<Channel> {
+        let until = after(self.retry_refused.min(self.connect_timeout));
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            match self.try_connect().await {
+                Err(error)
+                    if self.upstream.is_refusal(&error) && Instant::now() + pause < until =>
+                {
+                    debug!(%error, ?pause, "the application refuses connections; trying again");
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_connect(&self) -> io::Result<Channel> {
         match &self.dial {
             Some(dial) => dial.connect().await,
             None => Ok(Box::new(self.upstream.connect().await?)),
         }
     }
 }
+
+/// The pauses between two attempts to connect to an application that refuses connections.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// Returns a router that passes every request on to an application.
 pub fn proxy(proxy: Proxy) -> Router {

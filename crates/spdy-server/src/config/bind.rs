@@ -119,6 +119,19 @@ impl Bind {
     }
 }
 
+/// The owner and the mode of the files of Unix sockets that a server opens. Users who may write
+/// to the file of a socket may connect to it. `None` leaves what the system has chosen: the user
+/// and the group of the process, and its umask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFiles {
+    /// The mode, such as `0o660`.
+    pub mode: Option<u32>,
+    /// The id of the user.
+    pub user: Option<u32>,
+    /// The id of the group.
+    pub group: Option<u32>,
+}
+
 /// The transport of the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {

@@ -342,12 +342,13 @@ mod tests {
     }
 
     /// Each flag, in the form of the command line and in that of a file.
-    const ALL: [(&str, &str, &str); 34] = [
+    const ALL: [(&str, &str, &str); 37] = [
         ("directory", "public", "\"public\""),
         ("file-cache", "--file-cache 4", "4"),
         ("proxy", "--proxy http://a:1", "\"http://a:1\""),
         ("proxy-timeout", "--proxy-timeout 5", "5"),
         ("proxy-connections", "--proxy-connections 6", "6"),
+        ("proxy-retry", "--proxy-retry 2", "2"),
         ("trust-forwarded", "--trust-forwarded", "true"),
         (
             "listen",
@@ -363,6 +364,8 @@ mod tests {
             "--proxy-protocol-from 10.0.0.0/8",
             "[\"10.0.0.0/8\"]",
         ),
+        ("socket-mode", "--socket-mode 660", "\"660\""),
+        ("socket-owner", "--socket-owner 7:8", "\"7:8\""),
         ("plain-version", "--plain-version spdy/3", "\"spdy/3\""),
         ("advertise", "--advertise 443", "443"),
         ("cert", "--cert c", "\"c\""),
@@ -410,6 +413,7 @@ mod tests {
                 "proxy",
                 "proxy-timeout",
                 "proxy-connections",
+                "proxy-retry",
                 "trust-forwarded",
             ],
         ] {

@@ -6,11 +6,13 @@ use std::{fmt, io, iter, net::SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(unix)]
+use tracing::warn;
 
 #[cfg(unix)]
 use super::unix::UnixListener;
 use crate::{
-    config::{Address, Transport},
+    config::{Address, SocketFiles, Transport},
     socket::Socket,
 };
 
@@ -24,11 +26,13 @@ pub(super) enum Accepting {
 
 impl Accepting {
     /// Opens a socket. With `shared`, other processes can open the same address at the same time.
-    pub(super) fn open(address: &Address, shared: bool) -> io::Result<Self> {
+    pub(super) fn open(address: &Address, shared: bool, files: SocketFiles) -> io::Result<Self> {
+        #[cfg(not(unix))]
+        let _ = files;
         match address {
             Address::Tcp(address) => open_tcp(*address, shared).map(Self::Tcp),
             #[cfg(unix)]
-            Address::Unix(path) => UnixListener::bind(path, shared).map(Self::Unix),
+            Address::Unix(path) => UnixListener::bind(path, shared, files).map(Self::Unix),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -108,7 +112,7 @@ fn unbound(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
 
 /// The maximum number of connections that wait to be accepted, as in `TcpListener::bind`. The
 /// system can have a lower limit.
-const BACKLOG: u32 = 1024;
+pub(super) const BACKLOG: u32 = 1024;
 
 /// Listening sockets that are open already, and that a server takes over: sockets that the caller
 /// has bound, or those of the parent process.
@@ -130,6 +134,8 @@ const BACKLOG: u32 = 1024;
 #[derive(Default)]
 pub struct Inherited {
     sockets: Vec<(Opened, Transport)>,
+    /// The socket that serves `/metrics` and `/healthz`.
+    metrics: Option<Opened>,
 }
 
 #[derive(Debug)]
@@ -159,52 +165,96 @@ impl Inherited {
     /// Returns the number of sockets.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sockets.len()
+        self.sockets.len() + usize::from(self.metrics.is_some())
     }
 
-    pub(super) fn into_sockets(self) -> io::Result<Vec<(Accepting, Transport)>> {
-        let accepting = |socket| match socket {
-            Opened::Tcp(socket) => {
+    /// Returns the sockets for clients, and the one for metrics.
+    pub(super) fn into_sockets(
+        self,
+    ) -> io::Result<(Vec<(Accepting, Transport)>, Option<Accepting>)> {
+        let clients = self.sockets.into_iter();
+        let clients = clients.map(|(socket, transport)| Ok((socket.accepting()?, transport)));
+        let metrics = self.metrics.map(Opened::accepting).transpose()?;
+        Ok((clients.collect::<io::Result<_>>()?, metrics))
+    }
+}
+
+impl Opened {
+    fn accepting(self) -> io::Result<Accepting> {
+        match self {
+            Self::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
                 TcpListener::from_std(socket).map(Accepting::Tcp)
             }
             #[cfg(unix)]
-            Opened::Unix(socket) => UnixListener::inherited(socket).map(Accepting::Unix),
-        };
-        self.sockets
-            .into_iter()
-            .map(|(socket, transport)| Ok((accepting(socket)?, transport)))
-            .collect()
+            Self::Unix(socket) => UnixListener::inherited(socket).map(Accepting::Unix),
+        }
     }
 }
 
 #[cfg(unix)]
 impl Inherited {
-    /// Takes the sockets of systemd's socket activation. A socket with `FileDescriptorName=plain`
-    /// uses plain text, and all others use TLS.
+    /// Takes the sockets of systemd's socket activation. The name of a socket
+    /// (`FileDescriptorName=` in its unit) tells its use: `tls`, `plain`, or `metrics` for the
+    /// pages of [`Config::metrics`](crate::Config::metrics). A socket without a name of its own
+    /// uses TLS, and the log has a warning.
     ///
     /// Call this once, before the process has threads: it removes variables from the environment.
     ///
     /// # Errors
-    /// Returns an error if a descriptor is not a listening TCP socket or Unix stream socket.
+    /// Returns an error if a descriptor is not a listening TCP socket or Unix stream socket, if it
+    /// has any other name, or if two are for metrics.
     pub fn from_systemd() -> io::Result<Self> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut handed = listenfd::ListenFd::from_env();
-        let mut sockets = Vec::new();
+        let mut inherited = Self::default();
         for index in 0..handed.len() {
-            let transport = match names.next() {
-                Some("plain") => Transport::Plain,
-                _ => Transport::Tls,
-            };
+            let name = names.next().unwrap_or_default();
             let opened = match handed.take_tcp_listener(index) {
                 Ok(socket) => socket.map(Opened::Tcp),
                 Err(_) => handed.take_unix_listener(index)?.map(Opened::Unix),
             };
-            sockets.extend(opened.map(|socket| (socket, transport)));
+            if let Some(socket) = opened {
+                inherited.named(name, socket)?;
+            }
         }
-        Ok(Self { sockets })
+        Ok(inherited)
     }
+
+    /// Adds a socket for the use that its name tells.
+    fn named(&mut self, name: &str, socket: Opened) -> io::Result<()> {
+        match name {
+            "metrics" if self.metrics.is_some() => {
+                return Err(io::Error::other("two sockets have the name `metrics`"));
+            }
+            "metrics" => self.metrics = Some(socket),
+            "tls" => self.sockets.push((socket, Transport::Tls)),
+            "plain" => self.sockets.push((socket, Transport::Plain)),
+            _ if is_default(name) => {
+                warn!(
+                    socket = name,
+                    "a socket of systemd has no name of its own, so it uses TLS; set \
+                     FileDescriptorName=tls, plain or metrics in its unit"
+                );
+                self.sockets.push((socket, Transport::Tls));
+            }
+            _ => {
+                return Err(io::Error::other(format!(
+                    "the socket has the unknown name `{name}`; set FileDescriptorName=tls, plain or \
+                     metrics in its unit"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a name is one that systemd gives to a socket without a name: that of its unit,
+/// or `unknown`.
+#[cfg(unix)]
+fn is_default(name: &str) -> bool {
+    matches!(name, "" | "unknown") || name.ends_with(".socket")
 }
 
 #[cfg(not(unix))]

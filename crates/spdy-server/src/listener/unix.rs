@@ -1,13 +1,17 @@
 //! Unix sockets and their files.
 
 use std::{
-    fs, io, iter,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    fs::{self, Permissions},
+    io, iter,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process,
 };
 
-use tokio::net::{UnixListener as Socket, UnixStream};
+use tokio::net::{UnixListener as Socket, UnixSocket, UnixStream};
+
+use super::open::BACKLOG;
+use crate::config::SocketFiles;
 
 /// A listening Unix socket and its file.
 #[derive(Debug)]
@@ -20,13 +24,13 @@ impl UnixListener {
     /// Opens a socket at `path`. Replaces the file that a stopped server has left there, and with
     /// `shared` also the file of a running server. That server keeps its clients, and new ones come
     /// here.
-    pub(super) fn bind(path: &Path, shared: bool) -> io::Result<Self> {
-        let socket = match Socket::bind(path) {
+    pub(super) fn bind(path: &Path, shared: bool, files: SocketFiles) -> io::Result<Self> {
+        let socket = match open(path, files) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_socket(path) => {
                 if !shared && is_served(path) {
                     return Err(error);
                 }
-                replace(path)?
+                replace(path, files)?
             }
             outcome => outcome?,
         };
@@ -93,11 +97,43 @@ impl Drop for SocketFile {
     }
 }
 
+/// Opens a socket at `path`. Its file has the owner and the mode before the first client can
+/// connect.
+fn open(path: &Path, files: SocketFiles) -> io::Result<Socket> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    if let Err(error) = files.apply(path) {
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    socket.listen(BACKLOG)
+}
+
+impl SocketFiles {
+    fn apply(self, path: &Path) -> io::Result<()> {
+        let cannot = |what: &str, error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot set the {what} of the socket: {error}"),
+            )
+        };
+        // A change of the owner can clear bits of the mode.
+        if self.user.is_some() || self.group.is_some() {
+            chown(path, self.user, self.group).map_err(|error| cannot("owner", error))?;
+        }
+        if let Some(mode) = self.mode {
+            let mode = Permissions::from_mode(mode);
+            fs::set_permissions(path, mode).map_err(|error| cannot("mode", error))?;
+        }
+        Ok(())
+    }
+}
+
 /// Opens a socket beside `path` and moves its file there, so that there is a file at any time.
-fn replace(path: &Path) -> io::Result<Socket> {
+fn replace(path: &Path, files: SocketFiles) -> io::Result<Socket> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", process::id()));
-    let socket = Socket::bind(&beside)?;
+    let socket = open(Path::new(&beside), files)?;
     if let Err(error) = fs::rename(&beside, path) {
         let _ = fs::remove_file(&beside);
         return Err(error);

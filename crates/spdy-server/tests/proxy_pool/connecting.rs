@@ -133,3 +133,64 @@ async fn more_connections_are_made_where_an_application_takes_few_requests_on_ea
     let ok = outcomes.iter().filter(|status| **status == StatusCode::OK);
     assert_eq!(ok.count(), 7, "{outcomes:?}");
 }
+
+/// Returns a proxy whose application refuses connections for this time from now on.
+fn refusing(upstream: &'static str, time: Duration, dials: &Arc<AtomicUsize>) -> Proxy {
+    let (start, count) = (Instant::now(), Arc::clone(dials));
+    Proxy::new(upstream.parse().unwrap()).connector(move || {
+        count.fetch_add(1, Relaxed);
+        async move {
+            if start.elapsed() < time {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let (near, far) = duplex(65536);
+            if upstream == "http://a" {
+                tokio::spawn(answer(far, |_| Some(OK)));
+            } else {
+                let app = Router::new().fallback(async || "ok");
+                let service = hyper_util::service::TowerToHyperService::new(app);
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(far), service),
+                );
+            }
+            Ok(near)
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_starts_again_is_waited_for() {
+    for upstream in ["http://a", "h2://a"] {
+        let dials = Arc::default();
+        let app = proxy(refusing(upstream, Duration::from_millis(2500), &dials));
+        let waiting: Vec<_> = ["GET", "POST"]
+            .repeat(10)
+            .into_iter()
+            .map(|method| {
+                let request = Request::builder().method(method).uri("/");
+                let asking = app.clone().oneshot(request.body(Body::empty()).unwrap());
+                tokio::spawn(async move { asking.await.unwrap().status() })
+            })
+            .collect();
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), StatusCode::OK, "{upstream}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_refuses_is_asked_for_its_time_alone() {
+    for upstream in ["http://a", "h2://a"] {
+        for (retry, least, most) in [(3, 2600, 3000), (60, 4600, 5000), (0, 0, 0)] {
+            let (dials, start) = (Arc::default(), Instant::now());
+            let mut options = refusing(upstream, CONNECT * 10, &dials);
+            assert_eq!(options.retry_refused, Duration::from_secs(3));
+            options.retry_refused = Duration::from_secs(retry);
+            assert_eq!(status(proxy(options), "/").await, StatusCode::BAD_GATEWAY);
+            let (took, dials) = (start.elapsed().as_millis(), dials.load(Relaxed));
+            assert!((least..=most).contains(&took), "{upstream} {retry}: {took}");
+            assert_eq!(dials == 1, retry == 0, "{upstream} {retry}: {dials}");
+        }
+    }
+}

@@ -199,7 +199,7 @@ async fn a_request_learns_nothing_of_an_attempt_that_has_ended_before_it_came() 
         let number = count.fetch_add(1, Relaxed);
         async move {
             if number == 0 {
-                return Err(io::ErrorKind::ConnectionRefused.into());
+                return Err(io::ErrorKind::ConnectionReset.into());
             }
             let (near, far) = duplex(65536);
             serve(far, &http2(), Router::new().fallback(async || "ok"));

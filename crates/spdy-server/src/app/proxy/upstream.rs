@@ -1,9 +1,10 @@
 //! The address of the application behind a proxy, and its protocol.
 
-use std::{error::Error, fmt, io, path::PathBuf, str::FromStr};
+use std::{error::Error, fmt, future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use axum::http::Uri;
-use tokio::net::TcpStream;
+use spdy_tower::client::connect_any;
+use tokio::net::lookup_host;
 
 use crate::socket::Socket;
 
@@ -36,11 +37,21 @@ impl Upstream {
         }
     }
 
+    /// Returns whether an error says that nothing listens at the address, so that an application
+    /// which starts again might listen soon.
+    pub(super) fn is_refusal(&self, error: &io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => true,
+            // Many applications remove their Unix socket when they end.
+            io::ErrorKind::NotFound => matches!(self.place, Place::Unix(_)),
+            _ => false,
+        }
+    }
+
+    /// Opens a connection to the first address of the host that answers, or to the Unix socket.
     pub(super) async fn connect(&self) -> io::Result<Socket> {
         match &self.place {
-            Place::Tcp(host, port) => TcpStream::connect((host.as_str(), *port))
-                .await
-                .map(Socket::tcp),
+            Place::Tcp(host, port) => connect_first(lookup_host((host.as_str(), *port))).await,
             #[cfg(unix)]
             Place::Unix(path) => tokio::net::UnixStream::connect(path)
                 .await
@@ -49,6 +60,13 @@ impl Upstream {
             Place::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+}
+
+/// Connects to the first address of a host that answers.
+async fn connect_first(
+    addresses: impl Future<Output = io::Result<impl Iterator<Item = SocketAddr>>>,
+) -> io::Result<Socket> {
+    connect_any(addresses.await?).await.map(Socket::tcp)
 }
 
 impl FromStr for Upstream {
@@ -141,5 +159,32 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Upstream>(), Err(UpstreamError), "{text}");
         }
+    }
+    /// A listener that accepts nothing and whose queue is full drops all packets.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_host_whose_first_address_is_silent_is_reached_at_the_next() {
+        use std::time::Duration;
+
+        use tokio::{
+            net::{TcpListener, TcpSocket, TcpStream},
+            time::timeout,
+        };
+
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _silent = silent.listen(1).unwrap();
+        let first = _silent.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(queued) = timeout(Duration::from_millis(500), TcpStream::connect(first)).await
+        {
+            queue.push(queued.unwrap());
+            assert!(queue.len() < 16, "the queue has no end");
+        }
+        let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [first, second.local_addr().unwrap()];
+        let connecting = connect_first(async { Ok(addresses.into_iter()) });
+        let connected = timeout(Duration::from_secs(60), connecting).await;
+        drop(connected.expect("the second address is tried").unwrap());
     }
 }
