@@ -110,6 +110,9 @@ fn unbound(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// The sockets for clients, and the one for metrics.
+pub(super) type Sockets = (Vec<(Accepting, Transport)>, Option<Accepting>);
+
 /// The maximum number of connections that wait to be accepted, as in `TcpListener::bind`. The
 /// system can have a lower limit.
 pub(super) const BACKLOG: u32 = 1024;
@@ -169,9 +172,7 @@ impl Inherited {
     }
 
     /// Returns the sockets for clients, and the one for metrics.
-    pub(super) fn into_sockets(
-        self,
-    ) -> io::Result<(Vec<(Accepting, Transport)>, Option<Accepting>)> {
+    pub(super) fn into_sockets(self) -> io::Result<Sockets> {
         let clients = self.sockets.into_iter();
         let clients = clients.map(|(socket, transport)| Ok((socket.accepting()?, transport)));
         let metrics = self.metrics.map(Opened::accepting).transpose()?;
