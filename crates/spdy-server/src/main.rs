@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod flags;
+mod manager;
 mod runtimes;
 
 use std::{
@@ -174,9 +175,11 @@ async fn serve(
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;
     capacity.tell(max_connections);
+    manager::ready();
 
     let shutdown = async {
         first.next().await;
+        manager::stopping();
         info!(
             "shutting down within {} s; send a second signal to stop at once",
             drain.as_secs()
