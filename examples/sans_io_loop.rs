@@ -134,7 +134,7 @@ fn drive(
         }
     }
     // A socket that has failed fails again.
-    _ = linger(socket, connection.config().timeouts.linger);
+    _ = linger(socket, connection.config().timeouts.close);
     connection.outcome().clone()
 }
 

@@ -121,6 +121,7 @@ where
     B: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let mut config = Config::default();
+    config.timeouts.close = Duration::from_millis(1);
     config.timeouts.linger = Duration::from_millis(1);
     if way == Way::GivenUp {
         config.limits.max_streams = 2;

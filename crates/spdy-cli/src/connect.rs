@@ -52,6 +52,7 @@ impl Connector {
         let mut config = Config::default();
         // Keep-alive detects a server that has vanished without closing the connection.
         config.timeouts.keep_alive = Some(Duration::from_secs(10));
+        config.timeouts.close = LINGER;
         config.timeouts.linger = LINGER;
         let tls = if has_tls {
             tls::config(reach)?

@@ -406,8 +406,18 @@ pub struct Timeouts {
     /// CANCEL. Without this limit a request whose body never comes would keep its place, and its
     /// session, for ever. Default 60 s.
     pub discard: Option<Duration>,
-    /// How long the transport is read after the last byte was written, so that a TCP reset does not
-    /// destroy a GOAWAY before the peer reads it. At most a day. Default 1 s.
+    /// How long a session that has ended in order waits for the peer to close its side, while
+    /// nothing comes from the peer. It may not have read all that was written, and a transport that
+    /// is closed answers what comes with a TCP reset, which can destroy the rest. Whatever the peer
+    /// sends, such as credit for what it has read, starts this time again;
+    /// [`trickle`](field@Self::trickle) limits the whole. At most a day. Default 5 s.
+    pub close: Duration,
+    /// How long the transport is read after the last byte of a session that has failed, or was
+    /// ended at once, so that a TCP reset does not destroy a GOAWAY before the peer reads it. At
+    /// most a day. Default 1 s.
+    ///
+    /// The reverse is similar: if the transport of a client takes no more bytes, it has this time
+    /// to say that it has ended, and responses that have arrived are read.
     pub linger: Duration,
     /// How long no frame may arrive, while the transport is read and nothing waits to be written,
     /// before a PING is sent. Default `None`.
@@ -453,6 +463,7 @@ impl Default for Timeouts {
             trickle: Some(Duration::from_secs(300)),
             unread: Some(Duration::from_secs(60)),
             discard: Some(Duration::from_secs(60)),
+            close: Duration::from_secs(5),
             linger: Duration::from_secs(1),
             keep_alive: None,
             keep_alive_reply: Duration::from_secs(20),

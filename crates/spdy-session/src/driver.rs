@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     SessionError, Timeout,
+    config::range::MAX_LINGER,
     memory::Share,
     proto::{Connection, Outcome, Phase},
     shared::stream_cell::Hub,
@@ -60,10 +61,59 @@ pub struct Driver<IO> {
 #[derive(Debug)]
 enum Stage {
     Running,
-    /// Everything is written. The transport is read until this moment, so that the peer sees our
-    /// GOAWAY before a TCP reset.
-    Lingering(Instant),
+    /// The transport takes no more bytes. It is read to its end, because the peer may have sent all
+    /// of a response before it closed. If it has nothing by this moment, it has ended. `None` while
+    /// reading pauses.
+    Unwritable(SessionError, Option<Instant>),
+    /// Everything is written. The transport is read for a while, so that the peer reads what it has
+    /// before a TCP reset destroys it.
+    Lingering(Linger),
     Ended(Outcome),
+}
+
+impl Stage {
+    /// Notes whether the transport is being waited for. A transport that takes nothing has this
+    /// long to say that it has ended.
+    fn note_reading(&mut self, connection: &Connection, is_awaited: bool, now: Instant) {
+        if let Self::Unwritable(_, until) = self {
+            let linger = connection.config().timeouts.linger;
+            *until = is_awaited.then(|| until.unwrap_or(now + linger));
+        }
+    }
+}
+
+/// How long the transport is still read.
+#[derive(Clone, Copy, Debug)]
+struct Linger {
+    /// The peer may be silent until this moment.
+    until: Instant,
+    /// The first moment cannot be later than this.
+    most: Instant,
+}
+
+impl Linger {
+    /// A peer of a session that has ended in order may still have to read.
+    fn new(connection: &Connection, now: Instant) -> Self {
+        let timeouts = &connection.config().timeouts;
+        let (silent, most) = match connection.outcome() {
+            // Nothing could be written, so there is nothing to wait for.
+            outcome if is_broken(outcome) => (Duration::ZERO, Duration::ZERO),
+            Ok(()) if !connection.is_cut() => {
+                (timeouts.close, timeouts.trickle.unwrap_or(MAX_LINGER))
+            }
+            _ => (timeouts.linger, timeouts.linger),
+        };
+        Self {
+            until: now + silent,
+            most: now + most.clamp(silent, MAX_LINGER),
+        }
+    }
+
+    /// Notes that the peer is there.
+    fn heard(&mut self, connection: &Connection, now: Instant) {
+        let until = now + connection.config().timeouts.close;
+        self.until = until.min(self.most);
+    }
 }
 
 /// Why the driver stopped reading.
@@ -193,14 +243,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             {
                 dispatch.deliver();
             }
-            if !dispatch.connection.wants_input() {
+            let is_wanted = dispatch.connection.wants_input();
+            self.stage
+                .note_reading(&dispatch.connection, is_wanted, now);
+            if !is_wanted {
                 return Reading::Paused;
             }
             if self::now().saturating_duration_since(now) >= MAX_POLL {
                 return Reading::Share;
             }
             match self.transport.poll_read(cx) {
-                Read::Some => continue,
+                Read::Some => {
+                    self.stage.note_reading(&dispatch.connection, false, now);
+                    continue;
+                }
                 Read::Nothing => {}
                 Read::End => dispatch.connection.handle_eof(now),
                 Read::Failed(error) => dispatch.connection.handle_transport_error(error.into()),
@@ -214,13 +270,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Writes the bytes that can leave now.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) {
         let connection = &mut self.dispatch.connection;
+        if let Stage::Unwritable(..) = self.stage {
+            // Nothing comes out.
+            connection.poll_transmit(now);
+            return self.dispatch.deliver();
+        }
         let polled = self.transport.poll_write(cx, connection, now);
         // Before the tasks are woken that wait for bytes to leave.
         let budget = &self.dispatch.hub.budget;
         let turn = budget.note_turn(self.transport.written, polled.is_ready());
         connection.set_turn(turn);
         if let Poll::Ready(Err(error)) = polled {
-            connection.handle_transport_error(error.into());
+            let error = SessionError::from(error);
+            connection.handle_write_error(error.clone());
+            if connection.phase() != Phase::Closing {
+                self.stage = Stage::Unwritable(error, None);
+                // The transport may have been read to its end in this turn.
+                cx.waker().wake_by_ref();
+            }
         }
         self.dispatch.deliver();
     }
@@ -231,16 +298,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if connection.phase() != Phase::Closing || connection.has_output() {
             return Poll::Pending;
         }
-        let until = match self.stage {
-            Stage::Lingering(until) => until,
-            // Nothing could be written, so there is nothing to wait for.
-            _ if is_broken(connection.outcome()) => now,
-            _ => now + connection.config().timeouts.linger,
+        let mut linger = match self.stage {
+            Stage::Lingering(linger) => linger,
+            _ => Linger::new(connection, now),
         };
-        self.stage = Stage::Lingering(until);
-        if now < until {
+        self.stage = Stage::Lingering(linger);
+        if now < linger.until {
             ready!(self.transport.poll_shutdown(cx));
-            ready!(self.transport.poll_drain(cx));
+            let before = self.transport.drained;
+            let polled = self.transport.poll_drain(cx);
+            if self.transport.drained > before {
+                linger.heard(connection, now);
+                self.stage = Stage::Lingering(linger);
+            }
+            ready!(polled);
         }
         Poll::Ready(connection.outcome().clone())
     }
@@ -249,7 +320,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// there is work now.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
-            Stage::Lingering(until) => Some(until),
+            Stage::Lingering(linger) => Some(linger.until),
+            Stage::Unwritable(_, Some(until)) => {
+                let next = self.dispatch.connection.poll_timeout();
+                Some(next.map_or(until, |next| next.min(until)))
+            }
             _ => self.dispatch.connection.poll_timeout(),
         };
         let Some(next) = next.map(tokio::time::Instant::from_std) else {
@@ -268,7 +343,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return false;
         }
         self.dispatch.note_partly_read();
-        self.dispatch.connection.handle_timeout(now());
+        let now = now();
+        self.dispatch.connection.handle_timeout(now);
+        if let Stage::Unwritable(error, Some(until)) = &self.stage
+            && *until <= now
+        {
+            let connection = &mut self.dispatch.connection;
+            connection.handle_transport_error(error.clone());
+        }
         self.dispatch.forget_pings();
         self.dispatch.deliver();
         true

@@ -67,8 +67,8 @@ impl fmt::Debug for Setting {
 pub(super) fn spdy_help() -> String {
     let help = help("SPDY", SPDY);
     format!(
-        "{help}\n\nA time of 0 means no limit, but for timeouts.linger and \
-         timeouts.keep-alive-reply it means at once. For timeouts.write and timeouts.blocked \
+        "{help}\n\nA time of 0 means no limit, but for timeouts.close, timeouts.linger \
+         and timeouts.keep-alive-reply it means at once. For timeouts.write and timeouts.blocked \
          --write-timeout is an upper limit, and for timeouts.keep-alive --keep-alive is. A rate, \
          such as pings, is what is allowed at once and in each second."
     )
@@ -267,6 +267,7 @@ const SPDY: Table = &[
     ("timeouts.trickle", |it| &mut it.spdy.timeouts.trickle),
     ("timeouts.unread", |it| &mut it.spdy.timeouts.unread),
     ("timeouts.discard", |it| &mut it.spdy.timeouts.discard),
+    ("timeouts.close", |it| &mut it.spdy.timeouts.close),
     ("timeouts.linger", |it| &mut it.spdy.timeouts.linger),
     ("timeouts.keep-alive", |it| &mut it.spdy.timeouts.keep_alive),
     ("timeouts.keep-alive-reply", |it| {

@@ -105,6 +105,7 @@ fn most_of_spdy() -> Spdy {
     ] {
         *timeout = Some(Duration::MAX);
     }
+    timeouts.close = Duration::MAX;
     timeouts.linger = Duration::MAX;
     timeouts.keep_alive_reply = Duration::MAX;
     spdy

@@ -377,6 +377,7 @@ fn config() -> Config {
     timeouts.trickle = None;
     timeouts.probe = None;
     timeouts.keep_alive = None;
+    timeouts.close = std::time::Duration::ZERO;
     timeouts.linger = std::time::Duration::ZERO;
     config
 }

@@ -31,7 +31,12 @@ fn is_in_range(config: &Config) -> bool {
         max_queued_replies,
         ..
     } = config.limits;
-    let Timeouts { linger, probe, .. } = config.timeouts;
+    let Timeouts {
+        close,
+        linger,
+        probe,
+        ..
+    } = config.timeouts;
     (1..=MAX_WINDOW).contains(&stream_window)
         && (DEFAULT_WINDOW..=MAX_WINDOW).contains(&session_window)
         && max_stream_window.max(max_session_window) <= MAX_WINDOW
@@ -40,7 +45,7 @@ fn is_in_range(config: &Config) -> bool {
         && large_send_pieces >= MIN_LARGE_PIECES
         && (1..=MAX_DATA_FRAME).contains(&data_frame)
         && max_queued_replies > 0
-        && linger <= MAX_LINGER
+        && close.max(linger) <= MAX_LINGER
         && probe.is_none_or(|probe| probe >= MIN_PROBE)
 }
 
@@ -60,6 +65,7 @@ fn restrict_limits(limits: &mut Limits) {
 }
 
 fn restrict_timeouts(timeouts: &mut Timeouts) {
+    timeouts.close = timeouts.close.min(MAX_LINGER);
     timeouts.linger = timeouts.linger.min(MAX_LINGER);
     timeouts.probe = timeouts.probe.map(|probe| probe.max(MIN_PROBE));
 }
@@ -71,7 +77,7 @@ const MAX_DATA_FRAME: usize = (1 << 24) - 1;
 const MIN_LARGE_PIECES: usize = 8;
 
 /// Longer than any transport stays. The clock might not reach as far as a duration does.
-const MAX_LINGER: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const MAX_LINGER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time to the first probe.
 pub(crate) const MIN_PROBE: Duration = Duration::from_millis(10);
@@ -100,6 +106,7 @@ mod tests {
         limits.large_send_pieces = large;
         limits.data_frame = large;
         limits.max_queued_replies = large;
+        config.timeouts.close = time;
         config.timeouts.linger = time;
         config.timeouts.probe = Some(time);
         config
@@ -126,6 +133,7 @@ mod tests {
             check(&mut config);
             assert!(is_in_range(&config), "{config:?}");
             assert_eq!(config.limits.data_frame, data);
+            assert_eq!(config.timeouts.close, linger);
             assert_eq!(config.timeouts.linger, linger);
         }
     }
@@ -157,6 +165,7 @@ mod tests {
             |it| it.limits.large_send_pieces = 7,
             |it| it.limits.data_frame = 0,
             |it| it.limits.max_queued_replies = 0,
+            |it| it.timeouts.close = Duration::MAX,
             |it| it.timeouts.linger = Duration::MAX,
             |it| it.timeouts.probe = Some(Duration::ZERO),
         ];

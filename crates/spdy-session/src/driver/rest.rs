@@ -88,8 +88,10 @@ impl<IO> Driver<IO> {
         let (now, connection) = (now(), &self.dispatch.connection);
         let has_partial = !self.transport.is_empty() || connection.is_mid_frame();
         let mut promises = connection.promises(now, quiet, has_partial);
-        if let Stage::Lingering(until) = self.stage {
-            promises = vec![("linger", until)];
+        match self.stage {
+            Stage::Lingering(linger) => promises = vec![("linger", linger.until)],
+            Stage::Unwritable(_, Some(until)) => promises.push(("end", until)),
+            _ => {}
         }
         let alarm = self.alarm.as_ref().filter(|alarm| !alarm.is_elapsed());
         let armed = alarm.map(|alarm| alarm.deadline().into_std());

@@ -26,7 +26,7 @@ pub(super) struct Transport<IO> {
     pub(super) written: usize,
     shut_down: bool,
     /// How many bytes were thrown away at the end.
-    drained: usize,
+    pub(super) drained: usize,
 }
 
 /// The outcome of a read.

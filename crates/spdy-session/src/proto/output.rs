@@ -57,6 +57,8 @@ pub(crate) struct Output {
     aside: Aside,
     /// How many bytes had left when `take_progress` was last called.
     written: u64,
+    /// Whether the transport takes nothing more.
+    is_broken: bool,
 }
 
 /// The place of a stream in the output.
@@ -107,6 +109,7 @@ impl Output {
             extended: 0,
             aside: Aside::default(),
             written: 0,
+            is_broken: false,
         }
     }
 
@@ -151,6 +154,11 @@ impl Output {
     /// Returns whether bytes wait for the transport.
     pub(crate) fn is_waiting(&self) -> bool {
         self.transmit.has_remaining()
+    }
+
+    /// Returns whether the transport takes nothing more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     /// Returns whether enough bytes are ready.
@@ -273,6 +281,12 @@ impl Output {
         self.credit_due.clear();
         self.scheduler.clear();
         self.aside = Aside::default();
+    }
+
+    /// Drops everything, now and from now on, because the transport takes nothing more.
+    pub(crate) fn break_off(&mut self) {
+        self.is_broken = true;
+        self.discard_all();
     }
 
     /// Drops everything, because the transport is gone.

@@ -356,6 +356,7 @@ async fn the_longest_possible_timeouts_do_not_overflow() {
         timeouts.blocked = longest;
         timeouts.unread = longest;
         timeouts.discard = longest;
+        timeouts.close = Duration::MAX;
         timeouts.linger = Duration::MAX;
         timeouts.keep_alive = longest;
         timeouts.keep_alive_reply = Duration::MAX;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use spdy_frame::{GoAwayStatus, RstStatus, StreamId};
+use spdy_frame::{GoAwayStatus, RstStatus, Side, StreamId};
 
 use super::{Connection, Phase};
 use crate::{
@@ -191,6 +191,41 @@ impl Connection {
         }
         self.drop_unwritten(&error);
         self.outcome = Err(error);
+    }
+
+    /// Handles a transport that takes no more bytes.
+    ///
+    /// To a server this is the end of the session. A client may find responses in the transport that
+    /// the server sent before it closed the connection: pass them to [`handle_input`](Self::handle_input), and then call
+    /// [`handle_eof`](Self::handle_eof) or
+    /// [`handle_transport_error`](Self::handle_transport_error). Meanwhile no stream is opened or
+    /// accepted, nothing comes out of [`poll_transmit`](Self::poll_transmit), and nothing counts as
+    /// sent.
+    pub fn handle_write_error(&mut self, error: SessionError) {
+        // A server has nobody to answer any more.
+        let may_receive = self.role.side() == Side::Client
+            && self.streams.iter().any(|stream| !stream.is_received());
+        if self.phase == Phase::Closing || self.inbound.is_ended() || !may_receive {
+            return self.handle_transport_error(error);
+        }
+        if self.output.is_broken() {
+            return;
+        }
+        self.note_sent();
+        // The others can still receive. If they do, their FIN is never reported.
+        for id in self.output.take_fins() {
+            if !self.streams.contains(id) {
+                let error = StreamError::Session(error.clone());
+                self.events.push_back(Event::Reset { id, error });
+            }
+        }
+        self.output.break_off();
+        self.phase = Phase::Draining;
+        self.go_away.skip();
+        if self.outcome.is_ok() {
+            self.outcome = Err(error);
+        }
+        self.close_when_done();
     }
 
     /// Handles a failed transport: the session and all its streams end at once.

@@ -36,7 +36,9 @@ impl Connection {
         self.note_unread(now);
         self.close_when_done();
         let was_waiting = self.output.is_waiting();
-        if !self.output.is_full() {
+        if self.output.is_broken() {
+            self.output.discard_all();
+        } else if !self.output.is_full() {
             self.fill(now);
             self.close_when_done();
             self.output.write_control();

@@ -57,6 +57,12 @@ impl Connection {
         &self.outcome
     }
 
+    /// Returns whether the session was ended before its streams had.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.clock.is_cut()
+    }
+
     /// Returns the negotiated version.
     #[must_use]
     pub const fn version(&self) -> Version {

@@ -52,10 +52,13 @@ impl Connection {
         {
             return Err("the last stream has ended and the session does not close".into());
         }
+        self.check_reading(quiet)?;
+        if self.output.is_broken() {
+            return Ok(());
+        }
         if !self.output.is_waiting() {
             self.check_output()?;
         }
-        self.check_reading(quiet)?;
         self.check_credit(quiet)
     }
 

@@ -1,0 +1,257 @@
+//! The last bytes of a peer that closes its connection: they lie in the buffers of the system, and
+//! neither side may destroy them.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use spdy_frame::Version;
+use spdy_session::{
+    Config, HeaderBlock, OpenOptions, Received as Piece, RecvStream, Session, SessionError,
+    Shutdown, Stream, StreamError,
+};
+use spdy_tests::{
+    frames,
+    wire::{Received, Wire},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+// --- the side that closes ------------------------------------------------------------------------
+
+/// A server that has written a response and ends in order. Its transport took everything, and the
+/// peer has read nothing.
+async fn written(version: Version) -> (JoinHandle<Result<(), SessionError>>, Wire<DuplexStream>) {
+    let (near, far) = duplex(1 << 20);
+    let (session, mut incoming, driver) = spdy_session::server(near, version, Config::default());
+    let driver = tokio::spawn(driver);
+    let mut peer = Wire::new(far, version);
+    peer.send(frames::syn_stream(version, 1).get("/").fin())
+        .await;
+    let stream = incoming.accept().await.unwrap();
+    let mut stream = stream
+        .split()
+        .1
+        .send_reply(HeaderBlock::new(), false)
+        .unwrap();
+    stream
+        .send_data(Bytes::from(vec![7; 50_000]), true)
+        .unwrap();
+    stream.written().await.unwrap();
+    session.shutdown(Shutdown::Graceful { deadline: None });
+    (driver, peer)
+}
+
+/// Each piece of credit shows that the peer reads on.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_has_as_long_as_it_reads() {
+    for version in [Version::V3, Version::V3_1] {
+        let (driver, mut peer) = written(version).await;
+        for _ in 0..25 {
+            sleep(Duration::from_secs(4)).await;
+            peer.send(frames::window_update(version, 1, 2000)).await;
+            assert!(!driver.is_finished(), "the transport is open");
+        }
+        let body = peer.recv_all().await;
+        let length = body.iter().map(|frame| match frame {
+            Received::Data { payload, .. } => payload.len(),
+            _ => 0,
+        });
+        assert_eq!(length.sum::<usize>(), 50_000);
+        let end = Instant::now();
+        drop(peer);
+        driver.await.unwrap().unwrap();
+        assert_eq!(
+            end.elapsed(),
+            Duration::ZERO,
+            "nobody waits for a peer that has closed"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_close_is_not_waited_for_for_long() {
+    for version in Version::ALL {
+        // It is silent.
+        let (driver, _peer) = written(version).await;
+        let start = Instant::now();
+        driver.await.unwrap().unwrap();
+        assert_eq!(start.elapsed().as_secs(), 5);
+
+        // It is not.
+        let (driver, mut peer) = written(version).await;
+        let start = Instant::now();
+        while !driver.is_finished() {
+            peer.send(frames::noop(version)).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        driver.await.unwrap().unwrap();
+        assert!((300..=301).contains(&start.elapsed().as_secs()));
+    }
+}
+
+// --- the side that reads -------------------------------------------------------------------------
+
+/// A transport that takes no more bytes when `is_broken`, as that of a peer that has closed.
+struct Breaking {
+    io: DuplexStream,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Breaking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_broken.load(Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A client, and the peer of its transport.
+struct Client {
+    session: Session,
+    driver: JoinHandle<Result<(), SessionError>>,
+    peer: Wire<DuplexStream>,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Client {
+    fn new(version: Version) -> Self {
+        let (near, far) = duplex(1 << 20);
+        let is_broken = Arc::<AtomicBool>::default();
+        let io = Breaking {
+            io: near,
+            is_broken: Arc::clone(&is_broken),
+        };
+        let (session, _, driver) = spdy_session::client(io, version, Config::default());
+        Self {
+            session,
+            driver: tokio::spawn(driver),
+            peer: Wire::new(far, version),
+            is_broken,
+        }
+    }
+
+    /// Opens a stream, and waits until the peer has its first frame.
+    async fn open(&mut self, fin: bool) -> Stream {
+        let mut how = OpenOptions::default();
+        how.fin = fin;
+        let stream = self.session.open(HeaderBlock::new(), how).await.unwrap();
+        let is_request = |frame: &Received| matches!(frame, Received::SynStream { .. });
+        self.peer.recv_until(is_request).await;
+        stream
+    }
+
+    /// The peer answers in full, closes, and its transport takes nothing more. The client has not
+    /// run since, and reads less than this in one turn.
+    async fn answered(&mut self, version: Version, stream: u32) {
+        self.peer.send(frames::syn_reply(version, stream)).await;
+        for _ in 0..24 {
+            self.peer.send(frames::data(stream, vec![7; 10_000])).await;
+        }
+        self.peer.send(frames::data(stream, "").fin()).await;
+        self.peer.shutdown().await;
+        self.is_broken.store(true, Relaxed);
+    }
+}
+
+/// Reads a body slowly, so that credit is written while the body is in the transport.
+async fn length(stream: &mut RecvStream) -> Result<usize, StreamError> {
+    let mut length = 0;
+    while let Some(piece) = stream.next().await {
+        if let Piece::Data(data) = piece? {
+            length += data.len();
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(length)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_has_arrived_is_read_though_credit_cannot_be_written() {
+    for version in Version::ALL {
+        let mut client = Client::new(version);
+        let (mut receive, _send) = client.open(true).await.split();
+        client.answered(version, 1).await;
+        let ping = client.session.ping().await;
+        assert!(matches!(ping, Err(SessionError::Io(_))), "{ping:?}");
+        assert_eq!(length(&mut receive).await.unwrap(), 240_000);
+        let end = client.driver.await.unwrap();
+        assert!(matches!(end, Err(SessionError::Io(_))), "{end:?}");
+    }
+}
+
+/// The response says why the rest of the request is not wanted.
+#[tokio::test(start_paused = true)]
+async fn an_early_response_is_read_though_the_request_cannot_be_written() {
+    for version in Version::ALL {
+        let mut client = Client::new(version);
+        let (mut receive, mut send) = client.open(false).await.split();
+        client.answered(version, 1).await;
+        send.send_data(Bytes::from_static(b"the rest"), true)
+            .unwrap();
+        let (length, written) = tokio::join!(length(&mut receive), send.written());
+        assert_eq!(length.unwrap(), 240_000);
+        assert!(written.is_err(), "the rest has not left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_the_peer_has_not_finished_fails_and_no_other_is_opened() {
+    for version in Version::ALL {
+        let mut client = Client::new(version);
+        let (mut receive, _send) = client.open(true).await.split();
+        client.peer.send(frames::syn_reply(version, 1)).await;
+        client.peer.send(frames::data(1, vec![7; 10_000])).await;
+        client.is_broken.store(true, Relaxed);
+        let start = Instant::now();
+        let how = OpenOptions::default();
+        let other = client.session.open(HeaderBlock::new(), how.clone()).await;
+        let other = other.unwrap().closed().await;
+        assert!(
+            matches!(other, StreamError::Session(SessionError::Io(_))),
+            "{other:?}"
+        );
+        let third = client.session.open(HeaderBlock::new(), how).await;
+        assert!(third.is_err(), "{third:?}");
+        // The peer neither sends nor closes.
+        assert_eq!(start.elapsed().as_secs(), 1);
+        let read = length(&mut receive).await;
+        assert!(read.is_err(), "{read:?}");
+        let end = client.driver.await.unwrap();
+        assert!(matches!(end, Err(SessionError::Io(_))), "{end:?}");
+    }
+}
