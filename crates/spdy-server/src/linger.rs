@@ -1,9 +1,11 @@
-//! The end of an HTTP/1.1 connection whose client is still sending.
+//! The end of a connection of hyper whose client is still sending.
 //!
 //! If a socket is closed while bytes are unread or still arriving, the system sends a TCP reset,
 //! and the client loses the part of the response that it has not received. So this transport first
-//! closes its sending side, and then reads and discards what the client sends, within limits. It
-//! only waits for a client that still has bytes of a request to send.
+//! closes its sending side, and then reads and discards what the client sends, within limits.
+//!
+//! Over HTTP/1.1 it only waits for a client that still has bytes of a request to send. A client of
+//! HTTP/2 sends WINDOW_UPDATE until it has read everything, so it is always waited for.
 
 use std::{
     io,

@@ -410,7 +410,8 @@ impl Service {
             }
             Protocol::Http2 => {
                 let answers = Answers::new(self.timeouts.write);
-                let io = self.idle(io).counted(answers.sent());
+                // The client always owes something: the credit for what it has not read.
+                let io = Linger::new(self.idle(io).counted(answers.sent()), Owed::default());
                 let builder = http2_builder(answers.clone(), self.http2, self.timeouts);
                 let (idle, write) = (self.timeouts.idle, self.timeouts.write);
                 let rest = Rest::new(answers.requests(), answers.sent(), idle, write);

@@ -155,3 +155,50 @@ async fn a_failure_waits_a_second_at_most_for_the_end_of_the_request() {
     let after = begun.elapsed().as_millis();
     assert!((1_000..1_100).contains(&after), "{after} ms");
 }
+
+/// A client that wants nothing more than `GET /`, in bytes.
+const ONE_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \x00\x00\x00\x04\x00\x00\x00\x00\x00\
+    \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a\
+    \x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+
+/// Credit for the whole connection.
+const WINDOW_UPDATE: &[u8] = b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x10\x00";
+
+/// A socket that is closed answers the credit of a client that still reads with a TCP reset, which
+/// can destroy the rest of the response.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_waits_for_a_client_that_still_reads() {
+    for (credits, seconds) in [(0, 5), (3, 4 * 3 + 5), (100, 30)] {
+        let (client, server) = duplex(1 << 20);
+        let (mut read, mut write) = split(client);
+        let app = Router::new().fallback(|| async { vec![7; 50_000] });
+        let serving = tokio::spawn(auto::Builder::new().serve_connection(server, app));
+        write.write_all(ONE_REQUEST).await.unwrap();
+        let start = Instant::now();
+        tokio::spawn(async move {
+            for _ in 0..credits {
+                sleep(Duration::from_secs(4)).await;
+                // After so long the server may have closed.
+                let _ = write.write_all(WINDOW_UPDATE).await;
+            }
+        });
+        serving.await.unwrap().unwrap();
+        assert_eq!(start.elapsed().as_secs(), seconds, "{credits} credits");
+        let mut response = Vec::new();
+        read.read_to_end(&mut response).await.unwrap();
+        assert!(response.len() > 50_000, "{}", response.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_does_not_wait_for_a_client_that_has_closed() {
+    let (mut client, server) = duplex(1 << 20);
+    let app = Router::new().fallback(|| async { vec![7; 50_000] });
+    let serving = tokio::spawn(auto::Builder::new().serve_connection(server, app));
+    client.write_all(ONE_REQUEST).await.unwrap();
+    let start = Instant::now();
+    client.shutdown().await.unwrap();
+    serving.await.unwrap().unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
