@@ -75,7 +75,7 @@ async fn a_peer_that_reads_slowly_has_as_long_as_it_reads() {
         assert_eq!(
             end.elapsed(),
             Duration::ZERO,
-            "nobody waits for a peer that has closed"
+            "the server does not wait for a peer that has closed"
         );
     }
 }
@@ -239,7 +239,7 @@ async fn a_stream_that_the_peer_has_not_finished_fails_and_no_other_is_opened() 
         client.is_broken.store(true, Relaxed);
         let start = Instant::now();
         let how = OpenOptions::default();
-        let other = client.session.open(HeaderBlock::new(), how.clone()).await;
+        let other = client.session.open(HeaderBlock::new(), how).await;
         let other = other.unwrap().closed().await;
         assert!(
             matches!(other, StreamError::Session(SessionError::Io(_))),

@@ -7,8 +7,8 @@ use std::{env, io, process, time::Duration};
 
 use tokio::{task, time};
 
-/// Tells that the server listens. If the manager watches (`WatchdogSec=`), a task of this runtime
-/// then tells it that the server is alive, until the runtime ends.
+/// Sends that the server listens. If the manager watches (`WatchdogSec=`), a task of this runtime
+/// then sends that the server is alive, until the runtime ends.
 pub(crate) fn ready() {
     tell("READY=1");
     if let Some(limit) = watchdog() {
@@ -23,7 +23,7 @@ pub(crate) fn ready() {
     }
 }
 
-/// Tells that the server stops, when it begins to drain.
+/// Sends that the server stops, when it begins to drain.
 pub(crate) fn stopping() {
     tell("STOPPING=1");
 }

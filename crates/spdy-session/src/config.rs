@@ -407,9 +407,9 @@ pub struct Timeouts {
     /// session, for ever. Default 60 s.
     pub discard: Option<Duration>,
     /// How long a session that has ended in order waits for the peer to close its side, while
-    /// nothing comes from the peer. It may not have read all that was written, and a transport that
-    /// is closed answers what comes with a TCP reset, which can destroy the rest. Whatever the peer
-    /// sends, such as credit for what it has read, starts this time again;
+    /// nothing comes from the peer. The peer might not have read all that was written, and a
+    /// transport that is closed answers later bytes with a TCP reset, which can destroy the rest.
+    /// Whatever the peer sends, such as credit for what it has read, starts this time again;
     /// [`trickle`](field@Self::trickle) limits the whole. At most a day. Default 5 s.
     pub close: Duration,
     /// How long the transport is read after the last byte of a session that has failed, or was

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_single_value_out_of_its_range_is_noticed() {
         type Change = fn(&mut Config);
-        let changes: [Change; 13] = [
+        let changes: [Change; 14] = [
             |it| it.limits.stream_window = 0,
             |it| it.limits.session_window = 65_535,
             |it| it.limits.max_stream_window = u32::MAX,

@@ -195,17 +195,16 @@ impl Connection {
 
     /// Handles a transport that takes no more bytes.
     ///
-    /// To a server this is the end of the session. A client may find responses in the transport that
-    /// the server sent before it closed the connection: pass them to [`handle_input`](Self::handle_input), and then call
-    /// [`handle_eof`](Self::handle_eof) or
+    /// To a server this is the end of the session. A client may find responses in the transport
+    /// that the server sent before it closed the connection: pass them to
+    /// [`handle_input`](Self::handle_input), and then call [`handle_eof`](Self::handle_eof) or
     /// [`handle_transport_error`](Self::handle_transport_error). Meanwhile no stream is opened or
-    /// accepted, nothing comes out of [`poll_transmit`](Self::poll_transmit), and nothing counts as
+    /// accepted, [`poll_transmit`](Self::poll_transmit) returns no bytes, and nothing counts as
     /// sent.
     pub fn handle_write_error(&mut self, error: SessionError) {
-        // A server has nobody to answer any more.
-        let may_receive = self.role.side() == Side::Client
-            && self.streams.iter().any(|stream| !stream.is_received());
-        if self.phase == Phase::Closing || self.inbound.is_ended() || !may_receive {
+        // The clients of a server that can send nothing get no responses.
+        let is_server = self.role.side() == Side::Server;
+        if is_server || self.phase == Phase::Closing || !self.may_receive() {
             return self.handle_transport_error(error);
         }
         if self.output.is_broken() {
@@ -225,7 +224,21 @@ impl Connection {
         if self.outcome.is_ok() {
             self.outcome = Err(error);
         }
-        self.close_when_done();
+    }
+
+    /// Ends a session that can send nothing and has nothing more to receive.
+    pub(super) fn close_when_received(&mut self) {
+        if self.phase == Phase::Closing || self.may_receive() {
+            return;
+        }
+        if let Err(error) = self.outcome.clone() {
+            self.handle_transport_error(error);
+        }
+    }
+
+    /// Returns whether the peer may have finished a stream before it closed the transport.
+    fn may_receive(&self) -> bool {
+        !self.inbound.is_ended() && self.streams.iter().any(|stream| !stream.is_received())
     }
 
     /// Handles a failed transport: the session and all its streams end at once.

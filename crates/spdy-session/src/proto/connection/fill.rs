@@ -37,6 +37,7 @@ impl Connection {
         self.close_when_done();
         let was_waiting = self.output.is_waiting();
         if self.output.is_broken() {
+            self.close_when_received();
             self.output.discard_all();
         } else if !self.output.is_full() {
             self.fill(now);
