@@ -36,8 +36,6 @@ pub(crate) struct Keeping(Arc<State>);
 struct State {
     owed: Owed,
     crowd: Arc<Crowd>,
-    /// Whether a request has been answered.
-    has_answered: AtomicBool,
     /// Whether a request is under way.
     is_answering: AtomicBool,
     /// Whether the next response announces the end of the connection.
@@ -49,17 +47,15 @@ impl Keeping {
         Self(Arc::new(State {
             owed,
             crowd,
-            has_answered: AtomicBool::new(false),
             is_answering: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
         }))
     }
 
-    /// Returns whether the connection waits for its next request, of which no byte has come.
+    /// Returns whether the connection waits for its first or next request, of which no byte has
+    /// come.
     fn is_idle(&self) -> bool {
-        self.0.has_answered.load(Ordering::Relaxed)
-            && !self.0.is_answering.load(Ordering::Relaxed)
-            && !self.0.owed.is_owed()
+        !self.0.is_answering.load(Ordering::Relaxed) && !self.0.owed.is_owed()
     }
 
     fn begin(&self) -> Answering {
@@ -78,9 +74,7 @@ struct Answering(Keeping);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let state = &self.0.0;
-        state.has_answered.store(true, Ordering::Relaxed);
-        state.is_answering.store(false, Ordering::Relaxed);
+        self.0.0.is_answering.store(false, Ordering::Relaxed);
     }
 }
 

@@ -251,22 +251,34 @@ async fn a_restart_loses_no_request_of_kept_connections() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_stays_idle_is_closed_after_idle_close() {
-    let (near, mut io) = tokio::io::duplex(4096);
     let info = ConnectionInfo {
         protocol: Protocol::Http1,
         peer: None,
         tls: None,
         is_tls_of_proxy: false,
     };
-    let mut connection = Box::pin(auto::Builder::new().serve_known_connection(near, info, ok()));
-    tokio::select! {
-        answer = post_on(&mut io) => assert!(answer.unwrap().starts_with("HTTP/1.1 200")),
-        _ = &mut connection => panic!("the connection has ended"),
+    for requests in [0, 1] {
+        let (near, mut io) = tokio::io::duplex(4096);
+        let mut connection =
+            Box::pin(auto::Builder::new().serve_known_connection(near, info, ok()));
+        let asking = async {
+            for _ in 0..requests {
+                let answer = post_on(&mut io).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            }
+            // The connection has begun.
+            sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            () = asking => {}
+            _ = &mut connection => panic!("the connection has ended"),
+        }
+        connection.as_mut().graceful_shutdown();
+        let start = Instant::now();
+        connection.await.unwrap();
+        let grace = Timeouts::default().idle_close;
+        assert_eq!(start.elapsed(), grace, "after {requests} requests");
     }
-    connection.as_mut().graceful_shutdown();
-    let start = Instant::now();
-    connection.await.unwrap();
-    assert_eq!(start.elapsed(), Timeouts::default().idle_close);
 }
 
 /// An idle connection must not count as one that did not finish.
