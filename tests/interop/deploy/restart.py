@@ -56,7 +56,7 @@ def until(what, is_so):
 
 
 class Server:
-    """A running server with /healthz on a port of its own."""
+    """A running server with /readyz on a port of its own."""
 
     def __init__(self, metrics, arguments, listener=None):
         self.metrics = metrics
@@ -78,7 +78,7 @@ class Server:
         if self.process.poll() is not None:
             raise SystemExit(f"FAIL a server ended at its start: {self.said()}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/healthz", timeout=LONG) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/readyz", timeout=LONG) as page:
                 return page.status == 200
         except (urllib.error.URLError, ConnectionError):
             return False
@@ -155,7 +155,7 @@ def restart_under_load(way, port, restart, requests):
     """Calls `restart` again and again while there is load, and tells what was lost."""
     url = f"https://127.0.0.1:{port}"
     # Slowly, so that several restarts fall into the load.
-    rate = max(requests // 20, 1)
+    rate = max(requests // 25, 1)
     loads = [Load(protocol, f"{url}/hello", requests, rate) for protocol in PROTOCOLS]
     downloads = [Downloads(protocol, f"{url}/bytes/{DOWNLOAD}") for protocol in PROTOCOLS]
     restarts = unfinished = 0
@@ -163,7 +163,7 @@ def restart_under_load(way, port, restart, requests):
         unfinished += restart()
         restarts += 1
         time.sleep(1)
-    failed = restarts < 3
+    failed = restarts < 2
     for thread in downloads:
         thread.enough = True
         thread.join()
@@ -184,7 +184,8 @@ def restart_under_load(way, port, restart, requests):
 class Three:
     """Three servers behind a balancer; the next one is replaced each time."""
 
-    def __init__(self, settle):
+    def __init__(self, settle, *arguments):
+        self.arguments = arguments
         ports = free_ports(6)
         self.addresses = list(zip(ports[:3], ports[3:], strict=True))
         self.servers = [self.start(number) for number in range(3)]
@@ -193,7 +194,8 @@ class Three:
 
     def start(self, number):
         port, metrics = self.addresses[number]
-        return Server(metrics, ["--listen", f"127.0.0.1:{port}", "--proxy-protocol"])
+        listen = ["--listen", f"127.0.0.1:{port}", "--proxy-protocol"]
+        return Server(metrics, [*listen, *self.arguments])
 
     def restart(self):
         number, self.next = self.next, (self.next + 1) % 3
@@ -231,7 +233,7 @@ def is_open(port):
 
 
 def haproxy(requests):
-    three = Three(settle=3)
+    three = Three(2, "--drain-delay", "2")
     (front,) = free_ports(1)
     environment = {"SPDY_FRONT": f"127.0.0.1:{front}"}
     for name, (port, metrics) in zip("ABC", three.addresses, strict=True):
@@ -243,7 +245,7 @@ def haproxy(requests):
 
 
 def nginx(requests):
-    three = Three(settle=2)
+    three = Three(2)
     (front,) = free_ports(1)
     stream = (CONF / "nginx/stream.conf").read_text().replace("listen 443", f"listen 127.0.0.1:{front}")
     for number, (port, _) in enumerate(three.addresses, 1):
