@@ -15,8 +15,8 @@ use std::{
 use bytes::Bytes;
 use spdy_frame::Version;
 use spdy_session::{
-    Config, HeaderBlock, OpenOptions, Received as Piece, RecvStream, Session, SessionError,
-    Shutdown, Stream, StreamError,
+    Config, FlowControl, HeaderBlock, OpenOptions, Received as Piece, RecvStream, Session,
+    SessionError, Shutdown, Stream, StreamError,
 };
 use spdy_tests::{
     frames,
@@ -150,13 +150,17 @@ struct Client {
 
 impl Client {
     fn new(version: Version) -> Self {
+        Self::with(version, Config::default())
+    }
+
+    fn with(version: Version, config: Config) -> Self {
         let (near, far) = duplex(1 << 20);
         let is_broken = Arc::<AtomicBool>::default();
         let io = Breaking {
             io: near,
             is_broken: Arc::clone(&is_broken),
         };
-        let (session, _, driver) = spdy_session::client(io, version, Config::default());
+        let (session, _, driver) = spdy_session::client(io, version, config);
         Self {
             session,
             driver: tokio::spawn(driver),
@@ -253,5 +257,35 @@ async fn a_stream_that_the_peer_has_not_finished_fails_and_no_other_is_opened() 
         assert!(read.is_err(), "{read:?}");
         let end = client.driver.await.unwrap();
         assert!(matches!(end, Err(SessionError::Io(_))), "{end:?}");
+    }
+}
+
+/// Without windows a transport is not read while the application does not. So a connection that is
+/// lost waits for the application, which can be slow, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_learns_that_its_connection_is_lost() {
+    let version = Version::V3_1;
+    for reads in [false, true] {
+        let mut config = Config::default();
+        config.flow_control = FlowControl::Off;
+        let mut client = Client::with(version, config);
+        let (mut receive, _send) = client.open(true).await.split();
+        client.peer.send(frames::syn_reply(version, 1)).await;
+        for _ in 0..90 {
+            client.peer.send(frames::data(1, vec![7; 10_000])).await;
+        }
+        client.peer.send(frames::data(1, "").fin()).await;
+        client.peer.shutdown().await;
+        client.is_broken.store(true, Relaxed);
+        let start = Instant::now();
+        if reads {
+            assert_eq!(length(&mut receive).await.unwrap(), 900_000);
+        } else {
+            // A probe finds that nothing can be written.
+            let lost = client.session.closed().await;
+            assert!(matches!(lost, Err(SessionError::Io(_))), "{lost:?}");
+            let waited = start.elapsed().as_secs();
+            assert!((10..=11).contains(&waited), "{waited}");
+        }
     }
 }

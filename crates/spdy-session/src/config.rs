@@ -416,8 +416,10 @@ pub struct Timeouts {
     /// ended at once, so that a TCP reset does not destroy a GOAWAY before the peer reads it. At
     /// most a day. Default 1 s.
     ///
-    /// The reverse is similar: if the transport of a client takes no more bytes, it has this time
-    /// to say that it has ended, and responses that have arrived are read.
+    /// The reverse is similar: if the transport of a client takes no more bytes, it is read until
+    /// it ends, so responses that have arrived are complete. If it has nothing for this time, or if
+    /// reading pauses and the application consumes nothing for [`close`](field@Self::close), the
+    /// session ends.
     pub linger: Duration,
     /// How long no frame may arrive, while the transport is read and nothing waits to be written,
     /// before a PING is sent. Default `None`.

@@ -62,22 +62,48 @@ pub struct Driver<IO> {
 enum Stage {
     Running,
     /// The transport takes no more bytes. It is read to its end, because the peer may have sent all
-    /// of a response before it closed. If it has nothing by this moment, it has ended. `None` while
-    /// reading pauses.
-    Unwritable(SessionError, Option<Instant>),
+    /// of a response before it closed.
+    Unwritable(SessionError, Rest),
     /// Everything is written. The transport is read for a while, so that the peer reads what it has
     /// before a TCP reset destroys it.
     Lingering(Linger),
     Ended(Outcome),
 }
 
-impl Stage {
-    /// Notes whether the transport is being waited for. A transport that takes nothing has this
-    /// long to say that it has ended.
-    fn note_reading(&mut self, connection: &Connection, is_awaited: bool, now: Instant) {
-        if let Self::Unwritable(_, until) = self {
-            let linger = connection.config().timeouts.linger;
-            *until = is_awaited.then(|| until.unwrap_or(now + linger));
+/// How long a transport that takes no more bytes is read.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    /// Whether the session waits for the transport, and not for the application.
+    is_awaited: bool,
+    /// How many bytes the application had not consumed.
+    unread: usize,
+}
+
+impl Rest {
+    fn new(connection: &Connection, now: Instant) -> Self {
+        Self {
+            until: now + connection.config().timeouts.linger,
+            is_awaited: true,
+            unread: connection.unread(),
+        }
+    }
+
+    /// Starts the time again if anything was read, or consumed.
+    fn look(&mut self, connection: &Connection, is_awaited: bool, was_read: bool, now: Instant) {
+        let unread = connection.unread();
+        if was_read || is_awaited != self.is_awaited || unread != self.unread {
+            let timeouts = &connection.config().timeouts;
+            let time = if is_awaited {
+                timeouts.linger
+            } else {
+                timeouts.close
+            };
+            *self = Self {
+                until: now + time,
+                is_awaited,
+                unread,
+            };
         }
     }
 }
@@ -226,8 +252,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     /// Returns whether the session is over: every stream has ended, and the last frames are written
-    /// and the transport is closed. `Timeouts::write` and `Timeouts::linger` limit how long that
-    /// takes. To wait for less, drop the driver.
+    /// and the transport is closed. `Timeouts::write`, `Timeouts::close` and `Timeouts::linger`
+    /// limit how long that takes. To wait for less, drop the driver.
     pub fn is_closing(&self) -> bool {
         self.dispatch.connection.phase() == Phase::Closing
     }
@@ -235,6 +261,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Reads and handles what the transport has. Returns why it stopped.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Reading {
         let dispatch = &mut self.dispatch;
+        let mut was_read = false;
         for _ in 0..READS_PER_TURN {
             dispatch.read_buffer = self.transport.buffer_size();
             while dispatch
@@ -244,8 +271,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 dispatch.deliver();
             }
             let is_wanted = dispatch.connection.wants_input();
-            self.stage
-                .note_reading(&dispatch.connection, is_wanted, now);
+            if let Stage::Unwritable(_, rest) = &mut self.stage {
+                rest.look(&dispatch.connection, is_wanted, was_read, now);
+            }
             if !is_wanted {
                 return Reading::Paused;
             }
@@ -254,7 +282,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
             match self.transport.poll_read(cx) {
                 Read::Some => {
-                    self.stage.note_reading(&dispatch.connection, false, now);
+                    was_read = true;
                     continue;
                 }
                 Read::Nothing => {}
@@ -284,7 +312,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let error = SessionError::from(error);
             connection.handle_write_error(error.clone());
             if connection.phase() != Phase::Closing {
-                self.stage = Stage::Unwritable(error, None);
+                self.stage = Stage::Unwritable(error, Rest::new(connection, now));
                 // The transport may have been read to its end in this turn.
                 cx.waker().wake_by_ref();
             }
@@ -321,7 +349,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(linger) => Some(linger.until),
-            Stage::Unwritable(_, Some(until)) => {
+            Stage::Unwritable(_, Rest { until, .. }) => {
                 let next = self.dispatch.connection.poll_timeout();
                 Some(next.map_or(until, |next| next.min(until)))
             }
@@ -345,8 +373,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.dispatch.note_partly_read();
         let now = now();
         self.dispatch.connection.handle_timeout(now);
-        if let Stage::Unwritable(error, Some(until)) = &self.stage
-            && *until <= now
+        if let Stage::Unwritable(error, rest) = &self.stage
+            && rest.until <= now
         {
             let connection = &mut self.dispatch.connection;
             connection.handle_transport_error(error.clone());

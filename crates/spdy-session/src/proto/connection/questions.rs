@@ -57,6 +57,12 @@ impl Connection {
         &self.outcome
     }
 
+    /// Returns how many received bytes are not consumed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn unread(&self) -> usize {
+        self.windows.recv().held()
+    }
+
     /// Returns whether the session was ended before its streams had.
     #[cfg(feature = "tokio")]
     pub(crate) fn is_cut(&self) -> bool {
