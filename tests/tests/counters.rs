@@ -138,8 +138,8 @@ fn every_number_of_a_short_session_is_known() {
             ("frames_sent{type=\"SYN_REPLY\"}".into(), 1),
             ("frames_sent{type=\"SETTINGS\"}".into(), 1),
             ("frames_sent{type=\"WINDOW_UPDATE\"}".into(), 1),
-            ("bytes_received".into(), bytes),
-            ("bytes_sent".into(), written),
+            ("received_bytes".into(), bytes),
+            ("sent_bytes".into(), written),
             ("streams_received".into(), 1),
             ("resets_received{status=\"other\"}".into(), 1),
         ]

@@ -123,7 +123,12 @@ async fn a_file_that_is_of_no_use_is_named_in_the_error() {
     for (chain, key, expected) in [
         (&none, &key, "none.pem"),
         (&chain, &none, "none.pem"),
-        (&broken, &key, "broken.pem"),
+        (
+            &broken,
+            &key,
+            "broken.pem is not complete: a line `-----BEGIN …-----` or `-----END …-----` is cut \
+             off; copy the whole file again",
+        ),
         (&text, &key, "no certificate in PEM form found in {path}"),
         (
             &chain,
