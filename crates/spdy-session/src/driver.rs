@@ -35,7 +35,7 @@ use self::{
     transport::{Read, Transport},
 };
 use crate::{
-    SessionError, Timeout,
+    SessionError,
     config::range::MAX_LINGER,
     memory::Share,
     proto::{Connection, Outcome, Phase},
@@ -122,8 +122,8 @@ impl Linger {
     fn new(connection: &Connection, now: Instant) -> Self {
         let timeouts = &connection.config().timeouts;
         let (silent, most) = match connection.outcome() {
-            // Nothing could be written, so there is nothing to wait for.
-            outcome if is_broken(outcome) => (Duration::ZERO, Duration::ZERO),
+            // Nothing can be written, so there is nothing to wait for.
+            _ if connection.is_broken() => (Duration::ZERO, Duration::ZERO),
             Ok(()) if !connection.is_cut() => {
                 (timeouts.close, timeouts.trickle.unwrap_or(MAX_LINGER))
             }
@@ -410,14 +410,6 @@ impl<IO> Drop for Driver<IO> {
             self.dispatch.end(Err(SessionError::Closed));
         }
     }
-}
-
-/// Returns whether the transport takes no more bytes.
-fn is_broken(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Err(SessionError::Io(_) | SessionError::TimedOut(Timeout::Write))
-    )
 }
 
 /// Returns the present time, which tests can set.

@@ -248,7 +248,7 @@ impl Connection {
         } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
             self.outcome = Err(error);
         }
-        self.output.discard_all();
+        self.output.break_off();
         self.waits.stop();
     }
 

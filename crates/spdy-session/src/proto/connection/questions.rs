@@ -57,6 +57,12 @@ impl Connection {
         &self.outcome
     }
 
+    /// Returns whether the transport takes no more bytes.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.output.is_broken()
+    }
+
     /// Returns how many received bytes are not consumed.
     #[cfg(feature = "tokio")]
     pub(crate) fn unread(&self) -> usize {
