@@ -187,7 +187,8 @@ impl Gateway {
             "method".into(),
             cut(request.method().as_str(), SHORT).into(),
         );
-        let target = cut(&request.uri().to_string(), SHORT);
+        // The query and the authority can have credentials.
+        let target = cut(request.uri().path(), SHORT);
         line.insert("target".into(), target.into());
         line.insert("kind".into(), reason.name().into());
         line.insert("reason".into(), why.into());

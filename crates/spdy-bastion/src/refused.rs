@@ -95,7 +95,7 @@ impl State {
     /// out too.
     fn claim(&mut self, now: Instant) -> Option<u64> {
         self.fill(now);
-        if self.tokens == 0 || self.writing == WRITING {
+        if self.tokens == 0 || self.writing >= WRITING {
             self.left_out += 1;
             return None;
         }
@@ -163,7 +163,13 @@ mod tests {
         let mut state = state(begin);
         let written = (0..BURST).filter(|_| state.claim(begin).is_some()).count();
         assert_eq!(written, WRITING);
-        state.writing -= 1;
-        assert_eq!(state.claim(begin), Some(u64::from(BURST) - WRITING as u64));
+        // `finish` writes a line without a claim.
+        state.writing += 1;
+        assert_eq!(state.claim(begin), None);
+        state.writing -= 2;
+        assert_eq!(
+            state.claim(begin),
+            Some(u64::from(BURST) - WRITING as u64 + 1)
+        );
     }
 }

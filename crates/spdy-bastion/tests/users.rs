@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderName, Request};
 use rcgen::{
@@ -18,6 +18,10 @@ use rustls::{
 use serde_json::{Value, json};
 use spdy_bastion::{Security, UserHeader};
 use spdy_kube::{Status, client::Transport};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use self::support::{OUTPUT, Test, api::Api, client_config, outcome, read};
 
@@ -284,6 +288,16 @@ async fn pages_in_a_browser_cannot_use_a_bastion_without_credentials() {
 }
 
 /// Everyone who can connect can cause these lines, so that there is a limit to them.
+/// Returns the response to a request whose target is an absolute URI.
+async fn absolute(bastion: SocketAddr, target: &str) -> String {
+    let mut connection = TcpStream::connect(bastion).await.unwrap();
+    let head = format!("GET {target} HTTP/1.1\r\nhost: {bastion}\r\nconnection: close\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.unwrap();
+    response
+}
+
 #[tokio::test]
 async fn requests_without_a_user_have_audit_lines_up_to_a_rate() {
     let mut test = Test::start(|config, folder| {
@@ -292,7 +306,7 @@ async fn requests_without_a_user_have_audit_lines_up_to_a_rate() {
     })
     .await;
     let long = format!("/api/{}", "a".repeat(1000));
-    for (target, token) in [("/version", None), (&*long, Some("wr0ng"))] {
+    for (target, token) in [("/version?token=wr0ng", None), (&*long, Some("wr0ng"))] {
         test.token = token.map(str::to_owned);
         assert_eq!(test.get(target).await.status(), 401);
     }
@@ -326,6 +340,13 @@ async fn requests_without_a_user_have_audit_lines_up_to_a_rate() {
     let page = test.send(Request::get("/version"), &elsewhere).await;
     assert_eq!(page.status(), 403);
     assert_eq!(test.audit(3).await[2]["kind"], "origin");
+    let absolute = absolute(
+        test.address,
+        "http://wr0ng:wr0ng@bastion/version?token=wr0ng",
+    )
+    .await;
+    assert!(absolute.starts_with("HTTP/1.1 401 "), "{absolute}");
+    assert_eq!(test.audit(4).await[3]["target"], "/version");
 
     for _ in 0..300 {
         assert_eq!(test.get("/version").await.status(), 401);
@@ -335,8 +356,8 @@ async fn requests_without_a_user_have_audit_lines_up_to_a_rate() {
     let has_request = |line: &&Value| line.get("from").is_some();
     let written = lines.iter().filter(has_request).count() as u64;
     let left_out = lines.iter().filter_map(|line| line["left_out"].as_u64());
-    assert!((100..303).contains(&written), "{written}");
-    assert_eq!(written + left_out.sum::<u64>(), 303);
+    assert!((100..304).contains(&written), "{written}");
+    assert_eq!(written + left_out.sum::<u64>(), 304);
     let secret = serde_json::to_string(&lines).unwrap();
     assert!(!secret.contains("wr0ng"), "{secret}");
 }
