@@ -96,8 +96,8 @@ pub(crate) struct Get {
     ///
     /// These failures may pass: no connection, a connection that is lost before the response, and
     /// the status 408, 429, 500, 502, 503 or 504. A request that must not be processed twice, like
-    /// a POST, is sent again only if the server has not processed it: after no connection, or the
-    /// status 408, 429 or 503.
+    /// a POST, is sent again only if the server has certainly not processed it: after no
+    /// connection, or if the server has refused it unread. After a redirect it is not sent again.
     #[arg(long, value_name = "NUMBER", default_value = "0", hide_default_value = true,
           value_parser = values::whole::<u32>)]
     pub(crate) retry: u32,

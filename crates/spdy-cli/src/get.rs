@@ -268,7 +268,7 @@ impl Work {
         let is_repeatable = self.upload.as_ref().is_none_or(|it| it.is_repeatable());
         let response = loop {
             let sent = self.send(place, requests, start, facts).await;
-            match passing(&sent, facts.method.is_idempotent()) {
+            match passing(&sent, facts) {
                 Some((why, asked)) if is_repeatable => {
                     let why = format!("{}: {why}", facts.url);
                     if self.again(&mut retries, &why, asked).await {

@@ -67,6 +67,10 @@ impl Facts {
         }
     }
 
+    pub(super) fn was_redirected(&self) -> bool {
+        self.redirects.load(Ordering::Relaxed) > 0
+    }
+
     /// Fails if the status is 400 or above.
     pub(super) fn check_status(&self) -> Result<(), Failure> {
         let status = self.head.as_ref().map(|head| head.status);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode, header::RETRY_AFTER};
 
+use super::facts::Facts;
 use crate::{
     failure::{Again, Failure},
     flags::Get,
@@ -36,43 +37,82 @@ impl Retries {
 }
 
 /// Returns why another attempt may succeed, and the time that the server asks for. Unless the
-/// method `is_idempotent`, the server has certainly not processed the request.
+/// method is idempotent, no server has processed the request.
 pub(super) fn passing<B>(
     outcome: &Result<Response<B>, Failure>,
-    is_idempotent: bool,
+    facts: &Facts,
 ) -> Option<(String, Option<Duration>)> {
-    match outcome {
-        Err(failure) => match failure.again {
-            Again::Never => None,
-            Again::Perhaps if !is_idempotent => None,
-            Again::Perhaps | Again::Safely => Some((failure.to_string(), None)),
-        },
-        Ok(response) => {
-            let status = response.status();
-            let seconds = response.headers().get(RETRY_AFTER);
-            let seconds = seconds.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-            let asked = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST));
-            let passing = if is_idempotent {
-                &PASSING
-            } else {
-                &PASSING[..3]
-            };
-            passing
-                .contains(&status)
-                .then(|| (format!("status {status}"), asked))
-        }
-    }
+    let again = match outcome {
+        Err(failure) => failure.again,
+        // No status says that the request was not processed.
+        Ok(response) if PASSING.contains(&response.status()) => Again::Perhaps,
+        Ok(_) => Again::Never,
+    };
+    let may_repeat = match again {
+        Again::Never => false,
+        Again::Perhaps => facts.method.is_idempotent(),
+        // A redirect is the response to the first request, which has thus been processed.
+        Again::Safely => facts.method.is_idempotent() || !facts.was_redirected(),
+    };
+    may_repeat.then(|| match outcome {
+        Err(failure) => (failure.to_string(), None),
+        Ok(response) => (format!("status {}", response.status()), asked(response)),
+    })
 }
 
-/// With the first three the server has not processed the request.
+/// Returns the time after which the server wants the next attempt.
+fn asked<B>(response: &Response<B>) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    Some(Duration::from_secs(seconds.parse().ok()?).min(LONGEST))
+}
+
 const PASSING: [StatusCode; 6] = [
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::TOO_MANY_REQUESTS,
-    StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INTERNAL_SERVER_ERROR,
     StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::GATEWAY_TIMEOUT,
 ];
 
 /// As in curl.
 const LONGEST: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use http::Method;
+
+    use super::*;
+    use crate::failure::Exit;
+
+    #[test]
+    fn a_request_that_may_have_been_processed_is_repeated_only_if_it_is_idempotent() {
+        let failed = |again| Err(Failure::new(Exit::Exchange, "lost").again(again));
+        let answered = |status| {
+            let response = Response::builder().status(status);
+            Ok(response.body(()).unwrap())
+        };
+        for (outcome, redirects, put, post) in [
+            (failed(Again::Never), 0, false, false),
+            (failed(Again::Perhaps), 0, true, false),
+            (failed(Again::Safely), 0, true, true),
+            (failed(Again::Safely), 1, true, false),
+            (answered(200), 0, false, false),
+            (answered(408), 0, true, false),
+            (answered(429), 0, true, false),
+            (answered(500), 0, true, false),
+            (answered(503), 0, true, false),
+            (answered(503), 1, true, false),
+        ] {
+            for (method, expected) in [(Method::PUT, put), (Method::POST, post)] {
+                let facts = Facts::new("http://a.test/".into(), method, None);
+                facts.redirects.store(redirects, Ordering::Relaxed);
+                let is_passing = passing(&outcome, &facts).is_some();
+                let method = &facts.method;
+                assert_eq!(is_passing, expected, "{method} {redirects} {outcome:?}");
+            }
+        }
+    }
+}

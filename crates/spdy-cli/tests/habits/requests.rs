@@ -221,14 +221,21 @@ async fn only_what_may_be_sent_again_is_tried_again() {
             _ = io.read(&mut [0; 1000]);
         }
     });
+    let refused = "http://127.0.0.1:1/";
+    let away = url("/away/1");
     let [unavailable, failed, endless] = ["/status/503", "/status/500", "/loop"].map(url);
     for protocol in PROTOCOLS {
         for (words, attempts) in [
-            (&["-d", "a", &*unavailable][..], 2),
+            (&["-d", "a", &*unavailable][..], 0),
+            (&["-X", "PUT", "-d", "a", &unavailable], 2),
             (&["-d", "a", &failed], 0),
             (&["-X", "PUT", "-d", "a", &failed], 2),
             (&["-d", "a", &lost], 0),
             (&["-X", "PUT", "-d", "a", &lost], 2),
+            (&["-d", "a", refused], 2),
+            // The server has answered the POST, and the GET after it is refused.
+            (&["-L", "-d", "a", &away], 0),
+            (&["-L", &away], 2),
             (&["-L", &endless], 0),
         ] {
             let flags = ["--retry", "2", "--retry-delay", "1ms"];
