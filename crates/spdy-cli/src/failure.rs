@@ -150,7 +150,39 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::local("cannot write to standard output", &error))
 }
 
-/// Writes a JSON value to standard output as one line.
+/// Writes a JSON value to standard output as one line, in which nothing controls a terminal.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(format!("{value}\n").as_bytes())
+    print(json_line(value).as_bytes())
+}
+
+/// JSON itself escapes only the control characters below U+0020.
+fn json_line(value: &serde_json::Value) -> String {
+    let mut line = String::new();
+    for letter in value.to_string().chars() {
+        match letter {
+            letter if letter.is_control() => line += &format!("\\u{:04x}", u32::from(letter)),
+            letter => line.push(letter),
+        }
+    }
+    line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_json_has_no_control_character_and_the_same_value() {
+        let controls = (0..0xa0).filter_map(char::from_u32).collect::<String>() + "\u{a0}\u{1f600}";
+        let value = json!({ &*controls: controls });
+        let line = json_line(&value);
+        let line = line.strip_suffix('\n').unwrap();
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(line.contains("\\u007f\\u0080"), "{line:?}");
+        assert!(line.contains("\\u009f\u{a0}\u{1f600}"), "{line:?}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(line).unwrap(),
+            value
+        );
+    }
 }

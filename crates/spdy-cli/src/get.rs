@@ -312,8 +312,10 @@ impl Work {
                 upload: self.upload.clone(),
                 sent: Arc::clone(&facts.sent),
                 count: Arc::clone(&facts.redirects),
+                unopened: Arc::default(),
                 is_away: false,
             };
+            let unopened = Arc::clone(&policy.unopened);
             policy.count.store(0, Ordering::Relaxed);
             let policy = policy.and::<_, Payload, Failure>(FilterCredentials::new());
             let requests = requests.clone();
@@ -333,7 +335,7 @@ impl Work {
             let response = following.oneshot(request).await?;
             let effective = response.extensions().get::<RequestUri>();
             facts.effective = effective.map(|uri| uri.0.clone());
-            self.check_followed(&response)?;
+            self.check_followed(&response, unopened.get())?;
             response
         } else {
             requests.send(request).await?
@@ -347,20 +349,25 @@ impl Work {
         Ok(response)
     }
 
-    /// A redirect is left if it asks for a body that is gone, or leads to no URL.
-    fn check_followed<B>(&self, response: &Response<B>) -> Result<(), Failure> {
+    /// A redirect is left if it asks for a body that is gone or `unopened`, or leads to no URL.
+    fn check_followed<B>(
+        &self,
+        response: &Response<B>,
+        unopened: Option<&Failure>,
+    ) -> Result<(), Failure> {
         let asks = matches!(response.status().as_u16(), 301..=303 | 307 | 308);
         let Some(location) = response.headers().get(LOCATION).filter(|_| asks) else {
             return Ok(());
         };
         let location = String::from_utf8_lossy(location.as_bytes());
-        let (exit, why) = match &self.upload {
-            Some(upload) if !upload.is_repeatable() => {
-                (Exit::Local, "the body cannot be sent again")
+        let failure = match (&self.upload, unopened) {
+            (_, Some(unopened)) => unopened.clone(),
+            (Some(upload), _) if !upload.is_repeatable() => {
+                Failure::new(Exit::Local, "the body cannot be sent again")
             }
-            _ => (Exit::Exchange, "that is no valid URL"),
+            _ => Failure::new(Exit::Exchange, "that is no valid URL"),
         };
-        Err(Failure::new(exit, format!("redirect to {location}: {why}")))
+        Err(failure.after(format_args!("redirect to {location}")))
     }
 
     fn request(

@@ -81,9 +81,10 @@ impl Url {
         }
     }
 
-    /// Returns the URL of a file in this directory. The query stays.
-    pub(crate) fn join(&self, name: &str) -> Self {
-        let path = format!("{}{}", self.uri.path(), percent_encoded(name.as_bytes()));
+    /// Returns the URL of a file in this directory. The query stays. The bytes of the name are
+    /// encoded, which need not be text.
+    pub(crate) fn join(&self, name: &[u8]) -> Self {
+        let path = format!("{}{}", self.uri.path(), percent_encoded(name));
         let query = self.uri.query().map(|query| format!("?{query}"));
         let joined = self.with_target(&(path + &query.unwrap_or_default()));
         joined.expect("the name is encoded")
@@ -194,7 +195,7 @@ mod tests {
     fn a_file_in_a_directory_has_its_name_encoded() {
         let url = Url::parse("http://a.test/up/?q")
             .unwrap()
-            .join("a b?\u{fc}.c");
+            .join("a b?\u{fc}.c".as_bytes());
         assert_eq!(url.to_string(), "http://a.test/up/a%20b%3F%C3%BC.c?q");
     }
 }

@@ -337,7 +337,8 @@ fn a_terminal_shows_a_progress_bar() {
     }
 }
 
-/// Header fields cannot control the terminal. A file or a pipe has them as they are.
+/// Header fields cannot control the terminal. A file or a pipe has them as they are, and JSON is
+/// the same everywhere.
 #[cfg(unix)]
 #[test]
 fn fields_on_a_terminal_are_escaped() {
@@ -355,6 +356,8 @@ fn fields_on_a_terminal_are_escaped() {
     assert!(seen.contains("x-a: \\u{9b}31m"), "{seen:?}");
     let ran = spdy(&[&["get"], &words[..]].concat());
     assert!(ran.success().contains("x-a: \u{9b}31m\r\n"));
+    let seen = on_a_terminal(&["--http1", "--json", &*url]);
+    assert!(seen.contains("\\u009b31m"), "{seen:?}");
 }
 
 /// Runs `spdy get` on a terminal of its own. Returns what it shows.

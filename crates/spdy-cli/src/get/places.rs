@@ -19,7 +19,7 @@ pub(super) fn urls(get: &Get) -> Result<Vec<Url>, Failure> {
     let url = |url: &Url| {
         let url = get.reach.reached(url);
         match name {
-            Some(name) if url.uri.path().ends_with('/') => url.join(&name.to_string_lossy()),
+            Some(name) if url.uri.path().ends_with('/') => url.join(name.as_encoded_bytes()),
             _ => url,
         }
     };

@@ -1,7 +1,7 @@
 //! `--location`: which redirects are followed. tower-http follows them.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Redirects {
     pub(super) sent: Arc<AtomicU64>,
     /// The number of redirects that were followed.
     pub(super) count: Arc<AtomicU32>,
+    /// Why the body cannot be sent again, if that has been tried.
+    pub(super) unopened: Arc<OnceLock<Failure>>,
     /// Whether a redirect has led to another origin.
     pub(super) is_away: bool,
 }
@@ -52,8 +54,13 @@ impl Policy<Payload, Failure> for Redirects {
         if !upload.is_repeatable() {
             return None;
         }
-        let opened = upload.open(&ProgressBar::hidden(), &self.sent);
-        opened.ok().map(|(body, _)| body)
+        match upload.open(&ProgressBar::hidden(), &self.sent) {
+            Ok((body, _)) => Some(body),
+            Err(failure) => {
+                _ = self.unopened.set(failure);
+                None
+            }
+        }
     }
 }
 

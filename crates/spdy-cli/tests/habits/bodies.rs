@@ -3,15 +3,18 @@
 use std::{
     fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
+use axum::{Router, routing::any};
+
 use super::{
     PROTOCOLS,
-    common::{SPDY, Site, directory, run},
-    get_by, start,
+    common::{Ran, Running, SPDY, Site, directory, run},
+    get_by, redirect, start,
 };
 
 #[tokio::test]
@@ -78,6 +81,51 @@ async fn bodies_come_from_texts_files_and_standard_input() {
     }
     let ran = run(&["get", "-T", "-", &mirror, &mirror]).await;
     assert_eq!(ran.failure(2), "standard input can be sent to one URL only");
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// The server removes the file before it answers with the first of two redirects.
+#[tokio::test]
+async fn a_file_that_is_gone_before_a_redirect_is_named() {
+    let file = format!("{}/gone", directory("habits-gone"));
+    let removed = file.clone();
+    let hop = async move || {
+        fs::remove_file(&removed).unwrap();
+        redirect(307, "/same")
+    };
+    let again = any(async || redirect(307, "/mirror"));
+    let app = Router::new().route("/hop", any(hop)).route("/same", again);
+    let server = Running::start(app).await;
+    let url = format!("http://{}/hop", server.address);
+    let [form, why] = [
+        format!("up=@{file}"),
+        format!("redirect to /mirror: cannot read {file}: No such file"),
+    ];
+    for protocol in PROTOCOLS {
+        for words in [["-T", &*file], ["-F", &form]] {
+            fs::write(&file, "once").unwrap();
+            let ran = get_by(protocol, &[&["-L"], &words[..], &[&url]].concat()).await;
+            assert!(ran.failure(4).contains(&why), "{ran:?}");
+        }
+    }
+    assert_eq!(server.end().await.cut, 0);
+}
+
+/// A name on Unix need not be text.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_bytes_of_a_name_are_encoded() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let (server, url) = start().await;
+    let directory = directory("habits-bytes");
+    let file = Path::new(&directory).join(OsStr::from_bytes(b"a\xff\xc3\xa4"));
+    fs::write(&file, "odd").unwrap();
+    let mut tool = Command::new(SPDY);
+    tool.args(["get", &url("/up/"), "-T"]).arg(&file);
+    let ran = tokio::task::spawn_blocking(move || tool.output().unwrap());
+    let text = Ran::from(ran.await.unwrap()).success();
+    assert!(text.starts_with("PUT /up/a%FF%C3%A4\n"), "{text}");
     assert_eq!(server.end().await.cut, 0);
 }
 
