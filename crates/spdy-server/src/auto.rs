@@ -44,7 +44,6 @@ use std::{
     fmt,
     future::Future,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -69,7 +68,7 @@ use crate::{
     pass::pass,
     service::Service,
     shutdown::{Lifecycle, Lifeline},
-    socket::{Fails, is_ended},
+    socket::{Fails, Peer, is_ended},
 };
 
 /// Serves connections of any protocol, each with a service of its own.
@@ -105,6 +104,11 @@ impl Builder {
     /// Serves a transport in plain text: the first bytes of the client show whether it uses SPDY,
     /// HTTP/2 or HTTP/1.1.
     ///
+    /// With [`Config::proxy_protocol_from`], the header of the PROXY protocol is expected from a
+    /// [`TcpStream`] of one of these addresses and from a Unix socket of tokio. Any other
+    /// transport, such as one that wraps a socket, has no address that could be compared, and must
+    /// not begin with the header.
+    ///
     /// The returned future does nothing until it is polled, within a tokio runtime. It fails with
     /// an [`io::Error`] of kind `TimedOut` if the client does not show its protocol within
     /// [`Timeouts::handshake`](crate::Timeouts::handshake), with `InvalidData` if its first bytes
@@ -115,7 +119,7 @@ impl Builder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Application,
     {
-        let peer = Known::of(&io).and_then(|io| io.peer());
+        let peer = Known::of(&io).map_or(Peer::Unknown, Known::peer);
         self.connection(service, move |service, lifeline| {
             let io = Foreign(io);
             service.plain_connection(io, peer, lifeline)
@@ -142,7 +146,7 @@ impl Builder {
     {
         let (socket, state) = io.get_mut();
         crate::tls::prepare(state);
-        let peer = Known::of(socket).and_then(|io| io.peer());
+        let peer = Known::of(socket).and_then(|io| io.peer().address());
         let client = crate::info::Client::of_tls(state, peer);
         self.connection(service, move |service, lifeline| {
             let io = Foreign(io);
@@ -272,11 +276,11 @@ impl<'a> Known<'a> {
         known
     }
 
-    fn peer(self) -> Option<SocketAddr> {
+    fn peer(self) -> Peer {
         match self {
-            Self::Tcp(io) => io.peer_addr().ok(),
+            Self::Tcp(io) => io.peer_addr().map_or(Peer::Unknown, Peer::Tcp),
             #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Unix(_) => Peer::Unix,
         }
     }
 

@@ -42,7 +42,9 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// The addresses of the proxies that send the header. If this is not empty, a connection from
     /// any other TCP address must not begin with the header: it is a client itself. Connections at
-    /// Unix sockets must begin with the header. (Empty by default: every connection must.)
+    /// Unix sockets must begin with the header. (Empty by default: every connection must.) Of the
+    /// transports of [`auto::Builder`](crate::auto::Builder), those without a known address must
+    /// not.
     pub proxy_protocol_from: Vec<Network>,
     /// The certificate of the TLS listeners. Without such a listener it is not read.
     pub certificate: Certificate,

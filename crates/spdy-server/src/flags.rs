@@ -29,7 +29,8 @@ use tracing_subscriber::{
     filter::{LevelFilter, ParseError},
 };
 
-use self::{listen::Listen, owner::Owner, settings::Setting};
+pub(crate) use self::listen::Listen;
+use self::{owner::Owner, settings::Setting};
 use crate::{
     descriptors::{Each, Needs},
     runtimes::Layout,
@@ -82,7 +83,9 @@ pub(crate) struct Flags {
     /// Seconds that an application which refuses connections is asked again; 0 asks once
     ///
     /// An application that starts again refuses connections for a while. A request waits for it,
-    /// and fails with 502 after this time, or after 5 seconds if that is less.
+    /// and fails with 502 after this time. It holds one of --proxy-connections meanwhile: requests
+    /// that find no place fail with 503 after 5 seconds. With 5 or more those 5 seconds are the
+    /// limit, and the failure can be 504.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "proxy", help_heading = PROXY)]
     proxy_retry: u32,
 
@@ -95,11 +98,11 @@ pub(crate) struct Flags {
     /// Listen for TLS connections on this address; can be repeated
     ///
     /// IP:PORT, HOST:PORT, :PORT for all addresses, or unix:/PATH. A host is looked up once, at
-    /// start. Without --listen, --plain and --systemd the server listens on
-    /// 127.0.0.1:8443 and, if the machine has that address, on [::1]:8443. An IPv6 address is for
-    /// IPv6 alone: for both, listen on 0.0.0.0 and on [::]. With port 0 the system chooses a free
-    /// port, which the server prints. Clients that support NPN but not ALPN use HTTP/1.1, unless
-    /// the program was built with the feature npn.
+    /// start, and this machine must have one of its addresses. Without --listen, --plain and
+    /// --systemd the server listens on 127.0.0.1:8443 and, if the machine has that address, on
+    /// [::1]:8443. An IPv6 address is for IPv6 alone: for both, listen on 0.0.0.0 and on [::]. With
+    /// port 0 the system chooses a free port, which the server prints. Clients that support NPN but
+    /// not ALPN use HTTP/1.1, unless the program was built with the feature npn.
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
     listen: Vec<Listen>,
 
@@ -125,7 +128,9 @@ pub(crate) struct Flags {
 
     /// Owner of the files of Unix sockets: USER, USER:GROUP or :GROUP, by name or number
     ///
-    /// Names are those of /etc/passwd and /etc/group.
+    /// Names are those of /etc/passwd and /etc/group. If another user puts a link in the place of
+    /// the file meanwhile, the server does not follow it, and does not start. On Linux this and
+    /// --socket-mode need /proc.
     #[arg(long, value_name = "OWNER", help_heading = SOCKETS)]
     socket_owner: Option<Owner>,
 
@@ -291,7 +296,8 @@ pub(crate) struct Flags {
     ///
     /// /livez returns 200 as long as the process lives. /readyz returns 503 as soon as it is asked
     /// to stop; /healthz is another name for it. With --reuse-port the server closes this address
-    /// as soon as it is asked to stop, and from then on only the new process answers.
+    /// as soon as it is asked to stop, and from then on only the new process answers. There is one
+    /// address: :PORT means 0.0.0.0:PORT, and the first one of a host is used.
     #[arg(long, value_name = "ADDR", help_heading = LOGS)]
     metrics: Option<Listen>,
 
@@ -366,6 +372,11 @@ impl Flags {
 
     pub(crate) const fn systemd(&self) -> bool {
         self.systemd
+    }
+
+    /// Returns what the flags say to listen on, apart from metrics.
+    pub(crate) fn listens(&self) -> Vec<Listen> {
+        [&*self.listen, &*self.plain].concat()
     }
 
     /// Returns the log filter. Warnings are logged unless the list itself sets a level for

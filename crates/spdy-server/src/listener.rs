@@ -4,19 +4,19 @@ mod open;
 #[cfg(unix)]
 mod unix;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use self::open::Accepting;
 pub use self::open::Inherited;
+use self::open::{Accepting, BACKLOG};
 use crate::{
     config::{Bind, Endpoint, SocketFiles, Transport},
     room::{Room, Seat},
     service::Service,
     shutdown::Lifeline,
-    socket::Socket,
+    socket::{Peer, Socket},
 };
 
 /// A bound socket that does not accept connections yet.
@@ -70,8 +70,8 @@ impl Listener {
         }
         // Otherwise the connection that waits for a place would be dropped, and the system would
         // reset those in its queue.
-        let Self { socket, endpoint } = self;
-        for arrival in waiting.into_iter().chain(socket.close()) {
+        let (endpoint, queue) = self.close(MAX_LATE);
+        for arrival in waiting.into_iter().chain(queue) {
             let late = Late {
                 arrival,
                 endpoint: endpoint.clone(),
@@ -79,6 +79,11 @@ impl Listener {
             };
             tokio::spawn(late.serve(Arc::clone(&room), lifeline.clone()));
         }
+    }
+
+    /// Yields the connections that wait to be accepted, up to a number, and then closes the socket.
+    fn close(self, most: usize) -> (Endpoint, impl Iterator<Item = Arrival> + Send) {
+        (self.endpoint, self.socket.close().take(most))
     }
 
     /// Waits for a connection, and then for a place below the limit. Errors of the system are
@@ -131,8 +136,8 @@ impl Listener {
     }
 }
 
-/// A connection that was just accepted, and the address of its client.
-type Arrival = (Socket, Option<SocketAddr>);
+/// A connection that was just accepted, and its client.
+type Arrival = (Socket, Peer);
 
 /// A connection that arrived before the server began to drain, and has no place yet.
 struct Late {
@@ -143,12 +148,12 @@ struct Late {
 
 impl Late {
     /// Serves the connection when another one has ended. At the last call the connection is
-    /// answered with 503 in its own protocol, without a place. This does not take long, and the
-    /// queue of the system limits their number.
+    /// answered with 503 in its own protocol, without a place. This does not take long, and there
+    /// are at most [`MAX_LATE`] of them for each socket.
     async fn serve(self, room: Arc<Room>, mut lifeline: Lifeline) {
         let seat = tokio::select! {
             biased;
-            seat = room.enter() => Some(seat),
+            seat = room.enter_late() => Some(seat),
             () = lifeline.last_call() => None,
         };
         let (arrival, endpoint) = (self.arrival, &self.endpoint);
@@ -189,7 +194,7 @@ fn connection(
     service: Arc<Service>,
     lifeline: Lifeline,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let span = match peer {
+    let span = match peer.address() {
         Some(peer) => debug_span!("connection", %peer),
         None => debug_span!("connection", listener = %endpoint),
     };
@@ -217,12 +222,18 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// The maximum number of connections that are served although their socket is being closed: all
+/// that fit in its queue. Linux has room for one more than it is asked for.
+const MAX_LATE: usize = BACKLOG as usize + 1;
+
 /// The pause after the first error of `accept`, and the longest pause after many in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::net::TcpStream;
 
     use super::*;
@@ -297,6 +308,17 @@ mod tests {
             TcpStream::connect(address).await.unwrap(),
             TcpStream::connect(address).await.unwrap(),
         ];
-        assert_eq!(listener.socket.close().count(), 2);
+        assert_eq!(listener.close(MAX_LATE).1.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_number_is_taken_along() {
+        let (listener, address) = listener().await;
+        let _clients = [
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+            TcpStream::connect(address).await.unwrap(),
+        ];
+        assert_eq!(listener.close(2).1.count(), 2);
     }
 }

@@ -12,17 +12,23 @@ use std::{
     env,
     error::Error,
     io::{self, IsTerminal, Write},
+    net::SocketAddr,
     process::{self, ExitCode},
 };
 
 use axum::Router;
 use spdy_server::{
-    Address, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport, Version, app,
+    Address, Bind, Config, Drained, Inherited, Protocol, Reload, Server, Signals, Transport,
+    Version, app,
 };
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use self::{descriptors::Descriptors, flags::Flags, runtimes::Runtimes};
+use self::{
+    descriptors::Descriptors,
+    flags::{Flags, Listen},
+    runtimes::Runtimes,
+};
 
 fn main() -> ExitCode {
     let flags = Flags::from_command_line();
@@ -36,10 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
+    log_to_stderr(flags.log());
     if flags.check_config() {
         return check(flags);
     }
-    log_to_stderr(flags.log());
     let descriptors = Descriptors::raise();
     // This call changes the environment, so it comes before the process has threads.
     let inherited = if flags.systemd() {
@@ -56,8 +62,10 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
         None => server.spread(workers),
     };
     let capacity = Capacity::new(&flags, descriptors, inherited.len());
+    let listens = flags.listens();
     runtimes.block_on(serve(
         flags.config(),
+        &listens,
         capacity,
         inherited,
         place,
@@ -69,7 +77,15 @@ fn start(flags: Flags) -> Result<(), Box<dyn Error>> {
 /// Prints that the configuration is valid if the server would start with it.
 fn check(flags: Flags) -> Result<(), Box<dyn Error>> {
     drop(application(&flags)?);
-    Server::check(&flags.config())?;
+    let systemd = flags.systemd();
+    let mut config = flags.config();
+    if systemd {
+        // Which sockets there will be is not known yet, and most use TLS.
+        config
+            .binds
+            .push(Bind::tls(SocketAddr::from(([127, 0, 0, 1], 0))));
+    }
+    Server::check(&config)?;
     println!("the configuration is valid");
     Ok(())
 }
@@ -156,6 +172,7 @@ fn application(flags: &Flags) -> Result<(Router, String), Box<dyn Error>> {
 /// Serves until the first signal, then drains. A second signal ends the server at once.
 async fn serve(
     mut config: Config,
+    listens: &[Listen],
     capacity: Capacity,
     inherited: Inherited,
     place: impl FnOnce(Server) -> Server,
@@ -171,6 +188,9 @@ async fn serve(
     let (mut first, mut second) = (Signals::new()?, Signals::new()?);
     let hangups = Hangups::new()?;
     let server = place(Server::bind_with(config, inherited).await?);
+    if let Some(listen) = listens.iter().find(|it| it.is_lost(server.left_out())) {
+        return Err(listen.no_address().into());
+    }
     tokio::spawn(hangups.follow(server.reload()));
     report(&server, what, plain_version)
         .map_err(|error| format!("cannot write to standard output: {error}"))?;

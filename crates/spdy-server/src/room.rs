@@ -64,6 +64,13 @@ impl Room {
         self.seat(permit.expect("the semaphore is never closed"))
     }
 
+    /// Waits for a seat, and asks no connection to leave: a server that drains ends its idle
+    /// connections in its own time. Cancel safe.
+    pub(crate) async fn enter_late(&self) -> Seat {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        self.seat(permit.expect("the semaphore is never closed"))
+    }
+
     /// Returns the number of seats.
     pub(crate) const fn limit(&self) -> usize {
         self.limit
@@ -164,9 +171,12 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use tokio::{
         net::{TcpListener, TcpStream},
         runtime::Builder,
+        time::timeout,
     };
 
     use super::*;
@@ -203,6 +213,20 @@ mod tests {
         assert!(room.try_enter().is_none());
         end.send(()).unwrap();
         room.enter().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_late_makes_no_idle_connection_leave() {
+        let room = Room::new(1, Vec::new());
+        let mut idle = room.crowd().join();
+        let _seat = room.try_enter().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(idle.poll_leave(true, &mut cx).is_pending());
+        sleep(Duration::from_secs(60)).await;
+        let late = timeout(Duration::from_secs(60), room.enter_late());
+        assert!(late.await.is_err());
+        assert!(idle.poll_leave(true, &mut cx).is_pending());
+        assert!(!room.crowd().claims_one());
     }
 
     #[tokio::test]

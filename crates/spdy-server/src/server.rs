@@ -1,7 +1,8 @@
 //! The server: its sockets, the files that it reloads, and its shutdown.
 
 use std::{
-    error::Error, fmt, future::Future, io, path::PathBuf, pin::pin, sync::Arc, time::Duration,
+    convert::Infallible, error::Error, fmt, future::Future, io, path::PathBuf, pin::pin, sync::Arc,
+    time::Duration,
 };
 
 #[cfg(feature = "rustls")]
@@ -63,8 +64,9 @@ impl Server {
     }
 
     /// Checks a configuration without binding anything: the features that it needs, and the
-    /// certificate if a listener carries TLS. A server that binds the same addresses starts with it
-    /// if they are free.
+    /// certificate if an address of [`Config::binds`] carries TLS. A server that binds the same
+    /// addresses starts with it if they are free. For sockets of [`Inherited`] that carry TLS, add
+    /// such an address.
     ///
     /// # Errors
     /// The same as for [`bind`](Self::bind), except for those of sockets and of the access log.
@@ -298,12 +300,11 @@ impl Server {
         // Health checks need a response until the last connection has ended, so this listener ends
         // after the others, unless another process listens on its address.
         let pages = Lifecycle::new();
+        let mut troubles_of_pages = Arc::default();
         if let (Some(listener), Some(metrics)) = (metrics_listener, &metrics) {
-            let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
-            let config = config.for_pages();
-            let service = Service::new(apps, None, &config, Observers::default());
-            let room = Arc::new(Room::new(MAX_METRICS_CONNECTIONS, Vec::new()));
-            tokio::spawn(listener.run(Arc::new(service), room, pages.lifeline()));
+            let (service, room) = for_pages(metrics, &config);
+            troubles_of_pages = Arc::clone(service.troubles());
+            tokio::spawn(listener.run(Arc::new(service), Arc::new(room), pages.lifeline()));
         }
 
         let lifecycle = Lifecycle::new();
@@ -332,11 +333,15 @@ impl Server {
             overdue: false,
         };
         let mut upkeep = pin!(async {
-            tokio::join!(files.keep_up(&reload), troubles.tell_ends());
+            tokio::select! {
+                never = files.keep_up(&reload) => never,
+                never = troubles.tell_ends() => never,
+                never = troubles_of_pages.tell_ends() => never,
+            }
         });
         tokio::select! {
             () = shutdown => {}
-            () = &mut upkeep => {}
+            never = &mut upkeep => match never {},
         }
         if let Some(metrics) = metrics {
             metrics.drain();
@@ -346,10 +351,14 @@ impl Server {
         }
         tokio::select! {
             () = sleep(countable(config.timeouts.drain_delay)) => {}
-            () = &mut upkeep => {}
+            never = &mut upkeep => match never {},
         }
-        let drained = lifecycle.drain(config.timeouts.drain).await;
+        let drained = tokio::select! {
+            drained = lifecycle.drain(config.timeouts.drain) => drained,
+            never = &mut upkeep => match never {},
+        };
         troubles.tell_rest();
+        troubles_of_pages.tell_rest();
         if let Some(log) = log {
             let _ = spawn_blocking(move || log.finish()).await;
         }
@@ -406,8 +415,8 @@ struct Files {
 }
 
 impl Files {
-    /// Reloads the files when they change or when `reload` asks for it. Never returns.
-    async fn keep_up(mut self, reload: &Reload) {
+    /// Reloads the files when they change or when `reload` asks for it.
+    async fn keep_up(mut self, reload: &Reload) -> Infallible {
         loop {
             let asked = tokio::select! {
                 () = reload.0.notified() => true,
@@ -468,6 +477,15 @@ fn load(_: &Certificate) -> Result<Arc<Tls>, StartError> {
 
 fn two_for_metrics() -> io::Error {
     io::Error::other("it is for metrics, which have an address in the configuration, too")
+}
+
+/// Returns what serves the pages of metrics and health.
+fn for_pages(metrics: &Arc<Metrics>, config: &Config) -> (Service, Room) {
+    let apps = Applications::One(metrics::pages(Arc::clone(metrics)));
+    let room = Room::new(MAX_METRICS_CONNECTIONS, Vec::new());
+    let service = Service::new(apps, None, &config.for_pages(), Observers::default())
+        .crowd(Arc::clone(room.crowd()));
+    (service, room)
 }
 
 fn listen_for_metrics(address: &Address, config: &Config) -> Result<Listener, StartError> {

@@ -7,7 +7,6 @@ mod tests;
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     thread,
@@ -46,7 +45,7 @@ use crate::{
     proxy_protocol::{self, Said},
     rest::Rest,
     shutdown::Lifeline,
-    socket::{Fails, Socket},
+    socket::{Fails, Peer, Socket},
     stall::{self, Answers},
     tls::{Secured, Tls},
     trouble::Troubles,
@@ -167,7 +166,7 @@ impl Service {
     pub(crate) fn connection(
         self: Arc<Self>,
         io: Socket,
-        peer: Option<SocketAddr>,
+        peer: Peer,
         transport: Transport,
         mut lifeline: Lifeline,
     ) -> Beginning {
@@ -213,7 +212,7 @@ impl Service {
     pub(crate) fn plain_connection<IO>(
         self: Arc<Self>,
         io: IO,
-        peer: Option<SocketAddr>,
+        peer: Peer,
         mut lifeline: Lifeline,
     ) -> Beginning
     where
@@ -234,7 +233,7 @@ impl Service {
     async fn begin(
         &self,
         mut io: Socket,
-        peer: Option<SocketAddr>,
+        peer: Peer,
         transport: Transport,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Established>> {
@@ -260,7 +259,7 @@ impl Service {
     async fn begin_plain<IO>(
         &self,
         mut io: IO,
-        peer: Option<SocketAddr>,
+        peer: Peer,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Established>>
     where
@@ -279,7 +278,7 @@ impl Service {
         };
         let client = Client::from(ConnectionInfo {
             protocol,
-            peer,
+            peer: peer.address(),
             tls: None,
             is_tls_of_proxy: false,
         });
@@ -292,22 +291,27 @@ impl Service {
     async fn client<IO: AsyncRead + Unpin>(
         &self,
         io: &mut IO,
-        peer: Option<SocketAddr>,
+        peer: Peer,
         first_word: Instant,
         lifeline: &mut Lifeline,
     ) -> io::Result<Option<Said>> {
         if !self.is_behind_proxy(peer) {
-            return Ok(Some(Said::by_itself(peer)));
+            return Ok(Some(Said::by_itself(peer.address())));
         }
         let header = Box::pin(proxy_protocol::read(io));
         let said = until_draining(lifeline, first_word, header).await?;
-        Ok(said.map(|said| said.or(peer)))
+        Ok(said.map(|said| said.or(peer.address())))
     }
 
-    /// Returns whether a connection from this address begins with the header of a proxy.
-    fn is_behind_proxy(&self, peer: Option<SocketAddr>) -> bool {
-        let is_proxy = |peer: SocketAddr| self.proxies.iter().any(|it| it.contains(peer.ip()));
-        self.proxy_protocol && (self.proxies.is_empty() || peer.is_none_or(is_proxy))
+    /// Returns whether a connection of this peer begins with the header of a proxy. If the proxies
+    /// are named, an unknown peer is not taken for one: it could claim any address.
+    fn is_behind_proxy(&self, peer: Peer) -> bool {
+        let is_proxy = || match peer {
+            Peer::Tcp(peer) => self.proxies.iter().any(|it| it.contains(peer.ip())),
+            Peer::Unix => true,
+            Peer::Unknown => false,
+        };
+        self.proxy_protocol && (self.proxies.is_empty() || is_proxy())
     }
 
     #[cfg(not(feature = "rustls"))]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
@@ -12,6 +13,25 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
 };
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    /// The client of a Unix socket, which has no address.
+    Unix,
+    /// That of a transport which is no socket, or of one that does not tell.
+    Unknown,
+}
+
+impl Peer {
+    pub(crate) const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix | Self::Unknown => None,
+        }
+    }
+}
 
 /// A connected socket.
 #[derive(Debug)]

@@ -152,6 +152,38 @@ fn a_configuration_is_checked_without_a_start() {
     }
 }
 
+/// The sockets of systemd can use TLS, and a certificate that is no longer valid is worth a line.
+#[test]
+fn the_certificate_is_checked_whoever_opens_the_sockets() {
+    let directory = directory("check-cert");
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    let [cert_name, key_name] = [&cert, &key].map(|it| it.to_str().unwrap());
+    let check = || {
+        let files = ["--cert", cert_name, "--key", key_name];
+        command(&[&["--check-config", "--systemd"], &files[..]].concat())
+            .output()
+            .unwrap()
+    };
+    fs::write(&cert, "no certificate").unwrap();
+    fs::write(&key, "no key").unwrap();
+    let output = check();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(cert_name), "{stderr}");
+
+    let signer = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let made = params.self_signed(&signer).unwrap();
+    fs::write(&cert, made.pem()).unwrap();
+    fs::write(&key, signer.serialize_pem()).unwrap();
+    let output = check();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("WARN"), "{stderr}");
+}
+
 #[test]
 fn completions_and_the_manual_page_are_printed() {
     for (arguments, expected) in [
@@ -362,6 +394,47 @@ fn metrics_count_what_has_happened_and_health_tells_of_the_end() {
     assert!(answer.ends_with("waited 1500 ms\n"), "{answer}");
     drop(holder);
     assert!(program.wait().0.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_access_log_follows_its_file_while_the_server_drains() {
+    let directory = directory("rotate-draining");
+    let (log, moved) = (directory.join("access.log"), directory.join("moved.log"));
+    let listen = ["--plain", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    let to_log = ["--access-log", log.to_str().unwrap()];
+    let flags = [&listen[..], &to_log, &["--drain-timeout", "600"]].concat();
+    let program = Program::start(&flags, 3);
+    let mut open = program.connect();
+    ask(&mut open, "/slow/60000");
+    until_a_request_is_open(program.address(2));
+    program.signal("TERM");
+    program.until_it_drains();
+    fs::rename(&log, &moved).unwrap();
+    program.signal("HUP");
+    wait_for("new log", || log.exists().then_some(()));
+    drop(open);
+    assert!(program.wait().0.success());
+}
+
+/// Collectors that keep their connections do not lock others out.
+#[test]
+fn idle_connections_of_collectors_make_way_for_another() {
+    let arguments = ["--plain", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    let program = Program::start(&arguments, 3);
+    let metrics = program.address(2);
+    let _idle: Vec<_> = (0..64)
+        .map(|_| {
+            let mut io = TcpStream::connect(metrics).unwrap();
+            ask(&mut io, "/livez");
+            let mut io = BufReader::new(io);
+            head(&mut io);
+            io
+        })
+        .collect();
+    assert!(get_page(metrics, "/livez").starts_with("HTTP/1.1 200 "));
+    program.until_it_says("the limit of open connections is reached");
+    program.until_it_says("connections do not wait for the limit of open ones any more");
 }
 
 /// Two processes that share the address of the metrics: once the first one drains, only the second

@@ -11,7 +11,7 @@ use spdy_server::{Address, AddressError, Bind, Transport};
 
 /// The addresses that one flag names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listen {
+pub(crate) struct Listen {
     addresses: Vec<Address>,
     /// Whether the machine must have all of them.
     required: bool,
@@ -34,6 +34,20 @@ impl Listen {
             .into_iter()
             .next()
             .expect("a flag names an address")
+    }
+
+    /// Returns whether the machine has none of the addresses.
+    pub(crate) fn is_lost(&self, left_out: &[Address]) -> bool {
+        self.addresses.iter().all(|it| left_out.contains(it))
+    }
+
+    /// Returns what to say if [`is_lost`](Self::is_lost).
+    pub(crate) fn no_address(&self) -> String {
+        let all: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
+        format!(
+            "cannot listen on {}: this machine has none of these addresses",
+            all.join(" or ")
+        )
     }
 
     fn one(address: Address) -> Self {
@@ -84,7 +98,7 @@ impl FromStr for Listen {
 
 /// The reason why a text names no address to listen on.
 #[derive(Debug)]
-pub(super) enum ListenError {
+pub(crate) enum ListenError {
     Form(AddressError),
     Host(io::Error),
 }
@@ -117,6 +131,23 @@ mod tests {
         binds
             .map(|bind| (bind.address.to_string(), bind.required))
             .collect()
+    }
+
+    #[test]
+    fn a_name_is_lost_if_the_machine_has_none_of_its_addresses() {
+        let [a, b, c] = [1, 2, 3].map(|host| SocketAddr::from(([192, 0, 2, host], 443)));
+        let listen = Listen::several([a, b]);
+        let lost = |left_out: &[SocketAddr]| {
+            let left_out: Vec<_> = left_out.iter().copied().map(Address::from).collect();
+            listen.is_lost(&left_out)
+        };
+        assert!(lost(&[c, b, a]));
+        assert!(!lost(&[c, b]) && !lost(&[]));
+        assert!(
+            listen
+                .no_address()
+                .contains("192.0.2.1:443 or 192.0.2.2:443")
+        );
     }
 
     #[test]

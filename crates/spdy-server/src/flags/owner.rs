@@ -33,7 +33,8 @@ impl FromStr for Owner {
 /// Returns the number of a name. Both files have it in their third field.
 fn id(name: &str, file: &str) -> Option<u32> {
     if let Ok(number) = name.parse() {
-        return Some(number);
+        // The system reads the highest number as "no change".
+        return (number != u32::MAX).then_some(number);
     }
     let text = fs::read_to_string(file).ok()?;
     let mut lines = text.lines().map(|line| line.split(':'));
@@ -60,7 +61,14 @@ mod tests {
         assert_eq!("7".parse(), owner(Some(7), None));
         assert_eq!(":8".parse(), owner(None, Some(8)));
         assert_eq!("root:root".parse(), owner(Some(0), Some(0)));
-        for text in ["", ":", "no such user", ":no such group"] {
+        for text in [
+            "",
+            ":",
+            "no such user",
+            ":no such group",
+            "4294967295",
+            ":4294967295",
+        ] {
             assert!(text.parse::<Owner>().is_err(), "{text}");
         }
         assert_eq!((mode("660"), mode("0600")), (Ok(0o660), Ok(0o600)));

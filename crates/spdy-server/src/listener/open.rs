@@ -13,7 +13,7 @@ use tracing::warn;
 use super::unix::UnixListener;
 use crate::{
     config::{Address, SocketFiles, Transport},
-    socket::Socket,
+    socket::{Peer, Socket},
 };
 
 /// A listening socket of either kind.
@@ -47,21 +47,21 @@ impl Accepting {
         }
     }
 
-    /// Waits for a connection. Clients of Unix sockets have no address. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+    /// Waits for a connection. Cancel safe.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(socket) => {
                 let (io, peer) = socket.accept().await?;
-                Ok((Socket::tcp(io), Some(peer)))
+                Ok((Socket::tcp(io), Peer::Tcp(peer)))
             }
             #[cfg(unix)]
-            Self::Unix(socket) => Ok((Socket::Unix(socket.accept().await?), None)),
+            Self::Unix(socket) => Ok((Socket::Unix(socket.accept().await?), Peer::Unix)),
         }
     }
 
-    /// Closes the socket when no connection waits to be accepted. Yields the connections that
-    /// waited.
-    pub(super) fn close(self) -> Box<dyn Iterator<Item = (Socket, Option<SocketAddr>)> + Send> {
+    /// Yields the connections that wait to be accepted, and then closes the socket. It has no end
+    /// if clients connect as fast as they are taken, so the caller limits their number.
+    pub(super) fn close(self) -> Box<dyn Iterator<Item = (Socket, Peer)> + Send> {
         // The runtime might not know of the newest connections yet, so the system is asked
         // directly.
         match self {
@@ -70,11 +70,12 @@ impl Accepting {
                 Box::new(iter::from_fn(move || {
                     let (io, peer) = socket.as_ref()?.accept().ok()?;
                     io.set_nonblocking(true).ok()?;
-                    Some((Socket::tcp(TcpStream::from_std(io).ok()?), Some(peer)))
+                    let io = Socket::tcp(TcpStream::from_std(io).ok()?);
+                    Some((io, Peer::Tcp(peer)))
                 }))
             }
             #[cfg(unix)]
-            Self::Unix(socket) => Box::new(socket.close().map(|io| (Socket::Unix(io), None))),
+            Self::Unix(socket) => Box::new(socket.close().map(|io| (Socket::Unix(io), Peer::Unix))),
         }
     }
 }

@@ -27,7 +27,7 @@ async fn the_proxy_header_and_the_first_bytes_have_one_second_in_all_when_the_se
     server.begin_to_drain();
     let mut lifeline = server.lifeline();
     let io = crate::auto::Foreign(io);
-    let begun_at_all = service.begin_plain(io, None, &mut lifeline).await;
+    let begun_at_all = service.begin_plain(io, Peer::Unknown, &mut lifeline).await;
     assert!(begun_at_all.unwrap().is_none());
     assert_eq!(begun.elapsed(), FIRST_WORD);
     drop(speaking.await);
@@ -81,7 +81,7 @@ async fn a_client_that_stops_anywhere_in_its_beginning_is_let_go() {
                 let mut lifeline = server.lifeline();
                 let begun = Instant::now();
                 let io = client(&said[..end]);
-                let beginning = service.begin_plain(io, None, &mut lifeline);
+                let beginning = service.begin_plain(io, Peer::Unknown, &mut lifeline);
                 let server = async {
                     sleep(Duration::from_millis(1)).await;
                     match then {
@@ -129,7 +129,7 @@ async fn a_wrong_byte_anywhere_in_a_beginning_panics_nowhere() {
                 let begun = Instant::now();
                 let mut lifeline = server.lifeline();
                 let outcome = service
-                    .begin_plain(client(&said), None, &mut lifeline)
+                    .begin_plain(client(&said), Peer::Unknown, &mut lifeline)
                     .await;
                 if let Err(error) = outcome {
                     let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::TimedOut];
@@ -138,5 +138,29 @@ async fn a_wrong_byte_anywhere_in_a_beginning_panics_nowhere() {
                 assert!(begun.elapsed() <= config.timeouts.handshake + FIRST_WORD);
             }
         }
+    }
+}
+
+#[test]
+fn a_transport_that_is_no_socket_is_none_of_the_proxies_that_are_named() {
+    let proxy: Network = "192.0.2.0/24".parse().unwrap();
+    let begins_with_header = |from: &[Network], peer| {
+        let config = Config {
+            proxy_protocol: true,
+            proxy_protocol_from: from.to_vec(),
+            ..Config::default()
+        };
+        let apps = Applications::One(Router::new());
+        Service::new(apps, None, &config, Observers::default()).is_behind_proxy(peer)
+    };
+    let tcp = |host| Peer::Tcp(([192, 0, host, 1], 5000).into());
+    for (peer, expected) in [
+        (tcp(2), true),
+        (tcp(3), false),
+        (Peer::Unix, true),
+        (Peer::Unknown, false),
+    ] {
+        assert_eq!(begins_with_header(&[proxy], peer), expected, "{peer:?}");
+        assert!(begins_with_header(&[], peer), "{peer:?}");
     }
 }
