@@ -33,8 +33,20 @@ use tokio::{
 /// A server that has written a response and ends in order. Its transport took everything, and the
 /// peer has read nothing.
 async fn written(version: Version) -> (JoinHandle<Result<(), SessionError>>, Wire<DuplexStream>) {
+    let (_, driver, peer) = written_with(version, Config::default()).await;
+    (driver, peer)
+}
+
+async fn written_with(
+    version: Version,
+    config: Config,
+) -> (
+    Session,
+    JoinHandle<Result<(), SessionError>>,
+    Wire<DuplexStream>,
+) {
     let (near, far) = duplex(1 << 20);
-    let (session, mut incoming, driver) = spdy_session::server(near, version, Config::default());
+    let (session, mut incoming, driver) = spdy_session::server(near, version, config);
     let driver = tokio::spawn(driver);
     let mut peer = Wire::new(far, version);
     peer.send(frames::syn_stream(version, 1).get("/").fin())
@@ -50,7 +62,7 @@ async fn written(version: Version) -> (JoinHandle<Result<(), SessionError>>, Wir
         .unwrap();
     stream.written().await.unwrap();
     session.shutdown(Shutdown::Graceful { deadline: None });
-    (driver, peer)
+    (session, driver, peer)
 }
 
 /// Each piece of credit shows that the peer reads on.
@@ -99,6 +111,58 @@ async fn a_peer_that_does_not_close_is_not_waited_for_for_long() {
         driver.await.unwrap().unwrap();
         assert!((300..=301).contains(&start.elapsed().as_secs()));
     }
+}
+
+/// Sends something each second until the session has ended, and returns the seconds.
+async fn dribble(
+    driver: JoinHandle<Result<(), SessionError>>,
+    mut peer: Wire<DuplexStream>,
+    version: Version,
+) -> u64 {
+    let start = Instant::now();
+    while !driver.is_finished() {
+        peer.send(frames::noop(version)).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    start.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_goes_on_is_not_listened_to_for_ever_without_a_limit_for_slow_ones() {
+    let version = Version::V3_1;
+    let mut config = Config::default();
+    config.timeouts.trickle = None;
+    let (_session, driver, peer) = written_with(version, config).await;
+    let waited = dribble(driver, peer, version).await;
+    assert!((300..=301).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_ended_at_once_does_not_wait_for_a_peer_that_goes_on() {
+    for version in Version::ALL {
+        let (session, driver, peer) = written_with(version, Config::default()).await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(!driver.is_finished());
+        session.shutdown(Shutdown::Now);
+        let waited = dribble(driver, peer, version).await;
+        assert!((1..=2).contains(&waited), "{waited}");
+    }
+}
+
+/// However short the wait after an orderly end is.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_failed_lingers_although_its_peer_goes_on() {
+    let version = Version::V3_1;
+    let mut config = Config::default();
+    config.timeouts.close = Duration::ZERO;
+    config.timeouts.linger = Duration::from_secs(3);
+    let (near, far) = duplex(1 << 20);
+    let (_session, _incoming, driver) = spdy_session::server(near, version, config);
+    let driver = tokio::spawn(driver);
+    let mut peer = Wire::new(far, version);
+    peer.send(frames::ping(version, 1).length(3)).await;
+    let waited = dribble(driver, peer, version).await;
+    assert!((3..=4).contains(&waited), "{waited}");
 }
 
 // --- the side that reads -------------------------------------------------------------------------

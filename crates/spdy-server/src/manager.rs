@@ -4,6 +4,8 @@
 //! waited for.
 
 use std::{env, io, process, time::Duration};
+#[cfg(unix)]
+use std::{ffi::OsStr, os::unix::net::SocketAddr};
 
 use tokio::{task, time};
 
@@ -46,8 +48,19 @@ fn send(state: &str) -> io::Result<()> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
-    socket.send_to(state.as_bytes(), path)?;
+    socket.send_to_addr(state.as_bytes(), &address(&path)?)?;
     Ok(())
+}
+
+/// The address of a socket in the file system or, on Linux, of one without a file: `@NAME`.
+#[cfg(unix)]
+fn address(path: &OsStr) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.as_encoded_bytes().strip_prefix(b"@") {
+        use std::os::linux::net::SocketAddrExt;
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(path)
 }
 
 #[cfg(not(unix))]

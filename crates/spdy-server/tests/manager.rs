@@ -107,3 +107,20 @@ fn a_manager_that_has_gone_is_no_obstacle() {
     program.signal("TERM");
     assert!(program.wait().0.success());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_socket_of_a_manager_need_not_have_a_file() {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+
+    let name = format!("spdy-server-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let manager = Manager {
+        socket,
+        path: format!("@{name}"),
+    };
+    let _program = manager.start(&[]);
+    assert_eq!(manager.hear(), "READY=1");
+}

@@ -371,7 +371,8 @@ pub struct Timeouts {
     /// * A transport that has taken this long, little by little, ends the session.
     ///
     /// This time is never shorter than [`blocked`](Self::blocked) or [`write`](Self::write), and
-    /// has no effect if they are `None`. Default 300 s.
+    /// has no effect on streams and transports if they are `None`. It also limits how long the peer
+    /// of a session that ends keeps it ([`close`](field@Self::close)). Default 300 s.
     pub trickle: Option<Duration>,
     /// How long the transport may take no byte while bytes wait to be written. Then the session
     /// ends. A session that has ended at once, by [`Shutdown::Now`](crate::Shutdown) or after a
@@ -410,7 +411,9 @@ pub struct Timeouts {
     /// nothing comes from the peer. The peer might not have read all that was written, and a
     /// transport that is closed answers later bytes with a TCP reset, which can destroy the rest.
     /// Whatever the peer sends, such as credit for what it has read, starts this time again;
-    /// [`trickle`](field@Self::trickle) limits the whole. At most a day. Default 5 s.
+    /// [`trickle`](field@Self::trickle) limits the whole, or 300 s if it is `None`.
+    /// [`Shutdown::Now`](crate::Shutdown) limits it to [`linger`](field@Self::linger). At most a
+    /// day. Default 5 s.
     pub close: Duration,
     /// How long the transport is read after the last byte of a session that has failed, or was
     /// ended at once, so that a TCP reset does not destroy a GOAWAY before the peer reads it. At
@@ -419,7 +422,7 @@ pub struct Timeouts {
     /// The reverse is similar: if the transport of a client takes no more bytes, it is read until
     /// it ends, so responses that have arrived are complete. If it has nothing for this time, or if
     /// reading pauses and the application consumes nothing for [`close`](field@Self::close), the
-    /// session ends.
+    /// session ends. [`trickle`](field@Self::trickle) limits the whole, or 300 s if it is `None`.
     pub linger: Duration,
     /// How long no frame may arrive, while the transport is read and nothing waits to be written,
     /// before a PING is sent. Default `None`.

@@ -13,6 +13,7 @@
 //! state](crate::shared): in the cell of each stream and in the [`Hub`].
 
 mod dispatch;
+mod patience;
 mod rest;
 mod transport;
 
@@ -32,11 +33,11 @@ use tokio::{
 
 use self::{
     dispatch::Dispatch,
+    patience::{Patience, Rest},
     transport::{Read, Transport},
 };
 use crate::{
     SessionError,
-    config::range::MAX_LINGER,
     memory::Share,
     proto::{Connection, Outcome, Phase},
     shared::stream_cell::Hub,
@@ -66,80 +67,8 @@ enum Stage {
     Unwritable(SessionError, Rest),
     /// Everything is written. The transport is read for a while, so that the peer reads what it has
     /// before a TCP reset destroys it.
-    Lingering(Linger),
+    Lingering(Patience),
     Ended(Outcome),
-}
-
-/// How long a transport that takes no more bytes is read.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    until: Instant,
-    /// Whether the session waits for the transport, and not for the application.
-    is_awaited: bool,
-    /// How many bytes the application had not consumed.
-    unread: usize,
-}
-
-impl Rest {
-    fn new(connection: &Connection, now: Instant) -> Self {
-        Self {
-            until: now + connection.config().timeouts.linger,
-            is_awaited: true,
-            unread: connection.unread(),
-        }
-    }
-
-    /// Starts the time again if anything was read, or consumed.
-    fn look(&mut self, connection: &Connection, is_awaited: bool, was_read: bool, now: Instant) {
-        let unread = connection.unread();
-        if was_read || is_awaited != self.is_awaited || unread != self.unread {
-            let timeouts = &connection.config().timeouts;
-            let time = if is_awaited {
-                timeouts.linger
-            } else {
-                timeouts.close
-            };
-            *self = Self {
-                until: now + time,
-                is_awaited,
-                unread,
-            };
-        }
-    }
-}
-
-/// How long the transport is still read.
-#[derive(Clone, Copy, Debug)]
-struct Linger {
-    /// The peer may be silent until this moment.
-    until: Instant,
-    /// The first moment cannot be later than this.
-    most: Instant,
-}
-
-impl Linger {
-    /// A peer of a session that has ended in order may still have to read.
-    fn new(connection: &Connection, now: Instant) -> Self {
-        let timeouts = &connection.config().timeouts;
-        let (silent, most) = match connection.outcome() {
-            // Nothing can be written, so there is nothing to wait for.
-            _ if connection.is_broken() => (Duration::ZERO, Duration::ZERO),
-            Ok(()) if !connection.is_cut() => {
-                (timeouts.close, timeouts.trickle.unwrap_or(MAX_LINGER))
-            }
-            _ => (timeouts.linger, timeouts.linger),
-        };
-        Self {
-            until: now + silent,
-            most: now + most.clamp(silent, MAX_LINGER),
-        }
-    }
-
-    /// Notes that the peer is there.
-    fn heard(&mut self, connection: &Connection, now: Instant) {
-        let until = now + connection.config().timeouts.close;
-        self.until = until.min(self.most);
-    }
 }
 
 /// Why the driver stopped reading.
@@ -328,15 +257,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         let mut linger = match self.stage {
             Stage::Lingering(linger) => linger,
-            _ => Linger::new(connection, now),
+            _ => Patience::of_an_end(connection, now),
         };
+        if connection.is_cut() {
+            linger.at_most(now + connection.config().timeouts.linger);
+        }
         self.stage = Stage::Lingering(linger);
         if now < linger.until {
             ready!(self.transport.poll_shutdown(cx));
             let before = self.transport.drained;
             let polled = self.transport.poll_drain(cx);
             if self.transport.drained > before {
-                linger.heard(connection, now);
+                linger.heard(now);
                 self.stage = Stage::Lingering(linger);
             }
             ready!(polled);
@@ -349,9 +281,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         let next = match self.stage {
             Stage::Lingering(linger) => Some(linger.until),
-            Stage::Unwritable(_, Rest { until, .. }) => {
+            Stage::Unwritable(_, rest) => {
                 let next = self.dispatch.connection.poll_timeout();
-                Some(next.map_or(until, |next| next.min(until)))
+                [next, Some(rest.until())].into_iter().flatten().min()
             }
             _ => self.dispatch.connection.poll_timeout(),
         };
@@ -374,7 +306,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let now = now();
         self.dispatch.connection.handle_timeout(now);
         if let Stage::Unwritable(error, rest) = &self.stage
-            && rest.until <= now
+            && rest.until() <= now
         {
             let connection = &mut self.dispatch.connection;
             connection.handle_transport_error(error.clone());

@@ -90,7 +90,7 @@ impl<IO> Driver<IO> {
         let mut promises = connection.promises(now, quiet, has_partial);
         match self.stage {
             Stage::Lingering(linger) => promises = vec![("linger", linger.until)],
-            Stage::Unwritable(_, rest) => promises.push(("end", rest.until)),
+            Stage::Unwritable(_, rest) => promises.push(("end", rest.until())),
             _ => {}
         }
         let alarm = self.alarm.as_ref().filter(|alarm| !alarm.is_elapsed());

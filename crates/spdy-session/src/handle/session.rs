@@ -87,7 +87,8 @@ impl Session {
     }
 
     /// Returns whether streams can still be opened. Returns `false` once one of the sides has sent
-    /// GOAWAY, the peer has ended its bytes, the ids are used up, or the session has ended.
+    /// GOAWAY, the peer has ended its bytes, the transport takes no more bytes, the ids are used
+    /// up, or the session has ended.
     ///
     /// This can change at any time, so only the result of [`open`](Self::open) is certain.
     #[must_use]

@@ -20,6 +20,7 @@ use super::{
     transmit::{Outbound, Transmit},
 };
 use crate::{
+    SessionError,
     config::{Config, Trailers},
     spare::Spare,
 };
@@ -57,8 +58,8 @@ pub(crate) struct Output {
     aside: Aside,
     /// How many bytes had left when `take_progress` was last called.
     written: u64,
-    /// Whether the transport takes nothing more.
-    is_broken: bool,
+    /// Why the transport takes nothing more.
+    broken: Option<SessionError>,
 }
 
 /// The place of a stream in the output.
@@ -109,7 +110,7 @@ impl Output {
             extended: 0,
             aside: Aside::default(),
             written: 0,
-            is_broken: false,
+            broken: None,
         }
     }
 
@@ -157,8 +158,13 @@ impl Output {
     }
 
     /// Returns whether the transport takes nothing more.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.is_broken
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Returns why the transport takes nothing more.
+    pub(crate) const fn broken(&self) -> Option<&SessionError> {
+        self.broken.as_ref()
     }
 
     /// Returns whether enough bytes are ready.
@@ -284,8 +290,8 @@ impl Output {
     }
 
     /// Drops everything, now and from now on, because the transport takes nothing more.
-    pub(crate) fn break_off(&mut self) {
-        self.is_broken = true;
+    pub(crate) fn break_off(&mut self, error: SessionError) {
+        self.broken = Some(error);
         self.discard_all();
     }
 

@@ -115,7 +115,9 @@ impl Connection {
     ) -> Result<StreamId, OpenError> {
         if self.phase != Phase::Open || self.go_away.is_received() {
             return Err(match &self.outcome {
-                Err(error) if self.phase == Phase::Closing => OpenError::Session(error.clone()),
+                Err(error) if self.phase == Phase::Closing || self.output.is_broken() => {
+                    OpenError::Session(error.clone())
+                }
                 _ => OpenError::GoingAway,
             });
         }
@@ -366,12 +368,13 @@ impl Connection {
     pub fn shutdown(&mut self, now: Instant, how: Shutdown) {
         match how {
             Shutdown::Graceful { deadline } => self.shutdown_gracefully(now, deadline),
-            Shutdown::Now if self.phase != Phase::Closing => {
+            Shutdown::Now if self.phase == Phase::Closing => self.clock.cut(),
+            Shutdown::Now if self.output.is_broken() => self.fail_broken(),
+            Shutdown::Now => {
                 self.send_go_away();
                 self.end(SessionError::Closed);
                 self.outcome = Ok(());
             }
-            Shutdown::Now => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         error::Violation,
         event::Event,
         guard::Charge,
-        streams::{Ended, Ending},
+        streams::{Ended, Ending, Stream},
         transmit::Outbound,
     },
 };
@@ -204,13 +204,19 @@ impl Connection {
     pub fn handle_write_error(&mut self, error: SessionError) {
         // The clients of a server that can send nothing get no responses.
         let is_server = self.role.side() == Side::Server;
-        if is_server || self.phase == Phase::Closing || !self.may_receive() {
+        if is_server || self.phase == Phase::Closing {
             return self.handle_transport_error(error);
         }
         if self.output.is_broken() {
             return;
         }
         self.note_sent();
+        // The server does not know these.
+        let unopened = self.streams.iter().filter(|stream| stream.has_opening());
+        for id in unopened.map(Stream::id).collect::<Vec<_>>() {
+            let error = StreamError::Session(error.clone());
+            self.end_stream(id, Ending::failed(error));
+        }
         // The others can still receive. If they do, their FIN is never reported.
         for id in self.output.take_fins() {
             if !self.streams.contains(id) {
@@ -218,20 +224,25 @@ impl Connection {
                 self.events.push_back(Event::Reset { id, error });
             }
         }
-        self.output.break_off();
+        self.output.break_off(error.clone());
         self.phase = Phase::Draining;
         self.go_away.skip();
         if self.outcome.is_ok() {
             self.outcome = Err(error);
         }
+        self.close_when_received();
     }
 
     /// Ends a session that can send nothing and has nothing more to receive.
     pub(super) fn close_when_received(&mut self) {
-        if self.phase == Phase::Closing || self.may_receive() {
-            return;
+        if self.phase != Phase::Closing && !self.may_receive() {
+            self.fail_broken();
         }
-        if let Err(error) = self.outcome.clone() {
+    }
+
+    /// Ends a session whose transport takes no more bytes.
+    pub(super) fn fail_broken(&mut self) {
+        if let Some(error) = self.output.broken().cloned() {
             self.handle_transport_error(error);
         }
     }
@@ -244,11 +255,11 @@ impl Connection {
     /// Handles a failed transport: the session and all its streams end at once.
     pub fn handle_transport_error(&mut self, error: SessionError) {
         if self.phase != Phase::Closing {
-            self.end(error);
+            self.end(error.clone());
         } else if self.drop_unwritten(&error) && self.outcome.is_ok() {
-            self.outcome = Err(error);
+            self.outcome = Err(error.clone());
         }
-        self.output.break_off();
+        self.output.break_off(error);
         self.waits.stop();
     }
 
